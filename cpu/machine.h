@@ -1,0 +1,89 @@
+/*
+ * The one seam to the machine: what the logic above needs of the processor, resolved at link time.
+ *
+ * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/time.c. In host tests
+ * tests/host/fake_machine.c stands in for them, with a simulated MMU and TLB, so that no logic
+ * has an #ifdef for the host and none has inline assembly. `make check` proves that the core
+ * links with nothing else unresolved.
+ *
+ * Units: bytes, nanoseconds, ticks of the time-stamp counter.
+ * Fails with: nothing. Context: any, unless said otherwise.
+ * Spec: Intel SDM volumes 2 and 3.
+ */
+#ifndef CPU_MACHINE_H
+#define CPU_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/units.h"
+
+/* Turns interrupts off and says whether they were on: the argument of the matching restore. */
+bool machine_interrupts_off(void);
+void machine_interrupts_restore(bool were_on);
+
+/* Whether interrupts are on (EFLAGS.IF). */
+bool machine_interrupts_on(void);
+
+/* The hint of a spin loop. Every loop that waits has one: -icount needs it to make progress. */
+void machine_pause(void);
+
+/* The running processor's number, 0 for the one that booted. */
+unsigned machine_cpu(void);
+
+/* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
+void machine_clear_frame(void *frame);
+void machine_copy_frame(void *restrict to, const void *restrict from);
+
+/* Drops this processor's translations: of one page with the paging-structure caches (INVLPG), of
+ * the whole lower half, or of everything with global pages. */
+void machine_flush_page(uint64_t address);
+void machine_flush_space(void);
+void machine_flush_all(void);
+
+/* CR3 without its low 12 bits. Loading a root flushes what is not global. */
+void machine_load_root(struct phys root);
+struct phys machine_root(void);
+
+/* The time-stamp counter; under -icount its tick is a known number of instructions. */
+uint64_t machine_ticks(void);
+
+/* Monotonic time from a calibrated clock; what bounds every wait for hardware. */
+uint64_t machine_now_ns(void);
+
+/* CRC-32C of size bytes, continued from crc (0 to begin), by the CRC32 instruction where there is
+ * one. Polynomial 0x1EDC6F41 reflected, initial and final inversion included. */
+uint32_t machine_crc32c(uint32_t crc, const void *data, size_t size);
+
+/* A bound on a wait. Use: for (d = deadline_after_ms(30); !ready();) if (deadline_passed(d)) ... */
+struct deadline {
+    uint64_t at_ns;
+};
+
+static inline struct deadline deadline_after_us(uint64_t microseconds)
+{
+    return (struct deadline){machine_now_ns() + microseconds * 1000};
+}
+
+static inline struct deadline deadline_after_ms(uint64_t milliseconds)
+{
+    return deadline_after_us(milliseconds * 1000);
+}
+
+static inline bool deadline_passed(struct deadline deadline)
+{
+    machine_pause();
+    return machine_now_ns() >= deadline.at_ns;
+}
+
+/* Waits at least this long, spinning. */
+static inline void delay_us(uint64_t microseconds)
+{
+    struct deadline end = deadline_after_us(microseconds);
+
+    while (!deadline_passed(end)) {
+    }
+}
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * The log as KTAP version 1: what a machine reads, and a person can.
+ *
+ * Top level: one test per experiment; inside it, indented by four spaces, its checks. Figures are
+ * diagnostic lines `# metric <experiment>.<name>=<number> <unit>`. The last line of a run is
+ * `# verdict: pass|fail|crash|skipped`; a log without it was cut off, which is a failure.
+ * docs/log.md specifies it.
+ *
+ * State: begin -> (suite begin -> (check | skip)* -> suite end)* -> end; each step checks the one
+ * before it. A plan that is not met is a failure of that suite.
+ * Context: thread, one at a time. Cannot fail.
+ * Spec: the Linux kernel's KTAP specification, version 1.
+ */
+#ifndef LIB_KTAP_H
+#define LIB_KTAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/check.h"
+
+enum verdict { VERDICT_PASS, VERDICT_FAIL, VERDICT_CRASH, VERDICT_SKIPPED };
+
+/* The version line. Diagnostics may follow it before the plan. */
+void ktap_begin(void);
+
+/* The plan: how many experiments follow. */
+void ktap_plan(unsigned experiments);
+
+/* One experiment with its number of checks. */
+void ktap_suite_begin(const char *name, unsigned checks);
+void ktap_suite_end(void);
+
+/* A whole experiment that cannot run here, in place of begin and end. */
+void ktap_suite_skip(const char *name, const char *reason);
+
+/* One check, reported under the text; returns ok, so that a caller can stop on failure. */
+bool ktap_check(bool ok, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* One check that this machine cannot make. */
+void ktap_skip(const char *reason, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* A diagnostic line; the text has no newline. */
+void ktap_note(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* A figure of the current experiment. */
+void ktap_metric(const char *name, uint64_t value, const char *unit);
+
+/* The totals and the verdict line; the verdict is also returned. No line may follow. */
+enum verdict ktap_end(void);
+
+/* What the verdict is so far; skipped while no experiment ran. */
+enum verdict ktap_verdict(void);
+
+/* Ends the log from anywhere: 'Bail out!' with the reason, then the verdict line 'crash', or
+ * 'fail' where the run could not begin. */
+void ktap_bail_out(enum verdict verdict, const char *format, ...) PRINTF_LIKE(2, 3);
+
+#endif
