@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OPTION_RUN_SIZE 256
+#define OPTION_RUN_SIZE  256
 #define OPTION_UUID_SIZE 16
 
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
@@ -18,16 +18,16 @@ enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
 
 struct options {
-    char run[OPTION_RUN_SIZE];          /* experiment names or globs, comma-separated; "" = all */
-    uint64_t memory_limit;              /* bytes that may be used; 0 = all there are */
-    uint64_t seed;                      /* of every pseudo-random choice; 1 unless given */
-    uint32_t cpus;                      /* processors that may be used; 0 = all */
-    enum swap_way swap;                 /* auto unless given */
+    char run[OPTION_RUN_SIZE];           /* experiment names or globs, comma-separated; "" = all */
+    uint64_t memory_limit;               /* bytes that may be used; 0 = all there are */
+    uint64_t seed;                       /* of every pseudo-random choice; 1 unless given */
+    uint32_t cpus;                       /* processors that may be used; 0 = all */
+    enum swap_way swap;                  /* auto unless given */
     uint8_t swap_uuid[OPTION_UUID_SIZE]; /* SWAP_SET: the set, in the byte order of its text */
     enum serial_way serial;
-    uint16_t serial_port;               /* SERIAL_PORT: the I/O port of a 16550 */
+    uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
-    bool wipe;                          /* zero the used slots of the swap disk at the end */
+    bool wipe; /* zero the used slots of the swap disk at the end */
 };
 
 #endif

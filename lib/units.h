@@ -14,10 +14,10 @@
 #include <stdint.h>
 
 #define PAGE_SHIFT 12U
-#define PAGE_SIZE (UINT64_C(1) << PAGE_SHIFT)
-#define KIB UINT64_C(1024)
-#define MIB (UINT64_C(1024) * KIB)
-#define GIB (UINT64_C(1024) * MIB)
+#define PAGE_SIZE  (UINT64_C(1) << PAGE_SHIFT)
+#define KIB        UINT64_C(1024)
+#define MIB        (UINT64_C(1024) * KIB)
+#define GIB        (UINT64_C(1024) * MIB)
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -37,7 +37,7 @@ struct slot {
 };
 
 /* No frame: frame 0 never holds data, but it exists; this index does not. */
-#define PFN_NONE ((struct pfn){UINT32_MAX})
+#define PFN_NONE  ((struct pfn){UINT32_MAX})
 #define SLOT_NONE ((struct slot){UINT32_MAX})
 
 static inline struct phys phys_of(struct pfn frame)

@@ -18,7 +18,7 @@
 #include "lib/units.h"
 
 enum frame_kind {
-    FRAME_ABSENT,    /* no RAM here, or not ours to use */
+    FRAME_ABSENT, /* no RAM here, or not ours to use */
     FRAME_FREE,
     FRAME_RESERVED,  /* RAM that the firmware keeps */
     FRAME_KERNEL,    /* image, frame records, pools, kernel tables, stacks */
@@ -31,29 +31,29 @@ enum frame_kind {
 };
 
 enum frame_flag {
-    FRAME_DEAD = 1U << 0,     /* a table taken out of the tree: who locks it starts over (P6) */
-    FRAME_DIRTY = 1U << 1,    /* the D bit of entries that no longer name it, folded in (E8) */
-    FRAME_TIED = 1U << 2,     /* holds a count on the swap slot that it was read from (C9) */
-    FRAME_IO = 1U << 3,       /* the target of a transfer under way */
+    FRAME_DEAD = 1U << 0,  /* a table taken out of the tree: who locks it starts over (P6) */
+    FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
+    FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
+    FRAME_IO = 1U << 3,    /* the target of a transfer under way */
 };
 
 /* A count that is never changed: zero page, kernel. Tested past 16 bits. */
 #define COUNT_SATURATED UINT32_MAX
 
 struct frame {
-    uint32_t count;       /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
-    uint8_t kind;         /* (a) enum frame_kind */
-    uint8_t level;        /* (c) FRAME_TABLE: 1 to 5 */
-    uint16_t live;        /* (s) FRAME_TABLE: entries that are not empty, 0 to 512 */
-    uint16_t held;        /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
-    uint16_t back_index;  /* (t) FRAME_ANONYMOUS: index of the named entry in back_table */
+    uint32_t count;        /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
+    uint8_t kind;          /* (a) enum frame_kind */
+    uint8_t level;         /* (c) FRAME_TABLE: 1 to 5 */
+    uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty, 0 to 512 */
+    uint16_t held;         /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
+    uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table */
     uint32_t slot_or_base; /* (t) FRAME_ANONYMOUS: tied slot; (c) FRAME_TABLE: base / 2 MiB, low */
-    uint32_t back_table;  /* (t) FRAME_ANONYMOUS: frame of the table whose entry is named */
-    uint32_t link_next;   /* (r) FRAME_TABLE: ring; (a) FRAME_FREE: list; else policy's */
-    uint32_t link_prev;   /* (r) FRAME_TABLE: ring; else policy's */
-    uint8_t lock;         /* 0 free, 1 held */
-    uint8_t flags;        /* (s) enum frame_flag */
-    uint16_t base_high;   /* (c) FRAME_TABLE: base / 2 MiB, bits 32 and up (five levels) */
+    uint32_t back_table;   /* (t) FRAME_ANONYMOUS: frame of the table whose entry is named */
+    uint32_t link_next;    /* (r) FRAME_TABLE: ring; (a) FRAME_FREE: list; else policy's */
+    uint32_t link_prev;    /* (r) FRAME_TABLE: ring; else policy's */
+    uint8_t lock;          /* 0 free, 1 held */
+    uint8_t flags;         /* (s) enum frame_flag */
+    uint16_t base_high;    /* (c) FRAME_TABLE: base / 2 MiB, bits 32 and up (five levels) */
 };
 
 _Static_assert(sizeof(struct frame) == 32, "a frame record is 32 bytes");

@@ -16,6 +16,11 @@
 #include "lib/status.h"
 #include "pmm/frame.h"
 
+/* Takes over what the memory map (pmm/memory_map.h) says is free, at most limit bytes of it (0:
+ * all); the records of all RAM are mapped and zero. The first MiB stays reserved: other processors
+ * start there. STATUS_NO_MEMORY when fewer frames are left than anything can be done with. */
+MUST_USE enum status pmm_init(uint64_t limit);
+
 enum frame_clear { FRAME_UNCLEARED, FRAME_CLEARED };
 
 /* Hands out one frame with count 1 and all other fields zero, or SLOT_NONE and PFN_NONE where
@@ -29,7 +34,7 @@ MUST_USE enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear,
 void pmm_free(struct pfn frame);
 
 struct pmm_usage {
-    uint64_t total;              /* frames in use or free */
+    uint64_t total; /* frames in use or free */
     uint64_t by_kind[FRAME_KINDS];
 };
 

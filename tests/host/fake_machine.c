@@ -1,0 +1,157 @@
+/* The machine as host tests have it. */
+#include "tests/host/fake_machine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpu/machine.h"
+#include "lib/check.h"
+#include "pmm/memory_map.h"
+#include "pmm/pmm.h"
+
+jmp_buf fake_panic_landing;
+int fake_panic_expected;
+char fake_panic_message[512];
+uint64_t fake_clock_step_ns = 1000;
+uint64_t fake_clock_ns;
+void (*fake_on_flush_page)(uint64_t address);
+void (*fake_on_flush_all)(void);
+
+static bool interrupts = true;
+static struct phys root;
+
+_Noreturn void panic_at(const char *file, int line, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(fake_panic_message, sizeof(fake_panic_message), format, arguments);
+    va_end(arguments);
+    if (fake_panic_expected)
+        longjmp(fake_panic_landing, 1);
+    fprintf(stderr, "panic at %s:%d: %s\n", file, line, fake_panic_message);
+    abort();
+}
+
+static void lay_out(uint64_t base, uint64_t bytes)
+{
+    void *wanted = (void *)(uintptr_t)base;
+
+    munmap(wanted, bytes);
+    if (mmap(wanted, bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != wanted) {
+        perror("mmap of simulated memory");
+        abort();
+    }
+}
+
+void fake_machine_memory(uint64_t bytes)
+{
+    lay_out(DIRECT_MAP_BASE, bytes);
+    lay_out(FRAME_RECORDS_BASE, bytes / PAGE_SIZE * sizeof(struct frame));
+    interrupts = true;
+}
+
+void fake_machine_start(uint64_t bytes)
+{
+    struct memory_region all = {.pages = bytes / PAGE_SIZE, .kind = MEMORY_USABLE};
+    enum status status;
+
+    fake_machine_memory(bytes);
+    status = memory_map_build(&all, 1, bytes);
+    CHECK(status == OK);
+    status = pmm_init(0);
+    CHECK(status == OK);
+}
+
+bool machine_interrupts_off(void)
+{
+    bool were_on = interrupts;
+
+    interrupts = false;
+    return were_on;
+}
+
+void machine_interrupts_restore(bool were_on)
+{
+    interrupts = were_on;
+}
+
+bool machine_interrupts_on(void)
+{
+    return interrupts;
+}
+
+void machine_pause(void)
+{
+}
+
+unsigned machine_cpu(void)
+{
+    return 0;
+}
+
+void machine_clear_frame(void *frame)
+{
+    memset(frame, 0, PAGE_SIZE);
+}
+
+void machine_copy_frame(void *restrict to, const void *restrict from)
+{
+    memcpy(to, from, PAGE_SIZE);
+}
+
+void machine_flush_page(uint64_t address)
+{
+    if (fake_on_flush_page != NULL)
+        fake_on_flush_page(address);
+}
+
+void machine_flush_space(void)
+{
+    if (fake_on_flush_all != NULL)
+        fake_on_flush_all();
+}
+
+void machine_flush_all(void)
+{
+    machine_flush_space();
+}
+
+void machine_load_root(struct phys new_root)
+{
+    root = new_root;
+    machine_flush_space();
+}
+
+struct phys machine_root(void)
+{
+    return root;
+}
+
+uint64_t machine_now_ns(void)
+{
+    fake_clock_ns += fake_clock_step_ns;
+    return fake_clock_ns;
+}
+
+uint64_t machine_ticks(void)
+{
+    return machine_now_ns();
+}
+
+uint32_t machine_crc32c(uint32_t crc, const void *data, size_t size)
+{
+    const uint8_t *at = data;
+
+    crc = ~crc;
+    while (size-- > 0) {
+        crc ^= *at++;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ ((crc & 1) != 0 ? UINT32_C(0x82f63b78) : 0);
+    }
+    return ~crc;
+}

@@ -1,0 +1,48 @@
+/*
+ * The machine as host tests have it: simulated physical memory, a clock, a TLB to look into.
+ *
+ * Stands in for cpu/ behind cpu/machine.h. Memory is mapped at DIRECT_MAP_BASE and the records at
+ * FRAME_RECORDS_BASE, the same constants that the tested code was compiled with.
+ *
+ * Context: host tests. Fails by ending the process with words.
+ */
+#ifndef TESTS_HOST_FAKE_MACHINE_H
+#define TESTS_HOST_FAKE_MACHINE_H
+
+#include <stdint.h>
+
+/* Lays out bytes of RAM from physical address 0 (and starts over if called again), builds the
+ * memory map and starts pmm/. */
+void fake_machine_start(uint64_t bytes);
+
+/* As fake_machine_start without the memory map and pmm_init. */
+void fake_machine_memory(uint64_t bytes);
+
+/* Every panic ends here: expect one with expect_panic(), otherwise the process aborts. */
+#include <setjmp.h>
+extern jmp_buf fake_panic_landing;
+extern int fake_panic_expected;
+extern char fake_panic_message[512];
+
+/* if (PANICS(statement)) ...: true when the statement panics. */
+#define PANICS(statement)                                                                          \
+    (__extension__({                                                                               \
+        volatile int panicked_ = 1;                                                                \
+        fake_panic_expected = 1;                                                                   \
+        if (setjmp(fake_panic_landing) == 0) {                                                     \
+            statement;                                                                             \
+            panicked_ = 0;                                                                         \
+        }                                                                                          \
+        fake_panic_expected = 0;                                                                   \
+        panicked_;                                                                                 \
+    }))
+
+/* Moves the clock on by itself on every look, by this many nanoseconds (1,000 at the start). */
+extern uint64_t fake_clock_step_ns;
+extern uint64_t fake_clock_ns;
+
+/* Called on each flush; tests with an MMU model set them. NULL: nothing. */
+extern void (*fake_on_flush_page)(uint64_t address);
+extern void (*fake_on_flush_all)(void);
+
+#endif
