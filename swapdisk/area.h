@@ -5,11 +5,13 @@
  * written gets a check value over its content, its slot and the slot's generation; a page that
  * does not come back the same is reported as STATUS_CORRUPT and never handed out.
  *
- * Units: slots of 4 KiB, counted from 0; slot s of a disk is at partition sector first_slot + 8 * s.
+ * Units: slots of 4 KiB, counted from 0; slot s of a disk is at byte swap_disk_offset() + 4096 * s.
  * Owns: its counts and check values, and the frames of a RAM-backed area.
- * State of a slot: free -> (alloc) -> held, empty -> (write) -> held, full -> (release to 0) -> free.
+ * State: closed -> (swap_open) -> open -> (swap_close) -> closed.
+ * State of a slot: free -> (alloc) -> empty -> (write) -> full -> (release to 0) -> free.
  * Fails with: STATUS_NO_SPACE (no free slot), STATUS_IO and STATUS_TIMEOUT (the device),
- * STATUS_CORRUPT (check value), STATUS_REFUSED (the grant forbids it).
+ * STATUS_CORRUPT (check value), STATUS_REFUSED (the grant forbids it), STATUS_NO_MEMORY (no frame
+ * for the page of a RAM-backed area).
  * Context: thread or fault with no table lock held; it waits for the disk, with a bound.
  */
 #ifndef SWAPDISK_AREA_H
@@ -18,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/options.h"
 #include "lib/status.h"
 #include "lib/units.h"
 
@@ -25,16 +28,29 @@ enum swap_backing { SWAP_BACKING_RAM, SWAP_BACKING_DISK };
 
 struct swap_usage {
     enum swap_backing backing;
-    uint32_t slots;          /* all there are */
-    uint32_t used;           /* with a count above 0 */
-    uint64_t pages_written;  /* since start */
+    uint32_t slots;         /* all there are */
+    uint32_t used;          /* with a count above 0 */
+    uint64_t pages_written; /* since start */
     uint64_t pages_read;
-    uint64_t corrupt;        /* pages whose check value did not agree */
-    uint64_t errors;         /* transfers that failed after their retries */
+    uint64_t corrupt; /* pages whose check value did not agree */
+    uint64_t errors;  /* transfers that failed after their retries */
 };
+
+/* Opens the area: on the disk that disks_scan() chose, else in RAM with ram_slots slots. Says in
+ * the log which, and why. Nothing is written to the disk before the first slot is. Fails with
+ * STATUS_NO_MEMORY only. */
+MUST_USE enum status swap_open(const struct options *options, uint32_t ram_slots);
+
+/* Ends it in order: zeroes every slot ever written where the options ask for it, marks the disk
+ * clean, and gives all memory back. Slots may still be held; they are lost. The status is the
+ * device's; the area is closed in any case, and so is the grant. */
+MUST_USE enum status swap_close(void);
 
 /* Takes a free slot with count 1. */
 MUST_USE enum status swap_alloc(struct slot *slot);
+
+/* Takes up to wanted consecutive free slots, each with count 1, and says how many: at least 1. */
+MUST_USE enum status swap_alloc_run(unsigned wanted, struct slot *first, unsigned *count);
 
 /* One more, or one less, pointer to a slot; at 0 it is free. */
 void swap_hold(struct slot slot);

@@ -1,0 +1,51 @@
+/*
+ * The machine's disks: found, identified, and each with a sentence on why it may be written or not.
+ *
+ * Units: bytes. Owns: the controllers and their ports from disks_scan to disks_stop.
+ * State: disks_scan -> (disks_open) -> disks_stop.
+ * Fails with: nothing; what cannot be used is in the report.
+ * Context: thread, once; waits for controllers and disks with bounds.
+ * Spec: docs/disk-safety.md.
+ */
+#ifndef SWAPDISK_DISKS_H
+#define SWAPDISK_DISKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/options.h"
+#include "swapdisk/ahci.h"
+#include "swapdisk/validate.h"
+
+#define DISK_REPORTS_MAX 40U
+
+/* One disk, or one controller or device that is left alone. */
+struct disk_report {
+    char place[32]; /* PCI address, and the port */
+    char model[IDENTITY_MODEL_SIZE];
+    char serial[IDENTITY_SERIAL_SIZE];
+    uint64_t bytes; /* 0: no disk */
+    bool chosen;    /* the one disk that may be written */
+    char reason[REASON_SIZE];
+};
+
+/* Finds controllers and disks, and judges them by the options. Nothing is written to any disk. */
+void disks_scan(const struct options *options, bool under_hypervisor);
+
+/* What was found, for the log. */
+unsigned disks_count(void);
+const struct disk_report *disks_report(unsigned index);
+
+/* The chosen disk, validated once more, with its grant. STATUS_NOT_FOUND when none was chosen,
+ * STATUS_REFUSED when the second look differs; the report has the reason. */
+struct disk_chosen {
+    struct ahci_port *port;
+    const struct swap_grant *grant;
+    struct disk_finding finding;
+};
+MUST_USE enum status disks_open(struct disk_chosen *chosen);
+
+/* Stops every controller: engines stopped, interrupts and bus mastering off. */
+void disks_stop(void);
+
+#endif

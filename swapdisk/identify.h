@@ -1,0 +1,49 @@
+/*
+ * What an ATA disk says of itself: the 512 bytes of IDENTIFY DEVICE, decoded.
+ *
+ * Units: logical sectors; sizes in bytes. Owns: nothing; pure functions.
+ * Fails with: STATUS_CORRUPT (the data contradicts itself), STATUS_UNSUPPORTED (a disk that the
+ * driver does not use), each with the reason in words.
+ * Context: any.
+ * Spec: ATA/ATAPI Command Set (ACS-3), 7.12.7.
+ */
+#ifndef SWAPDISK_IDENTIFY_H
+#define SWAPDISK_IDENTIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+
+#define SECTOR_SIZE      512U
+#define SECTORS_PER_PAGE 8U
+
+#define IDENTITY_MODEL_SIZE    41 /* with the terminating zero */
+#define IDENTITY_SERIAL_SIZE   21
+#define IDENTITY_FIRMWARE_SIZE 9
+
+/* The texts have no blanks at either end, and only printable ASCII. */
+struct disk_identity {
+    char model[IDENTITY_MODEL_SIZE];
+    char serial[IDENTITY_SERIAL_SIZE];
+    char firmware[IDENTITY_FIRMWARE_SIZE];
+    uint64_t sectors;     /* capacity in logical sectors */
+    uint32_t sector_size; /* bytes of a logical sector */
+    bool lba48;
+    bool dma;
+    bool flush_ext; /* FLUSH CACHE EXT is supported */
+    bool write_cache;
+    bool security_enabled; /* a password is set */
+    bool security_locked;
+    bool removable;
+};
+
+/* Decodes the words. *why is set to a sentence unless the status is OK; identity is filled as far
+ * as it can be in any case, for the report. */
+MUST_USE enum status identity_decode(const uint16_t words[256], struct disk_identity *identity,
+                                     const char **why);
+
+/* Whether both describe the same disk: model, serial and capacity. */
+bool identity_same(const struct disk_identity *a, const struct disk_identity *b);
+
+#endif

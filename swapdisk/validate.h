@@ -1,0 +1,65 @@
+/*
+ * The one judge of whether a disk may be written, and the grant that says so.
+ *
+ * A grant names a device and a range of sectors. Only this module makes one, after reading
+ * everything itself; the command layer of the driver asks swap_grant_covers() about each write at
+ * the last moment. docs/disk-safety.md lists the rules.
+ *
+ * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: the one grant there can be.
+ * State: no grant -> validate_grant -> granted -> validate_revoke -> no grant.
+ * Fails with: STATUS_REFUSED and the reason in words.
+ * Context: thread; waits for the disk with the source's bound.
+ */
+#ifndef SWAPDISK_VALIDATE_H
+#define SWAPDISK_VALIDATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/options.h"
+#include "lib/status.h"
+#include "swapdisk/header.h"
+#include "swapdisk/source.h"
+
+#define REASON_SIZE 160
+
+struct swap_grant;
+
+/* What was found on one disk. */
+struct disk_finding {
+    bool prepared;             /* one partition of ours, and everything agrees */
+    struct swap_header header; /* prepared: the newer copy */
+    uint64_t first_lba;        /* prepared: the partition */
+    uint64_t last_lba;
+    char reason[REASON_SIZE]; /* not prepared: why, in words; prepared: which set */
+};
+
+/* One disk as the validator sees it. */
+struct disk_view {
+    const void *device; /* which port: carried into the grant */
+    const struct disk_identity *identity;
+    struct sector_source source;
+};
+
+/* Reads the disk's tables and headers and judges them. Only a lack of memory is a status; what is
+ * wrong with the disk stands in the finding. */
+MUST_USE enum status validate_disk(const struct disk_view *view, struct disk_finding *finding);
+
+/* Chooses among the findings by the user's options: the index of the one disk that may be written,
+ * or -1. Writes into each finding's reason why it is or is not the one. */
+int validate_choose(struct disk_finding *findings, unsigned count, const struct options *options,
+                    bool under_hypervisor);
+
+/* Reads and judges the disk once more, and makes the grant if it still is the set. */
+MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
+                                    const struct swap_grant **grant, struct disk_finding *finding);
+
+/* Whether the grant allows writing [lba, lba + sectors) of the device. Never wraps; false for
+ * NULL, for what is not the grant, and after validate_revoke. */
+bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint64_t lba,
+                       uint64_t sectors);
+
+/* Ends the grant: no write passes afterwards. */
+void validate_revoke(void);
+
+#endif
