@@ -1,0 +1,70 @@
+/*
+ * One processor's own tables and registers: GDT, TSS with its stacks, IDT, control registers, PIC,
+ * local APIC.
+ *
+ * Owns: an array of struct cpu, one for each processor; the IDT is shared by all.
+ * State: firmware's -> cpu_prepare_paging -> cpu_init -> own for ever.
+ * Fails with: nothing. Context: cpu_prepare_paging on the firmware's tables with boot services
+ * gone; cpu_init in the upper half with interrupts off; each once a processor.
+ * Spec: Intel SDM volume 3, chapters 2 (registers), 3 (segments), 6 (interrupts), 8.7 (TSS), 11
+ * (local APIC), 12.12 (PAT); Intel 8259A data sheet.
+ */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Processors that the tables have room for. */
+#define CPU_MAX 64U
+
+/* Selectors, in the order that SYSRET wants: SS = STAR[63:48] + 8, CS = STAR[63:48] + 16. */
+#define SELECTOR_KERNEL_CODE 0x08U
+#define SELECTOR_KERNEL_DATA 0x10U
+#define SELECTOR_USER_DATA   0x1bU
+#define SELECTOR_USER_CODE   0x23U
+#define SELECTOR_TSS         0x28U
+
+/* The stacks of one processor for its TSS: tops, aligned to 16 bytes. */
+struct cpu_stacks {
+    uint64_t rsp0;          /* what a trap from ring 3 starts on */
+    uint64_t double_fault;  /* IST 1 */
+    uint64_t nmi;           /* IST 2 */
+    uint64_t machine_check; /* IST 3 */
+};
+
+/* Makes the processor ready for tables with NX, global pages and write-combining: interrupts off,
+ * EFER.NXE, the PAT, CR4.PGE, each where CPUID has it. Still on the firmware's tables.
+ * PAT entry 4 (PAT = 1, PCD = PWT = 0) becomes write-combining; the others keep their default. */
+void cpu_prepare_paging(void);
+
+/* Loads this processor's own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps are ours
+ * from its return on. Interrupts stay off. */
+void cpu_init(const struct cpu_stacks *stacks);
+
+/* Whether cpu_init has run: whether a fault comes to cpu/trap.c. */
+bool cpu_traps_ready(void);
+
+/* Whether CR4.SMAP is on: user memory is touched between STAC and CLAC only. */
+bool cpu_smap_on(void);
+
+/* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
+ * none, it is off, or it is in x2APIC mode and needs no mapping. */
+uint64_t cpu_local_apic_base(void);
+
+/* Masks every interrupt that the local APIC makes by itself, but an NMI line, and stops its timer.
+ * registers: where the caller has mapped it, uncached; NULL in x2APIC mode. Without a local APIC
+ * it does nothing. */
+void cpu_mask_local_apic(volatile void *registers);
+
+/* Control registers as they are now, for the log and for tests. */
+uint64_t cpu_read_cr0(void);
+uint64_t cpu_read_cr2(void);
+uint64_t cpu_read_cr3(void);
+uint64_t cpu_read_cr4(void);
+uint64_t cpu_read_efer(void);
+
+/* Stops this processor: interrupts off, HLT for ever. */
+_Noreturn void cpu_halt(void);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * The end of a run that went wrong: everything that a person needs, then the verdict 'crash'.
+ *
+ * The report is diagnostic lines of the log: what happened in words, registers, the code at RIP, a
+ * backtrace with function names, the entry states along the walk to the fault's address. All it
+ * reads of memory, it reads through probes, so that it survives what it reports. A fault inside
+ * the report gives a short second one; a third ends the run without more words.
+ *
+ * Owns: the hooks and the list of guard pages. Fails with: nothing; nothing here returns, but the
+ * setters. Context: any, including stacks that are nearly used up (#DF has its own).
+ * panic_at of lib/check.h is here too.
+ */
+#ifndef CPU_CRASH_H
+#define CPU_CRASH_H
+
+#include <stdint.h>
+
+struct trap_frame;
+
+/* Reports a trap that nobody handled, and ends the run. */
+_Noreturn void crash_trap(const struct trap_frame *frame);
+
+/* Prints the entry states along the walk to an address, as lines that begin with "# "; from
+ * paging/. Without it the report leaves them out. */
+void crash_set_walk_printer(void (*printer)(uint64_t address));
+
+/* Ends the machine after the verdict line; from efi/. Without it the processor halts. */
+void crash_set_finisher(void (*finisher)(void));
+
+/* Names an unmapped range [low, high) below a stack, so that a fault there is reported as that
+ * stack's overflow. name is kept by reference: "stack of cpu 0". */
+void crash_add_guard(uint64_t low, uint64_t high, const char *name);
+
+/* Prints the calls that led here, as "# " lines: at most 32 frames. */
+void crash_print_backtrace(void);
+
+#endif

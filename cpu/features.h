@@ -1,0 +1,110 @@
+/*
+ * What this processor can do, from CPUID: detected once, asked everywhere.
+ *
+ * Each flag is named after the bit in the manuals and says what CPUID reports, not what is turned
+ * on; cpu/cpu.h turns on what Faultline uses. No bit of a control register is ever written that
+ * has no flag here, since a reserved bit is a #GP on hardware and a livelock under QEMU's TCG.
+ *
+ * Units: bits for address widths. Owns: one static record without pointers, so that it may be
+ * filled before the image moves and still be right after it.
+ * Fails with: nothing. Context: any; the first call executes CPUID.
+ * Spec: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; leaf 0x40000000 as hypervisors
+ * agreed on it.
+ */
+#ifndef CPU_FEATURES_H
+#define CPU_FEATURES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Control register bits, EFER and the MSRs around them: SDM volume 3, 2.5 and 2.2.1. */
+#define CR0_PE         (UINT64_C(1) << 0)
+#define CR0_MP         (UINT64_C(1) << 1)
+#define CR0_EM         (UINT64_C(1) << 2)
+#define CR0_TS         (UINT64_C(1) << 3)
+#define CR0_ET         (UINT64_C(1) << 4)
+#define CR0_NE         (UINT64_C(1) << 5)
+#define CR0_WP         (UINT64_C(1) << 16)
+#define CR0_AM         (UINT64_C(1) << 18)
+#define CR0_NW         (UINT64_C(1) << 29)
+#define CR0_CD         (UINT64_C(1) << 30)
+#define CR0_PG         (UINT64_C(1) << 31)
+#define CR4_DE         (UINT64_C(1) << 3)
+#define CR4_PAE        (UINT64_C(1) << 5)
+#define CR4_MCE        (UINT64_C(1) << 6)
+#define CR4_PGE        (UINT64_C(1) << 7)
+#define CR4_OSFXSR     (UINT64_C(1) << 9)
+#define CR4_OSXMMEXCPT (UINT64_C(1) << 10)
+#define CR4_UMIP       (UINT64_C(1) << 11)
+#define CR4_LA57       (UINT64_C(1) << 12)
+#define CR4_FSGSBASE   (UINT64_C(1) << 16)
+#define CR4_PCIDE      (UINT64_C(1) << 17)
+#define CR4_OSXSAVE    (UINT64_C(1) << 18)
+#define CR4_SMEP       (UINT64_C(1) << 20)
+#define CR4_SMAP       (UINT64_C(1) << 21)
+#define CR4_PKE        (UINT64_C(1) << 22)
+#define EFER_SCE       (UINT64_C(1) << 0)
+#define EFER_LME       (UINT64_C(1) << 8)
+#define EFER_LMA       (UINT64_C(1) << 10)
+#define EFER_NXE       (UINT64_C(1) << 11)
+#define EFER_TCE       (UINT64_C(1) << 15)
+
+struct cpu_features {
+    /* paging */
+    bool nx;       /* no-execute: CPUID.80000001H:EDX[20] */
+    bool pge;      /* global pages */
+    bool pat;      /* page attribute table */
+    bool pages_1g; /* leaves of 1 GiB */
+    bool la57;     /* five levels */
+    bool pcid;     /* process-context identifiers */
+    bool invpcid;
+    bool smep; /* supervisor does not execute user pages */
+    bool smap; /* supervisor does not touch user pages but between STAC and CLAC */
+    bool umip; /* no SGDT, SIDT, SLDT, STR, SMSW for programs */
+    bool pku;  /* protection keys for user pages */
+    /* instructions and time */
+    bool erms;   /* fast REP MOVSB and STOSB */
+    bool sse4_2; /* the CRC32 instruction */
+    bool fsgsbase;
+    bool rdtscp;
+    bool tsc;
+    bool tsc_invariant;
+    /* interrupts */
+    bool mce;  /* machine-check exception */
+    bool apic; /* local APIC */
+    bool x2apic;
+    bool tsc_deadline;
+    /* who it is */
+    bool hypervisor; /* a hypervisor or emulator says that it is there */
+    uint8_t physical_bits;
+    uint8_t linear_bits;
+    uint32_t max_leaf;
+    uint32_t max_extended_leaf;
+    uint16_t family; /* with the extended parts added in */
+    uint8_t model;
+    uint8_t stepping;
+    char vendor[13];          /* "GenuineIntel" */
+    char brand[49];           /* without leading blanks; "" = none */
+    char hypervisor_name[13]; /* "TCGTCGTCGTCG"; "" = none */
+};
+
+/* Detected at the first call; the same record ever after. */
+const struct cpu_features *cpu_features(void);
+
+/* One line of the boot summary: a feature that Faultline uses where it exists. */
+struct cpu_feature_line {
+    const char *name; /* "NX" */
+    bool present;
+    const char *words; /* what it gives when present, or what is lost when absent */
+};
+
+/* Calls line for each feature that matters to Faultline, in the order of the summary. Pure: it
+ * asks the record that it is given. */
+void cpu_features_each(const struct cpu_features *features,
+                       void (*line)(const struct cpu_feature_line *line, void *context),
+                       void *context);
+
+/* Prints the processor and its features as diagnostic lines: in use, and lost. */
+void cpu_features_print(void);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * The clock: the time-stamp counter, calibrated once against a clock of known rate.
+ *
+ * Sources in order of trust: the ACPI PM timer (3.579545 MHz), the PIT's channel 2 (1.193182 MHz),
+ * CPUID leaves 15H and 16H, and a guess of 1 GHz that the log shows as one. A source is taken only
+ * if it moves, and its measurement only if several agree.
+ *
+ * Units: ticks of the TSC, nanoseconds. Owns: one record without pointers, so that a calibration
+ * made before the image moves stays right after it.
+ * Fails with: nothing. Every wait is bounded by a count, since there is no clock yet.
+ * Context: time_init once, on either side of the handover; before it machine_now_ns takes the TSC
+ * for 1 GHz. Under QEMU -icount the TSC is exactly 1 GHz of virtual time.
+ * Spec: ACPI 6.4, 4.8.3.3 (PM timer); Intel 8254 data sheet; Intel SDM volume 3, 18.7.3.
+ */
+#ifndef CPU_TIME_H
+#define CPU_TIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum time_source_kind { TIME_GUESS, TIME_CPUID, TIME_PIT, TIME_PM_TIMER };
+
+struct time_source {
+    enum time_source_kind kind;
+    uint64_t hz;           /* of the TSC */
+    uint64_t spread_ppm;   /* largest less smallest measurement, in millionths; 0 if not measured */
+    unsigned measurements; /* that stand behind hz; 0 for CPUID and the guess */
+};
+
+/* Calibrates. pm_timer_port: of the ACPI PM timer, 0 = none; pm_timer_32bit: it counts 32 bits,
+ * else 24. Time read before and after does not jump backwards. */
+void time_init(uint16_t pm_timer_port, bool pm_timer_32bit);
+
+const struct time_source *time_source(void);
+
+/* "ACPI PM timer". */
+const char *time_source_name(enum time_source_kind kind);
+
+/* ---- pure, in cpu/time_scale.c ---- */
+
+/* Ticks to nanoseconds by one multiplication: ns = ticks * multiplier / 2^shift, in 128 bits. */
+struct time_scale {
+    uint64_t multiplier;
+    unsigned shift;
+};
+
+/* The scale of a counter's rate, exact to better than one part in 2^31. hz is not 0. */
+struct time_scale time_scale_of(uint64_t hz);
+
+/* Rounded down; right for any number of ticks whose nanoseconds fit 64 bits. */
+uint64_t time_scale_ns(struct time_scale scale, uint64_t ticks);
+
+#endif
