@@ -17,38 +17,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Control register bits, EFER and the MSRs around them: SDM volume 3, 2.5 and 2.2.1. */
-#define CR0_PE         (UINT64_C(1) << 0)
-#define CR0_MP         (UINT64_C(1) << 1)
-#define CR0_EM         (UINT64_C(1) << 2)
-#define CR0_TS         (UINT64_C(1) << 3)
-#define CR0_ET         (UINT64_C(1) << 4)
-#define CR0_NE         (UINT64_C(1) << 5)
-#define CR0_WP         (UINT64_C(1) << 16)
-#define CR0_AM         (UINT64_C(1) << 18)
-#define CR0_NW         (UINT64_C(1) << 29)
-#define CR0_CD         (UINT64_C(1) << 30)
-#define CR0_PG         (UINT64_C(1) << 31)
-#define CR4_DE         (UINT64_C(1) << 3)
-#define CR4_PAE        (UINT64_C(1) << 5)
-#define CR4_MCE        (UINT64_C(1) << 6)
-#define CR4_PGE        (UINT64_C(1) << 7)
-#define CR4_OSFXSR     (UINT64_C(1) << 9)
-#define CR4_OSXMMEXCPT (UINT64_C(1) << 10)
-#define CR4_UMIP       (UINT64_C(1) << 11)
-#define CR4_LA57       (UINT64_C(1) << 12)
-#define CR4_FSGSBASE   (UINT64_C(1) << 16)
-#define CR4_PCIDE      (UINT64_C(1) << 17)
-#define CR4_OSXSAVE    (UINT64_C(1) << 18)
-#define CR4_SMEP       (UINT64_C(1) << 20)
-#define CR4_SMAP       (UINT64_C(1) << 21)
-#define CR4_PKE        (UINT64_C(1) << 22)
-#define EFER_SCE       (UINT64_C(1) << 0)
-#define EFER_LME       (UINT64_C(1) << 8)
-#define EFER_LMA       (UINT64_C(1) << 10)
-#define EFER_NXE       (UINT64_C(1) << 11)
-#define EFER_TCE       (UINT64_C(1) << 15)
-
 struct cpu_features {
     /* paging */
     bool nx;       /* no-execute: CPUID.80000001H:EDX[20] */

@@ -1,0 +1,231 @@
+/* What this processor can do, from CPUID. */
+#include "cpu/features.h"
+
+#include <stddef.h>
+
+#include "lib/bytes.h"
+#include "lib/print.h"
+#include "lib/units.h"
+
+/* Leaves: SDM volume 2, CPUID. */
+#define LEAF_VENDOR     UINT32_C(0)
+#define LEAF_FEATURES   UINT32_C(1)
+#define LEAF_STRUCTURED UINT32_C(7)
+#define LEAF_HYPERVISOR UINT32_C(0x40000000)
+#define LEAF_EXTENDED   UINT32_C(0x80000000)
+#define LEAF_EXT_FLAGS  UINT32_C(0x80000001)
+#define LEAF_BRAND      UINT32_C(0x80000002)
+#define LEAF_POWER      UINT32_C(0x80000007)
+#define LEAF_ADDRESSES  UINT32_C(0x80000008)
+
+/* What a processor without leaf 0x80000008 has: SDM volume 3, 4.1.4. */
+#define DEFAULT_PHYSICAL_BITS 36
+#define DEFAULT_LINEAR_BITS   48
+
+struct cpuid {
+    uint32_t a, b, c, d;
+};
+
+static struct cpu_features features;
+static bool detected;
+
+static struct cpuid cpuid(uint32_t leaf)
+{
+    struct cpuid out;
+
+    __asm__ volatile("cpuid"
+                     : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d)
+                     : "a"(leaf), "c"(0));
+    return out;
+}
+
+static bool bit(uint32_t word, unsigned index)
+{
+    return (word >> index & 1) != 0;
+}
+
+static void put_word(char *text, uint32_t word)
+{
+    for (unsigned i = 0; i < 4; i++)
+        text[i] = (char)(word >> 8 * i & 0xff);
+}
+
+static void detect_identity(void)
+{
+    struct cpuid vendor = cpuid(LEAF_VENDOR);
+    struct cpuid signature = cpuid(LEAF_FEATURES);
+    uint32_t family = signature.a >> 8 & 0xf;
+    uint32_t model = signature.a >> 4 & 0xf;
+
+    features.max_leaf = vendor.a;
+    put_word(features.vendor, vendor.b);
+    put_word(features.vendor + 4, vendor.d);
+    put_word(features.vendor + 8, vendor.c);
+    /* The extended parts count only for the families that ran out of numbers: SDM volume 2,
+     * CPUID, 'Version Information'. */
+    if (family == 0x6 || family == 0xf)
+        model |= signature.a >> 12 & 0xf0;
+    if (family == 0xf)
+        family += signature.a >> 20 & 0xff;
+    features.family = (uint16_t)family;
+    features.model = (uint8_t)model;
+    features.stepping = (uint8_t)(signature.a & 0xf);
+}
+
+static void detect_flags(void)
+{
+    struct cpuid flags = cpuid(LEAF_FEATURES);
+
+    features.tsc = bit(flags.d, 4);
+    features.mce = bit(flags.d, 7);
+    features.apic = bit(flags.d, 9);
+    features.pge = bit(flags.d, 13);
+    features.pat = bit(flags.d, 16);
+    features.pcid = bit(flags.c, 17);
+    features.sse4_2 = bit(flags.c, 20);
+    features.x2apic = bit(flags.c, 21);
+    features.tsc_deadline = bit(flags.c, 24);
+    features.hypervisor = bit(flags.c, 31);
+    if (features.max_leaf < LEAF_STRUCTURED)
+        return;
+    flags = cpuid(LEAF_STRUCTURED);
+    features.fsgsbase = bit(flags.b, 0);
+    features.smep = bit(flags.b, 7);
+    features.erms = bit(flags.b, 9);
+    features.invpcid = bit(flags.b, 10);
+    features.smap = bit(flags.b, 20);
+    features.umip = bit(flags.c, 2);
+    features.pku = bit(flags.c, 3);
+    features.la57 = bit(flags.c, 16);
+}
+
+/* The brand string is padded with blanks on the left by some makers. */
+static void detect_brand(void)
+{
+    size_t start = 0;
+
+    for (uint32_t leaf = 0; leaf < 3; leaf++) {
+        struct cpuid part = cpuid(LEAF_BRAND + leaf);
+        char *at = features.brand + (size_t)leaf * 16;
+
+        put_word(at, part.a);
+        put_word(at + 4, part.b);
+        put_word(at + 8, part.c);
+        put_word(at + 12, part.d);
+    }
+    while (features.brand[start] == ' ')
+        start++;
+    memmove(features.brand, features.brand + start, sizeof(features.brand) - start);
+}
+
+static void detect_extended(void)
+{
+    features.physical_bits = DEFAULT_PHYSICAL_BITS;
+    features.linear_bits = DEFAULT_LINEAR_BITS;
+    features.max_extended_leaf = cpuid(LEAF_EXTENDED).a;
+    if (features.max_extended_leaf >= LEAF_EXT_FLAGS) {
+        struct cpuid flags = cpuid(LEAF_EXT_FLAGS);
+
+        features.nx = bit(flags.d, 20);
+        features.pages_1g = bit(flags.d, 26);
+        features.rdtscp = bit(flags.d, 27);
+    }
+    if (features.max_extended_leaf >= LEAF_BRAND + 2)
+        detect_brand();
+    if (features.max_extended_leaf >= LEAF_POWER)
+        features.tsc_invariant = bit(cpuid(LEAF_POWER).d, 8);
+    if (features.max_extended_leaf >= LEAF_ADDRESSES) {
+        struct cpuid addresses = cpuid(LEAF_ADDRESSES);
+
+        features.physical_bits = (uint8_t)(addresses.a & 0xff);
+        features.linear_bits = (uint8_t)(addresses.a >> 8 & 0xff);
+    }
+}
+
+static void detect_hypervisor(void)
+{
+    struct cpuid name;
+
+    if (!features.hypervisor)
+        return;
+    name = cpuid(LEAF_HYPERVISOR);
+    put_word(features.hypervisor_name, name.b);
+    put_word(features.hypervisor_name + 4, name.c);
+    put_word(features.hypervisor_name + 8, name.d);
+}
+
+const struct cpu_features *cpu_features(void)
+{
+    if (!detected) {
+        detect_identity();
+        detect_flags();
+        detect_extended();
+        detect_hypervisor();
+        detected = true;
+    }
+    return &features;
+}
+
+void cpu_features_each(const struct cpu_features *of,
+                       void (*line)(const struct cpu_feature_line *line, void *context),
+                       void *context)
+{
+    const struct {
+        const char *name;
+        bool present;
+        const char *with;
+        const char *without;
+    } rows[] = {
+        {"WP", true, "the kernel obeys read-only pages too", ""},
+        {"NX", of->nx, "data is not executable", "data can be executed"},
+        {"SMEP", of->smep, "the kernel cannot execute user pages",
+         "the kernel could be made to execute user pages"},
+        {"SMAP", of->smap, "the kernel touches user pages only where it says so",
+         "the kernel could touch user pages by accident"},
+        {"UMIP", of->umip, "programs cannot read the descriptor tables' addresses",
+         "programs can read the descriptor tables' addresses"},
+        {"PGE", of->pge, "kernel translations stay when the address space changes",
+         "each change of address space drops the kernel's translations"},
+        {"PAT", of->pat, "the screen is write-combining", "the screen is uncached, and slow"},
+        {"1 GiB pages", of->pages_1g, "the direct map uses them",
+         "the direct map takes a table for each GiB"},
+        {"ERMS", of->erms, "frames are cleared and copied by bytes",
+         "frames are cleared and copied by words"},
+        {"SSE4.2", of->sse4_2, "check values by the CRC32 instruction",
+         "check values by a table, slower"},
+        {"MCE", of->mce, "machine checks are reported", "a machine check resets the machine"},
+        {"invariant TSC", of->tsc_invariant, "the clock's rate does not change",
+         "the clock's rate may change with power states"},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        struct cpu_feature_line out = {rows[i].name, rows[i].present,
+                                       rows[i].present ? rows[i].with : rows[i].without};
+
+        line(&out, context);
+    }
+}
+
+static void print_line(const struct cpu_feature_line *line, void *context)
+{
+    (void)context;
+    print("#   %s%s: %s\n", line->present ? "" : "no ", line->name, line->words);
+}
+
+void cpu_features_print(void)
+{
+    const struct cpu_features *of = cpu_features();
+
+    print("# processor: %s, %s family %u model %u stepping %u\n",
+          of->brand[0] != '\0' ? of->brand : "unnamed", of->vendor, of->family, of->model,
+          of->stepping);
+    print("# addresses: %u bits physical, %u bits linear\n", of->physical_bits, of->linear_bits);
+    if (of->hypervisor)
+        print("# hypervisor: %s\n",
+              of->hypervisor_name[0] != '\0' ? of->hypervisor_name : "present, without a name");
+    print("# also there, not in use: %s%s%s%s%s%s%s%s\n", of->la57 ? "LA57 " : "",
+          of->pcid ? "PCID " : "", of->invpcid ? "INVPCID " : "", of->pku ? "PKU " : "",
+          of->fsgsbase ? "FSGSBASE " : "", of->rdtscp ? "RDTSCP " : "", of->x2apic ? "x2APIC " : "",
+          of->tsc_deadline ? "TSC-deadline" : "");
+    cpu_features_each(of, print_line, NULL);
+}

@@ -1,0 +1,95 @@
+/*
+ * Control registers and model-specific registers: their bits, and the instructions that reach them.
+ *
+ * No bit is written that CPUID does not report (cpu/features.h): a reserved one is a #GP on
+ * hardware and a livelock under QEMU's TCG.
+ *
+ * Context: any, in ring 0. Cannot fail, given that CPUID reports the register.
+ * Spec: Intel SDM volume 3, 2.5 (control registers); volume 4, table 2-2 (architectural MSRs).
+ */
+#ifndef CPU_REGISTERS_H
+#define CPU_REGISTERS_H
+
+#include <stdint.h>
+
+#define CR0_PE         (UINT64_C(1) << 0)
+#define CR0_MP         (UINT64_C(1) << 1)
+#define CR0_EM         (UINT64_C(1) << 2)
+#define CR0_TS         (UINT64_C(1) << 3)
+#define CR0_ET         (UINT64_C(1) << 4)
+#define CR0_NE         (UINT64_C(1) << 5)
+#define CR0_WP         (UINT64_C(1) << 16)
+#define CR0_AM         (UINT64_C(1) << 18)
+#define CR0_NW         (UINT64_C(1) << 29)
+#define CR0_CD         (UINT64_C(1) << 30)
+#define CR0_PG         (UINT64_C(1) << 31)
+#define CR4_DE         (UINT64_C(1) << 3)
+#define CR4_PAE        (UINT64_C(1) << 5)
+#define CR4_MCE        (UINT64_C(1) << 6)
+#define CR4_PGE        (UINT64_C(1) << 7)
+#define CR4_OSFXSR     (UINT64_C(1) << 9)
+#define CR4_OSXMMEXCPT (UINT64_C(1) << 10)
+#define CR4_UMIP       (UINT64_C(1) << 11)
+#define CR4_LA57       (UINT64_C(1) << 12)
+#define CR4_FSGSBASE   (UINT64_C(1) << 16)
+#define CR4_PCIDE      (UINT64_C(1) << 17)
+#define CR4_OSXSAVE    (UINT64_C(1) << 18)
+#define CR4_SMEP       (UINT64_C(1) << 20)
+#define CR4_SMAP       (UINT64_C(1) << 21)
+#define CR4_PKE        (UINT64_C(1) << 22)
+
+#define RFLAGS_IF (UINT64_C(1) << 9)
+#define RFLAGS_AC (UINT64_C(1) << 18)
+
+#define IA32_APIC_BASE UINT32_C(0x1b)
+#define APIC_BASE_EXTD (UINT64_C(1) << 10) /* x2APIC mode */
+#define APIC_BASE_EN   (UINT64_C(1) << 11)
+#define IA32_PAT       UINT32_C(0x277)
+#define IA32_X2APIC    UINT32_C(0x800) /* the register at offset 16 * n is MSR 0x800 + n */
+#define IA32_EFER      UINT32_C(0xc0000080)
+#define EFER_SCE       (UINT64_C(1) << 0)
+#define EFER_LME       (UINT64_C(1) << 8)
+#define EFER_LMA       (UINT64_C(1) << 10)
+#define EFER_NXE       (UINT64_C(1) << 11)
+#define EFER_TCE       (UINT64_C(1) << 15) /* AMD: INVLPG keeps more of the caches; stays 0 */
+#define IA32_FS_BASE   UINT32_C(0xc0000100)
+#define IA32_GS_BASE   UINT32_C(0xc0000101)
+#define IA32_KERNEL_GS UINT32_C(0xc0000102)
+
+static inline uint64_t msr_read(uint32_t msr)
+{
+    uint32_t low;
+    uint32_t high;
+
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
+}
+
+static inline void msr_write(uint32_t msr, uint64_t value)
+{
+    __asm__ volatile("wrmsr"
+                     :
+                     : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+                     : "memory");
+}
+
+#define CONTROL_REGISTER(name)                                                                     \
+    static inline uint64_t name##_read(void)                                                       \
+    {                                                                                              \
+        uint64_t value;                                                                            \
+                                                                                                   \
+        __asm__ volatile("mov %%" #name ", %0" : "=r"(value));                                     \
+        return value;                                                                              \
+    }                                                                                              \
+                                                                                                   \
+    static inline void name##_write(uint64_t value)                                                \
+    {                                                                                              \
+        __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory");                            \
+    }
+
+CONTROL_REGISTER(cr0)
+CONTROL_REGISTER(cr2)
+CONTROL_REGISTER(cr3)
+CONTROL_REGISTER(cr4)
+
+#endif
