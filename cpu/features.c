@@ -22,22 +22,8 @@
 #define DEFAULT_PHYSICAL_BITS 36
 #define DEFAULT_LINEAR_BITS   48
 
-struct cpuid {
-    uint32_t a, b, c, d;
-};
-
 static struct cpu_features features;
 static bool detected;
-
-static struct cpuid cpuid(uint32_t leaf)
-{
-    struct cpuid out;
-
-    __asm__ volatile("cpuid"
-                     : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d)
-                     : "a"(leaf), "c"(0));
-    return out;
-}
 
 static bool bit(uint32_t word, unsigned index)
 {
@@ -52,8 +38,8 @@ static void put_word(char *text, uint32_t word)
 
 static void detect_identity(void)
 {
-    struct cpuid vendor = cpuid(LEAF_VENDOR);
-    struct cpuid signature = cpuid(LEAF_FEATURES);
+    struct cpuid_leaf vendor = cpu_cpuid(LEAF_VENDOR);
+    struct cpuid_leaf signature = cpu_cpuid(LEAF_FEATURES);
     uint32_t family = signature.a >> 8 & 0xf;
     uint32_t model = signature.a >> 4 & 0xf;
 
@@ -74,7 +60,7 @@ static void detect_identity(void)
 
 static void detect_flags(void)
 {
-    struct cpuid flags = cpuid(LEAF_FEATURES);
+    struct cpuid_leaf flags = cpu_cpuid(LEAF_FEATURES);
 
     features.tsc = bit(flags.d, 4);
     features.mce = bit(flags.d, 7);
@@ -88,7 +74,7 @@ static void detect_flags(void)
     features.hypervisor = bit(flags.c, 31);
     if (features.max_leaf < LEAF_STRUCTURED)
         return;
-    flags = cpuid(LEAF_STRUCTURED);
+    flags = cpu_cpuid(LEAF_STRUCTURED);
     features.fsgsbase = bit(flags.b, 0);
     features.smep = bit(flags.b, 7);
     features.erms = bit(flags.b, 9);
@@ -105,7 +91,7 @@ static void detect_brand(void)
     size_t start = 0;
 
     for (uint32_t leaf = 0; leaf < 3; leaf++) {
-        struct cpuid part = cpuid(LEAF_BRAND + leaf);
+        struct cpuid_leaf part = cpu_cpuid(LEAF_BRAND + leaf);
         char *at = features.brand + (size_t)leaf * 16;
 
         put_word(at, part.a);
@@ -122,9 +108,9 @@ static void detect_extended(void)
 {
     features.physical_bits = DEFAULT_PHYSICAL_BITS;
     features.linear_bits = DEFAULT_LINEAR_BITS;
-    features.max_extended_leaf = cpuid(LEAF_EXTENDED).a;
+    features.max_extended_leaf = cpu_cpuid(LEAF_EXTENDED).a;
     if (features.max_extended_leaf >= LEAF_EXT_FLAGS) {
-        struct cpuid flags = cpuid(LEAF_EXT_FLAGS);
+        struct cpuid_leaf flags = cpu_cpuid(LEAF_EXT_FLAGS);
 
         features.nx = bit(flags.d, 20);
         features.pages_1g = bit(flags.d, 26);
@@ -133,9 +119,9 @@ static void detect_extended(void)
     if (features.max_extended_leaf >= LEAF_BRAND + 2)
         detect_brand();
     if (features.max_extended_leaf >= LEAF_POWER)
-        features.tsc_invariant = bit(cpuid(LEAF_POWER).d, 8);
+        features.tsc_invariant = bit(cpu_cpuid(LEAF_POWER).d, 8);
     if (features.max_extended_leaf >= LEAF_ADDRESSES) {
-        struct cpuid addresses = cpuid(LEAF_ADDRESSES);
+        struct cpuid_leaf addresses = cpu_cpuid(LEAF_ADDRESSES);
 
         features.physical_bits = (uint8_t)(addresses.a & 0xff);
         features.linear_bits = (uint8_t)(addresses.a >> 8 & 0xff);
@@ -144,14 +130,24 @@ static void detect_extended(void)
 
 static void detect_hypervisor(void)
 {
-    struct cpuid name;
+    struct cpuid_leaf name;
 
     if (!features.hypervisor)
         return;
-    name = cpuid(LEAF_HYPERVISOR);
+    name = cpu_cpuid(LEAF_HYPERVISOR);
     put_word(features.hypervisor_name, name.b);
     put_word(features.hypervisor_name + 4, name.c);
     put_word(features.hypervisor_name + 8, name.d);
+}
+
+struct cpuid_leaf cpu_cpuid(uint32_t leaf)
+{
+    struct cpuid_leaf out;
+
+    __asm__ volatile("cpuid"
+                     : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d)
+                     : "a"(leaf), "c"(0));
+    return out;
 }
 
 const struct cpu_features *cpu_features(void)

@@ -59,6 +59,13 @@ struct cpu_features {
 /* Detected at the first call; the same record ever after. */
 const struct cpu_features *cpu_features(void);
 
+/* One leaf as CPUID returns it, sub-leaf 0. A leaf past max_leaf returns junk. */
+struct cpuid_leaf {
+    uint32_t a, b, c, d;
+};
+
+struct cpuid_leaf cpu_cpuid(uint32_t leaf);
+
 /* One line of the boot summary: a feature that Faultline uses where it exists. */
 struct cpu_feature_line {
     const char *name; /* "NX" */

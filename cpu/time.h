@@ -3,7 +3,7 @@
  *
  * Sources in order of trust: the ACPI PM timer (3.579545 MHz), the PIT's channel 2 (1.193182 MHz),
  * CPUID leaves 15H and 16H, and a guess of 1 GHz that the log shows as one. A source is taken only
- * if it moves, and its measurement only if several agree.
+ * if it moves; the median of several measurements counts, and how far they lie apart is told.
  *
  * Units: ticks of the TSC, nanoseconds. Owns: one record without pointers, so that a calibration
  * made before the image moves stays right after it.

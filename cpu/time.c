@@ -1,0 +1,234 @@
+/* The clock: the time-stamp counter, calibrated against whatever clock of known rate there is. */
+#include "cpu/time.h"
+
+#include <stddef.h>
+
+#include "cpu/features.h"
+#include "cpu/machine.h"
+#include "cpu/port.h"
+#include "lib/units.h"
+
+/* ACPI 6.4, 4.8.3.3. */
+#define PM_TIMER_HZ UINT64_C(3579545)
+
+/* Intel 8254, and the port that gates its channel 2 and shows its output. */
+#define PIT_HZ             UINT64_C(1193182)
+#define PIT_CHANNEL_2      UINT16_C(0x42)
+#define PIT_COMMAND        UINT16_C(0x43)
+#define PIT_CHANNEL_2_ONCE UINT8_C(0xb0) /* channel 2, low then high byte, mode 0, binary */
+#define PORT_B             UINT16_C(0x61)
+#define PORT_B_GATE        UINT8_C(0x01)
+#define PORT_B_SPEAKER     UINT8_C(0x02)
+#define PORT_B_OUT         UINT8_C(0x20)
+
+/* SDM volume 2, CPUID. */
+#define LEAF_TSC       UINT32_C(0x15)
+#define LEAF_FREQUENCY UINT32_C(0x16)
+
+/* A window of 10 ms measures to some 100 ppm by a port that takes 1 us; five show the spread. */
+#define WINDOW_MS    UINT64_C(10)
+#define MEASUREMENTS 5U
+
+/* Bounds of the waits, in reads of the port and in ticks, since there is no clock yet. A read takes
+ * from some 40 ns (an emulator that counts instructions) to 2 us, so that a PM timer that is there
+ * moves within 1000 of them. No processor has more than 10 GHz: 10^9 ticks are at least 100 ms. */
+#define STILL_READS  1000U
+#define WINDOW_READS 20000000U
+#define WINDOW_TICKS UINT64_C(1000000000)
+
+#define GUESSED_HZ UINT64_C(1000000000)
+
+/* Slower than any processor with long mode, faster than any: what no measurement may give. */
+#define LEAST_HZ UINT64_C(100000000)
+#define MOST_HZ  UINT64_C(20000000000)
+
+struct pm_timer {
+    uint16_t port;
+    uint32_t mask;
+};
+
+/* A reading of both clocks: the counter lies in the middle of the port's access. */
+struct pm_reading {
+    uint64_t ticks;
+    uint32_t count;
+};
+
+/* Time is base_ns at base_ticks, and goes on at scale. */
+static struct {
+    struct time_source source;
+    struct time_scale scale;
+    uint64_t base_ticks;
+    uint64_t base_ns;
+} clock = {
+    .source = {TIME_GUESS, GUESSED_HZ, 0, 0},
+    .scale = {1, 0},
+};
+
+static struct pm_reading pm_read(const struct pm_timer *timer)
+{
+    struct pm_reading reading;
+    uint64_t before = machine_ticks();
+
+    reading.count = port_in32(timer->port) & timer->mask;
+    reading.ticks = before + (machine_ticks() - before) / 2;
+    return reading;
+}
+
+static bool pm_moves(const struct pm_timer *timer)
+{
+    uint32_t first = pm_read(timer).count;
+
+    for (unsigned i = 0; i < STILL_READS; i++) {
+        if (pm_read(timer).count != first)
+            return true;
+        machine_pause();
+    }
+    return false;
+}
+
+/* Ticks per second by one window of the PM timer, 0 when the window does not end. */
+static uint64_t pm_measure(const struct pm_timer *timer)
+{
+    struct pm_reading start = pm_read(timer);
+
+    for (unsigned i = 0; i < WINDOW_READS; i++) {
+        struct pm_reading now = pm_read(timer);
+        uint32_t passed = (now.count - start.count) & timer->mask;
+
+        if (passed >= PM_TIMER_HZ * WINDOW_MS / 1000)
+            return (now.ticks - start.ticks) * PM_TIMER_HZ / passed;
+        if (now.ticks - start.ticks > WINDOW_TICKS)
+            return 0;
+        machine_pause();
+    }
+    return 0;
+}
+
+static bool pit_out(void)
+{
+    return (port_in8(PORT_B) & PORT_B_OUT) != 0;
+}
+
+/* Ticks per second by one count-down of the PIT, 0 when it is not there. In mode 0 the output
+ * falls when the count is written and rises at its end; an absent port reads as risen at once. */
+static uint64_t pit_measure(void)
+{
+    uint64_t counts = PIT_HZ * WINDOW_MS / 1000;
+    uint8_t port_b = (uint8_t)(port_in8(PORT_B) & ~PORT_B_SPEAKER);
+    uint64_t start;
+
+    port_out8(PORT_B, port_b | PORT_B_GATE);
+    port_out8(PIT_COMMAND, PIT_CHANNEL_2_ONCE);
+    port_out8(PIT_CHANNEL_2, (uint8_t)(counts & 0xff));
+    port_out8(PIT_CHANNEL_2, (uint8_t)(counts >> 8));
+    start = machine_ticks();
+    if (pit_out())
+        return 0;
+    for (unsigned i = 0; i < WINDOW_READS; i++) {
+        bool done = pit_out();
+        uint64_t passed = machine_ticks() - start;
+
+        if (done)
+            return passed * PIT_HZ / counts;
+        if (passed > WINDOW_TICKS)
+            return 0;
+        machine_pause();
+    }
+    return 0;
+}
+
+static void sort(uint64_t *values, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        for (unsigned j = i; j > 0 && values[j - 1] > values[j]; j--) {
+            uint64_t swapped = values[j];
+
+            values[j] = values[j - 1];
+            values[j - 1] = swapped;
+        }
+    }
+}
+
+/* The median of several measurements, and how far they lie apart. */
+static bool measured(enum time_source_kind kind, const struct pm_timer *timer,
+                     struct time_source *source)
+{
+    uint64_t hz[MEASUREMENTS];
+
+    for (unsigned i = 0; i < MEASUREMENTS; i++) {
+        hz[i] = kind == TIME_PM_TIMER ? pm_measure(timer) : pit_measure();
+        if (hz[i] < LEAST_HZ || hz[i] > MOST_HZ)
+            return false;
+    }
+    sort(hz, MEASUREMENTS);
+    source->kind = kind;
+    source->hz = hz[MEASUREMENTS / 2];
+    source->spread_ppm = (hz[MEASUREMENTS - 1] - hz[0]) * 1000000 / source->hz;
+    source->measurements = MEASUREMENTS;
+    return true;
+}
+
+/* What CPUID says of the TSC, where these leaves exist: past the last leaf it returns other
+ * leaves' data. */
+static bool from_cpuid(struct time_source *source)
+{
+    uint32_t max = cpu_features()->max_leaf;
+    struct cpuid_leaf leaf;
+    uint64_t hz = 0;
+
+    if (max >= LEAF_TSC) {
+        leaf = cpu_cpuid(LEAF_TSC);
+        if (leaf.a != 0)
+            hz = (uint64_t)leaf.c * leaf.b / leaf.a;
+    }
+    if (hz == 0 && max >= LEAF_FREQUENCY)
+        hz = (uint64_t)(cpu_cpuid(LEAF_FREQUENCY).a & 0xffff) * 1000000;
+    if (hz < LEAST_HZ || hz > MOST_HZ)
+        return false;
+    *source = (struct time_source){TIME_CPUID, hz, 0, 0};
+    return true;
+}
+
+static struct time_source best_source(const struct pm_timer *timer)
+{
+    struct time_source source = {TIME_GUESS, GUESSED_HZ, 0, 0};
+
+    if (timer->port != 0 && pm_moves(timer) && measured(TIME_PM_TIMER, timer, &source))
+        return source;
+    if (measured(TIME_PIT, NULL, &source) || from_cpuid(&source))
+        return source;
+    return source;
+}
+
+void time_init(uint16_t pm_timer_port, bool pm_timer_32bit)
+{
+    struct pm_timer timer = {pm_timer_port, pm_timer_32bit ? UINT32_MAX : UINT32_C(0xffffff)};
+    struct time_source source = best_source(&timer);
+    uint64_t ticks = machine_ticks();
+
+    clock.base_ns += time_scale_ns(clock.scale, ticks - clock.base_ticks);
+    clock.base_ticks = ticks;
+    clock.source = source;
+    clock.scale = time_scale_of(source.hz);
+}
+
+uint64_t machine_now_ns(void)
+{
+    return clock.base_ns + time_scale_ns(clock.scale, machine_ticks() - clock.base_ticks);
+}
+
+const struct time_source *time_source(void)
+{
+    return &clock.source;
+}
+
+const char *time_source_name(enum time_source_kind kind)
+{
+    switch (kind) {
+    case TIME_PM_TIMER: return "ACPI PM timer";
+    case TIME_PIT: return "PIT";
+    case TIME_CPUID: return "CPUID";
+    case TIME_GUESS: return "a guess";
+    }
+    return "unknown";
+}
