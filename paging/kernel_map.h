@@ -28,13 +28,28 @@ void *kernel_map_device(struct phys base, uint64_t size, enum device_caching cac
 /* A stack of this many pages with an unmapped page under it: its top, aligned to 16 bytes. */
 MUST_USE enum status kernel_map_stack(unsigned pages, uint64_t *top);
 
+/* Maps one frame of the kernel's into a window of layout.h, writable and not executable; the place
+ * is not mapped yet. */
+MUST_USE enum status kernel_map_page(uint64_t address, struct pfn frame);
+
+/* Gives a new top table the kernel's half. */
+void kernel_map_share_half(struct pfn top_table);
+
+/* The kernel's own root, for a processor that runs no program, and the number of levels, 4 or 5. */
+struct phys kernel_map_root(void);
+unsigned kernel_map_levels(void);
+
+/* The zero page: a frame of the image, read-only through every alias (A2). */
+struct pfn kernel_map_zero_frame(void);
+
 /* The root in which the firmware's one-to-one mappings stand beside the kernel's half: to be
  * loaded only around a call of runtime services (A4). */
 struct phys kernel_map_firmware_root(void);
 
 /* Walks the whole kernel half and proves that no frame is both writable and executable, across
  * all aliases, and that the direct map is never executable; panics with the address if not.
- * Returns how many leaves it saw. */
+ * Returns how many leaves it saw, 0 when the processor has no NX and nothing can be
+ * proved. */
 uint64_t kernel_map_prove_rights(void);
 
 #endif

@@ -35,6 +35,7 @@ enum frame_flag {
     FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
     FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
     FRAME_IO = 1U << 3,    /* the target of a transfer under way */
+    FRAME_SEEN = 1U << 7,  /* visited by AUDIT */
 };
 
 /* A count that is never changed: zero page, kernel. Tested past 16 bits. */

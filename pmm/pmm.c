@@ -21,7 +21,7 @@ static struct {
     uint32_t frame_limit;
     struct pmm_usage usage;
     uint8_t lock;
-} pmm;
+} pmm = {.top = {UINT32_MAX, UINT32_MAX}};
 
 static enum stack_name stack_of(struct pfn frame)
 {

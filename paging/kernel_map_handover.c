@@ -1,0 +1,286 @@
+/*
+ * The handover: from the firmware's tables to the kernel's, and the image to its own address.
+ *
+ * Everything here runs on the firmware's one-to-one mappings, so a physical address is a pointer.
+ */
+#include "cpu/cpu.h"
+#include "cpu/features.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "lib/bytes.h"
+#include "paging/kernel_map.h"
+#include "paging/kernel_map_internal.h"
+#include "pmm/memory_map.h"
+
+/* Elf64_Rela, and the one type that a position-independent image has (ELF gABI; AMD64 psABI 4.4).
+ */
+struct elf_rela {
+    uint64_t offset;
+    uint64_t info;
+    int64_t addend;
+};
+
+_Static_assert(sizeof(struct elf_rela) == 24, "Elf64_Rela is 24 bytes");
+
+#define R_X86_64_RELATIVE 8U
+
+/* Pages left in the early pool for what is mapped before pmm/ serves: consoles, stacks. */
+#define POOL_RESERVE 128U
+
+/* The boot processor's kernel stack. */
+#define BOOT_STACK_PAGES 8U
+
+/* No RAM is admitted in the top 4 GiB of the physical address width (rule E7), and frame numbers
+ * have 32 bits, the last of which names no frame. */
+#define FRAMES_END ((UINT64_C(1) << 44) - PAGE_SIZE)
+
+extern uint8_t image_base[];
+extern uint8_t image_end[];
+extern uint8_t image_text_start[], image_text_end[];
+extern uint8_t image_data_start[], image_data_end[];
+extern const struct elf_rela image_rela_start[], image_rela_end[];
+
+_Noreturn void handover_jump(uint64_t firmware_root, uint64_t kernel_root, uint64_t stack_top,
+                             uint64_t displacement, void (*entry)(void *), void *argument);
+
+static struct {
+    void (*entry)(struct bootinfo *info);
+    struct bootinfo *info;
+} continuation;
+
+static uint64_t image_offset(const void *place)
+{
+    return (uint64_t)((uintptr_t)place - (uintptr_t)image_base);
+}
+
+/* The largest usable range gives image, tables and records their pages. Loader and boot-services
+ * memory is left alone: this code, its stack and its data still live there. */
+static void choose_pool(void)
+{
+    const struct memory_map *map = memory_map();
+    const struct memory_range *best = NULL;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+
+        if (range->kind == MEMORY_USABLE && range->start >= MIB &&
+            (best == NULL || range->end - range->start > best->end - best->start))
+            best = range;
+    }
+    if (best == NULL)
+        PANIC("too little memory: no usable range above 1 MiB");
+    kernel_tables.pool_start = kernel_tables.pool_next = best->start;
+    kernel_tables.pool_end = best->end;
+}
+
+/* All of RAM, writable and never executable, but read-only where the image lies (rule A2). */
+static void map_direct(void)
+{
+    const struct memory_map *map = memory_map();
+    uint64_t image_start = kernel_tables.image.address;
+    uint64_t image_stop = image_start + kernel_tables.image_size;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+        uint64_t cuts[] = {range->start, image_start, image_stop, range->end};
+
+        if (!memory_is_ram(range->kind))
+            continue;
+        for (unsigned piece = 0; piece < 3; piece++) {
+            uint64_t from = max_u64(cuts[piece], range->start);
+            uint64_t to = min_u64(cuts[piece + 1], range->end);
+
+            if (from < to)
+                map_range(kernel_tables.root, DIRECT_MAP_BASE + from, (struct phys){from},
+                          to - from, piece == 1 ? MAP_READ : MAP_WRITE, true);
+        }
+    }
+}
+
+/* Records for all RAM: a page of them for 512 KiB, so neighbouring ranges may share one. */
+static void map_records(void)
+{
+    const struct memory_map *map = memory_map();
+    uint64_t mapped_to = 0;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+        uint64_t from = range->start / PAGE_SIZE * sizeof(struct frame);
+        uint64_t to = range->end / PAGE_SIZE * sizeof(struct frame);
+
+        if (!memory_is_ram(range->kind))
+            continue;
+        from = max_u64(round_down(from, PAGE_SIZE), mapped_to);
+        to = round_up(to, PAGE_SIZE);
+        if (from >= to)
+            continue;
+        map_range(kernel_tables.root, FRAME_RECORDS_BASE + from, pool_take((to - from) / PAGE_SIZE),
+                  to - from, MAP_WRITE, true);
+        mapped_to = to;
+    }
+}
+
+static void map_image(void)
+{
+    const struct {
+        const uint8_t *start;
+        const uint8_t *end;
+        uint64_t flags;
+    } parts[] = {
+        {image_base, image_text_start, MAP_READ},
+        {image_text_start, image_text_end, MAP_EXECUTE},
+        {image_text_end, image_data_start, MAP_READ},
+        {image_data_start, image_data_end, MAP_WRITE},
+        {image_data_end, image_end, MAP_READ},
+    };
+
+    for (unsigned i = 0; i < ARRAY_COUNT(parts); i++) {
+        uint64_t from = image_offset(parts[i].start);
+        uint64_t size = image_offset(parts[i].end) - from;
+
+        if (size > 0)
+            map_range(kernel_tables.root, IMAGE_BASE + from,
+                      (struct phys){kernel_tables.image.address + from}, size, parts[i].flags,
+                      false);
+    }
+}
+
+/* Maps a range one to one, rounded outward; what is mapped already is skipped. */
+static void map_identity(uint64_t start, uint64_t end)
+{
+    unsigned level = kernel_tables.gib_pages ? 3 : 2;
+    uint64_t span = pte_span(level);
+
+    for (uint64_t at = round_down(start, span); at < end; at += span) {
+        struct phys table = kernel_tables.firmware_root;
+
+        for (unsigned up = kernel_tables.levels; up > level; up--) {
+            struct pte *entry = &table_at(table)[pte_index(at, up)];
+
+            if (!pte_present(*entry))
+                entry->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
+            table.address = entry->word & PTE_FRAME_MASK;
+        }
+        table_at(table)[pte_index(at, level)].word = at | PTE_P | PTE_RW | PTE_A | PTE_D | PTE_PS;
+    }
+}
+
+/* The first 4 GiB with its devices, all RAM, and whatever else runtime services use. */
+static void build_firmware_root(const struct bootinfo *info)
+{
+    const struct memory_map *map = memory_map();
+
+    kernel_tables.firmware_root = pool_take(1);
+    map_identity(0, 4 * GIB);
+    for (uint32_t i = 0; i < map->count; i++) {
+        if (map->ranges[i].end > 4 * GIB && memory_is_ram(map->ranges[i].kind))
+            map_identity(map->ranges[i].start, map->ranges[i].end);
+    }
+    for (uint32_t i = 0; i < info->region_count; i++) {
+        const struct memory_region *region = &info->regions[i];
+
+        if (region->runtime && region->start.address < FRAMES_END &&
+            region->pages < FRAMES_END >> 12)
+            map_identity(region->start.address, region->start.address + region->pages * PAGE_SIZE);
+    }
+}
+
+/* Every window gets its top entry now: the kernel's half never changes above that (rule A3). */
+static void make_top_entries(void)
+{
+    struct phys top = kernel_tables.root;
+
+    if (kernel_tables.levels == 5) {
+        struct pte *last = &table_at(top)[PTE_ENTRIES - 1];
+
+        last->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
+        top.address = last->word & PTE_FRAME_MASK;
+    }
+    for (uint64_t window = TOP_WINDOW_BASE; window <= STACK_WINDOW_BASE; window += WINDOW_SIZE) {
+        struct pte *entry = &table_at(top)[pte_index(window, 4)];
+
+        if (!pte_present(*entry))
+            entry->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
+    }
+}
+
+/* Words of the copy that name places in the image now name them in the copy. By value, not by
+ * addend: what has been changed since the start stays changed. */
+static void relocate_copy(uint8_t *copy, uint64_t old_base)
+{
+    for (const struct elf_rela *rela = image_rela_start; rela < image_rela_end; rela++) {
+        uint64_t *word = (uint64_t *)(void *)(copy + rela->offset);
+
+        if ((uint32_t)rela->info != R_X86_64_RELATIVE)
+            continue;
+        CHECK(rela->offset < kernel_tables.image_size);
+        if (*word >= old_base && *word < old_base + kernel_tables.image_size)
+            *word += IMAGE_BASE - old_base;
+    }
+}
+
+/* The first code at the new address, on the new stack. */
+static void arrive(void *unused)
+{
+    (void)unused;
+    kernel_tables.access_base = DIRECT_MAP_BASE;
+    machine_flush_all();
+    continuation.entry(continuation.info);
+    PANIC("the kernel's entry returned");
+}
+
+static void describe_machine(const struct bootinfo *info)
+{
+    const struct cpu_features *cpu = cpu_features();
+    uint64_t limit = min_u64((UINT64_C(1) << cpu->physical_bits) - 4 * GIB, FRAMES_END);
+    enum status status;
+
+    kernel_tables.levels = (cpu_read_cr4() & CR4_LA57) != 0 ? 5 : 4;
+    kernel_tables.gib_pages = cpu->pages_1g;
+    kernel_tables.device_next = DEVICE_WINDOW_BASE;
+    kernel_tables.stack_next = STACK_WINDOW_BASE;
+    kernel_tables.image_size = image_offset(image_end);
+    if (!cpu->nx)
+        pte_nx = 0;
+    status = memory_map_build(info->regions, info->region_count, limit);
+    if (status != OK)
+        PANIC("the firmware's memory map of %u entries: %s", info->region_count,
+              status_name(status));
+}
+
+void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info))
+{
+    uint64_t old_base = (uintptr_t)image_base;
+    uint64_t displacement = IMAGE_BASE - old_base;
+    uint64_t stack_top;
+    enum status status;
+
+    machine_interrupts_off();
+    cpu_prepare_paging();
+    describe_machine(info);
+    choose_pool();
+    kernel_tables.image = pool_take(kernel_tables.image_size / PAGE_SIZE);
+    kernel_tables.root = pool_take(1);
+    make_top_entries();
+    map_direct();
+    map_records();
+    map_image();
+    status = kernel_map_stack(BOOT_STACK_PAGES, &stack_top);
+    CHECK(status == OK);
+    build_firmware_root(info);
+    memcpy(table_at(kernel_tables.firmware_root) + PTE_ENTRIES / 2,
+           table_at(kernel_tables.root) + PTE_ENTRIES / 2, PAGE_SIZE / 2);
+
+    kernel_tables.pool_end =
+        min_u64(kernel_tables.pool_end, kernel_tables.pool_next + POOL_RESERVE * PAGE_SIZE);
+    status = memory_map_reserve(kernel_tables.pool_start, kernel_tables.pool_end);
+    CHECK(status == OK);
+    continuation.entry = (void (*)(struct bootinfo *))((uintptr_t)entry + displacement);
+    continuation.info = (struct bootinfo *)((uintptr_t)info + displacement);
+
+    /* From here on the old copy's data is not changed any more: the new one has it. */
+    memcpy(table_at(kernel_tables.image), image_base, kernel_tables.image_size);
+    relocate_copy((uint8_t *)table_at(kernel_tables.image), old_base);
+    handover_jump(kernel_tables.firmware_root.address, kernel_tables.root.address, stack_top,
+                  displacement, (void (*)(void *))((uintptr_t)arrive + displacement), NULL);
+}

@@ -1,0 +1,74 @@
+/*
+ * The TLB batch: changing a table and invalidating the TLB are one object.
+ *
+ * begin, add what became stale, hand over what is to be let go, commit. Commit flushes first and
+ * lets go then, so that no processor can reach a frame through a stale translation after it has
+ * another use (rule P2). One batch a processor is open at a time, and opening a second is a CHECK:
+ * so none is forgotten. A batch that is full flushes and drops early.
+ *
+ * Units: addresses in bytes. Owns: the entries handed over, until commit drops them.
+ * State: closed -> tlb_begin -> open -> (add | release)* -> tlb_commit -> closed.
+ * Fails with: nothing. Context: no table lock is held at commit; interrupts may be on (rule P4).
+ * Spec: Intel SDM volume 3, 4.10.4. Rules: P2, P3, P5.
+ */
+#ifndef PAGING_TLB_H
+#define PAGING_TLB_H
+
+#include <stdbool.h>
+
+#include "paging/pte.h"
+
+/* Pages that are invalidated one by one; above it the whole space is. Linux's ceiling is 33. */
+#define TLB_PAGES_MAX 32U
+
+/* Entries that wait for the flush before their targets are dropped. */
+#define TLB_RELEASES_MAX 64U
+
+/* An entry taken out of a table: what it named is dropped after the flush. */
+struct tlb_release {
+    struct pte entry;
+    struct pfn table; /* where it stood, for the reverse map */
+    uint16_t index;
+    uint8_t level;
+};
+
+struct tlb_batch {
+    bool open;
+    bool everything; /* some translation may be cached in any space (rule P3) */
+    bool whole_space;
+    uint16_t page_count;
+    uint16_t release_count;
+    uint64_t pages[TLB_PAGES_MAX];
+    struct tlb_release releases[TLB_RELEASES_MAX];
+};
+
+void tlb_begin(struct tlb_batch *batch);
+
+/* The translation of one page of the current space, and the paging-structure caches: INVLPG empties
+ * those whatever its address (SDM volume 3, 4.10.4.1). */
+void tlb_add_page(struct tlb_batch *batch, uint64_t address);
+
+/* All translations of [start, end) of the current space. */
+void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end);
+
+/* All translations of the current space; or of every space that any processor runs. */
+void tlb_add_space(struct tlb_batch *batch);
+void tlb_add_everything(struct tlb_batch *batch);
+
+/* Hands over an entry that was taken out of a table: its target is dropped after the flush. When
+ * the batch is full, flush and drop come at once, and it stays open. */
+void tlb_release(struct tlb_batch *batch, struct tlb_release release);
+
+/* Flushes, then drops. */
+void tlb_commit(struct tlb_batch *batch);
+
+/* Flushes so far, by kind, for metrics and tests. */
+struct tlb_counts {
+    uint64_t pages;
+    uint64_t spaces;
+    uint64_t everything;
+};
+
+struct tlb_counts tlb_counts(void);
+
+#endif

@@ -1,0 +1,247 @@
+/* The one tree: walking, locking, and paths that may be changed. */
+#include "paging/tree.h"
+
+#include "cpu/machine.h"
+#include "cpu/spin.h"
+#include "paging/kernel_map.h"
+#include "paging/layout.h"
+#include "paging/tree_internal.h"
+#include "pmm/pmm.h"
+
+struct tree_globals tree_globals;
+
+void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
+{
+    tree_globals.zero_page = zero_page;
+    tree_globals.hooks = hooks;
+    frame_record(zero_page)->kind = FRAME_ZERO;
+    frame_record(zero_page)->count = COUNT_SATURATED;
+}
+
+struct pfn tree_zero_page(void)
+{
+    return tree_globals.zero_page;
+}
+
+/* ---- tables ---- */
+
+enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables)
+{
+    CHECK(tables <= TREE_RESERVE_MAX);
+    while (reserve->count < tables) {
+        enum status status =
+            pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &reserve->tables[reserve->count]);
+
+        if (status != OK)
+            return status;
+        reserve->count++;
+    }
+    return OK;
+}
+
+void tree_reserve_drain(struct tree_reserve *reserve)
+{
+    while (reserve->count > 0)
+        pmm_free(reserve->tables[--reserve->count]);
+}
+
+/* A table out of the reserve, with its place in the tree. */
+static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
+{
+    uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
+    struct pfn table;
+    struct frame *record;
+
+    CHECK(reserve->count > 0);
+    table = reserve->tables[--reserve->count];
+    record = frame_record(table);
+    record->level = (uint8_t)level;
+    record->slot_or_base = (uint32_t)base;
+    record->base_high = (uint16_t)(base >> 32);
+    return table;
+}
+
+bool tree_lock(struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    CHECK(!machine_interrupts_on());
+    if (!spin_try(&record->lock))
+        return false;
+    if ((record->flags & FRAME_DEAD) == 0)
+        return true;
+    spin_unlock(&record->lock);
+    return false;
+}
+
+void tree_unlock(struct pfn table)
+{
+    spin_unlock(&frame_record(table)->lock);
+}
+
+void tree_hold(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+
+    CHECK_MSG(record->count != 0 && record->count < COUNT_SATURATED - 1,
+              "count %u of frame %x cannot be raised", record->count, frame.index);
+    __atomic_add_fetch(&record->count, 1, __ATOMIC_RELAXED);
+}
+
+uint32_t tree_release(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+
+    CHECK_MSG(record->count != 0 && record->count != COUNT_SATURATED,
+              "count %u of frame %x cannot be lowered", record->count, frame.index);
+    return __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
+}
+
+struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
+{
+    struct frame *record = frame_record(table);
+    struct pte *entries = frame_pointer(table);
+    struct pte old;
+    int live;
+    int held;
+
+    CHECK(index < PTE_ENTRIES && record->lock == 1);
+    old = pte_exchange(&entries[index], with);
+    live = (with.word != 0) - (old.word != 0);
+    held = (int)entry_is_held(with) - (int)entry_is_held(old);
+    record->live = (uint16_t)(record->live + live);
+    record->held = (uint16_t)(record->held + held);
+    CHECK_MSG(record->live <= PTE_ENTRIES && record->held <= record->live,
+              "table %x: %u live, %u held after %lx -> %lx", table.index, record->live,
+              record->held, old.word, with.word);
+    return old;
+}
+
+/* ---- walking ---- */
+
+struct tree_place tree_walk(const struct tree *tree, uint64_t address)
+{
+    struct tree_place place = {.table = tree->root, .level = tree->levels, .own = true};
+
+    for (;;) {
+        const struct pte *entries = frame_pointer(place.table);
+
+        place.index = (uint16_t)pte_index(address, place.level);
+        place.entry = pte_read(&entries[place.index]);
+        if (place.level == 1 || !entry_is_table(place.entry))
+            return place;
+        place.own = place.own && pte_class(place.entry) == PTE_OWN;
+        place.table = pte_frame(place.entry);
+        place.level--;
+    }
+}
+
+/* ---- paths ---- */
+
+/* One step of a path: a locked table and its entry on the address's way. */
+struct step {
+    struct tree *tree;
+    uint64_t address;
+    struct pfn table;
+    unsigned level; /* of the table */
+    struct tree_reserve *reserve;
+    struct tlb_batch *batch;
+};
+
+/* A ticket, guard or empty entry becomes a table full of the same (a split leaves the meaning). */
+static struct pfn split_entry(const struct step *step, unsigned index, struct pte entry)
+{
+    struct pfn table = take_table(step->reserve, step->level - 1, step->address);
+    struct pte *entries = frame_pointer(table);
+
+    if (entry.word != 0) {
+        for (unsigned i = 0; i < PTE_ENTRIES; i++)
+            entries[i] = entry;
+        frame_record(table)->live = PTE_ENTRIES;
+    }
+    tree_replace_entry(step->table, index, pte_table(table, PTE_OWN));
+    return table;
+}
+
+/* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). */
+static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
+                                 struct pfn *own)
+{
+    struct pfn source = pte_frame(entry);
+    struct pte *entries = frame_pointer(step->table);
+
+    if (!tree_lock(source))
+        return STATUS_AGAIN;
+    if (__atomic_load_n(&frame_record(source)->count, __ATOMIC_ACQUIRE) == 1) {
+        tree_unlock(source);
+        pte_make_own(&entries[index]);
+        *own = source;
+        return OK;
+    }
+    *own = take_table(step->reserve, step->level - 1, step->address);
+    tree_copy_table(*own, source);
+    tree_unlock(source);
+    tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
+    tlb_add_page(step->batch, step->address);
+    tlb_release(step->batch, (struct tlb_release){.entry = entry,
+                                                  .table = step->table,
+                                                  .index = (uint16_t)index,
+                                                  .level = (uint8_t)step->level});
+    return OK;
+}
+
+/* Goes from a locked table to the next one down, making it what the purpose asks. */
+static enum status step_down(const struct step *step, enum tree_purpose purpose, struct pfn *next)
+{
+    unsigned index = pte_index(step->address, step->level);
+    struct pte entry = pte_read((struct pte *)frame_pointer(step->table) + index);
+
+    switch (pte_state(entry, step->level)) {
+    case PTE_TABLE:
+        *next = pte_frame(entry);
+        if (purpose == TREE_FILL || pte_class(entry) == PTE_OWN)
+            return OK;
+        CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx of class %u on a path", entry.word,
+                  pte_class(entry));
+        return unshare_entry(step, index, entry, next);
+    case PTE_EMPTY:
+        CHECK(purpose == TREE_CHANGE);
+        *next = split_entry(step, index, entry);
+        return OK;
+    case PTE_TICKET:
+    case PTE_GUARD: *next = split_entry(step, index, entry); return OK;
+    default:
+        PANIC("entry %lx (%s) of level %u on the path of %lx", entry.word,
+              pte_state_name(pte_state(entry, step->level)), step->level, step->address);
+    }
+}
+
+enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
+                           enum tree_purpose purpose, struct tree_reserve *reserve,
+                           struct tlb_batch *batch)
+{
+    struct step step = {.tree = tree,
+                        .address = address,
+                        .table = tree->root,
+                        .level = tree->levels,
+                        .reserve = reserve,
+                        .batch = batch};
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    CHECK(address < lower_half_end(tree->levels) && level >= 1);
+    while (step.level > level && status == OK) {
+        struct pfn next;
+
+        if (!tree_lock(step.table)) {
+            status = STATUS_AGAIN;
+            break;
+        }
+        status = step_down(&step, purpose, &next);
+        tree_unlock(step.table);
+        step.table = next;
+        step.level--;
+    }
+    machine_interrupts_restore(were_on);
+    return status;
+}

@@ -1,0 +1,164 @@
+/*
+ * The one tree: walking it, making paths in it, and the three operations that keep the rule of
+ * sharing: share, unshare, drop. Nothing else changes a count, but hold and release.
+ *
+ * A tree is a root table and its number of levels; the lower half of the root is the program's.
+ * Tables and pages count the entries that name them (rule C1). A subtree is changed only along a
+ * path of exclusively owned tables, which tree_make_path makes; it is filled, which leaves its
+ * meaning alone, in place for all its sharers.
+ *
+ * Units: addresses in bytes, ranges half-open, levels 1 (leaf table) to 5.
+ * Owns: every frame of kind FRAME_TABLE; anonymous frames as long as entries name them.
+ * Fails with: STATUS_NO_MEMORY (a reserve could not be filled), STATUS_AGAIN (a lock was held:
+ * the walk starts over, rule P4). What takes a reserve cannot run out of memory.
+ * Context: interrupts off within a walk; never waits for a device.
+ * Spec: Intel SDM volume 3, 4.5 and 4.10. Rules: C1 to C12, P4 to P8, R1.
+ */
+#ifndef PAGING_TREE_H
+#define PAGING_TREE_H
+
+#include "lib/status.h"
+#include "paging/pte.h"
+#include "paging/tlb.h"
+#include "pmm/frame.h"
+
+struct tree {
+    struct pfn root;
+    uint8_t levels; /* 4 or 5 */
+};
+
+/* What the layers above know better: slots of swapped entries, and pages nobody names any more. */
+struct tree_hooks {
+    void (*slot_hold)(struct slot slot);
+    void (*slot_release)(struct slot slot);
+    void (*page_gone)(struct pfn page); /* count 0: unlink it, untie it, free it */
+};
+
+/* Tables set aside before the first lock, so that nothing fails later (rule C7). */
+#define TREE_RESERVE_MAX 8U
+
+struct tree_reserve {
+    unsigned count;
+    struct pfn tables[TREE_RESERVE_MAX];
+};
+
+/* Where a walk ended: the lowest table on the path of an address and its entry there. */
+struct tree_place {
+    struct pfn table;
+    struct pte entry; /* as it was read */
+    uint16_t index;
+    uint8_t level;
+    bool own; /* every entry on the path down to the table is own */
+};
+
+/* What a path is for: to fill (tickets are split, sharing stays) or to change (it becomes own). */
+enum tree_purpose { TREE_FILL, TREE_CHANGE };
+
+/* ---- start ---- */
+
+/* Names the zero page and the hooks; once, before any tree is made. */
+void tree_init(struct pfn zero_page, const struct tree_hooks *hooks);
+struct pfn tree_zero_page(void);
+
+/* A tree with an empty lower half and the kernel's upper half. */
+MUST_USE enum status tree_create(struct tree *tree);
+
+/* Drops all that the tree names, then its root; no processor has it loaded. */
+void tree_destroy(struct tree *tree);
+
+/* Shares every entry of the parent's lower half with the child, which is fresh. The parent's
+ * translations become stale: the batch says so. */
+void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch);
+
+/* ---- walking and paths ---- */
+
+/* Walks down as far as there are tables. Interrupts are off, and stay off while the result is used.
+ */
+struct tree_place tree_walk(const struct tree *tree, uint64_t address);
+
+MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
+void tree_reserve_drain(struct tree_reserve *reserve);
+
+/* Makes sure that the table of this level on the address's path exists, and for TREE_CHANGE that
+ * the path down to it is own. Needs at most levels - level tables. STATUS_AGAIN: start over. */
+MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
+                                    enum tree_purpose purpose, struct tree_reserve *reserve,
+                                    struct tlb_batch *batch);
+
+/* ---- entries of one table ---- */
+
+/* Locks a table by try (rule P4); false when it is held or dead: the walk starts over. */
+bool tree_lock(struct pfn table);
+void tree_unlock(struct pfn table);
+
+/* Replaces one entry of a locked table and keeps its live and held counts; returns what stood there
+ * with what the hardware had set. Counts of targets are the caller's: the new one already counts
+ * this entry, and the old one goes to tlb_release. */
+struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with);
+
+/* One more pointer to a frame; one less, without what follows from reaching zero. */
+void tree_hold(struct pfn frame);
+uint32_t tree_release(struct pfn frame);
+
+/* Lets go of what an entry named, once it stands nowhere any more and the TLB is flushed: rule C5.
+ */
+void tree_drop(const struct tlb_release *release);
+
+/* ---- ranges ---- */
+
+/* First half of a range call (rule C7): makes the two boundary paths own and splits what crosses
+ * the boundaries, so that the second half allocates nothing. Changes no meaning. */
+MUST_USE enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
+                                        struct tlb_batch *batch);
+
+/* Second half: the fewest entries that cover [start, end) become `with` (a ticket, guard or empty);
+ * what they named is dropped, tables that become empty are given back. Cannot fail. */
+void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
+                        struct tlb_batch *batch);
+
+/* ---- the reverse map (rule R1) ---- */
+
+/* An entry that names a page. */
+struct tree_pointer {
+    struct pfn table;
+    uint16_t index;
+};
+
+/* The address in its space that an entry of a level-1 table stands for. */
+uint64_t tree_pointer_address(struct tree_pointer pointer);
+
+/* Finds the entries that name an anonymous page in this state (leaf or in transit) through the ring
+ * of its tables: at most max are stored, all are counted. */
+unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
+                            unsigned max);
+
+/* Says that the entry names the page: for a page that has just been put there. */
+void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
+
+/* Between the tree's files: a new table joins the ring of its source; a dead one leaves it. */
+void ring_join(struct pfn table, struct pfn source);
+void ring_leave(struct pfn table);
+
+/* The entry (table, index), which is gone, named the page: the page's count falls, and when it
+ * still has pointers the reverse map is given another. Returns the count. */
+uint32_t ring_forget(struct pfn page, struct pfn table, unsigned index);
+
+/* ---- proof ---- */
+
+/* What trees hold, all in all. */
+struct tree_census {
+    uint64_t tables[6]; /* by level */
+    uint64_t leaves;    /* entries that name a page other than the zero page */
+    uint64_t zero_leaves;
+    uint64_t swapped; /* entries */
+};
+
+/* Walks all trees and proves that every count equals what is reachable, live and held counts equal
+ * the entries, own means the only pointer, and no entry is corrupt; panics with values if not.
+ * extra_holds: counts beyond entries, summed (roots apart). No other processor is in a walk. */
+struct tree_census tree_audit(const struct tree *trees, unsigned count);
+
+/* Prints the entry states along an address's walk as "# " lines, for crash reports. */
+void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
+
+#endif

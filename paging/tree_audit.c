@@ -1,0 +1,194 @@
+/*
+ * AUDIT: every count equals what is reachable; and the walk of one address in words.
+ *
+ * It needs no memory. A first pass visits each table once and takes every pointer off its target's
+ * count: what is left must be what holds explain, nothing for all but roots. A second pass puts
+ * all counts back.
+ */
+#include "lib/print.h"
+#include "paging/tree_internal.h"
+#include "pmm/memory_map.h"
+
+struct audit {
+    struct tree_census census;
+    bool taking; /* first pass */
+};
+
+static void count_pointer(struct audit *audit, struct pfn target, struct pte entry)
+{
+    struct frame *record = frame_record(target);
+
+    if (!audit->taking) {
+        record->count++;
+        return;
+    }
+    CHECK_MSG(record->count > 0, "frame %x has fewer counts than pointers (entry %lx)",
+              target.index, entry.word);
+    CHECK_MSG(!pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
+              "frame %x is own by entry %lx but has count %u", target.index, entry.word,
+              record->count);
+    record->count--;
+}
+
+static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
+
+static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level)
+{
+    CHECK_MSG(frame_record(page)->kind == FRAME_ANONYMOUS,
+              "entry %lx of level %u names frame %x of kind %u", entry.word, level, page.index,
+              frame_record(page)->kind);
+    count_pointer(audit, page, entry);
+    audit->census.leaves++;
+}
+
+static void audit_entry(struct audit *audit, struct pte entry, unsigned level)
+{
+    struct pfn next;
+
+    switch (pte_state(entry, level)) {
+    case PTE_LEAF:
+        if (entry_is_held(entry)) {
+            audit_page(audit, pte_frame(entry), entry, level);
+            return;
+        }
+        CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx names the zero page but is not COW",
+                  entry.word);
+        audit->census.zero_leaves++;
+        return;
+    case PTE_TRANSIT:
+    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level); return;
+    case PTE_SWAPPED: audit->census.swapped++; return;
+    case PTE_TABLE:
+        next = pte_frame(entry);
+        CHECK_MSG(frame_record(next)->kind == FRAME_TABLE && frame_record(next)->level == level - 1,
+                  "entry %lx of level %u names frame %x: kind %u, level %u", entry.word, level,
+                  next.index, frame_record(next)->kind, frame_record(next)->level);
+        count_pointer(audit, next, entry);
+        audit_table(audit, next, level - 1, PTE_ENTRIES);
+        return;
+    case PTE_EMPTY:
+    case PTE_TICKET:
+    case PTE_GUARD: return;
+    case PTE_CORRUPT:
+    case PTE_STATES: break;
+    }
+    PANIC("entry %lx of level %u is corrupt", entry.word, level);
+}
+
+/* Visits a table the first time that it is reached in this pass. */
+static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries)
+{
+    struct frame *record = frame_record(table);
+    const struct pte *at = frame_pointer(table);
+    unsigned live = 0;
+    unsigned held = 0;
+
+    if (((record->flags & FRAME_SEEN) != 0) == audit->taking)
+        return;
+    record->flags ^= FRAME_SEEN;
+    CHECK_MSG((record->flags & FRAME_DEAD) == 0 && record->lock == 0,
+              "table %x is reachable with flags %x and lock %u", table.index, record->flags,
+              record->lock);
+    audit->census.tables[level]++;
+    for (unsigned i = 0; i < entries; i++) {
+        struct pte entry = pte_read(&at[i]);
+
+        live += entry.word != 0;
+        held += entry_is_held(entry);
+        audit_entry(audit, entry, level);
+    }
+    CHECK_MSG(live == record->live && held == record->held,
+              "table %x has %u live and %u held entries, its record says %u and %u", table.index,
+              live, held, record->live, record->held);
+}
+
+static void audit_trees(struct audit *audit, const struct tree *trees, unsigned count)
+{
+    audit->census = (struct tree_census){0};
+    for (unsigned i = 0; i < count; i++)
+        audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / 2);
+}
+
+/* After the first pass: roots have their one count left, everything else none. */
+static void check_remainders(const struct tree *trees, unsigned count)
+{
+    const struct memory_map *map = memory_map();
+
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_MSG(frame_record(trees[i].root)->count == 1, "root %x has count %u",
+                  trees[i].root.index, frame_record(trees[i].root)->count);
+        frame_record(trees[i].root)->count = 0;
+    }
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+
+        if (!memory_is_ram(range->kind))
+            continue;
+        for (uint64_t at = range->start; at < range->end; at += PAGE_SIZE) {
+            const struct frame *record = frame_record(pfn_of((struct phys){at}));
+
+            if (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS)
+                CHECK_MSG(record->count == 0, "frame %lx of kind %u: %u counts without a pointer",
+                          at >> PAGE_SHIFT, record->kind, record->count);
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        frame_record(trees[i].root)->count = 1;
+}
+
+struct tree_census tree_audit(const struct tree *trees, unsigned count)
+{
+    struct audit audit = {.taking = true};
+
+    audit_trees(&audit, trees, count);
+    check_remainders(trees, count);
+    audit.taking = false;
+    audit_trees(&audit, trees, count);
+    return audit.census;
+}
+
+/* ---- one walk in words ---- */
+
+static void print_entry(struct pte entry, unsigned level, bool of_kernel)
+{
+    static const char *const classes[] = {"kernel", "own", "COW", "shared"};
+
+    print("#   level %u: %016lx", level, entry.word);
+    if (pte_present(entry)) {
+        print(" %s, frame %lx, %s%s%s%s%s",
+              of_kernel || pte_class(entry) == PTE_CLASS_NONE ? classes[0]
+                                                              : classes[pte_class(entry)],
+              (entry.word & PTE_FRAME_MASK) >> PAGE_SHIFT,
+              (entry.word & PTE_RW) != 0 ? "writable" : "read-only",
+              (entry.word & PTE_US) != 0 ? ", user" : "",
+              (entry.word & PTE_NX) != 0 ? ", no-execute" : "",
+              (entry.word & PTE_A) != 0 ? ", accessed" : "",
+              (entry.word & PTE_D) != 0 ? ", dirty" : "");
+        if (!of_kernel && pte_state(entry, level) == PTE_CORRUPT)
+            print(", CORRUPT");
+    } else {
+        print(" %s", pte_state_name(pte_state(entry, level)));
+    }
+    print("\n");
+}
+
+void tree_print_walk(struct phys root, unsigned levels, uint64_t address)
+{
+    bool of_kernel = address >> 63 != 0;
+    uint64_t table = root.address;
+
+    for (unsigned level = levels; level >= 1; level--) {
+        struct pte entry;
+
+        if (!memory_map_touches_ram(table, table + PAGE_SIZE)) {
+            print("#   level %u: the table would be at %lx, which is no RAM\n", level, table);
+            return;
+        }
+        entry = pte_read((const struct pte *)phys_pointer((struct phys){table}) +
+                         pte_index(address, level));
+        print_entry(entry, level, of_kernel);
+        if (level == 1 || !entry_is_table(entry))
+            return;
+        table = entry.word & PTE_FRAME_MASK;
+    }
+}

@@ -1,0 +1,41 @@
+/*
+ * Between the files of the tree: tree.c, tree_share.c, tree_range.c, tree_ring.c, tree_audit.c.
+ *
+ * Owns: the zero page's name and the hooks. Context: as tree.h says.
+ */
+#ifndef PAGING_TREE_INTERNAL_H
+#define PAGING_TREE_INTERNAL_H
+
+#include "paging/tree.h"
+
+struct tree_globals {
+    struct pfn zero_page;
+    const struct tree_hooks *hooks;
+};
+
+extern struct tree_globals tree_globals;
+
+/* Whether a present entry above level 1 names a table. */
+static inline bool entry_is_table(struct pte entry)
+{
+    return (entry.word & (PTE_P | PTE_PS)) == PTE_P;
+}
+
+/* Whether the entry is counted by what it names: a page other than the zero page, a table, a slot.
+ * The state is known to be sound. */
+static inline bool entry_is_held(struct pte entry)
+{
+    uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
+
+    if (pte_present(entry))
+        return pte_frame(entry).index != tree_globals.zero_page.index;
+    return type == PTE_TYPE_SWAPPED || type == PTE_TYPE_TRANSIT || type == PTE_TYPE_WITHHELD;
+}
+
+/* Makes the fresh table `to` a copy of `from`, which is locked: rule C4. */
+void tree_copy_table(struct pfn to, struct pfn from);
+
+/* Counts one more pointer for a copy of an entry, and turns an own source into COW: the copy. */
+struct pte tree_share_entry(struct pte *source, unsigned level);
+
+#endif

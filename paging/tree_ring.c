@@ -1,0 +1,148 @@
+/*
+ * The reverse map: from a page back to the entries that name it (rule R1).
+ *
+ * A page's record names one entry. A table made by copying joins a ring, directly behind its
+ * source, so that all pointers to an anonymous page stand at the same index of the ring's tables.
+ * A table that was never copied is alone: its links are none.
+ */
+#include "cpu/machine.h"
+#include "cpu/spin.h"
+#include "paging/tree_internal.h"
+
+/* Guards the links of all rings and the named entry of all pages. Inside any table's lock. */
+static uint8_t ring_lock;
+
+static bool lock_ring(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&ring_lock);
+    return were_on;
+}
+
+static void unlock_ring(bool were_on)
+{
+    spin_unlock(&ring_lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* The next table of the ring; the table itself when it is alone. */
+static struct pfn next_of(struct pfn table)
+{
+    uint32_t next = frame_record(table)->link_next;
+
+    return next == UINT32_MAX ? table : (struct pfn){next};
+}
+
+void ring_join(struct pfn table, struct pfn source)
+{
+    bool were_on = lock_ring();
+    struct frame *fresh = frame_record(table);
+    struct frame *behind = frame_record(source);
+    struct pfn next = next_of(source);
+
+    CHECK(fresh->link_next == UINT32_MAX && fresh->link_prev == UINT32_MAX);
+    fresh->link_prev = source.index;
+    fresh->link_next = next.index;
+    behind->link_next = table.index;
+    frame_record(next)->link_prev = table.index;
+    unlock_ring(were_on);
+}
+
+void ring_leave(struct pfn table)
+{
+    bool were_on = lock_ring();
+    struct frame *record = frame_record(table);
+    struct pfn next = next_of(table);
+
+    if (!pfn_equal(next, table)) {
+        struct frame *after = frame_record(next);
+        struct frame *before = frame_record((struct pfn){record->link_prev});
+
+        before->link_next = next.index;
+        after->link_prev = record->link_prev;
+        if (before == after)
+            after->link_next = after->link_prev = UINT32_MAX;
+    }
+    record->link_next = record->link_prev = UINT32_MAX;
+    unlock_ring(were_on);
+}
+
+/* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
+static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
+{
+    struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
+    enum pte_state state = pte_state(entry, 1);
+    struct pfn named = PFN_NONE;
+
+    if (state == PTE_LEAF)
+        named = pte_frame(entry);
+    else if (state == PTE_TRANSIT || state == PTE_WITHHELD)
+        named = pte_payload_frame(entry);
+    return pfn_equal(named, page) ? state : PTE_EMPTY;
+}
+
+uint32_t ring_forget(struct pfn page, struct pfn table, unsigned index)
+{
+    bool were_on = lock_ring();
+    struct frame *record = frame_record(page);
+    uint32_t count = tree_release(page);
+
+    CHECK(index < PTE_ENTRIES);
+    if (count > 0 && record->back_table == table.index) {
+        struct pfn at = next_of(table);
+
+        record->back_table = UINT32_MAX;
+        for (; !pfn_equal(at, table); at = next_of(at)) {
+            if (names_as(at, index, page) != PTE_EMPTY) {
+                record->back_table = at.index;
+                record->back_index = (uint16_t)index;
+                break;
+            }
+        }
+    }
+    unlock_ring(were_on);
+    return count;
+}
+
+void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
+{
+    struct frame *record = frame_record(page);
+
+    CHECK(record->kind == FRAME_ANONYMOUS && index < PTE_ENTRIES);
+    record->back_table = table.index;
+    record->back_index = (uint16_t)index;
+}
+
+unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
+                            unsigned max)
+{
+    bool were_on = lock_ring();
+    const struct frame *record = frame_record(page);
+    unsigned found = 0;
+
+    if (record->kind == FRAME_ANONYMOUS && record->back_table != UINT32_MAX) {
+        struct pfn first = {record->back_table};
+        struct pfn at = first;
+
+        do {
+            if (names_as(at, record->back_index, page) == state) {
+                if (found < max)
+                    pointers[found] = (struct tree_pointer){at, record->back_index};
+                found++;
+            }
+            at = next_of(at);
+        } while (!pfn_equal(at, first));
+    }
+    unlock_ring(were_on);
+    return found;
+}
+
+uint64_t tree_pointer_address(struct tree_pointer pointer)
+{
+    const struct frame *record = frame_record(pointer.table);
+
+    CHECK(record->kind == FRAME_TABLE && record->level == 1);
+    return ((uint64_t)record->base_high << 32 | record->slot_or_base) << 21 |
+           (uint64_t)pointer.index << PAGE_SHIFT;
+}
