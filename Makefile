@@ -4,15 +4,39 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+.SECONDARY:
 
 B := build
 CC := gcc
-HOSTCC ?= clang
+CLANG := clang
 OBJCOPY := objcopy
+JOBS := $(shell nproc)
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(JOBS)
+endif
+ifndef V
+.SILENT:
+endif
+say = printf '  %-7s %s\n' $(1) $(2)
 
-VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+# ---- what the system must have -------------------------------------------------------------------
 
-# ---- the image -----------------------------------------------------------------------------------
+# Included files are made before anything else, so the packages are there before the first rule.
+GOALS := $(or $(MAKECMDGOALS),all)
+ifneq ($(filter-out clean help,$(GOALS)),)
+include $(B)/setup-build.mk
+ifneq ($(filter test check fuzz mutants tidy everything $(B)/host% $(B)/fuzz%,$(GOALS)),)
+include $(B)/setup-test.mk
+endif
+ifneq ($(filter debug,$(GOALS)),)
+include $(B)/setup-debug.mk
+endif
+endif
+
+$(B)/setup-%.mk: ovmf/setup
+	ovmf/setup $* $@
+
+# ---- the kernel's objects ------------------------------------------------------------------------
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
 	-Wundef -Wvla -Wpointer-arith -Wwrite-strings
@@ -24,18 +48,145 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \
-	tests/*.c)) $(sort $(wildcard cpu/*.S efi/*.S))
+	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S))
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \
 	-T efi/faultline.lds --build-id=none
 
-$(B)/kernel/%.c.o: %.c Makefile
-	@mkdir -p $(@D)
+$(B)/kernel/%.c.o: %.c Makefile | $(B)/version.h
+	mkdir -p $(@D)
+	$(call say,CC,$<)
 	$(CC) $(KERNEL_CFLAGS) $(if $(filter efi/%,$<),$(EFI_INCLUDES)) -MMD -MP -c -o $@ $<
 
 $(B)/kernel/%.S.o: %.S Makefile
-	@mkdir -p $(@D)
+	mkdir -p $(@D)
+	$(call say,AS,$<)
 	$(CC) -g -I. -MMD -MP -c -o $@ $<
 
--include $(KERNEL_OBJECTS:.o=.d)
+# Changes only with the version, so that only the file that prints it is compiled again.
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+VERSION_LINE := \#define FAULTLINE_VERSION "$(VERSION)"
+ifneq ($(file <$(B)/version.h),$(VERSION_LINE))
+.PHONY: $(B)/version.h
+endif
+$(B)/version.h:
+	mkdir -p $(@D)
+	echo '$(VERSION_LINE)' > $@
+
+# ---- the image, the stick and the swap disk ------------------------------------------------------
+
+-include efi/fonts.mk cpu/symbols.mk efi/image.mk
+
+$(B)/faultline.img: $(B)/faultline.efi ovmf/make-image
+	$(call say,IMAGE,$@)
+	ovmf/make-image $< $@
+
+$(B)/prepare-swap: $(B)/host-gcc/ovmf/prepare-swap.c.o $(B)/host-gcc/libfaultline.a
+	$(call say,LINK,$@)
+	$(CC) -o $@ $^
+
+$(B)/swap.img: $(B)/prepare-swap
+	$(call say,DISK,$@)
+	ovmf/make-swap $< $@
+
+# ---- host tests and fuzzers ----------------------------------------------------------------------
+
+# Logic without device registers: the same sources as in the kernel, tests/host/fake_*.c under them.
+MACHINE_FACING := lib/bytes.c swapdisk/hardware.c %_machine.c \
+	$(wildcard paging/kernel_map*.c)
+PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(wildcard lib/*.c pmm/*.c paging/*.c vmm/*.c \
+	swapdisk/*.c efi/option*.c efi/acpi.c efi/font.c efi/memmap.c \
+	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c))
+HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
+HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+# Bases of the simulated memory, outside of what AddressSanitizer uses for itself.
+HOST_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-omit-frame-pointer -I. $(WARNINGS) \
+	-DDIRECT_MAP_BASE=0x200000000000ul -DFRAME_RECORDS_BASE=0x300000000000ul \
+	-DDESCRIPTORS_BASE=0x400000000000ul
+SANITIZE := address,undefined
+FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+FLAVOUR_host-gcc := $(CC) -O2
+FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
+
+# $(1) is the flavour's name and folder.
+define flavour
+$(B)/$(1)/%.c.o: %.c Makefile
+	mkdir -p $$(@D)
+	$$(call say,$(1),$$<)
+	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
+
+$(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(PORTABLE_SOURCES) $$(HOST_SUPPORT))
+	rm -f $$@
+	ar rcsD $$@ $$^
+
+$(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a
+	$$(FLAVOUR_$(1)) -o $$@ $$^ -lcmocka
+endef
+$(foreach name,host host-gcc fuzz,$(eval $(call flavour,$(name))))
+
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a
+	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $^
+
+HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%)
+FUZZ_PROGRAMS := $(FUZZERS:%=$(B)/fuzz/%)
+
+# One stamp a source, made anew only when the source or one of its headers changed.
+TIDY_STAMPS := $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(KERNEL_SOURCES)))
+$(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
+	mkdir -p $(@D)
+	$(call say,TIDY,$<)
+	clang-tidy --quiet $< -- $(filter-out -maccumulate-outgoing-args,$(KERNEL_CFLAGS)) \
+		$(if $(filter efi/%,$<),$(EFI_INCLUDES)) 2>$@.err || { cat $@.err; exit 1; }
+	touch $@
+
+-include $(shell find $(B)/kernel $(B)/host $(B)/host-gcc $(B)/fuzz -name '*.d' 2>/dev/null)
+
+# ---- targets -------------------------------------------------------------------------------------
+
+.PHONY: all run test check bench debug image mutants fuzz clean help tidy everything
+
+all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
+
+image: $(B)/faultline.img ## the image for a USB stick, for dd
+
+OPTIONS :=
+run: $(B)/faultline.efi $(B)/swap.img ## boot in QEMU with a swap disk [OPTIONS="run=cow seed=7"]
+	ovmf/qemu.py --efi $(B)/faultline.efi --swap $(B)/swap.img --append "$(OPTIONS)" $(QEMU_ARGS)
+
+everything: all $(HOST_PROGRAMS) $(FUZZ_PROGRAMS)
+
+# T= runs one test, and builds only what that one needs.
+ifdef T
+TEST_NEEDS := $(or $(shell tests/run --needs $(T)),$(error no such test))
+else
+TEST_NEEDS := everything
+endif
+test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
+	prove $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
+
+check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
+	tests/check/run
+
+tidy: $(TIDY_STAMPS)
+
+bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux's; build/bench.jsonl
+	tests/bench/run
+
+debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
+	ovmf/debug
+
+mutants: everything ## each deliberate bug in tests/mutants must turn its test red
+	tests/mutants/run
+
+FUZZ_SECONDS := 60
+fuzz: $(FUZZ_PROGRAMS) ## each fuzzer for FUZZ_SECONDS (60)
+	for program in $(FUZZERS); do tests/run --fuzz $$program $(FUZZ_SECONDS) || exit 1; done
+
+clean: ## remove build/
+	rm -rf $(B)
+
+help: ## this list
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Tests of the log checker: what it must accept, and that everything else is refused."""
+
+import sys
+import unittest
+
+import log
+import tap
+
+GOOD = """\
+KTAP version 1
+# faultline 1
+# memory: 512 MiB
+1..3
+    KTAP version 1
+    1..2
+    # pages 100
+    ok 1 every page is zero
+    # metric demand-zero.faults=100 faults
+    ok 2 frames come back
+ok 1 demand-zero
+# between
+    KTAP version 1
+    1..2
+    ok 1 reads back # SKIP no disk
+    ok 2 the ledger is even
+ok 2 swap
+ok 3 wild # SKIP this processor lacks NX
+# totals: experiments pass:2 fail:0 skip:1
+# totals: checks pass:3 fail:0 skip:1
+# verdict: pass
+"""
+FAILED = """\
+KTAP version 1
+1..1
+    KTAP version 1
+    1..2
+    ok 1 a
+    not ok 2 b
+not ok 1 cow
+# totals: experiments pass:0 fail:1 skip:0
+# totals: checks pass:1 fail:1 skip:0
+# verdict: fail
+"""
+SKIPPED = """\
+KTAP version 1
+1..2
+    KTAP version 1
+    1..1
+    ok 1 a # SKIP no disk
+ok 1 swap # SKIP every check was skipped
+ok 2 wild # SKIP no NX
+# totals: experiments pass:0 fail:0 skip:2
+# totals: checks pass:0 fail:0 skip:1
+# verdict: skipped
+"""
+REFUSED = """\
+KTAP version 1
+# faultline 1
+# load options: unknown key 'bogus'
+Bail out! 1 option is not understood
+# verdict: fail
+"""
+CRASHED = """\
+KTAP version 1
+1..1
+    KTAP version 1
+    1..2
+    ok 1 a pag
+# crash: page fault at 0
+# rip ffffffff80001000 crash_null+0x10
+Bail out! page fault
+# verdict: crash
+"""
+
+
+class Accepts(unittest.TestCase):
+    def test_pass(self):
+        read = log.parse(GOOD)
+        self.assertEqual(read.verdict, "pass")
+        self.assertEqual(list(read.suites), ["demand-zero", "swap", "wild"])
+        self.assertEqual(read.metrics["demand-zero.faults"], log.Metric(100, "faults"))
+        self.assertEqual(read.summary, ["faultline 1", "memory: 512 MiB"])
+        self.assertEqual(read.suites["swap"].checks[0].skipped, "no disk")
+
+    def test_fail(self):
+        self.assertEqual(log.parse(FAILED).verdict, "fail")
+
+    def test_skipped(self):
+        self.assertEqual(log.parse(SKIPPED).verdict, "skipped")
+
+    def test_refused_options(self):
+        read = log.parse(REFUSED)
+        self.assertEqual((read.verdict, read.bail_out), ("fail", "1 option is not understood"))
+        self.assertIn("load options: unknown key 'bogus'", read.notes)
+
+    def test_crash_inside_a_line(self):
+        read = log.parse(CRASHED)
+        self.assertEqual((read.verdict, read.bail_out), ("crash", "page fault"))
+        self.assertIn("rip ffffffff80001000 crash_null+0x10", read.notes)
+
+    def test_firmware_before_and_carriage_returns(self):
+        text = "\x1b[2J\x1b[01;01HBdsDxe: loading\n\x1b[0m" + GOOD
+        self.assertEqual(log.parse(text.replace("\n", "\r\n")).verdict, "pass")
+
+
+class Refuses(unittest.TestCase):
+    def refused(self, text: str, words: str = ""):
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(text)
+        self.assertIn(words, str(caught.exception))
+
+    def test_cut_at_every_character(self):
+        for text in (GOOD, FAILED, SKIPPED, REFUSED, CRASHED):
+            for end in range(len(text)):
+                with self.subTest(end=end):
+                    self.refused(text[:end])
+
+    def test_any_line_missing_but_a_note(self):
+        for text in (GOOD, FAILED, SKIPPED):
+            lines = text.splitlines(True)
+            for i, line in enumerate(lines):
+                if line.strip().startswith("# ") and not line.startswith(("# verdict", "# totals")):
+                    continue
+                with self.subTest(missing=line):
+                    self.refused("".join(lines[:i] + lines[i + 1:]))
+
+    def test_any_line_twice_but_a_note(self):
+        for text in (GOOD, FAILED, SKIPPED, REFUSED):
+            lines = text.splitlines(True)
+            for i, line in enumerate(lines[1:], 1):
+                if line.strip().startswith("# ") and "metric" not in line and (
+                        not line.startswith(("# verdict", "# totals"))):
+                    continue
+                with self.subTest(twice=line):
+                    self.refused("".join(lines[:i] + [line] + lines[i:]))
+
+    def test_text_after_the_verdict(self):
+        self.refused(GOOD + "\n", "follows")
+        self.refused(GOOD + "# more\n", "follows")
+        self.refused(CRASHED + "# more\n", "follows")
+
+    def test_two_runs(self):
+        self.refused(GOOD + GOOD)
+
+    def test_plan_larger_and_smaller(self):
+        self.refused(GOOD.replace("1..3", "1..4"))
+        self.refused(GOOD.replace("1..3", "1..2"))
+        self.refused(GOOD.replace("    1..2", "    1..3", 1))
+        self.refused(GOOD.replace("    1..2", "    1..1", 1))
+        self.refused(GOOD.replace("1..3", "1..0"))
+
+    def test_wrong_verdict(self):
+        for verdict in ("fail", "crash", "skipped", "good", ""):
+            self.refused(GOOD.replace("verdict: pass", f"verdict: {verdict}"))
+        self.refused(FAILED.replace("verdict: fail", "verdict: pass"), "results say fail")
+        self.refused(CRASHED.replace("verdict: crash", "verdict: pass"))
+        self.refused(SKIPPED.replace("verdict: skipped", "verdict: pass"))
+
+    def test_wrong_totals(self):
+        self.refused(GOOD.replace("pass:3", "pass:4"), "totals")
+        self.refused(GOOD.replace("pass:2", "pass:3"), "totals")
+        self.refused(FAILED.replace("checks pass:1 fail:1", "checks pass:2 fail:0"), "totals")
+
+    def test_experiment_that_hides_its_checks(self):
+        self.refused(FAILED.replace("not ok 1 cow", "ok 1 cow"), "not that of its checks")
+        self.refused(GOOD.replace("ok 2 swap", "not ok 2 swap"))
+        self.refused(SKIPPED.replace(" # SKIP every check was skipped", ""), "skipped exactly")
+        self.refused(GOOD.replace("ok 2 swap", "ok 2 swap # SKIP it"), "skipped exactly")
+        self.refused(GOOD.replace("ok 3 wild # SKIP this processor lacks NX", "ok 3 wild"))
+
+    def test_numbers_out_of_order(self):
+        self.refused(GOOD.replace("ok 2 frames", "ok 3 frames"), "where 2")
+        self.refused(GOOD.replace("ok 2 swap", "ok 1 swap"), "where 2")
+        self.refused(GOOD.replace("ok 2 swap", "ok 02 swap"))
+
+    def test_directives(self):
+        self.refused(GOOD.replace("# SKIP no disk", "# TODO no disk"), "directive")
+        self.refused(GOOD.replace("# SKIP no disk", "# SKIP"), "")
+        self.refused(FAILED.replace("not ok 2 b", "not ok 2 b # SKIP no"), "not ok")
+
+    def test_figures(self):
+        good = "# metric demand-zero.faults=100 faults"
+        for bad in ("# metric demand-zero.faults=100", "# metric demand-zero.faults = 100 faults",
+                    "# metric faults=100 faults", "# metric demand-zero.faults=-1 faults",
+                    "# metric demand-zero.faults=1.5 faults", "# metric cow.faults=100 faults",
+                    "# metric demand-zero.faults=0x10 faults", "# metric: demand-zero.a=1 b",
+                    "# metric demand-zero.faults=100 page faults"):
+            self.refused(GOOD.replace(good, bad))
+        self.refused(GOOD.replace("# between", good), "outside")
+
+    def test_lines_that_are_not_of_the_format(self):
+        for bad in ("hello", "", "    ", "#note", "ok", "ok 1", "    ok 2 b ", "\tok 1 a", "\x07",
+                    "  # note", "Bail out", "pragma +strict", "K\u00e4se"):
+            lines = GOOD.splitlines()
+            for place in range(1, len(lines)):
+                with self.subTest(bad=bad, place=place):
+                    self.refused("\n".join(lines[:place] + [bad] + lines[place:]) + "\n")
+
+    def test_wrong_indentation(self):
+        self.refused(GOOD.replace("    ok 1 every", "ok 1 every"))
+        self.refused(GOOD.replace("    ok 1 every", "        ok 1 every"))
+        self.refused(GOOD.replace("# between", "    # between"))
+        self.refused(GOOD.replace("    # pages 100", "# pages 100"))
+
+    def test_same_experiment_twice(self):
+        self.refused(GOOD.replace("ok 2 swap", "ok 2 demand-zero"), "twice")
+
+    def test_bail_out(self):
+        self.refused(REFUSED.replace(" 1 option is not understood", ""), "Bail out")
+        self.refused(REFUSED.replace("verdict: fail", "verdict: skipped"))
+        self.refused(GOOD.replace("# verdict", "Bail out! late\n# verdict"), "after the end")
+
+    def test_nothing(self):
+        self.refused("", "no line")
+        self.refused("BdsDxe: failed to load\n", "no line")
+
+
+if __name__ == "__main__":
+    sys.exit(tap.run_unittests(sys.modules["__main__"]))
