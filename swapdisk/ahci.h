@@ -28,16 +28,17 @@
 #define AHCI_SLOTS_USED   2U   /* command slots taken in turn */
 #define AHCI_PAGES_MAX    128U /* pages of one command */
 #define AHCI_BOUNCE_PAGES 16U  /* pages of one command that goes through bounce buffers */
-#define AHCI_NOTE_SIZE    96
+#define AHCI_NOTE_SIZE    112
 
 /* A command must be done in this time: what disks are given that first have to spin up. */
 #define AHCI_COMMAND_MS 30000U
 
-/* The registers: offset in bytes, a multiple of 4. */
+/* The registers: offset in bytes, a multiple of 4 below size. */
 struct hba_access {
     uint32_t (*read)(void *context, uint32_t offset);
     void (*write)(void *context, uint32_t offset, uint32_t value);
     void *context;
+    uint32_t size; /* bytes of registers */
 };
 
 /* What is known to be wrong with a controller beyond what it says of itself. */
@@ -97,8 +98,8 @@ MUST_USE enum status ahci_start(struct ahci_hba *hba, const struct hba_access *a
 /* Stops all engines and gives the memory back where the controller has let go of it. */
 void ahci_stop(struct ahci_hba *hba);
 
-/* Moves sectors between the disk and frames, 8 to a frame; at most AHCI_PAGES_MAX frames. The last
- * frame may be used in part. */
+/* Moves sectors between the disk and frames, 8 to a frame, the last perhaps in part, in as few
+ * commands as they fit. When it fails nothing is said of what arrived. */
 MUST_USE enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
                                const struct pfn *frames);
 MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant,
@@ -106,8 +107,5 @@ MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant 
 
 /* Makes what was written durable. */
 MUST_USE enum status ahci_flush(struct ahci_port *port);
-
-/* Pages that one command can move on this port to or from frames of any address. */
-unsigned ahci_pages_max(const struct ahci_port *port);
 
 #endif

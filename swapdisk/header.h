@@ -56,8 +56,8 @@ void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header
 /* Decodes them; NULL when every byte is as swap_header_encode would make it, else what is wrong. */
 const char *swap_header_decode(const uint8_t page[SWAP_HEADER_SIZE], struct swap_header *header);
 
-/* Whether the two copies tell the same. The first may be one step of generation and state ahead,
- * since it is written first. NULL when they agree, else why not. */
+/* Whether the two copies tell the same. The first may be one generation ahead, since it is written
+ * first. NULL when they agree, else why not. */
 const char *swap_headers_disagree(const struct swap_header *first,
                                   const struct swap_header *second);
 

@@ -28,7 +28,8 @@ struct swap_grant;
 /* What was found on one disk. */
 struct disk_finding {
     bool prepared;             /* one partition of ours, and everything agrees */
-    struct swap_header header; /* prepared: the newer copy */
+    struct swap_header header; /* prepared: the newer copy, which is the first */
+    bool lagging;              /* prepared: the second copy is one generation behind */
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
     char reason[REASON_SIZE]; /* not prepared: why, in words; prepared: which set */

@@ -1,0 +1,275 @@
+/* The one judge of whether a disk may be written. The rules are numbered in docs/disk-safety.md. */
+#include "swapdisk/validate.h"
+
+#include "lib/bytes.h"
+#include "lib/check.h"
+#include "lib/print.h"
+#include "pmm/pmm.h"
+
+/* Attribute bits that a partition of ours may have: hidden, and no drive letter. */
+#define ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
+
+/* The only object of its kind; each field stands twice, so that a stray write is noticed. */
+struct swap_grant {
+    const void *device;
+    uint64_t first_lba;
+    uint64_t last_lba;
+    uintptr_t not_device;
+    uint64_t not_first_lba;
+    uint64_t not_last_lba;
+};
+
+/* One look at one disk. */
+struct look {
+    const struct disk_view *view;
+    struct disk_finding *finding;
+    struct pfn frame;
+    struct pfn second;
+    const struct gpt_partition *partition;
+};
+
+static struct swap_grant the_grant;
+static bool granted;
+
+/* Too large for a stack; looks happen one after the other, in one thread. */
+static struct gpt table;
+
+static const char *find_partition(struct look *look)
+{
+    for (unsigned i = 0; i < table.count; i++) {
+        if (memcmp(table.partitions[i].type, swap_partition_type, GPT_GUID_SIZE) != 0)
+            continue;
+        if (look->partition != NULL)
+            return "it has several partitions of Faultline's type";
+        look->partition = &table.partitions[i];
+    }
+    return look->partition == NULL ? "it has no partition of Faultline's type" : NULL;
+}
+
+static const char *judge_table(struct look *look)
+{
+    switch (gpt_read(&look->view->source, &table, look->frame, look->second)) {
+    case OK: break;
+    case STATUS_NOT_FOUND: return "it has no GUID partition table";
+    case STATUS_CORRUPT: return "both copies of its partition table are damaged";
+    default: return "its partition table cannot be read reliably";
+    }
+    return find_partition(look);
+}
+
+/* The partition by itself, with its table sound in both copies. */
+static const char *judge_partition(const struct look *look)
+{
+    const struct gpt_partition *partition = look->partition;
+    const char *problem = gpt_disagreement(&table);
+
+    if (problem != NULL)
+        return problem;
+    if ((partition->attributes & ~ATTRIBUTES_ALLOWED) != 0)
+        return "its partition has attributes that forbid writing (required, bootable, read-only)";
+    if (partition->first_lba % SECTORS_PER_PAGE != 0)
+        return "its partition does not begin at a multiple of 4 KiB";
+    if (partition->last_lba - partition->first_lba < SWAP_SECTORS_MIN - 1)
+        return "its partition is too small";
+    return NULL;
+}
+
+static const char *judge_device(const struct look *look)
+{
+    const struct disk_identity *identity = look->view->identity;
+
+    if (identity->sectors != look->view->source.sectors)
+        return "its capacity is unclear";
+    if (identity->serial[0] == '\0')
+        return "it has no serial number that a header could be bound to";
+    if (identity->sector_size != SECTOR_SIZE || !identity->lba48)
+        return "it has other sectors or addresses than the driver uses";
+    if (identity->security_enabled || identity->security_locked)
+        return "it is protected by an ATA password";
+    if (!identity->flush_ext)
+        return "it cannot flush its cache";
+    return NULL;
+}
+
+static const char *read_header(struct look *look, uint64_t lba, struct swap_header *header)
+{
+    if (source_read(&look->view->source, lba, SWAP_HEADER_SECTORS, look->frame, look->second) != OK)
+        return "its header cannot be read reliably";
+    return swap_header_decode(frame_pointer(look->frame), header);
+}
+
+static const char *judge_headers(struct look *look)
+{
+    const struct gpt_partition *partition = look->partition;
+    uint64_t second_lba = swap_second_header_lba(partition->first_lba, partition->last_lba);
+    struct swap_header second = {0};
+    const char *problem = read_header(look, partition->first_lba, &look->finding->header);
+
+    if (problem == NULL)
+        problem = read_header(look, second_lba, &second);
+    if (problem == NULL)
+        problem = swap_headers_disagree(&look->finding->header, &second);
+    if (problem == NULL)
+        problem =
+            swap_header_misplaced(&look->finding->header, &table, partition, look->view->identity);
+    look->finding->lagging =
+        problem == NULL && second.generation != look->finding->header.generation;
+    /* Two steps of the generation must be left, for the mark and its end. */
+    if (problem == NULL && look->finding->header.generation > UINT64_MAX - 2)
+        problem = "its generation is used up";
+    return problem;
+}
+
+static const char *judge(struct look *look)
+{
+    const char *problem = judge_table(look);
+
+    if (problem == NULL)
+        problem = judge_partition(look);
+    if (problem == NULL)
+        problem = judge_device(look);
+    if (problem == NULL)
+        problem = judge_headers(look);
+    return problem;
+}
+
+static void conclude(const struct look *look, const char *problem)
+{
+    struct disk_finding *finding = look->finding;
+    char uuid[37];
+
+    finding->prepared = problem == NULL;
+    if (problem != NULL) {
+        print_to(finding->reason, REASON_SIZE, "%s%s", problem,
+                 table.from_backup && table.count > 0 ? " (read from the backup table)" : "");
+        finding->header = (struct swap_header){0};
+        return;
+    }
+    finding->first_lba = look->partition->first_lba;
+    finding->last_lba = look->partition->last_lba;
+    swap_uuid_text(finding->header.set_uuid, uuid);
+    print_to(finding->reason, REASON_SIZE, "prepared as set %s", uuid);
+}
+
+enum status validate_disk(const struct disk_view *view, struct disk_finding *finding)
+{
+    struct look look = {.view = view, .finding = finding};
+
+    CHECK(view->device != NULL && view->identity != NULL);
+    *finding = (struct disk_finding){0};
+    if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &look.frame) != OK)
+        return STATUS_NO_MEMORY;
+    if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &look.second) != OK) {
+        pmm_free(look.frame);
+        return STATUS_NO_MEMORY;
+    }
+    conclude(&look, judge(&look));
+    pmm_free(look.second);
+    pmm_free(look.frame);
+    CHECK(!finding->prepared || finding->last_lba < view->source.sectors);
+    return OK;
+}
+
+/* Whether the options let this prepared disk be written; adds to its reason why or why not. */
+static bool wanted(struct disk_finding *finding, const struct options *options,
+                   bool under_hypervisor)
+{
+    const char *why = NULL;
+    char uuid[37];
+
+    swap_uuid_text(finding->header.set_uuid, uuid);
+    if (options->swap == SWAP_NONE)
+        why = "but the options say swap=none";
+    else if (options->swap == SWAP_SET &&
+             memcmp(options->swap_uuid, finding->header.set_uuid, 16) != 0)
+        why = "but the options name another set";
+    else if (options->swap != SWAP_SET && !under_hypervisor)
+        why = "but on a real machine it is written only when the options name it";
+    print_to(finding->reason, REASON_SIZE, "prepared as set %s%s%s", uuid, why != NULL ? ", " : "",
+             why != NULL ? why : "");
+    return why == NULL;
+}
+
+static void refuse_both(struct disk_finding *a, struct disk_finding *b)
+{
+    char uuid[37];
+
+    swap_uuid_text(b->header.set_uuid, uuid);
+    print_to(a->reason, REASON_SIZE, "refused, since disk %s matches as well (set %s)",
+             b->header.serial, uuid);
+    swap_uuid_text(a->header.set_uuid, uuid);
+    print_to(b->reason, REASON_SIZE, "refused, since disk %s matches as well (set %s)",
+             a->header.serial, uuid);
+}
+
+int validate_choose(struct disk_finding *findings, unsigned count, const struct options *options,
+                    bool under_hypervisor)
+{
+    int chosen = -1;
+    bool several = false;
+
+    CHECK(options->swap == SWAP_AUTO || options->swap == SWAP_NONE || options->swap == SWAP_SET);
+    for (unsigned i = 0; i < count; i++) {
+        if (!findings[i].prepared || !wanted(&findings[i], options, under_hypervisor))
+            continue;
+        if (chosen >= 0) {
+            refuse_both(&findings[chosen], &findings[i]);
+            several = true;
+        } else {
+            chosen = (int)i;
+        }
+    }
+    return several ? -1 : chosen;
+}
+
+static bool grant_intact(void)
+{
+    return (uintptr_t)the_grant.device == ~the_grant.not_device &&
+           the_grant.first_lba == ~the_grant.not_first_lba &&
+           the_grant.last_lba == ~the_grant.not_last_lba;
+}
+
+enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
+                           const struct swap_grant **grant, struct disk_finding *finding)
+{
+    enum status status;
+
+    CHECK(!granted);
+    *grant = NULL;
+    status = validate_disk(view, finding);
+    if (status != OK)
+        return status;
+    if (!finding->prepared)
+        return STATUS_REFUSED;
+    if (memcmp(finding->header.set_uuid, set_uuid, 16) != 0) {
+        print_to(finding->reason, REASON_SIZE, "it has become another set");
+        return STATUS_REFUSED;
+    }
+    the_grant = (struct swap_grant){.device = view->device,
+                                    .first_lba = finding->first_lba,
+                                    .last_lba = finding->last_lba,
+                                    .not_device = ~(uintptr_t)view->device,
+                                    .not_first_lba = ~finding->first_lba,
+                                    .not_last_lba = ~finding->last_lba};
+    granted = true;
+    *grant = &the_grant;
+    return OK;
+}
+
+bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint64_t lba,
+                       uint64_t sectors)
+{
+    if (!granted || grant != &the_grant || device == NULL)
+        return false;
+    if (!grant_intact())
+        PANIC("the swap grant was overwritten: sectors %lx to %lx", the_grant.first_lba,
+              the_grant.last_lba);
+    return grant->device == device && sectors > 0 && lba >= grant->first_lba &&
+           lba <= grant->last_lba && sectors - 1 <= grant->last_lba - lba;
+}
+
+void validate_revoke(void)
+{
+    granted = false;
+    the_grant = (struct swap_grant){0};
+}
