@@ -48,6 +48,9 @@ bool cpu_traps_ready(void);
 /* Whether CR4.SMAP is on: user memory is touched between STAC and CLAC only. */
 bool cpu_smap_on(void);
 
+/* The first address above the programs' half: 2^47, or 2^56 with five levels. */
+uint64_t cpu_user_end(void);
+
 /* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
  * none, it is off, or it is in x2APIC mode and needs no mapping. */
 uint64_t cpu_local_apic_base(void);

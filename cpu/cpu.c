@@ -1,0 +1,248 @@
+/* One processor's own tables and registers. */
+#include "cpu/cpu.h"
+
+#include "cpu/features.h"
+#include "cpu/percpu.h"
+#include "cpu/registers.h"
+#include "lib/check.h"
+#include "lib/units.h"
+
+/* Segment descriptors of long mode: SDM volume 3, 3.4.5. Base and limit are not used. */
+#define SEGMENT_ACCESSED   (UINT64_C(1) << 40)
+#define SEGMENT_WRITABLE   (UINT64_C(1) << 41)
+#define SEGMENT_CODE       (UINT64_C(1) << 43)
+#define SEGMENT_NOT_SYSTEM (UINT64_C(1) << 44)
+#define SEGMENT_USER       (UINT64_C(3) << 45)
+#define SEGMENT_PRESENT    (UINT64_C(1) << 47)
+#define SEGMENT_LONG       (UINT64_C(1) << 53)
+#define SEGMENT_BIG        (UINT64_C(1) << 54)
+#define SEGMENT_DATA                                                                               \
+    (SEGMENT_ACCESSED | SEGMENT_WRITABLE | SEGMENT_NOT_SYSTEM | SEGMENT_PRESENT | SEGMENT_BIG)
+#define SEGMENT_CODE_LONG                                                                          \
+    (SEGMENT_ACCESSED | SEGMENT_WRITABLE | SEGMENT_CODE | SEGMENT_NOT_SYSTEM | SEGMENT_PRESENT |   \
+     SEGMENT_LONG)
+#define SYSTEM_TSS_AVAILABLE (UINT64_C(9) << 40)
+
+/* Present, DPL 0, 64-bit interrupt gate: SDM volume 3, 6.14.1. */
+#define GATE_INTERRUPT UINT8_C(0x8e)
+
+/* Memory types of the PAT, an entry a byte: SDM volume 3, 12.12.2. The default but for entry 4:
+ * WB, WT, UC-, UC, then WC in place of WB, WT, UC-, UC. */
+#define PAT_VALUE UINT64_C(0x0007040100070406)
+
+/* What firmware may have on in CR4 and what stays: its runtime services may use vectors, and the
+ * number of levels cannot change in long mode. */
+#define CR4_KEPT (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_LA57)
+
+struct table_pointer {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
+
+struct cpu cpu_table[CPU_MAX];
+uint8_t trap_smap;
+
+static struct idt_gate idt[TRAP_VECTORS] __attribute__((aligned(16)));
+static bool traps_ready;
+
+/* ---- before the own tables ---- */
+
+/* Caches off and empty while a memory type changes: SDM volume 3, 12.11.8, the parts that concern
+ * one processor whose mappings do not use the entry that changes. */
+static void program_pat(void)
+{
+    uint64_t cr0 = cr0_read();
+
+    cr0_write((cr0 | CR0_CD) & ~CR0_NW);
+    __asm__ volatile("wbinvd" : : : "memory");
+    machine_flush_all();
+    msr_write(IA32_PAT, PAT_VALUE);
+    __asm__ volatile("wbinvd" : : : "memory");
+    machine_flush_all();
+    cr0_write(cr0 & ~(CR0_CD | CR0_NW));
+}
+
+void cpu_prepare_paging(void)
+{
+    const struct cpu_features *features = cpu_features();
+
+    machine_interrupts_off();
+    if (features->nx)
+        msr_write(IA32_EFER, (msr_read(IA32_EFER) | EFER_NXE) & ~EFER_TCE);
+    if (features->pat)
+        program_pat();
+    if (features->pge)
+        cr4_write(cr4_read() | CR4_PGE);
+}
+
+/* ---- descriptor tables ---- */
+
+static void fill_tss(struct cpu *cpu, const struct cpu_stacks *stacks)
+{
+    cpu->tss = (struct tss){.io_map = sizeof(struct tss)};
+    cpu->tss.rsp[0] = stacks->rsp0;
+    cpu->tss.ist[IST_DOUBLE_FAULT] = stacks->double_fault;
+    cpu->tss.ist[IST_NMI] = stacks->nmi;
+    cpu->tss.ist[IST_MACHINE_CHECK] = stacks->machine_check;
+}
+
+static void fill_gdt(struct cpu *cpu)
+{
+    uint64_t base = (uint64_t)(uintptr_t)&cpu->tss;
+    uint64_t limit = sizeof(struct tss) - 1;
+
+    cpu->gdt[0] = 0;
+    cpu->gdt[SELECTOR_KERNEL_CODE / 8] = SEGMENT_CODE_LONG;
+    cpu->gdt[SELECTOR_KERNEL_DATA / 8] = SEGMENT_DATA;
+    cpu->gdt[SELECTOR_USER_DATA / 8] = SEGMENT_DATA | SEGMENT_USER;
+    cpu->gdt[SELECTOR_USER_CODE / 8] = SEGMENT_CODE_LONG | SEGMENT_USER;
+    cpu->gdt[SELECTOR_TSS / 8] = limit | (base & 0xffffff) << 16 | SYSTEM_TSS_AVAILABLE |
+                                 SEGMENT_PRESENT | (base >> 24 & 0xff) << 56;
+    cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+}
+
+static void set_gate(unsigned vector, const char *stub)
+{
+    uint64_t offset = (uint64_t)(uintptr_t)stub;
+
+    idt[vector].offset_low = (uint16_t)(offset & 0xffff);
+    idt[vector].offset_middle = (uint16_t)(offset >> 16 & 0xffff);
+    idt[vector].offset_high = (uint32_t)(offset >> 32);
+    idt[vector].selector = SELECTOR_KERNEL_CODE;
+    idt[vector].type = GATE_INTERRUPT;
+}
+
+static void fill_idt(void)
+{
+    for (unsigned vector = 0; vector < TRAP_VECTORS; vector++)
+        set_gate(vector, trap_stubs + (size_t)vector * TRAP_STUB_SIZE);
+    set_gate(TRAP_PF, cpu_features()->smap ? trap_page_fault_stub_smap : trap_page_fault_stub);
+    idt[TRAP_DF].ist = IST_DOUBLE_FAULT + 1;
+    idt[TRAP_NMI].ist = IST_NMI + 1;
+    idt[TRAP_MC].ist = IST_MACHINE_CHECK + 1;
+}
+
+/* CS is loaded by a far return; DS, ES, FS and GS are not used in long mode and hold nothing. */
+static void load_segments(const struct cpu *cpu)
+{
+    struct table_pointer gdt = {sizeof(cpu->gdt) - 1, (uint64_t)(uintptr_t)cpu->gdt};
+
+    __asm__ volatile("lgdt %0\n\t"
+                     "pushq %1\n\t"
+                     "leaq 1f(%%rip), %%rax\n\t"
+                     "pushq %%rax\n\t"
+                     "lretq\n"
+                     "1:\n\t"
+                     "movl %2, %%eax\n\t"
+                     "movl %%eax, %%ss\n\t"
+                     "xorl %%eax, %%eax\n\t"
+                     "movl %%eax, %%ds\n\t"
+                     "movl %%eax, %%es\n\t"
+                     "movl %%eax, %%fs\n\t"
+                     "movl %%eax, %%gs\n\t"
+                     "lldt %%ax"
+                     :
+                     : "m"(gdt), "i"(SELECTOR_KERNEL_CODE), "i"(SELECTOR_KERNEL_DATA)
+                     : "rax", "memory");
+    msr_write(IA32_FS_BASE, 0);
+    msr_write(IA32_GS_BASE, 0);
+    msr_write(IA32_KERNEL_GS, 0);
+}
+
+static void load_traps(void)
+{
+    struct table_pointer pointer = {sizeof(idt) - 1, (uint64_t)(uintptr_t)idt};
+
+    __asm__ volatile("ltr %w0" : : "r"(SELECTOR_TSS));
+    __asm__ volatile("lidt %0" : : "m"(pointer) : "memory");
+}
+
+/* ---- control registers ---- */
+
+static void set_control_registers(void)
+{
+    const struct cpu_features *features = cpu_features();
+    uint64_t cr0 = cr0_read() & ~(CR0_EM | CR0_TS | CR0_AM | CR0_CD | CR0_NW);
+    uint64_t cr4 = cr4_read() & CR4_KEPT;
+
+    cr0_write(cr0 | CR0_MP | CR0_NE | CR0_WP);
+    cr4 |= CR4_DE;
+    cr4 |= features->pge ? CR4_PGE : 0;
+    cr4 |= features->mce ? CR4_MCE : 0;
+    cr4 |= features->smep ? CR4_SMEP : 0;
+    cr4 |= features->smap ? CR4_SMAP : 0;
+    cr4 |= features->umip ? CR4_UMIP : 0;
+    cr4_write(cr4);
+    trap_smap = features->smap;
+}
+
+void cpu_init(const struct cpu_stacks *stacks)
+{
+    struct cpu *cpu = cpu_self();
+
+    CHECK(stacks->rsp0 % 16 == 0 && stacks->double_fault % 16 == 0);
+    CHECK(stacks->nmi % 16 == 0 && stacks->machine_check % 16 == 0);
+    CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
+    machine_interrupts_off();
+    fill_tss(cpu, stacks);
+    fill_gdt(cpu);
+    fill_idt();
+    load_segments(cpu);
+    load_traps();
+    traps_ready = true;
+    set_control_registers();
+    pic_init();
+}
+
+bool cpu_traps_ready(void)
+{
+    return traps_ready;
+}
+
+bool cpu_smap_on(void)
+{
+    return trap_smap != 0;
+}
+
+uint64_t cpu_user_end(void)
+{
+    return UINT64_C(1) << ((cr4_read() & CR4_LA57) != 0 ? 56 : 47);
+}
+
+void cpu_disarm_nmi(void)
+{
+    set_gate(TRAP_NMI, trap_return_stub);
+}
+
+uint64_t cpu_read_cr0(void)
+{
+    return cr0_read();
+}
+
+uint64_t cpu_read_cr2(void)
+{
+    return cr2_read();
+}
+
+uint64_t cpu_read_cr3(void)
+{
+    return cr3_read();
+}
+
+uint64_t cpu_read_cr4(void)
+{
+    return cr4_read();
+}
+
+uint64_t cpu_read_efer(void)
+{
+    return msr_read(IA32_EFER);
+}
+
+void cpu_halt(void)
+{
+    for (;;)
+        __asm__ volatile("cli\n\thlt" : : : "memory");
+}

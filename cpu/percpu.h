@@ -1,0 +1,95 @@
+/*
+ * What each processor has of its own; shared between the files of cpu/ only.
+ *
+ * Owns: one struct cpu a processor, in an array indexed by machine_cpu().
+ * State: zero until cpu_init of that processor. Protectors: each field is its processor's own.
+ * Fails with: nothing. Context: any.
+ * Spec: Intel SDM volume 3, 3.4.5 (descriptors), 6.14.1 (gates), 8.7 (64-bit TSS).
+ */
+#ifndef CPU_PERCPU_H
+#define CPU_PERCPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/trap.h"
+
+#define GDT_ENTRIES 7U /* null, four segments, and a TSS descriptor of two */
+
+/* Interrupt stacks of the TSS: index + 1 is what a gate names. */
+enum ist { IST_DOUBLE_FAULT, IST_NMI, IST_MACHINE_CHECK, IST_COUNT = 7 };
+
+struct tss {
+    uint32_t reserved_0;
+    uint64_t rsp[3];
+    uint64_t reserved_1;
+    uint64_t ist[IST_COUNT];
+    uint64_t reserved_2;
+    uint16_t reserved_3;
+    uint16_t io_map; /* at the limit or past it: there is none */
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct tss) == 104, "SDM volume 3, figure 8-11");
+_Static_assert(offsetof(struct tss, ist) == 36, "SDM volume 3, figure 8-11");
+_Static_assert(offsetof(struct tss, io_map) == 102, "SDM volume 3, figure 8-11");
+
+struct idt_gate {
+    uint16_t offset_low;
+    uint16_t selector;
+    uint8_t ist;
+    uint8_t type;
+    uint16_t offset_middle;
+    uint32_t offset_high;
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
+_Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
+
+struct cpu {
+    struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
+    uint64_t gdt[GDT_ENTRIES];
+    unsigned crashes; /* how deep it is in reports of crashes */
+    struct trap_counts traps;
+    struct trap_frame crash; /* the trap that the first report is about */
+};
+
+extern struct cpu cpu_table[CPU_MAX];
+
+static inline struct cpu *cpu_self(void)
+{
+    return &cpu_table[machine_cpu()];
+}
+
+/* From here on an NMI returns at once. For a crash: a fault in its report ends the blocking of
+ * NMIs, and a further one would be pushed over the stack that the report may run on. */
+void cpu_disarm_nmi(void);
+
+/* Whether an interrupt with this vector is in service in the local APIC; false without one. */
+bool cpu_local_apic_serves(unsigned vector);
+void cpu_local_apic_end(void);
+
+/* cpu/trap.S */
+extern const char trap_stubs[];           /* TRAP_VECTORS entries, TRAP_STUB_SIZE bytes apart */
+extern const char trap_page_fault_stub[]; /* in place of the one for #PF */
+extern const char trap_page_fault_stub_smap[];
+extern const char trap_return_stub[]; /* nothing but IRETQ */
+extern const char trap_entry_start[]; /* all of the entry code, for the backtrace */
+extern const char trap_entry_end[];
+#define TRAP_STUB_SIZE 16U
+
+/* 1 while CR4.SMAP is on: read by the assembly, which must not execute STAC or CLAC without. */
+extern uint8_t trap_smap;
+
+/* The 8259A pair: remapped to PIC_VECTOR and masked. */
+#define PIC_VECTOR 0x20U
+void pic_init(void);
+
+/* Ends a stray interrupt of the PIC, vector PIC_VECTOR to PIC_VECTOR + 15: true if there was one,
+ * false if it was spurious. */
+bool pic_end_stray(unsigned vector);
+
+#endif

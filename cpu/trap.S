@@ -1,0 +1,177 @@
+/*
+ * The way into every trap and back: the only code between the vector and C.
+ *
+ * The frame that it builds is struct trap_frame of cpu/trap.h. The processor aligns the stack to 16
+ * bytes before it pushes, and the frame is 192 bytes, so that C is called as its ABI wants.
+ * Interrupts are off from the gate to IRETQ: all gates are interrupt gates.
+ *
+ * Spec: Intel SDM volume 3, 6.14 (64-bit exceptions); System V AMD64 ABI (who saves what).
+ */
+
+#define FRAME_LOW       64      /* bytes of the frame below r11 */
+#define FRAME_R15       16
+#define FRAME_R14       24
+#define FRAME_R13       32
+#define FRAME_R12       40
+#define FRAME_RBP       48
+#define FRAME_RBX       56
+
+#define VECTOR_PF       14
+
+/* What each entry does before anything else. It is also the one place where a trap from ring 3 is
+ * told from others: CS is at a fixed distance from the stack pointer here. */
+.macro ENTER
+        cld
+.endm
+
+/* What each return does, with the stack pointer at the vector. */
+.macro LEAVE
+        addq    $16, %rsp               /* vector, error code */
+        iretq
+.endm
+
+.macro PUSH_CALLER_SAVED_BUT_RDI
+        pushq   %rsi
+        pushq   %rdx
+        pushq   %rcx
+        pushq   %rax
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+.endm
+
+.macro POP_CALLER_SAVED
+        popq    %r11
+        popq    %r10
+        popq    %r9
+        popq    %r8
+        popq    %rax
+        popq    %rcx
+        popq    %rdx
+        popq    %rsi
+        popq    %rdi
+.endm
+
+/*
+ * The fast path of a page fault: 31 instructions there and back, 32 with CLAC.
+ *
+ * CR2 is read before anything that could fault, and kept in the frame, so that a fault inside the
+ * handler does no harm. An NMI between the fault and the reading puts CR2 back (trap.c). The
+ * registers that C preserves stay in the processor; when the fault is not resolved they still hold
+ * what they held, and the frame is completed from them.
+ */
+.macro PAGE_FAULT_STUB name, smap
+        .globl  \name
+        .hidden \name
+        .type   \name, @function
+        .balign 64
+\name:
+        ENTER
+        .if \smap
+        clac
+        .endif
+        pushq   $VECTOR_PF
+        pushq   %rdi
+        movq    %cr2, %rdi
+        PUSH_CALLER_SAVED_BUT_RDI
+        subq    $(FRAME_LOW - 8), %rsp
+        pushq   %rdi                    /* frame->cr2, and the first argument */
+        movq    144(%rsp), %rsi         /* frame->error */
+        movq    %rsp, %rdx
+        call    *trap_page_fault(%rip)
+        testb   %al, %al
+        jz      trap_page_fault_unresolved
+        addq    $FRAME_LOW, %rsp
+        POP_CALLER_SAVED
+        LEAVE
+        .size   \name, . - \name
+.endm
+
+        .text
+
+        .globl  trap_entry_start
+        .hidden trap_entry_start
+trap_entry_start:
+
+        .hidden trap_page_fault
+        PAGE_FAULT_STUB trap_page_fault_stub, 0
+        PAGE_FAULT_STUB trap_page_fault_stub_smap, 1
+
+        .type   trap_page_fault_unresolved, @function
+trap_page_fault_unresolved:
+        movq    %r15, FRAME_R15(%rsp)
+        movq    %r14, FRAME_R14(%rsp)
+        movq    %r13, FRAME_R13(%rsp)
+        movq    %r12, FRAME_R12(%rsp)
+        movq    %rbp, FRAME_RBP(%rsp)
+        movq    %rbx, FRAME_RBX(%rsp)
+        jmp     trap_dispatch_frame
+        .size   trap_page_fault_unresolved, . - trap_page_fault_unresolved
+
+/* All other vectors meet here, the vector and an error code on the stack. */
+        .type   trap_common, @function
+trap_common:
+        ENTER
+        cmpb    $0, trap_smap(%rip)
+        je      1f
+        clac
+1:      pushq   %rdi
+        movq    %cr2, %rdi
+        PUSH_CALLER_SAVED_BUT_RDI
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        pushq   $0                      /* frame->reserved */
+        pushq   %rdi                    /* frame->cr2 */
+trap_dispatch_frame:
+        movq    %rsp, %rdi
+        .hidden trap_dispatch
+        call    trap_dispatch
+        addq    $FRAME_R15, %rsp
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %rbp
+        popq    %rbx
+        POP_CALLER_SAVED
+        LEAVE
+        .size   trap_common, . - trap_common
+
+/* One entry a vector, 16 bytes apart. Those for which the processor pushes no error code push 0. */
+        .globl  trap_stubs
+        .hidden trap_stubs
+        .type   trap_stubs, @function
+        .hidden trap_smap
+        .balign 16
+trap_stubs:
+        .set    vector, 0
+        .rept   256
+        .balign 16
+        .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+        .else
+        pushq   $0
+        .endif
+        pushq   $vector
+        jmp     trap_common
+        .set    vector, vector + 1
+        .endr
+        .balign 16
+        .size   trap_stubs, . - trap_stubs
+
+        .globl  trap_return_stub
+        .hidden trap_return_stub
+        .type   trap_return_stub, @function
+trap_return_stub:
+        iretq
+        .size   trap_return_stub, . - trap_return_stub
+
+        .globl  trap_entry_end
+        .hidden trap_entry_end
+trap_entry_end:
+
+        .section .note.GNU-stack, "", @progbits
