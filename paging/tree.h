@@ -132,6 +132,11 @@ uint64_t tree_pointer_address(struct tree_pointer pointer);
 unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
                             unsigned max);
 
+/* The page that another entry of the ring, at the same index, has read from the slot and that is
+ * still tied to it, with one more count; PFN_NONE when there is none. The ring is all the swap
+ * cache that is needed: entries that name one slot stand at one index of one ring. */
+struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot);
+
 /* Says that the entry names the page: for a page that has just been put there. */
 void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
 

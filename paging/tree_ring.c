@@ -146,3 +146,27 @@ uint64_t tree_pointer_address(struct tree_pointer pointer)
     return ((uint64_t)record->base_high << 32 | record->slot_or_base) << 21 |
            (uint64_t)pointer.index << PAGE_SHIFT;
 }
+
+struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
+{
+    bool were_on = lock_ring();
+    struct pfn found = PFN_NONE;
+    struct pfn at = next_of(table);
+
+    for (; pfn_is_none(found) && !pfn_equal(at, table); at = next_of(at)) {
+        struct pte entry = pte_read((const struct pte *)frame_pointer(at) + index);
+        enum pte_state state = pte_state(entry, 1);
+        struct pfn page = state == PTE_LEAF ? pte_frame(entry) : pte_payload_frame(entry);
+
+        if ((state == PTE_LEAF && entry_is_held(entry)) || state == PTE_TRANSIT) {
+            const struct frame *record = frame_record(page);
+
+            if ((record->flags & FRAME_TIED) != 0 && record->slot_or_base == slot.index)
+                found = page;
+        }
+    }
+    if (!pfn_is_none(found))
+        tree_hold(found);
+    unlock_ring(were_on);
+    return found;
+}

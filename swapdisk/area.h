@@ -68,6 +68,9 @@ MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, 
 
 struct swap_usage swap_usage(void);
 
+/* The sum of the counts of all slots: what AUDIT compares with the entries and ties that exist. */
+uint64_t swap_references(void);
+
 /* Where slot 0 begins on the disk, in bytes from its start; 0 for a RAM-backed area. */
 uint64_t swap_disk_offset(void);
 

@@ -1,0 +1,121 @@
+/* Pools of objects of one size. */
+#include "pmm/pool.h"
+
+#include "cpu/machine.h"
+#include "cpu/spin.h"
+#include "lib/bytes.h"
+#include "pmm/pmm.h"
+
+/* What a freed object carries: the link, and a mark that tells it from one in use. */
+struct free_object {
+    struct free_object *next;
+    uint64_t mark;
+};
+
+/* At the start of every frame of a pool. */
+struct pool_frame {
+    struct pool *pool;
+    struct free_object *free;
+    struct pool_frame *next; /* among the partial ones */
+    struct pool_frame *prev;
+    uint32_t in_use;
+};
+
+#define FRAME_HEADER 48U
+#define FREE_MARK    UINT64_C(0x66726565706f6f6c)
+
+_Static_assert(sizeof(struct pool_frame) <= FRAME_HEADER && FRAME_HEADER % 16 == 0,
+               "objects behind the header are aligned to 16 bytes");
+
+static void link_frame(struct pool *pool, struct pool_frame *frame)
+{
+    frame->prev = NULL;
+    frame->next = pool->partial;
+    if (frame->next != NULL)
+        frame->next->prev = frame;
+    pool->partial = frame;
+}
+
+static void unlink_frame(struct pool *pool, struct pool_frame *frame)
+{
+    if (frame->prev != NULL)
+        frame->prev->next = frame->next;
+    else
+        pool->partial = frame->next;
+    if (frame->next != NULL)
+        frame->next->prev = frame->prev;
+}
+
+static enum status add_frame(struct pool *pool)
+{
+    struct pool_frame *frame;
+    struct pfn pfn;
+    enum status status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &pfn);
+
+    if (status != OK)
+        return status;
+    frame = frame_pointer(pfn);
+    frame->pool = pool;
+    for (uint64_t at = FRAME_HEADER; at + pool->object_size <= PAGE_SIZE; at += pool->object_size) {
+        struct free_object *object = (struct free_object *)(void *)((uint8_t *)frame + at);
+
+        object->next = frame->free;
+        object->mark = FREE_MARK;
+        frame->free = object;
+    }
+    link_frame(pool, frame);
+    return OK;
+}
+
+enum status pool_alloc(struct pool *pool, void **object)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    CHECK(pool->object_size >= sizeof(struct free_object) && pool->object_size <= 2048);
+    spin_lock(&pool->lock);
+    if (pool->partial == NULL)
+        status = add_frame(pool);
+    if (status == OK) {
+        struct pool_frame *frame = pool->partial;
+        struct free_object *taken = frame->free;
+
+        CHECK_MSG(taken->mark == FREE_MARK, "a free object of pool %s was written to", pool->name);
+        frame->free = taken->next;
+        frame->in_use++;
+        pool->in_use++;
+        if (frame->free == NULL)
+            unlink_frame(pool, frame);
+        memset(taken, 0, pool->object_size);
+        *object = taken;
+    }
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
+void pool_free(struct pool *pool, void *object)
+{
+    struct pool_frame *frame =
+        (struct pool_frame *)(uintptr_t)round_down((uintptr_t)object, PAGE_SIZE);
+    struct free_object *freed = object;
+    bool were_on = machine_interrupts_off();
+
+    CHECK_MSG(frame->pool == pool && frame->in_use > 0, "%p is not of pool %s", object, pool->name);
+    spin_lock(&pool->lock);
+    CHECK_MSG(freed->mark != FREE_MARK, "%p of pool %s is freed twice", object, pool->name);
+    if (frame->free == NULL)
+        link_frame(pool, frame);
+    freed->next = frame->free;
+    freed->mark = FREE_MARK;
+    frame->free = freed;
+    frame->in_use--;
+    pool->in_use--;
+    if (frame->in_use == 0) {
+        unlink_frame(pool, frame);
+        frame->pool = NULL;
+        pmm_free(pfn_of((struct phys){(uintptr_t)frame - DIRECT_MAP_BASE}));
+    }
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+}

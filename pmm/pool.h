@@ -1,0 +1,39 @@
+/*
+ * Pools: objects of one size, cut from frames.
+ *
+ * Paging needs no heap: regions, address spaces and threads come from here. A frame whose objects
+ * are all free goes back to pmm/, so the ledger is even when everything has been given back.
+ *
+ * Units: bytes. Owns: the frames of its objects. State of an object: free -> alloc -> in use ->
+ * free. Fails with: STATUS_NO_MEMORY. Freeing cannot fail; a foreign or doubly freed object is a
+ * CHECK. Context: thread; never waits.
+ */
+#ifndef PMM_POOL_H
+#define PMM_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+
+struct pool_frame;
+
+struct pool {
+    const char *name;
+    uint16_t object_size; /* 16 to 2,048 bytes, a multiple of 16 */
+    uint8_t lock;
+    uint32_t in_use;            /* objects: what leaks shows here */
+    struct pool_frame *partial; /* frames with a free object */
+};
+
+#define POOL(pool_name, type)                                                                      \
+    {                                                                                              \
+        .name = (pool_name), .object_size = (uint16_t)((sizeof(type) + 15) & ~(size_t)15)          \
+    }
+
+/* An object of zeroes. */
+MUST_USE enum status pool_alloc(struct pool *pool, void **object);
+
+void pool_free(struct pool *pool, void *object);
+
+#endif

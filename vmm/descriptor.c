@@ -1,0 +1,148 @@
+/* The table of descriptors. */
+#include "vmm/descriptor.h"
+
+#include "cpu/machine.h"
+#include "cpu/spin.h"
+#include "paging/kernel_map.h"
+#include "paging/tree.h"
+#include "pmm/pmm.h"
+
+#define DESCRIPTORS_MAX   65536U
+#define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
+
+/* A generation of 8 bits starts at 1 and is not used again after 255. */
+#define GENERATION_LAST UINT8_MAX
+
+uint32_t descriptor_limit;
+
+static struct {
+    uint8_t lock;
+    uint16_t unused; /* index of the first unused; 0 = none */
+    unsigned in_use;
+    uint16_t anonymous[8]; /* by rights: the shared descriptor of blank memory; 0 = none */
+} table;
+
+static struct descriptor *descriptor_at(uint32_t index)
+{
+    CHECK(index < DESCRIPTORS_MAX);
+    return (struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
+}
+
+static unsigned rights_number(struct rights rights)
+{
+    return (unsigned)rights.write | (unsigned)rights.execute << 1 | (unsigned)rights.user << 2;
+}
+
+/* One more frame of descriptors, all unused. */
+static enum status grow(void)
+{
+    struct pfn frame;
+    enum status status;
+
+    if (descriptor_limit == DESCRIPTORS_MAX)
+        return STATUS_LIMIT;
+    status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame);
+    if (status != OK)
+        return status;
+    status = kernel_map_page((uintptr_t)descriptor_at(descriptor_limit), frame);
+    if (status != OK) {
+        pmm_free(frame);
+        return status;
+    }
+    descriptor_limit += (uint32_t)DESCRIPTORS_FRAME;
+    for (uint32_t i = descriptor_limit - 1; i + DESCRIPTORS_FRAME >= descriptor_limit; i--) {
+        if (i == 0)
+            break;
+        descriptor_at(i)->next_unused = table.unused;
+        table.unused = (uint16_t)i;
+    }
+    return OK;
+}
+
+enum status descriptor_init(void)
+{
+    CHECK(descriptor_limit == 0);
+    return grow();
+}
+
+static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights)
+{
+    struct pfn none = {0};
+
+    descriptor->generation++;
+    descriptor->index = index;
+    descriptor->rights = rights;
+    descriptor->count = 1;
+    descriptor->zero_leaf = pte_leaf(tree_zero_page(), 1, PTE_COW, rights);
+    descriptor->own_bits = pte_leaf(none, 1, PTE_OWN, rights).word;
+    descriptor->ticket = pte_ticket(index, descriptor->generation);
+}
+
+static enum status take_unused(struct rights rights, struct descriptor **taken)
+{
+    enum status status = table.unused == 0 ? grow() : OK;
+    uint16_t index = table.unused;
+
+    if (status != OK)
+        return status;
+    *taken = descriptor_at(index);
+    table.unused = (*taken)->next_unused;
+    fill(*taken, index, rights);
+    table.in_use++;
+    return OK;
+}
+
+enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
+{
+    bool were_on = machine_interrupts_off();
+    uint16_t *shared = &table.anonymous[rights_number(rights)];
+    enum status status = OK;
+
+    spin_lock(&table.lock);
+    if (*shared != 0) {
+        *descriptor = descriptor_at(*shared);
+        (*descriptor)->count++;
+    } else {
+        status = take_unused(rights, descriptor);
+        if (status == OK)
+            *shared = (*descriptor)->index;
+    }
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
+void descriptor_hold(struct descriptor *descriptor)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&table.lock);
+    CHECK(descriptor->count > 0 && descriptor->count < UINT32_MAX);
+    descriptor->count++;
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+}
+
+void descriptor_put(struct descriptor *descriptor)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&table.lock);
+    CHECK(descriptor->count > 0);
+    if (--descriptor->count == 0) {
+        table.anonymous[rights_number(descriptor->rights)] = 0;
+        table.in_use--;
+        descriptor->ticket = pte_empty();
+        if (descriptor->generation != GENERATION_LAST) {
+            descriptor->next_unused = table.unused;
+            table.unused = descriptor->index;
+        }
+    }
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+}
+
+unsigned descriptor_count(void)
+{
+    return table.in_use;
+}

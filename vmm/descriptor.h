@@ -1,0 +1,64 @@
+/*
+ * Descriptors: what a ticket names. How a page comes to be and with what rights, never where.
+ *
+ * They stand in one table reached by index in O(1). Each stores its own ticket word and the ready
+ * bits of the entries that it leads to, so that one compare of the word checks type, index,
+ * generation, signature and ones at once. Immutable while counted; all blank memory with the same
+ * rights shares one.
+ *
+ * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
+ * State: unused -> descriptor_anonymous (count 1) -> hold/put -> count 0: unused, next generation;
+ * an index whose generation wraps is retired (rule E6).
+ * Fails with: STATUS_NO_MEMORY, STATUS_LIMIT (65,535 descriptors).
+ * Context: thread; descriptor_of in a fault too. Protectors: (c) constant while counted, (d) the
+ * table's lock. Rules: E6, T1, T2.
+ */
+#ifndef VMM_DESCRIPTOR_H
+#define VMM_DESCRIPTOR_H
+
+#include "lib/status.h"
+#include "paging/layout.h"
+#include "paging/pte.h"
+
+struct descriptor {
+    struct pte ticket;    /* (c) the word that stands in entries; 0 while unused */
+    struct pte zero_leaf; /* (c) entry that shows the zero page */
+    uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame */
+    struct rights rights; /* (c) */
+    uint8_t generation;   /* (d) */
+    uint32_t count;       /* (d) regions that have it */
+    uint16_t index;       /* (c) */
+    uint16_t next_unused; /* (d) */
+    uint32_t spare[6];
+};
+
+_Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line");
+
+/* Once, before any other call: the first frame of the table. */
+MUST_USE enum status descriptor_init(void);
+
+/* The descriptor of blank private memory with these rights, with one more count. */
+MUST_USE enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor);
+
+void descriptor_hold(struct descriptor *descriptor);
+void descriptor_put(struct descriptor *descriptor);
+
+/* Descriptors in use. */
+unsigned descriptor_count(void);
+
+/* The descriptor that a ticket names; NULL when the ticket is stale, damaged or forged. */
+static inline const struct descriptor *descriptor_of(struct pte ticket, uint32_t limit)
+{
+    uint32_t index = (uint32_t)pte_payload(ticket) & 0xffff;
+    const struct descriptor *descriptor =
+        (const struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
+
+    if (index >= limit || descriptor->ticket.word != ticket.word)
+        return NULL;
+    return descriptor;
+}
+
+/* One more than the highest index that has memory behind it: descriptor_of's limit. */
+extern uint32_t descriptor_limit;
+
+#endif

@@ -1,0 +1,358 @@
+/*
+ * Faults: the story.
+ *
+ * A walk ends at the lowest table on the address's path, with an entry there. What that entry is,
+ * and what was tried, says what happens; rights are checked before any work is done.
+ *
+ *   entry               read or fetch                       write
+ *   ------------------  ----------------------------------
+ * ----------------------------------------- empty, guard        violation violation withheld
+ * violation                           violation ticket above leaf   split down in place, again make
+ * the path own and split, again ticket              fill: the zero page                 own path; a
+ * cleared page, own leaf, zero page     spurious                            own path; a cleared
+ * page, own leaf, COW           spurious                            own path; count 1: own again
+ * (untied), else a copy, own leaf, own           spurious                            spurious
+ *   swapped             fill: in transit, read, a COW leaf  the same, or own at once when nobody
+ * else tied to the slot                    has the slot; then again in transit          wait, again
+ * wait, again corrupt             panic with values                   panic with values
+ *
+ * A violation is also what the region's or entry's rights forbid, and ring 0 at a user page that it
+ * may not touch. Filling happens in place for all sharers of a table; changing needs a path of own
+ * tables, made from the root down (rule C7: all memory is set aside before the first lock).
+ *
+ * The outline: classify what the walk found; plan, which sets memory aside without any lock;
+ * perform, under the lock of the leaf table, if the entry is still what was classified; otherwise
+ * again.
+ */
+#include "vmm/fault.h"
+
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap.h"
+#include "paging/layout.h"
+#include "vmm/page.h"
+#include "vmm/swap_in.h"
+
+/* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
+#define EFLAGS_AC (UINT64_C(1) << 18)
+
+/* The last fault of each processor, to tell progress from none (rule P9). */
+static struct {
+    uint64_t rip;
+    uint64_t address;
+    enum status reason;
+} last[CPU_MAX];
+
+/* ---- classify ---- */
+
+static bool rights_allow(struct rights rights, struct fault_access access)
+{
+    if ((access.write && !rights.write) || (access.execute && !rights.execute && pte_nx != 0))
+        return false;
+    return rights.user ? access.from_user || access.user_allowed : !access.from_user;
+}
+
+/* Whether the rights that the entry or its descriptor carries allow the access. */
+static enum status check_rights(const struct fault_op *op, enum pte_state state)
+{
+    struct rights rights;
+
+    if (state == PTE_TICKET) {
+        const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_limit);
+
+        if (descriptor == NULL)
+            PANIC("entry %lx at %lx is a ticket of no descriptor", op->place.entry.word,
+                  op->address);
+        rights = descriptor->rights;
+    } else if (state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT) {
+        rights = pte_rights(op->place.entry);
+    } else {
+        return state == PTE_WITHHELD ? STATUS_DENIED : STATUS_NOT_FOUND;
+    }
+    return rights_allow(rights, op->access) ? OK : STATUS_DENIED;
+}
+
+/* ---- plan ---- */
+
+/* Makes tables on the path, or makes the path own; the walk then starts over. */
+static enum status make_path(struct fault_op *op)
+{
+    enum status status = tree_reserve_fill(&op->reserve, op->space->tree.levels - 1U);
+    struct tlb_batch batch;
+
+    if (status != OK)
+        return status;
+    op->space->faults.path++;
+    tlb_begin(&batch);
+    status = tree_make_path(&op->space->tree, op->address, 1,
+                            op->access.write ? TREE_CHANGE : TREE_FILL, &op->reserve, &batch);
+    tlb_commit(&batch);
+    return status == OK ? STATUS_AGAIN : status;
+}
+
+enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
+{
+    if (!pfn_is_none(op->page) && clear == FRAME_CLEARED && !op->page_cleared) {
+        machine_clear_frame(frame_pointer(op->page));
+        op->page_cleared = true;
+    }
+    if (!pfn_is_none(op->page))
+        return OK;
+    op->page_cleared = clear == FRAME_CLEARED;
+    return page_alloc(clear, &op->page);
+}
+
+/* ---- perform ---- */
+
+bool fault_lock_unchanged(struct fault_op *op)
+{
+    const struct pte *entries = frame_pointer(op->place.table);
+
+    op->were_on = machine_interrupts_off();
+    if (tree_lock(op->place.table)) {
+        if (pte_read(&entries[op->place.index]).word == op->place.entry.word)
+            return true;
+        tree_unlock(op->place.table);
+    }
+    machine_interrupts_restore(op->were_on);
+    return false;
+}
+
+void fault_unlock(struct fault_op *op)
+{
+    tree_unlock(op->place.table);
+    machine_interrupts_restore(op->were_on);
+}
+
+/* A ticket is read: the zero page, with the right to write kept for later. */
+static enum status show_zero_page(struct fault_op *op)
+{
+    const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_limit);
+
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    tree_replace_entry(op->place.table, op->place.index, descriptor->zero_leaf);
+    fault_unlock(op);
+    op->space->faults.zero_read++;
+    return OK;
+}
+
+/* Puts the page set aside into the entry, as own; what stood there goes through the batch. */
+static void install_page(struct fault_op *op, struct rights rights)
+{
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    tree_replace_entry(op->place.table, op->place.index, pte_leaf(op->page, 1, PTE_OWN, rights));
+}
+
+/* After an entry was changed: the page's translation goes, then what the entry named. */
+static void let_go(struct fault_op *op)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch);
+    tlb_add_page(&batch, op->address);
+    tlb_release(&batch, (struct tlb_release){.entry = op->place.entry,
+                                             .table = op->place.table,
+                                             .index = op->place.index,
+                                             .level = 1});
+    tlb_commit(&batch);
+}
+
+/* A ticket or the zero page is written: a page of zeroes of one's own. */
+static enum status give_cleared_page(struct fault_op *op, struct rights rights)
+{
+    bool was_zero_page = pte_present(op->place.entry);
+    enum status status = fault_want_page(op, FRAME_CLEARED);
+
+    if (status != OK)
+        return status;
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    install_page(op, rights);
+    fault_unlock(op);
+    /* holds: page(published) */
+    page_publish(op->page);
+    op->page = PFN_NONE;
+    if (was_zero_page) {
+        op->space->faults.zero_to_private++;
+        let_go(op);
+    } else {
+        op->space->faults.first_write++;
+    }
+    return OK;
+}
+
+/* The last owner: the page is its own again, without a copy (rules C6, C9). */
+static void reuse_page(struct fault_op *op)
+{
+    struct pte *entries = frame_pointer(op->place.table);
+    struct pfn page = pte_frame(op->place.entry);
+
+    if ((frame_record(page)->flags & FRAME_TIED) != 0)
+        page_untie(page);
+    pte_make_own(&entries[op->place.index]);
+    op->space->faults.cow_reuse++;
+}
+
+static enum status write_cow_page(struct fault_op *op)
+{
+    struct pfn shared = pte_frame(op->place.entry);
+    bool last = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
+    enum status status = last ? OK : fault_want_page(op, FRAME_UNCLEARED);
+
+    if (status != OK)
+        return status;
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    if (__atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1) {
+        reuse_page(op);
+        fault_unlock(op);
+        return OK;
+    }
+    if (pfn_is_none(op->page)) { /* shared again since it was looked at */
+        fault_unlock(op);
+        return STATUS_AGAIN;
+    }
+    machine_copy_frame(frame_pointer(op->page), frame_pointer(shared));
+    install_page(op, pte_rights(op->place.entry));
+    fault_unlock(op);
+    page_publish(op->page);
+    op->page = PFN_NONE;
+    op->space->faults.cow_copy++;
+    let_go(op);
+    return OK;
+}
+
+/* The entry allows the access already: another processor was faster, or the TLB was late. */
+static enum status note_spurious(struct fault_op *op)
+{
+    op->space->faults.spurious++;
+    machine_flush_page(op->address);
+    return OK;
+}
+
+static enum status perform_leaf(struct fault_op *op)
+{
+    struct pte entry = op->place.entry;
+
+    if (!op->access.write || pte_class(entry) != PTE_COW)
+        return note_spurious(op);
+    if (pfn_equal(pte_frame(entry), tree_zero_page()))
+        return give_cleared_page(op, pte_rights(entry));
+    return write_cow_page(op);
+}
+
+static enum status perform(struct fault_op *op, enum pte_state state)
+{
+    switch (state) {
+    case PTE_TICKET:
+        if (!op->access.write)
+            return show_zero_page(op);
+        return give_cleared_page(op, descriptor_of(op->place.entry, descriptor_limit)->rights);
+    case PTE_LEAF: return perform_leaf(op);
+    case PTE_SWAPPED: return swap_in(op);
+    case PTE_TRANSIT: machine_pause(); return STATUS_AGAIN;
+    default: PANIC("state %s reached the end of a fault", pte_state_name(state));
+    }
+}
+
+/* One attempt: classify, plan, perform. */
+static enum status attempt(struct fault_op *op)
+{
+    bool were_on = machine_interrupts_off();
+    enum pte_state state;
+    enum status status;
+
+    op->place = tree_walk(&op->space->tree, op->address);
+    state = pte_state(op->place.entry, op->place.level);
+    machine_interrupts_restore(were_on);
+    if (state == PTE_CORRUPT)
+        PANIC("entry %lx of level %u at %lx is corrupt", op->place.entry.word, op->place.level,
+              op->address);
+    status = check_rights(op, state);
+    if (status != OK)
+        return status;
+    if (op->place.level > 1 || (op->access.write && !op->place.own))
+        return make_path(op);
+    return perform(op, state);
+}
+
+enum status fault_resolve(struct space *space, uint64_t address, struct fault_access access)
+{
+    struct fault_op op = {.space = space, .address = address, .access = access, .page = PFN_NONE};
+    enum status status;
+
+    CHECK(address < lower_half_end(space->tree.levels));
+    do {
+        status = attempt(&op);
+    } while (status == STATUS_AGAIN);
+
+    tree_reserve_drain(&op.reserve);
+    if (!pfn_is_none(op.page))
+        pmm_free(op.page);
+    if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
+        space->faults.violations++;
+    else if (status != OK)
+        space->faults.failed++;
+    return status;
+}
+
+/* ---- the machine's side ---- */
+
+/* Ring 0 may touch a user page unless SMEP (fetches) or SMAP without AC (data) forbids it. */
+static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame)
+{
+    uint64_t cr4 = cpu_read_cr4();
+
+    if ((error & PF_ID) != 0)
+        return (cr4 & CR4_SMEP) == 0;
+    return (cr4 & CR4_SMAP) == 0 || (frame->rflags & EFLAGS_AC) != 0;
+}
+
+static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    unsigned cpu = machine_cpu();
+    struct space *space = space_current();
+    bool repeated = last[cpu].rip == frame->rip && last[cpu].address == address;
+    uint64_t spurious;
+
+    last[cpu].reason = STATUS_NOT_FOUND;
+    if (space == NULL || address >= lower_half_end(space->tree.levels))
+        return false;
+    if ((error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0) {
+        /* A reserved bit or an unknown cause: nothing that a page could mend. */
+        last[cpu].reason = STATUS_CORRUPT;
+        return false;
+    }
+    spurious = space->faults.spurious;
+    last[cpu].reason =
+        fault_resolve(space, address,
+                      (struct fault_access){.write = (error & PF_WR) != 0,
+                                            .execute = (error & PF_ID) != 0,
+                                            .from_user = (error & PF_US) != 0,
+                                            .user_allowed = kernel_may_touch_user(error, frame)});
+    if (last[cpu].reason != OK)
+        return false;
+    last[cpu].rip = last[cpu].address = 0;
+    if (space->faults.spurious != spurious) {
+        /* The same instruction at the same address once more: no progress, so a violation. */
+        if (repeated) {
+            last[cpu].reason = STATUS_DENIED;
+            return false;
+        }
+        last[cpu].rip = frame->rip;
+        last[cpu].address = address;
+    }
+    return true;
+}
+
+void fault_start(void)
+{
+    trap_page_fault = on_page_fault;
+}
+
+enum status fault_last_reason(void)
+{
+    return last[machine_cpu()].reason;
+}

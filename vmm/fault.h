@@ -1,0 +1,39 @@
+/*
+ * Faults: from a page fault to a page, or to a reason why not.
+ *
+ * Units: addresses in bytes. Owns: nothing between calls; what a fault sets aside and does not need
+ * it gives back.
+ * Fails with: STATUS_DENIED (the rights forbid it), STATUS_NOT_FOUND (nothing is mapped there, or a
+ * guard), STATUS_NO_MEMORY, STATUS_NO_SPACE, STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT (the page
+ * did not come back from the swap area as it went): the access cannot be made, and nothing has
+ * changed. Context: a fault, or a thread that wants to do what a fault would do. It may wait for
+ * the disk. Rules: C6 to C9, E1 to E5, P1 to P9.
+ */
+#ifndef VMM_FAULT_H
+#define VMM_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+#include "vmm/space.h"
+
+/* What was tried. */
+struct fault_access {
+    bool write;
+    bool execute;
+    bool from_user;    /* ring 3 */
+    bool user_allowed; /* ring 0 that may touch user pages: SMAP off or EFLAGS.AC, or SMEP off */
+};
+
+/* Resolves one access of a space: what the fault handler does, callable by tests. */
+MUST_USE enum status fault_resolve(struct space *space, uint64_t address,
+                                   struct fault_access access);
+
+/* Makes the handler of this file the machine's: from now on page faults come here. */
+void fault_start(void);
+
+/* Why the last fault on this processor that was not resolved was not. */
+enum status fault_last_reason(void);
+
+#endif

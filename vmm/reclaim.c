@@ -1,0 +1,313 @@
+/* Reclaim: pages go out to the swap area. */
+#include "vmm/reclaim.h"
+
+#include "cpu/machine.h"
+#include "swapdisk/area.h"
+#include "vmm/page.h"
+
+#define VICTIMS_MAX 16U
+
+/* A page named by more entries than this stays: evicting it would take long and help many. */
+#define POINTERS_MAX 8U
+
+/* One page on its way out, and the entries that named it. */
+struct victim {
+    struct pfn page;
+    struct slot slot;
+    bool busy; /* named by others than were found */
+    bool clean;
+    bool done; /* its content is safe in the slot */
+    unsigned pointer_count;
+    struct tree_pointer pointers[POINTERS_MAX];
+};
+
+static struct reclaim_counts counts;
+
+/* ---- choosing ---- */
+
+static struct pte *entry_at(struct tree_pointer pointer)
+{
+    return (struct pte *)frame_pointer(pointer.table) + pointer.index;
+}
+
+/* Locks the table of a pointer; false when its entry does not name the page as a leaf any more. A
+ * lock that a fault holds is tried again with interrupts open (rule P4). */
+static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
+{
+    for (;;) {
+        *were_on = machine_interrupts_off();
+        if (tree_lock(pointer.table)) {
+            struct pte entry = pte_read(entry_at(pointer));
+
+            if (pte_state(entry, 1) == PTE_LEAF && pfn_equal(pte_frame(entry), page))
+                return true;
+            tree_unlock(pointer.table);
+            machine_interrupts_restore(*were_on);
+            return false;
+        }
+        machine_interrupts_restore(*were_on);
+        if ((frame_record(pointer.table)->flags & FRAME_DEAD) != 0)
+            return false;
+        machine_pause();
+    }
+}
+
+static void unlock_pointer(struct tree_pointer pointer, bool were_on)
+{
+    tree_unlock(pointer.table);
+    machine_interrupts_restore(were_on);
+}
+
+/* Takes the A bits of the entries; true when one was set. */
+static bool was_used(const struct victim *victim)
+{
+    bool used = false;
+
+    for (unsigned i = 0; i < victim->pointer_count; i++) {
+        struct tree_pointer at = victim->pointers[i];
+        bool were_on;
+
+        if (!lock_pointer(at, victim->page, &were_on))
+            return true;
+        if ((__atomic_fetch_and(&entry_at(at)->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0)
+            used = true;
+        unlock_pointer(at, were_on);
+    }
+    return used;
+}
+
+/* Whether the page can go: every entry is found, and none was used since the last look. One of the
+ * page's counts is ours. */
+static bool can_go(struct victim *victim)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    counts.looked_at++;
+    victim->pointer_count =
+        tree_find_pointers(victim->page, PTE_LEAF, victim->pointers, POINTERS_MAX);
+    if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
+        victim->pointer_count != record->count - 1 || (record->flags & FRAME_IO) != 0) {
+        counts.busy++;
+        return false;
+    }
+    if (was_used(victim)) {
+        counts.second_chances++;
+        return false;
+    }
+    return true;
+}
+
+/* ---- taking out ---- */
+
+/* Exchanges the entries for 'in transit'; the D that each had is folded into the record. False when
+ * the page is named by others by now: it stays. */
+static bool put_in_transit(struct victim *victim)
+{
+    struct frame *record = frame_record(victim->page);
+    unsigned taken = 0;
+
+    __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < victim->pointer_count; i++) {
+        struct tree_pointer at = victim->pointers[i];
+        struct rights rights;
+        struct pte old;
+        bool were_on;
+
+        if (!lock_pointer(at, victim->page, &were_on))
+            continue;
+        rights = pte_rights(pte_read(entry_at(at)));
+        old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
+        if ((old.word & PTE_D) != 0)
+            __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+        unlock_pointer(at, were_on);
+        taken++;
+    }
+    return taken == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1;
+}
+
+/* A tied page has never been writable since it was read: its slot still has its content. */
+static enum status find_slot(struct victim *victim)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    victim->clean = (record->flags & FRAME_TIED) != 0;
+    if (victim->clean) {
+        CHECK((record->flags & FRAME_DIRTY) == 0);
+        victim->slot = (struct slot){record->slot_or_base};
+        swap_hold(victim->slot);
+        victim->done = true;
+        return OK;
+    }
+    return swap_alloc(&victim->slot);
+}
+
+/* ---- writing ---- */
+
+/* Writes the victims from..to, whose slots follow each other. */
+static enum status write_run(struct victim *victims, unsigned from, unsigned to)
+{
+    struct pfn pages[VICTIMS_MAX];
+    enum status status;
+
+    for (unsigned i = from; i < to; i++)
+        pages[i - from] = victims[i].page;
+    status = swap_write_run(victims[from].slot, pages, to - from);
+    for (unsigned i = from; i < to && status == OK; i++)
+        victims[i].done = true;
+    return status;
+}
+
+static enum status write_victims(struct victim *victims, unsigned count)
+{
+    enum status status = OK;
+    unsigned from = 0;
+
+    while (from < count) {
+        unsigned to = from + 1;
+        enum status one;
+
+        if (victims[from].done || victims[from].slot.index == UINT32_MAX) {
+            from = to;
+            continue;
+        }
+        while (to < count && !victims[to].done &&
+               victims[to].slot.index == victims[to - 1].slot.index + 1)
+            to++;
+        one = write_run(victims, from, to);
+        if (one != OK)
+            status = one;
+        from = to;
+    }
+    return status;
+}
+
+/* ---- ending ---- */
+
+/* One entry in transit becomes `swapped`, or a leaf again when the content is not safe. */
+static void end_one(const struct victim *victim, struct tree_pointer at)
+{
+    bool were_on = machine_interrupts_off();
+    struct pte entry;
+    struct rights rights;
+
+    if (!tree_lock(at.table)) {
+        machine_interrupts_restore(were_on);
+        machine_pause();
+        return; /* the caller looks again */
+    }
+    entry = pte_read(entry_at(at));
+    rights = pte_rights(entry);
+    if (entry.word != pte_transit(victim->page, rights).word) {
+        unlock_pointer(at, were_on);
+        return;
+    }
+    if (victim->done)
+        swap_hold(victim->slot);
+    tree_replace_entry(at.table, at.index,
+                       victim->done ? pte_swapped(victim->slot, rights)
+                                    : pte_leaf(victim->page, 1, PTE_COW, rights));
+    unlock_pointer(at, were_on);
+    if (victim->done)
+        tree_drop(&(struct tlb_release){
+            .entry = entry, .table = at.table, .index = at.index, .level = 1});
+}
+
+/* Forks and unmaps may have come between, so the entries are looked for again until none is left.
+ */
+static void end_transit(const struct victim *victim)
+{
+    struct tree_pointer pointers[POINTERS_MAX];
+    unsigned found;
+
+    while ((found = tree_find_pointers(victim->page, PTE_TRANSIT, pointers, POINTERS_MAX)) > 0) {
+        for (unsigned i = 0; i < found && i < POINTERS_MAX; i++)
+            end_one(victim, pointers[i]);
+    }
+}
+
+static void finish(struct victim *victim)
+{
+    struct frame *record = frame_record(victim->page);
+
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
+    end_transit(victim);
+    if (!victim->done)
+        page_publish(victim->page);
+    if (victim->slot.index != UINT32_MAX)
+        swap_release(victim->slot); /* the count that kept it for this transfer */
+    page_release(victim->page);     /* likewise */
+}
+
+/* Finds slots for the victims that are wholly in transit, and writes them. */
+static enum status save(struct victim *victims, unsigned count)
+{
+    enum status status = OK;
+    enum status written;
+
+    for (unsigned i = 0; i < count; i++) {
+        enum status found = victims[i].busy ? OK : find_slot(&victims[i]);
+
+        if (found != OK) {
+            victims[i].slot = SLOT_NONE;
+            status = found;
+        }
+    }
+    written = write_victims(victims, count);
+    return written != OK ? written : status;
+}
+
+/* Sends the chosen pages out together. holds: one count of each page, which are out of the clock.
+ */
+static enum status evict(struct victim *victims, unsigned count, unsigned *evicted)
+{
+    enum status status;
+    struct tlb_batch batch;
+
+    tlb_begin(&batch);
+    for (unsigned i = 0; i < count; i++)
+        victims[i].busy = !put_in_transit(&victims[i]);
+    /* Shared tables can be reached from any space, so every translation goes (rule P3). */
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
+    /* holds: one count of each page, FRAME_IO; its entries are in transit */
+    status = save(victims, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (victims[i].done) {
+            (*evicted)++;
+            *(victims[i].clean ? &counts.clean : &counts.written) += 1;
+        }
+        finish(&victims[i]);
+    }
+    return status;
+}
+
+enum status reclaim_pages(unsigned wanted, unsigned *evicted)
+{
+    struct victim victims[VICTIMS_MAX];
+    uint64_t looks = 2 * page_clock_size();
+    unsigned count = 0;
+
+    CHECK(wanted <= VICTIMS_MAX);
+    *evicted = 0;
+    /* Twice around: the first time takes A bits, the second finds what was not used since. */
+    for (; looks > 0 && count < wanted; looks--) {
+        struct victim *victim = &victims[count];
+
+        *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
+        if (pfn_is_none(victim->page))
+            break;
+        if (can_go(victim)) {
+            count++;
+            /* Out of the clock at once, so that it is not picked a second time. */
+            page_withdraw(victim->page);
+        } else {
+            page_release(victim->page);
+        }
+    }
+    return count > 0 ? evict(victims, count, evicted) : OK;
+}
+
+struct reclaim_counts reclaim_counts(void)
+{
+    return counts;
+}

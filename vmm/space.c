@@ -1,0 +1,188 @@
+/* Address spaces: creation, fork, destruction, and which one runs. */
+#include "vmm/space.h"
+
+#include <bsd/sys/queue.h>
+
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/spin.h"
+#include "paging/kernel_map.h"
+#include "pmm/pool.h"
+#include "vmm/page.h"
+#include "vmm/space_internal.h"
+
+static struct pool space_pool = POOL("space", struct space_record);
+struct pool region_pool = POOL("region", struct region);
+
+/* All spaces, for AUDIT and for the limit. */
+static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
+static uint8_t spaces_lock;
+
+/* The space that each processor runs in; NULL: none. */
+static struct space *running[CPU_MAX];
+
+int region_compare(const struct region *a, const struct region *b)
+{
+    return a->start < b->start ? -1 : a->start > b->start;
+}
+
+RB_GENERATE(region_tree, region, link, region_compare)
+
+enum status vmm_init(void)
+{
+    tree_init(kernel_map_zero_frame(), page_hooks());
+    return descriptor_init();
+}
+
+void space_lock(struct space *space)
+{
+    spin_lock(&space->lock);
+}
+
+void space_unlock(struct space *space)
+{
+    spin_unlock(&space->lock);
+}
+
+static enum status add_to_list(struct space_record *record)
+{
+    enum status status = STATUS_LIMIT;
+
+    spin_lock(&spaces_lock);
+    if (space_pool.in_use <= SPACES_MAX) {
+        LIST_INSERT_HEAD(&spaces, record, link);
+        status = OK;
+    }
+    spin_unlock(&spaces_lock);
+    return status;
+}
+
+enum status space_create(struct space **space)
+{
+    struct space_record *record;
+    void *object;
+    enum status status = pool_alloc(&space_pool, &object);
+
+    if (status != OK)
+        return status;
+    record = object;
+    RB_INIT(&record->space.regions);
+    status = tree_create(&record->space.tree);
+    if (status == OK) {
+        status = add_to_list(record);
+        if (status == OK) {
+            *space = &record->space;
+            return OK;
+        }
+        tree_destroy(&record->space.tree);
+    }
+    pool_free(&space_pool, object);
+    return status;
+}
+
+/* Copies the parent's regions; on failure what was copied is destroyed with the child. */
+static enum status copy_regions(struct space *child, struct space *parent)
+{
+    struct region *region;
+
+    RB_FOREACH (region, region_tree, &parent->regions) {
+        enum status status = region_insert(child, region->start, region->end, region->descriptor);
+
+        if (status != OK)
+            return status;
+    }
+    return OK;
+}
+
+enum status space_fork(struct space *parent, struct space **child)
+{
+    enum status status = space_create(child);
+    struct tlb_batch batch;
+
+    if (status != OK)
+        return status;
+    space_lock(parent);
+    status = copy_regions(*child, parent);
+    if (status == OK) {
+        tlb_begin(&batch);
+        tree_fork(&(*child)->tree, &parent->tree, &batch);
+        /* holds: parent's regions. No child runs before the parent's translations are gone. */
+        tlb_commit(&batch);
+    }
+    space_unlock(parent);
+    if (status != OK)
+        space_destroy(*child);
+    return status;
+}
+
+void space_destroy(struct space *space)
+{
+    struct space_record *record = (struct space_record *)space;
+    struct region *region;
+
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
+        CHECK(running[cpu] != space);
+    spin_lock(&spaces_lock);
+    LIST_REMOVE(record, link);
+    spin_unlock(&spaces_lock);
+    tree_destroy(&space->tree);
+    while ((region = RB_MIN(region_tree, &space->regions)) != NULL)
+        region_remove(space, region);
+    CHECK(space->region_count == 0);
+    pool_free(&space_pool, record);
+}
+
+void space_switch(struct space *space)
+{
+    running[machine_cpu()] = space;
+    machine_load_root(space != NULL ? phys_of(space->tree.root) : kernel_map_root());
+}
+
+struct space *space_current(void)
+{
+    return running[machine_cpu()];
+}
+
+unsigned space_count(void)
+{
+    return space_pool.in_use;
+}
+
+/* ---- proof ---- */
+
+/* So many trees are audited together; more need a larger array only. */
+#define AUDIT_TREES_MAX 1024U
+
+static void audit_regions(const struct space *space)
+{
+    const struct region *before = NULL;
+    struct region *region;
+    uint32_t count = 0;
+
+    RB_FOREACH (region, region_tree, (struct region_tree *)(uintptr_t)&space->regions) {
+        CHECK_MSG(region->start < region->end && (region->start | region->end) % PAGE_SIZE == 0,
+                  "region %lx to %lx", region->start, region->end);
+        CHECK_MSG(before == NULL || before->end <= region->start, "regions %lx and %lx overlap",
+                  before->start, region->start);
+        before = region;
+        count++;
+    }
+    CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
+}
+
+struct tree_census space_audit(void)
+{
+    static struct tree trees[AUDIT_TREES_MAX];
+    struct space_record *record;
+    struct tree_census census;
+    unsigned count = 0;
+
+    LIST_FOREACH (record, &spaces, link) {
+        CHECK(count < AUDIT_TREES_MAX);
+        audit_regions(&record->space);
+        trees[count++] = record->space.tree;
+    }
+    census = tree_audit(trees, count);
+    page_audit(&census);
+    return census;
+}

@@ -1,0 +1,107 @@
+/*
+ * Address spaces: a tree that the processor can walk, and the regions that say what is where.
+ *
+ * A region [start, end) holds a counted descriptor; regions stand in a balanced tree by address and
+ * never overlap. The entries of the tree follow them: in a private table, a ticket found at an
+ * address is the descriptor of the region that covers it (rule T2).
+ *
+ * Units: bytes; ranges are half-open and whole pages, in the lower half, page 0 left out.
+ * Owns: its regions, their counts on descriptors, its tree.
+ * State: space_create or space_fork -> live -> space_destroy.
+ * Fails with: STATUS_RANGE (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS
+ * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_NO_MEMORY; a
+ * call that fails has changed no meaning.
+ * Context: thread. One call on a space at a time: its lock is taken inside.
+ * Rules: C7, C11, T1 to T4, P1.
+ */
+#ifndef VMM_SPACE_H
+#define VMM_SPACE_H
+
+#include <bsd/sys/tree.h>
+
+#include "lib/status.h"
+#include "paging/tree.h"
+#include "vmm/descriptor.h"
+
+/* Address spaces at once; one more is an ordinary error. */
+#define SPACES_MAX 65536U
+
+/* Where a search for a gap begins when nothing says otherwise. */
+#define SPACE_FIRST_ADDRESS UINT64_C(0x10000)
+
+struct region {
+    RB_ENTRY(region) link;
+    uint64_t start;
+    uint64_t end;
+    struct descriptor *descriptor; /* NULL: a guard, every access is an error */
+};
+
+RB_HEAD(region_tree, region);
+
+/* What the faults of a space were: figures for the log. */
+struct fault_counts {
+    uint64_t zero_read;       /* a ticket read: the zero page */
+    uint64_t first_write;     /* a ticket written: a cleared page */
+    uint64_t zero_to_private; /* the zero page written */
+    uint64_t cow_copy;
+    uint64_t cow_reuse;   /* the last owner's */
+    uint64_t swap_in;     /* read from the area */
+    uint64_t swap_cached; /* found in the frame that another entry had read */
+    uint64_t path;        /* tables made or unshared on the way */
+    uint64_t spurious;
+    uint64_t violations;
+    uint64_t failed; /* no memory, device error, lost page */
+};
+
+struct space {
+    struct tree tree;
+    struct region_tree regions;
+    uint32_t region_count;
+    uint8_t lock; /* guards the regions */
+    struct fault_counts faults;
+};
+
+RB_PROTOTYPE(region_tree, region, link, region_compare)
+
+/* Starts vmm/: descriptors, zero page, hooks of the tree. Once. */
+MUST_USE enum status vmm_init(void);
+
+MUST_USE enum status space_create(struct space **space);
+
+/* A copy of the parent by sharing: at most 256 entries, whatever the parent's size. */
+MUST_USE enum status space_fork(struct space *parent, struct space **child);
+
+/* Gives everything back. No processor runs in the space. */
+void space_destroy(struct space *space);
+
+/* Makes the space the one that this processor runs in; NULL: the kernel's own root. */
+void space_switch(struct space *space);
+struct space *space_current(void);
+
+/* Maps blank private memory with these rights at a fixed address. */
+MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t size,
+                                  struct rights rights);
+
+/* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
+ */
+MUST_USE enum status space_map(struct space *space, uint64_t size, uint64_t alignment,
+                               struct rights rights, uint64_t *start);
+
+/* Maps a guard: every access is an error that says so. */
+MUST_USE enum status space_map_guard(struct space *space, uint64_t start, uint64_t size);
+
+/* Unmaps the range; regions that reach beyond it are cut. STATUS_NOT_FOUND when nothing in the
+ * range is mapped. */
+MUST_USE enum status space_unmap(struct space *space, uint64_t start, uint64_t size);
+
+/* The region that covers an address, or NULL. Valid until the next change of the space. */
+const struct region *space_region_at(struct space *space, uint64_t address);
+
+/* Spaces that exist. */
+unsigned space_count(void);
+
+/* Compares the regions with each other, and every tree with its counts, for all spaces that exist;
+ * panics with values on a difference. */
+struct tree_census space_audit(void);
+
+#endif

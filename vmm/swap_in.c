@@ -1,0 +1,128 @@
+/*
+ * Swap-in: a swapped entry becomes a page again.
+ *
+ * The entry goes in transit before the read and comes out after it, so that no lock is held while
+ * the disk works, and whoever else meets it waits. The page is tied to its slot from the start: the
+ * tie takes over the entry's count of the slot, and other entries that name the slot find the page
+ * through the ring instead of reading it again (rule C9).
+ */
+#include "vmm/swap_in.h"
+
+#include "cpu/machine.h"
+#include "swapdisk/area.h"
+#include "vmm/page.h"
+
+/* Pointers converted in one look at the ring. */
+#define POINTERS_TOGETHER 16U
+
+/* Another entry has read the slot: its page serves this one too. */
+static enum status use_tied_page(struct fault_op *op, struct pfn tied)
+{
+    struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
+
+    if ((frame_record(tied)->flags & FRAME_IO) != 0 || !fault_lock_unchanged(op)) {
+        page_release(tied);
+        machine_pause();
+        return STATUS_AGAIN;
+    }
+    tree_replace_entry(op->place.table, op->place.index, leaf);
+    fault_unlock(op);
+    swap_release(pte_slot(op->place.entry));
+    op->space->faults.swap_cached++;
+    return op->access.write ? STATUS_AGAIN : OK;
+}
+
+/* The entry names the page in transit from now on; the tie has the entry's count of the slot. */
+static bool begin_transit(struct fault_op *op, struct slot slot)
+{
+    if (!fault_lock_unchanged(op))
+        return false;
+    __atomic_or_fetch(&frame_record(op->page)->flags, FRAME_IO, __ATOMIC_RELAXED);
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    tree_hold(op->page); /* the transfer's own */
+    page_tie(op->page, slot);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_transit(op->page, pte_rights(op->place.entry)));
+    fault_unlock(op);
+    return true;
+}
+
+/* One entry in transit becomes a COW leaf, or `swapped` again when the read failed. */
+static void end_one(struct pfn page, struct slot slot, bool arrived, struct tree_pointer at)
+{
+    struct pte *entry = (struct pte *)frame_pointer(at.table) + at.index;
+    bool were_on = machine_interrupts_off();
+    struct pte old;
+    struct rights rights;
+    bool ours;
+
+    if (!tree_lock(at.table)) {
+        machine_interrupts_restore(were_on);
+        machine_pause();
+        return; /* the caller looks again */
+    }
+    old = pte_read(entry);
+    rights = pte_rights(old);
+    ours = old.word == pte_transit(page, rights).word;
+    if (ours && !arrived)
+        swap_hold(slot);
+    if (ours)
+        tree_replace_entry(at.table, at.index,
+                           arrived ? pte_leaf(page, 1, PTE_COW, rights)
+                                   : pte_swapped(slot, rights));
+    tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    if (ours && !arrived)
+        tree_drop(
+            &(struct tlb_release){.entry = old, .table = at.table, .index = at.index, .level = 1});
+}
+
+static void end_transit(struct pfn page, struct slot slot, bool arrived)
+{
+    struct tree_pointer pointers[POINTERS_TOGETHER];
+    unsigned found;
+
+    while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
+        for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
+            end_one(page, slot, arrived, pointers[i]);
+    }
+}
+
+static enum status read_slot(struct fault_op *op, struct slot slot)
+{
+    enum status status = fault_want_page(op, FRAME_UNCLEARED);
+    struct pfn page = op->page;
+
+    if (status != OK)
+        return status;
+    if (!begin_transit(op, slot))
+        return STATUS_AGAIN;
+    op->page = PFN_NONE;
+    /* holds: page(count of the entry, count of the transfer, FRAME_IO), slot(by the tie) */
+    status = swap_read(slot, page);
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
+    if (status == OK)
+        page_publish(page);
+    end_transit(page, slot, status == OK);
+    page_release(page);
+    if (status != OK)
+        return status;
+    op->space->faults.swap_in++;
+    /* A write goes on as a write to a COW page: a copy, or the last owner's, which cuts the tie. */
+    return op->access.write ? STATUS_AGAIN : OK;
+}
+
+enum status swap_in(struct fault_op *op)
+{
+    struct slot slot = pte_slot(op->place.entry);
+
+    CHECK_MSG(swap_count(slot) > 0, "entry %lx names slot %x, which is free", op->place.entry.word,
+              slot.index);
+    if (swap_count(slot) > 1) {
+        struct pfn tied = tree_hold_tied(op->place.table, op->place.index, slot);
+
+        if (!pfn_is_none(tied))
+            return use_tied_page(op, tied);
+    }
+    return read_slot(op, slot);
+}

@@ -1,0 +1,36 @@
+/*
+ * Swap-in, and what it shares with the fault that needs it.
+ *
+ * Units, context, errors: as vmm/fault.h. Owns: nothing between calls.
+ * Rules: C9, E5.
+ */
+#ifndef VMM_SWAP_IN_H
+#define VMM_SWAP_IN_H
+
+#include "pmm/pmm.h"
+#include "vmm/fault.h"
+
+/* One fault under way: threaded through all its steps. */
+struct fault_op {
+    struct space *space;
+    uint64_t address;
+    struct fault_access access;
+    struct tree_place place;     /* where the last walk ended */
+    struct tree_reserve reserve; /* tables set aside */
+    struct pfn page;             /* page set aside; PFN_NONE: none */
+    bool page_cleared;
+    bool were_on; /* interrupts, while the leaf table is locked */
+};
+
+/* Makes sure that a page is set aside, without any lock. */
+MUST_USE enum status fault_want_page(struct fault_op *op, enum frame_clear clear);
+
+/* Locks the leaf table if its entry is still what the walk found; false: start over. */
+MUST_USE bool fault_lock_unchanged(struct fault_op *op);
+void fault_unlock(struct fault_op *op);
+
+/* Brings the page of a swapped entry back, in place for all sharers of its table. STATUS_AGAIN when
+ * the fault is to look again: a write to what has become a COW page. */
+MUST_USE enum status swap_in(struct fault_op *op);
+
+#endif
