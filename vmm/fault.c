@@ -42,7 +42,7 @@ static struct {
     uint64_t rip;
     uint64_t address;
     enum status reason;
-} last[CPU_MAX];
+} last_fault[CPU_MAX];
 
 /* ---- classify ---- */
 
@@ -198,8 +198,8 @@ static void reuse_page(struct fault_op *op)
 static enum status write_cow_page(struct fault_op *op)
 {
     struct pfn shared = pte_frame(op->place.entry);
-    bool last = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
-    enum status status = last ? OK : fault_want_page(op, FRAME_UNCLEARED);
+    bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
+    enum status status = alone ? OK : fault_want_page(op, FRAME_UNCLEARED);
 
     if (status != OK)
         return status;
@@ -314,35 +314,35 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
 {
     unsigned cpu = machine_cpu();
     struct space *space = space_current();
-    bool repeated = last[cpu].rip == frame->rip && last[cpu].address == address;
+    bool repeated = last_fault[cpu].rip == frame->rip && last_fault[cpu].address == address;
     uint64_t spurious;
 
-    last[cpu].reason = STATUS_NOT_FOUND;
+    last_fault[cpu].reason = STATUS_NOT_FOUND;
     if (space == NULL || address >= lower_half_end(space->tree.levels))
         return false;
     if ((error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0) {
         /* A reserved bit or an unknown cause: nothing that a page could mend. */
-        last[cpu].reason = STATUS_CORRUPT;
+        last_fault[cpu].reason = STATUS_CORRUPT;
         return false;
     }
     spurious = space->faults.spurious;
-    last[cpu].reason =
+    last_fault[cpu].reason =
         fault_resolve(space, address,
                       (struct fault_access){.write = (error & PF_WR) != 0,
                                             .execute = (error & PF_ID) != 0,
                                             .from_user = (error & PF_US) != 0,
                                             .user_allowed = kernel_may_touch_user(error, frame)});
-    if (last[cpu].reason != OK)
+    if (last_fault[cpu].reason != OK)
         return false;
-    last[cpu].rip = last[cpu].address = 0;
+    last_fault[cpu].rip = last_fault[cpu].address = 0;
     if (space->faults.spurious != spurious) {
         /* The same instruction at the same address once more: no progress, so a violation. */
         if (repeated) {
-            last[cpu].reason = STATUS_DENIED;
+            last_fault[cpu].reason = STATUS_DENIED;
             return false;
         }
-        last[cpu].rip = frame->rip;
-        last[cpu].address = address;
+        last_fault[cpu].rip = frame->rip;
+        last_fault[cpu].address = address;
     }
     return true;
 }
@@ -354,5 +354,5 @@ void fault_start(void)
 
 enum status fault_last_reason(void)
 {
-    return last[machine_cpu()].reason;
+    return last_fault[machine_cpu()].reason;
 }
