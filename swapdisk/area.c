@@ -256,6 +256,11 @@ uint32_t swap_count(struct slot slot)
     return slots_count(slot);
 }
 
+uint64_t swap_references(void)
+{
+    return slots_references();
+}
+
 struct swap_usage swap_usage(void)
 {
     return (struct swap_usage){.backing = area.backing,

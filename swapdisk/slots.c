@@ -191,6 +191,17 @@ uint32_t slots_used(void)
     return __atomic_load_n(&slots.used, __ATOMIC_RELAXED);
 }
 
+uint64_t slots_references(void)
+{
+    bool were_on = lock();
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < slots.total; i++)
+        sum += slots_record((struct slot){i})->count;
+    unlock(were_on);
+    return sum;
+}
+
 uint32_t slots_check_value(struct slot slot, uint32_t generation, const void *page)
 {
     uint32_t bound[2] = {slot.index, generation & SLOT_GENERATION_MASK};

@@ -51,6 +51,9 @@ bool slots_release(struct slot slot, struct pfn *frame);
 
 uint32_t slots_count(struct slot slot);
 
+/* The sum of all counts; walks every record. */
+uint64_t slots_references(void);
+
 /* The record of a slot that somebody holds, or that slots_close is about to forget. */
 struct slot_record *slots_record(struct slot slot);
 
