@@ -1,0 +1,215 @@
+/*
+ * From the firmware's call to the experiments, and to the end of the run.
+ *
+ * Order: ask the firmware everything, parse the options, bring the consoles up, refuse a run whose
+ * options have errors; then leave boot services, move to the upper half, take the processor over,
+ * and hand on to the layer above.
+ */
+#include "efi/firmware.h"
+
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+#include "cpu/machine.h"
+#include "cpu/time.h"
+#include "efi/acpi.h"
+#include "efi/console.h"
+#include "efi/consoles.h"
+#include "efi/finish.h"
+#include "efi/main.h"
+#include "efi/options.h"
+#include "efi/serial.h"
+#include "lib/bytes.h"
+#include "lib/ktap.h"
+#include "paging/kernel_map.h"
+#include "pmm/pmm.h"
+
+/* Each stack of a trap; a crash report prints from one of them. */
+#define TRAP_STACK_PAGES 4U
+
+EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
+
+/* Everything that is known of the options before it is known whether they are right. */
+struct option_input {
+    char load[OPTION_TEXT_SIZE];
+    enum option_text load_kind;
+    struct config_file file;
+};
+
+/* In .bss, so that they move with the image. */
+static struct bootinfo bootinfo;
+static struct option_input option_input;
+
+static const void *map_one_to_one(struct phys address, uint64_t size)
+{
+    (void)size;
+    return (const void *)(uintptr_t)address.address;
+}
+
+static void report_option(struct option_reporter *reporter, const char *text)
+{
+    (void)reporter;
+    ktap_note("option error: %s", text);
+}
+
+static void read_options(const struct firmware *firmware)
+{
+    const EFI_LOADED_IMAGE *image = firmware->image;
+    size_t size = image->LoadOptions != NULL ? image->LoadOptionsSize : 0;
+
+    option_input.load_kind =
+        options_text(image->LoadOptions, size, option_input.load, sizeof(option_input.load));
+    firmware_read_config(firmware, &option_input.file);
+}
+
+static unsigned parse_options(struct option_reporter *reporter)
+{
+    struct option_sources sources = {.load = option_input.load,
+                                     .file = option_input.file.text,
+                                     .file_size = option_input.file.size};
+
+    return options_parse(&sources, &bootinfo.options, reporter);
+}
+
+/* Says what the options are and what is wrong with them; returns the number of errors. */
+static unsigned report_options(void)
+{
+    struct option_reporter reporter = {.report = report_option};
+    unsigned errors = 0;
+
+    if (option_input.load_kind == OPTION_TEXT_BINARY)
+        ktap_note("load options: not text, ignored");
+    else if (option_input.load_kind == OPTION_TEXT_READ)
+        ktap_note("load options: %s", option_input.load);
+    if (option_input.file.text != NULL)
+        ktap_note("faultline.cfg: %zu bytes", option_input.file.size);
+    if (option_input.load_kind == OPTION_TEXT_LONG) {
+        ktap_note("option error: load options: longer than %u characters", OPTION_TEXT_SIZE - 1);
+        errors++;
+    }
+    if (option_input.file.error != NULL) {
+        ktap_note("option error: faultline.cfg: %s", option_input.file.error);
+        errors++;
+    }
+    return errors + parse_options(&reporter);
+}
+
+/* Ends a run that could not begin. */
+static _Noreturn void give_up(const char *what, enum status status)
+{
+    ktap_bail_out(VERDICT_FAIL, "%s: %s; nothing was touched", what, status_name(status));
+    finish_run(VERDICT_FAIL);
+}
+
+/* Brings the consoles up, then says what was found. The screen is not needed for a verdict, so
+ * whatever it lacks is only noted. */
+static void start_log(const struct acpi *acpi, enum status acpi_status, const char *screen)
+{
+    consoles_start(&bootinfo, acpi);
+    finish_start(&bootinfo);
+    ktap_begin();
+    ktap_note("serial: %s", serial_description());
+    ktap_note("screen: %s", bootinfo.screen.width != 0 ? console_description() : screen);
+    ktap_note("the run ends by: %s", finish_description());
+    if (acpi_status != OK)
+        ktap_note("ACPI tables: %s", status_name(acpi_status));
+}
+
+/* The clock for all time-outs, measured with the firmware's timer interrupt off. */
+static void start_clock(const struct acpi *acpi, enum status acpi_status)
+{
+    struct acpi_pm_timer timer;
+
+    if (acpi_status == OK && acpi_find_pm_timer(acpi, &timer) == OK &&
+        timer.counter.space == ACPI_SPACE_IO && timer.counter.address <= UINT16_MAX)
+        time_init((uint16_t)timer.counter.address, timer.wide);
+    else
+        time_init(0, false);
+}
+
+/* A stack for one kind of trap. The page under it is not mapped, and has a name for the crash. */
+static uint64_t trap_stack(const char *name)
+{
+    uint64_t size = TRAP_STACK_PAGES * PAGE_SIZE;
+    uint64_t top;
+    enum status status = kernel_map_stack(TRAP_STACK_PAGES, &top);
+
+    if (status != OK)
+        PANIC("%s: %s", name, status_name(status));
+    crash_add_guard(top - size - PAGE_SIZE, top - size, name);
+    return top;
+}
+
+static void mask_local_apic(void)
+{
+    uint64_t base = cpu_local_apic_base();
+    void *registers = NULL;
+
+    if (base != 0) {
+        registers = kernel_map_device((struct phys){base}, PAGE_SIZE, DEVICE_UNCACHED);
+        if (registers == NULL)
+            PANIC("the local APIC at %lx cannot be mapped", base);
+    }
+    cpu_mask_local_apic(registers);
+}
+
+/* The first code in the upper half: the processor first, so that a fault is reported. */
+static void continue_in_upper_half(struct bootinfo *info)
+{
+    struct cpu_stacks stacks = {.rsp0 = trap_stack("stack of traps from programs"),
+                                .double_fault = trap_stack("stack of double faults"),
+                                .nmi = trap_stack("stack of NMIs"),
+                                .machine_check = trap_stack("stack of machine checks")};
+    enum status status;
+    uint64_t leaves;
+
+    cpu_init(&stacks);
+    consoles_arrive();
+    finish_arrive();
+    mask_local_apic();
+    status = pmm_init(info->options.memory_limit);
+    if (status != OK)
+        PANIC("physical memory: %s", status_name(status));
+    leaves = kernel_map_prove_rights();
+    if (leaves > 0)
+        ktap_note("kernel mappings: %lu leaves, no frame both writable and executable", leaves);
+    finish_run(faultline_main(info));
+}
+
+EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
+{
+    enum status acpi_status = STATUS_NOT_FOUND;
+    struct firmware firmware;
+    const char *screen;
+    enum status status;
+    unsigned errors;
+    struct acpi acpi;
+
+    status = firmware_open(handle, table, &firmware);
+    if (status != OK)
+        return EFI_UNSUPPORTED;
+    /* The watchdog would reset the machine after five minutes, whatever runs then. */
+    firmware.services->SetWatchdogTimer(0, 0, 0, NULL);
+    read_options(&firmware);
+    parse_options(NULL);
+    firmware_collect(&firmware, &bootinfo);
+    screen = firmware_find_screen(&firmware, &bootinfo.screen);
+    status = firmware_read_map(&firmware, &bootinfo);
+    if (status == OK)
+        acpi_status = acpi_open(&bootinfo, map_one_to_one, &acpi);
+    start_log(acpi_status == OK ? &acpi : NULL, acpi_status, screen);
+    if (status != OK)
+        give_up("the firmware's memory map", status);
+    errors = report_options();
+    if (errors > 0) {
+        ktap_bail_out(VERDICT_FAIL, "%u option error%s; nothing was touched", errors,
+                      errors == 1 ? "" : "s");
+        finish_run(VERDICT_FAIL);
+    }
+
+    status = firmware_leave(&firmware, &bootinfo);
+    if (status != OK)
+        give_up("the firmware does not let go", status);
+    machine_interrupts_off();
+    start_clock(&acpi, acpi_status);
+    kernel_map_enter(&bootinfo, continue_in_upper_half);
+}

@@ -1,0 +1,37 @@
+/*
+ * The end of a run: exit, power off, reset or halt.
+ *
+ * State: finish_start once the options are known, finish_arrive once in the upper half, then one
+ * of the two that do not return. An end that fails falls through to the next: the debug-exit
+ * port, the firmware's reset, halting for ever.
+ * Fails with: nothing. Context: any, also in a crash.
+ * Spec: UEFI 2.10, 8.5.1 (ResetSystem); QEMU's isa-debug-exit and fw_cfg devices.
+ */
+#ifndef EFI_FINISH_H
+#define EFI_FINISH_H
+
+#include "lib/bootinfo.h"
+#include "lib/ktap.h"
+
+/* What is written to the debug-exit port: QEMU exits with twice the value plus 1. */
+#define EXIT_CODE_PASS    0x10U
+#define EXIT_CODE_FAIL    0x11U
+#define EXIT_CODE_CRASH   0x12U
+#define EXIT_CODE_SKIPPED 0x13U
+
+/* Remembers the options and looks for the debug-exit port; makes crashes end here. */
+void finish_start(const struct bootinfo *info);
+
+/* From now on the firmware is called in its own root. */
+void finish_arrive(void);
+
+/* How the run will end, in words, for the log. */
+const char *finish_description(void);
+
+/* Ends the run after its verdict line. */
+_Noreturn void finish_run(enum verdict verdict);
+
+/* The same for a crash: for crash_set_finisher. */
+void finish_crash(void);
+
+#endif

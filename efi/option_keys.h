@@ -1,0 +1,50 @@
+/*
+ * Between the files of the options' parser: pieces of text, and the table of keys.
+ *
+ * Units: bytes. Owns: nothing; a piece borrows the text of its source. Context: any.
+ * Fails with: false where a value is not accepted; the options are then unchanged.
+ */
+#ifndef EFI_OPTION_KEYS_H
+#define EFI_OPTION_KEYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/options.h"
+
+/* A piece of a source's text, not terminated. */
+struct piece {
+    const char *at;
+    size_t size;
+};
+
+struct option_key {
+    const char *name;
+    bool (*parse)(struct piece value, struct options *options);
+    const char *accepted; /* in words, for an error */
+};
+
+#define OPTION_KEYS 8U
+
+extern const struct option_key option_keys[OPTION_KEYS];
+
+static inline bool is_blank(char letter)
+{
+    return letter == ' ' || letter == '\t' || letter == '\r' || letter == '\n';
+}
+
+static inline char lower_case(char letter)
+{
+    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+}
+
+/* Without blanks at either end. */
+struct piece piece_trim(struct piece piece);
+
+/* Whether the piece is this word. */
+bool piece_is(struct piece piece, const char *word);
+
+/* The place of a letter, or the piece's size. */
+size_t piece_find(struct piece piece, char letter);
+
+#endif
