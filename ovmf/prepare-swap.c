@@ -415,6 +415,9 @@ static void plan_image(struct job *job, const struct wish *wish, const struct st
 
 static void plan_new_image(struct job *job, const struct wish *wish)
 {
+    /* A device that is not there is a mistake, not the wish for a file in its place. */
+    if (strncmp(wish->target, "/dev/", 5) == 0)
+        quit(EXIT_USAGE, "there is no device %s", wish->target);
     job->create = true;
     identify_image(job, wish, wish->size != 0 ? wish->size : DEFAULT_SIZE);
     plan_table(job);
@@ -557,7 +560,9 @@ static void say_plan(const struct job *job, const struct wish *wish)
         printf("will create the file with %" PRIu64 " bytes\n",
                job->identity.sectors * SECTOR_SIZE);
     if (job->make_table)
-        printf("will write a partition table with one partition, at both ends of the disk\n");
+        printf("will zero bytes 0 to %" PRIu64 " and write a partition table with one partition "
+               "at both ends of the disk\n",
+               EDGE - 1);
     printf("will zero bytes %" PRIu64 " to %" PRIu64 "\n", first * SECTOR_SIZE,
            first * SECTOR_SIZE + min_u64(EDGE, bytes) - 1);
     printf("will write headers at bytes %" PRIu64 " and %" PRIu64 ", for %" PRIu64
@@ -589,6 +594,14 @@ static void ask_for_serial(const struct job *job, const struct wish *wish)
         quit(EXIT_NOT_ALLOWED, "that is not the serial number: nothing was changed");
 }
 
+/* Zeroes the start of a range, so that no mark of its former content is left there. */
+static void zero_edge(const struct job *job, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeroes[EDGE];
+
+    write_at(job, offset, zeroes, (size_t)min_u64(EDGE, size));
+}
+
 static void write_table(const struct job *job)
 {
     static uint8_t entries[TABLE_ENTRIES * TABLE_ENTRY_SIZE];
@@ -596,6 +609,7 @@ static void write_table(const struct job *job)
     uint8_t sector[SECTOR_SIZE];
     uint64_t sectors = job->identity.sectors;
 
+    zero_edge(job, 0, FIRST_PARTITION * SECTOR_SIZE);
     gpt_entry_encode(entries, &job->partition);
     header.entries_crc = checksum_crc32(0, entries, sizeof(entries));
     write_at(job, 2 * SECTOR_SIZE, entries, sizeof(entries));
@@ -613,13 +627,11 @@ static void write_table(const struct job *job)
 
 static void write_partition(const struct job *job)
 {
-    static uint8_t zeroes[EDGE];
     uint8_t page[SWAP_HEADER_SIZE];
     uint64_t first = job->partition.first_lba;
     uint64_t last = job->partition.last_lba;
 
-    write_at(job, first * SECTOR_SIZE, zeroes,
-             (size_t)min_u64(EDGE, (last - first + 1) * SECTOR_SIZE));
+    zero_edge(job, first * SECTOR_SIZE, (last - first + 1) * SECTOR_SIZE);
     swap_header_encode(page, &job->header);
     write_at(job, swap_second_header_lba(first, last) * SECTOR_SIZE, page, sizeof(page));
     write_at(job, first * SECTOR_SIZE, page, sizeof(page));
@@ -662,7 +674,7 @@ static void perform(struct job *job)
     if (job->block && job->disk_fd != job->write_fd)
         posix_fadvise(job->disk_fd, 0, 0, POSIX_FADV_DONTNEED);
     prove(job);
-    if (job->block && job->make_table && ioctl(job->write_fd, BLKRRPART) != 0)
+    if (job->block && job->make_table && ioctl(job->write_fd, BLKRRPART) != 0 && errno != EINVAL)
         fprintf(stderr, "prepare-swap: Linux still uses the old partition table: %s\n",
                 strerror(errno));
 }
