@@ -23,7 +23,7 @@ say = printf '  %-7s %s\n' $(1) $(2)
 
 # Included files are made before anything else, so the packages are there before the first rule.
 GOALS := $(or $(MAKECMDGOALS),all)
-ifneq ($(filter-out clean help,$(GOALS)),)
+ifneq ($(filter-out clean help core-objects,$(GOALS)),)
 include $(B)/setup-build.mk
 ifneq ($(filter test check fuzz mutants tidy everything $(B)/host% $(B)/fuzz%,$(GOALS)),)
 include $(B)/setup-test.mk
@@ -86,9 +86,11 @@ $(B)/prepare-swap: $(B)/host-gcc/ovmf/prepare-swap.c.o $(B)/host-gcc/libfaultlin
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^
 
+# Bound to the serial number that ovmf/qemu.py gives to swap disks.
 $(B)/swap.img: $(B)/prepare-swap
 	$(call say,DISK,$@)
-	ovmf/make-swap $< $@
+	rm -f $@
+	$< --yes --serial FAULTLINE-SWAP $@ > $@.log
 
 # ---- host tests and fuzzers ----------------------------------------------------------------------
 
@@ -118,17 +120,21 @@ $(B)/$(1)/%.c.o: %.c Makefile
 	$$(call say,$(1),$$<)
 	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
 
-$(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(PORTABLE_SOURCES) $$(HOST_SUPPORT))
+$(B)/$(1)/libfaultline.a: $$(PORTABLE_SOURCES:%=$(B)/$(1)/%.o)
 	rm -f $$@
 	ar rcsD $$@ $$^
 
-$(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a
-	$$(FLAVOUR_$(1)) -o $$@ $$^ -lcmocka
+$(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
+	rm -f $$@
+	ar rcsD $$@ $$^
+
+$(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
+	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
 endef
 $(foreach name,host host-gcc fuzz,$(eval $(call flavour,$(name))))
 
-$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a
-	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $^
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a $(B)/fuzz/libfake.a
+	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
 
 HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%)
 FUZZ_PROGRAMS := $(FUZZERS:%=$(B)/fuzz/%)
@@ -146,7 +152,8 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run test check bench debug image mutants fuzz clean help tidy everything
+.PHONY: all run test check bench debug image mutants fuzz clean help tidy \
+	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
 
@@ -157,6 +164,8 @@ run: $(B)/faultline.efi $(B)/swap.img ## boot in QEMU with a swap disk [OPTIONS=
 	ovmf/qemu.py --efi $(B)/faultline.efi --swap $(B)/swap.img --append "$(OPTIONS)" $(QEMU_ARGS)
 
 everything: all $(HOST_PROGRAMS) $(FUZZ_PROGRAMS)
+
+nothing:
 
 # T= runs one test, and builds only what that one needs.
 ifdef T
@@ -170,7 +179,12 @@ test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
 check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
 	tests/check/run
 
+check-needs: $(KERNEL_OBJECTS)
+
 tidy: $(TIDY_STAMPS)
+
+core-objects:
+	echo $(patsubst %,$(B)/kernel/%.o,$(PORTABLE_SOURCES))
 
 bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux's; build/bench.jsonl
 	tests/bench/run

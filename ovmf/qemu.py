@@ -243,9 +243,10 @@ def _die_with_parent():
 class _Run:
     """One QEMU process from start to end."""
 
-    def __init__(self, machine: Machine, folder: str, on_line):
+    def __init__(self, machine: Machine, folder: str, on_line, every_second):
         self.result = Result()
         self.on_line = on_line
+        self.every_second = every_second
         self.partial = ""
         self.started = time.monotonic()
         monitor_path = os.path.join(folder, "qmp")
@@ -272,12 +273,16 @@ class _Run:
     def follow(self, until: float):
         output = self.process.stdout
         watched = [output] + ([self.monitor.socket] if self.monitor else [])
+        next_second = time.monotonic() + 1
         while watched:
-            left = until - time.monotonic()
-            ready = select.select(watched, [], [], max(left, 0))[0]
-            if not ready:
+            now = time.monotonic()
+            if now >= until:
                 self.result.timed_out = True
                 return
+            if self.every_second is not None and self.monitor and now >= next_second:
+                next_second = now + 1
+                self.every_second(self.monitor)
+            ready = select.select(watched, [], [], max(min(until - now, 1), 0))[0]
             if output in ready:
                 data = os.read(output.fileno(), 65536)
                 if data:
@@ -313,14 +318,15 @@ class _Run:
         self.process.stdout.close()
 
 
-def boot(machine: Machine, timeout: float = 60, on_line=None) -> Result:
+def boot(machine: Machine, timeout: float = 60, on_line=None, every_second=None) -> Result:
     """Starts the machine and follows it to its end or the bound, in seconds.
 
-    on_line(line, monitor) is called for every whole line of the serial log as it arrives.
+    on_line(line, monitor) is called for every whole line of the serial log as it arrives, and
+    every_second(monitor) about once a second.
     """
     folder = tempfile.mkdtemp(prefix="faultline-")
     try:
-        run = _Run(machine, folder, on_line)
+        run = _Run(machine, folder, on_line, every_second)
         try:
             run.follow(run.started + timeout)
             run.finish()
@@ -364,7 +370,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-vga", action="store_true")
     parser.add_argument("--no-debug-exit", action="store_true")
     parser.add_argument("--icount", action="store_true", help="count instructions as time")
-    parser.add_argument("--gdb", metavar="WHERE", help="start stopped, gdb's stub at WHERE")
+    parser.add_argument("--gdb", metavar="WHERE", help="start stopped, for gdb at WHERE")
     parser.add_argument("--timeout", type=float, default=300, help="seconds")
     parser.add_argument("--log", help="also write the serial log to this file")
     return parser

@@ -1,0 +1,462 @@
+"""The boot cases: what machine is started, and what must be true of the run and afterwards."""
+
+import re
+import struct
+from pathlib import Path
+
+import disks
+import qemu
+import screen
+from harness import CASES, EXPERIMENTS, Case, Skip, case
+
+__all__ = ["CASES"]
+
+SET_UUID = "6b1f2b6e-50d5-4c6e-9d2a-3b8c7e1f0a42"
+OTHER_SET_UUID = "0d9c3b57-7f0e-4b61-8f3c-52a1e6d4c938"
+OTHER_SERIAL = "FAULTLINE-OTHER"
+HEX = r"[0-9a-f]+"
+
+
+# ---- processors, memory, firmware ----
+
+
+def plain(t: Case, **settings):
+    """A whole run on a machine with a swap disk."""
+    t.passed(t.boot(disks=[t.swap_disk()], **settings))
+
+
+@case
+def cpu_max(t: Case):
+    plain(t, cpu="max")
+
+
+@case
+def cpu_qemu64(t: Case):
+    plain(t, cpu="qemu64")
+
+
+@case
+def cpu_without_nx(t: Case):
+    run = t.boot(cpu="max,-nx", disks=[t.swap_disk()])
+    t.passed(run, [name for name in EXPERIMENTS if name != "wild"])
+    t.said(run, r"(?i)\bNX\b.*(not|no|lack|without|lost)|(not|no|lack|without|lost).*\bNX\b")
+
+
+@case
+def memory_64m(t: Case):
+    plain(t, memory=64)
+
+
+@case
+def memory_512m(t: Case):
+    plain(t, memory=512)
+
+
+@case
+def memory_6g(t: Case):
+    plain(t, memory=6144)
+
+
+@case
+def memory_limited(t: Case):
+    run = t.boot(disks=[t.swap_disk()], memory=512, append="mem=128M")
+    t.passed(run)
+
+
+@case
+def firmware_4m(t: Case):
+    plain(t, firmware="4M")
+
+
+@case
+def firmware_2m(t: Case):
+    if qemu.firmware_files("2M") is None:
+        raise Skip("this system has no 2 MiB OVMF")
+    plain(t, firmware="2M")
+
+
+@case
+def two_processors(t: Case):
+    plain(t, smp=2)
+
+
+# ---- where it is booted from, and from which controller it swaps ----
+
+
+def swapped_to_disk(t: Case, run):
+    """The swap experiment used the prepared disk and not memory."""
+    t.check(run.notes(r"swap-page slot="), "pages were swapped to the disk")
+
+
+@case
+def machine_pc(t: Case):
+    run = t.boot(machine="pc", disks=[t.swap_disk()])
+    t.passed(run)
+    swapped_to_disk(t, run)
+
+
+@case
+def image_on_usb(t: Case):
+    image = disks.copy_sparse(Path("build/faultline.img"), t.path("stick.img"))
+    stick = t.recorded(image, usb=True)
+    before = disks.digest(image)
+    run = t.boot(image=stick, disks=[t.swap_disk()])
+    t.passed(run)
+    swapped_to_disk(t, run)
+    t.untouched(stick, before)
+
+
+@case
+def image_on_ahci(t: Case):
+    image = disks.copy_sparse(Path("build/faultline.img"), t.path("boot.img"))
+    disk = t.recorded(image, "BOOT")
+    before = disks.digest(image)
+    run = t.boot(image=disk, disks=[t.swap_disk()])
+    t.passed(run)
+    swapped_to_disk(t, run)
+    t.untouched(disk, before)
+
+
+@case
+def options_from_file(t: Case):
+    image = disks.copy_image(Path("build/faultline.img"), t.path("boot.img"),
+                             "# two of them\nrun=zero-page,cow\nseed = 7\n")
+    run = t.boot(image=t.recorded(image, "BOOT"))
+    t.passed(run, ("zero-page", "cow"))
+    t.check(run.log and len(run.log.suites) == 2, "nothing else ran")
+
+
+@case
+def empty_cd_drive(t: Case):
+    run = t.boot(disks=[t.swap_disk()], cdrom=True)
+    t.passed(run)
+    swapped_to_disk(t, run)
+
+
+# ---- disks that must not be written ----
+
+
+def swaps_to_memory(t: Case, run):
+    """Without a disk that may be written, memory serves, and the log says so."""
+    t.passed(run)
+    t.said(run, r"(?i)swap.*\b(RAM|memory)\b")
+    t.check(not run.notes(r"swap-page slot="), "no page is said to be on a disk")
+
+
+def decoy(t: Case, image: Path, reason: str, serial: str = "DECOY", **settings):
+    """One disk that looks like something else than the prepared one."""
+    disk = t.recorded(image, serial, **settings)
+    before = disks.digest(image)
+    run = t.boot(disks=[disk])
+    swaps_to_memory(t, run)
+    t.said(run, rf"{re.escape(serial)}.*{reason}")
+    t.untouched(disk, before)
+
+
+def prepared(t: Case, name: str = "decoy.img", serial: str = qemu.SWAP_SERIAL) -> Path:
+    return disks.prepare(t.path(name), serial, SET_UUID)
+
+
+@case
+def no_disk(t: Case):
+    swaps_to_memory(t, t.boot())
+
+
+@case
+def blank_disk(t: Case):
+    decoy(t, disks.blank(t.path("decoy.img")), "no GUID partition table")
+
+
+@case
+def decoy_file_system(t: Case):
+    decoy(t, disks.with_file_system(t.path("decoy.img")), "no partition of Faultline's type")
+
+
+@case
+def decoy_linux_swap(t: Case):
+    decoy(t, disks.with_linux_swap(t.path("decoy.img")), "no partition of Faultline's type")
+
+
+@case
+def decoy_hibernated(t: Case):
+    decoy(t, disks.with_linux_swap(t.path("decoy.img"), hibernated=True),
+          "no partition of Faultline's type")
+
+
+@case
+def decoy_mbr(t: Case):
+    decoy(t, disks.with_mbr_only(t.path("decoy.img")), "no GUID partition table")
+
+
+@case
+def decoy_checksum(t: Case):
+    image = prepared(t)
+    first, _ = disks.partition(image)
+    disks.flip(image, first * disks.SECTOR + 100)
+    decoy(t, image, "checksum", qemu.SWAP_SERIAL)
+
+
+@case
+def decoy_cloned(t: Case):
+    decoy(t, prepared(t), "serial", OTHER_SERIAL)
+
+
+@case
+def decoy_truncated(t: Case):
+    image = prepared(t)
+    with open(image, "r+b") as file:
+        file.truncate(image.stat().st_size - (16 << 20))
+    decoy(t, image, "", qemu.SWAP_SERIAL)
+
+
+@case
+def decoy_grown(t: Case):
+    image = prepared(t)
+    with open(image, "r+b") as file:
+        file.truncate(image.stat().st_size + (16 << 20))
+    decoy(t, image, "", qemu.SWAP_SERIAL)
+
+
+@case
+def decoy_read_error(t: Case):
+    image = prepared(t)
+    first, _ = disks.partition(image)
+    decoy(t, image, "cannot be read", qemu.SWAP_SERIAL, read_error=first)
+
+
+@case
+def decoy_two_disks(t: Case):
+    first = t.recorded(prepared(t, "first.img"), qemu.SWAP_SERIAL)
+    second = t.recorded(
+        disks.prepare(t.path("second.img"), OTHER_SERIAL, OTHER_SET_UUID), OTHER_SERIAL)
+    before = [disks.digest(disk.path) for disk in (first, second)]
+    run = t.boot(disks=[first, second])
+    swaps_to_memory(t, run)
+    for disk, digest in zip((first, second), before):
+        t.said(run, rf"{disk.serial}.*")
+        t.untouched(disk, digest)
+
+
+@case
+def two_disks_one_named(t: Case):
+    first = t.recorded(prepared(t, "first.img"), qemu.SWAP_SERIAL)
+    second = t.recorded(
+        disks.prepare(t.path("second.img"), OTHER_SERIAL, OTHER_SET_UUID), OTHER_SERIAL)
+    before = disks.digest(first.path)
+    run = t.boot(disks=[first, second], append=f"swap={OTHER_SET_UUID}")
+    t.passed(run)
+    swapped_to_disk(t, run)
+    t.untouched(first, before)
+    t.check(disks.read_write_log(second.write_log), "the named disk was written")
+
+
+@case
+def swap_none(t: Case):
+    disk = t.swap_disk()
+    before = disks.digest(disk.path)
+    run = t.boot(disks=[disk], append="swap=none")
+    swaps_to_memory(t, run)
+    t.untouched(disk, before)
+
+
+# ---- the swap disk, as the host sees it ----
+
+
+def inside_partition(t: Case, disk: qemu.Disk):
+    """Every recorded write lies in the disk's one partition."""
+    first, last = disks.partition(disk.path)
+    writes = [entry for entry in disks.read_write_log(disk.write_log) if entry[1] > 0]
+    outside = [entry for entry in writes if entry[0] < first or entry[0] + entry[1] - 1 > last]
+    t.check(len(writes) >= 100, f"{len(writes)} writes are recorded")
+    t.check(not outside, f"all of them in sectors {first} to {last}", str(outside[:8]))
+    return {(sector + i) * disks.SECTOR for sector, sectors, _ in writes for i in range(sectors)}
+
+
+@case
+def swap_pages(t: Case):
+    disk = t.swap_disk()
+    run = t.boot(disks=[disk])
+    t.passed(run)
+    written = inside_partition(t, disk)
+    pages = run.notes(rf"^swap-page slot=(\d+) offset=(\d+) check=({HEX}) tag=({HEX})$")
+    t.check(len(pages) >= 4, f"the log names {len(pages)} pages on the disk")
+    t.check(len({page[2] for page in pages}) == len(pages), "each has a place of its own")
+    with open(disk.path, "rb") as file:
+        for page in pages:
+            offset, check, tag = int(page[2]), int(page[3], 16), int(page[4], 16)
+            file.seek(offset)
+            content = file.read(disks.PAGE)
+            t.check(offset in written and struct.unpack("<Q", content[:8])[0] == tag
+                    and disks.crc32c(content) == check,
+                    f"slot {page[1]}: the page is at byte {offset} of the disk",
+                    f"found check {disks.crc32c(content):08x}, begins {content[:8].hex()}")
+
+
+@case
+def swap_disk_twice(t: Case):
+    disk = t.swap_disk()
+    for _ in range(2):
+        run = t.boot(disks=[disk], append="run=swap")
+        t.passed(run, ("swap",))
+        swapped_to_disk(t, run)
+        Path(disk.write_log).unlink()
+        disks.make_write_log(Path(disk.write_log))
+
+
+# ---- consoles ----
+
+
+def reads_on_screen(t: Case, words: str, **settings):
+    """Boots until the words are to be read on the screen; the machine halts and is then stopped."""
+    picture = t.path("screen.ppm")
+    seen = []
+
+    def look(monitor):
+        monitor.command("screendump", filename=str(picture))
+        seen[:] = screen.read_text(str(picture))
+        if any(words in line for line in seen):
+            monitor.command("quit")
+
+    run = t.boot(every_second=look, append="exit=halt", **settings)
+    t.check(any(words in line for line in seen), f"the screen shows: {words}", *seen[-40:])
+    return run, seen
+
+
+@case
+def no_serial(t: Case):
+    run = t.boot(serial="none", disks=[t.swap_disk()])
+    t.check(run.result.verdict == "pass", "QEMU's status says pass", f"status {run.result.status}")
+    t.check(run.result.log == "", "nothing came over a serial line")
+    _, seen = reads_on_screen(t, "# verdict: pass", serial="none")
+    t.check(any("ok 1 " in line for line in seen), "it shows results as well", *seen[-20:])
+
+
+@case
+def serial_pci(t: Case):
+    plain(t, serial="pci")
+
+
+@case
+def no_vga(t: Case):
+    plain(t, vga=False)
+
+
+# ---- options, crashes, ends ----
+
+
+@case
+def unknown_option(t: Case):
+    disk = t.swap_disk()
+    before = disks.digest(disk.path)
+    run = t.boot(disks=[disk], append="run=cow colour=blue")
+    t.ended(run, "fail")
+    t.check(run.log and run.log.bail_out, "it bailed out")
+    t.said(run, "colour")
+    t.untouched(disk, before)
+
+
+@case
+def bad_value(t: Case):
+    run = t.boot(append="mem=lots seed=x1")
+    t.ended(run, "fail")
+    for key in ("mem", "seed"):
+        t.said(run, rf"option error.*{key}")
+
+
+@case
+def unknown_experiment(t: Case):
+    run = t.boot(append="run=no-such-thing")
+    t.ended(run, "fail")
+    t.said(run, "no-such-thing")
+
+
+def crashed(t: Case, name: str, *patterns: str):
+    run = t.boot(append=f"run={name}", disks=[t.swap_disk()])
+    t.ended(run, "crash")
+    t.check(run.log and run.log.bail_out, "it bailed out")
+    for pattern in patterns:
+        t.said(run, pattern)
+    return run
+
+
+@case
+def crash_null(t: Case):
+    run = crashed(t, "crash-null", r"(?i)page fault", r"(?i)\brip\b", r"(?i)\bcr2\b", r"(?i)\bcr3\b",
+                  r"[a-z_]*crash_null\w*\+0x")
+    t.check(len(run.notes(r"[a-z][a-z0-9_]+\+0x[0-9a-f]+")) >= 3, "the backtrace has names")
+
+
+@case
+def crash_panic(t: Case):
+    crashed(t, "crash-panic", r"tests/\w+\.c:\d+", r"[a-z_]*crash_panic\w*\+0x")
+
+
+@case
+def exit_poweroff(t: Case):
+    run = t.boot(append="run=cow exit=poweroff", debug_exit=False)
+    t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
+    t.check(run.result.status == 0 and run.result.shutdown == "guest-shutdown",
+            "the machine switched itself off", f"{run.result.status} {run.result.shutdown}")
+
+
+@case
+def exit_reboot(t: Case):
+    run = t.boot(append="run=cow exit=reboot", debug_exit=False)
+    t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
+    t.check(run.result.status == 0 and run.result.shutdown == "guest-reset",
+            "the machine reset itself", f"{run.result.status} {run.result.shutdown}")
+
+
+# ---- the page tables, as QEMU's monitor sees them ----
+
+TLB_LINE = re.compile(rf"({HEX}): ({HEX}) ([XGPDACTUW-]{{9}})")
+
+
+def tlb_entries(text: str):
+    """From the virtual address of each entry to its physical address and flags."""
+    found = (TLB_LINE.fullmatch(line.strip()) for line in text.splitlines())
+    return {int(line[1], 16): (int(line[2], 16), line[3]) for line in found if line}
+
+
+@case
+def page_tables(t: Case):
+    held, entries, reached = [], {}, {}
+
+    def look(line, monitor):
+        found = re.search(rf"# hold va=({HEX}) pa=({HEX}) flags=([XGPDACTUW-]{{9}})$",
+                          qemu.readable(line))
+        if found:
+            held.append((int(found[1], 16), int(found[2], 16), found[3]))
+        elif held and not entries:
+            monitor.command("stop")
+            entries.update(tlb_entries(monitor.human("info tlb")))
+            for address, _, _ in held:
+                reached[address] = monitor.human(f"gva2gpa {address:#x}").strip()
+            monitor.command("cont")
+
+    run = t.boot(append="run=hold", on_line=look)
+    t.passed(run, ("hold",))
+    t.check(len(held) >= 3, f"the log names {len(held)} mappings")
+    for address, physical, flags in held:
+        t.check(entries.get(address) == (physical, flags),
+                f"info tlb has {address:x} -> {physical:x} {flags}", str(entries.get(address)))
+        t.check(reached.get(address) == f"gpa: {physical:#x}",
+                f"a walk from {address:x} ends at {physical:x}", str(reached.get(address)))
+    both = [f"{address:x} {flags}" for address, (_, flags) in entries.items()
+            if flags[0] == "-" and flags[8] == "W"]
+    t.check(entries and not both, f"none of {len(entries)} entries is writable and executable",
+            *both[:8])
+
+
+# ---- repetition ----
+
+
+@case
+def same_log_twice(t: Case):
+    """With time counted in instructions, two runs write the same log, byte by byte."""
+    logs = []
+    for _ in range(2):
+        run = t.boot(icount=True, append="run=demand-zero,zero-page,cow")
+        t.passed(run, ("demand-zero", "zero-page", "cow"))
+        logs.append(run.result.log)
+    t.check(logs[0] == logs[1], "both serial logs are the same")

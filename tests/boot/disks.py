@@ -1,0 +1,188 @@
+"""Disks for the boot tests: copies of the prepared one, decoys, and what was written to them."""
+
+import hashlib
+import os
+import struct
+import subprocess
+from pathlib import Path
+from typing import List, Tuple
+
+SECTOR = 512
+PAGE = 4096
+# Room for the record of all writes of a run; sparse.
+WRITE_LOG_SIZE = 4 << 30
+WRITE_LOG_MAGIC = 0x6A736677736872
+WRITE_FLAG_DISCARD = 4
+LINUX_SWAP_TYPE = "8200"
+LINUX_FILESYSTEM_TYPE = "8300"
+HIBERNATED = b"S1SUSPEND\0"
+ENVIRONMENT = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/sbin:/usr/sbin")
+
+
+def _crc32c_table() -> List[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+CRC32C_TABLE = _crc32c_table()
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC32C_TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def tool(*arguments, **options):
+    """Runs a program of the host; its words go into the exception if it fails."""
+    done = subprocess.run([str(argument) for argument in arguments], env=ENVIRONMENT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{arguments[0]} ended with {done.returncode}: {done.stdout}")
+    return done.stdout
+
+
+def copy_sparse(source: Path, target: Path) -> Path:
+    tool("cp", "--sparse=always", source, target)
+    return target
+
+
+def blank(path: Path, mib: int = 64) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(mib << 20)
+    return path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the whole disk."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def make_write_log(path: Path) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(WRITE_LOG_SIZE)
+    return path
+
+
+def is_untouched(path: Path) -> bool:
+    """Whether a write log records nothing at all: its file has no data but zeroes."""
+    with open(path, "rb") as file:
+        offset = 0
+        while True:
+            try:
+                offset = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+            except OSError:
+                return True  # no data behind here
+            file.seek(offset)
+            chunk = file.read(1 << 20)
+            if chunk.strip(b"\0"):
+                return False
+            offset += len(chunk)
+
+
+def read_write_log(path: Path) -> List[Tuple[int, int, int]]:
+    """The recorded writes: (sector, sectors, flags) each. Linux: dm-log-writes, its format."""
+    entries = []
+    with open(path, "rb") as file:
+        magic, version, count, sector_size = struct.unpack("<QQQI", file.read(28))
+        if magic == 0 and count == 0:
+            return entries
+        if magic != WRITE_LOG_MAGIC or version != 1:
+            raise ValueError(f"{path}: no write log")
+        offset = sector_size
+        for _ in range(count):
+            file.seek(offset)
+            sector, sectors, flags, _ = struct.unpack("<4Q", file.read(32))
+            entries.append((sector * sector_size // SECTOR, sectors * sector_size // SECTOR, flags))
+            offset += sector_size
+            if not flags & WRITE_FLAG_DISCARD:
+                offset += sectors * sector_size
+    return entries
+
+
+def partition(path: Path, number: int = 0) -> Tuple[int, int]:
+    """First and last sector of a partition, by the disk's primary table."""
+    with open(path, "rb") as file:
+        file.seek(SECTOR)
+        header = file.read(92)
+        if header[:8] != b"EFI PART":
+            raise ValueError(f"{path}: no GUID partition table")
+        entries, _, size = struct.unpack_from("<QII", header, 72)
+        file.seek(entries * SECTOR + number * size)
+        return struct.unpack_from("<QQ", file.read(size), 32)
+
+
+def patch(path: Path, offset: int, data: bytes):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def flip(path: Path, offset: int):
+    """Inverts one byte."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+def prepare(path: Path, serial: str, set_uuid: str, mib: int = 64) -> Path:
+    """A fresh swap disk of this set, bound to a serial number."""
+    tool("build/prepare-swap", "--yes", "--size", f"{mib}M", "--serial", serial, "--uuid", set_uuid,
+         path)
+    return path
+
+
+def _with_partition(path: Path, kind: str, content: Path) -> Path:
+    blank(path)
+    tool("sgdisk", "--new=1:2048:+32M", f"--typecode=1:{kind}", path)
+    tool("dd", f"if={content}", f"of={path}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
+    return path
+
+
+def with_file_system(path: Path) -> Path:
+    """Somebody's GPT disk with an ext4 file system."""
+    content = blank(path.with_suffix(".part"), 32)
+    tool("mkfs.ext4", "-q", content)
+    return _with_partition(path, LINUX_FILESYSTEM_TYPE, content)
+
+
+def with_linux_swap(path: Path, hibernated: bool = False) -> Path:
+    """Linux swap; hibernated: with a suspended system's signature in place of the swap magic."""
+    content = blank(path.with_suffix(".part"), 32)
+    tool("mkswap", content)
+    if hibernated:
+        patch(content, PAGE - len(HIBERNATED), HIBERNATED)
+    return _with_partition(path, LINUX_SWAP_TYPE, content)
+
+
+def with_mbr_only(path: Path) -> Path:
+    """A disk with a partition table of the old kind, and a FAT file system in it."""
+    blank(path)
+    content = blank(path.with_suffix(".part"), 32)
+    tool("mkfs.vfat", content)
+    tool("dd", f"if={content}", f"of={path}", "bs=1M", "seek=1", "conv=notrunc", "status=none")
+    entry = struct.pack("<B3sB3sII", 0, b"\0\2\0", 0x0C, b"\xfe\xff\xff", 2048, 65536)
+    patch(path, 446, entry)
+    patch(path, 510, b"\x55\xaa")
+    return path
+
+
+def copy_image(source: Path, target: Path, options: str) -> Path:
+    """The stick's image with another \\faultline.cfg."""
+    copy_sparse(source, target)
+    config = target.with_suffix(".cfg")
+    config.write_text(options)
+    tool("mcopy", "-o", "-i", f"{target}@@1M", config, "::/faultline.cfg")
+    config.unlink()
+    return target

@@ -1,0 +1,149 @@
+"""What boot cases are made of: a registry, and one Case that boots machines and makes checks.
+
+A case is a function of one Case. It has a folder of its own for disks, a bound on the time of each
+boot, and ends with TAP.
+"""
+
+import dataclasses
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import disks
+import log
+import qemu
+from tap import Tap
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Seconds for one boot. A boot takes 5 to 10 s here; a slow machine that runs two has this much.
+BOOT_SECONDS = 90
+STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
+EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild")
+
+CASES: Dict[str, Callable] = {}
+
+
+class Skip(Exception):
+    """This system cannot run the case; the text says why."""
+
+
+def case(function: Callable) -> Callable:
+    """Registers a case under its function's name, with - for _."""
+    CASES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@dataclasses.dataclass
+class Run:
+    """A boot that has ended, with its log if that could be read."""
+
+    result: qemu.Result
+    log: Optional[log.Log]
+    log_error: str = ""
+
+    def notes(self, pattern: str) -> List[re.Match]:
+        """The notes of the log that contain the pattern."""
+        found = (re.search(pattern, note) for note in (self.log.notes if self.log else []))
+        return [match for match in found if match]
+
+
+class Case:
+    def __init__(self, name: str, function: Callable):
+        self.name = name
+        self.function = function
+        self.tap = Tap()
+        self.check = self.tap.check
+        self.folder = Path(tempfile.mkdtemp(prefix="faultline-case-"))
+        self.runs: List[Run] = []
+
+    # ---- disks ----
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def swap_disk(self, serial: str = qemu.SWAP_SERIAL) -> qemu.Disk:
+        """A copy of the prepared disk, with a record of what is written to it."""
+        number = len(list(self.folder.glob("swap*.img")))
+        image = disks.copy_sparse(ROOT / "build/swap.img", self.path(f"swap{number}.img"))
+        return self.recorded(image, serial)
+
+    def recorded(self, image: Path, serial: str = "", **settings) -> qemu.Disk:
+        """A disk on a record of all writes."""
+        record = disks.make_write_log(image.with_suffix(".writes"))
+        return qemu.Disk(str(image), serial=serial, write_log=str(record), **settings)
+
+    def untouched(self, disk: qemu.Disk, before: str):
+        """Checks that nothing was written to a disk, by the record and by its content."""
+        self.check(disks.is_untouched(disk.write_log), f"no write to {Path(disk.path).name}",
+                   str(disks.read_write_log(disk.write_log)[:8]))
+        self.check(disks.digest(disk.path) == before, f"{Path(disk.path).name} is as it was")
+
+    # ---- machines ----
+
+    def boot(self, on_line=None, every_second=None, **settings) -> Run:
+        result = qemu.boot(qemu.Machine(**settings), BOOT_SECONDS, on_line, every_second)
+        run = Run(result, None)
+        try:
+            run.log = log.parse(result.log)
+        except log.LogError as error:
+            run.log_error = str(error)
+        self.runs.append(run)
+        return run
+
+    def ended(self, run: Run, verdict: str):
+        """Checks that a run ended in this way, by QEMU's status and by its log."""
+        result = run.result
+        self.check(not result.timed_out, f"it ended by itself, after {result.seconds:.1f} s",
+                   result.last_state)
+        self.check(result.status == STATUS[verdict], f"QEMU's status says {verdict}",
+                   f"status {result.status}, {result.shutdown}", result.stderr)
+        self.check(run.log is not None, "the log is whole", run.log_error)
+        self.check(run.log is not None and run.log.verdict == verdict, f"the log says {verdict}")
+        self.check(result.stderr == "", "QEMU had no complaint", result.stderr)
+
+    def passed(self, run: Run, experiments=EXPERIMENTS):
+        """Checks that a run passed, and that these experiments ran in it."""
+        self.ended(run, "pass")
+        for name in experiments:
+            suite = run.log.suites.get(name) if run.log else None
+            self.check(suite is not None and suite.ok and suite.skipped is None,
+                       f"{name} ran and passed")
+
+    def said(self, run: Run, pattern: str) -> Optional[re.Match]:
+        """Checks that the log has a note with this in it."""
+        found = run.notes(pattern)
+        self.check(found, f"the log says: {pattern}")
+        return found[0] if found else None
+
+    # ---- the whole ----
+
+    def execute(self) -> int:
+        try:
+            self.function(self)
+        except Skip as skip:
+            print(f"1..0 # SKIP {skip}")
+            return 0
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.tap.failed:
+            self._keep_logs()
+        return self.tap.done()
+
+    def _keep_logs(self):
+        folder = ROOT / "build/boot-logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, run in enumerate(self.runs):
+            path = folder / f"{self.name}.{number}.log"
+            path.write_text(run.result.log, "latin-1")
+            self.tap.note(f"serial log: {path.relative_to(ROOT)}")
+            for line in run.result.log.splitlines()[-15:]:
+                self.tap.note("| " + qemu.readable(line))
+
+
+def run_case(name: str) -> int:
+    os.chdir(ROOT)
+    return Case(name, CASES[name]).execute()
