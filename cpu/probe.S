@@ -1,7 +1,7 @@
 /*
  * Accesses that may fault, and where they go on when they do.
  *
- * A landing finds the vector in r8, the error code in r9 and CR2 in r10; the stack pointer and all
+ * A landing finds the vector in r8, the error code in r9 and for #PF CR2 in r10; the stack pointer and all
  * other registers are as the faulting instruction found them (probe_fix_up in cpu/probe.c).
  *
  * Registers: System V AMD64 ABI. Spec: Intel SDM volume 2, STAC and CLAC.

@@ -27,7 +27,7 @@ static void land(struct trap_frame *frame, uint64_t landing)
 {
     frame->r8 = frame->vector;
     frame->r9 = frame->error;
-    frame->r10 = frame->cr2;
+    frame->r10 = frame->vector == TRAP_PF ? frame->cr2 : 0;
     frame->rip = landing;
 }
 

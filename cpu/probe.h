@@ -25,7 +25,7 @@
 struct trap_info {
     uint8_t vector;   /* TRAP_PF; TRAP_GP (or TRAP_SS) for a non-canonical address */
     uint64_t error;   /* as the processor pushed it */
-    uint64_t address; /* CR2; meaningful for TRAP_PF */
+    uint64_t address; /* CR2 of a TRAP_PF, else 0 */
 };
 
 _Static_assert(offsetof(struct trap_info, error) == 8, "cpu/probe.S fills it");

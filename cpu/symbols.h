@@ -11,7 +11,7 @@
  *
  * Units: bytes from the image's base. Owns: nothing; a name points into the table.
  * Fails with: false; a damaged table finds nothing and reads nothing outside itself.
- * Context: any. Pure, but symbols_print_to, which asks the image's own table.
+ * Context: any. Pure, but the two printers, which ask the image's own table.
  */
 #ifndef CPU_SYMBOLS_H
 #define CPU_SYMBOLS_H
@@ -33,5 +33,9 @@ bool symbols_find(const void *table, size_t size, uint32_t offset, struct symbol
 /* "function+0x12" for an address in this image's code, "0x1234" for any other; returns the length
  * as snprintf does. In cpu/image_symbols.c. */
 size_t symbols_print_to(char *buffer, size_t size, uint64_t address);
+
+/* The same for a return address, which may be the next function's first byte: the function that
+ * contains the call is named. */
+size_t symbols_print_return_to(char *buffer, size_t size, uint64_t address);
 
 #endif

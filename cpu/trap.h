@@ -28,6 +28,8 @@
 #define TRAP_BP         3U
 #define TRAP_UD         6U
 #define TRAP_DF         8U
+#define TRAP_TS         10U
+#define TRAP_NP         11U
 #define TRAP_SS         12U
 #define TRAP_GP         13U
 #define TRAP_PF         14U

@@ -1,0 +1,25 @@
+/*
+ * The parts of a crash report, each printed as diagnostic lines; shared within cpu/ only.
+ *
+ * Owns: nothing. Fails with: nothing; memory is read through probes, and where there are no traps
+ * yet, only near the own stack pointer. Context: a crash.
+ */
+#ifndef CPU_CRASH_REPORT_H
+#define CPU_CRASH_REPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct trap_frame;
+
+/* What happened, in words: "#PF page fault at ...: write by the kernel: not present". guard is the
+ * name of the stack that has overflowed, or NULL. */
+size_t crash_words(const struct trap_frame *frame, const char *guard, char *buffer, size_t size);
+
+void crash_print_registers(const struct trap_frame *frame);
+void crash_print_code(uint64_t rip);
+
+/* The calls from this one on: rip, then along the chain of frame pointers. */
+void crash_print_calls(uint64_t rip, uint64_t rbp);
+
+#endif
