@@ -1,0 +1,44 @@
+/* The ledger. */
+#include "tests/ledger.h"
+
+#include "lib/ktap.h"
+#include "swapdisk/area.h"
+#include "vmm/space.h"
+
+struct ledger ledger_take(void)
+{
+    return (struct ledger){.frames = pmm_usage(),
+                           .slots = swap_usage().used,
+                           .descriptors = descriptor_count(),
+                           .spaces = space_count()};
+}
+
+static bool same(const char *what, uint64_t before, uint64_t after)
+{
+    if (before == after)
+        return true;
+    ktap_note("ledger: %s: %lu before, %lu after", what, before, after);
+    return false;
+}
+
+bool ledger_even(const struct ledger *before)
+{
+    static const char *const kinds[] = {"absent frames", "free frames",   "reserved frames",
+                                        "kernel frames", "table frames",  "anonymous frames",
+                                        "the zero page", "device frames", "swap frames"};
+    struct ledger after = ledger_take();
+    bool even = true;
+
+    _Static_assert(ARRAY_COUNT(kinds) == FRAME_KINDS, "one name for each kind");
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        even &= same(kinds[kind], before->frames.by_kind[kind], after.frames.by_kind[kind]);
+    even &= same("slots", before->slots, after.slots);
+    even &= same("descriptors", before->descriptors, after.descriptors);
+    even &= same("address spaces", before->spaces, after.spaces);
+    return even;
+}
+
+int64_t ledger_growth(const struct ledger *before, enum frame_kind kind)
+{
+    return (int64_t)(pmm_usage().by_kind[kind] - before->frames.by_kind[kind]);
+}

@@ -1,0 +1,81 @@
+/* The summary with which every log begins. */
+#include "tests/summary.h"
+
+#include "build/version.h"
+#include "cpu/features.h"
+#include "cpu/time.h"
+#include "lib/ktap.h"
+#include "paging/kernel_map.h"
+#include "paging/layout.h"
+#include "pmm/memory_map.h"
+#include "pmm/pmm.h"
+#include "swapdisk/disks.h"
+
+static void print_memory(const struct bootinfo *info)
+{
+    const struct memory_map *map = memory_map();
+    struct pmm_usage usage = pmm_usage();
+    uint64_t bytes[MEMORY_KINDS] = {0};
+    uint64_t kernel = 0;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        bytes[map->ranges[i].kind] += map->ranges[i].end - map->ranges[i].start;
+        if (map->ranges[i].kernel)
+            kernel += map->ranges[i].end - map->ranges[i].start;
+    }
+    ktap_note("memory: %u firmware descriptors, %u ranges", info->region_count, map->count);
+    if (info->regions_dropped > 0)
+        ktap_note("memory: %u descriptors did not fit and are not used", info->regions_dropped);
+    for (unsigned kind = 0; kind < MEMORY_KINDS; kind++) {
+        if (bytes[kind] > 0)
+            ktap_note("memory: %8lu KiB %s", bytes[kind] / KIB,
+                      memory_kind_name((enum memory_kind)kind));
+    }
+    ktap_note("memory: %lu KiB taken by image, tables and frame records", kernel / KIB);
+    ktap_note("memory: %lu KiB free to use%s", usage.by_kind[FRAME_FREE] * PAGE_SIZE / KIB,
+              info->options.memory_limit != 0 ? ", as mem= limits it" : "");
+}
+
+static void print_window(const char *what, uint64_t start, uint64_t size)
+{
+    ktap_note("map: %016lx %s, %lu GiB", start, what, size / GIB);
+}
+
+static void print_address_map(void)
+{
+    ktap_note("map: %016lx programs, %u-level paging", UINT64_C(0), kernel_map_levels());
+    print_window("direct map", DIRECT_MAP_BASE, DIRECT_MAP_SIZE);
+    print_window("frame records", FRAME_RECORDS_BASE, WINDOW_SIZE);
+    print_window("descriptors", DESCRIPTORS_BASE, WINDOW_SIZE);
+    print_window("devices", DEVICE_WINDOW_BASE, WINDOW_SIZE);
+    print_window("kernel stacks", STACK_WINDOW_BASE, WINDOW_SIZE);
+    ktap_note("map: %016lx image", IMAGE_BASE);
+}
+
+void summary_print_machine(const struct bootinfo *info)
+{
+    const struct time_source *time = time_source();
+
+    ktap_note("Faultline %s", FAULTLINE_VERSION);
+    ktap_note("firmware: %s", info->firmware);
+    ktap_note("started from: %s", info->boot_source);
+    ktap_note("seed: %lu", info->options.seed);
+    cpu_features_print();
+    ktap_note("clock: TSC at %lu kHz by %s, spread %lu ppm over %u measurements", time->hz / 1000,
+              time_source_name(time->kind), time->spread_ppm, time->measurements);
+    print_memory(info);
+    print_address_map();
+}
+
+void summary_print_disks(void)
+{
+    if (disks_count() == 0)
+        ktap_note("disks: none found");
+    for (unsigned i = 0; i < disks_count(); i++) {
+        const struct disk_report *disk = disks_report(i);
+
+        ktap_note("disk %s: '%s', serial '%s', %lu MiB: %s%s", disk->place, disk->model,
+                  disk->serial, disk->bytes / MIB, disk->chosen ? "will be written: " : "",
+                  disk->reason);
+    }
+}
