@@ -11,6 +11,7 @@
 #include "cpu/measure.h"
 #include "cpu/trap.h"
 #include "lib/print.h"
+#include "pmm/pmm.h"
 #include "tests/experiment.h"
 #include "tests/user_pages.h"
 
