@@ -133,7 +133,7 @@ void crash_trap(const struct trap_frame *frame)
     print("# at %016lx %s\n", saved->rip, name);
     crash_print_registers(saved);
     crash_print_code(saved->rip);
-    crash_print_calls(saved->rip, saved->rbp);
+    crash_print_trap_calls(saved);
     if ((saved->vector == TRAP_PF || saved->vector == TRAP_DF) && walk_printer != NULL)
         walk_printer(saved->cr2);
     end(what);
@@ -154,7 +154,7 @@ void panic_at(const char *file, int line, const char *format, ...)
     if (depth > 1)
         crash_in_crash(what, 0);
     print_heading(what);
-    crash_print_calls(0, (uint64_t)(uintptr_t)__builtin_frame_address(0));
+    crash_print_backtrace();
     end(what);
 }
 

@@ -20,6 +20,8 @@
 #define NEAR_STACK (UINT64_C(8) * 1024)
 
 extern const char image_base[];
+extern const char image_text_start[];
+extern const char image_text_end[];
 
 static bool near_stack(uint64_t address)
 {
@@ -45,10 +47,13 @@ static size_t detail_words(const struct trap_frame *frame, char *buffer, size_t 
     case TRAP_PF: return trap_page_fault_words(frame->error, buffer, size);
     case TRAP_DF: return print_to(buffer, size, "the CPU could not deliver a fault");
     case TRAP_NMI: return print_to(buffer, size, "somebody asks what this processor does");
-    case TRAP_TS:
-    case TRAP_NP:
     case TRAP_SS:
-    case TRAP_GP: return trap_selector_words(frame->error, buffer, size);
+    case TRAP_GP:
+        if (frame->error == 0)
+            return print_to(buffer, size, "a non-canonical address, or what is not allowed here");
+        return trap_selector_words(frame->error, buffer, size);
+    case TRAP_TS:
+    case TRAP_NP: return trap_selector_words(frame->error, buffer, size);
     default: return print_to(buffer, size, "error code 0x%lx", frame->error);
     }
 }
@@ -60,7 +65,7 @@ size_t crash_words(const struct trap_frame *frame, const char *guard, char *buff
 
     detail_words(frame, detail, sizeof(detail));
     if (guard != NULL)
-        return print_to(buffer, size, "stack overflow of %s (%s %s, CR2 0x%lx)", guard,
+        return print_to(buffer, size, "stack overflow: %s (%s %s, CR2 0x%lx)", guard,
                         trap_mnemonic(vector), trap_name(vector), frame->cr2);
     if (vector == TRAP_PF)
         return print_to(buffer, size, "%s %s at 0x%lx: %s", trap_mnemonic(vector),
@@ -111,51 +116,63 @@ void crash_print_code(uint64_t rip)
     print("# code%s\n", text);
 }
 
-static void print_call(unsigned number, uint64_t address, bool returns_here)
+static bool within(uint64_t address, const char *start, const char *end)
+{
+    return address >= (uint64_t)(uintptr_t)start && address < (uint64_t)(uintptr_t)end;
+}
+
+/* A call that returns to the address. Where a trap's entry code called C, the trap's frame lies at
+ * the stack pointer of that call, and what it interrupted is printed too. */
+static void print_call(unsigned number, uint64_t address, uint64_t stack)
 {
     char name[NAME_SIZE];
 
-    if (returns_here)
-        symbols_print_return_to(name, sizeof(name), address);
-    else
-        symbols_print_to(name, sizeof(name), address);
+    symbols_print_return_to(name, sizeof(name), address);
     print("# %3u: %016lx %s\n", number, address, name);
+    if (!within(address, trap_entry_start, trap_entry_end))
+        return;
+    if (read_word(stack + offsetof(struct trap_frame, rip), &address)) {
+        symbols_print_to(name, sizeof(name), address);
+        print("# trap: %016lx %s\n", address, name);
+    }
 }
 
-/* Where a trap's entry code called C, its frame lies at the stack pointer of that call. */
-static bool in_trap_entry(uint64_t address)
+/* Along the chain of frame pointers: each points to the caller's, with the return address above.
+ * Frames lie upwards on a stack; only a trap may have changed to another one. */
+static void print_chain(unsigned number, uint64_t rbp)
 {
-    return address >= (uint64_t)(uintptr_t)trap_entry_start &&
-           address < (uint64_t)(uintptr_t)trap_entry_end;
-}
-
-void crash_print_calls(uint64_t rip, uint64_t rbp)
-{
-    unsigned number = 0;
-
-    print("# backtrace:\n");
-    if (rip != 0)
-        print_call(number++, rip, false);
-    while (number < FRAMES_MAX && rbp % sizeof(uint64_t) == 0) {
+    for (; number < FRAMES_MAX && rbp % sizeof(uint64_t) == 0; number++) {
         uint64_t caller;
         uint64_t address;
 
         if (!read_word(rbp, &caller) || !read_word(rbp + 8, &address) || address == 0)
             return;
-        print_call(number++, address, true);
-        if (in_trap_entry(address)) {
-            uint64_t interrupted = rbp + 16 + offsetof(struct trap_frame, rip);
-
-            if (read_word(interrupted, &address))
-                print_call(number++, address, false);
-        } else if (caller <= rbp) {
-            return; /* frames lie upwards on a stack; only a trap may have changed it */
-        }
+        print_call(number, address, rbp + 16);
+        if (caller <= rbp && !within(address, trap_entry_start, trap_entry_end))
+            return;
         rbp = caller;
     }
 }
 
+/* A function without a frame of its own, or a jump into nowhere, is not in the chain: its caller's
+ * address is then the last that was pushed. What is found there may also be a left-over. */
+void crash_print_trap_calls(const struct trap_frame *frame)
+{
+    uint64_t top;
+    char name[NAME_SIZE];
+
+    symbols_print_to(name, sizeof(name), frame->rip);
+    print("# backtrace:\n#   0: %016lx %s\n", frame->rip, name);
+    if (read_word(frame->rsp, &top) && within(top, image_text_start, image_text_end)) {
+        print("# on top of the stack:\n");
+        print_call(1, top, frame->rsp + 8);
+        print("# along the frame pointers:\n");
+    }
+    print_chain(1, frame->rbp);
+}
+
 void crash_print_backtrace(void)
 {
-    crash_print_calls(0, (uint64_t)(uintptr_t)__builtin_frame_address(0));
+    print("# backtrace:\n");
+    print_chain(0, (uint64_t)(uintptr_t)__builtin_frame_address(0));
 }

@@ -19,7 +19,7 @@ size_t crash_words(const struct trap_frame *frame, const char *guard, char *buff
 void crash_print_registers(const struct trap_frame *frame);
 void crash_print_code(uint64_t rip);
 
-/* The calls from this one on: rip, then along the chain of frame pointers. */
-void crash_print_calls(uint64_t rip, uint64_t rbp);
+/* The calls that led to a trap. */
+void crash_print_trap_calls(const struct trap_frame *frame);
 
 #endif
