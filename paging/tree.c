@@ -14,7 +14,7 @@ void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
 {
     tree_globals.zero_page = zero_page;
     tree_globals.hooks = hooks;
-    frame_record(zero_page)->kind = FRAME_ZERO;
+    pmm_retype(zero_page, FRAME_ZERO);
     frame_record(zero_page)->count = COUNT_SATURATED;
 }
 

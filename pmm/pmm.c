@@ -154,6 +154,20 @@ void pmm_free(struct pfn frame)
     machine_interrupts_restore(were_on);
 }
 
+void pmm_retype(struct pfn frame, enum frame_kind kind)
+{
+    struct frame *record = frame_record(frame);
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&pmm.lock);
+    CHECK(record->kind > FRAME_FREE && kind > FRAME_FREE && kind < FRAME_KINDS);
+    pmm.usage.by_kind[record->kind]--;
+    pmm.usage.by_kind[kind]++;
+    record->kind = (uint8_t)kind;
+    spin_unlock(&pmm.lock);
+    machine_interrupts_restore(were_on);
+}
+
 struct pmm_usage pmm_usage(void)
 {
     bool were_on = machine_interrupts_off();

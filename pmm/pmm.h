@@ -33,6 +33,9 @@ MUST_USE enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear,
 /* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
 void pmm_free(struct pfn frame);
 
+/* Gives a frame that is in use another kind, as the zero page of the image gets its own. */
+void pmm_retype(struct pfn frame, enum frame_kind kind);
+
 struct pmm_usage {
     uint64_t total; /* frames in use or free */
     uint64_t by_kind[FRAME_KINDS];
