@@ -219,9 +219,9 @@ void cpu_features_print(void)
     if (of->hypervisor)
         print("# hypervisor: %s\n",
               of->hypervisor_name[0] != '\0' ? of->hypervisor_name : "present, without a name");
-    print("# also there, not in use: %s%s%s%s%s%s%s%s\n", of->la57 ? "LA57 " : "",
-          of->pcid ? "PCID " : "", of->invpcid ? "INVPCID " : "", of->pku ? "PKU " : "",
-          of->fsgsbase ? "FSGSBASE " : "", of->rdtscp ? "RDTSCP " : "", of->x2apic ? "x2APIC " : "",
-          of->tsc_deadline ? "TSC-deadline" : "");
+    print("# also there, not in use:%s%s%s%s%s%s%s%s\n", of->la57 ? " LA57" : "",
+          of->pcid ? " PCID" : "", of->invpcid ? " INVPCID" : "", of->pku ? " PKU" : "",
+          of->fsgsbase ? " FSGSBASE" : "", of->rdtscp ? " RDTSCP" : "",
+          of->x2apic ? " x2APIC" : "", of->tsc_deadline ? " TSC-deadline" : "");
     cpu_features_each(of, print_line, NULL);
 }
