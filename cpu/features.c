@@ -208,6 +208,27 @@ static void print_line(const struct cpu_feature_line *line, void *context)
     print("#   %s%s: %s\n", line->present ? "" : "no ", line->name, line->words);
 }
 
+/* What the processor has and Faultline leaves off. */
+static void print_unused(const struct cpu_features *of)
+{
+    const struct {
+        const char *name;
+        bool present;
+    } rows[] = {
+        {"LA57", of->la57},         {"PCID", of->pcid},
+        {"INVPCID", of->invpcid},   {"PKU", of->pku},
+        {"FSGSBASE", of->fsgsbase}, {"RDTSCP", of->rdtscp},
+        {"x2APIC", of->x2apic},     {"TSC-deadline", of->tsc_deadline},
+    };
+
+    print("# not in use:");
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        if (rows[i].present)
+            print(" %s", rows[i].name);
+    }
+    print("\n");
+}
+
 void cpu_features_print(void)
 {
     const struct cpu_features *of = cpu_features();
@@ -219,9 +240,6 @@ void cpu_features_print(void)
     if (of->hypervisor)
         print("# hypervisor: %s\n",
               of->hypervisor_name[0] != '\0' ? of->hypervisor_name : "present, without a name");
-    print("# also there, not in use:%s%s%s%s%s%s%s%s\n", of->la57 ? " LA57" : "",
-          of->pcid ? " PCID" : "", of->invpcid ? " INVPCID" : "", of->pku ? " PKU" : "",
-          of->fsgsbase ? " FSGSBASE" : "", of->rdtscp ? " RDTSCP" : "",
-          of->x2apic ? " x2APIC" : "", of->tsc_deadline ? " TSC-deadline" : "");
+    print_unused(of);
     cpu_features_each(of, print_line, NULL);
 }
