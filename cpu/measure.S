@@ -18,9 +18,15 @@
     .size \name, . - \name
     .endm
 
+    .macro nops
+    .rept 1000
+    nop
+    .endr
+    .endm
+
     .text
     measured measure_nothing
-    measured measure_nops, .rept 1000; nop; .endr
+    measured measure_nops, nops
     measured measure_read, movb (%rdi), %cl
     /* An encoding of three bytes: c6 07 01. */
     measured measure_write, movb $1, (%rdi)
