@@ -121,12 +121,15 @@ static void fork_of_a_fork(struct space *parent)
 {
     struct space *child;
     struct space *grandchild;
-    bool ok = space_fork(parent, &child) == OK;
+    bool ok;
 
-    space_switch(child);
-    ok = ok && page_holds(page_at(1), OLD_TAG(1)) && space_fork(child, &grandchild) == OK;
-    if (!ktap_check(ok, "a second fork of pages that are COW already"))
+    if (space_fork(parent, &child) != OK)
         return;
+    space_switch(child);
+    ok = page_holds(page_at(1), OLD_TAG(1));
+    if (space_fork(child, &grandchild) != OK)
+        return;
+    ktap_check(ok, "a second fork of pages that are COW already");
     space_switch(grandchild);
     ok = page_holds(page_at(1), OLD_TAG(1)) && page_fill(page_at(1), CHILD_TAG(1));
     space_switch(child);
