@@ -110,7 +110,7 @@ HOST_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-omit-frame-pointer -I. $(
 	-DDESCRIPTORS_BASE=0x400000000000ul
 SANITIZE := address,undefined
 FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
-FLAVOUR_host-gcc := $(CC) -O2
+FLAVOUR_host-gcc := $(CC) -O2 -Wno-unused-result # clang checks it, and obeys a cast to void
 FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
 
 # $(1) is the flavour's name and folder.

@@ -95,7 +95,8 @@ class _Reader:
         self.at += 1
         if line is None:
             self.fail(f"the log is cut off; {wanted} is missing")
-        if not line or not all(" " <= letter <= "~" for letter in line) or line != line.rstrip():
+        if not all(" " <= letter <= "~" for letter in line) or not line.strip() or (
+                line.endswith(" ") and not line.strip().startswith("#")):
             self.fail(f"not a line of text: {line!r}")
         return line
 
@@ -114,7 +115,7 @@ class _Reader:
 
 def _note(reader: _Reader, log: Log, suite: Optional[Suite]):
     """Takes one diagnostic line, which is known to begin with '#'."""
-    line = reader.next("a note").strip(" ")
+    line = reader.next("a note").lstrip(" ")
     if not line.startswith("# "):
         reader.fail(f"a note begins with '# ': '{line}'")
     text = line[2:]

@@ -7,6 +7,7 @@ from typing import Dict, List, Set, Tuple
 
 # From the lowest to the highest: a folder includes headers of itself and of those before it.
 LAYERS = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests")
+FOLDERS = LAYERS + ("ovmf",)
 HOST_FOLDERS = ("ovmf", "tests/host", "tests/fuzz")  # also use the C library
 # Headers of the C library that need no library, and the trees and lists of libbsd, which are macros.
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h", "stdatomic.h",
@@ -29,8 +30,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 def sources(root: Path, suffixes=(".c", ".h")) -> List[Path]:
     """The C files of the project, by paths from its root."""
-    folders = LAYERS + ("ovmf",)
-    return sorted(path.relative_to(root) for folder in folders for path in (root / folder).rglob("*")
+    return sorted(path.relative_to(root) for folder in FOLDERS for path in (root / folder).rglob("*")
                   if path.suffix in suffixes and path.is_file())
 
 
@@ -51,9 +51,9 @@ def includes(root: Path) -> Outcome:
             count += 1
             other = name.split("/")[0]
             if kind == '"' and name != "build/version.h":
-                if other not in LAYERS:
+                if other not in FOLDERS:
                     problems.append(f"{path}: \"{name}\" is not a path from the root")
-                elif layer in LAYERS and LAYERS.index(other) > LAYERS.index(layer):
+                elif FOLDERS.index(other) > FOLDERS.index(layer):
                     problems.append(f"{path}: {layer}/ may not include {name}")
             elif kind == "<" and re.match(r"(efi|Uefi|Library/|Protocol/)", name):
                 if layer != "efi":
@@ -66,8 +66,17 @@ def includes(root: Path) -> Outcome:
 def declared_functions(text: str) -> Set[str]:
     """The names of the functions that a header declares."""
     text = re.sub(r"^\s*#(?:\\\n|[^\n])*", "", without_comments(text), flags=re.MULTILINE)
-    text = re.sub(r"\{[^{}]*\}", ";", re.sub(r"\{[^{}]*\}", ";", text))
-    return set(re.findall(r"\b([a-z_][a-z0-9_]*)\s*\([^;]*?\)\s*(?:PRINTF_LIKE\([^)]*\)\s*)?;", text))
+    while "{" in text:
+        shorter = re.sub(r"\{[^{}]*\}", ";", text)
+        if shorter == text:
+            break
+        text = shorter
+    names = set()
+    for declaration in text.split(";"):
+        found = re.search(r"\b(?!__attribute__)([a-z_][a-z0-9_]*)\s*\(", declaration)
+        if found and not re.search(r"\b(static|typedef)\b", declaration):
+            names.add(found[1])
+    return names
 
 
 def seam(root: Path, objects: List[str], scratch: str) -> Outcome:
@@ -136,7 +145,7 @@ def shape(root: Path) -> Outcome:
 def words(root: Path) -> Outcome:
     """No words of unfinished work."""
     problems, count = [], 0
-    for folder in LAYERS + ("ovmf", "docs", "."):
+    for folder in FOLDERS + ("docs", "."):
         paths = (root / folder).glob("*") if folder == "." else (root / folder).rglob("*")
         for path in sorted(paths):
             if not path.is_file() or path.suffix not in TEXT_FILES or "mutants" in path.parts:
