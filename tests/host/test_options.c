@@ -1,0 +1,460 @@
+/* Host tests of the options' parser: both sources, every key, every kind of mistake. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "efi/options.h"
+#include "lib/units.h"
+
+#define MESSAGES_MAX 32
+
+/* What was reported in one parse. */
+struct messages {
+    struct option_reporter reporter;
+    unsigned count;
+    char text[MESSAGES_MAX][400];
+};
+
+static struct messages messages;
+static struct options options;
+
+static void keep(struct option_reporter *reporter, const char *text)
+{
+    struct messages *all = (struct messages *)reporter;
+
+    assert_true(all->count < MESSAGES_MAX);
+    assert_null(strchr(text, '\n'));
+    snprintf(all->text[all->count++], sizeof(all->text[0]), "%s", text);
+}
+
+/* Parses copies that end exactly where the sources do, so that reading on is seen. */
+static unsigned parse(const char *load, const char *file, size_t file_size)
+{
+    char *load_copy = load != NULL ? strdup(load) : NULL;
+    char *file_copy = file != NULL ? malloc(file_size > 0 ? file_size : 1) : NULL;
+    struct option_sources sources = {load_copy, file_copy, file_size};
+    unsigned silent;
+    unsigned errors;
+
+    if (file_size > 0)
+        memcpy(file_copy, file, file_size);
+    messages.count = 0;
+    messages.reporter.report = keep;
+    silent = options_parse(&sources, &options, NULL);
+    errors = options_parse(&sources, &options, &messages.reporter);
+    assert_int_equal(silent, errors);
+    assert_int_equal(errors, messages.count);
+    free(load_copy);
+    free(file_copy);
+    return errors;
+}
+
+static unsigned parse_load(const char *load)
+{
+    return parse(load, NULL, 0);
+}
+
+static unsigned parse_file(const char *file)
+{
+    return parse(NULL, file, strlen(file));
+}
+
+static void defaults(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(NULL, NULL, 0), 0);
+    assert_string_equal(options.run, "");
+    assert_int_equal(options.memory_limit, 0);
+    assert_int_equal(options.seed, 1);
+    assert_int_equal(options.cpus, 0);
+    assert_int_equal(options.swap, SWAP_AUTO);
+    assert_int_equal(options.serial, SERIAL_AUTO);
+    assert_int_equal(options.exit, EXIT_AUTO);
+    assert_false(options.wipe);
+    assert_int_equal(parse("", "", 0), 0);
+    assert_int_equal(parse(" \t ", "\n\n", 2), 0);
+}
+
+static void every_key(void **state)
+{
+    static const uint8_t uuid[OPTION_UUID_SIZE] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+                                                   0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10};
+
+    (void)state;
+    assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
+                                "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
+                                "exit=debug-exit wipe=1"),
+                     0);
+    assert_string_equal(options.run, "cow,zero-*");
+    assert_int_equal(options.memory_limit, 64 * MIB);
+    assert_int_equal(options.cpus, 2);
+    assert_true(options.seed == UINT64_C(0xfeedfacecafebeef));
+    assert_int_equal(options.swap, SWAP_SET);
+    assert_memory_equal(options.swap_uuid, uuid, sizeof(uuid));
+    assert_int_equal(options.serial, SERIAL_PORT);
+    assert_int_equal(options.serial_port, 0x2f8);
+    assert_int_equal(options.exit, EXIT_DEBUG);
+    assert_true(options.wipe);
+}
+
+static void words(void **state)
+{
+    static const struct {
+        const char *text;
+        int value;
+    } serial[] = {{"serial=auto", SERIAL_AUTO},  {"serial=none", SERIAL_NONE},
+                  {"serial=spcr", SERIAL_SPCR},  {"serial=pci", SERIAL_PCI},
+                  {"serial=com1", SERIAL_COM1},  {"serial=0x100", SERIAL_PORT},
+                  {"serial=0xFFF8", SERIAL_PORT}},
+      ends[] = {{"exit=auto", EXIT_AUTO},
+                {"exit=poweroff", EXIT_POWEROFF},
+                {"exit=reboot", EXIT_REBOOT},
+                {"exit=halt", EXIT_HALT},
+                {"exit=debug-exit", EXIT_DEBUG}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(serial); i++) {
+        assert_int_equal(parse_load(serial[i].text), 0);
+        assert_int_equal(options.serial, serial[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(ends); i++) {
+        assert_int_equal(parse_load(ends[i].text), 0);
+        assert_int_equal(options.exit, ends[i].value);
+    }
+    assert_int_equal(parse_load("swap=none"), 0);
+    assert_int_equal(options.swap, SWAP_NONE);
+    assert_int_equal(parse_load("swap=auto"), 0);
+    assert_int_equal(options.swap, SWAP_AUTO);
+    assert_int_equal(parse_load("wipe=0"), 0);
+    assert_false(options.wipe);
+}
+
+static void memory_sizes(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } sizes[] = {{"mem=33554432", 32 * MIB},  {"mem=32M", 32 * MIB},
+                 {"mem=32768k", 32 * MIB},    {"mem=1g", GIB},
+                 {"mem=0x2000000", 32 * MIB}, {"mem=17179869183G", 0}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        uint64_t bytes = sizes[i].bytes != 0 ? sizes[i].bytes : UINT64_C(17179869183) * GIB;
+
+        assert_int_equal(parse_load(sizes[i].text), 0);
+        assert_true(options.memory_limit == bytes);
+    }
+}
+
+static void bad_values(void **state)
+{
+    static const char *const bad[] = {"run=",
+                                      "run=,",
+                                      "run=a,",
+                                      "run=,a",
+                                      "run=a,,b",
+                                      "run=a/b",
+                                      "run=a;b",
+                                      "mem=",
+                                      "mem=M",
+                                      "mem=31M",
+                                      "mem=33554431",
+                                      "mem=5X",
+                                      "mem=64MB",
+                                      "mem=-1",
+                                      "mem=17179869184G",
+                                      "mem=17179869185G",
+                                      "mem=99999999999999999999",
+                                      "cpus=",
+                                      "cpus=0",
+                                      "cpus=4097",
+                                      "cpus=two",
+                                      "seed=",
+                                      "seed=0x",
+                                      "seed=0x1g",
+                                      "seed=18446744073709551616",
+                                      "seed=1.5",
+                                      "swap=",
+                                      "swap=yes",
+                                      "swap=01234567-89ab-cdef-fedc-ba987654321",
+                                      "swap=01234567-89ab-cdef-fedc-ba98765432100",
+                                      "swap=0123456789-ab-cdef-fedc-ba9876543210",
+                                      "swap=g1234567-89ab-cdef-fedc-ba9876543210",
+                                      "serial=",
+                                      "serial=com2",
+                                      "serial=3f8",
+                                      "serial=0xff",
+                                      "serial=0xfff9",
+                                      "serial=0x10000",
+                                      "serial=760",
+                                      "exit=",
+                                      "exit=off",
+                                      "exit=AUTO",
+                                      "wipe=",
+                                      "wipe=2",
+                                      "wipe=01",
+                                      "wipe=yes"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+        const char *value = strchr(bad[i], '=') + 1;
+        char expected[80];
+
+        assert_int_equal(parse_load(bad[i]), 1);
+        snprintf(expected, sizeof(expected), "load options, token 1: key \"%.*s\"",
+                 (int)(value - bad[i] - 1), bad[i]);
+        assert_memory_equal(messages.text[0], expected, strlen(expected));
+        assert_non_null(strstr(messages.text[0], value));
+        assert_non_null(strstr(messages.text[0], "accepted: "));
+    }
+    /* A value that was refused leaves nothing behind. */
+    assert_int_equal(parse_load("serial=0x10000"), 1);
+    assert_int_equal(options.serial, SERIAL_AUTO);
+    assert_int_equal(parse_load("swap=01234567-89ab-cdef-fedc-ba987654321x"), 1);
+    assert_int_equal(options.swap, SWAP_AUTO);
+}
+
+static void run_length(void **state)
+{
+    char text[4 + OPTION_RUN_SIZE + 1] = "run=";
+
+    (void)state;
+    memset(text + 4, 'a', OPTION_RUN_SIZE - 1);
+    assert_int_equal(parse_load(text), 0);
+    assert_int_equal(strlen(options.run), OPTION_RUN_SIZE - 1);
+    text[4 + OPTION_RUN_SIZE - 1] = 'a';
+    assert_int_equal(parse_load(text), 1);
+    assert_string_equal(options.run, "");
+    assert_non_null(strstr(messages.text[0], "..."));
+}
+
+static void program_name(void **state)
+{
+    static const char *const names[] = {"faultline.efi",       "\\EFI\\BOOT\\BOOTX64.EFI",
+                                        "FS0:\\Faultline.Efi", "faultline",
+                                        "FS1:FAULTLINE",       "fs0:\\tools\\faultline",
+                                        "./faultline",         "\"FS0:\\my tools\\faultline.efi\""};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        char text[80];
+
+        snprintf(text, sizeof(text), "%s seed=7", names[i]);
+        assert_int_equal(parse_load(text), 0);
+        assert_int_equal(options.seed, 7);
+        assert_int_equal(parse_load(names[i]), 0);
+    }
+    /* Only as the first word, and only a program's name. */
+    assert_int_equal(parse_load("seed=7 faultline.efi"), 1);
+    assert_int_equal(parse_load("faultline.efi faultline.efi"), 1);
+    assert_int_equal(parse_load("myfaultline"), 1);
+    assert_int_equal(parse_load("poweroff"), 1);
+    /* The number of a token does not count the name. */
+    assert_int_equal(parse_load("faultline.efi seed=1 bogus=2"), 1);
+    assert_string_equal(messages.text[0],
+                        "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
+                        "run, mem, cpus, seed, swap, serial, exit, wipe");
+    /* A setting that ends so is a setting. */
+    assert_int_equal(parse_load("run=x.efi"), 0);
+    assert_string_equal(options.run, "x.efi");
+}
+
+static void all_errors_are_reported(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("bogus=1 seed=2 seed=3 =5 nonsense", "mem=1\nwhat\nSeed=4\n", 18), 7);
+    assert_string_equal(messages.text[0], "faultline.cfg, line 1: key \"mem\" has a bad value "
+                                          "\"1\"; accepted: bytes, or a number with K, M or G, at "
+                                          "least 32M");
+    assert_string_equal(messages.text[1],
+                        "faultline.cfg, line 2: \"what\" has no '='; expected key=value");
+    assert_non_null(strstr(messages.text[2], "line 3: unknown key \"Seed\""));
+    assert_non_null(strstr(messages.text[3], "token 1: unknown key \"bogus\""));
+    assert_string_equal(messages.text[4],
+                        "load options, token 3: key \"seed\" with value \"3\" was "
+                        "given before in token 2; accepted: once");
+    assert_non_null(strstr(messages.text[5], "token 4: unknown key \"\""));
+    assert_non_null(strstr(messages.text[6], "token 5: \"nonsense\" has no '='"));
+}
+
+static void file_format(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_file("\xef\xbb\xbf# a comment\r\n\r\n  seed = 9  \r\nrun=cow # why\r\n"
+                                "\t# run=twice\r\nmem=64M"),
+                     0);
+    assert_int_equal(options.seed, 9);
+    assert_string_equal(options.run, "cow");
+    assert_int_equal(options.memory_limit, 64 * MIB);
+
+    assert_int_equal(parse_file("seed=1#2"), 1);
+    assert_int_equal(parse("seed=1 # 2", NULL, 0), 2); /* no comments in load options */
+    assert_int_equal(parse_file("seed=1\nseed=1\n"), 1);
+    assert_non_null(strstr(messages.text[0], "line 2"));
+    assert_non_null(strstr(messages.text[0], "in line 1"));
+    assert_int_equal(parse_file("seed=\x1b[2J"), 1);
+    assert_non_null(strstr(messages.text[0], "\"?[2J\""));
+
+    assert_int_equal(parse(NULL, "\xff\xfes\0e\0", 6), 1);
+    assert_non_null(strstr(messages.text[0], "UTF-16"));
+    assert_int_equal(parse(NULL, "\xfe\xff\0s", 4), 1);
+    assert_int_equal(parse(NULL, "seed=3\0", 7), 1);
+    assert_int_equal(parse(NULL, "\xef", 1), 1);
+    assert_int_equal(parse(NULL, "\xef\xbb\xbf", 3), 0);
+}
+
+static void load_options_win(void **state)
+{
+    static const char file[] = "seed=1\nexit=halt\nmem=64M\n";
+
+    (void)state;
+    assert_int_equal(parse("mem=128M seed=5", file, sizeof(file) - 1), 0);
+    assert_int_equal(options.memory_limit, 128 * MIB);
+    assert_int_equal(options.seed, 5);
+    assert_int_equal(options.exit, EXIT_HALT);
+}
+
+/* Load options as the firmware passes them, in memory of exactly their size. */
+static enum option_text text_of(const void *bytes, size_t size, char *text, size_t text_size)
+{
+    void *copy = malloc(size > 0 ? size : 1);
+    enum option_text kind;
+
+    if (size > 0)
+        memcpy(copy, bytes, size);
+    kind = options_text(copy, size, text, text_size);
+    free(copy);
+    return kind;
+}
+
+static void load_option_text(void **state)
+{
+    static const uint16_t wide[] = u"seed=7\twipe=1";
+    static const uint16_t quote[] = u"run=“cow”";
+    static const uint16_t blank[] = u"  \t ";
+    /* What EDK II appends to boot entries that it made by itself, and a block of small numbers. */
+    static const uint8_t guid[] = {0x4e, 0xac, 0x08, 0x81, 0x11, 0x9f, 0x59, 0x4d,
+                                   0x85, 0x0e, 0xe2, 0x1a, 0x52, 0x2c, 0x59, 0xb2};
+    static const uint8_t numbers[] = {'A', 0, 0, 0, 1, 0, 0, 0};
+    static const uint8_t control[] = {'a', 0, 7, 0};
+    static const uint8_t tail[] = {'s', 'e', 'e', 'd', '=', '1', 0, 0x12, 0x13};
+    char text[64];
+
+    (void)state;
+    assert_int_equal(text_of(wide, sizeof(wide), text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7 wipe=1");
+    /* Without its terminator, and with several. */
+    assert_int_equal(text_of(wide, sizeof(wide) - 2, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7 wipe=1");
+    assert_int_equal(text_of(u"ab\0\0", 10, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "ab");
+    /* What somebody typed is never silently ignored. */
+    assert_int_equal(text_of(quote, sizeof(quote), text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "run=?cow?");
+    /* From a tool that does not widen. */
+    assert_int_equal(text_of("seed=7", 7, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7");
+    assert_int_equal(text_of("seed=7", 6, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7");
+
+    assert_int_equal(text_of(NULL, 0, text, sizeof(text)), OPTION_TEXT_NONE);
+    assert_int_equal(text_of(u"", 2, text, sizeof(text)), OPTION_TEXT_NONE);
+    assert_int_equal(text_of("", 1, text, sizeof(text)), OPTION_TEXT_NONE);
+    assert_int_equal(text_of(blank, sizeof(blank), text, sizeof(text)), OPTION_TEXT_NONE);
+
+    assert_int_equal(text_of(guid, sizeof(guid), text, sizeof(text)), OPTION_TEXT_BINARY);
+    assert_string_equal(text, "");
+    assert_int_equal(text_of(numbers, sizeof(numbers), text, sizeof(text)), OPTION_TEXT_BINARY);
+    assert_int_equal(text_of(control, sizeof(control), text, sizeof(text)), OPTION_TEXT_BINARY);
+    assert_int_equal(text_of(tail, sizeof(tail), text, sizeof(text)), OPTION_TEXT_BINARY);
+
+    assert_int_equal(text_of(wide, sizeof(wide), text, 14), OPTION_TEXT_READ);
+    assert_int_equal(text_of(wide, sizeof(wide), text, 13), OPTION_TEXT_LONG);
+    assert_string_equal(text, "");
+}
+
+static bool matches(const char *run, const char *name)
+{
+    struct options asked = {0};
+
+    snprintf(asked.run, sizeof(asked.run), "%s", run);
+    return option_run_matches(&asked, name);
+}
+
+static void globs(void **state)
+{
+    (void)state;
+    assert_true(matches("", "anything"));
+    assert_true(matches("cow", "cow"));
+    assert_false(matches("cow", "cows"));
+    assert_false(matches("cow", "co"));
+    assert_false(matches("cow", ""));
+    assert_true(matches("cow*", "cow"));
+    assert_true(matches("cow*", "cow-fork"));
+    assert_true(matches("*cow", "my-cow"));
+    assert_false(matches("*cow", "my-cow-x"));
+    assert_true(matches("*", ""));
+    assert_true(matches("*o*o*", "foo-boo"));
+    assert_true(matches("a*b*c", "aXbXbc"));
+    assert_false(matches("a*b*c", "aXbXb"));
+    assert_true(matches("*ab", "aab"));
+    assert_true(matches("c?w", "cow"));
+    assert_false(matches("c?w", "cw"));
+    assert_true(matches("zero,cow", "cow"));
+    assert_true(matches("zero,c*", "cow"));
+    assert_false(matches("zero,swap", "cow"));
+    assert_false(matches("zero,swap", "zero,swap"));
+    assert_false(matches("a*a*a*a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+}
+
+/* Any bytes at all: no read outside, no message outside its buffer, both passes agree. */
+static void random_bytes(void **state)
+{
+    static const char letters[] = "runmecpsdawlixt=0123456789xXKMG,*? #\t\r\n\"\\.efi-\xef\xff";
+    unsigned seed = 12345;
+
+    (void)state;
+    for (unsigned round = 0; round < 20000; round++) {
+        char bytes[48];
+        char text[32];
+        size_t size = round % sizeof(bytes);
+
+        for (size_t i = 0; i < size; i++) {
+            seed = seed * 1103515245 + 12345;
+            bytes[i] =
+                round % 3 == 0 ? (char)(seed >> 16) : letters[(seed >> 16) % (sizeof(letters) - 1)];
+        }
+        text_of(bytes, size, text, sizeof(text));
+        parse(NULL, bytes, size);
+        bytes[size > 0 ? size - 1 : 0] = '\0';
+        parse(bytes, NULL, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(every_key),
+        cmocka_unit_test(words),
+        cmocka_unit_test(memory_sizes),
+        cmocka_unit_test(bad_values),
+        cmocka_unit_test(run_length),
+        cmocka_unit_test(program_name),
+        cmocka_unit_test(all_errors_are_reported),
+        cmocka_unit_test(file_format),
+        cmocka_unit_test(load_options_win),
+        cmocka_unit_test(load_option_text),
+        cmocka_unit_test(globs),
+        cmocka_unit_test(random_bytes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
