@@ -19,7 +19,7 @@
 #include "swapdisk/pci.h"
 #include "tests/host/fake_disk.h"
 
-#define FAKE_FUNCTIONS_MAX 16
+#define FAKE_FUNCTIONS_MAX 64
 
 enum fake_device { FAKE_NOTHING, FAKE_DISK, FAKE_ATAPI, FAKE_MULTIPLIER, FAKE_ENCLOSURE };
 

@@ -1,0 +1,157 @@
+/*
+ * Whole disks of any content: the validator accepts one only if it is a prepared disk in every
+ * respect, and no single flipped bit of one that it accepts is accepted.
+ *
+ * The input patches a prepared disk; the checksums of the tables and of the headers may be
+ * corrected afterwards. What passes is compared with what the disk really says.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/check.h"
+#include "swapdisk/checksum.h"
+#include "swapdisk/little.h"
+#include "swapdisk/validate.h"
+#include "tests/host/fake_disk.h"
+#include "tests/host/fake_machine.h"
+
+#define SECTORS 2200U
+#define FIRST   2048U
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct fake_disk disk;
+static uint8_t *pristine;
+
+/* Where patches go: the places that are read, so that few are wasted. */
+static const uint16_t places[] = {
+    0, 1, 2, FIRST, FIRST + 1, FIRST + 7, SECTORS - 1, SECTORS - 33, 0xffff};
+
+static uint64_t second_header(void)
+{
+    return swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba);
+}
+
+static void prepare(void)
+{
+    fake_machine_start(16 * MIB);
+    fake_disk_make(&disk, SECTORS, "Fake", "S1");
+    fake_disk_prepare(&disk, 0x11);
+    pristine = malloc(SECTORS * SECTOR_SIZE);
+    CHECK(pristine != NULL);
+    memcpy(pristine, disk.bytes, SECTORS * SECTOR_SIZE);
+}
+
+static void seal_header(uint8_t *page)
+{
+    put_le32(page + 24, 0);
+    put_le32(page + 24, checksum_crc32c(0, page, SWAP_HEADER_SIZE));
+}
+
+static void seal_table(uint8_t *sector, uint64_t entries)
+{
+    put_le32(sector + 88, checksum_crc32(0, disk.bytes + entries * SECTOR_SIZE, 128 * 128));
+    put_le32(sector + 16, 0);
+    put_le32(sector + 16, checksum_crc32(0, sector, 92));
+}
+
+static void seal(unsigned what)
+{
+    if ((what & 1) != 0)
+        seal_header(disk.bytes + FIRST * SECTOR_SIZE);
+    if ((what & 2) != 0)
+        memcpy(disk.bytes + second_header() * SECTOR_SIZE, disk.bytes + FIRST * SECTOR_SIZE,
+               SWAP_HEADER_SIZE);
+    if ((what & 4) != 0) {
+        memcpy(disk.bytes + (SECTORS - 33) * SECTOR_SIZE, disk.bytes + 2 * SECTOR_SIZE, 128 * 128);
+        seal_table(disk.bytes + SECTOR_SIZE, 2);
+        seal_table(disk.bytes + (SECTORS - 1) * SECTOR_SIZE, SECTORS - 33);
+    }
+}
+
+static void patch(const uint8_t *data, size_t size)
+{
+    while (size > 4) {
+        uint64_t lba = places[data[0] % ARRAY_COUNT(places)];
+        size_t at = (size_t)(lba == 0xffff ? second_header() : lba) * SECTOR_SIZE +
+                    get_le16(data + 1) % SECTOR_SIZE;
+        size_t length = data[3] % 64;
+
+        data += 4;
+        size -= 4;
+        length = length < size ? length : size;
+        length = length < SECTORS * SECTOR_SIZE - at ? length : SECTORS * SECTOR_SIZE - at;
+        memcpy(disk.bytes + at, data, length);
+        data += length;
+        size -= length;
+    }
+}
+
+static bool accepted(struct disk_finding *finding)
+{
+    struct disk_identity identity = fake_disk_identity(&disk);
+    struct disk_view view = {
+        .device = &disk, .identity = &identity, .source = fake_disk_source(&disk)};
+    enum status status = validate_disk(&view, finding);
+
+    CHECK(status == OK && memchr(finding->reason, 0, REASON_SIZE) != NULL);
+    return finding->prepared;
+}
+
+/* What was accepted is what the disk's own identity and the entries on it say. */
+static void judge(const struct disk_finding *finding)
+{
+    const struct swap_header *header = &finding->header;
+    unsigned found = 0;
+
+    CHECK(strcmp(header->model, "Fake") == 0 && strcmp(header->serial, "S1") == 0);
+    CHECK(header->disk_sectors == SECTORS && header->sector_size == 512);
+    CHECK(finding->first_lba % 8 == 0 && finding->first_lba < finding->last_lba &&
+          finding->last_lba < SECTORS - 33);
+    CHECK(header->first_lba == finding->first_lba && header->last_lba == finding->last_lba);
+    CHECK(memcmp(header->disk_guid, disk.bytes + SECTOR_SIZE + 56, 16) == 0);
+    for (unsigned i = 0; i < 128; i++) {
+        const uint8_t *entry = disk.bytes + 2 * SECTOR_SIZE + (size_t)i * 128;
+
+        if (memcmp(entry, swap_partition_type, 16) != 0)
+            continue;
+        CHECK(memcmp(entry + 16, header->partition_guid, 16) == 0);
+        CHECK(get_le64(entry + 32) == finding->first_lba &&
+              get_le64(entry + 40) == finding->last_lba);
+        found++;
+    }
+    CHECK(found == 1);
+}
+
+/* One bit of one of the two headers, chosen by the input. */
+static void flip_one(const struct disk_finding *was, uint16_t choice)
+{
+    uint64_t lba = (choice & 0x8000) != 0 ? swap_second_header_lba(was->first_lba, was->last_lba)
+                                          : was->first_lba;
+    uint8_t *bytes = disk.bytes + lba * SECTOR_SIZE;
+    struct disk_finding finding;
+    unsigned bit = choice & 0x7fff;
+
+    bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    CHECK(!accepted(&finding));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct disk_finding finding;
+
+    if (pristine == NULL)
+        prepare();
+    if (size < 3)
+        return 0;
+    memcpy(disk.bytes, pristine, SECTORS * SECTOR_SIZE);
+    patch(data + 3, size - 3);
+    seal(data[0]);
+    if (!accepted(&finding))
+        return 0;
+    judge(&finding);
+    flip_one(&finding, get_le16(data + 1));
+    return 0;
+}

@@ -1,0 +1,633 @@
+/* The swap area, in RAM and on a disk behind the whole driver. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pmm/pmm.h"
+#include "swapdisk/area.h"
+#include "swapdisk/disks.h"
+#include "swapdisk/slots.h"
+#include "tests/host/fake_hba.h"
+#include "tests/host/fake_machine.h"
+
+#define SECTORS   16384U
+#define FIRST     2048U
+#define RAM_SLOTS 1000U
+#define PAGES     160U
+
+static struct fake_hba fake;
+static struct fake_disk disk;
+static struct options options;
+static struct pfn frames[PAGES];
+static struct pmm_usage at_start;
+
+static int set_up_ram(void **state)
+{
+    (void)state;
+    fake_machine_start(32 * MIB);
+    fake_clock_step_ns = 100000;
+    fake_pci_clear();
+    options = (struct options){.swap = SWAP_AUTO};
+    at_start = pmm_usage();
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &frames[i]), OK);
+    disks_scan(&options, true);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_RAM);
+    return 0;
+}
+
+static int set_up_disk_with(bool wipe)
+{
+    fake_machine_start(32 * MIB);
+    fake_clock_step_ns = 100000;
+    fake_disk_make(&disk, SECTORS, "Fake", "S1");
+    fake_disk_prepare(&disk, 0x11);
+    fake_hba_make(&fake, 2);
+    fake_hba_attach(&fake, 0, FAKE_DISK, &disk);
+    fake_pci_clear();
+    fake_pci_add_hba((struct pci_place){0, 31, 0}, &fake);
+    options = (struct options){.swap = SWAP_AUTO, .wipe = wipe};
+    at_start = pmm_usage();
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &frames[i]), OK);
+    disks_scan(&options, true);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+    return 0;
+}
+
+static int set_up_disk(void **state)
+{
+    (void)state;
+    return set_up_disk_with(false);
+}
+
+static int set_up_wipe(void **state)
+{
+    (void)state;
+    return set_up_disk_with(true);
+}
+
+/* After swap_close: everything has come back. */
+static int tear_down(void **state)
+{
+    struct pmm_usage now;
+
+    (void)state;
+    disks_stop();
+    for (unsigned i = 0; i < PAGES; i++)
+        pmm_free(frames[i]);
+    now = pmm_usage();
+    assert_memory_equal(&now, &at_start, sizeof(now));
+    if (disk.bytes != NULL)
+        fake_disk_free(&disk);
+    if (fake.complaints != 0)
+        fail_msg("%u complaints, the first: %s", fake.complaints, fake.complaint);
+    memset(&fake, 0, sizeof(fake));
+    fake_clock_step_ns = 1000;
+    return 0;
+}
+
+static void fill(struct pfn frame, unsigned seed)
+{
+    uint32_t *words = frame_pointer(frame);
+
+    for (unsigned i = 0; i < PAGE_SIZE / 4; i++)
+        words[i] = seed * UINT32_C(2654435761) + i;
+}
+
+static void assert_filled(struct pfn frame, unsigned seed)
+{
+    const uint32_t *words = frame_pointer(frame);
+
+    for (unsigned i = 0; i < PAGE_SIZE / 4; i++)
+        assert_int_equal(words[i], seed * UINT32_C(2654435761) + i);
+}
+
+/* Out and back in another order, with new content in some slots; the same for both backings. */
+static void pages_come_back(void **state)
+{
+    struct slot slots[100];
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    for (unsigned i = 0; i < 100; i += 3) {
+        fill(frames[0], 1000 + i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    swap_audit();
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned at = i * 37 % 100;
+
+        assert_int_equal(swap_read(slots[at], frames[1]), OK);
+        assert_filled(frames[1], at % 3 == 0 ? 1000 + at : at);
+    }
+    assert_int_equal(swap_usage().used, 100);
+    assert_int_equal(swap_usage().pages_written, 134);
+    assert_int_equal(swap_usage().pages_read, 100);
+    for (unsigned i = 0; i < 100; i++)
+        swap_release(slots[i]);
+    assert_int_equal(swap_usage().used, 0);
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+}
+
+static void runs_come_back(void **state)
+{
+    struct slot first;
+    unsigned count;
+
+    (void)state;
+    assert_int_equal(swap_alloc_run(PAGES, &first, &count), OK);
+    assert_int_equal(count, PAGES);
+    for (unsigned i = 0; i < PAGES; i++)
+        fill(frames[i], i);
+    assert_int_equal(swap_write_run(first, frames, PAGES), OK);
+    for (unsigned i = 0; i < PAGES; i++)
+        fill(frames[i], 7777);
+    assert_int_equal(swap_read_run(first, frames, PAGES), OK);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_filled(frames[i], i);
+    /* A part of it, from the middle. */
+    assert_int_equal(swap_read_run((struct slot){first.index + 50}, frames, 3), OK);
+    assert_filled(frames[2], 52);
+    assert_int_equal(swap_close(), OK);
+}
+
+static void counts(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_count(slot), 1);
+    swap_hold(slot);
+    swap_hold(slot);
+    assert_int_equal(swap_count(slot), 3);
+    fill(frames[0], 5);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    swap_release(slot);
+    swap_release(slot);
+    assert_int_equal(swap_read(slot, frames[1]), OK);
+    assert_filled(frames[1], 5);
+    swap_release(slot);
+    assert_int_equal(swap_count(slot), 0);
+    assert_int_equal(swap_close(), OK);
+}
+
+static void mistakes_are_caught(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_true(PANICS((void)swap_read(slot, frames[0])));
+    assert_true(PANICS((void)swap_write((struct slot){slot.index + 1}, frames[0])));
+    assert_true(PANICS((void)swap_write((struct slot){swap_usage().slots}, frames[0])));
+    assert_true(PANICS((void)swap_write((struct slot){UINT32_MAX}, frames[0])));
+    assert_true(PANICS((void)swap_write_run(slot, frames, 2)));
+    assert_true(PANICS((void)swap_read_run(slot, frames, UINT32_MAX)));
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    swap_release(slot);
+    assert_int_equal(swap_close(), OK);
+}
+
+/* A slot that is taken again holds nothing until it is written. */
+static void nothing_of_a_former_holder(void **state)
+{
+    struct slot slots[RAM_SLOTS];
+
+    (void)state;
+    for (unsigned i = 0; i < RAM_SLOTS; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    swap_release(slots[17]);
+    assert_int_equal(swap_alloc(&slots[17]), OK);
+    assert_int_equal(slots[17].index, 17);
+    assert_true(PANICS((void)swap_read(slots[17], frames[0])));
+    assert_int_equal(swap_close(), OK);
+}
+
+static void full_area(void **state)
+{
+    static struct slot slots[RAM_SLOTS];
+    struct slot other;
+    unsigned count;
+
+    (void)state;
+    for (unsigned i = 0; i < RAM_SLOTS; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        for (unsigned j = i > 3 ? i - 3 : 0; j < i; j++)
+            assert_int_not_equal(slots[i].index, slots[j].index);
+    }
+    assert_int_equal(swap_usage().used, RAM_SLOTS);
+    assert_int_equal(swap_alloc(&other), STATUS_NO_SPACE);
+    assert_int_equal(swap_alloc_run(4, &other, &count), STATUS_NO_SPACE);
+    swap_release(slots[500]);
+    swap_release(slots[502]);
+    swap_release(slots[503]);
+    assert_int_equal(swap_alloc_run(4, &other, &count), OK);
+    assert_int_equal(other.index, 500);
+    assert_int_equal(count, 1);
+    assert_int_equal(swap_alloc_run(4, &other, &count), OK);
+    assert_int_equal(other.index, 502);
+    assert_int_equal(count, 2);
+    assert_int_equal(swap_alloc(&other), STATUS_NO_SPACE);
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+}
+
+/* Random takes, holds and releases against a plain array of counts. */
+static void counts_against_a_model(void **state)
+{
+    static unsigned model[RAM_SLOTS];
+    unsigned used = 0;
+    uint32_t random = 1;
+
+    (void)state;
+    memset(model, 0, sizeof(model));
+    for (unsigned step = 0; step < 20000; step++) {
+        unsigned wanted;
+        unsigned count;
+        struct slot slot;
+
+        random = random * 1664525 + 1013904223;
+        slot.index = (random >> 8) % RAM_SLOTS;
+        wanted = 1 + (random >> 24) % 8;
+        if ((random >> 28) < 6) {
+            enum status status = swap_alloc_run(wanted, &slot, &count);
+
+            assert_int_equal(status, used == RAM_SLOTS ? STATUS_NO_SPACE : OK);
+            for (unsigned i = 0; status == OK && i < count; i++) {
+                assert_int_equal(model[slot.index + i], 0);
+                model[slot.index + i] = 1;
+                used++;
+            }
+        } else if (model[slot.index] > 0 && (random >> 28) < 8) {
+            swap_hold(slot);
+            model[slot.index]++;
+        } else if (model[slot.index] > 0) {
+            swap_release(slot);
+            used -= --model[slot.index] == 0;
+        }
+        assert_int_equal(swap_count(slot), model[slot.index]);
+        assert_int_equal(swap_usage().used, used);
+        if (step % 1000 == 0)
+            swap_audit();
+    }
+    assert_int_equal(swap_close(), OK);
+}
+
+static void ram_runs_out_of_frames(void **state)
+{
+    struct slot slot;
+    struct pfn frame;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    while (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) == OK) {
+    }
+    assert_int_equal(swap_write(slot, frames[0]), STATUS_NO_MEMORY);
+    assert_int_equal(swap_usage().errors, 1);
+    pmm_free(frames[PAGES - 1]);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    assert_int_equal(pmm_usage().by_kind[FRAME_SWAP], 1);
+    swap_release(slot);
+    assert_int_equal(pmm_usage().by_kind[FRAME_SWAP], 0);
+    assert_int_equal(swap_close(), OK);
+}
+
+static void no_memory_for_the_records(void **state)
+{
+    struct pfn frame;
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    while (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) == OK) {
+    }
+    for (unsigned spare = 0; spare < 6; spare++) {
+        assert_int_equal(swap_open(&options, RAM_SLOTS), STATUS_NO_MEMORY);
+        assert_int_equal(pmm_usage().by_kind[FRAME_FREE], spare);
+        pmm_free(frames[spare]);
+    }
+    /* A bitmap, a directory and four frames of records. */
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(pmm_usage().by_kind[FRAME_FREE], 0);
+    assert_int_equal(swap_close(), OK);
+}
+
+static void many_slots(void **state)
+{
+    struct slot slot;
+    unsigned count;
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    /* More than a frame of the bitmap, not a multiple of anything. */
+    assert_int_equal(swap_open(&options, 70001), OK);
+    for (unsigned left = 70001; left > 0; left -= count)
+        assert_int_equal(swap_alloc_run(left, &slot, &count), OK);
+    assert_int_equal(swap_alloc(&slot), STATUS_NO_SPACE);
+    swap_release((struct slot){69999});
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(slot.index, 69999);
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+}
+
+/* A page in the store is changed behind the area's back. */
+static void damage_is_noticed(void **state)
+{
+    struct slot slots[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    disk.bytes[swap_disk_offset() + PAGE_SIZE * slots[1].index + 123] ^= 0x40;
+    fill(frames[1], 99);
+    assert_int_equal(swap_read(slots[1], frames[1]), STATUS_CORRUPT);
+    for (unsigned i = 0; i < PAGE_SIZE; i++)
+        assert_int_equal(((uint8_t *)frame_pointer(frames[1]))[i], 0);
+    assert_int_equal(swap_usage().corrupt, 1);
+    assert_int_equal(swap_read(slots[0], frames[1]), OK);
+    assert_int_equal(swap_read_run(slots[0], frames, 3), STATUS_CORRUPT);
+    assert_int_equal(swap_close(), OK);
+}
+
+/* The right page of the wrong slot, and an old page of the right slot. */
+static void check_values_are_bound(void **state)
+{
+    struct slot slots[2];
+    uint8_t *at;
+    uint8_t old[PAGE_SIZE];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    at = disk.bytes + swap_disk_offset() + PAGE_SIZE * slots[0].index;
+    memcpy(old, at, PAGE_SIZE);
+    memcpy(at, at + PAGE_SIZE, PAGE_SIZE);
+    assert_int_equal(swap_read(slots[0], frames[1]), STATUS_CORRUPT);
+    fill(frames[0], 50);
+    assert_int_equal(swap_write(slots[0], frames[0]), OK);
+    memcpy(at, old, PAGE_SIZE);
+    assert_int_equal(swap_read(slots[0], frames[1]), STATUS_CORRUPT);
+    /* Equal content in two slots still has two check values. */
+    assert_int_not_equal(slots_check_value((struct slot){1}, 1, old),
+                         slots_check_value((struct slot){2}, 1, old));
+    assert_int_not_equal(slots_check_value((struct slot){1}, 1, old),
+                         slots_check_value((struct slot){1}, 2, old));
+    assert_int_equal(swap_close(), OK);
+}
+
+static void a_write_that_was_lost(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    fill(frames[0], 1);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    fill(frames[0], 2);
+    disk.fail_from = disk.commands;
+    disk.fail_count = 1;
+    disk.failure = FAKE_SILENT;
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    assert_int_equal(swap_read(slot, frames[1]), STATUS_CORRUPT);
+    assert_int_equal(swap_close(), OK);
+}
+
+static void pages_stand_where_the_log_says(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_disk_offset(), FIRST * SECTOR_SIZE + PAGE_SIZE);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(swap_alloc(&slot), OK);
+        fill(frames[0], i);
+        assert_int_equal(swap_write(slot, frames[0]), OK);
+        assert_memory_equal(disk.bytes + swap_disk_offset() + PAGE_SIZE * slot.index,
+                            frame_pointer(frames[0]), PAGE_SIZE);
+    }
+    assert_int_equal(swap_close(), OK);
+}
+
+/* Nothing is written before the first page; then the mark comes first, each step flushed. */
+static void in_use_mark_comes_first(void **state)
+{
+    uint64_t second = swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba);
+    uint64_t expected[] = {FIRST, 0, second, 0, FIRST + 8, FIRST, 0, second, 0};
+    struct swap_header header;
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(disk.log_count, 0);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    assert_null(swap_header_decode(disk.bytes + FIRST * SECTOR_SIZE, &header));
+    assert_int_equal(header.state, SWAP_STATE_IN_USE);
+    assert_int_equal(header.generation, 8);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(disk.log_count, ARRAY_COUNT(expected));
+    for (size_t i = 0; i < ARRAY_COUNT(expected); i++) {
+        assert_int_equal(disk.log[i].lba, expected[i]);
+        assert_int_equal(disk.log[i].sectors == 0, expected[i] == 0);
+    }
+    assert_null(swap_header_decode(disk.bytes + FIRST * SECTOR_SIZE, &header));
+    assert_int_equal(header.state, SWAP_STATE_CLEAN);
+    assert_int_equal(header.generation, 9);
+}
+
+static void unused_disk_is_untouched(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    swap_release(slot);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(disk.log_count, 0);
+}
+
+static bool still_prepared(struct fake_disk *image)
+{
+    struct disk_identity identity = fake_disk_identity(image);
+    struct disk_view view = {
+        .device = image, .identity = &identity, .source = fake_disk_source(image)};
+    struct disk_finding finding;
+
+    assert_int_equal(validate_disk(&view, &finding), OK);
+    return finding.prepared;
+}
+
+/* The power fails after each single write of a run, and of one that follows such a crash: the
+ * headers always agree, so that the disk serves again. */
+static void power_cuts_leave_a_prepared_disk(void **state)
+{
+    struct fake_disk image;
+    struct slot slot;
+
+    (void)state;
+    fake_disk_make(&image, SECTORS, "Fake", "S1");
+    memcpy(image.bytes, disk.bytes, SECTORS * SECTOR_SIZE);
+    for (unsigned run = 0; run < 4; run++) {
+        size_t began = disk.log_count;
+
+        if (run > 0)
+            assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+        assert_int_equal(swap_alloc(&slot), OK);
+        assert_int_equal(swap_write(slot, frames[0]), OK);
+        assert_int_equal(swap_close(), OK);
+        for (size_t i = began; i < disk.log_count; i++) {
+            memcpy(image.bytes + disk.log[i].lba * SECTOR_SIZE,
+                   disk.log[i].data != NULL ? disk.log[i].data : image.bytes,
+                   (size_t)disk.log[i].sectors * SECTOR_SIZE);
+            if (!still_prepared(&image))
+                fail_msg("run %u, after write %zu of %zu", run, i - began, disk.log_count - began);
+            /* The next run starts from a crash in the middle of its mark. */
+            if (run < 3 && i == began + run)
+                break;
+        }
+        memcpy(disk.bytes, image.bytes, SECTORS * SECTOR_SIZE);
+    }
+    fake_disk_free(&image);
+}
+
+static void dead_disk_ends_in_errors(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    fake_hba_attach(&fake, 0, FAKE_NOTHING, NULL);
+    assert_int_equal(swap_read(slot, frames[0]), STATUS_IO);
+    assert_int_equal(swap_write(slot, frames[0]), STATUS_IO);
+    assert_int_equal(swap_usage().errors, 2);
+    assert_int_equal(swap_close(), STATUS_IO);
+}
+
+/* A mark that could not be written stops all writing. */
+static void failed_mark_stops_writing(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    disk.fail_from = disk.commands;
+    disk.fail_count = 3;
+    disk.failure = FAKE_ERROR;
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_write(slot, frames[0]), STATUS_IO);
+    assert_int_equal(swap_write(slot, frames[0]), STATUS_IO);
+    assert_int_equal(disk.log_count, 0);
+    assert_int_equal(swap_close(), STATUS_IO);
+    assert_int_equal(disk.log_count, 0);
+}
+
+static void wipe_zeroes_what_was_written(void **state)
+{
+    const uint8_t *slots = disk.bytes + (FIRST + 8) * SECTOR_SIZE;
+    uint64_t size =
+        (swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba) - FIRST - 8) *
+        SECTOR_SIZE;
+    struct slot first;
+    unsigned count;
+
+    (void)state;
+    for (unsigned i = 0; i < PAGES; i++)
+        fill(frames[i], i);
+    assert_int_equal(swap_alloc_run(PAGES, &first, &count), OK);
+    assert_int_equal(swap_write_run(first, frames, PAGES), OK);
+    for (unsigned i = 0; i < PAGES; i += 2)
+        swap_release((struct slot){first.index + i});
+    assert_int_equal(swap_alloc_run(3, &first, &count), OK);
+    assert_int_equal(swap_write_run(first, frames, count), OK);
+    assert_int_equal(swap_close(), OK);
+    for (uint64_t i = 0; i < size; i++)
+        assert_int_equal(slots[i], 0);
+    assert_true(still_prepared(&disk));
+}
+
+static void second_open_after_close(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    assert_int_equal(swap_close(), OK);
+}
+
+/* Between the scan and the opening the disk was changed: it is not used, RAM serves. */
+static void second_look_differs(void **state)
+{
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    disk.bytes[FIRST * SECTOR_SIZE + 40] ^= 1;
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_RAM);
+    assert_int_equal(swap_disk_offset(), 0);
+    assert_non_null(strstr(disks_report(0)->reason, "second look"));
+    assert_false(disks_report(0)->chosen);
+    assert_int_equal(swap_close(), OK);
+}
+
+#define RAM(name_)  cmocka_unit_test_setup_teardown(name_, set_up_ram, tear_down)
+#define DISK(name_) cmocka_unit_test_setup_teardown(name_, set_up_disk, tear_down)
+/* These fill memory up or end in the middle: what they hold is not counted afterwards. */
+#define LOOSE(name_) cmocka_unit_test_setup(name_, set_up_ram)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        RAM(pages_come_back),
+        RAM(runs_come_back),
+        RAM(counts),
+        LOOSE(mistakes_are_caught),
+        LOOSE(nothing_of_a_former_holder),
+        RAM(full_area),
+        RAM(counts_against_a_model),
+        LOOSE(ram_runs_out_of_frames),
+        LOOSE(no_memory_for_the_records),
+        RAM(many_slots),
+        DISK(pages_come_back),
+        DISK(runs_come_back),
+        DISK(counts),
+        DISK(damage_is_noticed),
+        DISK(check_values_are_bound),
+        DISK(a_write_that_was_lost),
+        DISK(pages_stand_where_the_log_says),
+        DISK(in_use_mark_comes_first),
+        DISK(unused_disk_is_untouched),
+        DISK(power_cuts_leave_a_prepared_disk),
+        DISK(dead_disk_ends_in_errors),
+        DISK(failed_mark_stops_writing),
+        cmocka_unit_test_setup_teardown(wipe_zeroes_what_was_written, set_up_wipe, tear_down),
+        DISK(second_open_after_close),
+        DISK(second_look_differs),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
