@@ -86,11 +86,12 @@ $(B)/prepare-swap: $(B)/host-gcc/ovmf/prepare-swap.c.o $(B)/host-gcc/libfaultlin
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^
 
-# Bound to the serial number that ovmf/qemu.py gives to swap disks.
-$(B)/swap.img: $(B)/prepare-swap
+# Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
+$(B)/swap.img: ovmf/prepare-swap.c $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] \
+	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
 	rm -f $@
-	$< --yes --serial FAULTLINE-SWAP $@ > $@.log
+	$(B)/prepare-swap --yes --serial FAULTLINE-SWAP $@ > $@.log
 
 # ---- host tests and fuzzers ----------------------------------------------------------------------
 
@@ -122,11 +123,11 @@ $(B)/$(1)/%.c.o: %.c Makefile
 
 $(B)/$(1)/libfaultline.a: $$(PORTABLE_SOURCES:%=$(B)/$(1)/%.o)
 	rm -f $$@
-	ar rcsD $$@ $$^
+	ar qcsD $$@ $$^
 
 $(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
 	rm -f $$@
-	ar rcsD $$@ $$^
+	ar qcsD $$@ $$^
 
 $(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
 	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
