@@ -16,6 +16,7 @@
 #define FRAME_RBP       48
 #define FRAME_RBX       56
 
+#define VECTOR_NMI      2
 #define VECTOR_PF       14
 
 /* What each entry does before anything else. It is also the one place where a trap from ring 3 is
@@ -109,14 +110,13 @@ trap_page_fault_unresolved:
         jmp     trap_dispatch_frame
         .size   trap_page_fault_unresolved, . - trap_page_fault_unresolved
 
-/* All other vectors meet here, the vector and an error code on the stack. */
-        .type   trap_common, @function
-trap_common:
+/* From the vector and error code on the stack to the complete frame, and back. */
+.macro SAVE_ALL
         ENTER
         cmpb    $0, trap_smap(%rip)
-        je      1f
+        je      66f
         clac
-1:      pushq   %rdi
+66:     pushq   %rdi
         movq    %cr2, %rdi
         PUSH_CALLER_SAVED_BUT_RDI
         pushq   %rbx
@@ -127,10 +127,9 @@ trap_common:
         pushq   %r15
         pushq   $0                      /* frame->reserved */
         pushq   %rdi                    /* frame->cr2 */
-trap_dispatch_frame:
-        movq    %rsp, %rdi
-        .hidden trap_dispatch
-        call    trap_dispatch
+.endm
+
+.macro RESTORE_ALL
         addq    $FRAME_R15, %rsp
         popq    %r15
         popq    %r14
@@ -139,8 +138,65 @@ trap_dispatch_frame:
         popq    %rbp
         popq    %rbx
         POP_CALLER_SAVED
+.endm
+
+/* All other vectors meet here. */
+        .type   trap_common, @function
+trap_common:
+        SAVE_ALL
+trap_dispatch_frame:
+        movq    %rsp, %rdi
+        .hidden trap_dispatch
+        call    trap_dispatch
+        RESTORE_ALL
         LEAVE
         .size   trap_common, . - trap_common
+
+/*
+ * An NMI. A fault in its handler, and the IRETQ of that, lets the next NMI in, which the processor
+ * pushes to the same place at the top of the same stack. So the handler works and returns with a
+ * copy of what was pushed, and an NMI that finds one under way is counted and dropped: the handler
+ * is looking at the machine already.
+ *
+ *   top - 40   what the processor pushes
+ *   top - 48   1 while a handler is under way (cpu_init clears it)
+ *   top - 56   a register, for a moment
+ *   top - 104  the copy, the rest of the frame below it
+ *
+ * Between the clearing of the mark and the IRETQ another one may come: it is known by its RIP.
+ */
+        .globl  trap_nmi_stub
+        .hidden trap_nmi_stub
+        .type   trap_nmi_stub, @function
+        .balign 16
+trap_nmi_stub:
+        cmpq    $0, -8(%rsp)
+        jne     trap_nmi_nested
+        movq    %rax, -16(%rsp)
+        leaq    trap_nmi_return(%rip), %rax
+        cmpq    %rax, (%rsp)
+        movq    -16(%rsp), %rax
+        je      trap_nmi_nested
+        movq    $1, -8(%rsp)
+        subq    $24, %rsp
+        .rept   5
+        pushq   56(%rsp)
+        .endr
+        pushq   $0
+        pushq   $VECTOR_NMI
+        SAVE_ALL
+        movq    %rsp, %rdi
+        call    trap_dispatch
+        RESTORE_ALL
+        addq    $16, %rsp
+        movq    $0, 56(%rsp)
+trap_nmi_return:
+        iretq
+trap_nmi_nested:
+        .hidden trap_nmis_nested
+        lock incq trap_nmis_nested(%rip)
+        iretq
+        .size   trap_nmi_stub, . - trap_nmi_stub
 
 /* One entry a vector, 16 bytes apart. Those for which the processor pushes no error code push 0. */
         .globl  trap_stubs
