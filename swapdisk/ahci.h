@@ -86,7 +86,7 @@ struct ahci_hba {
     bool wide;            /* reaches memory above 4 GiB */
     unsigned pages_max;
     unsigned slots;                          /* command slots in use */
-    struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: not implemented */
+    struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
     char note[AHCI_NOTE_SIZE];               /* start failed: why, in words */
 };
 

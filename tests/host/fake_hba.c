@@ -371,7 +371,7 @@ static void port_register_write(struct fake_hba *hba, unsigned number, uint32_t 
     struct fake_port *port = &hba->ports[number];
 
     if (number >= AHCI_PORTS_MAX || (hba->pi >> number & 1) == 0) {
-        complain(hba, "port %u is not implemented", number);
+        complain(hba, "there is no port %u", number);
         return;
     }
     switch (offset) {
@@ -394,7 +394,7 @@ static uint32_t port_register_read(struct fake_hba *hba, unsigned number, uint32
     const struct fake_port *port = &hba->ports[number];
 
     if (number >= AHCI_PORTS_MAX || (hba->pi >> number & 1) == 0) {
-        complain(hba, "port %u is not implemented", number);
+        complain(hba, "there is no port %u", number);
         return 0;
     }
     switch (offset) {
