@@ -17,7 +17,7 @@ endif
 ifndef V
 .SILENT:
 endif
-say = printf '  %-7s %s\n' $(1) $(2)
+say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1) $(2))
 
 # ---- what the system must have -------------------------------------------------------------------
 
