@@ -175,7 +175,7 @@ else
 TEST_NEEDS := everything
 endif
 test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
-	prove $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
+	prove --timer $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
 
 check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
 	tests/check/run
