@@ -290,6 +290,44 @@ static void grant_of_another_disk(void **state)
     stop();
 }
 
+/* The grant ends while a long write is under way: its next command is refused. */
+static void grant_withdrawn_in_the_middle(void **state)
+{
+    const struct swap_grant *grant;
+    struct ahci_port *port;
+
+    (void)state;
+    port = started_port();
+    grant = grant_for(port);
+    disks[0].on_command = validate_revoke;
+    assert_int_equal(ahci_write(port, grant, FIRST, 2048, frames), STATUS_REFUSED);
+    assert_int_equal(disks[0].log_count, 1);
+    assert_int_equal(disks[0].log[0].sectors, 1024);
+    stop();
+}
+
+/* All 48 bits of an address arrive: the sectors of a large disk repeat those that are stored. */
+static void large_addresses(void **state)
+{
+    static const uint64_t places[] = {UINT64_C(1) << 24, UINT64_C(0x123456789a),
+                                      (UINT64_C(1) << 48) - 64};
+    struct ahci_port *port;
+
+    (void)state;
+    disks[0].sectors = UINT64_C(1) << 48;
+    disks[0].stored = SECTORS - 13;
+    fake_disk_identify(&disks[0]);
+    port = started_port();
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        uint64_t lba = places[i] - places[i] % disks[0].stored % 8;
+
+        assert_true(lba % disks[0].stored + 8 <= disks[0].stored);
+        assert_int_equal(ahci_read(port, lba, 8, frames), OK);
+        assert_frames_are(&disks[0], lba % disks[0].stored, 8);
+    }
+    stop();
+}
+
 static void flush_reaches_the_disk(void **state)
 {
     (void)state;
@@ -717,6 +755,8 @@ int main(void)
         CASE(ranges_past_the_end),
         CASE(writes_need_a_grant),
         CASE(grant_of_another_disk),
+        CASE(grant_withdrawn_in_the_middle),
+        CASE(large_addresses),
         CASE(flush_reaches_the_disk),
         CASE(single_failures_are_survived),
         CASE(single_failures_of_writes),
