@@ -72,7 +72,7 @@ ifneq ($(file <$(B)/version.h),$(VERSION_LINE))
 endif
 $(B)/version.h:
 	mkdir -p $(@D)
-	echo '$(VERSION_LINE)' > $@
+	echo '$(VERSION_LINE)' > $@.part && mv $@.part $@
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
