@@ -53,25 +53,33 @@ static bool fill_parent(struct space *parent)
     return ok;
 }
 
-/* A write of one word right after the fork, through whatever the TLB has: it must not reach the
- * child, and the rest of the page must come along in the copy. */
-static void write_one_word(struct space *parent, struct space *child)
+/* Writes one word of a page, of which the rest must come along in the copy. */
+static bool write_word_of(unsigned page)
 {
-    bool ok = word_write(page_at(PAGES - 1) + 8 * 5, 1) &&
-              page_holds_but(page_at(PAGES - 1), OLD_TAG(PAGES - 1), 5, 1);
+    return word_write(page_at(page) + 8 * 5, page) &&
+           page_holds_but(page_at(page), OLD_TAG(page), 5, page);
+}
+
+/* Words written right after the fork, through whatever the TLB has: they must not reach the other
+ * side. The first write of a side makes its path as well, the second only copies. */
+static void write_words(struct space *parent, struct space *child)
+{
+    const unsigned last = PAGES - 1;
+    bool ok = write_word_of(last) && write_word_of(last - 1);
 
     space_switch(child);
-    ok = ok && page_holds(page_at(PAGES - 1), OLD_TAG(PAGES - 1)) &&
-         word_write(page_at(PAGES - 2) + 8 * 6, 2) &&
-         page_holds_but(page_at(PAGES - 2), OLD_TAG(PAGES - 2), 6, 2);
+    ok = ok && count_holding(old_tag, 0, PAGES) == PAGES && write_word_of(last - 2) &&
+         write_word_of(last - 3);
     space_switch(parent);
-    ok = ok && page_holds(page_at(PAGES - 2), OLD_TAG(PAGES - 2));
-    ktap_check(ok, "a word written right after the fork is in one copy only, with the page's rest");
-    ok = page_fill(page_at(PAGES - 1), OLD_TAG(PAGES - 1));
+    ok = ok && page_holds(page_at(last - 2), OLD_TAG(last - 2)) &&
+         page_holds(page_at(last - 3), OLD_TAG(last - 3));
+    ktap_check(ok, "words written right after the fork stay on their side, with their pages' rest");
+    ok = page_fill(page_at(last), OLD_TAG(last)) && page_fill(page_at(last - 1), OLD_TAG(last - 1));
     space_switch(child);
-    ok = ok && page_fill(page_at(PAGES - 2), OLD_TAG(PAGES - 2));
+    ok = ok && page_fill(page_at(last - 2), OLD_TAG(last - 2)) &&
+         page_fill(page_at(last - 3), OLD_TAG(last - 3));
     space_switch(parent);
-    ktap_check(ok, "both written back");
+    ktap_check(ok, "all four written back");
 }
 
 /* Each side writes its part, then both are checked whole. */
@@ -125,7 +133,7 @@ static void two_spaces(struct space *parent)
     ktap_metric("fork", ticks, "ticks");
     if (!forked)
         return;
-    write_one_word(parent, child);
+    write_words(parent, child);
     write_both_sides(parent, child);
     /* The child's half twice, and the parent's second quarter. */
     ktap_check(ledger_growth(&before, FRAME_ANONYMOUS) == PAGES * 3 / 4,
