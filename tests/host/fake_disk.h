@@ -49,6 +49,8 @@ struct fake_disk {
 
     void (*on_command)(void); /* called after each command of a controller */
 
+    unsigned identify_failures; /* so many IDENTIFY commands fail */
+
     struct fake_event *log;
     size_t log_count;
 };

@@ -213,8 +213,14 @@ static void transfer(struct fake_hba *hba, struct fake_port *port, unsigned slot
 static void identify(struct fake_hba *hba, struct fake_port *port, unsigned slot)
 {
     struct command_header *header = header_of(port, slot);
-    uint32_t moved = move(hba, header, (uint8_t *)port->disk->words, SECTOR_SIZE, true);
+    uint32_t moved;
 
+    if (port->disk->identify_failures > 0) {
+        port->disk->identify_failures--;
+        end_badly(port, PxIS_TFES);
+        return;
+    }
+    moved = move(hba, header, (uint8_t *)port->disk->words, SECTOR_SIZE, true);
     if (!hba->ignores_prdbc)
         header->prdbc = moved;
     end_well(port, slot);

@@ -661,6 +661,34 @@ static void identify_without_a_byte_count(void **state)
     stop();
 }
 
+static void identify_is_asked_twice(void **state)
+{
+    struct ahci_port *port;
+
+    (void)state;
+    disks[0].identify_failures = 1;
+    port = started_port();
+    assert_int_equal(ahci_read(port, 1, 8, frames), OK);
+    /* Also where it proves that a disk is still the same. */
+    disks[0].identify_failures = 1;
+    disks[0].fail_from = disks[0].commands;
+    disks[0].fail_count = 1;
+    disks[0].failure = FAKE_ERROR;
+    assert_int_equal(ahci_read(port, 2, 8, frames), OK);
+    assert_frames_are(&disks[0], 2, 8);
+    stop();
+}
+
+static void disk_without_an_identity(void **state)
+{
+    (void)state;
+    disks[0].identify_failures = 2;
+    assert_int_equal(start(), OK);
+    assert_int_equal(hba.ports[0]->state, AHCI_PORT_DEAD);
+    assert_non_null(strstr(hba.ports[0]->note, "identify"));
+    stop();
+}
+
 static void unusable_disks_are_named(void **state)
 {
     (void)state;
@@ -779,6 +807,8 @@ int main(void)
         CASE(stuck_engines),
         CASE(broken_devices_do_not_hold_up_the_others),
         CASE(identify_without_a_byte_count),
+        CASE(identify_is_asked_twice),
+        CASE(disk_without_an_identity),
         CASE(unusable_disks_are_named),
         cmocka_unit_test_setup_teardown(bounce_through_low_memory, set_up_large, tear_down),
         cmocka_unit_test_setup_teardown(high_memory_directly, set_up_large, tear_down),
