@@ -297,6 +297,8 @@ static enum status translate(const struct model_op *op, uint64_t address, struct
         machine_interrupts_restore(true);
         if (!resolved)
             return fault_last_reason();
+        /* Another processor would use what is stale now, and would not fault. */
+        fake_mmu_check();
     }
     PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
 }
