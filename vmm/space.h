@@ -23,9 +23,6 @@
 #include "paging/tree.h"
 #include "vmm/descriptor.h"
 
-/* Address spaces at once; one more is an ordinary error. */
-#define SPACES_MAX 65536U
-
 /* Where a search for a gap begins when nothing says otherwise. */
 #define SPACE_FIRST_ADDRESS UINT64_C(0x10000)
 
