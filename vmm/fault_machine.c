@@ -4,6 +4,7 @@
 #include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "vmm/fault.h"
 
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
@@ -12,7 +13,7 @@
 /* The last spurious fault of each processor, to tell progress from none (rule P9), and why the last
  * fault that was not resolved was not. */
 static struct last_fault {
-    const struct space *space;
+    uint64_t serial; /* of the space; 0: none */
     uint64_t rip;
     uint64_t address;
     uint64_t progress;
@@ -42,10 +43,10 @@ static bool is_stuck(const struct space *space, const struct trap_frame *frame, 
 {
     struct last_fault *last = &last_faults[machine_cpu()];
     uint64_t progress = progress_of(space);
-    bool stuck = last->space == space && last->rip == frame->rip && last->address == address &&
-                 last->progress == progress;
+    bool stuck = last->serial == space->serial && last->rip == frame->rip &&
+                 last->address == address && last->progress == progress;
 
-    last->space = space;
+    last->serial = space->serial;
     last->rip = frame->rip;
     last->address = address;
     last->progress = progress;
@@ -63,6 +64,18 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     last_faults[machine_cpu()].reason = reason;
     return reason == OK;
 }
+
+/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
+ */
+static bool leave_to_slow_path(struct space *space, uint64_t address, struct fault_access access)
+{
+    (void)space;
+    (void)address;
+    (void)access;
+    return false;
+}
+
+static bool (*first_try)(struct space *space, uint64_t address, struct fault_access access);
 
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
@@ -82,11 +95,12 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
         last_faults[machine_cpu()].reason = STATUS_CORRUPT;
         return false;
     }
-    return fault_fast(space, address, access) || resolve_slowly(space, address, access, frame);
+    return first_try(space, address, access) || resolve_slowly(space, address, access, frame);
 }
 
 void fault_start(void)
 {
+    first_try = table_way() == TABLES_DIRECT ? fault_fast : leave_to_slow_path;
     trap_page_fault = on_page_fault;
 }
 

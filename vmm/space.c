@@ -14,9 +14,10 @@
 static struct pool space_pool = POOL("space", struct space_record);
 struct pool region_pool = POOL("region", struct region);
 
-/* All spaces, for AUDIT and for the limit. */
+/* All spaces, for AUDIT. */
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
+static uint64_t last_serial;
 
 /* The space that each processor runs in; NULL: none. */
 static struct space *running[CPU_MAX];
@@ -66,6 +67,7 @@ enum status space_create(struct space **space)
     }
     spin_lock(&spaces_lock);
     LIST_INSERT_HEAD(&spaces, record, link);
+    record->space.serial = ++last_serial;
     spin_unlock(&spaces_lock);
     *space = &record->space;
     return OK;

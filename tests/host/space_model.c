@@ -110,7 +110,7 @@ static void choose_bounds(void)
                                       UINT64_C(1) << 56};
     static const int pages[] = {-513, -2, -1, 0, 1, 3, 512};
     uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
-    unsigned wanted = 8 + (unsigned)any(40);
+    unsigned wanted = 12 + (unsigned)any(50);
     unsigned kept = 0;
     unsigned places_used = 2 + (unsigned)any(4);
     uint64_t chosen[6];
@@ -147,6 +147,8 @@ void model_begin(uint64_t seed, unsigned levels)
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_mmu_start(levels);
     choose_bounds();
+    model.at_start = pmm_usage();
+    model.descriptors_at_start = descriptor_limit;
 }
 
 struct space *model_space(unsigned number)
@@ -179,9 +181,9 @@ static unsigned some_space(void)
 static enum model_kind some_kind(void)
 {
     static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 60,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
-        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 6, [MODEL_FORK] = 4,
-        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 3, [MODEL_SWITCH] = 3};
+        [MODEL_ACCESS] = 65,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
+        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 3, [MODEL_FORK] = 3,
+        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1, [MODEL_SWITCH] = 4};
     uint64_t number = any(100);
 
     _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
@@ -193,11 +195,25 @@ static enum model_kind some_kind(void)
     PANIC("the weights are not a hundred");
 }
 
+/* A cell; for accesses rather one with memory. */
+static unsigned some_cell(const struct model_op *op)
+{
+    unsigned cell = (unsigned)any(model.cell_count);
+    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE) && chance(85);
+
+    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
+        if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
+            break;
+        cell = (cell + 1) % model.cell_count;
+    }
+    return cell;
+}
+
 struct model_op model_choose(void)
 {
     struct model_op op = {.kind = some_kind(), .space = some_space()};
 
-    op.from = (unsigned)any(model.cell_count);
+    op.from = some_cell(&op);
     op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
     if (op.to > model.cell_count)
         op.to = model.cell_count;
@@ -432,7 +448,15 @@ static enum status unmap(const struct model_op *op)
     return status;
 }
 
-/* A new space; parent MODEL_SPACES: a blank one. */
+static void destroy(unsigned number)
+{
+    if (model.running == number)
+        run_in(MODEL_SPACES);
+    space_destroy(model.spaces[number].space);
+    model.spaces[number].space = NULL;
+}
+
+/* A new space; parent MODEL_SPACES: a blank one. When there is no room another one goes. */
 static enum status make_space(unsigned parent)
 {
     unsigned number = 0;
@@ -441,8 +465,10 @@ static enum status make_space(unsigned parent)
 
     while (number < MODEL_SPACES && model.spaces[number].space != NULL)
         number++;
-    if (number == MODEL_SPACES)
-        return OK;
+    if (number == MODEL_SPACES) {
+        number = (parent + 1 + (unsigned)any(MODEL_SPACES - 1)) % MODEL_SPACES;
+        destroy(number);
+    }
     status = parent < MODEL_SPACES ? space_fork(model.spaces[parent].space, &fresh)
                                    : space_create(&fresh);
     if (!as_expected(status, OK))
@@ -453,14 +479,6 @@ static enum status make_space(unsigned parent)
         memset(&model.spaces[number], 0, sizeof(model.spaces[number]));
     model.spaces[number].space = fresh;
     return OK;
-}
-
-static void destroy(unsigned number)
-{
-    if (model.running == number)
-        run_in(MODEL_SPACES);
-    space_destroy(model.spaces[number].space);
-    model.spaces[number].space = NULL;
 }
 
 enum status model_perform(const struct model_op *op)

@@ -54,8 +54,8 @@ struct model_op {
     bool ac; /* ring 0 may touch user pages */
 };
 
-/* A simulated machine with vmm/ and a swap area in RAM, once a process. */
-void model_start(uint64_t memory, uint32_t slots);
+/* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
+void model_start(uint64_t memory);
 
 /* A round: other bounds, no spaces, so many levels. The seed decides everything. */
 void model_begin(uint64_t seed, unsigned levels);

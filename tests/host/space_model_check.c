@@ -20,22 +20,17 @@
 static struct pfn *hoard;
 static uint32_t hoarded;
 
-void model_start(uint64_t memory, uint32_t slots)
+void model_start(uint64_t memory)
 {
-    struct options options = {0};
     enum status status;
 
     fake_machine_start(memory);
     fake_kernel_map_start();
     status = vmm_init();
     CHECK(status == OK);
-    status = swap_open(&options, slots);
-    CHECK(status == OK);
     fault_start();
     hoard = calloc(memory / PAGE_SIZE, sizeof(*hoard));
     CHECK(hoard != NULL);
-    model.at_start = pmm_usage();
-    model.descriptors_at_start = descriptor_limit;
 }
 
 /* ---- memory that runs out ---- */
@@ -179,7 +174,6 @@ static void check_ledger(void)
 
     model.at_start.by_kind[FRAME_KERNEL] += grown;
     model.at_start.by_kind[FRAME_FREE] -= grown;
-    model.descriptors_at_start = descriptor_limit;
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
         CHECK_MSG(now.by_kind[kind] == model.at_start.by_kind[kind],
                   "%lu frames of kind %u at the end, %lu at the start", now.by_kind[kind], kind,

@@ -7,10 +7,8 @@
 
 #include <cmocka.h>
 
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
+#include "swapdisk/area.h"
 #include "tests/host/space_model.h"
-#include "vmm/page.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U
@@ -24,9 +22,11 @@
 
 static int set_up(void **state)
 {
+    struct options options = {0};
+
     (void)state;
-    model_start(MEMORY, SLOTS);
-    return 0;
+    model_start(MEMORY);
+    return swap_open(&options, SLOTS) == OK ? 0 : -1;
 }
 
 static void run_round(uint64_t seed, unsigned levels, unsigned check_each, uint64_t ops)
