@@ -105,7 +105,7 @@ static void try_past_the_end(struct space *space)
                    space_map_at(space, end - PAGE_SIZE, 2 * PAGE_SIZE, RIGHTS_READ) == STATUS_RANGE,
                "a region cannot reach %lx", end);
     ktap_check(!probe_user_read64(end, &value, &info) && info.vector == TRAP_GP,
-               "no address is there: the processor says #GP");
+               "no address is there: a general protection fault");
 }
 
 static void run(const struct options *options)
