@@ -18,6 +18,7 @@
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
 #include "paging/table_way.h"
+#include "pmm/pmm.h"
 #include "tests/experiment.h"
 #include "tests/user_pages.h"
 
@@ -27,6 +28,9 @@
 #define ADDRESSES 400U /* compared in each space */
 #define ROUNDS    8U   /* over all pages, for each figure */
 #define WAYS      3U
+
+/* More spaces than one table of the window has room for. */
+#define MANY (PTE_ENTRIES + 8)
 
 /* A and D come and go by themselves. */
 #define CONTENT (~(PTE_A | PTE_D))
@@ -356,6 +360,27 @@ static void run_operation(const struct operation *operation, uint64_t unit)
     }
 }
 
+/* ---- more spaces than one table of the window shows ---- */
+
+static bool many_are_shown(void)
+{
+    static struct space *many[MANY];
+    unsigned made = 0;
+    unsigned shown = 0;
+    uint64_t kernel = 0;
+
+    while (made < MANY && space_create(&many[made]) == OK)
+        made++;
+    kernel = pmm_usage().by_kind[FRAME_KERNEL];
+    for (unsigned i = 0; i < made; i++)
+        shown += many[i]->tree.number == i && window_shows(i, many[i]->tree.root);
+    while (made > 0)
+        space_destroy(many[--made]);
+    ktap_note("%u of %u spaces are shown, %lu frames of the kernel's then and %lu after", shown,
+              (unsigned)MANY, kernel, pmm_usage().by_kind[FRAME_KERNEL]);
+    return shown == MANY && window_shows(MANY - 1, tree_zero_page());
+}
+
 /* ---- the whole ---- */
 
 static bool make_spaces(struct random *random)
@@ -401,6 +426,8 @@ static void run(const struct options *options)
         space_audit();
         end_spaces();
         ktap_check(window_shows(number, tree_zero_page()), "and zeroes again after the spaces");
+        ktap_check(many_are_shown(), "%u spaces, each in the window, and none after",
+                   (unsigned)MANY);
     }
     end_spaces();
     table_way_choose(before);
@@ -409,6 +436,6 @@ static void run(const struct options *options)
 const struct experiment table_access_experiment = {
     .name = "table-access",
     .question = "Recursive slot, permanent window or direct map?",
-    .checks = 20,
+    .checks = 21,
     .run = run,
 };
