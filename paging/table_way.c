@@ -37,13 +37,8 @@ enum table_way table_way_for(const struct tree *tree)
     return chosen == TABLES_RECURSIVE && !is_loaded(tree) ? TABLES_DIRECT : chosen;
 }
 
-static struct pte *direct_entry(struct pfn table, unsigned level, uint64_t address)
-{
-    return (struct pte *)frame_pointer(table) + pte_index(address, level);
-}
-
-struct pte table_way_read(enum table_way way, const struct tree *tree, struct pfn table,
-                          unsigned level, uint64_t address)
+struct pte table_way_read_other(enum table_way way, const struct tree *tree, struct pfn table,
+                                unsigned level, uint64_t address)
 {
     struct pte entry;
 
@@ -56,14 +51,11 @@ struct pte table_way_read(enum table_way way, const struct tree *tree, struct pf
     } else if (way == TABLES_WINDOW && level == tree->levels) {
         return kernel_map_window_read(tree->number, pte_index(address, level));
     }
-    return pte_read(direct_entry(table, level, address));
+    return pte_read(table_way_direct(table, level, address));
 }
 
-struct pte *table_way_edit(enum table_way way, const struct tree *tree, struct pfn table,
-                           unsigned level, uint64_t address)
+struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t address)
 {
-    if (way != TABLES_RECURSIVE)
-        return direct_entry(table, level, address);
     CHECK_MSG(is_loaded(tree), "the recursive slot shows another root than %x", tree->root.index);
     return (struct pte *)(uintptr_t)recursive_address(tree->levels, address, level);
 }

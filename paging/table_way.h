@@ -37,14 +37,35 @@ const char *table_way_name(enum table_way way);
 /* The chosen way, or the direct map where that cannot reach this tree. */
 enum table_way table_way_for(const struct tree *tree);
 
+/* The entry of a level on an address's path, in the table that it stands in. */
+static inline struct pte *table_way_direct(struct pfn table, unsigned level, uint64_t address)
+{
+    return (struct pte *)frame_pointer(table) + pte_index(address, level);
+}
+
+/* The entry by another way than the direct map, and its place in the recursive slot. */
+struct pte table_way_read_other(enum table_way way, const struct tree *tree, struct pfn table,
+                                unsigned level, uint64_t address);
+struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t address);
+
 /* Reads the entry of a level on an address's path. The tables above it have been walked: table is
  * the one that it stands in. TABLES_RECURSIVE: the tree is loaded. */
-struct pte table_way_read(enum table_way way, const struct tree *tree, struct pfn table,
-                          unsigned level, uint64_t address);
+static inline struct pte table_way_read(enum table_way way, const struct tree *tree,
+                                        struct pfn table, unsigned level, uint64_t address)
+{
+    if (way == TABLES_DIRECT)
+        return pte_read(table_way_direct(table, level, address));
+    return table_way_read_other(way, tree, table, level, address);
+}
 
 /* The same entry, to be changed: along an own path, with nobody else at it. */
-struct pte *table_way_edit(enum table_way way, const struct tree *tree, struct pfn table,
-                           unsigned level, uint64_t address);
+static inline struct pte *table_way_edit(enum table_way way, const struct tree *tree,
+                                         struct pfn table, unsigned level, uint64_t address)
+{
+    if (way == TABLES_RECURSIVE)
+        return table_way_slot(tree, level, address);
+    return table_way_direct(table, level, address);
+}
 
 /* An entry that names a table was changed in a loaded tree: this processor forgets at once where
  * the recursive slot showed tables, since it may be about to go there, the others by the batch. */
