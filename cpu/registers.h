@@ -37,6 +37,7 @@
 #define CR4_SMEP       (UINT64_C(1) << 20)
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
+#define CR4_CET        (UINT64_C(1) << 23)
 
 #define RFLAGS_IF (UINT64_C(1) << 9)
 #define RFLAGS_AC (UINT64_C(1) << 18)

@@ -9,6 +9,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
+#include "cpu/features.h"
 #include "cpu/machine.h"
 #include "cpu/time.h"
 #include "efi/acpi.h"
@@ -90,7 +91,12 @@ static unsigned report_options(void)
         ktap_note("option error: faultline.cfg: %s", option_input.file.error);
         errors++;
     }
-    return errors + parse_options(&reporter);
+    errors += parse_options(&reporter);
+    if (bootinfo.options.la57 == LA57_ON && !cpu_features()->la57) {
+        ktap_note("option error: la57=1: this processor has no five-level paging (LA57)");
+        errors++;
+    }
+    return errors;
 }
 
 /* Ends a run that could not begin. */

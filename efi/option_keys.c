@@ -228,6 +228,32 @@ static bool parse_exit(struct piece value, struct options *options)
     return false;
 }
 
+static bool parse_la57(struct piece value, struct options *options)
+{
+    if (piece_is(value, "auto"))
+        options->la57 = LA57_AUTO;
+    else if (piece_is(value, "0"))
+        options->la57 = LA57_OFF;
+    else if (piece_is(value, "1"))
+        options->la57 = LA57_ON;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_tables(struct piece value, struct options *options)
+{
+    if (piece_is(value, "direct"))
+        options->tables = TABLES_DIRECT;
+    else if (piece_is(value, "recursive"))
+        options->tables = TABLES_RECURSIVE;
+    else if (piece_is(value, "window"))
+        options->tables = TABLES_WINDOW;
+    else
+        return false;
+    return true;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     if (!piece_is(value, "0") && !piece_is(value, "1"))
@@ -245,5 +271,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"swap", parse_swap, "auto, none, or a set's UUID"},
     {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
+    {"la57", parse_la57, "auto, 0 or 1"},
+    {"tables", parse_tables, "direct, recursive, window"},
     {"wipe", parse_wipe, "0 or 1"},
 };

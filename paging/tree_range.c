@@ -1,6 +1,7 @@
 /* Range calls on a tree, in their two halves: prepare may fail, replace cannot (rule C7). */
 #include "cpu/machine.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "paging/tree_internal.h"
 
 /* A ticket, guard or empty entry may stand at every level, in the root of five levels too: it is
@@ -10,6 +11,8 @@
 
 /* The second half of one range call. */
 struct replacement {
+    const struct tree *tree;
+    enum table_way way;
     uint64_t start;
     uint64_t end;
     struct pte with;
@@ -71,7 +74,8 @@ static void replace_one(const struct replacement *how, struct pfn table, unsigne
                         unsigned index, struct pte with, uint64_t address)
 {
     bool were_on = lock_patiently(table);
-    struct pte old = tree_replace_entry(table, index, with);
+    struct pte *at = table_way_edit(how->way, how->tree, table, level, address);
+    struct pte old = tree_replace_at(table, at, with);
 
     tree_unlock(table);
     machine_interrupts_restore(were_on);
@@ -111,7 +115,12 @@ static void replace_in_table(const struct replacement *how, struct pfn table, un
 void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
                         struct tlb_batch *batch)
 {
-    struct replacement how = {.start = start, .end = end, .with = with, .batch = batch};
+    struct replacement how = {.tree = tree,
+                              .way = table_way_for(tree),
+                              .start = start,
+                              .end = end,
+                              .with = with,
+                              .batch = batch};
 
     CHECK(!pte_present(with));
     check_range(tree, start, end);

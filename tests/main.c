@@ -9,6 +9,7 @@
 #include "efi/options.h"
 #include "lib/bytes.h"
 #include "paging/kernel_map.h"
+#include "paging/table_way.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "tests/experiment.h"
@@ -85,6 +86,8 @@ static void start_services(const struct bootinfo *info)
         status = vmm_init();
     if (status != OK)
         PANIC("the services of memory: %s", status_name(status));
+    table_way_choose(info->options.tables);
+    ktap_note("tables: reached by the %s way", table_way_name(table_way()));
     fault_start();
 }
 
