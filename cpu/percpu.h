@@ -49,11 +49,18 @@ struct idt_gate {
 _Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
 _Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
 
+/* The program that runs in ring 3 on this processor. */
+struct cpu_user {
+    struct trap_frame *frame; /* of the user_run that has not returned; NULL: none */
+    uint64_t stack;           /* where user_leave finds what user_enter kept */
+};
+
 struct cpu {
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     unsigned crashes; /* how deep it is in reports of crashes */
     struct trap_counts traps;
+    struct cpu_user user;
     struct trap_frame crash; /* the trap that the first report is about */
 };
 

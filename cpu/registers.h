@@ -38,8 +38,10 @@
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
 
-#define RFLAGS_IF (UINT64_C(1) << 9)
-#define RFLAGS_AC (UINT64_C(1) << 18)
+#define RFLAGS_FIXED (UINT64_C(1) << 1) /* always 1 */
+#define RFLAGS_TF    (UINT64_C(1) << 8)
+#define RFLAGS_IF    (UINT64_C(1) << 9)
+#define RFLAGS_AC    (UINT64_C(1) << 18)
 
 #define IA32_APIC_BASE UINT32_C(0x1b)
 #define APIC_BASE_EXTD (UINT64_C(1) << 10) /* x2APIC mode */
