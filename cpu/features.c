@@ -83,6 +83,7 @@ static void detect_flags(void)
     features.umip = bit(flags.c, 2);
     features.pku = bit(flags.c, 3);
     features.la57 = bit(flags.c, 16);
+    features.pks = bit(flags.c, 31);
 }
 
 /* The brand string is padded with blanks on the left by some makers. */
@@ -217,6 +218,7 @@ static void print_unused(const struct cpu_features *of)
     } rows[] = {
         {"LA57", of->la57},         {"PCID", of->pcid},
         {"INVPCID", of->invpcid},   {"PKU", of->pku},
+        {"PKS", of->pks},
         {"FSGSBASE", of->fsgsbase}, {"RDTSCP", of->rdtscp},
         {"x2APIC", of->x2apic},     {"TSC-deadline", of->tsc_deadline},
     };

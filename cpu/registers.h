@@ -37,6 +37,7 @@
 #define CR4_SMEP       (UINT64_C(1) << 20)
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
+#define CR4_PKS        (UINT64_C(1) << 24)
 
 #define RFLAGS_FIXED (UINT64_C(1) << 1) /* always 1 */
 #define RFLAGS_TF    (UINT64_C(1) << 8)
@@ -47,6 +48,7 @@
 #define APIC_BASE_EXTD (UINT64_C(1) << 10) /* x2APIC mode */
 #define APIC_BASE_EN   (UINT64_C(1) << 11)
 #define IA32_PAT       UINT32_C(0x277)
+#define IA32_PKRS      UINT32_C(0x6e1)
 #define IA32_X2APIC    UINT32_C(0x800) /* the register at offset 16 * n is MSR 0x800 + n */
 #define IA32_EFER      UINT32_C(0xc0000080)
 #define EFER_SCE       (UINT64_C(1) << 0)
@@ -73,6 +75,12 @@ static inline void msr_write(uint32_t msr, uint64_t value)
                      :
                      : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
                      : "memory");
+}
+
+/* Rights of the 16 keys of user pages; CR4.PKE is on. */
+static inline void pkru_write(uint32_t value)
+{
+    __asm__ volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
 }
 
 #define CONTROL_REGISTER(name)                                                                     \
