@@ -151,15 +151,18 @@ uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *wal
     return ERROR_P | access_bits(machine, access) | (by_key ? 0 : ERROR_PK);
 }
 
-/* A walk that faults may leave A set in what it used and is never allowed to set D: SDM volume 3,
- * 4.8, and 4.10.2.3 for what is used ahead of need. */
+/* What was used is accessed: for sure when the access is allowed, and in the entries above the page
+ * when rights refuse it. Of other faults and of the page's own entry the manual leaves it open.
+ * D follows a write that is allowed, and nothing else. SDM volume 3, 4.8; 6.15, note to #PF. */
 static void leave_bits(struct mmu_result *result, const struct mmu_walk *walk,
                        struct mmu_access access)
 {
     for (unsigned i = 0; i < MMU_LEVELS_MAX; i++) {
+        bool above = walk->outcome == MMU_LEAF && i + 1 > walk->level;
+
         if ((walk->used >> i & 1) == 0)
             continue;
-        if (result->allowed)
+        if (result->allowed || above)
             result->sets[i] = ENTRY_ACCESSED;
         else
             result->spares[i] = ENTRY_ACCESSED;
@@ -180,6 +183,9 @@ struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine 
         result.error = ERROR_P | ERROR_RSVD | access_bits(machine, access);
     else
         result.error = mmu_judge(machine, walk, ENTRY_KEY(walk->entry), access);
+    /* The mode of the address refuses the access before a key of IA32_PKRS could. */
+    if (walk->outcome == MMU_LEAF && access.user && !walk->user)
+        result.error_spares = result.error & ERROR_PK;
     result.allowed = walk->outcome == MMU_LEAF && result.error == 0;
     if (result.allowed)
         result.physical_base = walk->entry & ADDRESS_MASK & ~(BIT(shift_of(walk->level)) - 1);

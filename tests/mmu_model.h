@@ -60,7 +60,8 @@ struct mmu_walk {
 /* What the access does. Bits are those of the word: accessed is 5, dirty is 6. */
 struct mmu_result {
     bool allowed;
-    uint64_t error;                /* where not: the page-fault error code */
+    uint64_t error;                /* where not: the page-fault error code, */
+    uint64_t error_spares;         /* and its bits that the manual leaves open */
     uint64_t physical_base;        /* where allowed: of the page, */
     unsigned level;                /* and its level; where not, where the walk ended */
     uint64_t sets[MMU_LEVELS_MAX]; /* index level - 1: bits that are set afterwards */
