@@ -72,7 +72,7 @@ ifneq ($(file <$(B)/version.h),$(VERSION_LINE))
 endif
 $(B)/version.h:
 	mkdir -p $(@D)
-	echo '$(VERSION_LINE)' > $@
+	echo '$(VERSION_LINE)' > $@.part && mv $@.part $@
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
@@ -193,7 +193,7 @@ bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux
 debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
 	ovmf/debug
 
-mutants: everything ## each deliberate bug in tests/mutants must turn its test red
+mutants: all ## each deliberate bug in tests/mutants must turn its test red
 	tests/mutants/run
 
 FUZZ_SECONDS := 60

@@ -12,7 +12,7 @@
 /* The last spurious fault of each processor, to tell progress from none (rule P9), and why the last
  * fault that was not resolved was not. */
 static struct last_fault {
-    const struct space *space;
+    uint64_t serial; /* of the space; 0: none */
     uint64_t rip;
     uint64_t address;
     uint64_t progress;
@@ -42,10 +42,10 @@ static bool is_stuck(const struct space *space, const struct trap_frame *frame, 
 {
     struct last_fault *last = &last_faults[machine_cpu()];
     uint64_t progress = progress_of(space);
-    bool stuck = last->space == space && last->rip == frame->rip && last->address == address &&
-                 last->progress == progress;
+    bool stuck = last->serial == space->serial && last->rip == frame->rip &&
+                 last->address == address && last->progress == progress;
 
-    last->space = space;
+    last->serial = space->serial;
     last->rip = frame->rip;
     last->address = address;
     last->progress = progress;

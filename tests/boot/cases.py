@@ -495,8 +495,9 @@ def debugger(t: Case):
     """`make debug` stops in the same image before and after the move, with its symbols."""
     if not shutil.which("gdb"):
         raise Skip("gdb is not installed")
-    words = disks.tool("ovmf/debug", "-batch", "-ex", "faultline-start", "-ex", "backtrace 1",
-                       "-ex", "continue", "-ex", "backtrace 2")
+    swap = disks.copy_sparse(Path("build/swap.img"), t.path("swap.img"))
+    words = disks.tool("env", f"SWAP={swap}", "ovmf/debug", "-batch", "-ex", "faultline-start",
+                       "-ex", "backtrace 1", "-ex", "continue", "-ex", "backtrace 2")
     t.check(re.search(r"(?m)^#0 +efi_main \(.*\) at efi/entry\.c:\d+$", words),
             "it stops in efi_main, where the firmware loaded it", words)
     t.check(re.search(r"(?m)^#0 +faultline_main \(.*\) at tests/main\.c:\d+$", words),

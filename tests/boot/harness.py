@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -127,6 +128,8 @@ class Case:
         except Skip as skip:
             print(f"1..0 # SKIP {skip}")
             return 0
+        except Exception:  # of the case itself: a failure like any other
+            self.check(False, "the case came to its end", traceback.format_exc())
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.tap.failed:
