@@ -48,7 +48,7 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \
-	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S))
+	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S tests/*.S))
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \

@@ -27,6 +27,8 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
     return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
 }
 
+bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
+
 /* Faults that changed something since start: how the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
 {
@@ -64,7 +66,7 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     return reason == OK;
 }
 
-static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+static inline bool resolve(uint64_t address, uint64_t error, const struct trap_frame *frame)
 {
     struct space *space = space_current();
     struct fault_access access = {.write = (error & PF_WR) != 0,
@@ -83,6 +85,13 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
         return false;
     }
     return fault_fast(space, address, access) || resolve_slowly(space, address, access, frame);
+}
+
+static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    if (resolve(address, error, frame))
+        return true;
+    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
 
 void fault_start(void)
