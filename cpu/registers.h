@@ -42,6 +42,9 @@
 #define RFLAGS_FIXED (UINT64_C(1) << 1) /* always 1 */
 #define RFLAGS_TF    (UINT64_C(1) << 8)
 #define RFLAGS_IF    (UINT64_C(1) << 9)
+#define RFLAGS_DF    (UINT64_C(1) << 10)
+#define RFLAGS_NT    (UINT64_C(1) << 14)
+#define RFLAGS_RF    (UINT64_C(1) << 16)
 #define RFLAGS_AC    (UINT64_C(1) << 18)
 
 #define IA32_APIC_BASE UINT32_C(0x1b)
@@ -56,6 +59,9 @@
 #define EFER_LMA       (UINT64_C(1) << 10)
 #define EFER_NXE       (UINT64_C(1) << 11)
 #define EFER_TCE       (UINT64_C(1) << 15) /* AMD: INVLPG keeps more of the caches; stays 0 */
+#define IA32_STAR      UINT32_C(0xc0000081)
+#define IA32_LSTAR     UINT32_C(0xc0000082)
+#define IA32_FMASK     UINT32_C(0xc0000084)
 #define IA32_FS_BASE   UINT32_C(0xc0000100)
 #define IA32_GS_BASE   UINT32_C(0xc0000101)
 #define IA32_KERNEL_GS UINT32_C(0xc0000102)

@@ -8,6 +8,7 @@ extern const struct experiment zero_page_experiment;
 extern const struct experiment cow_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
+extern const struct experiment ring3_experiment;
 extern const struct experiment mmu_truth_experiment;
 extern const struct experiment mmu_truth_all_experiment;
 extern const struct experiment bench_experiment;
@@ -16,7 +17,17 @@ extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment, &zero_page_experiment,  &cow_experiment,           &swap_experiment,
-    &wild_experiment,        &mmu_truth_experiment,  &mmu_truth_all_experiment, &bench_experiment,
-    &hold_experiment,        &crash_null_experiment, &crash_panic_experiment,   NULL,
+    &demand_zero_experiment,
+    &zero_page_experiment,
+    &cow_experiment,
+    &swap_experiment,
+    &wild_experiment,
+    &ring3_experiment,
+    &mmu_truth_experiment,
+    &mmu_truth_all_experiment,
+    &bench_experiment,
+    &hold_experiment,
+    &crash_null_experiment,
+    &crash_panic_experiment,
+    NULL,
 };

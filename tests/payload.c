@@ -20,11 +20,13 @@ uint64_t payload_address(const char *payload)
     return PAYLOAD_CODE + (uint64_t)((uintptr_t)payload - (uintptr_t)image_payload_start);
 }
 
-/* The code stays writable, as there is no call yet that takes a right away: it is the program's own. */
+/* The code stays writable, as there is no call yet that takes a right away: it is the program's
+ * own. */
 enum status payload_install(struct space *space)
 {
     struct rights code = {.write = true, .execute = true, .user = true};
-    enum status status = space_map_at(space, PAYLOAD_CODE, round_up(payload_size(), PAGE_SIZE), code);
+    enum status status =
+        space_map_at(space, PAYLOAD_CODE, round_up(payload_size(), PAGE_SIZE), code);
 
     if (status == OK)
         status = space_map_at(space, PAYLOAD_STACK - STACK_SIZE, STACK_SIZE, RIGHTS_READ_WRITE);

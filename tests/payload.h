@@ -24,8 +24,8 @@ extern const char payload_exit[];
 extern const char payload_measure_read[];
 extern const char payload_measure_write[];
 extern const char payload_measure_nothing[];
-extern const char payload_measure_call[];  /* PROGRAM_NULL */
-extern const char payload_measure_map[];   /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
+extern const char payload_measure_call[]; /* PROGRAM_NULL */
+extern const char payload_measure_map[];  /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
 
 /* Reads, writes or executes at RDI, then exits with what it read, or 0. */
 extern const char payload_read[];

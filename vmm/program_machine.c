@@ -37,8 +37,7 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
     if (program == NULL)
         return false;
     program->reason = fault_last_reason();
-    if (program->handler == 0 ||
-        !user_copy_out(place, &out, sizeof(out), NULL))
+    if (program->handler == 0 || !user_copy_out(place, &out, sizeof(out), NULL))
         return false;
     program->upcalls++;
     frame->rip = program->handler;
@@ -98,9 +97,8 @@ static enum status change_space(const struct trap_frame *frame)
     enum status status;
 
     machine_interrupts_restore(interrupts);
-    status = frame->rax == PROGRAM_MAP
-                 ? map(frame)
-                 : space_unmap(current()->space, frame->rdi, frame->rsi);
+    status = frame->rax == PROGRAM_MAP ? map(frame)
+                                       : space_unmap(current()->space, frame->rdi, frame->rsi);
     machine_interrupts_off();
     return status;
 }
@@ -165,18 +163,16 @@ size_t program_end_words(const struct program *program, enum program_end end, ch
     char words[128];
 
     switch (end) {
-    case PROGRAM_EXITED:
-        return print_to(buffer, size, "it exited with %lx", program->exit_code);
+    case PROGRAM_EXITED: return print_to(buffer, size, "it exited with %lx", program->exit_code);
     case PROGRAM_VIOLATION:
         trap_page_fault_words(frame->error, words, sizeof(words));
         return print_to(buffer, size, "%s, at 0x%lx from 0x%lx: %s", words, frame->cr2, frame->rip,
                         status_name(program->reason));
     default:
-        return print_to(buffer, size, "%s, %s, error %lx, at 0x%lx",
-                        frame->vector < TRAP_VECTORS ? trap_mnemonic((unsigned)frame->vector)
-                                                     : "system call",
-                        frame->vector < TRAP_VECTORS ? trap_name((unsigned)frame->vector)
-                                                     : "refused",
-                        frame->error, frame->rip);
+        return print_to(
+            buffer, size, "%s, %s, error %lx, at 0x%lx",
+            frame->vector < TRAP_VECTORS ? trap_mnemonic((unsigned)frame->vector) : "system call",
+            frame->vector < TRAP_VECTORS ? trap_name((unsigned)frame->vector) : "refused",
+            frame->error, frame->rip);
     }
 }
