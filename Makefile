@@ -17,7 +17,7 @@ endif
 ifndef V
 .SILENT:
 endif
-say = printf '  %-7s %s\n' $(1) $(2)
+say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1) $(2))
 
 # ---- what the system must have -------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ ifneq ($(file <$(B)/version.h),$(VERSION_LINE))
 endif
 $(B)/version.h:
 	mkdir -p $(@D)
-	echo '$(VERSION_LINE)' > $@
+	echo '$(VERSION_LINE)' > $@.part && mv $@.part $@
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
@@ -86,11 +86,12 @@ $(B)/prepare-swap: $(B)/host-gcc/ovmf/prepare-swap.c.o $(B)/host-gcc/libfaultlin
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^
 
-# Bound to the serial number that ovmf/qemu.py gives to swap disks.
-$(B)/swap.img: $(B)/prepare-swap
+# Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
+$(B)/swap.img: ovmf/prepare-swap.c $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] \
+	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
 	rm -f $@
-	$< --yes --serial FAULTLINE-SWAP $@ > $@.log
+	$(B)/prepare-swap --yes --serial FAULTLINE-SWAP $@ > $@.log
 
 # ---- host tests and fuzzers ----------------------------------------------------------------------
 
@@ -122,11 +123,11 @@ $(B)/$(1)/%.c.o: %.c Makefile
 
 $(B)/$(1)/libfaultline.a: $$(PORTABLE_SOURCES:%=$(B)/$(1)/%.o)
 	rm -f $$@
-	ar rcsD $$@ $$^
+	ar qcsD $$@ $$^
 
 $(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
 	rm -f $$@
-	ar rcsD $$@ $$^
+	ar qcsD $$@ $$^
 
 $(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
 	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
@@ -174,7 +175,7 @@ else
 TEST_NEEDS := everything
 endif
 test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
-	prove $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
+	prove --timer $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
 
 check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
 	tests/check/run
@@ -192,7 +193,7 @@ bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux
 debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
 	ovmf/debug
 
-mutants: everything ## each deliberate bug in tests/mutants must turn its test red
+mutants: all ## each deliberate bug in tests/mutants must turn its test red
 	tests/mutants/run
 
 FUZZ_SECONDS := 60

@@ -43,6 +43,7 @@ _Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
 
 struct cpu cpu_table[CPU_MAX];
 uint8_t trap_smap;
+uint64_t trap_nmis_nested;
 
 static struct idt_gate idt[TRAP_VECTORS] __attribute__((aligned(16)));
 static bool traps_ready;
@@ -104,9 +105,9 @@ static void fill_gdt(struct cpu *cpu)
     cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
 }
 
-static void set_gate(unsigned vector, const char *stub)
+static void set_gate(unsigned vector, const char *entry)
 {
-    uint64_t offset = (uint64_t)(uintptr_t)stub;
+    uint64_t offset = (uint64_t)(uintptr_t)entry;
 
     idt[vector].offset_low = (uint16_t)(offset & 0xffff);
     idt[vector].offset_middle = (uint16_t)(offset >> 16 & 0xffff);
@@ -119,6 +120,7 @@ static void fill_idt(void)
 {
     for (unsigned vector = 0; vector < TRAP_VECTORS; vector++)
         set_gate(vector, trap_stubs + (size_t)vector * TRAP_STUB_SIZE);
+    set_gate(TRAP_NMI, trap_nmi_stub);
     set_gate(TRAP_PF, cpu_features()->smap ? trap_page_fault_stub_smap : trap_page_fault_stub);
     idt[TRAP_DF].ist = IST_DOUBLE_FAULT + 1;
     idt[TRAP_NMI].ist = IST_NMI + 1;
@@ -190,6 +192,7 @@ void cpu_init(const struct cpu_stacks *stacks)
     machine_interrupts_off();
     cpu->self = cpu;
     cpu->number = (uint32_t)(cpu - cpu_table);
+    *(uint64_t *)(uintptr_t)(stacks->nmi - NMI_MARK) = 0;
     fill_tss(cpu, stacks);
     fill_gdt(cpu);
     fill_idt();

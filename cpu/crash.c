@@ -37,7 +37,7 @@ struct guard {
 static struct guard guards[GUARDS_MAX];
 static unsigned guard_count;
 static void (*walk_printer)(uint64_t address);
-static void (*finisher)(void);
+static void (*end_machine)(void);
 
 static const char *guard_at(uint64_t address, uint64_t reach)
 {
@@ -63,8 +63,8 @@ static const char *overflowed(const struct trap_frame *frame)
 
 _Noreturn static void finish(void)
 {
-    if (finisher != NULL)
-        finisher();
+    if (end_machine != NULL)
+        end_machine();
     cpu_halt();
 }
 
@@ -163,9 +163,9 @@ void crash_set_walk_printer(void (*printer)(uint64_t address))
     walk_printer = printer;
 }
 
-void crash_set_finisher(void (*finish_run)(void))
+void crash_set_finisher(void (*finisher)(void))
 {
-    finisher = finish_run;
+    end_machine = finisher;
 }
 
 void crash_add_guard(uint64_t low, uint64_t high, const char *name)

@@ -75,7 +75,7 @@ struct cpu_feature_line {
 
 /* Calls line for each feature that matters to Faultline, in the order of the summary. Pure: it
  * asks the record that it is given. */
-void cpu_features_each(const struct cpu_features *features,
+void cpu_features_each(const struct cpu_features *of,
                        void (*line)(const struct cpu_feature_line *line, void *context),
                        void *context);
 

@@ -72,8 +72,8 @@ extern struct cpu cpu_table[CPU_MAX];
 /* The running processor's; before cpu_init, while GS is the firmware's, the first one's. */
 struct cpu *cpu_self(void);
 
-/* From here on an NMI returns at once. For a crash: a fault in its report ends the blocking of
- * NMIs, and a further one would be pushed over the stack that the report may run on. */
+/* From here on an NMI returns at once: it would begin a second report in the middle of the first.
+ */
 void cpu_disarm_nmi(void);
 
 /* Whether an interrupt with this vector is in service in the local APIC; false without one. */
@@ -84,10 +84,17 @@ void cpu_local_apic_end(void);
 extern const char trap_stubs[];           /* TRAP_VECTORS entries, TRAP_STUB_SIZE bytes apart */
 extern const char trap_page_fault_stub[]; /* in place of the one for #PF */
 extern const char trap_page_fault_stub_smap[];
+extern const char trap_nmi_stub[];    /* in place of the one for NMI */
 extern const char trap_return_stub[]; /* nothing but IRETQ */
 extern const char trap_entry_start[]; /* all of the entry code, for the backtrace */
 extern const char trap_entry_end[];
 #define TRAP_STUB_SIZE 16U
+
+/* Where trap_nmi_stub marks that it is under way: below the top of the NMI stack. */
+#define NMI_MARK 48U
+
+/* NMIs that came while one was handled, on all processors: counted by the assembly. */
+extern uint64_t trap_nmis_nested;
 
 /* 1 while CR4.SMAP is on: read by the assembly, which must not execute STAC or CLAC without. */
 extern uint8_t trap_smap;

@@ -22,6 +22,7 @@
 #define FRAME_CS        160
 
 #define RPL             3       /* the ring in a selector */
+#define VECTOR_NMI      2
 #define VECTOR_PF       14
 #define EXCEPTIONS      32      /* vectors below are the processor's own */
 #define IA32_GS_BASE    0xc0000101
@@ -130,19 +131,18 @@ trap_page_fault_unresolved:
         jmp     trap_dispatch_frame
         .size   trap_page_fault_unresolved, . - trap_page_fault_unresolved
 
-/* All other vectors meet here, the vector and an error code on the stack.
+/* From the vector and error code on the stack to the complete frame.
  *
  * GS is the program's when ring 3 was interrupted, and the kernel's in ring 0; but an exception,
  * unlike an interrupt, may also come in ring 0 where GS is the program's: an NMI or a machine check
  * between a crossing and its SWAPGS, a fault of IRETQ. There the base itself decides: the kernel's
  * is in the upper half, and a program cannot load such a one, since CR4.FSGSBASE is off. */
-        .type   trap_common, @function
-trap_common:
+.macro SAVE_ALL
         cld
         cmpb    $0, trap_smap(%rip)
-        je      1f
+        je      61f
         clac
-1:      pushq   %rdi
+61:     pushq   %rdi
         movq    %cr2, %rdi
         PUSH_CALLER_SAVED_BUT_RDI
         pushq   %rbx
@@ -154,25 +154,26 @@ trap_common:
         pushq   $0                      /* frame->swap_gs */
         pushq   %rdi                    /* frame->cr2 */
         testb   $RPL, FRAME_CS(%rsp)
-        jnz     2f
+        jnz     62f
         cmpq    $EXCEPTIONS, FRAME_VECTOR(%rsp)
-        jae     trap_dispatch_frame
+        jae     63f
         movl    $IA32_GS_BASE, %ecx
         rdmsr
         testl   %edx, %edx
-        js      trap_dispatch_frame
+        js      63f
         movq    $1, FRAME_SWAP_GS(%rsp)
-2:      swapgs
-trap_dispatch_frame:
-        movq    %rsp, %rdi
-        .hidden trap_dispatch
-        call    trap_dispatch
+62:     swapgs
+63:
+.endm
+
+/* Back to the vector on the stack. A handler may have changed CS, and GS follows it. */
+.macro RESTORE_ALL
         testb   $RPL, FRAME_CS(%rsp)
-        jnz     3f
+        jnz     64f
         cmpq    $0, FRAME_SWAP_GS(%rsp)
-        je      4f
-3:      swapgs
-4:      addq    $FRAME_R15, %rsp
+        je      65f
+64:     swapgs
+65:     addq    $FRAME_R15, %rsp
         popq    %r15
         popq    %r14
         popq    %r13
@@ -180,8 +181,65 @@ trap_dispatch_frame:
         popq    %rbp
         popq    %rbx
         POP_CALLER_SAVED
+.endm
+
+/* All other vectors meet here. */
+        .type   trap_common, @function
+trap_common:
+        SAVE_ALL
+trap_dispatch_frame:
+        movq    %rsp, %rdi
+        .hidden trap_dispatch
+        call    trap_dispatch
+        RESTORE_ALL
         LEAVE
         .size   trap_common, . - trap_common
+
+/*
+ * An NMI. A fault in its handler, and the IRETQ of that, lets the next NMI in, which the processor
+ * pushes to the same place at the top of the same stack. So the handler works and returns with a
+ * copy of what was pushed, and an NMI that finds one under way is counted and dropped: the handler
+ * is looking at the machine already.
+ *
+ *   top - 40   what the processor pushes
+ *   top - 48   1 while a handler is under way (cpu_init clears it)
+ *   top - 56   a register, for a moment
+ *   top - 104  the copy, the rest of the frame below it
+ *
+ * Between the clearing of the mark and the IRETQ another one may come: it is known by its RIP.
+ */
+        .globl  trap_nmi_stub
+        .hidden trap_nmi_stub
+        .type   trap_nmi_stub, @function
+        .balign 16
+trap_nmi_stub:
+        cmpq    $0, -8(%rsp)
+        jne     trap_nmi_nested
+        movq    %rax, -16(%rsp)
+        leaq    trap_nmi_return(%rip), %rax
+        cmpq    %rax, (%rsp)
+        movq    -16(%rsp), %rax
+        je      trap_nmi_nested
+        movq    $1, -8(%rsp)
+        subq    $24, %rsp
+        .rept   5
+        pushq   56(%rsp)
+        .endr
+        pushq   $0
+        pushq   $VECTOR_NMI
+        SAVE_ALL
+        movq    %rsp, %rdi
+        call    trap_dispatch
+        RESTORE_ALL
+        addq    $16, %rsp
+        movq    $0, 56(%rsp)
+trap_nmi_return:
+        iretq
+trap_nmi_nested:
+        .hidden trap_nmis_nested
+        lock incq trap_nmis_nested(%rip)
+        iretq
+        .size   trap_nmi_stub, . - trap_nmi_stub
 
 /* One entry a vector, 16 bytes apart. Those for which the processor pushes no error code push 0. */
         .globl  trap_stubs

@@ -34,7 +34,10 @@ void trap_set_handler(unsigned vector, bool (*handler)(struct trap_frame *frame)
 
 struct trap_counts trap_counts(void)
 {
-    return cpu_self()->traps;
+    struct trap_counts counts = cpu_self()->traps;
+
+    counts.nested_nmis = __atomic_load_n(&trap_nmis_nested, __ATOMIC_RELAXED);
+    return counts;
 }
 
 /* An interrupt that nobody waited for: ended at whichever controller has it in service. */

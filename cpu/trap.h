@@ -10,9 +10,10 @@
  *
  * Owns: the handlers' table and the counts. Interrupts are off in every handler; the direction
  * flag and EFLAGS.AC are clear.
- * Fails with: nothing. A fault inside a handler is a trap like any other: CR2 was read before.
- * Context: handlers run on the stack of what was interrupted; #DF, NMI and #MC on their own.
- * Spec: Intel SDM volume 3, 6.10 to 6.15 (exceptions), 4.7 (page-fault error code).
+ * Fails with: nothing. An NMI may come anywhere, also while one is handled. A fault inside a
+ * handler is a trap like any other: CR2 was read before. Context: handlers run on the stack of what
+ * was interrupted; #DF, NMI and #MC on their own. Spec: Intel SDM volume 3, 6.10 to 6.15
+ * (exceptions), 4.7 (page-fault error code).
  */
 #ifndef CPU_TRAP_H
 #define CPU_TRAP_H
@@ -80,8 +81,9 @@ void trap_set_handler(unsigned vector, bool (*handler)(struct trap_frame *frame)
 
 /* Interrupts that nobody waited for. */
 struct trap_counts {
-    uint64_t spurious; /* the PIC's vectors 7 and 15 without a request, the local APIC's 255 */
-    uint64_t stray;    /* real ones, acknowledged and dropped */
+    uint64_t spurious;    /* the PIC's vectors 7 and 15 without a request, the local APIC's 255 */
+    uint64_t stray;       /* real ones, acknowledged and dropped */
+    uint64_t nested_nmis; /* dropped while one was handled; of all processors */
 };
 
 struct trap_counts trap_counts(void);

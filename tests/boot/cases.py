@@ -1,5 +1,6 @@
 """The boot cases: what machine is started, and what must be true of the run and afterwards."""
 
+import json
 import re
 import shutil
 import struct
@@ -469,6 +470,23 @@ def same_log_twice(t: Case):
     t.check(logs[0] == logs[1], "both serial logs are the same")
 
 
+@case
+def bench(t: Case):
+    """`make bench` has the rows that exist, with the same figures each time."""
+    rows = ("null_fault", "anon_first_write", "zero_read", "zero_to_private", "cow_copy", "cow_reuse")
+    figures = []
+    for _ in range(2):
+        disks.tool("tests/bench/run", t.path("bench"))
+        lines = (t.path("bench") / "bench.jsonl").read_text().splitlines()
+        figures.append({line["op"]: line for line in map(json.loads, lines)})
+    for row in rows:
+        line = figures[0].get(row, {})
+        t.check(line.get("unit") == "instructions" and 10 < line.get("median", 0) <= line["max"]
+                and line.get("n", 0) >= 1000, f"{row} takes {line.get('median')} instructions",
+                str(line))
+    t.check(figures[0] == figures[1], "a second run has the same figures", *map(str, figures))
+
+
 # ---- the debugger ----
 
 
@@ -477,8 +495,9 @@ def debugger(t: Case):
     """`make debug` stops in the same image before and after the move, with its symbols."""
     if not shutil.which("gdb"):
         raise Skip("gdb is not installed")
-    words = disks.tool("ovmf/debug", "-batch", "-ex", "faultline-start", "-ex", "backtrace 1",
-                       "-ex", "continue", "-ex", "backtrace 2")
+    swap = disks.copy_sparse(Path("build/swap.img"), t.path("swap.img"))
+    words = disks.tool("env", f"SWAP={swap}", "ovmf/debug", "-batch", "-ex", "faultline-start",
+                       "-ex", "backtrace 1", "-ex", "continue", "-ex", "backtrace 2")
     t.check(re.search(r"(?m)^#0 +efi_main \(.*\) at efi/entry\.c:\d+$", words),
             "it stops in efi_main, where the firmware loaded it", words)
     t.check(re.search(r"(?m)^#0 +faultline_main \(.*\) at tests/main\.c:\d+$", words),
