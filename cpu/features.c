@@ -216,11 +216,9 @@ static void print_unused(const struct cpu_features *of)
         const char *name;
         bool present;
     } rows[] = {
-        {"LA57", of->la57},         {"PCID", of->pcid},
-        {"INVPCID", of->invpcid},   {"PKU", of->pku},
-        {"PKS", of->pks},
-        {"FSGSBASE", of->fsgsbase}, {"RDTSCP", of->rdtscp},
-        {"x2APIC", of->x2apic},     {"TSC-deadline", of->tsc_deadline},
+        {"LA57", of->la57},     {"PCID", of->pcid},     {"INVPCID", of->invpcid},
+        {"PKU", of->pku},       {"PKS", of->pks},       {"FSGSBASE", of->fsgsbase},
+        {"RDTSCP", of->rdtscp}, {"x2APIC", of->x2apic}, {"TSC-deadline", of->tsc_deadline},
     };
 
     print("# not in use:");

@@ -3,6 +3,7 @@
 
 #include "cpu/crc32c.h"
 #include "cpu/features.h"
+#include "cpu/gs.h"
 #include "cpu/registers.h"
 #include "lib/bytes.h"
 
@@ -41,10 +42,13 @@ void machine_pause(void)
     __asm__ volatile("pause" : : : "memory");
 }
 
-/* Only the processor that booted runs this image. */
+/* Meaningful from cpu_init on: before it GS is the firmware's. */
 unsigned machine_cpu(void)
 {
-    return 0;
+    unsigned number;
+
+    __asm__ volatile("movl %%gs:%c1, %0" : "=r"(number) : "i"(GS_NUMBER));
+    return number;
 }
 
 static enum frame_way choose_frame_way(void)

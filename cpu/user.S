@@ -5,6 +5,8 @@
  * that traps from ring 3 start there. The offsets are those of struct trap_frame in cpu/trap.h.
  */
 
+#include "cpu/gs.h"
+
 #define FRAME_R15       16
 #define FRAME_R14       24
 #define FRAME_R13       32
@@ -28,8 +30,9 @@
 
         .text
 
-/* void user_enter(const struct trap_frame *frame, uint64_t *stack, void *rsp0)
- * Interrupts are off. */
+/* void user_enter(struct trap_frame *frame, void *rsp0)
+ * Interrupts are off. What user_leave needs stands on the stack, the frame's address lowest, and
+ * traps and system calls start below it. */
         .globl  user_enter
         .hidden user_enter
         .type   user_enter, @function
@@ -41,9 +44,9 @@ user_enter:
         pushq   %r13
         pushq   %r14
         pushq   %r15
-        subq    $8, %rsp                /* a multiple of 16 from here on */
+        pushq   %rdi                    /* the stack pointer is a multiple of 16 now */
+        movq    %rsp, %gs:GS_KERNEL_STACK
         movq    %rsp, (%rsi)
-        movq    %rsp, (%rdx)
         pushq   FRAME_SS(%rdi)
         pushq   FRAME_RSP(%rdi)
         pushq   FRAME_RFLAGS(%rdi)
@@ -64,9 +67,7 @@ user_enter:
         movq    FRAME_RDX(%rdi), %rdx
         movq    FRAME_RSI(%rdi), %rsi
         movq    FRAME_RDI(%rdi), %rdi
-        .globl  user_enter_iret
-        .hidden user_enter_iret
-user_enter_iret:
+        swapgs
         iretq
         .size   user_enter, . - user_enter
 

@@ -39,7 +39,10 @@ static inline bool trap_from_user(const struct trap_frame *frame)
     return (frame->cs & 3) == 3;
 }
 
-/* ---- for cpu/trap.c ---- */
+/* ---- for cpu/ ---- */
+
+/* Prepares this processor for SYSCALL: once, in cpu_init. */
+void user_init(void);
 
 /* Ends the user_run that the trap came from, with this frame. */
 _Noreturn void user_exit(const struct trap_frame *frame);

@@ -143,8 +143,9 @@ class Case:
             path = folder / f"{self.name}.{number}.log"
             path.write_text(run.result.log, "latin-1")
             self.tap.note(f"serial log: {path.relative_to(ROOT)}")
-            for line in run.result.log.splitlines()[-15:]:
-                self.tap.note("| " + qemu.readable(line))
+            lines = [qemu.readable(line) for line in run.result.log.splitlines()]
+            for line in [line for line in lines if "not ok" in line] + lines[-12:]:
+                self.tap.note("| " + line)
 
 
 def run_case(name: str) -> int:
