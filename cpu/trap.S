@@ -9,6 +9,7 @@
  */
 
 #include "cpu/gs.h"
+#include "cpu/points.h"
 
 #define FRAME_LOW       64      /* bytes of the frame below r11 */
 #define FRAME_SWAP_GS   8
@@ -33,6 +34,16 @@
 #define TRAP_RETURN_FAST    1           /* enum trap_way */
 #define SELECTOR_USER_DATA  0x1b        /* of cpu/cpu.h */
 #define SELECTOR_USER_CODE  0x23
+
+/* Notes its own address in .points: see cpu/points.h. */
+.macro CODE_POINT number
+771:
+        .pushsection .points, "a", @progbits
+        .balign 4
+        .long   771b - .
+        .long   \number
+        .popsection
+.endm
 
 .macro PUSH_CALLER_SAVED_BUT_RDI
         pushq   %rsi
@@ -92,6 +103,7 @@
         movq    144(%rsp), %rsi         /* frame->error */
         movq    %rsp, %rdx
         call    *trap_page_fault(%rip)
+        CODE_POINT POINT_RETURN
         testb   %al, %al
         jz      trap_page_fault_unresolved
         addq    $FRAME_LOW, %rsp
@@ -108,6 +120,7 @@
         .type   \name, @function
         .balign 64
 \name:
+        CODE_POINT POINT_ENTRY
         testb   $RPL, 16(%rsp)          /* CS, above the error code and RIP */
         jnz     7f
         PAGE_FAULT_PATH \smap, 0

@@ -9,6 +9,7 @@ extern const struct experiment cow_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
 extern const struct experiment ring3_experiment;
+extern const struct experiment fault_anatomy_experiment;
 extern const struct experiment mmu_truth_experiment;
 extern const struct experiment mmu_truth_all_experiment;
 extern const struct experiment bench_experiment;
@@ -17,17 +18,11 @@ extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment,
-    &zero_page_experiment,
-    &cow_experiment,
-    &swap_experiment,
-    &wild_experiment,
-    &ring3_experiment,
-    &mmu_truth_experiment,
-    &mmu_truth_all_experiment,
-    &bench_experiment,
-    &hold_experiment,
-    &crash_null_experiment,
-    &crash_panic_experiment,
-    NULL,
+    &demand_zero_experiment,   &zero_page_experiment,
+    &cow_experiment,           &swap_experiment,
+    &wild_experiment,          &ring3_experiment,
+    &fault_anatomy_experiment, &mmu_truth_experiment,
+    &mmu_truth_all_experiment, &bench_experiment,
+    &hold_experiment,          &crash_null_experiment,
+    &crash_panic_experiment,   NULL,
 };

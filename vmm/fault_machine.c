@@ -1,6 +1,7 @@
 /* The machine's side of faults: from the processor's error code to an access, and back. */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "paging/layout.h"
@@ -58,8 +59,10 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
                            const struct trap_frame *frame)
 {
     uint64_t spurious = space->faults.spurious;
-    enum status reason = fault_resolve(space, address, access);
+    enum status reason;
 
+    CODE_POINT(POINT_SLOW);
+    reason = fault_resolve(space, address, access);
     if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;
@@ -89,6 +92,7 @@ static inline bool resolve(uint64_t address, uint64_t error, const struct trap_f
 
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
+    CODE_POINT(POINT_DECODE);
     if (resolve(address, error, frame))
         return true;
     return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);

@@ -3,6 +3,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/probe.h"
 #include "cpu/registers.h"
 #include "lib/check.h"
@@ -34,6 +35,7 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
                                frame->r10, frame->r11,    address,    error};
     uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(out), 16);
 
+    CODE_POINT(POINT_UPCALL);
     if (program == NULL)
         return false;
     program->reason = fault_last_reason();
