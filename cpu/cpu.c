@@ -225,8 +225,11 @@ bool cpu_smap_on(void)
     return trap_smap != 0;
 }
 
+/* The number of levels does not change once user_init has seen it. */
 uint64_t cpu_user_end(void)
 {
+    if (trap_user_end != 0)
+        return trap_user_end;
     return UINT64_C(1) << ((cr4_read() & CR4_LA57) != 0 ? 56 : 47);
 }
 

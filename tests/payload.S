@@ -14,7 +14,7 @@
 
 #define PAGE_SIZE       4096
 #define STORE_LENGTH    3
-#define UPCALL_RIP      0
+#define UPCALL_RIP      88
 
 /* The linker script keeps them in read-only data: this image's ring 0 does not execute them. */
         .section .payload, "a", @progbits

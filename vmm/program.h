@@ -36,15 +36,20 @@ enum program_call {
 #define PROGRAM_MAP_WRITE   1U
 #define PROGRAM_MAP_EXECUTE 2U
 
-/* What the handler of a violation finds: the registers that C may change, and why. */
+/* What the handler of a violation finds: the registers that C may change, and why it was called. It
+ * is the upper part of the kernel's own frame, so that it is copied as it stands. What the program
+ * puts into cs, ss, address and error is not looked at. */
 struct upcall_frame {
-    uint64_t rip, rflags, rsp;
-    uint64_t rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11;
+    uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t address; /* CR2 */
     uint64_t error;   /* page-fault error code */
+    uint64_t rip, cs, rflags, rsp, ss;
 };
 
-_Static_assert(sizeof(struct upcall_frame) == 14 * 8, "payloads know it");
+_Static_assert(sizeof(struct upcall_frame) ==
+                   sizeof(struct trap_frame) - offsetof(struct trap_frame, r11),
+               "the upper part of a trap's frame");
+_Static_assert(offsetof(struct upcall_frame, rip) == 88, "tests/payload.S knows it");
 
 enum program_end {
     PROGRAM_EXITED,    /* by its own system call */
@@ -57,7 +62,7 @@ struct program {
     struct trap_frame frame; /* its registers, when it does not run */
     uint64_t handler;        /* of violations; 0: none */
     uint64_t exit_code;      /* PROGRAM_EXITED: what it said */
-    enum status reason;      /* PROGRAM_VIOLATION: why the fault could not be resolved */
+    enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */
     uint64_t upcalls;
 };
 

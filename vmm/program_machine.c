@@ -30,17 +30,19 @@ static struct program *current(void)
 static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     struct program *program = running[machine_cpu()];
-    struct upcall_frame out = {frame->rip, frame->rflags, frame->rsp, frame->rax, frame->rcx,
-                               frame->rdx, frame->rsi,    frame->rdi, frame->r8,  frame->r9,
-                               frame->r10, frame->r11,    address,    error};
-    uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(out), 16);
+    uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(struct upcall_frame), 16);
 
+    (void)error;
     CODE_POINT(POINT_UPCALL);
     if (program == NULL)
         return false;
-    program->reason = fault_last_reason();
-    if (program->handler == 0 || !user_copy_out(place, &out, sizeof(out), NULL))
+    frame->vector = address;
+    if (program->handler == 0 ||
+        !user_copy_out(place, &frame->r11, sizeof(struct upcall_frame), NULL)) {
+        frame->vector = TRAP_PF;
+        program->reason = fault_last_reason();
         return false;
+    }
     program->upcalls++;
     frame->rip = program->handler;
     frame->rsp = place - sizeof(uint64_t);
@@ -49,26 +51,21 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
     return true;
 }
 
-/* Where the program goes on is its own affair, as long as it is in its half and its flags. */
+/* Where the program goes on is its own affair, as long as it is in its half, in ring 3, and with
+ * flags of its own; all that it cannot be trusted with is put right before anything else. */
 static enum trap_way upcall_return(struct trap_frame *frame)
 {
-    struct upcall_frame in;
+    uint64_t interrupts = frame->rflags & RFLAGS_IF;
+    bool whole = user_copy_in(&frame->r11, frame->rdi, sizeof(struct upcall_frame), NULL);
 
-    if (!user_copy_in(&in, frame->rdi, sizeof(in), NULL) || in.rip >= cpu_user_end())
-        return TRAP_UNRESOLVED;
-    frame->rip = in.rip;
-    frame->rflags = (in.rflags & USER_FLAGS) | RFLAGS_FIXED | (frame->rflags & RFLAGS_IF);
-    frame->rsp = in.rsp;
-    frame->rax = in.rax;
-    frame->rcx = in.rcx;
-    frame->rdx = in.rdx;
-    frame->rsi = in.rsi;
-    frame->rdi = in.rdi;
-    frame->r8 = in.r8;
-    frame->r9 = in.r9;
-    frame->r10 = in.r10;
-    frame->r11 = in.r11;
-    return TRAP_RETURN_ALL;
+    frame->cs = SELECTOR_USER_CODE;
+    frame->ss = SELECTOR_USER_DATA;
+    frame->rflags = (frame->rflags & USER_FLAGS) | RFLAGS_FIXED | interrupts;
+    if (whole && frame->rip < cpu_user_end())
+        return TRAP_RETURN_ALL;
+    frame->vector = USER_SYSTEM_CALL;
+    frame->error = 0;
+    return TRAP_UNRESOLVED;
 }
 
 /* ---- system calls ---- */
