@@ -12,17 +12,16 @@ extern const struct experiment ring3_experiment;
 extern const struct experiment fault_anatomy_experiment;
 extern const struct experiment mmu_truth_experiment;
 extern const struct experiment mmu_truth_all_experiment;
+extern const struct experiment mmu_hold_experiment;
 extern const struct experiment bench_experiment;
 extern const struct experiment hold_experiment;
 extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment,   &zero_page_experiment,
-    &cow_experiment,           &swap_experiment,
-    &wild_experiment,          &ring3_experiment,
-    &fault_anatomy_experiment, &mmu_truth_experiment,
-    &mmu_truth_all_experiment, &bench_experiment,
-    &hold_experiment,          &crash_null_experiment,
-    &crash_panic_experiment,   NULL,
+    &demand_zero_experiment,   &zero_page_experiment,   &cow_experiment,
+    &swap_experiment,          &wild_experiment,        &ring3_experiment,
+    &fault_anatomy_experiment, &mmu_truth_experiment,   &mmu_truth_all_experiment,
+    &bench_experiment,         &hold_experiment,        &mmu_hold_experiment,
+    &crash_null_experiment,    &crash_panic_experiment, NULL,
 };
