@@ -48,7 +48,7 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \
-	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S))
+	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S tests/*.S))
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \
@@ -100,7 +100,7 @@ MACHINE_FACING := lib/bytes.c swapdisk/hardware.c %_machine.c \
 	$(wildcard paging/kernel_map*.c)
 PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(wildcard lib/*.c pmm/*.c paging/*.c vmm/*.c \
 	swapdisk/*.c efi/option*.c efi/acpi.c efi/font.c efi/memmap.c \
-	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c))
+	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c tests/mmu_model.c))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -4,6 +4,7 @@
 #include "cpu/features.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/user.h"
 #include "lib/check.h"
 #include "lib/units.h"
 
@@ -82,6 +83,7 @@ void cpu_prepare_paging(void)
 
 static void fill_tss(struct cpu *cpu, const struct cpu_stacks *stacks)
 {
+    cpu->kernel_stack = stacks->rsp0;
     cpu->tss = (struct tss){.io_map = sizeof(struct tss)};
     cpu->tss.rsp[0] = stacks->rsp0;
     cpu->tss.ist[IST_DOUBLE_FAULT] = stacks->double_fault;
@@ -126,7 +128,8 @@ static void fill_idt(void)
     idt[TRAP_MC].ist = IST_MACHINE_CHECK + 1;
 }
 
-/* CS is loaded by a far return; DS, ES, FS and GS are not used in long mode and hold nothing. */
+/* CS is loaded by a far return; DS, ES and FS are not used in long mode and hold nothing. GS has a
+ * base and no selector. */
 static void load_segments(const struct cpu *cpu)
 {
     struct table_pointer gdt = {sizeof(cpu->gdt) - 1, (uint64_t)(uintptr_t)cpu->gdt};
@@ -149,7 +152,7 @@ static void load_segments(const struct cpu *cpu)
                      : "m"(gdt), "i"(SELECTOR_KERNEL_CODE), "i"(SELECTOR_KERNEL_DATA)
                      : "rax", "memory");
     msr_write(IA32_FS_BASE, 0);
-    msr_write(IA32_GS_BASE, 0);
+    msr_write(IA32_GS_BASE, (uint64_t)(uintptr_t)cpu);
     msr_write(IA32_KERNEL_GS, 0);
 }
 
@@ -188,6 +191,8 @@ void cpu_init(const struct cpu_stacks *stacks)
     CHECK(stacks->nmi % 16 == 0 && stacks->machine_check % 16 == 0);
     CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
     machine_interrupts_off();
+    cpu->self = cpu;
+    cpu->number = (uint32_t)(cpu - cpu_table);
     *(uint64_t *)(uintptr_t)(stacks->nmi - NMI_MARK) = 0;
     fill_tss(cpu, stacks);
     fill_gdt(cpu);
@@ -196,7 +201,18 @@ void cpu_init(const struct cpu_stacks *stacks)
     load_traps();
     traps_ready = true;
     set_control_registers();
+    user_init();
     pic_init();
+}
+
+struct cpu *cpu_self(void)
+{
+    struct cpu *self;
+
+    if (!traps_ready)
+        return &cpu_table[0];
+    __asm__("movq %%gs:%c1, %0" : "=r"(self) : "i"(GS_SELF));
+    return self;
 }
 
 bool cpu_traps_ready(void)
@@ -209,8 +225,11 @@ bool cpu_smap_on(void)
     return trap_smap != 0;
 }
 
+/* The number of levels does not change once user_init has seen it. */
 uint64_t cpu_user_end(void)
 {
+    if (trap_user_end != 0)
+        return trap_user_end;
     return UINT64_C(1) << ((cr4_read() & CR4_LA57) != 0 ? 56 : 47);
 }
 

@@ -89,7 +89,7 @@ static unsigned enter(void)
 /* The first report's line: it may stand in the middle of another one. */
 static void print_heading(const char *what)
 {
-    print("\n# crash on cpu %u: %s\n", machine_cpu(), what);
+    print("\n# crash on cpu %u: %s\n", cpu_self()->number, what);
 }
 
 _Noreturn static void end(const char *what)

@@ -85,6 +85,7 @@ static void detect_flags(void)
     features.umip = bit(flags.c, 2);
     features.pku = bit(flags.c, 3);
     features.la57 = bit(flags.c, 16);
+    features.pks = bit(flags.c, 31);
 }
 
 /* The brand string is padded with blanks on the left by some makers. */
@@ -221,6 +222,7 @@ static void print_unused(const struct cpu_features *of)
         {"PCID", of->pcid},
         {"INVPCID", of->invpcid},
         {"PKU", of->pku},
+        {"PKS", of->pks},
         {"FSGSBASE", of->fsgsbase},
         {"RDTSCP", of->rdtscp},
         {"x2APIC", of->x2apic},

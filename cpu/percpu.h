@@ -1,8 +1,8 @@
 /*
  * What each processor has of its own; shared between the files of cpu/ only.
  *
- * Owns: one struct cpu a processor, in an array indexed by machine_cpu().
- * State: zero until cpu_init of that processor. Protectors: each field is its processor's own.
+ * Owns: one struct cpu a processor, in an array indexed by machine_cpu(); in ring 0 GS points to
+ * it. State: zero until cpu_init of that processor. Protectors: each field is its processor's own.
  * Fails with: nothing. Context: any.
  * Spec: Intel SDM volume 3, 3.4.5 (descriptors), 6.14.1 (gates), 8.7 (64-bit TSS).
  */
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "cpu/cpu.h"
+#include "cpu/gs.h"
 #include "cpu/machine.h"
 #include "cpu/trap.h"
 
@@ -50,6 +51,10 @@ _Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
 _Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
 
 struct cpu {
+    struct cpu *self; /* the first four: cpu/gs.h */
+    uint32_t number;
+    uint64_t kernel_stack;
+    uint64_t user_stack;
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     unsigned crashes; /* how deep it is in reports of crashes */
@@ -57,12 +62,15 @@ struct cpu {
     struct trap_frame crash; /* the trap that the first report is about */
 };
 
+_Static_assert(offsetof(struct cpu, self) == GS_SELF, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, number) == GS_NUMBER, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, kernel_stack) == GS_KERNEL_STACK, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, user_stack) == GS_USER_STACK, "cpu/gs.h");
+
 extern struct cpu cpu_table[CPU_MAX];
 
-static inline struct cpu *cpu_self(void)
-{
-    return &cpu_table[machine_cpu()];
-}
+/* The running processor's; before cpu_init, while GS is the firmware's, the first one's. */
+struct cpu *cpu_self(void);
 
 /* From here on an NMI returns at once: it would begin a second report in the middle of the first.
  */
@@ -90,6 +98,9 @@ extern uint64_t trap_nmis_nested;
 
 /* 1 while CR4.SMAP is on: read by the assembly, which must not execute STAC or CLAC without. */
 extern uint8_t trap_smap;
+
+/* The first address above the programs' half, once user_init has run; else 0. */
+extern uint64_t trap_user_end;
 
 /* The 8259A pair: remapped to PIC_VECTOR and masked. */
 #define PIC_VECTOR 0x20U

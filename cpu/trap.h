@@ -6,6 +6,8 @@
  * the order is: the vector's own handler, stray interrupts, the exception table (cpu/probe.h), the
  * crash report (cpu/crash.h).
  *
+ * A handler may change CS of a frame: GS follows it, since the way out looks at what is there then.
+ *
  * Owns: the handlers' table and the counts. Interrupts are off in every handler; the direction
  * flag and EFLAGS.AC are clear.
  * Fails with: nothing. An NMI may come anywhere, also while one is handled. A fault inside a
@@ -52,8 +54,8 @@
 /* What is on the stack in every trap, lowest address first. On the fast path of a page fault only
  * the part from r11 on is filled: what stands before it is intact in the processor instead. */
 struct trap_frame {
-    uint64_t cr2; /* read at entry; meaningful for #PF */
-    uint64_t reserved;
+    uint64_t cr2;     /* read at entry; meaningful for #PF */
+    uint64_t swap_gs; /* not 0: ring 0 was interrupted with the program's GS, which comes back */
     uint64_t r15, r14, r13, r12, rbp, rbx;
     uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t vector;
@@ -68,6 +70,14 @@ _Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap.S builds it
 /* Resolves a page fault: true = go on where it happened. On the fast path: see struct trap_frame.
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
 extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_frame *frame);
+
+/* What becomes of a system call: an end of user_run (cpu/user.h); back by SYSRET, with rax and all
+ * that it does not lose from the frame; or back by IRETQ, with all that C may change. */
+enum trap_way { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
+
+/* Serves a system call: the frame is filled from r11 on, as on the fast path of a page fault; rip
+ * and rflags are the program's. Until it is set nothing is resolved. */
+extern enum trap_way (*trap_system_call)(struct trap_frame *frame);
 
 /* The value of trap_page_fault that resolves nothing. */
 bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame);

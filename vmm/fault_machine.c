@@ -1,6 +1,7 @@
 /* The machine's side of faults: from the processor's error code to an access, and back. */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "paging/layout.h"
@@ -27,6 +28,8 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
         return (cpu_read_cr4() & CR4_SMEP) == 0;
     return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
 }
+
+bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* Faults that changed something since start: how the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
@@ -57,8 +60,10 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
                            const struct trap_frame *frame)
 {
     uint64_t spurious = space->faults.spurious;
-    enum status reason = fault_resolve(space, address, access);
+    enum status reason;
 
+    CODE_POINT(POINT_SLOW);
+    reason = fault_resolve(space, address, access);
     if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;
@@ -77,7 +82,7 @@ static bool leave_to_slow_path(struct space *space, uint64_t address, struct fau
 
 static bool (*first_try)(struct space *space, uint64_t address, struct fault_access access);
 
-static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+static inline bool resolve(uint64_t address, uint64_t error, const struct trap_frame *frame)
 {
     struct space *space = space_current();
     struct fault_access access = {.write = (error & PF_WR) != 0,
@@ -96,6 +101,14 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
         return false;
     }
     return first_try(space, address, access) || resolve_slowly(space, address, access, frame);
+}
+
+static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    CODE_POINT(POINT_DECODE);
+    if (resolve(address, error, frame))
+        return true;
+    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
 
 void fault_start(void)
