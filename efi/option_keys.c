@@ -228,6 +228,25 @@ static bool parse_exit(struct piece value, struct options *options)
     return false;
 }
 
+static bool parse_pmm(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[8];
+        enum pmm_way way;
+    } ways[PMM_WAYS] = {{"llfree", PMM_LLFREE},
+                        {"bitmap", PMM_BITMAP},
+                        {"stack", PMM_STACK},
+                        {"buddy", PMM_BUDDY}};
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->pmm = ways[i].way;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     if (!piece_is(value, "0") && !piece_is(value, "1"))
@@ -246,4 +265,5 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
     {"wipe", parse_wipe, "0 or 1"},
+    {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
 };

@@ -16,6 +16,7 @@
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
+enum pmm_way { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_WAYS };
 
 struct options {
     char run[OPTION_RUN_SIZE];           /* experiment names or globs, comma-separated; "" = all */
@@ -27,6 +28,7 @@ struct options {
     enum serial_way serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
+    enum pmm_way pmm; /* the frame allocator; LLFree unless given */
     bool wipe; /* zero the used slots of the swap disk at the end */
 };
 

@@ -20,7 +20,9 @@ uint64_t fake_clock_ns;
 void (*fake_on_flush_page)(uint64_t address);
 void (*fake_on_flush_all)(void);
 
-static bool interrupts = true;
+/* Each thread is a processor. */
+static _Thread_local bool interrupts = true;
+static _Thread_local unsigned cpu;
 static struct phys root;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
@@ -89,9 +91,14 @@ void machine_pause(void)
 {
 }
 
+void fake_machine_be_cpu(unsigned number)
+{
+    cpu = number;
+}
+
 unsigned machine_cpu(void)
 {
-    return 0;
+    return cpu;
 }
 
 void machine_clear_frame(void *frame)
