@@ -110,9 +110,10 @@ HOST_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-omit-frame-pointer -I. $(
 	-DDIRECT_MAP_BASE=0x200000000000ul -DFRAME_RECORDS_BASE=0x300000000000ul \
 	-DDESCRIPTORS_BASE=0x400000000000ul
 SANITIZE := address,undefined
-FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -DPMM_JUNK=1
 FLAVOUR_host-gcc := $(CC) -O2 -Wno-unused-result # clang checks it, and obeys a cast to void
 FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
+FLAVOUR_tsan := $(CLANG) -O1 -fsanitize=thread -DPMM_JUNK=1
 
 # $(1) is the flavour's name and folder.
 define flavour

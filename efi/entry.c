@@ -166,6 +166,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     consoles_arrive();
     finish_arrive();
     mask_local_apic();
+    pmm_choose(info->options.pmm);
     status = pmm_init(info->options.memory_limit);
     if (status != OK)
         PANIC("physical memory: %s", status_name(status));

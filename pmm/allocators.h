@@ -8,6 +8,16 @@
 
 #include "pmm/allocator.h"
 
+/* How many bits are set: the compiler's own would call a library without POPCNT. */
+static inline unsigned bits_set(uint64_t word)
+{
+    unsigned count = 0;
+
+    for (; word != 0; word &= word - 1)
+        count++;
+    return count;
+}
+
 extern const struct frame_allocator llfree_allocator;
 extern const struct frame_allocator bitmap_allocator;
 extern const struct frame_allocator stack_allocator;

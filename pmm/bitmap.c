@@ -204,7 +204,7 @@ static void bitmap_audit(const void *metadata)
     uint64_t free = 0;
 
     for (uint64_t i = 0; i < self->words; i++)
-        free += (uint64_t)__builtin_popcountll(~self->taken[i]);
+        free += bits_set(~self->taken[i]);
     CHECK_MSG(free == self->free, "%lu bits clear, %lu frames free", free, self->free);
     CHECK(self->lock == 0);
 }

@@ -4,7 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/units.h"
-#include "pmm/allocator.h"
+#include "pmm/allocators.h"
 
 /* Blocks of at least this order are whole words. */
 #define ORDER_WORD 6U
@@ -246,7 +246,7 @@ uint64_t lower_audit_area(const struct llfree_lower *lower, uint64_t area)
     uint64_t free = 0;
 
     for (unsigned i = 0; i < AREA_WORDS; i++)
-        free += (uint64_t)__builtin_popcountll(~lower->areas[area].taken[i]);
+        free += bits_set(~lower->areas[area].taken[i]);
     if (word == AREA_HUGE) {
         CHECK_MSG(free == AREA_FRAMES, "area %lx is of 2 MiB with %lu bits clear", area, free);
         return 0;

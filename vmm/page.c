@@ -53,7 +53,7 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
         enum status status = STATUS_NO_MEMORY;
         unsigned evicted;
 
-        if (pmm_usage().by_kind[FRAME_ANONYMOUS] < clock_list.limit)
+        if (clock_list.limit == UINT64_MAX || pmm_count(FRAME_ANONYMOUS) < clock_list.limit)
             status = pmm_alloc(FRAME_ANONYMOUS, clear, page);
         if (status == OK)
             return OK;
