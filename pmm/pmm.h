@@ -133,8 +133,9 @@ struct pmm_zero_figures pmm_zero_figures(void);
 
 static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
 {
-    struct pmm_cache *caches = pmm_caches[machine_cpu()];
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
     struct pmm_cache *cache = &caches[PMM_CACHE_ANY];
+    struct pfn taken;
     uint32_t state;
 
     CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS);
@@ -145,23 +146,24 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0))
         return pmm_alloc_slow(cache, state, kind, clear == FRAME_CLEARED, frame);
-    frame->index = cache->frames[state - PMM_CACHE_EMPTY - 1];
+    taken.index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
     pmm_count_add(&cache->by_kind[kind], 1);
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    *frame = taken;
     if (PMM_JUNK)
-        pmm_junk_check(*frame);
-    pmm_prepare(*frame, kind);
+        pmm_junk_check(taken);
+    pmm_prepare(taken, kind);
     if (clear == FRAME_CLEARED) {
         pmm_count_add(&caches[PMM_CACHE_ZERO].missed, 1);
-        machine_clear_frame(frame_pointer(*frame));
+        machine_clear_frame(frame_pointer(taken));
     }
     return OK;
 }
 
 static inline void pmm_free(struct pfn frame)
 {
+    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[PMM_CACHE_ANY];
     struct frame *record = frame_record(frame);
-    struct pmm_cache *cache;
     uint32_t state;
     uint8_t kind;
 
@@ -171,7 +173,6 @@ static inline void pmm_free(struct pfn frame)
     if (PMM_JUNK)
         pmm_junk_fill(frame);
     pmm_mark_free(record);
-    cache = &pmm_caches[machine_cpu()][PMM_CACHE_ANY];
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
         pmm_free_slow(cache, state, (enum frame_kind)kind, frame);

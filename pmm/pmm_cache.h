@@ -45,6 +45,13 @@ _Static_assert(sizeof(struct pmm_cache) == 512, "found by a shift");
 extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
 extern uint32_t pmm_frame_end;
 
+/* Both caches of a processor. By bytes, so that the compiler keeps the one address and does not
+ * index the whole table anew for each field. */
+static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
+{
+    return (struct pmm_cache *)((uintptr_t)pmm_caches + cpu * sizeof(pmm_caches[0]));
+}
+
 /* The slow ends of pmm_alloc and pmm_free; state is what the exchange found. */
 MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                                     bool clear, struct pfn *frame);
@@ -88,8 +95,13 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
  * keeps are saturated. */
 static inline bool pmm_may_free(const struct frame *record)
 {
+    uint16_t lock_and_flags;
+
+    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1,
+                   "lock and flags are looked at together");
+    __builtin_memcpy(&lock_and_flags, &record->lock, sizeof(lock_and_flags));
     return record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS && record->count <= 1 &&
-           record->lock == 0 && (record->flags & FRAME_BLOCK) == 0;
+           (lock_and_flags & (0xff | FRAME_BLOCK << 8)) == 0;
 }
 
 /* Count, kind, level and live become 0 in one store; the rest is written when it is handed out. */
