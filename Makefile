@@ -17,7 +17,7 @@ endif
 ifndef V
 .SILENT:
 endif
-say = printf '  %-7s %s\n' $(1) $(2)
+say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1) $(2))
 
 # ---- what the system must have -------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ ifneq ($(file <$(B)/version.h),$(VERSION_LINE))
 endif
 $(B)/version.h:
 	mkdir -p $(@D)
-	echo '$(VERSION_LINE)' > $@
+	echo '$(VERSION_LINE)' > $@.part && mv $@.part $@
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
@@ -176,7 +176,7 @@ else
 TEST_NEEDS := everything
 endif
 test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
-	prove $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
+	prove --timer $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
 
 check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
 	tests/check/run
@@ -194,7 +194,7 @@ bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux
 debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
 	ovmf/debug
 
-mutants: everything ## each deliberate bug in tests/mutants must turn its test red
+mutants: all ## each deliberate bug in tests/mutants must turn its test red
 	tests/mutants/run
 
 FUZZ_SECONDS := 60

@@ -152,19 +152,21 @@ static void mask_local_apic(void)
     cpu_mask_local_apic(registers);
 }
 
-/* The first code in the upper half: the processor first, so that a fault is reported. */
+/* The first code in the upper half. The consoles come first: until they have arrived nobody would
+ * see a panic, and a fault ends the machine without a word in either order. */
 static void continue_in_upper_half(struct bootinfo *info)
 {
-    struct cpu_stacks stacks = {.rsp0 = trap_stack("stack of traps from programs"),
-                                .double_fault = trap_stack("stack of double faults"),
-                                .nmi = trap_stack("stack of NMIs"),
-                                .machine_check = trap_stack("stack of machine checks")};
+    struct cpu_stacks stacks;
     enum status status;
     uint64_t leaves;
 
-    cpu_init(&stacks);
     consoles_arrive();
     finish_arrive();
+    stacks = (struct cpu_stacks){.rsp0 = trap_stack("stack of traps from programs"),
+                                 .double_fault = trap_stack("stack of double faults"),
+                                 .nmi = trap_stack("stack of NMIs"),
+                                 .machine_check = trap_stack("stack of machine checks")};
+    cpu_init(&stacks);
     mask_local_apic();
     pmm_choose(info->options.pmm);
     status = pmm_init(info->options.memory_limit);
@@ -207,6 +209,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
         finish_run(VERDICT_FAIL);
     }
 
+    firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);
     if (status != OK)
         give_up("the firmware does not let go", status);

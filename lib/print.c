@@ -89,6 +89,15 @@ static void put_text(struct output *out, const struct conversion *how, const cha
         put_padding(out, ' ', how->width - length);
 }
 
+static void put_letter(struct output *out, const struct conversion *how, char letter)
+{
+    if (!how->left)
+        put_padding(out, ' ', how->width - 1);
+    put(out, letter);
+    if (how->left)
+        put_padding(out, ' ', how->width - 1);
+}
+
 static void put_number(struct output *out, const struct conversion *how, uint64_t value,
                        bool negative, unsigned base)
 {
@@ -174,7 +183,7 @@ static void put_converted(struct output *out, struct conversion *how, char lette
                           va_list *arguments)
 {
     switch (letter) {
-    case 'c': put(out, (char)va_arg(*arguments, int)); break;
+    case 'c': put_letter(out, how, (char)va_arg(*arguments, int)); break;
     case 's': put_text(out, how, va_arg(*arguments, const char *)); break;
     case 'd': put_signed(out, how, arguments); break;
     case 'u': put_unsigned(out, how, arguments, 10); break;

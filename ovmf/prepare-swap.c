@@ -1,5 +1,7 @@
 /* Prepares a partition, a blank disk or an image file as Faultline's swap space, on Linux. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

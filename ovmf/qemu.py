@@ -180,7 +180,7 @@ def _disk_arguments(disk: Disk, name: str, bus: str) -> List[str]:
         device = f"ide-hd,{device},bus={bus},rerror=report,werror=report"
     if disk.serial:
         device += f",serial={disk.serial}"
-    if disk is not None and name == "boot":
+    if name == "boot":
         device += ",bootindex=0"
     return ["-blockdev", json.dumps(node), "-device", device]
 
@@ -203,15 +203,12 @@ def _storage_arguments(machine: Machine) -> List[str]:
     return arguments
 
 
-def command_line(machine: Machine, variables: str, monitor: str) -> List[str]:
-    firmware = firmware_files(machine.firmware)
-    if firmware is None:
-        raise FileNotFoundError(f"no {machine.firmware} OVMF in {', '.join(FIRMWARE_DIRS)}")
+def command_line(machine: Machine, code: str, variables: str, monitor: str) -> List[str]:
     arguments = [
         "qemu-system-x86_64", "-accel", "tcg", "-machine", machine.machine, "-cpu", machine.cpu,
         "-m", str(machine.memory), "-smp", str(machine.smp), "-display", "none", "-nodefaults",
         "-no-user-config", "-no-reboot", "-qmp", f"unix:{monitor},server=on,wait=off",
-        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={firmware[0]}",
+        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}",
         "-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
     if machine.serial == "none":
         arguments += ["-serial", "none"]
@@ -251,11 +248,13 @@ class _Run:
         self.started = time.monotonic()
         monitor_path = os.path.join(folder, "qmp")
         variables = os.path.join(folder, "vars.fd")
-        shutil.copyfile((firmware_files(machine.firmware) or ("", ""))[1] or "/nonexistent",
-                        variables)
+        firmware = firmware_files(machine.firmware)
+        if firmware is None:
+            raise FileNotFoundError(f"no {machine.firmware} OVMF in {', '.join(FIRMWARE_DIRS)}")
+        shutil.copyfile(firmware[1], variables)
         self.errors = open(os.path.join(folder, "stderr"), "w+b")
         self.process = subprocess.Popen(
-            command_line(machine, variables, monitor_path), stdin=subprocess.DEVNULL,
+            command_line(machine, firmware[0], variables, monitor_path), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=_die_with_parent)
         try:
             self.monitor = Monitor(monitor_path, lambda: self.process.poll() is None)

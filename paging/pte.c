@@ -21,6 +21,14 @@ static bool class_is_sound(struct pte entry)
     return pte_class(entry) != PTE_CLASS_NONE && ((entry.word & PTE_RW) != 0) == writable;
 }
 
+/* Rights lie in the lowest entry: an own link that forbids something was never built (rule E2). */
+static bool link_is_sound(struct pte entry)
+{
+    uint64_t rights = entry.word & (PTE_MAY_WRITE | PTE_US | PTE_NX);
+
+    return pte_class(entry) != PTE_OWN || rights == (PTE_MAY_WRITE | PTE_US);
+}
+
 static enum pte_state present_state(struct pte entry, unsigned level)
 {
     bool large = level > 1 && (entry.word & PTE_PS) != 0;
@@ -32,7 +40,7 @@ static enum pte_state present_state(struct pte entry, unsigned level)
     if (level == 1)
         return (entry.word & PTE_PAT) != 0 ? PTE_CORRUPT : PTE_LEAF;
     if (!large)
-        return PTE_TABLE;
+        return link_is_sound(entry) ? PTE_TABLE : PTE_CORRUPT;
     if (level > 3 || frame % (pte_span(level) >> PAGE_SHIFT) != 0)
         return PTE_CORRUPT;
     return PTE_LEAF;

@@ -137,6 +137,10 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
  * cache that is needed: entries that name one slot stand at one index of one ring. */
 struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot);
 
+/* The entry (table, index), which names the page no more, had named it and the TLB is flushed: what
+ * tree_drop does for a leaf, without a release. */
+void tree_forget_page(struct pfn page, struct pfn table, unsigned index);
+
 /* Says that the entry names the page: for a page that has just been put there. */
 void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
 

@@ -3,8 +3,10 @@
 #include "paging/layout.h"
 #include "paging/tree_internal.h"
 
-/* A ticket, guard or empty entry stands for at most 512 GiB. */
-#define HIGHEST_LEVEL 4U
+/* A ticket, guard or empty entry may stand at every level, in the root of five levels too: it is
+ * the only entry there that could stand for 256 TiB at once, and without it a range of several
+ * would need tables between its two boundary paths. */
+#define HIGHEST_LEVEL 5U
 
 /* The second half of one range call. */
 struct replacement {
@@ -94,7 +96,7 @@ static void replace_in_table(const struct replacement *how, struct pfn table, un
         unsigned index = pte_index(at, level);
         struct pte entry = pte_read(&entries[index]);
 
-        if (level <= HIGHEST_LEVEL && at >= how->start && at + span <= how->end) {
+        if (at >= how->start && at + span <= how->end) {
             replace_one(how, table, level, index, how->with, at);
             continue;
         }

@@ -91,12 +91,17 @@ static void drop_table(struct pfn table)
     pmm_free(table);
 }
 
+void tree_forget_page(struct pfn page, struct pfn table, unsigned index)
+{
+    if (ring_forget(page, table, index) == 0)
+        tree_globals.hooks->page_gone(page);
+}
+
 static void drop_page(struct pfn page, const struct tlb_release *release)
 {
     if (pte_present(release->entry) && (release->entry.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    if (ring_forget(page, release->table, release->index) == 0)
-        tree_globals.hooks->page_gone(page);
+    tree_forget_page(page, release->table, release->index);
 }
 
 void tree_drop(const struct tlb_release *release)

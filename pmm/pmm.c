@@ -186,9 +186,7 @@ static enum status take_hard(unsigned order, enum frame_kind kind, bool low, str
 /* What every frame or block from the zones goes through. */
 static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, bool clear)
 {
-    CHECK_MSG(frame_record(first)->kind == FRAME_FREE && frame_record(first)->count == 0,
-              "free frame %x has kind %u and count %u", first.index, frame_record(first)->kind,
-              frame_record(first)->count);
+    pmm_check_free(first);
     for (uint32_t i = 0; i < order_frames(order); i++) {
         struct pfn frame = {first.index + i};
 
@@ -215,12 +213,12 @@ enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_k
             count_shared(kind, 1);
     } else {
         if (status == OK)
-            pmm_count_add(&cache->by_kind[kind], 1);
+            cache->by_kind[kind]++;
         refill_and_release(cache);
     }
     if (status == OK) {
         if (clear)
-            pmm_count_add(&cache[PMM_CACHE_ZERO - PMM_CACHE_ANY].missed, 1);
+            pmm_note(&cache[PMM_CACHE_ZERO - PMM_CACHE_ANY].missed);
         hand_out(*frame, 0, kind, clear);
     }
     pmm_note_pressure();
@@ -241,7 +239,7 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
         for (unsigned i = BATCH; i < PMM_CACHE_FRAMES; i++)
             cache->frames[i - BATCH] = cache->frames[i];
         cache->frames[PMM_CACHE_FRAMES - BATCH] = frame.index;
-        pmm_count_add(&cache->by_kind[kind], (uint64_t)-1);
+        cache->by_kind[kind]--;
         __atomic_store_n(&cache->state, state - BATCH + 1, __ATOMIC_RELEASE);
     }
     pmm_note_pressure();
@@ -351,27 +349,42 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
 
 /* ---- the ledger ---- */
 
-uint64_t pmm_count(enum frame_kind kind)
+/* Adds up what a cache has counted. It is held for that, closed or not; what an interrupted owner
+ * holds, or one on another processor for very long, is read as it is. */
+static void add_counts(struct pmm_cache *cache, uint64_t by_kind[FRAME_KINDS])
 {
-    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
-    uint64_t count = __atomic_load_n(&pmm.by_kind[kind], __ATOMIC_RELAXED);
+    uint32_t state = PMM_CACHE_HELD;
+    bool closed = false;
 
-    for (unsigned cpu = 0; cpu < cpus; cpu++) {
-        for (unsigned content = 0; content < PMM_CACHES; content++)
-            count += __atomic_load_n(&pmm_caches[cpu][content].by_kind[kind], __ATOMIC_RELAXED);
+    for (unsigned tries = 0; tries < TAKE_TRIES && state == PMM_CACHE_HELD && !closed; tries++) {
+        state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+        if (state == PMM_CACHE_HELD)
+            closed = !__atomic_exchange_n(&cache->open, true, __ATOMIC_ACQ_REL);
+        if (state == PMM_CACHE_HELD && !closed)
+            machine_pause();
     }
-    return count;
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        by_kind[kind] += cache->by_kind[kind];
+    if (state != PMM_CACHE_HELD)
+        __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+    if (closed)
+        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
 }
 
 struct pmm_usage pmm_usage(void)
 {
+    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
     struct pmm_usage usage = {.total = pmm.total};
     uint64_t used = 0;
 
-    for (unsigned kind = FRAME_FREE + 1; kind < FRAME_KINDS; kind++) {
-        usage.by_kind[kind] = pmm_count((enum frame_kind)kind);
-        used += usage.by_kind[kind];
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        usage.by_kind[kind] = __atomic_load_n(&pmm.by_kind[kind], __ATOMIC_RELAXED);
+    for (unsigned cpu = 0; cpu < cpus; cpu++) {
+        for (unsigned content = 0; content < PMM_CACHES; content++)
+            add_counts(&pmm_caches[cpu][content], usage.by_kind);
     }
+    for (unsigned kind = FRAME_FREE + 1; kind < FRAME_KINDS; kind++)
+        used += usage.by_kind[kind];
     usage.by_kind[FRAME_FREE] = usage.total - used;
     return usage;
 }

@@ -69,11 +69,8 @@ struct pmm_usage {
 };
 
 /* How many frames there are of each kind: the ledger. Exact when nobody allocates meanwhile. The
- * counters are per processor, so the sum takes a few loads for each that has allocated. */
+ * counters are in the processors' caches, so the sum visits each that has allocated. */
 struct pmm_usage pmm_usage(void);
-
-/* One kind's number alone; not FRAME_FREE. */
-uint64_t pmm_count(enum frame_kind kind);
 
 /* Frames that exist, 0 to pmm_frame_limit() - 1; records exist for all of them. */
 uint32_t pmm_frame_limit(void);
@@ -147,14 +144,15 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
     if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0))
         return pmm_alloc_slow(cache, state, kind, clear == FRAME_CLEARED, frame);
     taken.index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
-    pmm_count_add(&cache->by_kind[kind], 1);
+    cache->by_kind[kind]++;
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
     *frame = taken;
     if (PMM_JUNK)
         pmm_junk_check(taken);
+    pmm_check_free(taken);
     pmm_prepare(taken, kind);
     if (clear == FRAME_CLEARED) {
-        pmm_count_add(&caches[PMM_CACHE_ZERO].missed, 1);
+        pmm_note(&caches[PMM_CACHE_ZERO].missed);
         machine_clear_frame(frame_pointer(taken));
     }
     return OK;
@@ -179,7 +177,7 @@ static inline void pmm_free(struct pfn frame)
         return;
     }
     cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
-    pmm_count_add(&cache->by_kind[kind], (uint64_t)-1);
+    cache->by_kind[kind]--;
     __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
 }
 

@@ -8,7 +8,7 @@
  *
  * State of a cache: held or closed (0) -> empty (1) -> 1 + the number of its frames.
  * Units: frames. Owns: frames of kind FRAME_FREE. Fails with: nothing. Context: any.
- * Protectors: (h) who holds the cache writes; the counters are read by everybody.
+ * Protectors: (h) who holds the cache, for reading too.
  */
 #ifndef PMM_PMM_CACHE_H
 #define PMM_PMM_CACHE_H
@@ -34,9 +34,10 @@ enum pmm_cache_content { PMM_CACHE_ANY, PMM_CACHE_ZERO, PMM_CACHES };
 
 struct pmm_cache {
     uint32_t state;
-    bool open;                         /* false: held by nobody, until it is opened */
+    bool open;                         /* false: HELD by nobody, until it is opened */
     uint32_t frames[PMM_CACHE_FRAMES]; /* (h) the one to be handed out next is the last */
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
+    uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
     uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
 } __attribute__((aligned(512)));
 
@@ -62,10 +63,19 @@ _Noreturn void pmm_free_refused(struct pfn frame);
 void pmm_junk_fill(struct pfn frame);
 void pmm_junk_check(struct pfn frame);
 
-/* A counter with one writer at a time and readers at any time. */
-static inline void pmm_count_add(uint64_t *counter, uint64_t more)
+/* A figure that may miss an event when two processors count at once. */
+static inline void pmm_note(uint64_t *figure)
 {
-    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + more, __ATOMIC_RELAXED);
+    __atomic_store_n(figure, __atomic_load_n(figure, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+/* What must hold of a frame in a cache: nobody has written to its record. */
+static inline void pmm_check_free(struct pfn frame)
+{
+    const struct frame *record = frame_record(frame);
+
+    CHECK_MSG(*(const uint64_t *)(const void *)record == 0, "free frame %x has kind %u, count %u",
+              frame.index, record->kind, record->count);
 }
 
 /* The record of a frame that gets an owner. As four words: the fields are constants but one. */

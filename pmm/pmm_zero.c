@@ -145,20 +145,12 @@ bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn 
         return false;
     }
     frame->index = cache->frames[state - PMM_CACHE_EMPTY - 1];
-    pmm_count_add(&cache->by_kind[kind], 1);
+    cache->by_kind[kind]++;
+    pmm_note(&cache->hits);
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    pmm_check_free(*frame);
     pmm_prepare(*frame, kind);
     return true;
-}
-
-/* Whatever came out of a cache of zeroed frames came from the pool. */
-static uint64_t cache_hits(const struct pmm_cache *cache)
-{
-    uint64_t hits = 0;
-
-    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
-        hits += __atomic_load_n(&cache->by_kind[kind], __ATOMIC_RELAXED);
-    return hits;
 }
 
 struct pmm_zero_figures pmm_zero_figures(void)
@@ -171,7 +163,7 @@ struct pmm_zero_figures pmm_zero_figures(void)
         uint32_t state = __atomic_load_n(&cache->state, __ATOMIC_RELAXED);
 
         figures.pooled += state > PMM_CACHE_EMPTY ? state - PMM_CACHE_EMPTY : 0;
-        figures.hits += cache_hits(cache);
+        figures.hits += __atomic_load_n(&cache->hits, __ATOMIC_RELAXED);
         figures.misses += __atomic_load_n(&cache->missed, __ATOMIC_RELAXED);
     }
     figures.filled = __atomic_load_n(&pool.filled, __ATOMIC_RELAXED);

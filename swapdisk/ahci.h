@@ -30,8 +30,11 @@
 #define AHCI_BOUNCE_PAGES 16U  /* pages of one command that goes through bounce buffers */
 #define AHCI_NOTE_SIZE    112
 
-/* A command must be done in this time: what disks are given that first have to spin up. */
-#define AHCI_COMMAND_MS 30000U
+/* A command must be done in this time: what disks are given that first have to spin up. A flush may
+ * have a whole cache to write; IDENTIFY is asked of a disk that has just said that it is ready. */
+#define AHCI_COMMAND_MS  30000U
+#define AHCI_FLUSH_MS    60000U
+#define AHCI_IDENTIFY_MS 5000U
 
 /* The registers: offset in bytes, a multiple of 4 below size. */
 struct hba_access {
@@ -86,7 +89,7 @@ struct ahci_hba {
     bool wide;            /* reaches memory above 4 GiB */
     unsigned pages_max;
     unsigned slots;                          /* command slots in use */
-    struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: not implemented */
+    struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
     char note[AHCI_NOTE_SIZE];               /* start failed: why, in words */
 };
 

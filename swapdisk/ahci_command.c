@@ -154,11 +154,20 @@ static enum status issue(struct ahci_port *port, unsigned slot, const struct swa
     return OK;
 }
 
+static uint64_t longest_ms(uint8_t opcode)
+{
+    switch (opcode) {
+    case ATA_IDENTIFY_DEVICE: return AHCI_IDENTIFY_MS;
+    case ATA_FLUSH_CACHE_EXT: return AHCI_FLUSH_MS;
+    default: return AHCI_COMMAND_MS;
+    }
+}
+
 /* Waits until the slot is done, the port reports an error, or the link changes. A port that is
  * gone reads as all ones, which shows as a changed link. */
-static enum status wait_done(const struct ahci_port *port, unsigned slot)
+static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_t opcode)
 {
-    struct deadline end = deadline_after_ms(AHCI_COMMAND_MS);
+    struct deadline end = deadline_after_ms(longest_ms(opcode));
 
     do {
         uint32_t events = port_read(port, PxIS);
@@ -205,7 +214,7 @@ static enum status run_once(struct ahci_port *port, const struct command *comman
     status = issue(port, slot, command->grant);
     if (status != OK)
         return status;
-    status = wait_done(port, slot);
+    status = wait_done(port, slot, command->opcode);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (status == OK && (!ended_well(port) || !moved_all(port, slot, command)))
         status = STATUS_IO;

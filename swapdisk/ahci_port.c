@@ -32,6 +32,10 @@
 #define LINK_MS  1000U
 #define READY_MS 10000U
 
+/* IDENTIFY DEVICE is asked this often, with a reset in between: the first command after a link has
+ * come up is the likeliest to fail. */
+#define IDENTIFY_TRIES 2U
+
 /* PxSIG (Serial ATA 3.1, 11.4; AHCI 3.3.9). */
 #define SIGNATURE_DISK            UINT32_C(0x00000101)
 #define SIGNATURE_ATAPI           UINT32_C(0xeb140101)
@@ -206,62 +210,6 @@ static void start_engine(const struct ahci_port *port)
     port_write(port, PxCMD, port_read(port, PxCMD) | PxCMD_ST);
 }
 
-static const char *not_a_disk(uint32_t signature)
-{
-    switch (signature) {
-    case SIGNATURE_DISK: return NULL;
-    case SIGNATURE_ATAPI: return "a CD or other packet device: not used";
-    case SIGNATURE_PORT_MULTIPLIER: return "a port multiplier: not used";
-    case SIGNATURE_ENCLOSURE: return "an enclosure's management: not used";
-    default: return "a device of unknown kind: not used";
-    }
-}
-
-/* There is nothing to use behind this port: it goes silent. */
-static void retire(struct ahci_port *port, enum ahci_port_state state, const char *why,
-                   uint32_t value)
-{
-    note(port, state, why, value);
-    if (!stop_engines(port))
-        ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
-}
-
-/* Asks a disk what it is; the engine runs. */
-static void identify(struct ahci_port *port)
-{
-    const char *why;
-
-    if (ahci_identify(port) != OK)
-        ahci_port_give_up(port, "the disk does not identify itself", port_read(port, PxTFD));
-    else if (identity_decode(port_lists(port)->identify, &port->identity, &why) != OK)
-        retire(port, AHCI_PORT_SKIPPED, why, port->signature);
-    else
-        port->state = AHCI_PORT_READY;
-}
-
-/* Second half of bringing a port up, after the waits. */
-static void probe(struct ahci_port *port)
-{
-    const char *why;
-
-    if (link_state(port) == PxSSTS_DET_NONE) {
-        retire(port, AHCI_PORT_EMPTY, "no device", port_read(port, PxSSTS));
-    } else if (link_state(port) != PxSSTS_DET_READY) {
-        ahci_port_give_up(port, "its link does not come up", port_read(port, PxSSTS));
-    } else if (!device_ready(port)) {
-        ahci_port_give_up(port, "the device does not become ready", port_read(port, PxTFD));
-    } else {
-        port->signature = port_read(port, PxSIG);
-        why = not_a_disk(port->signature);
-        if (why != NULL) {
-            retire(port, AHCI_PORT_SKIPPED, why, port->signature);
-            return;
-        }
-        start_engine(port);
-        identify(port);
-    }
-}
-
 /* The waits are common to a set of ports, so that many empty or broken ones cost no more than
  * one. Each predicate says whether a port need not be waited for any longer. */
 static bool answered(const struct ahci_port *port)
@@ -306,6 +254,89 @@ static void wait_for_devices(const struct ahci_hba *hba, uint32_t ports)
             clear_events(hba->ports[i]);
     }
     wait_for(hba, ports, READY_MS, ready_or_absent);
+}
+
+/* Resets one port by itself and starts it again; why not, in words, when it stays out of use. */
+static const char *reset_port(struct ahci_port *port)
+{
+    port->counters.resets++;
+    if (!begin_reset_by_force(port))
+        return "its engines do not stop";
+    delay_us(COMRESET_US);
+    end_reset(port);
+    wait_for_devices(port->hba, UINT32_C(1) << port->number);
+    if (link_state(port) != PxSSTS_DET_READY || !device_ready(port))
+        return "the disk is gone";
+    start_engine(port);
+    return NULL;
+}
+
+/* Asks for the disk's identity until it answers; the engine runs. */
+static bool ask_identity(struct ahci_port *port)
+{
+    for (unsigned i = 0; i < IDENTIFY_TRIES; i++) {
+        if (ahci_identify(port) == OK)
+            return true;
+        if (reset_port(port) != NULL)
+            return false;
+    }
+    return false;
+}
+
+static const char *not_a_disk(uint32_t signature)
+{
+    switch (signature) {
+    case SIGNATURE_DISK: return NULL;
+    case SIGNATURE_ATAPI: return "a CD or other packet device: not used";
+    case SIGNATURE_PORT_MULTIPLIER: return "a port multiplier: not used";
+    case SIGNATURE_ENCLOSURE: return "an enclosure's management: not used";
+    default: return "a device of unknown kind: not used";
+    }
+}
+
+/* There is nothing to use behind this port: it goes silent. */
+static void retire(struct ahci_port *port, enum ahci_port_state state, const char *why,
+                   uint32_t value)
+{
+    note(port, state, why, value);
+    if (!stop_engines(port))
+        ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
+}
+
+/* Asks a disk what it is; the engine runs. */
+static void identify(struct ahci_port *port)
+{
+    const char *why;
+
+    if (!ask_identity(port))
+        ahci_port_give_up(port, "the disk does not identify itself", port_read(port, PxTFD));
+    else if (identity_decode(port_lists(port)->identify, &port->identity, &why) != OK)
+        retire(port, AHCI_PORT_SKIPPED, why, port->signature);
+    else
+        port->state = AHCI_PORT_READY;
+}
+
+/* Second half of bringing a port up, after the waits. */
+static void probe(struct ahci_port *port)
+{
+    const char *why;
+
+    if (link_state(port) == PxSSTS_DET_NONE) {
+        retire(port, AHCI_PORT_EMPTY, "no device", port_read(port, PxSSTS));
+    } else if (link_state(port) != PxSSTS_DET_READY) {
+        ahci_port_give_up(port, "its link does not come up", port_read(port, PxSSTS));
+    } else if (!device_ready(port)) {
+        ahci_port_give_up(port, "the device does not become ready", port_read(port, PxTFD));
+    } else {
+        port->signature = port_read(port, PxSIG);
+        why = not_a_disk(port->signature);
+        if (why != NULL) {
+            retire(port, AHCI_PORT_SKIPPED, why, port->signature);
+            return;
+        }
+        start_engine(port);
+        identify(port);
+    }
 }
 
 enum status ahci_ports_start(struct ahci_hba *hba)
@@ -378,33 +409,20 @@ static bool same_disk(struct ahci_port *port)
     struct disk_identity found;
     const char *why;
 
-    return ahci_identify(port) == OK &&
-           identity_decode(port_lists(port)->identify, &found, &why) == OK &&
+    return ask_identity(port) && identity_decode(port_lists(port)->identify, &found, &why) == OK &&
            identity_same(&found, &port->identity);
 }
 
 bool ahci_port_recover(struct ahci_port *port)
 {
-    uint32_t self = UINT32_C(1) << port->number;
+    const char *problem;
 
     assert_port(port);
     CHECK(port->state == AHCI_PORT_READY);
-    port->counters.resets++;
-    if (!begin_reset_by_force(port)) {
-        ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
-        return false;
-    }
-    delay_us(COMRESET_US);
-    end_reset(port);
-    wait_for_devices(port->hba, self);
-    if (link_state(port) != PxSSTS_DET_READY || !device_ready(port)) {
-        ahci_port_give_up(port, "the disk is gone", port_read(port, PxSSTS));
-        return false;
-    }
-    start_engine(port);
-    if (!same_disk(port)) {
-        ahci_port_give_up(port, "the disk no longer answers as it did", port_read(port, PxTFD));
-        return false;
-    }
-    return true;
+    problem = reset_port(port);
+    if (problem == NULL && !same_disk(port))
+        problem = "the disk no longer answers as it did";
+    if (problem != NULL)
+        ahci_port_give_up(port, problem, port_read(port, PxSSTS));
+    return problem == NULL;
 }

@@ -61,6 +61,13 @@ bool page_holds(uint64_t address, uint64_t tag)
     return fetch_page(address) && compare_page(address);
 }
 
+bool page_holds_but(uint64_t address, uint64_t tag, unsigned word, uint64_t value)
+{
+    page_of_tag(tag);
+    expected[word] = value;
+    return fetch_page(address) && compare_page(address);
+}
+
 bool page_is_zero(uint64_t address)
 {
     memset(expected, 0, sizeof(expected));

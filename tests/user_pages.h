@@ -28,6 +28,9 @@ bool page_fill(uint64_t address, uint64_t tag);
 bool page_holds(uint64_t address, uint64_t tag);
 bool page_is_zero(uint64_t address);
 
+/* The content of the tag everywhere but in one word: a page that was copied, then written. */
+bool page_holds_but(uint64_t address, uint64_t tag, unsigned word, uint64_t value);
+
 /* Zeroes everywhere but in one word. */
 bool page_is_zero_but(uint64_t address, unsigned word, uint64_t value);
 

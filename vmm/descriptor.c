@@ -49,6 +49,9 @@ static enum status grow(void)
         pmm_free(frame);
         return status;
     }
+    /* Index 0 is none: no entry, and not the empty one either, equals this. */
+    if (descriptor_limit == 0)
+        descriptor_at(0)->ticket.word = UINT64_MAX;
     descriptor_limit += (uint32_t)DESCRIPTORS_FRAME;
     for (uint32_t i = descriptor_limit - 1; i + DESCRIPTORS_FRAME >= descriptor_limit; i--) {
         if (i == 0)

@@ -30,6 +30,10 @@ struct fault_access {
 MUST_USE enum status fault_resolve(struct space *space, uint64_t address,
                                    struct fault_access access);
 
+/* Resolves what can be resolved at once: interrupts are off, nothing is waited for, nothing is
+ * reclaimed. False when it is left to fault_resolve; nothing has changed then. */
+bool fault_fast(struct space *space, uint64_t address, struct fault_access access);
+
 /* Makes the handler of this file the machine's: from now on page faults come here. */
 void fault_start(void);
 

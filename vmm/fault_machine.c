@@ -9,58 +9,80 @@
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
 #define EFLAGS_AC (UINT64_C(1) << 18)
 
-/* The last fault of each processor, to tell progress from none (rule P9). */
-static struct {
+/* The last spurious fault of each processor, to tell progress from none (rule P9), and why the last
+ * fault that was not resolved was not. */
+static struct last_fault {
+    uint64_t serial; /* of the space; 0: none */
     uint64_t rip;
     uint64_t address;
+    uint64_t progress;
     enum status reason;
-} last_fault[CPU_MAX];
+} last_faults[CPU_MAX];
 
 /* Ring 0 may touch a user page unless SMEP (fetches) or SMAP without AC (data) forbids it. */
 static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame)
 {
-    uint64_t cr4 = cpu_read_cr4();
-
     if ((error & PF_ID) != 0)
-        return (cr4 & CR4_SMEP) == 0;
-    return (cr4 & CR4_SMAP) == 0 || (frame->rflags & EFLAGS_AC) != 0;
+        return (cpu_read_cr4() & CR4_SMEP) == 0;
+    return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
+}
+
+/* Faults that changed something since start: how the slow path sees that there was progress. */
+static uint64_t progress_of(const struct space *space)
+{
+    const struct fault_counts *of = &space->faults;
+
+    return of->zero_read + of->first_write + of->zero_to_private + of->cow_copy + of->cow_reuse +
+           of->swap_in + of->swap_cached + of->path;
+}
+
+/* A spurious fault at the same instruction and address as the last, with nothing in between, makes
+ * no progress: a violation. */
+static bool is_stuck(const struct space *space, const struct trap_frame *frame, uint64_t address)
+{
+    struct last_fault *last = &last_faults[machine_cpu()];
+    uint64_t progress = progress_of(space);
+    bool stuck = last->serial == space->serial && last->rip == frame->rip &&
+                 last->address == address && last->progress == progress;
+
+    last->serial = space->serial;
+    last->rip = frame->rip;
+    last->address = address;
+    last->progress = progress;
+    return stuck;
+}
+
+static bool resolve_slowly(struct space *space, uint64_t address, struct fault_access access,
+                           const struct trap_frame *frame)
+{
+    uint64_t spurious = space->faults.spurious;
+    enum status reason = fault_resolve(space, address, access);
+
+    if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
+        reason = STATUS_DENIED;
+    last_faults[machine_cpu()].reason = reason;
+    return reason == OK;
 }
 
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
-    unsigned cpu = machine_cpu();
     struct space *space = space_current();
-    bool repeated = last_fault[cpu].rip == frame->rip && last_fault[cpu].address == address;
-    uint64_t spurious;
+    struct fault_access access = {.write = (error & PF_WR) != 0,
+                                  .execute = (error & PF_ID) != 0,
+                                  .from_user = (error & PF_US) != 0,
+                                  .user_allowed =
+                                      (error & PF_US) != 0 || kernel_may_touch_user(error, frame)};
 
-    last_fault[cpu].reason = STATUS_NOT_FOUND;
-    if (space == NULL || address >= lower_half_end(space->tree.levels))
+    if (space == NULL || address >= lower_half_end(space->tree.levels)) {
+        last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
         return false;
+    }
     if ((error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0) {
         /* A reserved bit or an unknown cause: nothing that a page could mend. */
-        last_fault[cpu].reason = STATUS_CORRUPT;
+        last_faults[machine_cpu()].reason = STATUS_CORRUPT;
         return false;
     }
-    spurious = space->faults.spurious;
-    last_fault[cpu].reason =
-        fault_resolve(space, address,
-                      (struct fault_access){.write = (error & PF_WR) != 0,
-                                            .execute = (error & PF_ID) != 0,
-                                            .from_user = (error & PF_US) != 0,
-                                            .user_allowed = kernel_may_touch_user(error, frame)});
-    if (last_fault[cpu].reason != OK)
-        return false;
-    last_fault[cpu].rip = last_fault[cpu].address = 0;
-    if (space->faults.spurious != spurious) {
-        /* The same instruction at the same address once more: no progress, so a violation. */
-        if (repeated) {
-            last_fault[cpu].reason = STATUS_DENIED;
-            return false;
-        }
-        last_fault[cpu].rip = frame->rip;
-        last_fault[cpu].address = address;
-    }
-    return true;
+    return fault_fast(space, address, access) || resolve_slowly(space, address, access, frame);
 }
 
 void fault_start(void)
@@ -70,5 +92,5 @@ void fault_start(void)
 
 enum status fault_last_reason(void)
 {
-    return last_fault[machine_cpu()].reason;
+    return last_faults[machine_cpu()].reason;
 }

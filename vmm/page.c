@@ -47,15 +47,18 @@ uint64_t page_clock_size(void)
     return clock_list.size;
 }
 
+bool page_try_alloc(enum frame_clear clear, struct pfn *page)
+{
+    return clock_list.size < clock_list.limit && pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
+}
+
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
 {
     for (;;) {
-        enum status status = STATUS_NO_MEMORY;
+        enum status status;
         unsigned evicted;
 
-        if (clock_list.limit == UINT64_MAX || pmm_count(FRAME_ANONYMOUS) < clock_list.limit)
-            status = pmm_alloc(FRAME_ANONYMOUS, clear, page);
-        if (status == OK)
+        if (page_try_alloc(clear, page))
             return OK;
         status = reclaim_pages(EVICT_TOGETHER, &evicted);
         if (evicted == 0)

@@ -23,6 +23,9 @@ uint64_t page_limit(void);
 /* A frame for a page, evicting others when the limit or memory says so. */
 MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 
+/* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
+bool page_try_alloc(enum frame_clear clear, struct pfn *page);
+
 /* Into the clock, behind all others; out of it. */
 void page_publish(struct pfn page);
 void page_withdraw(struct pfn page);

@@ -84,13 +84,12 @@ static enum status map_free_range(struct space *space, uint64_t start, uint64_t 
 
     tlb_begin(&batch);
     status = tree_prepare_range(&space->tree, start, end, &batch);
-    if (status == OK)
+    if (status == OK) {
         status = region_insert(space, start, end, descriptor);
-    /* From here on nothing can fail. After a failure the range is still empty, and replacing
-     * empty by empty gives back the tables that prepare has made. */
-    if (status != OK)
-        with = pte_empty();
-    tree_replace_range(&space->tree, start, end, with, &batch);
+        /* From here on nothing can fail. Without a region the range stays empty, and replacing
+         * empty by empty gives back the tables that prepare has made. */
+        tree_replace_range(&space->tree, start, end, status == OK ? with : pte_empty(), &batch);
+    }
     tlb_commit(&batch);
     return status;
 }

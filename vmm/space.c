@@ -17,6 +17,7 @@ struct pool region_pool = POOL("region", struct region);
 /* All spaces, for AUDIT and for the limit. */
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
+static uint64_t last_serial;
 
 /* The space that each processor runs in; NULL: none. */
 static struct space *running[CPU_MAX];
@@ -51,6 +52,7 @@ static enum status add_to_list(struct space_record *record)
     spin_lock(&spaces_lock);
     if (space_pool.in_use <= SPACES_MAX) {
         LIST_INSERT_HEAD(&spaces, record, link);
+        record->space.serial = ++last_serial;
         status = OK;
     }
     spin_unlock(&spaces_lock);

@@ -55,6 +55,7 @@ struct fault_counts {
 
 struct space {
     struct tree tree;
+    uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
     uint8_t lock; /* guards the regions */

@@ -495,11 +495,51 @@ def debugger(t: Case):
     """`make debug` stops in the same image before and after the move, with its symbols."""
     if not shutil.which("gdb"):
         raise Skip("gdb is not installed")
-    words = disks.tool("ovmf/debug", "-batch", "-ex", "faultline-start", "-ex", "backtrace 1",
-                       "-ex", "continue", "-ex", "backtrace 2")
+    swap = disks.copy_sparse(Path("build/swap.img"), t.path("swap.img"))
+    words = disks.tool("env", f"SWAP={swap}", "ovmf/debug", "-batch", "-ex", "faultline-start",
+                       "-ex", "backtrace 1", "-ex", "continue", "-ex", "backtrace 2")
     t.check(re.search(r"(?m)^#0 +efi_main \(.*\) at efi/entry\.c:\d+$", words),
             "it stops in efi_main, where the firmware loaded it", words)
     t.check(re.search(r"(?m)^#0 +faultline_main \(.*\) at tests/main\.c:\d+$", words),
             "it stops in faultline_main, after the move", words)
     t.check(re.search(r"(?m)^#1 +0xffffffff8[0-9a-f]+ in continue_in_upper_half ", words),
             "the backtrace there has names and places", words)
+
+
+# ---- a real machine, as far as CPUID tells: a disk is written only by name, after a countdown ----
+
+
+def on_real_machine(t: Case, append: str, on_line=None):
+    """A run without a hypervisor in CPUID, on a disk of a known set."""
+    disk = t.recorded(prepared(t, "named.img"), qemu.SWAP_SERIAL)
+    before = disks.digest(disk.path)
+    run = t.boot(on_line=on_line, cpu="max,-hypervisor", debug_exit=False, disks=[disk],
+                 append=f"run=swap exit=poweroff {append}")
+    t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
+    return run, disk, before
+
+
+@case
+def real_machine_auto(t: Case):
+    run, disk, before = on_real_machine(t, "swap=auto")
+    t.said(run, "swap: in RAM")
+    t.untouched(disk, before)
+
+
+@case
+def real_machine_named(t: Case):
+    run, disk, _ = on_real_machine(t, f"swap={SET_UUID}")
+    t.said(run, "Esc within 10 s prevents it")
+    t.said(run, "swap: on disk")
+    t.check(not disks.is_untouched(disk.write_log), "the named disk was written")
+
+
+@case
+def real_machine_escape(t: Case):
+    def press(line, monitor):
+        if line.endswith("# 8"):
+            monitor.human("sendkey esc")
+
+    run, disk, before = on_real_machine(t, f"swap={SET_UUID}", press)
+    t.said(run, "Esc: no disk will be written")
+    t.untouched(disk, before)

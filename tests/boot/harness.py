@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -127,6 +128,8 @@ class Case:
         except Skip as skip:
             print(f"1..0 # SKIP {skip}")
             return 0
+        except Exception:  # of the case itself: a failure like any other
+            self.check(False, "the case came to its end", traceback.format_exc())
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.tap.failed:
@@ -140,8 +143,9 @@ class Case:
             path = folder / f"{self.name}.{number}.log"
             path.write_text(run.result.log, "latin-1")
             self.tap.note(f"serial log: {path.relative_to(ROOT)}")
-            for line in run.result.log.splitlines()[-15:]:
-                self.tap.note("| " + qemu.readable(line))
+            lines = [qemu.readable(line) for line in run.result.log.splitlines()]
+            for line in [line for line in lines if "not ok" in line] + lines[-12:]:
+                self.tap.note("| " + line)
 
 
 def run_case(name: str) -> int:

@@ -55,7 +55,7 @@ void fake_disk_identify(struct fake_disk *disk)
 
 void fake_disk_make(struct fake_disk *disk, uint64_t sectors, const char *model, const char *serial)
 {
-    *disk = (struct fake_disk){.sectors = sectors, .bad_sector = UINT64_MAX};
+    *disk = (struct fake_disk){.sectors = sectors, .stored = sectors, .bad_sector = UINT64_MAX};
     disk->bytes = calloc(sectors, SECTOR_SIZE);
     CHECK(disk->bytes != NULL && strlen(model) < sizeof(disk->model) &&
           strlen(serial) < sizeof(disk->serial));
@@ -117,10 +117,10 @@ struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t u
     return header;
 }
 
-static uint8_t *sector(const struct fake_disk *disk, uint64_t lba)
+uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba)
 {
     CHECK(lba < disk->sectors);
-    return disk->bytes + lba * SECTOR_SIZE;
+    return disk->bytes + lba % disk->stored * SECTOR_SIZE;
 }
 
 void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header,
@@ -128,28 +128,29 @@ void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header
 {
     struct gpt_header copy = *header;
     uint64_t backup_entries = disk->sectors - 1 - TABLE_SECTORS;
-    uint8_t *entries = sector(disk, header->entries_lba);
+    uint8_t *entries = fake_disk_sector(disk, header->entries_lba);
 
     memset(entries, 0, ENTRIES * ENTRY_SIZE);
     for (unsigned i = 0; i < count; i++)
         gpt_entry_encode(entries + i * ENTRY_SIZE, &partitions[i]);
-    memcpy(sector(disk, backup_entries), entries, ENTRIES * ENTRY_SIZE);
+    memcpy(fake_disk_sector(disk, backup_entries), entries, ENTRIES * ENTRY_SIZE);
     copy.entries_crc = checksum_crc32(0, entries, (size_t)copy.entry_count * copy.entry_size);
-    gpt_header_encode(sector(disk, 1), &copy);
+    gpt_header_encode(fake_disk_sector(disk, 1), &copy);
     copy.my_lba = disk->sectors - 1;
     copy.alternate_lba = 1;
     copy.entries_lba = backup_entries;
-    gpt_header_encode(sector(disk, disk->sectors - 1), &copy);
-    gpt_mbr_encode(sector(disk, 0), disk->sectors);
+    gpt_header_encode(fake_disk_sector(disk, disk->sectors - 1), &copy);
+    gpt_mbr_encode(fake_disk_sector(disk, 0), disk->sectors);
 }
 
 void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *header)
 {
     struct gpt_partition partition = fake_disk_partition(disk);
 
-    swap_header_encode(sector(disk, partition.first_lba), header);
+    swap_header_encode(fake_disk_sector(disk, partition.first_lba), header);
     swap_header_encode(
-        sector(disk, swap_second_header_lba(partition.first_lba, partition.last_lba)), header);
+        fake_disk_sector(disk, swap_second_header_lba(partition.first_lba, partition.last_lba)),
+        header);
 }
 
 void fake_disk_prepare(struct fake_disk *disk, uint8_t uuid_byte)
@@ -181,7 +182,7 @@ void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors)
     if (sectors > 0) {
         event->data = malloc(size);
         CHECK(event->data != NULL);
-        memcpy(event->data, sector(disk, lba), size);
+        memcpy(event->data, fake_disk_sector(disk, lba), size);
     }
 }
 
@@ -201,7 +202,7 @@ static enum status source_read_disk(void *context, uint64_t lba, unsigned sector
         return OK;
     if (fails && disk->failure == FAKE_SHORT)
         size /= 2;
-    memcpy(to, sector(disk, lba), size);
+    memcpy(to, fake_disk_sector(disk, lba), size);
     if (fails && disk->failure == FAKE_FLIP)
         to[size / 2] ^= 0x10;
     return OK;

@@ -35,6 +35,7 @@ struct fake_event {
 
 struct fake_disk {
     uint64_t sectors;
+    uint64_t stored; /* of them that there are; the others repeat them */
     uint8_t *bytes;
     char model[IDENTITY_MODEL_SIZE];
     char serial[IDENTITY_SERIAL_SIZE];
@@ -45,6 +46,10 @@ struct fake_disk {
     uint64_t fail_count; /* how many fail; 0 = none */
     enum fake_failure failure;
     uint64_t bad_sector; /* reads of it fail; UINT64_MAX = none */
+
+    void (*on_command)(void); /* called after each command of a controller */
+
+    unsigned identify_failures; /* so many IDENTIFY commands fail */
 
     struct fake_event *log;
     size_t log_count;
@@ -74,6 +79,9 @@ void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *hea
 struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk);
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk);
 struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte);
+
+/* The bytes of a sector. */
+uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba);
 
 /* Whether the next command fails, and counts it. */
 bool fake_disk_fails(struct fake_disk *disk);

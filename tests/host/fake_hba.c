@@ -18,6 +18,7 @@
 #define TFD_ERROR         UINT32_C(0x451)
 #define CMD_WRITABLE      (UINT32_C(0xf0000000) | PxCMD_FRE | PxCMD_POD | PxCMD_SUD | PxCMD_ST)
 #define SERR_CHANGED      UINT32_C(0x04050000)
+#define SERR_DIAG_X       UINT32_C(0x04000000) /* no FIS is taken until it is cleared */
 #define SHORTEST_RESET_NS UINT64_C(1000000)
 
 static void complain(struct fake_hba *hba, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -53,7 +54,7 @@ static void come_up(struct fake_port *port)
     }
     port->ci = 0;
     port->sig = signature_of(port->device);
-    port->tfd = port->device == FAKE_NOTHING ? 0x7f : port->busy_for_ever ? 0x80 : TFD_READY;
+    port->tfd = port->device == FAKE_NOTHING ? 0x7f : PxTFD_BSY;
     port->ssts = port->device == FAKE_NOTHING ? 0 : port->link_half_up ? SSTS_HALF : SSTS_UP;
     if (port->device != FAKE_NOTHING) {
         port->serr |= SERR_CHANGED;
@@ -183,14 +184,15 @@ static void transfer(struct fake_hba *hba, struct fake_port *port, unsigned slot
 {
     struct fake_disk *disk = port->disk;
     struct command_header *header = header_of(port, slot);
-    uint8_t *bytes = disk->bytes + what->lba * SECTOR_SIZE;
     uint32_t size = what->sectors * SECTOR_SIZE;
+    uint8_t *bytes;
 
     if (what->lba >= disk->sectors || what->sectors > disk->sectors - what->lba) {
         complain(hba, "a command past the disk's end, at %lx", what->lba);
         end_badly(port, PxIS_TFES);
         return;
     }
+    bytes = fake_disk_sector(disk, what->lba);
     if (fails && (disk->failure == FAKE_SHORT || disk->failure == FAKE_TORN))
         size /= 2;
     if (!fails || disk->failure != FAKE_SILENT) {
@@ -211,8 +213,14 @@ static void transfer(struct fake_hba *hba, struct fake_port *port, unsigned slot
 static void identify(struct fake_hba *hba, struct fake_port *port, unsigned slot)
 {
     struct command_header *header = header_of(port, slot);
-    uint32_t moved = move(hba, header, (uint8_t *)port->disk->words, SECTOR_SIZE, true);
+    uint32_t moved;
 
+    if (port->disk->identify_failures > 0) {
+        port->disk->identify_failures--;
+        end_badly(port, PxIS_TFES);
+        return;
+    }
+    moved = move(hba, header, (uint8_t *)port->disk->words, SECTOR_SIZE, true);
     if (!hba->ignores_prdbc)
         header->prdbc = moved;
     end_well(port, slot);
@@ -296,6 +304,8 @@ static void issue(struct fake_hba *hba, unsigned number, uint32_t slots)
     hba->pending_port = number;
     if (hba->latency == 0)
         execute(hba, port, slot);
+    if (port->disk != NULL && port->disk->on_command != NULL)
+        port->disk->on_command();
 }
 
 /* The latency of a command, in register reads. */
@@ -355,6 +365,16 @@ static void write_sctl(struct fake_hba *hba, struct fake_port *port, uint32_t va
     }
 }
 
+/* The FIS with the device's first status is taken when the note of the new link is cleared. */
+static void write_serr(struct fake_port *port, uint32_t value)
+{
+    bool waited = (port->serr & SERR_DIAG_X) != 0 && port->ssts == SSTS_UP;
+
+    port->serr &= ~value;
+    if (waited && (port->serr & SERR_DIAG_X) == 0 && !port->busy_for_ever)
+        port->tfd = TFD_READY;
+}
+
 static void write_pointer(struct fake_hba *hba, const struct fake_port *port, uint32_t *pointer,
                           uint32_t value, uint32_t alignment)
 {
@@ -371,7 +391,7 @@ static void port_register_write(struct fake_hba *hba, unsigned number, uint32_t 
     struct fake_port *port = &hba->ports[number];
 
     if (number >= AHCI_PORTS_MAX || (hba->pi >> number & 1) == 0) {
-        complain(hba, "port %u is not implemented", number);
+        complain(hba, "there is no port %u", number);
         return;
     }
     switch (offset) {
@@ -383,7 +403,7 @@ static void port_register_write(struct fake_hba *hba, unsigned number, uint32_t 
     case PxIE: port->ie = value; break;
     case PxCMD: write_cmd(hba, port, value); break;
     case PxSCTL: write_sctl(hba, port, value); break;
-    case PxSERR: port->serr &= ~value; break;
+    case PxSERR: write_serr(port, value); break;
     case PxCI: issue(hba, number, value); break;
     default: complain(hba, "port register %x was written", offset); break;
     }
@@ -394,7 +414,7 @@ static uint32_t port_register_read(struct fake_hba *hba, unsigned number, uint32
     const struct fake_port *port = &hba->ports[number];
 
     if (number >= AHCI_PORTS_MAX || (hba->pi >> number & 1) == 0) {
-        complain(hba, "port %u is not implemented", number);
+        complain(hba, "there is no port %u", number);
         return 0;
     }
     switch (offset) {

@@ -290,6 +290,44 @@ static void grant_of_another_disk(void **state)
     stop();
 }
 
+/* The grant ends while a long write is under way: its next command is refused. */
+static void grant_withdrawn_in_the_middle(void **state)
+{
+    const struct swap_grant *grant;
+    struct ahci_port *port;
+
+    (void)state;
+    port = started_port();
+    grant = grant_for(port);
+    disks[0].on_command = validate_revoke;
+    assert_int_equal(ahci_write(port, grant, FIRST, 2048, frames), STATUS_REFUSED);
+    assert_int_equal(disks[0].log_count, 1);
+    assert_int_equal(disks[0].log[0].sectors, 1024);
+    stop();
+}
+
+/* All 48 bits of an address arrive: the sectors of a large disk repeat those that are stored. */
+static void large_addresses(void **state)
+{
+    static const uint64_t places[] = {UINT64_C(1) << 24, UINT64_C(0x123456789a),
+                                      (UINT64_C(1) << 48) - 64};
+    struct ahci_port *port;
+
+    (void)state;
+    disks[0].sectors = UINT64_C(1) << 48;
+    disks[0].stored = SECTORS - 13;
+    fake_disk_identify(&disks[0]);
+    port = started_port();
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        uint64_t lba = places[i] - places[i] % disks[0].stored % 8;
+
+        assert_true(lba % disks[0].stored + 8 <= disks[0].stored);
+        assert_int_equal(ahci_read(port, lba, 8, frames), OK);
+        assert_frames_are(&disks[0], lba % disks[0].stored, 8);
+    }
+    stop();
+}
+
 static void flush_reaches_the_disk(void **state)
 {
     (void)state;
@@ -623,6 +661,34 @@ static void identify_without_a_byte_count(void **state)
     stop();
 }
 
+static void identify_is_asked_twice(void **state)
+{
+    struct ahci_port *port;
+
+    (void)state;
+    disks[0].identify_failures = 1;
+    port = started_port();
+    assert_int_equal(ahci_read(port, 1, 8, frames), OK);
+    /* Also where it proves that a disk is still the same. */
+    disks[0].identify_failures = 1;
+    disks[0].fail_from = disks[0].commands;
+    disks[0].fail_count = 1;
+    disks[0].failure = FAKE_ERROR;
+    assert_int_equal(ahci_read(port, 2, 8, frames), OK);
+    assert_frames_are(&disks[0], 2, 8);
+    stop();
+}
+
+static void disk_without_an_identity(void **state)
+{
+    (void)state;
+    disks[0].identify_failures = 2;
+    assert_int_equal(start(), OK);
+    assert_int_equal(hba.ports[0]->state, AHCI_PORT_DEAD);
+    assert_non_null(strstr(hba.ports[0]->note, "identify"));
+    stop();
+}
+
 static void unusable_disks_are_named(void **state)
 {
     (void)state;
@@ -717,6 +783,8 @@ int main(void)
         CASE(ranges_past_the_end),
         CASE(writes_need_a_grant),
         CASE(grant_of_another_disk),
+        CASE(grant_withdrawn_in_the_middle),
+        CASE(large_addresses),
         CASE(flush_reaches_the_disk),
         CASE(single_failures_are_survived),
         CASE(single_failures_of_writes),
@@ -739,6 +807,8 @@ int main(void)
         CASE(stuck_engines),
         CASE(broken_devices_do_not_hold_up_the_others),
         CASE(identify_without_a_byte_count),
+        CASE(identify_is_asked_twice),
+        CASE(disk_without_an_identity),
         CASE(unusable_disks_are_named),
         cmocka_unit_test_setup_teardown(bounce_through_low_memory, set_up_large, tear_down),
         cmocka_unit_test_setup_teardown(high_memory_directly, set_up_large, tear_down),

@@ -248,6 +248,21 @@ static void full_area(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* Fresh slots come first, so that pages written together stand together. */
+static void search_goes_on_where_it_was(void **state)
+{
+    struct slot slots[3];
+    struct slot next;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+    swap_release(slots[0]);
+    assert_int_equal(swap_alloc(&next), OK);
+    assert_int_equal(next.index, slots[2].index + 1);
+    assert_int_equal(swap_close(), OK);
+}
+
 /* Random takes, holds and releases against a plain array of counts. */
 static void counts_against_a_model(void **state)
 {
@@ -608,6 +623,7 @@ int main(void)
         LOOSE(mistakes_are_caught),
         LOOSE(nothing_of_a_former_holder),
         RAM(full_area),
+        RAM(search_goes_on_where_it_was),
         RAM(counts_against_a_model),
         LOOSE(ram_runs_out_of_frames),
         LOOSE(no_memory_for_the_records),

@@ -178,6 +178,57 @@ static void grown_disk(void **state)
     assert_string_equal(gpt_disagreement(&table), "the backup partition table is missing");
 }
 
+/* Each copy is sound by itself; they do not belong together. */
+static void copies_that_differ(void **state)
+{
+    struct gpt_header header = fake_disk_gpt_header(&disk);
+    struct gpt_partition partition = fake_disk_partition(&disk);
+    uint8_t entries[SECTOR_SIZE];
+    uint8_t sector[SECTOR_SIZE];
+
+    (void)state;
+    memcpy(sector, at(1), SECTOR_SIZE);
+    memcpy(entries, at(2), SECTOR_SIZE);
+    partition.last_lba -= 8;
+    fake_disk_put_table(&disk, &header, &partition, 1);
+    memcpy(at(1), sector, SECTOR_SIZE);
+    memcpy(at(2), entries, SECTOR_SIZE);
+    assert_int_equal(read_table(), OK);
+    assert_string_equal(gpt_disagreement(&table), "the backup table differs from the primary");
+
+    fake_disk_prepare(&disk, 0x11);
+    put_le64(at(1) + 32, SECTORS - 2);
+    seal_header(at(1));
+    assert_int_equal(read_table(), OK);
+    assert_false(table.from_backup);
+    assert_string_equal(gpt_disagreement(&table), "the backup table is not at the end of the disk");
+}
+
+/* The primary header copied to the end of the disk is no backup. */
+static void header_at_the_wrong_end(void **state)
+{
+    (void)state;
+    memcpy(at(SECTORS - 1), at(1), SECTOR_SIZE);
+    at(1)[40] ^= 1;
+    assert_int_equal(read_table(), STATUS_CORRUPT);
+}
+
+static void sources_end_where_they_say(void **state)
+{
+    struct sector_source source = fake_disk_source(&disk);
+    struct pfn frame = {600};
+    struct pfn second = {601};
+
+    (void)state;
+    assert_int_equal(source_read(&source, SECTORS - 1, 1, frame, second), OK);
+    assert_int_equal(source_read(&source, SECTORS - 1, 2, frame, second), STATUS_RANGE);
+    assert_int_equal(source_read(&source, SECTORS, 1, frame, second), STATUS_RANGE);
+    assert_int_equal(source_read(&source, UINT64_MAX, 8, frame, second), STATUS_RANGE);
+    assert_int_equal(source_read(&source, SECTORS - 8, 8, frame, second), OK);
+    assert_true(PANICS((void)source_read(&source, 0, 9, frame, second)));
+    assert_true(PANICS((void)source_read(&source, 0, 1, frame, frame)));
+}
+
 struct lie {
     unsigned offset;
     unsigned size;
@@ -409,6 +460,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_flip_in_the_header_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(disks_of_another_size, set_up, tear_down),
         cmocka_unit_test_setup_teardown(grown_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(copies_that_differ, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(header_at_the_wrong_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(sources_end_where_they_say, set_up, tear_down),
         cmocka_unit_test_setup_teardown(headers_that_lie_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(partitions_must_be_disjoint_and_inside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(equal_guids_are_refused, set_up, tear_down),

@@ -1,0 +1,58 @@
+/*
+ * A processor's MMU in software, with a TLB that forgets nothing until it is flushed.
+ *
+ * It walks the simulated page tables as the SDM says: rights of all levels together, A set on every
+ * entry used, D on leaves that are written. What it has seen once it uses again, whole translations
+ * and the tables on the way to them, and not even a fault makes it forget: it behaves as the worst
+ * of all processors that run the space. So a flush that is missing shows as a wrong page.
+ *
+ * Written from the SDM alone, not from paging/: it is the tests' second opinion.
+ * State: fake_mmu_start -> started; the root is the machine's. Fails with: a panic with values.
+ * Context: host tests.
+ * Spec: Intel SDM volume 3, 4.5 to 4.7 (walk, rights, A and D, error code) and 4.10 (caches).
+ */
+#ifndef TESTS_HOST_FAKE_MMU_H
+#define TESTS_HOST_FAKE_MMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/units.h"
+
+struct fake_access {
+    bool write;
+    bool execute;
+    bool user; /* ring 3 */
+    bool ac;   /* EFLAGS.AC: lets ring 0 at user pages although SMAP is on */
+};
+
+/* Empties the caches and puts itself behind the machine's flushes; trees have so many levels. */
+void fake_mmu_start(unsigned levels);
+
+/* Translates one access of the current root. False: a page fault with this error code. */
+bool fake_mmu_translate(uint64_t address, struct fake_access access, struct phys *physical,
+                        uint64_t *error);
+
+/* Looks ahead, as a processor may at any time: caches what a read would find. */
+void fake_mmu_speculate(uint64_t address);
+
+/* Compares everything cached with the tables: a cached translation may allow less than they do, but
+ * it names the same frame and allows no more (RULES.md, P2). Panics on a difference. */
+void fake_mmu_check(void);
+
+/* The walk of a root by itself, without caches and without setting A or D. */
+struct fake_walk {
+    bool present; /* up to and including the entry of the level that was asked for */
+    unsigned level;
+    uint64_t entry; /* the lowest entry met */
+    uint64_t frame; /* that it names, in 4 KiB frames */
+    bool write;     /* rights of all levels together */
+    bool user;
+    bool execute;
+};
+
+/* Down to a leaf, or to the entry of that level if it comes first. */
+struct fake_walk fake_mmu_walk(struct phys root, unsigned levels, uint64_t address,
+                               unsigned lowest);
+
+#endif

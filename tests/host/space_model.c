@@ -1,0 +1,507 @@
+/* Address spaces beside a plain model of what they mean: the operations. */
+#include "tests/host/space_model.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap.h"
+#include "lib/random.h"
+#include "tests/host/fake_cpu.h"
+#include "tests/host/fake_kernel_map.h"
+#include "tests/host/fake_machine.h"
+#include "tests/host/fake_mmu.h"
+#include "tests/host/space_model_internal.h"
+#include "vmm/fault.h"
+
+/* So often may one access fault: tables, the page, and once or twice for a late TLB. */
+#define FAULTS_MAX 8U
+
+/* The instruction of all accesses: the handler must tell one that repeats from one that hangs. */
+#define PROGRAM_RIP UINT64_C(0x401000)
+
+struct model model;
+bool model_may_fail;
+
+static const char *const kind_names[] = {"access",    "resolve", "look ahead", "map",
+                                         "map found", "guard",   "unmap",      "fork",
+                                         "create",    "destroy", "switch"};
+_Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
+
+/* Said when a check fails anywhere below: how to get here again. */
+static void say_where(int signal_number)
+{
+    const struct model_op *op = &model.op;
+
+    fprintf(stderr,
+            "# seed %" PRIu64 ", %u levels, operation %" PRIu64 ": %s, space %u, %lx to %lx, "
+            "rights w%d x%d u%d, %s%s%s page %u word %u\n",
+            model.seed, model.levels, model.done, kind_names[op->kind], op->space,
+            model.bounds[op->from], model.bounds[op->to], op->rights.write, op->rights.execute,
+            op->rights.user, op->user ? "user " : "kernel ", op->ac ? "ac " : "",
+            op->write     ? "write"
+            : op->execute ? "fetch"
+                          : "read",
+            op->page, op->word);
+    signal(signal_number, SIG_DFL);
+}
+
+uint64_t model_ops(uint64_t otherwise)
+{
+    const char *text = getenv("FAULTLINE_TEST_OPS");
+
+    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
+}
+
+uint64_t model_seed(void)
+{
+    const char *text = getenv("FAULTLINE_TEST_SEED");
+    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : 1;
+
+    printf("# seed %" PRIu64 "\n", seed);
+    fflush(stdout);
+    return seed;
+}
+
+/* ---- rounds ---- */
+
+static uint64_t any(uint64_t limit)
+{
+    return random_below(&model.random, limit);
+}
+
+static bool chance(unsigned percent)
+{
+    return any(100) < percent;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Bounds around some of the places where levels meet. */
+static void choose_bounds(void)
+{
+    static const uint64_t places[] = {2 * MIB,
+                                      4 * MIB,
+                                      6 * MIB,
+                                      512 * MIB,
+                                      1 * GIB,
+                                      GIB + 2 * MIB,
+                                      2 * GIB,
+                                      511 * GIB,
+                                      512 * GIB,
+                                      512 * GIB + 2 * MIB,
+                                      1024 * GIB,
+                                      1536 * GIB + GIB,
+                                      1 << 16,
+                                      1 << 16,
+                                      UINT64_C(1) << 47,
+                                      UINT64_C(1) << 48,
+                                      (UINT64_C(1) << 48) + GIB,
+                                      UINT64_C(1) << 56};
+    static const int pages[] = {-513, -2, -1, 0, 1, 3, 512};
+    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
+    unsigned wanted = 12 + (unsigned)any(50);
+    unsigned kept = 0;
+    unsigned places_used = 2 + (unsigned)any(4);
+    uint64_t chosen[6];
+
+    for (unsigned i = 0; i < places_used; i++)
+        chosen[i] = places[any(ARRAY_COUNT(places))];
+    for (unsigned i = 0; i < wanted; i++) {
+        uint64_t at = chosen[any(places_used)] +
+                      (uint64_t)(int64_t)pages[any(ARRAY_COUNT(pages))] * PAGE_SIZE;
+
+        model.bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
+    }
+    model.bounds[wanted] = SPACE_FIRST_ADDRESS;
+    model.bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
+    qsort(model.bounds, wanted + 2, sizeof(model.bounds[0]), ascending);
+    for (unsigned i = 1; i < wanted + 2; i++) {
+        if (model.bounds[i] != model.bounds[kept])
+            model.bounds[++kept] = model.bounds[i];
+    }
+    model.cell_count = kept;
+}
+
+void model_begin(uint64_t seed, unsigned levels)
+{
+    memset(&model.spaces, 0, sizeof(model.spaces));
+    signal(SIGABRT, say_where);
+    model.seed = seed;
+    model.random = random_from(seed);
+    model.levels = levels;
+    model.done = 0;
+    model.op = (struct model_op){0};
+    model.running = MODEL_SPACES;
+    fake_kernel_map_levels = levels;
+    fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
+    fake_mmu_start(levels);
+    choose_bounds();
+    model.at_start = pmm_usage();
+    model.descriptors_at_start = descriptor_limit;
+}
+
+struct space *model_space(unsigned number)
+{
+    return model.spaces[number].space;
+}
+
+/* ---- choosing ---- */
+
+static struct rights some_rights(void)
+{
+    if (chance(70))
+        return (struct rights){.write = true, .execute = chance(20), .user = true};
+    return (struct rights){.write = chance(50), .execute = chance(50), .user = chance(70)};
+}
+
+static unsigned some_space(void)
+{
+    unsigned number = (unsigned)any(MODEL_SPACES);
+
+    if (model.running < MODEL_SPACES && chance(70))
+        return model.running;
+    for (unsigned i = 0; i < MODEL_SPACES; i++, number = (number + 1) % MODEL_SPACES) {
+        if (model.spaces[number].space != NULL)
+            return number;
+    }
+    return MODEL_SPACES;
+}
+
+static enum model_kind some_kind(void)
+{
+    static const uint8_t weights[] = {
+        [MODEL_ACCESS] = 65,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
+        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 3, [MODEL_FORK] = 3,
+        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1, [MODEL_SWITCH] = 4};
+    uint64_t number = any(100);
+
+    _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
+    for (unsigned kind = 0; kind < MODEL_KINDS; kind++) {
+        if (number < weights[kind])
+            return (enum model_kind)kind;
+        number -= weights[kind];
+    }
+    PANIC("the weights are not a hundred");
+}
+
+/* A cell; for accesses rather one with memory. */
+static unsigned some_cell(const struct model_op *op)
+{
+    unsigned cell = (unsigned)any(model.cell_count);
+    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE) && chance(85);
+
+    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
+        if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
+            break;
+        cell = (cell + 1) % model.cell_count;
+    }
+    return cell;
+}
+
+struct model_op model_choose(void)
+{
+    struct model_op op = {.kind = some_kind(), .space = some_space()};
+
+    op.from = some_cell(&op);
+    op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
+    if (op.to > model.cell_count)
+        op.to = model.cell_count;
+    op.rights = some_rights();
+    op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
+    op.page = (unsigned)any(2);
+    op.word = (unsigned)any(2);
+    op.write = chance(45);
+    op.execute = !op.write && chance(15);
+    op.user = chance(80);
+    op.ac = chance(70);
+    if (op.space == MODEL_SPACES)
+        op.kind = MODEL_CREATE;
+    return op;
+}
+
+uint64_t model_address(const struct model_op *op)
+{
+    uint64_t page = op->page == 0 ? model.bounds[op->from] : model.bounds[op->from + 1] - PAGE_SIZE;
+
+    return page + (op->word == 0 ? 0 : PAGE_SIZE - 8);
+}
+
+/* ---- performing ---- */
+
+bool model_is_failure(enum status status)
+{
+    return status == STATUS_NO_MEMORY || status == STATUS_NO_SPACE || status == STATUS_IO ||
+           status == STATUS_TIMEOUT || status == STATUS_CORRUPT;
+}
+
+/* True when the call did what the model says; false when it failed, as it may. */
+static bool as_expected(enum status status, enum status expected)
+{
+    if (model_may_fail && model_is_failure(status))
+        return false;
+    CHECK_MSG(status == expected, "%s: %s, but the model says %s", kind_names[model.op.kind],
+              status_name(status), status_name(expected));
+    return status == OK;
+}
+
+static void run_in(unsigned number)
+{
+    if (number == model.running)
+        return;
+    space_switch(number < MODEL_SPACES ? model.spaces[number].space : NULL);
+    model.running = number;
+}
+
+/* What the cell and the mode of the access say. */
+static enum status expected_of(const struct model_op *op)
+{
+    const struct model_cell *cell = &model.spaces[op->space].cells[op->from];
+    bool kernel_may =
+        op->execute ? (fake_cr4 & CR4_SMEP) == 0 : (fake_cr4 & CR4_SMAP) == 0 || op->ac;
+
+    if (cell->kind != CELL_BLANK)
+        return STATUS_NOT_FOUND;
+    if ((op->write && !cell->rights.write) || (op->execute && !cell->rights.execute))
+        return STATUS_DENIED;
+    if (op->user)
+        return cell->rights.user ? OK : STATUS_DENIED;
+    return !cell->rights.user || kernel_may ? OK : STATUS_DENIED;
+}
+
+/* As the processor does it: translate, fault, try again. */
+static enum status translate(const struct model_op *op, uint64_t address, struct phys *physical)
+{
+    struct fake_access access = {
+        .write = op->write, .execute = op->execute, .user = op->user, .ac = op->ac};
+    struct trap_frame frame = {.rip = PROGRAM_RIP, .rflags = op->ac ? UINT64_C(1) << 18 : 0};
+    uint64_t error;
+
+    for (unsigned i = 0; i < FAULTS_MAX; i++) {
+        bool resolved;
+
+        if (fake_mmu_translate(address, access, physical, &error))
+            return OK;
+        CHECK(machine_interrupts_off());
+        resolved = trap_page_fault(address, error, &frame);
+        machine_interrupts_restore(true);
+        if (!resolved)
+            return fault_last_reason();
+    }
+    PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
+}
+
+/* The word of a page; the frame must be one that a program may see. */
+static uint64_t *word_at(struct phys physical, bool write)
+{
+    const struct frame *record = frame_record(pfn_of(physical));
+
+    CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),
+              "an access reaches frame %lx of kind %u", physical.address >> 12, record->kind);
+    CHECK((record->flags & FRAME_IO) == 0);
+    return phys_pointer(physical);
+}
+
+static enum status access_memory(const struct model_op *op)
+{
+    uint64_t *known = cell_word(&model.spaces[op->space], op->from, op->page, op->word);
+    uint64_t address = model_address(op);
+    struct phys physical;
+    enum status status;
+
+    run_in(op->space);
+    status = translate(op, address, &physical);
+    if (!as_expected(status, expected_of(op)))
+        return status;
+    CHECK_MSG(*word_at(physical, op->write) == *known, "%lx holds %lx, the model says %lx", address,
+              *word_at(physical, op->write), *known);
+    if (op->write)
+        *known = *word_at(physical, true) = ++model.last_tag;
+    return OK;
+}
+
+static enum status resolve(const struct model_op *op)
+{
+    struct fault_access access = {.write = op->write,
+                                  .execute = op->execute,
+                                  .from_user = op->user,
+                                  .user_allowed = op->execute
+                                                      ? (fake_cr4 & CR4_SMEP) == 0
+                                                      : (fake_cr4 & CR4_SMAP) == 0 || op->ac};
+    enum status status = fault_resolve(model.spaces[op->space].space, model_address(op), access);
+
+    (void)as_expected(status, expected_of(op));
+    return status;
+}
+
+static enum status look_ahead(void)
+{
+    for (unsigned i = 0; i < 8 && model.running < MODEL_SPACES; i++) {
+        struct model_op some = {.from = (unsigned)any(model.cell_count), .page = (unsigned)any(2)};
+
+        fake_mmu_speculate(model_address(&some));
+    }
+    return OK;
+}
+
+static bool cells_free(const struct model_space *space, uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < model.cell_count; i++) {
+        if (space->cells[i].kind != CELL_NONE && model.bounds[i] < end &&
+            model.bounds[i + 1] > start)
+            return false;
+    }
+    return true;
+}
+
+static void set_cells(struct model_space *space, const struct model_op *op, enum cell_kind kind)
+{
+    for (unsigned i = op->from; i < op->to; i++)
+        space->cells[i] = (struct model_cell){.kind = kind, .rights = op->rights};
+}
+
+static enum status map(const struct model_op *op)
+{
+    struct model_space *space = &model.spaces[op->space];
+    uint64_t start = model.bounds[op->from];
+    uint64_t size = model.bounds[op->to] - start;
+    bool is_free = cells_free(space, start, start + size);
+    enum status status = op->kind == MODEL_GUARD
+                             ? space_map_guard(space->space, start, size)
+                             : space_map_at(space->space, start, size, op->rights);
+
+    if (as_expected(status, is_free ? OK : STATUS_EXISTS))
+        set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
+    return status;
+}
+
+/* The lowest place that is free: each end of something mapped is tried. */
+static uint64_t lowest_gap(const struct model_space *space, uint64_t size, uint64_t alignment)
+{
+    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
+    uint64_t lowest = UINT64_MAX;
+
+    for (unsigned i = 0; i <= model.cell_count; i++) {
+        uint64_t at = i == model.cell_count ? SPACE_FIRST_ADDRESS : model.bounds[i + 1];
+
+        if (at < SPACE_FIRST_ADDRESS)
+            continue;
+        at = round_up(at, alignment);
+        if (at < lowest && at < limit && size <= limit - at && cells_free(space, at, at + size))
+            lowest = at;
+    }
+    return lowest;
+}
+
+static bool find_bound(uint64_t address, unsigned *number)
+{
+    for (*number = 0; *number <= model.cell_count; (*number)++) {
+        if (model.bounds[*number] == address)
+            return true;
+    }
+    return false;
+}
+
+static enum status map_found(const struct model_op *op)
+{
+    struct model_space *space = &model.spaces[op->space];
+    uint64_t size = model.bounds[op->to] - model.bounds[op->from];
+    uint64_t expected = lowest_gap(space, size, op->alignment);
+    struct model_op found = *op;
+    uint64_t start = 0;
+    enum status status = space_map(space->space, size, op->alignment, op->rights, &start);
+
+    if (!as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : OK))
+        return status;
+    CHECK_MSG(start == expected, "mapped at %lx, the lowest gap is at %lx", start, expected);
+    if (find_bound(start, &found.from) && find_bound(start + size, &found.to)) {
+        set_cells(space, &found, CELL_BLANK);
+        return OK;
+    }
+    /* The model has no cells for this place: away with it, and memory must suffice for that. */
+    while ((status = space_unmap(space->space, start, size)) != OK)
+        CHECK_MSG(model_may_fail && status == STATUS_NO_MEMORY && model_relieve(),
+                  "unmap of %lx: %s", start, status_name(status));
+    return OK;
+}
+
+static enum status unmap(const struct model_op *op)
+{
+    struct model_space *space = &model.spaces[op->space];
+    uint64_t start = model.bounds[op->from];
+    uint64_t end = model.bounds[op->to];
+    bool is_free = cells_free(space, start, end);
+    enum status status = space_unmap(space->space, start, end - start);
+
+    if (as_expected(status, is_free ? STATUS_NOT_FOUND : OK))
+        set_cells(space, op, CELL_NONE);
+    return status;
+}
+
+static void destroy(unsigned number)
+{
+    if (model.running == number)
+        run_in(MODEL_SPACES);
+    space_destroy(model.spaces[number].space);
+    model.spaces[number].space = NULL;
+}
+
+/* A new space; parent MODEL_SPACES: a blank one. When there is no room another one goes. */
+static enum status make_space(unsigned parent)
+{
+    unsigned number = 0;
+    struct space *fresh = NULL;
+    enum status status;
+
+    while (number < MODEL_SPACES && model.spaces[number].space != NULL)
+        number++;
+    if (number == MODEL_SPACES) {
+        number = (parent + 1 + (unsigned)any(MODEL_SPACES - 1)) % MODEL_SPACES;
+        destroy(number);
+    }
+    status = parent < MODEL_SPACES ? space_fork(model.spaces[parent].space, &fresh)
+                                   : space_create(&fresh);
+    if (!as_expected(status, OK))
+        return status;
+    if (parent < MODEL_SPACES)
+        model.spaces[number] = model.spaces[parent];
+    else
+        memset(&model.spaces[number], 0, sizeof(model.spaces[number]));
+    model.spaces[number].space = fresh;
+    return OK;
+}
+
+enum status model_perform(const struct model_op *op)
+{
+    enum status status = OK;
+
+    model.op = *op;
+    model.done++;
+    switch (op->kind) {
+    case MODEL_ACCESS: status = access_memory(op); break;
+    case MODEL_RESOLVE: status = resolve(op); break;
+    case MODEL_LOOK: status = look_ahead(); break;
+    case MODEL_MAP:
+    case MODEL_GUARD: status = map(op); break;
+    case MODEL_MAP_FOUND: status = map_found(op); break;
+    case MODEL_UNMAP: status = unmap(op); break;
+    case MODEL_FORK: status = make_space(op->space); break;
+    case MODEL_CREATE: status = make_space(MODEL_SPACES); break;
+    case MODEL_DESTROY: destroy(op->space); break;
+    case MODEL_SWITCH: run_in((unsigned)any(4) == 0 ? MODEL_SPACES : op->space); break;
+    case MODEL_KINDS: PANIC("no operation");
+    }
+    fake_mmu_check();
+    CHECK(machine_interrupts_on());
+    return status;
+}

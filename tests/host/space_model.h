@@ -1,0 +1,95 @@
+/*
+ * Address spaces beside a plain model of what they mean: random operations on both, compared.
+ *
+ * The model knows nothing of tables, counts, tickets or sharing. It divides addresses into cells
+ * between chosen bounds (near 2 MiB, 1 GiB, 512 GiB, ...), and for each cell of each space it keeps
+ * what is mapped there, with which rights, and two words of its first and of its last page. A
+ * program's accesses go through the software MMU, and faults through the handler that the kernel
+ * enters for itself.
+ *
+ * Units: bounds are numbered, cell i is [bound i, bound i + 1).
+ * State: model_start (once a process) -> model_begin -> (model_choose, model_perform)* ->
+ * model_end -> model_begin ...
+ * Fails with: a panic with values; the seed and the operation are printed with it.
+ * Context: host tests.
+ */
+#ifndef TESTS_HOST_SPACE_MODEL_H
+#define TESTS_HOST_SPACE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/space.h"
+
+#define MODEL_SPACES 6U
+#define MODEL_BOUNDS 64U
+
+enum model_kind {
+    MODEL_ACCESS,  /* one access of the running program */
+    MODEL_RESOLVE, /* a fault of a space, without the access, whichever runs */
+    MODEL_LOOK,    /* the processor looks ahead */
+    MODEL_MAP,
+    MODEL_MAP_FOUND, /* where there is room */
+    MODEL_GUARD,
+    MODEL_UNMAP,
+    MODEL_FORK,
+    MODEL_CREATE,
+    MODEL_DESTROY,
+    MODEL_SWITCH,
+    MODEL_KINDS
+};
+
+struct model_op {
+    enum model_kind kind;
+    unsigned space;
+    unsigned from; /* cells, half-open; accesses: the cell */
+    unsigned to;
+    struct rights rights;
+    uint64_t alignment;
+    unsigned page; /* 0: the cell's first, 1: its last */
+    unsigned word; /* 0: the page's first, 1: its last */
+    bool write;
+    bool execute;
+    bool user;
+    bool ac; /* ring 0 may touch user pages */
+};
+
+/* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
+void model_start(uint64_t memory);
+
+/* A round: other bounds, no spaces, so many levels. The seed decides everything. */
+void model_begin(uint64_t seed, unsigned levels);
+
+/* Destroys all spaces, and proves that everything was given back. */
+void model_end(void);
+
+/* The next random operation, which model_perform can be given any number of times. */
+struct model_op model_choose(void);
+
+/* Performs it, and compares its status and what it did with the model. Resources and devices may
+ * say no only while model_may_fail is set; the model is then left as it was. */
+enum status model_perform(const struct model_op *op);
+extern bool model_may_fail;
+
+/* Whether a status is that of a resource or device. */
+bool model_is_failure(enum status status);
+
+/* Compares all that there is: audits, the second audit, every page of every space, the TLB. */
+void model_check(void);
+
+/* The same without the audits: what the spaces mean. */
+void model_compare(void);
+
+/* Takes frames away, or gives them back, until so many are free. */
+void model_leave_frames(uint64_t frames);
+
+/* How many operations tests may make in all, and the seed: FAULTLINE_TEST_OPS, FAULTLINE_TEST_SEED.
+ */
+uint64_t model_ops(uint64_t otherwise);
+uint64_t model_seed(void);
+
+/* For tests that add something of their own. */
+struct space *model_space(unsigned number); /* NULL: there is none */
+uint64_t model_address(const struct model_op *op);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * Between the files of the model: space_model.c (operations), space_model_check.c (comparison).
+ *
+ * Context: host tests.
+ */
+#ifndef TESTS_HOST_SPACE_MODEL_INTERNAL_H
+#define TESTS_HOST_SPACE_MODEL_INTERNAL_H
+
+#include "lib/random.h"
+#include "pmm/pmm.h"
+#include "tests/host/space_model.h"
+
+enum cell_kind { CELL_NONE, CELL_BLANK, CELL_GUARD };
+
+struct model_cell {
+    enum cell_kind kind;
+    struct rights rights;
+    uint64_t words[2][2]; /* [page][word] */
+};
+
+struct model_space {
+    struct space *space; /* NULL: there is none */
+    struct model_cell cells[MODEL_BOUNDS];
+};
+
+struct model {
+    uint64_t seed;
+    struct random random;
+    unsigned levels;
+    uint64_t bounds[MODEL_BOUNDS]; /* ascending */
+    unsigned cell_count;           /* one less than bounds */
+    struct model_space spaces[MODEL_SPACES];
+    unsigned running; /* MODEL_SPACES: none */
+    uint64_t last_tag;
+    uint64_t done;
+    struct model_op op; /* the last one */
+    struct pmm_usage at_start;
+    uint32_t descriptors_at_start;
+};
+
+extern struct model model;
+
+/* The word of the model; a cell of one page has its first page only. */
+static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsigned page,
+                                  unsigned word)
+{
+    if (model.bounds[cell + 1] - model.bounds[cell] == PAGE_SIZE)
+        page = 0;
+    return &space->cells[cell].words[page][word];
+}
+
+/* Gives back a frame that a test has taken away, so that something can go on; false: none left. */
+bool model_relieve(void);
+
+#endif

@@ -1,0 +1,389 @@
+/* The host tool that prepares disks: what it makes, and above all what it refuses. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "swapdisk/header.h"
+
+/* The tool's exit statuses, as its --help tells them. */
+enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE };
+
+/* The tool, from the project's folder, in which tests run. */
+#define TOOL "build/prepare-swap"
+
+#define IMAGE_SIZE (8 * MIB)
+#define UUID       "01234567-89ab-cdef-0123-456789abcdef"
+
+static char folder[] = "/tmp/test_prepare_swap.XXXXXX";
+static char image[64];
+static char said[64]; /* the file that takes the tool's words */
+static uint8_t *before;
+
+static int set_up(void **state)
+{
+    (void)state;
+    unlink(image);
+    return 0;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    before = malloc(IMAGE_SIZE);
+    if (before == NULL || mkdtemp(folder) == NULL)
+        return -1;
+    /* Run alone, this test may come before the tool. */
+    unsetenv("MAKEFLAGS");
+    if (access(TOOL, X_OK) != 0 && system("make -s " TOOL) != 0)
+        return -1;
+    snprintf(image, sizeof(image), "%s/image", folder);
+    snprintf(said, sizeof(said), "%s/said", folder);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    unlink(image);
+    unlink(said);
+    free(before);
+    return rmdir(folder);
+}
+
+/* In the child: words go to a file, typed text comes from a pipe. */
+static _Noreturn void become(char **arguments, const char *typed)
+{
+    int words = open(said, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int ends[2];
+
+    if (words < 0 || pipe(ends) != 0 ||
+        write(ends[1], typed, strlen(typed)) != (ssize_t)strlen(typed))
+        _exit(100);
+    close(ends[1]);
+    dup2(ends[0], 0);
+    dup2(words, 1);
+    dup2(words, 2);
+    execv(TOOL, arguments);
+    _exit(100);
+}
+
+/* Runs the tool on the image with up to six arguments before it; returns its exit status. */
+static int run_on(const char *target, const char *typed, ...)
+{
+    char *arguments[16] = {strdup("prepare-swap")};
+    unsigned count = 1;
+    va_list list;
+    int status;
+    pid_t child;
+
+    va_start(list, typed);
+    for (const char *next; (next = va_arg(list, const char *)) != NULL;)
+        arguments[count++] = strdup(next);
+    va_end(list);
+    arguments[count++] = strdup(target);
+    fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        become(arguments, typed);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    for (unsigned i = 0; i < count; i++)
+        free(arguments[i]);
+    return WEXITSTATUS(status);
+}
+
+/* Runs the tool with these options before the image; the second types text into it. */
+#define RUN(...)        run_on(image, "", ##__VA_ARGS__, NULL)
+#define RUN_TYPING(...) run_on(image, __VA_ARGS__, NULL)
+
+static bool words_have(const char *text)
+{
+    char words[8192] = "";
+    FILE *file = fopen(said, "re");
+    size_t size;
+
+    assert_non_null(file);
+    size = fread(words, 1, sizeof(words) - 1, file);
+    words[size] = '\0';
+    fclose(file);
+    return strstr(words, text) != NULL;
+}
+
+static void put(uint64_t offset, const void *bytes, size_t size)
+{
+    int fd = open(image, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, size, (off_t)offset), (ssize_t)size);
+    close(fd);
+}
+
+static void blank_image(void)
+{
+    int fd = open(image, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, IMAGE_SIZE), 0);
+    close(fd);
+}
+
+static void get_image(uint8_t *bytes)
+{
+    int fd = open(image, O_RDONLY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, bytes, IMAGE_SIZE, 0), IMAGE_SIZE);
+    close(fd);
+}
+
+static void remember(void)
+{
+    get_image(before);
+}
+
+static void assert_unchanged(void)
+{
+    static uint8_t now[IMAGE_SIZE];
+
+    get_image(now);
+    assert_memory_equal(now, before, IMAGE_SIZE);
+}
+
+static void dry_run_changes_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(RUN(), EXIT_DONE);
+    assert_int_equal(access(image, F_OK), -1);
+    blank_image();
+    remember();
+    assert_int_equal(RUN(), EXIT_DONE);
+    assert_true(words_have("dry run"));
+    assert_unchanged();
+}
+
+/* Everything that the application will look at, by its own functions. */
+static void makes_what_the_application_accepts(void **state)
+{
+    uint8_t uuid[16];
+    struct swap_header headers[2];
+    struct gpt_header table;
+    uint64_t second;
+
+    (void)state;
+    assert_int_equal(
+        RUN("--yes", "--size", "8M", "--uuid", UUID, "--serial", "S 1", "--model", "M"), EXIT_DONE);
+    remember();
+    assert_null(gpt_header_decode(before + SECTOR_SIZE, 1, IMAGE_SIZE / SECTOR_SIZE, &table));
+    assert_null(swap_header_decode(before + MIB, &headers[0]));
+    second = swap_second_header_lba(headers[0].first_lba, headers[0].last_lba) * SECTOR_SIZE;
+    assert_null(swap_header_decode(before + second, &headers[1]));
+    assert_null(swap_headers_disagree(&headers[0], &headers[1]));
+    assert_true(swap_uuid_parse(UUID, uuid));
+    assert_memory_equal(headers[0].set_uuid, uuid, 16);
+    assert_memory_equal(headers[0].disk_guid, table.disk_guid, 16);
+    assert_string_equal(headers[0].serial, "S 1");
+    assert_string_equal(headers[0].model, "M");
+    assert_int_equal(headers[0].disk_sectors, IMAGE_SIZE / SECTOR_SIZE);
+    assert_int_equal(headers[0].state, SWAP_STATE_CLEAN);
+    assert_int_equal(headers[0].first_lba, 2048);
+    assert_true(words_have(UUID));
+}
+
+static void prepared_image_can_be_prepared_again(void **state)
+{
+    struct swap_header was;
+    struct swap_header is;
+
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &was));
+    assert_int_equal(RUN("--yes", "--serial", "OTHER"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &is));
+    assert_memory_equal(was.partition_guid, is.partition_guid, 16);
+    assert_memory_not_equal(was.set_uuid, is.set_uuid, 16);
+    assert_string_equal(is.serial, "OTHER");
+}
+
+/* Marks where the systems that make them put them, with a word that the refusal must have. */
+static const struct {
+    uint64_t offset;
+    const char *bytes;
+    size_t size;
+    const char *word;
+} marks[] = {
+    {0x438, "\x53\xef", 2, "ext4"},
+    {0, "XFSB", 4, "XFS"},
+    {0x10040, "_BHRfS_M", 8, "Btrfs"},
+    {3, "NTFS    ", 8, "NTFS"},
+    {3, "EXFAT   ", 8, "exFAT"},
+    {3, "-FVE-FS-", 8, "BitLocker"},
+    {82, "FAT32   ", 8, "FAT32"},
+    {54, "FAT16   ", 8, "FAT16"},
+    {0, "LUKS\xba\xbe", 6, "LUKS"},
+    {512, "LABELONE", 8, "LVM"},
+    {0, "\xfc\x4e\x2b\xa9", 4, "RAID"},
+    {4096, "\xfc\x4e\x2b\xa9", 4, "RAID"},
+    {IMAGE_SIZE - 8192, "\xfc\x4e\x2b\xa9", 4, "RAID"},
+    {IMAGE_SIZE - 65536, "\xfc\x4e\x2b\xa9", 4, "RAID"},
+    {4086, "SWAPSPACE2", 10, "swap space"},
+    {65526, "SWAPSPACE2", 10, "swap space"},
+    {4086, "S1SUSPEND", 9, "hibernated"},
+    {4086, "ULSUSPEND", 9, "hibernated"},
+    {4086, "LINHIB0001", 10, "hibernated"},
+    {512, "EFI PART", 8, "GUID partition table"},
+    {510, "\x55\xaa", 2, "boot sector"},
+    {0, "hsqs", 4, "SquashFS"},
+    {0x8001, "CD001", 5, "ISO 9660"},
+    {0x1018, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca", 8, "bcache"},
+};
+
+/* Each mark by itself, on a disk that is blank otherwise. */
+static void every_known_content_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(marks); i++) {
+        blank_image();
+        put(marks[i].offset, marks[i].bytes, marks[i].size);
+        remember();
+        assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+        if (!words_have("refused, since there is") || !words_have(marks[i].word))
+            fail_msg("mark %zu, %s, is not named", i, marks[i].word);
+        assert_unchanged();
+        assert_int_equal(RUN(), EXIT_NOT_ALLOWED);
+    }
+}
+
+static void unknown_content_is_refused(void **state)
+{
+    static const uint64_t places[] = {0, 5000, MIB - 1, IMAGE_SIZE - MIB, IMAGE_SIZE - 1};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        blank_image();
+        put(places[i], "x", 1);
+        remember();
+        assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+        assert_true(words_have("unknown kind"));
+        assert_unchanged();
+    }
+}
+
+static void force_asks_for_the_serial_number(void **state)
+{
+    (void)state;
+    blank_image();
+    put(0x438, "\x53\xef", 2);
+    remember();
+    assert_int_equal(RUN_TYPING("", "--yes", "--force"), EXIT_NOT_ALLOWED);
+    assert_unchanged();
+    assert_int_equal(RUN_TYPING("yes\n", "--yes", "--force"), EXIT_NOT_ALLOWED);
+    assert_unchanged();
+    assert_int_equal(RUN_TYPING("QM00002\n", "--yes", "--force"), EXIT_NOT_ALLOWED);
+    assert_unchanged();
+    assert_int_equal(RUN("--force"), EXIT_DONE);
+    assert_unchanged();
+    assert_int_equal(RUN_TYPING("QM00001\n", "--yes", "--force"), EXIT_DONE);
+    remember();
+    assert_memory_equal(before + 512, "EFI PART", 8);
+}
+
+/* Our partition type says nothing about what somebody put into the partition since. */
+static void content_inside_our_partition(void **state)
+{
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    put(MIB + 0x438, "\x53\xef", 2);
+    remember();
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("ext4"));
+    assert_unchanged();
+    put(MIB, "XFSB", 4);
+    remember();
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_unchanged();
+}
+
+static void damaged_tables_are_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    put(512 + 50, "x", 1);
+    remember();
+    assert_int_equal(RUN("--yes", "--force"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("not sound"));
+    assert_unchanged();
+}
+
+static void image_in_use(void **state)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
+    int fd;
+
+    (void)state;
+    blank_image();
+    remember();
+    fd = open(image, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("in use"));
+    assert_unchanged();
+    close(fd);
+    assert_int_equal(RUN("--yes"), EXIT_DONE);
+}
+
+static void wrong_usage(void **state)
+{
+    (void)state;
+    assert_int_equal(RUN("--nonsense"), EXIT_USAGE);
+    assert_int_equal(RUN("another"), EXIT_USAGE);
+    assert_int_equal(RUN("--size", "8X"), EXIT_USAGE);
+    assert_int_equal(RUN("--size", "-8M"), EXIT_USAGE);
+    assert_int_equal(RUN("--size", "0"), EXIT_USAGE);
+    assert_int_equal(RUN("--size", "1M"), EXIT_USAGE);
+    assert_int_equal(RUN("--size", "8388609"), EXIT_USAGE);
+    assert_int_equal(RUN("--uuid", "1"), EXIT_USAGE);
+    assert_int_equal(RUN("--serial", ""), EXIT_USAGE);
+    assert_int_equal(RUN("--serial", " x"), EXIT_USAGE);
+    assert_int_equal(RUN("--serial", "123456789012345678901"), EXIT_USAGE);
+    assert_int_equal(RUN("--model", "a\tb"), EXIT_USAGE);
+    assert_int_equal(run_on("/dev/faultline-none", "", "--yes", NULL), EXIT_USAGE);
+    assert_int_equal(run_on("/dev/null", "", "--yes", NULL), EXIT_USAGE);
+    assert_int_equal(run_on(folder, "", "--yes", NULL), EXIT_USAGE);
+    assert_int_equal(access(image, F_OK), -1);
+    assert_int_equal(RUN("--help"), EXIT_DONE);
+    assert_true(words_have("exit status"));
+    blank_image();
+    assert_int_equal(RUN("--size", "16M"), EXIT_USAGE);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(dry_run_changes_nothing, set_up),
+        cmocka_unit_test_setup(makes_what_the_application_accepts, set_up),
+        cmocka_unit_test_setup(prepared_image_can_be_prepared_again, set_up),
+        cmocka_unit_test_setup(every_known_content_is_refused, set_up),
+        cmocka_unit_test_setup(unknown_content_is_refused, set_up),
+        cmocka_unit_test_setup(force_asks_for_the_serial_number, set_up),
+        cmocka_unit_test_setup(content_inside_our_partition, set_up),
+        cmocka_unit_test_setup(damaged_tables_are_refused, set_up),
+        cmocka_unit_test_setup(image_in_use, set_up),
+        cmocka_unit_test_setup(wrong_usage, set_up),
+    };
+
+    return cmocka_run_group_tests(tests, begin, end);
+}

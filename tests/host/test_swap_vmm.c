@@ -1,0 +1,325 @@
+/* Address spaces under pressure: the same random operations with so few frames that pages go out
+ * and come back all the time, and with areas that are full, damaged or broken. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "swapdisk/area.h"
+#include "swapdisk/disks.h"
+#include "swapdisk/slots.h"
+#include "tests/host/fake_hba.h"
+#include "tests/host/fake_machine.h"
+#include "tests/host/fake_mmu.h"
+#include "tests/host/space_model.h"
+#include "vmm/page.h"
+#include "vmm/reclaim.h"
+
+#define MEMORY (16 * MIB)
+
+/* More than the spaces of the model can name. */
+#define SLOTS_PLENTY 2048U
+#define SLOTS_FEW    24U
+
+/* The least that page_set_limit takes is 17: what is evicted together, and one. */
+#define LIMIT_LEAST 17U
+
+#define ROUND      2000U
+#define CHECK_EACH 24U
+
+static int set_up(void **state)
+{
+    (void)state;
+    model_start(MEMORY);
+    fake_pci_clear();
+    return 0;
+}
+
+static void open_in_ram(uint32_t slots)
+{
+    struct options options = {0};
+
+    disks_scan(&options, true);
+    assert_int_equal(swap_open(&options, slots), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_RAM);
+}
+
+static void close_area(void)
+{
+    page_set_limit(UINT64_MAX);
+    assert_int_equal(swap_close(), OK);
+}
+
+/* Pages found in the frame that another entry had read, as far as it was seen. */
+static uint64_t cached;
+
+static void note_cached(const struct model_op *op)
+{
+    const struct space *space = model_space(op->space % MODEL_SPACES);
+
+    if (op->kind == MODEL_DESTROY && space != NULL)
+        cached += space->faults.swap_cached;
+}
+
+static void contents_survive_eviction(void **state)
+{
+    uint64_t ops = model_ops(100000);
+    uint64_t seed = model_seed();
+    struct reclaim_counts before = reclaim_counts();
+    struct reclaim_counts after;
+    uint64_t read;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    for (uint64_t round = 0; round * ROUND < ops; round++) {
+        page_set_limit(LIMIT_LEAST + round % 7 * 3);
+        model_begin(seed + round, round % 3 == 2 ? 5 : 4);
+        for (unsigned i = 0; i < ROUND; i++) {
+            struct model_op op = model_choose();
+
+            note_cached(&op);
+            (void)model_perform(&op);
+            if (i % CHECK_EACH == 0)
+                model_check();
+        }
+        model_end();
+    }
+    read = swap_usage().pages_read;
+    close_area();
+    after = reclaim_counts();
+    print_message("# %lu pages written, %lu clean, %lu read, %lu found in a frame\n",
+                  after.written - before.written, after.clean - before.clean, read, cached);
+    /* Every entry of a page is always found: none was left as busy. */
+    assert_int_equal(after.busy, before.busy);
+    assert_true(after.written - before.written > ops / 100);
+    assert_true(after.clean - before.clean > ops / 1000);
+    assert_true(read > ops / 100);
+    assert_true(cached > ops / 10000);
+}
+
+/* ---- areas that fail ---- */
+
+/* The slot of the access's page if it is out and no frame is tied to the slot. */
+static bool slot_to_be_read(const struct model_op *op, struct slot *slot)
+{
+    const struct space *space = model_space(op->space);
+    struct fake_walk walk =
+        fake_mmu_walk(phys_of(space->tree.root), space->tree.levels, model_address(op), 1);
+    struct pte entry = {walk.entry};
+
+    if (walk.present || walk.level != 1 || pte_state(entry, 1) != PTE_SWAPPED)
+        return false;
+    *slot = pte_slot(entry);
+    for (uint32_t i = 0; i < pmm_frame_limit(); i++) {
+        const struct frame *record = frame_record((struct pfn){i});
+
+        if (record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_TIED) != 0 &&
+            record->slot_or_base == slot->index)
+            return false;
+    }
+    return true;
+}
+
+/* Turns one bit of the slot over, accesses the page, turns it back. */
+static bool try_damaged(const struct model_op *op, struct slot slot, struct random *random)
+{
+    uint8_t *bytes = frame_pointer(slots_record(slot)->frame);
+    uint64_t at = random_below(random, PAGE_SIZE);
+    uint8_t bit = (uint8_t)(1U << random_below(random, 8));
+    uint64_t corrupt = swap_usage().corrupt;
+    enum status status;
+
+    bytes[at] ^= bit;
+    model_may_fail = true;
+    status = model_perform(op);
+    model_may_fail = false;
+    assert_ptr_equal(bytes, frame_pointer(slots_record(slot)->frame));
+    bytes[at] ^= bit;
+    assert_true(status == STATUS_CORRUPT || status == STATUS_DENIED);
+    assert_int_equal(swap_usage().corrupt - corrupt, status == STATUS_CORRUPT);
+    model_check();
+    return status == STATUS_CORRUPT;
+}
+
+static void damaged_pages_are_reported_and_nothing_else_is_lost(void **state)
+{
+    uint64_t ops = model_ops(100000) / 4;
+    uint64_t seed = model_seed();
+    struct random random = random_from(seed);
+    unsigned found = 0;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    page_set_limit(LIMIT_LEAST);
+    for (uint64_t round = 0; round * ROUND < ops; round++) {
+        model_begin(seed + round, 4 + round % 2);
+        for (unsigned i = 0; i < ROUND; i++) {
+            struct model_op op = model_choose();
+            struct slot slot;
+
+            if (op.kind == MODEL_ACCESS && slot_to_be_read(&op, &slot))
+                found += try_damaged(&op, slot, &random);
+            (void)model_perform(&op);
+        }
+        model_end();
+    }
+    close_area();
+    assert_true(found > ops / 200);
+}
+
+/* An area that soon is full: what needs a page may fail, and changes nothing then. */
+static void full_areas_change_no_meaning(void **state)
+{
+    uint64_t ops = model_ops(100000) / 4;
+    uint64_t seed = model_seed();
+    unsigned failures = 0;
+
+    (void)state;
+    open_in_ram(SLOTS_FEW);
+    page_set_limit(LIMIT_LEAST);
+    model_may_fail = true;
+    for (uint64_t round = 0; round * ROUND < ops; round++) {
+        model_begin(seed + round, 4 + round % 2);
+        for (unsigned i = 0; i < ROUND; i++) {
+            struct model_op op = model_choose();
+            enum status status = model_perform(&op);
+
+            assert_int_not_equal(status, STATUS_IO);
+            assert_int_not_equal(status, STATUS_CORRUPT);
+            failures += model_is_failure(status);
+            if (i % CHECK_EACH == 0 || model_is_failure(status))
+                model_check();
+        }
+        model_end();
+    }
+    model_may_fail = false;
+    close_area();
+    print_message("# %u failures\n", failures);
+    assert_true(failures > ops / 200);
+}
+
+/* Memory that runs out while pages are out, and while the area needs frames for what comes. */
+static void failing_allocations_lose_no_page(void **state)
+{
+    uint64_t ops = model_ops(100000) / 50;
+    uint64_t seed = model_seed();
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    page_set_limit(LIMIT_LEAST);
+    model_may_fail = true;
+    for (uint64_t round = 0; round * 200 < ops; round++) {
+        model_begin(seed + round, 4 + round % 2);
+        for (unsigned i = 0; i < 200; i++) {
+            struct model_op op = model_choose();
+
+            for (uint64_t frames = 0;; frames++) {
+                model_leave_frames(frames);
+                if (!model_is_failure(model_perform(&op)))
+                    break;
+                model_check();
+            }
+        }
+        model_end();
+    }
+    model_may_fail = false;
+    close_area();
+}
+
+/* ---- a disk behind the whole driver ---- */
+
+static struct fake_disk disk;
+static struct fake_hba hba;
+
+static void open_on_disk(void)
+{
+    struct options options = {.swap = SWAP_AUTO};
+
+    fake_clock_step_ns = 100000;
+    fake_disk_make(&disk, 32768, "Fake", "S1");
+    fake_disk_prepare(&disk, 0x11);
+    fake_hba_make(&hba, 1);
+    fake_hba_attach(&hba, 0, FAKE_DISK, &disk);
+    fake_pci_clear();
+    fake_pci_add_hba((struct pci_place){0, 31, 0}, &hba);
+    disks_scan(&options, true);
+    assert_int_equal(swap_open(&options, 1), OK);
+    assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+}
+
+static void close_disk(void)
+{
+    close_area();
+    disks_stop();
+    fake_pci_clear();
+    fake_disk_free(&disk);
+}
+
+/* The disk's next command but n fails, as often as it is tried again. */
+static void fail_after(unsigned commands)
+{
+    disk.fail_from = disk.commands + commands;
+    disk.fail_count = 16;
+    disk.failure = FAKE_ERROR;
+}
+
+/* The first command fails, then the second, ...: until the operation needs no more of them. */
+static unsigned try_with_each_error(const struct model_op *op)
+{
+    unsigned failures = 0;
+
+    for (;; failures++) {
+        enum status status;
+
+        /* Not before the mark of use is on the disk: without it nothing is ever written. */
+        if (disk.log_count > 0)
+            fail_after(failures);
+        status = model_perform(op);
+        disk.fail_count = 0;
+        if (!model_is_failure(status))
+            return failures;
+        model_check();
+    }
+}
+
+static void disk_errors_lose_nothing(void **state)
+{
+    uint64_t ops = model_ops(100000) / 20;
+    uint64_t seed = model_seed();
+    unsigned failures = 0;
+
+    (void)state;
+    open_on_disk();
+    page_set_limit(LIMIT_LEAST);
+    model_may_fail = true;
+    for (uint64_t round = 0; round * ROUND < ops; round++) {
+        model_begin(seed + round, 4 + round % 2);
+        for (unsigned i = 0; i < ROUND; i++) {
+            struct model_op op = model_choose();
+
+            failures += try_with_each_error(&op);
+        }
+        model_end();
+    }
+    model_may_fail = false;
+    close_disk();
+    assert_int_equal(hba.complaints, 0);
+    print_message("# %u failures\n", failures);
+    assert_true(failures > ops / 100);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(contents_survive_eviction),
+        cmocka_unit_test(damaged_pages_are_reported_and_nothing_else_is_lost),
+        cmocka_unit_test(full_areas_change_no_meaning),
+        cmocka_unit_test(failing_allocations_lose_no_page),
+        cmocka_unit_test(disk_errors_lose_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
