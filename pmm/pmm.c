@@ -139,33 +139,35 @@ static void reopen(struct pmm_cache *cache)
     }
 }
 
-/* A batch in one step, while there are blocks of that size: 0 or BATCH frames. */
-static uint32_t refill_block(struct pmm_cache *cache)
-{
-    struct pfn first;
-    const struct pmm_zone *zone;
-
-    if (zones_take(BATCH_ORDER, pmm.low_mark, false, &first) != OK)
-        return 0;
-    zone = &pmm.zones[zone_of(first)];
-    pmm.allocator->split(zone->self, first.index - zone->base, BATCH_ORDER, 0);
-    for (uint32_t i = 0; i < BATCH; i++)
-        cache->frames[i] = first.index + BATCH - 1 - i;
-    return BATCH;
-}
-
-/* Fills a cache that the caller holds, and lets it go. */
-static void refill_and_release(struct pmm_cache *cache)
+/* Up to BATCH frames from one zone, as a block if it has one. */
+static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
 {
     uint32_t count = 0;
-    struct pfn frame;
+    struct pfn taken;
 
-    if (pmm_caches_allowed())
-        count = refill_block(cache);
-    while (count < BATCH && pmm_caches_allowed() &&
-           zones_take(0, pmm.low_mark, false, &frame) == OK)
-        cache->frames[count++] = frame.index;
-    __atomic_store_n(&cache->state, PMM_CACHE_EMPTY + count, __ATOMIC_RELEASE);
+    if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
+        pmm.allocator->split(zone->self, taken.index - zone->base, BATCH_ORDER, 0);
+        for (; count < BATCH; count++)
+            frames[count] = taken.index + BATCH - 1 - count;
+    }
+    while (count < BATCH && zone_take(zone, 0, &taken) == OK)
+        frames[count++] = taken.index;
+    return count;
+}
+
+/* Up to BATCH frames, as long as memory is plentiful. */
+static uint32_t take_batch(uint32_t frames[BATCH])
+{
+    uint32_t count;
+
+    if (!pmm_caches_allowed() || __atomic_load_n(&pmm.left, __ATOMIC_RELAXED) <
+                                     __atomic_load_n(&pmm.low_mark, __ATOMIC_RELAXED) + BATCH)
+        return 0;
+    count = take_batch_of(&pmm.zones[ZONE_HIGH], frames);
+    if (count == 0)
+        count = take_batch_of(&pmm.zones[ZONE_LOW], frames);
+    __atomic_fetch_sub(&pmm.left, count, __ATOMIC_ACQ_REL);
+    return count;
 }
 
 /* From the zones, if need be after everything that lies in caches has gone back to them. */
@@ -202,19 +204,34 @@ static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, boo
     }
 }
 
+/* A frame for a cache that its caller holds empty; with it the cache is filled, if it may be. */
+static enum status refill(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
+{
+    uint32_t count = take_batch(cache->frames);
+    enum status status = OK;
+
+    if (count > 0)
+        frame->index = cache->frames[--count];
+    else
+        status = take_hard(0, kind, false, frame);
+    if (status == OK)
+        cache->by_kind[kind]++;
+    __atomic_store_n(&cache->state, PMM_CACHE_EMPTY + count, __ATOMIC_RELEASE);
+    return status;
+}
+
 enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                            bool clear, struct pfn *frame)
 {
-    enum status status = take_hard(0, kind, false, frame);
+    enum status status;
 
-    if (state == PMM_CACHE_HELD) {
-        reopen(cache);
+    if (state == PMM_CACHE_EMPTY) {
+        status = refill(cache, kind, frame);
+    } else {
+        status = take_hard(0, kind, false, frame);
         if (status == OK)
             count_shared(kind, 1);
-    } else {
-        if (status == OK)
-            cache->by_kind[kind]++;
-        refill_and_release(cache);
+        reopen(cache);
     }
     if (status == OK) {
         if (clear)
@@ -345,6 +362,8 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
     count_shared((enum frame_kind)record->kind, (uint64_t)-1);
     count_shared(kind, 1);
     record->kind = (uint8_t)kind;
+    if (kind == FRAME_ZERO)
+        record->count = COUNT_SATURATED;
 }
 
 /* ---- the ledger ---- */

@@ -89,7 +89,7 @@ static void every_key(void **state)
     (void)state;
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
-                                "exit=debug-exit wipe=1"),
+                                "exit=debug-exit wipe=1 pmm=buddy"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -101,6 +101,7 @@ static void every_key(void **state)
     assert_int_equal(options.serial_port, 0x2f8);
     assert_int_equal(options.exit, EXIT_DEBUG);
     assert_true(options.wipe);
+    assert_int_equal(options.pmm, PMM_BUDDY);
 }
 
 static void words(void **state)
@@ -197,6 +198,8 @@ static void bad_values(void **state)
                                       "exit=",
                                       "exit=off",
                                       "exit=AUTO",
+                                      "pmm=",
+                                      "pmm=slab",
                                       "wipe=",
                                       "wipe=2",
                                       "wipe=01",
@@ -260,7 +263,7 @@ static void program_name(void **state)
     assert_int_equal(parse_load("faultline.efi seed=1 bogus=2"), 1);
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
-                        "run, mem, cpus, seed, swap, serial, exit, wipe");
+                        "run, mem, cpus, seed, swap, serial, exit, wipe, pmm");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

@@ -144,7 +144,7 @@ static void random_use(void **state)
 static void running_out_is_a_status(void **state)
 {
     struct pfn frame;
-    struct pfn last;
+    struct pfn last = PFN_NONE;
     unsigned taken = 0;
 
     (void)state;
