@@ -368,8 +368,19 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
 
 /* ---- the ledger ---- */
 
-/* Adds up what a cache has counted. It is held for that, closed or not; what an interrupted owner
- * holds, or one on another processor for very long, is read as it is. */
+/* The counters of a cache that somebody holds: each is one aligned word, read whole, of now or of a
+ * moment ago. That is a race on purpose, which the sanitizer is told. */
+__attribute__((noinline, no_sanitize("thread"))) static void glance(const struct pmm_cache *cache,
+                                                                    uint64_t by_kind[FRAME_KINDS])
+{
+    const volatile uint64_t *counters = cache->by_kind;
+
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        by_kind[kind] += counters[kind];
+}
+
+/* Adds up what a cache has counted. It is held for that, closed or not, unless an interrupted owner
+ * holds it, or one on another processor for very long. */
 static void add_counts(struct pmm_cache *cache, uint64_t by_kind[FRAME_KINDS])
 {
     uint32_t state = PMM_CACHE_HELD;
@@ -382,8 +393,7 @@ static void add_counts(struct pmm_cache *cache, uint64_t by_kind[FRAME_KINDS])
         if (state == PMM_CACHE_HELD && !closed)
             machine_pause();
     }
-    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
-        by_kind[kind] += cache->by_kind[kind];
+    glance(cache, by_kind);
     if (state != PMM_CACHE_HELD)
         __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
     if (closed)
