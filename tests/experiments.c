@@ -8,15 +8,24 @@ extern const struct experiment zero_page_experiment;
 extern const struct experiment cow_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
+extern const struct experiment frame_allocator_experiment;
+extern const struct experiment frame_stress_experiment;
+extern const struct experiment frame_stress_minute_experiment;
+extern const struct experiment no_heap_experiment;
+extern const struct experiment zeroing_experiment;
+extern const struct experiment no_memory_experiment;
 extern const struct experiment bench_experiment;
 extern const struct experiment hold_experiment;
 extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment, &zero_page_experiment,
-    &cow_experiment,         &swap_experiment,
-    &wild_experiment,        &bench_experiment,
-    &hold_experiment,        &crash_null_experiment,
-    &crash_panic_experiment, NULL,
+    &demand_zero_experiment,  &zero_page_experiment,
+    &cow_experiment,          &swap_experiment,
+    &wild_experiment,         &frame_allocator_experiment,
+    &frame_stress_experiment, &no_heap_experiment,
+    &zeroing_experiment,      &no_memory_experiment,
+    &bench_experiment,        &frame_stress_minute_experiment,
+    &hold_experiment,         &crash_null_experiment,
+    &crash_panic_experiment,  NULL,
 };
