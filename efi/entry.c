@@ -174,6 +174,7 @@ static void continue_in_upper_half(struct bootinfo *info)
                                  .machine_check = trap_stack("stack of machine checks")};
     cpu_init(&stacks);
     mask_local_apic();
+    pmm_choose(info->options.pmm);
     status = pmm_init(info->options.memory_limit);
     if (status != OK)
         PANIC("physical memory: %s", status_name(status));

@@ -254,6 +254,23 @@ static bool parse_tables(struct piece value, struct options *options)
     return true;
 }
 
+static bool parse_pmm(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[8];
+        enum pmm_way way;
+    } ways[PMM_WAYS] = {
+        {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->pmm = ways[i].way;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     if (!piece_is(value, "0") && !piece_is(value, "1"))
@@ -274,4 +291,5 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"la57", parse_la57, "auto, 0 or 1"},
     {"tables", parse_tables, "direct, recursive, window"},
     {"wipe", parse_wipe, "0 or 1"},
+    {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
 };

@@ -91,7 +91,7 @@ static void every_key(void **state)
     (void)state;
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
-                                "exit=debug-exit la57=1 tables=window wipe=1"),
+                                "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -105,6 +105,7 @@ static void every_key(void **state)
     assert_int_equal(options.la57, LA57_ON);
     assert_int_equal(options.tables, TABLES_WINDOW);
     assert_true(options.wipe);
+    assert_int_equal(options.pmm, PMM_BUDDY);
 }
 
 static void words(void **state)
@@ -218,6 +219,8 @@ static void bad_values(void **state)
                                       "la57=yes",
                                       "tables=",
                                       "tables=slot",
+                                      "pmm=",
+                                      "pmm=slab",
                                       "wipe=",
                                       "wipe=2",
                                       "wipe=01",
@@ -282,7 +285,7 @@ static void program_name(void **state)
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, serial, exit, la57, "
-                        "tables, wipe");
+                        "tables, wipe, pmm");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");
