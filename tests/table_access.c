@@ -186,26 +186,33 @@ static void load(const struct space *space)
     test.dropped_wholes++;
 }
 
-/* The entry of level 1, by a walk; the window costs a translation each time. */
-static struct tree_place walk(enum table_way way, const struct space *space, uint64_t address)
+/* The entry of level 1, with no more than it takes to get there: the caller knows that all tables
+ * are there, as it must for the slot, where nobody walks but the processor. The window costs a
+ * translation each time. */
+static struct pte *find(enum table_way way, const struct space *space, uint64_t address)
 {
-    if (way == TABLES_WINDOW)
+    const struct tree *tree = &space->tree;
+    unsigned level = tree->levels;
+    struct pte entry;
+
+    if (way == TABLES_RECURSIVE)
+        return (struct pte *)(uintptr_t)recursive_address(level, address, 1);
+    if (way == TABLES_WINDOW) {
+        entry = kernel_map_window_read(tree->number, pte_index(address, level));
         test.dropped_pages++;
-    return tree_walk_by(way, &space->tree, address);
+    } else {
+        entry = pte_read(table_way_direct(tree->root, level, address));
+    }
+    while (--level > 1)
+        entry = pte_read(table_way_direct(pte_frame(entry), level, address));
+    return table_way_direct(pte_frame(entry), 1, address);
 }
 
-/* Through the slot nobody walks but the processor. That is right for a page of 4 KiB only: what
- * stands in a table is known to the caller, as an own path is. */
 static uint64_t read_own(enum table_way way, const struct space *own, const struct space *foreign,
                          uint64_t address)
 {
-    struct pte entry = pte_empty();
-
     (void)foreign;
-    if (way != TABLES_RECURSIVE)
-        return walk(way, own, address).entry.word;
-    kernel_map_recursive_read(recursive_address(own->tree.levels, address, 1), &entry);
-    return entry.word;
+    return pte_read(find(way, own, address)).word;
 }
 
 static uint64_t read_foreign(enum table_way way, const struct space *own,
@@ -214,23 +221,16 @@ static uint64_t read_foreign(enum table_way way, const struct space *own,
     uint64_t word;
 
     if (way != TABLES_RECURSIVE)
-        return walk(way, foreign, address).entry.word;
+        return pte_read(find(way, foreign, address)).word;
     load(foreign);
-    word = read_own(way, foreign, NULL, address);
+    word = pte_read(find(way, foreign, address)).word;
     load(own);
     return word;
 }
 
-static uint64_t take_accessed(struct pte *entry)
-{
-    return __atomic_fetch_and(&entry->word, ~PTE_A, __ATOMIC_ACQ_REL);
-}
-
 static uint64_t change(enum table_way way, const struct space *space, uint64_t address)
 {
-    struct pfn table = way == TABLES_RECURSIVE ? PFN_NONE : walk(way, space, address).table;
-
-    return take_accessed(table_way_edit(way, &space->tree, table, 1, address));
+    return __atomic_fetch_and(&find(way, space, address)->word, ~PTE_A, __ATOMIC_ACQ_REL);
 }
 
 static uint64_t edit_own(enum table_way way, const struct space *own, const struct space *foreign,
@@ -325,7 +325,7 @@ static bool measure(const struct operation *operation, enum table_way way, uint6
     const struct space *own = test.spaces[1];
     const struct space *foreign = test.spaces[2];
     const uint64_t *pages = test.pages[operation->foreign ? 2 : 1];
-    uint64_t count = PAGES * ROUNDS;
+    uint64_t count = (uint64_t)PAGES * ROUNDS;
     uint64_t present = 0;
     uint64_t ticks;
     bool were_on;
@@ -334,8 +334,10 @@ static bool measure(const struct operation *operation, enum table_way way, uint6
     test.dropped_pages = test.dropped_wholes = 0;
     were_on = machine_interrupts_off();
     ticks = machine_ticks();
-    for (unsigned i = 0; i < count; i++)
-        present += operation->run(way, own, foreign, pages[i % PAGES]) & PTE_P;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < PAGES; i++)
+            present += operation->run(way, own, foreign, pages[i]) & PTE_P;
+    }
     ticks = machine_ticks() - ticks;
     machine_interrupts_restore(were_on);
     put(operation, way, "", ticks / count / (unit != 0 ? unit : 1),
