@@ -233,10 +233,8 @@ static bool parse_pmm(struct piece value, struct options *options)
     static const struct {
         char name[8];
         enum pmm_way way;
-    } ways[PMM_WAYS] = {{"llfree", PMM_LLFREE},
-                        {"bitmap", PMM_BITMAP},
-                        {"stack", PMM_STACK},
-                        {"buddy", PMM_BUDDY}};
+    } ways[PMM_WAYS] = {
+        {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
 
     for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
         if (piece_is(value, ways[i].name)) {

@@ -29,7 +29,7 @@ struct options {
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
     enum pmm_way pmm; /* the frame allocator; LLFree unless given */
-    bool wipe; /* zero the used slots of the swap disk at the end */
+    bool wipe;        /* zero the used slots of the swap disk at the end */
 };
 
 #endif
