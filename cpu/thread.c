@@ -36,12 +36,12 @@ struct thread {
 
 #define SLOTS (THREADS_PER_CPU + 1U) /* and an idle one, or the main thread */
 
-void (*thread_enter_space)(void *space);
 void (*thread_every_second)(void);
 
 static struct thread table[CPU_MAX][SLOTS];
 static struct thread main_thread;
 static uint8_t table_lock;
+static void (*enter)(void *space);
 static unsigned taken_count;
 
 void thread_switch(uint64_t *save, uint64_t load);
@@ -182,8 +182,8 @@ static void schedule(void)
     cpu->kernel_stack = next->rsp0;
     cpu->current = next;
     cpu->left = self;
-    if (next->space != self->space && thread_enter_space != NULL)
-        thread_enter_space(next->space);
+    if (next->space != self->space && enter != NULL)
+        enter(next->space);
     thread_switch(&self->rsp, next->rsp);
     finish_switch();
 }
@@ -377,6 +377,11 @@ void thread_sleep_us(uint64_t microseconds)
 unsigned thread_count(void)
 {
     return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
+}
+
+void thread_on_switch(void (*enter_space)(void *space))
+{
+    enter = enter_space;
 }
 
 void thread_set_space(void *space)

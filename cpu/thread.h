@@ -35,9 +35,9 @@ void thread_add_stack(unsigned cpu, uint64_t top);
 /* What the idle thread does. */
 _Noreturn void thread_idle(void);
 
-/* Called on this processor when it goes on with a thread of another space than the last: the
- * thread's, or NULL for the kernel's own root. Set by vmm/. */
-extern void (*thread_enter_space)(void *space);
+/* Says what is called on a processor when it goes on with a thread of another space than the last:
+ * with the thread's, or NULL for the kernel's own root. Interrupts are off. */
+void thread_on_switch(void (*enter_space)(void *space));
 
 /* ---- threads ---- */
 

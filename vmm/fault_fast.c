@@ -81,7 +81,7 @@ static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
     if (!access.write) {
         /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
         __atomic_store_n(&walk->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
-        space->faults.zero_read++;
+        fault_count(&space->faults.zero_read);
         return true;
     }
     if ((walk->classes & PTE_NOT_OWN) != 0 || !page_try_alloc(FRAME_CLEARED, &page))
@@ -89,7 +89,7 @@ static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
     install(walk, page, descriptor->own_bits);
     walk->record->held++;
     page_publish(page);
-    space->faults.first_write++;
+    fault_count(&space->faults.first_write);
     return true;
 }
 
@@ -100,18 +100,27 @@ static inline uint64_t own_word(struct pte cow)
            (uint64_t)PTE_OWN << PTE_CLASS_SHIFT;
 }
 
+/* Whether this processor, which runs the space, is not the only one that does: a translation that
+ * others may have is not for the fast path to change. One that joins waits for us (space.c). */
+static inline bool others_run(const struct space *space)
+{
+    uint64_t processors = __atomic_load_n(&space->tree.processors, __ATOMIC_RELAXED);
+
+    return (processors & (processors - 1)) != 0;
+}
+
 static bool write_zero_page(struct space *space, const struct fast_walk *walk, uint64_t address,
                             struct pte entry)
 {
     struct pfn page;
 
-    if (!page_try_alloc(FRAME_CLEARED, &page))
+    if (others_run(space) || !page_try_alloc(FRAME_CLEARED, &page))
         return false;
     install(walk, page, own_word(entry));
     walk->record->held++;
     page_publish(page);
     machine_flush_page(address);
-    space->faults.zero_to_private++;
+    fault_count(&space->faults.zero_to_private);
     return true;
 }
 
@@ -123,15 +132,16 @@ static bool copy_page(struct space *space, const struct fast_walk *walk, uint64_
     struct pfn shared = pte_frame(entry);
     struct pfn page;
 
-    if (!page_try_alloc(FRAME_UNCLEARED, &page))
+    if (others_run(space) || !page_try_alloc(FRAME_UNCLEARED, &page))
         return false;
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
     install(walk, page, own_word(entry));
+    tree_repoint(shared, frame_pfn(walk->record),
+                 (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
     page_publish(page);
     machine_flush_page(address);
-    tree_forget_page(shared, frame_pfn(walk->record),
-                     (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
-    space->faults.cow_copy++;
+    tree_forget_page(shared);
+    fault_count(&space->faults.cow_copy);
     return true;
 }
 
@@ -150,7 +160,7 @@ static bool write_leaf(struct space *space, const struct fast_walk *walk, uint64
     if ((frame_record(shared)->flags & FRAME_TIED) != 0)
         return false;
     pte_make_own(walk->leaf);
-    space->faults.cow_reuse++;
+    fault_count(&space->faults.cow_reuse);
     return true;
 }
 
