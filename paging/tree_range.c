@@ -45,10 +45,10 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     if (status == OK) {
         do {
             status =
-                tree_make_path(tree, start, boundary_level(start), TREE_CHANGE, &reserve, batch);
+                tree_make_path(tree, start, boundary_level(start), TREE_BUILD, &reserve, batch);
             if (status == OK)
-                status = tree_make_path(tree, end - 1, boundary_level(end), TREE_CHANGE, &reserve,
-                                        batch);
+                status =
+                    tree_make_path(tree, end - 1, boundary_level(end), TREE_BUILD, &reserve, batch);
         } while (status == STATUS_AGAIN);
     }
     tree_reserve_drain(&reserve);
@@ -71,21 +71,22 @@ static bool lock_patiently(struct pfn table)
 }
 
 static void replace_one(const struct replacement *how, struct pfn table, unsigned level,
-                        unsigned index, struct pte with, uint64_t address)
+                        struct pte with, uint64_t address)
 {
     bool were_on = lock_patiently(table);
     struct pte *at = table_way_edit(how->way, how->tree, table, level, address);
-    struct pte old = tree_replace_at(table, at, with);
+    struct pte old = pte_read(at);
 
+    /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
+    if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
+        tree_kill_table(pte_frame(old));
+    old = tree_replace_at(table, at, with);
     tree_unlock(table);
     machine_interrupts_restore(were_on);
     if (pte_present(old))
         tlb_add_range(how->batch, address, address + pte_span(level));
-    if (old.word != 0)
-        tlb_release(how->batch, (struct tlb_release){.entry = old,
-                                                     .table = table,
-                                                     .index = (uint16_t)index,
-                                                     .level = (uint8_t)level});
+    if (entry_is_held(old))
+        tlb_release(how->batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
 }
 
 static void replace_in_table(const struct replacement *how, struct pfn table, unsigned level,
@@ -101,14 +102,14 @@ static void replace_in_table(const struct replacement *how, struct pfn table, un
         struct pte entry = pte_read(&entries[index]);
 
         if (at >= how->start && at + span <= how->end) {
-            replace_one(how, table, level, index, how->with, at);
+            replace_one(how, table, level, how->with, at);
             continue;
         }
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
         replace_in_table(how, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            replace_one(how, table, level, index, pte_empty(), at);
+            replace_one(how, table, level, pte_empty(), at);
     }
 }
 

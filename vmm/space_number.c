@@ -29,6 +29,7 @@ static uint32_t find_free(void)
 
 enum status space_number_take(struct tree *tree)
 {
+    bool were_on = machine_interrupts_off();
     enum status status = STATUS_LIMIT;
     uint32_t number;
 
@@ -41,6 +42,7 @@ enum status space_number_take(struct tree *tree)
         tree->number = (uint16_t)number;
     }
     spin_unlock(&numbers.lock);
+    machine_interrupts_restore(were_on);
     return status;
 }
 
@@ -50,6 +52,7 @@ void space_number_give(const struct tree *tree)
     uint64_t bit = UINT64_C(1) << number % WORD_BITS;
     struct tlb_batch batch;
     struct pfn unused;
+    bool were_on = machine_interrupts_off();
 
     spin_lock(&numbers.lock);
     CHECK_MSG((numbers.taken[number / WORD_BITS] & bit) != 0, "space %u is not taken", number);
@@ -58,10 +61,11 @@ void space_number_give(const struct tree *tree)
     if (number / WORD_BITS < numbers.first)
         numbers.first = number / WORD_BITS;
     spin_unlock(&numbers.lock);
+    machine_interrupts_restore(were_on);
     if (pfn_is_none(unused))
         return;
     /* A table of the kernel's half goes, which any processor may have cached (rule P5). */
-    tlb_begin(&batch);
+    tlb_begin(&batch, NULL);
     tlb_add_everything(&batch);
     tlb_commit(&batch);
     pmm_free(unused);
