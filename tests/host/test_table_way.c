@@ -217,7 +217,7 @@ static unsigned flushes_of_own_path(enum table_way way)
     assert_int_equal(tree_reserve_fill(&reserve, 4), OK);
     table_way_choose(way);
     fake_on_flush_all = count_flush;
-    tlb_begin(&batch);
+    tlb_begin(&batch, &space->tree);
     flushes = 0;
     assert_int_equal(tree_make_path(&space->tree, START, 1, TREE_CHANGE, &reserve, &batch), OK);
     count = flushes;
