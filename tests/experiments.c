@@ -8,15 +8,22 @@ extern const struct experiment zero_page_experiment;
 extern const struct experiment cow_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
+extern const struct experiment stress_experiment;
 extern const struct experiment bench_experiment;
 extern const struct experiment hold_experiment;
 extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment, &zero_page_experiment,
-    &cow_experiment,         &swap_experiment,
-    &wild_experiment,        &bench_experiment,
-    &hold_experiment,        &crash_null_experiment,
-    &crash_panic_experiment, NULL,
+    &demand_zero_experiment,
+    &zero_page_experiment,
+    &cow_experiment,
+    &swap_experiment,
+    &wild_experiment,
+    &stress_experiment,
+    &bench_experiment,
+    &hold_experiment,
+    &crash_null_experiment,
+    &crash_panic_experiment,
+    NULL,
 };
