@@ -29,8 +29,8 @@
 #define OWN_PAGES    64U
 #define WORKERS_MAX  16U
 
-/* Resident pages for each worker; it uses up to twice as many. */
-#define RESIDENT 48U
+/* Resident pages for each worker; it uses about twice as many. */
+#define RESIDENT 12U
 
 #define WORDS (PAGE_SIZE / sizeof(uint64_t))
 
