@@ -91,7 +91,7 @@ bool mutex_is_mine(const struct mutex *mutex);
 
 /* ---- time ---- */
 
-/* Called once a second on each processor that is not halted for good; interrupts are off. */
-extern void (*thread_every_second)(void);
+/* Says what is called once a second on each processor, with interrupts off. */
+void thread_set_every_second(void (*look)(void));
 
 #endif

@@ -13,6 +13,10 @@
 #define OPTION_RUN_SIZE  256
 #define OPTION_UUID_SIZE 16
 
+/* Unless given: no experiment is silent for so long, even on a slow emulator. */
+#define OPTION_WATCHDOG 300U
+#define OPTION_SECONDS  60U
+
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
@@ -34,8 +38,10 @@ struct options {
     enum exit_way exit;
     enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
     enum table_way tables;
-    enum pmm_way pmm; /* the frame allocator; LLFree unless given */
-    bool wipe;        /* zero the used slots of the swap disk at the end */
+    enum pmm_way pmm;  /* the frame allocator; LLFree unless given */
+    uint32_t watchdog; /* seconds without progress that end the run; 0 = never */
+    uint32_t seconds;  /* that `stress` takes */
+    bool wipe;         /* zero the used slots of the swap disk at the end */
 };
 
 #endif

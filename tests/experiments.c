@@ -20,6 +20,7 @@ extern const struct experiment frame_stress_minute_experiment;
 extern const struct experiment no_heap_experiment;
 extern const struct experiment zeroing_experiment;
 extern const struct experiment no_memory_experiment;
+extern const struct experiment stress_experiment;
 extern const struct experiment bench_experiment;
 extern const struct experiment hold_experiment;
 extern const struct experiment mmu_hold_experiment;
@@ -45,6 +46,7 @@ const struct experiment *const experiments[] = {
     &no_heap_experiment,
     &zeroing_experiment,
     &no_memory_experiment,
+    &stress_experiment,
     &bench_experiment,
     &hold_experiment,
     &mmu_hold_experiment,

@@ -15,6 +15,7 @@
 #include "tests/experiment.h"
 #include "tests/ledger.h"
 #include "tests/summary.h"
+#include "tests/watchdog.h"
 #include "vmm/fault.h"
 #include "vmm/space.h"
 
@@ -89,6 +90,8 @@ static void start_services(const struct bootinfo *info)
     table_way_choose(info->options.tables);
     ktap_note("tables: reached by the %s way", table_way_name(table_way()));
     fault_start();
+    watchdog_start(info->options.watchdog);
+    machine_interrupts_restore(true);
 }
 
 static void stop_services(void)
