@@ -375,6 +375,8 @@ static void run(const struct options *options)
     enum status status;
 
     (void)options;
+    /* Every fault clears its own page, and frames come from the caches as they are filled here. */
+    pmm_drain();
     calibrate();
     if (start_space(&space)) {
         status = payload_install(space);

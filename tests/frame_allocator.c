@@ -73,6 +73,7 @@ static void give(struct contest *contest, unsigned number)
 
 static unsigned any_block(struct contest *contest)
 {
+    CHECK(contest->count > 0);
     return (unsigned)random_below(&contest->random, contest->count);
 }
 

@@ -66,6 +66,16 @@ def memory_limited(t: Case):
 
 
 @case
+def frame_allocators(t: Case):
+    """Each allocator runs the machine; a GiB in one block is there."""
+    for way in ("llfree", "bitmap", "stack", "buddy"):
+        run = t.boot(disks=[t.swap_disk()], memory=6144, append=f"pmm={way} run=frame-stress,cow,no-heap")
+        t.passed(run, ("frame-stress", "cow", "no-heap"))
+        t.said(run, f"{way}: 1 processor")
+        t.said(run, "1 GiB in one block, at frame")
+
+
+@case
 def firmware_4m(t: Case):
     plain(t, firmware="4M")
 
