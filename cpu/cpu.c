@@ -183,10 +183,8 @@ static void set_control_registers(void)
     trap_smap = features->smap;
 }
 
-void cpu_init(const struct cpu_stacks *stacks)
+static void init(struct cpu *cpu, const struct cpu_stacks *stacks)
 {
-    struct cpu *cpu = cpu_self();
-
     CHECK(stacks->rsp0 % 16 == 0 && stacks->double_fault % 16 == 0);
     CHECK(stacks->nmi % 16 == 0 && stacks->machine_check % 16 == 0);
     CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
@@ -196,13 +194,24 @@ void cpu_init(const struct cpu_stacks *stacks)
     *(uint64_t *)(uintptr_t)(stacks->nmi - NMI_MARK) = 0;
     fill_tss(cpu, stacks);
     fill_gdt(cpu);
-    fill_idt();
     load_segments(cpu);
     load_traps();
-    traps_ready = true;
     set_control_registers();
     user_init();
+}
+
+void cpu_init(const struct cpu_stacks *stacks)
+{
+    fill_idt();
+    init(&cpu_table[0], stacks);
+    traps_ready = true;
     pic_init();
+}
+
+void cpu_init_other(unsigned number, const struct cpu_stacks *stacks)
+{
+    CHECK(traps_ready && number > 0 && number < CPU_MAX);
+    init(&cpu_table[number], stacks);
 }
 
 struct cpu *cpu_self(void)
@@ -213,6 +222,11 @@ struct cpu *cpu_self(void)
         return &cpu_table[0];
     __asm__("movq %%gs:%c1, %0" : "=r"(self) : "i"(GS_SELF));
     return self;
+}
+
+void cpu_set_apic_id(uint32_t id)
+{
+    cpu_self()->apic_id = id;
 }
 
 bool cpu_traps_ready(void)

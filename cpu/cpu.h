@@ -38,9 +38,12 @@ struct cpu_stacks {
  * PAT entry 4 (PAT = 1, PCD = PWT = 0) becomes write-combining; the others keep their default. */
 void cpu_prepare_paging(void);
 
-/* Loads this processor's own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps are ours
- * from its return on. Interrupts stay off. */
+/* For the first processor: loads its own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps
+ * are ours from its return on. Interrupts stay off. */
 void cpu_init(const struct cpu_stacks *stacks);
+
+/* The same for another processor, which has loaded GS already; what all share is left alone. */
+void cpu_init_other(unsigned number, const struct cpu_stacks *stacks);
 
 /* Whether cpu_init has run: whether a fault comes to cpu/trap.c. */
 bool cpu_traps_ready(void);
@@ -59,6 +62,9 @@ uint64_t cpu_local_apic_base(void);
  * registers: where the caller has mapped it, uncached; NULL in x2APIC mode. Without a local APIC
  * it does nothing. */
 void cpu_mask_local_apic(volatile void *registers);
+
+/* Says by which id others interrupt this processor. */
+void cpu_set_apic_id(uint32_t id);
 
 /* Control registers as they are now, for the log and for tests. */
 uint64_t cpu_read_cr0(void);

@@ -22,7 +22,7 @@
 
 #define TEXT_SIZE  200U
 #define NAME_SIZE  96U
-#define GUARDS_MAX (CPU_MAX * 4) /* the thread's stack and three of the TSS */
+#define GUARDS_MAX (CPU_MAX * (5 + THREADS_PER_CPU)) /* its own, four of the TSS, its threads' */
 
 /* How far above a guard page the stack pointer of an overflow may still be: a push of one word
  * faults in the guard page while the stack pointer is at its end. */

@@ -42,6 +42,25 @@ void machine_flush_page(uint64_t address);
 void machine_flush_space(void);
 void machine_flush_all(void);
 
+/* Processors that run, a bit each by machine_cpu(). */
+uint64_t machine_processors(void);
+
+/* What is to be dropped. */
+struct machine_flush {
+    enum { MACHINE_FLUSH_PAGES, MACHINE_FLUSH_SPACE, MACHINE_FLUSH_ALL } kind;
+    unsigned count;
+    const uint64_t *pages; /* stays as it is until machine_flush_on returns */
+};
+
+/* Flushes on the processors of one set, this one if it is among them, and returns when they and
+ * those of the other set have answered: none of them is then inside a stretch with interrupts off
+ * that began before. While it waits it answers others. Nobody calls it with a spin lock held. */
+void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush);
+
+/* In a loop that waits long: answers other processors, and lets this one's other threads run when
+ * interrupts are on. */
+void machine_relax(void);
+
 /* CR3 without its low 12 bits. Loading a root flushes what is not global. */
 void machine_load_root(struct phys root);
 struct phys machine_root(void);

@@ -16,6 +16,7 @@
 #include "cpu/cpu.h"
 #include "cpu/gs.h"
 #include "cpu/machine.h"
+#include "cpu/thread.h"
 #include "cpu/trap.h"
 
 #define GDT_ENTRIES 7U /* null, four segments, and a TSS descriptor of two */
@@ -50,6 +51,16 @@ struct idt_gate {
 _Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
 _Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
 
+/* A processor's own request to others, and what others ask of it (cpu/shoot.c). */
+struct shoot {
+    uint64_t from;    /* processors that await this one's answer */
+    uint64_t pending; /* processors that have not answered this one's request */
+    uint64_t where;   /* who flushes; the others only answer */
+    struct machine_flush flush;
+    uint64_t sent;
+    uint64_t served;
+};
+
 struct cpu {
     struct cpu *self; /* the first four: cpu/gs.h */
     uint32_t number;
@@ -60,6 +71,16 @@ struct cpu {
     unsigned crashes; /* how deep it is in reports of crashes */
     struct trap_counts traps;
     struct trap_frame crash; /* the trap that the first report is about */
+    uint32_t apic_id;
+    struct shoot shoot;
+    struct thread *current; /* NULL before threads_start */
+    struct thread *idle;
+    struct thread *left;     /* on the stack that a switch has just left */
+    struct thread *sleepers; /* interrupts off */
+    struct thread_queue ready;
+    uint8_t ready_lock;
+    bool halted;        /* its ready lock: asleep in HLT, to be woken by an interrupt */
+    uint64_t second_ns; /* when it looks at the clock next */
 };
 
 _Static_assert(offsetof(struct cpu, self) == GS_SELF, "cpu/gs.h");

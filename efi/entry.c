@@ -17,14 +17,13 @@
 #include "efi/finish.h"
 #include "efi/main.h"
 #include "efi/options.h"
+#include "efi/processors.h"
 #include "efi/serial.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
 #include "paging/kernel_map.h"
+#include "paging/layout.h"
 #include "pmm/pmm.h"
-
-/* Each stack of a trap; a crash report prints from one of them. */
-#define TRAP_STACK_PAGES 4U
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
 
@@ -126,20 +125,7 @@ static void start_clock(const struct acpi *acpi, enum status acpi_status)
         time_init(0, false);
 }
 
-/* A stack for one kind of trap. The page under it is not mapped, and has a name for the crash. */
-static uint64_t trap_stack(const char *name)
-{
-    uint64_t size = TRAP_STACK_PAGES * PAGE_SIZE;
-    uint64_t top;
-    enum status status = kernel_map_stack(TRAP_STACK_PAGES, &top);
-
-    if (status != OK)
-        PANIC("%s: %s", name, status_name(status));
-    crash_add_guard(top - size - PAGE_SIZE, top - size, name);
-    return top;
-}
-
-static void mask_local_apic(void)
+static volatile void *mask_local_apic(void)
 {
     uint64_t base = cpu_local_apic_base();
     void *registers = NULL;
@@ -150,6 +136,7 @@ static void mask_local_apic(void)
             PANIC("the local APIC at %lx cannot be mapped", base);
     }
     cpu_mask_local_apic(registers);
+    return registers;
 }
 
 /* The first code in the upper half. The consoles come first: until they have arrived nobody would
@@ -157,23 +144,23 @@ static void mask_local_apic(void)
 static void continue_in_upper_half(struct bootinfo *info)
 {
     struct cpu_stacks stacks;
+    volatile void *local_apic;
     enum status status;
     uint64_t leaves;
 
     consoles_arrive();
     finish_arrive();
-    stacks = (struct cpu_stacks){.rsp0 = trap_stack("stack of traps from programs"),
-                                 .double_fault = trap_stack("stack of double faults"),
-                                 .nmi = trap_stack("stack of NMIs"),
-                                 .machine_check = trap_stack("stack of machine checks")};
+    crash_add_guard(STACK_WINDOW_BASE, STACK_WINDOW_BASE + PAGE_SIZE, "stack of cpu 0");
+    stacks = processors_trap_stacks(0);
     cpu_init(&stacks);
-    mask_local_apic();
+    local_apic = mask_local_apic();
     status = pmm_init(info->options.memory_limit);
     if (status != OK)
         PANIC("physical memory: %s", status_name(status));
     leaves = kernel_map_prove_rights();
     if (leaves > 0)
         ktap_note("kernel mappings: %lu leaves, no frame both writable and executable", leaves);
+    processors_start(info->options.cpus, local_apic);
     finish_run(faultline_main(info));
 }
 
@@ -199,6 +186,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     if (status == OK)
         acpi_status = acpi_open(&bootinfo, map_one_to_one, &acpi);
     start_log(acpi_status == OK ? &acpi : NULL, acpi_status, screen);
+    processors_find(acpi_status == OK ? &acpi : NULL);
     if (status != OK)
         give_up("the firmware's memory map", status);
     errors = report_options();

@@ -4,6 +4,7 @@
 #include "build/version.h"
 #include "cpu/features.h"
 #include "cpu/time.h"
+#include "efi/processors.h"
 #include "lib/ktap.h"
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
@@ -63,6 +64,7 @@ void summary_print_machine(const struct bootinfo *info)
     cpu_features_print();
     ktap_note("clock: TSC at %lu kHz by %s, spread %lu ppm over %u measurements", time->hz / 1000,
               time_source_name(time->kind), time->spread_ppm, time->measurements);
+    processors_print();
     print_memory(info);
     print_address_map();
 }

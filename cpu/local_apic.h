@@ -1,0 +1,42 @@
+/*
+ * The local APIC: interrupts from this processor to others, and its timer.
+ *
+ * Units: nanoseconds for the timer. Owns: the registers' place, the same on every processor.
+ * State: none -> cpu_mask_local_apic (cpu/cpu.h) on each processor -> ready.
+ * Fails with: nothing; a processor that does not take an interrupt within a bound is the caller's
+ * to notice. Context: any.
+ * Spec: Intel SDM volume 3, 11.4 to 11.6, 11.12 (x2APIC).
+ */
+#ifndef CPU_LOCAL_APIC_H
+#define CPU_LOCAL_APIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Interrupt command, low word: SDM volume 3, figure 11-12. */
+#define ICR_FIXED UINT32_C(0x4000) /* with a vector */
+#define ICR_NMI   UINT32_C(0x4400)
+#define ICR_INIT  UINT32_C(0x4500)
+#define ICR_SIPI  UINT32_C(0x4600) /* with the number of a page below 1 MiB */
+
+/* Our interrupts. The higher the vector the higher its priority; 255 is the spurious one. */
+#define VECTOR_TIMER 0xf0U
+#define VECTOR_WAKE  0xf1U
+#define VECTOR_SHOOT 0xf2U
+
+bool local_apic_present(void);
+bool local_apic_is_x2(void);
+uint32_t local_apic_id(void);
+
+/* Sends an interrupt. False: the one before it was not accepted within a bound. */
+bool local_apic_send(uint32_t id, uint32_t command);
+
+/* Measures the timer against the clock, once; false when there is none that moves. */
+bool local_apic_timer_start(void);
+uint64_t local_apic_timer_hz(void);
+
+/* One interrupt VECTOR_TIMER on this processor after so many nanoseconds, or somewhat earlier when
+ * they are more than the counter holds. Replaces the one before; UINT64_MAX: none. */
+void local_apic_timer_arm(uint64_t ns);
+
+#endif

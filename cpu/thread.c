@@ -1,0 +1,472 @@
+/* Kernel threads. */
+#include "cpu/thread.h"
+
+#include "cpu/local_apic.h"
+#include "cpu/percpu.h"
+#include "cpu/spin.h"
+#include "lib/check.h"
+#include "lib/units.h"
+
+/* Each processor's own tick, for what must be looked at from time to time. */
+#define SECOND_NS UINT64_C(1000000000)
+
+/* What a new thread's stack begins with: the six registers of thread_switch, and where it returns
+ * to; above them a word, so that the stack is as after a call. */
+#define FIRST_WORDS  8U
+#define FIRST_RETURN 6U
+
+enum thread_state { THREAD_FREE, THREAD_READY, THREAD_RUNNING, THREAD_WAITING, THREAD_ENDED };
+
+/* Protectors: (c) constant once created; (r) the ready lock of its processor; (p) its processor,
+ * interrupts off; (q) the lock of what it waits for. */
+struct thread {
+    uint64_t rsp;        /* (p) while it does not run */
+    struct thread *next; /* (r)(q) in one queue at most */
+    uint8_t state;       /* (r) */
+    bool taken;          /* by thread_create, until joined; the table's lock */
+    unsigned cpu;        /* (c) */
+    uint64_t stack;      /* (c) its top */
+    void *space;         /* (p) */
+    uint64_t wake_ns;    /* (p) while it sleeps */
+    void (*entry)(void *argument);
+    void *argument;
+    struct semaphore ended;
+    uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
+};
+
+#define SLOTS (THREADS_PER_CPU + 1U) /* and an idle one, or the main thread */
+
+void (*thread_enter_space)(void *space);
+void (*thread_every_second)(void);
+
+static struct thread table[CPU_MAX][SLOTS];
+static struct thread main_thread;
+static uint8_t table_lock;
+static unsigned taken_count;
+
+void thread_switch(uint64_t *save, uint64_t load);
+
+/* ---- queues ---- */
+
+static void push(struct thread_queue *queue, struct thread *thread)
+{
+    thread->next = NULL;
+    if (queue->last != NULL)
+        queue->last->next = thread;
+    else
+        queue->first = thread;
+    queue->last = thread;
+}
+
+static struct thread *pop(struct thread_queue *queue)
+{
+    struct thread *thread = queue->first;
+
+    if (thread == NULL)
+        return NULL;
+    queue->first = thread->next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    thread->next = NULL;
+    return thread;
+}
+
+/* Makes a thread ready, and wakes its processor if that is halted. Interrupts are off. */
+static void make_ready(struct thread *thread)
+{
+    struct cpu *cpu = &cpu_table[thread->cpu];
+    bool halted;
+
+    spin_lock(&cpu->ready_lock);
+    CHECK(thread->state != THREAD_READY && thread->state != THREAD_FREE);
+    thread->state = THREAD_READY;
+    push(&cpu->ready, thread);
+    halted = cpu->halted;
+    cpu->halted = false;
+    spin_unlock(&cpu->ready_lock);
+    if (halted && cpu != cpu_self() && !local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
+        PANIC("cpu %u takes no interrupt", thread->cpu);
+}
+
+/* ---- time ---- */
+
+/* Sets the timer for the first sleeper, or for the next second. */
+static void arm_timer(struct cpu *cpu)
+{
+    uint64_t now = machine_now_ns();
+    uint64_t at = thread_every_second != NULL ? cpu->second_ns : UINT64_MAX;
+
+    for (const struct thread *thread = cpu->sleepers; thread != NULL; thread = thread->next)
+        at = min_u64(at, thread->wake_ns);
+    local_apic_timer_arm(at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 1);
+}
+
+/* Wakes who has slept long enough. Interrupts are off. */
+static void wake_sleepers(struct cpu *cpu)
+{
+    uint64_t now = machine_now_ns();
+    struct thread **at = &cpu->sleepers;
+
+    while (*at != NULL) {
+        struct thread *thread = *at;
+
+        if (thread->wake_ns <= now) {
+            *at = thread->next;
+            make_ready(thread);
+        } else {
+            at = &thread->next;
+        }
+    }
+}
+
+static void look_at_clock(struct cpu *cpu)
+{
+    wake_sleepers(cpu);
+    if (thread_every_second != NULL && machine_now_ns() >= cpu->second_ns) {
+        cpu->second_ns = machine_now_ns() + SECOND_NS;
+        thread_every_second();
+    }
+    arm_timer(cpu);
+}
+
+static bool on_timer(struct trap_frame *frame)
+{
+    (void)frame;
+    cpu_local_apic_end();
+    look_at_clock(cpu_self());
+    return true;
+}
+
+static bool on_wake(struct trap_frame *frame)
+{
+    (void)frame;
+    cpu_local_apic_end();
+    return true;
+}
+
+/* ---- switching ---- */
+
+/* The first thing on the new stack: the thread that was left may now go on, or be reused. */
+static void finish_switch(void)
+{
+    struct cpu *cpu = cpu_self();
+    struct thread *left = cpu->left;
+
+    cpu->left = NULL;
+    if (left != NULL && left->state == THREAD_ENDED)
+        semaphore_up(&left->ended);
+}
+
+/* Goes on with the next ready thread; this one is in a queue already, or has ended. Interrupts are
+ * off. */
+static void schedule(void)
+{
+    struct cpu *cpu = cpu_self();
+    struct thread *self = cpu->current;
+    struct thread *next;
+
+    CHECK(!machine_interrupts_on());
+    if (cpu->sleepers != NULL)
+        wake_sleepers(cpu);
+    spin_lock(&cpu->ready_lock);
+    next = pop(&cpu->ready);
+    if (next == NULL)
+        next = cpu->idle;
+    CHECK(next != NULL);
+    next->state = THREAD_RUNNING;
+    spin_unlock(&cpu->ready_lock);
+    if (next == self)
+        return;
+    self->rsp0 = cpu->tss.rsp[0];
+    cpu->tss.rsp[0] = next->rsp0;
+    cpu->kernel_stack = next->rsp0;
+    cpu->current = next;
+    cpu->left = self;
+    if (next->space != self->space && thread_enter_space != NULL)
+        thread_enter_space(next->space);
+    thread_switch(&self->rsp, next->rsp);
+    finish_switch();
+}
+
+_Noreturn static void begin(void)
+{
+    struct thread *self = cpu_self()->current;
+
+    finish_switch();
+    if (self == cpu_self()->idle)
+        thread_idle();
+    machine_interrupts_restore(true);
+    self->entry(self->argument);
+    machine_interrupts_off();
+    CHECK_MSG(self->space == NULL, "a thread of cpu %u ended in an address space", self->cpu);
+    self->state = THREAD_ENDED;
+    schedule();
+    PANIC("a thread that has ended goes on");
+}
+
+static void prepare_stack(struct thread *thread)
+{
+    uint64_t *stack = (uint64_t *)(uintptr_t)thread->stack - FIRST_WORDS;
+
+    for (unsigned i = 0; i < FIRST_WORDS; i++)
+        stack[i] = 0;
+    stack[FIRST_RETURN] = (uint64_t)(uintptr_t)begin;
+    thread->rsp = (uint64_t)(uintptr_t)stack;
+    thread->rsp0 = thread->stack;
+}
+
+/* ---- public: start ---- */
+
+void threads_start(unsigned number)
+{
+    struct cpu *cpu = cpu_self();
+
+    CHECK(cpu->current == NULL && number == cpu->number);
+    trap_set_handler(VECTOR_TIMER, on_timer);
+    trap_set_handler(VECTOR_WAKE, on_wake);
+    cpu->second_ns = machine_now_ns() + SECOND_NS;
+    if (number == 0) {
+        main_thread.state = THREAD_RUNNING;
+        main_thread.rsp0 = cpu->tss.rsp[0];
+        cpu->current = &main_thread;
+        return;
+    }
+    cpu->idle = &table[number][0];
+    cpu->idle->cpu = number;
+    cpu->idle->state = THREAD_RUNNING;
+    cpu->idle->rsp0 = cpu->tss.rsp[0];
+    cpu->current = cpu->idle;
+}
+
+void thread_add_stack(unsigned number, uint64_t top)
+{
+    CHECK(number < CPU_MAX && top % 16 == 0);
+    for (unsigned i = number == 0 ? 0 : 1; i < SLOTS; i++) {
+        struct thread *thread = &table[number][i];
+
+        if (thread->stack != 0)
+            continue;
+        thread->stack = top;
+        thread->cpu = number;
+        if (i == 0) {
+            prepare_stack(thread);
+            cpu_table[0].idle = thread;
+        }
+        return;
+    }
+    PANIC("cpu %u has all its threads", number);
+}
+
+/* Interrupts are off from the look at the queue to HLT, which STI lets begin before any interrupt
+ * is taken: what makes a thread ready in between ends the HLT. */
+_Noreturn void thread_idle(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    for (;;) {
+        machine_interrupts_off();
+        spin_lock(&cpu->ready_lock);
+        cpu->halted = cpu->ready.first == NULL;
+        spin_unlock(&cpu->ready_lock);
+        if (cpu->halted && local_apic_timer_hz() != 0) {
+            look_at_clock(cpu);
+            __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
+        } else if (cpu->halted) {
+            look_at_clock(cpu);
+            __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
+        }
+        cpu->halted = false;
+        schedule();
+    }
+}
+
+/* ---- public: threads ---- */
+
+static struct thread *take(unsigned cpu)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *taken = NULL;
+
+    spin_lock(&table_lock);
+    for (unsigned i = 1; i < SLOTS && taken == NULL; i++) {
+        if (!table[cpu][i].taken && table[cpu][i].stack != 0)
+            taken = &table[cpu][i];
+    }
+    if (taken != NULL) {
+        taken->taken = true;
+        taken_count++;
+    }
+    spin_unlock(&table_lock);
+    machine_interrupts_restore(were_on);
+    return taken;
+}
+
+enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *argument,
+                          struct thread **thread)
+{
+    struct thread *made;
+    bool were_on;
+
+    CHECK(cpu < CPU_MAX && (machine_processors() >> cpu & 1) != 0);
+    made = take(cpu);
+    if (made == NULL)
+        return STATUS_LIMIT;
+    made->entry = entry;
+    made->argument = argument;
+    made->space = NULL;
+    made->ended = (struct semaphore){0};
+    made->state = THREAD_WAITING;
+    prepare_stack(made);
+    *thread = made;
+    were_on = machine_interrupts_off();
+    make_ready(made);
+    machine_interrupts_restore(were_on);
+    return OK;
+}
+
+void thread_join(struct thread *thread)
+{
+    bool were_on;
+
+    CHECK(thread->taken);
+    semaphore_down(&thread->ended);
+    CHECK(thread->state == THREAD_ENDED);
+    were_on = machine_interrupts_off();
+    spin_lock(&table_lock);
+    thread->state = THREAD_FREE;
+    thread->taken = false;
+    taken_count--;
+    spin_unlock(&table_lock);
+    machine_interrupts_restore(were_on);
+}
+
+bool thread_may_wait(void)
+{
+    const struct cpu *cpu = cpu_self();
+
+    return cpu->current != NULL && cpu->current != cpu->idle && cpu->idle != NULL;
+}
+
+void thread_yield(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    if (thread_may_wait()) {
+        make_ready(cpu_self()->current);
+        schedule();
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void thread_sleep_us(uint64_t microseconds)
+{
+    bool were_on = machine_interrupts_off();
+    struct cpu *cpu = cpu_self();
+    struct thread *self = cpu->current;
+
+    CHECK(thread_may_wait());
+    self->wake_ns = machine_now_ns() + microseconds * 1000;
+    self->state = THREAD_WAITING;
+    self->next = cpu->sleepers;
+    cpu->sleepers = self;
+    arm_timer(cpu);
+    schedule();
+    machine_interrupts_restore(were_on);
+}
+
+unsigned thread_count(void)
+{
+    return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
+}
+
+void thread_set_space(void *space)
+{
+    struct thread *self = cpu_self()->current;
+
+    if (self != NULL)
+        self->space = space;
+}
+
+/* ---- public: semaphores and mutexes ---- */
+
+void semaphore_up(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *woken;
+
+    spin_lock(&semaphore->lock);
+    woken = pop(&semaphore->waiting);
+    if (woken == NULL)
+        semaphore->count++;
+    spin_unlock(&semaphore->lock);
+    if (woken != NULL)
+        make_ready(woken);
+    machine_interrupts_restore(were_on);
+}
+
+/* Leaves the processor, in a queue whose lock is still held. A waker on another processor may make
+ * the thread ready before it is off its stack: only this processor goes on with it, later. */
+static void wait_in(struct thread_queue *queue, uint8_t *lock)
+{
+    struct thread *self = cpu_self()->current;
+
+    CHECK(thread_may_wait());
+    self->state = THREAD_WAITING;
+    push(queue, self);
+    spin_unlock(lock);
+    schedule();
+}
+
+void semaphore_down(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&semaphore->lock);
+    if (semaphore->count > 0) {
+        semaphore->count--;
+        spin_unlock(&semaphore->lock);
+    } else {
+        wait_in(&semaphore->waiting, &semaphore->lock);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void mutex_lock(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+    const struct thread *self = cpu_self()->current;
+
+    spin_lock(&mutex->lock);
+    if (!mutex->held) {
+        mutex->held = true;
+        mutex->owner = self;
+        spin_unlock(&mutex->lock);
+    } else {
+        CHECK_MSG(mutex->owner != self, "a mutex is locked twice by its owner");
+        /* Whoever unlocks hands it over. */
+        wait_in(&mutex->waiting, &mutex->lock);
+        CHECK(mutex->held && mutex->owner == self);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void mutex_unlock(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *next;
+
+    spin_lock(&mutex->lock);
+    CHECK(mutex->held && mutex->owner == cpu_self()->current);
+    next = pop(&mutex->waiting);
+    mutex->held = next != NULL;
+    mutex->owner = next;
+    spin_unlock(&mutex->lock);
+    if (next != NULL)
+        make_ready(next);
+    machine_interrupts_restore(were_on);
+}
+
+bool mutex_is_mine(const struct mutex *mutex)
+{
+    return mutex->held && mutex->owner == cpu_self()->current;
+}

@@ -1,0 +1,97 @@
+/*
+ * Kernel threads: workers on chosen processors that sleep and wake.
+ *
+ * A thread belongs to one processor for its life and is left only where it yields, sleeps or waits:
+ * there is no preemption, so that what one processor's threads share among themselves needs no lock
+ * between two such calls. A processor without a ready thread runs its idle thread: in the kernel's
+ * own root (rule P5), halted, with interrupts on.
+ *
+ * Units: microseconds, nanoseconds. Owns: the table of threads, and their stacks once given.
+ * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
+ * Fails with: STATUS_LIMIT (no thread of that processor is free).
+ * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
+ */
+#ifndef CPU_THREAD_H
+#define CPU_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+
+/* Threads of one processor besides its idle one (and the first one's main thread). */
+#define THREADS_PER_CPU 4U
+
+struct thread;
+
+/* ---- start ---- */
+
+/* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
+void threads_start(unsigned cpu);
+
+/* Gives a processor a stack for one more thread; the first of processor 0 is its idle thread's. */
+void thread_add_stack(unsigned cpu, uint64_t top);
+
+/* What the idle thread does. */
+_Noreturn void thread_idle(void);
+
+/* Called on this processor when it goes on with a thread of another space than the last: the
+ * thread's, or NULL for the kernel's own root. Set by vmm/. */
+extern void (*thread_enter_space)(void *space);
+
+/* ---- threads ---- */
+
+MUST_USE enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *argument,
+                                   struct thread **thread);
+
+/* Waits for the thread's end and gives it back. */
+void thread_join(struct thread *thread);
+
+/* Lets the processor's other ready threads run first. */
+void thread_yield(void);
+
+void thread_sleep_us(uint64_t microseconds);
+
+/* Threads that were created and not joined. */
+unsigned thread_count(void);
+
+/* Whether the running code is a thread that may wait. */
+bool thread_may_wait(void);
+
+/* The space that the running thread wants to be in, kept across its waits. */
+void thread_set_space(void *space);
+
+/* ---- semaphores and mutexes ---- */
+
+struct thread_queue {
+    struct thread *first;
+    struct thread *last;
+};
+
+struct semaphore {
+    uint8_t lock;
+    unsigned count;
+    struct thread_queue waiting;
+};
+
+void semaphore_up(struct semaphore *semaphore);
+void semaphore_down(struct semaphore *semaphore);
+
+/* A lock for long work: who waits for it sleeps. All zeroes: free. */
+struct mutex {
+    uint8_t lock;
+    bool held;
+    const struct thread *owner; /* while held; NULL before there are threads */
+    struct thread_queue waiting;
+};
+
+void mutex_lock(struct mutex *mutex);
+void mutex_unlock(struct mutex *mutex);
+bool mutex_is_mine(const struct mutex *mutex);
+
+/* ---- time ---- */
+
+/* Called once a second on each processor that is not halted for good; interrupts are off. */
+extern void (*thread_every_second)(void);
+
+#endif
