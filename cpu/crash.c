@@ -6,7 +6,8 @@
  *   depth 3   the finisher, without words
  *   depth 4   halt
  *
- * Each further depth is entered by a trap or a panic inside the one before it; none returns.
+ * Each further depth is entered by a trap or a panic inside the one before it; none returns. One
+ * processor reports; it stops the others by NMI, and says where they were.
  */
 #include "cpu/crash.h"
 
@@ -14,7 +15,9 @@
 #include <stddef.h>
 
 #include "cpu/crash_report.h"
+#include "cpu/local_apic.h"
 #include "cpu/percpu.h"
+#include "cpu/registers.h"
 #include "cpu/symbols.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
@@ -28,6 +31,10 @@
  * faults in the guard page while the stack pointer is at its end. */
 #define GUARD_REACH UINT64_C(8)
 
+/* How long the others have to take the NMI that stops them, and how many are told of in full. */
+#define STOP_MS      1000U
+#define TOLD_IN_FULL 8U
+
 struct guard {
     uint64_t low;
     uint64_t high;
@@ -36,6 +43,7 @@ struct guard {
 
 static struct guard guards[GUARDS_MAX];
 static unsigned guard_count;
+static unsigned reporter; /* the processor that reports, plus 1; 0: no crash yet */
 static void (*walk_printer)(uint64_t address);
 static void (*end_machine)(void);
 
@@ -68,17 +76,104 @@ _Noreturn static void finish(void)
     cpu_halt();
 }
 
-/* One deeper in this processor's reports. Nothing resolves a page fault from here on: whoever did
- * may be what has failed. */
-static unsigned enter(void)
+/* ---- the other processors ---- */
+
+/* Stops this processor for good, and leaves word of where it was. */
+_Noreturn static void stop(const struct trap_frame *frame)
 {
+    struct cpu *self = cpu_self();
+
+    if (frame != NULL)
+        self->crash = *frame;
+    __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
+    cpu_halt();
+}
+
+void crash_stop_if_asked(const struct trap_frame *frame)
+{
+    unsigned who = __atomic_load_n(&reporter, __ATOMIC_ACQUIRE);
+
+    if (who != 0 && who != cpu_self()->number + 1)
+        stop(frame);
+}
+
+/* The other processors that run, a bit each. */
+static uint64_t others(void)
+{
+    return cpu_traps_ready() ? machine_processors() & ~(UINT64_C(1) << cpu_self()->number) : 0;
+}
+
+static uint64_t not_stopped(void)
+{
+    uint64_t left = others();
+
+    for (uint64_t at = left; at != 0; at &= at - 1) {
+        unsigned cpu = (unsigned)__builtin_ctzll(at);
+
+        if (__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE))
+            left &= ~(UINT64_C(1) << cpu);
+    }
+    return left;
+}
+
+static void stop_others(void)
+{
+    struct deadline end = deadline_after_ms(STOP_MS);
+
+    for (uint64_t at = not_stopped(); at != 0; at &= at - 1)
+        (void)local_apic_send(cpu_table[__builtin_ctzll(at)].apic_id, ICR_NMI);
+    while (not_stopped() != 0 && !deadline_passed(end))
+        machine_pause();
+}
+
+static void print_other(unsigned cpu, bool in_full)
+{
+    const struct trap_frame *frame = &cpu_table[cpu].crash;
+    char name[NAME_SIZE];
+
+    if (!__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE)) {
+        print("# cpu %u: it does not take an NMI\n", cpu);
+    } else if (frame->rip == 0) {
+        print("# cpu %u: it panicked too\n", cpu);
+    } else {
+        symbols_print_to(name, sizeof(name), frame->rip);
+        print("# cpu %u was at %016lx %s, interrupts %s\n", cpu, frame->rip, name,
+              (frame->rflags & RFLAGS_IF) != 0 ? "on" : "off");
+        if (frame->vector != TRAP_NMI)
+            print("# cpu %u: %s, cr2 %016lx, error 0x%lx\n", cpu,
+                  trap_mnemonic((unsigned)frame->vector), frame->cr2, frame->error);
+        if (in_full)
+            crash_print_trap_calls(frame);
+    }
+}
+
+static void print_others(void)
+{
+    unsigned told = 0;
+
+    for (uint64_t at = others(); at != 0; at &= at - 1)
+        print_other((unsigned)__builtin_ctzll(at), told++ < TOLD_IN_FULL);
+}
+
+/* ---- reports ---- */
+
+/* One deeper in this processor's reports; does not return when another one reports already. Nothing
+ * resolves a page fault from here on: whoever did may be what has failed. */
+static unsigned enter(const struct trap_frame *frame)
+{
+    unsigned who = 0;
     unsigned depth;
 
     machine_interrupts_off();
     depth = ++cpu_self()->crashes;
     if (depth > 3)
         cpu_halt();
+    if (depth == 1 && !__atomic_compare_exchange_n(&reporter, &who, cpu_self()->number + 1, false,
+                                                   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        stop(frame);
     trap_page_fault = trap_page_fault_none;
+    if (depth == 1)
+        stop_others();
     if (cpu_traps_ready())
         cpu_disarm_nmi();
     if (depth > 2)
@@ -119,7 +214,7 @@ _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
 
 void crash_trap(const struct trap_frame *frame)
 {
-    unsigned depth = enter();
+    unsigned depth = enter(frame);
     struct trap_frame *saved = &cpu_self()->crash;
     char what[TEXT_SIZE];
     char name[NAME_SIZE];
@@ -136,12 +231,13 @@ void crash_trap(const struct trap_frame *frame)
     crash_print_trap_calls(saved);
     if ((saved->vector == TRAP_PF || saved->vector == TRAP_DF) && walk_printer != NULL)
         walk_printer(saved->cr2);
+    print_others();
     end(what);
 }
 
 void panic_at(const char *file, int line, const char *format, ...)
 {
-    unsigned depth = enter();
+    unsigned depth = enter(NULL);
     char what[TEXT_SIZE];
     size_t length = print_to(what, sizeof(what), "%s:%d: ", file, line);
     va_list arguments;
@@ -155,6 +251,7 @@ void panic_at(const char *file, int line, const char *format, ...)
         crash_in_crash(what, 0);
     print_heading(what);
     crash_print_backtrace();
+    print_others();
     end(what);
 }
 

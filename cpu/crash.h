@@ -20,6 +20,9 @@ struct trap_frame;
 /* Reports a trap that nobody handled, and ends the run. */
 _Noreturn void crash_trap(const struct trap_frame *frame);
 
+/* For an NMI: stops this processor if another one is reporting a crash. */
+void crash_stop_if_asked(const struct trap_frame *frame);
+
 /* Prints the entry states along the walk to an address, as lines that begin with "# "; from
  * paging/. Without it the report leaves them out. */
 void crash_set_walk_printer(void (*printer)(uint64_t address));

@@ -69,6 +69,7 @@ struct cpu {
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     unsigned crashes; /* how deep it is in reports of crashes */
+    bool stopped;     /* for good, for another processor's report */
     struct trap_counts traps;
     struct trap_frame crash; /* the trap that the first report is about */
     uint32_t apic_id;

@@ -36,12 +36,12 @@ struct thread {
 
 #define SLOTS (THREADS_PER_CPU + 1U) /* and an idle one, or the main thread */
 
-void (*thread_enter_space)(void *space);
-void (*thread_every_second)(void);
+static void (*every_second)(void);
 
 static struct thread table[CPU_MAX][SLOTS];
 static struct thread main_thread;
 static uint8_t table_lock;
+static void (*enter)(void *space);
 static unsigned taken_count;
 
 void thread_switch(uint64_t *save, uint64_t load);
@@ -94,7 +94,7 @@ static void make_ready(struct thread *thread)
 static void arm_timer(struct cpu *cpu)
 {
     uint64_t now = machine_now_ns();
-    uint64_t at = thread_every_second != NULL ? cpu->second_ns : UINT64_MAX;
+    uint64_t at = every_second != NULL ? cpu->second_ns : UINT64_MAX;
 
     for (const struct thread *thread = cpu->sleepers; thread != NULL; thread = thread->next)
         at = min_u64(at, thread->wake_ns);
@@ -122,9 +122,9 @@ static void wake_sleepers(struct cpu *cpu)
 static void look_at_clock(struct cpu *cpu)
 {
     wake_sleepers(cpu);
-    if (thread_every_second != NULL && machine_now_ns() >= cpu->second_ns) {
+    if (every_second != NULL && machine_now_ns() >= cpu->second_ns) {
         cpu->second_ns = machine_now_ns() + SECOND_NS;
-        thread_every_second();
+        every_second();
     }
     arm_timer(cpu);
 }
@@ -182,8 +182,8 @@ static void schedule(void)
     cpu->kernel_stack = next->rsp0;
     cpu->current = next;
     cpu->left = self;
-    if (next->space != self->space && thread_enter_space != NULL)
-        thread_enter_space(next->space);
+    if (next->space != self->space && enter != NULL)
+        enter(next->space);
     thread_switch(&self->rsp, next->rsp);
     finish_switch();
 }
@@ -377,6 +377,28 @@ void thread_sleep_us(uint64_t microseconds)
 unsigned thread_count(void)
 {
     return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
+}
+
+/* Each processor sets its timer when it is woken. */
+void thread_set_every_second(void (*look)(void))
+{
+    bool were_on = machine_interrupts_off();
+
+    every_second = look;
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
+        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+
+        if (cpu == cpu_self())
+            arm_timer(cpu_self());
+        else if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_TIMER))
+            PANIC("cpu %u takes no interrupt", cpu->number);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void thread_on_switch(void (*enter_space)(void *space))
+{
+    enter = enter_space;
 }
 
 void thread_set_space(void *space)

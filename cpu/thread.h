@@ -35,9 +35,9 @@ void thread_add_stack(unsigned cpu, uint64_t top);
 /* What the idle thread does. */
 _Noreturn void thread_idle(void);
 
-/* Called on this processor when it goes on with a thread of another space than the last: the
- * thread's, or NULL for the kernel's own root. Set by vmm/. */
-extern void (*thread_enter_space)(void *space);
+/* Says what is called on a processor when it goes on with a thread of another space than the last:
+ * with the thread's, or NULL for the kernel's own root. Interrupts are off. */
+void thread_on_switch(void (*enter_space)(void *space));
 
 /* ---- threads ---- */
 
@@ -91,7 +91,7 @@ bool mutex_is_mine(const struct mutex *mutex);
 
 /* ---- time ---- */
 
-/* Called once a second on each processor that is not halted for good; interrupts are off. */
-extern void (*thread_every_second)(void);
+/* Says what is called once a second on each processor, with interrupts off. */
+void thread_set_every_second(void (*look)(void));
 
 #endif

@@ -74,6 +74,8 @@ static void dispatch(struct trap_frame *frame)
 {
     bool (*handler)(struct trap_frame * frame) = handlers[frame->vector];
 
+    if (frame->vector == TRAP_NMI)
+        crash_stop_if_asked(frame);
     if (handler != NULL && handler(frame))
         return;
     if (frame->vector >= TRAP_EXCEPTIONS)

@@ -9,6 +9,8 @@
 
 #define CPUS_MAX 4096U
 
+#define SECONDS_MAX 86400U
+
 /* The I/O ports below are the PC's own devices, and a 16550 has eight registers. */
 #define SERIAL_PORT_MIN 0x100U
 #define SERIAL_PORT_MAX 0xfff8U
@@ -236,6 +238,27 @@ static bool parse_wipe(struct piece value, struct options *options)
     return true;
 }
 
+/* Seconds, up to a day. */
+static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
+{
+    uint64_t number;
+
+    if (!parse_number(value, &number) || number < least || number > SECONDS_MAX)
+        return false;
+    *seconds = (uint32_t)number;
+    return true;
+}
+
+static bool parse_watchdog(struct piece value, struct options *options)
+{
+    return parse_seconds(value, 0, &options->watchdog);
+}
+
+static bool parse_stress(struct piece value, struct options *options)
+{
+    return parse_seconds(value, 1, &options->seconds);
+}
+
 const struct option_key option_keys[OPTION_KEYS] = {
     {"run", parse_run,
      "names of experiments between commas, * and ? stand for any letters, at most 255 characters"},
@@ -246,4 +269,6 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
     {"wipe", parse_wipe, "0 or 1"},
+    {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
+    {"seconds", parse_stress, "a number from 1 to 86400"},
 };

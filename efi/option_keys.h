@@ -24,7 +24,7 @@ struct option_key {
     const char *accepted; /* in words, for an error */
 };
 
-#define OPTION_KEYS 8U
+#define OPTION_KEYS 10U
 
 extern const struct option_key option_keys[OPTION_KEYS];
 

@@ -25,7 +25,19 @@ static struct {
     } suite;
 } the_log;
 
+static uint64_t progress;
+
 static const char *const verdict_names[] = {"pass", "fail", "crash", "skipped"};
+
+static void note_progress(void)
+{
+    __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
+}
+
+uint64_t ktap_progress(void)
+{
+    return __atomic_load_n(&progress, __ATOMIC_RELAXED);
+}
 
 void ktap_begin(void)
 {
@@ -43,6 +55,7 @@ void ktap_plan(unsigned experiments)
 
 void ktap_suite_begin(const char *name, unsigned checks)
 {
+    note_progress();
     CHECK(the_log.open && the_log.suite.name == NULL && checks > 0);
     the_log.suite.name = name;
     the_log.suite.planned = checks;
@@ -54,6 +67,7 @@ void ktap_suite_end(void)
 {
     bool ok;
 
+    note_progress();
     CHECK(the_log.suite.name != NULL);
     if (the_log.suite.done != the_log.suite.planned)
         print("    # planned %u checks, made %u\n", the_log.suite.planned, the_log.suite.done);
@@ -81,6 +95,7 @@ bool ktap_check(bool ok, const char *format, ...)
 {
     va_list arguments;
 
+    note_progress();
     CHECK(the_log.suite.name != NULL);
     the_log.suite.done++;
     if (ok) {
@@ -101,6 +116,7 @@ void ktap_skip(const char *reason, const char *format, ...)
 {
     va_list arguments;
 
+    note_progress();
     CHECK(the_log.suite.name != NULL);
     the_log.suite.done++;
     the_log.suite.skipped++;
@@ -116,6 +132,7 @@ void ktap_note(const char *format, ...)
 {
     va_list arguments;
 
+    note_progress();
     print("%s# ", the_log.suite.name != NULL ? "    " : "");
     va_start(arguments, format);
     print_va(format, arguments);
@@ -125,6 +142,7 @@ void ktap_note(const char *format, ...)
 
 void ktap_metric(const char *name, uint64_t value, const char *unit)
 {
+    note_progress();
     CHECK(the_log.suite.name != NULL);
     print("    # metric %s.%s=%lu %s\n", the_log.suite.name, name, value, unit);
 }

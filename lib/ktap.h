@@ -56,4 +56,7 @@ enum verdict ktap_verdict(void);
  * 'fail' where the run could not begin. */
 void ktap_bail_out(enum verdict verdict, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Grows with every line of the log: what a watchdog takes for progress. */
+uint64_t ktap_progress(void);
+
 #endif

@@ -13,6 +13,10 @@
 #define OPTION_RUN_SIZE  256
 #define OPTION_UUID_SIZE 16
 
+/* Unless given: no experiment is silent for so long, even on a slow emulator. */
+#define OPTION_WATCHDOG 300U
+#define OPTION_SECONDS  60U
+
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
@@ -27,6 +31,8 @@ struct options {
     enum serial_way serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
+    uint32_t watchdog;    /* seconds without progress that end the run; 0 = never */
+    uint32_t seconds;     /* that `stress` takes */
     bool wipe; /* zero the used slots of the swap disk at the end */
 };
 

@@ -1,14 +1,17 @@
 /*
  * The TLB batch: changing a table and invalidating the TLB are one object.
  *
- * begin, add what became stale, hand over what is to be let go, commit. Commit flushes first and
- * lets go then, so that no processor can reach a frame through a stale translation after it has
- * another use (rule P2). One batch a processor is open at a time, and opening a second is a CHECK:
- * so none is forgotten. A batch that is full flushes and drops early.
+ * begin, add what became stale, hand over what is to be let go, commit. Commit flushes on every
+ * processor that runs the tree, waits for all of them, and lets go then, so that no processor can
+ * reach a frame through a stale translation after it has another use (rule P2). A table that is let
+ * go of waits for every processor, whatever it runs (rule P5). One batch a processor is open at a
+ * time, and opening a second is a CHECK: so none is forgotten, and nobody waits for another thread
+ * in between. A batch that is full flushes and drops early.
  *
  * Units: addresses in bytes. Owns: the entries handed over, until commit drops them.
  * State: closed -> tlb_begin -> open -> (add | release)* -> tlb_commit -> closed.
- * Fails with: nothing. Context: no table lock is held at commit; interrupts may be on (rule P4).
+ * Fails with: nothing; an answer that does not come ends the run (cpu/shoot.c).
+ * Context: no table lock is held at commit; interrupts may be on (rule P4).
  * Spec: Intel SDM volume 3, 4.10.4. Rules: P2, P3, P5.
  */
 #ifndef PAGING_TLB_H
@@ -27,13 +30,17 @@
 /* An entry taken out of a table: what it named is dropped after the flush. */
 struct tlb_release {
     struct pte entry;
-    struct pfn table; /* where it stood, for the reverse map */
-    uint16_t index;
     uint8_t level;
 };
 
+struct tree;
+
 struct tlb_batch {
+    const struct tree *tree; /* whose pages are added; NULL: none are */
     bool open;
+    bool answered;   /* nothing was added since all processors answered */
+    bool grace;      /* wait for the processors of the tree although nothing is stale */
+    bool tables;     /* a table is among the releases */
     bool everything; /* some translation may be cached in any space (rule P3) */
     bool whole_space;
     uint16_t page_count;
@@ -42,18 +49,22 @@ struct tlb_batch {
     struct tlb_release releases[TLB_RELEASES_MAX];
 };
 
-void tlb_begin(struct tlb_batch *batch);
+void tlb_begin(struct tlb_batch *batch, const struct tree *tree);
 
-/* The translation of one page of the current space, and the paging-structure caches: INVLPG empties
+/* The translation of one page of the tree, and the paging-structure caches: INVLPG empties
  * those whatever its address (SDM volume 3, 4.10.4.1). */
 void tlb_add_page(struct tlb_batch *batch, uint64_t address);
 
-/* All translations of [start, end) of the current space. */
+/* All translations of [start, end) of the tree. */
 void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end);
 
-/* All translations of the current space; or of every space that any processor runs. */
+/* All translations of the tree; or of every space that any processor runs. */
 void tlb_add_space(struct tlb_batch *batch);
 void tlb_add_everything(struct tlb_batch *batch);
+
+/* Nothing more became stale, but walks of the tree that have begun are over after commit: for what
+ * their entries name besides pages, a descriptor. */
+void tlb_add_grace(struct tlb_batch *batch);
 
 /* Hands over an entry that was taken out of a table: its target is dropped after the flush. When
  * the batch is full, flush and drop come at once, and it stays open. */
@@ -62,7 +73,7 @@ void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 /* Flushes, then drops. */
 void tlb_commit(struct tlb_batch *batch);
 
-/* Flushes so far, by kind, for metrics and tests. */
+/* Flushes so far, by kind, each counted once however many processors made it: for metrics. */
 struct tlb_counts {
     uint64_t pages;
     uint64_t spaces;

@@ -88,6 +88,20 @@ void tree_hold(struct pfn frame)
     __atomic_add_fetch(&record->count, 1, __ATOMIC_RELAXED);
 }
 
+bool tree_try_hold(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+    uint32_t count = __atomic_load_n(&record->count, __ATOMIC_RELAXED);
+
+    do {
+        if (count == 0)
+            return false;
+        CHECK(count < COUNT_SATURATED - 1);
+    } while (!__atomic_compare_exchange_n(&record->count, &count, count + 1, false,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    return true;
+}
+
 uint32_t tree_release(struct pfn frame)
 {
     struct frame *record = frame_record(frame);
@@ -101,6 +115,7 @@ struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
 {
     struct frame *record = frame_record(table);
     struct pte *entries = frame_pointer(table);
+    struct pfn page;
     struct pte old;
     int live;
     int held;
@@ -114,6 +129,9 @@ struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
     CHECK_MSG(record->live <= PTE_ENTRIES && record->held <= record->live,
               "table %x: %u live, %u held after %lx -> %lx", table.index, record->live,
               record->held, old.word, with.word);
+    page = entry_page(old, record->level);
+    if (!pfn_is_none(page) && !pfn_equal(page, entry_page(with, record->level)))
+        tree_repoint(page, table, index);
     return old;
 }
 
@@ -140,10 +158,10 @@ struct tree_place tree_walk(const struct tree *tree, uint64_t address)
 
 /* One step of a path: a locked table and its entry on the address's way. */
 struct step {
-    struct tree *tree;
     uint64_t address;
     struct pfn table;
     unsigned level; /* of the table */
+    enum tree_purpose purpose;
     struct tree_reserve *reserve;
     struct tlb_batch *batch;
 };
@@ -183,15 +201,12 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     tree_unlock(source);
     tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
     tlb_add_page(step->batch, step->address);
-    tlb_release(step->batch, (struct tlb_release){.entry = entry,
-                                                  .table = step->table,
-                                                  .index = (uint16_t)index,
-                                                  .level = (uint8_t)step->level});
+    tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
     return OK;
 }
 
 /* Goes from a locked table to the next one down, making it what the purpose asks. */
-static enum status step_down(const struct step *step, enum tree_purpose purpose, struct pfn *next)
+static enum status step_down(const struct step *step, struct pfn *next)
 {
     unsigned index = pte_index(step->address, step->level);
     struct pte entry = pte_read((struct pte *)frame_pointer(step->table) + index);
@@ -199,13 +214,14 @@ static enum status step_down(const struct step *step, enum tree_purpose purpose,
     switch (pte_state(entry, step->level)) {
     case PTE_TABLE:
         *next = pte_frame(entry);
-        if (purpose == TREE_FILL || pte_class(entry) == PTE_OWN)
+        if (step->purpose == TREE_FILL || pte_class(entry) == PTE_OWN)
             return OK;
         CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx of class %u on a path", entry.word,
                   pte_class(entry));
         return unshare_entry(step, index, entry, next);
     case PTE_EMPTY:
-        CHECK(purpose == TREE_CHANGE);
+        if (step->purpose != TREE_BUILD)
+            return STATUS_AGAIN; /* it was unmapped since the walk */
         *next = split_entry(step, index, entry);
         return OK;
     case PTE_TICKET:
@@ -220,10 +236,10 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                            enum tree_purpose purpose, struct tree_reserve *reserve,
                            struct tlb_batch *batch)
 {
-    struct step step = {.tree = tree,
-                        .address = address,
+    struct step step = {.address = address,
                         .table = tree->root,
                         .level = tree->levels,
+                        .purpose = purpose,
                         .reserve = reserve,
                         .batch = batch};
     bool were_on = machine_interrupts_off();
@@ -237,10 +253,15 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
             status = STATUS_AGAIN;
             break;
         }
-        status = step_down(&step, purpose, &next);
+        if (step.level == tree->levels && tree->forking && purpose == TREE_CHANGE)
+            status = STATUS_AGAIN;
+        else
+            status = step_down(&step, &next);
         tree_unlock(step.table);
-        step.table = next;
-        step.level--;
+        if (status == OK) {
+            step.table = next;
+            step.level--;
+        }
     }
     machine_interrupts_restore(were_on);
     return status;

@@ -24,7 +24,9 @@
 
 struct tree {
     struct pfn root;
-    uint8_t levels; /* 4 or 5 */
+    uint8_t levels;      /* 4 or 5 */
+    bool forking;        /* the root's lock: no path is made own until the fork is flushed */
+    uint64_t processors; /* that may hold translations of it, a bit each; changed atomically */
 };
 
 /* What the layers above know better: slots of swapped entries, and pages nobody names any more. */
@@ -51,8 +53,9 @@ struct tree_place {
     bool own; /* every entry on the path down to the table is own */
 };
 
-/* What a path is for: to fill (tickets are split, sharing stays) or to change (it becomes own). */
-enum tree_purpose { TREE_FILL, TREE_CHANGE };
+/* What a path is for: to fill (tickets are split, sharing stays), to change (it becomes own), or to
+ * build where nothing is yet (own, and empty entries are split too). */
+enum tree_purpose { TREE_FILL, TREE_CHANGE, TREE_BUILD };
 
 /* ---- start ---- */
 
@@ -67,8 +70,11 @@ MUST_USE enum status tree_create(struct tree *tree);
 void tree_destroy(struct tree *tree);
 
 /* Shares every entry of the parent's lower half with the child, which is fresh. The parent's
- * translations become stale: the batch says so. */
+ * translations become stale: the batch says so. Until they are gone no page of the parent may be
+ * copied for a write, since another processor may still write to it: that waits for
+ * tree_fork_end, which comes after the commit. */
 void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch);
+void tree_fork_end(struct tree *parent);
 
 /* ---- walking and paths ---- */
 
@@ -79,8 +85,9 @@ struct tree_place tree_walk(const struct tree *tree, uint64_t address);
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
 void tree_reserve_drain(struct tree_reserve *reserve);
 
-/* Makes sure that the table of this level on the address's path exists, and for TREE_CHANGE that
- * the path down to it is own. Needs at most levels - level tables. STATUS_AGAIN: start over. */
+/* Makes sure that the table of this level on the address's path exists, and unless it is to fill
+ * that the path down to it is own. Needs at most levels - level tables. STATUS_AGAIN: start over;
+ * so it also says when what is to be filled or changed has gone meanwhile. */
 MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                                     enum tree_purpose purpose, struct tree_reserve *reserve,
                                     struct tlb_batch *batch);
@@ -91,14 +98,18 @@ MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigne
 bool tree_lock(struct pfn table);
 void tree_unlock(struct pfn table);
 
-/* Replaces one entry of a locked table and keeps its live and held counts; returns what stood there
- * with what the hardware had set. Counts of targets are the caller's: the new one already counts
- * this entry, and the old one goes to tlb_release. */
+/* Replaces one entry of a locked table, and keeps its live and held counts and the reverse map of
+ * the page that it named; returns what stood there with what the hardware had set. Counts of
+ * targets are the caller's: the new one already counts this entry, and the old one goes to
+ * tlb_release. */
 struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with);
 
 /* One more pointer to a frame; one less, without what follows from reaching zero. */
 void tree_hold(struct pfn frame);
 uint32_t tree_release(struct pfn frame);
+
+/* As tree_hold, unless the count has come to zero: false. */
+bool tree_try_hold(struct pfn frame);
 
 /* Lets go of what an entry named, once it stands nowhere any more and the TLB is flushed: rule C5.
  */
@@ -137,9 +148,22 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
  * cache that is needed: entries that name one slot stand at one index of one ring. */
 struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot);
 
-/* The entry (table, index), which names the page no more, had named it and the TLB is flushed: what
- * tree_drop does for a leaf, without a release. */
-void tree_forget_page(struct pfn page, struct pfn table, unsigned index);
+/* Locks the table of a pointer that tree_find_pointers found, if it still names the page in this
+ * state: STATUS_NOT_FOUND if not, or if the table is being dropped; STATUS_AGAIN if the lock is
+ * held at the moment. Interrupts are off. */
+MUST_USE enum status tree_lock_pointer(struct pfn page, enum pte_state state,
+                                       struct tree_pointer pointer);
+
+/* For one who has replaced an entry by hand: it names the page no more, and when the page's record
+ * says that it does, another entry of the ring is found. The table is locked. */
+void tree_repoint(struct pfn page, struct pfn table, unsigned index);
+
+/* Takes the count of such an entry off, once the TLB is flushed. */
+void tree_forget_page(struct pfn page);
+
+/* Takes the flag off a page whose count is 1, so that nobody can find it by the flag any more;
+ * false when the count is not 1. */
+bool tree_claim(struct pfn page, uint8_t flag);
 
 /* Says that the entry names the page: for a page that has just been put there. */
 void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
@@ -147,10 +171,6 @@ void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
 /* Between the tree's files: a new table joins the ring of its source; a dead one leaves it. */
 void ring_join(struct pfn table, struct pfn source);
 void ring_leave(struct pfn table);
-
-/* The entry (table, index), which is gone, named the page: the page's count falls, and when it
- * still has pointers the reverse map is given another. Returns the count. */
-uint32_t ring_forget(struct pfn page, struct pfn table, unsigned index);
 
 /* ---- proof ---- */
 

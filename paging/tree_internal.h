@@ -32,6 +32,22 @@ static inline bool entry_is_held(struct pte entry)
     return type == PTE_TYPE_SWAPPED || type == PTE_TYPE_TRANSIT || type == PTE_TYPE_WITHHELD;
 }
 
+/* The page that an entry of level 1 names: as leaf, in transit or withheld; PFN_NONE for others and
+ * for the zero page. The state is known to be sound. */
+static inline struct pfn entry_page(struct pte entry, unsigned level)
+{
+    uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
+
+    if (level != 1 || !entry_is_held(entry))
+        return PFN_NONE;
+    if (pte_present(entry))
+        return pte_frame(entry);
+    return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
+}
+
+/* Marks a table dead under its own lock (rule P6): who locks it from now on starts over. */
+void tree_kill_table(struct pfn table);
+
 /* Makes the fresh table `to` a copy of `from`, which is locked: rule C4. */
 void tree_copy_table(struct pfn to, struct pfn from);
 

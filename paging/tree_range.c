@@ -42,10 +42,10 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     if (status == OK) {
         do {
             status =
-                tree_make_path(tree, start, boundary_level(start), TREE_CHANGE, &reserve, batch);
+                tree_make_path(tree, start, boundary_level(start), TREE_BUILD, &reserve, batch);
             if (status == OK)
-                status = tree_make_path(tree, end - 1, boundary_level(end), TREE_CHANGE, &reserve,
-                                        batch);
+                status =
+                    tree_make_path(tree, end - 1, boundary_level(end), TREE_BUILD, &reserve, batch);
         } while (status == STATUS_AGAIN);
     }
     tree_reserve_drain(&reserve);
@@ -71,17 +71,18 @@ static void replace_one(const struct replacement *how, struct pfn table, unsigne
                         unsigned index, struct pte with, uint64_t address)
 {
     bool were_on = lock_patiently(table);
-    struct pte old = tree_replace_entry(table, index, with);
+    struct pte old = pte_read((const struct pte *)frame_pointer(table) + index);
 
+    /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
+    if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
+        tree_kill_table(pte_frame(old));
+    old = tree_replace_entry(table, index, with);
     tree_unlock(table);
     machine_interrupts_restore(were_on);
     if (pte_present(old))
         tlb_add_range(how->batch, address, address + pte_span(level));
-    if (old.word != 0)
-        tlb_release(how->batch, (struct tlb_release){.entry = old,
-                                                     .table = table,
-                                                     .index = (uint16_t)index,
-                                                     .level = (uint8_t)level});
+    if (entry_is_held(old))
+        tlb_release(how->batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
 }
 
 static void replace_in_table(const struct replacement *how, struct pfn table, unsigned level,

@@ -82,14 +82,13 @@ static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }
 
-uint32_t ring_forget(struct pfn page, struct pfn table, unsigned index)
+void tree_repoint(struct pfn page, struct pfn table, unsigned index)
 {
     bool were_on = lock_ring();
     struct frame *record = frame_record(page);
-    uint32_t count = tree_release(page);
 
     CHECK(index < PTE_ENTRIES);
-    if (count > 0 && record->back_table == table.index) {
+    if (record->back_table == table.index) {
         struct pfn at = next_of(table);
 
         record->back_table = UINT32_MAX;
@@ -102,7 +101,18 @@ uint32_t ring_forget(struct pfn page, struct pfn table, unsigned index)
         }
     }
     unlock_ring(were_on);
-    return count;
+}
+
+bool tree_claim(struct pfn page, uint8_t flag)
+{
+    bool were_on = lock_ring();
+    struct frame *record = frame_record(page);
+    bool alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+
+    if (alone)
+        __atomic_and_fetch(&record->flags, (uint8_t)~flag, __ATOMIC_RELAXED);
+    unlock_ring(were_on);
+    return alone;
 }
 
 void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
@@ -136,6 +146,45 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
     }
     unlock_ring(were_on);
     return found;
+}
+
+/* Whether the pointer is one of the page's: its table is then on the ring, and stays a table as
+ * long as the ring is locked. */
+static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_pointer pointer)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn first = {record->back_table};
+    struct pfn at = first;
+
+    if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first) ||
+        record->back_index != pointer.index)
+        return false;
+    do {
+        if (pfn_equal(at, pointer.table))
+            return names_as(at, pointer.index, page) == state;
+        at = next_of(at);
+    } while (!pfn_equal(at, first));
+    return false;
+}
+
+/* The table's lock is taken by try, so its place inside the ring's lock, which is the wrong one,
+ * does no harm. */
+enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree_pointer pointer)
+{
+    struct frame *table = frame_record(pointer.table);
+    enum status status = STATUS_NOT_FOUND;
+    bool were_on = lock_ring();
+
+    CHECK(!were_on);
+    if (is_pointer_of(page, state, pointer)) {
+        status = spin_try(&table->lock) ? OK : STATUS_AGAIN;
+        if (status == OK && (table->flags & FRAME_DEAD) != 0) {
+            spin_unlock(&table->lock);
+            status = STATUS_NOT_FOUND;
+        }
+    }
+    unlock_ring(were_on);
+    return status;
 }
 
 uint64_t tree_pointer_address(struct tree_pointer pointer)

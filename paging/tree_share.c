@@ -66,34 +66,48 @@ void tree_copy_table(struct pfn to, struct pfn from)
     ring_join(to, from);
 }
 
-/* Nobody names the table any more: what it names is let go of, then the table itself (rule C5).
- * Recursion ends at level 1. */
+void tree_kill_table(struct pfn table)
+{
+    struct frame *record = frame_record(table);
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&record->lock);
+    record->flags |= FRAME_DEAD;
+    spin_unlock(&record->lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* Nobody names the table any more, and no walk is in it, since those that could be have ended
+ * before the flush was answered. Reclaim may still come by the ring, under its lock; it finds it
+ * dead. What it names is let go of: then the table itself (rule C5). Recursion ends at level 1. */
 static void drop_table(struct pfn table)
 {
     struct frame *record = frame_record(table);
     struct pte *entries = frame_pointer(table);
 
-    CHECK_MSG(record->kind == FRAME_TABLE && record->lock == 0,
-              "dropping frame %x of kind %u as a table", table.index, record->kind);
-    record->flags |= FRAME_DEAD;
+    CHECK_MSG(record->kind == FRAME_TABLE, "dropping frame %x of kind %u as a table", table.index,
+              record->kind);
+    tree_kill_table(table);
     for (unsigned i = 0; i < PTE_ENTRIES && record->held > 0; i++) {
-        struct tlb_release release = {
-            .entry = entries[i], .table = table, .index = (uint16_t)i, .level = record->level};
+        struct tlb_release release = {.entry = entries[i], .level = record->level};
+        struct pfn page = entry_page(release.entry, release.level);
 
         if (!entry_is_held(release.entry))
             continue;
         entries[i] = pte_empty();
         record->live--;
         record->held--;
+        if (!pfn_is_none(page))
+            tree_repoint(page, table, i);
         tree_drop(&release);
     }
     ring_leave(table);
     pmm_free(table);
 }
 
-void tree_forget_page(struct pfn page, struct pfn table, unsigned index)
+void tree_forget_page(struct pfn page)
 {
-    if (ring_forget(page, table, index) == 0)
+    if (tree_release(page) == 0)
         tree_globals.hooks->page_gone(page);
 }
 
@@ -101,7 +115,7 @@ static void drop_page(struct pfn page, const struct tlb_release *release)
 {
     if (pte_present(release->entry) && (release->entry.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    tree_forget_page(page, release->table, release->index);
+    tree_forget_page(page);
 }
 
 void tree_drop(const struct tlb_release *release)
@@ -138,6 +152,8 @@ enum status tree_create(struct tree *tree)
     if (status != OK)
         return status;
     tree->levels = (uint8_t)kernel_map_levels();
+    tree->forking = false;
+    tree->processors = 0;
     frame_record(tree->root)->level = tree->levels;
     frame_record(tree->root)->slot_or_base = 0;
     kernel_map_share_half(tree->root);
@@ -150,10 +166,11 @@ void tree_destroy(struct tree *tree)
     struct pte *entries = frame_pointer(tree->root);
 
     CHECK_MSG(record->count == 1, "root %x still has count %u", tree->root.index, record->count);
+    CHECK_MSG(tree->processors == 0, "processors %lx still have root %x", tree->processors,
+              tree->root.index);
     CHECK(machine_root().address != phys_of(tree->root).address);
     for (unsigned i = 0; i < PTE_ENTRIES / 2; i++) {
-        struct tlb_release release = {
-            .entry = entries[i], .table = tree->root, .index = (uint16_t)i, .level = tree->levels};
+        struct tlb_release release = {.entry = entries[i], .level = tree->levels};
 
         entries[i] = pte_empty();
         tree_drop(&release);
@@ -172,6 +189,7 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
 
     CHECK(child->levels == parent->levels && to->live == 0);
     spin_lock(&from->lock);
+    parent->forking = true;
     for (unsigned i = 0; i < PTE_ENTRIES / 2; i++)
         to_entries[i] = tree_share_entry(&from_entries[i], parent->levels);
     to->live = from->live;
@@ -180,4 +198,16 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
     machine_interrupts_restore(were_on);
     /* Every translation of the parent that allows writing, and the caches above it (rule P2). */
     tlb_add_space(batch);
+}
+
+void tree_fork_end(struct tree *parent)
+{
+    bool were_on = machine_interrupts_off();
+    struct frame *root = frame_record(parent->root);
+
+    spin_lock(&root->lock);
+    CHECK(parent->forking);
+    parent->forking = false;
+    spin_unlock(&root->lock);
+    machine_interrupts_restore(were_on);
 }

@@ -178,6 +178,7 @@ static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_
             return OK;
         if (ahci_port_changed(port))
             return STATUS_IO;
+        machine_relax();
     } while (!deadline_passed(end));
     return STATUS_TIMEOUT;
 }

@@ -2,6 +2,7 @@
 #include "swapdisk/area.h"
 
 #include "cpu/machine.h"
+#include "cpu/thread.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
@@ -28,7 +29,8 @@ static struct {
     struct swap_header header; /* as last written, or found */
     struct pfn page;           /* the header's page, on its way to the disk */
     enum mark mark;
-    uint8_t marking; /* taken while the mark is written */
+    uint8_t marking;        /* taken while the mark is written */
+    struct mutex disk_lock; /* one command at a time; who waits for it sleeps */
     uint64_t pages_written;
     uint64_t pages_read;
     uint64_t corrupt;
@@ -97,17 +99,25 @@ static uint64_t lba_of(struct slot slot)
 
 static enum status store_disk(struct slot first, const struct pfn *frames, unsigned pages)
 {
-    enum status status = ensure_mark();
+    enum status status;
 
-    if (status != OK)
-        return status;
-    return ahci_write(area.disk.port, area.disk.grant, lba_of(first), pages * SECTORS_PER_PAGE,
-                      frames);
+    mutex_lock(&area.disk_lock);
+    status = ensure_mark();
+    if (status == OK)
+        status = ahci_write(area.disk.port, area.disk.grant, lba_of(first),
+                            pages * SECTORS_PER_PAGE, frames);
+    mutex_unlock(&area.disk_lock);
+    return status;
 }
 
 static enum status load_disk(struct slot first, const struct pfn *frames, unsigned pages)
 {
-    return ahci_read(area.disk.port, lba_of(first), pages * SECTORS_PER_PAGE, frames);
+    enum status status;
+
+    mutex_lock(&area.disk_lock);
+    status = ahci_read(area.disk.port, lba_of(first), pages * SECTORS_PER_PAGE, frames);
+    mutex_unlock(&area.disk_lock);
+    return status;
 }
 
 static enum status store_ram(struct slot first, const struct pfn *frames, unsigned pages)

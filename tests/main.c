@@ -14,6 +14,7 @@
 #include "tests/experiment.h"
 #include "tests/ledger.h"
 #include "tests/summary.h"
+#include "tests/watchdog.h"
 #include "vmm/fault.h"
 #include "vmm/space.h"
 
@@ -86,6 +87,8 @@ static void start_services(const struct bootinfo *info)
     if (status != OK)
         PANIC("the services of memory: %s", status_name(status));
     fault_start();
+    watchdog_start(info->options.watchdog);
+    machine_interrupts_restore(true);
 }
 
 static void stop_services(void)

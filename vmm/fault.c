@@ -40,24 +40,31 @@ static bool rights_allow(struct rights rights, struct fault_access access)
     return rights.user ? access.from_user || access.user_allowed : !access.from_user;
 }
 
-/* Whether the rights that the entry or its descriptor carries allow the access. */
-static enum status check_rights(const struct fault_op *op, enum pte_state state)
+/* The rights that the entry or its descriptor carries. Interrupts are off since the walk, so that
+ * the descriptor of a ticket stays one. */
+static void read_rights(struct fault_op *op, enum pte_state state)
 {
-    struct rights rights;
+    const struct descriptor *descriptor;
 
-    if (state == PTE_TICKET) {
-        const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_limit);
-
+    op->rights = (struct rights){0};
+    if (state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT) {
+        op->rights = pte_rights(op->place.entry);
+    } else if (state == PTE_TICKET) {
+        descriptor = descriptor_of(op->place.entry, descriptor_limit);
         if (descriptor == NULL)
             PANIC("entry %lx at %lx is a ticket of no descriptor", op->place.entry.word,
                   op->address);
-        rights = descriptor->rights;
-    } else if (state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT) {
-        rights = pte_rights(op->place.entry);
-    } else {
-        return state == PTE_WITHHELD ? STATUS_DENIED : STATUS_NOT_FOUND;
+        op->rights = descriptor->rights;
     }
-    return rights_allow(rights, op->access) ? OK : STATUS_DENIED;
+}
+
+static enum status check_rights(const struct fault_op *op, enum pte_state state)
+{
+    if (state == PTE_WITHHELD)
+        return STATUS_DENIED;
+    if (state == PTE_EMPTY || state == PTE_GUARD)
+        return STATUS_NOT_FOUND;
+    return rights_allow(op->rights, op->access) ? OK : STATUS_DENIED;
 }
 
 /* ---- plan ---- */
@@ -70,11 +77,13 @@ static enum status make_path(struct fault_op *op)
 
     if (status != OK)
         return status;
-    op->space->faults.path++;
-    tlb_begin(&batch);
+    fault_count(&op->space->faults.path);
+    tlb_begin(&batch, &op->space->tree);
     status = tree_make_path(&op->space->tree, op->address, 1,
                             op->access.write ? TREE_CHANGE : TREE_FILL, &op->reserve, &batch);
     tlb_commit(&batch);
+    if (status == STATUS_AGAIN)
+        machine_relax(); /* another processor has a table, or is in the middle of a fork */
     return status == OK ? STATUS_AGAIN : status;
 }
 
@@ -92,17 +101,27 @@ enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
 
 /* ---- perform ---- */
 
+static bool same_place(const struct tree_place *a, const struct tree_place *b)
+{
+    return pfn_equal(a->table, b->table) && a->entry.word == b->entry.word &&
+           a->level == b->level && a->own == b->own;
+}
+
 bool fault_lock_unchanged(struct fault_op *op)
 {
-    const struct pte *entries = frame_pointer(op->place.table);
+    struct tree_place now;
 
     op->were_on = machine_interrupts_off();
-    if (tree_lock(op->place.table)) {
-        if (pte_read(&entries[op->place.index]).word == op->place.entry.word)
+    now = tree_walk(&op->space->tree, op->address);
+    if (same_place(&now, &op->place) && tree_lock(now.table)) {
+        const struct pte *entries = frame_pointer(now.table);
+
+        if (pte_read(&entries[now.index]).word == op->place.entry.word)
             return true;
-        tree_unlock(op->place.table);
+        tree_unlock(now.table);
     }
     machine_interrupts_restore(op->were_on);
+    machine_pause();
     return false;
 }
 
@@ -115,21 +134,13 @@ void fault_unlock(struct fault_op *op)
 /* A ticket is read: the zero page, with the right to write kept for later. */
 static enum status show_zero_page(struct fault_op *op)
 {
-    const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_limit);
-
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
-    tree_replace_entry(op->place.table, op->place.index, descriptor->zero_leaf);
+    tree_replace_entry(op->place.table, op->place.index,
+                       descriptor_of(op->place.entry, descriptor_limit)->zero_leaf);
     fault_unlock(op);
-    op->space->faults.zero_read++;
+    fault_count(&op->space->faults.zero_read);
     return OK;
-}
-
-/* Puts the page set aside into the entry, as own; what stood there goes through the batch. */
-static void install_page(struct fault_op *op, struct rights rights)
-{
-    tree_name_pointer(op->page, op->place.table, op->place.index);
-    tree_replace_entry(op->place.table, op->place.index, pte_leaf(op->page, 1, PTE_OWN, rights));
 }
 
 /* After an entry was changed: the page's translation goes, then what the entry named. */
@@ -137,17 +148,60 @@ static void let_go(struct fault_op *op)
 {
     struct tlb_batch batch;
 
-    tlb_begin(&batch);
+    tlb_begin(&batch, &op->space->tree);
     tlb_add_page(&batch, op->address);
-    tlb_release(&batch, (struct tlb_release){.entry = op->place.entry,
-                                             .table = op->place.table,
-                                             .index = op->place.index,
-                                             .level = 1});
+    tlb_release(&batch, (struct tlb_release){.entry = op->place.entry, .level = 1});
     tlb_commit(&batch);
 }
 
+/* Whether other processors may have the page's translation. The leaf table is locked with
+ * interrupts off, so that one that joins waits for what follows. */
+static bool others_run(const struct space *space)
+{
+    return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
+            ~(UINT64_C(1) << machine_cpu())) != 0;
+}
+
+/* No processor may see the new page written while another still reads the old one. So the entry
+ * goes in transit, whoever meets it waits, and after the flush it becomes a COW leaf of one owner;
+ * the fault looks again and finds that. */
+static enum status replace_under_others(struct fault_op *op)
+{
+    struct pfn page = op->page;
+
+    op->page = PFN_NONE;
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
+    tree_name_pointer(page, op->place.table, op->place.index);
+    tree_hold(page);
+    tree_replace_entry(op->place.table, op->place.index, pte_transit(page, op->rights));
+    fault_unlock(op);
+    /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
+    let_go(op);
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
+    page_publish(page);
+    swap_end_transit(page, SLOT_NONE, true);
+    page_release(page);
+    return STATUS_AGAIN;
+}
+
+/* Puts the page set aside into the entry of the locked table, and unlocks. What stood there was
+ * present: it is flushed, then let go of. */
+static enum status replace_page(struct fault_op *op)
+{
+    if (others_run(op->space))
+        return replace_under_others(op);
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
+    fault_unlock(op);
+    page_publish(op->page);
+    op->page = PFN_NONE;
+    let_go(op);
+    return OK;
+}
+
 /* A ticket or the zero page is written: a page of zeroes of one's own. */
-static enum status give_cleared_page(struct fault_op *op, struct rights rights)
+static enum status give_cleared_page(struct fault_op *op)
 {
     bool was_zero_page = pte_present(op->place.entry);
     enum status status = fault_want_page(op, FRAME_CLEARED);
@@ -156,30 +210,33 @@ static enum status give_cleared_page(struct fault_op *op, struct rights rights)
         return status;
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
-    install_page(op, rights);
+    if (was_zero_page) {
+        fault_count(&op->space->faults.zero_to_private);
+        return replace_page(op);
+    }
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
     fault_unlock(op);
     /* holds: page(published) */
     page_publish(op->page);
     op->page = PFN_NONE;
-    if (was_zero_page) {
-        op->space->faults.zero_to_private++;
-        let_go(op);
-    } else {
-        op->space->faults.first_write++;
-    }
+    fault_count(&op->space->faults.first_write);
     return OK;
 }
 
-/* The last owner: the page is its own again, without a copy (rules C6, C9). */
-static void reuse_page(struct fault_op *op)
+/* The last owner: the page is its own again, without a copy (rules C6, C9). A tied page can be
+ * found by others through its tie, and is tied no more only if none has. */
+static enum status reuse_page(struct fault_op *op)
 {
     struct pte *entries = frame_pointer(op->place.table);
     struct pfn page = pte_frame(op->place.entry);
 
-    if ((frame_record(page)->flags & FRAME_TIED) != 0)
-        page_untie(page);
+    if ((frame_record(page)->flags & FRAME_TIED) != 0 && !page_untie_alone(page))
+        return STATUS_AGAIN;
     pte_make_own(&entries[op->place.index]);
-    op->space->faults.cow_reuse++;
+    fault_count(&op->space->faults.cow_reuse);
+    return OK;
 }
 
 static enum status write_cow_page(struct fault_op *op)
@@ -193,28 +250,24 @@ static enum status write_cow_page(struct fault_op *op)
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     if (__atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1) {
-        reuse_page(op);
+        status = reuse_page(op);
         fault_unlock(op);
-        return OK;
+        return status;
     }
     if (pfn_is_none(op->page)) { /* shared again since it was looked at */
         fault_unlock(op);
         return STATUS_AGAIN;
     }
     machine_copy_frame(frame_pointer(op->page), frame_pointer(shared));
-    install_page(op, pte_rights(op->place.entry));
-    fault_unlock(op);
-    page_publish(op->page);
-    op->page = PFN_NONE;
-    op->space->faults.cow_copy++;
-    let_go(op);
-    return OK;
+    op->page_cleared = false;
+    fault_count(&op->space->faults.cow_copy);
+    return replace_page(op);
 }
 
 /* The entry allows the access already: another processor was faster, or the TLB was late. */
 static enum status note_spurious(struct fault_op *op)
 {
-    op->space->faults.spurious++;
+    fault_count(&op->space->faults.spurious);
     machine_flush_page(op->address);
     return OK;
 }
@@ -226,7 +279,7 @@ static enum status perform_leaf(struct fault_op *op)
     if (!op->access.write || pte_class(entry) != PTE_COW)
         return note_spurious(op);
     if (pfn_equal(pte_frame(entry), tree_zero_page()))
-        return give_cleared_page(op, pte_rights(entry));
+        return give_cleared_page(op);
     return write_cow_page(op);
 }
 
@@ -236,10 +289,10 @@ static enum status perform(struct fault_op *op, enum pte_state state)
     case PTE_TICKET:
         if (!op->access.write)
             return show_zero_page(op);
-        return give_cleared_page(op, descriptor_of(op->place.entry, descriptor_limit)->rights);
+        return give_cleared_page(op);
     case PTE_LEAF: return perform_leaf(op);
     case PTE_SWAPPED: return swap_in(op);
-    case PTE_TRANSIT: machine_pause(); return STATUS_AGAIN;
+    case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
     default: PANIC("state %s reached the end of a fault", pte_state_name(state));
     }
 }
@@ -253,6 +306,7 @@ static enum status attempt(struct fault_op *op)
 
     op->place = tree_walk(&op->space->tree, op->address);
     state = pte_state(op->place.entry, op->place.level);
+    read_rights(op, state);
     machine_interrupts_restore(were_on);
     if (state == PTE_CORRUPT)
         PANIC("entry %lx of level %u at %lx is corrupt", op->place.entry.word, op->place.level,
@@ -279,8 +333,8 @@ enum status fault_resolve(struct space *space, uint64_t address, struct fault_ac
     if (!pfn_is_none(op.page))
         pmm_free(op.page);
     if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
-        space->faults.violations++;
+        fault_count(&space->faults.violations);
     else if (status != OK)
-        space->faults.failed++;
+        fault_count(&space->faults.failed);
     return status;
 }

@@ -84,7 +84,7 @@ static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
         /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
         CODE_POINT(POINT_MAP);
         __atomic_store_n(&walk->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
-        space->faults.zero_read++;
+        fault_count(&space->faults.zero_read);
         return true;
     }
     CODE_POINT(POINT_ALLOCATE);
@@ -93,7 +93,7 @@ static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
     install(walk, page, descriptor->own_bits);
     walk->record->held++;
     page_publish(page);
-    space->faults.first_write++;
+    fault_count(&space->faults.first_write);
     return true;
 }
 
@@ -104,20 +104,29 @@ static inline uint64_t own_word(struct pte cow)
            (uint64_t)PTE_OWN << PTE_CLASS_SHIFT;
 }
 
+/* Whether this processor, which runs the space, is not the only one that does: a translation that
+ * others may have is not for the fast path to change. One that joins waits for us (space.c). */
+static inline bool others_run(const struct space *space)
+{
+    uint64_t processors = __atomic_load_n(&space->tree.processors, __ATOMIC_RELAXED);
+
+    return (processors & (processors - 1)) != 0;
+}
+
 static bool write_zero_page(struct space *space, const struct fast_walk *walk, uint64_t address,
                             struct pte entry)
 {
     struct pfn page;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (!page_try_alloc(FRAME_CLEARED, &page))
+    if (others_run(space) || !page_try_alloc(FRAME_CLEARED, &page))
         return false;
     install(walk, page, own_word(entry));
     walk->record->held++;
     page_publish(page);
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    space->faults.zero_to_private++;
+    fault_count(&space->faults.zero_to_private);
     return true;
 }
 
@@ -130,16 +139,17 @@ static bool copy_page(struct space *space, const struct fast_walk *walk, uint64_
     struct pfn page;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (!page_try_alloc(FRAME_UNCLEARED, &page))
+    if (others_run(space) || !page_try_alloc(FRAME_UNCLEARED, &page))
         return false;
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
     install(walk, page, own_word(entry));
+    tree_repoint(shared, frame_pfn(walk->record),
+                 (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
     page_publish(page);
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    tree_forget_page(shared, frame_pfn(walk->record),
-                     (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
-    space->faults.cow_copy++;
+    tree_forget_page(shared);
+    fault_count(&space->faults.cow_copy);
     return true;
 }
 
@@ -159,7 +169,7 @@ static bool write_leaf(struct space *space, const struct fast_walk *walk, uint64
         return false;
     CODE_POINT(POINT_MAP);
     pte_make_own(walk->leaf);
-    space->faults.cow_reuse++;
+    fault_count(&space->faults.cow_reuse);
     return true;
 }
 

@@ -62,7 +62,10 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     enum status reason;
 
     CODE_POINT(POINT_SLOW);
+    /* It may wait: for other processors, for the disk. Interrupts are open then, if they were. */
+    machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
     reason = fault_resolve(space, address, access);
+    machine_interrupts_off();
     if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;

@@ -119,13 +119,16 @@ struct pfn page_clock_next(void)
 {
     bool were_on = lock_clock();
     struct pfn page = {clock_list.first};
+    bool held = false;
 
-    if (!pfn_is_none(page)) {
+    /* One whose last pointer has just gone is on its way out of the clock, and is passed over. */
+    for (uint64_t left = clock_list.size; left > 0 && !held; left--) {
+        page.index = clock_list.first;
         clock_list.first = frame_record(page)->link_next;
-        tree_hold(page);
+        held = tree_try_hold(page);
     }
     unlock_clock(were_on);
-    return page;
+    return held ? page : PFN_NONE;
 }
 
 /* ---- ties and ends ---- */
@@ -140,16 +143,32 @@ void page_tie(struct pfn page, struct slot slot)
     __atomic_add_fetch(&clock_list.tied, 1, __ATOMIC_RELAXED);
 }
 
-void page_untie(struct pfn page)
+/* What is left to do once the flag is off. */
+static void end_tie(struct pfn page)
 {
     struct frame *record = frame_record(page);
     struct slot slot = {record->slot_or_base};
 
-    CHECK((record->flags & FRAME_TIED) != 0);
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_TIED, __ATOMIC_RELAXED);
     record->slot_or_base = UINT32_MAX;
     __atomic_sub_fetch(&clock_list.tied, 1, __ATOMIC_RELAXED);
     swap_release(slot);
+}
+
+void page_untie(struct pfn page)
+{
+    struct frame *record = frame_record(page);
+
+    CHECK((record->flags & FRAME_TIED) != 0);
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_TIED, __ATOMIC_RELAXED);
+    end_tie(page);
+}
+
+bool page_untie_alone(struct pfn page)
+{
+    if (!tree_claim(page, FRAME_TIED))
+        return false;
+    end_tie(page);
+    return true;
 }
 
 static void page_gone(struct pfn page)

@@ -42,6 +42,9 @@ uint64_t page_clock_size(void);
 void page_tie(struct pfn page, struct slot slot);
 void page_untie(struct pfn page);
 
+/* As page_untie, if the page's count is 1: then nobody has found it through the tie. */
+MUST_USE bool page_untie_alone(struct pfn page);
+
 /* What the tree calls. */
 const struct tree_hooks *page_hooks(void);
 

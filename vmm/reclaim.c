@@ -35,18 +35,14 @@ static struct pte *entry_at(struct tree_pointer pointer)
 static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
 {
     for (;;) {
-        *were_on = machine_interrupts_off();
-        if (tree_lock(pointer.table)) {
-            struct pte entry = pte_read(entry_at(pointer));
+        enum status status;
 
-            if (pte_state(entry, 1) == PTE_LEAF && pfn_equal(pte_frame(entry), page))
-                return true;
-            tree_unlock(pointer.table);
-            machine_interrupts_restore(*were_on);
-            return false;
-        }
+        *were_on = machine_interrupts_off();
+        status = tree_lock_pointer(page, PTE_LEAF, pointer);
+        if (status == OK)
+            return true;
         machine_interrupts_restore(*were_on);
-        if ((frame_record(pointer.table)->flags & FRAME_DEAD) != 0)
+        if (status == STATUS_NOT_FOUND)
             return false;
         machine_pause();
     }
@@ -183,24 +179,20 @@ static enum status write_victims(struct victim *victims, unsigned count)
 
 /* ---- ending ---- */
 
-/* One entry in transit becomes `swapped`, or a leaf again when the content is not safe. */
+/* One entry in transit becomes `swapped`, or a leaf again when the content is not safe. A lock that
+ * is held at the moment is met again at the caller's next look. */
 static void end_one(const struct victim *victim, struct tree_pointer at)
 {
     bool were_on = machine_interrupts_off();
     struct pte entry;
     struct rights rights;
 
-    if (!tree_lock(at.table)) {
+    if (tree_lock_pointer(victim->page, PTE_TRANSIT, at) != OK) {
         machine_interrupts_restore(were_on);
-        machine_pause();
-        return; /* the caller looks again */
+        return;
     }
     entry = pte_read(entry_at(at));
     rights = pte_rights(entry);
-    if (entry.word != pte_transit(victim->page, rights).word) {
-        unlock_pointer(at, were_on);
-        return;
-    }
     if (victim->done)
         swap_hold(victim->slot);
     tree_replace_entry(at.table, at.index,
@@ -208,8 +200,7 @@ static void end_one(const struct victim *victim, struct tree_pointer at)
                                     : pte_leaf(victim->page, 1, PTE_COW, rights));
     unlock_pointer(at, were_on);
     if (victim->done)
-        tree_drop(&(struct tlb_release){
-            .entry = entry, .table = at.table, .index = at.index, .level = 1});
+        tree_drop(&(struct tlb_release){.entry = entry, .level = 1});
 }
 
 /* Forks and unmaps may have come between, so the entries are looked for again until none is left.
@@ -222,6 +213,7 @@ static void end_transit(const struct victim *victim)
     while ((found = tree_find_pointers(victim->page, PTE_TRANSIT, pointers, POINTERS_MAX)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_MAX; i++)
             end_one(victim, pointers[i]);
+        machine_relax(); /* an entry in a table that is being dropped goes with it */
     }
 }
 
@@ -263,7 +255,7 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     enum status status;
     struct tlb_batch batch;
 
-    tlb_begin(&batch);
+    tlb_begin(&batch, NULL);
     for (unsigned i = 0; i < count; i++)
         victims[i].busy = !put_in_transit(&victims[i]);
     /* Shared tables can be reached from any space, so every translation goes (rule P3). */

@@ -82,7 +82,7 @@ static enum status map_free_range(struct space *space, uint64_t start, uint64_t 
     struct tlb_batch batch;
     enum status status;
 
-    tlb_begin(&batch);
+    tlb_begin(&batch, &space->tree);
     status = tree_prepare_range(&space->tree, start, end, &batch);
     if (status == OK) {
         status = region_insert(space, start, end, descriptor);
@@ -208,17 +208,20 @@ enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
         space_unlock(space);
         return STATUS_NOT_FOUND;
     }
-    tlb_begin(&batch);
+    tlb_begin(&batch, &space->tree);
     status = tree_prepare_range(&space->tree, start, start + size, &batch);
     if (status == OK)
         status = split_region_at(space, start);
     if (status == OK)
         status = split_region_at(space, start + size);
     if (status == OK) {
-        remove_regions(space, start, start + size);
         tree_replace_range(&space->tree, start, start + size, pte_empty(), &batch);
+        tlb_add_grace(&batch);
     }
     tlb_commit(&batch);
+    /* Faults that found a ticket are over: now its descriptor may go. */
+    if (status == OK)
+        remove_regions(space, start, start + size);
     space_unlock(space);
     return status;
 }

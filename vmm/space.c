@@ -29,25 +29,55 @@ int region_compare(const struct region *a, const struct region *b)
 
 RB_GENERATE(region_tree, region, link, region_compare)
 
+/* Another processor that copies a page for a write, and sees that it runs the space alone, does not
+ * tell anybody. So who joins says so first, and waits until whoever runs the space has answered:
+ * what they do with interrupts off is then over, or has seen this processor. */
+static void join(struct space *space, uint64_t own)
+{
+    uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
+
+    if (others != 0)
+        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
+    machine_load_root(phys_of(space->tree.root));
+}
+
+/* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
+static void enter(void *to)
+{
+    unsigned cpu = machine_cpu();
+    uint64_t own = UINT64_C(1) << cpu;
+    struct space *from = running[cpu];
+
+    running[cpu] = to;
+    if (to != NULL)
+        join(to, own);
+    else
+        machine_load_root(kernel_map_root());
+    if (from != NULL && from != to)
+        __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
+}
+
 enum status vmm_init(void)
 {
     tree_init(kernel_map_zero_frame(), page_hooks());
+    thread_on_switch(enter);
     return descriptor_init();
 }
 
 void space_lock(struct space *space)
 {
-    spin_lock(&space->lock);
+    mutex_lock(&space->lock);
 }
 
 void space_unlock(struct space *space)
 {
-    spin_unlock(&space->lock);
+    mutex_unlock(&space->lock);
 }
 
 static enum status add_to_list(struct space_record *record)
 {
     enum status status = STATUS_LIMIT;
+    bool were_on = machine_interrupts_off();
 
     spin_lock(&spaces_lock);
     if (space_pool.in_use <= SPACES_MAX) {
@@ -56,6 +86,7 @@ static enum status add_to_list(struct space_record *record)
         status = OK;
     }
     spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
     return status;
 }
 
@@ -106,10 +137,11 @@ enum status space_fork(struct space *parent, struct space **child)
     space_lock(parent);
     status = copy_regions(*child, parent);
     if (status == OK) {
-        tlb_begin(&batch);
+        tlb_begin(&batch, &parent->tree);
         tree_fork(&(*child)->tree, &parent->tree, &batch);
         /* holds: parent's regions. No child runs before the parent's translations are gone. */
         tlb_commit(&batch);
+        tree_fork_end(&parent->tree);
     }
     space_unlock(parent);
     if (status != OK)
@@ -120,13 +152,15 @@ enum status space_fork(struct space *parent, struct space **child)
 void space_destroy(struct space *space)
 {
     struct space_record *record = (struct space_record *)space;
+    bool were_on = machine_interrupts_off();
     struct region *region;
 
-    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
-        CHECK(running[cpu] != space);
+    CHECK_MSG(space->tree.processors == 0, "processors %lx run in a space that is destroyed",
+              space->tree.processors);
     spin_lock(&spaces_lock);
     LIST_REMOVE(record, link);
     spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
     tree_destroy(&space->tree);
     while ((region = RB_MIN(region_tree, &space->regions)) != NULL)
         region_remove(space, region);
@@ -136,8 +170,11 @@ void space_destroy(struct space *space)
 
 void space_switch(struct space *space)
 {
-    running[machine_cpu()] = space;
-    machine_load_root(space != NULL ? phys_of(space->tree.root) : kernel_map_root());
+    bool were_on = machine_interrupts_off();
+
+    thread_set_space(space);
+    enter(space);
+    machine_interrupts_restore(were_on);
 }
 
 struct space *space_current(void)

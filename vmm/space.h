@@ -11,7 +11,8 @@
  * Fails with: STATUS_RANGE (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS
  * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_NO_MEMORY; a
  * call that fails has changed no meaning.
- * Context: thread. One call on a space at a time: its lock is taken inside.
+ * Context: thread. One call on a space at a time: its lock is taken inside, and who waits for it
+ * sleeps.
  * Rules: C7, C11, T1 to T4, P1.
  */
 #ifndef VMM_SPACE_H
@@ -19,6 +20,7 @@
 
 #include <bsd/sys/tree.h>
 
+#include "cpu/thread.h"
 #include "lib/status.h"
 #include "paging/tree.h"
 #include "vmm/descriptor.h"
@@ -38,7 +40,8 @@ struct region {
 
 RB_HEAD(region_tree, region);
 
-/* What the faults of a space were: figures for the log. */
+/* What the faults of a space were: figures for the log. Several processors count, by fault_count.
+ */
 struct fault_counts {
     uint64_t zero_read;       /* a ticket read: the zero page */
     uint64_t first_write;     /* a ticket written: a cleared page */
@@ -58,9 +61,14 @@ struct space {
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
-    uint8_t lock; /* guards the regions */
+    struct mutex lock; /* guards the regions, and every call that changes meaning (rule P1) */
     struct fault_counts faults;
 };
+
+static inline void fault_count(uint64_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
 
 RB_PROTOTYPE(region_tree, region, link, region_compare)
 
@@ -75,7 +83,8 @@ MUST_USE enum status space_fork(struct space *parent, struct space **child);
 /* Gives everything back. No processor runs in the space. */
 void space_destroy(struct space *space);
 
-/* Makes the space the one that this processor runs in; NULL: the kernel's own root. */
+/* Makes the space the one that this thread, and so its processor, runs in; NULL: the kernel's own
+ * root. The thread finds it again after it has waited. */
 void space_switch(struct space *space);
 struct space *space_current(void);
 

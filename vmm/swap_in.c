@@ -22,13 +22,13 @@ static enum status use_tied_page(struct fault_op *op, struct pfn tied)
 
     if ((frame_record(tied)->flags & FRAME_IO) != 0 || !fault_lock_unchanged(op)) {
         page_release(tied);
-        machine_pause();
+        machine_relax();
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
-    op->space->faults.swap_cached++;
+    fault_count(&op->space->faults.swap_cached);
     return op->access.write ? STATUS_AGAIN : OK;
 }
 
@@ -47,37 +47,31 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
     return true;
 }
 
-/* One entry in transit becomes a COW leaf, or `swapped` again when the read failed. */
+/* One entry in transit becomes a COW leaf, or `swapped` again when the read failed. A lock that is
+ * held at the moment is met again at the caller's next look. */
 static void end_one(struct pfn page, struct slot slot, bool arrived, struct tree_pointer at)
 {
-    struct pte *entry = (struct pte *)frame_pointer(at.table) + at.index;
     bool were_on = machine_interrupts_off();
     struct pte old;
     struct rights rights;
-    bool ours;
 
-    if (!tree_lock(at.table)) {
+    if (tree_lock_pointer(page, PTE_TRANSIT, at) != OK) {
         machine_interrupts_restore(were_on);
-        machine_pause();
-        return; /* the caller looks again */
+        return;
     }
-    old = pte_read(entry);
+    old = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
     rights = pte_rights(old);
-    ours = old.word == pte_transit(page, rights).word;
-    if (ours && !arrived)
+    if (!arrived)
         swap_hold(slot);
-    if (ours)
-        tree_replace_entry(at.table, at.index,
-                           arrived ? pte_leaf(page, 1, PTE_COW, rights)
-                                   : pte_swapped(slot, rights));
+    tree_replace_entry(at.table, at.index,
+                       arrived ? pte_leaf(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
     tree_unlock(at.table);
     machine_interrupts_restore(were_on);
-    if (ours && !arrived)
-        tree_drop(
-            &(struct tlb_release){.entry = old, .table = at.table, .index = at.index, .level = 1});
+    if (!arrived)
+        tree_drop(&(struct tlb_release){.entry = old, .level = 1});
 }
 
-static void end_transit(struct pfn page, struct slot slot, bool arrived)
+void swap_end_transit(struct pfn page, struct slot slot, bool arrived)
 {
     struct tree_pointer pointers[POINTERS_TOGETHER];
     unsigned found;
@@ -85,6 +79,7 @@ static void end_transit(struct pfn page, struct slot slot, bool arrived)
     while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
             end_one(page, slot, arrived, pointers[i]);
+        machine_relax(); /* an entry in a table that is being dropped goes with it */
     }
 }
 
@@ -103,11 +98,11 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
     if (status == OK)
         page_publish(page);
-    end_transit(page, slot, status == OK);
+    swap_end_transit(page, slot, status == OK);
     page_release(page);
     if (status != OK)
         return status;
-    op->space->faults.swap_in++;
+    fault_count(&op->space->faults.swap_in);
     /* A write goes on as a write to a COW page: a copy, or the last owner's, which cuts the tie. */
     return op->access.write ? STATUS_AGAIN : OK;
 }

@@ -16,6 +16,7 @@ struct fault_op {
     uint64_t address;
     struct fault_access access;
     struct tree_place place;     /* where the last walk ended */
+    struct rights rights;        /* what the entry there, or its descriptor, allows */
     struct tree_reserve reserve; /* tables set aside */
     struct pfn page;             /* page set aside; PFN_NONE: none */
     bool page_cleared;
@@ -25,9 +26,14 @@ struct fault_op {
 /* Makes sure that a page is set aside, without any lock. */
 MUST_USE enum status fault_want_page(struct fault_op *op, enum frame_clear clear);
 
-/* Locks the leaf table if its entry is still what the walk found; false: start over. */
+/* Walks again and locks the leaf table if all is still as the walk before found it; false: start
+ * over. Interrupts stay off until the lock is released (rule P4). */
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
+
+/* Ends a transfer: every entry in transit to the page becomes a COW leaf or, when the content has
+ * not arrived, names the slot again. The caller holds a count of the page. */
+void swap_end_transit(struct pfn page, struct slot slot, bool arrived);
 
 /* Brings the page of a swapped entry back, in place for all sharers of its table. STATUS_AGAIN when
  * the fault is to look again: a write to what has become a COW page. */

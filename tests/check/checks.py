@@ -13,7 +13,7 @@ HOST_FOLDERS = ("ovmf", "tests/host", "tests/fuzz")  # also use the C library
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h", "stdatomic.h",
                 "bsd/sys/tree.h", "bsd/sys/queue.h"}
 # The headers that declare what the core leaves to the machine.
-SEAMS = ("cpu/machine.h", "lib/bytes.h", "lib/check.h", "swapdisk/hardware.h", "swapdisk/pci.h",
+SEAMS = ("cpu/machine.h", "cpu/thread.h", "lib/bytes.h", "lib/check.h", "swapdisk/hardware.h", "swapdisk/pci.h",
          "paging/kernel_map.h")
 SEAM_LIBRARY = {"memcpy", "memset", "memmove", "memcmp"}  # the compiler itself calls these
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")

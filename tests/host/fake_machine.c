@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "cpu/machine.h"
+#include "cpu/thread.h"
 #include "lib/check.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
@@ -119,6 +120,53 @@ void machine_flush_space(void)
 void machine_flush_all(void)
 {
     machine_flush_space();
+}
+
+uint64_t machine_processors(void)
+{
+    return 1;
+}
+
+void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+{
+    (void)answers;
+    if ((where & 1) == 0)
+        return;
+    if (flush->kind == MACHINE_FLUSH_PAGES) {
+        for (unsigned i = 0; i < flush->count; i++)
+            machine_flush_page(flush->pages[i]);
+    } else if (flush->kind == MACHINE_FLUSH_SPACE) {
+        machine_flush_space();
+    } else {
+        machine_flush_all();
+    }
+}
+
+void machine_relax(void)
+{
+}
+
+/* One thread: a mutex that is held when it is wanted would be waited for without an end. */
+void mutex_lock(struct mutex *mutex)
+{
+    CHECK(!mutex->held);
+    mutex->held = true;
+}
+
+void mutex_unlock(struct mutex *mutex)
+{
+    CHECK(mutex->held);
+    mutex->held = false;
+}
+
+void thread_on_switch(void (*enter_space)(void *space))
+{
+    (void)enter_space;
+}
+
+void thread_set_space(void *space)
+{
+    (void)space;
 }
 
 void machine_load_root(struct phys new_root)

@@ -77,6 +77,8 @@ static void defaults(void **state)
     assert_int_equal(options.serial, SERIAL_AUTO);
     assert_int_equal(options.exit, EXIT_AUTO);
     assert_false(options.wipe);
+    assert_int_equal(options.watchdog, OPTION_WATCHDOG);
+    assert_int_equal(options.seconds, OPTION_SECONDS);
     assert_int_equal(parse("", "", 0), 0);
     assert_int_equal(parse(" \t ", "\n\n", 2), 0);
 }
@@ -89,7 +91,7 @@ static void every_key(void **state)
     (void)state;
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
-                                "exit=debug-exit wipe=1"),
+                                "exit=debug-exit wipe=1 watchdog=0 seconds=7"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -101,6 +103,8 @@ static void every_key(void **state)
     assert_int_equal(options.serial_port, 0x2f8);
     assert_int_equal(options.exit, EXIT_DEBUG);
     assert_true(options.wipe);
+    assert_int_equal(options.watchdog, 0);
+    assert_int_equal(options.seconds, 7);
 }
 
 static void words(void **state)
@@ -200,7 +204,13 @@ static void bad_values(void **state)
                                       "wipe=",
                                       "wipe=2",
                                       "wipe=01",
-                                      "wipe=yes"};
+                                      "wipe=yes",
+                                      "watchdog=",
+                                      "watchdog=-1",
+                                      "watchdog=86401",
+                                      "watchdog=1s",
+                                      "seconds=0",
+                                      "seconds=86401"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
@@ -260,7 +270,8 @@ static void program_name(void **state)
     assert_int_equal(parse_load("faultline.efi seed=1 bogus=2"), 1);
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
-                        "run, mem, cpus, seed, swap, serial, exit, wipe");
+                        "run, mem, cpus, seed, swap, serial, exit, wipe, watchdog, "
+                        "seconds");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");
