@@ -11,7 +11,7 @@
 #define CPU_POINTS_H
 
 /* What a page fault is made of: each point begins a part. */
-#define POINT_ENTRY    0 /* the stub: registers saved */
+#define POINT_ENTRY    0 /* from the vector: registers saved */
 #define POINT_DECODE   1 /* the error code, the space, what was tried */
 #define POINT_FIND     2 /* the walk, the entry, its rights */
 #define POINT_ALLOCATE 3 /* a frame */

@@ -40,13 +40,13 @@ static bool on_debug(struct trap_frame *frame)
 
 void step_begin(void (*visit)(uint64_t rip))
 {
-    const char *stub = cpu_features()->smap ? trap_page_fault_stub_smap : trap_page_fault_stub;
+    const char *entry = cpu_features()->smap ? trap_page_fault_stub_smap : trap_page_fault_stub;
 
     CHECK(visitor == NULL && visit != NULL);
     visitor = visit;
     trap_set_handler(TRAP_DB, on_debug);
     __asm__ volatile("movq %0, %%dr6" : : "r"(DR6_CLEAR));
-    __asm__ volatile("movq %0, %%dr0" : : "r"(stub));
+    __asm__ volatile("movq %0, %%dr0" : : "r"(entry));
     __asm__ volatile("movq %0, %%dr7" : : "r"(DR7_FIXED | DR7_L0) : "memory");
 }
 

@@ -35,7 +35,7 @@ static bool map_and_touch(const struct mmu_machine *mode, enum scratch_target ta
                           unsigned level, uint64_t bits, enum mmu_kind kind)
 {
     volatile uint64_t *entry = scratch_entry(target, level);
-    uint64_t entries[MMU_LEVELS_MAX];
+    uint64_t entries[MMU_LEVELS_MAX] = {0};
     struct mmu_access access = {.kind = kind, .user = true};
     struct mmu_result expected;
     struct scratch_outcome found;

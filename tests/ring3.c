@@ -114,7 +114,7 @@ static void try_faults(struct space *space)
             violates(space, payload_write, DIRECT_MAP_BASE, PF_P | PF_US | PF_WR, STATUS_NOT_FOUND),
         "the kernel's half is closed to it");
     ktap_check(traps(space, payload_read, NON_CANONICAL, TRAP_GP),
-               "a non-canonical address is a #GP of the program");
+               "a non-canonical address is a general-protection fault of the program");
     if (cpu_features()->nx)
         ktap_check(
             violates(space, payload_jump, FRESH + PAGE_SIZE, PF_P | PF_US | PF_ID, STATUS_DENIED),
@@ -125,8 +125,9 @@ static void try_faults(struct space *space)
 
 static void try_instructions(struct space *space)
 {
-    ktap_check(traps(space, payload_hlt, 0, TRAP_GP), "a privileged instruction is a #GP");
-    ktap_check(traps(space, payload_ud2, 0, TRAP_UD), "an undefined one is a #UD");
+    ktap_check(traps(space, payload_hlt, 0, TRAP_GP),
+               "a privileged instruction is a general-protection fault");
+    ktap_check(traps(space, payload_ud2, 0, TRAP_UD), "an undefined one is an invalid opcode");
 }
 
 static void try_upcalls(struct space *space)
@@ -183,7 +184,7 @@ static void try_returns(struct space *space)
     struct upcall_frame flags = {.rip = payload_address(payload_hlt), .rflags = UINT64_MAX};
 
     ktap_check(call_from_the_end(space),
-               "SYSRET to a non-canonical address is a #GP of the program");
+               "SYSRET to a non-canonical address is a general-protection fault of the program");
     ktap_check(forged_return(space, &beyond, USER_SYSTEM_CALL),
                "a forged return to the kernel's half is refused");
     ktap_check(forged_return(space, &flags, TRAP_GP), "forged flags give no privilege");

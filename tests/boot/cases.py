@@ -544,29 +544,40 @@ def tlb_entries(text: str):
             for line in found if line}
 
 
-@case
-def page_tables(t: Case):
-    held, entries, reached = [], {}, {}
+def held_mappings(t: Case, experiment: str, **settings):
+    """Runs an experiment that holds mappings, and asks the monitor about each group of them while
+    it is there. Returns all entries that were seen."""
+    waiting, seen, everything = [], [], {}
 
     def look(line, monitor):
         found = HOLD_LINE.search(qemu.readable(line))
         if found:
-            held.append((int(found[1], 16), int(found[2], 16), found[3], found[4]))
-        elif held and not entries:
+            waiting.append((int(found[1], 16), int(found[2], 16), found[3], found[4]))
+        elif waiting:
             monitor.command("stop")
-            entries.update(tlb_entries(monitor.human("info tlb")))
-            for address, *_ in held:
-                reached[address] = monitor.human(f"gva2gpa {address:#x}").strip()
+            entries = tlb_entries(monitor.human("info tlb"))
+            everything.update(entries)
+            for mapping in waiting:
+                reached = monitor.human(f"gva2gpa {mapping[0]:#x}").strip()
+                seen.append((*mapping, entries.get(mapping[0]), reached))
+            waiting.clear()
             monitor.command("cont")
 
-    run = t.boot(append="run=hold", on_line=look)
-    t.passed(run, ("hold",))
-    t.check(len(held) >= 3, f"the log names {len(held)} mappings")
-    for address, physical, flags, what in held:
-        t.check(entries.get(address) == (physical, flags),
-                f"info tlb, {what}: {address:x} -> {physical:x} {flags}", str(entries.get(address)))
-        t.check(reached.get(address) == f"gpa: {physical:#x}",
-                f"a walk from {address:x} ends at {physical:x}", str(reached.get(address)))
+    run = t.boot(append=f"run={experiment}", on_line=look, **settings)
+    t.passed(run, (experiment,))
+    t.check(len(seen) >= 3, f"the log names {len(seen)} mappings")
+    for address, physical, flags, what, entry, reached in seen:
+        t.check(entry == (physical, flags),
+                f"info tlb, {what}: {address:x} -> {physical:x} {flags}", str(entry))
+        found = re.fullmatch(r"gpa: ((?:0x)?[0-9a-f]+)", reached)
+        t.check(found and int(found[1], 16) == physical,
+                f"a walk from {address:x} ends at {physical:x}", str(reached))
+    return run, everything
+
+
+@case
+def page_tables(t: Case):
+    run, entries = held_mappings(t, "hold")
     # In the recursive slot the monitor prints the flags of entries that name tables, without those of
     # the slot itself, which make it all no-execute.
     slot = t.said(run, rf"^map: ({HEX}) recursive slot, (\d+) GiB$")
@@ -575,6 +586,86 @@ def page_tables(t: Case):
             if flags[0] == "W" and flags[4] == "-" and not 0 <= address - first < size]
     t.check(entries and not both, f"none of {len(entries)} entries is writable and executable",
             *both[:8])
+
+
+@case
+def mmu_view(t: Case):
+    """Pages of 4 KiB, 2 MiB and 1 GiB in scratch tables, as the model and as QEMU see them."""
+    held_mappings(t, "mmu-hold")
+
+
+# ---- the MMU, held to its manual ----
+
+KNOWN_FAILURE = r"^known failure of TCGTCGTCGTCG: (.*): (\d+) combinations$"
+
+
+def mmu_truth_on(t: Case, cpu: str, skipped=()):
+    """The sample on this processor: so many combinations, and the features that are named as absent."""
+    run = t.boot(cpu=cpu, append="run=mmu-truth")
+    t.passed(run, ("mmu-truth",))
+    made = run.log.metrics.get("mmu-truth.combinations") if run.log else None
+    t.check(made and made.value >= 300000, f"{made.value if made else 0} combinations")
+    t.check(not run.notes("^difference"), "no difference but those that are known")
+    known = [found[1] for found in run.notes(KNOWN_FAILURE)]
+    t.check(known, "what is known of the emulator is named", *known)
+    for feature in skipped:
+        t.check(re.search(rf"ok \d+ {feature} on and off # SKIP", run.result.log),
+                f"the log says that {feature} is absent")
+    return run
+
+
+@case
+def mmu_truth(t: Case):
+    mmu_truth_on(t, "max")
+
+
+@case
+def mmu_truth_qemu64(t: Case):
+    mmu_truth_on(t, "qemu64", ("SMEP", "SMAP", "protection keys of user pages"))
+
+
+@case
+def mmu_truth_without_nx(t: Case):
+    mmu_truth_on(t, "max,-nx", ("NX",))
+
+
+@case
+def mmu_truth_unknown(t: Case):
+    """What is known of TCG is known only where CPUID says that it is TCG: else it is a failure."""
+    run = t.boot(cpu="max,-hypervisor", append="run=mmu-truth exit=poweroff")
+    t.check(run.log and run.log.verdict == "fail", "the log says fail", run.log_error)
+    t.check(not run.notes(KNOWN_FAILURE), "nothing is known of a processor without a name")
+    t.said(run, r"^difference: \w+ from ring [03] at [0-9a-f]+: expected #PF [0-9a-f]+, found")
+    t.said(run, r"^ +level 4: [0-9a-f]{16} before")
+
+
+# ---- ring 3 ----
+
+
+@case
+def ring3(t: Case):
+    for cpu in ("max", "qemu64"):
+        t.passed(t.boot(cpu=cpu, append="run=ring3"), ("ring3",))
+
+
+@case
+def fault_anatomy(t: Case):
+    """The parts of a fault make up the whole, and stepping sees what `make bench` counts."""
+    run = t.boot(icount=True, cpu="max,-erms", append="run=fault-anatomy,bench")
+    t.passed(run, ("fault-anatomy", "bench"))
+    figures = {name: metric.value for name, metric in run.log.metrics.items()} if run.log else {}
+    for kind in ("zero_read", "anon_first_write", "zero_to_private", "cow_reuse"):
+        prefix = f"fault-anatomy.{kind}."
+        parts = {name[len(prefix):]: value for name, value in figures.items()
+                 if name.startswith(prefix)}
+        whole = parts.pop("least", 0)
+        for word in ("most", "whole"):
+            parts.pop(word, None)
+        t.check(abs(sum(parts.values()) - whole) <= len(parts),
+                f"{kind}: the parts make up {whole} instructions", str(parts))
+        counted = figures.get(f"bench.{kind}.median", 0)
+        t.check(abs(counted - whole) <= 2, f"{kind}: counted, {counted}, and stepped, {whole}")
+    t.said(run, r"^histogram of zero_read, instructions from:faults \d+:\d+")
 
 
 # ---- repetition ----
