@@ -58,7 +58,8 @@ struct space {
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
-    uint8_t lock; /* guards the regions */
+    uint8_t lock;   /* guards the regions */
+    uint64_t calls; /* that took the lock: each may have raised rights (rule P9) */
     struct fault_counts faults;
 };
 
