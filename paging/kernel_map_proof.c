@@ -105,6 +105,9 @@ uint64_t kernel_map_prove_rights(void)
                        .writable = true,
                        .executable = true};
 
+    for (unsigned i = 0; i < PTE_ENTRIES / 2; i++)
+        CHECK_MSG(table_at(kernel_tables.root)[i].word == 0,
+                  "the kernel's root maps %lx for programs", i * pte_span(levels));
     if (!cpu_features()->nx)
         return 0;
     visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);

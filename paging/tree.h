@@ -191,8 +191,8 @@ struct tree_census {
 };
 
 /* Walks all trees and proves that every count equals what is reachable, live and held counts equal
- * the entries, own means the only pointer, and no entry is corrupt; panics with values if not.
- * extra_holds: counts beyond entries, summed (roots apart). No other processor is in a walk. */
+ * the entries, own means the only pointer, and no entry is corrupt; panics with values if not. No
+ * other processor is in a walk. */
 struct tree_census tree_audit(const struct tree *trees, unsigned count);
 
 /* Prints the entry states along an address's walk as "# " lines, for crash reports. */

@@ -141,6 +141,8 @@ static bool copy_page(struct space *space, const struct fast_walk *walk, uint64_
     CODE_POINT(POINT_ALLOCATE);
     if (others_run(space) || !page_try_alloc(FRAME_UNCLEARED, &page))
         return false;
+    if ((entry.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
     install(walk, page, own_word(entry));
     tree_repoint(shared, frame_pfn(walk->record),

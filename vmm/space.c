@@ -125,7 +125,7 @@ static enum status copy_regions(struct space *child, struct space *parent)
     return OK;
 }
 
-enum status space_fork(struct space *parent, struct space **child)
+static enum status fork_space(struct space *parent, struct space **child)
 {
     enum status status = space_create(child);
     struct tlb_batch batch;
@@ -144,6 +144,16 @@ enum status space_fork(struct space *parent, struct space **child)
     space_unlock(parent);
     if (status != OK)
         space_destroy(*child);
+    return status;
+}
+
+enum status space_fork(struct space *parent, struct space **child)
+{
+    enum status status;
+
+    do {
+        status = fork_space(parent, child);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
     return status;
 }
 
