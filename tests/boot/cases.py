@@ -162,19 +162,20 @@ def crash_overflow(t: Case):
 def crash_lost_shootdown(t: Case):
     crashes(t, "crash-lost-shootdown",
             r"TLB shootdown lost: cpu 1 has not answered cpu 0 for 500 ms",
-            r"^# cpu 1 was at [0-9a-f]+ stop_answering.*interrupts off", smp=2)
+            r"^# cpu 1 was at .*, interrupts off$", r"^#   \d: [0-9a-f]+ stop_answering", smp=2)
 
 
 @case
 def watchdog(t: Case):
     """A processor that is stuck with interrupts off is noticed by another one."""
     crashes(t, "crash-hang", r"watchdog: no progress for \d+ s",
-            r"^# cpu 0 was at [0-9a-f]+ run_hang.*interrupts off", append="watchdog=3", smp=2)
+            r"^# cpu 0 was at .*, interrupts off$", r"^#   \d: [0-9a-f]+ run_hang",
+            append="watchdog=3", smp=2)
 
 
 @case
 def watchdog_alone(t: Case):
-    crashes(t, "crash-hang", r"watchdog: no progress for \d+ s", r"^# trap: [0-9a-f]+ run_hang",
+    crashes(t, "crash-hang", r"watchdog: no progress for \d+ s", r"^# +\d+: [0-9a-f]+ run_hang",
             append="watchdog=3")
 
 
