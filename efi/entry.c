@@ -196,6 +196,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
         finish_run(VERDICT_FAIL);
     }
 
+    firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);
     if (status != OK)
         give_up("the firmware does not let go", status);

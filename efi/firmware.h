@@ -55,6 +55,10 @@ MUST_USE enum status firmware_read_map(const struct firmware *firmware, struct b
  * only runtime services are left. */
 MUST_USE enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info);
 
+/* efi/arming.c: on a real machine, where the options name a set to write to, counts ten seconds
+ * down in the log; Esc turns the swap disk off. */
+void firmware_confirm_swap(const struct firmware *firmware, struct options *options);
+
 static inline bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
 {
     return __builtin_memcmp(a, b, sizeof(*a)) == 0;

@@ -31,9 +31,9 @@ struct options {
     enum serial_way serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
-    uint32_t watchdog;    /* seconds without progress that end the run; 0 = never */
-    uint32_t seconds;     /* that `stress` takes */
-    bool wipe; /* zero the used slots of the swap disk at the end */
+    uint32_t watchdog; /* seconds without progress that end the run; 0 = never */
+    uint32_t seconds;  /* that `stress` takes */
+    bool wipe;         /* zero the used slots of the swap disk at the end */
 };
 
 #endif

@@ -18,16 +18,17 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 {
     struct frame *record = frame_record(target);
 
-    if (!audit->taking) {
+    if (!audit->taking)
         record->count++;
-        return;
-    }
+    /* Before the first pointer is taken off, or after the last was put back: whichever of them is
+     * own, one of the two passes sees the others. */
     CHECK_MSG(record->count > 0, "frame %x has fewer counts than pointers (entry %lx)",
               target.index, entry.word);
     CHECK_MSG(!pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
               "frame %x is own by entry %lx but has count %u", target.index, entry.word,
               record->count);
-    record->count--;
+    if (audit->taking)
+        record->count--;
 }
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);

@@ -76,8 +76,11 @@ void summary_print_disks(void)
     for (unsigned i = 0; i < disks_count(); i++) {
         const struct disk_report *disk = disks_report(i);
 
-        ktap_note("disk %s: '%s', serial '%s', %lu MiB: %s%s", disk->place, disk->model,
-                  disk->serial, disk->bytes / MIB, disk->chosen ? "will be written: " : "",
-                  disk->reason);
+        if (disk->bytes == 0)
+            ktap_note("disk %s: %s", disk->place, disk->reason);
+        else
+            ktap_note("disk %s: '%s', serial '%s', %lu MiB: %s%s", disk->place, disk->model,
+                      disk->serial, disk->bytes / MIB, disk->chosen ? "will be written: " : "",
+                      disk->reason);
     }
 }

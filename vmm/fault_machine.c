@@ -27,13 +27,14 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
     return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
 }
 
-/* Faults that changed something since start: how the slow path sees that there was progress. */
+/* What may have changed the space since start: faults, and calls, which make paths own and leave
+ * translations that allow less behind. How the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;
 
     return of->zero_read + of->first_write + of->zero_to_private + of->cow_copy + of->cow_reuse +
-           of->swap_in + of->swap_cached + of->path;
+           of->swap_in + of->swap_cached + of->path + space->calls;
 }
 
 /* A spurious fault at the same instruction and address as the last, with nothing in between, makes

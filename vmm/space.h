@@ -62,6 +62,7 @@ struct space {
     struct region_tree regions;
     uint32_t region_count;
     struct mutex lock; /* guards the regions, and every call that changes meaning (rule P1) */
+    uint64_t calls;    /* that took the lock: each may have raised rights (rule P9) */
     struct fault_counts faults;
 };
 

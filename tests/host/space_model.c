@@ -4,16 +4,12 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cpu/machine.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
-#include "lib/random.h"
 #include "tests/host/fake_cpu.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
 #include "vmm/fault.h"
@@ -24,6 +20,9 @@
 /* The instruction of all accesses: the handler must tell one that repeats from one that hangs. */
 #define PROGRAM_RIP UINT64_C(0x401000)
 
+/* Accessed and dirty, of entries that are present. */
+#define AD (UINT64_C(3) << 5)
+
 struct model model;
 bool model_may_fail;
 
@@ -33,7 +32,7 @@ static const char *const kind_names[] = {"access",    "resolve", "look ahead", "
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 /* Said when a check fails anywhere below: how to get here again. */
-static void say_where(int signal_number)
+void model_say_where(int signal_number)
 {
     const struct model_op *op = &model.op;
 
@@ -48,193 +47,6 @@ static void say_where(int signal_number)
                           : "read",
             op->page, op->word);
     signal(signal_number, SIG_DFL);
-}
-
-uint64_t model_ops(uint64_t otherwise)
-{
-    const char *text = getenv("FAULTLINE_TEST_OPS");
-
-    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
-}
-
-uint64_t model_seed(void)
-{
-    const char *text = getenv("FAULTLINE_TEST_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : 1;
-
-    printf("# seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    return seed;
-}
-
-/* ---- rounds ---- */
-
-static uint64_t any(uint64_t limit)
-{
-    return random_below(&model.random, limit);
-}
-
-static bool chance(unsigned percent)
-{
-    return any(100) < percent;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Bounds around some of the places where levels meet. */
-static void choose_bounds(void)
-{
-    static const uint64_t places[] = {2 * MIB,
-                                      4 * MIB,
-                                      6 * MIB,
-                                      512 * MIB,
-                                      1 * GIB,
-                                      GIB + 2 * MIB,
-                                      2 * GIB,
-                                      511 * GIB,
-                                      512 * GIB,
-                                      512 * GIB + 2 * MIB,
-                                      1024 * GIB,
-                                      1536 * GIB + GIB,
-                                      1 << 16,
-                                      1 << 16,
-                                      UINT64_C(1) << 47,
-                                      UINT64_C(1) << 48,
-                                      (UINT64_C(1) << 48) + GIB,
-                                      UINT64_C(1) << 56};
-    static const int pages[] = {-513, -2, -1, 0, 1, 3, 512};
-    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
-    unsigned wanted = 12 + (unsigned)any(50);
-    unsigned kept = 0;
-    unsigned places_used = 2 + (unsigned)any(4);
-    uint64_t chosen[6];
-
-    for (unsigned i = 0; i < places_used; i++)
-        chosen[i] = places[any(ARRAY_COUNT(places))];
-    for (unsigned i = 0; i < wanted; i++) {
-        uint64_t at = chosen[any(places_used)] +
-                      (uint64_t)(int64_t)pages[any(ARRAY_COUNT(pages))] * PAGE_SIZE;
-
-        model.bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
-    }
-    model.bounds[wanted] = SPACE_FIRST_ADDRESS;
-    model.bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
-    qsort(model.bounds, wanted + 2, sizeof(model.bounds[0]), ascending);
-    for (unsigned i = 1; i < wanted + 2; i++) {
-        if (model.bounds[i] != model.bounds[kept])
-            model.bounds[++kept] = model.bounds[i];
-    }
-    model.cell_count = kept;
-}
-
-void model_begin(uint64_t seed, unsigned levels)
-{
-    memset(&model.spaces, 0, sizeof(model.spaces));
-    signal(SIGABRT, say_where);
-    model.seed = seed;
-    model.random = random_from(seed);
-    model.levels = levels;
-    model.done = 0;
-    model.op = (struct model_op){0};
-    model.running = MODEL_SPACES;
-    fake_kernel_map_levels = levels;
-    fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
-    fake_mmu_start(levels);
-    choose_bounds();
-    model.at_start = pmm_usage();
-    model.descriptors_at_start = descriptor_limit;
-}
-
-struct space *model_space(unsigned number)
-{
-    return model.spaces[number].space;
-}
-
-/* ---- choosing ---- */
-
-static struct rights some_rights(void)
-{
-    if (chance(70))
-        return (struct rights){.write = true, .execute = chance(20), .user = true};
-    return (struct rights){.write = chance(50), .execute = chance(50), .user = chance(70)};
-}
-
-static unsigned some_space(void)
-{
-    unsigned number = (unsigned)any(MODEL_SPACES);
-
-    if (model.running < MODEL_SPACES && chance(70))
-        return model.running;
-    for (unsigned i = 0; i < MODEL_SPACES; i++, number = (number + 1) % MODEL_SPACES) {
-        if (model.spaces[number].space != NULL)
-            return number;
-    }
-    return MODEL_SPACES;
-}
-
-static enum model_kind some_kind(void)
-{
-    static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 65,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
-        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 3, [MODEL_FORK] = 3,
-        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1, [MODEL_SWITCH] = 4};
-    uint64_t number = any(100);
-
-    _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
-    for (unsigned kind = 0; kind < MODEL_KINDS; kind++) {
-        if (number < weights[kind])
-            return (enum model_kind)kind;
-        number -= weights[kind];
-    }
-    PANIC("the weights are not a hundred");
-}
-
-/* A cell; for accesses rather one with memory. */
-static unsigned some_cell(const struct model_op *op)
-{
-    unsigned cell = (unsigned)any(model.cell_count);
-    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE) && chance(85);
-
-    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
-        if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
-            break;
-        cell = (cell + 1) % model.cell_count;
-    }
-    return cell;
-}
-
-struct model_op model_choose(void)
-{
-    struct model_op op = {.kind = some_kind(), .space = some_space()};
-
-    op.from = some_cell(&op);
-    op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
-    if (op.to > model.cell_count)
-        op.to = model.cell_count;
-    op.rights = some_rights();
-    op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
-    op.page = (unsigned)any(2);
-    op.word = (unsigned)any(2);
-    op.write = chance(45);
-    op.execute = !op.write && chance(15);
-    op.user = chance(80);
-    op.ac = chance(70);
-    if (op.space == MODEL_SPACES)
-        op.kind = MODEL_CREATE;
-    return op;
-}
-
-uint64_t model_address(const struct model_op *op)
-{
-    uint64_t page = op->page == 0 ? model.bounds[op->from] : model.bounds[op->from + 1] - PAGE_SIZE;
-
-    return page + (op->word == 0 ? 0 : PAGE_SIZE - 8);
 }
 
 /* ---- performing ---- */
@@ -297,6 +109,8 @@ static enum status translate(const struct model_op *op, uint64_t address, struct
         machine_interrupts_restore(true);
         if (!resolved)
             return fault_last_reason();
+        /* Another processor would use what is stale now, and would not fault. */
+        fake_mmu_check();
     }
     PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
 }
@@ -312,15 +126,36 @@ static uint64_t *word_at(struct phys physical, bool write)
     return phys_pointer(physical);
 }
 
+static struct fake_walk walk_of(const struct model_op *op)
+{
+    const struct space *space = model.spaces[op->space].space;
+
+    return fake_mmu_walk(phys_of(space->tree.root), model.levels, model_address(op), 1);
+}
+
+/* A violation has changed nothing; the processor itself may set A and D. */
+static void check_untouched(const struct model_op *op, const struct fake_walk *before,
+                            enum status status)
+{
+    struct fake_walk after = walk_of(op);
+
+    if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
+        CHECK_MSG(after.level == before->level && ((after.entry ^ before->entry) & ~AD) == 0,
+                  "a violation: the entry at %lx was %lx, is %lx", model_address(op), before->entry,
+                  after.entry);
+}
+
 static enum status access_memory(const struct model_op *op)
 {
     uint64_t *known = cell_word(&model.spaces[op->space], op->from, op->page, op->word);
     uint64_t address = model_address(op);
     struct phys physical;
+    struct fake_walk before = walk_of(op);
     enum status status;
 
     run_in(op->space);
     status = translate(op, address, &physical);
+    check_untouched(op, &before, status);
     if (!as_expected(status, expected_of(op)))
         return status;
     CHECK_MSG(*word_at(physical, op->write) == *known, "%lx holds %lx, the model says %lx", address,
@@ -338,8 +173,10 @@ static enum status resolve(const struct model_op *op)
                                   .user_allowed = op->execute
                                                       ? (fake_cr4 & CR4_SMEP) == 0
                                                       : (fake_cr4 & CR4_SMAP) == 0 || op->ac};
+    struct fake_walk before = walk_of(op);
     enum status status = fault_resolve(model.spaces[op->space].space, model_address(op), access);
 
+    check_untouched(op, &before, status);
     (void)as_expected(status, expected_of(op));
     return status;
 }

@@ -1,5 +1,6 @@
 /*
- * Between the files of the model: space_model.c (operations), space_model_check.c (comparison).
+ * Between the files of the model: space_model_choose.c (which operations),
+ * space_model.c (performing them), space_model_check.c (comparison).
  *
  * Context: host tests.
  */
@@ -39,6 +40,19 @@ struct model {
 };
 
 extern struct model model;
+
+static inline uint64_t any(uint64_t limit)
+{
+    return random_below(&model.random, limit);
+}
+
+static inline bool chance(unsigned percent)
+{
+    return any(100) < percent;
+}
+
+/* Says how to get here again, when a check fails anywhere: a handler of SIGABRT. */
+void model_say_where(int signal_number);
 
 /* The word of the model; a cell of one page has its first page only. */
 static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsigned page,

@@ -7,8 +7,12 @@
 
 #include <cmocka.h>
 
+#include "cpu/machine.h"
+#include "cpu/trap.h"
 #include "swapdisk/area.h"
+#include "tests/host/fake_mmu.h"
 #include "tests/host/space_model.h"
+#include "vmm/fault.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U
@@ -89,11 +93,94 @@ static void failing_allocations_change_no_meaning(void **state)
     assert_true(failures > ops / 10);
 }
 
+/* One access of the running space by one instruction; false: refused. */
+static bool touch(uint64_t address, bool write)
+{
+    struct fake_access access = {.write = write, .user = true};
+    struct trap_frame frame = {.rip = 0x401000};
+    struct phys physical;
+    uint64_t error;
+
+    while (!fake_mmu_translate(address, access, &physical, &error)) {
+        bool resolved;
+
+        (void)machine_interrupts_off();
+        resolved = trap_page_fault(address, error, &frame);
+        machine_interrupts_restore(true);
+        if (!resolved)
+            return false;
+    }
+    return true;
+}
+
+/* Rule P9: a translation that is late again and again is no violation when something happened in
+ * between, be it only a call that made the path own. */
+static void late_translations_are_no_violation(void **state)
+{
+    const struct rights rights = {.write = true, .user = true};
+    const uint64_t page = 4 * MIB;
+    struct space *space;
+    struct space *child;
+
+    (void)state;
+    model_begin(1, 4);
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(space_map_at(space, page, 2 * PAGE_SIZE, rights), OK);
+    space_switch(space);
+    assert_true(touch(page, true));
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t spurious = space->faults.spurious;
+
+        assert_int_equal(space_fork(space, &child), OK);
+        assert_true(touch(page, false));
+        space_destroy(child);
+        assert_int_equal(space_unmap(space, page + PAGE_SIZE, PAGE_SIZE), OK);
+        assert_int_equal(space_map_at(space, page + PAGE_SIZE, PAGE_SIZE, rights), OK);
+        assert_true(touch(page, true));
+        assert_int_equal(space->faults.spurious, spurious + 1);
+    }
+    space_switch(NULL);
+    space_destroy(space);
+    model_end();
+}
+
+/* But the same fault twice with nothing in between is one: here the tables allow it, and a
+ * processor that will not see it is made up. */
+static void no_progress_is_a_violation(void **state)
+{
+    struct trap_frame frame = {.rip = 0x402000};
+    struct space *space;
+
+    (void)state;
+    model_begin(1, 4);
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(
+        space_map_at(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true, .user = true}), OK);
+    space_switch(space);
+    assert_true(touch(4 * MIB, true));
+    (void)machine_interrupts_off();
+    assert_true(trap_page_fault(4 * MIB, PF_P | PF_WR | PF_US, &frame));
+    assert_false(trap_page_fault(4 * MIB, PF_P | PF_WR | PF_US, &frame));
+    assert_int_equal(fault_last_reason(), STATUS_DENIED);
+    /* A reserved bit is nothing that a page could mend; nor is an address of the kernel's half. */
+    assert_false(trap_page_fault(4 * MIB, PF_P | PF_US | PF_RSVD, &frame));
+    assert_int_equal(fault_last_reason(), STATUS_CORRUPT);
+    assert_false(trap_page_fault(UINT64_C(1) << 63, PF_US, &frame));
+    assert_int_equal(fault_last_reason(), STATUS_NOT_FOUND);
+    space_switch(NULL);
+    assert_false(trap_page_fault(4 * MIB, PF_US, &frame));
+    machine_interrupts_restore(true);
+    space_destroy(space);
+    model_end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(spaces_mean_what_the_model_says),
         cmocka_unit_test(failing_allocations_change_no_meaning),
+        cmocka_unit_test(late_translations_are_no_violation),
+        cmocka_unit_test(no_progress_is_a_violation),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

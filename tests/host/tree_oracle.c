@@ -126,10 +126,12 @@ static void check_page(const struct oracle *oracle, uint32_t page)
     const struct found *found = &oracle->frames[page];
     unsigned leaves = tree_find_pointers((struct pfn){page}, PTE_LEAF, NULL, 0);
     unsigned transits = tree_find_pointers((struct pfn){page}, PTE_TRANSIT, NULL, 0);
+    unsigned withheld = tree_find_pointers((struct pfn){page}, PTE_WITHHELD, NULL, 0);
 
-    CHECK_MSG(leaves + transits == found->pointers && transits == found->transits,
-              "page %x has %u pointers, %u in transit; its ring gives %u leaves, %u in transit",
-              page, found->pointers, found->transits, leaves, transits);
+    CHECK_MSG(leaves + transits + withheld == found->pointers && transits == found->transits,
+              "page %x has %u pointers, %u in transit; its ring gives %u leaves, %u in transit, %u "
+              "withheld",
+              page, found->pointers, found->transits, leaves, transits, withheld);
 }
 
 /* A table of the ring names its neighbours, and they name it; it stands for the same addresses. */

@@ -1,0 +1,189 @@
+/* Address spaces beside a plain model of what they mean: rounds, and what is done in them. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/registers.h"
+#include "tests/host/fake_cpu.h"
+#include "tests/host/fake_kernel_map.h"
+#include "tests/host/fake_mmu.h"
+#include "tests/host/space_model_internal.h"
+
+uint64_t model_ops(uint64_t otherwise)
+{
+    const char *text = getenv("FAULTLINE_TEST_OPS");
+
+    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
+}
+
+uint64_t model_seed(void)
+{
+    const char *text = getenv("FAULTLINE_TEST_SEED");
+    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : 1;
+
+    printf("# seed %" PRIu64 "\n", seed);
+    fflush(stdout);
+    return seed;
+}
+
+/* ---- rounds ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Bounds around some of the places where levels meet. */
+static void choose_bounds(void)
+{
+    static const uint64_t places[] = {2 * MIB,
+                                      4 * MIB,
+                                      6 * MIB,
+                                      512 * MIB,
+                                      1 * GIB,
+                                      GIB + 2 * MIB,
+                                      2 * GIB,
+                                      511 * GIB,
+                                      512 * GIB,
+                                      512 * GIB + 2 * MIB,
+                                      1024 * GIB,
+                                      1536 * GIB + GIB,
+                                      1 << 16,
+                                      1 << 16,
+                                      UINT64_C(1) << 47,
+                                      UINT64_C(1) << 48,
+                                      (UINT64_C(1) << 48) + GIB,
+                                      UINT64_C(1) << 56};
+    static const int pages[] = {-513, -2, -1, 0, 1, 3, 512};
+    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
+    unsigned wanted = 12 + (unsigned)any(50);
+    unsigned kept = 0;
+    unsigned places_used = 2 + (unsigned)any(4);
+    uint64_t chosen[6];
+
+    for (unsigned i = 0; i < places_used; i++)
+        chosen[i] = places[any(ARRAY_COUNT(places))];
+    for (unsigned i = 0; i < wanted; i++) {
+        uint64_t at = chosen[any(places_used)] +
+                      (uint64_t)(int64_t)pages[any(ARRAY_COUNT(pages))] * PAGE_SIZE;
+
+        model.bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
+    }
+    model.bounds[wanted] = SPACE_FIRST_ADDRESS;
+    model.bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
+    qsort(model.bounds, wanted + 2, sizeof(model.bounds[0]), ascending);
+    for (unsigned i = 1; i < wanted + 2; i++) {
+        if (model.bounds[i] != model.bounds[kept])
+            model.bounds[++kept] = model.bounds[i];
+    }
+    model.cell_count = kept;
+}
+
+void model_begin(uint64_t seed, unsigned levels)
+{
+    memset(&model.spaces, 0, sizeof(model.spaces));
+    signal(SIGABRT, model_say_where);
+    model.seed = seed;
+    model.random = random_from(seed);
+    model.levels = levels;
+    model.done = 0;
+    model.op = (struct model_op){0};
+    model.running = MODEL_SPACES;
+    fake_kernel_map_levels = levels;
+    fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
+    fake_mmu_start(levels);
+    choose_bounds();
+    model.at_start = pmm_usage();
+    model.descriptors_at_start = descriptor_limit;
+}
+
+struct space *model_space(unsigned number)
+{
+    return model.spaces[number].space;
+}
+
+/* ---- choosing ---- */
+
+static struct rights some_rights(void)
+{
+    if (chance(70))
+        return (struct rights){.write = true, .execute = chance(20), .user = true};
+    return (struct rights){.write = chance(50), .execute = chance(50), .user = chance(70)};
+}
+
+static unsigned some_space(void)
+{
+    unsigned number = (unsigned)any(MODEL_SPACES);
+
+    if (model.running < MODEL_SPACES && chance(70))
+        return model.running;
+    for (unsigned i = 0; i < MODEL_SPACES; i++, number = (number + 1) % MODEL_SPACES) {
+        if (model.spaces[number].space != NULL)
+            return number;
+    }
+    return MODEL_SPACES;
+}
+
+static enum model_kind some_kind(void)
+{
+    static const uint8_t weights[] = {
+        [MODEL_ACCESS] = 65,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
+        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 3, [MODEL_FORK] = 3,
+        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1, [MODEL_SWITCH] = 4};
+    uint64_t number = any(100);
+
+    _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
+    for (unsigned kind = 0; kind < MODEL_KINDS; kind++) {
+        if (number < weights[kind])
+            return (enum model_kind)kind;
+        number -= weights[kind];
+    }
+    PANIC("the weights are not a hundred");
+}
+
+/* A cell; for accesses rather one with memory. */
+static unsigned some_cell(const struct model_op *op)
+{
+    unsigned cell = (unsigned)any(model.cell_count);
+    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE) && chance(85);
+
+    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
+        if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
+            break;
+        cell = (cell + 1) % model.cell_count;
+    }
+    return cell;
+}
+
+struct model_op model_choose(void)
+{
+    struct model_op op = {.kind = some_kind(), .space = some_space()};
+
+    op.from = some_cell(&op);
+    op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
+    if (op.to > model.cell_count)
+        op.to = model.cell_count;
+    op.rights = some_rights();
+    op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
+    op.page = (unsigned)any(2);
+    op.word = (unsigned)any(2);
+    op.write = chance(45);
+    op.execute = !op.write && chance(15);
+    op.user = chance(80);
+    op.ac = chance(70);
+    if (op.space == MODEL_SPACES)
+        op.kind = MODEL_CREATE;
+    return op;
+}
+
+uint64_t model_address(const struct model_op *op)
+{
+    uint64_t page = op->page == 0 ? model.bounds[op->from] : model.bounds[op->from + 1] - PAGE_SIZE;
+
+    return page + (op->word == 0 ? 0 : PAGE_SIZE - 8);
+}

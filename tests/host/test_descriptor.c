@@ -1,0 +1,219 @@
+/* Descriptors: shared by rights, found by their tickets only, and no ticket is ever used twice. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "pmm/pmm.h"
+#include "tests/host/child.h"
+#include "tests/host/fake_kernel_map.h"
+#include "tests/host/fake_machine.h"
+#include "vmm/descriptor.h"
+#include "vmm/fault.h"
+#include "vmm/space.h"
+
+/* The table has 1,024 frames when it is full. */
+#define MEMORY (32 * MIB)
+
+#define INDEXES     65536U
+#define GENERATIONS 256U
+
+static int set_up(void **state)
+{
+    (void)state;
+    fake_machine_start(MEMORY);
+    fake_kernel_map_start();
+    return vmm_init() == OK ? 0 : -1;
+}
+
+static struct rights rights_of(unsigned number)
+{
+    return (struct rights){
+        .write = (number & 1) != 0, .execute = (number & 2) != 0, .user = (number & 4) != 0};
+}
+
+static struct descriptor *get(unsigned number)
+{
+    struct descriptor *descriptor;
+    enum status status = descriptor_anonymous(rights_of(number), &descriptor);
+
+    CHECK(status == OK);
+    return descriptor;
+}
+
+static void equal_rights_share_one(void **state)
+{
+    struct descriptor *descriptors[8];
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        descriptors[i] = get(i);
+        assert_ptr_equal(get(i), descriptors[i]);
+        for (unsigned j = 0; j < i; j++)
+            assert_ptr_not_equal(descriptors[i], descriptors[j]);
+    }
+    assert_int_equal(descriptor_count(), 8);
+    for (unsigned i = 0; i < 8; i++) {
+        const struct descriptor *at = descriptors[i];
+
+        assert_ptr_equal(descriptor_of(at->ticket, descriptor_limit), at);
+        /* The entries that it has ready. */
+        assert_int_equal(pte_state(at->zero_leaf, 1), PTE_LEAF);
+        assert_int_equal(pte_class(at->zero_leaf), PTE_COW);
+        assert_int_equal(pte_frame(at->zero_leaf).index, tree_zero_page().index);
+        assert_int_equal(at->own_bits, pte_leaf((struct pfn){0}, 1, PTE_OWN, rights_of(i)).word);
+        descriptor_hold(descriptors[i]);
+        descriptor_put(descriptors[i]);
+        descriptor_put(descriptors[i]);
+        assert_non_null(descriptor_of(at->ticket, descriptor_limit));
+        descriptor_put(descriptors[i]);
+    }
+    assert_int_equal(descriptor_count(), 0);
+}
+
+static void stale_and_forged_tickets_find_nothing(void **state)
+{
+    struct random dice = random_from(3);
+    struct descriptor *descriptor = get(5);
+    struct pte ticket = descriptor->ticket;
+
+    (void)state;
+    for (unsigned bit = 0; bit < 64; bit++)
+        assert_null(
+            descriptor_of((struct pte){ticket.word ^ UINT64_C(1) << bit}, descriptor_limit));
+    for (unsigned i = 0; i < 1000000; i++) {
+        struct pte forged = pte_absent(PTE_TYPE_TICKET, random_next(&dice) >> 24);
+
+        assert_true(forged.word == ticket.word || descriptor_of(forged, descriptor_limit) == NULL);
+    }
+    assert_null(descriptor_of(pte_empty(), descriptor_limit));
+    assert_null(descriptor_of(pte_guard(), descriptor_limit));
+    assert_null(descriptor_of(pte_ticket(0, 1), descriptor_limit));
+    descriptor_put(descriptor);
+    assert_null(descriptor_of(ticket, descriptor_limit));
+    descriptor = get(5);
+    assert_int_not_equal(descriptor->ticket.word, ticket.word);
+    assert_null(descriptor_of(ticket, descriptor_limit));
+    descriptor_put(descriptor);
+}
+
+/* ---- mistakes ---- */
+
+static void put_twice(void *context)
+{
+    struct descriptor *descriptor = get(1);
+
+    (void)context;
+    descriptor_put(descriptor);
+    descriptor_put(descriptor);
+}
+
+static void hold_unused(void *context)
+{
+    struct descriptor *descriptor = get(1);
+
+    (void)context;
+    descriptor_put(descriptor);
+    descriptor_hold(descriptor);
+}
+
+static void start_twice(void *context)
+{
+    (void)context;
+    (void)descriptor_init();
+}
+
+/* A ticket that no descriptor has, in an address space: corruption, and no access. */
+static void fault_on_a_forged_ticket(void *context)
+{
+    struct space *space;
+    struct tree_place place;
+
+    (void)context;
+    CHECK(space_create(&space) == OK);
+    CHECK(space_map_at(space, 2 * MIB, 4 * PAGE_SIZE, rights_of(5)) == OK);
+    place = tree_walk(&space->tree, 2 * MIB);
+    ((struct pte *)frame_pointer(place.table))[place.index].word ^= UINT64_C(1) << 20;
+    (void)fault_resolve(space, 2 * MIB, (struct fault_access){.from_user = true});
+}
+
+static void fault_on_a_corrupt_entry(void *context)
+{
+    struct space *space;
+    struct tree_place place;
+
+    (void)context;
+    CHECK(space_create(&space) == OK);
+    CHECK(space_map_at(space, 2 * MIB, 4 * PAGE_SIZE, rights_of(5)) == OK);
+    place = tree_walk(&space->tree, 2 * MIB);
+    ((struct pte *)frame_pointer(place.table))[place.index].word ^= UINT64_C(1) << 40;
+    (void)fault_resolve(space, 2 * MIB, (struct fault_access){.from_user = true});
+}
+
+static void mistakes_panic(void **state)
+{
+    static void (*const mistakes[])(void *) = {put_twice, hold_unused, start_twice,
+                                               fault_on_a_forged_ticket, fault_on_a_corrupt_entry};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
+        if (!child_run(mistakes[i], NULL)->panicked)
+            fail_msg("mistake %u was not noticed", i);
+    }
+}
+
+/* ---- the whole table: last, since it is used up ---- */
+
+static void no_ticket_is_used_twice(void **state)
+{
+    static uint8_t used[INDEXES][GENERATIONS / 8];
+    uint64_t tickets = 0;
+    struct descriptor *descriptor;
+    enum status status;
+
+    (void)state;
+    fake_kernel_map_full = true;
+    while ((status = descriptor_anonymous(rights_of(3), &descriptor)) == OK ||
+           fake_kernel_map_full) {
+        uint16_t index;
+        uint8_t generation;
+        uint8_t *bits;
+
+        if (status == STATUS_NO_MEMORY) {
+            /* The first frame is used up: with room for the next one it goes on. */
+            assert_int_equal(descriptor_limit, PAGE_SIZE / sizeof(struct descriptor));
+            fake_kernel_map_full = false;
+            continue;
+        }
+        if (!pte_ticket_decode(descriptor->ticket, &index, &generation))
+            fail_msg("ticket %lx", descriptor->ticket.word);
+        bits = &used[index][generation / 8];
+        if (index == 0 || generation == 0 || (*bits & 1U << generation % 8) != 0)
+            fail_msg("index %u, generation %u comes again", index, generation);
+        *bits = (uint8_t)(*bits | 1U << generation % 8);
+        tickets++;
+        descriptor_put(descriptor);
+    }
+    assert_int_equal(status, STATUS_LIMIT);
+    assert_int_equal(descriptor_limit, INDEXES);
+    /* All of them, but those of the other tests. */
+    assert_in_range(tickets, (INDEXES - 1) * (GENERATIONS - 1) - 100,
+                    (INDEXES - 1) * (GENERATIONS - 1));
+    assert_int_equal(descriptor_count(), 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equal_rights_share_one),
+        cmocka_unit_test(stale_and_forged_tickets_find_nothing),
+        cmocka_unit_test(mistakes_panic),
+        cmocka_unit_test(no_ticket_is_used_twice),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

@@ -1,0 +1,400 @@
+/* The frame allocator: beside a set of what is out, with its limits, and what it refuses. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cpu/machine.h"
+#include "lib/random.h"
+#include "pmm/memory_map.h"
+#include "pmm/pmm.h"
+#include "tests/host/child.h"
+#include "tests/host/fake_machine.h"
+
+#define MEMORY (16 * MIB)
+#define FRAMES (MEMORY / PAGE_SIZE)
+
+/* Reserved at the bottom: start-up code of other processors. */
+#define FIRST_MIB (MIB / PAGE_SIZE)
+
+#define LOW_END (4 * GIB)
+
+static struct random dice = {5};
+
+static int set_up(void **state)
+{
+    (void)state;
+    fake_machine_start(MEMORY);
+    return 0;
+}
+
+static void count_is(enum frame_kind kind, uint64_t frames)
+{
+    assert_int_equal(pmm_usage().by_kind[kind], frames);
+}
+
+static void first_usage(void **state)
+{
+    (void)state;
+    assert_int_equal(pmm_usage().total, FRAMES);
+    count_is(FRAME_FREE, FRAMES - FIRST_MIB);
+    count_is(FRAME_RESERVED, FIRST_MIB);
+    assert_int_equal(pmm_frame_limit(), FRAMES);
+    pmm_audit();
+}
+
+/* ---- frames beside a set ---- */
+
+struct out {
+    struct pfn frame;
+    enum frame_kind kind;
+};
+
+static struct out outs[FRAMES];
+static unsigned out_count;
+static bool is_out[FRAMES];
+
+static void take_one(void)
+{
+    static const enum frame_kind kinds[] = {FRAME_KERNEL, FRAME_TABLE, FRAME_ANONYMOUS,
+                                            FRAME_DEVICE, FRAME_SWAP};
+    struct out out = {.kind = kinds[random_below(&dice, 5)]};
+    bool clear = random_below(&dice, 2) == 0;
+    enum status status = pmm_alloc(out.kind, clear ? FRAME_CLEARED : FRAME_UNCLEARED, &out.frame);
+    const struct frame *record = frame_record(out.frame);
+    const uint64_t *words = frame_pointer(out.frame);
+
+    if (out_count == FRAMES - FIRST_MIB) {
+        assert_int_equal(status, STATUS_NO_MEMORY);
+        return;
+    }
+    assert_int_equal(status, OK);
+    assert_in_range(out.frame.index, FIRST_MIB, FRAMES - 1);
+    assert_false(is_out[out.frame.index]);
+    assert_int_equal(record->kind, out.kind);
+    assert_int_equal(record->count, 1);
+    assert_int_equal(record->live | record->held | record->flags | record->lock, 0);
+    assert_int_equal(record->link_next & record->link_prev & record->back_table, UINT32_MAX);
+    for (unsigned i = 0; clear && i < 512; i++)
+        assert_int_equal(words[i], 0);
+    memset(frame_pointer(out.frame), 0xa5, PAGE_SIZE);
+    is_out[out.frame.index] = true;
+    outs[out_count++] = out;
+}
+
+static void give_one(void)
+{
+    unsigned which;
+
+    if (out_count == 0)
+        return;
+    which = (unsigned)random_below(&dice, out_count);
+    is_out[outs[which].frame.index] = false;
+    /* As holders leave a record behind. */
+    frame_record(outs[which].frame)->flags = FRAME_DIRTY | FRAME_DEAD;
+    frame_record(outs[which].frame)->count = (uint32_t)random_below(&dice, 2);
+    pmm_free(outs[which].frame);
+    outs[which] = outs[--out_count];
+}
+
+static void check_ledger(void)
+{
+    uint64_t by_kind[FRAME_KINDS] = {0};
+    struct pmm_usage usage = pmm_usage();
+
+    by_kind[FRAME_RESERVED] = FIRST_MIB;
+    by_kind[FRAME_FREE] = FRAMES - FIRST_MIB - out_count;
+    for (unsigned i = 0; i < out_count; i++)
+        by_kind[outs[i].kind]++;
+    assert_memory_equal(usage.by_kind, by_kind, sizeof(by_kind));
+    pmm_audit();
+    assert_true(machine_interrupts_on());
+}
+
+static void random_use(void **state)
+{
+    (void)state;
+    out_count = 0;
+    memset(is_out, 0, sizeof(is_out));
+    for (unsigned i = 0; i < 60000; i++) {
+        /* Waves: nearly empty, full, nearly empty. */
+        bool filling = i / 15000 % 2 == 0;
+
+        if (random_below(&dice, 100) < (filling ? 70U : 30U))
+            take_one();
+        else
+            give_one();
+        if (i % 500 == 0)
+            check_ledger();
+    }
+    while (out_count > 0)
+        give_one();
+    check_ledger();
+}
+
+static void running_out_is_a_status(void **state)
+{
+    struct pfn frame;
+    unsigned taken = 0;
+
+    (void)state;
+    while (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) == OK)
+        taken++;
+    assert_int_equal(taken, FRAMES - FIRST_MIB);
+    count_is(FRAME_FREE, 0);
+    assert_int_equal(pmm_alloc_low(FRAME_KERNEL, FRAME_CLEARED, &frame), STATUS_NO_MEMORY);
+    pmm_audit();
+    pmm_free((struct pfn){FRAMES - 1});
+    assert_int_equal(pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &frame), OK);
+    assert_int_equal(frame.index, FRAMES - 1);
+}
+
+/* ---- ranges, limits, low memory ---- */
+
+/* Two ranges of RAM, below and above 4 GiB, with the kernel in the first. */
+static void start_with_high_memory(uint64_t low_pages, uint64_t high_pages)
+{
+    struct memory_region regions[] = {
+        {.start = {0}, .pages = low_pages, .kind = MEMORY_USABLE},
+        {.start = {low_pages * PAGE_SIZE}, .pages = 10, .kind = MEMORY_ACPI_NVS},
+        {.start = {3 * GIB}, .pages = 512, .kind = MEMORY_DEVICE},
+        {.start = {LOW_END}, .pages = high_pages, .kind = MEMORY_BOOT_SERVICES}};
+
+    fake_machine_memory(LOW_END + high_pages * PAGE_SIZE);
+    assert_int_equal(memory_map_build(regions, 4, UINT64_C(1) << 40), OK);
+    assert_int_equal(memory_map_reserve(2 * MIB, 3 * MIB), OK);
+}
+
+static void high_frames_go_first(void **state)
+{
+    struct pfn frame;
+
+    (void)state;
+    start_with_high_memory(1024, 1024);
+    assert_int_equal(pmm_init(0), OK);
+    assert_int_equal(pmm_usage().total, 1024 + 10 + 1024);
+    count_is(FRAME_KERNEL, 256);
+    count_is(FRAME_RESERVED, FIRST_MIB + 10);
+    count_is(FRAME_FREE, 1024 - 256 - FIRST_MIB + 1024);
+    pmm_audit();
+    for (unsigned i = 0; i < 1024; i++) {
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &frame), OK);
+        assert_true(frame.index >= LOW_END / PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < 500; i++) {
+        assert_int_equal(pmm_alloc_low(FRAME_DEVICE, FRAME_UNCLEARED, &frame), OK);
+        assert_true(frame.index < LOW_END / PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &frame), OK);
+    assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &frame), STATUS_NO_MEMORY);
+    pmm_audit();
+}
+
+static void low_frames_run_out_alone(void **state)
+{
+    struct pfn frame;
+
+    (void)state;
+    start_with_high_memory(1024, 1024);
+    assert_int_equal(pmm_init(0), OK);
+    for (unsigned i = 0; i < 512; i++)
+        assert_int_equal(pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &frame), OK);
+    assert_int_equal(pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &frame), STATUS_NO_MEMORY);
+    assert_int_equal(pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &frame), OK);
+    pmm_free(frame);
+    assert_int_equal(pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &frame), STATUS_NO_MEMORY);
+    pmm_audit();
+}
+
+static void the_limit_is_kept(void **state)
+{
+    struct pfn frame;
+    unsigned taken = 0;
+
+    (void)state;
+    start_with_high_memory(1024, 1024);
+    assert_int_equal(pmm_init(1200 * PAGE_SIZE + 5), OK);
+    count_is(FRAME_FREE, 1200);
+    assert_int_equal(pmm_usage().total, 1024 + 10 + 1024);
+    pmm_audit();
+    while (pmm_alloc(FRAME_TABLE, FRAME_UNCLEARED, &frame) == OK)
+        taken++;
+    assert_int_equal(taken, 1200);
+    assert_int_equal(pmm_init(1023 * PAGE_SIZE), STATUS_NO_MEMORY);
+    assert_int_equal(pmm_init(1024 * PAGE_SIZE), OK);
+}
+
+/* ---- refusals: each leaves locks held, so each has a process of its own ---- */
+
+static struct pfn taken_frame(enum frame_kind kind)
+{
+    struct pfn frame;
+    enum status status = pmm_alloc(kind, FRAME_UNCLEARED, &frame);
+
+    CHECK(status == OK);
+    return frame;
+}
+
+static void free_twice(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_free(frame);
+    pmm_free(frame);
+}
+
+static void free_reserved(void *context)
+{
+    (void)context;
+    pmm_free((struct pfn){3});
+}
+
+static void free_past_the_last(void *context)
+{
+    (void)context;
+    pmm_free((struct pfn){FRAMES});
+}
+
+static void free_none(void *context)
+{
+    (void)context;
+    pmm_free(PFN_NONE);
+}
+
+static void free_shared(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_ANONYMOUS);
+
+    (void)context;
+    frame_record(frame)->count = 2;
+    pmm_free(frame);
+}
+
+static void free_locked(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_TABLE);
+
+    (void)context;
+    frame_record(frame)->lock = 1;
+    pmm_free(frame);
+}
+
+static void free_zero_page(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_retype(frame, FRAME_ZERO);
+    pmm_free(frame);
+}
+
+static void take_as_free(void *context)
+{
+    (void)context;
+    (void)taken_frame(FRAME_FREE);
+}
+
+static void take_as_absent(void *context)
+{
+    (void)context;
+    (void)taken_frame(FRAME_ABSENT);
+}
+
+static void retype_free(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_free(frame);
+    pmm_retype(frame, FRAME_TABLE);
+}
+
+static void take_damaged(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_free(frame);
+    frame_record(frame)->kind = FRAME_TABLE;
+    (void)taken_frame(FRAME_KERNEL);
+}
+
+static void audit_of_a_lost_frame(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    frame_record(frame)->kind = FRAME_TABLE;
+    pmm_audit();
+}
+
+static void audit_of_a_short_list(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_free(frame);
+    frame_record(frame)->link_next = UINT32_MAX;
+    pmm_audit();
+}
+
+static void audit_of_a_circle(void *context)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)context;
+    pmm_free(frame);
+    frame_record(frame)->link_next = frame.index;
+    pmm_audit();
+}
+
+static void mistakes_panic(void **state)
+{
+    static void (*const mistakes[])(void *) = {
+        free_twice,   free_reserved,         free_past_the_last,    free_none,        free_shared,
+        free_locked,  free_zero_page,        take_as_free,          take_as_absent,   retype_free,
+        take_damaged, audit_of_a_lost_frame, audit_of_a_short_list, audit_of_a_circle};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
+        if (!child_run(mistakes[i], NULL)->panicked)
+            fail_msg("mistake %u was not noticed", i);
+    }
+}
+
+static void retyping_moves_the_ledger(void **state)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+
+    (void)state;
+    count_is(FRAME_KERNEL, 1);
+    pmm_retype(frame, FRAME_TABLE);
+    count_is(FRAME_KERNEL, 0);
+    count_is(FRAME_TABLE, 1);
+    pmm_audit();
+    pmm_free(frame);
+    count_is(FRAME_TABLE, 0);
+    pmm_audit();
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(first_usage, set_up),
+        cmocka_unit_test_setup(random_use, set_up),
+        cmocka_unit_test_setup(running_out_is_a_status, set_up),
+        cmocka_unit_test_setup(high_frames_go_first, set_up),
+        cmocka_unit_test_setup(low_frames_run_out_alone, set_up),
+        cmocka_unit_test_setup(the_limit_is_kept, set_up),
+        cmocka_unit_test_setup(mistakes_panic, set_up),
+        cmocka_unit_test_setup(retyping_moves_the_ledger, set_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

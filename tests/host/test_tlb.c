@@ -1,0 +1,261 @@
+/* The TLB batch: what is flushed, when what is handed over is dropped, and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "paging/tlb.h"
+#include "paging/tree.h"
+#include "pmm/pmm.h"
+#include "tests/host/child.h"
+#include "tests/host/fake_machine.h"
+
+#define BASE UINT64_C(0x7000000000)
+
+/* What happened, in order: 'p' a page, 'a' all, 's' a slot let go of. */
+static char events[512];
+static unsigned event_count;
+static uint64_t last_page;
+static struct tlb_counts before;
+
+/* What this processor runs. */
+static const struct tree tree = {.processors = 1};
+
+static void note(char event)
+{
+    CHECK(event_count < sizeof(events) - 1);
+    events[event_count++] = event;
+    events[event_count] = '\0';
+}
+
+static void on_page(uint64_t address)
+{
+    last_page = address;
+    note('p');
+}
+
+static void on_all(void)
+{
+    note('a');
+}
+
+static void on_slot(struct slot slot)
+{
+    (void)slot;
+    note('s');
+}
+
+static void on_page_gone(struct pfn page)
+{
+    (void)page;
+}
+
+static int set_up(void **state)
+{
+    static const struct tree_hooks hooks = {
+        .slot_hold = on_slot, .slot_release = on_slot, .page_gone = on_page_gone};
+    struct pfn zero;
+
+    (void)state;
+    fake_machine_start(16 * MIB);
+    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &zero) != OK)
+        return -1;
+    tree_init(zero, &hooks);
+    fake_on_flush_page = on_page;
+    fake_on_flush_all = on_all;
+    event_count = 0;
+    events[0] = '\0';
+    before = tlb_counts();
+    return 0;
+}
+
+static struct tlb_release swapped_out(void)
+{
+    return (struct tlb_release){
+        .entry = pte_swapped((struct slot){4}, (struct rights){.write = true}), .level = 1};
+}
+
+static void nothing_flushes_nothing(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_commit(&batch);
+    assert_string_equal(events, "");
+}
+
+static void pages_one_by_one(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_add_page(&batch, BASE + 0x123);
+    tlb_add_range(&batch, BASE + PAGE_SIZE, BASE + 3 * PAGE_SIZE);
+    tlb_add_range(&batch, BASE, BASE);
+    assert_string_equal(events, "");
+    tlb_commit(&batch);
+    assert_string_equal(events, "ppp");
+    assert_int_equal(last_page, BASE + 2 * PAGE_SIZE);
+    assert_int_equal(tlb_counts().pages - before.pages, 3);
+}
+
+static void many_pages_are_the_whole_space(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + TLB_PAGES_MAX * PAGE_SIZE);
+    tlb_commit(&batch);
+    assert_int_equal(event_count, TLB_PAGES_MAX);
+    event_count = 0;
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + (TLB_PAGES_MAX + 1) * PAGE_SIZE);
+    tlb_commit(&batch);
+    assert_string_equal(events, "a");
+    event_count = 0;
+    tlb_begin(&batch, &tree);
+    for (unsigned i = 0; i <= TLB_PAGES_MAX; i++)
+        tlb_add_page(&batch, BASE + i * PAGE_SIZE);
+    tlb_commit(&batch);
+    assert_string_equal(events, "a");
+    assert_int_equal(tlb_counts().spaces - before.spaces, 2);
+}
+
+static void everything_is_more_than_the_space(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_add_page(&batch, BASE);
+    tlb_add_space(&batch);
+    tlb_commit(&batch);
+    assert_string_equal(events, "a");
+    tlb_begin(&batch, &tree);
+    tlb_add_space(&batch);
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
+    assert_int_equal(tlb_counts().spaces - before.spaces, 1);
+    assert_int_equal(tlb_counts().everything - before.everything, 1);
+    /* The next batch knows nothing of it. */
+    event_count = 0;
+    tlb_begin(&batch, &tree);
+    tlb_add_page(&batch, BASE);
+    tlb_commit(&batch);
+    assert_string_equal(events, "p");
+}
+
+/* Rule P2: first the flush, then the drop. */
+static void drops_come_after_the_flush(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_add_page(&batch, BASE);
+    tlb_release(&batch, swapped_out());
+    tlb_release(&batch, swapped_out());
+    tlb_add_page(&batch, BASE + PAGE_SIZE);
+    assert_string_equal(events, "");
+    tlb_commit(&batch);
+    assert_string_equal(events, "ppss");
+}
+
+/* A full batch flushes and drops at once; what was added is flushed again at the end. */
+static void full_batches_flush_early(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, &tree);
+    tlb_add_page(&batch, BASE);
+    for (unsigned i = 0; i < TLB_RELEASES_MAX; i++)
+        tlb_release(&batch, swapped_out());
+    assert_string_equal(events, "");
+    tlb_release(&batch, swapped_out());
+    assert_int_equal(event_count, 1 + TLB_RELEASES_MAX);
+    assert_int_equal(events[0], 'p');
+    assert_int_equal(events[1], 's');
+    tlb_commit(&batch);
+    assert_int_equal(event_count, 1 + TLB_RELEASES_MAX + 2);
+    assert_string_equal(events + 1 + TLB_RELEASES_MAX, "ps");
+}
+
+/* ---- refusals ---- */
+
+static void begin_twice(void *context)
+{
+    struct tlb_batch a;
+    struct tlb_batch b;
+
+    (void)context;
+    tlb_begin(&a, &tree);
+    tlb_begin(&b, &tree);
+}
+
+static void commit_twice(void *context)
+{
+    struct tlb_batch batch;
+
+    (void)context;
+    tlb_begin(&batch, &tree);
+    tlb_commit(&batch);
+    tlb_commit(&batch);
+}
+
+static void add_to_closed(void *context)
+{
+    struct tlb_batch batch = {0};
+
+    (void)context;
+    tlb_add_page(&batch, BASE);
+}
+
+static void release_to_closed(void *context)
+{
+    struct tlb_batch batch = {0};
+
+    (void)context;
+    tlb_release(&batch, swapped_out());
+}
+
+static void range_backwards(void *context)
+{
+    struct tlb_batch batch;
+
+    (void)context;
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE - PAGE_SIZE);
+}
+
+static void mistakes_panic(void **state)
+{
+    static void (*const mistakes[])(void *) = {begin_twice, commit_twice, add_to_closed,
+                                               release_to_closed, range_backwards};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
+        if (!child_run(mistakes[i], NULL)->panicked)
+            fail_msg("mistake %u was not noticed", i);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(nothing_flushes_nothing, set_up),
+        cmocka_unit_test_setup(pages_one_by_one, set_up),
+        cmocka_unit_test_setup(many_pages_are_the_whole_space, set_up),
+        cmocka_unit_test_setup(everything_is_more_than_the_space, set_up),
+        cmocka_unit_test_setup(drops_come_after_the_flush, set_up),
+        cmocka_unit_test_setup(full_batches_flush_early, set_up),
+        cmocka_unit_test_setup(mistakes_panic, set_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,296 @@
+/* Trees without vmm/. */
+#include "tests/host/tree_model.h"
+
+#include <string.h>
+
+#include "cpu/machine.h"
+#include "paging/kernel_map.h"
+#include "pmm/pmm.h"
+#include "tests/host/fake_kernel_map.h"
+#include "tests/host/fake_machine.h"
+
+struct forest forest;
+
+static const struct rights all_rights = {.write = true, .execute = true, .user = true};
+
+/* ---- the hooks: what vmm/ and swapdisk/ do in the kernel ---- */
+
+static void slot_hold(struct slot slot)
+{
+    CHECK(slot.index < FOREST_SLOTS && forest.slots[slot.index] > 0);
+    forest.slots[slot.index]++;
+}
+
+static void slot_release(struct slot slot)
+{
+    CHECK(slot.index < FOREST_SLOTS && forest.slots[slot.index] > 0);
+    forest.slots[slot.index]--;
+}
+
+static void page_gone(struct pfn page)
+{
+    CHECK(frame_record(page)->count == 0);
+    forest.pages_gone++;
+    pmm_free(page);
+}
+
+void forest_start(uint64_t memory, unsigned levels, const uint64_t *bounds, unsigned bound_count)
+{
+    static const struct tree_hooks hooks = {
+        .slot_hold = slot_hold, .slot_release = slot_release, .page_gone = page_gone};
+
+    CHECK(bound_count >= 2 && bound_count <= FOREST_CELLS + 1);
+    fake_machine_start(memory);
+    fake_kernel_map_levels = levels;
+    fake_kernel_map_start();
+    tree_init(kernel_map_zero_frame(), &hooks);
+    memset(&forest, 0, sizeof(forest));
+    forest.levels = levels;
+    forest.cell_count = bound_count - 1;
+    memcpy(forest.bounds, bounds, bound_count * sizeof(bounds[0]));
+}
+
+void forest_end(void)
+{
+    for (unsigned i = 0; i < FOREST_TREES; i++) {
+        if (forest.trees[i].exists)
+            forest_destroy(i);
+    }
+    CHECK(pmm_usage().by_kind[FRAME_TABLE] == 0 && pmm_usage().by_kind[FRAME_ANONYMOUS] == 0);
+    for (unsigned slot = 0; slot < FOREST_SLOTS; slot++)
+        CHECK_MSG(forest.slots[slot] == 0, "slot %u has count %u at the end", slot,
+                  forest.slots[slot]);
+    pmm_audit();
+}
+
+/* ---- operations ---- */
+
+void forest_create(unsigned number)
+{
+    enum status status = tree_create(&forest.trees[number].tree);
+
+    CHECK(status == OK && !forest.trees[number].exists);
+    forest.trees[number].exists = true;
+    memset(forest.trees[number].cells, 0, sizeof(forest.trees[number].cells));
+}
+
+void forest_fork(unsigned child, unsigned parent)
+{
+    struct tlb_batch batch;
+
+    forest_create(child);
+    tlb_begin(&batch, &forest.trees[parent].tree);
+    tree_fork(&forest.trees[child].tree, &forest.trees[parent].tree, &batch);
+    tlb_commit(&batch);
+    tree_fork_end(&forest.trees[parent].tree);
+    memcpy(forest.trees[child].cells, forest.trees[parent].cells,
+           sizeof(forest.trees[child].cells));
+}
+
+void forest_destroy(unsigned number)
+{
+    CHECK(forest.trees[number].exists);
+    tree_destroy(&forest.trees[number].tree);
+    forest.trees[number].exists = false;
+}
+
+static struct pte ticket_of(struct content content)
+{
+    if (content.kind == CONTENT_TICKET)
+        return pte_ticket((uint16_t)content.number, 1);
+    return content.kind == CONTENT_GUARD ? pte_guard() : pte_empty();
+}
+
+static void check_all_cells(void);
+
+void forest_replace(unsigned number, unsigned from, unsigned to, struct content with)
+{
+    struct forest_tree *tree = &forest.trees[number];
+    uint64_t start = forest.bounds[from];
+    uint64_t end = forest.bounds[to];
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &tree->tree);
+    status = tree_prepare_range(&tree->tree, start, end, &batch);
+    CHECK(status == OK);
+    check_all_cells(); /* preparing changes no meaning */
+    tree_replace_range(&tree->tree, start, end, ticket_of(with), &batch);
+    tlb_commit(&batch);
+    for (unsigned i = from; i < to; i++)
+        tree->cells[i] = with;
+    if (with.kind != CONTENT_NONE)
+        CHECK_MSG(forest_entries(number, start, end) == forest_fewest(start, end),
+                  "%lx to %lx is %u entries, %u are enough", start, end,
+                  forest_entries(number, start, end), forest_fewest(start, end));
+}
+
+static struct pfn make_page(uint64_t tag)
+{
+    struct pfn page;
+    enum status status = pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &page);
+
+    CHECK(status == OK);
+    *(uint64_t *)frame_pointer(page) = tag;
+    return page;
+}
+
+/* A new entry of this kind; *content gets its number. */
+static struct pte make_entry(struct tree_place place, enum content_kind kind,
+                             struct content *content)
+{
+    struct rights rights = all_rights;
+    struct pfn page = PFN_NONE;
+    unsigned slot = 0;
+
+    *content = (struct content){kind, 0};
+    if (kind == CONTENT_PAGE || kind == CONTENT_WITHHELD || kind == CONTENT_TRANSIT) {
+        content->number = ++forest.last_tag;
+        page = make_page(content->number);
+        tree_name_pointer(page, place.table, place.index);
+    }
+    switch (kind) {
+    case CONTENT_PAGE: return pte_leaf(page, 1, PTE_OWN, rights);
+    case CONTENT_WITHHELD: return pte_withheld(page, rights);
+    case CONTENT_TRANSIT: return pte_transit(page, rights);
+    case CONTENT_ZERO: return pte_leaf(tree_zero_page(), 1, PTE_COW, rights);
+    case CONTENT_SWAPPED:
+        while (forest.slots[slot] != 0)
+            slot++;
+        CHECK(slot < FOREST_SLOTS);
+        forest.slots[slot] = 1;
+        content->number = slot;
+        return pte_swapped((struct slot){slot}, rights);
+    default: content->number = 7; return ticket_of(*content);
+    }
+}
+
+void forest_put(unsigned number, unsigned cell, enum content_kind kind)
+{
+    struct forest_tree *tree = &forest.trees[number];
+    uint64_t address = forest.bounds[cell];
+    struct tree_reserve reserve = {0};
+    struct content content;
+    struct tree_place place;
+    struct tlb_batch batch;
+    enum status status = tree_reserve_fill(&reserve, forest.levels - 1);
+    struct pte old;
+
+    CHECK(status == OK);
+    tlb_begin(&batch, &tree->tree);
+    status = tree_make_path(&tree->tree, address, 1, TREE_BUILD, &reserve, &batch);
+    CHECK(status == OK);
+    tree_reserve_drain(&reserve);
+    (void)machine_interrupts_off();
+    place = tree_walk(&tree->tree, address);
+    CHECK(place.level == 1 && place.own && tree_lock(place.table));
+    old = tree_replace_entry(place.table, place.index, make_entry(place, kind, &content));
+    tree_unlock(place.table);
+    machine_interrupts_restore(true);
+    tlb_release(&batch, (struct tlb_release){.entry = old, .level = 1});
+    tlb_commit(&batch);
+    tree->cells[cell] = content;
+}
+
+/* ---- comparison ---- */
+
+unsigned forest_fewest(uint64_t start, uint64_t end)
+{
+    unsigned count = 0;
+
+    while (start < end) {
+        uint64_t span = PAGE_SIZE;
+
+        for (unsigned level = 1; level < forest.levels; level++) {
+            if (start % (span << 9) == 0 && end - start >= span << 9)
+                span <<= 9;
+        }
+        start += span;
+        count++;
+    }
+    return count;
+}
+
+unsigned forest_entries(unsigned number, uint64_t start, uint64_t end)
+{
+    unsigned count = 0;
+
+    while (start < end) {
+        struct tree_place place = tree_walk(&forest.trees[number].tree, start);
+        uint64_t span = PAGE_SIZE << 9 * (place.level - 1);
+
+        start = start / span * span + span;
+        count++;
+    }
+    return count;
+}
+
+static void check_tag(struct pfn page, uint64_t tag, uint64_t address)
+{
+    CHECK_MSG(*(uint64_t *)frame_pointer(page) == tag, "the page at %lx has tag %lu, not %lu",
+              address, *(uint64_t *)frame_pointer(page), tag);
+}
+
+static void check_entry(struct tree_place place, struct content content, uint64_t address)
+{
+    static const enum pte_state states[] = {
+        [CONTENT_NONE] = PTE_EMPTY,        [CONTENT_TICKET] = PTE_TICKET,
+        [CONTENT_GUARD] = PTE_GUARD,       [CONTENT_PAGE] = PTE_LEAF,
+        [CONTENT_WITHHELD] = PTE_WITHHELD, [CONTENT_TRANSIT] = PTE_TRANSIT,
+        [CONTENT_SWAPPED] = PTE_SWAPPED,   [CONTENT_ZERO] = PTE_LEAF};
+    enum pte_state state = pte_state(place.entry, place.level);
+
+    CHECK_MSG(state == states[content.kind], "%lx is %s, should be %s", address,
+              pte_state_name(state), pte_state_name(states[content.kind]));
+    if (content.kind == CONTENT_TICKET)
+        CHECK(place.entry.word == ticket_of(content).word);
+    if (content.kind == CONTENT_PAGE)
+        check_tag(pte_frame(place.entry), content.number, address);
+    if (content.kind == CONTENT_ZERO)
+        CHECK(pfn_equal(pte_frame(place.entry), tree_zero_page()));
+    if (content.kind == CONTENT_WITHHELD || content.kind == CONTENT_TRANSIT)
+        check_tag(pte_payload_frame(place.entry), content.number, address);
+    if (content.kind == CONTENT_SWAPPED)
+        CHECK(pte_slot(place.entry).index == content.number);
+}
+
+static void check_cells(const struct forest_tree *tree)
+{
+    for (unsigned i = 0; i < forest.cell_count; i++) {
+        uint64_t first = forest.bounds[i];
+        uint64_t last = forest.bounds[i + 1] - PAGE_SIZE;
+        struct content content = tree->cells[i];
+
+        check_entry(tree_walk(&tree->tree, first), content, first);
+        if (content.kind <= CONTENT_GUARD)
+            check_entry(tree_walk(&tree->tree, last), content, last);
+    }
+}
+
+static void check_all_cells(void)
+{
+    for (unsigned i = 0; i < FOREST_TREES; i++) {
+        if (forest.trees[i].exists)
+            check_cells(&forest.trees[i]);
+    }
+}
+
+struct oracle_census forest_check(void)
+{
+    struct tree trees[FOREST_TREES];
+    struct tree_census census;
+    unsigned count = 0;
+    uint64_t slots = 0;
+
+    for (unsigned i = 0; i < FOREST_TREES; i++) {
+        if (forest.trees[i].exists)
+            trees[count++] = forest.trees[i].tree;
+    }
+    check_all_cells();
+    census = tree_audit(trees, count);
+    for (unsigned slot = 0; slot < FOREST_SLOTS; slot++)
+        slots += forest.slots[slot];
+    CHECK_MSG(census.swapped == slots, "%lu swapped entries, %lu counts of slots", census.swapped,
+              slots);
+    return oracle_check(trees, count);
+}
