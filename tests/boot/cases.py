@@ -570,6 +570,7 @@ def same_log_twice(t: Case):
     for _ in range(2):
         run = t.boot(icount=True, append="run=demand-zero,zero-page,cow")
         t.passed(run, ("demand-zero", "zero-page", "cow"))
+        t.said(run, "^clock: an emulator counts instructions, 8 ticks each")
         logs.append(run.result.log)
     t.check(logs[0] == logs[1], "both serial logs are the same")
 
