@@ -27,10 +27,10 @@ struct thread;
 /* ---- start ---- */
 
 /* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
-void threads_start(unsigned cpu);
+void threads_start(unsigned number);
 
 /* Gives a processor a stack for one more thread; the first of processor 0 is its idle thread's. */
-void thread_add_stack(unsigned cpu, uint64_t top);
+void thread_add_stack(unsigned number, uint64_t top);
 
 /* What the idle thread does. */
 _Noreturn void thread_idle(void);

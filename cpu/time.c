@@ -42,13 +42,24 @@
 #define LEAST_HZ UINT64_C(100000000)
 #define MOST_HZ  UINT64_C(20000000000)
 
-struct pm_timer {
+/* HPET: IA-PC HPET specification 1.0a, 2.3. The low words of 64-bit registers. */
+#define HPET_PERIOD     0x004U /* femtoseconds of a tick */
+#define HPET_CONFIGURE  0x010U
+#define HPET_COUNTER    0x0f0U
+#define HPET_ENABLE     (UINT32_C(1) << 0)
+#define HPET_PERIOD_MAX UINT32_C(100000000)
+#define FS_PER_SECOND   UINT64_C(1000000000000000)
+
+/* A counter of known rate that wraps at its mask: the PM timer at a port, or the HPET in memory. */
+struct counter {
     uint16_t port;
+    volatile uint32_t *hpet; /* NULL: the PM timer */
     uint32_t mask;
+    uint64_t hz;
 };
 
 /* A reading of both clocks: the counter lies in the middle of the port's access. */
-struct pm_reading {
+struct reading {
     uint64_t ticks;
     uint32_t count;
 };
@@ -64,39 +75,41 @@ static struct {
     .scale = {1, 0},
 };
 
-static struct pm_reading pm_read(const struct pm_timer *timer)
+static struct reading read_counter(const struct counter *counter)
 {
-    struct pm_reading reading;
+    struct reading reading;
     uint64_t before = machine_ticks();
+    uint32_t count = counter->hpet != NULL ? counter->hpet[HPET_COUNTER / sizeof(uint32_t)]
+                                           : port_in32(counter->port);
 
-    reading.count = port_in32(timer->port) & timer->mask;
+    reading.count = count & counter->mask;
     reading.ticks = before + (machine_ticks() - before) / 2;
     return reading;
 }
 
-static bool pm_moves(const struct pm_timer *timer)
+static bool moves(const struct counter *counter)
 {
-    uint32_t first = pm_read(timer).count;
+    uint32_t first = read_counter(counter).count;
 
     for (unsigned i = 0; i < STILL_READS; i++) {
-        if (pm_read(timer).count != first)
+        if (read_counter(counter).count != first)
             return true;
         machine_pause();
     }
     return false;
 }
 
-/* Ticks per second by one window of the PM timer, 0 when the window does not end. */
-static uint64_t pm_measure(const struct pm_timer *timer)
+/* Ticks per second by one window of the counter, 0 when the window does not end. */
+static uint64_t measure_by(const struct counter *counter)
 {
-    struct pm_reading start = pm_read(timer);
+    struct reading start = read_counter(counter);
 
     for (unsigned i = 0; i < WINDOW_READS; i++) {
-        struct pm_reading now = pm_read(timer);
-        uint32_t passed = (now.count - start.count) & timer->mask;
+        struct reading now = read_counter(counter);
+        uint32_t passed = (now.count - start.count) & counter->mask;
 
-        if (passed >= PM_TIMER_HZ * WINDOW_MS / 1000)
-            return (now.ticks - start.ticks) * PM_TIMER_HZ / passed;
+        if (passed >= counter->hz * WINDOW_MS / 1000)
+            return (now.ticks - start.ticks) * counter->hz / passed;
         if (now.ticks - start.ticks > WINDOW_TICKS)
             return 0;
         machine_pause();
@@ -150,13 +163,13 @@ static void sort(uint64_t *values, unsigned count)
 }
 
 /* The median of several measurements, and how far they lie apart. */
-static bool measured(enum time_source_kind kind, const struct pm_timer *timer,
+static bool measured(enum time_source_kind kind, const struct counter *counter,
                      struct time_source *source)
 {
     uint64_t hz[MEASUREMENTS];
 
     for (unsigned i = 0; i < MEASUREMENTS; i++) {
-        hz[i] = kind == TIME_PM_TIMER ? pm_measure(timer) : pit_measure();
+        hz[i] = counter != NULL ? measure_by(counter) : pit_measure();
         if (hz[i] < LEAST_HZ || hz[i] > MOST_HZ)
             return false;
     }
@@ -189,21 +202,43 @@ static bool from_cpuid(struct time_source *source)
     return true;
 }
 
-static struct time_source best_source(const struct pm_timer *timer)
+/* Sets the HPET going; false when there is none, or one whose rate is impossible. */
+static bool start_hpet(volatile void *registers, struct counter *counter)
+{
+    uint32_t period;
+
+    counter->hpet = registers;
+    if (registers == NULL)
+        return false;
+    period = counter->hpet[HPET_PERIOD / sizeof(uint32_t)];
+    if (period == 0 || period > HPET_PERIOD_MAX)
+        return false;
+    counter->hz = FS_PER_SECOND / period;
+    counter->mask = UINT32_MAX;
+    counter->hpet[HPET_CONFIGURE / sizeof(uint32_t)] |= HPET_ENABLE;
+    return true;
+}
+
+static struct time_source best_source(const struct time_clocks *clocks)
 {
     struct time_source source = {TIME_GUESS, GUESSED_HZ, 0, 0};
+    struct counter pm_timer = {.port = clocks->pm_timer_port,
+                               .mask = clocks->pm_timer_32bit ? UINT32_MAX : UINT32_C(0xffffff),
+                               .hz = PM_TIMER_HZ};
+    struct counter hpet = {0};
 
-    if (timer->port != 0 && pm_moves(timer) && measured(TIME_PM_TIMER, timer, &source))
+    if (pm_timer.port != 0 && moves(&pm_timer) && measured(TIME_PM_TIMER, &pm_timer, &source))
+        return source;
+    if (start_hpet(clocks->hpet, &hpet) && moves(&hpet) && measured(TIME_HPET, &hpet, &source))
         return source;
     if (measured(TIME_PIT, NULL, &source) || from_cpuid(&source))
         return source;
     return source;
 }
 
-void time_init(uint16_t pm_timer_port, bool pm_timer_32bit)
+void time_init(const struct time_clocks *clocks)
 {
-    struct pm_timer timer = {pm_timer_port, pm_timer_32bit ? UINT32_MAX : UINT32_C(0xffffff)};
-    struct time_source source = best_source(&timer);
+    struct time_source source = best_source(clocks);
     uint64_t ticks = machine_ticks();
 
     clock.base_ns += time_scale_ns(clock.scale, ticks - clock.base_ticks);
@@ -226,6 +261,7 @@ const char *time_source_name(enum time_source_kind kind)
 {
     switch (kind) {
     case TIME_PM_TIMER: return "ACPI PM timer";
+    case TIME_HPET: return "HPET";
     case TIME_PIT: return "PIT";
     case TIME_CPUID: return "CPUID";
     case TIME_GUESS: return "a guess";

@@ -1,16 +1,18 @@
 /*
  * The clock: the time-stamp counter, calibrated once against a clock of known rate.
  *
- * Sources in order of trust: the ACPI PM timer (3.579545 MHz), the PIT's channel 2 (1.193182 MHz),
- * CPUID leaves 15H and 16H, and a guess of 1 GHz that the log shows as one. A source is taken only
- * if it moves; the median of several measurements counts, and how far they lie apart is told.
+ * Sources in order of trust: the ACPI PM timer (3.579545 MHz), the HPET, the PIT's channel 2
+ * (1.193182 MHz), CPUID leaves 15H and 16H, and a guess of 1 GHz that the log shows as one. A
+ * source is taken only if it moves; the median of several measurements counts, and how far they lie
+ * apart is told.
  *
  * Units: ticks of the TSC, nanoseconds. Owns: one record without pointers, so that a calibration
  * made before the image moves stays right after it.
  * Fails with: nothing. Every wait is bounded by a count, since there is no clock yet.
  * Context: time_init once, on either side of the handover; before it machine_now_ns takes the TSC
  * for 1 GHz. Under QEMU -icount the TSC is exactly 1 GHz of virtual time.
- * Spec: ACPI 6.4, 4.8.3.3 (PM timer); Intel 8254 data sheet; Intel SDM volume 3, 18.7.3.
+ * Spec: ACPI 6.4, 4.8.3.3 (PM timer); IA-PC HPET 1.0a; Intel 8254 data sheet; Intel SDM volume
+ * 3, 18.7.3.
  */
 #ifndef CPU_TIME_H
 #define CPU_TIME_H
@@ -18,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum time_source_kind { TIME_GUESS, TIME_CPUID, TIME_PIT, TIME_PM_TIMER };
+enum time_source_kind { TIME_GUESS, TIME_CPUID, TIME_PIT, TIME_HPET, TIME_PM_TIMER };
 
 struct time_source {
     enum time_source_kind kind;
@@ -27,9 +29,15 @@ struct time_source {
     unsigned measurements; /* that stand behind hz; 0 for CPUID and the guess */
 };
 
-/* Calibrates. pm_timer_port: of the ACPI PM timer, 0 = none; pm_timer_32bit: it counts 32 bits,
- * else 24. Time read before and after does not jump backwards. */
-void time_init(uint16_t pm_timer_port, bool pm_timer_32bit);
+/* Clocks of known rate that firmware tells of; the PIT needs no telling. */
+struct time_clocks {
+    uint16_t pm_timer_port; /* of the ACPI PM timer; 0 = none */
+    bool pm_timer_32bit;    /* it counts 32 bits, else 24 */
+    volatile void *hpet;    /* its registers, mapped and uncached; NULL = none */
+};
+
+/* Calibrates. Time read before and after does not jump backwards. */
+void time_init(const struct time_clocks *clocks);
 
 const struct time_source *time_source(void);
 

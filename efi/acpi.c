@@ -1,4 +1,4 @@
-/* ACPI tables: found, checked, and two of them read. */
+/* ACPI tables: found, checked, and three of them read. */
 #include "efi/acpi.h"
 
 #include <stddef.h>
@@ -52,6 +52,10 @@ _Static_assert(sizeof(struct rsdp) == 36, "ACPI 6.4, table 5.3");
 #define INTERFACE_16550     0x00U
 #define INTERFACE_16450     0x01U
 #define INTERFACE_16550_GAS 0x12U
+
+/* HPET: IA-PC HPET specification 1.0a, 3.2.4. */
+#define HPET_ADDRESS 40U
+#define HPET_SIZE    56U
 
 /* Generic address structure: ACPI 6.4, 5.2.3.2. */
 #define GAS_SPACE       0U
@@ -363,5 +367,23 @@ enum status acpi_find_pm_timer(const struct acpi *acpi, struct acpi_pm_timer *ti
         return STATUS_UNSUPPORTED;
     timer->counter = (struct acpi_address){
         .space = ACPI_SPACE_IO, .access_size = 4, .address = field(table, FADT_PM_TMR_BLK, 4)};
+    return OK;
+}
+
+enum status acpi_find_hpet(const struct acpi *acpi, struct phys *registers)
+{
+    const struct acpi_header *table;
+    enum status status = acpi_find(acpi, "HPET", &table);
+    struct acpi_address address;
+
+    if (status != OK)
+        return status;
+    if (field(table, offsetof(struct acpi_header, length), 4) < HPET_SIZE)
+        return STATUS_CORRUPT;
+    if (!read_address((const uint8_t *)table + HPET_ADDRESS, &address) ||
+        address.space != ACPI_SPACE_MEMORY || address.address == 0 ||
+        address.address % sizeof(uint64_t) != 0)
+        return STATUS_UNSUPPORTED;
+    registers->address = address.address;
     return OK;
 }

@@ -1,5 +1,5 @@
 /*
- * ACPI tables: found, checked, and two of them read. Pure logic, tested on the host.
+ * ACPI tables: found, checked, and three of them read. Pure logic, tested on the host.
  *
  * Nothing in them is believed: a table is followed only where it lies wholly in memory that the
  * firmware's map gives to tables, is no longer than any real one, and sums to zero.
@@ -90,5 +90,8 @@ MUST_USE enum status acpi_find_spcr(const struct acpi *acpi, struct acpi_spcr *s
 
 /* STATUS_UNSUPPORTED: the machine has no such timer. */
 MUST_USE enum status acpi_find_pm_timer(const struct acpi *acpi, struct acpi_pm_timer *timer);
+
+/* Where the HPET's registers are: in memory. STATUS_UNSUPPORTED: they are elsewhere. */
+MUST_USE enum status acpi_find_hpet(const struct acpi *acpi, struct phys *registers);
 
 #endif

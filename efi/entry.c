@@ -119,16 +119,35 @@ static void start_log(const struct acpi *acpi, enum status acpi_status, const ch
         ktap_note("ACPI tables: %s", status_name(acpi_status));
 }
 
+/* Whether the firmware's own map has nothing else there: then it is mapped one to one. */
+static bool is_device_memory(struct phys registers)
+{
+    for (uint32_t i = 0; i < bootinfo.region_count; i++) {
+        const struct memory_region *region = &bootinfo.regions[i];
+
+        if (registers.address >= region->start.address &&
+            registers.address - region->start.address < region->pages * PAGE_SIZE &&
+            region->kind != MEMORY_DEVICE && region->kind != MEMORY_RESERVED)
+            return false;
+    }
+    return registers.address < 4 * GIB;
+}
+
 /* The clock for all time-outs, measured with the firmware's timer interrupt off. */
 static void start_clock(const struct acpi *acpi, enum status acpi_status)
 {
+    struct time_clocks clocks = {0};
     struct acpi_pm_timer timer;
+    struct phys hpet;
 
     if (acpi_status == OK && acpi_find_pm_timer(acpi, &timer) == OK &&
-        timer.counter.space == ACPI_SPACE_IO && timer.counter.address <= UINT16_MAX)
-        time_init((uint16_t)timer.counter.address, timer.wide);
-    else
-        time_init(0, false);
+        timer.counter.space == ACPI_SPACE_IO && timer.counter.address <= UINT16_MAX) {
+        clocks.pm_timer_port = (uint16_t)timer.counter.address;
+        clocks.pm_timer_32bit = timer.wide;
+    }
+    if (acpi_status == OK && acpi_find_hpet(acpi, &hpet) == OK && is_device_memory(hpet))
+        clocks.hpet = (volatile void *)(uintptr_t)hpet.address;
+    time_init(&clocks);
 }
 
 static volatile void *mask_local_apic(void)

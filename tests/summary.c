@@ -11,6 +11,7 @@
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "swapdisk/disks.h"
+#include "tests/tick.h"
 
 static void print_memory(const struct bootinfo *info)
 {
@@ -58,6 +59,19 @@ static void print_address_map(void)
     ktap_note("map: %016lx image", IMAGE_BASE);
 }
 
+static void print_tick(void)
+{
+    uint64_t ticks = ticks_per_instruction();
+
+    if (ticks != 0)
+        ktap_note(
+            "clock: an emulator counts instructions, %lu ticks each (QEMU's -icount): times are "
+            "exact counts",
+            ticks);
+    else
+        ktap_note("clock: a tick is time, and no number of instructions");
+}
+
 void summary_print_machine(const struct bootinfo *info)
 {
     const struct time_source *time = time_source();
@@ -69,6 +83,7 @@ void summary_print_machine(const struct bootinfo *info)
     cpu_features_print();
     ktap_note("clock: TSC at %lu kHz by %s, spread %lu ppm over %u measurements", time->hz / 1000,
               time_source_name(time->kind), time->spread_ppm, time->measurements);
+    print_tick();
     processors_print();
     print_memory(info);
     print_address_map();

@@ -511,6 +511,31 @@ static void flipped_bits(void **state)
     }
 }
 
+static void hpet(void **state)
+{
+    struct phys registers;
+
+    (void)state;
+    assert_int_equal(open_acpi(), OK);
+    assert_int_equal(acpi_find_hpet(&acpi, &registers), STATUS_NOT_FOUND);
+    memset(memory + TABLE_AT, 0, 64);
+    memory[TABLE_AT + 41] = 64;
+    put(TABLE_AT + 44, 0xfed00000, 8);
+    put_table(TABLE_AT, "HPET", 56, 1);
+    assert_int_equal(open_acpi(), OK);
+    assert_int_equal(acpi_find_hpet(&acpi, &registers), OK);
+    assert_int_equal(registers.address, 0xfed00000);
+    put_table(TABLE_AT, "HPET", 55, 1);
+    assert_int_equal(acpi_find_hpet(&acpi, &registers), STATUS_CORRUPT);
+    memory[TABLE_AT + 40] = ACPI_SPACE_IO;
+    put_table(TABLE_AT, "HPET", 56, 1);
+    assert_int_equal(acpi_find_hpet(&acpi, &registers), STATUS_UNSUPPORTED);
+    memory[TABLE_AT + 40] = ACPI_SPACE_MEMORY;
+    put(TABLE_AT + 44, 0, 8);
+    put_table(TABLE_AT, "HPET", 56, 1);
+    assert_int_equal(acpi_find_hpet(&acpi, &registers), STATUS_UNSUPPORTED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -524,6 +549,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(spcr_on_pci, start, end),
         cmocka_unit_test_setup_teardown(spcr_of_no_use, start, end),
         cmocka_unit_test_setup_teardown(pm_timer, start, end),
+        cmocka_unit_test_setup_teardown(hpet, start, end),
         cmocka_unit_test_setup_teardown(flipped_bits, start, end),
     };
 

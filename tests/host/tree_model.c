@@ -71,7 +71,6 @@ void forest_create(unsigned number)
 
     CHECK(status == OK && !forest.trees[number].exists);
     forest.trees[number].exists = true;
-    forest.trees[number].tree.processors = 1;
     memset(forest.trees[number].cells, 0, sizeof(forest.trees[number].cells));
 }
 
@@ -83,6 +82,7 @@ void forest_fork(unsigned child, unsigned parent)
     tlb_begin(&batch, &forest.trees[parent].tree);
     tree_fork(&forest.trees[child].tree, &forest.trees[parent].tree, &batch);
     tlb_commit(&batch);
+    tree_fork_end(&forest.trees[parent].tree);
     memcpy(forest.trees[child].cells, forest.trees[parent].cells,
            sizeof(forest.trees[child].cells));
 }
@@ -178,7 +178,7 @@ void forest_put(unsigned number, unsigned cell, enum content_kind kind)
 
     CHECK(status == OK);
     tlb_begin(&batch, &tree->tree);
-    status = tree_make_path(&tree->tree, address, 1, TREE_CHANGE, &reserve, &batch);
+    status = tree_make_path(&tree->tree, address, 1, TREE_BUILD, &reserve, &batch);
     CHECK(status == OK);
     tree_reserve_drain(&reserve);
     (void)machine_interrupts_off();
