@@ -13,15 +13,47 @@ extern const struct experiment fault_anatomy_experiment;
 extern const struct experiment mmu_truth_experiment;
 extern const struct experiment mmu_truth_all_experiment;
 extern const struct experiment mmu_hold_experiment;
+extern const struct experiment spurious_experiment;
+extern const struct experiment tlb_truth_experiment;
+extern const struct experiment shootdown_experiment;
+extern const struct experiment stress_experiment;
 extern const struct experiment bench_experiment;
 extern const struct experiment hold_experiment;
 extern const struct experiment crash_null_experiment;
 extern const struct experiment crash_panic_experiment;
+extern const struct experiment crash_jump_experiment;
+extern const struct experiment crash_double_fault_experiment;
+extern const struct experiment crash_handler_experiment;
+extern const struct experiment crash_overflow_experiment;
+extern const struct experiment crash_lost_experiment;
+extern const struct experiment crash_hang_experiment;
+extern const struct experiment dead_processor_experiment;
 
 const struct experiment *const experiments[] = {
-    &demand_zero_experiment,   &zero_page_experiment,   &cow_experiment,
-    &swap_experiment,          &wild_experiment,        &ring3_experiment,
-    &fault_anatomy_experiment, &mmu_truth_experiment,   &mmu_truth_all_experiment,
-    &bench_experiment,         &hold_experiment,        &mmu_hold_experiment,
-    &crash_null_experiment,    &crash_panic_experiment, NULL,
+    &demand_zero_experiment,
+    &zero_page_experiment,
+    &cow_experiment,
+    &swap_experiment,
+    &wild_experiment,
+    &ring3_experiment,
+    &fault_anatomy_experiment,
+    &mmu_truth_experiment,
+    &mmu_truth_all_experiment,
+    &spurious_experiment,
+    &tlb_truth_experiment,
+    &shootdown_experiment,
+    &stress_experiment,
+    &bench_experiment,
+    &hold_experiment,
+    &mmu_hold_experiment,
+    &crash_null_experiment,
+    &crash_panic_experiment,
+    &crash_jump_experiment,
+    &crash_double_fault_experiment,
+    &crash_handler_experiment,
+    &crash_overflow_experiment,
+    &crash_lost_experiment,
+    &crash_hang_experiment,
+    &dead_processor_experiment,
+    NULL,
 };

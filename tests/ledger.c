@@ -1,6 +1,7 @@
 /* The ledger. */
 #include "tests/ledger.h"
 
+#include "cpu/thread.h"
 #include "lib/ktap.h"
 #include "swapdisk/area.h"
 #include "vmm/space.h"
@@ -10,7 +11,8 @@ struct ledger ledger_take(void)
     return (struct ledger){.frames = pmm_usage(),
                            .slots = swap_usage().used,
                            .descriptors = descriptor_count(),
-                           .spaces = space_count()};
+                           .spaces = space_count(),
+                           .threads = thread_count()};
 }
 
 static bool same(const char *what, uint64_t before, uint64_t after)
@@ -35,6 +37,7 @@ bool ledger_even(const struct ledger *before)
     even &= same("slots", before->slots, after.slots);
     even &= same("descriptors", before->descriptors, after.descriptors);
     even &= same("address spaces", before->spaces, after.spaces);
+    even &= same("threads", before->threads, after.threads);
     return even;
 }
 

@@ -16,6 +16,7 @@ struct ledger {
     uint64_t slots;
     unsigned descriptors;
     unsigned spaces;
+    unsigned threads;
 };
 
 struct ledger ledger_take(void);

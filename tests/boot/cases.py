@@ -77,9 +77,105 @@ def firmware_2m(t: Case):
     plain(t, firmware="2M")
 
 
+# ---- several processors ----
+
+
+def on_processors(t: Case, count: int, **settings):
+    """A whole run and a short stress on so many processors; the log says how many run."""
+    run = t.boot(disks=[t.swap_disk()], smp=count, **settings)
+    t.passed(run, EXPERIMENTS + ("spurious", "tlb-truth", "shootdown"))
+    t.said(run, rf"^processors: {count} of {count} run")
+
+
 @case
 def two_processors(t: Case):
-    plain(t, smp=2)
+    on_processors(t, 2)
+
+
+@case
+def three_processors(t: Case):
+    on_processors(t, 3, cpu="qemu64")
+
+
+@case
+def eight_processors(t: Case):
+    on_processors(t, 8)
+
+
+@case
+def cpus_limited(t: Case):
+    run = t.boot(smp=3, append="cpus=1 run=cow,shootdown")
+    t.passed(run, ("cow", "shootdown"))
+    t.said(run, r"^processors: 1 of 3 run, as cpus= limits them")
+
+
+@case
+def stress(t: Case):
+    """Every processor in one address space, with fewer resident pages than are in use."""
+    for count in (2, 4):
+        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=stress seconds=8")
+        t.passed(run, ("stress",))
+
+
+@case
+def dead_processor(t: Case):
+    run = t.boot(smp=2, append="run=dead-processor,cow")
+    t.passed(run, ("dead-processor", "cow"))
+
+
+# ---- crashes: each with its report, and the exit status of a crash ----
+
+
+def crashes(t: Case, name: str, *patterns: str, append: str = "", **settings):
+    run = t.boot(append=f"run={name} {append}", **settings)
+    t.ended(run, "crash")
+    for pattern in patterns:
+        t.check(re.search(pattern, run.result.log, re.MULTILINE), f"the report says: {pattern}")
+    return run
+
+
+@case
+def crash_jump(t: Case):
+    crashes(t, "crash-jump", r"^# crash on cpu 0: #PF page fault at 0xffffe00000000000: "
+            r"instruction fetch by the kernel: not present", r"^# +\d+: [0-9a-f]+ run_jump")
+
+
+@case
+def crash_double_fault(t: Case):
+    crashes(t, "crash-double-fault", r"^# crash on cpu 0: #DF double fault")
+
+
+@case
+def crash_in_handler(t: Case):
+    crashes(t, "crash-handler", r"^# crash on cpu 0: #PF page fault at 0xffffe00000001000",
+            r"^# trap: [0-9a-f]+ (read_null|run_handler)")
+
+
+@case
+def crash_overflow(t: Case):
+    """The stack of a thread on another processor; the first one's place is told too."""
+    crashes(t, "crash-overflow", r"^# crash on cpu 1: stack overflow: stack of cpu 1, thread 1",
+            r"^#   0: [0-9a-f]+ go_deeper", r"^# cpu 0 was at ", smp=2)
+
+
+@case
+def crash_lost_shootdown(t: Case):
+    crashes(t, "crash-lost-shootdown",
+            r"TLB shootdown lost: cpu 1 has not answered cpu 0 for 500 ms",
+            r"^# cpu 1 was at [0-9a-f]+ stop_answering.*interrupts off", smp=2)
+
+
+@case
+def watchdog(t: Case):
+    """A processor that is stuck with interrupts off is noticed by another one."""
+    crashes(t, "crash-hang", r"watchdog: no progress for \d+ s",
+            r"^# cpu 0 was at [0-9a-f]+ run_hang.*interrupts off", append="watchdog=3", smp=2)
+
+
+@case
+def watchdog_alone(t: Case):
+    crashes(t, "crash-hang", r"watchdog: no progress for \d+ s", r"^# trap: [0-9a-f]+ run_hang",
+            append="watchdog=3")
 
 
 # ---- where it is booted from, and from which controller it swaps ----
