@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "cpu/cpu.h"
+#include "cpu/registers.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 #include "lib/units.h"
@@ -216,9 +218,15 @@ static void print_unused(const struct cpu_features *of)
         const char *name;
         bool present;
     } rows[] = {
-        {"LA57", of->la57},     {"PCID", of->pcid},     {"INVPCID", of->invpcid},
-        {"PKU", of->pku},       {"PKS", of->pks},       {"FSGSBASE", of->fsgsbase},
-        {"RDTSCP", of->rdtscp}, {"x2APIC", of->x2apic}, {"TSC-deadline", of->tsc_deadline},
+        {"LA57", of->la57 && (cpu_read_cr4() & CR4_LA57) == 0},
+        {"PCID", of->pcid},
+        {"INVPCID", of->invpcid},
+        {"PKU", of->pku},
+        {"PKS", of->pks},
+        {"FSGSBASE", of->fsgsbase},
+        {"RDTSCP", of->rdtscp},
+        {"x2APIC", of->x2apic},
+        {"TSC-deadline", of->tsc_deadline},
     };
 
     print("# not in use:");

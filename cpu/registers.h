@@ -37,6 +37,7 @@
 #define CR4_SMEP       (UINT64_C(1) << 20)
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
+#define CR4_CET        (UINT64_C(1) << 23)
 #define CR4_PKS        (UINT64_C(1) << 24)
 
 #define RFLAGS_FIXED (UINT64_C(1) << 1) /* always 1 */

@@ -12,6 +12,7 @@
 #include "cpu/trap.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
+#include "pmm/pmm.h"
 #include "tests/experiment.h"
 #include "tests/payload.h"
 #include "tests/user_pages.h"
@@ -273,6 +274,7 @@ static void run(const struct options *options)
     enum status status;
 
     (void)options;
+    pmm_drain(); /* frames cleared beforehand would hide what clearing is of a fault */
     if (!start_space(&space))
         return;
     status = payload_install(space);

@@ -9,6 +9,7 @@
 #include "efi/options.h"
 #include "lib/bytes.h"
 #include "paging/kernel_map.h"
+#include "paging/table_way.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "tests/experiment.h"
@@ -20,6 +21,9 @@
 
 /* Slots of the area in RAM that serves without a disk: 64 MiB, taken only as it is used. */
 #define RAM_SLOTS 16384U
+
+/* Frames cleared before each experiment, as a processor without work would clear them. */
+#define IDLE_FRAMES 256U
 
 /* Whether a comma-separated list has this very word. */
 static bool list_names(const char *list, const char *word)
@@ -57,8 +61,10 @@ static unsigned count_wanted(const struct options *options)
 static void run_one(const struct experiment *experiment, const struct options *options)
 {
     struct ledger before = ledger_take();
-    uint64_t began = machine_now_ns();
+    uint64_t began;
 
+    pmm_idle_fill(IDLE_FRAMES);
+    began = machine_now_ns();
     ktap_suite_begin(experiment->name, experiment->checks + 1);
     ktap_note("%s", experiment->question);
     experiment->run(options);
@@ -86,6 +92,8 @@ static void start_services(const struct bootinfo *info)
         status = vmm_init();
     if (status != OK)
         PANIC("the services of memory: %s", status_name(status));
+    table_way_choose(info->options.tables);
+    ktap_note("tables: reached by the %s way", table_way_name(table_way()));
     fault_start();
     watchdog_start(info->options.watchdog);
     machine_interrupts_restore(true);

@@ -103,7 +103,7 @@ static enum status copy_without_nx(struct phys from, unsigned level, unsigned fi
         uint64_t word = words_at(from)[i] & ~PTE_NX;
         struct phys below = {0};
 
-        if (level == scratch.levels && i == pte_index(RECURSIVE_BASE, level))
+        if (level == scratch.levels && i == recursive_index(level))
             continue;
         if (is_table(word, level)) {
             status = copy_without_nx((struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &below);

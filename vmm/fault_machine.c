@@ -5,6 +5,7 @@
 #include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "vmm/fault.h"
 
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
@@ -73,6 +74,18 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     return reason == OK;
 }
 
+/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
+ */
+static bool leave_to_slow_path(struct space *space, uint64_t address, struct fault_access access)
+{
+    (void)space;
+    (void)address;
+    (void)access;
+    return false;
+}
+
+static bool (*first_try)(struct space *space, uint64_t address, struct fault_access access);
+
 static inline bool resolve(uint64_t address, uint64_t error, const struct trap_frame *frame)
 {
     struct space *space = space_current();
@@ -91,7 +104,7 @@ static inline bool resolve(uint64_t address, uint64_t error, const struct trap_f
         last_faults[machine_cpu()].reason = STATUS_CORRUPT;
         return false;
     }
-    return fault_fast(space, address, access) || resolve_slowly(space, address, access, frame);
+    return first_try(space, address, access) || resolve_slowly(space, address, access, frame);
 }
 
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
@@ -104,6 +117,7 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
 
 void fault_start(void)
 {
+    first_try = table_way() == TABLES_DIRECT ? fault_fast : leave_to_slow_path;
     trap_page_fault = on_page_fault;
 }
 

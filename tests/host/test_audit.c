@@ -219,7 +219,7 @@ static void replace_unprepared(void *context)
     struct tlb_batch batch;
 
     (void)context;
-    tlb_begin(&batch);
+    tlb_begin(&batch, &forest.trees[0].tree);
     tree_replace_range(&forest.trees[0].tree, 600 * GIB, 600 * GIB + PAGE_SIZE, pte_guard(),
                        &batch);
 }

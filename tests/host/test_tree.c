@@ -235,7 +235,7 @@ static void running_out_changes_nothing(void **state)
         assert_int_equal(pmm_alloc(FRAME_DEVICE, FRAME_UNCLEARED, &frame), OK);
     assert_int_equal(tree_create(&tree), STATUS_NO_MEMORY);
     for (uint64_t free_frames = 0; free_frames < 6; free_frames++) {
-        tlb_begin(&batch);
+        tlb_begin(&batch, &forest.trees[0].tree);
         assert_int_equal(
             tree_prepare_range(&forest.trees[0].tree, forest.bounds[1], forest.bounds[5], &batch),
             STATUS_NO_MEMORY);
@@ -289,7 +289,7 @@ static void count_many(unsigned forks, bool copy)
     forest_start(2 * GIB, 4, bounds4, ARRAY_COUNT(bounds4));
     forest_create(0);
     forest_put(0, 3, CONTENT_PAGE);
-    tlb_begin(&batch);
+    tlb_begin(&batch, parent);
     for (unsigned i = 0; i < forks; i++) {
         assert_int_equal(tree_create(&trees[i]), OK);
         tree_fork(&trees[i], parent, &batch);
@@ -356,7 +356,7 @@ static void locks_are_tried(void **state)
     frame_record(place.table)->flags = 0;
     /* A path through a locked table: again from the top. */
     assert_true(tree_lock(tree->root));
-    tlb_begin(&batch);
+    tlb_begin(&batch, tree);
     assert_int_equal(tree_make_path(tree, SPAN_2, 1, TREE_FILL, &reserve, &batch), STATUS_AGAIN);
     tlb_commit(&batch);
     tree_unlock(tree->root);

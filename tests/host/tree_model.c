@@ -71,6 +71,7 @@ void forest_create(unsigned number)
 
     CHECK(status == OK && !forest.trees[number].exists);
     forest.trees[number].exists = true;
+    forest.trees[number].tree.processors = 1;
     memset(forest.trees[number].cells, 0, sizeof(forest.trees[number].cells));
 }
 
@@ -79,7 +80,7 @@ void forest_fork(unsigned child, unsigned parent)
     struct tlb_batch batch;
 
     forest_create(child);
-    tlb_begin(&batch);
+    tlb_begin(&batch, &forest.trees[parent].tree);
     tree_fork(&forest.trees[child].tree, &forest.trees[parent].tree, &batch);
     tlb_commit(&batch);
     memcpy(forest.trees[child].cells, forest.trees[parent].cells,
@@ -110,7 +111,7 @@ void forest_replace(unsigned number, unsigned from, unsigned to, struct content 
     struct tlb_batch batch;
     enum status status;
 
-    tlb_begin(&batch);
+    tlb_begin(&batch, &tree->tree);
     status = tree_prepare_range(&tree->tree, start, end, &batch);
     CHECK(status == OK);
     check_all_cells(); /* preparing changes no meaning */
@@ -176,7 +177,7 @@ void forest_put(unsigned number, unsigned cell, enum content_kind kind)
     struct pte old;
 
     CHECK(status == OK);
-    tlb_begin(&batch);
+    tlb_begin(&batch, &tree->tree);
     status = tree_make_path(&tree->tree, address, 1, TREE_CHANGE, &reserve, &batch);
     CHECK(status == OK);
     tree_reserve_drain(&reserve);
@@ -186,8 +187,7 @@ void forest_put(unsigned number, unsigned cell, enum content_kind kind)
     old = tree_replace_entry(place.table, place.index, make_entry(place, kind, &content));
     tree_unlock(place.table);
     machine_interrupts_restore(true);
-    tlb_release(&batch, (struct tlb_release){
-                            .entry = old, .table = place.table, .index = place.index, .level = 1});
+    tlb_release(&batch, (struct tlb_release){.entry = old, .level = 1});
     tlb_commit(&batch);
     tree->cells[cell] = content;
 }
