@@ -48,7 +48,7 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \
-	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S))
+	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S tests/*.S))
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \
@@ -100,26 +100,31 @@ MACHINE_FACING := lib/bytes.c swapdisk/hardware.c %_machine.c \
 	$(wildcard paging/kernel_map*.c)
 PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(wildcard lib/*.c pmm/*.c paging/*.c vmm/*.c \
 	swapdisk/*.c efi/option*.c efi/acpi.c efi/madt.c efi/font.c efi/memmap.c \
-	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c))
+	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c tests/mmu_model.c))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
-# Bases of the simulated memory, outside of what AddressSanitizer uses for itself.
-HOST_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-omit-frame-pointer -I. $(WARNINGS) \
-	-DDIRECT_MAP_BASE=0x200000000000ul -DFRAME_RECORDS_BASE=0x300000000000ul \
+THREAD_TESTS := $(filter %_threads,$(HOST_TESTS))
+
+HOST_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-omit-frame-pointer -I. $(WARNINGS)
+# Bases of the simulated memory, outside of what each sanitizer uses for itself.
+BASES := -DDIRECT_MAP_BASE=0x200000000000ul -DFRAME_RECORDS_BASE=0x300000000000ul \
 	-DDESCRIPTORS_BASE=0x400000000000ul
+BASES_tsan := -DDIRECT_MAP_BASE=0x1000000000ul -DFRAME_RECORDS_BASE=0x4000000000ul \
+	-DDESCRIPTORS_BASE=0x6000000000ul
 SANITIZE := address,undefined
-FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -DPMM_JUNK=1
 FLAVOUR_host-gcc := $(CC) -O2 -Wno-unused-result # clang checks it, and obeys a cast to void
 FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
+FLAVOUR_tsan := $(CLANG) -O1 -fsanitize=thread -DPMM_JUNK=1
 
 # $(1) is the flavour's name and folder.
 define flavour
 $(B)/$(1)/%.c.o: %.c Makefile
 	mkdir -p $$(@D)
 	$$(call say,$(1),$$<)
-	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
+	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) $$(or $$(BASES_$(1)),$$(BASES)) -MMD -MP -c -o $$@ $$<
 
 $(B)/$(1)/libfaultline.a: $$(PORTABLE_SOURCES:%=$(B)/$(1)/%.o)
 	rm -f $$@
@@ -132,12 +137,13 @@ $(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
 $(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
 	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
 endef
-$(foreach name,host host-gcc fuzz,$(eval $(call flavour,$(name))))
+$(foreach name,host host-gcc fuzz tsan,$(eval $(call flavour,$(name))))
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a $(B)/fuzz/libfake.a
 	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
 
-HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%)
+HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%) \
+	$(THREAD_TESTS:%=$(B)/tsan/%)
 FUZZ_PROGRAMS := $(FUZZERS:%=$(B)/fuzz/%)
 
 # One stamp a source, made anew only when the source or one of its headers changed.
@@ -149,7 +155,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 		$(if $(filter efi/%,$<),$(EFI_INCLUDES)) 2>$@.err || { cat $@.err; exit 1; }
 	touch $@
 
--include $(shell find $(B)/kernel $(B)/host $(B)/host-gcc $(B)/fuzz -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/kernel $(B)/host $(B)/host-gcc $(B)/fuzz $(B)/tsan -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 #include "cpu/features.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/user.h"
 #include "lib/check.h"
 #include "lib/units.h"
 
@@ -196,6 +197,7 @@ static void init(struct cpu *cpu, const struct cpu_stacks *stacks)
     load_segments(cpu);
     load_traps();
     set_control_registers();
+    user_init();
 }
 
 void cpu_init(const struct cpu_stacks *stacks)
@@ -237,8 +239,11 @@ bool cpu_smap_on(void)
     return trap_smap != 0;
 }
 
+/* The number of levels does not change once user_init has seen it. */
 uint64_t cpu_user_end(void)
 {
+    if (trap_user_end != 0)
+        return trap_user_end;
     return UINT64_C(1) << ((cr4_read() & CR4_LA57) != 0 ? 56 : 47);
 }
 

@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "cpu/cpu.h"
+#include "cpu/registers.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 #include "lib/units.h"
@@ -83,6 +85,7 @@ static void detect_flags(void)
     features.umip = bit(flags.c, 2);
     features.pku = bit(flags.c, 3);
     features.la57 = bit(flags.c, 16);
+    features.pks = bit(flags.c, 31);
 }
 
 /* The brand string is padded with blanks on the left by some makers. */
@@ -215,10 +218,15 @@ static void print_unused(const struct cpu_features *of)
         const char *name;
         bool present;
     } rows[] = {
-        {"LA57", of->la57},         {"PCID", of->pcid},
-        {"INVPCID", of->invpcid},   {"PKU", of->pku},
-        {"FSGSBASE", of->fsgsbase}, {"RDTSCP", of->rdtscp},
-        {"x2APIC", of->x2apic},     {"TSC-deadline", of->tsc_deadline},
+        {"LA57", of->la57 && (cpu_read_cr4() & CR4_LA57) == 0},
+        {"PCID", of->pcid},
+        {"INVPCID", of->invpcid},
+        {"PKU", of->pku},
+        {"PKS", of->pks},
+        {"FSGSBASE", of->fsgsbase},
+        {"RDTSCP", of->rdtscp},
+        {"x2APIC", of->x2apic},
+        {"TSC-deadline", of->tsc_deadline},
     };
 
     print("# not in use:");

@@ -30,6 +30,7 @@ struct cpu_features {
     bool smap; /* supervisor does not touch user pages but between STAC and CLAC */
     bool umip; /* no SGDT, SIDT, SLDT, STR, SMSW for programs */
     bool pku;  /* protection keys for user pages */
+    bool pks;  /* protection keys for supervisor pages */
     /* instructions and time */
     bool erms;   /* fast REP MOVSB and STOSB */
     bool sse4_2; /* the CRC32 instruction */

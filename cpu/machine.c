@@ -4,6 +4,7 @@
 #include "cpu/crc32c.h"
 #include "cpu/features.h"
 #include "cpu/gs.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
 #include "lib/bytes.h"
 
@@ -71,18 +72,21 @@ void machine_clear_frame(void *frame)
 {
     uint64_t count = PAGE_SIZE;
 
+    CODE_POINT(POINT_CLEAR);
     if (frame_by_bytes()) {
         __asm__ volatile("rep stosb" : "+D"(frame), "+c"(count) : "a"(0) : "memory");
     } else {
         count /= sizeof(uint64_t);
         __asm__ volatile("rep stosq" : "+D"(frame), "+c"(count) : "a"(0L) : "memory");
     }
+    CODE_POINT(POINT_ALLOCATE);
 }
 
 void machine_copy_frame(void *restrict to, const void *restrict from)
 {
     uint64_t count = PAGE_SIZE;
 
+    CODE_POINT(POINT_COPY);
     if (frame_by_bytes()) {
         __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
     } else {

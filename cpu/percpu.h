@@ -121,6 +121,9 @@ extern uint64_t trap_nmis_nested;
 /* 1 while CR4.SMAP is on: read by the assembly, which must not execute STAC or CLAC without. */
 extern uint8_t trap_smap;
 
+/* The first address above the programs' half, once user_init has run; else 0. */
+extern uint64_t trap_user_end;
+
 /* The 8259A pair: remapped to PIC_VECTOR and masked. */
 #define PIC_VECTOR 0x20U
 void pic_init(void);

@@ -2,6 +2,7 @@
 #include "cpu/probe.h"
 
 #include "cpu/cpu.h"
+#include "cpu/percpu.h"
 #include "cpu/trap.h"
 
 struct extable_entry {
@@ -61,11 +62,9 @@ bool probe_fix_up(struct trap_frame *frame)
     return true;
 }
 
-static bool is_user_range(uint64_t user, size_t size, struct trap_info *info)
+static inline bool is_user_range(uint64_t user, size_t size, struct trap_info *info)
 {
-    uint64_t end = cpu_user_end();
-
-    if (size <= end && user <= end - size)
+    if (__builtin_expect(size <= trap_user_end && user <= trap_user_end - size, 1))
         return true;
     if (info != NULL)
         *info = (struct trap_info){.vector = PROBE_REFUSED, .address = user};

@@ -37,14 +37,22 @@
 #define CR4_SMEP       (UINT64_C(1) << 20)
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
+#define CR4_CET        (UINT64_C(1) << 23)
+#define CR4_PKS        (UINT64_C(1) << 24)
 
-#define RFLAGS_IF (UINT64_C(1) << 9)
-#define RFLAGS_AC (UINT64_C(1) << 18)
+#define RFLAGS_FIXED (UINT64_C(1) << 1) /* always 1 */
+#define RFLAGS_TF    (UINT64_C(1) << 8)
+#define RFLAGS_IF    (UINT64_C(1) << 9)
+#define RFLAGS_DF    (UINT64_C(1) << 10)
+#define RFLAGS_NT    (UINT64_C(1) << 14)
+#define RFLAGS_RF    (UINT64_C(1) << 16)
+#define RFLAGS_AC    (UINT64_C(1) << 18)
 
 #define IA32_APIC_BASE UINT32_C(0x1b)
 #define APIC_BASE_EXTD (UINT64_C(1) << 10) /* x2APIC mode */
 #define APIC_BASE_EN   (UINT64_C(1) << 11)
 #define IA32_PAT       UINT32_C(0x277)
+#define IA32_PKRS      UINT32_C(0x6e1)
 #define IA32_X2APIC    UINT32_C(0x800) /* the register at offset 16 * n is MSR 0x800 + n */
 #define IA32_EFER      UINT32_C(0xc0000080)
 #define EFER_SCE       (UINT64_C(1) << 0)
@@ -52,6 +60,9 @@
 #define EFER_LMA       (UINT64_C(1) << 10)
 #define EFER_NXE       (UINT64_C(1) << 11)
 #define EFER_TCE       (UINT64_C(1) << 15) /* AMD: INVLPG keeps more of the caches; stays 0 */
+#define IA32_STAR      UINT32_C(0xc0000081)
+#define IA32_LSTAR     UINT32_C(0xc0000082)
+#define IA32_FMASK     UINT32_C(0xc0000084)
 #define IA32_FS_BASE   UINT32_C(0xc0000100)
 #define IA32_GS_BASE   UINT32_C(0xc0000101)
 #define IA32_KERNEL_GS UINT32_C(0xc0000102)
@@ -71,6 +82,12 @@ static inline void msr_write(uint32_t msr, uint64_t value)
                      :
                      : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
                      : "memory");
+}
+
+/* Rights of the 16 keys of user pages; CR4.PKE is on. */
+static inline void pkru_write(uint32_t value)
+{
+    __asm__ volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
 }
 
 #define CONTROL_REGISTER(name)                                                                     \

@@ -9,6 +9,7 @@
  */
 
 #include "cpu/gs.h"
+#include "cpu/points.h"
 
 #define FRAME_LOW       64      /* bytes of the frame below r11 */
 #define FRAME_SWAP_GS   8
@@ -23,9 +24,26 @@
 
 #define RPL             3       /* the ring in a selector */
 #define VECTOR_NMI      2
+#define VECTOR_GP       13
 #define VECTOR_PF       14
 #define EXCEPTIONS      32      /* vectors below are the processor's own */
 #define IA32_GS_BASE    0xc0000101
+
+#define FRAME_RIP           152
+#define VECTOR_SYSTEM_CALL  256         /* USER_SYSTEM_CALL of cpu/user.h */
+#define TRAP_RETURN_FAST    1           /* enum trap_way */
+#define SELECTOR_USER_DATA  0x1b        /* of cpu/cpu.h */
+#define SELECTOR_USER_CODE  0x23
+
+/* Notes its own address in .points: see cpu/points.h. */
+.macro CODE_POINT number
+771:
+        .pushsection .points, "a", @progbits
+        .balign 4
+        .long   771b - .
+        .long   \number
+        .popsection
+.endm
 
 .macro PUSH_CALLER_SAVED_BUT_RDI
         pushq   %rsi
@@ -85,6 +103,7 @@
         movq    144(%rsp), %rsi         /* frame->error */
         movq    %rsp, %rdx
         call    *trap_page_fault(%rip)
+        CODE_POINT POINT_RETURN
         testb   %al, %al
         jz      trap_page_fault_unresolved
         addq    $FRAME_LOW, %rsp
@@ -101,6 +120,7 @@
         .type   \name, @function
         .balign 64
 \name:
+        CODE_POINT POINT_ENTRY
         testb   $RPL, 16(%rsp)          /* CS, above the error code and RIP */
         jnz     7f
         PAGE_FAULT_PATH \smap, 0
@@ -261,6 +281,72 @@ trap_stubs:
         .endr
         .balign 16
         .size   trap_stubs, . - trap_stubs
+
+/*
+ * System calls. SYSCALL saves nothing but RIP and RFLAGS, in rcx and r11, and keeps the program's
+ * stack pointer: until RSP0 is loaded nothing may be pushed, and interrupts are off by the flag
+ * mask. The frame is that of a trap, so that one that nothing resolves ends like any other.
+ *
+ * SYSRET to an address that is not canonical faults in ring 0 with the program's stack pointer on
+ * some processors (SDM volume 2, SYSRET): the address is compared before, and one beyond the
+ * program's half becomes a #GP of the program.
+ */
+        .globl  trap_system_call_entry
+        .hidden trap_system_call_entry
+        .type   trap_system_call_entry, @function
+        .hidden trap_system_call
+        .hidden trap_user_end
+        .balign 64
+trap_system_call_entry:
+        swapgs
+        movq    %rsp, %gs:GS_USER_STACK
+        movq    %gs:GS_KERNEL_STACK, %rsp
+        pushq   $SELECTOR_USER_DATA
+        pushq   %gs:GS_USER_STACK
+        pushq   %r11
+        pushq   $SELECTOR_USER_CODE
+        pushq   %rcx
+        pushq   $0                      /* frame->error */
+        pushq   $VECTOR_SYSTEM_CALL
+        pushq   %rdi
+        PUSH_CALLER_SAVED_BUT_RDI
+        subq    $FRAME_LOW, %rsp
+        movq    %rsp, %rdi
+        call    *trap_system_call(%rip)
+        cmpl    $TRAP_RETURN_FAST, %eax
+        jne     system_call_otherwise
+        movq    FRAME_RIP(%rsp), %rcx
+        cmpq    trap_user_end(%rip), %rcx
+        jae     system_call_too_far
+        addq    $FRAME_LOW, %rsp
+        POP_CALLER_SAVED
+        movq    16(%rsp), %rcx          /* rip */
+        movq    32(%rsp), %r11          /* rflags */
+        movq    40(%rsp), %rsp
+        swapgs
+        sysretq
+system_call_otherwise:
+        testl   %eax, %eax
+        jz      system_call_unresolved
+        addq    $FRAME_LOW, %rsp
+        POP_CALLER_SAVED
+        swapgs
+        LEAVE
+system_call_too_far:
+        movq    $VECTOR_GP, FRAME_VECTOR(%rsp)
+system_call_unresolved:
+        movq    $0, (%rsp)              /* frame->cr2 */
+        movq    $0, FRAME_SWAP_GS(%rsp)
+        movq    %r15, FRAME_R15(%rsp)
+        movq    %r14, FRAME_R14(%rsp)
+        movq    %r13, FRAME_R13(%rsp)
+        movq    %r12, FRAME_R12(%rsp)
+        movq    %rbp, FRAME_RBP(%rsp)
+        movq    %rbx, FRAME_RBX(%rsp)
+        movq    %rsp, %rdi
+        .hidden user_exit
+        call    user_exit
+        .size   trap_system_call_entry, . - trap_system_call_entry
 
         .globl  trap_return_stub
         .hidden trap_return_stub

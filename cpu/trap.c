@@ -5,6 +5,7 @@
 #include "cpu/percpu.h"
 #include "cpu/probe.h"
 #include "cpu/registers.h"
+#include "cpu/user.h"
 #include "lib/check.h"
 
 #define PIC_VECTORS 16U
@@ -61,6 +62,14 @@ static bool may_be_expected(const struct trap_frame *frame)
     return frame->vector != TRAP_PF || trap_page_fault_valid(frame->error);
 }
 
+/* What a program did and what did not just happen while it ran. A page fault whose error code makes
+ * no sense is the machine's affair. */
+static bool is_of_program(const struct trap_frame *frame)
+{
+    return trap_from_user(frame) && frame->vector != TRAP_NMI && frame->vector != TRAP_DF &&
+           frame->vector != TRAP_MC && may_be_expected(frame);
+}
+
 static void dispatch(struct trap_frame *frame)
 {
     bool (*handler)(struct trap_frame * frame) = handlers[frame->vector];
@@ -71,6 +80,8 @@ static void dispatch(struct trap_frame *frame)
         return;
     if (frame->vector >= TRAP_EXCEPTIONS)
         end_stray((unsigned)frame->vector);
+    else if (is_of_program(frame))
+        user_exit(frame);
     else if (!may_be_expected(frame) || !probe_fix_up(frame))
         crash_trap(frame);
 }

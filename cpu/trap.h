@@ -71,6 +71,14 @@ _Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap.S builds it
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
 extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
+/* What becomes of a system call: an end of user_run (cpu/user.h); back by SYSRET, with rax and all
+ * that it does not lose from the frame; or back by IRETQ, with all that C may change. */
+enum trap_way { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
+
+/* Serves a system call: the frame is filled from r11 on, as on the fast path of a page fault; rip
+ * and rflags are the program's. Until it is set nothing is resolved. */
+extern enum trap_way (*trap_system_call)(struct trap_frame *frame);
+
 /* The value of trap_page_fault that resolves nothing. */
 bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame);
 

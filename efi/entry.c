@@ -9,6 +9,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
+#include "cpu/features.h"
 #include "cpu/machine.h"
 #include "cpu/time.h"
 #include "efi/acpi.h"
@@ -89,7 +90,12 @@ static unsigned report_options(void)
         ktap_note("option error: faultline.cfg: %s", option_input.file.error);
         errors++;
     }
-    return errors + parse_options(&reporter);
+    errors += parse_options(&reporter);
+    if (bootinfo.options.la57 == LA57_ON && !cpu_features()->la57) {
+        ktap_note("option error: la57=1: this processor has no five-level paging (LA57)");
+        errors++;
+    }
+    return errors;
 }
 
 /* Ends a run that could not begin. */
@@ -173,6 +179,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     stacks = processors_trap_stacks(0);
     cpu_init(&stacks);
     local_apic = mask_local_apic();
+    pmm_choose(info->options.pmm);
     status = pmm_init(info->options.memory_limit);
     if (status != OK)
         PANIC("physical memory: %s", status_name(status));

@@ -98,7 +98,7 @@ static uint8_t exit_code(enum verdict verdict)
 }
 
 /* Asks the firmware, once; it returns only if that fails. After the handover its code and data
- * are mapped in its own root alone. */
+ * are mapped in a root of their own alone. */
 static void firmware_reset(EFI_RESET_TYPE type)
 {
     const EFI_RUNTIME_SERVICES *services =
@@ -108,7 +108,7 @@ static void firmware_reset(EFI_RESET_TYPE type)
         return;
     finish.asked_firmware = true;
     if (finish.arrived)
-        machine_load_root(kernel_map_firmware_root());
+        kernel_map_enter_firmware();
     services->ResetSystem(type, EFI_SUCCESS, 0, NULL);
 }
 

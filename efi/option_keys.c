@@ -230,6 +230,49 @@ static bool parse_exit(struct piece value, struct options *options)
     return false;
 }
 
+static bool parse_la57(struct piece value, struct options *options)
+{
+    if (piece_is(value, "auto"))
+        options->la57 = LA57_AUTO;
+    else if (piece_is(value, "0"))
+        options->la57 = LA57_OFF;
+    else if (piece_is(value, "1"))
+        options->la57 = LA57_ON;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_tables(struct piece value, struct options *options)
+{
+    if (piece_is(value, "direct"))
+        options->tables = TABLES_DIRECT;
+    else if (piece_is(value, "recursive"))
+        options->tables = TABLES_RECURSIVE;
+    else if (piece_is(value, "window"))
+        options->tables = TABLES_WINDOW;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_pmm(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[8];
+        enum pmm_way way;
+    } ways[PMM_WAYS] = {
+        {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->pmm = ways[i].way;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     if (!piece_is(value, "0") && !piece_is(value, "1"))
@@ -268,7 +311,10 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"swap", parse_swap, "auto, none, or a set's UUID"},
     {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
+    {"la57", parse_la57, "auto, 0 or 1"},
+    {"tables", parse_tables, "direct, recursive, window"},
     {"wipe", parse_wipe, "0 or 1"},
+    {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
     {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
     {"seconds", parse_stress, "a number from 1 to 86400"},
 };

@@ -89,7 +89,7 @@ static void parse_setting(struct parse *parse, struct piece setting)
     if (i == OPTION_KEYS) {
         complain(parse,
                  "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
-                 "serial, exit, wipe, watchdog, seconds",
+                 "serial, exit, la57, tables, wipe, pmm, watchdog, seconds",
                  key_text, value_text);
     } else if (parse->given_at[i] != 0) {
         complain(parse, "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",

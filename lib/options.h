@@ -19,7 +19,12 @@
 
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
+enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
+enum pmm_way { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_WAYS };
+
+/* How page tables are reached where there is a choice: see paging/table_way.h. */
+enum table_way { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
 struct options {
     char run[OPTION_RUN_SIZE];           /* experiment names or globs, comma-separated; "" = all */
@@ -31,6 +36,9 @@ struct options {
     enum serial_way serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_way exit;
+    enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
+    enum table_way tables;
+    enum pmm_way pmm;  /* the frame allocator; LLFree unless given */
     uint32_t watchdog; /* seconds without progress that end the run; 0 = never */
     uint32_t seconds;  /* that `stress` takes */
     bool wipe;         /* zero the used slots of the swap disk at the end */

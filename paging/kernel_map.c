@@ -133,6 +133,23 @@ void kernel_map_share_half(struct pfn top_table)
 
     for (unsigned i = PTE_ENTRIES / 2; i < PTE_ENTRIES; i++)
         to[i] = from[i];
+    to[recursive_index(kernel_tables.levels)] = recursive_entry_for(phys_of(top_table));
+}
+
+void kernel_map_check_half(struct pfn top_table)
+{
+    const struct pte *kernel = table_at(kernel_tables.root);
+    const struct pte *top = frame_pointer(top_table);
+    unsigned slot = recursive_index(kernel_tables.levels);
+
+    for (unsigned i = PTE_ENTRIES / 2; i < PTE_ENTRIES; i++) {
+        uint64_t wanted = i == slot ? recursive_entry_for(phys_of(top_table)).word : kernel[i].word;
+
+        /* The hardware sets D in the recursive slot. */
+        CHECK_MSG(((top[i].word ^ wanted) & ~PTE_D) == 0,
+                  "entry %u of root %x is %lx, the kernel's is %lx", i, top_table.index,
+                  top[i].word, wanted);
+    }
 }
 
 struct phys kernel_map_root(void)
@@ -149,9 +166,4 @@ struct pfn kernel_map_zero_frame(void)
 {
     return pfn_of((struct phys){kernel_tables.image.address +
                                 (uint64_t)((uintptr_t)zero_page - (uintptr_t)image_base)});
-}
-
-struct phys kernel_map_firmware_root(void)
-{
-    return kernel_tables.firmware_root;
 }

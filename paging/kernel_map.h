@@ -13,6 +13,7 @@
 #include "lib/bootinfo.h"
 #include "lib/status.h"
 #include "lib/units.h"
+#include "paging/pte.h"
 
 enum device_caching { DEVICE_UNCACHED, DEVICE_WRITE_COMBINING };
 
@@ -42,12 +43,41 @@ unsigned kernel_map_levels(void);
 /* The zero page: a frame of the image, read-only through every alias (A2). */
 struct pfn kernel_map_zero_frame(void);
 
-/* The root in which the firmware's one-to-one mappings stand beside the kernel's half: to be
- * loaded only around a call of runtime services (A4). */
+/* Compares a top table's upper half with the kernel's; panics on a difference. */
+void kernel_map_check_half(struct pfn top_table);
+
+/* The root in which one-to-one mappings of the first 4 GiB and of all RAM stand beside the kernel's
+ * half (A4), below 4 GiB and of the kernel's number of levels: for looking at what is found
+ * there alone, and for other processors to start in, with CR4.LA57 as kernel_map_levels() says. */
 struct phys kernel_map_firmware_root(void);
 
+/* Goes where runtime services can be called: to one-to-one mappings of the number of levels that
+ * the firmware ran with, which it may rely on. The kernel's half is there as well. Interrupts go
+ * off. */
+void kernel_map_enter_firmware(void);
+unsigned kernel_map_firmware_levels(void);
+
+/* ---- kernel_map_windows.c: two of the three ways to the tables (paging/table_way.h) ---- */
+
+/* Shows a top table in the window at the place of a space that is not shown. STATUS_NO_MEMORY.
+ * Calls for spaces come one at a time. */
+MUST_USE enum status kernel_map_window_show(uint32_t space, struct pfn top_table);
+
+/* Shows the zero page there again. Returns a frame that the window needs no more, to be freed when
+ * every processor has flushed everything, or PFN_NONE. */
+struct pfn kernel_map_window_hide(uint32_t space);
+
+/* An entry of a space's top table as the window shows it, after this processor has forgotten what
+ * it knew (rule A3); zero where no space is shown. */
+struct pte kernel_map_window_read(uint32_t space, unsigned index);
+
+/* Reads an entry at an address of the recursive slot; false when a table on the way there is not
+ * there any more. */
+bool kernel_map_recursive_read(uint64_t address, struct pte *entry);
+
 /* Walks the whole kernel half and proves that no frame is both writable and executable, across
- * all aliases, and that the direct map is never executable; panics with the address if not.
+ * all aliases, and that the direct map is never executable; panics with the address if not. The
+ * recursive slot is not walked but held to what makes that sound.
  * Returns how many leaves it saw, 0 when the processor has no NX and nothing can be
  * proved. */
 uint64_t kernel_map_prove_rights(void);

@@ -30,9 +30,8 @@ _Static_assert(sizeof(struct elf_rela) == 24, "Elf64_Rela is 24 bytes");
 /* The boot processor's kernel stack. */
 #define BOOT_STACK_PAGES 8U
 
-/* No RAM is admitted in the top 4 GiB of the physical address width (rule E7), and frame numbers
- * have 32 bits, the last of which names no frame. */
-#define FRAMES_END ((UINT64_C(1) << 44) - PAGE_SIZE)
+/* Pages below 4 GiB for the roots with one-to-one mappings and for the switch of levels. */
+#define LOW_PAGES 3U
 
 extern uint8_t image_base[];
 extern uint8_t image_end[];
@@ -53,6 +52,41 @@ static uint64_t image_offset(const void *place)
     return (uint64_t)((uintptr_t)place - (uintptr_t)image_base);
 }
 
+/* A few pages that 32 bits reach: from the smallest range that has them, so that large ones stay
+ * whole. */
+static void choose_low_pages(void)
+{
+    const struct memory_map *map = memory_map();
+    const struct memory_range *best = NULL;
+    enum status status;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+        uint64_t size = range->end - range->start;
+
+        if (range->kind == MEMORY_USABLE && range->start >= MIB && size >= LOW_PAGES * PAGE_SIZE &&
+            range->start + LOW_PAGES * PAGE_SIZE <= 4 * GIB &&
+            (best == NULL || size < best->end - best->start))
+            best = range;
+    }
+    if (best == NULL)
+        PANIC("too little memory: no %u usable pages between 1 MiB and 4 GiB", LOW_PAGES);
+    kernel_tables.low_next = best->start;
+    kernel_tables.low_end = best->start + LOW_PAGES * PAGE_SIZE;
+    status = memory_map_reserve(kernel_tables.low_next, kernel_tables.low_end);
+    CHECK(status == OK);
+}
+
+struct phys low_take(void)
+{
+    struct phys taken = {kernel_tables.low_next};
+
+    CHECK(kernel_tables.low_next < kernel_tables.low_end);
+    kernel_tables.low_next += PAGE_SIZE;
+    memset(table_at(taken), 0, PAGE_SIZE);
+    return taken;
+}
+
 /* The largest usable range gives image, tables and records their pages. Loader and boot-services
  * memory is left alone: this code, its stack and its data still live there. */
 static void choose_pool(void)
@@ -63,7 +97,7 @@ static void choose_pool(void)
     for (uint32_t i = 0; i < map->count; i++) {
         const struct memory_range *range = &map->ranges[i];
 
-        if (range->kind == MEMORY_USABLE && range->start >= MIB &&
+        if (range->kind == MEMORY_USABLE && !range->kernel && range->start >= MIB &&
             (best == NULL || range->end - range->start > best->end - best->start))
             best = range;
     }
@@ -145,63 +179,21 @@ static void map_image(void)
     }
 }
 
-/* Maps a range one to one, rounded outward; what is mapped already is skipped. */
-static void map_identity(uint64_t start, uint64_t end)
-{
-    unsigned level = kernel_tables.gib_pages ? 3 : 2;
-    uint64_t span = pte_span(level);
-
-    for (uint64_t at = round_down(start, span); at < end; at += span) {
-        struct phys table = kernel_tables.firmware_root;
-
-        for (unsigned up = kernel_tables.levels; up > level; up--) {
-            struct pte *entry = &table_at(table)[pte_index(at, up)];
-
-            if (!pte_present(*entry))
-                entry->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
-            table.address = entry->word & PTE_FRAME_MASK;
-        }
-        table_at(table)[pte_index(at, level)].word = at | PTE_P | PTE_RW | PTE_A | PTE_D | PTE_PS;
-    }
-}
-
-/* The first 4 GiB with its devices, all RAM, and whatever else runtime services use. */
-static void build_firmware_root(const struct bootinfo *info)
-{
-    const struct memory_map *map = memory_map();
-
-    kernel_tables.firmware_root = pool_take(1);
-    map_identity(0, 4 * GIB);
-    for (uint32_t i = 0; i < map->count; i++) {
-        if (map->ranges[i].end > 4 * GIB && memory_is_ram(map->ranges[i].kind))
-            map_identity(map->ranges[i].start, map->ranges[i].end);
-    }
-    for (uint32_t i = 0; i < info->region_count; i++) {
-        const struct memory_region *region = &info->regions[i];
-
-        if (region->runtime && region->start.address < FRAMES_END &&
-            region->pages < FRAMES_END >> 12)
-            map_identity(region->start.address, region->start.address + region->pages * PAGE_SIZE);
-    }
-}
-
-/* Every window gets its top entry now: the kernel's half never changes above that (rule A3). */
+/* Every window gets its top entry now: the kernel's half never changes above that (rule A3). The
+ * recursive slot names the top table itself; it is not for programs and never executable. */
 static void make_top_entries(void)
 {
-    struct phys top = kernel_tables.root;
+    struct pte *top = table_at(kernel_tables.root);
 
-    if (kernel_tables.levels == 5) {
-        struct pte *last = &table_at(top)[PTE_ENTRIES - 1];
-
-        last->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
-        top.address = last->word & PTE_FRAME_MASK;
-    }
+    if (kernel_tables.levels == 5)
+        top[PTE_ENTRIES - 1].word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
     for (uint64_t window = TOP_WINDOW_BASE; window <= STACK_WINDOW_BASE; window += WINDOW_SIZE) {
-        struct pte *entry = &table_at(top)[pte_index(window, 4)];
+        struct pte *entry = &table_at(kernel_level_4())[pte_index(window, 4)];
 
-        if (!pte_present(*entry))
+        if (window != RECURSIVE_BASE_4 && !pte_present(*entry))
             entry->word = pool_take(1).address | PTE_P | PTE_RW | PTE_A;
     }
+    top[recursive_index(kernel_tables.levels)] = recursive_entry_for(kernel_tables.root);
 }
 
 /* Words of the copy that name places in the image now name them in the copy. By value, not by
@@ -235,7 +227,11 @@ static void describe_machine(const struct bootinfo *info)
     uint64_t limit = min_u64((UINT64_C(1) << cpu->physical_bits) - 4 * GIB, FRAMES_END);
     enum status status;
 
-    kernel_tables.levels = (cpu_read_cr4() & CR4_LA57) != 0 ? 5 : 4;
+    kernel_tables.firmware_levels = (cpu_read_cr4() & CR4_LA57) != 0 ? 5 : 4;
+    kernel_tables.levels = kernel_tables.firmware_levels;
+    if (info->options.la57 != LA57_AUTO)
+        kernel_tables.levels = info->options.la57 == LA57_ON ? 5 : 4;
+    CHECK(kernel_tables.levels == 4 || cpu->la57);
     kernel_tables.gib_pages = cpu->pages_1g;
     kernel_tables.device_next = DEVICE_WINDOW_BASE;
     kernel_tables.stack_next = STACK_WINDOW_BASE;
@@ -258,6 +254,7 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     machine_interrupts_off();
     cpu_prepare_paging();
     describe_machine(info);
+    choose_low_pages();
     choose_pool();
     kernel_tables.image = pool_take(kernel_tables.image_size / PAGE_SIZE);
     kernel_tables.root = pool_take(1);
@@ -267,9 +264,8 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     map_image();
     status = kernel_map_stack(BOOT_STACK_PAGES, &stack_top);
     CHECK(status == OK);
-    build_firmware_root(info);
-    memcpy(table_at(kernel_tables.firmware_root) + PTE_ENTRIES / 2,
-           table_at(kernel_tables.root) + PTE_ENTRIES / 2, PAGE_SIZE / 2);
+    make_top_window();
+    build_firmware_roots(info);
 
     kernel_tables.pool_end =
         min_u64(kernel_tables.pool_end, kernel_tables.pool_next + POOL_RESERVE * PAGE_SIZE);
@@ -277,6 +273,8 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     CHECK(status == OK);
     continuation.entry = (void (*)(struct bootinfo *))((uintptr_t)entry + displacement);
     continuation.info = (struct bootinfo *)((uintptr_t)info + displacement);
+
+    enter_kernel_levels();
 
     /* From here on the old copy's data is not changed any more: the new one has it. */
     memcpy(table_at(kernel_tables.image), image_base, kernel_tables.image_size);

@@ -52,6 +52,17 @@ static void compare(const struct proof *proof, const struct leaf *leaf)
                   "%lx can write to executable frame %lx", leaf->address, leaf->physical);
 }
 
+/* What is seen through the slot is what the entries below it name, with the rights of all of them
+ * together and never executable: tables, writable here as in the direct map and executable nowhere;
+ * and where a large page ends the walk, a part of that page with its own rights or less. So it adds
+ * nothing to what the rest of the walk compares, and walking it would not end. */
+static void check_recursive_slot(struct pte entry)
+{
+    CHECK_MSG(((entry.word ^ recursive_entry_for(kernel_tables.root).word) & ~PTE_D) == 0,
+              "the recursive slot is %lx, the root %lx", entry.word, kernel_tables.root.address);
+    CHECK((entry.word & PTE_NX) != 0 && (entry.word & PTE_US) == 0);
+}
+
 static void visit_table(struct proof *proof, struct phys table, unsigned level, unsigned first,
                         const struct leaf *above)
 {
@@ -68,6 +79,14 @@ static void visit_table(struct proof *proof, struct phys table, unsigned level, 
 
         if (!pte_present(entry))
             continue;
+        /* The same once more, as in the window of top tables, shows the same with the same rights.
+         */
+        if (level > 1 && i > first && word == table_at(table)[i - 1].word)
+            continue;
+        if (level == kernel_tables.levels && i == recursive_index(level)) {
+            check_recursive_slot(entry);
+            continue;
+        }
         if (level > 1 && (word & PTE_PS) == 0)
             visit_table(proof, (struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &leaf);
         else if (proof->collecting)
@@ -86,6 +105,9 @@ uint64_t kernel_map_prove_rights(void)
                        .writable = true,
                        .executable = true};
 
+    for (unsigned i = 0; i < PTE_ENTRIES / 2; i++)
+        CHECK_MSG(table_at(kernel_tables.root)[i].word == 0,
+                  "the kernel's root maps %lx for programs", i * pte_span(levels));
     if (!cpu_features()->nx)
         return 0;
     visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);

@@ -5,6 +5,7 @@
 #include "cpu/spin.h"
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "paging/tree_internal.h"
 #include "pmm/pmm.h"
 
@@ -111,17 +112,16 @@ uint32_t tree_release(struct pfn frame)
     return __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
 }
 
-struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
+struct pte tree_replace_at(struct pfn table, struct pte *at, struct pte with)
 {
     struct frame *record = frame_record(table);
-    struct pte *entries = frame_pointer(table);
     struct pfn page;
     struct pte old;
     int live;
     int held;
 
-    CHECK(index < PTE_ENTRIES && record->lock == 1);
-    old = pte_exchange(&entries[index], with);
+    CHECK(record->lock == 1);
+    old = pte_exchange(at, with);
     live = (with.word != 0) - (old.word != 0);
     held = (int)entry_is_held(with) - (int)entry_is_held(old);
     record->live = (uint16_t)(record->live + live);
@@ -131,21 +131,30 @@ struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
               record->held, old.word, with.word);
     page = entry_page(old, record->level);
     if (!pfn_is_none(page) && !pfn_equal(page, entry_page(with, record->level)))
-        tree_repoint(page, table, index);
+        tree_repoint(page, table, (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
     return old;
+}
+
+struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
+{
+    CHECK(index < PTE_ENTRIES);
+    return tree_replace_at(table, (struct pte *)frame_pointer(table) + index, with);
 }
 
 /* ---- walking ---- */
 
 struct tree_place tree_walk(const struct tree *tree, uint64_t address)
 {
+    return tree_walk_by(table_way_for(tree), tree, address);
+}
+
+struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint64_t address)
+{
     struct tree_place place = {.table = tree->root, .level = tree->levels, .own = true};
 
     for (;;) {
-        const struct pte *entries = frame_pointer(place.table);
-
         place.index = (uint16_t)pte_index(address, place.level);
-        place.entry = pte_read(&entries[place.index]);
+        place.entry = table_way_read(way, tree, place.table, place.level, address);
         if (place.level == 1 || !entry_is_table(place.entry))
             return place;
         place.own = place.own && pte_class(place.entry) == PTE_OWN;
@@ -193,6 +202,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     if (__atomic_load_n(&frame_record(source)->count, __ATOMIC_ACQUIRE) == 1) {
         tree_unlock(source);
         pte_make_own(&entries[index]);
+        table_way_changed(step->batch);
         *own = source;
         return OK;
     }
@@ -201,6 +211,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     tree_unlock(source);
     tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
     tlb_add_page(step->batch, step->address);
+    table_way_changed(step->batch);
     tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
     return OK;
 }

@@ -17,6 +17,7 @@
 #ifndef PAGING_TREE_H
 #define PAGING_TREE_H
 
+#include "lib/options.h"
 #include "lib/status.h"
 #include "paging/pte.h"
 #include "paging/tlb.h"
@@ -24,6 +25,7 @@
 
 struct tree {
     struct pfn root;
+    uint16_t number;     /* of the space, for the window of top tables */
     uint8_t levels;      /* 4 or 5 */
     bool forking;        /* the root's lock: no path is made own until the fork is flushed */
     uint64_t processors; /* that may hold translations of it, a bit each; changed atomically */
@@ -82,6 +84,9 @@ void tree_fork_end(struct tree *parent);
  */
 struct tree_place tree_walk(const struct tree *tree, uint64_t address);
 
+/* The same by one of the ways of paging/table_way.h; TABLES_RECURSIVE for the loaded tree only. */
+struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint64_t address);
+
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
 void tree_reserve_drain(struct tree_reserve *reserve);
 
@@ -103,6 +108,9 @@ void tree_unlock(struct pfn table);
  * targets are the caller's: the new one already counts this entry, and the old one goes to
  * tlb_release. */
 struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with);
+
+/* The same where the entry is reached by a way of the caller's (paging/table_way.h). */
+struct pte tree_replace_at(struct pfn table, struct pte *at, struct pte with);
 
 /* One more pointer to a frame; one less, without what follows from reaching zero. */
 void tree_hold(struct pfn frame);
@@ -183,8 +191,8 @@ struct tree_census {
 };
 
 /* Walks all trees and proves that every count equals what is reachable, live and held counts equal
- * the entries, own means the only pointer, and no entry is corrupt; panics with values if not.
- * extra_holds: counts beyond entries, summed (roots apart). No other processor is in a walk. */
+ * the entries, own means the only pointer, and no entry is corrupt; panics with values if not. No
+ * other processor is in a walk. */
 struct tree_census tree_audit(const struct tree *trees, unsigned count);
 
 /* Prints the entry states along an address's walk as "# " lines, for crash reports. */

@@ -6,6 +6,7 @@
  * all counts back.
  */
 #include "lib/print.h"
+#include "paging/kernel_map.h"
 #include "paging/tree_internal.h"
 #include "pmm/memory_map.h"
 
@@ -108,6 +109,8 @@ static void audit_trees(struct audit *audit, const struct tree *trees, unsigned 
     audit->census = (struct tree_census){0};
     for (unsigned i = 0; i < count; i++)
         audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / 2);
+    for (unsigned i = 0; i < count && audit->taking; i++)
+        kernel_map_check_half(trees[i].root);
 }
 
 /* After the first pass: roots have their one count left, everything else none. */

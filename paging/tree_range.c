@@ -1,6 +1,7 @@
 /* Range calls on a tree, in their two halves: prepare may fail, replace cannot (rule C7). */
 #include "cpu/machine.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "paging/tree_internal.h"
 
 /* A ticket, guard or empty entry may stand at every level, in the root of five levels too: it is
@@ -10,6 +11,8 @@
 
 /* The second half of one range call. */
 struct replacement {
+    const struct tree *tree;
+    enum table_way way;
     uint64_t start;
     uint64_t end;
     struct pte with;
@@ -68,15 +71,16 @@ static bool lock_patiently(struct pfn table)
 }
 
 static void replace_one(const struct replacement *how, struct pfn table, unsigned level,
-                        unsigned index, struct pte with, uint64_t address)
+                        struct pte with, uint64_t address)
 {
     bool were_on = lock_patiently(table);
-    struct pte old = pte_read((const struct pte *)frame_pointer(table) + index);
+    struct pte *at = table_way_edit(how->way, how->tree, table, level, address);
+    struct pte old = pte_read(at);
 
     /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
     if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
         tree_kill_table(pte_frame(old));
-    old = tree_replace_entry(table, index, with);
+    old = tree_replace_at(table, at, with);
     tree_unlock(table);
     machine_interrupts_restore(were_on);
     if (pte_present(old))
@@ -98,21 +102,26 @@ static void replace_in_table(const struct replacement *how, struct pfn table, un
         struct pte entry = pte_read(&entries[index]);
 
         if (at >= how->start && at + span <= how->end) {
-            replace_one(how, table, level, index, how->with, at);
+            replace_one(how, table, level, how->with, at);
             continue;
         }
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
         replace_in_table(how, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            replace_one(how, table, level, index, pte_empty(), at);
+            replace_one(how, table, level, pte_empty(), at);
     }
 }
 
 void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
                         struct tlb_batch *batch)
 {
-    struct replacement how = {.start = start, .end = end, .with = with, .batch = batch};
+    struct replacement how = {.tree = tree,
+                              .way = table_way_for(tree),
+                              .start = start,
+                              .end = end,
+                              .with = with,
+                              .batch = batch};
 
     CHECK(!pte_present(with));
     check_range(tree, start, end);

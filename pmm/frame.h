@@ -4,6 +4,9 @@
  * One record of 32 bytes a frame, found by index at a constant base. pmm/, paging/ and vmm/ agree
  * on it; each field names its protector.
  *
+ * The frames of a block behind its first keep kind FRAME_FREE: the first one's record speaks for
+ * all until pmm_split makes frames, or smaller blocks, of their own out of them.
+ *
  * Protectors: (c) constant while the frame has its kind; (t) the lock of the table that contains
  * the entry in question; (s) the lock in this very record; (a) the allocator; (r) the ring lock.
  * Owns: nothing. Context: any. Rules: RULES.md C1, R1, P6 and 'The frame record'.
@@ -18,9 +21,9 @@
 #include "lib/units.h"
 
 enum frame_kind {
-    FRAME_ABSENT, /* no RAM here, or not ours to use */
-    FRAME_FREE,
-    FRAME_RESERVED,  /* RAM that the firmware keeps */
+    FRAME_FREE,      /* zero: the records of free memory need no writing at the start */
+    FRAME_ABSENT,    /* no RAM here */
+    FRAME_RESERVED,  /* RAM that the firmware keeps, and what mem= leaves alone */
     FRAME_KERNEL,    /* image, frame records, pools, kernel tables, stacks */
     FRAME_TABLE,     /* a node of the one tree */
     FRAME_ANONYMOUS, /* a page of a program */
@@ -35,6 +38,8 @@ enum frame_flag {
     FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
     FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
     FRAME_IO = 1U << 3,    /* the target of a transfer under way */
+    FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
+    FRAME_JUNK = 1U << 6,  /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
     FRAME_SEEN = 1U << 7,  /* visited by AUDIT */
 };
 
@@ -44,13 +49,13 @@ enum frame_flag {
 struct frame {
     uint32_t count;        /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
     uint8_t kind;          /* (a) enum frame_kind */
-    uint8_t level;         /* (c) FRAME_TABLE: 1 to 5 */
+    uint8_t level;         /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
     uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty, 0 to 512 */
     uint16_t held;         /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
     uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table */
     uint32_t slot_or_base; /* (t) FRAME_ANONYMOUS: tied slot; (c) FRAME_TABLE: base / 2 MiB, low */
     uint32_t back_table;   /* (t) FRAME_ANONYMOUS: frame of the table whose entry is named */
-    uint32_t link_next;    /* (r) FRAME_TABLE: ring; (a) FRAME_FREE: list; else policy's */
+    uint32_t link_next;    /* (r) FRAME_TABLE: ring; else policy's */
     uint32_t link_prev;    /* (r) FRAME_TABLE: ring; else policy's */
     uint8_t lock;          /* 0 free, 1 held */
     uint8_t flags;         /* (s) enum frame_flag */

@@ -1,217 +1,424 @@
-/* The frame allocator: free frames in two stacks that run through their records. */
-#include "pmm/pmm.h"
+/* The frames' comings and goings: what lies behind the processors' caches. */
+#include "pmm/pmm_internal.h"
 
-#include "cpu/machine.h"
-#include "cpu/spin.h"
-#include "pmm/memory_map.h"
+/* Frames that a cache takes from the allocator at once, and gives back when it is full. */
+#define BATCH_ORDER 5U
+#define BATCH       (1U << BATCH_ORDER)
 
-/* Below this many free frames nothing useful runs: 4 MiB. */
-#define FRAMES_LEAST 1024U
+_Static_assert(BATCH == PMM_CACHE_FRAMES / 2, "half a cache");
 
-/* Frames below 4 GiB, for devices with 32-bit addresses. */
-#define LOW_FRAMES (UINT32_C(1) << 20)
+/* A frame that the counter promises is found sooner or later; others may move frames meanwhile. */
+#define TAKE_TRIES 1000U
 
-/* The first MiB is left alone: real-mode start-up code of other processors, firmware's habits. */
-#define FIRST_FRAME 256U
+struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
+uint32_t pmm_frame_end;
+struct pmm pmm;
 
-enum stack_name { STACK_LOW, STACK_HIGH, STACK_COUNT };
+/* ---- zones ---- */
 
-static struct {
-    uint32_t top[STACK_COUNT]; /* frame index; UINT32_MAX = empty */
-    uint32_t frame_limit;
-    struct pmm_usage usage;
-    uint8_t lock;
-} pmm = {.top = {UINT32_MAX, UINT32_MAX}};
-
-static enum stack_name stack_of(struct pfn frame)
+static enum status zone_take(const struct pmm_zone *zone, unsigned order, struct pfn *first)
 {
-    return frame.index < LOW_FRAMES ? STACK_LOW : STACK_HIGH;
-}
-
-static void push(struct pfn frame)
-{
-    struct frame *record = frame_record(frame);
-    enum stack_name stack = stack_of(frame);
-
-    record->kind = FRAME_FREE;
-    record->link_next = pmm.top[stack];
-    pmm.top[stack] = frame.index;
-    pmm.usage.by_kind[FRAME_FREE]++;
-}
-
-static struct pfn pop(enum stack_name stack)
-{
-    struct pfn frame = {pmm.top[stack]};
-
-    CHECK_MSG(frame_record(frame)->kind == FRAME_FREE, "frame %x on the free stack has kind %u",
-              frame.index, frame_record(frame)->kind);
-    pmm.top[stack] = frame_record(frame)->link_next;
-    pmm.usage.by_kind[FRAME_FREE]--;
-    return frame;
-}
-
-/* Gives the frames of one range their first kind; budget is how many may still become free. */
-static void adopt_range(const struct memory_range *range, uint64_t *budget)
-{
-    struct pfn end = pfn_of((struct phys){range->end});
-
-    for (struct pfn at = pfn_of((struct phys){range->start}); at.index < end.index; at.index++) {
-        struct frame *record = frame_record(at);
-
-        pmm.usage.total++;
-        if (range->kernel || !memory_is_free(range->kind) || at.index < FIRST_FRAME ||
-            *budget == 0) {
-            record->kind = range->kernel ? FRAME_KERNEL : FRAME_RESERVED;
-            record->count = COUNT_SATURATED;
-            pmm.usage.by_kind[record->kind]++;
-        } else {
-            push(at);
-            (*budget)--;
-        }
-    }
-    if (end.index > pmm.frame_limit)
-        pmm.frame_limit = end.index;
-}
-
-enum status pmm_init(uint64_t limit)
-{
-    uint64_t budget = limit == 0 ? UINT64_MAX : limit / PAGE_SIZE;
-    const struct memory_map *map = memory_map();
-
-    pmm.usage = (struct pmm_usage){0};
-    pmm.frame_limit = 0;
-    pmm.top[STACK_LOW] = pmm.top[STACK_HIGH] = UINT32_MAX;
-    for (uint32_t i = 0; i < map->count; i++) {
-        if (memory_is_ram(map->ranges[i].kind))
-            adopt_range(&map->ranges[i], &budget);
-    }
-    return pmm.usage.by_kind[FRAME_FREE] < FRAMES_LEAST ? STATUS_NO_MEMORY : OK;
-}
-
-/* Turns a popped frame into what its new owner expects. */
-static void prepare(struct pfn frame, enum frame_kind kind, enum frame_clear clear)
-{
-    struct frame *record = frame_record(frame);
-
-    *record = (struct frame){.count = 1,
-                             .kind = (uint8_t)kind,
-                             .slot_or_base = UINT32_MAX,
-                             .back_table = UINT32_MAX,
-                             .link_next = UINT32_MAX,
-                             .link_prev = UINT32_MAX};
-    if (clear == FRAME_CLEARED)
-        machine_clear_frame(frame_pointer(frame));
-}
-
-static enum status alloc_from(enum stack_name first, enum stack_name last, enum frame_kind kind,
-                              enum frame_clear clear, struct pfn *frame)
-{
-    bool were_on = machine_interrupts_off();
     enum status status = STATUS_NO_MEMORY;
+    uint64_t found = 0;
 
-    CHECK(kind != FRAME_ABSENT && kind != FRAME_FREE && kind < FRAME_KINDS);
-    spin_lock(&pmm.lock);
-    if (pmm.top[first] == UINT32_MAX)
-        first = last;
-    if (pmm.top[first] != UINT32_MAX) {
-        *frame = pop(first);
-        pmm.usage.by_kind[kind]++;
-        status = OK;
-    }
-    spin_unlock(&pmm.lock);
-    machine_interrupts_restore(were_on);
+    if (zone->self != NULL)
+        status = pmm.allocator->take(zone->self, machine_cpu(), order, &found);
     if (status == OK)
-        prepare(*frame, kind, clear);
+        first->index = zone->base + (uint32_t)found;
     return status;
 }
 
-enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
+static enum status any_zone_take(unsigned order, bool low, struct pfn *first)
 {
-    return alloc_from(STACK_HIGH, STACK_LOW, kind, clear, frame);
+    if (!low && zone_take(&pmm.zones[ZONE_HIGH], order, first) == OK)
+        return OK;
+    return zone_take(&pmm.zones[ZONE_LOW], order, first);
+}
+
+/* Lowers the counter by one frame if the floor stays. */
+static bool claim_frame(int64_t floor)
+{
+    int64_t left = __atomic_load_n(&pmm.left, __ATOMIC_RELAXED);
+
+    while (left > floor) {
+        if (__atomic_compare_exchange_n(&pmm.left, &left, left - 1, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            return true;
+    }
+    return false;
+}
+
+/* A frame is counted first and then found. A block is found first: while it is looked for, which
+ * may be in vain, nobody else shall think that memory is out. */
+enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first)
+{
+    int64_t size = (int64_t)order_frames(order);
+
+    if (order > 0) {
+        enum status status = STATUS_NO_MEMORY;
+
+        if (__atomic_load_n(&pmm.left, __ATOMIC_RELAXED) - size >= floor)
+            status = any_zone_take(order, low, first);
+        if (status == OK)
+            __atomic_fetch_sub(&pmm.left, size, __ATOMIC_ACQ_REL);
+        return status;
+    }
+    if (!claim_frame(floor))
+        return STATUS_NO_MEMORY;
+    for (unsigned tries = low ? 1 : TAKE_TRIES; tries > 0; tries--, machine_pause()) {
+        if (any_zone_take(0, low, first) == OK)
+            return OK;
+    }
+    __atomic_fetch_add(&pmm.left, 1, __ATOMIC_ACQ_REL);
+    return STATUS_NO_MEMORY;
+}
+
+void zones_give(struct pfn first, unsigned order)
+{
+    const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
+
+    CHECK_MSG(zone->self != NULL && first.index >= zone->base,
+              "frame %x is given back to a zone from %x", first.index, zone->base);
+    pmm.allocator->give(zone->self, machine_cpu(), first.index - zone->base, order);
+    __atomic_fetch_add(&pmm.left, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
+}
+
+bool pmm_zone(unsigned number, const void **self, uint64_t *frames)
+{
+    CHECK(number < PMM_ZONES);
+    *self = pmm.zones[number].self;
+    *frames = pmm.zones[number].frames;
+    return *self != NULL;
+}
+
+/* ---- caches ---- */
+
+static void note_cpu(unsigned cpu)
+{
+    unsigned seen = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
+
+    while (seen <= cpu && !__atomic_compare_exchange_n(&pmm.cpus, &seen, cpu + 1, true,
+                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+void cache_open(struct pmm_cache *cache)
+{
+    if (!__atomic_exchange_n(&cache->open, true, __ATOMIC_ACQ_REL))
+        __atomic_store_n(&cache->state, PMM_CACHE_EMPTY, __ATOMIC_RELEASE);
+}
+
+void cache_close(struct pmm_cache *cache)
+{
+    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+
+    if (state == PMM_CACHE_HELD)
+        return;
+    while (state-- > PMM_CACHE_EMPTY)
+        zones_give((struct pfn){cache->frames[state - PMM_CACHE_EMPTY]}, 0);
+    __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
+}
+
+void pmm_drain(void)
+{
+    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
+
+    zero_pool_drain();
+    for (unsigned cpu = 0; cpu < cpus; cpu++) {
+        cache_close(&pmm_caches[cpu][PMM_CACHE_ZERO]);
+        cache_close(&pmm_caches[cpu][PMM_CACHE_ANY]);
+    }
+}
+
+/* The running processor's cache was closed: opens it if that is allowed again. */
+static void reopen(struct pmm_cache *cache)
+{
+    if (!__atomic_load_n(&cache->open, __ATOMIC_RELAXED) && pmm_caches_allowed()) {
+        note_cpu((unsigned)((cache - pmm_caches[0]) / PMM_CACHES));
+        cache_open(cache);
+    }
+}
+
+/* Up to BATCH frames from one zone, as a block if it has one. */
+static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
+{
+    uint32_t count = 0;
+    struct pfn taken;
+
+    if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
+        pmm.allocator->split(zone->self, taken.index - zone->base, BATCH_ORDER, 0);
+        for (; count < BATCH; count++)
+            frames[count] = taken.index + BATCH - 1 - count;
+    }
+    while (count < BATCH && zone_take(zone, 0, &taken) == OK)
+        frames[count++] = taken.index;
+    return count;
+}
+
+/* Up to BATCH frames, as long as memory is plentiful. */
+static uint32_t take_batch(uint32_t frames[BATCH])
+{
+    uint32_t count;
+
+    if (!pmm_caches_allowed() || __atomic_load_n(&pmm.left, __ATOMIC_RELAXED) <
+                                     __atomic_load_n(&pmm.low_mark, __ATOMIC_RELAXED) + BATCH)
+        return 0;
+    count = take_batch_of(&pmm.zones[ZONE_HIGH], frames);
+    if (count == 0)
+        count = take_batch_of(&pmm.zones[ZONE_LOW], frames);
+    __atomic_fetch_sub(&pmm.left, count, __ATOMIC_ACQ_REL);
+    return count;
+}
+
+/* From the zones, if need be after everything that lies in caches has gone back to them. */
+static enum status take_hard(unsigned order, enum frame_kind kind, bool low, struct pfn *first)
+{
+    enum status status;
+
+    if (pmm_fails_now())
+        return STATUS_NO_MEMORY;
+    status = zones_take(order, pmm_floor(kind), low, first);
+    if (status != OK) {
+        pmm_drain();
+        status = zones_take(order, pmm_floor(kind), low, first);
+    }
+    return status;
+}
+
+/* What every frame or block from the zones goes through. */
+static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, bool clear)
+{
+    pmm_check_free(first);
+    for (uint32_t i = 0; i < order_frames(order); i++) {
+        struct pfn frame = {first.index + i};
+
+        if (PMM_JUNK)
+            pmm_junk_check(frame);
+        if (clear)
+            machine_clear_frame(frame_pointer(frame));
+    }
+    pmm_prepare(first, kind);
+    if (order > 0) {
+        frame_record(first)->level = (uint8_t)order;
+        frame_record(first)->flags = FRAME_BLOCK;
+    }
+}
+
+/* A frame for a cache that its caller holds empty; with it the cache is filled, if it may be. */
+static enum status refill(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
+{
+    uint32_t count = take_batch(cache->frames);
+    enum status status = OK;
+
+    if (count > 0)
+        frame->index = cache->frames[--count];
+    else
+        status = take_hard(0, kind, false, frame);
+    if (status == OK)
+        cache->by_kind[kind]++;
+    __atomic_store_n(&cache->state, PMM_CACHE_EMPTY + count, __ATOMIC_RELEASE);
+    return status;
+}
+
+enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                           bool clear, struct pfn *frame)
+{
+    enum status status;
+
+    if (state == PMM_CACHE_EMPTY) {
+        status = refill(cache, kind, frame);
+    } else {
+        status = take_hard(0, kind, false, frame);
+        if (status == OK)
+            count_shared(kind, 1);
+        reopen(cache);
+    }
+    if (status == OK) {
+        if (clear)
+            pmm_note(&cache[PMM_CACHE_ZERO - PMM_CACHE_ANY].missed);
+        hand_out(*frame, 0, kind, clear);
+    }
+    pmm_note_pressure();
+    return status;
+}
+
+void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind, struct pfn frame)
+{
+    if (state == PMM_CACHE_HELD) {
+        count_shared(kind, (uint64_t)-1);
+        zones_give(frame, 0);
+        reopen(cache);
+    } else {
+        CHECK(state == PMM_CACHE_EMPTY + PMM_CACHE_FRAMES);
+        /* Those that have lain longest are the least likely to be in the processor's own cache. */
+        for (unsigned i = 0; i < BATCH; i++)
+            zones_give((struct pfn){cache->frames[i]}, 0);
+        for (unsigned i = BATCH; i < PMM_CACHE_FRAMES; i++)
+            cache->frames[i - BATCH] = cache->frames[i];
+        cache->frames[PMM_CACHE_FRAMES - BATCH] = frame.index;
+        cache->by_kind[kind]--;
+        __atomic_store_n(&cache->state, state - BATCH + 1, __ATOMIC_RELEASE);
+    }
+    pmm_note_pressure();
+}
+
+void pmm_free_refused(struct pfn frame)
+{
+    const struct frame *record = frame_record(frame);
+
+    CHECK_MSG(frame.index < pmm_frame_end, "freeing frame %x past the last", frame.index);
+    PANIC("freeing frame %x of kind %u with count %u, lock %u, flags %x, order or level %u",
+          frame.index, record->kind, record->count, record->lock, record->flags, record->level);
+}
+
+/* ---- blocks, and frames of a zone ---- */
+
+static enum status alloc_hard(unsigned order, enum frame_kind kind, enum frame_clear clear,
+                              bool low, struct pfn *first)
+{
+    enum status status;
+
+    CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS && order_valid(order));
+    status = take_hard(order, kind, low, first);
+    if (status == OK) {
+        count_shared(kind, order_frames(order));
+        hand_out(*first, order, kind, clear == FRAME_CLEARED);
+    }
+    pmm_note_pressure();
+    return status;
 }
 
 enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
 {
-    return alloc_from(STACK_LOW, STACK_LOW, kind, clear, frame);
+    return alloc_hard(0, kind, clear, true, frame);
 }
 
-void pmm_free(struct pfn frame)
+enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum frame_clear clear,
+                            struct pfn *first)
 {
-    struct frame *record = frame_record(frame);
-    bool were_on = machine_interrupts_off();
+    if (order == 0)
+        return pmm_alloc(kind, clear, first);
+    CHECK(kind != FRAME_TABLE);
+    return alloc_hard(order, kind, clear, false, first);
+}
 
-    CHECK_MSG(frame.index < pmm.frame_limit, "freeing frame %x past the last", frame.index);
-    spin_lock(&pmm.lock);
-    CHECK_MSG(record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS &&
-                  record->kind != FRAME_ZERO && record->count <= 1 && record->lock == 0,
-              "freeing frame %x of kind %u with count %u", frame.index, record->kind,
-              record->count);
-    pmm.usage.by_kind[record->kind]--;
-    record->count = 0;
+/* The first record of a block that its owner gives up. */
+static struct frame *owned_block(struct pfn first, unsigned order)
+{
+    struct frame *record = frame_record(first);
+
+    CHECK(order > 0 && order_valid(order) && first.index < pmm_frame_end);
+    CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == order && record->count <= 1 &&
+                  record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS && record->lock == 0,
+              "frame %x as a block of order %u: kind %u, count %u, flags %x, order %u", first.index,
+              order, record->kind, record->count, record->flags, record->level);
+    return record;
+}
+
+void pmm_free_order(struct pfn first, unsigned order)
+{
+    struct frame *record;
+    enum frame_kind kind;
+
+    if (order == 0) {
+        pmm_free(first);
+        return;
+    }
+    record = owned_block(first, order);
+    kind = (enum frame_kind)record->kind;
     record->flags = 0;
-    push(frame);
-    spin_unlock(&pmm.lock);
-    machine_interrupts_restore(were_on);
+    pmm_mark_free(record);
+    for (uint32_t i = 0; PMM_JUNK && i < order_frames(order); i++)
+        pmm_junk_fill((struct pfn){first.index + i});
+    count_shared(kind, (uint64_t)0 - order_frames(order));
+    zones_give(first, order);
+    pmm_note_pressure();
+}
+
+void pmm_split(struct pfn first, unsigned order, unsigned to)
+{
+    enum frame_kind kind = (enum frame_kind)owned_block(first, order)->kind;
+    const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
+
+    CHECK(order_valid(to) && to < order);
+    pmm.allocator->split(zone->self, first.index - zone->base, order, to);
+    for (uint64_t i = 0; i < order_frames(order); i += order_frames(to)) {
+        struct pfn part = {first.index + (uint32_t)i};
+
+        pmm_prepare(part, kind);
+        if (to > 0) {
+            frame_record(part)->level = (uint8_t)to;
+            frame_record(part)->flags = FRAME_BLOCK;
+        }
+    }
 }
 
 void pmm_retype(struct pfn frame, enum frame_kind kind)
 {
     struct frame *record = frame_record(frame);
-    bool were_on = machine_interrupts_off();
 
-    spin_lock(&pmm.lock);
-    CHECK(record->kind > FRAME_FREE && kind > FRAME_FREE && kind < FRAME_KINDS);
-    pmm.usage.by_kind[record->kind]--;
-    pmm.usage.by_kind[kind]++;
+    CHECK(record->kind > FRAME_ABSENT && kind > FRAME_ABSENT && kind < FRAME_KINDS &&
+          (record->flags & FRAME_BLOCK) == 0);
+    count_shared((enum frame_kind)record->kind, (uint64_t)-1);
+    count_shared(kind, 1);
     record->kind = (uint8_t)kind;
-    spin_unlock(&pmm.lock);
-    machine_interrupts_restore(were_on);
+    if (kind == FRAME_ZERO)
+        record->count = COUNT_SATURATED;
+}
+
+/* ---- the ledger ---- */
+
+/* The counters of a cache that somebody holds: each is one aligned word, read whole, of now or of a
+ * moment ago. That is a race on purpose, which the sanitizer is told. */
+__attribute__((noinline, no_sanitize("thread"))) static void glance(const struct pmm_cache *cache,
+                                                                    uint64_t by_kind[FRAME_KINDS])
+{
+    const volatile uint64_t *counters = cache->by_kind;
+
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        by_kind[kind] += counters[kind];
+}
+
+/* Adds up what a cache has counted. It is held for that, closed or not, unless an interrupted owner
+ * holds it, or one on another processor for very long. */
+static void add_counts(struct pmm_cache *cache, uint64_t by_kind[FRAME_KINDS])
+{
+    uint32_t state = PMM_CACHE_HELD;
+    bool closed = false;
+
+    for (unsigned tries = 0; tries < TAKE_TRIES && state == PMM_CACHE_HELD && !closed; tries++) {
+        state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+        if (state == PMM_CACHE_HELD)
+            closed = !__atomic_exchange_n(&cache->open, true, __ATOMIC_ACQ_REL);
+        if (state == PMM_CACHE_HELD && !closed)
+            machine_pause();
+    }
+    glance(cache, by_kind);
+    if (state != PMM_CACHE_HELD)
+        __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+    if (closed)
+        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
 }
 
 struct pmm_usage pmm_usage(void)
 {
-    bool were_on = machine_interrupts_off();
-    struct pmm_usage usage;
+    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
+    struct pmm_usage usage = {.total = pmm.total};
+    uint64_t used = 0;
 
-    spin_lock(&pmm.lock);
-    usage = pmm.usage;
-    spin_unlock(&pmm.lock);
-    machine_interrupts_restore(were_on);
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        usage.by_kind[kind] = __atomic_load_n(&pmm.by_kind[kind], __ATOMIC_RELAXED);
+    for (unsigned cpu = 0; cpu < cpus; cpu++) {
+        for (unsigned content = 0; content < PMM_CACHES; content++)
+            add_counts(&pmm_caches[cpu][content], usage.by_kind);
+    }
+    for (unsigned kind = FRAME_FREE + 1; kind < FRAME_KINDS; kind++)
+        used += usage.by_kind[kind];
+    usage.by_kind[FRAME_FREE] = usage.total - used;
     return usage;
 }
 
 uint32_t pmm_frame_limit(void)
 {
-    return pmm.frame_limit;
-}
-
-void pmm_audit(void)
-{
-    uint64_t counted[FRAME_KINDS] = {0};
-    uint64_t listed = 0;
-    const struct memory_map *map = memory_map();
-
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct memory_range *range = &map->ranges[i];
-
-        if (!memory_is_ram(range->kind))
-            continue;
-        for (uint64_t at = range->start; at < range->end; at += PAGE_SIZE) {
-            const struct frame *record = frame_record(pfn_of((struct phys){at}));
-
-            CHECK_MSG(record->kind > FRAME_ABSENT && record->kind < FRAME_KINDS,
-                      "frame %lx has kind %u", at >> PAGE_SHIFT, record->kind);
-            counted[record->kind]++;
-        }
-    }
-    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
-        CHECK_MSG(counted[kind] == pmm.usage.by_kind[kind], "%lu frames of kind %u, ledger %lu",
-                  counted[kind], kind, pmm.usage.by_kind[kind]);
-    for (unsigned stack = 0; stack < STACK_COUNT; stack++) {
-        for (uint32_t at = pmm.top[stack]; at != UINT32_MAX && listed <= counted[FRAME_FREE];
-             at = frame_record((struct pfn){at})->link_next)
-            listed++;
-    }
-    CHECK_MSG(listed == counted[FRAME_FREE], "%lu frames on the free stacks, %lu free", listed,
-              counted[FRAME_FREE]);
+    return pmm_frame_end;
 }

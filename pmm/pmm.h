@@ -1,10 +1,16 @@
 /*
  * Physical memory: which frames there are, and who has them.
  *
- * Units: frames of 4 KiB. Owns: every frame of kind FRAME_FREE, and the frame records.
+ * Single frames come from a cache of the running processor, blocks from the frame allocator that
+ * the run has chosen (pmm/allocator.h). A processor's number is only a hint here: a cache is taken
+ * by one exchange of its state and whoever finds it taken goes to the allocator, so interrupts stay
+ * as they are and a thread may move at any time.
+ *
+ * Units: frames of 4 KiB; a block of order n is 2^n frames at a multiple of 2^n, n = 0 to 9 or 18.
+ * Owns: every frame of kind FRAME_FREE, and the frame records.
  * State of a frame: FREE -> (alloc) -> any other kind with count 1 -> (free) -> FREE.
- * Fails with: STATUS_NO_MEMORY. Freeing cannot fail; a double free or the freeing of what was
- * never allocated is a CHECK.
+ * Fails with: STATUS_NO_MEMORY. Freeing cannot fail; a double free, the freeing of what was never
+ * allocated and a wrong order are a CHECK in every build.
  * Context: any, also in a fault; never waits.
  */
 #ifndef PMM_PMM_H
@@ -12,26 +18,47 @@
 
 #include <stdbool.h>
 
+#include "cpu/machine.h"
 #include "lib/bootinfo.h"
 #include "lib/status.h"
+#include "pmm/allocator.h"
 #include "pmm/frame.h"
+#include "pmm/pmm_cache.h"
+
+/* Which allocator the next pmm_init starts; LLFree unless called. */
+void pmm_choose(enum pmm_way way);
+const struct frame_allocator *pmm_allocator(void);
 
 /* Takes over what the memory map (pmm/memory_map.h) says is free, at most limit bytes of it (0:
- * all); the records of all RAM are mapped and zero. The first MiB stays reserved: other processors
- * start there. STATUS_NO_MEMORY when fewer frames are left than anything can be done with. */
+ * all); the records of all RAM are mapped and zero. The allocator's metadata is taken from the end
+ * of a free range. The first MiB stays reserved: other processors start there. STATUS_NO_MEMORY
+ * when fewer frames are left than anything can be done with. */
 MUST_USE enum status pmm_init(uint64_t limit);
+
+/* Bytes of the allocator's metadata. */
+uint64_t pmm_metadata_bytes(void);
 
 enum frame_clear { FRAME_UNCLEARED, FRAME_CLEARED };
 
 /* Hands out one frame with count 1 and all other fields zero, or SLOT_NONE and PFN_NONE where
  * those are fields; its content is zero when asked for, otherwise junk. */
-MUST_USE enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear, struct pfn *frame);
+MUST_USE static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear,
+                                             struct pfn *frame);
 
 /* As pmm_alloc, below 4 GiB: for devices that cannot reach more. */
 MUST_USE enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear, struct pfn *frame);
 
+/* As pmm_alloc, a block: the record of its first frame stands for all. */
+MUST_USE enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum frame_clear clear,
+                                     struct pfn *first);
+
 /* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
-void pmm_free(struct pfn frame);
+static inline void pmm_free(struct pfn frame);
+void pmm_free_order(struct pfn first, unsigned order);
+
+/* Makes blocks of the smaller order out of one that its caller holds alone. Each has the kind of
+ * the whole and count 1, and is given back by itself. */
+void pmm_split(struct pfn first, unsigned order, unsigned to);
 
 /* Gives a frame that is in use another kind, as the zero page of the image gets its own. */
 void pmm_retype(struct pfn frame, enum frame_kind kind);
@@ -41,13 +68,117 @@ struct pmm_usage {
     uint64_t by_kind[FRAME_KINDS];
 };
 
-/* How many frames there are of each kind: the ledger. O(1). */
+/* How many frames there are of each kind: the ledger. Exact when nobody allocates meanwhile. The
+ * counters are in the processors' caches, so the sum visits each that has allocated. */
 struct pmm_usage pmm_usage(void);
 
 /* Frames that exist, 0 to pmm_frame_limit() - 1; records exist for all of them. */
 uint32_t pmm_frame_limit(void);
 
-/* Walks every record and compares it with the usage and the free list; panics on a difference. */
+/* Walks every record and compares it with the usage, the caches and the allocator; panics on a
+ * difference. Nobody else allocates meanwhile. */
 void pmm_audit(void);
+
+/* Gives what the caches and the zero pool hold back to the allocator. */
+void pmm_drain(void);
+
+/* Each zone's allocator and its metadata: below and above 4 GiB. False when there is none. */
+bool pmm_zone(unsigned number, const void **self, uint64_t *frames);
+#define PMM_ZONES 2U
+
+/* ---- running out ---- */
+
+/* The last frames are kept back: from anonymous pages all of the reserve, from the kernel's objects
+ * half of it, from tables, devices and the swap area none, since a fault in flight and reclaim
+ * itself must make progress. pmm_init sets a reserve by the size of memory. */
+void pmm_set_reserve(uint64_t frames);
+
+enum pmm_pressure { PMM_NORMAL, PMM_LOW, PMM_CRITICAL };
+
+enum pmm_pressure pmm_pressure(void);
+
+/* Called when the level changes, in the context of the allocation or the freeing that changed it:
+ * it may set a flag or wake somebody, and neither allocates nor waits. The watcher is the caller's
+ * and stays; the list is added to at the start only. */
+struct pmm_watcher {
+    void (*changed)(struct pmm_watcher *watcher, enum pmm_pressure level);
+    struct pmm_watcher *next; /* the list's own */
+};
+
+void pmm_watch(struct pmm_watcher *watcher);
+
+/* For tests: the n-th allocation from now (1 = the next) and count - 1 after it fail; n = 0 ends
+ * that. Returns how many allocations there were since the last call. */
+uint64_t pmm_fail_from(uint64_t n, uint64_t count);
+
+/* ---- zeroed frames ---- */
+
+/* What a processor without work does: clears at most budget frames for the pool and returns how
+ * many it cleared, 0 when the pool is full enough or memory is short. */
+unsigned pmm_idle_fill(unsigned budget);
+
+struct pmm_zero_figures {
+    uint64_t pooled; /* frames in the pool and in the processors' caches of it */
+    uint64_t hits;   /* cleared frames that came from the pool */
+    uint64_t misses; /* cleared frames that were cleared when they were wanted */
+    uint64_t filled; /* frames that pmm_idle_fill has cleared */
+};
+
+struct pmm_zero_figures pmm_zero_figures(void);
+
+/* ---- the fast path ---- */
+
+static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pmm_cache *cache = &caches[PMM_CACHE_ANY];
+    struct pfn taken;
+    uint32_t state;
+
+    CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS);
+    if (clear == FRAME_CLEARED &&
+        __atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) != PMM_CACHE_HELD &&
+        pmm_alloc_zeroed(&caches[PMM_CACHE_ZERO], kind, frame))
+        return OK;
+    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0))
+        return pmm_alloc_slow(cache, state, kind, clear == FRAME_CLEARED, frame);
+    taken.index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
+    cache->by_kind[kind]++;
+    __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    *frame = taken;
+    if (PMM_JUNK)
+        pmm_junk_check(taken);
+    pmm_check_free(taken);
+    pmm_prepare(taken, kind);
+    if (clear == FRAME_CLEARED) {
+        pmm_note(&caches[PMM_CACHE_ZERO].missed);
+        machine_clear_frame(frame_pointer(taken));
+    }
+    return OK;
+}
+
+static inline void pmm_free(struct pfn frame)
+{
+    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[PMM_CACHE_ANY];
+    struct frame *record = frame_record(frame);
+    uint32_t state;
+    uint8_t kind;
+
+    if (__builtin_expect(frame.index >= pmm_frame_end || !pmm_may_free(record), 0))
+        pmm_free_refused(frame);
+    kind = record->kind;
+    if (PMM_JUNK)
+        pmm_junk_fill(frame);
+    pmm_mark_free(record);
+    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
+        pmm_free_slow(cache, state, (enum frame_kind)kind, frame);
+        return;
+    }
+    cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
+    cache->by_kind[kind]--;
+    __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
+}
 
 #endif

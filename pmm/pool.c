@@ -27,6 +27,20 @@ struct pool_frame {
 _Static_assert(sizeof(struct pool_frame) <= FRAME_HEADER && FRAME_HEADER % 16 == 0,
                "objects behind the header are aligned to 16 bytes");
 
+/* Of all pools. */
+static uint64_t calls;
+static bool shut_now;
+
+uint64_t pool_calls(void)
+{
+    return __atomic_load_n(&calls, __ATOMIC_RELAXED);
+}
+
+void pool_shut(bool shut)
+{
+    __atomic_store_n(&shut_now, shut, __ATOMIC_RELAXED);
+}
+
 static void link_frame(struct pool *pool, struct pool_frame *frame)
 {
     frame->prev = NULL;
@@ -73,8 +87,11 @@ enum status pool_alloc(struct pool *pool, void **object)
     enum status status = OK;
 
     CHECK(pool->object_size >= sizeof(struct free_object) && pool->object_size <= 2048);
+    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&shut_now, __ATOMIC_RELAXED))
+        status = STATUS_NO_MEMORY;
     spin_lock(&pool->lock);
-    if (pool->partial == NULL)
+    if (status == OK && pool->partial == NULL)
         status = add_frame(pool);
     if (status == OK) {
         struct pool_frame *frame = pool->partial;

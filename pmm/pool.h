@@ -11,6 +11,7 @@
 #ifndef PMM_POOL_H
 #define PMM_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,5 +36,10 @@ struct pool {
 MUST_USE enum status pool_alloc(struct pool *pool, void **object);
 
 void pool_free(struct pool *pool, void *object);
+
+/* For experiments and tests: how often pool_alloc was called, for all pools; and shut pools, which
+ * answer STATUS_NO_MEMORY, so that who needs them shows. */
+uint64_t pool_calls(void);
+void pool_shut(bool shut);
 
 #endif

@@ -4,8 +4,8 @@
  * Under QEMU's -icount one tick of the time-stamp counter is a known, whole number of instructions:
  * the calibration proves it by 1,000 that do nothing. Without -icount the figures are ticks, and
  * the log says so. A row is the difference between an access that faults and the same access
- * that does not, each between the same two readings of the counter; all pages are of the kind that
- * ring 0 may touch without STAC, in the lower half.
+ * that does not, each between the same two readings of the counter, made in ring 3 by a payload, as
+ * a program feels it. Only what has no system call yet is measured from the kernel.
  */
 #include "cpu/machine.h"
 #include "cpu/measure.h"
@@ -13,6 +13,7 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "tests/experiment.h"
+#include "tests/payload.h"
 #include "tests/tick.h"
 #include "tests/user_pages.h"
 
@@ -94,23 +95,24 @@ static void end_row(const char *row)
 
 /* ---- the unit ---- */
 
-/* What the measurement itself takes: the least that the same access to a page that is there took.
- * The first times are longer under an emulator that translates code as it meets it. */
-static void set_overhead(uint64_t (*access)(uint64_t))
-{
-    static uint8_t resident;
-
-    bench.overhead = UINT64_MAX;
-    for (unsigned i = 0; i < 16; i++)
-        bench.overhead = min_u64(bench.overhead, access((uint64_t)(uintptr_t)&resident));
-}
-
-/* The same around a call, or around nothing. */
+/* What the measurement itself takes, in the kernel: the least that nothing took. The first times
+ * are longer under an emulator that translates code as it meets it. */
 static void set_overhead_of_nothing(void)
 {
     bench.overhead = UINT64_MAX;
     for (unsigned i = 0; i < 16; i++)
         bench.overhead = min_u64(bench.overhead, measure_nothing());
+}
+
+/* The same around calls that read the counter through machine_ticks. */
+static void set_overhead_of_readings(void)
+{
+    bench.overhead = UINT64_MAX;
+    for (unsigned i = 0; i < 16; i++) {
+        uint64_t began = machine_ticks();
+
+        bench.overhead = min_u64(bench.overhead, machine_ticks() - began);
+    }
 }
 
 static void calibrate(void)
@@ -132,10 +134,51 @@ static uint64_t page_at(unsigned number)
     return START + number * PAGE_SIZE;
 }
 
-static void access_all(uint64_t (*access)(uint64_t), unsigned pages)
+/* Runs a payload in ring 3, count times from an address on; its ticks are in the buffer then. */
+static bool run_payload(const char *payload, uint64_t first, uint64_t step, uint64_t count)
 {
-    for (unsigned i = 0; i < pages; i++)
-        add_sample(access(page_at(i)));
+    struct program program = payload_program(space_current(), payload, first);
+    enum program_end end;
+    char words[256];
+
+    CHECK(count * sizeof(uint64_t) <= PAYLOAD_BUFFER_SIZE);
+    program.frame.rsi = count;
+    program.frame.rdx = step;
+    program.frame.rcx = PAYLOAD_BUFFER;
+    program.handler = payload_address(payload_skip_handler);
+    end = program_run(&program);
+    if (end == PROGRAM_EXITED)
+        return true;
+    program_end_words(&program, end, words, sizeof(words));
+    ktap_note("%s", words);
+    return false;
+}
+
+static uint64_t payload_ticks(uint64_t number)
+{
+    uint64_t ticks = 0;
+    bool ok = word_read(PAYLOAD_BUFFER + number * sizeof(ticks), &ticks);
+
+    CHECK(ok);
+    return ticks;
+}
+
+static void measure(const char *payload, uint64_t first, uint64_t step, unsigned count)
+{
+    if (!run_payload(payload, first, step, count))
+        return;
+    for (unsigned i = 0; i < count; i++)
+        add_sample(payload_ticks(i));
+}
+
+/* The least that the same access takes when it does not fault. */
+static void set_overhead(const char *payload)
+{
+    bench.overhead = UINT64_MAX;
+    if (!run_payload(payload, PAYLOAD_BUFFER + PAYLOAD_BUFFER_SIZE - PAGE_SIZE, 0, SAMPLES_MAX))
+        return;
+    for (unsigned i = 0; i < SAMPLES_MAX; i++)
+        bench.overhead = min_u64(bench.overhead, payload_ticks(i));
 }
 
 /* An empty handler that steps over the store: the floor of every fault. */
@@ -143,24 +186,29 @@ static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *fram
 {
     (void)address;
     (void)error;
-    frame->rip += MEASURE_WRITE_LENGTH;
+    frame->rip += PAYLOAD_STORE_LENGTH;
     return true;
 }
 
+/* The buffer is there already, so that no fault is skipped but those of the row. */
 static void null_fault(void)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
 
-    set_overhead_of_nothing();
+    set_overhead(payload_measure_nothing);
     trap_page_fault = skip_store;
-    access_all(measure_write, SAMPLES_MAX);
+    if (run_payload(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX)) {
+        trap_page_fault = handler;
+        for (unsigned i = 0; i < SAMPLES_MAX; i++)
+            add_sample(payload_ticks(i));
+    }
     trap_page_fault = handler;
     end_row("null_fault");
 }
 
 static bool map_pages(struct space *space)
 {
-    return space_map_at(space, START, SAMPLES_MAX * PAGE_SIZE, RIGHTS_KERNEL) == OK;
+    return space_map_at(space, START, SAMPLES_MAX * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
 }
 
 static bool unmap_pages(struct space *space)
@@ -171,37 +219,37 @@ static bool unmap_pages(struct space *space)
 /* The leaf tables exist already: one access a table makes them. */
 static void make_tables(void)
 {
+    uint64_t value;
+
     for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
-        measure_read(page_at(i));
+        CHECK(word_read(page_at(i), &value));
 }
 
 /* The first page of each table was taken to make the table, so the others are measured. */
-static void access_others(uint64_t (*access)(uint64_t))
+static void access_others(const char *payload)
 {
-    for (unsigned i = 0; i < SAMPLES_MAX; i++) {
-        if (i % PTE_ENTRIES != 0)
-            add_sample(access(page_at(i)));
-    }
+    for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
+        measure(payload, page_at(i + 1), PAGE_SIZE, PTE_ENTRIES - 1);
 }
 
-static void access_fresh(uint64_t (*access)(uint64_t))
+static void access_fresh(const char *payload)
 {
     make_tables();
-    access_others(access);
+    access_others(payload);
 }
 
 static void touch_rows(struct space *space)
 {
-    set_overhead(measure_write);
+    set_overhead(payload_measure_write);
     if (map_pages(space))
-        access_fresh(measure_write);
+        access_fresh(payload_measure_write);
     end_row("anon_first_write");
-    set_overhead(measure_read);
+    set_overhead(payload_measure_read);
     if (unmap_pages(space) && map_pages(space))
-        access_fresh(measure_read);
+        access_fresh(payload_measure_read);
     end_row("zero_read");
-    set_overhead(measure_write);
-    access_all(measure_write, SAMPLES_MAX);
+    set_overhead(payload_measure_write);
+    measure(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
     end_row("zero_to_private");
 }
 
@@ -210,7 +258,7 @@ static void own_tables(struct space *space)
 {
     space_switch(space);
     for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
-        measure_write(page_at(i));
+        CHECK(word_write(page_at(i), 1));
 }
 
 /* Every page of the space is resident and own. */
@@ -218,25 +266,42 @@ static void cow_rows(struct space *parent)
 {
     struct space *child;
 
-    set_overhead(measure_write);
+    set_overhead(payload_measure_write);
     if (space_fork(parent, &child) != OK)
         return;
     own_tables(child);
     own_tables(parent);
-    access_others(measure_write);
+    access_others(payload_measure_write);
     end_row("cow_copy");
     space_switch(child);
-    access_others(measure_write);
+    access_others(payload_measure_write);
     end_row("cow_reuse");
     space_switch(parent);
     space_destroy(child);
+}
+
+/* A store to memory that is not there, to the program's handler, which steps over it, and back. */
+static void violation_row(void)
+{
+    set_overhead(payload_measure_nothing);
+    measure(payload_measure_write, START + GIB, 0, SAMPLES_MAX);
+    end_row("violation");
+}
+
+static void call_rows(void)
+{
+    set_overhead(payload_measure_nothing);
+    measure(payload_measure_call, 0, 0, SAMPLES_MAX);
+    end_row("null_syscall");
+    measure(payload_measure_map, START + GIB, 0, SAMPLES_MAX);
+    end_row("map_unmap_page");
 }
 
 /* ---- rows of calls, from the kernel ---- */
 
 static void frame_row(void)
 {
-    set_overhead_of_nothing();
+    set_overhead_of_readings();
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         uint64_t began = machine_ticks();
         struct pfn frame;
@@ -247,22 +312,6 @@ static void frame_row(void)
         add_sample(machine_ticks() - began);
     }
     end_row("frame_cached");
-}
-
-static void map_row(struct space *space)
-{
-    uint64_t address = START + GIB;
-    bool ok = true;
-
-    for (unsigned i = 0; i < SAMPLES_MAX && ok; i++) {
-        uint64_t began = machine_ticks();
-
-        ok = space_map_at(space, address, PAGE_SIZE, RIGHTS_KERNEL) == OK &&
-             space_unmap(space, address, PAGE_SIZE) == OK;
-        if (ok)
-            add_sample(machine_ticks() - began);
-    }
-    end_row("map_unmap_page");
 }
 
 /* 20 regions; as much of 256 MiB resident as three quarters of memory allow. */
@@ -314,15 +363,22 @@ static void run(const struct options *options)
 {
     bool were_on = machine_interrupts_off(); /* the watchdog's look is no fault's work */
     struct space *space;
+    enum status status;
 
     (void)options;
+    /* Every fault clears its own page, and frames come from the caches as they are filled here. */
+    pmm_drain();
     calibrate();
-    null_fault();
     if (start_space(&space)) {
-        touch_rows(space);
-        cow_rows(space);
-        frame_row();
-        map_row(space);
+        status = payload_install(space);
+        if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
+            null_fault();
+            touch_rows(space);
+            cow_rows(space);
+            violation_row();
+            call_rows();
+            frame_row();
+        }
         end_space(space);
         fork_rows();
     }
@@ -332,7 +388,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 11,
+    .checks = 14,
     .only_by_name = true,
     .run = run,
 };

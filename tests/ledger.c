@@ -25,7 +25,7 @@ static bool same(const char *what, uint64_t before, uint64_t after)
 
 bool ledger_even(const struct ledger *before)
 {
-    static const char *const kinds[] = {"absent frames", "free frames",   "reserved frames",
+    static const char *const kinds[] = {"free frames",   "absent frames", "reserved frames",
                                         "kernel frames", "table frames",  "anonymous frames",
                                         "the zero page", "device frames", "swap frames"};
     struct ledger after = ledger_take();

@@ -8,7 +8,10 @@
 #include "cpu/machine.h"
 #include "efi/options.h"
 #include "lib/bytes.h"
+#include "lib/print.h"
 #include "paging/kernel_map.h"
+#include "paging/layout.h"
+#include "paging/table_way.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "tests/experiment.h"
@@ -21,28 +24,64 @@
 /* Slots of the area in RAM that serves without a disk: 64 MiB, taken only as it is used. */
 #define RAM_SLOTS 16384U
 
-/* Whether a comma-separated list has this very word. */
-static bool list_names(const char *list, const char *word)
+/* Frames cleared before each experiment, as a processor without work would clear them. */
+#define IDLE_FRAMES 256U
+
+/* The next item of a comma-separated list as options of its own; false at the list's end. */
+static bool next_item(const char **list, struct options *item)
 {
-    size_t length = strlen(word);
+    size_t length = 0;
 
-    for (const char *at = list; *at != '\0';) {
-        size_t item = 0;
+    if (**list == '\0')
+        return false;
+    while ((*list)[length] != ',' && (*list)[length] != '\0')
+        length++;
+    CHECK(length < OPTION_RUN_SIZE);
+    memcpy(item->run, *list, length);
+    item->run[length] = '\0';
+    *list += length + ((*list)[length] == ',' ? 1 : 0);
+    return true;
+}
 
-        while (at[item] != ',' && at[item] != '\0')
-            item++;
-        if (item == length && strncmp(at, word, length) == 0)
-            return true;
-        at += item + (at[item] == ',' ? 1 : 0);
-    }
-    return false;
+/* Whether one item asks for the experiment: by its full name where only that will do. */
+static bool item_names(const struct options *item, const struct experiment *experiment)
+{
+    if (experiment->only_by_name)
+        return strcmp(item->run, experiment->name) == 0;
+    return option_run_matches(item, experiment->name);
 }
 
 static bool is_wanted(const struct experiment *experiment, const struct options *options)
 {
-    if (experiment->only_by_name)
-        return list_names(options->run, experiment->name);
-    return option_run_matches(options, experiment->name);
+    const char *list = options->run;
+    struct options item = {0};
+
+    if (*list == '\0')
+        return !experiment->only_by_name;
+    while (next_item(&list, &item)) {
+        if (item_names(&item, experiment))
+            return true;
+    }
+    return false;
+}
+
+/* Whether every item asks for something; names those that do not. */
+static bool every_item_names(const struct options *options)
+{
+    const char *list = options->run;
+    struct options item = {0};
+    bool all = true;
+
+    while (next_item(&list, &item)) {
+        bool any = false;
+
+        for (unsigned i = 0; experiments[i] != NULL; i++)
+            any = any || item_names(&item, experiments[i]);
+        if (!any)
+            ktap_note("run=%s names no experiment", item.run);
+        all = all && any;
+    }
+    return all;
 }
 
 static unsigned count_wanted(const struct options *options)
@@ -57,8 +96,10 @@ static unsigned count_wanted(const struct options *options)
 static void run_one(const struct experiment *experiment, const struct options *options)
 {
     struct ledger before = ledger_take();
-    uint64_t began = machine_now_ns();
+    uint64_t began;
 
+    pmm_idle_fill(IDLE_FRAMES);
+    began = machine_now_ns();
     ktap_suite_begin(experiment->name, experiment->checks + 1);
     ktap_note("%s", experiment->question);
     experiment->run(options);
@@ -67,9 +108,29 @@ static void run_one(const struct experiment *experiment, const struct options *o
     ktap_suite_end();
 }
 
+/* The walk, the region and the frame of an address, for a crash report. */
 static void print_walk(uint64_t address)
 {
+    struct space *space = space_current();
+    const struct region *region;
+    struct tree_place place;
+
     tree_print_walk(machine_root(), kernel_map_levels(), address);
+    if (space == NULL || address >= lower_half_end(space->tree.levels))
+        return;
+    region = space_region_at(space, address);
+    if (region == NULL)
+        print("#   region: none\n");
+    else
+        print("#   region: %016lx to %016lx%s\n", region->start, region->end,
+              region->descriptor == NULL ? ", a guard" : "");
+    place = tree_walk(&space->tree, address);
+    if (pte_state(place.entry, place.level) == PTE_LEAF) {
+        const struct frame *record = frame_record(pte_frame(place.entry));
+
+        print("#   frame %x: kind %u, count %u, flags %02x\n", pte_frame(place.entry).index,
+              record->kind, record->count, record->flags);
+    }
 }
 
 /* Disks are looked at and the swap area is opened before the first experiment. */
@@ -86,6 +147,8 @@ static void start_services(const struct bootinfo *info)
         status = vmm_init();
     if (status != OK)
         PANIC("the services of memory: %s", status_name(status));
+    table_way_choose(info->options.tables);
+    ktap_note("tables: reached by the %s way", table_way_name(table_way()));
     fault_start();
     watchdog_start(info->options.watchdog);
     machine_interrupts_restore(true);
@@ -106,8 +169,8 @@ enum verdict faultline_main(const struct bootinfo *info)
     unsigned wanted = count_wanted(options);
 
     summary_print_machine(info);
-    if (wanted == 0) {
-        ktap_note("run=%s names no experiment; there are:", options->run);
+    if (!every_item_names(options)) {
+        ktap_note("there are:");
         for (unsigned i = 0; experiments[i] != NULL; i++)
             ktap_note("  %s: %s", experiments[i]->name, experiments[i]->question);
         ktap_bail_out(VERDICT_FAIL, "nothing to run");

@@ -45,9 +45,14 @@ static void print_window(const char *what, uint64_t start, uint64_t size)
 
 static void print_address_map(void)
 {
-    ktap_note("map: %016lx programs, %u-level paging", UINT64_C(0), kernel_map_levels());
+    unsigned levels = kernel_map_levels();
+
+    ktap_note("map: %016lx programs, %u-level paging%s", UINT64_C(0), levels,
+              levels == kernel_map_firmware_levels() ? ", as the firmware had it" : "");
     print_window("direct map", DIRECT_MAP_BASE, DIRECT_MAP_SIZE);
     print_window("frame records", FRAME_RECORDS_BASE, WINDOW_SIZE);
+    print_window("top tables", TOP_WINDOW_BASE, WINDOW_SIZE);
+    print_window("recursive slot", recursive_base(levels), pte_span(levels));
     print_window("descriptors", DESCRIPTORS_BASE, WINDOW_SIZE);
     print_window("devices", DEVICE_WINDOW_BASE, WINDOW_SIZE);
     print_window("kernel stacks", STACK_WINDOW_BASE, WINDOW_SIZE);

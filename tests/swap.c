@@ -13,8 +13,14 @@
 #define RESIDENT 512U
 #define PAGES    2560U
 
+/* Parent and child may have all their pages out, each in a slot of its own, and some more that are
+ * still tied to pages in memory. */
+#define SLOTS_NEEDED (2 * PAGES + RESIDENT)
+
 /* Pages named in the log, for the host to find on the disk. */
 #define SAMPLES 16U
+
+extern const struct experiment swap_experiment;
 
 /* Tags are unique for each page, round and run, so that an old page is not taken for a new one. */
 static uint64_t base_tag;
@@ -162,6 +168,12 @@ static void run(const struct options *options)
     struct space *space;
     unsigned samples;
 
+    if (swap_usage().slots < SLOTS_NEEDED) {
+        ktap_note("the swap area has %u slots, this needs %u", swap_usage().slots, SLOTS_NEEDED);
+        for (unsigned i = 0; i < swap_experiment.checks; i++)
+            ktap_skip("the swap area is too small", "out to the area and back");
+        return;
+    }
     if (!start_space(&space))
         return;
     base_tag = options->seed << 40 ^ UINT64_C(0x5a00000000000000);

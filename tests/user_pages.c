@@ -6,8 +6,14 @@
 #include "lib/bytes.h"
 #include "lib/ktap.h"
 #include "lib/random.h"
+#include "vmm/fault.h"
 
 #define WORDS (PAGE_SIZE / sizeof(uint64_t))
+
+/* Refusals and differences that are said before they are only counted. */
+#define COMPLAINTS_MAX 16U
+
+static unsigned complaints;
 
 static uint64_t expected[WORDS];
 static uint64_t found[WORDS];
@@ -22,13 +28,21 @@ const uint64_t *page_of_tag(uint64_t tag)
     return expected;
 }
 
+/* Says why an access was refused; after some, only counts: one cause refuses thousands. */
+static void complain(const char *what, uint64_t address, const struct trap_info *info)
+{
+    if (complaints++ < COMPLAINTS_MAX)
+        ktap_note("%s the page at %lx: vector %u, error %lx, %s", what, address, info->vector,
+                  info->error, status_name(fault_last_reason()));
+}
+
 static bool fetch_page(uint64_t address)
 {
     struct trap_info info;
 
     if (user_copy_in(found, address, PAGE_SIZE, &info))
         return true;
-    ktap_note("reading the page at %lx: vector %u, error %lx", address, info.vector, info.error);
+    complain("reading", address, &info);
     return false;
 }
 
@@ -36,8 +50,9 @@ static bool compare_page(uint64_t address)
 {
     for (unsigned i = 0; i < WORDS; i++) {
         if (found[i] != expected[i]) {
-            ktap_note("%lx holds %016lx instead of %016lx", address + i * sizeof(uint64_t),
-                      found[i], expected[i]);
+            if (complaints++ < COMPLAINTS_MAX)
+                ktap_note("%lx holds %016lx instead of %016lx", address + i * sizeof(uint64_t),
+                          found[i], expected[i]);
             return false;
         }
     }
@@ -51,7 +66,7 @@ bool page_fill(uint64_t address, uint64_t tag)
     page_of_tag(tag);
     if (user_copy_out(address, expected, PAGE_SIZE, &info))
         return true;
-    ktap_note("writing the page at %lx: vector %u, error %lx", address, info.vector, info.error);
+    complain("writing", address, &info);
     return false;
 }
 

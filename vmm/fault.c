@@ -4,17 +4,20 @@
  * A walk ends at the lowest table on the address's path, with an entry there. What that entry is,
  * and what was tried, says what happens; rights are checked before any work is done.
  *
- *   entry               read or fetch                       write
- *   ------------------  ----------------------------------
- * ----------------------------------------- empty, guard        violation violation withheld
- * violation                           violation ticket above leaf   split down in place, again make
- * the path own and split, again ticket              fill: the zero page                 own path; a
- * cleared page, own leaf, zero page     spurious                            own path; a cleared
- * page, own leaf, COW           spurious                            own path; count 1: own again
- * (untied), else a copy, own leaf, own           spurious                            spurious
- *   swapped             fill: in transit, read, a COW leaf  the same, or own at once when nobody
- * else tied to the slot                    has the slot; then again in transit          wait, again
- * wait, again corrupt             panic with values                   panic with values
+ *   entry              read or fetch                      write
+ *   -----------------  ---------------------------------  -------------------------------------
+ *   empty, guard       violation                          violation
+ *   withheld           violation                          violation
+ *   ticket above leaf  split down in place, again         make the path own and split, again
+ *   ticket             fill: the zero page                own path; a cleared page, own
+ *   leaf, zero page    spurious                           own path; a cleared page, own
+ *   leaf, COW          spurious                           own path; count 1: own again (untied),
+ *                                                         else a copy, own
+ *   leaf, own          spurious                           spurious
+ *   swapped            fill: in transit, read, a COW      the same, then as a COW leaf
+ *                      leaf tied to the slot
+ *   in transit         wait, again                        wait, again
+ *   corrupt            panic with values                  panic with values
  *
  * A violation is also what the region's or entry's rights forbid, and ring 0 at a user page that it
  * may not touch. Filling happens in place for all sharers of a table; changing needs a path of own
@@ -75,6 +78,8 @@ static enum status make_path(struct fault_op *op)
     enum status status = tree_reserve_fill(&op->reserve, op->space->tree.levels - 1U);
     struct tlb_batch batch;
 
+    if (status == STATUS_NO_MEMORY)
+        return page_make_room() ? STATUS_AGAIN : STATUS_NO_MEMORY;
     if (status != OK)
         return status;
     fault_count(&op->space->faults.path);

@@ -37,6 +37,10 @@ bool fault_fast(struct space *space, uint64_t address, struct fault_access acces
 /* Makes the handler of this file the machine's: from now on page faults come here. */
 void fault_start(void);
 
+/* Offered each violation of ring 3, as trap_page_fault is; NULL: none is resolved. */
+struct trap_frame;
+extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
+
 /* Why the last fault on this processor that was not resolved was not. */
 enum status fault_last_reason(void);
 

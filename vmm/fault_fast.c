@@ -11,6 +11,7 @@
  * pass over each word, since each instruction is paid at every fault (`make bench`).
  */
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/spin.h"
 #include "paging/tree.h"
 #include "vmm/fault.h"
@@ -65,6 +66,7 @@ static inline void install(const struct fast_walk *walk, struct pfn page, uint64
 {
     struct frame *record = frame_record(page);
 
+    CODE_POINT(POINT_MAP);
     record->back_table = frame_pfn(walk->record).index;
     record->back_index = (uint16_t)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES);
     __atomic_store_n(&walk->leaf->word, phys_of(page).address | word, __ATOMIC_RELEASE);
@@ -80,10 +82,12 @@ static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
         return false;
     if (!access.write) {
         /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
+        CODE_POINT(POINT_MAP);
         __atomic_store_n(&walk->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
         fault_count(&space->faults.zero_read);
         return true;
     }
+    CODE_POINT(POINT_ALLOCATE);
     if ((walk->classes & PTE_NOT_OWN) != 0 || !page_try_alloc(FRAME_CLEARED, &page))
         return false;
     install(walk, page, descriptor->own_bits);
@@ -114,11 +118,13 @@ static bool write_zero_page(struct space *space, const struct fast_walk *walk, u
 {
     struct pfn page;
 
+    CODE_POINT(POINT_ALLOCATE);
     if (others_run(space) || !page_try_alloc(FRAME_CLEARED, &page))
         return false;
     install(walk, page, own_word(entry));
     walk->record->held++;
     page_publish(page);
+    CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     fault_count(&space->faults.zero_to_private);
     return true;
@@ -132,13 +138,17 @@ static bool copy_page(struct space *space, const struct fast_walk *walk, uint64_
     struct pfn shared = pte_frame(entry);
     struct pfn page;
 
+    CODE_POINT(POINT_ALLOCATE);
     if (others_run(space) || !page_try_alloc(FRAME_UNCLEARED, &page))
         return false;
+    if ((entry.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
     install(walk, page, own_word(entry));
     tree_repoint(shared, frame_pfn(walk->record),
                  (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
     page_publish(page);
+    CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     tree_forget_page(shared);
     fault_count(&space->faults.cow_copy);
@@ -159,6 +169,7 @@ static bool write_leaf(struct space *space, const struct fast_walk *walk, uint64
         return copy_page(space, walk, address, entry);
     if ((frame_record(shared)->flags & FRAME_TIED) != 0)
         return false;
+    CODE_POINT(POINT_MAP);
     pte_make_own(walk->leaf);
     fault_count(&space->faults.cow_reuse);
     return true;
@@ -170,6 +181,7 @@ bool fault_fast(struct space *space, uint64_t address, struct fault_access acces
     struct pte entry;
     bool resolved = false;
 
+    CODE_POINT(POINT_FIND);
     if (!walk_to_leaf(space, address, &walk) || !spin_try(&walk.record->lock))
         return false;
     entry = pte_read(walk.leaf);

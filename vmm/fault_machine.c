@@ -1,9 +1,11 @@
 /* The machine's side of faults: from the processor's error code to an access, and back. */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "paging/layout.h"
+#include "paging/table_way.h"
 #include "vmm/fault.h"
 
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
@@ -26,6 +28,8 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
         return (cpu_read_cr4() & CR4_SMEP) == 0;
     return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
 }
+
+bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* What may have changed the space since start: faults, and calls, which make paths own and leave
  * translations that allow less behind. How the slow path sees that there was progress. */
@@ -59,6 +63,7 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     uint64_t spurious = space->faults.spurious;
     enum status reason;
 
+    CODE_POINT(POINT_SLOW);
     /* It may wait: for other processors, for the disk. Interrupts are open then, if they were. */
     machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
     reason = fault_resolve(space, address, access);
@@ -69,7 +74,19 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     return reason == OK;
 }
 
-static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
+ */
+static bool leave_to_slow_path(struct space *space, uint64_t address, struct fault_access access)
+{
+    (void)space;
+    (void)address;
+    (void)access;
+    return false;
+}
+
+static bool (*first_try)(struct space *space, uint64_t address, struct fault_access access);
+
+static inline bool resolve(uint64_t address, uint64_t error, const struct trap_frame *frame)
 {
     struct space *space = space_current();
     struct fault_access access = {.write = (error & PF_WR) != 0,
@@ -87,11 +104,20 @@ static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *f
         last_faults[machine_cpu()].reason = STATUS_CORRUPT;
         return false;
     }
-    return fault_fast(space, address, access) || resolve_slowly(space, address, access, frame);
+    return first_try(space, address, access) || resolve_slowly(space, address, access, frame);
+}
+
+static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    CODE_POINT(POINT_DECODE);
+    if (resolve(address, error, frame))
+        return true;
+    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
 
 void fault_start(void)
 {
+    first_try = table_way() == TABLES_DIRECT ? fault_fast : leave_to_slow_path;
     trap_page_fault = on_page_fault;
 }
 

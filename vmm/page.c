@@ -52,6 +52,16 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page)
     return clock_list.size < clock_list.limit && pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
+bool page_make_room(void)
+{
+    unsigned evicted = 0;
+    enum status status = reclaim_pages(EVICT_TOGETHER, &evicted);
+
+    /* An error of the disk says that some could not go; what counts here is whether others did. */
+    (void)status;
+    return evicted > 0;
+}
+
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
 {
     for (;;) {

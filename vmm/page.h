@@ -26,6 +26,10 @@ MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 /* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
 bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 
+/* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there is
+ * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
+bool page_make_room(void);
+
 /* Into the clock, behind all others; out of it. */
 void page_publish(struct pfn page);
 void page_withdraw(struct pfn page);

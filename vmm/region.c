@@ -2,6 +2,7 @@
 #include "cpu/machine.h"
 #include "paging/layout.h"
 #include "pmm/pool.h"
+#include "vmm/page.h"
 #include "vmm/space_internal.h"
 
 extern struct pool region_pool;
@@ -121,7 +122,9 @@ enum status space_map_at(struct space *space, uint64_t start, uint64_t size, str
         status = descriptor_anonymous(rights, &descriptor);
     if (status != OK)
         return status;
-    status = map_at(space, start, size, descriptor);
+    do {
+        status = map_at(space, start, size, descriptor);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
     descriptor_put(descriptor);
     return status;
 }
@@ -194,7 +197,7 @@ static void remove_regions(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
-enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
+static enum status unmap(struct space *space, uint64_t start, uint64_t size)
 {
     enum status status = check_range(space, start, size);
     const struct region *first;
@@ -223,5 +226,15 @@ enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
     if (status == OK)
         remove_regions(space, start, start + size);
     space_unlock(space);
+    return status;
+}
+
+enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
+{
+    enum status status;
+
+    do {
+        status = unmap(space, start, size);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
     return status;
 }

@@ -14,7 +14,7 @@
 static struct pool space_pool = POOL("space", struct space_record);
 struct pool region_pool = POOL("region", struct region);
 
-/* All spaces, for AUDIT and for the limit. */
+/* All spaces, for AUDIT. */
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
@@ -75,20 +75,15 @@ void space_unlock(struct space *space)
     mutex_unlock(&space->lock);
 }
 
-static enum status add_to_list(struct space_record *record)
+static void add_to_list(struct space_record *record)
 {
-    enum status status = STATUS_LIMIT;
     bool were_on = machine_interrupts_off();
 
     spin_lock(&spaces_lock);
-    if (space_pool.in_use <= SPACES_MAX) {
-        LIST_INSERT_HEAD(&spaces, record, link);
-        record->space.serial = ++last_serial;
-        status = OK;
-    }
+    LIST_INSERT_HEAD(&spaces, record, link);
+    record->space.serial = ++last_serial;
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
-    return status;
 }
 
 enum status space_create(struct space **space)
@@ -103,15 +98,17 @@ enum status space_create(struct space **space)
     RB_INIT(&record->space.regions);
     status = tree_create(&record->space.tree);
     if (status == OK) {
-        status = add_to_list(record);
-        if (status == OK) {
-            *space = &record->space;
-            return OK;
-        }
-        tree_destroy(&record->space.tree);
+        status = space_number_take(&record->space.tree);
+        if (status != OK)
+            tree_destroy(&record->space.tree);
     }
-    pool_free(&space_pool, object);
-    return status;
+    if (status != OK) {
+        pool_free(&space_pool, object);
+        return status;
+    }
+    add_to_list(record);
+    *space = &record->space;
+    return OK;
 }
 
 /* Copies the parent's regions; on failure what was copied is destroyed with the child. */
@@ -128,7 +125,7 @@ static enum status copy_regions(struct space *child, struct space *parent)
     return OK;
 }
 
-enum status space_fork(struct space *parent, struct space **child)
+static enum status fork_space(struct space *parent, struct space **child)
 {
     enum status status = space_create(child);
     struct tlb_batch batch;
@@ -150,6 +147,16 @@ enum status space_fork(struct space *parent, struct space **child)
     return status;
 }
 
+enum status space_fork(struct space *parent, struct space **child)
+{
+    enum status status;
+
+    do {
+        status = fork_space(parent, child);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}
+
 void space_destroy(struct space *space)
 {
     struct space_record *record = (struct space_record *)space;
@@ -162,6 +169,7 @@ void space_destroy(struct space *space)
     LIST_REMOVE(record, link);
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
+    space_number_give(&space->tree);
     tree_destroy(&space->tree);
     while ((region = RB_MIN(region_tree, &space->regions)) != NULL)
         region_remove(space, region);

@@ -8,6 +8,7 @@
  * Units: bytes; ranges are half-open and whole pages, in the lower half, page 0 left out.
  * Owns: its regions, their counts on descriptors, its tree.
  * State: space_create or space_fork -> live -> space_destroy.
+ * At most SPACES_MAX of them (paging/layout.h) exist at once; one more is an ordinary error.
  * Fails with: STATUS_RANGE (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS
  * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_NO_MEMORY; a
  * call that fails has changed no meaning.
@@ -24,9 +25,6 @@
 #include "lib/status.h"
 #include "paging/tree.h"
 #include "vmm/descriptor.h"
-
-/* Address spaces at once; one more is an ordinary error. */
-#define SPACES_MAX 65536U
 
 /* Where a search for a gap begins when nothing says otherwise. */
 #define SPACE_FIRST_ADDRESS UINT64_C(0x10000)

@@ -18,6 +18,13 @@ struct space_record {
 
 _Static_assert(offsetof(struct space_record, space) == 0, "a space is its record");
 
+/* Gives a tree the lowest free number and shows its root in the window of top tables.
+ * STATUS_LIMIT: all are taken; STATUS_NO_MEMORY. */
+MUST_USE enum status space_number_take(struct tree *tree);
+
+/* Gives the number back, before the root goes. Waits for every processor at times. */
+void space_number_give(const struct tree *tree);
+
 int region_compare(const struct region *a, const struct region *b);
 
 void space_lock(struct space *space);

@@ -66,6 +66,16 @@ def memory_limited(t: Case):
 
 
 @case
+def frame_allocators(t: Case):
+    """Each allocator runs the machine; a GiB in one block is there."""
+    for way in ("llfree", "bitmap", "stack", "buddy"):
+        run = t.boot(disks=[t.swap_disk()], memory=6144, append=f"pmm={way} run=frame-stress,cow,no-heap")
+        t.passed(run, ("frame-stress", "cow", "no-heap"))
+        t.said(run, f"{way}: 1 processor")
+        t.said(run, "1 GiB in one block, at frame")
+
+
+@case
 def firmware_4m(t: Case):
     plain(t, firmware="4M")
 
@@ -177,6 +187,98 @@ def watchdog(t: Case):
 def watchdog_alone(t: Case):
     crashes(t, "crash-hang", r"watchdog: no progress for \d+ s",
             r"^# trap: [0-9a-f]+ (machine_pause|run_hang)", append="watchdog=3")
+
+
+# ---- levels of page tables, and ways to reach them ----
+
+
+def levels(t: Case, run, number: int):
+    """The run walked so many levels, and a crash would have shown them."""
+    t.said(run, rf"^map: 0{{16}} programs, {number}-level paging")
+    t.check(run.log and any(check.ok and f"walks {number} levels" in check.text
+                            for check in run.log.suites["levels"].checks),
+            f"the processor walked {number} levels")
+
+
+@case
+def la57(t: Case):
+    run = t.boot(disks=[t.swap_disk()], append="la57=1")
+    t.passed(run)
+    levels(t, run, 5)
+
+
+@case
+def la57_small_machine(t: Case):
+    """An old chipset, little memory, 2 MiB pages at most."""
+    run = t.boot(cpu="max,-pdpe1gb", machine="pc", memory=64, disks=[t.swap_disk()],
+                 append="la57=1")
+    t.passed(run)
+    levels(t, run, 5)
+
+
+@case
+def la57_high_memory(t: Case):
+    """Most memory is above 4 GiB, where no top table may be that the switch loads."""
+    run = t.boot(memory=6144, disks=[t.swap_disk()], append="la57=1 run=cow,levels")
+    t.passed(run, ("cow", "levels"))
+    levels(t, run, 5)
+
+
+@case
+def la57_off(t: Case):
+    run = t.boot(disks=[t.swap_disk()], append="la57=0")
+    t.passed(run)
+    levels(t, run, 4)
+
+
+@case
+def la57_refused(t: Case):
+    """A processor without it: an error, before anything is touched."""
+    disk = t.swap_disk()
+    before = disks.digest(disk.path)
+    run = t.boot(cpu="qemu64", disks=[disk], append="la57=1")
+    t.ended(run, "fail")
+    t.check(run.log and run.log.bail_out, "it bailed out")
+    t.said(run, r"^option error: la57=1: this processor has no five-level paging")
+    t.untouched(disk, before)
+
+
+@case
+def la57_crash(t: Case):
+    crashed(t, "crash-null la57=1", r"^crash on cpu 0: #PF .*\b0x0: read by the kernel",
+            r"level 5: .*empty", r"0: [0-9a-f]{16} read_null\+0x")
+
+
+@case
+def la57_poweroff(t: Case):
+    """Runtime services are called with the firmware's own number of levels."""
+    switched_off(t, "la57=1")
+
+
+@case
+def la57_reboot(t: Case):
+    was_reset(t, "la57=1")
+
+
+@case
+def tables_recursive(t: Case):
+    run = t.boot(disks=[t.swap_disk()], append="tables=recursive")
+    t.passed(run)
+    t.said(run, "^tables: reached by the recursive way$")
+
+
+@case
+def tables_recursive_la57(t: Case):
+    run = t.boot(disks=[t.swap_disk()], append="tables=recursive la57=1")
+    t.passed(run)
+    levels(t, run, 5)
+
+
+@case
+def tables_window(t: Case):
+    run = t.boot(disks=[t.swap_disk()], append="tables=window")
+    t.passed(run)
+    t.said(run, "^tables: reached by the window way$")
 
 
 # ---- where it is booted from, and from which controller it swaps ----
@@ -501,20 +603,28 @@ def crash_panic(t: Case):
             r"0: [0-9a-f]{16} panic_at\+0x", r"1: [0-9a-f]{16} run_panic\+0x")
 
 
-@case
-def exit_poweroff(t: Case):
-    run = t.boot(append="run=cow exit=poweroff", debug_exit=False)
+def switched_off(t: Case, options: str = ""):
+    run = t.boot(append=f"run=cow exit=poweroff {options}", debug_exit=False)
     t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
     t.check(run.result.status == 0 and run.result.shutdown == "guest-shutdown",
             "the machine switched itself off", f"{run.result.status} {run.result.shutdown}")
 
 
 @case
-def exit_reboot(t: Case):
-    run = t.boot(append="run=cow exit=reboot", debug_exit=False)
+def exit_poweroff(t: Case):
+    switched_off(t)
+
+
+def was_reset(t: Case, options: str = ""):
+    run = t.boot(append=f"run=cow exit=reboot {options}", debug_exit=False)
     t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
     t.check(run.result.status == 0 and run.result.shutdown == "guest-reset",
             "the machine reset itself", f"{run.result.status} {run.result.shutdown}")
+
+
+@case
+def exit_reboot(t: Case):
+    was_reset(t)
 
 
 # ---- the page tables, as QEMU's monitor sees them ----
@@ -531,33 +641,128 @@ def tlb_entries(text: str):
             for line in found if line}
 
 
-@case
-def page_tables(t: Case):
-    held, entries, reached = [], {}, {}
+def held_mappings(t: Case, experiment: str, **settings):
+    """Runs an experiment that holds mappings, and asks the monitor about each group of them while
+    it is there. Returns all entries that were seen."""
+    waiting, seen, everything = [], [], {}
 
     def look(line, monitor):
         found = HOLD_LINE.search(qemu.readable(line))
         if found:
-            held.append((int(found[1], 16), int(found[2], 16), found[3], found[4]))
-        elif held and not entries:
+            waiting.append((int(found[1], 16), int(found[2], 16), found[3], found[4]))
+        elif waiting:
             monitor.command("stop")
-            entries.update(tlb_entries(monitor.human("info tlb")))
-            for address, *_ in held:
-                reached[address] = monitor.human(f"gva2gpa {address:#x}").strip()
+            entries = tlb_entries(monitor.human("info tlb"))
+            everything.update(entries)
+            for mapping in waiting:
+                reached = monitor.human(f"gva2gpa {mapping[0]:#x}").strip()
+                seen.append((*mapping, entries.get(mapping[0]), reached))
+            waiting.clear()
             monitor.command("cont")
 
-    run = t.boot(append="run=hold", on_line=look)
-    t.passed(run, ("hold",))
-    t.check(len(held) >= 3, f"the log names {len(held)} mappings")
-    for address, physical, flags, what in held:
-        t.check(entries.get(address) == (physical, flags),
-                f"info tlb, {what}: {address:x} -> {physical:x} {flags}", str(entries.get(address)))
-        t.check(reached.get(address) == f"gpa: {physical:#x}",
-                f"a walk from {address:x} ends at {physical:x}", str(reached.get(address)))
+    run = t.boot(append=f"run={experiment}", on_line=look, **settings)
+    t.passed(run, (experiment,))
+    t.check(len(seen) >= 3, f"the log names {len(seen)} mappings")
+    for address, physical, flags, what, entry, reached in seen:
+        t.check(entry == (physical, flags),
+                f"info tlb, {what}: {address:x} -> {physical:x} {flags}", str(entry))
+        found = re.fullmatch(r"gpa: ((?:0x)?[0-9a-f]+)", reached)
+        t.check(found and int(found[1], 16) == physical,
+                f"a walk from {address:x} ends at {physical:x}", str(reached))
+    return run, everything
+
+
+@case
+def page_tables(t: Case):
+    run, entries = held_mappings(t, "hold")
+    # In the recursive slot the monitor prints the flags of entries that name tables, without those of
+    # the slot itself, which make it all no-execute.
+    slot = t.said(run, rf"^map: ({HEX}) recursive slot, (\d+) GiB$")
+    first, size = (int(slot[1], 16), int(slot[2]) << 30) if slot else (0, 0)
     both = [f"{address:x} {flags}" for address, (_, flags) in entries.items()
-            if flags[0] == "W" and flags[4] == "-"]
+            if flags[0] == "W" and flags[4] == "-" and not 0 <= address - first < size]
     t.check(entries and not both, f"none of {len(entries)} entries is writable and executable",
             *both[:8])
+
+
+@case
+def mmu_view(t: Case):
+    """Pages of 4 KiB, 2 MiB and 1 GiB in scratch tables, as the model and as QEMU see them."""
+    held_mappings(t, "mmu-hold")
+
+
+# ---- the MMU, held to its manual ----
+
+KNOWN_FAILURE = r"^known failure of TCGTCGTCGTCG: (.*): (\d+) combinations$"
+
+
+def mmu_truth_on(t: Case, cpu: str, skipped=()):
+    """The sample on this processor: so many combinations, and the features that are named as absent."""
+    run = t.boot(cpu=cpu, append="run=mmu-truth")
+    t.passed(run, ("mmu-truth",))
+    made = run.log.metrics.get("mmu-truth.combinations") if run.log else None
+    t.check(made and made.value >= 300000, f"{made.value if made else 0} combinations")
+    t.check(not run.notes("^difference"), "no difference but those that are known")
+    known = [found[1] for found in run.notes(KNOWN_FAILURE)]
+    t.check(known, "what is known of the emulator is named", *known)
+    for feature in skipped:
+        t.check(re.search(rf"ok \d+ {feature} on and off # SKIP", run.result.log),
+                f"the log says that {feature} is absent")
+    return run
+
+
+@case
+def mmu_truth(t: Case):
+    mmu_truth_on(t, "max")
+
+
+@case
+def mmu_truth_qemu64(t: Case):
+    mmu_truth_on(t, "qemu64", ("SMEP", "SMAP", "protection keys of user pages"))
+
+
+@case
+def mmu_truth_without_nx(t: Case):
+    mmu_truth_on(t, "max,-nx", ("NX",))
+
+
+@case
+def mmu_truth_unknown(t: Case):
+    """What is known of TCG is known only where CPUID says that it is TCG: else it is a failure."""
+    run = t.boot(cpu="max,-hypervisor", append="run=mmu-truth exit=poweroff")
+    t.check(run.log and run.log.verdict == "fail", "the log says fail", run.log_error)
+    t.check(not run.notes(KNOWN_FAILURE), "nothing is known of a processor without a name")
+    t.said(run, r"^difference: \w+ from ring [03] at [0-9a-f]+: expected #PF [0-9a-f]+, found")
+    t.said(run, r"^ +level 4: [0-9a-f]{16} before")
+
+
+# ---- ring 3 ----
+
+
+@case
+def ring3(t: Case):
+    for cpu in ("max", "qemu64"):
+        t.passed(t.boot(cpu=cpu, append="run=ring3"), ("ring3",))
+
+
+@case
+def fault_anatomy(t: Case):
+    """The parts of a fault make up the whole, and stepping sees what `make bench` counts."""
+    run = t.boot(icount=True, cpu="max,-erms", append="run=fault-anatomy,bench")
+    t.passed(run, ("fault-anatomy", "bench"))
+    figures = {name: metric.value for name, metric in run.log.metrics.items()} if run.log else {}
+    for kind in ("zero_read", "anon_first_write", "zero_to_private", "cow_reuse"):
+        prefix = f"fault-anatomy.{kind}."
+        parts = {name[len(prefix):]: value for name, value in figures.items()
+                 if name.startswith(prefix)}
+        whole = parts.pop("least", 0)
+        for word in ("most", "whole"):
+            parts.pop(word, None)
+        t.check(abs(sum(parts.values()) - whole) <= len(parts),
+                f"{kind}: the parts make up {whole} instructions", str(parts))
+        counted = figures.get(f"bench.{kind}.median", 0)
+        t.check(abs(counted - whole) <= 2, f"{kind}: counted, {counted}, and stepped, {whole}")
+    t.said(run, r"^histogram of zero_read, instructions from:faults \d+:\d+")
 
 
 # ---- repetition ----

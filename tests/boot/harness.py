@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Seconds for one boot. A boot takes 5 to 10 s here; a slow machine that runs two has this much.
 BOOT_SECONDS = 90
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
-EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild")
+EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild", "levels", "table-access", "ring3",
+               "fault-anatomy", "mmu-truth")
 
 CASES: Dict[str, Callable] = {}
 

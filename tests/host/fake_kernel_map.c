@@ -1,14 +1,22 @@
 /* The kernel's half as host tests have it. */
 #include "tests/host/fake_kernel_map.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
+#include "cpu/machine.h"
 #include "paging/kernel_map.h"
+#include "paging/layout.h"
 #include "paging/pte.h"
 #include "pmm/pmm.h"
 
 unsigned fake_kernel_map_levels = 4;
 bool fake_kernel_map_full;
+unsigned fake_kernel_map_shown;
+bool fake_kernel_map_window_full;
+
+/* What the window shows; a frame of 0 is none. */
+static struct pfn window[SPACES_MAX];
 
 static struct pfn zero_frame;
 static struct pfn kernel_root;
@@ -16,6 +24,9 @@ static struct pfn kernel_root;
 void fake_kernel_map_start(void)
 {
     enum status status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &zero_frame);
+
+    memset(window, 0, sizeof(window));
+    fake_kernel_map_shown = 0;
 
     CHECK(status == OK);
     status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &kernel_root);
@@ -34,6 +45,71 @@ void kernel_map_share_half(struct pfn top_table)
 
     for (unsigned i = PTE_ENTRIES / 2; i < PTE_ENTRIES; i += 51)
         entries[i].word = phys_of(kernel_root).address | PTE_P | PTE_RW | PTE_A | PTE_NX;
+    entries[recursive_index(fake_kernel_map_levels)].word =
+        phys_of(top_table).address | PTE_P | PTE_RW | PTE_A | PTE_NX;
+}
+
+void kernel_map_check_half(struct pfn top_table)
+{
+    const struct pte *entries = frame_pointer(top_table);
+    unsigned slot = recursive_index(fake_kernel_map_levels);
+
+    for (unsigned i = PTE_ENTRIES / 2; i < PTE_ENTRIES; i++) {
+        bool kernel = (i - PTE_ENTRIES / 2) % 51 == 0;
+        struct pfn named = i == slot ? top_table : pfn_of(phys_of(kernel_root));
+
+        CHECK_MSG(pte_present(entries[i]) == (kernel || i == slot) &&
+                      (!pte_present(entries[i]) || pfn_equal(pte_frame(entries[i]), named)),
+                  "entry %u of root %x is %lx", i, top_table.index, entries[i].word);
+    }
+}
+
+enum status kernel_map_window_show(uint32_t space, struct pfn top_table)
+{
+    CHECK(space < SPACES_MAX && window[space].index == 0);
+    if (fake_kernel_map_window_full)
+        return STATUS_NO_MEMORY;
+    window[space] = top_table;
+    fake_kernel_map_shown++;
+    return OK;
+}
+
+struct pfn kernel_map_window_hide(uint32_t space)
+{
+    struct pfn unused;
+
+    CHECK(window[space].index != 0);
+    window[space].index = 0;
+    /* A frame to be freed comes back each time that the last is hidden. */
+    if (--fake_kernel_map_shown > 0 || pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &unused) != OK)
+        return PFN_NONE;
+    return unused;
+}
+
+struct pte kernel_map_window_read(uint32_t space, unsigned index)
+{
+    CHECK(space < SPACES_MAX);
+    if (window[space].index == 0)
+        return pte_empty();
+    return pte_read((const struct pte *)frame_pointer(window[space]) + index);
+}
+
+/* A walk as the processor makes it, to where the address is in memory. */
+bool kernel_map_recursive_read(uint64_t address, struct pte *entry)
+{
+    uint64_t table = machine_root().address;
+
+    for (unsigned level = fake_kernel_map_levels; level > 0; level--) {
+        const struct pte *entries = phys_pointer((struct phys){table});
+        struct pte next = pte_read(&entries[pte_index(address, level)]);
+
+        if (!pte_present(next) || (level > 1 && (next.word & PTE_PS) != 0))
+            return false;
+        table = next.word & PTE_FRAME_MASK;
+    }
+    *entry = pte_read((const struct pte *)phys_pointer((struct phys){table}) +
+                      address % PAGE_SIZE / sizeof(struct pte));
+    return true;
 }
 
 struct phys kernel_map_root(void)

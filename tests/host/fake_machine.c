@@ -21,7 +21,9 @@ uint64_t fake_clock_ns;
 void (*fake_on_flush_page)(uint64_t address);
 void (*fake_on_flush_all)(void);
 
-static bool interrupts = true;
+/* Each thread is a processor. */
+static _Thread_local bool interrupts = true;
+static _Thread_local unsigned cpu;
 static struct phys root;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
@@ -66,6 +68,8 @@ void fake_machine_start(uint64_t bytes)
     CHECK(status == OK);
     status = pmm_init(0);
     CHECK(status == OK);
+    /* Tests count to the last frame. */
+    pmm_set_reserve(0);
 }
 
 bool machine_interrupts_off(void)
@@ -90,9 +94,14 @@ void machine_pause(void)
 {
 }
 
+void fake_machine_be_cpu(unsigned number)
+{
+    cpu = number;
+}
+
 unsigned machine_cpu(void)
 {
-    return 0;
+    return cpu;
 }
 
 void machine_clear_frame(void *frame)

@@ -18,6 +18,9 @@ void fake_machine_start(uint64_t bytes);
 /* As fake_machine_start without the memory map and pmm_init. */
 void fake_machine_memory(uint64_t bytes);
 
+/* The calling thread is this processor from now on; every thread begins as processor 0. */
+void fake_machine_be_cpu(unsigned number);
+
 /* Every panic ends here: expect one with expect_panic(), otherwise the process aborts. */
 #include <setjmp.h>
 extern jmp_buf fake_panic_landing;

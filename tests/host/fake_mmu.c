@@ -10,6 +10,7 @@
 #include "pmm/pmm.h"
 #include "tests/host/fake_cpu.h"
 #include "tests/host/fake_machine.h"
+#include "tests/mmu_model.h"
 
 /* Entries, from SDM volume 3, tables 4-15 to 4-20. */
 #define ENTRY_P     (UINT64_C(1) << 0)
@@ -202,21 +203,19 @@ static unsigned start_of(uint64_t address, struct fake_walk *walk, uint64_t *tab
 }
 
 /* The page-fault error code that the rights of a present translation give; 0: the access is fine.
- */
+ * The model that says so is held to a processor by the experiment mmu-truth. */
 static uint64_t violation(const struct fake_walk *walk, struct fake_access access)
 {
-    uint64_t error = PF_P | (access.write ? PF_WR : 0) | (access.user ? PF_US : 0) |
-                     (access.execute ? PF_ID : 0);
+    struct mmu_machine machine = {.levels = (uint8_t)levels,
+                                  .wp = true,
+                                  .smep = (fake_cr4 & CR4_SMEP) != 0,
+                                  .smap = (fake_cr4 & CR4_SMAP) != 0,
+                                  .nxe = true};
+    struct mmu_walk page = {
+        .writable = walk->write, .user = walk->user, .executable = walk->execute};
+    enum mmu_kind kind = access.write ? MMU_WRITE : access.execute ? MMU_FETCH : MMU_READ;
 
-    if ((access.write && !walk->write) || (access.execute && !walk->execute))
-        return error;
-    if (access.user)
-        return walk->user ? 0 : error;
-    if (walk->user && access.execute && (fake_cr4 & CR4_SMEP) != 0)
-        return error;
-    if (walk->user && !access.execute && (fake_cr4 & CR4_SMAP) != 0 && !access.ac)
-        return error;
-    return 0;
+    return mmu_judge(&machine, &page, 0, (struct mmu_access){kind, access.user, access.ac});
 }
 
 /* Walks in memory from what is cached, and caches what it meets. False: not present. */

@@ -77,6 +77,8 @@ static void defaults(void **state)
     assert_int_equal(options.serial, SERIAL_AUTO);
     assert_int_equal(options.exit, EXIT_AUTO);
     assert_false(options.wipe);
+    assert_int_equal(options.la57, LA57_AUTO);
+    assert_int_equal(options.tables, TABLES_DIRECT);
     assert_int_equal(options.watchdog, OPTION_WATCHDOG);
     assert_int_equal(options.seconds, OPTION_SECONDS);
     assert_int_equal(parse("", "", 0), 0);
@@ -91,7 +93,8 @@ static void every_key(void **state)
     (void)state;
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
-                                "exit=debug-exit wipe=1 watchdog=0 seconds=7"),
+                                "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
+                                "watchdog=0 seconds=7"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -102,7 +105,10 @@ static void every_key(void **state)
     assert_int_equal(options.serial, SERIAL_PORT);
     assert_int_equal(options.serial_port, 0x2f8);
     assert_int_equal(options.exit, EXIT_DEBUG);
+    assert_int_equal(options.la57, LA57_ON);
+    assert_int_equal(options.tables, TABLES_WINDOW);
     assert_true(options.wipe);
+    assert_int_equal(options.pmm, PMM_BUDDY);
     assert_int_equal(options.watchdog, 0);
     assert_int_equal(options.seconds, 7);
 }
@@ -120,7 +126,11 @@ static void words(void **state)
                 {"exit=poweroff", EXIT_POWEROFF},
                 {"exit=reboot", EXIT_REBOOT},
                 {"exit=halt", EXIT_HALT},
-                {"exit=debug-exit", EXIT_DEBUG}};
+                {"exit=debug-exit", EXIT_DEBUG}},
+      la57[] = {{"la57=auto", LA57_AUTO}, {"la57=0", LA57_OFF}, {"la57=1", LA57_ON}},
+      tables[] = {{"tables=direct", TABLES_DIRECT},
+                  {"tables=recursive", TABLES_RECURSIVE},
+                  {"tables=window", TABLES_WINDOW}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(serial); i++) {
@@ -130,6 +140,14 @@ static void words(void **state)
     for (size_t i = 0; i < ARRAY_COUNT(ends); i++) {
         assert_int_equal(parse_load(ends[i].text), 0);
         assert_int_equal(options.exit, ends[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(la57); i++) {
+        assert_int_equal(parse_load(la57[i].text), 0);
+        assert_int_equal(options.la57, la57[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(tables); i++) {
+        assert_int_equal(parse_load(tables[i].text), 0);
+        assert_int_equal(options.tables, tables[i].value);
     }
     assert_int_equal(parse_load("swap=none"), 0);
     assert_int_equal(options.swap, SWAP_NONE);
@@ -201,6 +219,13 @@ static void bad_values(void **state)
                                       "exit=",
                                       "exit=off",
                                       "exit=AUTO",
+                                      "la57=",
+                                      "la57=2",
+                                      "la57=yes",
+                                      "tables=",
+                                      "tables=slot",
+                                      "pmm=",
+                                      "pmm=slab",
                                       "wipe=",
                                       "wipe=2",
                                       "wipe=01",
@@ -270,8 +295,8 @@ static void program_name(void **state)
     assert_int_equal(parse_load("faultline.efi seed=1 bogus=2"), 1);
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
-                        "run, mem, cpus, seed, swap, serial, exit, wipe, watchdog, "
-                        "seconds");
+                        "run, mem, cpus, seed, swap, serial, exit, la57, "
+                        "tables, wipe, pmm, watchdog, seconds");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

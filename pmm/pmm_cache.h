@@ -1,0 +1,125 @@
+/*
+ * The processors' caches of single frames, and the steps of the fast path in pmm/pmm.h.
+ *
+ * Two caches a processor: frames of any content, and frames that are zero already. A cache's state
+ * is lock and size in one word, taken and left by one exchange and one store; between the two no
+ * other thread, interrupt or processor touches the rest of it, they find it held and go on to the
+ * allocator.
+ *
+ * State of a cache: held or closed (0) -> empty (1) -> 1 + the number of its frames.
+ * Units: frames. Owns: frames of kind FRAME_FREE. Fails with: nothing. Context: any.
+ * Protectors: (h) who holds the cache, for reading too.
+ */
+#ifndef PMM_PMM_CACHE_H
+#define PMM_PMM_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/cpu.h"
+#include "lib/status.h"
+#include "pmm/frame.h"
+
+/* 1: freed frames are filled with junk, which is checked when they are handed out again. */
+#ifndef PMM_JUNK
+#define PMM_JUNK 0
+#endif
+
+#define PMM_CACHE_FRAMES 64U
+#define PMM_CACHE_HELD   0U
+#define PMM_CACHE_EMPTY  1U
+
+enum pmm_cache_content { PMM_CACHE_ANY, PMM_CACHE_ZERO, PMM_CACHES };
+
+struct pmm_cache {
+    uint32_t state;
+    bool open;                         /* false: HELD by nobody, until it is opened */
+    uint32_t frames[PMM_CACHE_FRAMES]; /* (h) the one to be handed out next is the last */
+    uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
+    uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
+    uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
+} __attribute__((aligned(512)));
+
+_Static_assert(sizeof(struct pmm_cache) == 512, "found by a shift");
+
+extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
+extern uint32_t pmm_frame_end;
+
+/* Both caches of a processor. By bytes, so that the compiler keeps the one address and does not
+ * index the whole table anew for each field. */
+static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
+{
+    return (struct pmm_cache *)((uintptr_t)pmm_caches + cpu * sizeof(pmm_caches[0]));
+}
+
+/* The slow ends of pmm_alloc and pmm_free; state is what the exchange found. */
+MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                                    bool clear, struct pfn *frame);
+void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind, struct pfn frame);
+bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame);
+_Noreturn void pmm_free_refused(struct pfn frame);
+
+void pmm_junk_fill(struct pfn frame);
+void pmm_junk_check(struct pfn frame);
+
+/* A figure that may miss an event when two processors count at once. */
+static inline void pmm_note(uint64_t *figure)
+{
+    __atomic_store_n(figure, __atomic_load_n(figure, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+/* What must hold of a frame in a cache: nobody has written to its record. */
+static inline void pmm_check_free(struct pfn frame)
+{
+    const struct frame *record = frame_record(frame);
+
+    CHECK_MSG(*(const uint64_t *)(const void *)record == 0, "free frame %x has kind %u, count %u",
+              frame.index, record->kind, record->count);
+}
+
+/* The record of a frame that gets an owner. As four words: the fields are constants but one. */
+static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
+{
+    uint64_t *words = (uint64_t *)(void *)frame_record(frame);
+
+    _Static_assert(offsetof(struct frame, count) == 0 && offsetof(struct frame, kind) == 4 &&
+                       offsetof(struct frame, level) == 5 && offsetof(struct frame, live) == 6,
+                   "first word: count 1, kind");
+    _Static_assert(offsetof(struct frame, held) == 8 && offsetof(struct frame, back_index) == 10 &&
+                       offsetof(struct frame, slot_or_base) == 12,
+                   "second word: no slot");
+    _Static_assert(offsetof(struct frame, back_table) == 16 &&
+                       offsetof(struct frame, link_next) == 20,
+                   "third word: no table, no link");
+    _Static_assert(offsetof(struct frame, link_prev) == 24 && offsetof(struct frame, lock) == 28 &&
+                       offsetof(struct frame, base_high) == 30,
+                   "fourth word: no link");
+    words[0] = 1 | (uint64_t)kind << 32;
+    words[1] = (uint64_t)UINT32_MAX << 32;
+    words[2] = UINT64_MAX;
+    words[3] = UINT32_MAX;
+}
+
+/* What must hold of a single frame that is given back. Zero page, kernel image and what firmware
+ * keeps are saturated. */
+static inline bool pmm_may_free(const struct frame *record)
+{
+    uint16_t lock_and_flags;
+
+    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1,
+                   "lock and flags are looked at together");
+    __builtin_memcpy(&lock_and_flags, &record->lock, sizeof(lock_and_flags));
+    return record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS && record->count <= 1 &&
+           (lock_and_flags & (0xff | FRAME_BLOCK << 8)) == 0;
+}
+
+/* Count, kind, level and live become 0 in one store; the rest is written when it is handed out. */
+static inline void pmm_mark_free(struct frame *record)
+{
+    *(uint64_t *)(void *)record = 0;
+}
+
+_Static_assert(FRAME_FREE == 0, "pmm_mark_free");
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * Between the files of physical memory: pmm.c (allocation), pmm_init.c (the start), pmm_short.c
+ * (running out), pmm_zero.c (zeroed frames), pmm_audit.c.
+ *
+ * Owns: the one struct pmm. Units: frames. Context: any.
+ */
+#ifndef PMM_PMM_INTERNAL_H
+#define PMM_PMM_INTERNAL_H
+
+#include "lib/units.h"
+#include "pmm/pmm.h"
+
+/* Frames below 4 GiB, for devices with 32-bit addresses, are a zone of their own. */
+#define LOW_FRAMES (UINT32_C(1) << 20)
+
+enum zone_name { ZONE_LOW, ZONE_HIGH };
+
+_Static_assert(ZONE_HIGH + 1 == PMM_ZONES, "two zones");
+
+struct pmm_zone {
+    void *self; /* NULL: the zone has no free memory */
+    uint32_t base;
+    uint64_t frames;
+};
+
+/* Protectors: (c) constant after pmm_init; everything else is changed by atomic operations. */
+struct pmm {
+    const struct frame_allocator *allocator; /* (c) */
+    struct pmm_zone zones[PMM_ZONES];        /* (c) */
+    uint64_t total;                          /* (c) */
+    uint64_t metadata;                       /* (c) bytes */
+    int64_t left;                  /* free frames in the zones: neither cached nor pooled */
+    uint64_t by_kind[FRAME_KINDS]; /* what was counted in no cache, modulo 2^64 */
+    unsigned cpus;                 /* one more than the highest that has allocated */
+    int64_t reserve;
+    int64_t low_mark; /* pressure is low at so many frames in the zones */
+    enum pmm_pressure pressure;
+    uint64_t fail_from; /* 0: no allocation is made to fail */
+    uint64_t fail_count;
+    uint64_t fail_calls;
+};
+
+extern struct pmm pmm;
+
+/* Takes a block from the zones, with floor frames left behind it, or from the low zone only. */
+MUST_USE enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first);
+void zones_give(struct pfn first, unsigned order);
+
+/* How many frames must stay for others than this kind. */
+int64_t pmm_floor(enum frame_kind kind);
+
+/* Whether the caches may be used now. */
+bool pmm_caches_allowed(void);
+
+/* Gives a cache's frames back and closes it; one that is in use stays as it is. */
+void cache_close(struct pmm_cache *cache);
+
+/* Lets a closed cache be used, from empty. */
+void cache_open(struct pmm_cache *cache);
+
+void zero_pool_drain(void);
+void zero_pool_start(void);
+uint64_t zero_pool_count(void);
+
+/* Counts an allocation for pmm_fail_from; whether it is to fail. */
+bool pmm_fails_now(void);
+
+/* Follows the level of pressure after frames have come or gone. */
+void pmm_note_pressure(void);
+
+static inline unsigned zone_of(struct pfn frame)
+{
+    return frame.index < LOW_FRAMES ? ZONE_LOW : ZONE_HIGH;
+}
+
+static inline void count_shared(enum frame_kind kind, uint64_t more)
+{
+    __atomic_fetch_add(&pmm.by_kind[kind], more, __ATOMIC_RELAXED);
+}
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * Frames taken and given back by several threads at once, each a processor.
+ *
+ * The allocators alone: a byte a frame says who has it, so a frame that is handed out twice shows
+ * at once. All of physical memory: owners write to their frames without any synchronisation, so
+ * ThreadSanitizer finds two owners even where the bytes agree. Blocks change hands through shared
+ * places, so that many are given back by another thread than took them.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "pmm/memory_map.h"
+#include "pmm/pmm.h"
+#include "tests/host/fake_machine.h"
+
+#define THREADS 4U
+#define STEPS   12000U
+#define HELD    48U
+#define PLACES  32U
+
+/* A block as one word: first frame and order, 0 for none. */
+#define BLOCK(first, order) ((uint64_t)(order) << 48 | ((first) + 1))
+#define BLOCK_FIRST(block)  (((block)&UINT64_C(0xffffffffffff)) - 1)
+#define BLOCK_ORDER(block)  ((unsigned)((block) >> 48))
+
+static uint64_t places[PLACES];
+
+struct worker {
+    pthread_t thread;
+    unsigned number;
+    uint64_t (*take)(unsigned number, struct random *random);
+    void (*give)(unsigned number, uint64_t block);
+};
+
+/* Keeps some blocks, changes some with others, gives some back, at random. */
+static void *work(void *context)
+{
+    const struct worker *worker = context;
+    struct random random = random_from(worker->number + 17);
+    uint64_t held[HELD] = {0};
+
+    fake_machine_be_cpu(worker->number);
+    for (unsigned step = 0; step < STEPS; step++) {
+        uint64_t *mine = &held[random_below(&random, HELD)];
+
+        if (*mine == 0)
+            *mine = worker->take(worker->number, &random);
+        else if (random_below(&random, 4) == 0)
+            *mine = __atomic_exchange_n(&places[random_below(&random, PLACES)], *mine,
+                                        __ATOMIC_ACQ_REL);
+        else {
+            worker->give(worker->number, *mine);
+            *mine = 0;
+        }
+    }
+    for (unsigned i = 0; i < HELD; i++) {
+        if (held[i] != 0)
+            worker->give(worker->number, held[i]);
+    }
+    return NULL;
+}
+
+static void run_threads(uint64_t (*take)(unsigned, struct random *),
+                        void (*give)(unsigned, uint64_t))
+{
+    struct worker workers[THREADS];
+
+    memset(places, 0, sizeof(places));
+    for (unsigned i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){.number = i, .take = take, .give = give};
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+    for (unsigned i = 0; i < PLACES; i++) {
+        if (places[i] != 0)
+            give(0, places[i]);
+    }
+}
+
+/* Mostly single frames; now and then a block of any order. */
+static unsigned random_order(struct random *random)
+{
+    return random_below(random, 4) != 0 ? 0 : (unsigned)random_below(random, ORDER_HUGE + 1);
+}
+
+/* ---- the allocators alone ---- */
+
+#define ZONE_FRAMES 20000U
+
+static struct {
+    const struct frame_allocator *allocator;
+    void *self;
+    uint8_t owner[ZONE_FRAMES]; /* 0: nobody */
+} zone;
+
+static uint64_t zone_take(unsigned number, struct random *random)
+{
+    unsigned order = random_order(random);
+    uint64_t first;
+
+    if (zone.allocator->take(zone.self, number, order, &first) != OK)
+        return 0;
+    for (uint64_t frame = first; frame < first + order_frames(order); frame++) {
+        if (__atomic_exchange_n(&zone.owner[frame], 1, __ATOMIC_RELAXED) != 0)
+            abort();
+    }
+    if (order > 0 && random_below(random, 8) == 0) {
+        /* In two halves, which go back one by one. */
+        unsigned half = order - 1;
+
+        zone.allocator->split(zone.self, first, order, half);
+        memset(&zone.owner[first], 0, order_frames(half));
+        zone.allocator->give(zone.self, number, first, half);
+        return BLOCK(first + order_frames(half), half);
+    }
+    return BLOCK(first, order);
+}
+
+static void zone_give(unsigned number, uint64_t block)
+{
+    uint64_t first = BLOCK_FIRST(block);
+    unsigned order = BLOCK_ORDER(block);
+
+    for (uint64_t frame = first; frame < first + order_frames(order); frame++) {
+        if (__atomic_exchange_n(&zone.owner[frame], 0, __ATOMIC_RELAXED) != 1)
+            abort();
+    }
+    zone.allocator->give(zone.self, number, first, order);
+}
+
+static void test_allocators(void **state)
+{
+    uint64_t size;
+
+    zone.allocator = frame_allocator((enum pmm_way)(uintptr_t)*state);
+    size = round_up(zone.allocator->size(ZONE_FRAMES, THREADS), 64);
+    zone.self = aligned_alloc(64, size);
+    memset(zone.owner, 0, sizeof(zone.owner));
+    zone.allocator->start(zone.self, ZONE_FRAMES, THREADS);
+    zone.allocator->add(zone.self, 5, ZONE_FRAMES - 5);
+    run_threads(zone_take, zone_give);
+    assert_int_equal(zone.allocator->free_frames(zone.self), ZONE_FRAMES - 5);
+    zone.allocator->audit(zone.self);
+    free(zone.self);
+}
+
+/* ---- all of physical memory ---- */
+
+static uint64_t *words_of(uint64_t frame)
+{
+    return frame_pointer((struct pfn){(uint32_t)frame});
+}
+
+/* The owner's mark in every frame of a block. */
+static void mark(uint64_t block)
+{
+    for (uint64_t i = 0; i < order_frames(BLOCK_ORDER(block)); i++)
+        words_of(BLOCK_FIRST(block) + i)[i % 512] = block + i;
+}
+
+static void check_mark(uint64_t block)
+{
+    for (uint64_t i = 0; i < order_frames(BLOCK_ORDER(block)); i++) {
+        if (words_of(BLOCK_FIRST(block) + i)[i % 512] != block + i)
+            abort();
+    }
+}
+
+static uint64_t memory_take(unsigned number, struct random *random)
+{
+    unsigned order = random_order(random);
+    unsigned how = (unsigned)random_below(random, 8);
+    enum frame_clear clear = how < 3 ? FRAME_CLEARED : FRAME_UNCLEARED;
+    enum status status;
+    struct pfn first;
+
+    if (how == 7 && number == 0)
+        pmm_idle_fill(8);
+    if (how == 6 && number == 1)
+        (void)pmm_usage();
+    if (order == 0 && how == 5)
+        status = pmm_alloc_low(FRAME_DEVICE, clear, &first);
+    else
+        status = pmm_alloc_order(order, order == 0 ? FRAME_TABLE : FRAME_ANONYMOUS, clear, &first);
+    if (status != OK)
+        return 0;
+    for (unsigned i = 0; clear == FRAME_CLEARED && i < 512; i++) {
+        if (words_of(first.index)[i] != 0)
+            abort();
+    }
+    if (order > 0 && how == 4) {
+        pmm_split(first, order, 0);
+        for (uint32_t i = 1; i < order_frames(order); i++)
+            pmm_free((struct pfn){first.index + i});
+        order = 0;
+    }
+    mark(BLOCK(first.index, order));
+    return BLOCK(first.index, order);
+}
+
+static void memory_give(unsigned number, uint64_t block)
+{
+    (void)number;
+    check_mark(block);
+    pmm_free_order((struct pfn){(uint32_t)BLOCK_FIRST(block)}, BLOCK_ORDER(block));
+}
+
+static void test_memory(void **state)
+{
+    struct pmm_usage before;
+    struct pmm_usage after;
+
+    pmm_choose((enum pmm_way)(uintptr_t)*state);
+    fake_machine_start(24 * MIB);
+    before = pmm_usage();
+    run_threads(memory_take, memory_give);
+    pmm_audit();
+    after = pmm_usage();
+    assert_memory_equal(&before, &after, sizeof(before));
+    pmm_drain();
+    pmm_audit();
+    pmm_choose(PMM_LLFREE);
+}
+
+#define EACH(test)                                                                                 \
+    {#test " llfree", test, NULL, NULL, (void *)PMM_LLFREE},                                       \
+        {#test " bitmap", test, NULL, NULL, (void *)PMM_BITMAP},                                   \
+        {#test " stack", test, NULL, NULL, (void *)PMM_STACK},                                     \
+    {                                                                                              \
+#test " buddy", test, NULL, NULL, (void *)PMM_BUDDY                                        \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {EACH(test_allocators), EACH(test_memory)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

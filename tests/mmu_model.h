@@ -1,0 +1,96 @@
+/*
+ * A model of the x86-64 MMU: what one access does, by the manual alone.
+ *
+ * Pure C without tables, caches or memory of its own: the caller hands it the entries that a walk
+ * meets, from the top down, and the model says whether the walk goes on, whether the access is
+ * allowed, with which error code it faults, and which accessed and dirty bits the processor leaves
+ * behind. The experiment mmu-truth holds the processor to it, and host tests can use it as their
+ * MMU. It is written from the manual and shares nothing with paging/, not even the names of bits.
+ *
+ * Units: levels 1 (the table of 4 KiB pages) to 5; words as they stand in memory.
+ * Owns: nothing. State: mmu_begin -> mmu_step while it says MMU_GOES_ON -> mmu_end.
+ * Fails with: nothing. Context: any.
+ * Spec: Intel SDM volume 3, 4.5 (entries), 4.6.1 (access rights), 4.6.2 (protection keys), 4.7
+ * (error code), 4.8 (accessed and dirty).
+ */
+#ifndef TESTS_MMU_MODEL_H
+#define TESTS_MMU_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MMU_LEVELS_MAX 5U
+
+/* What CPUID and the registers say. */
+struct mmu_machine {
+    uint8_t levels;        /* 4 or 5 */
+    uint8_t physical_bits; /* MAXPHYADDR */
+    bool pages_1g;
+    bool wp;       /* CR0.WP */
+    bool smep;     /* CR4.SMEP */
+    bool smap;     /* CR4.SMAP */
+    bool pke;      /* CR4.PKE: keys of user addresses */
+    bool pks;      /* CR4.PKS: keys of supervisor addresses */
+    bool nxe;      /* IA32_EFER.NXE */
+    uint32_t pkru; /* two bits a key: access disabled, write disabled */
+    uint32_t pkrs; /* IA32_PKRS, likewise */
+};
+
+enum mmu_kind { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_KINDS };
+
+struct mmu_access {
+    enum mmu_kind kind;
+    bool user; /* a user-mode access: made in ring 3, and not implicit */
+    bool ac;   /* EFLAGS.AC, for an explicit access of ring 0 */
+};
+
+enum mmu_step { MMU_GOES_ON, MMU_LEAF, MMU_NOT_PRESENT, MMU_RESERVED };
+
+/* A walk under way. */
+struct mmu_walk {
+    unsigned level;        /* of the entry that comes next, or of the last one */
+    enum mmu_step outcome; /* of the last step */
+    bool writable;         /* R/W, U/S and no XD in every entry so far */
+    bool user;
+    bool executable;
+    uint64_t entry; /* the last one */
+    unsigned used;  /* bit n: the entry of level n + 1 was used for translation */
+};
+
+/* What the access does. Bits are those of the word: accessed is 5, dirty is 6. */
+struct mmu_result {
+    bool allowed;
+    uint64_t error;                /* where not: the page-fault error code, */
+    uint64_t error_spares;         /* and its bits that the manual leaves open */
+    uint64_t physical_base;        /* where allowed: of the page, */
+    unsigned level;                /* and its level; where not, where the walk ended */
+    uint64_t sets[MMU_LEVELS_MAX]; /* index level - 1: bits that are set afterwards */
+    uint64_t
+        spares[MMU_LEVELS_MAX]; /* bits that may or may not have been set on the way to a fault */
+};
+
+/* ---- the whole ---- */
+
+void mmu_begin(struct mmu_walk *walk, const struct mmu_machine *machine);
+
+/* Takes the entry of walk->level; MMU_GOES_ON: the next one is in the table that it names. */
+enum mmu_step mmu_step(struct mmu_walk *walk, const struct mmu_machine *machine, uint64_t entry);
+
+/* What the access does, after the last step. */
+struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine *machine,
+                          struct mmu_access access);
+
+/* A whole walk over the entries that it meets, index level - 1. */
+struct mmu_result mmu_model(const struct mmu_machine *machine, const uint64_t *entries,
+                            struct mmu_access access);
+
+/* ---- its parts ---- */
+
+/* Bits that must be zero in a present entry of this level. */
+uint64_t mmu_reserved_bits(const struct mmu_machine *machine, unsigned level, uint64_t entry);
+
+/* Error code of an access to a page with these rights over all levels and this key; 0: allowed. */
+uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *walk, unsigned key,
+                   struct mmu_access access);
+
+#endif
