@@ -45,6 +45,10 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 	-mgeneral-regs-only -maccumulate-outgoing-args -fno-stack-protector -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-common -ffunction-sections \
 	-fdata-sections -DGNU_EFI_USE_MS_ABI -I. -include lib/hidden.h $(WARNINGS)
+# CHECKS=1 checks spin locks (cpu/lock_check.h); in a folder of its own: make B=build/checked CHECKS=1
+ifdef CHECKS
+KERNEL_CFLAGS += -DLOCK_CHECKS
+endif
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \

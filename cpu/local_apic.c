@@ -40,7 +40,8 @@
 #define ACCEPT_MS 1000U
 
 /* The timer is measured over this long. */
-#define MEASURE_US 2000U
+#define MEASURE_US   1000U
+#define MEASUREMENTS 5U
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 
@@ -177,22 +178,37 @@ bool local_apic_send(uint32_t id, uint32_t command)
     return accepted;
 }
 
-bool local_apic_timer_start(void)
+static uint64_t measure_timer(void)
 {
-    uint64_t began;
+    uint64_t began = machine_now_ns();
     uint64_t passed;
     uint32_t counted;
 
-    if (way == APIC_NONE)
-        return false;
-    apic_write(APIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
-    began = machine_now_ns();
     apic_write(APIC_TIMER_COUNT, UINT32_MAX);
     delay_us(MEASURE_US);
     counted = UINT32_MAX - apic_read(APIC_TIMER_LEFT);
     passed = machine_now_ns() - began;
     apic_write(APIC_TIMER_COUNT, 0);
-    timer_hz = counted * NS_PER_SECOND / passed;
+    return counted * NS_PER_SECOND / passed;
+}
+
+/* The median of several: an emulator may be interrupted within a measurement. */
+bool local_apic_timer_start(void)
+{
+    uint64_t hz[MEASUREMENTS];
+
+    if (way == APIC_NONE)
+        return false;
+    apic_write(APIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+    for (unsigned i = 0; i < MEASUREMENTS; i++) {
+        uint64_t measured = measure_timer();
+        unsigned at = i;
+
+        for (; at > 0 && hz[at - 1] > measured; at--)
+            hz[at] = hz[at - 1];
+        hz[at] = measured;
+    }
+    timer_hz = hz[MEASUREMENTS / 2];
     return timer_hz != 0;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "cpu/shoot.h"
 #include "cpu/local_apic.h"
+#include "cpu/lock_check.h"
 #include "cpu/machine.h"
 #include "cpu/percpu.h"
 #include "cpu/thread.h"
@@ -102,6 +103,9 @@ void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flu
         perform(flush);
     if (others == 0)
         return;
+#ifdef LOCK_CHECKS
+    lock_check_none();
+#endif
     CHECK_MSG(self->shoot.pending == 0, "cpu %u asks while it awaits answers", self->number);
     self->shoot.flush = *flush;
     self->shoot.where = where;

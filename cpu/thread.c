@@ -2,6 +2,7 @@
 #include "cpu/thread.h"
 
 #include "cpu/local_apic.h"
+#include "cpu/lock_check.h"
 #include "cpu/percpu.h"
 #include "cpu/spin.h"
 #include "lib/check.h"
@@ -166,6 +167,9 @@ static void schedule(void)
     struct thread *next;
 
     CHECK(!machine_interrupts_on());
+#ifdef LOCK_CHECKS
+    lock_check_none();
+#endif
     if (cpu->sleepers != NULL)
         wake_sleepers(cpu);
     spin_lock(&cpu->ready_lock);

@@ -5,6 +5,7 @@
  */
 #include "cpu/machine.h"
 #include "cpu/shoot.h"
+#include "cpu/spin.h"
 #include "cpu/thread.h"
 #include "cpu/trap.h"
 #include "efi/processors.h"
@@ -156,6 +157,23 @@ static void run_hang(const struct options *options)
         machine_pause();
 }
 
+/* Noticed by the test build only. */
+static void run_lock_order(const struct options *options)
+{
+    static uint8_t locks[2];
+    bool were_on = machine_interrupts_off();
+
+    (void)options;
+    for (unsigned first = 0; first < 2; first++) {
+        spin_lock(&locks[first]);
+        spin_lock(&locks[1 - first]);
+        spin_unlock(&locks[1 - first]);
+        spin_unlock(&locks[first]);
+    }
+    machine_interrupts_restore(were_on);
+    ktap_check(false, "two locks in both orders");
+}
+
 static void run_dead(const struct options *options)
 {
     (void)options;
@@ -184,6 +202,8 @@ CRASHES(crash_overflow_experiment, "crash-overflow",
         "What does the overflow of a thread's stack look like?", run_overflow);
 CRASHES(crash_lost_experiment, "crash-lost-shootdown",
         "What does a processor that does not answer look like?", run_lost);
+CRASHES(crash_lock_order_experiment, "crash-lock-order",
+        "Does the test build notice locks that are taken in both orders?", run_lock_order);
 CRASHES(crash_hang_experiment, "crash-hang", "Does the watchdog end a run that does not go on?",
         run_hang);
 CRASHES(dead_processor_experiment, "dead-processor",

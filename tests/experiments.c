@@ -35,6 +35,7 @@ extern const struct experiment crash_double_fault_experiment;
 extern const struct experiment crash_handler_experiment;
 extern const struct experiment crash_overflow_experiment;
 extern const struct experiment crash_lost_experiment;
+extern const struct experiment crash_lock_order_experiment;
 extern const struct experiment crash_hang_experiment;
 
 /* clang-format off: one a line, so that two changes do not meet. */
@@ -71,6 +72,7 @@ const struct experiment *const experiments[] = {
     &crash_handler_experiment,
     &crash_overflow_experiment,
     &crash_lost_experiment,
+    &crash_lock_order_experiment,
     &crash_hang_experiment,
     NULL,
 };

@@ -191,6 +191,6 @@ bool fault_fast(struct space *space, uint64_t address, struct fault_access acces
         resolved = resolve_ticket(space, &walk, access, entry);
     else
         resolved = write_leaf(space, &walk, address, access, entry);
-    __atomic_store_n(&walk.record->lock, 0, __ATOMIC_RELEASE);
+    spin_unlock_fast(&walk.record->lock);
     return resolved;
 }

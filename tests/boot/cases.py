@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import struct
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def stress(t: Case):
     for count in (2, 4):
         run = t.boot(disks=[t.swap_disk()], smp=count, append="run=stress seconds=8")
         t.passed(run, ("stress",))
+
+
+@case
+def lock_checks(t: Case):
+    """The test build, which checks owners and order of spin locks, under stress."""
+    made = subprocess.run(["make", "-s", "B=build/checked", "CHECKS=1",
+                           "build/checked/faultline.efi"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    t.check(made.returncode == 0, "it compiles", made.stdout)
+    run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], smp=3,
+                 append="run=cow,swap,stress seconds=6")
+    t.passed(run, ("cow", "swap", "stress"))
+    crashes(t, "crash-lock-order", r"lock order: .* it was the other way round before",
+            efi="build/checked/faultline.efi")
 
 
 @case

@@ -1,0 +1,26 @@
+/*
+ * Lock checks of the test build (make CHECKS=1): who holds which spin lock, and in which order.
+ *
+ * A lock that is released by another processor than the one that took it, is taken twice, is waited
+ * for with interrupts on, or is waited for against an order that was seen before, ends the run with
+ * both names. A lock that is taken by try cannot wait, so that it may come in any order; what is
+ * waited for while it is held counts. Table locks are ordered by level, parents first (rule P8).
+ *
+ * Units: none. Owns: the orders seen so far, and each processor's list of held locks.
+ * Fails with: a panic. Context: any, from cpu_init on.
+ */
+#ifndef CPU_LOCK_CHECK_H
+#define CPU_LOCK_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Before it is waited for, after it was taken, and before it is released. */
+void lock_check_wait(const uint8_t *lock);
+void lock_check_taken(const uint8_t *lock);
+void lock_check_release(const uint8_t *lock);
+
+/* Before something that may take long: this processor holds no spin lock. */
+void lock_check_none(void);
+
+#endif
