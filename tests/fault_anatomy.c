@@ -12,6 +12,7 @@
 #include "cpu/trap.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
+#include "paging/table_way.h"
 #include "pmm/pmm.h"
 #include "tests/experiment.h"
 #include "tests/payload.h"
@@ -284,12 +285,19 @@ static void measure_floor(struct space *space)
     ktap_check(ok, "an empty handler: delivery and return");
 }
 
+extern const struct experiment fault_anatomy_experiment;
+
 static void run(const struct options *options)
 {
     struct space *space;
     enum status status;
 
     (void)options;
+    if (table_way() != TABLES_DIRECT) {
+        for (unsigned i = 0; i < fault_anatomy_experiment.checks; i++)
+            ktap_skip("the fast path reads tables by the direct map only", "the parts of a fault");
+        return;
+    }
     pmm_drain(); /* frames cleared beforehand would hide what clearing is of a fault */
     if (!start_space(&space))
         return;

@@ -14,7 +14,9 @@
 
 /* Both at a multiple of 512 GiB, in entries of the top table that nothing else uses. */
 #define SCRATCH UINT64_C(0x100000000000)
-#define PAYLOAD UINT64_C(0x200000000000)
+/* The code of ring 3: under another top entry than the scratch addresses, whatever the depth. */
+#define PAYLOAD_4 UINT64_C(0x200000000000)
+#define PAYLOAD_5 UINT64_C(0x4000000000000)
 
 #define TABLES_MAX MMU_LEVELS_MAX
 
@@ -90,6 +92,11 @@ static bool is_table(uint64_t word, unsigned level)
     return level > 1 && (word & PTE_P) != 0 && (word & PTE_PS) == 0;
 }
 
+static uint64_t payload_base(void)
+{
+    return scratch.levels == 5 ? PAYLOAD_5 : PAYLOAD_4;
+}
+
 /* Copies a table and all below it, without no-execute. The recursive slot is left out: it would
  * lead back to the original. */
 static enum status copy_without_nx(struct phys from, unsigned level, unsigned first,
@@ -157,8 +164,8 @@ static enum status make_roots(void)
     kernel_map_share_half(pfn_of(scratch.root));
     link_root(scratch.root, SCRATCH, scratch.path);
     link_root(scratch.root_without_nx, SCRATCH, scratch.path);
-    link_root(scratch.root, PAYLOAD, scratch.payload_path);
-    link_root(scratch.root_without_nx, PAYLOAD, scratch.payload_path);
+    link_root(scratch.root, payload_base(), scratch.payload_path);
+    link_root(scratch.root_without_nx, payload_base(), scratch.payload_path);
     return OK;
 }
 
@@ -189,7 +196,7 @@ enum status scratch_start(void)
     if (status == OK)
         status = make_path(scratch.path, SCRATCH, (struct phys){0});
     if (status == OK)
-        status = make_path(scratch.payload_path, PAYLOAD, scratch.payload);
+        status = make_path(scratch.payload_path, payload_base(), scratch.payload);
     if (status == OK)
         status = make_roots();
     if (status != OK) {
@@ -408,14 +415,14 @@ static struct scratch_outcome access_from_kernel(struct mmu_access access, uint6
 static struct scratch_outcome access_from_user(struct mmu_access access, uint64_t address,
                                                uint64_t value)
 {
-    struct trap_frame frame = user_frame(PAYLOAD + PAYLOAD_READ, 0, address);
-    uint64_t end = PAYLOAD + PAYLOAD_READ + MOVE_LENGTH;
+    struct trap_frame frame = user_frame(payload_base() + PAYLOAD_READ, 0, address);
+    uint64_t end = payload_base() + PAYLOAD_READ + MOVE_LENGTH;
     struct scratch_outcome outcome;
 
     frame.rsi = value;
     frame.rflags = RFLAGS_FIXED | (access.ac ? RFLAGS_AC : 0);
     if (access.kind == MMU_WRITE) {
-        frame.rip = PAYLOAD + PAYLOAD_WRITE;
+        frame.rip = payload_base() + PAYLOAD_WRITE;
         end = frame.rip + MOVE_LENGTH;
     } else if (access.kind == MMU_FETCH) {
         frame.rip = end = address;
