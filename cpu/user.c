@@ -65,6 +65,8 @@ void user_run(struct trap_frame *frame)
 
     CHECK(may_return_to(frame));
     frame->rflags = (frame->rflags & (USER_FLAGS | RFLAGS_IF)) | RFLAGS_FIXED;
+    if (!were_on)
+        frame->rflags &= ~RFLAGS_IF;
     user_enter(frame, (char *)&cpu->tss + offsetof(struct tss, rsp));
     cpu->kernel_stack = kernel_stack;
     cpu->tss.rsp[0] = kernel_stack;

@@ -27,7 +27,8 @@
 /* Flags that a program may have set: CF to OF without TF and IOPL, AC, ID. IF is set for it. */
 #define USER_FLAGS UINT64_C(0x240cd5)
 
-/* A frame for ring 3 with all registers zero but these; interrupts on. */
+/* A frame for ring 3 with all registers zero but these; interrupts on. Where user_run is called
+ * with interrupts off, the program has them off as well. */
 struct trap_frame user_frame(uint64_t rip, uint64_t rsp, uint64_t argument);
 
 /* Runs ring 3 from the frame until something ends it; the frame then says what and where. */

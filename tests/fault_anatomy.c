@@ -35,6 +35,7 @@ static struct {
     bool came[POINTS];
     unsigned faults;
     uint64_t least, most;
+    uint64_t totals[2 * FAULTS];     /* of each fault, in order of size */
     uint32_t histogram[CLASSES + 1]; /* the last one: more */
 } anatomy;
 
@@ -43,12 +44,21 @@ static const char *const names[POINTS] = {"entry", "decode", "find", "allocate",
 
 /* ---- counting ---- */
 
+static void sort_in(uint64_t *sorted, unsigned count, uint64_t value)
+{
+    for (; count > 0 && sorted[count - 1] > value; count--)
+        sorted[count] = sorted[count - 1];
+    sorted[count] = value;
+}
+
 static void end_fault(void)
 {
     uint64_t class = anatomy.instructions / CLASS_WIDTH;
 
     if (anatomy.instructions == 0)
         return;
+    if (anatomy.faults < ARRAY_COUNT(anatomy.totals))
+        sort_in(anatomy.totals, anatomy.faults, anatomy.instructions);
     anatomy.faults++;
     anatomy.least = min_u64(anatomy.least, anatomy.instructions);
     anatomy.most = max_u64(anatomy.most, anatomy.instructions);
@@ -98,13 +108,10 @@ static uint64_t median_ticks(void)
 
     for (unsigned i = 0; i < FAULTS; i++) {
         uint64_t value = 0;
-        unsigned at = i;
 
         if (!word_read(PAYLOAD_BUFFER + i * sizeof(value), &value))
             return 0;
-        for (; at > 0 && ticks[at - 1] > value; at--)
-            ticks[at] = ticks[at - 1];
-        ticks[at] = value;
+        sort_in(ticks, i, value);
     }
     return ticks[FAULTS / 2];
 }
@@ -125,21 +132,30 @@ static void print_histogram(const char *kind)
     ktap_note("histogram of %s, instructions from:faults%s", kind, length > 0 ? line : " none");
 }
 
-static void print_parts(const char *kind)
+static void print_figure(const char *kind, const char *figure, uint64_t instructions)
 {
     char name[64];
 
+    print_to(name, sizeof(name), "%s.%s", kind, figure);
+    ktap_metric(name, instructions, "instructions");
+}
+
+/* Means over all faults of the kind, so that the parts make up the mean of the whole. */
+static void print_parts(const char *kind)
+{
+    unsigned kept = (unsigned)min_u64(anatomy.faults, ARRAY_COUNT(anatomy.totals));
+    uint64_t sum = 0;
+
     for (unsigned part = 0; part < POINTS; part++) {
-        if (anatomy.passed[part] == 0)
-            continue;
-        print_to(name, sizeof(name), "%s.%s", kind, names[part]);
-        ktap_metric(name, (anatomy.parts[part] + anatomy.faults / 2) / anatomy.faults,
-                    "instructions");
+        sum += anatomy.parts[part];
+        if (anatomy.passed[part] > 0)
+            print_figure(kind, names[part],
+                         (anatomy.parts[part] + anatomy.faults / 2) / anatomy.faults);
     }
-    print_to(name, sizeof(name), "%s.least", kind);
-    ktap_metric(name, anatomy.least, "instructions");
-    print_to(name, sizeof(name), "%s.most", kind);
-    ktap_metric(name, anatomy.most, "instructions");
+    print_figure(kind, "mean", (sum + anatomy.faults / 2) / anatomy.faults);
+    print_figure(kind, "median", anatomy.totals[kept / 2]);
+    print_figure(kind, "least", anatomy.least);
+    print_figure(kind, "most", anatomy.most);
 }
 
 /* Each kind twice: prepare makes the pages what they should be; as they are for the clock, then

@@ -71,7 +71,6 @@ void forest_create(unsigned number)
 
     CHECK(status == OK && !forest.trees[number].exists);
     forest.trees[number].exists = true;
-    forest.trees[number].tree.processors = 1;
     memset(forest.trees[number].cells, 0, sizeof(forest.trees[number].cells));
 }
 
