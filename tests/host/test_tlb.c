@@ -15,13 +15,13 @@
 #define BASE UINT64_C(0x7000000000)
 
 /* What happened, in order: 'p' a page, 'a' all, 's' a slot let go of. */
-/* A tree that this processor runs. */
-static const struct tree running = {.processors = 1};
-
 static char events[512];
 static unsigned event_count;
 static uint64_t last_page;
 static struct tlb_counts before;
+
+/* What this processor runs. */
+static const struct tree tree = {.processors = 1};
 
 static void note(char event)
 {
@@ -82,7 +82,7 @@ static void nothing_flushes_nothing(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_commit(&batch);
     assert_string_equal(events, "");
 }
@@ -92,7 +92,7 @@ static void pages_one_by_one(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_page(&batch, BASE + 0x123);
     tlb_add_range(&batch, BASE + PAGE_SIZE, BASE + 3 * PAGE_SIZE);
     tlb_add_range(&batch, BASE, BASE);
@@ -108,17 +108,17 @@ static void many_pages_are_the_whole_space(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_range(&batch, BASE, BASE + TLB_PAGES_MAX * PAGE_SIZE);
     tlb_commit(&batch);
     assert_int_equal(event_count, TLB_PAGES_MAX);
     event_count = 0;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_range(&batch, BASE, BASE + (TLB_PAGES_MAX + 1) * PAGE_SIZE);
     tlb_commit(&batch);
     assert_string_equal(events, "a");
     event_count = 0;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     for (unsigned i = 0; i <= TLB_PAGES_MAX; i++)
         tlb_add_page(&batch, BASE + i * PAGE_SIZE);
     tlb_commit(&batch);
@@ -131,12 +131,12 @@ static void everything_is_more_than_the_space(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_page(&batch, BASE);
     tlb_add_space(&batch);
     tlb_commit(&batch);
     assert_string_equal(events, "a");
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_space(&batch);
     tlb_add_everything(&batch);
     tlb_commit(&batch);
@@ -144,7 +144,7 @@ static void everything_is_more_than_the_space(void **state)
     assert_int_equal(tlb_counts().everything - before.everything, 1);
     /* The next batch knows nothing of it. */
     event_count = 0;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_page(&batch, BASE);
     tlb_commit(&batch);
     assert_string_equal(events, "p");
@@ -156,7 +156,7 @@ static void drops_come_after_the_flush(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_page(&batch, BASE);
     tlb_release(&batch, swapped_out());
     tlb_release(&batch, swapped_out());
@@ -172,7 +172,7 @@ static void full_batches_flush_early(void **state)
     struct tlb_batch batch;
 
     (void)state;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_page(&batch, BASE);
     for (unsigned i = 0; i < TLB_RELEASES_MAX; i++)
         tlb_release(&batch, swapped_out());
@@ -194,8 +194,8 @@ static void begin_twice(void *context)
     struct tlb_batch b;
 
     (void)context;
-    tlb_begin(&a, &running);
-    tlb_begin(&b, &running);
+    tlb_begin(&a, &tree);
+    tlb_begin(&b, &tree);
 }
 
 static void commit_twice(void *context)
@@ -203,7 +203,7 @@ static void commit_twice(void *context)
     struct tlb_batch batch;
 
     (void)context;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_commit(&batch);
     tlb_commit(&batch);
 }
@@ -229,7 +229,7 @@ static void range_backwards(void *context)
     struct tlb_batch batch;
 
     (void)context;
-    tlb_begin(&batch, &running);
+    tlb_begin(&batch, &tree);
     tlb_add_range(&batch, BASE, BASE - PAGE_SIZE);
 }
 
