@@ -545,7 +545,8 @@ def no_serial(t: Case):
     t.check(run.result.verdict == "pass", "QEMU's status says pass", f"status {run.result.status}")
     t.check(run.result.log == "", "nothing came over a serial line")
     _, seen = reads_on_screen(t, "# verdict: pass", serial="none")
-    t.check("ok 5 wild" in seen, "it shows results as well", *seen[-20:])
+    t.check(any(re.match(r"ok \d+ [a-z]", line) for line in seen), "it shows results as well",
+            *seen[-20:])
 
 
 @case
