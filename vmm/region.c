@@ -5,8 +5,6 @@
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
-extern struct pool region_pool;
-
 /* ---- the balanced tree ---- */
 
 enum status region_insert(struct space *space, uint64_t start, uint64_t end,

@@ -8,6 +8,7 @@
 
 #include <bsd/sys/queue.h>
 
+#include "pmm/pool.h"
 #include "vmm/space.h"
 
 /* A space with its place in the list of all: the space comes first. */
@@ -24,6 +25,9 @@ MUST_USE enum status space_number_take(struct tree *tree);
 
 /* Gives the number back, before the root goes. Waits for every processor at times. */
 void space_number_give(const struct tree *tree);
+
+/* What regions are cut from. */
+extern struct pool region_pool;
 
 int region_compare(const struct region *a, const struct region *b);
 
