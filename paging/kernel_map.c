@@ -14,7 +14,7 @@
 /* How a window's next free place is advanced: so that large pages can be used in it. */
 #define DEVICE_ALIGNMENT (2 * MIB)
 
-extern const uint8_t zero_page[];
+extern const uint8_t zero_ladder[];
 extern const uint8_t image_base[];
 
 struct kernel_tables kernel_tables;
@@ -165,5 +165,5 @@ unsigned kernel_map_levels(void)
 struct pfn kernel_map_zero_frame(void)
 {
     return pfn_of((struct phys){kernel_tables.image.address +
-                                (uint64_t)((uintptr_t)zero_page - (uintptr_t)image_base)});
+                                (uint64_t)((uintptr_t)zero_ladder - (uintptr_t)image_base)});
 }

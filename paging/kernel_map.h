@@ -40,7 +40,8 @@ void kernel_map_share_half(struct pfn top_table);
 struct phys kernel_map_root(void);
 unsigned kernel_map_levels(void);
 
-/* The zero page: a frame of the image, read-only through every alias (A2). */
+/* The zero page, the first frame of the zero ladder (paging/zero_ladder.h): frames of the image,
+ * read-only through every alias (A2). */
 struct pfn kernel_map_zero_frame(void);
 
 /* Compares a top table's upper half with the kernel's; panics on a difference. */

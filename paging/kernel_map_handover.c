@@ -10,6 +10,7 @@
 #include "lib/bytes.h"
 #include "paging/kernel_map.h"
 #include "paging/kernel_map_internal.h"
+#include "paging/zero_ladder.h"
 #include "pmm/memory_map.h"
 
 /* Elf64_Rela, and the one type that a position-independent image has (ELF gABI; AMD64 psABI 4.4).
@@ -279,6 +280,7 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     /* From here on the old copy's data is not changed any more: the new one has it. */
     memcpy(table_at(kernel_tables.image), image_base, kernel_tables.image_size);
     relocate_copy((uint8_t *)table_at(kernel_tables.image), old_base);
+    zero_ladder_build(table_at(phys_of(kernel_map_zero_frame())), kernel_map_zero_frame());
     handover_jump(kernel_tables.firmware_root.address, kernel_tables.root.address, stack_top,
                   displacement, (void (*)(void *))((uintptr_t)arrive + displacement), NULL);
 }

@@ -26,11 +26,12 @@ handover_jump:
     ud2
     .size handover_jump, . - handover_jump
 
-/* The zero page: whoever reads fresh memory reads this (RULES.md C8). */
-    .section .rodata.zero_page, "a"
+/* The zero ladder: the zero page, which whoever reads fresh memory reads, and behind it the zero
+ * tables of levels 1 to 4 (RULES.md C8, paging/zero_ladder.h). */
+    .section .rodata.zero_ladder, "a"
     .balign 4096
-    .globl zero_page
-    .hidden zero_page
-zero_page:
-    .skip 4096
+    .globl zero_ladder
+    .hidden zero_ladder
+zero_ladder:
+    .skip 5 * 4096
     .section .note.GNU-stack, "", @progbits

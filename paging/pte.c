@@ -5,6 +5,9 @@
  */
 #define TICKET_POLYNOMIAL 0x1021U
 
+/* Rights in a payload, from bit 32: write, execute, user, none. */
+#define RIGHTS_NONE UINT64_C(8)
+
 /* Payload of a ticket: index 0-15, generation 16-23, check 24-39. */
 #define TICKET_GENERATION_SHIFT 16U
 #define TICKET_CHECK_SHIFT      24U
@@ -46,6 +49,12 @@ static enum pte_state present_state(struct pte entry, unsigned level)
     return PTE_LEAF;
 }
 
+/* No access goes with nothing else, and nothing stands above it. */
+static bool rights_are_sound(uint64_t payload)
+{
+    return payload >> 32 <= RIGHTS_NONE;
+}
+
 static enum pte_state absent_state(struct pte entry, unsigned level)
 {
     uint64_t payload = pte_payload(entry);
@@ -57,9 +66,12 @@ static enum pte_state absent_state(struct pte entry, unsigned level)
     switch ((entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT) {
     case PTE_TYPE_TICKET: return PTE_TICKET;
     case PTE_TYPE_GUARD: return payload == 0 ? PTE_GUARD : PTE_CORRUPT;
-    case PTE_TYPE_SWAPPED: return level == 1 && payload >> 35 == 0 ? PTE_SWAPPED : PTE_CORRUPT;
-    case PTE_TYPE_TRANSIT: return level == 1 && payload >> 35 == 0 ? PTE_TRANSIT : PTE_CORRUPT;
-    case PTE_TYPE_WITHHELD: return level <= 3 && payload >> 35 == 0 ? PTE_WITHHELD : PTE_CORRUPT;
+    case PTE_TYPE_SWAPPED:
+        return level == 1 && rights_are_sound(payload) ? PTE_SWAPPED : PTE_CORRUPT;
+    case PTE_TYPE_TRANSIT:
+        return level == 1 && rights_are_sound(payload) ? PTE_TRANSIT : PTE_CORRUPT;
+    case PTE_TYPE_WITHHELD:
+        return level <= 3 && payload >> 32 == RIGHTS_NONE ? PTE_WITHHELD : PTE_CORRUPT;
     default: return PTE_CORRUPT;
     }
 }

@@ -70,11 +70,13 @@ enum pte_state {
     PTE_STATES
 };
 
-/* What a page may be used for; read is implied (rule E3). */
+/* What a page may be used for; read is implied (rule E3), unless there is no access at all: then
+ * the others are false, and a resident page is withheld. */
 struct rights {
     bool write;
     bool execute;
     bool user;
+    bool none;
 };
 
 /* The types of entries that are not present, as encoded. */
@@ -135,7 +137,8 @@ static inline struct rights pte_rights(struct pte entry)
                                .user = (entry.word & PTE_US) != 0};
     return (struct rights){.write = (payload >> 32 & 1) != 0,
                            .execute = (payload >> 33 & 1) != 0,
-                           .user = (payload >> 34 & 1) != 0};
+                           .user = (payload >> 34 & 1) != 0,
+                           .none = (payload >> 35 & 1) != 0};
 }
 
 /* The one state that the pattern has at this level, 1 to 5. */
@@ -163,12 +166,19 @@ static inline struct pte pte_leaf(struct pfn frame, unsigned level, enum pte_cla
                         (rights.execute ? 0 : pte_nx) | (level > 1 ? PTE_PS : 0)};
 }
 
-/* A link to the next table; rights lie in the lowest entry, so this one allows all (rule E2). */
-static inline struct pte pte_table(struct pfn table, enum pte_class class)
+/* A link to the next table that carries rights: one to a zero table or a shared link (rule E2). */
+static inline struct pte pte_link(struct pfn table, enum pte_class class, struct rights rights)
 {
     CHECK(class != PTE_CLASS_NONE);
-    return (struct pte){phys_of(table).address | PTE_P | PTE_A | PTE_US |
-                        pte_class_bits(class, true)};
+    return (struct pte){phys_of(table).address | PTE_P | PTE_A |
+                        pte_class_bits(class, rights.write) | (rights.user ? PTE_US : 0) |
+                        (rights.execute ? 0 : pte_nx)};
+}
+
+/* Any other link to the next table: rights lie in the lowest entry, so this one allows all. */
+static inline struct pte pte_table(struct pfn table, enum pte_class class)
+{
+    return pte_link(table, class, (struct rights){.write = true, .execute = true, .user = true});
 }
 
 static inline struct pte pte_absent(enum pte_type type, uint64_t payload)
@@ -181,7 +191,7 @@ static inline struct pte pte_absent(enum pte_type type, uint64_t payload)
 static inline uint64_t pte_rights_payload(struct rights rights)
 {
     return (uint64_t)rights.write << 32 | (uint64_t)rights.execute << 33 |
-           (uint64_t)rights.user << 34;
+           (uint64_t)rights.user << 34 | (uint64_t)rights.none << 35;
 }
 
 static inline struct pte pte_swapped(struct slot slot, struct rights rights)
@@ -194,9 +204,17 @@ static inline struct pte pte_transit(struct pfn frame, struct rights rights)
     return pte_absent(PTE_TYPE_TRANSIT, frame.index | pte_rights_payload(rights));
 }
 
-static inline struct pte pte_withheld(struct pfn frame, struct rights rights)
+static inline struct pte pte_withheld(struct pfn frame)
 {
-    return pte_absent(PTE_TYPE_WITHHELD, frame.index | pte_rights_payload(rights));
+    return pte_absent(PTE_TYPE_WITHHELD,
+                      frame.index | pte_rights_payload((struct rights){.none = true}));
+}
+
+/* A page by its rights: a leaf, or withheld when there are none. */
+static inline struct pte pte_page(struct pfn frame, unsigned level, enum pte_class class,
+                                  struct rights rights)
+{
+    return rights.none ? pte_withheld(frame) : pte_leaf(frame, level, class, rights);
 }
 
 static inline struct pte pte_guard(void)

@@ -112,14 +112,19 @@ void tlb_add_grace(struct tlb_batch *batch)
     batch->grace = true;
 }
 
+void tlb_make_room(struct tlb_batch *batch)
+{
+    CHECK(batch->open);
+    /* What was added stays added: entries of the same range may still be on their way. */
+    flush(batch);
+    drop_releases(batch);
+}
+
 void tlb_release(struct tlb_batch *batch, struct tlb_release release)
 {
     CHECK(batch->open);
-    if (batch->release_count == TLB_RELEASES_MAX) {
-        /* What was added stays added: entries of the same range may still be on their way. */
-        flush(batch);
-        drop_releases(batch);
-    }
+    if (!tlb_has_room(batch))
+        tlb_make_room(batch);
     batch->answered = false;
     batch->tables = batch->tables || pte_state(release.entry, release.level) == PTE_TABLE;
     batch->releases[batch->release_count++] = release;

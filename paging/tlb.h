@@ -70,6 +70,14 @@ void tlb_add_grace(struct tlb_batch *batch);
  * the batch is full, flush and drop come at once, and it stays open. */
 void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 
+/* Whether one more entry can be handed over without a flush at once; makes room by one. */
+static inline bool tlb_has_room(const struct tlb_batch *batch)
+{
+    return batch->release_count < TLB_RELEASES_MAX;
+}
+
+void tlb_make_room(struct tlb_batch *batch);
+
 /* Flushes, then drops. */
 void tlb_commit(struct tlb_batch *batch);
 

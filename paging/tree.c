@@ -13,15 +13,8 @@ struct tree_globals tree_globals;
 
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
 {
-    tree_globals.zero_page = zero_page;
     tree_globals.hooks = hooks;
-    pmm_retype(zero_page, FRAME_ZERO);
-    frame_record(zero_page)->count = COUNT_SATURATED;
-}
-
-struct pfn tree_zero_page(void)
-{
-    return tree_globals.zero_page;
+    zero_ladder_init(zero_page);
 }
 
 /* ---- tables ---- */
@@ -175,19 +168,35 @@ struct step {
     struct tlb_batch *batch;
 };
 
-/* A ticket, guard or empty entry becomes a table full of the same (a split leaves the meaning). */
+/* A ticket, guard or empty entry becomes a table full of the same, a link to a zero table one full
+ * of what shows zeroes a level below, with the rights of the link (a split leaves the meaning). */
 static struct pfn split_entry(const struct step *step, unsigned index, struct pte entry)
 {
     struct pfn table = take_table(step->reserve, step->level - 1, step->address);
     struct pte *entries = frame_pointer(table);
+    struct pte part =
+        entry_is_zero(entry) ? zero_ladder_entry(step->level - 1, pte_rights(entry)) : entry;
 
     if (entry.word != 0) {
         for (unsigned i = 0; i < PTE_ENTRIES; i++)
-            entries[i] = entry;
+            entries[i] = part;
         frame_record(table)->live = PTE_ENTRIES;
     }
     tree_replace_entry(step->table, index, pte_table(table, PTE_OWN));
     return table;
+}
+
+/* The same for a link to a zero table, which processors may have walked through. */
+static enum status split_zero_link(const struct step *step, unsigned index, struct pte entry,
+                                   struct pfn *next)
+{
+    if (step->purpose == TREE_FILL)
+        return STATUS_AGAIN; /* there is nothing to fill any more: another processor was faster */
+    *next = split_entry(step, index, entry);
+    /* Pages show what they showed; but the paging-structure caches name the zero table. */
+    tlb_add_page(step->batch, step->address);
+    table_way_changed(step->batch);
+    return OK;
 }
 
 /* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). */
@@ -224,6 +233,8 @@ static enum status step_down(const struct step *step, struct pfn *next)
 
     switch (pte_state(entry, step->level)) {
     case PTE_TABLE:
+        if (entry_is_zero(entry))
+            return split_zero_link(step, index, entry, next);
         *next = pte_frame(entry);
         if (step->purpose == TREE_FILL || pte_class(entry) == PTE_OWN)
             return OK;

@@ -21,6 +21,7 @@
 #include "lib/status.h"
 #include "paging/pte.h"
 #include "paging/tlb.h"
+#include "paging/zero_ladder.h"
 #include "pmm/frame.h"
 
 struct tree {
@@ -61,9 +62,13 @@ enum tree_purpose { TREE_FILL, TREE_CHANGE, TREE_BUILD };
 
 /* ---- start ---- */
 
-/* Names the zero page and the hooks; once, before any tree is made. */
+/* Names the first frame of the zero ladder and the hooks; once, before any tree is made. */
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks);
-struct pfn tree_zero_page(void);
+
+static inline struct pfn tree_zero_page(void)
+{
+    return zero_ladder_first;
+}
 
 /* A tree with an empty lower half and the kernel's upper half. */
 MUST_USE enum status tree_create(struct tree *tree);
@@ -135,6 +140,22 @@ MUST_USE enum status tree_prepare_range(struct tree *tree, uint64_t start, uint6
 void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
                         struct tlb_batch *batch);
 
+/* The same, but what takes their place shows zeroes with these rights: the fewest links of the zero
+ * ladder. */
+void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rights rights,
+                     struct tlb_batch *batch);
+
+/* First half of a change of rights: tree_prepare_range, and every table that is reached in the range
+ * becomes own. */
+MUST_USE enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
+                                          struct tlb_batch *batch);
+
+/* Second half: what stands in the range gets these rights. Tickets become `ticket`; with no access
+ * at all pages are withheld, and what shows zeroes becomes the ticket; empty entries and guards
+ * stay. Cannot fail. */
+void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
+                        struct rights rights, struct tlb_batch *batch);
+
 /* ---- the reverse map (rule R1) ---- */
 
 /* An entry that names a page. */
@@ -184,10 +205,10 @@ void ring_leave(struct pfn table);
 
 /* What trees hold, all in all. */
 struct tree_census {
-    uint64_t tables[6]; /* by level */
-    uint64_t leaves;    /* entries that name a page other than the zero page */
-    uint64_t zero_leaves;
-    uint64_t swapped; /* entries */
+    uint64_t tables[6];     /* by level */
+    uint64_t leaves;        /* entries that name a page other than the zero page */
+    uint64_t zero_links[6]; /* entries that show zeroes, by level */
+    uint64_t swapped;       /* entries */
 };
 
 /* Walks all trees and proves that every count equals what is reachable, live and held counts equal

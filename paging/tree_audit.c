@@ -43,6 +43,24 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
     audit->census.leaves++;
 }
 
+/* Shows zeroes, of as much as an entry of this level stands for (rule C8). */
+static void audit_zero(struct audit *audit, struct pte entry, unsigned level)
+{
+    CHECK_MSG(pte_class(entry) == PTE_COW &&
+                  pte_frame(entry).index == tree_zero_page().index + level - 1,
+              "entry %lx of level %u shows zeroes, but is not COW or not of its level", entry.word,
+              level);
+    audit->census.zero_links[level]++;
+}
+
+/* Rights lie in the lowest entry, but for links of the zero ladder and shared ones (rule E2). */
+static bool link_allows_all(struct pte entry)
+{
+    uint64_t rights = PTE_MAY_WRITE | PTE_US;
+
+    return pte_class(entry) == PTE_SHARED || (entry.word & (rights | PTE_NX)) == rights;
+}
+
 static void audit_entry(struct audit *audit, struct pte entry, unsigned level)
 {
     struct pfn next;
@@ -53,15 +71,19 @@ static void audit_entry(struct audit *audit, struct pte entry, unsigned level)
             audit_page(audit, pte_frame(entry), entry, level);
             return;
         }
-        CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx names the zero page but is not COW",
-                  entry.word);
-        audit->census.zero_leaves++;
+        audit_zero(audit, entry, level);
         return;
     case PTE_TRANSIT:
     case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level); return;
     case PTE_SWAPPED: audit->census.swapped++; return;
     case PTE_TABLE:
+        if (entry_is_zero(entry)) {
+            audit_zero(audit, entry, level);
+            return;
+        }
         next = pte_frame(entry);
+        CHECK_MSG(link_allows_all(entry), "entry %lx of level %u forbids something", entry.word,
+                  level);
         CHECK_MSG(frame_record(next)->kind == FRAME_TABLE && frame_record(next)->level == level - 1,
                   "entry %lx of level %u names frame %x: kind %u, level %u", entry.word, level,
                   next.index, frame_record(next)->kind, frame_record(next)->level);

@@ -1,7 +1,7 @@
 /*
  * Between the files of the tree: tree.c, tree_share.c, tree_range.c, tree_ring.c, tree_audit.c.
  *
- * Owns: the zero page's name and the hooks. Context: as tree.h says.
+ * Owns: the hooks. Context: as tree.h says.
  */
 #ifndef PAGING_TREE_INTERNAL_H
 #define PAGING_TREE_INTERNAL_H
@@ -9,26 +9,31 @@
 #include "paging/tree.h"
 
 struct tree_globals {
-    struct pfn zero_page;
     const struct tree_hooks *hooks;
 };
 
 extern struct tree_globals tree_globals;
 
-/* Whether a present entry above level 1 names a table. */
+/* Whether an entry above level 1 names a table that walks go into: any but a zero table. */
 static inline bool entry_is_table(struct pte entry)
 {
-    return (entry.word & (PTE_P | PTE_PS)) == PTE_P;
+    return (entry.word & (PTE_P | PTE_PS)) == PTE_P && !zero_ladder_has(pte_frame(entry));
 }
 
-/* Whether the entry is counted by what it names: a page other than the zero page, a table, a slot.
- * The state is known to be sound. */
+/* Whether the entry shows zeroes: the zero page or a zero table. */
+static inline bool entry_is_zero(struct pte entry)
+{
+    return pte_present(entry) && zero_ladder_has(pte_frame(entry));
+}
+
+/* Whether the entry is counted by what it names: a page, a table, a slot, but no frame of the zero
+ * ladder. The state is known to be sound. */
 static inline bool entry_is_held(struct pte entry)
 {
     uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
 
     if (pte_present(entry))
-        return pte_frame(entry).index != tree_globals.zero_page.index;
+        return !zero_ladder_has(pte_frame(entry));
     return type == PTE_TYPE_SWAPPED || type == PTE_TYPE_TRANSIT || type == PTE_TYPE_WITHHELD;
 }
 

@@ -10,14 +10,24 @@
 #define HIGHEST_LEVEL 5U
 
 /* The second half of one range call. */
-struct replacement {
+struct range_call {
     const struct tree *tree;
     enum table_way way;
     uint64_t start;
     uint64_t end;
-    struct pte with;
     struct tlb_batch *batch;
+    /* What is done to the entries of one locked table on [from, to), which lie in the range with
+     * all that they stand for; returns where it stopped for want of room in the batch. */
+    uint64_t (*run)(const struct range_call *call, struct pfn table, unsigned level, uint64_t from,
+                    uint64_t to);
+    bool goes_down;  /* into tables that lie in the range with all that they stand for */
+    bool zeroes;     /* replace: what shows zeroes takes their place, otherwise `with` */
+    struct pte with; /* replace: ticket, guard or empty; protect: the ticket of the new rights */
+    struct rights rights;
 };
+
+static uint64_t replace_run(const struct range_call *call, struct pfn table, unsigned level,
+                            uint64_t from, uint64_t to);
 
 /* The highest level at which an entry can begin, or end, at this address. */
 static unsigned boundary_level(uint64_t address)
@@ -55,6 +65,43 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     return status;
 }
 
+/* Memory for the tables of one path, then the path; the walk may have to start over. */
+static enum status own_path(struct tree *tree, uint64_t address, unsigned level,
+                            struct tlb_batch *batch)
+{
+    struct tree_reserve reserve = {0};
+    enum status status = tree_reserve_fill(&reserve, tree->levels - level);
+
+    while (status == OK) {
+        status = tree_make_path(tree, address, level, TREE_CHANGE, &reserve, batch);
+        if (status != STATUS_AGAIN)
+            break;
+        status = OK;
+    }
+    tree_reserve_drain(&reserve);
+    return status;
+}
+
+enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
+                                 struct tlb_batch *batch)
+{
+    enum status status = tree_prepare_range(tree, start, end, batch);
+
+    for (uint64_t at = start; at < end && status == OK;) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk(tree, at);
+        uint64_t step = pte_span(place.level == 1 ? 2 : place.level);
+
+        machine_interrupts_restore(were_on);
+        if (!place.own)
+            status = own_path(tree, at, place.level, batch);
+        at = round_down(at, step) + step;
+    }
+    return status;
+}
+
+/* ---- performing ---- */
+
 /* Takes a lock for a range call: faults hold it for moments only, so it is tried again with
  * interrupts open (rule P4). Returns whether they were on. */
 static bool lock_patiently(struct pfn table)
@@ -70,60 +117,205 @@ static bool lock_patiently(struct pfn table)
     }
 }
 
-static void replace_one(const struct replacement *how, struct pfn table, unsigned level,
-                        struct pte with, uint64_t address)
+/* The entries of one table on [from, to): under its lock as long as the batch has room. */
+static void run_in_table(const struct range_call *call, struct pfn table, unsigned level,
+                         uint64_t from, uint64_t to)
 {
-    bool were_on = lock_patiently(table);
-    struct pte *at = table_way_edit(how->way, how->tree, table, level, address);
-    struct pte old = pte_read(at);
+    while (from < to) {
+        bool were_on = lock_patiently(table);
 
-    /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
-    if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
-        tree_kill_table(pte_frame(old));
-    old = tree_replace_at(table, at, with);
-    tree_unlock(table);
-    machine_interrupts_restore(were_on);
-    if (pte_present(old))
-        tlb_add_range(how->batch, address, address + pte_span(level));
-    if (entry_is_held(old))
-        tlb_release(how->batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
+        from = call->run(call, table, level, from, to);
+        tree_unlock(table);
+        machine_interrupts_restore(were_on);
+        if (from < to)
+            tlb_make_room(call->batch);
+    }
 }
 
-static void replace_in_table(const struct replacement *how, struct pfn table, unsigned level,
-                             uint64_t base)
+/* Whether the entry at an address is for the run: it lies in the range with all that it stands for,
+ * and is no table that is to be gone into. */
+static bool is_for_run(const struct range_call *call, struct pte entry, unsigned level, uint64_t at)
+{
+    return at >= call->start && at + pte_span(level) <= call->end &&
+           !(call->goes_down && level > 1 && entry_is_table(entry));
+}
+
+static void visit_table(const struct range_call *call, struct pfn table, unsigned level,
+                        uint64_t base)
 {
     uint64_t span = pte_span(level);
     const struct pte *entries = frame_pointer(table);
-    uint64_t from = max_u64(how->start, base);
-    uint64_t to = min_u64(how->end, base + PTE_ENTRIES * span);
+    uint64_t at = round_down(max_u64(call->start, base), span);
+    uint64_t to = min_u64(call->end, base + PTE_ENTRIES * span);
 
-    for (uint64_t at = round_down(from, span); at < to; at += span) {
-        unsigned index = pte_index(at, level);
-        struct pte entry = pte_read(&entries[index]);
+    while (at < to) {
+        struct pte entry = pte_read(&entries[pte_index(at, level)]);
+        uint64_t from = at;
 
-        if (at >= how->start && at + span <= how->end) {
-            replace_one(how, table, level, how->with, at);
+        while (at < to && is_for_run(call, pte_read(&entries[pte_index(at, level)]), level, at))
+            at += span;
+        if (from < at) {
+            run_in_table(call, table, level, from, at);
             continue;
         }
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
-        replace_in_table(how, pte_frame(entry), level - 1, at);
+        visit_table(call, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            replace_one(how, table, level, pte_empty(), at);
+            run_in_table(
+                &(struct range_call){
+                    .tree = call->tree, .way = call->way, .batch = call->batch, .run = replace_run},
+                table, level, at, at + span);
+        at += span;
     }
+}
+
+/* ---- replacing ---- */
+
+/* Puts one entry in place of another, in a locked table. */
+static void replace_one(const struct range_call *call, struct pfn table, unsigned level,
+                        uint64_t at)
+{
+    struct pte *place = table_way_edit(call->way, call->tree, table, level, at);
+    struct pte with = call->zeroes ? zero_ladder_entry(level, call->rights) : call->with;
+    struct pte old = pte_read(place);
+
+    /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
+    if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
+        tree_kill_table(pte_frame(old));
+    old = tree_replace_at(table, place, with);
+    if (pte_present(old))
+        tlb_add_range(call->batch, at, at + pte_span(level));
+    if (entry_is_held(old))
+        tlb_release(call->batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
+}
+
+static uint64_t replace_run(const struct range_call *call, struct pfn table, unsigned level,
+                            uint64_t from, uint64_t to)
+{
+    for (; from < to && tlb_has_room(call->batch); from += pte_span(level))
+        replace_one(call, table, level, from);
+    return from;
+}
+
+static void perform(struct tree *tree, uint64_t start, uint64_t end, struct range_call *call)
+{
+    call->tree = tree;
+    call->way = table_way_for(tree);
+    call->start = start;
+    call->end = end;
+    check_range(tree, start, end);
+    visit_table(call, tree->root, tree->levels, 0);
 }
 
 void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
                         struct tlb_batch *batch)
 {
-    struct replacement how = {.tree = tree,
-                              .way = table_way_for(tree),
-                              .start = start,
-                              .end = end,
-                              .with = with,
-                              .batch = batch};
-
     CHECK(!pte_present(with));
-    check_range(tree, start, end);
-    replace_in_table(&how, tree->root, tree->levels, 0);
+    perform(tree, start, end,
+            &(struct range_call){.batch = batch, .run = replace_run, .with = with});
+}
+
+void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rights rights,
+                     struct tlb_batch *batch)
+{
+    CHECK(!rights.none);
+    perform(
+        tree, start, end,
+        &(struct range_call){.batch = batch, .run = replace_run, .zeroes = true, .rights = rights});
+}
+
+/* ---- protecting ---- */
+
+/* The bits of a present entry that say what it may be used for. */
+#define RIGHTS_BITS (PTE_RW | PTE_MAY_WRITE | PTE_US | PTE_NX)
+
+/* A leaf that stays one: in place, since the processor may set A and D at any time (rule E8). */
+static void protect_leaf(const struct range_call *call, struct pte *place, struct pte entry)
+{
+    uint64_t with = pte_leaf(pte_frame(entry), 1, pte_class(entry), call->rights).word;
+
+    __atomic_and_fetch(&place->word, ~RIGHTS_BITS | with, __ATOMIC_ACQ_REL);
+    __atomic_or_fetch(&place->word, with & RIGHTS_BITS, __ATOMIC_ACQ_REL);
+}
+
+/* What takes the place of an entry that is no leaf which stays one. */
+static struct pte protected_entry(const struct range_call *call, struct pte entry, unsigned level)
+{
+    struct rights rights = call->rights;
+    struct pfn page = pte_payload_frame(entry);
+
+    switch (pte_state(entry, level)) {
+    case PTE_EMPTY:
+    case PTE_GUARD: return entry;
+    case PTE_TICKET: return call->with;
+    case PTE_SWAPPED: return pte_swapped(pte_slot(entry), rights);
+    case PTE_TRANSIT: return pte_transit(page, rights);
+    case PTE_WITHHELD:
+        /* COW is right for any count: the first write finds out whether it is the last owner's. */
+        return pte_page(page, level, PTE_COW, rights);
+    case PTE_LEAF:
+    case PTE_TABLE:
+        if (entry_is_zero(entry))
+            return rights.none ? call->with : zero_ladder_entry(level, rights);
+        if (pte_state(entry, level) == PTE_LEAF)
+            return pte_withheld(pte_frame(entry));
+        break;
+    default: break;
+    }
+    PANIC("entry %lx of level %u cannot be protected", entry.word, level);
+}
+
+static void protect_one(const struct range_call *call, struct pfn table, unsigned level,
+                        uint64_t at)
+{
+    struct pte *place = table_way_edit(call->way, call->tree, table, level, at);
+    struct pte entry = pte_read(place);
+
+    if (!call->rights.none && pte_state(entry, level) == PTE_LEAF && !entry_is_zero(entry)) {
+        protect_leaf(call, place, entry);
+        return;
+    }
+    entry = tree_replace_at(table, place, protected_entry(call, entry, level));
+    if (pte_present(entry) && entry_is_held(entry) && (entry.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+}
+
+/* Whether the new rights forbid something that an entry with these bits allowed. */
+static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
+{
+    return call->rights.none || ((any & PTE_MAY_WRITE) != 0 && !call->rights.write) ||
+           ((all & PTE_NX) == 0 && !call->rights.execute && pte_nx != 0) ||
+           ((any & PTE_US) != 0 && !call->rights.user);
+}
+
+static uint64_t protect_run(const struct range_call *call, struct pfn table, unsigned level,
+                            uint64_t from, uint64_t to)
+{
+    uint64_t any = 0;
+    uint64_t all = UINT64_MAX;
+
+    for (uint64_t at = from; at < to; at += pte_span(level)) {
+        struct pte entry = pte_read(table_way_direct(table, level, at));
+
+        if (pte_present(entry)) {
+            any |= entry.word;
+            all &= entry.word;
+        }
+        protect_one(call, table, level, at);
+    }
+    if (any != 0 && lowers(call, any, all))
+        tlb_add_range(call->batch, from, to);
+    return to;
+}
+
+void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
+                        struct rights rights, struct tlb_batch *batch)
+{
+    perform(tree, start, end,
+            &(struct range_call){.batch = batch,
+                                 .run = protect_run,
+                                 .goes_down = true,
+                                 .with = ticket,
+                                 .rights = rights});
 }

@@ -7,7 +7,7 @@
  *   empty, ticket, guard      copied                  unchanged
  *   leaf or table, own        COW, count + 1          becomes COW too
  *   leaf or table, COW        count + 1               unchanged
- *   zero page                 copied                  unchanged
+ *   zero page, zero table     copied                  unchanged
  *   shared link, shared leaf  count + 1, rights kept  unchanged
  *   swapped                   slot's count + 1        unchanged
  *   in transit, withheld      frame's count + 1       unchanged
@@ -134,7 +134,7 @@ void tree_drop(const struct tlb_release *release)
     case PTE_WITHHELD: drop_page(pte_payload_frame(entry), release); return;
     case PTE_SWAPPED: tree_globals.hooks->slot_release(pte_slot(entry)); return;
     case PTE_TABLE:
-        if (tree_release(pte_frame(entry)) == 0)
+        if (entry_is_held(entry) && tree_release(pte_frame(entry)) == 0)
             drop_table(pte_frame(entry));
         return;
     case PTE_CORRUPT:

@@ -370,6 +370,7 @@ static void run(const struct options *options)
     pmm_drain();
     calibrate();
     if (start_space(&space)) {
+        space_set_zero_levels(space, 1); /* like for like: Linux has no larger zeroes */
         status = payload_install(space);
         if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
             null_fault();

@@ -301,6 +301,7 @@ static void run(const struct options *options)
     pmm_drain(); /* frames cleared beforehand would hide what clearing is of a fault */
     if (!start_space(&space))
         return;
+    space_set_zero_levels(space, 1); /* page by page */
     status = payload_install(space);
     if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
         measure_floor(space);

@@ -83,6 +83,8 @@ static void run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
+    /* Page by page: what the larger zeroes save is the question of zero-ladder. */
+    space_set_zero_levels(space, 1);
     if (space_map(space, PAGES * PAGE_SIZE, 2 * MIB, RIGHTS_READ_WRITE, &start) == OK) {
         read_all(space, start);
         write_one(space, start);

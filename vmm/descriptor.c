@@ -19,7 +19,7 @@ static struct {
     uint8_t lock;
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
-    uint16_t anonymous[8]; /* by rights: the shared descriptor of blank memory; 0 = none */
+    uint16_t anonymous[9]; /* by rights: the shared descriptor of blank memory; 0 = none */
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -30,6 +30,8 @@ static struct descriptor *descriptor_at(uint32_t index)
 
 static unsigned rights_number(struct rights rights)
 {
+    if (rights.none)
+        return 8;
     return (unsigned)rights.write | (unsigned)rights.execute << 1 | (unsigned)rights.user << 2;
 }
 
@@ -76,8 +78,8 @@ static void fill(struct descriptor *descriptor, uint16_t index, struct rights ri
     descriptor->index = index;
     descriptor->rights = rights;
     descriptor->count = 1;
-    descriptor->zero_leaf = pte_leaf(tree_zero_page(), 1, PTE_COW, rights);
-    descriptor->own_bits = pte_leaf(none, 1, PTE_OWN, rights).word;
+    descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
+    descriptor->own_bits = rights.none ? 0 : pte_leaf(none, 1, PTE_OWN, rights).word;
     descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 

@@ -22,8 +22,8 @@
 
 struct descriptor {
     struct pte ticket;    /* (c) the word that stands in entries; 0 while unused */
-    struct pte zero_leaf; /* (c) entry that shows the zero page */
-    uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame */
+    struct pte zero_leaf; /* (c) entry that shows the zero page; empty where there is no access */
+    uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame; likewise 0 */
     struct rights rights; /* (c) */
     uint8_t generation;   /* (d) */
     uint32_t count;       /* (d) regions that have it */

@@ -8,8 +8,11 @@
  *   -----------------  ---------------------------------  -------------------------------------
  *   empty, guard       violation                          violation
  *   withheld           violation                          violation
- *   ticket above leaf  split down in place, again         make the path own and split, again
+ *   ticket above leaf  fill: the zero table of that       make the path own and split, again
+ *                      level, if the space allows; else
+ *                      split down in place, again
  *   ticket             fill: the zero page                own path; a cleared page, own
+ *   zero table         spurious                           make the path own and split, again
  *   leaf, zero page    spurious                           own path; a cleared page, own
  *   leaf, COW          spurious                           own path; count 1: own again (untied),
  *                                                         else a copy, own
@@ -38,7 +41,8 @@
 
 static bool rights_allow(struct rights rights, struct fault_access access)
 {
-    if ((access.write && !rights.write) || (access.execute && !rights.execute && pte_nx != 0))
+    if (rights.none || (access.write && !rights.write) ||
+        (access.execute && !rights.execute && pte_nx != 0))
         return false;
     return rights.user ? access.from_user || access.user_allowed : !access.from_user;
 }
@@ -50,7 +54,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
     const struct descriptor *descriptor;
 
     op->rights = (struct rights){0};
-    if (state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT) {
+    if (state == PTE_LEAF || state == PTE_TABLE || state == PTE_SWAPPED || state == PTE_TRANSIT) {
         op->rights = pte_rights(op->place.entry);
     } else if (state == PTE_TICKET) {
         descriptor = descriptor_of(op->place.entry, descriptor_limit);
@@ -136,13 +140,13 @@ void fault_unlock(struct fault_op *op)
     machine_interrupts_restore(op->were_on);
 }
 
-/* A ticket is read: the zero page, with the right to write kept for later. */
-static enum status show_zero_page(struct fault_op *op)
+/* A ticket is read: zeroes as far as it reaches, with the right to write kept for later. */
+static enum status show_zeroes(struct fault_op *op)
 {
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     tree_replace_entry(op->place.table, op->place.index,
-                       descriptor_of(op->place.entry, descriptor_limit)->zero_leaf);
+                       zero_ladder_entry(op->place.level, op->rights));
     fault_unlock(op);
     fault_count(&op->space->faults.zero_read);
     return OK;
@@ -291,15 +295,18 @@ static enum status perform_leaf(struct fault_op *op)
 static enum status perform(struct fault_op *op, enum pte_state state)
 {
     switch (state) {
-    case PTE_TICKET:
-        if (!op->access.write)
-            return show_zero_page(op);
-        return give_cleared_page(op);
+    case PTE_TICKET: return give_cleared_page(op);
     case PTE_LEAF: return perform_leaf(op);
     case PTE_SWAPPED: return swap_in(op);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
     default: PANIC("state %s reached the end of a fault", pte_state_name(state));
     }
+}
+
+/* Whether a ticket that is read becomes zeroes at the level where it stands. */
+static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
+{
+    return state == PTE_TICKET && !op->access.write && op->place.level <= op->space->zero_levels;
 }
 
 /* One attempt: classify, plan, perform. */
@@ -319,6 +326,10 @@ static enum status attempt(struct fault_op *op)
     status = check_rights(op, state);
     if (status != OK)
         return status;
+    if (op->place.level > 1 && !op->access.write && state == PTE_TABLE)
+        return note_spurious(op);
+    if (may_show_zeroes(op, state))
+        return show_zeroes(op);
     if (op->place.level > 1 || (op->access.write && !op->place.own))
         return make_path(op);
     return perform(op, state);

@@ -57,7 +57,7 @@ static inline bool walk_to_leaf(const struct space *space, uint64_t address, str
 
 static inline bool rights_allow(struct rights rights, struct fault_access access)
 {
-    return (!access.write || rights.write) && (!access.execute || rights.execute) &&
+    return !rights.none && (!access.write || rights.write) && (!access.execute || rights.execute) &&
            (rights.user ? access.from_user || access.user_allowed : !access.from_user);
 }
 

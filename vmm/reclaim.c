@@ -197,7 +197,7 @@ static void end_one(const struct victim *victim, struct tree_pointer at)
         swap_hold(victim->slot);
     tree_replace_entry(at.table, at.index,
                        victim->done ? pte_swapped(victim->slot, rights)
-                                    : pte_leaf(victim->page, 1, PTE_COW, rights));
+                                    : pte_page(victim->page, 1, PTE_COW, rights));
     unlock_pointer(at, were_on);
     if (victim->done)
         tree_drop(&(struct tlb_release){.entry = entry, .level = 1});

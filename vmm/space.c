@@ -96,6 +96,7 @@ enum status space_create(struct space **space)
         return status;
     record = object;
     RB_INIT(&record->space.regions);
+    record->space.zero_levels = ZERO_LADDER_FRAMES;
     status = tree_create(&record->space.tree);
     if (status == OK) {
         status = space_number_take(&record->space.tree);
@@ -132,6 +133,7 @@ static enum status fork_space(struct space *parent, struct space **child)
 
     if (status != OK)
         return status;
+    (*child)->zero_levels = parent->zero_levels;
     space_lock(parent);
     status = copy_regions(*child, parent);
     if (status == OK) {
@@ -155,6 +157,12 @@ enum status space_fork(struct space *parent, struct space **child)
         status = fork_space(parent, child);
     } while (status == STATUS_NO_MEMORY && page_make_room());
     return status;
+}
+
+void space_set_zero_levels(struct space *space, unsigned level)
+{
+    CHECK(level >= 1 && level <= ZERO_LADDER_FRAMES);
+    space->zero_levels = (uint8_t)level;
 }
 
 void space_destroy(struct space *space)

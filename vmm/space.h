@@ -59,8 +59,9 @@ struct space {
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
-    struct mutex lock; /* guards the regions, and every call that changes meaning (rule P1) */
-    uint64_t calls;    /* that took the lock: each may have raised rights (rule P9) */
+    uint8_t zero_levels; /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
+    struct mutex lock;   /* guards the regions, and every call that changes meaning (rule P1) */
+    uint64_t calls;      /* that took the lock: each may have raised rights (rule P9) */
     struct fault_counts faults;
 };
 
@@ -78,6 +79,10 @@ MUST_USE enum status space_create(struct space **space);
 
 /* A copy of the parent by sharing: at most 256 entries, whatever the parent's size. */
 MUST_USE enum status space_fork(struct space *parent, struct space **child);
+
+/* Holds the zero ladder to entries of this level and below: 1 is single pages. A new space has all
+ * levels, a fork has its parent's. */
+void space_set_zero_levels(struct space *space, unsigned level);
 
 /* Gives everything back. No processor runs in the space. */
 void space_destroy(struct space *space);

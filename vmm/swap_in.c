@@ -64,7 +64,7 @@ static void end_one(struct pfn page, struct slot slot, bool arrived, struct tree
     if (!arrived)
         swap_hold(slot);
     tree_replace_entry(at.table, at.index,
-                       arrived ? pte_leaf(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
+                       arrived ? pte_page(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
     tree_unlock(at.table);
     machine_interrupts_restore(were_on);
     if (!arrived)

@@ -7,7 +7,7 @@
 #include "cpu/machine.h"
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
-#include "paging/pte.h"
+#include "paging/zero_ladder.h"
 #include "pmm/pmm.h"
 
 unsigned fake_kernel_map_levels = 4;
@@ -23,12 +23,13 @@ static struct pfn kernel_root;
 
 void fake_kernel_map_start(void)
 {
-    enum status status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &zero_frame);
-
-    memset(window, 0, sizeof(window));
-    fake_kernel_map_shown = 0;
+    enum status status = pmm_alloc_order(3, FRAME_KERNEL, FRAME_CLEARED, &zero_frame);
 
     CHECK(status == OK);
+    pmm_split(zero_frame, 3, 0);
+    zero_ladder_build(frame_pointer(zero_frame), zero_frame);
+    memset(window, 0, sizeof(window));
+    fake_kernel_map_shown = 0;
     status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &kernel_root);
     CHECK(status == OK);
     kernel_map_share_half(kernel_root);

@@ -13,14 +13,16 @@
 #include "tests/mmu_model.h"
 
 /* Entries, from SDM volume 3, tables 4-15 to 4-20. */
-#define ENTRY_P     (UINT64_C(1) << 0)
-#define ENTRY_RW    (UINT64_C(1) << 1)
-#define ENTRY_US    (UINT64_C(1) << 2)
-#define ENTRY_A     (UINT64_C(1) << 5)
-#define ENTRY_D     (UINT64_C(1) << 6)
-#define ENTRY_PS    (UINT64_C(1) << 7)
-#define ENTRY_XD    (UINT64_C(1) << 63)
-#define ENTRY_FRAME UINT64_C(0x000ffffffffff000)
+#define ENTRY_P  (UINT64_C(1) << 0)
+#define ENTRY_RW (UINT64_C(1) << 1)
+#define ENTRY_US (UINT64_C(1) << 2)
+#define ENTRY_A  (UINT64_C(1) << 5)
+#define ENTRY_D  (UINT64_C(1) << 6)
+#define ENTRY_PS (UINT64_C(1) << 7)
+#define ENTRY_XD (UINT64_C(1) << 63)
+/* Free for software; RULES.md, 'A layout that worked'. */
+#define ENTRY_MAY_WRITE (UINT64_C(1) << 11)
+#define ENTRY_FRAME     UINT64_C(0x000ffffffffff000)
 
 /* Room for all that a round of tests touches between two flushes. */
 #define CACHE_SLOTS 1024U
@@ -148,7 +150,9 @@ static uint64_t *entry_at(uint64_t table, unsigned level, uint64_t address)
     const struct frame *record = frame_record((struct pfn){(uint32_t)table});
     uint64_t *entries = frame_pointer((struct pfn){(uint32_t)table});
 
-    CHECK_MSG(table < pmm_frame_limit() && record->kind == FRAME_TABLE && record->level == level,
+    CHECK_MSG(table < pmm_frame_limit() &&
+                  (record->kind == FRAME_TABLE || record->kind == FRAME_ZERO) &&
+                  record->level == level,
               "the walk of %lx meets frame %lx of kind %u as a table of level %u", address, table,
               record->kind, level);
     return &entries[address / span(level) % 512];
@@ -166,13 +170,14 @@ static bool step(struct fake_walk *walk, uint64_t entry, unsigned level)
     walk->write = walk->write && (entry & ENTRY_RW) != 0;
     walk->user = walk->user && (entry & ENTRY_US) != 0;
     walk->execute = walk->execute && (entry & ENTRY_XD) == 0;
+    walk->may_write = walk->may_write && (entry & ENTRY_MAY_WRITE) != 0;
     return level > 1 && (entry & ENTRY_PS) == 0;
 }
 
 struct fake_walk fake_mmu_walk(struct phys root, unsigned level_count, uint64_t address,
                                unsigned lowest)
 {
-    struct fake_walk walk = {.write = true, .user = true, .execute = true};
+    struct fake_walk walk = {.write = true, .user = true, .execute = true, .may_write = true};
     uint64_t table = root.address >> 12;
 
     for (unsigned level = level_count; level >= lowest; level--) {

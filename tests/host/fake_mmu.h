@@ -49,6 +49,7 @@ struct fake_walk {
     bool write;     /* rights of all levels together */
     bool user;
     bool execute;
+    bool may_write; /* the software's bit 11, of all levels together (rule E2) */
 };
 
 /* Down to a leaf, or to the entry of that level if it comes first. */

@@ -54,8 +54,10 @@ static enum pte_state present_says(uint64_t word, unsigned level)
 
 static enum pte_state absent_says(uint64_t word, unsigned level)
 {
-    /* Payload bits 28-39 stand at 52-63: with 32 for slot or frame and 3 rights, 7-11 are spare. */
-    bool spare_clear = bits(word, 59, 63) == 0;
+    /* Payload bits 28-39 stand at 52-63: with 32 for slot or frame and 4 rights, 8-11 are spare; the
+     * last of the rights, no access at all, excludes the others. */
+    bool spare_clear = bits(word, 60, 63) == 0 && bits(word, 56, 59) <= 8;
+    bool no_access = bits(word, 56, 63) == 8;
     bool nothing = bits(word, 4, 31) == 0 && bits(word, 52, 63) == 0;
 
     if (word == 0)
@@ -67,7 +69,7 @@ static enum pte_state absent_says(uint64_t word, unsigned level)
     case 2: return level == 1 && spare_clear ? PTE_SWAPPED : PTE_CORRUPT;
     case 3: return level == 1 && spare_clear ? PTE_TRANSIT : PTE_CORRUPT;
     case 4: return nothing ? PTE_GUARD : PTE_CORRUPT;
-    case 5: return level <= 3 && spare_clear ? PTE_WITHHELD : PTE_CORRUPT;
+    case 5: return level <= 3 && no_access ? PTE_WITHHELD : PTE_CORRUPT;
     default: return PTE_CORRUPT;
     }
 }
@@ -128,6 +130,8 @@ static void random_words_have_their_state(void **state)
 
 static struct rights rights_of(uint64_t number)
 {
+    if (number % 9 == 8)
+        return (struct rights){.none = true};
     return (struct rights){
         .write = (number & 1) != 0, .execute = (number & 2) != 0, .user = (number & 4) != 0};
 }
@@ -137,6 +141,7 @@ static void assert_rights(struct rights is, struct rights wanted)
     assert_int_equal(is.write, wanted.write);
     assert_int_equal(is.execute, wanted.execute);
     assert_int_equal(is.user, wanted.user);
+    assert_int_equal(is.none, wanted.none);
 }
 
 /* Rule E7: whatever the width of physical addresses, the top 4 GiB of them are meant. */
@@ -158,7 +163,7 @@ static void built_entries_come_apart_again(void **state)
         struct rights rights = rights_of(random_next(&dice));
         struct pte swapped = pte_swapped((struct slot){number}, rights);
         struct pte transit = pte_transit((struct pfn){number}, rights);
-        struct pte withheld = pte_withheld((struct pfn){number}, rights);
+        struct pte withheld = pte_withheld((struct pfn){number});
 
         assert_int_equal(pte_state(swapped, 1), PTE_SWAPPED);
         assert_int_equal(pte_slot(swapped).index, number);
@@ -168,7 +173,7 @@ static void built_entries_come_apart_again(void **state)
         assert_rights(pte_rights(transit), rights);
         assert_int_equal(pte_state(withheld, 1 + i % 3), PTE_WITHHELD);
         assert_int_equal(pte_payload_frame(withheld).index, number);
-        assert_rights(pte_rights(withheld), rights);
+        assert_rights(pte_rights(withheld), (struct rights){.none = true});
         assert_names_no_memory(swapped);
         assert_names_no_memory(transit);
         assert_names_no_memory(withheld);
@@ -199,7 +204,7 @@ static void leaves_and_links(void **state)
         enum pte_class class = (enum pte_class)(1 + i / 3 % 3);
         uint32_t block = level == 1 ? 1 : level == 2 ? 512 : 512 * 512;
         struct pfn frame = {(uint32_t)random_below(&dice, UINT32_MAX - 1) / block * block};
-        struct rights rights = rights_of(random_next(&dice));
+        struct rights rights = rights_of(i % 8);
         struct pte leaf = pte_leaf(frame, level, class, rights);
         struct pte link = pte_table(frame, class);
 
@@ -213,6 +218,10 @@ static void leaves_and_links(void **state)
         assert_int_equal(pte_class(link), class);
         assert_int_equal((link.word & PTE_RW) != 0, class != PTE_COW);
     }
+    assert_int_equal(pte_page((struct pfn){512}, 2, PTE_COW, rights_of(5)).word,
+                     pte_leaf((struct pfn){512}, 2, PTE_COW, rights_of(5)).word);
+    assert_int_equal(pte_state(pte_page((struct pfn){512}, 2, PTE_COW, rights_of(8)), 2),
+                     PTE_WITHHELD);
     assert_true(PANICS((void)pte_leaf((struct pfn){1}, 4, PTE_OWN, rights_of(1))));
     assert_true(PANICS((void)pte_leaf((struct pfn){1}, 1, PTE_CLASS_NONE, rights_of(1))));
     assert_true(PANICS((void)pte_table((struct pfn){1}, PTE_CLASS_NONE)));

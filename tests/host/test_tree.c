@@ -87,14 +87,29 @@ static unsigned some_tree(struct random *dice, bool exists)
     return FOREST_TREES;
 }
 
+static struct rights some_rights(struct random *dice, unsigned kinds)
+{
+    uint64_t number = random_below(dice, kinds);
+
+    if (number == 8)
+        return (struct rights){.none = true};
+    return (struct rights){
+        .write = (number & 1) != 0, .execute = (number & 2) != 0, .user = (number & 4) != 0};
+}
+
 static void replace_some(struct random *dice, unsigned number)
 {
     unsigned from = (unsigned)random_below(dice, forest.cell_count);
     unsigned most = random_below(dice, 2) == 0 ? 2 : forest.cell_count - from;
     unsigned to = from + 1 + (unsigned)random_below(dice, most);
-    struct content with = {(enum content_kind)random_below(dice, 3), random_below(dice, 50)};
+    struct content with = {(enum content_kind)random_below(dice, 4), random_below(dice, 50),
+                           some_rights(dice, 8)};
 
-    forest_replace(number, from, to > forest.cell_count ? forest.cell_count : to, with);
+    if (random_below(dice, 4) == 0)
+        forest_protect(number, from, to > forest.cell_count ? forest.cell_count : to,
+                       some_rights(dice, 9), random_below(dice, 50));
+    else
+        forest_replace(number, from, to > forest.cell_count ? forest.cell_count : to, with);
 }
 
 /* An exchange as eviction makes it: all leaves of a page become in transit, and leaves again. */
@@ -105,6 +120,8 @@ static void go_in_transit(unsigned number, unsigned cell)
     struct tree_pointer pointers[64];
     unsigned count = tree_find_pointers(page, PTE_LEAF, pointers, 64);
 
+    if (tree_find_pointers(page, PTE_WITHHELD, NULL, 0) > 0)
+        return; /* elsewhere its rights were taken away */
     CHECK(count >= 1 && count == frame_record(page)->count);
     (void)machine_interrupts_off();
     for (unsigned i = 0; i < count; i++) {
@@ -139,7 +156,8 @@ static void put_some(struct random *dice, unsigned number)
                    (enum content_kind)(CONTENT_PAGE +
                                        random_below(dice, CONTENT_ZERO - CONTENT_PAGE + 1)));
     else /* the whole cell becomes something that can be told from its neighbours */
-        forest_replace(number, cell, cell + 1, (struct content){CONTENT_GUARD, 0});
+        forest_replace(number, cell, cell + 1,
+                       (struct content){.kind = CONTENT_GUARD, .number = 0});
 }
 
 static void random_forest(struct random *dice, unsigned ops)
@@ -193,12 +211,12 @@ static void ranges_take_the_fewest_entries(void **state)
             for (unsigned to = from + 1; to <= forest.cell_count; to++) {
                 struct oracle_census census;
 
-                forest_replace(0, from, to, (struct content){CONTENT_TICKET, 3});
+                forest_replace(0, from, to, (struct content){.kind = CONTENT_TICKET, .number = 3});
                 census = forest_check();
                 assert_true(census.tables <= 2 * (levels - 1) + 1);
                 assert_int_equal(census.entries - (census.tables - 1),
                                  forest_fewest(forest.bounds[from], forest.bounds[to]));
-                forest_replace(0, from, to, (struct content){CONTENT_NONE, 0});
+                forest_replace(0, from, to, (struct content){.kind = CONTENT_NONE, .number = 0});
                 assert_int_equal(forest_check().tables, 1);
             }
         }
@@ -212,7 +230,7 @@ static void tickets_are_split_around_a_page(void **state)
     (void)state;
     start(4);
     forest_create(0);
-    forest_replace(0, 16, 19, (struct content){CONTENT_TICKET, 5});
+    forest_replace(0, 16, 19, (struct content){.kind = CONTENT_TICKET, .number = 5});
     forest_put(0, 16, CONTENT_PAGE);
     assert_int_equal(forest_check().tables, 4);
     assert_int_equal(forest_entries(0, SPAN_4, 2 * SPAN_4), 3 * 511 + 1);
@@ -229,7 +247,7 @@ static void running_out_changes_nothing(void **state)
     (void)state;
     start(4);
     forest_create(0);
-    forest_replace(0, 3, 9, (struct content){CONTENT_TICKET, 5});
+    forest_replace(0, 3, 9, (struct content){.kind = CONTENT_TICKET, .number = 5});
     forest_fork(1, 0);
     while (pmm_usage().by_kind[FRAME_FREE] > 0)
         assert_int_equal(pmm_alloc(FRAME_DEVICE, FRAME_UNCLEARED, &frame), OK);
@@ -244,7 +262,7 @@ static void running_out_changes_nothing(void **state)
         forest_check();
         pmm_free((struct pfn){300 + (uint32_t)free_frames});
     }
-    forest_replace(0, 1, 5, (struct content){CONTENT_GUARD, 0});
+    forest_replace(0, 1, 5, (struct content){.kind = CONTENT_GUARD, .number = 0});
     forest_end();
 }
 

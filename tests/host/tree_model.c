@@ -96,7 +96,7 @@ void forest_destroy(unsigned number)
 
 static struct pte ticket_of(struct content content)
 {
-    if (content.kind == CONTENT_TICKET)
+    if (content.kind == CONTENT_TICKET || content.kind == CONTENT_BLANK)
         return pte_ticket((uint16_t)content.number, 1);
     return content.kind == CONTENT_GUARD ? pte_guard() : pte_empty();
 }
@@ -115,7 +115,10 @@ void forest_replace(unsigned number, unsigned from, unsigned to, struct content 
     status = tree_prepare_range(&tree->tree, start, end, &batch);
     CHECK(status == OK);
     check_all_cells(); /* preparing changes no meaning */
-    tree_replace_range(&tree->tree, start, end, ticket_of(with), &batch);
+    if (with.kind == CONTENT_ZEROES)
+        tree_zero_range(&tree->tree, start, end, with.rights, &batch);
+    else
+        tree_replace_range(&tree->tree, start, end, ticket_of(with), &batch);
     tlb_commit(&batch);
     for (unsigned i = from; i < to; i++)
         tree->cells[i] = with;
@@ -123,6 +126,50 @@ void forest_replace(unsigned number, unsigned from, unsigned to, struct content 
         CHECK_MSG(forest_entries(number, start, end) == forest_fewest(start, end),
                   "%lx to %lx is %u entries, %u are enough", start, end,
                   forest_entries(number, start, end), forest_fewest(start, end));
+}
+
+/* What a cell holds after its rights have changed. */
+static struct content protected_content(struct content content, struct rights rights,
+                                        uint64_t ticket)
+{
+    struct content blank = {
+        content.kind == CONTENT_ZERO ? CONTENT_BLANK : CONTENT_TICKET, ticket, {0}};
+
+    switch (content.kind) {
+    case CONTENT_NONE:
+    case CONTENT_GUARD: return content;
+    case CONTENT_TICKET: return blank;
+    case CONTENT_BLANK: content.number = ticket; return content;
+    case CONTENT_ZEROES:
+    case CONTENT_ZERO:
+        if (rights.none)
+            return blank;
+        break;
+    case CONTENT_PAGE:
+    case CONTENT_WITHHELD: content.kind = rights.none ? CONTENT_WITHHELD : CONTENT_PAGE; break;
+    case CONTENT_TRANSIT:
+    case CONTENT_SWAPPED: break;
+    }
+    content.rights = rights;
+    return content;
+}
+
+void forest_protect(unsigned number, unsigned from, unsigned to, struct rights rights,
+                    uint64_t ticket)
+{
+    struct forest_tree *tree = &forest.trees[number];
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &tree->tree);
+    status = tree_prepare_protect(&tree->tree, forest.bounds[from], forest.bounds[to], &batch);
+    CHECK(status == OK);
+    check_all_cells();
+    tree_protect_range(&tree->tree, forest.bounds[from], forest.bounds[to],
+                       pte_ticket((uint16_t)ticket, 1), rights, &batch);
+    tlb_commit(&batch);
+    for (unsigned i = from; i < to; i++)
+        tree->cells[i] = protected_content(tree->cells[i], rights, ticket);
 }
 
 static struct pfn make_page(uint64_t tag)
@@ -143,7 +190,9 @@ static struct pte make_entry(struct tree_place place, enum content_kind kind,
     struct pfn page = PFN_NONE;
     unsigned slot = 0;
 
-    *content = (struct content){kind, 0};
+    *content = (struct content){kind, 0, all_rights};
+    if (kind == CONTENT_WITHHELD)
+        content->rights = (struct rights){.none = true};
     if (kind == CONTENT_PAGE || kind == CONTENT_WITHHELD || kind == CONTENT_TRANSIT) {
         content->number = ++forest.last_tag;
         page = make_page(content->number);
@@ -151,7 +200,7 @@ static struct pte make_entry(struct tree_place place, enum content_kind kind,
     }
     switch (kind) {
     case CONTENT_PAGE: return pte_leaf(page, 1, PTE_OWN, rights);
-    case CONTENT_WITHHELD: return pte_withheld(page, rights);
+    case CONTENT_WITHHELD: return pte_withheld(page);
     case CONTENT_TRANSIT: return pte_transit(page, rights);
     case CONTENT_ZERO: return pte_leaf(tree_zero_page(), 1, PTE_COW, rights);
     case CONTENT_SWAPPED:
@@ -231,23 +280,36 @@ static void check_tag(struct pfn page, uint64_t tag, uint64_t address)
               address, *(uint64_t *)frame_pointer(page), tag);
 }
 
+static void check_rights(struct rights is, struct rights wanted, uint64_t address)
+{
+    CHECK_MSG(is.write == wanted.write && is.execute == wanted.execute && is.user == wanted.user &&
+                  is.none == wanted.none,
+              "%lx has rights w%d x%d u%d none%d", address, is.write, is.execute, is.user, is.none);
+}
+
 static void check_entry(struct tree_place place, struct content content, uint64_t address)
 {
     static const enum pte_state states[] = {
         [CONTENT_NONE] = PTE_EMPTY,        [CONTENT_TICKET] = PTE_TICKET,
         [CONTENT_GUARD] = PTE_GUARD,       [CONTENT_PAGE] = PTE_LEAF,
         [CONTENT_WITHHELD] = PTE_WITHHELD, [CONTENT_TRANSIT] = PTE_TRANSIT,
-        [CONTENT_SWAPPED] = PTE_SWAPPED,   [CONTENT_ZERO] = PTE_LEAF};
+        [CONTENT_SWAPPED] = PTE_SWAPPED,   [CONTENT_ZERO] = PTE_LEAF,
+        [CONTENT_ZEROES] = PTE_TABLE,      [CONTENT_BLANK] = PTE_TICKET};
     enum pte_state state = pte_state(place.entry, place.level);
+
+    if (content.kind == CONTENT_ZEROES && place.level == 1)
+        content.kind = CONTENT_ZERO;
 
     CHECK_MSG(state == states[content.kind], "%lx is %s, should be %s", address,
               pte_state_name(state), pte_state_name(states[content.kind]));
-    if (content.kind == CONTENT_TICKET)
+    if (content.kind == CONTENT_TICKET || content.kind == CONTENT_BLANK)
         CHECK(place.entry.word == ticket_of(content).word);
+    if (content.kind >= CONTENT_ZEROES && content.kind <= CONTENT_ZERO)
+        check_rights(pte_rights(place.entry), content.rights, address);
     if (content.kind == CONTENT_PAGE)
         check_tag(pte_frame(place.entry), content.number, address);
-    if (content.kind == CONTENT_ZERO)
-        CHECK(pfn_equal(pte_frame(place.entry), tree_zero_page()));
+    if (content.kind == CONTENT_ZERO || content.kind == CONTENT_ZEROES)
+        CHECK(pte_frame(place.entry).index == tree_zero_page().index + place.level - 1);
     if (content.kind == CONTENT_WITHHELD || content.kind == CONTENT_TRANSIT)
         check_tag(pte_payload_frame(place.entry), content.number, address);
     if (content.kind == CONTENT_SWAPPED)
@@ -262,7 +324,7 @@ static void check_cells(const struct forest_tree *tree)
         struct content content = tree->cells[i];
 
         check_entry(tree_walk(&tree->tree, first), content, first);
-        if (content.kind <= CONTENT_GUARD)
+        if (content.kind <= CONTENT_ZEROES)
             check_entry(tree_walk(&tree->tree, last), content, last);
     }
 }

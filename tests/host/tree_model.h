@@ -1,8 +1,8 @@
 /*
  * Trees without vmm/: the little that stands above a tree, and a model of what each cell holds.
  *
- * Cells lie between chosen bounds; what a cell holds stands at its first page, and for tickets and
- * guards in the whole cell. Pages carry a tag in their first word.
+ * Cells lie between chosen bounds; what a cell holds stands at its first page, and for tickets,
+ * guards and zeroes in the whole cell. Pages carry a tag in their first word.
  *
  * Units: bounds are numbered, cell i is [bound i, bound i + 1). Fails with: a panic with values.
  * Context: host tests.
@@ -21,16 +21,19 @@ enum content_kind {
     CONTENT_NONE,
     CONTENT_TICKET,
     CONTENT_GUARD,
+    CONTENT_ZEROES,   /* links of the zero ladder */
     CONTENT_PAGE,     /* a leaf; number: its tag */
     CONTENT_WITHHELD, /* number: its tag */
     CONTENT_TRANSIT,  /* number: its tag */
     CONTENT_SWAPPED,  /* number: the slot */
-    CONTENT_ZERO      /* the zero page */
+    CONTENT_ZERO,     /* the zero page */
+    CONTENT_BLANK     /* a ticket of the first page alone; number: its descriptor */
 };
 
 struct content {
     enum content_kind kind;
     uint64_t number;
+    struct rights rights; /* of what carries rights */
 };
 
 struct forest_tree {
@@ -62,8 +65,12 @@ void forest_create(unsigned number);
 void forest_fork(unsigned child, unsigned parent);
 void forest_destroy(unsigned number);
 
-/* [from, to) cells become tickets, guards or empty. */
+/* [from, to) cells become tickets, guards, zeroes or empty. */
 void forest_replace(unsigned number, unsigned from, unsigned to, struct content with);
+
+/* What [from, to) cells hold gets these rights; tickets get this number. */
+void forest_protect(unsigned number, unsigned from, unsigned to, struct rights rights,
+                    uint64_t ticket);
 
 /* The first page of a cell gets one entry: anything but nothing; number is chosen. */
 void forest_put(unsigned number, unsigned cell, enum content_kind kind);

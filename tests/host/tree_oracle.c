@@ -19,6 +19,7 @@
 #define BIT_P          (UINT64_C(1) << 0)
 #define BIT_RW         (UINT64_C(1) << 1)
 #define BIT_US         (UINT64_C(1) << 2)
+#define BIT_A          (UINT64_C(1) << 5)
 #define BIT_PS         (UINT64_C(1) << 7)
 #define BIT_NX         (UINT64_C(1) << 63)
 #define FRAME_OF(word) ((uint32_t)((word) >> 12))
@@ -51,6 +52,25 @@ static void point(struct oracle *oracle, uint32_t frame, uint64_t word)
         oracle->frames[frame].transits++;
 }
 
+/* The zero page and the zero tables of levels 1 to 4 stand one behind the other (C8). */
+static bool is_zero(const struct oracle *oracle, uint64_t word)
+{
+    return FRAME_OF(word) - oracle->zero < 5;
+}
+
+/* Every entry of the zero tables: read-only by class, all rights, the rung below. */
+static void check_zero_ladder(const struct oracle *oracle)
+{
+    for (unsigned level = 1; level < 5; level++) {
+        const uint64_t *words = frame_pointer((struct pfn){oracle->zero + level});
+
+        for (unsigned i = 0; i < PTE_ENTRIES; i++)
+            CHECK_MSG((words[i] & ~BIT_A) == ((uint64_t)(oracle->zero + level - 1) << 12 | BIT_P |
+                                              BIT_US | MAY_WRITE | CLASS_COW << 9),
+                      "entry %u of the zero table of level %u is %lx", i, level, words[i]);
+    }
+}
+
 static void check_present(const struct oracle *oracle, uint64_t word, unsigned level)
 {
     bool writable = (word & MAY_WRITE) != 0 && CLASS_OF(word) != CLASS_COW;
@@ -58,8 +78,11 @@ static void check_present(const struct oracle *oracle, uint64_t word, unsigned l
     CHECK_MSG(CLASS_OF(word) != 0 && ((word & BIT_RW) != 0) == writable,
               "entry %lx of level %u: class and R/W do not fit", word, level);
     CHECK_MSG((word & (UINT64_C(0x7ff) << 52)) == 0, "entry %lx has high bits", word);
-    if (FRAME_OF(word) == oracle->zero)
-        CHECK_MSG(CLASS_OF(word) == CLASS_COW && level == 1, "zero page by entry %lx", word);
+    if (is_zero(oracle, word)) {
+        CHECK_MSG(CLASS_OF(word) == CLASS_COW && FRAME_OF(word) == oracle->zero + level - 1,
+                  "zeroes of level %u by entry %lx", level, word);
+        return;
+    }
     if (level > 1 && (word & BIT_PS) == 0)
         CHECK_MSG((word & (MAY_WRITE | BIT_US | BIT_NX)) == (MAY_WRITE | BIT_US),
                   "link %lx of level %u forbids something", word, level);
@@ -72,7 +95,7 @@ static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level)
 {
     if ((word & BIT_P) != 0) {
         check_present(oracle, word, level);
-        if (FRAME_OF(word) == oracle->zero)
+        if (is_zero(oracle, word))
             return false;
         point(oracle, FRAME_OF(word), word);
         if (level > 1 && (word & BIT_PS) == 0)
@@ -181,6 +204,7 @@ struct oracle_census oracle_check(const struct tree *trees, unsigned count)
 
     oracle.frames = calloc(oracle.limit, sizeof(*oracle.frames));
     CHECK(oracle.frames != NULL);
+    check_zero_ladder(&oracle);
     for (unsigned i = 0; i < count; i++) {
         /* The root's one count is its tree's. */
         oracle.frames[trees[i].root.index].pointers++;
