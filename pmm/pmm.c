@@ -130,8 +130,7 @@ void pmm_drain(void)
     }
 }
 
-/* The running processor's cache was closed: opens it if that is allowed again. */
-static void reopen(struct pmm_cache *cache)
+void cache_reopen(struct pmm_cache *cache)
 {
     if (!__atomic_load_n(&cache->open, __ATOMIC_RELAXED) && pmm_caches_allowed()) {
         note_cpu((unsigned)((cache - pmm_caches[0]) / PMM_CACHES));
@@ -231,7 +230,7 @@ enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_k
         status = take_hard(0, kind, false, frame);
         if (status == OK)
             count_shared(kind, 1);
-        reopen(cache);
+        cache_reopen(cache);
     }
     if (status == OK) {
         if (clear)
@@ -247,7 +246,7 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
     if (state == PMM_CACHE_HELD) {
         count_shared(kind, (uint64_t)-1);
         zones_give(frame, 0);
-        reopen(cache);
+        cache_reopen(cache);
     } else {
         CHECK(state == PMM_CACHE_EMPTY + PMM_CACHE_FRAMES);
         /* Those that have lain longest are the least likely to be in the processor's own cache. */

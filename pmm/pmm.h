@@ -54,6 +54,10 @@ MUST_USE enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum 
 
 /* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
 static inline void pmm_free(struct pfn frame);
+
+/* As pmm_free, for a frame whose 4 KiB are known to be zero, as an emptied table's are (rule C12):
+ * whoever next wants a cleared frame on this processor takes it as it is. */
+static inline void pmm_free_clean(struct pfn frame);
 void pmm_free_order(struct pfn first, unsigned order);
 
 /* Makes blocks of the smaller order out of one that its caller holds alone. Each has the kind of
@@ -119,7 +123,7 @@ unsigned pmm_idle_fill(unsigned budget);
 
 struct pmm_zero_figures {
     uint64_t pooled; /* frames in the pool and in the processors' caches of it */
-    uint64_t hits;   /* cleared frames that came from the pool */
+    uint64_t hits;   /* cleared frames that came from the pool, or were given back as zero */
     uint64_t misses; /* cleared frames that were cleared when they were wanted */
     uint64_t filled; /* frames that pmm_idle_fill has cleared */
 };
@@ -127,6 +131,26 @@ struct pmm_zero_figures {
 struct pmm_zero_figures pmm_zero_figures(void);
 
 /* ---- the fast path ---- */
+
+/* From the running processor's cache of zeroed frames, or through it from the pool. */
+static inline bool pmm_take_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
+{
+    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    struct pfn taken;
+
+    if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0))
+        return pmm_take_zeroed_slow(cache, state, kind, frame);
+    taken.index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
+    cache->by_kind[kind]++;
+    pmm_note(&cache->hits);
+    __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    *frame = taken;
+    if (PMM_JUNK)
+        pmm_zero_check(taken);
+    pmm_check_free(taken);
+    pmm_prepare(taken, kind);
+    return true;
+}
 
 static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
 {
@@ -138,7 +162,7 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
     CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS);
     if (clear == FRAME_CLEARED &&
         __atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) != PMM_CACHE_HELD &&
-        pmm_alloc_zeroed(&caches[PMM_CACHE_ZERO], kind, frame))
+        pmm_take_zeroed(&caches[PMM_CACHE_ZERO], kind, frame))
         return OK;
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0))
@@ -174,6 +198,29 @@ static inline void pmm_free(struct pfn frame)
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
         pmm_free_slow(cache, state, (enum frame_kind)kind, frame);
+        return;
+    }
+    cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
+    cache->by_kind[kind]--;
+    __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
+}
+
+static inline void pmm_free_clean(struct pfn frame)
+{
+    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[PMM_CACHE_ZERO];
+    struct frame *record = frame_record(frame);
+    uint32_t state;
+    uint8_t kind;
+
+    if (__builtin_expect(frame.index >= pmm_frame_end || !pmm_may_free(record), 0))
+        pmm_free_refused(frame);
+    kind = record->kind;
+    if (PMM_JUNK)
+        pmm_zero_check(frame);
+    pmm_mark_free(record);
+    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
+        pmm_free_clean_slow(cache, state, (enum frame_kind)kind, frame);
         return;
     }
     cache->frames[state - PMM_CACHE_EMPTY] = frame.index;

@@ -34,6 +34,15 @@ void pmm_junk_check(struct pfn frame)
     fill(words, JUNK_FRESH);
 }
 
+void pmm_zero_check(struct pfn frame)
+{
+    const uint64_t *words = frame_pointer(frame);
+
+    for (unsigned i = 0; i < FRAME_WORDS; i++)
+        CHECK_MSG(words[i] == 0, "frame %x is not zero: %lx at %lx", frame.index, words[i],
+                  i * sizeof(uint64_t));
+}
+
 /* ---- audit ---- */
 
 struct audit {

@@ -57,11 +57,17 @@ static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
 MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                                     bool clear, struct pfn *frame);
 void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind, struct pfn frame);
-bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame);
+void pmm_free_clean_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                         struct pfn frame);
+bool pmm_take_zeroed_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                          struct pfn *frame);
 _Noreturn void pmm_free_refused(struct pfn frame);
 
 void pmm_junk_fill(struct pfn frame);
 void pmm_junk_check(struct pfn frame);
+
+/* Panics unless every word of the frame is zero. */
+void pmm_zero_check(struct pfn frame);
 
 /* A figure that may miss an event when two processors count at once. */
 static inline void pmm_note(uint64_t *figure)

@@ -58,6 +58,9 @@ void cache_close(struct pmm_cache *cache);
 /* Lets a closed cache be used, from empty. */
 void cache_open(struct pmm_cache *cache);
 
+/* The same for one of the running processor's, if caches may be used now. */
+void cache_reopen(struct pmm_cache *cache);
+
 void zero_pool_drain(void);
 void zero_pool_start(void);
 uint64_t zero_pool_count(void);

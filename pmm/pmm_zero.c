@@ -3,7 +3,8 @@
  *
  * Processors without work clear frames into one pool; each processor that wants zeroes takes them
  * from the pool in batches. The pool is filled up to its high mark once it has fallen below the low
- * one, and only while memory is plentiful: what lies here is free memory all the same.
+ * one, and only while memory is plentiful: what lies here is free memory all the same. Frames that
+ * are given back as zero go to the processor's cache, and from there to the pool while it has room.
  */
 #include "cpu/spin.h"
 #include "pmm/pmm_internal.h"
@@ -12,6 +13,9 @@
 
 /* A batch that a processor takes from the pool. */
 #define BATCH 16U
+
+/* What a full cache gives away at once. */
+#define HALF (PMM_CACHE_FRAMES / 2)
 
 /* The pool's high mark is this part of memory. */
 #define POOL_PART 32U
@@ -67,17 +71,16 @@ static uint32_t pool_take(uint32_t *frames, uint32_t count)
     return taken;
 }
 
-static bool pool_put(struct pfn frame)
+/* Adds at most count zeroed frames; for how many there was room. */
+static uint32_t pool_put(const uint32_t *frames, uint32_t count)
 {
     bool were_on = lock_pool();
-    bool room = pool.count < pool.high;
+    uint32_t put = 0;
 
-    if (room) {
-        pool.frames[pool.count++] = frame.index;
-        pool.filled++;
-    }
+    while (put < count && pool.count < pool.high)
+        pool.frames[pool.count++] = frames[put++];
     unlock_pool(were_on);
-    return room;
+    return put;
 }
 
 void zero_pool_drain(void)
@@ -87,6 +90,23 @@ void zero_pool_drain(void)
     while (pool_take(&frame, 1) == 1)
         zones_give((struct pfn){frame}, 0);
 }
+
+/* Whether frames may be kept here now. */
+static bool pool_allowed(void)
+{
+    return pmm_pressure() == PMM_NORMAL && pmm_caches_allowed();
+}
+
+/* Lets every processor look into the pool. */
+static void open_caches(void)
+{
+    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
+
+    for (unsigned cpu = 0; cpu < cpus; cpu++)
+        cache_open(&pmm_caches[cpu][PMM_CACHE_ZERO]);
+}
+
+/* ---- filling ---- */
 
 /* Whether the pool wants more. */
 static bool pool_wants(void)
@@ -100,7 +120,7 @@ static bool pool_wants(void)
         pool.filling = false;
     wants = pool.filling;
     unlock_pool(were_on);
-    return wants && pmm_pressure() == PMM_NORMAL && pmm_caches_allowed();
+    return wants && pool_allowed();
 }
 
 /* One frame cleared into the pool; false when there is none to spare. */
@@ -113,34 +133,36 @@ static bool fill_one(void)
     if (PMM_JUNK)
         pmm_junk_check(frame);
     machine_clear_frame(frame_pointer(frame));
-    if (pool_put(frame))
-        return true;
-    zones_give(frame, 0);
-    return false;
+    if (pool_put(&frame.index, 1) == 0) {
+        zones_give(frame, 0);
+        return false;
+    }
+    __atomic_fetch_add(&pool.filled, 1, __ATOMIC_RELAXED);
+    return true;
 }
 
 unsigned pmm_idle_fill(unsigned budget)
 {
-    unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
     unsigned filled = 0;
 
     while (filled < budget && fill_one())
         filled++;
-    for (unsigned cpu = 0; filled > 0 && cpu < cpus; cpu++)
-        cache_open(&pmm_caches[cpu][PMM_CACHE_ZERO]);
+    if (filled > 0)
+        open_caches();
     return filled;
 }
 
-bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
-{
-    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+/* ---- taking and giving back ---- */
 
+/* Takes a batch from the pool, and one frame of it. Without any the cache is closed, so that nobody
+ * looks again before there is one. */
+bool pmm_take_zeroed_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                          struct pfn *frame)
+{
     if (state == PMM_CACHE_HELD)
         return false;
-    if (state == PMM_CACHE_EMPTY)
-        state += pool_take(cache->frames, BATCH);
+    state += pool_take(cache->frames, BATCH);
     if (state == PMM_CACHE_EMPTY) {
-        /* Nothing is left: closed, so that nobody looks again before the pool is filled. */
         __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
         return false;
     }
@@ -148,10 +170,49 @@ bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn 
     cache->by_kind[kind]++;
     pmm_note(&cache->hits);
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    if (PMM_JUNK)
+        pmm_zero_check(*frame);
     pmm_check_free(*frame);
     pmm_prepare(*frame, kind);
     return true;
 }
+
+/* Where zeroed frames go for which a cache has no room. */
+static void give_clean(const uint32_t *frames, uint32_t count)
+{
+    uint32_t kept = pool_allowed() ? pool_put(frames, count) : 0;
+
+    if (kept > 0)
+        open_caches();
+    for (uint32_t i = kept; i < count; i++)
+        zones_give((struct pfn){frames[i]}, 0);
+}
+
+void pmm_free_clean_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
+                         struct pfn frame)
+{
+    if (state == PMM_CACHE_HELD) {
+        cache_reopen(cache);
+        state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    }
+    if (state == PMM_CACHE_HELD) {
+        count_shared(kind, (uint64_t)-1);
+        give_clean(&frame.index, 1);
+    } else {
+        if (state == PMM_CACHE_EMPTY + PMM_CACHE_FRAMES) {
+            give_clean(cache->frames, HALF);
+            for (unsigned i = HALF; i < PMM_CACHE_FRAMES; i++)
+                cache->frames[i - HALF] = cache->frames[i];
+            state -= HALF;
+        }
+        cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
+        cache->by_kind[kind]--;
+        __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
+    }
+    pmm_note_pressure();
+}
+
+/* ---- figures ---- */
 
 struct pmm_zero_figures pmm_zero_figures(void)
 {

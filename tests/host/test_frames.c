@@ -161,15 +161,57 @@ static void write_after_free(void *context)
     (void)block(0, FRAME_KERNEL);
 }
 
+static struct pfn clean_frame(void)
+{
+    struct pfn frame = PFN_NONE;
+    enum status status = pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &frame);
+
+    CHECK(status == OK);
+    return frame;
+}
+
+static void free_clean_twice(void *context)
+{
+    struct pfn frame = clean_frame();
+
+    (void)context;
+    pmm_free_clean(frame);
+    pmm_free_clean(frame);
+}
+
+static void free_clean_block(void *context)
+{
+    (void)context;
+    pmm_free_clean(block(3, FRAME_KERNEL));
+}
+
+static void free_as_clean_what_is_not(void *context)
+{
+    struct pfn frame = clean_frame();
+    uint8_t *bytes = frame_pointer(frame);
+
+    (void)context;
+    bytes[PAGE_SIZE - 1] = 1;
+    pmm_free_clean(frame);
+}
+
+static void write_after_free_clean(void *context)
+{
+    struct pfn frame = clean_frame();
+    uint64_t *words = frame_pointer(frame);
+
+    (void)context;
+    pmm_free_clean(frame);
+    words[100] = 1;
+    (void)clean_frame();
+}
+
 static void test_mistakes(void **state)
 {
-    static void (*const mistakes[])(void *) = {free_block_as_frame,
-                                               free_frame_as_block,
-                                               free_with_wrong_order,
-                                               free_block_twice,
-                                               free_inside_of_block,
-                                               split_upwards,
-                                               odd_order};
+    static void (*const mistakes[])(void *) = {
+        free_block_as_frame, free_frame_as_block,  free_with_wrong_order,
+        free_block_twice,    free_inside_of_block, split_upwards,
+        odd_order,           free_clean_twice,     free_clean_block};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
@@ -177,6 +219,8 @@ static void test_mistakes(void **state)
             fail_msg("mistake %u was not noticed", i);
     }
     assert_int_equal(child_run(write_after_free, NULL)->panicked, PMM_JUNK);
+    assert_int_equal(child_run(free_as_clean_what_is_not, NULL)->panicked, PMM_JUNK);
+    assert_int_equal(child_run(write_after_free_clean, NULL)->panicked, PMM_JUNK);
 }
 
 /* ---- running out ---- */
@@ -360,6 +404,104 @@ static void test_zero_marks(void **state)
     pmm_audit();
 }
 
+static bool is_clean(struct pfn frame)
+{
+    static const uint8_t zeroes[PAGE_SIZE];
+
+    return memcmp(frame_pointer(frame), zeroes, PAGE_SIZE) == 0;
+}
+
+/* One after the other comes back as it is, though the pool has never been filled. */
+static void test_clean_comes_back(void **state)
+{
+    struct pfn first;
+    struct pfn second;
+
+    (void)state;
+    dirty(200);
+    first = clean_frame();
+    second = clean_frame();
+    pmm_free_clean(first);
+    pmm_free_clean(second);
+    assert_int_equal(count_of(FRAME_TABLE), 0);
+    assert_int_equal(pmm_zero_figures().pooled, 2);
+    pmm_audit();
+    assert_int_equal(clean_frame().index, second.index);
+    assert_int_equal(clean_frame().index, first.index);
+    assert_int_equal(pmm_zero_figures().hits, 2);
+    assert_true(is_clean(first) && is_clean(second));
+    /* Nobody looks into an empty cache, and giving back opens it again. */
+    assert_int_not_equal(clean_frame().index, first.index);
+    pmm_free_clean(second);
+    assert_int_equal(clean_frame().index, second.index);
+    assert_int_equal(pmm_zero_figures().hits, 3);
+    assert_int_equal(pmm_zero_figures().filled, 0);
+    assert_int_equal(count_of(FRAME_TABLE), 3);
+    pmm_audit();
+}
+
+/* More than a cache has room for goes to the pool, and more than that to the allocator: nothing is
+ * lost, other processors find the pool's, and all that is handed out as clean is. */
+static void test_clean_overflows(void **state)
+{
+    unsigned high = MEMORY / PAGE_SIZE / 32;
+    unsigned count = high + 3 * PMM_CACHE_FRAMES;
+    struct pmm_usage before;
+    struct pmm_usage after;
+
+    (void)state;
+    dirty(2 * count);
+    before = pmm_usage();
+    for (unsigned i = 0; i < count; i++)
+        many[i] = clean_frame();
+    for (unsigned i = 0; i < count; i++)
+        pmm_free_clean(many[i]);
+    after = pmm_usage();
+    assert_memory_equal(&before, &after, sizeof(before));
+    assert_in_range(pmm_zero_figures().pooled, high + PMM_CACHE_FRAMES / 2,
+                    high + PMM_CACHE_FRAMES);
+    pmm_audit();
+    fake_machine_be_cpu(2);
+    many[0] = clean_frame(); /* its processor's first allocation */
+    pmm_free_clean(many[0]);
+    for (unsigned i = 0; i < count; i++) {
+        many[i] = clean_frame();
+        assert_true(is_clean(many[i]));
+    }
+    assert_in_range(pmm_zero_figures().hits, high, high + 1);
+    fake_machine_be_cpu(0);
+    for (unsigned i = 0; i < count; i++)
+        pmm_free_clean(many[i]);
+    pmm_drain();
+    assert_int_equal(pmm_zero_figures().pooled, 0);
+    pmm_audit();
+}
+
+/* While caches are closed, clean frames go back to the allocator like all others. */
+static void test_clean_without_caches(void **state)
+{
+    unsigned count;
+
+    (void)state;
+    many[0] = clean_frame();
+    pmm_fail_from(UINT64_MAX, 1);
+    pmm_free_clean(many[0]);
+    assert_int_equal(pmm_zero_figures().pooled, 0);
+    pmm_audit();
+    pmm_fail_from(0, 0);
+    for (count = 0; pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &many[count]) == OK;)
+        count++;
+    pmm_free_clean(many[--count]);
+    assert_int_equal(count_of(FRAME_FREE), 1);
+    assert_int_equal(pmm_zero_figures().pooled, 0);
+    many[count++] = clean_frame();
+    while (count > 0)
+        pmm_free_clean(many[--count]);
+    assert_int_equal(count_of(FRAME_TABLE), 0);
+    assert_int_equal(pmm_pressure(), PMM_NORMAL);
+    pmm_audit();
+}
+
 #define EACH(test)                                                                                 \
     {#test " llfree", test, set_up, NULL, (void *)PMM_LLFREE},                                     \
         {#test " bitmap", test, set_up, NULL, (void *)PMM_BITMAP},                                 \
@@ -371,9 +513,10 @@ static void test_zero_marks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_orders),    EACH(test_split),      EACH(test_mistakes),
-        EACH(test_reserve),   EACH(test_pressure),   EACH(test_failures),
-        EACH(test_zero_pool), EACH(test_zero_marks), EACH(test_other_caches),
+        EACH(test_orders),           EACH(test_split),           EACH(test_mistakes),
+        EACH(test_reserve),          EACH(test_pressure),        EACH(test_failures),
+        EACH(test_zero_pool),        EACH(test_zero_marks),      EACH(test_other_caches),
+        EACH(test_clean_comes_back), EACH(test_clean_overflows), EACH(test_clean_without_caches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

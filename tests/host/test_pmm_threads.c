@@ -209,9 +209,15 @@ static uint64_t memory_take(unsigned number, struct random *random)
 
 static void memory_give(unsigned number, uint64_t block)
 {
-    (void)number;
+    struct pfn first = {(uint32_t)BLOCK_FIRST(block)};
+
     check_mark(block);
-    pmm_free_order((struct pfn){(uint32_t)BLOCK_FIRST(block)}, BLOCK_ORDER(block));
+    if (BLOCK_ORDER(block) == 0 && (first.index + number) % 4 == 0) {
+        memset(frame_pointer(first), 0, PAGE_SIZE);
+        pmm_free_clean(first);
+        return;
+    }
+    pmm_free_order(first, BLOCK_ORDER(block));
 }
 
 static void test_memory(void **state)
