@@ -1,0 +1,298 @@
+/* The range tree beside a plain array: every short sequence of changes, and long random ones. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cpu/machine.h"
+#include "lib/random.h"
+#include "lib/units.h"
+#include "vmm/region_tree.h"
+
+#define SLOTS 600U
+
+/* Every slot is so wide; a range begins and ends somewhere in its own. */
+#define SLOT_SIZE (32 * PAGE_SIZE)
+
+/* Sequences of so many changes of so few ranges are all tried: 6^7 of them. */
+#define SHORT_SLOTS  6U
+#define SHORT_LENGTH 7U
+
+static struct random dice = {5};
+
+static struct {
+    struct region_tree tree;
+    struct region_node nodes[SLOTS];
+    bool inside[SLOTS];
+    unsigned slots;
+} test;
+
+static void begin(unsigned slots)
+{
+    memset(&test, 0, sizeof(test));
+    test.slots = slots;
+}
+
+/* ---- what the array says ---- */
+
+static struct region_node *plain_find(uint64_t address)
+{
+    for (unsigned i = 0; i < test.slots; i++) {
+        if (test.inside[i] && test.nodes[i].end > address)
+            return &test.nodes[i];
+    }
+    return NULL;
+}
+
+static bool plain_gap(uint64_t low, uint64_t high, uint64_t size, uint64_t alignment,
+                      uint64_t *start)
+{
+    *start = round_up(low, alignment);
+    for (unsigned i = 0; i < test.slots; i++) {
+        if (!test.inside[i] || test.nodes[i].end <= *start)
+            continue;
+        if (test.nodes[i].start >= *start && test.nodes[i].start - *start >= size)
+            break;
+        *start = round_up(test.nodes[i].end, alignment);
+    }
+    return *start < high && size <= high - *start;
+}
+
+static uint32_t plain_count(void)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < test.slots; i++)
+        count += test.inside[i];
+    return count;
+}
+
+/* ---- comparison ---- */
+
+static void compare_gap(uint64_t low, uint64_t size, uint64_t alignment)
+{
+    uint64_t high = (test.slots + 2) * SLOT_SIZE;
+    uint64_t found = 0;
+    uint64_t expected;
+    bool is_there = region_tree_find_gap(&test.tree, low, high, size, alignment, &found);
+
+    assert_int_equal(is_there, plain_gap(low, high, size, alignment, &expected));
+    if (is_there)
+        assert_int_equal(found, expected);
+}
+
+static void compare_all(void)
+{
+    struct region_node *node = region_tree_find(&test.tree, 0);
+    struct region_node *before = NULL;
+
+    assert_int_equal(region_tree_audit(&test.tree), plain_count());
+    for (unsigned i = 0; i < test.slots; i++) {
+        if (!test.inside[i])
+            continue;
+        assert_ptr_equal(node, &test.nodes[i]);
+        assert_ptr_equal(region_tree_before(node), before);
+        before = node;
+        node = region_tree_next(node);
+    }
+    assert_null(node);
+}
+
+/* ---- changes ---- */
+
+static void insert(unsigned slot, uint64_t start, uint64_t end)
+{
+    struct region_node *node = &test.nodes[slot];
+
+    memset(node, 0xa5, sizeof(*node));
+    node->start = start;
+    node->end = end;
+    region_tree_insert(&test.tree, node);
+    test.inside[slot] = true;
+}
+
+static void take_out(unsigned slot)
+{
+    region_tree_remove(&test.tree, &test.nodes[slot]);
+    test.inside[slot] = false;
+}
+
+/* A range in the slot: from its first to its last page at the most. */
+static void some_range(unsigned slot, uint64_t *start, uint64_t *end)
+{
+    uint64_t first = random_below(&dice, 32);
+    uint64_t pages = 1 + random_below(&dice, 32 - first);
+
+    *start = (slot + 1) * SLOT_SIZE + first * PAGE_SIZE;
+    *end = *start + pages * PAGE_SIZE;
+}
+
+static void change_some(unsigned slot)
+{
+    uint64_t start;
+    uint64_t end;
+
+    some_range(slot, &start, &end);
+    if (!test.inside[slot])
+        insert(slot, start, end);
+    else if (random_below(&dice, 3) == 0)
+        region_tree_resize(&test.nodes[slot], start, end);
+    else
+        take_out(slot);
+}
+
+/* ---- the tests ---- */
+
+/* Ranges of different lengths, so that every gap is of its own size. */
+static void toggle(unsigned slot)
+{
+    uint64_t start = (slot + 1) * SLOT_SIZE;
+
+    if (test.inside[slot])
+        take_out(slot);
+    else
+        insert(slot, start, start + (slot * 5 % 7 + 1) * PAGE_SIZE);
+}
+
+/* All that can follow; afterwards everything is as before. */
+static void every_sequence(unsigned left)
+{
+    for (unsigned slot = 0; left > 0 && slot < SHORT_SLOTS; slot++) {
+        toggle(slot);
+        compare_all();
+        compare_gap(PAGE_SIZE, (28 + left) * PAGE_SIZE, PAGE_SIZE);
+        if (left > 1) {
+            struct region_tree tree = test.tree;
+            struct region_node nodes[SHORT_SLOTS];
+            bool inside[SHORT_SLOTS];
+
+            memcpy(nodes, test.nodes, sizeof(nodes));
+            memcpy(inside, test.inside, sizeof(inside));
+            every_sequence(left - 1);
+            test.tree = tree;
+            memcpy(test.nodes, nodes, sizeof(nodes));
+            memcpy(test.inside, inside, sizeof(inside));
+        }
+        toggle(slot);
+    }
+}
+
+static void every_short_sequence(void **state)
+{
+    (void)state;
+    begin(SHORT_SLOTS);
+    every_sequence(SHORT_LENGTH);
+}
+
+static void some_comparisons(void)
+{
+    uint64_t low = PAGE_SIZE * (1 + random_below(&dice, test.slots * 32));
+    uint64_t address = random_below(&dice, (test.slots + 2) * SLOT_SIZE);
+    uint64_t size = PAGE_SIZE * (1 + random_below(&dice, random_below(&dice, 2) == 0 ? 60 : 400));
+
+    assert_ptr_equal(region_tree_find(&test.tree, address), plain_find(address));
+    compare_gap(low, size, PAGE_SIZE << random_below(&dice, 8));
+    compare_gap(PAGE_SIZE, size, PAGE_SIZE);
+}
+
+static void long_random_sequences(void **state)
+{
+    static const unsigned sizes[] = {3, 10, 40, 150, SLOTS};
+
+    (void)state;
+    for (unsigned round = 0; round < ARRAY_COUNT(sizes); round++) {
+        begin(sizes[round]);
+        for (unsigned i = 0; i < 4000; i++) {
+            change_some((unsigned)random_below(&dice, test.slots));
+            some_comparisons();
+            if (i % 16 == 0 || test.slots <= 10)
+                compare_all();
+        }
+    }
+}
+
+/* ---- whole trees ---- */
+
+static struct {
+    struct region_node nodes[SLOTS];
+    unsigned count;
+} copies;
+
+static struct region_node *copy_node(const struct region_node *node, void *context)
+{
+    struct region_node *copy = &copies.nodes[copies.count++];
+
+    assert_ptr_equal(context, &copies);
+    *copy = *node;
+    return copy;
+}
+
+static void count_gone(struct region_node *node, void *context)
+{
+    uint64_t *last = context;
+
+    assert_true(node->start > *last);
+    *last = node->start;
+    memset(node, 0x5a, sizeof(*node)); /* nobody looks at it again */
+    copies.count--;
+}
+
+static void clones_are_whole(void **state)
+{
+    (void)state;
+    begin(SLOTS);
+    for (unsigned i = 0; i < 3000; i++) {
+        struct region_tree clone = RB_INITIALIZER(&clone);
+        uint64_t last = 0;
+
+        change_some((unsigned)random_below(&dice, i % 100 + 1));
+        region_tree_clone(&clone, &test.tree, copy_node, &copies);
+        assert_int_equal(region_tree_audit(&clone), copies.count);
+        assert_int_equal(copies.count, plain_count());
+        for (unsigned n = 1; n < copies.count; n++)
+            assert_true(copies.nodes[n - 1].end <= copies.nodes[n].start);
+        region_tree_drain(&clone, count_gone, &last);
+        assert_int_equal(copies.count, 0);
+        assert_null(region_tree_find(&clone, 0));
+        compare_all();
+    }
+}
+
+/* The depth is what makes a search cheap: at most twice the logarithm. */
+static unsigned depth_of(const struct region_node *node)
+{
+    unsigned left;
+    unsigned right;
+
+    if (node == NULL)
+        return 0;
+    left = depth_of(RB_LEFT(node, link));
+    right = depth_of(RB_RIGHT(node, link));
+    return 1 + (left > right ? left : right);
+}
+
+static void ascending_ranges_stay_shallow(void **state)
+{
+    (void)state;
+    begin(SLOTS);
+    for (unsigned slot = 0; slot < SLOTS; slot++)
+        insert(slot, (slot + 1) * SLOT_SIZE, (slot + 1) * SLOT_SIZE + PAGE_SIZE);
+    compare_all();
+    assert_true(depth_of(RB_ROOT(&test.tree)) <= 20);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_short_sequence),
+        cmocka_unit_test(long_random_sequences),
+        cmocka_unit_test(clones_are_whole),
+        cmocka_unit_test(ascending_ranges_stay_shallow),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

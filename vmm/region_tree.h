@@ -1,0 +1,70 @@
+/*
+ * The range tree: ranges that never overlap, in a red-black tree by address, where each node also
+ * knows what its subtree spans and the largest gap in it.
+ *
+ * With that, to find the range at an address and to find a gap are both walks down one path:
+ * O(log n). A gap that is to begin at a multiple of more than a page may be large enough and still
+ * not hold one; each such gap that lies before the answer costs one more walk. A gap of size +
+ * alignment - 4 KiB always holds one, so no more gaps are looked at than lie between those sizes.
+ *
+ * It knows nothing of memory: its nodes stand at the start of whatever is kept by address.
+ *
+ * Units: bytes or any other, ranges half-open. Owns: nothing; nodes are the caller's.
+ * State of a node: outside -> region_tree_insert -> inside -> region_tree_remove -> outside.
+ * Fails with: nothing; an overlap is a CHECK. Context: any, one call on a tree at a time.
+ */
+#ifndef VMM_REGION_TREE_H
+#define VMM_REGION_TREE_H
+
+#include <bsd/sys/tree.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct region_node {
+    RB_ENTRY(region_node) link;
+    uint64_t start;
+    uint64_t end;
+    /* Of the subtree of which this node is the root: */
+    uint64_t low;  /* the lowest start */
+    uint64_t high; /* the highest end */
+    uint64_t gap;  /* the largest gap between two neighbours */
+};
+
+RB_HEAD(region_tree, region_node);
+
+/* Puts a node in, whose range is set and overlaps none. */
+void region_tree_insert(struct region_tree *tree, struct region_node *node);
+
+void region_tree_remove(struct region_tree *tree, struct region_node *node);
+
+/* Gives a node that is in a tree another range, which keeps its place in the order. */
+void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end);
+
+/* The first range that ends after the address; NULL: none does. */
+struct region_node *region_tree_find(const struct region_tree *tree, uint64_t address);
+
+/* The neighbours in the order of addresses; NULL at the ends. */
+struct region_node *region_tree_next(struct region_node *node);
+struct region_node *region_tree_before(struct region_node *node);
+
+/* The lowest multiple of alignment (a power of two) in [low, high) from which size is free up to
+ * high; false when there is none. */
+bool region_tree_find_gap(const struct region_tree *tree, uint64_t low, uint64_t high,
+                          uint64_t size, uint64_t alignment, uint64_t *start);
+
+/* Makes an empty tree one of the same shape, with no comparison and no rotation. In the order of
+ * addresses each node is given to copy, which returns a node that it has made a copy of it. */
+void region_tree_clone(struct region_tree *tree, const struct region_tree *from,
+                       struct region_node *(*copy)(const struct region_node *node, void *context),
+                       void *context);
+
+/* Empties a tree, with no rotation: each node is given to gone, in the order of addresses, and is
+ * not looked at again. */
+void region_tree_drain(struct region_tree *tree,
+                       void (*gone)(struct region_node *node, void *context), void *context);
+
+/* Proves order, colours, parents, and what each node says of its subtree; panics with values on a
+ * difference. Returns how many nodes there are. */
+uint32_t region_tree_audit(const struct region_tree *tree);
+
+#endif
