@@ -28,6 +28,9 @@ extern const struct experiment ticket_forge_experiment;
 extern const struct experiment ticket_share_experiment;
 extern const struct experiment ticket_range_experiment;
 extern const struct experiment ticket_exit_experiment;
+extern const struct experiment table_ledger_experiment;
+extern const struct experiment fork_ways_experiment;
+extern const struct experiment fork_ways_all_experiment;
 extern const struct experiment stress_experiment;
 extern const struct experiment dead_processor_experiment;
 extern const struct experiment bench_experiment;
@@ -70,6 +73,9 @@ const struct experiment *const experiments[] = {
     &ticket_share_experiment,
     &ticket_range_experiment,
     &ticket_exit_experiment,
+    &table_ledger_experiment,
+    &fork_ways_experiment,
+    &fork_ways_all_experiment,
     &stress_experiment,
     &dead_processor_experiment,
     &bench_experiment,
