@@ -23,6 +23,14 @@ extern const struct experiment no_memory_experiment;
 extern const struct experiment spurious_experiment;
 extern const struct experiment tlb_truth_experiment;
 extern const struct experiment shootdown_experiment;
+extern const struct experiment entry_states_experiment;
+extern const struct experiment ticket_forge_experiment;
+extern const struct experiment ticket_share_experiment;
+extern const struct experiment ticket_range_experiment;
+extern const struct experiment ticket_exit_experiment;
+extern const struct experiment table_ledger_experiment;
+extern const struct experiment fork_ways_experiment;
+extern const struct experiment fork_ways_all_experiment;
 extern const struct experiment stress_experiment;
 extern const struct experiment dead_processor_experiment;
 extern const struct experiment bench_experiment;
@@ -60,6 +68,14 @@ const struct experiment *const experiments[] = {
     &spurious_experiment,
     &tlb_truth_experiment,
     &shootdown_experiment,
+    &entry_states_experiment,
+    &ticket_forge_experiment,
+    &ticket_share_experiment,
+    &ticket_range_experiment,
+    &ticket_exit_experiment,
+    &table_ledger_experiment,
+    &fork_ways_experiment,
+    &fork_ways_all_experiment,
     &stress_experiment,
     &dead_processor_experiment,
     &bench_experiment,

@@ -1,0 +1,26 @@
+/*
+ * The floor: what an empty fault costs, and figures of cost as multiples of it.
+ *
+ * An empty fault is delivery, the entry, a handler that steps over the instruction, and the return.
+ * No fault of this machine can cost less, whatever its handler does, so a cost that is said as a
+ * share of the floor can be compared between machines.
+ *
+ * Units: ticks; percent of the floor. Owns: the last measured floor.
+ * State: floor_measure, at the start of an experiment, then floor_metric as often as wanted.
+ * Context: thread; nobody else faults meanwhile. Fails with: nothing.
+ */
+#ifndef TESTS_FLOOR_H
+#define TESTS_FLOOR_H
+
+#include <stdint.h>
+
+/* Measures an empty fault of ring 0, prints it as the figure `floor`, and returns its ticks. */
+uint64_t floor_measure(void);
+
+/* A figure of cost: `name` in ticks, and `name.of_floor` in percent of the floor. */
+void floor_metric(const char *name, uint64_t ticks);
+
+/* The same with a name that is put together; at most 63 characters. */
+void floor_metric_of(const char *what, const char *which, uint64_t ticks);
+
+#endif
