@@ -33,7 +33,7 @@ static uint64_t shipped_encode(const struct entry_page *page)
     case PTE_SWAPPED: return pte_swapped((struct slot){page->number}, page->rights).word;
     case PTE_TRANSIT: return pte_transit(frame, page->rights).word;
     case PTE_GUARD: return pte_guard().word;
-    case PTE_WITHHELD: return pte_withheld(frame, page->rights).word;
+    case PTE_WITHHELD: return pte_withheld(frame).word;
     case PTE_LEAF: return pte_leaf(frame, 1, PTE_COW, page->rights).word;
     default: return pte_empty().word;
     }
@@ -41,7 +41,9 @@ static uint64_t shipped_encode(const struct entry_page *page)
 
 static struct rights rights_of(uint32_t descriptor)
 {
-    return (struct rights){(descriptor & 1) != 0, (descriptor & 2) != 0, (descriptor & 4) != 0};
+    return (struct rights){.write = (descriptor & 1) != 0,
+                           .execute = (descriptor & 2) != 0,
+                           .user = (descriptor & 4) != 0};
 }
 
 static struct entry_page shipped_decode(uint64_t word, unsigned number)
@@ -119,6 +121,8 @@ static struct entry_page linux_decode(uint64_t word, unsigned number)
 
     if ((word & (PTE_P | LINUX_NO_ACCESS)) != 0) {
         page.state = (word & PTE_P) != 0 ? PTE_LEAF : PTE_WITHHELD;
+        if (page.state == PTE_WITHHELD)
+            page.rights = (struct rights){.none = true};
         page.number = (uint32_t)(((word & PTE_P) != 0 ? word : ~word) << 12 >> 24);
         return page;
     }
@@ -175,10 +179,11 @@ static struct entry_page plain_decode(uint64_t word, unsigned number)
 
     (void)number;
     if (pte_present(entry))
-        return (struct entry_page){
-            .state = PTE_LEAF,
-            .number = pte_frame(entry).index,
-            .rights = {(word & PTE_RW) != 0, (word & PTE_NX) == 0, (word & PTE_US) != 0}};
+        return (struct entry_page){.state = PTE_LEAF,
+                                   .number = pte_frame(entry).index,
+                                   .rights = {.write = (word & PTE_RW) != 0,
+                                              .execute = (word & PTE_NX) == 0,
+                                              .user = (word & PTE_US) != 0}};
     if (word == 0)
         return (struct entry_page){.state = PTE_EMPTY};
     entry_world.looks++;
@@ -238,6 +243,8 @@ static struct entry_page some_page(const struct entry_area *area, struct random 
         return (struct entry_page){.state = PTE_GUARD};
     if (page.state == PTE_TICKET)
         page.number = area->descriptor;
+    if (page.state == PTE_WITHHELD)
+        page.rights = (struct rights){.none = true};
     return page;
 }
 

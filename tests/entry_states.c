@@ -38,8 +38,11 @@ struct pattern {
 #define ABSENT(type)  (UINT64_C(0xfffff00000000) | (uint64_t)(type) << 1)
 #define NO_TYPE(type) (~(uint64_t)(type) << 1 & 0xe)
 
-/* Payload bits 35 to 39, above the rights, and all of the payload. */
+/* Payload bits 35 to 39: no access, which goes with no other right, and what lies above; and all of
+ * the payload. */
 #define PAYLOAD_REST (UINT64_C(0x1f) << 59)
+#define NO_ACCESS    (UINT64_C(1) << 59)
+#define WITH_ACCESS  (UINT64_C(0xf7) << 56)
 #define PAYLOAD_ALL  UINT64_C(0xfff00000fffffff0)
 
 /* Present: the frame has 32 bits; 52 to 62, PWT, PCD and G are clear. */
@@ -73,9 +76,11 @@ static const struct pattern patterns[] = {
     {PTE_EMPTY, 0, UINT64_MAX, 1, 5},
     {PTE_TICKET, ABSENT(1), P | NO_TYPE(1), 1, 5},
     {PTE_SWAPPED, ABSENT(2), P | NO_TYPE(2) | PAYLOAD_REST, 1, 1},
+    {PTE_SWAPPED, ABSENT(2) | NO_ACCESS, P | NO_TYPE(2) | WITH_ACCESS, 1, 1},
     {PTE_TRANSIT, ABSENT(3), P | NO_TYPE(3) | PAYLOAD_REST, 1, 1},
+    {PTE_TRANSIT, ABSENT(3) | NO_ACCESS, P | NO_TYPE(3) | WITH_ACCESS, 1, 1},
     {PTE_GUARD, ABSENT(4), P | NO_TYPE(4) | PAYLOAD_ALL, 1, 5},
-    {PTE_WITHHELD, ABSENT(5), P | NO_TYPE(5) | PAYLOAD_REST, 1, 3},
+    {PTE_WITHHELD, ABSENT(5) | NO_ACCESS, P | NO_TYPE(5) | WITH_ACCESS, 1, 3},
     SIX(PTE_LEAF, 0, PRESENT_CLEAR | WIDE_FRAME | PS, 1, 1),
     SIX(PTE_LEAF, PS, PRESENT_CLEAR | WIDE_FRAME | LEAF_2M, 2, 2),
     SIX(PTE_LEAF, PS, PRESENT_CLEAR | WIDE_FRAME | LEAF_1G, 3, 3),
@@ -200,7 +205,8 @@ static void report_sweep(void)
 static bool same_page(const struct entry_page *a, const struct entry_page *b)
 {
     return a->state == b->state && a->number == b->number && a->rights.write == b->rights.write &&
-           a->rights.execute == b->rights.execute && a->rights.user == b->rights.user;
+           a->rights.execute == b->rights.execute && a->rights.user == b->rights.user &&
+           a->rights.none == b->rights.none;
 }
 
 /* States that the entries alone tell, for every page that has them. */

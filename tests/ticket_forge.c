@@ -178,7 +178,8 @@ static unsigned make_descriptors(void)
     unsigned made = 0;
 
     for (; made < DESCRIPTORS; made++) {
-        struct rights rights = {(made & 1) != 0, (made & 2) != 0, (made & 4) != 0};
+        struct rights rights = {
+            .write = (made & 1) != 0, .execute = (made & 2) != 0, .user = (made & 4) != 0};
 
         if (descriptor_anonymous(rights, &descriptors[made]) != OK)
             break;
