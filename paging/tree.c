@@ -13,7 +13,7 @@ struct tree_globals tree_globals;
 
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
 {
-    tree_globals.hooks = hooks;
+    tree_globals = (struct tree_globals){.hooks = hooks};
     zero_ladder_init(zero_page);
 }
 
@@ -36,7 +36,30 @@ enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables)
 void tree_reserve_drain(struct tree_reserve *reserve)
 {
     while (reserve->count > 0)
-        pmm_free(reserve->tables[--reserve->count]);
+        pmm_free_clean(reserve->tables[--reserve->count]);
+}
+
+unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned level,
+                         enum tree_purpose purpose)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn table = tree->root;
+    unsigned at = tree->levels;
+    unsigned needs = 0;
+    bool own = true;
+
+    for (; at > level; at--) {
+        struct pte entry = pte_read(table_way_direct(table, at, address));
+
+        if (!entry_is_table(entry))
+            break;
+        /* The copy of a table shares all that the table names: below it nothing is own. */
+        own = own && pte_class(entry) == PTE_OWN;
+        needs += !own && purpose != TREE_FILL;
+        table = pte_frame(entry);
+    }
+    machine_interrupts_restore(were_on);
+    return needs + at - level;
 }
 
 /* A table out of the reserve, with its place in the tree. */
@@ -225,32 +248,34 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     return OK;
 }
 
-/* Goes from a locked table to the next one down, making it what the purpose asks. */
+/* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
+ * reserve does not have is asked for anew, as is what another processor has changed. */
 static enum status step_down(const struct step *step, struct pfn *next)
 {
     unsigned index = pte_index(step->address, step->level);
     struct pte entry = pte_read((struct pte *)frame_pointer(step->table) + index);
+    enum pte_state state = pte_state(entry, step->level);
 
-    switch (pte_state(entry, step->level)) {
+    if (state == PTE_TABLE && !entry_is_zero(entry) &&
+        (step->purpose == TREE_FILL || pte_class(entry) == PTE_OWN)) {
+        *next = pte_frame(entry);
+        return OK;
+    }
+    if (step->reserve->count == 0 || (state == PTE_EMPTY && step->purpose != TREE_BUILD))
+        return STATUS_AGAIN;
+    switch (state) {
     case PTE_TABLE:
         if (entry_is_zero(entry))
             return split_zero_link(step, index, entry, next);
-        *next = pte_frame(entry);
-        if (step->purpose == TREE_FILL || pte_class(entry) == PTE_OWN)
-            return OK;
         CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx of class %u on a path", entry.word,
                   pte_class(entry));
         return unshare_entry(step, index, entry, next);
     case PTE_EMPTY:
-        if (step->purpose != TREE_BUILD)
-            return STATUS_AGAIN; /* it was unmapped since the walk */
-        *next = split_entry(step, index, entry);
-        return OK;
     case PTE_TICKET:
     case PTE_GUARD: *next = split_entry(step, index, entry); return OK;
     default:
-        PANIC("entry %lx (%s) of level %u on the path of %lx", entry.word,
-              pte_state_name(pte_state(entry, step->level)), step->level, step->address);
+        PANIC("entry %lx (%s) of level %u on the path of %lx", entry.word, pte_state_name(state),
+              step->level, step->address);
     }
 }
 

@@ -70,6 +70,10 @@ static inline struct pfn tree_zero_page(void)
     return zero_ladder_first;
 }
 
+/* Sets roots aside, in place of any that are, so that tree_create rarely has to make one.
+ * STATUS_NO_MEMORY does no harm. */
+MUST_USE enum status tree_ready_roots(void);
+
 /* A tree with an empty lower half and the kernel's upper half. */
 MUST_USE enum status tree_create(struct tree *tree);
 
@@ -95,8 +99,12 @@ struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
 void tree_reserve_drain(struct tree_reserve *reserve);
 
+/* How many tables tree_make_path takes at most for this path as it is now. */
+unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned level,
+                         enum tree_purpose purpose);
+
 /* Makes sure that the table of this level on the address's path exists, and unless it is to fill
- * that the path down to it is own. Needs at most levels - level tables. STATUS_AGAIN: start over;
+ * that the path down to it is own. Takes no more tables than tree_path_needs says. STATUS_AGAIN: start over;
  * so it also says when what is to be filled or changed has gone meanwhile. */
 MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                                     enum tree_purpose purpose, struct tree_reserve *reserve,

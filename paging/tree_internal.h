@@ -1,15 +1,24 @@
 /*
- * Between the files of the tree: tree.c, tree_share.c, tree_range.c, tree_ring.c, tree_audit.c.
+ * Between the files of the tree: tree.c, tree_share.c, tree_range.c, tree_ring.c, tree_root.c,
+ * tree_audit.c.
  *
- * Owns: the hooks. Context: as tree.h says.
+ * Owns: the hooks, the roots that wait for a tree. Context: as tree.h says.
  */
 #ifndef PAGING_TREE_INTERNAL_H
 #define PAGING_TREE_INTERNAL_H
 
 #include "paging/tree.h"
 
+/* Roots without a tree that are kept (tree_root.c). */
+#define TREE_READY_ROOTS 16U
+
 struct tree_globals {
     const struct tree_hooks *hooks;
+    struct {
+        uint8_t lock;
+        unsigned count;
+        struct pfn roots[TREE_READY_ROOTS];
+    } ready;
 };
 
 extern struct tree_globals tree_globals;

@@ -45,41 +45,41 @@ static void check_range(const struct tree *tree, uint64_t start, uint64_t end)
     CHECK_MSG(start < end && end <= lower_half_end(tree->levels), "range %lx to %lx", start, end);
 }
 
-enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
-                               struct tlb_batch *batch)
+/* One table to make own or to make at all, with the path down to it. */
+struct wanted_path {
+    uint64_t address;
+    unsigned level;
+};
+
+/* Makes both paths, or neither for want of memory: what is needed is set aside first. */
+static enum status make_paths(struct tree *tree, const struct wanted_path paths[2],
+                              enum tree_purpose purpose, struct tlb_batch *batch)
 {
     struct tree_reserve reserve = {0};
-    enum status status = tree_reserve_fill(&reserve, 2U * (tree->levels - 1U));
+    enum status status;
 
-    check_range(tree, start, end);
-    if (status == OK) {
-        do {
+    do {
+        unsigned needs = 0;
+
+        for (unsigned i = 0; i < 2; i++)
+            needs += tree_path_needs(tree, paths[i].address, paths[i].level, purpose);
+        status = tree_reserve_fill(&reserve, needs);
+        for (unsigned i = 0; i < 2 && status == OK; i++)
             status =
-                tree_make_path(tree, start, boundary_level(start), TREE_BUILD, &reserve, batch);
-            if (status == OK)
-                status =
-                    tree_make_path(tree, end - 1, boundary_level(end), TREE_BUILD, &reserve, batch);
-        } while (status == STATUS_AGAIN);
-    }
+                tree_make_path(tree, paths[i].address, paths[i].level, purpose, &reserve, batch);
+    } while (status == STATUS_AGAIN);
     tree_reserve_drain(&reserve);
     return status;
 }
 
-/* Memory for the tables of one path, then the path; the walk may have to start over. */
-static enum status own_path(struct tree *tree, uint64_t address, unsigned level,
-                            struct tlb_batch *batch)
+enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
+                               struct tlb_batch *batch)
 {
-    struct tree_reserve reserve = {0};
-    enum status status = tree_reserve_fill(&reserve, tree->levels - level);
+    const struct wanted_path paths[] = {{start, boundary_level(start)},
+                                        {end - 1, boundary_level(end)}};
 
-    while (status == OK) {
-        status = tree_make_path(tree, address, level, TREE_CHANGE, &reserve, batch);
-        if (status != STATUS_AGAIN)
-            break;
-        status = OK;
-    }
-    tree_reserve_drain(&reserve);
-    return status;
+    check_range(tree, start, end);
+    return make_paths(tree, paths, TREE_BUILD, batch);
 }
 
 enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
@@ -94,7 +94,9 @@ enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end
 
         machine_interrupts_restore(were_on);
         if (!place.own)
-            status = own_path(tree, at, place.level, batch);
+            status = make_paths(
+                tree, (const struct wanted_path[2]){{at, place.level}, {at, tree->levels}},
+                TREE_CHANGE, batch);
         at = round_down(at, step) + step;
     }
     return status;

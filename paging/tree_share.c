@@ -102,7 +102,10 @@ static void drop_table(struct pfn table)
         tree_drop(&release);
     }
     ring_leave(table);
-    pmm_free(table);
+    if (record->live == 0)
+        pmm_free_clean(table); /* rule C12 */
+    else
+        pmm_free(table);
 }
 
 void tree_forget_page(struct pfn page)
@@ -141,73 +144,4 @@ void tree_drop(const struct tlb_release *release)
     case PTE_STATES: break;
     }
     PANIC("entry %lx of level %u is corrupt: it cannot be dropped", entry.word, release->level);
-}
-
-/* ---- whole trees ---- */
-
-enum status tree_create(struct tree *tree)
-{
-    enum status status = pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &tree->root);
-
-    if (status != OK)
-        return status;
-    tree->levels = (uint8_t)kernel_map_levels();
-    tree->forking = false;
-    tree->processors = 0;
-    frame_record(tree->root)->level = tree->levels;
-    frame_record(tree->root)->slot_or_base = 0;
-    kernel_map_share_half(tree->root);
-    return OK;
-}
-
-void tree_destroy(struct tree *tree)
-{
-    struct frame *record = frame_record(tree->root);
-    struct pte *entries = frame_pointer(tree->root);
-
-    CHECK_MSG(record->count == 1, "root %x still has count %u", tree->root.index, record->count);
-    CHECK_MSG(tree->processors == 0, "processors %lx still have root %x", tree->processors,
-              tree->root.index);
-    CHECK(machine_root().address != phys_of(tree->root).address);
-    for (unsigned i = 0; i < PTE_ENTRIES / 2; i++) {
-        struct tlb_release release = {.entry = entries[i], .level = tree->levels};
-
-        entries[i] = pte_empty();
-        tree_drop(&release);
-    }
-    pmm_free(tree->root);
-    tree->root = PFN_NONE;
-}
-
-void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
-{
-    struct frame *from = frame_record(parent->root);
-    struct frame *to = frame_record(child->root);
-    struct pte *from_entries = frame_pointer(parent->root);
-    struct pte *to_entries = frame_pointer(child->root);
-    bool were_on = machine_interrupts_off();
-
-    CHECK(child->levels == parent->levels && to->live == 0);
-    spin_lock(&from->lock);
-    parent->forking = true;
-    for (unsigned i = 0; i < PTE_ENTRIES / 2; i++)
-        to_entries[i] = tree_share_entry(&from_entries[i], parent->levels);
-    to->live = from->live;
-    to->held = from->held;
-    spin_unlock(&from->lock);
-    machine_interrupts_restore(were_on);
-    /* Every translation of the parent that allows writing, and the caches above it (rule P2). */
-    tlb_add_space(batch);
-}
-
-void tree_fork_end(struct tree *parent)
-{
-    bool were_on = machine_interrupts_off();
-    struct frame *root = frame_record(parent->root);
-
-    spin_lock(&root->lock);
-    CHECK(parent->forking);
-    parent->forking = false;
-    spin_unlock(&root->lock);
-    machine_interrupts_restore(were_on);
 }

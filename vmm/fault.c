@@ -79,7 +79,10 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
 /* Makes tables on the path, or makes the path own; the walk then starts over. */
 static enum status make_path(struct fault_op *op)
 {
-    enum status status = tree_reserve_fill(&op->reserve, op->space->tree.levels - 1U);
+    struct tree *tree = &op->space->tree;
+    enum tree_purpose purpose = op->access.write ? TREE_CHANGE : TREE_FILL;
+    enum status status =
+        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, 1, purpose));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
@@ -87,9 +90,8 @@ static enum status make_path(struct fault_op *op)
     if (status != OK)
         return status;
     fault_count(&op->space->faults.path);
-    tlb_begin(&batch, &op->space->tree);
-    status = tree_make_path(&op->space->tree, op->address, 1,
-                            op->access.write ? TREE_CHANGE : TREE_FILL, &op->reserve, &batch);
+    tlb_begin(&batch, tree);
+    status = tree_make_path(tree, op->address, 1, purpose, &op->reserve, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax(); /* another processor has a table, or is in the middle of a fork */

@@ -59,9 +59,12 @@ static void enter(void *to)
 
 enum status vmm_init(void)
 {
+    enum status status;
+
     tree_init(kernel_map_zero_frame(), page_hooks());
     thread_on_switch(enter);
-    return descriptor_init();
+    status = descriptor_init();
+    return status == OK ? tree_ready_roots() : status;
 }
 
 void space_lock(struct space *space)

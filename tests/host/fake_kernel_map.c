@@ -7,7 +7,7 @@
 #include "cpu/machine.h"
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
-#include "paging/zero_ladder.h"
+#include "paging/tree.h"
 #include "pmm/pmm.h"
 
 unsigned fake_kernel_map_levels = 4;
@@ -33,6 +33,15 @@ void fake_kernel_map_start(void)
     status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &kernel_root);
     CHECK(status == OK);
     kernel_map_share_half(kernel_root);
+}
+
+void fake_kernel_map_set_levels(unsigned levels)
+{
+    enum status status;
+
+    fake_kernel_map_levels = levels;
+    status = tree_ready_roots();
+    CHECK(status == OK);
 }
 
 unsigned kernel_map_levels(void)

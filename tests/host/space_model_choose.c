@@ -94,7 +94,7 @@ void model_begin(uint64_t seed, unsigned levels)
     model.done = 0;
     model.op = (struct model_op){0};
     model.running = MODEL_SPACES;
-    fake_kernel_map_levels = levels;
+    fake_kernel_map_set_levels(levels);
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_mmu_start(levels);
     choose_bounds();

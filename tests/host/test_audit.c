@@ -25,7 +25,7 @@ static int set_up(void **state)
     (void)state;
     forest_start(MEMORY, 4, bounds, ARRAY_COUNT(bounds));
     forest_create(0);
-    forest_replace(0, 0, 6, (struct content){CONTENT_TICKET, 9});
+    forest_replace(0, 0, 6, (struct content){.kind = CONTENT_TICKET, .number = 9});
     forest_put(0, 1, CONTENT_PAGE);
     forest_put(0, 2, CONTENT_SWAPPED);
     forest_put(0, 4, CONTENT_PAGE);

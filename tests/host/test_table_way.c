@@ -46,7 +46,7 @@ static int restore(void **state)
 {
     (void)state;
     table_way_choose(TABLES_DIRECT);
-    fake_kernel_map_levels = 4;
+    fake_kernel_map_set_levels(4);
     fake_kernel_map_window_full = false;
     fake_on_flush_all = NULL;
     return 0;
@@ -155,7 +155,7 @@ static void compare_ways(unsigned levels)
     struct space *space;
     struct space *child;
 
-    fake_kernel_map_levels = levels;
+    fake_kernel_map_set_levels(levels);
     space = make_space(&random);
     assert_int_equal(space_fork(space, &child), OK);
     touch(child, START, true);

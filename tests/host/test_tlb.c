@@ -60,8 +60,9 @@ static int set_up(void **state)
 
     (void)state;
     fake_machine_start(16 * MIB);
-    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &zero) != OK)
+    if (pmm_alloc_order(3, FRAME_KERNEL, FRAME_CLEARED, &zero) != OK)
         return -1;
+    pmm_split(zero, 3, 0);
     tree_init(zero, &hooks);
     fake_on_flush_page = on_page;
     fake_on_flush_all = on_all;

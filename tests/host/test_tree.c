@@ -238,8 +238,10 @@ static void tickets_are_split_around_a_page(void **state)
     assert_int_equal(forest.pages_gone, 1);
 }
 
+/* Three tables on the path to the first page, two to the table of level 2 where the range ends. */
 static void running_out_changes_nothing(void **state)
 {
+    enum status status = STATUS_NO_MEMORY;
     struct tlb_batch batch;
     struct tree tree;
     struct pfn frame;
@@ -252,15 +254,15 @@ static void running_out_changes_nothing(void **state)
     while (pmm_usage().by_kind[FRAME_FREE] > 0)
         assert_int_equal(pmm_alloc(FRAME_DEVICE, FRAME_UNCLEARED, &frame), OK);
     assert_int_equal(tree_create(&tree), STATUS_NO_MEMORY);
-    for (uint64_t free_frames = 0; free_frames < 6; free_frames++) {
+    for (unsigned free_frames = 0; status == STATUS_NO_MEMORY; free_frames++) {
         tlb_begin(&batch, &forest.trees[0].tree);
-        assert_int_equal(
-            tree_prepare_range(&forest.trees[0].tree, forest.bounds[1], forest.bounds[5], &batch),
-            STATUS_NO_MEMORY);
+        status =
+            tree_prepare_range(&forest.trees[0].tree, forest.bounds[1], forest.bounds[5], &batch);
         tlb_commit(&batch);
-        assert_int_equal(pmm_usage().by_kind[FRAME_FREE], free_frames);
+        assert_true(free_frames == 5 || pmm_usage().by_kind[FRAME_FREE] == free_frames);
         forest_check();
-        pmm_free((struct pfn){300 + (uint32_t)free_frames});
+        assert_int_equal(status, free_frames < 5 ? STATUS_NO_MEMORY : OK);
+        pmm_free((struct pfn){300 + free_frames});
     }
     forest_replace(0, 1, 5, (struct content){.kind = CONTENT_GUARD, .number = 0});
     forest_end();
