@@ -154,6 +154,7 @@ enum status tree_create(struct tree *tree)
     tree->levels = (uint8_t)kernel_map_levels();
     tree->forking = false;
     tree->processors = 0;
+    pcid_start(&tree->context);
     frame_record(tree->root)->level = tree->levels;
     frame_record(tree->root)->slot_or_base = 0;
     kernel_map_share_half(tree->root);

@@ -14,7 +14,7 @@
 
 #define BASE UINT64_C(0x7000000000)
 
-/* What happened, in order: 'p' a page, 'a' all, 's' a slot let go of. */
+/* What happened, in order: 'p' a page, 'w' the whole space, 'a' all, 's' a slot let go of. */
 static char events[512];
 static unsigned event_count;
 static uint64_t last_page;
@@ -34,6 +34,11 @@ static void on_page(uint64_t address)
 {
     last_page = address;
     note('p');
+}
+
+static void on_space(void)
+{
+    note('w');
 }
 
 static void on_all(void)
@@ -64,6 +69,7 @@ static int set_up(void **state)
         return -1;
     tree_init(zero, &hooks);
     fake_on_flush_page = on_page;
+    fake_on_flush_space = on_space;
     fake_on_flush_all = on_all;
     event_count = 0;
     events[0] = '\0';
@@ -116,13 +122,13 @@ static void many_pages_are_the_whole_space(void **state)
     tlb_begin(&batch, &tree);
     tlb_add_range(&batch, BASE, BASE + (TLB_PAGES_MAX + 1) * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     event_count = 0;
     tlb_begin(&batch, &tree);
     for (unsigned i = 0; i <= TLB_PAGES_MAX; i++)
         tlb_add_page(&batch, BASE + i * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     assert_int_equal(tlb_counts().spaces - before.spaces, 2);
 }
 
@@ -135,11 +141,12 @@ static void everything_is_more_than_the_space(void **state)
     tlb_add_page(&batch, BASE);
     tlb_add_space(&batch);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     tlb_begin(&batch, &tree);
     tlb_add_space(&batch);
     tlb_add_everything(&batch);
     tlb_commit(&batch);
+    assert_string_equal(events, "ww");
     assert_int_equal(tlb_counts().spaces - before.spaces, 1);
     assert_int_equal(tlb_counts().everything - before.everything, 1);
     /* The next batch knows nothing of it. */
@@ -148,6 +155,21 @@ static void everything_is_more_than_the_space(void **state)
     tlb_add_page(&batch, BASE);
     tlb_commit(&batch);
     assert_string_equal(events, "p");
+}
+
+/* Global pages are dropped by nothing less. */
+static void the_kernel_is_more_than_everything(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, NULL);
+    tlb_add_everything(&batch);
+    tlb_add_kernel(&batch);
+    tlb_commit(&batch);
+    assert_string_equal(events, "a");
+    assert_int_equal(tlb_counts().kernel - before.kernel, 1);
+    assert_int_equal(tlb_counts().everything - before.everything, 0);
 }
 
 /* Rule P2: first the flush, then the drop. */
@@ -252,6 +274,7 @@ int main(void)
         cmocka_unit_test_setup(pages_one_by_one, set_up),
         cmocka_unit_test_setup(many_pages_are_the_whole_space, set_up),
         cmocka_unit_test_setup(everything_is_more_than_the_space, set_up),
+        cmocka_unit_test_setup(the_kernel_is_more_than_everything, set_up),
         cmocka_unit_test_setup(drops_come_after_the_flush, set_up),
         cmocka_unit_test_setup(full_batches_flush_early, set_up),
         cmocka_unit_test_setup(mistakes_panic, set_up),
