@@ -6,6 +6,7 @@
 #include "paging/tree.h"
 
 static struct tlb_counts counts;
+static unsigned limit = TLB_LIMIT_DEFAULT;
 
 /* The open batch of each processor: one at a time, so that none is forgotten. */
 static struct tlb_batch *open_batch[CPU_MAX];
@@ -106,7 +107,7 @@ void tlb_add_page(struct tlb_batch *batch, uint64_t address)
 {
     CHECK(batch->open && batch->tree != NULL);
     batch->answered = false;
-    if (batch->page_count == TLB_PAGES_MAX)
+    if (batch->page_count >= tlb_limit())
         batch->whole_space = true;
     else
         batch->pages[batch->page_count++] = round_down(address, PAGE_SIZE);
@@ -115,7 +116,7 @@ void tlb_add_page(struct tlb_batch *batch, uint64_t address)
 void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end)
 {
     CHECK(batch->open && start <= end);
-    if ((end - start) / PAGE_SIZE > TLB_PAGES_MAX) {
+    if ((end - start) / PAGE_SIZE > tlb_limit()) {
         tlb_add_space(batch);
         return;
     }
@@ -171,6 +172,27 @@ void tlb_commit(struct tlb_batch *batch)
     open_batch[machine_cpu()] = NULL;
     batch->open = false;
     drop_releases(batch);
+}
+
+unsigned tlb_limit_for(const struct tlb_cost *cost)
+{
+    uint64_t pages;
+
+    if (cost->pages < cost->page_count || cost->whole == 0)
+        return 0;
+    pages = cost->whole * cost->page_count / cost->pages;
+    return (unsigned)max_u64(1, min_u64(pages, TLB_PAGES_MAX));
+}
+
+unsigned tlb_limit(void)
+{
+    return __atomic_load_n(&limit, __ATOMIC_RELAXED);
+}
+
+void tlb_set_limit(unsigned pages)
+{
+    CHECK_MSG(pages >= 1 && pages <= TLB_PAGES_MAX, "a limit of %u pages", pages);
+    __atomic_store_n(&limit, pages, __ATOMIC_RELAXED);
 }
 
 struct tlb_counts tlb_counts(void)

@@ -25,8 +25,12 @@
 
 #include "paging/pte.h"
 
-/* Pages that are invalidated one by one; above it the whole space is. Linux's ceiling is 33. */
-#define TLB_PAGES_MAX 32U
+/* Pages that a batch can name. */
+#define TLB_PAGES_MAX 64U
+
+/* Up to so many are invalidated one by one until a limit is measured; above it the whole space is.
+ * Linux's ceiling is 33. */
+#define TLB_LIMIT_DEFAULT 32U
 
 /* Entries that wait for the flush before their targets are dropped. */
 #define TLB_RELEASES_MAX 64U
@@ -81,6 +85,22 @@ void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 
 /* Flushes, then drops. */
 void tlb_commit(struct tlb_batch *batch);
+
+/* ---- the limit ---- */
+
+/* What flushes were measured to cost, in ticks (paging/tlb_cost.h). */
+struct tlb_cost {
+    uint64_t pages; /* so many, one by one */
+    unsigned page_count;
+    uint64_t whole; /* all at once, with the misses that follow */
+};
+
+/* The pages up to which one by one is cheaper, 1 to TLB_PAGES_MAX; 0: the figures say nothing. */
+unsigned tlb_limit_for(const struct tlb_cost *cost);
+
+/* The limit that is in force, and another one: 1 to TLB_PAGES_MAX. */
+unsigned tlb_limit(void);
+void tlb_set_limit(unsigned pages);
 
 /* Flushes so far, by kind, each counted once however many processors made it: for metrics. */
 struct tlb_counts {

@@ -115,17 +115,17 @@ static void many_pages_are_the_whole_space(void **state)
 
     (void)state;
     tlb_begin(&batch, &tree);
-    tlb_add_range(&batch, BASE, BASE + TLB_PAGES_MAX * PAGE_SIZE);
+    tlb_add_range(&batch, BASE, BASE + TLB_LIMIT_DEFAULT * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_int_equal(event_count, TLB_PAGES_MAX);
+    assert_int_equal(event_count, TLB_LIMIT_DEFAULT);
     event_count = 0;
     tlb_begin(&batch, &tree);
-    tlb_add_range(&batch, BASE, BASE + (TLB_PAGES_MAX + 1) * PAGE_SIZE);
+    tlb_add_range(&batch, BASE, BASE + (TLB_LIMIT_DEFAULT + 1) * PAGE_SIZE);
     tlb_commit(&batch);
     assert_string_equal(events, "w");
     event_count = 0;
     tlb_begin(&batch, &tree);
-    for (unsigned i = 0; i <= TLB_PAGES_MAX; i++)
+    for (unsigned i = 0; i <= TLB_LIMIT_DEFAULT; i++)
         tlb_add_page(&batch, BASE + i * PAGE_SIZE);
     tlb_commit(&batch);
     assert_string_equal(events, "w");
@@ -155,6 +155,38 @@ static void everything_is_more_than_the_space(void **state)
     tlb_add_page(&batch, BASE);
     tlb_commit(&batch);
     assert_string_equal(events, "p");
+}
+
+static void the_limit_follows_the_costs(void **state)
+{
+    static const struct {
+        struct tlb_cost cost;
+        unsigned limit;
+    } cases[] = {{{.pages = 3200, .page_count = 32, .whole = 1000}, 10},
+                 {{.pages = 3200, .page_count = 32, .whole = 1099}, 10},
+                 {{.pages = 3200, .page_count = 32, .whole = 99999}, TLB_PAGES_MAX},
+                 {{.pages = 3200, .page_count = 32, .whole = 1}, 1},
+                 {{.pages = 0, .page_count = 32, .whole = 1000}, 0},
+                 {{.pages = 31, .page_count = 32, .whole = 1000}, 0},
+                 {{.pages = 3200, .page_count = 32, .whole = 0}, 0}};
+    struct tlb_batch batch;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++)
+        assert_int_equal(tlb_limit_for(&cases[i].cost), cases[i].limit);
+    tlb_set_limit(2);
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + 2 * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + 3 * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_begin(&batch, &tree);
+    for (unsigned i = 0; i < 3; i++)
+        tlb_add_page(&batch, BASE + i * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_set_limit(TLB_LIMIT_DEFAULT);
+    assert_string_equal(events, "ppww");
 }
 
 /* Global pages are dropped by nothing less. */
@@ -246,6 +278,18 @@ static void release_to_closed(void *context)
     tlb_release(&batch, swapped_out());
 }
 
+static void limit_of_none(void *context)
+{
+    (void)context;
+    tlb_set_limit(0);
+}
+
+static void limit_of_too_many(void *context)
+{
+    (void)context;
+    tlb_set_limit(TLB_PAGES_MAX + 1);
+}
+
 static void range_backwards(void *context)
 {
     struct tlb_batch batch;
@@ -257,8 +301,9 @@ static void range_backwards(void *context)
 
 static void mistakes_panic(void **state)
 {
-    static void (*const mistakes[])(void *) = {begin_twice, commit_twice, add_to_closed,
-                                               release_to_closed, range_backwards};
+    static void (*const mistakes[])(void *) = {begin_twice,       commit_twice,    add_to_closed,
+                                               release_to_closed, range_backwards, limit_of_none,
+                                               limit_of_too_many};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
@@ -274,6 +319,7 @@ int main(void)
         cmocka_unit_test_setup(pages_one_by_one, set_up),
         cmocka_unit_test_setup(many_pages_are_the_whole_space, set_up),
         cmocka_unit_test_setup(everything_is_more_than_the_space, set_up),
+        cmocka_unit_test_setup(the_limit_follows_the_costs, set_up),
         cmocka_unit_test_setup(the_kernel_is_more_than_everything, set_up),
         cmocka_unit_test_setup(drops_come_after_the_flush, set_up),
         cmocka_unit_test_setup(full_batches_flush_early, set_up),
