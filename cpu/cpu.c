@@ -48,6 +48,7 @@ uint64_t trap_nmis_nested;
 
 static struct idt_gate idt[TRAP_VECTORS] __attribute__((aligned(16)));
 static bool traps_ready;
+static bool contexts_on;
 
 /* ---- before the own tables ---- */
 
@@ -166,6 +167,20 @@ static void load_traps(void)
 
 /* ---- control registers ---- */
 
+/* Only where CPUID has PCID: TCG takes the bit without having it. Only with global pages, whose
+ * switch is what drops all contexts where there is no INVPCID. CR3 names context 0 by now, as it
+ * must: SDM volume 3, 4.10.1. */
+static void start_contexts(void)
+{
+    const struct cpu_features *features = cpu_features();
+
+    if (!features->pcid || !features->pge)
+        return;
+    CHECK_MSG((cr3_read() & CR3_PCID) == 0, "cr3 %lx", cr3_read());
+    cr4_write(cr4_read() | CR4_PCIDE);
+    contexts_on = true;
+}
+
 static void set_control_registers(void)
 {
     const struct cpu_features *features = cpu_features();
@@ -181,6 +196,7 @@ static void set_control_registers(void)
     cr4 |= features->umip ? CR4_UMIP : 0;
     cr4_write(cr4);
     trap_smap = features->smap;
+    start_contexts();
 }
 
 static void init(struct cpu *cpu, const struct cpu_stacks *stacks)
@@ -232,6 +248,11 @@ void cpu_set_apic_id(uint32_t id)
 bool cpu_traps_ready(void)
 {
     return traps_ready;
+}
+
+bool machine_has_contexts(void)
+{
+    return contexts_on;
 }
 
 bool cpu_smap_on(void)

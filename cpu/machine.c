@@ -105,13 +105,20 @@ void machine_flush_space(void)
     cr3_write(cr3_read());
 }
 
-/* Changing CR4.PGE drops everything, global pages and paging-structure caches included: SDM
- * volume 3, 4.10.4.1. No interrupt may come between, since it could run with PGE off. */
+/* INVPCID or a change of CR4.PGE drops everything, in all contexts, global pages and
+ * paging-structure caches included: SDM volume 3, 4.10.4.1. No interrupt may come between the two
+ * changes, since it could run with PGE off. */
 void machine_flush_all(void)
 {
-    bool were_on = machine_interrupts_off();
-    uint64_t cr4 = cr4_read();
+    bool were_on;
+    uint64_t cr4;
 
+    if (cpu_features()->invpcid) {
+        invpcid(INVPCID_ALL, 0, 0);
+        return;
+    }
+    were_on = machine_interrupts_off();
+    cr4 = cr4_read();
     if ((cr4 & CR4_PGE) != 0) {
         cr4_write(cr4 & ~CR4_PGE);
         cr4_write(cr4);
@@ -123,7 +130,12 @@ void machine_flush_all(void)
 
 void machine_load_root(struct phys root)
 {
-    cr3_write(root.address);
+    cr3_write(root.address | (machine_has_contexts() ? cr3_read() & CR3_PCID : 0));
+}
+
+void machine_load_context(struct phys root, unsigned context, bool keep)
+{
+    cr3_write(root.address | context | (keep ? CR3_KEEP : 0));
 }
 
 struct phys machine_root(void)

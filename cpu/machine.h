@@ -37,7 +37,8 @@ void machine_clear_frame(void *frame);
 void machine_copy_frame(void *restrict to, const void *restrict from);
 
 /* Drops this processor's translations: of one page with the paging-structure caches (INVLPG), of
- * the whole lower half, or of everything with global pages. */
+ * all that is not global, or of everything with global pages. The first two concern the context
+ * that is loaded, the last one all. */
 void machine_flush_page(uint64_t address);
 void machine_flush_space(void);
 void machine_flush_all(void);
@@ -61,9 +62,18 @@ void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flu
  * interrupts are on. */
 void machine_relax(void);
 
-/* CR3 without its low 12 bits. Loading a root flushes what is not global. */
+/* CR3 without its low 12 bits. Loading a root flushes what is not global, in the context that is
+ * loaded and stays so. */
 void machine_load_root(struct phys root);
 struct phys machine_root(void);
+
+/* Whether translations are told apart by a context, the process-context identifier (CR4.PCIDE).
+ * The same on all processors. Without them there is context 0 only. */
+bool machine_has_contexts(void);
+
+/* Loads a root as a context, 0 to 4095. Without keep, what is cached of the context and is not
+ * global is flushed. */
+void machine_load_context(struct phys root, unsigned context, bool keep);
 
 /* The time-stamp counter; under -icount its tick is a known number of instructions. */
 uint64_t machine_ticks(void);

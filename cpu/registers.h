@@ -23,6 +23,8 @@
 #define CR0_NW         (UINT64_C(1) << 29)
 #define CR0_CD         (UINT64_C(1) << 30)
 #define CR0_PG         (UINT64_C(1) << 31)
+#define CR3_PCID       UINT64_C(0xfff)     /* with CR4.PCIDE */
+#define CR3_KEEP       (UINT64_C(1) << 63) /* written: nothing of the PCID is flushed */
 #define CR4_DE         (UINT64_C(1) << 3)
 #define CR4_PAE        (UINT64_C(1) << 5)
 #define CR4_MCE        (UINT64_C(1) << 6)
@@ -103,6 +105,16 @@ static inline void pkru_write(uint32_t value)
     {                                                                                              \
         __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory");                            \
     }
+
+/* Kinds of INVPCID: SDM volume 2, INVPCID. */
+#define INVPCID_ALL 2U /* every context, global pages included */
+
+static inline void invpcid(uint64_t kind, uint64_t pcid, uint64_t address)
+{
+    const uint64_t descriptor[2] = {pcid, address};
+
+    __asm__ volatile("invpcid %0, %1" : : "m"(descriptor), "r"(kind) : "memory");
+}
 
 CONTROL_REGISTER(cr0)
 CONTROL_REGISTER(cr2)

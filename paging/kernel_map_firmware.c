@@ -106,7 +106,7 @@ static void switch_levels(struct phys from, struct phys to, unsigned levels)
 
     CHECK(to.address < 4 * GIB && kernel_tables.switch_page.address < 4 * GIB);
     machine_interrupts_off();
-    machine_load_root(from);
+    machine_load_context(from, 0, false);
     if ((cr4 & (CR4_PCIDE | CR4_CET)) != 0) {
         cr4 &= ~(CR4_PCIDE | CR4_CET);
         cr4_write(cr4);

@@ -6,6 +6,7 @@
 #include "paging/tree.h"
 
 static struct tlb_counts counts;
+static unsigned limit = TLB_LIMIT_DEFAULT;
 
 /* The open batch of each processor: one at a time, so that none is forgotten. */
 static struct tlb_batch *open_batch[CPU_MAX];
@@ -22,28 +23,59 @@ static uint64_t processors_of(const struct tlb_batch *batch)
     return batch->tree != NULL ? __atomic_load_n(&batch->tree->processors, __ATOMIC_SEQ_CST) : 0;
 }
 
+/* Who has to answer although he need not flush. */
+static uint64_t answers_of(const struct tlb_batch *batch)
+{
+    return batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
+}
+
+static void flush_on(const struct tlb_batch *batch, uint64_t where, struct machine_flush how)
+{
+    uint64_t answers = answers_of(batch);
+
+    if ((where | answers) != 0)
+        machine_flush_on(where, answers, &how);
+}
+
+static void flush_everything(const struct tlb_batch *batch)
+{
+    uint64_t generation = pcid_raise_everything();
+
+    if (batch->kernel) {
+        count(&counts.kernel, 1);
+        flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_ALL});
+    } else {
+        count(&counts.everything, 1);
+        flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
+    }
+    pcid_flushed_everything(generation);
+}
+
+static void flush_tree(const struct tlb_batch *batch)
+{
+    struct machine_flush how = {.count = batch->page_count, .pages = batch->pages};
+    uint64_t generation = pcid_raise(batch->tree);
+
+    if (batch->whole_space) {
+        how.kind = MACHINE_FLUSH_SPACE;
+        count(&counts.spaces, 1);
+    } else {
+        how.kind = MACHINE_FLUSH_PAGES;
+        count(&counts.pages, batch->page_count);
+    }
+    flush_on(batch, processors_of(batch), how);
+    pcid_flushed(batch->tree, generation, batch->whole_space);
+}
+
 /* Flushes what was added, and waits for whoever has to have answered. */
 static void flush(struct tlb_batch *batch)
 {
-    struct machine_flush how = {.count = batch->page_count, .pages = batch->pages};
-    uint64_t answers = batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
-    uint64_t where = 0;
-
-    if (batch->everything) {
-        how.kind = MACHINE_FLUSH_ALL;
-        where = UINT64_MAX;
-        count(&counts.everything, 1);
-    } else if (batch->whole_space) {
-        how.kind = MACHINE_FLUSH_SPACE;
-        where = processors_of(batch);
-        count(&counts.spaces, 1);
-    } else if (batch->page_count > 0) {
-        how.kind = MACHINE_FLUSH_PAGES;
-        where = processors_of(batch);
-        count(&counts.pages, batch->page_count);
-    }
-    if ((where | answers) != 0)
-        machine_flush_on(where, answers, &how);
+    if (batch->everything || batch->kernel)
+        flush_everything(batch);
+    else if (batch->whole_space || batch->page_count > 0)
+        flush_tree(batch);
+    else
+        flush_on(batch, 0, (struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
     batch->answered = true;
 }
 
@@ -64,6 +96,7 @@ void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
     batch->grace = false;
     batch->tables = false;
     batch->everything = false;
+    batch->kernel = false;
     batch->whole_space = false;
     batch->page_count = 0;
     batch->release_count = 0;
@@ -74,7 +107,7 @@ void tlb_add_page(struct tlb_batch *batch, uint64_t address)
 {
     CHECK(batch->open && batch->tree != NULL);
     batch->answered = false;
-    if (batch->page_count == TLB_PAGES_MAX)
+    if (batch->page_count >= tlb_limit())
         batch->whole_space = true;
     else
         batch->pages[batch->page_count++] = round_down(address, PAGE_SIZE);
@@ -83,7 +116,7 @@ void tlb_add_page(struct tlb_batch *batch, uint64_t address)
 void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end)
 {
     CHECK(batch->open && start <= end);
-    if ((end - start) / PAGE_SIZE > TLB_PAGES_MAX) {
+    if ((end - start) / PAGE_SIZE > tlb_limit()) {
         tlb_add_space(batch);
         return;
     }
@@ -103,6 +136,13 @@ void tlb_add_everything(struct tlb_batch *batch)
     CHECK(batch->open);
     batch->answered = false;
     batch->everything = true;
+}
+
+void tlb_add_kernel(struct tlb_batch *batch)
+{
+    CHECK(batch->open);
+    batch->answered = false;
+    batch->kernel = true;
 }
 
 void tlb_add_grace(struct tlb_batch *batch)
@@ -137,6 +177,27 @@ void tlb_commit(struct tlb_batch *batch)
     open_batch[machine_cpu()] = NULL;
     batch->open = false;
     drop_releases(batch);
+}
+
+unsigned tlb_limit_for(const struct tlb_cost *cost)
+{
+    uint64_t pages;
+
+    if (cost->pages < cost->page_count || cost->whole == 0)
+        return 0;
+    pages = cost->whole * cost->page_count / cost->pages;
+    return (unsigned)max_u64(1, min_u64(pages, TLB_PAGES_MAX));
+}
+
+unsigned tlb_limit(void)
+{
+    return __atomic_load_n(&limit, __ATOMIC_RELAXED);
+}
+
+void tlb_set_limit(unsigned pages)
+{
+    CHECK_MSG(pages >= 1 && pages <= TLB_PAGES_MAX, "a limit of %u pages", pages);
+    __atomic_store_n(&limit, pages, __ATOMIC_RELAXED);
 }
 
 struct tlb_counts tlb_counts(void)

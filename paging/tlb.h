@@ -8,6 +8,10 @@
  * time, and opening a second is a CHECK: so none is forgotten, and nobody waits for another thread
  * in between. A batch that is full flushes and drops early.
  *
+ * Where translations are tagged (PCIDs), a processor that does not run the tree may still have some
+ * of it. It is not asked: commit raises the tree's generation, and the processor compares when it
+ * comes back (paging/pcid.h).
+ *
  * Units: addresses in bytes. Owns: the entries handed over, until commit drops them.
  * State: closed -> tlb_begin -> open -> (add | release)* -> tlb_commit -> closed.
  * Fails with: nothing; an answer that does not come ends the run (cpu/shoot.c).
@@ -21,8 +25,12 @@
 
 #include "paging/pte.h"
 
-/* Pages that are invalidated one by one; above it the whole space is. Linux's ceiling is 33. */
-#define TLB_PAGES_MAX 32U
+/* Pages that a batch can name. */
+#define TLB_PAGES_MAX 64U
+
+/* Up to so many are invalidated one by one until a limit is measured; above it the whole space is.
+ * Linux's ceiling is 33. */
+#define TLB_LIMIT_DEFAULT 32U
 
 /* Entries that wait for the flush before their targets are dropped. */
 #define TLB_RELEASES_MAX 64U
@@ -42,6 +50,7 @@ struct tlb_batch {
     bool grace;      /* wait for the processors of the tree although nothing is stale */
     bool tables;     /* a table is among the releases */
     bool everything; /* some translation may be cached in any space (rule P3) */
+    bool kernel;     /* some translation of the kernel's half is stale */
     bool whole_space;
     uint16_t page_count;
     uint16_t release_count;
@@ -58,9 +67,13 @@ void tlb_add_page(struct tlb_batch *batch, uint64_t address);
 /* All translations of [start, end) of the tree. */
 void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end);
 
-/* All translations of the tree; or of every space that any processor runs. */
+/* All translations of the tree; or of the programs' half of every tree. */
 void tlb_add_space(struct tlb_batch *batch);
 void tlb_add_everything(struct tlb_batch *batch);
+
+/* All translations there are: for the kernel's half, whose pages are global. Nothing else drops
+ * those. */
+void tlb_add_kernel(struct tlb_batch *batch);
 
 /* Nothing more became stale, but walks of the tree that have begun are over after commit: for what
  * their entries name besides pages, a descriptor. */
@@ -81,11 +94,28 @@ void tlb_make_room(struct tlb_batch *batch);
 /* Flushes, then drops. */
 void tlb_commit(struct tlb_batch *batch);
 
+/* ---- the limit ---- */
+
+/* What flushes were measured to cost, in ticks (paging/tlb_cost.h). */
+struct tlb_cost {
+    uint64_t pages; /* so many, one by one */
+    unsigned page_count;
+    uint64_t whole; /* all at once, with the misses that follow */
+};
+
+/* The pages up to which one by one is cheaper, 1 to TLB_PAGES_MAX; 0: the figures say nothing. */
+unsigned tlb_limit_for(const struct tlb_cost *cost);
+
+/* The limit that is in force, and another one: 1 to TLB_PAGES_MAX. */
+unsigned tlb_limit(void);
+void tlb_set_limit(unsigned pages);
+
 /* Flushes so far, by kind, each counted once however many processors made it: for metrics. */
 struct tlb_counts {
     uint64_t pages;
     uint64_t spaces;
     uint64_t everything;
+    uint64_t kernel;
 };
 
 struct tlb_counts tlb_counts(void);

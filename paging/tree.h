@@ -19,6 +19,7 @@
 
 #include "lib/options.h"
 #include "lib/status.h"
+#include "paging/pcid.h"
 #include "paging/pte.h"
 #include "paging/tlb.h"
 #include "paging/zero_ladder.h"
@@ -29,7 +30,8 @@ struct tree {
     uint16_t number;     /* of the space, for the window of top tables */
     uint8_t levels;      /* 4 or 5 */
     bool forking;        /* the root's lock: no path is made own until the fork is flushed */
-    uint64_t processors; /* that may hold translations of it, a bit each; changed atomically */
+    uint64_t processors; /* that run it, a bit each; changed atomically */
+    struct pcid_context context; /* what those that ran it before may still have cached */
 };
 
 /* What the layers above know better: slots of swapped entries, and pages nobody names any more. */

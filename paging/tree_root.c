@@ -80,6 +80,7 @@ enum status tree_create(struct tree *tree)
     tree->levels = (uint8_t)kernel_map_levels();
     tree->forking = false;
     tree->processors = 0;
+    pcid_start(&tree->context);
     return status;
 }
 

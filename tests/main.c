@@ -15,6 +15,7 @@
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "tests/experiment.h"
+#include "tests/flush_limit.h"
 #include "tests/ledger.h"
 #include "tests/summary.h"
 #include "tests/watchdog.h"
@@ -149,6 +150,7 @@ static void start_services(const struct bootinfo *info)
         PANIC("the services of memory: %s", status_name(status));
     table_way_choose(info->options.tables);
     ktap_note("tables: reached by the %s way", table_way_name(table_way()));
+    flush_limit_start();
     fault_start();
     watchdog_start(info->options.watchdog);
     machine_interrupts_restore(true);

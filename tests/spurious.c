@@ -3,10 +3,12 @@
  *
  * A page fault is spurious when the entries allow the access already. The processor makes one from
  * a translation that was raised to writable meanwhile; the others here are made by hand, as calls
- * of the handler with a frame of their own (rule P9).
+ * of the handler with a frame of their own (rule P9): so the frame, and nothing else, says whether
+ * there was progress, and in which mode the access was made.
  */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "tests/experiment.h"
 #include "tests/user_pages.h"
@@ -18,14 +20,28 @@
 #define REPEAT 64U
 
 /* The handler as the processor would call it, interrupts off. */
-static bool fault_at(uint64_t address, uint64_t rip)
+static bool call_handler(uint64_t address, uint64_t error, struct trap_frame frame)
 {
-    struct trap_frame frame = {.rip = rip, .cs = SELECTOR_USER_CODE};
     bool were_on = machine_interrupts_off();
-    bool resolved = trap_page_fault(address, PF_P | PF_WR | PF_US, &frame);
+    bool resolved = trap_page_fault(address, error, &frame);
 
     machine_interrupts_restore(were_on);
     return resolved;
+}
+
+/* A store from ring 3. */
+static bool fault_at(uint64_t address, uint64_t rip)
+{
+    return call_handler(address, PF_P | PF_WR | PF_US,
+                        (struct trap_frame){.rip = rip, .cs = SELECTOR_USER_CODE});
+}
+
+/* A store from ring 0, with or without EFLAGS.AC. */
+static bool kernel_fault_at(uint64_t address, uint64_t rip, uint64_t flags)
+{
+    return call_handler(
+        address, PF_P | PF_WR,
+        (struct trap_frame){.rip = rip, .cs = SELECTOR_KERNEL_CODE, .rflags = flags});
 }
 
 static void page_faults(struct space *space)
@@ -43,6 +59,23 @@ static void page_faults(struct space *space)
     for (unsigned i = 0; i < REPEAT; i++)
         right = right && fault_at(START, RIP + 1 + i);
     ktap_check(right, "%u at different instructions all go on", REPEAT);
+}
+
+/* The entries allow a program's access; the mode forbids the kernel's, and that is no late TLB. */
+static void modes(const struct space *space)
+{
+    uint64_t before = space->faults.spurious;
+    bool refused;
+
+    if (!cpu_smap_on()) {
+        ktap_skip("the processor lacks SMAP", "what SMAP forbids is a violation");
+        return;
+    }
+    refused = !kernel_fault_at(START, RIP, 0) && fault_last_reason() == STATUS_DENIED &&
+              space->faults.spurious == before;
+    ktap_check(refused && kernel_fault_at(START, RIP, RFLAGS_AC) &&
+                   space->faults.spurious == before + 1,
+               "what SMAP forbids is a violation, and with AC it is spurious");
 }
 
 /* The last owner's page becomes writable again without a flush: the translation that was read
@@ -83,6 +116,7 @@ static void run(const struct options *options)
                    word_write(START, 1),
                "a page that may be written");
     page_faults(space);
+    modes(space);
     raised_rights(space);
     interrupts();
     end_space(space);
@@ -91,6 +125,6 @@ static void run(const struct options *options)
 const struct experiment spurious_experiment = {
     .name = "spurious",
     .question = "Do faults and interrupts without a cause do no harm?",
-    .checks = 7,
+    .checks = 8,
     .run = run,
 };

@@ -38,7 +38,7 @@ static void join(struct space *space, uint64_t own)
 
     if (others != 0)
         machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
-    machine_load_root(phys_of(space->tree.root));
+    pcid_enter(&space->tree, others);
 }
 
 /* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
@@ -52,9 +52,11 @@ static void enter(void *to)
     if (to != NULL)
         join(to, own);
     else
-        machine_load_root(kernel_map_root());
-    if (from != NULL && from != to)
+        pcid_enter_kernel(kernel_map_root());
+    if (from != NULL && from != to) {
+        pcid_leave(&from->tree.context, cpu);
         __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
+    }
 }
 
 enum status vmm_init(void)

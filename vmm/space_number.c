@@ -66,7 +66,7 @@ void space_number_give(const struct tree *tree)
         return;
     /* A table of the kernel's half goes, which any processor may have cached (rule P5). */
     tlb_begin(&batch, NULL);
-    tlb_add_everything(&batch);
+    tlb_add_kernel(&batch);
     tlb_commit(&batch);
     pmm_free(unused);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/thread.h"
 #include "lib/check.h"
@@ -19,12 +20,16 @@ char fake_panic_message[512];
 uint64_t fake_clock_step_ns = 1000;
 uint64_t fake_clock_ns;
 void (*fake_on_flush_page)(uint64_t address);
+void (*fake_on_flush_space)(void);
 void (*fake_on_flush_all)(void);
+uint64_t fake_processors = 1;
+bool fake_contexts;
 
 /* Each thread is a processor. */
 static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
-static struct phys root;
+static struct phys roots[CPU_MAX];
+static unsigned contexts[CPU_MAX];
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
@@ -96,6 +101,7 @@ void machine_pause(void)
 
 void fake_machine_be_cpu(unsigned number)
 {
+    CHECK(number < CPU_MAX);
     cpu = number;
 }
 
@@ -122,25 +128,23 @@ void machine_flush_page(uint64_t address)
 
 void machine_flush_space(void)
 {
-    if (fake_on_flush_all != NULL)
-        fake_on_flush_all();
+    if (fake_on_flush_space != NULL)
+        fake_on_flush_space();
 }
 
 void machine_flush_all(void)
 {
-    machine_flush_space();
+    if (fake_on_flush_all != NULL)
+        fake_on_flush_all();
 }
 
 uint64_t machine_processors(void)
 {
-    return 1;
+    return fake_processors;
 }
 
-void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+static void perform(const struct machine_flush *flush)
 {
-    (void)answers;
-    if ((where & 1) == 0)
-        return;
     if (flush->kind == MACHINE_FLUSH_PAGES) {
         for (unsigned i = 0; i < flush->count; i++)
             machine_flush_page(flush->pages[i]);
@@ -149,6 +153,18 @@ void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flu
     } else {
         machine_flush_all();
     }
+}
+
+void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+{
+    unsigned self = cpu;
+
+    (void)answers;
+    for (uint64_t at = where & fake_processors; at != 0; at &= at - 1) {
+        cpu = (unsigned)__builtin_ctzll(at);
+        perform(flush);
+    }
+    cpu = self;
 }
 
 void machine_relax(void)
@@ -180,13 +196,32 @@ void thread_set_space(void *space)
 
 void machine_load_root(struct phys new_root)
 {
-    root = new_root;
+    roots[cpu] = new_root;
     machine_flush_space();
+}
+
+bool machine_has_contexts(void)
+{
+    return fake_contexts;
+}
+
+void machine_load_context(struct phys new_root, unsigned context, bool keep)
+{
+    CHECK(context < 4096 && (fake_contexts || (context == 0 && !keep)));
+    contexts[cpu] = context;
+    roots[cpu] = new_root;
+    if (!keep)
+        machine_flush_space();
+}
+
+unsigned fake_machine_context(void)
+{
+    return contexts[cpu];
 }
 
 struct phys machine_root(void)
 {
-    return root;
+    return roots[cpu];
 }
 
 uint64_t machine_now_ns(void)

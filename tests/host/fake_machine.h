@@ -9,6 +9,7 @@
 #ifndef TESTS_HOST_FAKE_MACHINE_H
 #define TESTS_HOST_FAKE_MACHINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Lays out bytes of RAM from physical address 0 (and starts over if called again), builds the
@@ -44,8 +45,17 @@ extern char fake_panic_message[512];
 extern uint64_t fake_clock_step_ns;
 extern uint64_t fake_clock_ns;
 
-/* Called on each flush; tests with an MMU model set them. NULL: nothing. */
+/* Called on each flush, as the processor that makes it; tests with an MMU model set them. NULL:
+ * nothing. */
 extern void (*fake_on_flush_page)(uint64_t address);
+extern void (*fake_on_flush_space)(void);
 extern void (*fake_on_flush_all)(void);
+
+/* Processors that run, a bit each: 1 at the start. One is asked for a flush as another one. */
+extern uint64_t fake_processors;
+
+/* Whether the machine has contexts, and which one the calling processor has loaded. */
+extern bool fake_contexts;
+unsigned fake_machine_context(void);
 
 #endif

@@ -19,6 +19,7 @@
 #define ENTRY_A  (UINT64_C(1) << 5)
 #define ENTRY_D  (UINT64_C(1) << 6)
 #define ENTRY_PS (UINT64_C(1) << 7)
+#define ENTRY_G  (UINT64_C(1) << 8)
 #define ENTRY_XD (UINT64_C(1) << 63)
 /* Free for software; RULES.md, 'A layout that worked'. */
 #define ENTRY_MAY_WRITE (UINT64_C(1) << 11)
@@ -27,9 +28,14 @@
 /* Room for all that a round of tests touches between two flushes. */
 #define CACHE_SLOTS 1024U
 
+enum cached_state { CACHED_NEVER, CACHED_STALE, CACHED_VALID };
+
 struct cached {
-    uint64_t key;   /* address of the first byte that it stands for | level of the entry */
-    uint64_t epoch; /* 0: never used; valid while it equals the cache's */
+    uint64_t key; /* address of the first byte that it stands for | level of the entry */
+    enum cached_state state;
+    unsigned cpu;
+    unsigned context;
+    bool global; /* of every context */
     uint64_t frame;
     bool write;
     bool user;
@@ -38,11 +44,11 @@ struct cached {
 };
 
 struct cache {
-    uint64_t epoch;
     struct cached slots[CACHE_SLOTS];
 };
 
-/* Leaves by address and level (the TLB), and links to tables (the paging-structure caches). */
+/* Leaves by address and level (the TLB), and links to tables (the paging-structure caches), of all
+ * processors: each sees its own only. */
 static struct cache pages;
 static struct cache tables;
 static unsigned levels;
@@ -54,23 +60,35 @@ static uint64_t span(unsigned level)
 
 /* ---- caches ---- */
 
-/* The slot of a key, or the one where it would go. */
+/* Whether the processor may use it now: its own, of the context that it has loaded or global. */
+static bool is_usable(const struct cached *slot)
+{
+    return slot->state == CACHED_VALID && slot->cpu == machine_cpu() &&
+           (slot->global || slot->context == fake_machine_context());
+}
+
+/* The slot of a key, or the one where it would go. When there is no room, what is of another
+ * context goes: a processor may forget at any time. */
 static struct cached *slot_of(struct cache *cache, uint64_t address, unsigned level)
 {
     uint64_t key = (address & ~(span(level) - 1)) | level;
     uint64_t hash = (key >> 12 ^ key >> 21 ^ key >> 30 ^ key >> 39 ^ key) * 0x9e3779b97f4a7c15;
     struct cached *stale = NULL;
+    struct cached *other = NULL;
 
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct cached *slot = &cache->slots[((hash >> 40) + i) % CACHE_SLOTS];
 
-        if (slot->key == key && slot->epoch != 0)
+        if (slot->key == key && is_usable(slot))
             return slot;
-        if (stale == NULL && slot->epoch != cache->epoch)
+        if (stale == NULL && slot->state != CACHED_VALID)
             stale = slot;
-        if (slot->epoch == 0)
+        if (!is_usable(slot))
+            other = slot;
+        if (slot->state == CACHED_NEVER)
             break;
     }
+    stale = stale != NULL ? stale : other;
     CHECK(stale != NULL);
     return stale;
 }
@@ -80,7 +98,7 @@ static struct cached *find(struct cache *cache, uint64_t address, unsigned level
     struct cached *slot = slot_of(cache, address, level);
     uint64_t key = (address & ~(span(level) - 1)) | level;
 
-    return slot->key == key && slot->epoch == cache->epoch ? slot : NULL;
+    return slot->key == key && is_usable(slot) ? slot : NULL;
 }
 
 static void insert(struct cache *cache, uint64_t address, const struct fake_walk *walk)
@@ -88,7 +106,10 @@ static void insert(struct cache *cache, uint64_t address, const struct fake_walk
     struct cached *slot = slot_of(cache, address, walk->level);
 
     *slot = (struct cached){.key = (address & ~(span(walk->level) - 1)) | walk->level,
-                            .epoch = cache->epoch,
+                            .state = CACHED_VALID,
+                            .cpu = machine_cpu(),
+                            .context = fake_machine_context(),
+                            .global = cache == &pages && (walk->entry & ENTRY_G) != 0,
                             .frame = walk->frame,
                             .write = walk->write,
                             .user = walk->user,
@@ -97,17 +118,30 @@ static void insert(struct cache *cache, uint64_t address, const struct fake_walk
 }
 
 /* At the moment of a flush what is cached may be stale, but nothing that it names may have been let
- * go of: first the flush, then the drop. */
+ * go of: first the flush, then the drop. What is of another context is asked about when that is
+ * loaded. */
 static void check_nothing_freed(const struct cache *cache)
 {
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         const struct cached *slot = &cache->slots[i];
         const struct frame *record = frame_record((struct pfn){(uint32_t)slot->frame});
 
-        if (slot->epoch == cache->epoch)
+        if (is_usable(slot))
             CHECK_MSG(record->kind > FRAME_RESERVED && record->count > 0,
                       "frame %lx was freed while %lx, level %lu, was still in the TLB", slot->frame,
                       slot->key & ~UINT64_C(0xfff), slot->key & 0xfff);
+    }
+}
+
+/* What this processor has of one context, or of all with the global pages. */
+static void forget(struct cache *cache, bool all)
+{
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct cached *slot = &cache->slots[i];
+        bool ours = !slot->global && slot->context == fake_machine_context();
+
+        if (slot->state == CACHED_VALID && slot->cpu == machine_cpu() && (all || ours))
+            slot->state = CACHED_STALE;
     }
 }
 
@@ -119,27 +153,43 @@ static void flush_page(uint64_t address)
         struct cached *slot = find(&pages, address, level);
 
         if (slot != NULL)
-            slot->epoch = pages.epoch - 1;
+            slot->state = CACHED_STALE;
     }
-    tables.epoch++;
+    forget(&tables, false);
+}
+
+static void flush(bool all)
+{
+    check_nothing_freed(&pages);
+    check_nothing_freed(&tables);
+    forget(&pages, all);
+    forget(&tables, all);
+}
+
+/* With contexts: the one that is loaded may have been left when frames were freed, and what it had
+ * is forgotten before it is used. */
+static void flush_space(void)
+{
+    if (fake_contexts) {
+        forget(&pages, false);
+        forget(&tables, false);
+    } else {
+        flush(false);
+    }
 }
 
 static void flush_all(void)
 {
-    check_nothing_freed(&pages);
-    check_nothing_freed(&tables);
-    pages.epoch++;
-    tables.epoch++;
+    flush(true);
 }
 
 void fake_mmu_start(unsigned level_count)
 {
     memset(&pages, 0, sizeof(pages));
     memset(&tables, 0, sizeof(tables));
-    /* An epoch less by one is stale and is not 0. */
-    pages.epoch = tables.epoch = 2;
     levels = level_count;
     fake_on_flush_page = flush_page;
+    fake_on_flush_space = flush_space;
     fake_on_flush_all = flush_all;
 }
 
@@ -313,7 +363,7 @@ static void check_cache(const struct cache *cache, bool leaves)
         uint64_t address = slot->key & ~UINT64_C(0xfff);
         struct fake_walk now;
 
-        if (slot->epoch != cache->epoch)
+        if (!is_usable(slot))
             continue;
         now = fake_mmu_walk(machine_root(), levels, address, level);
         CHECK_MSG(now.present && now.level == level && now.frame == slot->frame,

@@ -8,6 +8,7 @@
 #include "cpu/registers.h"
 #include "tests/host/fake_cpu.h"
 #include "tests/host/fake_kernel_map.h"
+#include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
 
@@ -96,6 +97,7 @@ void model_begin(uint64_t seed, unsigned levels)
     model.running = MODEL_SPACES;
     fake_kernel_map_set_levels(levels);
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
+    fake_contexts = (seed & 2) != 0;
     fake_mmu_start(levels);
     choose_bounds();
     model.at_start = pmm_usage();

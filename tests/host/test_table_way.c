@@ -48,7 +48,7 @@ static int restore(void **state)
     table_way_choose(TABLES_DIRECT);
     fake_kernel_map_set_levels(4);
     fake_kernel_map_window_full = false;
-    fake_on_flush_all = NULL;
+    fake_on_flush_space = NULL;
     return 0;
 }
 
@@ -216,14 +216,14 @@ static unsigned flushes_of_own_path(enum table_way way)
     assert_int_equal(space_fork(space, &child), OK);
     assert_int_equal(tree_reserve_fill(&reserve, 4), OK);
     table_way_choose(way);
-    fake_on_flush_all = count_flush;
+    fake_on_flush_space = count_flush;
     tlb_begin(&batch, &space->tree);
     flushes = 0;
     assert_int_equal(tree_make_path(&space->tree, START, 1, TREE_CHANGE, &reserve, &batch), OK);
     count = flushes;
     assert_int_equal(batch.whole_space, way == TABLES_RECURSIVE);
     tlb_commit(&batch);
-    fake_on_flush_all = NULL;
+    fake_on_flush_space = NULL;
     table_way_choose(TABLES_DIRECT);
     tree_reserve_drain(&reserve);
     space_destroy(child);

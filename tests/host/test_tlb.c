@@ -14,7 +14,7 @@
 
 #define BASE UINT64_C(0x7000000000)
 
-/* What happened, in order: 'p' a page, 'a' all, 's' a slot let go of. */
+/* What happened, in order: 'p' a page, 'w' the whole space, 'a' all, 's' a slot let go of. */
 static char events[512];
 static unsigned event_count;
 static uint64_t last_page;
@@ -34,6 +34,11 @@ static void on_page(uint64_t address)
 {
     last_page = address;
     note('p');
+}
+
+static void on_space(void)
+{
+    note('w');
 }
 
 static void on_all(void)
@@ -65,6 +70,7 @@ static int set_up(void **state)
     pmm_split(zero, 3, 0);
     tree_init(zero, &hooks);
     fake_on_flush_page = on_page;
+    fake_on_flush_space = on_space;
     fake_on_flush_all = on_all;
     event_count = 0;
     events[0] = '\0';
@@ -110,20 +116,20 @@ static void many_pages_are_the_whole_space(void **state)
 
     (void)state;
     tlb_begin(&batch, &tree);
-    tlb_add_range(&batch, BASE, BASE + TLB_PAGES_MAX * PAGE_SIZE);
+    tlb_add_range(&batch, BASE, BASE + TLB_LIMIT_DEFAULT * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_int_equal(event_count, TLB_PAGES_MAX);
+    assert_int_equal(event_count, TLB_LIMIT_DEFAULT);
     event_count = 0;
     tlb_begin(&batch, &tree);
-    tlb_add_range(&batch, BASE, BASE + (TLB_PAGES_MAX + 1) * PAGE_SIZE);
+    tlb_add_range(&batch, BASE, BASE + (TLB_LIMIT_DEFAULT + 1) * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     event_count = 0;
     tlb_begin(&batch, &tree);
-    for (unsigned i = 0; i <= TLB_PAGES_MAX; i++)
+    for (unsigned i = 0; i <= TLB_LIMIT_DEFAULT; i++)
         tlb_add_page(&batch, BASE + i * PAGE_SIZE);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     assert_int_equal(tlb_counts().spaces - before.spaces, 2);
 }
 
@@ -136,11 +142,12 @@ static void everything_is_more_than_the_space(void **state)
     tlb_add_page(&batch, BASE);
     tlb_add_space(&batch);
     tlb_commit(&batch);
-    assert_string_equal(events, "a");
+    assert_string_equal(events, "w");
     tlb_begin(&batch, &tree);
     tlb_add_space(&batch);
     tlb_add_everything(&batch);
     tlb_commit(&batch);
+    assert_string_equal(events, "ww");
     assert_int_equal(tlb_counts().spaces - before.spaces, 1);
     assert_int_equal(tlb_counts().everything - before.everything, 1);
     /* The next batch knows nothing of it. */
@@ -149,6 +156,53 @@ static void everything_is_more_than_the_space(void **state)
     tlb_add_page(&batch, BASE);
     tlb_commit(&batch);
     assert_string_equal(events, "p");
+}
+
+static void the_limit_follows_the_costs(void **state)
+{
+    static const struct {
+        struct tlb_cost cost;
+        unsigned limit;
+    } cases[] = {{{.pages = 3200, .page_count = 32, .whole = 1000}, 10},
+                 {{.pages = 3200, .page_count = 32, .whole = 1099}, 10},
+                 {{.pages = 3200, .page_count = 32, .whole = 99999}, TLB_PAGES_MAX},
+                 {{.pages = 3200, .page_count = 32, .whole = 1}, 1},
+                 {{.pages = 0, .page_count = 32, .whole = 1000}, 0},
+                 {{.pages = 31, .page_count = 32, .whole = 1000}, 0},
+                 {{.pages = 3200, .page_count = 32, .whole = 0}, 0}};
+    struct tlb_batch batch;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++)
+        assert_int_equal(tlb_limit_for(&cases[i].cost), cases[i].limit);
+    tlb_set_limit(2);
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + 2 * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_begin(&batch, &tree);
+    tlb_add_range(&batch, BASE, BASE + 3 * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_begin(&batch, &tree);
+    for (unsigned i = 0; i < 3; i++)
+        tlb_add_page(&batch, BASE + i * PAGE_SIZE);
+    tlb_commit(&batch);
+    tlb_set_limit(TLB_LIMIT_DEFAULT);
+    assert_string_equal(events, "ppww");
+}
+
+/* Global pages are dropped by nothing less. */
+static void the_kernel_is_more_than_everything(void **state)
+{
+    struct tlb_batch batch;
+
+    (void)state;
+    tlb_begin(&batch, NULL);
+    tlb_add_everything(&batch);
+    tlb_add_kernel(&batch);
+    tlb_commit(&batch);
+    assert_string_equal(events, "a");
+    assert_int_equal(tlb_counts().kernel - before.kernel, 1);
+    assert_int_equal(tlb_counts().everything - before.everything, 0);
 }
 
 /* Rule P2: first the flush, then the drop. */
@@ -225,6 +279,18 @@ static void release_to_closed(void *context)
     tlb_release(&batch, swapped_out());
 }
 
+static void limit_of_none(void *context)
+{
+    (void)context;
+    tlb_set_limit(0);
+}
+
+static void limit_of_too_many(void *context)
+{
+    (void)context;
+    tlb_set_limit(TLB_PAGES_MAX + 1);
+}
+
 static void range_backwards(void *context)
 {
     struct tlb_batch batch;
@@ -236,8 +302,9 @@ static void range_backwards(void *context)
 
 static void mistakes_panic(void **state)
 {
-    static void (*const mistakes[])(void *) = {begin_twice, commit_twice, add_to_closed,
-                                               release_to_closed, range_backwards};
+    static void (*const mistakes[])(void *) = {begin_twice,       commit_twice,    add_to_closed,
+                                               release_to_closed, range_backwards, limit_of_none,
+                                               limit_of_too_many};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
@@ -253,6 +320,8 @@ int main(void)
         cmocka_unit_test_setup(pages_one_by_one, set_up),
         cmocka_unit_test_setup(many_pages_are_the_whole_space, set_up),
         cmocka_unit_test_setup(everything_is_more_than_the_space, set_up),
+        cmocka_unit_test_setup(the_limit_follows_the_costs, set_up),
+        cmocka_unit_test_setup(the_kernel_is_more_than_everything, set_up),
         cmocka_unit_test_setup(drops_come_after_the_flush, set_up),
         cmocka_unit_test_setup(full_batches_flush_early, set_up),
         cmocka_unit_test_setup(mistakes_panic, set_up),
