@@ -38,6 +38,7 @@ struct thread {
 #define SLOTS (THREADS_PER_CPU + 1U) /* and an idle one, or the main thread */
 
 static void (*every_second)(void);
+static bool (*idle_work)(void);
 
 static struct thread table[CPU_MAX][SLOTS];
 static struct thread main_thread;
@@ -261,14 +262,30 @@ void thread_add_stack(unsigned number, uint64_t top)
     PANIC("cpu %u has all its threads", number);
 }
 
+/* One step of the work for idle processors; whether there may be more. Interrupts are off before
+ * and after. */
+static bool idle_step(void)
+{
+    bool more;
+
+    if (idle_work == NULL)
+        return false;
+    machine_interrupts_restore(true);
+    more = idle_work();
+    machine_interrupts_off();
+    return more;
+}
+
 /* Interrupts are off from the look at the queue to HLT, which STI lets begin before any interrupt
  * is taken: what makes a thread ready in between ends the HLT. */
 _Noreturn void thread_idle(void)
 {
     struct cpu *cpu = cpu_self();
 
+    machine_interrupts_off();
     for (;;) {
-        machine_interrupts_off();
+        while (idle_step())
+            schedule();
         spin_lock(&cpu->ready_lock);
         cpu->halted = cpu->ready.first == NULL;
         spin_unlock(&cpu->ready_lock);
@@ -398,6 +415,25 @@ void thread_set_every_second(void (*look)(void))
             PANIC("cpu %u takes no interrupt", cpu->number);
     }
     machine_interrupts_restore(were_on);
+}
+
+void thread_set_idle_work(bool (*step)(void))
+{
+    idle_work = step;
+    thread_wake_idle();
+}
+
+void thread_wake_idle(void)
+{
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
+        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+
+        if (cpu != cpu_self() && __atomic_load_n(&cpu->halted, __ATOMIC_RELAXED)) {
+            if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
+                PANIC("cpu %u takes no interrupt", cpu->number);
+            return;
+        }
+    }
 }
 
 void thread_on_switch(void (*enter_space)(void *space))

@@ -4,7 +4,8 @@
  * A thread belongs to one processor for its life and is left only where it yields, sleeps or waits:
  * there is no preemption, so that what one processor's threads share among themselves needs no lock
  * between two such calls. A processor without a ready thread runs its idle thread: in the kernel's
- * own root (rule P5), halted, with interrupts on.
+ * own root (rule P5), with interrupts on, at the work for idle processors if there is some, else
+ * halted.
  *
  * Units: microseconds, nanoseconds. Owns: the table of threads, and their stacks once given.
  * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
@@ -88,6 +89,17 @@ struct mutex {
 void mutex_lock(struct mutex *mutex);
 void mutex_unlock(struct mutex *mutex);
 bool mutex_is_mine(const struct mutex *mutex);
+
+/* ---- idle processors ---- */
+
+/* Says what idle processors do, a step a call, in their idle threads with interrupts on: it is
+ * called again while it returns true and no thread is ready. A step waits for nobody and is short,
+ * since a thread that becomes ready waits for its end. */
+void thread_set_idle_work(bool (*step)(void));
+
+/* Wakes one halted processor, if there is one, to look for idle work. A hint: one that is just about
+ * to halt is not woken, and looks when something else wakes it. Context: any. */
+void thread_wake_idle(void);
 
 /* ---- time ---- */
 

@@ -80,7 +80,7 @@ struct pmm_usage pmm_usage(void);
 uint32_t pmm_frame_limit(void);
 
 /* Walks every record and compares it with the usage, the caches and the allocator; panics on a
- * difference. Nobody else allocates meanwhile. */
+ * difference. Nobody else allocates meanwhile; idle processors are kept from it. */
 void pmm_audit(void);
 
 /* Gives what the caches and the zero pool hold back to the allocator. */
@@ -118,8 +118,14 @@ uint64_t pmm_fail_from(uint64_t n, uint64_t count);
 /* ---- zeroed frames ---- */
 
 /* What a processor without work does: clears at most budget frames for the pool and returns how
- * many it cleared, 0 when the pool is full enough or memory is short. */
+ * many it cleared, 0 when the pool is full enough or memory is short. When the pool has fallen to
+ * its low mark, a halted processor is woken (thread_wake_idle). */
 unsigned pmm_idle_fill(unsigned budget);
+
+/* Keeps pmm_idle_fill from its work, for who measures or counts, and returns when no processor is
+ * at it; until as many calls of the other. */
+void pmm_idle_pause(void);
+void pmm_idle_resume(void);
 
 struct pmm_zero_figures {
     uint64_t pooled; /* frames in the pool and in the processors' caches of it */

@@ -104,10 +104,13 @@ static uint64_t audit_caches(void)
 void pmm_audit(void)
 {
     const struct memory_map *map = memory_map();
-    struct pmm_usage usage = pmm_usage();
     struct audit audit = {.in_zones = 0};
-    uint64_t cached = audit_caches();
+    struct pmm_usage usage;
+    uint64_t cached;
 
+    pmm_idle_pause();
+    usage = pmm_usage();
+    cached = audit_caches();
     for (uint32_t i = 0; i < map->count; i++) {
         const struct memory_range *range = &map->ranges[i];
 
@@ -125,4 +128,5 @@ void pmm_audit(void)
         if (pmm.zones[zone].self != NULL)
             pmm.allocator->audit(pmm.zones[zone].self);
     }
+    pmm_idle_resume();
 }

@@ -7,6 +7,7 @@
  * are given back as zero go to the processor's cache, and from there to the pool while it has room.
  */
 #include "cpu/spin.h"
+#include "cpu/thread.h"
 #include "pmm/pmm_internal.h"
 
 #define POOL_MAX 2048U
@@ -17,8 +18,9 @@
 /* What a full cache gives away at once. */
 #define HALF (PMM_CACHE_FRAMES / 2)
 
-/* The pool's high mark is this part of memory. */
+/* The pool's high mark is this part of memory, and the low mark this part of the high one. */
 #define POOL_PART 32U
+#define LOW_PART  4U
 
 static struct {
     uint8_t lock;
@@ -26,6 +28,8 @@ static struct {
     uint32_t count;
     uint32_t high;
     uint64_t filled;
+    unsigned fillers; /* processors in pmm_idle_fill; atomic, as is the next */
+    unsigned pauses;
     uint32_t frames[POOL_MAX];
 } pool;
 
@@ -59,15 +63,22 @@ uint64_t zero_pool_count(void)
     return __atomic_load_n(&pool.count, __ATOMIC_RELAXED);
 }
 
-/* Takes at most count frames; how many there were. */
+/* Takes at most count frames; how many there were. Who meets the low mark sees to it that somebody
+ * fills the pool. */
 static uint32_t pool_take(uint32_t *frames, uint32_t count)
 {
     bool were_on = lock_pool();
     uint32_t taken = 0;
+    bool low;
 
     while (taken < count && pool.count > 0)
         frames[taken++] = pool.frames[--pool.count];
+    low = !pool.filling && pool.count <= pool.high / LOW_PART;
+    if (low)
+        pool.filling = true;
     unlock_pool(were_on);
+    if (low)
+        thread_wake_idle();
     return taken;
 }
 
@@ -114,8 +125,6 @@ static bool pool_wants(void)
     bool were_on = lock_pool();
     bool wants;
 
-    if (pool.count <= pool.high / 4)
-        pool.filling = true;
     if (pool.count >= pool.high)
         pool.filling = false;
     wants = pool.filling;
@@ -145,11 +154,29 @@ unsigned pmm_idle_fill(unsigned budget)
 {
     unsigned filled = 0;
 
-    while (filled < budget && fill_one())
+    __atomic_fetch_add(&pool.fillers, 1, __ATOMIC_SEQ_CST);
+    while (filled < budget && __atomic_load_n(&pool.pauses, __ATOMIC_SEQ_CST) == 0 && fill_one())
         filled++;
     if (filled > 0)
         open_caches();
+    __atomic_fetch_sub(&pool.fillers, 1, __ATOMIC_SEQ_CST);
     return filled;
+}
+
+void pmm_idle_pause(void)
+{
+    __atomic_fetch_add(&pool.pauses, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&pool.fillers, __ATOMIC_SEQ_CST) != 0)
+        machine_pause();
+}
+
+void pmm_idle_resume(void)
+{
+    unsigned before = __atomic_fetch_sub(&pool.pauses, 1, __ATOMIC_SEQ_CST);
+
+    CHECK(before > 0);
+    if (before == 1 && __atomic_load_n(&pool.filling, __ATOMIC_RELAXED))
+        thread_wake_idle();
 }
 
 /* ---- taking and giving back ---- */

@@ -383,6 +383,7 @@ static void run(const struct options *options)
 
     (void)options;
     /* Every fault clears its own page, and frames come from the caches as they are filled here. */
+    pmm_idle_pause();
     pmm_drain();
     calibrate();
     if (start_space(&space)) {
@@ -400,6 +401,7 @@ static void run(const struct options *options)
         end_space(space);
         fork_rows();
     }
+    pmm_idle_resume();
     machine_interrupts_restore(were_on);
 }
 

@@ -298,10 +298,11 @@ static void run(const struct options *options)
             ktap_skip("the fast path reads tables by the direct map only", "the parts of a fault");
         return;
     }
-    pmm_drain(); /* frames cleared beforehand would hide what clearing is of a fault */
     if (!start_space(&space))
         return;
     space_set_zero_levels(space, 1); /* page by page */
+    pmm_idle_pause(); /* frames cleared beforehand would hide what clearing is of a fault */
+    pmm_drain();
     status = payload_install(space);
     if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
         measure_floor(space);
@@ -316,6 +317,7 @@ static void run(const struct options *options)
         space_destroy(child);
     child = NULL;
     end_space(space);
+    pmm_idle_resume();
 }
 
 const struct experiment fault_anatomy_experiment = {

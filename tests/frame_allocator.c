@@ -4,9 +4,10 @@
  * The four allocators work side by side on zones of the same size, which are numbers only: nothing
  * but their metadata is memory. A byte a frame says who has it, so a frame that is handed out twice
  * or lost shows. Patterns as in LLFree's own evaluation (bulk, random, repeat), cost by how full
- * the zone is, and what a random workload leaves of long runs.
+ * the zone is and by how many processors are at it, and what a random workload leaves of long runs.
  */
 #include "cpu/machine.h"
+#include "cpu/thread.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
@@ -19,6 +20,10 @@
 #define ROUNDS 512U
 
 #define STEPS 60000U
+
+/* At most so many workers, each on a processor of its own, and what each does. */
+#define WORKERS_MAX   4U
+#define WORKER_ROUNDS 8192U
 
 /* For each taken block its first frame and its order; and a byte a frame. Lies in a block of 2 MiB
  * of its own. */
@@ -198,6 +203,98 @@ static void measure_fragmentation(struct contest *contest)
     give_all(contest);
 }
 
+/* ---- several processors ---- */
+
+/* Protectors: (o) the worker's own until it is joined. */
+struct worker {
+    const struct contest *contest; /* NULL: the run's own memory, through the caches */
+    unsigned *ready;               /* how many have arrived: all begin together */
+    unsigned count;
+    uint64_t ticks; /* (o) */
+    bool right;     /* (o) */
+    struct thread *thread;
+};
+
+static bool take_and_give(const struct contest *contest)
+{
+    struct pfn frame;
+    uint64_t first;
+
+    if (contest == NULL) {
+        if (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) != OK)
+            return false;
+        pmm_free(frame);
+        return true;
+    }
+    if (contest->allocator->take(contest->self, machine_cpu(), 0, &first) != OK)
+        return false;
+    contest->allocator->give(contest->self, machine_cpu(), first, 0);
+    return true;
+}
+
+static void work(void *context)
+{
+    struct worker *worker = context;
+    uint64_t began;
+
+    __atomic_fetch_add(worker->ready, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(worker->ready, __ATOMIC_ACQUIRE) < worker->count)
+        machine_relax();
+    began = machine_ticks();
+    for (unsigned i = 0; i < WORKER_ROUNDS; i++)
+        worker->right &= take_and_give(worker->contest);
+    worker->ticks = machine_ticks() - began;
+}
+
+/* The running processor, and so many others; the mean of the workers' ticks for a take and a give.
+ * False when a worker did not get a frame, or could not begin. */
+static bool work_together(const struct contest *contest, unsigned count, uint64_t *ticks)
+{
+    struct worker workers[WORKERS_MAX];
+    uint64_t others = machine_processors() & ~(UINT64_C(1) << machine_cpu());
+    unsigned ready = 0;
+    unsigned begun = 1;
+
+    for (unsigned i = 0; i < count; i++)
+        workers[i] = (struct worker){contest, &ready, count, 0, true, NULL};
+    while (begun < count && thread_create((unsigned)__builtin_ctzll(others), work, &workers[begun],
+                                          &workers[begun].thread) == OK) {
+        begun++;
+        others &= others - 1;
+    }
+    __atomic_fetch_add(&ready, count - begun, __ATOMIC_ACQ_REL);
+    work(&workers[0]);
+    *ticks = 0;
+    for (unsigned i = 0; i < begun; i++) {
+        if (i > 0)
+            thread_join(workers[i].thread);
+        *ticks += workers[i].ticks / begun / WORKER_ROUNDS;
+        workers[0].right &= workers[i].right;
+    }
+    return begun == count && workers[0].right;
+}
+
+/* With 1, 2 and 4 workers, as far as there are processors. */
+static bool measure_workers(const struct contest *contest, const char *way)
+{
+    unsigned processors = 0;
+    bool right = true;
+    uint64_t ticks;
+
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1)
+        processors++;
+    for (unsigned count = 1; count <= processors && count <= WORKERS_MAX; count *= 2) {
+        char name[64];
+
+        right &= work_together(contest, count, &ticks);
+        print_to(name, sizeof(name), "%s.repeat_workers%u", way, count);
+        ktap_metric(name, ticks, "ticks");
+    }
+    return right;
+}
+
+/* ---- the contest ---- */
+
 static void run_contest(struct contest *contest)
 {
     contest->allocator->start(contest->self, ZONE_FRAMES, CPU_MAX);
@@ -208,6 +305,7 @@ static void run_contest(struct contest *contest)
     measure_levels(contest);
     measure_bulk(contest, true, "bulk");
     measure_bulk(contest, false, "random");
+    contest->right &= measure_workers(contest, contest->allocator->name);
     measure_fragmentation(contest);
     contest->allocator->audit(contest->self);
     ktap_check(contest->right && contest->allocator->free_frames(contest->self) == ZONE_FRAMES,
@@ -237,6 +335,8 @@ static void run(const struct options *options)
             run_contest(&contest);
         }
         pmm_free_order(books, ORDER_HUGE);
+        ktap_check(measure_workers(NULL, "cached"),
+                   "through the caches every worker got its frames");
     }
     pmm_free_order(metadata, ORDER_HUGE);
 }
@@ -244,6 +344,6 @@ static void run(const struct options *options)
 const struct experiment frame_allocator_experiment = {
     .name = "frame-allocator",
     .question = "Bitmap, stack or buddy, or LLFree?",
-    .checks = 2 + PMM_WAYS,
+    .checks = 3 + PMM_WAYS,
     .run = run,
 };

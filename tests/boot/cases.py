@@ -815,8 +815,8 @@ def same_log_twice(t: Case):
     """With time counted in instructions, two runs write the same log, byte by byte."""
     logs = []
     for _ in range(2):
-        run = t.boot(icount=True, append="run=demand-zero,zero-page,cow")
-        t.passed(run, ("demand-zero", "zero-page", "cow"))
+        run = t.boot(icount=True, append="run=demand-zero,zero-page,cow,zeroing")
+        t.passed(run, ("demand-zero", "zero-page", "cow", "zeroing"))
         t.said(run, "^clock: an emulator counts instructions, 8 ticks each")
         logs.append(run.result.log)
     t.check(logs[0] == logs[1], "both serial logs are the same")

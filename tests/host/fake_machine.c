@@ -19,6 +19,7 @@ int fake_panic_expected;
 char fake_panic_message[512];
 uint64_t fake_clock_step_ns = 1000;
 uint64_t fake_clock_ns;
+unsigned fake_wakes;
 void (*fake_on_flush_page)(uint64_t address);
 void (*fake_on_flush_space)(void);
 void (*fake_on_flush_all)(void);
@@ -187,6 +188,11 @@ void mutex_unlock(struct mutex *mutex)
 void thread_on_switch(void (*enter_space)(void *space))
 {
     (void)enter_space;
+}
+
+void thread_wake_idle(void)
+{
+    __atomic_fetch_add(&fake_wakes, 1, __ATOMIC_RELAXED);
 }
 
 void thread_set_space(void *space)

@@ -45,6 +45,9 @@ extern char fake_panic_message[512];
 extern uint64_t fake_clock_step_ns;
 extern uint64_t fake_clock_ns;
 
+/* How often an idle processor was to be woken. */
+extern unsigned fake_wakes;
+
 /* Called on each flush, as the processor that makes it; tests with an MMU model set them. NULL:
  * nothing. */
 extern void (*fake_on_flush_page)(uint64_t address);

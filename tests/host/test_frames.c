@@ -390,10 +390,17 @@ static void test_zero_marks(void **state)
     dirty(1);
     while (pmm_idle_fill(64) > 0) {
     }
-    for (unsigned i = 0; i < high / 2; i++)
+    fake_wakes = 0;
+    for (uint64_t i = 0; i < high / 2; i++)
         assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &many[i]), OK);
     assert_int_equal(pmm_idle_fill(1), 0);
-    for (unsigned i = 0; i < high / 2; i++)
+    assert_int_equal(fake_wakes, 0);
+    for (uint64_t i = high / 2; i < high; i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &many[i]), OK);
+    /* Once, where it fell to the mark, and not with every batch below it. */
+    assert_int_equal(fake_wakes, 1);
+    assert_int_equal(pmm_idle_fill(1), 1);
+    for (unsigned i = 0; i < high; i++)
         pmm_free(many[i]);
     count = take_all(FRAME_TABLE, many);
     assert_int_equal(count_of(FRAME_FREE), 0);
@@ -409,6 +416,21 @@ static bool is_clean(struct pfn frame)
     static const uint8_t zeroes[PAGE_SIZE];
 
     return memcmp(frame_pointer(frame), zeroes, PAGE_SIZE) == 0;
+}
+
+static void test_zero_pause(void **state)
+{
+    (void)state;
+    dirty(1);
+    pmm_idle_pause();
+    pmm_idle_pause();
+    assert_int_equal(pmm_idle_fill(1), 0);
+    pmm_idle_resume();
+    assert_int_equal(pmm_idle_fill(1), 0);
+    fake_wakes = 0;
+    pmm_idle_resume();
+    assert_int_equal(fake_wakes, 1);
+    assert_int_equal(pmm_idle_fill(1), 1);
 }
 
 /* One after the other comes back as it is, though the pool has never been filled. */
@@ -513,10 +535,19 @@ static void test_clean_without_caches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_orders),           EACH(test_split),           EACH(test_mistakes),
-        EACH(test_reserve),          EACH(test_pressure),        EACH(test_failures),
-        EACH(test_zero_pool),        EACH(test_zero_marks),      EACH(test_other_caches),
-        EACH(test_clean_comes_back), EACH(test_clean_overflows), EACH(test_clean_without_caches),
+        EACH(test_orders),
+        EACH(test_split),
+        EACH(test_mistakes),
+        EACH(test_reserve),
+        EACH(test_pressure),
+        EACH(test_failures),
+        EACH(test_zero_pool),
+        EACH(test_zero_marks),
+        EACH(test_other_caches),
+        EACH(test_zero_pause),
+        EACH(test_clean_comes_back),
+        EACH(test_clean_overflows),
+        EACH(test_clean_without_caches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
