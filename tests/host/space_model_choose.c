@@ -10,6 +10,7 @@
 #include "tests/host/fake_kernel_map.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
+#include "vmm/commit.h"
 
 uint64_t model_ops(uint64_t otherwise)
 {
@@ -84,6 +85,12 @@ static void choose_bounds(void)
     model.cell_count = kept;
 }
 
+void model_overcommit(enum overcommit_way way)
+{
+    model.overcommit = way;
+    commit_choose(way);
+}
+
 void model_begin(uint64_t seed, unsigned levels)
 {
     memset(&model.spaces, 0, sizeof(model.spaces));
@@ -98,6 +105,9 @@ void model_begin(uint64_t seed, unsigned levels)
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_mmu_start(levels);
     choose_bounds();
+    model_overcommit(chance(60)   ? OVERCOMMIT_ALWAYS
+                     : chance(50) ? OVERCOMMIT_HEURISTIC
+                                  : OVERCOMMIT_NEVER);
     model.at_start = pmm_usage();
     model.descriptors_at_start = descriptor_limit;
 }
