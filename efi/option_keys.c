@@ -273,6 +273,29 @@ static bool parse_pmm(struct piece value, struct options *options)
     return false;
 }
 
+static bool parse_overcommit(struct piece value, struct options *options)
+{
+    if (piece_is(value, "heuristic"))
+        options->overcommit = OVERCOMMIT_HEURISTIC;
+    else if (piece_is(value, "never"))
+        options->overcommit = OVERCOMMIT_NEVER;
+    else if (piece_is(value, "always"))
+        options->overcommit = OVERCOMMIT_ALWAYS;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_spaces(struct piece value, struct options *options)
+{
+    uint64_t count;
+
+    if (!parse_number(value, &count) || count == 0 || count > OPTION_SPACES)
+        return false;
+    options->spaces = (uint32_t)count;
+    return true;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     if (!piece_is(value, "0") && !piece_is(value, "1"))
@@ -317,4 +340,6 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
     {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
     {"seconds", parse_stress, "a number from 1 to 86400"},
+    {"overcommit", parse_overcommit, "never, heuristic or always"},
+    {"spaces", parse_spaces, "a number from 1 to 65536"},
 };

@@ -24,7 +24,7 @@ struct option_key {
     const char *accepted; /* in words, for an error */
 };
 
-#define OPTION_KEYS 13U
+#define OPTION_KEYS 15U
 
 extern const struct option_key option_keys[OPTION_KEYS];
 

@@ -89,7 +89,8 @@ static void parse_setting(struct parse *parse, struct piece setting)
     if (i == OPTION_KEYS) {
         complain(parse,
                  "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
-                 "serial, exit, la57, tables, wipe, pmm, watchdog, seconds",
+                 "serial, exit, la57, tables, wipe, pmm, watchdog, seconds, "
+                 "overcommit, spaces",
                  key_text, value_text);
     } else if (parse->given_at[i] != 0) {
         complain(parse, "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
@@ -203,6 +204,7 @@ unsigned options_parse(const struct option_sources *sources, struct options *opt
     memset(options, 0, sizeof(*options));
     options->seed = 1;
     options->watchdog = OPTION_WATCHDOG;
+    options->spaces = OPTION_SPACES;
     options->seconds = OPTION_SECONDS;
     if (sources->file != NULL)
         parse_file(&file, (struct piece){sources->file, sources->file_size});

@@ -16,11 +16,15 @@
 /* Unless given: no experiment is silent for so long, even on a slow emulator. */
 #define OPTION_WATCHDOG 300U
 #define OPTION_SECONDS  60U
+#define OPTION_SPACES   65536U
 
 enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
+/* When memory is refused that is promised, not used: see vmm/commit.h. */
+enum overcommit_way { OVERCOMMIT_HEURISTIC, OVERCOMMIT_NEVER, OVERCOMMIT_ALWAYS, OVERCOMMIT_WAYS };
+
 enum pmm_way { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_WAYS };
 
 /* How page tables are reached where there is a choice: see paging/table_way.h. */
@@ -38,10 +42,12 @@ struct options {
     enum exit_way exit;
     enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
     enum table_way tables;
-    enum pmm_way pmm;  /* the frame allocator; LLFree unless given */
-    uint32_t watchdog; /* seconds without progress that end the run; 0 = never */
-    uint32_t seconds;  /* that `stress` takes */
-    bool wipe;         /* zero the used slots of the swap disk at the end */
+    enum pmm_way pmm;               /* the frame allocator; LLFree unless given */
+    enum overcommit_way overcommit; /* heuristic unless given */
+    uint32_t spaces;                /* address spaces at once; 65,536 unless given */
+    uint32_t watchdog;              /* seconds without progress that end the run; 0 = never */
+    uint32_t seconds;               /* that `stress` takes */
+    bool wipe;                      /* zero the used slots of the swap disk at the end */
 };
 
 #endif

@@ -19,6 +19,7 @@ const char *status_name(enum status status)
     case STATUS_CORRUPT: return "corrupt";
     case STATUS_REFUSED: return "refused";
     case STATUS_UNSUPPORTED: return "not supported here";
+    case STATUS_COMMIT: return "too much promised";
     }
     return "unknown status";
 }

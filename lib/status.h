@@ -11,20 +11,21 @@
 
 enum status {
     OK = 0,
-    STATUS_NO_MEMORY = -1,   /* no frame, table or pool object is left */
-    STATUS_RANGE = -2,       /* an address, size or index outside what the call accepts */
-    STATUS_DENIED = -3,      /* rights forbid it */
-    STATUS_AGAIN = -4,       /* start over from the top: somebody else changed what was read */
-    STATUS_BUSY = -5,        /* in use */
-    STATUS_EXISTS = -6,      /* the place is taken */
-    STATUS_NOT_FOUND = -7,   /* nothing there */
-    STATUS_LIMIT = -8,       /* a hard limit is reached */
-    STATUS_NO_SPACE = -9,    /* the swap area is full */
-    STATUS_TIMEOUT = -10,    /* hardware did not answer within its bound */
-    STATUS_IO = -11,         /* a device reported an error */
-    STATUS_CORRUPT = -12,    /* stored data failed its check */
-    STATUS_REFUSED = -13,    /* a safety rule forbids it */
-    STATUS_UNSUPPORTED = -14 /* this machine lacks what it needs */
+    STATUS_NO_MEMORY = -1,    /* no frame, table or pool object is left */
+    STATUS_RANGE = -2,        /* an address, size or index outside what the call accepts */
+    STATUS_DENIED = -3,       /* rights forbid it */
+    STATUS_AGAIN = -4,        /* start over from the top: somebody else changed what was read */
+    STATUS_BUSY = -5,         /* in use */
+    STATUS_EXISTS = -6,       /* the place is taken */
+    STATUS_NOT_FOUND = -7,    /* nothing there */
+    STATUS_LIMIT = -8,        /* a hard limit is reached */
+    STATUS_NO_SPACE = -9,     /* the swap area is full */
+    STATUS_TIMEOUT = -10,     /* hardware did not answer within its bound */
+    STATUS_IO = -11,          /* a device reported an error */
+    STATUS_CORRUPT = -12,     /* stored data failed its check */
+    STATUS_REFUSED = -13,     /* a safety rule forbids it */
+    STATUS_UNSUPPORTED = -14, /* this machine lacks what it needs */
+    STATUS_COMMIT = -15       /* more memory would be promised than the policy allows */
 };
 
 /* The status in words, for the log; never NULL. */

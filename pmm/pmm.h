@@ -96,6 +96,7 @@ bool pmm_zone(unsigned number, const void **self, uint64_t *frames);
  * half of it, from tables, devices and the swap area none, since a fault in flight and reclaim
  * itself must make progress. pmm_init sets a reserve by the size of memory. */
 void pmm_set_reserve(uint64_t frames);
+uint64_t pmm_reserve(void);
 
 enum pmm_pressure { PMM_NORMAL, PMM_LOW, PMM_CRITICAL };
 

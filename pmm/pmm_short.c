@@ -28,6 +28,11 @@ void pmm_set_reserve(uint64_t frames)
     pmm_note_pressure();
 }
 
+uint64_t pmm_reserve(void)
+{
+    return (uint64_t)__atomic_load_n(&pmm.reserve, __ATOMIC_RELAXED);
+}
+
 /* ---- pressure ---- */
 
 /* Caches hide frames from each other: none of that while memory is short or failures are made. */

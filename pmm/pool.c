@@ -81,46 +81,34 @@ static enum status add_frame(struct pool *pool)
     return OK;
 }
 
-enum status pool_alloc(struct pool *pool, void **object)
+/* holds: the pool's lock. The object is as it was left but for its mark. */
+static enum status take_object(struct pool *pool, struct free_object **taken)
 {
-    bool were_on = machine_interrupts_off();
-    enum status status = OK;
+    enum status status = pool->partial == NULL ? add_frame(pool) : OK;
+    struct pool_frame *frame = pool->partial;
 
-    CHECK(pool->object_size >= sizeof(struct free_object) && pool->object_size <= 2048);
-    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
-    if (__atomic_load_n(&shut_now, __ATOMIC_RELAXED))
-        status = STATUS_NO_MEMORY;
-    spin_lock(&pool->lock);
-    if (status == OK && pool->partial == NULL)
-        status = add_frame(pool);
-    if (status == OK) {
-        struct pool_frame *frame = pool->partial;
-        struct free_object *taken = frame->free;
-
-        CHECK_MSG(taken->mark == FREE_MARK, "a free object of pool %s was written to", pool->name);
-        frame->free = taken->next;
-        frame->in_use++;
-        pool->in_use++;
-        if (frame->free == NULL)
-            unlink_frame(pool, frame);
-        memset(taken, 0, pool->object_size);
-        *object = taken;
-    }
-    spin_unlock(&pool->lock);
-    machine_interrupts_restore(were_on);
-    return status;
+    if (status != OK)
+        return status;
+    *taken = frame->free;
+    CHECK_MSG((*taken)->mark == FREE_MARK, "a free object of pool %s was written to", pool->name);
+    (*taken)->mark = 0;
+    frame->free = (*taken)->next;
+    frame->in_use++;
+    pool->in_use++;
+    if (frame->free == NULL)
+        unlink_frame(pool, frame);
+    return OK;
 }
 
-void pool_free(struct pool *pool, void *object)
+/* holds: the pool's lock */
+static void give_object(struct pool *pool, struct free_object *freed)
 {
     struct pool_frame *frame =
-        (struct pool_frame *)(uintptr_t)round_down((uintptr_t)object, PAGE_SIZE);
-    struct free_object *freed = object;
-    bool were_on = machine_interrupts_off();
+        (struct pool_frame *)(uintptr_t)round_down((uintptr_t)freed, PAGE_SIZE);
 
-    CHECK_MSG(frame->pool == pool && frame->in_use > 0, "%p is not of pool %s", object, pool->name);
-    spin_lock(&pool->lock);
-    CHECK_MSG(freed->mark != FREE_MARK, "%p of pool %s is freed twice", object, pool->name);
+    CHECK_MSG(frame->pool == pool && frame->in_use > 0, "%p is not of pool %s", (void *)freed,
+              pool->name);
+    CHECK_MSG(freed->mark != FREE_MARK, "%p of pool %s is freed twice", (void *)freed, pool->name);
     if (frame->free == NULL)
         link_frame(pool, frame);
     freed->next = frame->free;
@@ -133,6 +121,73 @@ void pool_free(struct pool *pool, void *object)
         frame->pool = NULL;
         pmm_free(pfn_of((struct phys){(uintptr_t)frame - DIRECT_MAP_BASE}));
     }
+}
+
+/* holds: the pool's lock */
+static void give_chain(struct pool *pool, struct free_object *first)
+{
+    while (first != NULL) {
+        struct free_object *next = first->next;
+
+        give_object(pool, first);
+        first = next;
+    }
+}
+
+enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
+{
+    bool were_on = machine_interrupts_off();
+    struct free_object *chain = NULL;
+    enum status status = OK;
+
+    CHECK(pool->object_size >= sizeof(struct free_object) && pool->object_size <= 2048);
+    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&shut_now, __ATOMIC_RELAXED))
+        status = STATUS_NO_MEMORY;
+    spin_lock(&pool->lock);
+    for (uint32_t i = 0; i < count && status == OK; i++) {
+        struct free_object *taken;
+
+        status = take_object(pool, &taken);
+        if (status == OK) {
+            taken->next = chain;
+            chain = taken;
+        }
+    }
+    if (status != OK)
+        give_chain(pool, chain);
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+    if (status == OK)
+        *first = chain;
+    return status;
+}
+
+enum status pool_alloc(struct pool *pool, void **object)
+{
+    enum status status = pool_alloc_chain(pool, 1, object);
+
+    if (status == OK)
+        memset(*object, 0, pool->object_size);
+    return status;
+}
+
+void pool_free_chain(struct pool *pool, void *first)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&pool->lock);
+    give_chain(pool, first);
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+}
+
+void pool_free(struct pool *pool, void *object)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&pool->lock);
+    give_object(pool, object);
     spin_unlock(&pool->lock);
     machine_interrupts_restore(were_on);
 }

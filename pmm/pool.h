@@ -37,6 +37,11 @@ MUST_USE enum status pool_alloc(struct pool *pool, void **object);
 
 void pool_free(struct pool *pool, void *object);
 
+/* The same for many at once, all or none: each begins with the address of the next, the last with
+ * NULL; what else is in an object is junk. */
+MUST_USE enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first);
+void pool_free_chain(struct pool *pool, void *first);
+
 /* For experiments and tests: how often pool_alloc was called, for all pools; and shut pools, which
  * answer STATUS_NO_MEMORY, so that who needs them shows. */
 uint64_t pool_calls(void);

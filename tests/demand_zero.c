@@ -88,5 +88,6 @@ const struct experiment demand_zero_experiment = {
     .name = "demand-zero",
     .question = "Does memory cost nothing until it is touched, and is it zero then?",
     .checks = 7,
+    .reserves = true,
     .run = run,
 };

@@ -21,6 +21,8 @@ struct experiment {
     const char *question;
     unsigned checks;   /* without the ledger's, which the runner adds */
     bool only_by_name; /* not among `all` and not by a glob: it crashes or waits on purpose */
+    bool
+        reserves; /* promises itself more than the machine has: no overcommit policy but `always` */
     void (*run)(const struct options *options);
 };
 

@@ -275,6 +275,7 @@ const struct experiment fork_ways_experiment = {
     .name = "fork-ways",
     .question = "How should memory be copied?",
     .checks = 4 * ARRAY_COUNT(ways),
+    .reserves = true,
     .run = run,
 };
 
@@ -289,5 +290,6 @@ const struct experiment fork_ways_all_experiment = {
     .question = "How should memory be copied, up to a GiB?",
     .checks = ARRAY_COUNT(shapes) * ARRAY_COUNT(ways),
     .only_by_name = true,
+    .reserves = true,
     .run = run_all,
 };

@@ -128,5 +128,6 @@ const struct experiment levels_experiment = {
     .name = "levels",
     .question = "Do the walkers go as deep as the processor does?",
     .checks = 8,
+    .reserves = true,
     .run = run,
 };

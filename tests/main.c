@@ -20,6 +20,7 @@
 #include "tests/ledger.h"
 #include "tests/summary.h"
 #include "tests/watchdog.h"
+#include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/space.h"
 
@@ -108,6 +109,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     began = machine_now_ns();
     ktap_suite_begin(experiment->name, experiment->checks + 1);
     ktap_note("%s", experiment->question);
+    commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
     experiment->run(options);
     ktap_check(ledger_even(&before), "the ledger is even");
     ktap_note("took %lu ms", (machine_now_ns() - began) / 1000000);
@@ -133,8 +135,8 @@ static void print_walk(uint64_t address)
     if (region == NULL)
         print("#   region: none\n");
     else
-        print("#   region: %016lx to %016lx%s\n", region->start, region->end,
-              region->descriptor == NULL ? ", a guard" : "");
+        print("#   region: %016lx to %016lx%s\n", region->node.start, region->node.end,
+              region->what.kind == REGION_GUARD ? ", a guard" : "");
     place = tree_walk(&space->tree, address);
     if (pte_state(place.entry, place.level) == PTE_LEAF) {
         const struct frame *record = frame_record(pte_frame(place.entry));
@@ -161,6 +163,7 @@ static void start_services(const struct bootinfo *info)
     table_way_choose(info->options.tables);
     ktap_note("tables: reached by the %s way", table_way_name(table_way()));
     flush_limit_start();
+    space_set_limit(info->options.spaces);
     fault_start();
     thread_set_idle_work(idle_step);
     watchdog_start(info->options.watchdog);

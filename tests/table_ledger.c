@@ -223,5 +223,6 @@ const struct experiment table_ledger_experiment = {
     .name = "table-ledger",
     .question = "How is the RAM used by the tables recorded?",
     .checks = 7,
+    .reserves = true,
     .run = run,
 };

@@ -323,5 +323,6 @@ const struct experiment ticket_exit_experiment = {
     .name = "ticket-exit",
     .question = "How is a dead process cleaned up without scanning everything?",
     .checks = WAYS + 1,
+    .reserves = true,
     .run = run,
 };

@@ -190,7 +190,7 @@ static unsigned make_descriptors(void)
 static void put_descriptors(unsigned count)
 {
     while (count > 0)
-        descriptor_put(descriptors[--count]);
+        descriptor_put(descriptors[--count], 1);
 }
 
 /* Each ticket's descriptor goes, and another comes that takes its index. */

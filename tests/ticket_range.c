@@ -343,5 +343,6 @@ const struct experiment ticket_range_experiment = {
     .name = "ticket-range",
     .question = "Are 2,000 tickets for an 8 MiB program avoidable?",
     .checks = 6,
+    .reserves = true,
     .run = run,
 };

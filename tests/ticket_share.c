@@ -214,5 +214,6 @@ const struct experiment ticket_share_experiment = {
     .name = "ticket-share",
     .question = "Can blank pages share one ticket?",
     .checks = 7,
+    .reserves = true,
     .run = run,
 };

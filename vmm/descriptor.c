@@ -117,24 +117,25 @@ enum status descriptor_anonymous(struct rights rights, struct descriptor **descr
     return status;
 }
 
-void descriptor_hold(struct descriptor *descriptor)
+void descriptor_hold(struct descriptor *descriptor, uint32_t counts)
 {
     bool were_on = machine_interrupts_off();
 
     spin_lock(&table.lock);
-    CHECK(descriptor->count > 0 && descriptor->count < UINT32_MAX);
-    descriptor->count++;
+    CHECK(descriptor->count > 0 && counts <= UINT32_MAX - descriptor->count);
+    descriptor->count += counts;
     spin_unlock(&table.lock);
     machine_interrupts_restore(were_on);
 }
 
-void descriptor_put(struct descriptor *descriptor)
+void descriptor_put(struct descriptor *descriptor, uint32_t counts)
 {
     bool were_on = machine_interrupts_off();
 
     spin_lock(&table.lock);
-    CHECK(descriptor->count > 0);
-    if (--descriptor->count == 0) {
+    CHECK(counts > 0 && descriptor->count >= counts);
+    descriptor->count -= counts;
+    if (descriptor->count == 0) {
         table.anonymous[rights_number(descriptor->rights)] = 0;
         table.in_use--;
         descriptor->ticket = pte_empty();

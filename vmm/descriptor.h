@@ -40,8 +40,9 @@ MUST_USE enum status descriptor_init(void);
 /* The descriptor of blank private memory with these rights, with one more count. */
 MUST_USE enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor);
 
-void descriptor_hold(struct descriptor *descriptor);
-void descriptor_put(struct descriptor *descriptor);
+/* So many counts more, or less. */
+void descriptor_hold(struct descriptor *descriptor, uint32_t counts);
+void descriptor_put(struct descriptor *descriptor, uint32_t counts);
 
 /* Descriptors in use. */
 unsigned descriptor_count(void);

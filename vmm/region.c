@@ -1,14 +1,26 @@
-/* Regions: what is where in an address space. */
+/* Regions: what is where in an address space. Their range tree, merging and cutting. */
 #include "cpu/machine.h"
-#include "paging/layout.h"
 #include "pmm/pool.h"
-#include "vmm/page.h"
 #include "vmm/space_internal.h"
 
-/* ---- the balanced tree ---- */
+static struct pool region_pool = POOL("region", struct region);
 
-enum status region_insert(struct space *space, uint64_t start, uint64_t end,
-                          struct descriptor *descriptor)
+static bool says_the_same(const struct region_what *a, const struct region_what *b)
+{
+    return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed;
+}
+
+const struct region *space_region_at(struct space *space, uint64_t address)
+{
+    const struct region *region = region_find(space, address);
+
+    return region != NULL && region->node.start <= address ? region : NULL;
+}
+
+/* ---- one region ---- */
+
+static enum status create(struct space *space, uint64_t start, uint64_t end,
+                          const struct region_what *what)
 {
     struct region *region;
     void *object;
@@ -17,222 +29,223 @@ enum status region_insert(struct space *space, uint64_t start, uint64_t end,
     if (status != OK)
         return status;
     region = object;
-    region->start = start;
-    region->end = end;
-    region->descriptor = descriptor;
-    if (descriptor != NULL)
-        descriptor_hold(descriptor);
-    CHECK(RB_INSERT(region_tree, &space->regions, region) == NULL);
+    region->node.start = start;
+    region->node.end = end;
+    region->what = *what;
+    if (what->descriptor != NULL)
+        descriptor_hold(what->descriptor, 1);
+    region_tree_insert(&space->regions, &region->node);
     space->region_count++;
     return OK;
 }
 
-void region_remove(struct space *space, struct region *region)
+static void destroy(struct space *space, struct region *region)
 {
     CHECK(space->region_count > 0);
-    RB_REMOVE(region_tree, &space->regions, region);
+    region_tree_remove(&space->regions, &region->node);
     space->region_count--;
-    if (region->descriptor != NULL)
-        descriptor_put(region->descriptor);
+    if (region->what.descriptor != NULL)
+        descriptor_put(region->what.descriptor, 1);
     pool_free(&region_pool, region);
 }
 
-/* The first region that ends after the address. */
-static struct region *first_ending_after(struct space *space, uint64_t address)
+/* Joins a region with the one behind it, if they touch and say the same; true when they did. */
+static bool join_next(struct space *space, struct region *region)
 {
-    struct region *at = RB_ROOT(&space->regions);
-    struct region *found = NULL;
+    struct region *next = region_next(region);
+    uint64_t end;
 
-    while (at != NULL) {
-        if (at->end > address) {
-            found = at;
-            at = RB_LEFT(at, link);
-        } else {
-            at = RB_RIGHT(at, link);
-        }
-    }
-    return found;
-}
-
-const struct region *space_region_at(struct space *space, uint64_t address)
-{
-    const struct region *region = first_ending_after(space, address);
-
-    return region != NULL && region->start <= address ? region : NULL;
+    if (next == NULL || next->node.start != region->node.end ||
+        !says_the_same(&region->what, &next->what))
+        return false;
+    end = next->node.end;
+    destroy(space, next);
+    region_tree_resize(&region->node, region->node.start, end);
+    return true;
 }
 
 /* ---- ranges ---- */
 
-static enum status check_range(const struct space *space, uint64_t start, uint64_t size)
+/* Gives the range to a neighbour that says the same; false when there is none. */
+static bool add_to_neighbour(struct space *space, uint64_t start, uint64_t end,
+                             const struct region_what *what)
 {
-    uint64_t limit = lower_half_end(space->tree.levels);
+    struct region *before = region_find(space, start - 1);
+    struct region *next = region_find(space, end);
 
-    if (size == 0 || (start | size) % PAGE_SIZE != 0 || start < PAGE_SIZE || start >= limit ||
-        size > limit - start)
-        return STATUS_RANGE;
-    return OK;
-}
-
-/* Puts a region and its entries in place; the range is known to be free and sound. */
-static enum status map_free_range(struct space *space, uint64_t start, uint64_t end,
-                                  struct descriptor *descriptor)
-{
-    struct pte with = descriptor != NULL ? descriptor->ticket : pte_guard();
-    struct tlb_batch batch;
-    enum status status;
-
-    tlb_begin(&batch, &space->tree);
-    status = tree_prepare_range(&space->tree, start, end, &batch);
-    if (status == OK) {
-        status = region_insert(space, start, end, descriptor);
-        /* From here on nothing can fail. Without a region the range stays empty, and replacing
-         * empty by empty gives back the tables that prepare has made. */
-        tree_replace_range(&space->tree, start, end, status == OK ? with : pte_empty(), &batch);
+    if (before != NULL && before->node.end == start && says_the_same(&before->what, what)) {
+        region_tree_resize(&before->node, before->node.start, end);
+        (void)join_next(space, before);
+        return true;
     }
-    tlb_commit(&batch);
+    if (next == NULL || next->node.start != end || !says_the_same(&next->what, what))
+        return false;
+    region_tree_resize(&next->node, start, next->node.end);
+    return true;
+}
+
+enum status region_add(struct space *space, uint64_t start, uint64_t end,
+                       const struct region_what *what)
+{
+    enum status status = OK;
+
+    if (!add_to_neighbour(space, start, end, what))
+        status = create(space, start, end, what);
+    if (status == OK && what->committed)
+        space->committed += (end - start) / PAGE_SIZE;
     return status;
 }
 
-static enum status map_at(struct space *space, uint64_t start, uint64_t size,
-                          struct descriptor *descriptor)
+static enum status cut_at(struct space *space, uint64_t address)
 {
-    enum status status = check_range(space, start, size);
-    const struct region *next;
-
-    if (status != OK)
-        return status;
-    space_lock(space);
-    next = first_ending_after(space, start);
-    if (next != NULL && next->start < start + size)
-        status = STATUS_EXISTS;
-    else
-        status = map_free_range(space, start, start + size, descriptor);
-    space_unlock(space);
-    return status;
-}
-
-enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
-{
-    struct descriptor *descriptor;
-    enum status status = check_range(space, start, size);
-
-    if (status == OK)
-        status = descriptor_anonymous(rights, &descriptor);
-    if (status != OK)
-        return status;
-    do {
-        status = map_at(space, start, size, descriptor);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
-    descriptor_put(descriptor);
-    return status;
-}
-
-enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
-{
-    return map_at(space, start, size, NULL);
-}
-
-/* The lowest aligned gap of this size. */
-static enum status find_gap(struct space *space, uint64_t size, uint64_t alignment, uint64_t *start)
-{
-    uint64_t limit = lower_half_end(space->tree.levels);
-    uint64_t at = round_up(SPACE_FIRST_ADDRESS, alignment);
-    struct region *region;
-
-    RB_FOREACH (region, region_tree, &space->regions) {
-        if (at < limit && region->start >= at && region->start - at >= size)
-            break;
-        if (region->end > at)
-            at = round_up(region->end, alignment);
-    }
-    if (at >= limit || size > limit - at)
-        return STATUS_NOT_FOUND;
-    *start = at;
-    return OK;
-}
-
-enum status space_map(struct space *space, uint64_t size, uint64_t alignment, struct rights rights,
-                      uint64_t *start)
-{
-    enum status status;
-
-    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
-    if (size == 0 || size % PAGE_SIZE != 0)
-        return STATUS_RANGE;
-    space_lock(space);
-    status = find_gap(space, size, alignment, start);
-    space_unlock(space);
-    return status == OK ? space_map_at(space, *start, size, rights) : status;
-}
-
-/* Makes a boundary at the address: a region across it becomes two. No entry changes (T1). */
-static enum status split_region_at(struct space *space, uint64_t address)
-{
-    struct region *region = first_ending_after(space, address);
+    struct region *region = region_find(space, address);
     uint64_t end;
     enum status status;
 
-    if (region == NULL || region->start >= address)
+    if (region == NULL || region->node.start >= address)
         return OK;
-    end = region->end;
-    region->end = address;
-    status = region_insert(space, address, end, region->descriptor);
+    end = region->node.end;
+    region_tree_resize(&region->node, region->node.start, address);
+    status = create(space, address, end, &region->what);
     if (status != OK)
-        region->end = end;
+        region_tree_resize(&region->node, region->node.start, end);
     return status;
 }
 
-static void remove_regions(struct space *space, uint64_t start, uint64_t end)
+enum status region_cut(struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = first_ending_after(space, start);
+    enum status status = cut_at(space, start);
 
-    while (region != NULL && region->start < end) {
-        struct region *next = RB_NEXT(region_tree, &space->regions, region);
+    if (status == OK)
+        status = cut_at(space, end);
+    if (status != OK)
+        region_merge_range(space, start, start);
+    return status;
+}
 
-        CHECK(region->start >= start && region->end <= end);
-        region_remove(space, region);
+void region_remove_range(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+
+    while (region != NULL && region->node.start < end) {
+        struct region *next = region_next(region);
+
+        CHECK(region->node.start >= start && region->node.end <= end);
+        if (region->what.committed)
+            space->committed -= region_pages(region);
+        destroy(space, region);
         region = next;
     }
 }
 
-static enum status unmap(struct space *space, uint64_t start, uint64_t size)
+void region_merge_range(struct space *space, uint64_t start, uint64_t end)
 {
-    enum status status = check_range(space, start, size);
-    const struct region *first;
-    struct tlb_batch batch;
+    struct region *region = region_find(space, start - 1);
+
+    while (region != NULL && region->node.end <= end) {
+        if (!join_next(space, region))
+            region = region_next(region);
+    }
+}
+
+/* ---- all regions ---- */
+
+/* A run of regions with one descriptor: its count is changed once for the run. */
+struct descriptor_run {
+    void (*change)(struct descriptor *descriptor, uint32_t counts);
+    struct descriptor *descriptor;
+    uint32_t length;
+    struct region *chain; /* objects of the pool, each begins with the next one's address */
+};
+
+static void end_run(struct descriptor_run *run)
+{
+    if (run->descriptor != NULL)
+        run->change(run->descriptor, run->length);
+}
+
+static void add_to_run(struct descriptor_run *run, struct descriptor *descriptor)
+{
+    if (descriptor != run->descriptor) {
+        end_run(run);
+        run->descriptor = descriptor;
+        run->length = 0;
+    }
+    run->length++;
+}
+
+static struct region_node *copy_region(const struct region_node *node, void *context)
+{
+    const struct region *region = (const struct region *)node;
+    struct descriptor_run *run = context;
+    struct region *copy = run->chain;
+
+    run->chain = *(struct region **)(void *)copy;
+    *copy = *region;
+    add_to_run(run, region->what.descriptor);
+    return &copy->node;
+}
+
+enum status region_copy_all(struct space *child, const struct space *parent)
+{
+    struct descriptor_run run = {.change = descriptor_hold};
+    void *chain;
+    enum status status = pool_alloc_chain(&region_pool, parent->region_count, &chain);
 
     if (status != OK)
         return status;
-    space_lock(space);
-    first = first_ending_after(space, start);
-    if (first == NULL || first->start >= start + size) {
-        space_unlock(space);
-        return STATUS_NOT_FOUND;
-    }
-    tlb_begin(&batch, &space->tree);
-    status = tree_prepare_range(&space->tree, start, start + size, &batch);
-    if (status == OK)
-        status = split_region_at(space, start);
-    if (status == OK)
-        status = split_region_at(space, start + size);
-    if (status == OK) {
-        tree_replace_range(&space->tree, start, start + size, pte_empty(), &batch);
-        tlb_add_grace(&batch);
-    }
-    tlb_commit(&batch);
-    /* Faults that found a ticket are over: now its descriptor may go. */
-    if (status == OK)
-        remove_regions(space, start, start + size);
-    space_unlock(space);
-    return status;
+    run.chain = chain;
+    region_tree_clone(&child->regions, &parent->regions, copy_region, &run);
+    CHECK(run.chain == NULL);
+    end_run(&run);
+    child->region_count = parent->region_count;
+    child->committed = parent->committed;
+    return OK;
 }
 
-enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
+static void drop_region(struct region_node *node, void *context)
 {
-    enum status status;
+    struct descriptor_run *run = context;
+    struct region *region = region_of(node);
 
-    do {
-        status = unmap(space, start, size);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
-    return status;
+    add_to_run(run, region->what.descriptor);
+    *(struct region **)(void *)region = run->chain;
+    run->chain = region;
+}
+
+void region_remove_all(struct space *space)
+{
+    struct descriptor_run run = {.change = descriptor_put};
+
+    region_tree_drain(&space->regions, drop_region, &run);
+    end_run(&run);
+    pool_free_chain(&region_pool, run.chain);
+    space->region_count = 0;
+    space->committed = 0;
+}
+
+/* ---- proof ---- */
+
+void region_audit(const struct space *space)
+{
+    const struct region *before = NULL;
+    struct region *region;
+    uint32_t count = region_tree_audit(&space->regions);
+    uint64_t committed = 0;
+
+    CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
+    for (region = region_find(space, 0); region != NULL; region = region_next(region)) {
+        CHECK_MSG((region->node.start | region->node.end) % PAGE_SIZE == 0, "region %lx to %lx",
+                  region->node.start, region->node.end);
+        CHECK((region->what.kind == REGION_GUARD) == (region->what.descriptor == NULL));
+        CHECK_MSG(before == NULL || before->node.end < region->node.start ||
+                      !says_the_same(&before->what, &region->what),
+                  "regions %lx and %lx say the same", before->node.start, region->node.start);
+        CHECK(region->what.committed || region->what.kind == REGION_GUARD ||
+              !region->what.descriptor->rights.write);
+        committed += region->what.committed ? region_pages(region) : 0;
+        before = region;
+    }
+    CHECK_MSG(committed == space->committed, "%lu pages committed, %lu counted", committed,
+              space->committed);
 }

@@ -8,11 +8,11 @@
 #include "cpu/spin.h"
 #include "paging/kernel_map.h"
 #include "pmm/pool.h"
+#include "vmm/commit.h"
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
 static struct pool space_pool = POOL("space", struct space_record);
-struct pool region_pool = POOL("region", struct region);
 
 /* All spaces, for AUDIT. */
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
@@ -21,13 +21,6 @@ static uint64_t last_serial;
 
 /* The space that each processor runs in; NULL: none. */
 static struct space *running[CPU_MAX];
-
-int region_compare(const struct region *a, const struct region *b)
-{
-    return a->start < b->start ? -1 : a->start > b->start;
-}
-
-RB_GENERATE(region_tree, region, link, region_compare)
 
 /* Another processor that copies a page for a write, and sees that it runs the space alone, does not
  * tell anybody. So who joins says so first, and waits until whoever runs the space has answered:
@@ -117,37 +110,36 @@ enum status space_create(struct space **space)
     return OK;
 }
 
-/* Copies the parent's regions; on failure what was copied is destroyed with the child. */
-static enum status copy_regions(struct space *child, struct space *parent)
+/* holds: parent's regions. The child has nothing yet. */
+static enum status fork_into(struct space *child, struct space *parent)
 {
-    struct region *region;
+    struct tlb_batch batch;
+    enum status status = commit_take(parent->committed);
 
-    RB_FOREACH (region, region_tree, &parent->regions) {
-        enum status status = region_insert(child, region->start, region->end, region->descriptor);
-
-        if (status != OK)
-            return status;
+    if (status != OK)
+        return status;
+    status = region_copy_all(child, parent);
+    if (status != OK) {
+        commit_give(parent->committed);
+        return status;
     }
+    tlb_begin(&batch, &parent->tree);
+    tree_fork(&child->tree, &parent->tree, &batch);
+    /* No child runs before the parent's translations are gone. */
+    tlb_commit(&batch);
+    tree_fork_end(&parent->tree);
     return OK;
 }
 
 static enum status fork_space(struct space *parent, struct space **child)
 {
     enum status status = space_create(child);
-    struct tlb_batch batch;
 
     if (status != OK)
         return status;
     (*child)->zero_levels = parent->zero_levels;
     space_lock(parent);
-    status = copy_regions(*child, parent);
-    if (status == OK) {
-        tlb_begin(&batch, &parent->tree);
-        tree_fork(&(*child)->tree, &parent->tree, &batch);
-        /* holds: parent's regions. No child runs before the parent's translations are gone. */
-        tlb_commit(&batch);
-        tree_fork_end(&parent->tree);
-    }
+    status = fork_into(*child, parent);
     space_unlock(parent);
     if (status != OK)
         space_destroy(*child);
@@ -174,7 +166,6 @@ void space_destroy(struct space *space)
 {
     struct space_record *record = (struct space_record *)space;
     bool were_on = machine_interrupts_off();
-    struct region *region;
 
     CHECK_MSG(space->tree.processors == 0, "processors %lx run in a space that is destroyed",
               space->tree.processors);
@@ -184,9 +175,8 @@ void space_destroy(struct space *space)
     machine_interrupts_restore(were_on);
     space_number_give(&space->tree);
     tree_destroy(&space->tree);
-    while ((region = RB_MIN(region_tree, &space->regions)) != NULL)
-        region_remove(space, region);
-    CHECK(space->region_count == 0);
+    commit_give(space->committed);
+    region_remove_all(space);
     pool_free(&space_pool, record);
 }
 
@@ -214,35 +204,22 @@ unsigned space_count(void)
 /* So many trees are audited together; more need a larger array only. */
 #define AUDIT_TREES_MAX 1024U
 
-static void audit_regions(const struct space *space)
-{
-    const struct region *before = NULL;
-    struct region *region;
-    uint32_t count = 0;
-
-    RB_FOREACH (region, region_tree, (struct region_tree *)(uintptr_t)&space->regions) {
-        CHECK_MSG(region->start < region->end && (region->start | region->end) % PAGE_SIZE == 0,
-                  "region %lx to %lx", region->start, region->end);
-        CHECK_MSG(before == NULL || before->end <= region->start, "regions %lx and %lx overlap",
-                  before->start, region->start);
-        before = region;
-        count++;
-    }
-    CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
-}
-
 struct tree_census space_audit(void)
 {
     static struct tree trees[AUDIT_TREES_MAX];
     struct space_record *record;
     struct tree_census census;
     unsigned count = 0;
+    uint64_t committed = 0;
 
     LIST_FOREACH (record, &spaces, link) {
         CHECK(count < AUDIT_TREES_MAX);
-        audit_regions(&record->space);
+        region_audit(&record->space);
+        committed += record->space.committed;
         trees[count++] = record->space.tree;
     }
+    CHECK_MSG(committed == commit_pages(), "%lu pages committed by regions, %lu in the account",
+              committed, commit_pages());
     census = tree_audit(trees, count);
     page_audit(&census);
     return census;

@@ -1,17 +1,19 @@
 /*
  * Address spaces: a tree that the processor can walk, and the regions that say what is where.
  *
- * A region [start, end) holds a counted descriptor; regions stand in a balanced tree by address and
- * never overlap. The entries of the tree follow them: in a private table, a ticket found at an
- * address is the descriptor of the region that covers it (rule T2).
+ * A region [start, end) holds a counted descriptor; regions stand in a range tree by address
+ * (vmm/region_tree.h) and never overlap. Neighbours that say the same are one. The entries of the
+ * tree follow them: in a private table, a ticket found at an address is the descriptor of the region
+ * that covers it (rule T2).
  *
  * Units: bytes; ranges are half-open and whole pages, in the lower half, page 0 left out.
  * Owns: its regions, their counts on descriptors, its tree.
  * State: space_create or space_fork -> live -> space_destroy.
- * At most SPACES_MAX of them (paging/layout.h) exist at once; one more is an ordinary error.
+ * At most SPACES_MAX of them (paging/layout.h), or as many as the option `spaces` says, exist at
+ * once; one more is an ordinary error.
  * Fails with: STATUS_RANGE (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS
- * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_NO_MEMORY; a
- * call that fails has changed no meaning.
+ * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_COMMIT (too
+ * much promised: vmm/commit.h), STATUS_NO_MEMORY; a call that fails has changed no meaning.
  * Context: thread. One call on a space at a time: its lock is taken inside, and who waits for it
  * sleeps.
  * Rules: C7, C11, T1 to T4, P1.
@@ -19,24 +21,35 @@
 #ifndef VMM_SPACE_H
 #define VMM_SPACE_H
 
-#include <bsd/sys/tree.h>
+#include <stddef.h>
 
 #include "cpu/thread.h"
 #include "lib/status.h"
 #include "paging/tree.h"
 #include "vmm/descriptor.h"
+#include "vmm/region_tree.h"
 
 /* Where a search for a gap begins when nothing says otherwise. */
 #define SPACE_FIRST_ADDRESS UINT64_C(0x10000)
 
-struct region {
-    RB_ENTRY(region) link;
-    uint64_t start;
-    uint64_t end;
-    struct descriptor *descriptor; /* NULL: a guard, every access is an error */
+enum region_kind {
+    REGION_PRIVATE, /* pages of its own; a fork copies them */
+    REGION_GUARD    /* no memory: every access is an error that says so */
 };
 
-RB_HEAD(region_tree, region);
+/* What a region says beside where it is. */
+struct region_what {
+    struct descriptor *descriptor; /* NULL: a guard */
+    enum region_kind kind;
+    bool committed; /* its pages stand in the account (vmm/commit.h) */
+};
+
+struct region {
+    struct region_node node; /* where: node.start and node.end; first */
+    struct region_what what;
+};
+
+_Static_assert(offsetof(struct region, node) == 0, "a node of the range tree is its region");
 
 /* What the faults of a space were: figures for the log. Several processors count, by fault_count.
  */
@@ -59,6 +72,7 @@ struct space {
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
+    uint64_t committed;  /* pages: the sum over its regions */
     uint8_t zero_levels; /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
     struct mutex lock;   /* guards the regions, and every call that changes meaning (rule P1) */
     uint64_t calls;      /* that took the lock: each may have raised rights (rule P9) */
@@ -70,10 +84,11 @@ static inline void fault_count(uint64_t *counter)
     __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
 }
 
-RB_PROTOTYPE(region_tree, region, link, region_compare)
-
 /* Starts vmm/: descriptors, zero page, hooks of the tree. Once. */
 MUST_USE enum status vmm_init(void);
+
+/* How many spaces may exist at once, 1 to SPACES_MAX; those that exist stay. */
+void space_set_limit(uint32_t spaces);
 
 MUST_USE enum status space_create(struct space **space);
 

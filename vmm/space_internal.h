@@ -1,7 +1,7 @@
 /*
- * Between the files of address spaces: space.c, region.c.
+ * Between the files of address spaces: space.c, space_number.c, region.c, map.c.
  *
- * Owns: nothing. Context: as space.h says.
+ * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
 #ifndef VMM_SPACE_INTERNAL_H
 #define VMM_SPACE_INTERNAL_H
@@ -26,19 +26,57 @@ MUST_USE enum status space_number_take(struct tree *tree);
 /* Gives the number back, before the root goes. Waits for every processor at times. */
 void space_number_give(const struct tree *tree);
 
-/* What regions are cut from. */
-extern struct pool region_pool;
-
-int region_compare(const struct region *a, const struct region *b);
-
 void space_lock(struct space *space);
 void space_unlock(struct space *space);
 
-/* Adds a region that overlaps none, with one more count on its descriptor (NULL: a guard). */
-MUST_USE enum status region_insert(struct space *space, uint64_t start, uint64_t end,
-                                   struct descriptor *descriptor);
+/* STATUS_RANGE unless the range is whole pages of the lower half, page 0 left out. */
+MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
 
-/* Takes a region out and its count off the descriptor. */
-void region_remove(struct space *space, struct region *region);
+/* ---- regions (region.c) ---- */
+
+static inline struct region *region_of(struct region_node *node)
+{
+    return (struct region *)node;
+}
+
+/* The first region that ends after the address; the one after a region. NULL: none. */
+static inline struct region *region_find(const struct space *space, uint64_t address)
+{
+    return region_of(region_tree_find(&space->regions, address));
+}
+
+static inline struct region *region_next(struct region *region)
+{
+    return region_of(region_tree_next(&region->node));
+}
+
+static inline uint64_t region_pages(const struct region *region)
+{
+    return (region->node.end - region->node.start) / PAGE_SIZE;
+}
+
+/* Adds a range that overlaps no region: to a neighbour that says the same, or as a region of its
+ * own, which takes one more count of the descriptor. STATUS_NO_MEMORY. */
+MUST_USE enum status region_add(struct space *space, uint64_t start, uint64_t end,
+                                const struct region_what *what);
+
+/* Makes a boundary at each end of the range: a region across it becomes two. No entry changes (T1).
+ * STATUS_NO_MEMORY: everything is as before. */
+MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t end);
+
+/* Takes the regions of a range out, at whose ends there are boundaries. */
+void region_remove_range(struct space *space, uint64_t start, uint64_t end);
+
+/* Joins neighbours that say the same, from the one that touches start to the one that touches end.
+ */
+void region_merge_range(struct space *space, uint64_t start, uint64_t end);
+
+/* Copies all regions into a space that has none, which no other processor knows yet; takes all of
+ * them out of a space that nobody uses any more. */
+MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
+void region_remove_all(struct space *space);
+
+/* Compares the regions with each other and with the space's figures; panics on a difference. */
+void region_audit(const struct space *space);
 
 #endif

@@ -11,13 +11,14 @@
 
 static struct {
     uint8_t lock;
+    uint32_t limit; /* numbers from here on are not given */
     uint32_t first; /* no word before this one has a free number */
     uint64_t taken[SPACES_MAX / WORD_BITS];
-} numbers;
+} numbers = {.limit = SPACES_MAX};
 
 _Static_assert(SPACES_MAX - 1 <= UINT16_MAX, "a number has 16 bits");
 
-/* The lowest free number, or SPACES_MAX. holds: the lock */
+/* The lowest free number, which may be past the limit. holds: the lock */
 static uint32_t find_free(void)
 {
     while (numbers.first < ARRAY_COUNT(numbers.taken) && numbers.taken[numbers.first] == UINT64_MAX)
@@ -25,6 +26,12 @@ static uint32_t find_free(void)
     if (numbers.first == ARRAY_COUNT(numbers.taken))
         return SPACES_MAX;
     return numbers.first * WORD_BITS + (uint32_t)__builtin_ctzll(~numbers.taken[numbers.first]);
+}
+
+void space_set_limit(uint32_t spaces)
+{
+    CHECK(spaces >= 1 && spaces <= SPACES_MAX);
+    numbers.limit = spaces;
 }
 
 enum status space_number_take(struct tree *tree)
@@ -35,7 +42,7 @@ enum status space_number_take(struct tree *tree)
 
     spin_lock(&numbers.lock);
     number = find_free();
-    if (number < SPACES_MAX)
+    if (number < numbers.limit)
         status = kernel_map_window_show(number, tree->root);
     if (status == OK) {
         numbers.taken[number / WORD_BITS] |= UINT64_C(1) << number % WORD_BITS;

@@ -12,6 +12,7 @@
 #include "tests/host/fake_cpu.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
+#include "vmm/commit.h"
 #include "vmm/fault.h"
 
 /* So often may one access fault: tables, the page, and once or twice for a late TLB. */
@@ -191,6 +192,29 @@ static enum status look_ahead(void)
     return OK;
 }
 
+uint64_t model_committed(const struct model_space *space)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; space->space != NULL && i < model.cell_count; i++)
+        pages +=
+            space->cells[i].committed ? (model.bounds[i + 1] - model.bounds[i]) / PAGE_SIZE : 0;
+    return pages;
+}
+
+enum status model_commitment(uint64_t pages)
+{
+    uint64_t promised = pages;
+
+    if (model.overcommit == OVERCOMMIT_ALWAYS)
+        return OK;
+    if (model.overcommit == OVERCOMMIT_HEURISTIC)
+        return pages > commit_total() ? STATUS_COMMIT : OK;
+    for (unsigned i = 0; i < MODEL_SPACES; i++)
+        promised += model_committed(&model.spaces[i]);
+    return promised > commit_limit() ? STATUS_COMMIT : OK;
+}
+
 static bool cells_free(const struct model_space *space, uint64_t start, uint64_t end)
 {
     for (unsigned i = 0; i < model.cell_count; i++) {
@@ -204,7 +228,9 @@ static bool cells_free(const struct model_space *space, uint64_t start, uint64_t
 static void set_cells(struct model_space *space, const struct model_op *op, enum cell_kind kind)
 {
     for (unsigned i = op->from; i < op->to; i++)
-        space->cells[i] = (struct model_cell){.kind = kind, .rights = op->rights};
+        space->cells[i] = (struct model_cell){.kind = kind,
+                                              .committed = kind == CELL_BLANK && op->rights.write,
+                                              .rights = op->rights};
 }
 
 static enum status map(const struct model_op *op)
@@ -212,12 +238,15 @@ static enum status map(const struct model_op *op)
     struct model_space *space = &model.spaces[op->space];
     uint64_t start = model.bounds[op->from];
     uint64_t size = model.bounds[op->to] - start;
-    bool is_free = cells_free(space, start, start + size);
-    enum status status = op->kind == MODEL_GUARD
-                             ? space_map_guard(space->space, start, size)
-                             : space_map_at(space->space, start, size, op->rights);
+    bool blank = op->kind == MODEL_MAP;
+    enum status expected = cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
+    enum status status;
 
-    if (as_expected(status, is_free ? OK : STATUS_EXISTS))
+    if (expected == OK && blank && op->rights.write)
+        expected = model_commitment(size / PAGE_SIZE);
+    status = blank ? space_map_at(space->space, start, size, op->rights)
+                   : space_map_guard(space->space, start, size);
+    if (as_expected(status, expected))
         set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
     return status;
 }
@@ -256,9 +285,10 @@ static enum status map_found(const struct model_op *op)
     uint64_t expected = lowest_gap(space, size, op->alignment);
     struct model_op found = *op;
     uint64_t start = 0;
+    enum status refusal = op->rights.write ? model_commitment(size / PAGE_SIZE) : OK;
     enum status status = space_map(space->space, size, op->alignment, op->rights, &start);
 
-    if (!as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : OK))
+    if (!as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : refusal))
         return status;
     CHECK_MSG(start == expected, "mapped at %lx, the lowest gap is at %lx", start, expected);
     if (find_bound(start, &found.from) && find_bound(start + size, &found.to)) {
@@ -298,6 +328,7 @@ static enum status make_space(unsigned parent)
 {
     unsigned number = 0;
     struct space *fresh = NULL;
+    enum status expected = OK;
     enum status status;
 
     while (number < MODEL_SPACES && model.spaces[number].space != NULL)
@@ -306,9 +337,11 @@ static enum status make_space(unsigned parent)
         number = (parent + 1 + (unsigned)any(MODEL_SPACES - 1)) % MODEL_SPACES;
         destroy(number);
     }
+    if (parent < MODEL_SPACES)
+        expected = model_commitment(model_committed(&model.spaces[parent]));
     status = parent < MODEL_SPACES ? space_fork(model.spaces[parent].space, &fresh)
                                    : space_create(&fresh);
-    if (!as_expected(status, OK))
+    if (!as_expected(status, expected))
         return status;
     if (parent < MODEL_SPACES)
         model.spaces[number] = model.spaces[parent];

@@ -60,6 +60,9 @@ void model_start(uint64_t memory);
 /* A round: other bounds, no spaces, so many levels. The seed decides everything. */
 void model_begin(uint64_t seed, unsigned levels);
 
+/* The policy of overcommit of this round, which is otherwise a random one. */
+void model_overcommit(enum overcommit_way way);
+
 /* Destroys all spaces, and proves that everything was given back. */
 void model_end(void);
 

@@ -10,6 +10,7 @@
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
 #include "tests/host/tree_oracle.h"
+#include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/page.h"
 
@@ -72,9 +73,11 @@ static const struct region *check_region(const struct model_space *space, unsign
               region != NULL);
     if (region == NULL)
         return NULL;
-    CHECK_MSG((region->descriptor == NULL) == (known->kind == CELL_GUARD),
-              "region at %lx is %sa guard", address, region->descriptor == NULL ? "" : "not ");
-    CHECK(region->descriptor == NULL || same_rights(region->descriptor->rights, known->rights));
+    CHECK_MSG((region->what.kind == REGION_GUARD) == (known->kind == CELL_GUARD),
+              "region at %lx is %sa guard", address,
+              region->what.kind == REGION_GUARD ? "" : "not ");
+    CHECK(region->what.kind == REGION_GUARD ||
+          same_rights(region->what.descriptor->rights, known->rights));
     return region;
 }
 
@@ -97,8 +100,9 @@ static void check_absent(const struct model_cell *known, const struct region *re
     case PTE_EMPTY: CHECK_MSG(known->kind == CELL_NONE, "%lx is empty", address); return;
     case PTE_GUARD: CHECK_MSG(known->kind == CELL_GUARD, "%lx is a guard", address); return;
     case PTE_TICKET:
-        CHECK_MSG(known->kind == CELL_BLANK && walk->entry == region->descriptor->ticket.word &&
-                      words[0] == 0 && words[1] == 0,
+        CHECK_MSG(known->kind == CELL_BLANK &&
+                      walk->entry == region->what.descriptor->ticket.word && words[0] == 0 &&
+                      words[1] == 0,
                   "%lx is the ticket %lx", address, walk->entry);
         return;
     case PTE_SWAPPED:
@@ -150,12 +154,16 @@ void model_check(void)
     struct oracle_census second;
     unsigned count = 0;
     uint64_t tables = 0;
+    uint64_t committed = 0;
 
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
         if (model.spaces[i].space != NULL)
             trees[count++] = model.spaces[i].space->tree;
+        committed += model_committed(&model.spaces[i]);
     }
     CHECK(count == space_count());
+    CHECK_MSG(commit_pages() == committed, "%lu pages committed, the model says %lu",
+              commit_pages(), committed);
     second = oracle_check(trees, count);
     for (unsigned level = 1; level <= 5; level++)
         tables += census.tables[level];
@@ -181,6 +189,7 @@ static void check_ledger(void)
     CHECK_MSG(swap_usage().used == 0 && swap_references() == 0, "%u slots are left",
               swap_usage().used);
     CHECK(page_clock_size() == 0 && descriptor_count() == 0 && space_count() == 0);
+    CHECK(commit_pages() == 0);
 }
 
 void model_end(void)

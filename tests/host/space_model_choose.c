@@ -11,6 +11,7 @@
 #include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
+#include "vmm/commit.h"
 
 uint64_t model_ops(uint64_t otherwise)
 {
@@ -85,6 +86,12 @@ static void choose_bounds(void)
     model.cell_count = kept;
 }
 
+void model_overcommit(enum overcommit_way way)
+{
+    model.overcommit = way;
+    commit_choose(way);
+}
+
 void model_begin(uint64_t seed, unsigned levels)
 {
     memset(&model.spaces, 0, sizeof(model.spaces));
@@ -100,6 +107,9 @@ void model_begin(uint64_t seed, unsigned levels)
     fake_contexts = (seed & 2) != 0;
     fake_mmu_start(levels);
     choose_bounds();
+    model_overcommit(chance(60)   ? OVERCOMMIT_ALWAYS
+                     : chance(50) ? OVERCOMMIT_HEURISTIC
+                                  : OVERCOMMIT_NEVER);
     model.at_start = pmm_usage();
     model.descriptors_at_start = descriptor_limit;
 }

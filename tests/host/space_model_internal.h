@@ -15,6 +15,7 @@ enum cell_kind { CELL_NONE, CELL_BLANK, CELL_GUARD };
 
 struct model_cell {
     enum cell_kind kind;
+    bool committed; /* writable once: its pages stand in the account */
     struct rights rights;
     uint64_t words[2][2]; /* [page][word] */
 };
@@ -32,6 +33,7 @@ struct model {
     unsigned cell_count;           /* one less than bounds */
     struct model_space spaces[MODEL_SPACES];
     unsigned running; /* MODEL_SPACES: none */
+    enum overcommit_way overcommit;
     uint64_t last_tag;
     uint64_t done;
     struct model_op op; /* the last one */
@@ -62,6 +64,10 @@ static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsi
         page = 0;
     return &space->cells[cell].words[page][word];
 }
+
+/* Pages that a space has in the account; OK, or what a call that wants more is told. */
+uint64_t model_committed(const struct model_space *space);
+enum status model_commitment(uint64_t pages);
 
 /* Gives back a frame that a test has taken away, so that something can go on; false: none left. */
 bool model_relieve(void);

@@ -66,11 +66,11 @@ static void equal_rights_share_one(void **state)
         assert_int_equal(pte_class(at->zero_leaf), PTE_COW);
         assert_int_equal(pte_frame(at->zero_leaf).index, tree_zero_page().index);
         assert_int_equal(at->own_bits, pte_leaf((struct pfn){0}, 1, PTE_OWN, rights_of(i)).word);
-        descriptor_hold(descriptors[i]);
-        descriptor_put(descriptors[i]);
-        descriptor_put(descriptors[i]);
+        descriptor_hold(descriptors[i], 1);
+        descriptor_put(descriptors[i], 1);
+        descriptor_put(descriptors[i], 1);
         assert_non_null(descriptor_of(at->ticket, descriptor_limit));
-        descriptor_put(descriptors[i]);
+        descriptor_put(descriptors[i], 1);
     }
     assert_int_equal(descriptor_count(), 0);
 }
@@ -93,12 +93,12 @@ static void stale_and_forged_tickets_find_nothing(void **state)
     assert_null(descriptor_of(pte_empty(), descriptor_limit));
     assert_null(descriptor_of(pte_guard(), descriptor_limit));
     assert_null(descriptor_of(pte_ticket(0, 1), descriptor_limit));
-    descriptor_put(descriptor);
+    descriptor_put(descriptor, 1);
     assert_null(descriptor_of(ticket, descriptor_limit));
     descriptor = get(5);
     assert_int_not_equal(descriptor->ticket.word, ticket.word);
     assert_null(descriptor_of(ticket, descriptor_limit));
-    descriptor_put(descriptor);
+    descriptor_put(descriptor, 1);
 }
 
 /* ---- mistakes ---- */
@@ -108,8 +108,8 @@ static void put_twice(void *context)
     struct descriptor *descriptor = get(1);
 
     (void)context;
-    descriptor_put(descriptor);
-    descriptor_put(descriptor);
+    descriptor_put(descriptor, 1);
+    descriptor_put(descriptor, 1);
 }
 
 static void hold_unused(void *context)
@@ -117,8 +117,8 @@ static void hold_unused(void *context)
     struct descriptor *descriptor = get(1);
 
     (void)context;
-    descriptor_put(descriptor);
-    descriptor_hold(descriptor);
+    descriptor_put(descriptor, 1);
+    descriptor_hold(descriptor, 1);
 }
 
 static void start_twice(void *context)
@@ -196,7 +196,7 @@ static void no_ticket_is_used_twice(void **state)
             fail_msg("index %u, generation %u comes again", index, generation);
         *bits = (uint8_t)(*bits | 1U << generation % 8);
         tickets++;
-        descriptor_put(descriptor);
+        descriptor_put(descriptor, 1);
     }
     assert_int_equal(status, STATUS_LIMIT);
     assert_int_equal(descriptor_limit, INDEXES);

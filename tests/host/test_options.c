@@ -81,6 +81,8 @@ static void defaults(void **state)
     assert_int_equal(options.tables, TABLES_DIRECT);
     assert_int_equal(options.watchdog, OPTION_WATCHDOG);
     assert_int_equal(options.seconds, OPTION_SECONDS);
+    assert_int_equal(options.overcommit, OVERCOMMIT_HEURISTIC);
+    assert_int_equal(options.spaces, OPTION_SPACES);
     assert_int_equal(parse("", "", 0), 0);
     assert_int_equal(parse(" \t ", "\n\n", 2), 0);
 }
@@ -94,7 +96,7 @@ static void every_key(void **state)
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
-                                "watchdog=0 seconds=7"),
+                                "watchdog=0 seconds=7 overcommit=never spaces=300"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -111,6 +113,8 @@ static void every_key(void **state)
     assert_int_equal(options.pmm, PMM_BUDDY);
     assert_int_equal(options.watchdog, 0);
     assert_int_equal(options.seconds, 7);
+    assert_int_equal(options.overcommit, OVERCOMMIT_NEVER);
+    assert_int_equal(options.spaces, 300);
 }
 
 static void words(void **state)
@@ -235,7 +239,11 @@ static void bad_values(void **state)
                                       "watchdog=86401",
                                       "watchdog=1s",
                                       "seconds=0",
-                                      "seconds=86401"};
+                                      "seconds=86401",
+                                      "overcommit=",
+                                      "overcommit=sometimes",
+                                      "spaces=0",
+                                      "spaces=65537"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
@@ -296,7 +304,7 @@ static void program_name(void **state)
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, serial, exit, la57, "
-                        "tables, wipe, pmm, watchdog, seconds");
+                        "tables, wipe, pmm, watchdog, seconds, overcommit, spaces");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

@@ -183,6 +183,7 @@ static void full_areas_change_no_meaning(void **state)
     model_may_fail = true;
     for (uint64_t round = 0; round * ROUND < ops; round++) {
         model_begin(seed + round, 4 + round % 2);
+        model_overcommit(OVERCOMMIT_ALWAYS);
         for (unsigned i = 0; i < ROUND; i++) {
             struct model_op op = model_choose();
             enum status status = model_perform(&op);
