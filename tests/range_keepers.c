@@ -1,8 +1,5 @@
 /* Three ways to keep ranges. */
 
-/* <bsd/sys/tree.h> calls it for the nodes of a rotation; the way up is done here. */
-#define RB_AUGMENT(node) sum_up(node)
-
 #include "tests/range_keepers.h"
 
 #include <bsd/sys/tree.h>
@@ -11,8 +8,8 @@
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "lib/units.h"
-#include "paging/tree.h"
 #include "pmm/pmm.h"
+#include "vmm/space.h"
 
 /* A processor reads this much of memory at a time. */
 #define LINE 64U
@@ -211,6 +208,10 @@ static int tree_compare(const struct tree_node *a, const struct tree_node *b)
     return a->start < b->start ? -1 : a->start > b->start;
 }
 
+/* <bsd/sys/tree.h> calls it for the nodes of a rotation; the way up is done here. */
+#undef RB_AUGMENT
+#define RB_AUGMENT(node) sum_up(node)
+
 RB_GENERATE_INTERNAL(keeper_tree, tree_node, link, tree_compare, __attribute__((unused)) static)
 
 static void sum_up_path(struct tree_node *node)
@@ -306,21 +307,23 @@ static uint32_t tree_find_gap(uint32_t size)
 
 /* ---- the page tables ---- */
 
-/* Each page that is taken has an entry that is not empty, with its range's start. */
+/* A space without regions. Each page that is taken has an entry that is not empty, with its range's
+ * start. */
 static struct {
-    struct tree tree;
+    struct space *space;
+    struct tree *tree;
     uint32_t pages;
 } scan;
 
 static bool make_leaf_table(uint32_t page)
 {
     struct tree_reserve reserve = {0};
-    enum status status = tree_reserve_fill(&reserve, scan.tree.levels - 1U);
+    enum status status = tree_reserve_fill(&reserve, scan.tree->levels - 1U);
     struct tlb_batch batch;
 
-    tlb_begin(&batch, &scan.tree);
+    tlb_begin(&batch, scan.tree);
     if (status == OK)
-        status = tree_make_path(&scan.tree, page * PAGE_SIZE, 1, TREE_BUILD, &reserve, &batch);
+        status = tree_make_path(scan.tree, page * PAGE_SIZE, 1, TREE_BUILD, &reserve, &batch);
     tlb_commit(&batch);
     tree_reserve_drain(&reserve);
     return status == OK;
@@ -328,15 +331,16 @@ static bool make_leaf_table(uint32_t page)
 
 static void scan_stop(void)
 {
-    tree_destroy(&scan.tree);
+    space_destroy(scan.space);
 }
 
 static bool scan_start(uint32_t pages)
 {
-    bool ok = tree_create(&scan.tree) == OK;
+    bool ok = space_create(&scan.space) == OK;
 
     if (!ok)
         return false;
+    scan.tree = &scan.space->tree;
     scan.pages = pages;
     for (uint32_t page = 0; page < pages && ok; page += PTE_ENTRIES)
         ok = make_leaf_table(page);
@@ -347,10 +351,10 @@ static bool scan_start(uint32_t pages)
 
 static struct tree_place place_of(uint32_t page)
 {
-    struct tree_place place = tree_walk(&scan.tree, page * PAGE_SIZE);
+    struct tree_place place = tree_walk(scan.tree, page * PAGE_SIZE);
 
     if (lines.on) {
-        lines.count += scan.tree.levels - 1U;
+        lines.count += scan.tree->levels - 1U;
         touch((const struct pte *)frame_pointer(place.table) + place.index);
     }
     return place;
