@@ -39,10 +39,11 @@ static uint64_t shipped_encode(const struct entry_page *page)
     }
 }
 
+/* Where the processor has no NX, an entry cannot say that a page is not for execution. */
 static struct rights rights_of(uint32_t descriptor)
 {
     return (struct rights){.write = (descriptor & 1) != 0,
-                           .execute = (descriptor & 2) != 0,
+                           .execute = (descriptor & 2) != 0 || pte_nx == 0,
                            .user = (descriptor & 4) != 0};
 }
 

@@ -31,6 +31,9 @@ extern const struct experiment ticket_exit_experiment;
 extern const struct experiment table_ledger_experiment;
 extern const struct experiment fork_ways_experiment;
 extern const struct experiment fork_ways_all_experiment;
+extern const struct experiment snapshot_experiment;
+extern const struct experiment fault_dumb_experiment;
+extern const struct experiment vma_structure_experiment;
 extern const struct experiment stress_experiment;
 extern const struct experiment dead_processor_experiment;
 extern const struct experiment bench_experiment;
@@ -76,6 +79,9 @@ const struct experiment *const experiments[] = {
     &table_ledger_experiment,
     &fork_ways_experiment,
     &fork_ways_all_experiment,
+    &snapshot_experiment,
+    &fault_dumb_experiment,
+    &vma_structure_experiment,
     &stress_experiment,
     &dead_processor_experiment,
     &bench_experiment,

@@ -28,7 +28,7 @@
 #define SPARSE_STRIDE (4 * GIB)
 
 /* Beyond this only by name: an emulator takes seconds for it. */
-#define DENSE_USUAL (64 * MIB)
+#define DENSE_USUAL (16 * MIB)
 
 static const unsigned shares[] = {0, 1, 10, 50, 100};
 
@@ -274,7 +274,7 @@ static void run(const struct options *options)
 const struct experiment fork_ways_experiment = {
     .name = "fork-ways",
     .question = "How should memory be copied?",
-    .checks = 4 * ARRAY_COUNT(ways),
+    .checks = 3 * ARRAY_COUNT(ways),
     .reserves = true,
     .run = run,
 };

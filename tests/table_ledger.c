@@ -134,7 +134,7 @@ static bool compare(const struct ledger *before, const char *step)
 
 static void report(void)
 {
-    struct pmm_usage usage = pmm_usage();
+    struct pmm_usage usage;
     uint64_t ticks = machine_ticks();
     uint64_t sum = 0;
     char name[32];
@@ -148,11 +148,12 @@ static void report(void)
     }
     ktap_metric("tables.all", sum, "frames");
     ktap_metric("links_to_shared", walk.shared, "entries");
-    ktap_metric("pages", usage.by_kind[FRAME_ANONYMOUS], "frames");
     floor_metric("walk_a_table", ticks / sum);
     ticks = machine_ticks();
     usage = pmm_usage();
-    floor_metric("ask_the_ledger", machine_ticks() - ticks);
+    ticks = machine_ticks() - ticks;
+    ktap_metric("pages", usage.by_kind[FRAME_ANONYMOUS], "frames");
+    floor_metric("ask_the_ledger", ticks);
 }
 
 /* ---- spaces ---- */

@@ -5,7 +5,7 @@
  * or similar, to make sure that the ticket index is actually valid". How many entries that nobody
  * made are taken for tickets, by the width of that signature?
  *
- * A table has 4,096 tickets in use. Against it go a million entries of each kind: random payloads,
+ * A table has 4,096 tickets in use. Against it go half a million entries of each kind: random payloads,
  * tickets with one to three bits of their payload flipped, and stale ones, whose index has got a
  * new ticket since. The seed's tickets have an index and a signature of 0, 4, 8, 12 or 16 bits; the
  * shipped ones have a generation of 8 bits in it as well, 24 bits in all. The answer is how many
@@ -24,7 +24,7 @@
 #include "vmm/descriptor.h"
 
 #define TICKETS 4096U
-#define SAMPLES 1000000U
+#define SAMPLES 500000U
 
 /* Payload of a ticket: index, generation, check. */
 #define INDEX_MASK   UINT64_C(0xffff)

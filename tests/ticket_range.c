@@ -9,7 +9,7 @@
  * - range: one descriptor for each part, named by an entry for each page; leaf tables hold them.
  * - upper: as shipped, one descriptor for each part, named by the fewest entries that cover it, at
  *   the highest levels that fit.
- * The first two are built in trees of their own where memory allows it. Figures are records, entries
+ * The first two are built in spaces of their own, without regions, where memory allows it. Figures are records, entries
  * and bytes, and what it costs to split an upper ticket when a page in it is touched first. The
  * check: after touching all pages in random order each has the right content and the right to write
  * that its part gives; and the three ways say the same of each page.
@@ -134,7 +134,7 @@ static uint64_t number_of(const struct image *image, uint64_t at, bool per_page)
     return per_page ? (at - START) / PAGE_SIZE + 1 : part_of(image, at) + 1;
 }
 
-/* A table of 512 equal or rising tickets, in a tree of the experiment's own. */
+/* A table of 512 equal or rising tickets, in a space without regions. */
 static bool fill_table(struct tree *tree, const struct image *image, uint64_t start, bool per_page)
 {
     struct tree_reserve reserve = {0};
@@ -188,23 +188,26 @@ static bool reserve_leaves(const struct image *image, bool per_page)
     const char *way = per_page ? "page" : "range";
     uint64_t pages = image->bytes / PAGE_SIZE;
     uint64_t records = per_page ? pages : PARTS;
-    struct ledger before = ledger_take();
-    struct tree tree;
-    bool ok = tree_create(&tree) == OK;
+    struct ledger before;
+    struct space *space;
+    struct tree *tree;
+    bool ok = space_create(&space) == OK;
 
     if (!ok)
         return false;
+    tree = &space->tree;
+    before = ledger_take();
     for (uint64_t at = START; at < image->starts[PARTS] && ok; at += pte_span(2))
-        ok = fill_table(&tree, image, at, per_page);
+        ok = fill_table(tree, image, at, per_page);
     put(image, way, "records", records, "tickets");
-    put(image, way, "entries", count_entries(&tree, START, image->starts[PARTS]), "entries");
+    put(image, way, "entries", count_entries(tree, START, image->starts[PARTS]), "entries");
     put(image, way, "bytes",
-        (uint64_t)(ledger_growth(&before, FRAME_TABLE) - 1) * PAGE_SIZE +
+        (uint64_t)ledger_growth(&before, FRAME_TABLE) * PAGE_SIZE +
             records * (per_page ? PAGE_RECORD : sizeof(struct descriptor)) +
             (per_page ? 0 : PARTS * sizeof(struct region)),
         "bytes");
-    ok = ok && ways_agree(&tree, image, per_page);
-    tree_destroy(&tree);
+    ok = ok && ways_agree(tree, image, per_page);
+    space_destroy(space);
     return ok;
 }
 

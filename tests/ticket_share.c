@@ -10,7 +10,8 @@
  *   in one region and in many.
  * - one a region: the same, and a descriptor's record for each region besides.
  * - one a page, the seed's: a record of 8 bytes for each page, and an entry in a leaf table that
- *   names it, in a tree of its own. Its numbers of 16 bits run out at 256 MiB.
+ *   names it, in a space without
+ *   regions. Its numbers of 16 bits run out at 256 MiB.
  * The answer is bytes a GiB. The checks: all spaces share one descriptor, whatever N and M; a page
  * of each reads as zero; every page's own record is found from its entry.
  */
@@ -180,8 +181,8 @@ static void try_seed(void)
     static const struct shape shape = {1, 1, SEED_PAGES};
     struct ledger before;
     unsigned frames = 0;
-    struct tree tree;
-    bool ok = tree_create(&tree) == OK;
+    struct space *space;
+    bool ok = space_create(&space) == OK;
 
     if (!ok)
         return;
@@ -191,15 +192,15 @@ static void try_seed(void)
         frames++;
     ok = frames == ARRAY_COUNT(seed_frames);
     for (uint32_t i = 0; i < SEED_PAGES && ok; i += PTE_ENTRIES)
-        ok = write_tickets(&tree, i, i + PTE_ENTRIES);
-    ktap_check(ok && count_found(&tree) == SEED_PAGES, "each of %u pages has a ticket of its own",
-               SEED_PAGES);
+        ok = write_tickets(&space->tree, i, i + PTE_ENTRIES);
+    ktap_check(ok && count_found(&space->tree) == SEED_PAGES,
+               "each of %u pages has a ticket of its own", SEED_PAGES);
     put(&shape, "per_page",
         (uint64_t)(ledger_growth(&before, FRAME_TABLE) + ledger_growth(&before, FRAME_KERNEL)) *
             PAGE_SIZE);
     while (frames > 0)
         pmm_free(seed_frames[--frames]);
-    tree_destroy(&tree);
+    space_destroy(space);
 }
 
 static void run(const struct options *options)

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOT_SECONDS = 90
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
 EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild", "levels", "table-access", "ring3",
-               "fault-anatomy", "mmu-truth")
+               "fault-anatomy", "mmu-truth", "entry-states", "ticket-forge", "ticket-share",
+               "ticket-range", "ticket-exit", "table-ledger", "fork-ways", "snapshot", "fault-dumb",
+               "vma-structure")
 
 CASES: Dict[str, Callable] = {}
 
