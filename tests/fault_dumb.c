@@ -61,8 +61,8 @@ static bool is_valid(struct space *space, uint64_t address, struct pte entry, bo
     }
     if (asked == ASK_REGION) {
         region = space_region_at(space, address);
-        return region != NULL && region->descriptor != NULL &&
-               rights_allow(region->descriptor->rights, write);
+        return region != NULL && region->what.descriptor != NULL &&
+               rights_allow(region->what.descriptor->rights, write);
     }
     return true;
 }

@@ -286,7 +286,7 @@ static uint32_t space_find(uint32_t page)
 {
     const struct region *region = space_region_at(space, START + page * PAGE_SIZE);
 
-    return region == NULL ? KEEPER_NONE : (uint32_t)((region->start - START) / PAGE_SIZE);
+    return region == NULL ? KEEPER_NONE : (uint32_t)((region->node.start - START) / PAGE_SIZE);
 }
 
 /* Below the ranges is nothing but one more, which fills the addresses up to them. */
