@@ -6,15 +6,17 @@
  * between two such calls. A processor without a ready thread runs its idle thread: in the kernel's
  * own root (rule P5), halted, with interrupts on.
  *
- * Units: microseconds, nanoseconds. Owns: the table of threads, and their stacks once given.
+ * Units: microseconds, nanoseconds. Owns: the stacks that it is given, and threads from creation to
+ * join; their memory is lent by who starts this, which stands above (struct thread_memory).
  * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
- * Fails with: STATUS_LIMIT (no thread of that processor is free).
+ * Fails with: STATUS_LIMIT (no stack of that processor is free), STATUS_NO_MEMORY.
  * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
  */
 #ifndef CPU_THREAD_H
 #define CPU_THREAD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -25,6 +27,17 @@
 struct thread;
 
 /* ---- start ---- */
+
+/* Where threads come from: objects of so many bytes, all zeroes. */
+struct thread_memory {
+    enum status (*take)(void **object);
+    void (*give)(void *object);
+};
+
+size_t thread_size(void);
+
+/* Once, before the first thread is created; memory stays as it is. */
+void threads_come_from(const struct thread_memory *memory);
 
 /* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
 void threads_start(unsigned number);
