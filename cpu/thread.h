@@ -36,8 +36,8 @@ struct thread_memory {
 
 size_t thread_size(void);
 
-/* Once, before the first thread is created; memory stays as it is. */
-void threads_come_from(const struct thread_memory *memory);
+/* Once, before the first thread is created; *from stays as it is. */
+void threads_come_from(const struct thread_memory *from);
 
 /* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
 void threads_start(unsigned number);
