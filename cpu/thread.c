@@ -24,9 +24,8 @@ struct thread {
     uint64_t rsp;        /* (p) while it does not run */
     struct thread *next; /* (r)(q) in one queue at most */
     uint8_t state;       /* (r) */
-    bool taken;          /* by thread_create, until joined; the table's lock */
     unsigned cpu;        /* (c) */
-    uint64_t stack;      /* (c) its top */
+    struct stack *stack; /* (c) NULL: the main thread's, or an idle one's */
     void *space;         /* (p) */
     uint64_t wake_ns;    /* (p) while it sleeps */
     void (*entry)(void *argument);
@@ -35,14 +34,21 @@ struct thread {
     uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
 };
 
-#define SLOTS (THREADS_PER_CPU + 1U) /* and an idle one, or the main thread */
+/* Stacks stay mapped, with their guards, and serve one thread after the other. Protector: the
+ * stacks' lock. */
+struct stack {
+    uint64_t top; /* 0: none yet */
+    bool taken;   /* by thread_create, until joined */
+};
 
 static void (*every_second)(void);
 static bool (*idle_work)(void);
 
-static struct thread table[CPU_MAX][SLOTS];
+static struct stack stacks[CPU_MAX][THREADS_PER_CPU];
+static uint8_t stacks_lock;
+static const struct thread_memory *memory;
+static struct thread idle_threads[CPU_MAX];
 static struct thread main_thread;
-static uint8_t table_lock;
 static void (*enter)(void *space);
 static unsigned taken_count;
 
@@ -209,18 +215,29 @@ _Noreturn static void begin(void)
     PANIC("a thread that has ended goes on");
 }
 
-static void prepare_stack(struct thread *thread)
+static void prepare_stack(struct thread *thread, uint64_t top)
 {
-    uint64_t *stack = (uint64_t *)(uintptr_t)thread->stack - FIRST_WORDS;
+    uint64_t *stack = (uint64_t *)(uintptr_t)top - FIRST_WORDS;
 
     for (unsigned i = 0; i < FIRST_WORDS; i++)
         stack[i] = 0;
     stack[FIRST_RETURN] = (uint64_t)(uintptr_t)begin;
     thread->rsp = (uint64_t)(uintptr_t)stack;
-    thread->rsp0 = thread->stack;
+    thread->rsp0 = top;
 }
 
 /* ---- public: start ---- */
+
+size_t thread_size(void)
+{
+    return sizeof(struct thread);
+}
+
+void threads_come_from(const struct thread_memory *from)
+{
+    CHECK(memory == NULL);
+    memory = from;
+}
 
 void threads_start(unsigned number)
 {
@@ -236,7 +253,7 @@ void threads_start(unsigned number)
         cpu->current = &main_thread;
         return;
     }
-    cpu->idle = &table[number][0];
+    cpu->idle = &idle_threads[number];
     cpu->idle->cpu = number;
     cpu->idle->state = THREAD_RUNNING;
     cpu->idle->rsp0 = cpu->tss.rsp[0];
@@ -246,20 +263,18 @@ void threads_start(unsigned number)
 void thread_add_stack(unsigned number, uint64_t top)
 {
     CHECK(number < CPU_MAX && top % 16 == 0);
-    for (unsigned i = number == 0 ? 0 : 1; i < SLOTS; i++) {
-        struct thread *thread = &table[number][i];
-
-        if (thread->stack != 0)
-            continue;
-        thread->stack = top;
-        thread->cpu = number;
-        if (i == 0) {
-            prepare_stack(thread);
-            cpu_table[0].idle = thread;
-        }
+    if (number == 0 && cpu_table[0].idle == NULL) {
+        cpu_table[0].idle = &idle_threads[0];
+        prepare_stack(&idle_threads[0], top);
         return;
     }
-    PANIC("cpu %u has all its threads", number);
+    for (unsigned i = 0; i < THREADS_PER_CPU; i++) {
+        if (stacks[number][i].top == 0) {
+            stacks[number][i].top = top;
+            return;
+        }
+    }
+    PANIC("cpu %u has all its stacks", number);
 }
 
 /* One step of the work for idle processors; whether there may be more. Interrupts are off before
@@ -303,41 +318,72 @@ _Noreturn void thread_idle(void)
 
 /* ---- public: threads ---- */
 
-static struct thread *take(unsigned cpu)
+static struct stack *take_stack(unsigned cpu)
 {
     bool were_on = machine_interrupts_off();
-    struct thread *taken = NULL;
+    struct stack *taken = NULL;
 
-    spin_lock(&table_lock);
-    for (unsigned i = 1; i < SLOTS && taken == NULL; i++) {
-        if (!table[cpu][i].taken && table[cpu][i].stack != 0)
-            taken = &table[cpu][i];
+    spin_lock(&stacks_lock);
+    for (unsigned i = 0; i < THREADS_PER_CPU && taken == NULL; i++) {
+        if (!stacks[cpu][i].taken && stacks[cpu][i].top != 0)
+            taken = &stacks[cpu][i];
     }
     if (taken != NULL) {
         taken->taken = true;
         taken_count++;
     }
-    spin_unlock(&table_lock);
+    spin_unlock(&stacks_lock);
     machine_interrupts_restore(were_on);
     return taken;
+}
+
+static void give_stack(struct stack *stack)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&stacks_lock);
+    CHECK(stack->taken);
+    stack->taken = false;
+    taken_count--;
+    spin_unlock(&stacks_lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* A thread with a stack; the rest is zeroes. */
+static enum status take(unsigned cpu, struct thread **thread)
+{
+    struct stack *stack = take_stack(cpu);
+    enum status status;
+    void *object;
+
+    if (stack == NULL)
+        return STATUS_LIMIT;
+    status = memory->take(&object);
+    if (status != OK) {
+        give_stack(stack);
+        return status;
+    }
+    *thread = object;
+    (*thread)->stack = stack;
+    (*thread)->cpu = cpu;
+    return OK;
 }
 
 enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *argument,
                           struct thread **thread)
 {
     struct thread *made;
+    enum status status;
     bool were_on;
 
-    CHECK(cpu < CPU_MAX && (machine_processors() >> cpu & 1) != 0);
-    made = take(cpu);
-    if (made == NULL)
-        return STATUS_LIMIT;
+    CHECK(cpu < CPU_MAX && (machine_processors() >> cpu & 1) != 0 && memory != NULL);
+    status = take(cpu, &made);
+    if (status != OK)
+        return status;
     made->entry = entry;
     made->argument = argument;
-    made->space = NULL;
-    made->ended = (struct semaphore){0};
     made->state = THREAD_WAITING;
-    prepare_stack(made);
+    prepare_stack(made, made->stack->top);
     *thread = made;
     were_on = machine_interrupts_off();
     make_ready(made);
@@ -345,20 +391,16 @@ enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *arg
     return OK;
 }
 
+/* Its processor has left the stack before it says that the thread has ended, and touches the thread
+ * no more once the semaphore's lock is free. */
 void thread_join(struct thread *thread)
 {
-    bool were_on;
-
-    CHECK(thread->taken);
+    CHECK(thread->stack != NULL && thread->stack->taken);
     semaphore_down(&thread->ended);
     CHECK(thread->state == THREAD_ENDED);
-    were_on = machine_interrupts_off();
-    spin_lock(&table_lock);
+    give_stack(thread->stack);
     thread->state = THREAD_FREE;
-    thread->taken = false;
-    taken_count--;
-    spin_unlock(&table_lock);
-    machine_interrupts_restore(were_on);
+    memory->give(thread);
 }
 
 bool thread_may_wait(void)

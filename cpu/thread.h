@@ -7,15 +7,17 @@
  * own root (rule P5), with interrupts on, at the work for idle processors if there is some, else
  * halted.
  *
- * Units: microseconds, nanoseconds. Owns: the table of threads, and their stacks once given.
+ * Units: microseconds, nanoseconds. Owns: the stacks that it is given, and threads from creation to
+ * join; their memory is lent by who starts this, which stands above (struct thread_memory).
  * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
- * Fails with: STATUS_LIMIT (no thread of that processor is free).
+ * Fails with: STATUS_LIMIT (no stack of that processor is free), STATUS_NO_MEMORY.
  * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
  */
 #ifndef CPU_THREAD_H
 #define CPU_THREAD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -26,6 +28,17 @@
 struct thread;
 
 /* ---- start ---- */
+
+/* Where threads come from: objects of so many bytes, all zeroes. */
+struct thread_memory {
+    enum status (*take)(void **object);
+    void (*give)(void *object);
+};
+
+size_t thread_size(void);
+
+/* Once, before the first thread is created; *from stays as it is. */
+void threads_come_from(const struct thread_memory *from);
 
 /* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
 void threads_start(unsigned number);

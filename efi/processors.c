@@ -15,6 +15,7 @@
 #include "paging/layout.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
+#include "pmm/pool.h"
 
 /* Each stack of a trap; a crash report prints from one of them. */
 #define TRAP_STACK_PAGES   4U
@@ -171,8 +172,25 @@ static enum status start_all(void)
     return OK;
 }
 
+/* Threads are cut from frames, like all that has one size. */
+static struct pool threads = {.name = "thread"};
+
+static enum status take_thread(void **object)
+{
+    return pool_alloc(&threads, object);
+}
+
+static void give_thread(void *object)
+{
+    pool_free(&threads, object);
+}
+
+static const struct thread_memory thread_memory = {take_thread, give_thread};
+
 void processors_start(uint32_t limit, volatile void *registers)
 {
+    threads.object_size = (uint16_t)round_up(thread_size(), 16);
+    threads_come_from(&thread_memory);
     thread_add_stack(0, named_stack(IDLE_STACK_PAGES, "stack of cpu %u when idle", 0, 0));
     add_thread_stacks(0);
     threads_start(0);
