@@ -131,19 +131,37 @@ unsigned pmm_idle_fill(unsigned budget)
     return filled;
 }
 
+/* What the taken cache holds once it was filled from the pool, if it was empty. When nothing is left
+ * it is closed, so that nobody looks again before the pool is filled, and stays held. */
+static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
+{
+    if (state == PMM_CACHE_EMPTY)
+        state += pool_take(cache->frames, BATCH);
+    if (state == PMM_CACHE_EMPTY) {
+        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
+        return PMM_CACHE_HELD;
+    }
+    return state;
+}
+
+void pmm_refill_zeroed(struct pmm_cache *cache)
+{
+    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+
+    if (state != PMM_CACHE_HELD)
+        state = fill_from_pool(cache, state);
+    if (state != PMM_CACHE_HELD)
+        __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+}
+
 bool pmm_alloc_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
 {
     uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
 
+    if (state != PMM_CACHE_HELD)
+        state = fill_from_pool(cache, state);
     if (state == PMM_CACHE_HELD)
         return false;
-    if (state == PMM_CACHE_EMPTY)
-        state += pool_take(cache->frames, BATCH);
-    if (state == PMM_CACHE_EMPTY) {
-        /* Nothing is left: closed, so that nobody looks again before the pool is filled. */
-        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
-        return false;
-    }
     frame->index = cache->frames[state - PMM_CACHE_EMPTY - 1];
     cache->by_kind[kind]++;
     pmm_note(&cache->hits);

@@ -3,7 +3,6 @@
 
 #include <bsd/sys/queue.h>
 
-#include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/spin.h"
 #include "paging/kernel_map.h"
@@ -18,9 +17,6 @@ struct pool region_pool = POOL("region", struct region);
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
-
-/* The space that each processor runs in; NULL: none. */
-static struct space *running[CPU_MAX];
 
 int region_compare(const struct region *a, const struct region *b)
 {
@@ -44,11 +40,10 @@ static void join(struct space *space, uint64_t own)
 /* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
 static void enter(void *to)
 {
-    unsigned cpu = machine_cpu();
-    uint64_t own = UINT64_C(1) << cpu;
-    struct space *from = running[cpu];
+    uint64_t own = UINT64_C(1) << machine_cpu();
+    struct space *from = machine_space();
 
-    running[cpu] = to;
+    machine_set_space(to);
     if (to != NULL)
         join(to, own);
     else
@@ -184,11 +179,6 @@ void space_switch(struct space *space)
     thread_set_space(space);
     enter(space);
     machine_interrupts_restore(were_on);
-}
-
-struct space *space_current(void)
-{
-    return running[machine_cpu()];
 }
 
 unsigned space_count(void)

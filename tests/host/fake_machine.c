@@ -24,6 +24,7 @@ void (*fake_on_flush_all)(void);
 /* Each thread is a processor. */
 static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
+static _Thread_local void *current_space;
 static struct phys root;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
@@ -102,6 +103,16 @@ void fake_machine_be_cpu(unsigned number)
 unsigned machine_cpu(void)
 {
     return cpu;
+}
+
+void *machine_space(void)
+{
+    return current_space;
+}
+
+void machine_set_space(void *to)
+{
+    current_space = to;
 }
 
 void machine_clear_frame(void *frame)

@@ -10,7 +10,6 @@
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
 #include "tests/host/tree_oracle.h"
-#include "vmm/fault.h"
 #include "vmm/page.h"
 
 /* Descriptors in a frame of their table, which is never given back. */
@@ -28,7 +27,6 @@ void model_start(uint64_t memory)
     fake_kernel_map_start();
     status = vmm_init();
     CHECK(status == OK);
-    fault_start();
     hoard = calloc(memory / PAGE_SIZE, sizeof(*hoard));
     CHECK(hoard != NULL);
 }
