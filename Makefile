@@ -44,7 +44,8 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmi
 KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone \
 	-mgeneral-regs-only -maccumulate-outgoing-args -fno-stack-protector -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-common -ffunction-sections \
-	-fdata-sections -DGNU_EFI_USE_MS_ABI -I. -include lib/hidden.h $(WARNINGS)
+	-fdata-sections -DGNU_EFI_USE_MS_ABI -I. -include lib/hidden.h \
+	-include cpu/machine_inline.h $(WARNINGS)
 # CHECKS=1 checks spin locks (cpu/lock_check.h); in a folder of its own: make B=build/checked CHECKS=1
 ifdef CHECKS
 KERNEL_CFLAGS += -DLOCK_CHECKS

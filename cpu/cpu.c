@@ -5,6 +5,7 @@
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
 #include "cpu/user.h"
+#include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/units.h"
 
@@ -42,7 +43,10 @@ struct table_pointer {
 
 _Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
 
+#define TCG_NAME "TCGTCGTCGTCG"
+
 struct cpu cpu_table[CPU_MAX];
+bool machine_by_bytes;
 uint8_t trap_smap;
 uint64_t trap_nmis_nested;
 
@@ -67,11 +71,20 @@ static void program_pat(void)
     cr0_write(cr0 & ~(CR0_CD | CR0_NW));
 }
 
+/* An emulator says ERMS and takes each byte singly, so it gets words. */
+static void choose_frame_way(void)
+{
+    const struct cpu_features *features = cpu_features();
+
+    machine_by_bytes = features->erms && strcmp(features->hypervisor_name, TCG_NAME) != 0;
+}
+
 void cpu_prepare_paging(void)
 {
     const struct cpu_features *features = cpu_features();
 
     machine_interrupts_off();
+    choose_frame_way();
     if (features->nx)
         msr_write(IA32_EFER, (msr_read(IA32_EFER) | EFER_NXE) & ~EFER_TCE);
     if (features->pat)

@@ -12,5 +12,6 @@
 #define GS_NUMBER       8  /* machine_cpu(): 32 bits */
 #define GS_KERNEL_STACK 16 /* the top of the stack that a trap or system call from ring 3 gets */
 #define GS_USER_STACK   24 /* scratch: a program's stack pointer while SYSCALL changes stacks */
+#define GS_SPACE        32 /* machine_space() */
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * The one seam to the machine: what the logic above needs of the processor, resolved at link time.
  *
- * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/time.c. In host tests
+ * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/time.c, the shortest of them in
+ * cpu/machine_inline.h, which every source gets before this header. In host tests
  * tests/host/fake_machine.c stands in for them, with a simulated MMU and TLB, so that no logic
  * has an #ifdef for the host and none has inline assembly. `make check` proves that the core
  * links with nothing else unresolved.
@@ -31,6 +32,11 @@ void machine_pause(void);
 
 /* The running processor's number, 0 for the one that booted. */
 unsigned machine_cpu(void);
+
+/* The address space that the running processor is in, for the layers above: NULL at first, then what
+ * was set last on this processor. */
+void *machine_space(void);
+void machine_set_space(void *space);
 
 /* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
 void machine_clear_frame(void *frame);

@@ -50,7 +50,7 @@ struct frame {
     uint32_t count;        /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
     uint8_t kind;          /* (a) enum frame_kind */
     uint8_t level;         /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
-    uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty, 0 to 512 */
+    uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty; else policy's */
     uint16_t held;         /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
     uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table */
     uint32_t slot_or_base; /* (t) FRAME_ANONYMOUS: tied slot; (c) FRAME_TABLE: base / 2 MiB, low */

@@ -219,6 +219,23 @@ static enum status refill(struct pmm_cache *cache, enum frame_kind kind, struct 
     return status;
 }
 
+bool pmm_refill(void)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pmm_cache *cache = &caches[PMM_CACHE_ANY];
+    uint32_t state;
+
+    pmm_refill_zeroed(&caches[PMM_CACHE_ZERO]);
+    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    if (state == PMM_CACHE_HELD)
+        return false;
+    if (state == PMM_CACHE_EMPTY)
+        state += take_batch(cache->frames);
+    __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+    pmm_note_pressure();
+    return state > PMM_CACHE_EMPTY;
+}
+
 enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                            bool clear, struct pfn *frame)
 {

@@ -52,6 +52,10 @@ MUST_USE enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear,
 MUST_USE enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum frame_clear clear,
                                      struct pfn *first);
 
+/* Fills the running processor's caches where they are empty, so that pmm_take finds a frame. False
+ * when there is nothing to fill them with, or somebody has them. */
+bool pmm_refill(void);
+
 /* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
 static inline void pmm_free(struct pfn frame);
 
@@ -187,6 +191,45 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
         machine_clear_frame(frame_pointer(taken));
     }
     return OK;
+}
+
+/* As pmm_alloc, but only what lies in the running processor's caches, so that nothing is called: false
+ * when there is nothing, and pmm_refill may help. Content is zeroes if wanted so. */
+static inline __attribute__((always_inline)) bool
+pmm_take(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pmm_cache *cache = &caches[PMM_CACHE_ANY];
+    bool pooled = false;
+    uint32_t state;
+
+    if (clear == FRAME_CLEARED &&
+        __builtin_expect(__atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) !=
+                             PMM_CACHE_HELD,
+                         0)) {
+        cache = &caches[PMM_CACHE_ZERO];
+        pooled = true;
+    }
+    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0)) {
+        if (state == PMM_CACHE_EMPTY)
+            __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+        return false;
+    }
+    frame->index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
+    cache->by_kind[kind]++;
+    if (pooled)
+        pmm_note(&cache->hits);
+    __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
+    if (PMM_JUNK && !pooled)
+        pmm_junk_check(*frame);
+    pmm_check_free(*frame);
+    pmm_prepare(*frame, kind);
+    if (clear == FRAME_CLEARED && !pooled) {
+        pmm_note(&caches[PMM_CACHE_ZERO].missed);
+        machine_clear_frame(frame_pointer(*frame));
+    }
+    return true;
 }
 
 static inline void pmm_free(struct pfn frame)

@@ -56,6 +56,7 @@ static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
 /* The slow ends of pmm_alloc and pmm_free; state is what the exchange found. */
 MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                                     bool clear, struct pfn *frame);
+void pmm_refill_zeroed(struct pmm_cache *cache);
 void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind, struct pfn frame);
 void pmm_free_clean_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                          struct pfn frame);

@@ -181,18 +181,37 @@ void pmm_idle_resume(void)
 
 /* ---- taking and giving back ---- */
 
-/* Takes a batch from the pool, and one frame of it. Without any the cache is closed, so that nobody
- * looks again before there is one. */
+/* What the taken cache holds once it was filled from the pool, if it was empty. When nothing is left
+ * it is closed, so that nobody looks again before there is something, and stays held. */
+static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
+{
+    if (state == PMM_CACHE_EMPTY)
+        state += pool_take(cache->frames, BATCH);
+    if (state == PMM_CACHE_EMPTY) {
+        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
+        return PMM_CACHE_HELD;
+    }
+    return state;
+}
+
+void pmm_refill_zeroed(struct pmm_cache *cache)
+{
+    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+
+    if (state != PMM_CACHE_HELD)
+        state = fill_from_pool(cache, state);
+    if (state != PMM_CACHE_HELD)
+        __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
+}
+
+/* Takes a batch from the pool, and one frame of it. */
 bool pmm_take_zeroed_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                           struct pfn *frame)
 {
+    if (state != PMM_CACHE_HELD)
+        state = fill_from_pool(cache, state);
     if (state == PMM_CACHE_HELD)
         return false;
-    state += pool_take(cache->frames, BATCH);
-    if (state == PMM_CACHE_EMPTY) {
-        __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
-        return false;
-    }
     frame->index = cache->frames[state - PMM_CACHE_EMPTY - 1];
     cache->by_kind[kind]++;
     pmm_note(&cache->hits);

@@ -70,6 +70,26 @@ enum status descriptor_init(void)
     return grow();
 }
 
+/* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1, 2
+ * and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
+ * reserved bit. */
+static uint32_t allowed_codes(struct rights rights)
+{
+    uint32_t allowed = 0;
+
+    for (unsigned code = 0; code < 32; code++) {
+        bool write = (code & 2) != 0;
+        bool user = (code & 4) != 0;
+        bool reserved = (code & 8) != 0;
+        bool fetch = (code & 16) != 0;
+
+        if (!rights.none && user == rights.user && !reserved && (!write || rights.write) &&
+            (!fetch || rights.execute))
+            allowed |= UINT32_C(1) << code;
+    }
+    return allowed;
+}
+
 static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights)
 {
     struct pfn none = {0};
@@ -78,6 +98,7 @@ static void fill(struct descriptor *descriptor, uint16_t index, struct rights ri
     descriptor->index = index;
     descriptor->rights = rights;
     descriptor->count = 1;
+    descriptor->allows = allowed_codes(rights);
     descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
     descriptor->own_bits = rights.none ? 0 : pte_leaf(none, 1, PTE_OWN, rights).word;
     descriptor->ticket = pte_ticket(index, descriptor->generation);

@@ -29,7 +29,8 @@ struct descriptor {
     uint32_t count;       /* (d) regions that have it */
     uint16_t index;       /* (c) */
     uint16_t next_unused; /* (d) */
-    uint32_t spare[6];
+    uint32_t allows;      /* (c) a bit for each page-fault error code below 32: access allowed */
+    uint32_t spare[5];
 };
 
 _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line");

@@ -37,6 +37,13 @@
 #include "vmm/page.h"
 #include "vmm/swap_in.h"
 
+struct pfn fault_zero_page;
+
+const struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
+                                        .direct_map = DIRECT_MAP_BASE,
+                                        .records = FRAME_RECORDS_BASE,
+                                        .descriptors = DESCRIPTORS_BASE};
+
 /* ---- classify ---- */
 
 static bool rights_allow(struct rights rights, struct fault_access access)

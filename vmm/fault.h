@@ -30,11 +30,7 @@ struct fault_access {
 MUST_USE enum status fault_resolve(struct space *space, uint64_t address,
                                    struct fault_access access);
 
-/* Resolves what can be resolved at once: interrupts are off, nothing is waited for, nothing is
- * reclaimed. False when it is left to fault_resolve; nothing has changed then. */
-bool fault_fast(struct space *space, uint64_t address, struct fault_access access);
-
-/* Makes the handler of this file the machine's: from now on page faults come here. */
+/* Makes these handlers the machine's: from now on page faults come here. After vmm_init. */
 void fault_start(void);
 
 /* Offered each violation of ring 3, as trap_page_fault is; NULL: none is resolved. */
@@ -43,5 +39,26 @@ extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame 
 
 /* Why the last fault on this processor that was not resolved was not. */
 enum status fault_last_reason(void);
+
+/* ---- between the files of faults ---- */
+
+/* The fast path, for trees of four and of five levels: what trap_page_fault is. What they do not
+ * resolve they hand on. */
+bool fault_fast_4(uint64_t address, uint64_t error, struct trap_frame *frame);
+bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
+
+/* The same for trees of any depth, without what is behind it; false: nothing has changed. */
+bool fault_fast_any(uint64_t address, uint64_t error);
+
+/* Words that the fast path computes with; in fault.c. */
+extern const struct fault_words {
+    uint64_t frame_mask;
+    uint64_t direct_map;
+    uint64_t records;
+    uint64_t descriptors;
+} fault_words;
+
+/* The zero page; fault_start sets it. */
+extern struct pfn fault_zero_page;
 
 #endif

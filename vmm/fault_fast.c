@@ -7,190 +7,359 @@
  * decides and says why. Interrupts are off throughout, which makes it a walk by rule P4; the lock
  * is a try.
  *
- * The steps of fault.c are written out here once more with constants in place of loops and one
- * pass over each word, since each instruction is paid at every fault (`make bench`).
+ * The steps of fault.c are written out here once more with constants in place of loops, since each
+ * instruction is paid at every fault (`make bench`). What keeps them few: one compare in place of
+ * each group of conditions; what seldom happens ends the path instead of being served on it; and no
+ * function is called, so that all is done in the registers that the entry has saved anyway.
  */
 #include "cpu/machine.h"
 #include "cpu/points.h"
 #include "cpu/spin.h"
+#include "cpu/trap.h"
 #include "paging/tree.h"
 #include "vmm/fault.h"
+#include "vmm/fault_machine.h"
 #include "vmm/page.h"
+
+#define INLINE              static inline __attribute__((always_inline))
+#define GOES_ON             static __attribute__((noinline))
+#define OUT_OF_LINE         static __attribute__((noinline, cold))
+#define UNLIKELY(condition) __builtin_expect((condition), 0)
 
 /* Own is class 1, COW 2, shared 3: this bit is clear along a path of own tables only. */
 #define PTE_NOT_OWN (UINT64_C(1) << (PTE_CLASS_SHIFT + 1))
 
-/* The leaf table on an address's path, and all upper entries together. */
-struct fast_walk {
-    struct pte *leaf;
-    struct frame *record; /* of the leaf table */
-    uint64_t classes;
+/* The top table's entries of the program's half; a canonical address of the other half has an
+ * index far beyond. */
+#define LOWER_ENTRIES (PTE_ENTRIES / 2)
+
+#define CLASS(class) ((uint64_t)(class) << PTE_CLASS_SHIFT)
+
+_Static_assert(PF_P == PTE_P && PF_WR == PTE_RW && PF_US == PTE_US, "an error code is compared "
+                                                                    "with an entry");
+
+/* How it ended. */
+enum end {
+    RESOLVED,
+    LEFT,    /* to the slow path; nothing has changed */
+    NOTHING, /* the address is not mapped, or guarded */
+    REFILL   /* the processor's cache of frames is empty; nothing has changed */
 };
 
-static inline __attribute__((always_inline)) bool step(uint64_t *table, uint64_t address,
-                                                       unsigned level, uint64_t *classes)
-{
-    const struct pte *entries = phys_pointer((struct phys){*table});
-    uint64_t word = pte_read(&entries[pte_index(address, level)]).word;
+/* One fault on its way. */
+struct fast {
+    uint64_t address;
+    uint64_t error;
+    struct trap_frame *frame;
+    struct pte *leaf;     /* its entry in the leaf table */
+    struct frame *record; /* of the leaf table */
+};
 
-    if (__builtin_expect((word & (PTE_P | PTE_PS)) != PTE_P, 0))
+/* Constants of 64 bits, as words in memory: an instruction can use such a one in place, while each
+ * use of an immediate costs an instruction more. They are defined elsewhere, so that the compiler
+ * does not know better. */
+INLINE void *direct(uint64_t physical)
+{
+    return (void *)(uintptr_t)(fault_words.direct_map + physical);
+}
+
+INLINE struct frame *record_of(uint64_t physical)
+{
+    return (struct frame *)(uintptr_t)(fault_words.records +
+                                       physical / (PAGE_SIZE / sizeof(struct frame)));
+}
+
+/* ---- the walk ---- */
+
+/* An entry that ends the walk. */
+INLINE enum end end_at(uint64_t word)
+{
+    return word == 0 || word == pte_guard().word ? NOTHING : LEFT;
+}
+
+/* One level down. A write needs own tables all the way; what is read may be filled in place, in
+ * tables that others share. The word is the entry that was found, or the next table's address. */
+INLINE bool step(uint64_t *word, unsigned index, uint64_t error)
+{
+    const struct pte *entries = direct(*word);
+    uint64_t wrong;
+
+    *word = pte_read(&entries[index]).word;
+    /* P taken off leaves zero in all three bits of a table's own entry, and in no other's. */
+    wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
+    if (UNLIKELY(wrong != 0) && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
         return false;
-    *classes |= word;
-    *table = word & PTE_FRAME_MASK;
+    *word &= fault_words.frame_mask;
     return true;
 }
 
-static inline bool walk_to_leaf(const struct space *space, uint64_t address, struct fast_walk *walk)
+INLINE enum end walk_to_leaf(struct fast *fast, unsigned levels)
 {
-    uint64_t table = phys_of(space->tree.root).address;
+    const struct space *space = space_current();
+    uint64_t top = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
+    uint64_t word;
 
-    walk->classes = 0;
-    if (__builtin_expect(space->tree.levels == 5, 0) && !step(&table, address, 5, &walk->classes))
+    if (UNLIKELY(space == NULL) || UNLIKELY(top >= LOWER_ENTRIES))
+        return LEFT;
+    word = phys_of(space->tree.root).address;
+    if (!step(&word, (unsigned)top, fast->error))
+        return end_at(word);
+    if (levels == 5 && !step(&word, pte_index(fast->address, 4), fast->error))
+        return end_at(word);
+    if (!step(&word, pte_index(fast->address, 3), fast->error) ||
+        !step(&word, pte_index(fast->address, 2), fast->error))
+        return end_at(word);
+    fast->record = record_of(word);
+    fast->leaf = (struct pte *)direct(word) + pte_index(fast->address, 1);
+    return RESOLVED;
+}
+
+/* Lock and flags are neighbours, and a table that may be used has no flag: one exchange takes the
+ * lock and sees that the table is not dead (rule P6). */
+INLINE bool lock_table(struct frame *record)
+{
+    uint16_t free_and_alive = 0;
+
+    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1 &&
+                       offsetof(struct frame, lock) % sizeof(uint16_t) == 0,
+                   "one word");
+    if (!__atomic_compare_exchange_n((uint16_t *)(void *)&record->lock, &free_and_alive, 1, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return false;
-    if (!step(&table, address, 4, &walk->classes) || !step(&table, address, 3, &walk->classes) ||
-        !step(&table, address, 2, &walk->classes))
-        return false;
-    walk->record = frame_record((struct pfn){(uint32_t)(table >> PAGE_SHIFT)});
-    walk->leaf = (struct pte *)phys_pointer((struct phys){table}) + pte_index(address, 1);
+    LOCK_CHECK(taken, &record->lock);
     return true;
 }
 
-static inline bool rights_allow(struct rights rights, struct fault_access access)
+/* ---- what seldom happens, behind the path ---- */
+
+/* Without a frame it is a try, which ends here. */
+OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame, enum end end)
 {
-    return !rights.none && (!access.write || rights.write) && (!access.execute || rights.execute) &&
-           (rights.user ? access.from_user || access.user_allowed : !access.from_user);
+    if (frame == NULL)
+        return false;
+    if (end == NOTHING && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
+        return fault_nothing(address, error, frame);
+    if (end == REFILL && pmm_refill() && fault_fast_any(address, error))
+        return true;
+    return fault_slowly(address, error, frame);
 }
 
-/* Lets a page take the place of an entry that is not counted: a ticket or the zero page. */
-static inline void install(const struct fast_walk *walk, struct pfn page, uint64_t word)
+INLINE bool leave(const struct fast *fast, enum end end)
+{
+    return otherwise(fast->address, fast->error, fast->frame, end);
+}
+
+OUT_OF_LINE bool unlock_otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                  enum end end, struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    return otherwise(address, error, frame, end);
+}
+
+INLINE bool unlock_and_leave(const struct fast *fast, enum end end)
+{
+    return unlock_otherwise(fast->address, fast->error, fast->frame, end, fast->record);
+}
+
+INLINE bool unlock(const struct fast *fast)
+{
+    spin_unlock_fast(&fast->record->lock);
+    return true;
+}
+
+/* ---- pages ---- */
+
+/* What the entry of a page of one's own has besides its frame, from a COW entry. */
+INLINE uint64_t own_word(uint64_t cow)
+{
+    return (cow & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW | CLASS(PTE_OWN);
+}
+
+INLINE unsigned leaf_index(const struct pte *leaf)
+{
+    return (unsigned)((uintptr_t)leaf / sizeof(*leaf)) & (PTE_ENTRIES - 1);
+}
+
+/* Lets a page take the place of an entry. */
+INLINE void install(const struct fast *fast, struct pfn page, uint64_t word)
 {
     struct frame *record = frame_record(page);
 
     CODE_POINT(POINT_MAP);
-    record->back_table = frame_pfn(walk->record).index;
-    record->back_index = (uint16_t)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES);
-    __atomic_store_n(&walk->leaf->word, phys_of(page).address | word, __ATOMIC_RELEASE);
-}
-
-static bool resolve_ticket(struct space *space, const struct fast_walk *walk,
-                           struct fault_access access, struct pte entry)
-{
-    const struct descriptor *descriptor = descriptor_of(entry, descriptor_limit);
-    struct pfn page;
-
-    if (descriptor == NULL || !rights_allow(descriptor->rights, access))
-        return false;
-    if (!access.write) {
-        /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
-        CODE_POINT(POINT_MAP);
-        __atomic_store_n(&walk->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
-        fault_count(&space->faults.zero_read);
-        return true;
-    }
-    CODE_POINT(POINT_ALLOCATE);
-    if ((walk->classes & PTE_NOT_OWN) != 0 || !page_try_alloc(FRAME_CLEARED, &page))
-        return false;
-    install(walk, page, descriptor->own_bits);
-    walk->record->held++;
-    page_publish(page);
-    fault_count(&space->faults.first_write);
-    return true;
-}
-
-/* What the entry of a page of one's own has besides its frame, from a COW entry. */
-static inline uint64_t own_word(struct pte cow)
-{
-    return (cow.word & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW |
-           (uint64_t)PTE_OWN << PTE_CLASS_SHIFT;
+    record->back_table = frame_pfn(fast->record).index;
+    record->back_index = (uint16_t)leaf_index(fast->leaf);
+    page_publish_fast(page);
+    __atomic_store_n(&fast->leaf->word, phys_of(page).address | word, __ATOMIC_RELEASE);
 }
 
 /* Whether this processor, which runs the space, is not the only one that does: a translation that
  * others may have is not for the fast path to change. One that joins waits for us (space.c). */
-static inline bool others_run(const struct space *space)
+INLINE bool others_run(void)
 {
-    uint64_t processors = __atomic_load_n(&space->tree.processors, __ATOMIC_RELAXED);
+    uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
 
     return (processors & (processors - 1)) != 0;
 }
 
-static bool write_zero_page(struct space *space, const struct fast_walk *walk, uint64_t address,
-                            struct pte entry)
+/* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
+
+/* A ticket is written. */
+GOES_ON bool first_write(uint64_t address, uint64_t error, struct trap_frame *frame,
+                         struct pte *leaf, struct frame *table, uint64_t own_bits)
 {
+    struct fast fast = {address, error, frame, leaf, table};
     struct pfn page;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (others_run(space) || !page_try_alloc(FRAME_CLEARED, &page))
-        return false;
-    install(walk, page, own_word(entry));
-    walk->record->held++;
-    page_publish(page);
+    if (UNLIKELY(page_most != UINT64_MAX))
+        return unlock_and_leave(&fast, LEFT);
+    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+        return unlock_and_leave(&fast, REFILL);
+    install(&fast, page, own_bits);
+    table->held++;
+    fault_count(&space_current()->faults.first_write);
+    return unlock(&fast);
+}
+
+/* A COW entry that shows the zero page is written. */
+GOES_ON bool write_zero_page(uint64_t address, uint64_t error, struct trap_frame *frame,
+                             struct pte *leaf, struct frame *table, uint64_t word)
+{
+    struct fast fast = {address, error, frame, leaf, table};
+    struct pfn page;
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return unlock_and_leave(&fast, LEFT);
+    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+        return unlock_and_leave(&fast, REFILL);
+    install(&fast, page, own_word(word));
+    table->held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    fault_count(&space->faults.zero_to_private);
+    fault_count(&space_current()->faults.zero_to_private);
+    return unlock(&fast);
+}
+
+/* The page that was copied is let go of after the flush. */
+GOES_ON bool let_go(uint64_t address, struct frame *table, unsigned index, struct pfn shared)
+{
+    CODE_POINT(POINT_FLUSH);
+    machine_flush_page(address);
+    tree_repoint(shared, frame_pfn(table), index);
+    spin_unlock_fast(&table->lock);
+    if (UNLIKELY(__atomic_sub_fetch(&frame_record(shared)->count, 1, __ATOMIC_ACQ_REL) == 0))
+        page_hooks()->page_gone(shared);
     return true;
 }
 
-/* Several entries name the page: this one gets a copy, and lets go of the old one after the flush.
- */
-static bool copy_page(struct space *space, const struct fast_walk *walk, uint64_t address,
-                      struct pte entry)
+/* A COW entry is written whose page several entries name: this one gets a copy. */
+GOES_ON bool copy_page(uint64_t address, uint64_t error, struct trap_frame *frame, struct pte *leaf,
+                       struct frame *table, uint64_t word)
 {
-    struct pfn shared = pte_frame(entry);
+    struct fast fast = {address, error, frame, leaf, table};
+    struct pfn shared = pte_frame((struct pte){word});
     struct pfn page;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (others_run(space) || !page_try_alloc(FRAME_UNCLEARED, &page))
-        return false;
-    if ((entry.word & PTE_D) != 0)
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return unlock_and_leave(&fast, LEFT);
+    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
+        return unlock_and_leave(&fast, REFILL);
+    /* The D of an entry that goes is kept in the record (rule E8). */
+    if ((word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
-    install(walk, page, own_word(entry));
-    tree_repoint(shared, frame_pfn(walk->record),
-                 (unsigned)((uintptr_t)walk->leaf / sizeof(*walk->leaf) % PTE_ENTRIES));
-    page_publish(page);
-    CODE_POINT(POINT_FLUSH);
-    machine_flush_page(address);
-    tree_forget_page(shared);
-    fault_count(&space->faults.cow_copy);
-    return true;
+    install(&fast, page, own_word(word));
+    fault_count(&space_current()->faults.cow_copy);
+    return let_go(address, table, leaf_index(leaf), shared);
 }
 
-static bool write_leaf(struct space *space, const struct fast_walk *walk, uint64_t address,
-                       struct fault_access access, struct pte entry)
-{
-    struct pfn shared = pte_frame(entry);
+/* ---- what stands in the entry ---- */
 
-    if (!access.write || (walk->classes & PTE_NOT_OWN) != 0 || pte_class(entry) != PTE_COW ||
-        !rights_allow(pte_rights(entry), access))
-        return false;
-    if (pfn_equal(shared, tree_zero_page()))
-        return write_zero_page(space, walk, address, entry);
-    if (__atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) != 1)
-        return copy_page(space, walk, address, entry);
-    if ((frame_record(shared)->flags & FRAME_TIED) != 0)
-        return false;
+INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
+{
+    uint32_t index = (uint32_t)pte_payload(entry) & 0xffff;
+    const struct descriptor *descriptor =
+        (const struct descriptor *)(uintptr_t)fault_words.descriptors + index;
+
+    if (UNLIKELY(index >= descriptor_limit) || UNLIKELY(descriptor->ticket.word != entry.word))
+        return unlock_and_leave(fast, end_at(entry.word));
+    if (UNLIKELY(fast->error >= 32))
+        return unlock_and_leave(fast, LEFT);
+    if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
+        return unlock_and_leave(fast, LEFT);
+    if ((fast->error & PF_WR) != 0)
+        return first_write(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
+                           descriptor->own_bits);
+    /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
     CODE_POINT(POINT_MAP);
-    pte_make_own(walk->leaf);
-    fault_count(&space->faults.cow_reuse);
-    return true;
+    __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
+    fault_count(&space_current()->faults.zero_read);
+    return unlock(fast);
 }
 
-bool fault_fast(struct space *space, uint64_t address, struct fault_access access)
+/* A page that is there is written. The compare says all at once: the entry is a COW leaf, the right
+ * to write is there, the page is of the ring that writes, and the code says nothing else. */
+INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 {
-    struct fast_walk walk;
+    const uint64_t compared = PTE_P | PTE_RW | PTE_US | PTE_CLASS_MASK | PTE_MAY_WRITE;
+    const struct frame *record = frame_record(pte_frame(entry));
+
+    if (UNLIKELY(((entry.word & compared) ^ fast->error) !=
+                 (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
+        return unlock_and_leave(fast, LEFT);
+    if (pfn_equal(pte_frame(entry), fault_zero_page))
+        return write_zero_page(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
+                               entry.word);
+    if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
+        return copy_page(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
+                         entry.word);
+    if (UNLIKELY((record->flags & FRAME_TIED) != 0))
+        return unlock_and_leave(fast, LEFT);
+    CODE_POINT(POINT_MAP);
+    /* COW becomes own, and R/W comes with it; the processor may set A meanwhile (rule E8). */
+    __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
+                       __ATOMIC_ACQ_REL);
+    fault_count(&space_current()->faults.cow_reuse);
+    return unlock(fast);
+}
+
+/* ---- the ways in ---- */
+
+INLINE bool handle(struct fast *fast, unsigned levels)
+{
     struct pte entry;
-    bool resolved = false;
+    enum end end;
 
     CODE_POINT(POINT_FIND);
-    if (!walk_to_leaf(space, address, &walk) || !spin_try(&walk.record->lock))
-        return false;
-    entry = pte_read(walk.leaf);
-    if ((walk.record->flags & FRAME_DEAD) != 0)
-        resolved = false;
-    else if (!pte_present(entry))
-        resolved = resolve_ticket(space, &walk, access, entry);
-    else
-        resolved = write_leaf(space, &walk, address, access, entry);
-    spin_unlock_fast(&walk.record->lock);
-    return resolved;
+    end = walk_to_leaf(fast, levels);
+    if (UNLIKELY(end != RESOLVED))
+        return leave(fast, end);
+    if (UNLIKELY(!lock_table(fast->record)))
+        return leave(fast, LEFT);
+    entry = pte_read(fast->leaf);
+    return pte_present(entry) ? write_leaf(fast, entry) : resolve_ticket(fast, entry);
+}
+
+bool fault_fast_4(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct fast fast = {.address = address, .error = error, .frame = frame};
+
+    return handle(&fast, 4);
+}
+
+bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct fast fast = {.address = address, .error = error, .frame = frame};
+
+    return handle(&fast, 5);
+}
+
+bool fault_fast_any(uint64_t address, uint64_t error)
+{
+    const struct space *space = space_current();
+
+    return space != NULL && (space->tree.levels == 5 ? fault_fast_5(address, error, NULL)
+                                                     : fault_fast_4(address, error, NULL));
 }

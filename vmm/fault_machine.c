@@ -1,9 +1,11 @@
 /* The machine's side of faults: from the processor's error code to an access, and back. */
+#include "vmm/fault_machine.h"
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/points.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
+#include "paging/kernel_map.h"
 #include "paging/layout.h"
 #include "paging/table_way.h"
 #include "vmm/fault.h"
@@ -74,51 +76,63 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     return reason == OK;
 }
 
-/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
- */
-static bool leave_to_slow_path(struct space *space, uint64_t address, struct fault_access access)
+/* The program's handler is asked about what it did; ring 0 has none. */
+static bool ask_program(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
-    (void)space;
-    (void)address;
-    (void)access;
-    return false;
+    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
 
-static bool (*first_try)(struct space *space, uint64_t address, struct fault_access access);
+/* Why no page can mend the fault, whatever the tables say; else OK. */
+static enum status hopeless(const struct space *space, uint64_t address, uint64_t error)
+{
+    if (space == NULL || address >= lower_half_end(space->tree.levels))
+        return STATUS_NOT_FOUND;
+    /* A reserved bit or an unknown cause. */
+    return (error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0 ? STATUS_CORRUPT : OK;
+}
 
-static inline bool resolve(uint64_t address, uint64_t error, const struct trap_frame *frame)
+/* Ring 0 in user memory, where it may be: what ring 3 could have resolved at once. */
+static bool resolve_as_user(uint64_t address, uint64_t error, bool user_allowed)
+{
+    return (error & PF_US) == 0 && user_allowed && table_way() == TABLES_DIRECT &&
+           fault_fast_any(address, error | PF_US);
+}
+
+bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     struct space *space = space_current();
+    enum status status = hopeless(space, address, error);
     struct fault_access access = {.write = (error & PF_WR) != 0,
                                   .execute = (error & PF_ID) != 0,
                                   .from_user = (error & PF_US) != 0,
                                   .user_allowed =
                                       (error & PF_US) != 0 || kernel_may_touch_user(error, frame)};
 
-    if (space == NULL || address >= lower_half_end(space->tree.levels)) {
-        last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
-        return false;
-    }
-    if ((error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0) {
-        /* A reserved bit or an unknown cause: nothing that a page could mend. */
-        last_faults[machine_cpu()].reason = STATUS_CORRUPT;
-        return false;
-    }
-    return first_try(space, address, access) || resolve_slowly(space, address, access, frame);
-}
-
-static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
-{
     CODE_POINT(POINT_DECODE);
-    if (resolve(address, error, frame))
+    if (status != OK)
+        last_faults[machine_cpu()].reason = status;
+    else if (resolve_as_user(address, error, access.user_allowed) ||
+             resolve_slowly(space, address, access, frame))
         return true;
-    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
+    return ask_program(address, error, frame);
 }
 
+bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    fault_count(&space_current()->faults.violations);
+    last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
+    return ask_program(address, error, frame);
+}
+
+/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
+ */
 void fault_start(void)
 {
-    first_try = table_way() == TABLES_DIRECT ? fault_fast : leave_to_slow_path;
-    trap_page_fault = on_page_fault;
+    fault_zero_page = tree_zero_page();
+    if (table_way() != TABLES_DIRECT)
+        trap_page_fault = fault_slowly;
+    else
+        trap_page_fault = kernel_map_levels() == 5 ? fault_fast_5 : fault_fast_4;
 }
 
 enum status fault_last_reason(void)

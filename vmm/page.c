@@ -2,54 +2,54 @@
 #include "vmm/page.h"
 
 #include "cpu/machine.h"
-#include "cpu/spin.h"
 #include "swapdisk/area.h"
 #include "vmm/reclaim.h"
 
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
 #define EVICT_TOGETHER 16U
 
+struct page_clock page_clocks[CPU_MAX] = {
+    [0 ... CPU_MAX - 1] = {.first = UINT32_MAX, .last = UINT32_MAX}};
+
+uint64_t page_most = UINT64_MAX;
+
+static uint64_t tied_pages;
+
+unsigned page_clocks_begun;
+
+/* Where the next look is. Its lock comes before those of the clocks. */
 static struct {
     uint8_t lock;
-    uint32_t first; /* under the hand; UINT32_MAX: empty */
-    uint64_t size;
-    uint64_t limit;
-    uint64_t tied; /* pages tied to slots */
-} clock_list = {.first = UINT32_MAX, .limit = UINT64_MAX};
-
-static bool lock_clock(void)
-{
-    bool were_on = machine_interrupts_off();
-
-    spin_lock(&clock_list.lock);
-    return were_on;
-}
-
-static void unlock_clock(bool were_on)
-{
-    spin_unlock(&clock_list.lock);
-    machine_interrupts_restore(were_on);
-}
+    unsigned clock;
+    uint64_t left; /* looks until it goes on to the next clock */
+} hand;
 
 void page_set_limit(uint64_t frames)
 {
     CHECK(frames > EVICT_TOGETHER);
-    clock_list.limit = frames;
+    page_most = frames;
 }
 
 uint64_t page_limit(void)
 {
-    return clock_list.limit;
+    return page_most;
 }
 
+/* Exact when nobody publishes or withdraws meanwhile. */
 uint64_t page_clock_size(void)
 {
-    return clock_list.size;
+    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+    uint64_t size = 0;
+
+    for (unsigned i = 0; i < begun; i++)
+        size += __atomic_load_n(&page_clocks[i].size, __ATOMIC_RELAXED);
+    return size;
 }
 
 bool page_try_alloc(enum frame_clear clear, struct pfn *page)
 {
-    return clock_list.size < clock_list.limit && pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
+    return (page_most == UINT64_MAX || page_clock_size() < page_most) &&
+           pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
 bool page_make_room(void)
@@ -76,69 +76,105 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
     }
 }
 
-/* ---- the clock: a ring through the records ---- */
+/* ---- the clocks: lists through the records ---- */
 
 void page_publish(struct pfn page)
 {
-    bool were_on = lock_clock();
-    struct frame *record = frame_record(page);
+    bool were_on = machine_interrupts_off();
+    const struct frame *record = frame_record(page);
 
-    CHECK(record->kind == FRAME_ANONYMOUS && record->link_next == UINT32_MAX);
-    if (clock_list.first == UINT32_MAX) {
-        record->link_next = record->link_prev = page.index;
-        clock_list.first = page.index;
-    } else {
-        struct frame *first = frame_record((struct pfn){clock_list.first});
-
-        record->link_next = clock_list.first;
-        record->link_prev = first->link_prev;
-        frame_record((struct pfn){first->link_prev})->link_next = page.index;
-        first->link_prev = page.index;
-    }
-    clock_list.size++;
-    unlock_clock(were_on);
+    CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
+          record->link_prev == UINT32_MAX);
+    page_publish_fast(page);
+    machine_interrupts_restore(were_on);
 }
 
-static void unlink_page(struct pfn page)
+/* Takes a page out of its clock, which is locked. */
+static void unlink_page(struct page_clock *clock, struct pfn page)
 {
     struct frame *record = frame_record(page);
+    struct pfn before = {record->link_prev};
+    struct pfn behind = {record->link_next};
 
-    CHECK(clock_list.size > 0);
-    if (record->link_next == page.index) {
-        clock_list.first = UINT32_MAX;
-    } else {
-        frame_record((struct pfn){record->link_prev})->link_next = record->link_next;
-        frame_record((struct pfn){record->link_next})->link_prev = record->link_prev;
-        if (clock_list.first == page.index)
-            clock_list.first = record->link_next;
-    }
+    CHECK(clock->size > 0);
+    if (pfn_is_none(before))
+        clock->first = behind.index;
+    else
+        frame_record(before)->link_next = behind.index;
+    if (pfn_is_none(behind))
+        clock->last = before.index;
+    else
+        frame_record(behind)->link_prev = before.index;
     record->link_next = record->link_prev = UINT32_MAX;
-    clock_list.size--;
+    clock->size--;
 }
 
+/* Between the look at the record and the lock the page may have left, and joined another clock. */
 void page_withdraw(struct pfn page)
 {
-    bool were_on = lock_clock();
+    bool were_on = machine_interrupts_off();
+    struct frame *record = frame_record(page);
+    uint16_t number;
 
-    if (frame_record(page)->link_next != UINT32_MAX)
-        unlink_page(page);
-    unlock_clock(were_on);
+    while ((number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
+        struct page_clock *clock = &page_clocks[number - 1];
+
+        spin_lock(&clock->lock);
+        if (record->live == number) {
+            unlink_page(clock, page);
+            record->live = 0;
+        }
+        spin_unlock(&clock->lock);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+/* The first page of a clock goes behind all others, and is held. One whose last pointer has just
+ * gone is on its way out of the clock, and is passed over: PFN_NONE, as when there is no page. */
+static struct pfn turn_clock(struct page_clock *clock)
+{
+    struct pfn page;
+
+    spin_lock(&clock->lock);
+    page.index = clock->first;
+    if (!pfn_is_none(page)) {
+        unlink_page(clock, page);
+        frame_record(page)->link_prev = clock->last;
+        if (clock->last == UINT32_MAX)
+            clock->first = page.index;
+        else
+            frame_record((struct pfn){clock->last})->link_next = page.index;
+        clock->last = page.index;
+        clock->size++;
+        if (!tree_try_hold(page))
+            page = PFN_NONE;
+    }
+    spin_unlock(&clock->lock);
+    return page;
 }
 
 struct pfn page_clock_next(void)
 {
-    bool were_on = lock_clock();
-    struct pfn page = {clock_list.first};
-    bool held = false;
+    bool were_on = machine_interrupts_off();
+    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+    struct pfn page = PFN_NONE;
+    uint64_t looks;
 
-    /* One whose last pointer has just gone is on its way out of the clock, and is passed over. */
-    for (uint64_t left = clock_list.size; left > 0 && !held; left--) {
-        page.index = clock_list.first;
-        clock_list.first = frame_record(page)->link_next;
-        held = tree_try_hold(page);
+    spin_lock(&hand.lock);
+    /* Each page once, and each clock may be empty. */
+    for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
+        if (hand.left == 0) {
+            hand.clock = (hand.clock + 1) % begun;
+            hand.left = page_clocks[hand.clock].size;
+        }
+        if (hand.left > 0) {
+            hand.left--;
+            page = turn_clock(&page_clocks[hand.clock]);
+        }
     }
-    unlock_clock(were_on);
-    return held ? page : PFN_NONE;
+    spin_unlock(&hand.lock);
+    machine_interrupts_restore(were_on);
+    return page;
 }
 
 /* ---- ties and ends ---- */
@@ -150,7 +186,7 @@ void page_tie(struct pfn page, struct slot slot)
     CHECK((record->flags & FRAME_TIED) == 0);
     record->slot_or_base = slot.index;
     __atomic_or_fetch(&record->flags, FRAME_TIED, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&clock_list.tied, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&tied_pages, 1, __ATOMIC_RELAXED);
 }
 
 /* What is left to do once the flag is off. */
@@ -160,7 +196,7 @@ static void end_tie(struct pfn page)
     struct slot slot = {record->slot_or_base};
 
     record->slot_or_base = UINT32_MAX;
-    __atomic_sub_fetch(&clock_list.tied, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&tied_pages, 1, __ATOMIC_RELAXED);
     swap_release(slot);
 }
 
@@ -207,6 +243,31 @@ const struct tree_hooks *page_hooks(void)
     return &hooks;
 }
 
+/* Every clock is one list, both ways, of as many pages as it says, all of them its own. */
+static void audit_clocks(void)
+{
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
+        const struct page_clock *clock = &page_clocks[cpu];
+        struct pfn before = PFN_NONE;
+        uint64_t pages = 0;
+
+        for (struct pfn at = {clock->first}; !pfn_is_none(at) && pages <= clock->size; pages++) {
+            const struct frame *record = frame_record(at);
+
+            CHECK_MSG(record->kind == FRAME_ANONYMOUS && record->live == cpu + 1 &&
+                          record->link_prev == before.index,
+                      "page %x of kind %u in clock %u says clock %u, behind %x and not %x",
+                      at.index, record->kind, cpu, record->live - 1U, record->link_prev,
+                      before.index);
+            before = at;
+            at.index = record->link_next;
+        }
+        CHECK_MSG(pages == clock->size && clock->last == before.index,
+                  "clock %u has %lu pages of %lu, and ends in %x, not %x", cpu, pages, clock->size,
+                  before.index, clock->last);
+    }
+}
+
 void page_audit(const struct tree_census *census)
 {
     struct pmm_usage usage = pmm_usage();
@@ -216,12 +277,13 @@ void page_audit(const struct tree_census *census)
         tables += census->tables[level];
     CHECK_MSG(usage.by_kind[FRAME_TABLE] == tables, "%lu table frames, %lu reachable tables",
               usage.by_kind[FRAME_TABLE], tables);
-    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == clock_list.size,
-              "%lu anonymous frames, %lu in the clock", usage.by_kind[FRAME_ANONYMOUS],
-              clock_list.size);
-    CHECK_MSG(swap_references() == census->swapped + clock_list.tied,
+    audit_clocks();
+    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_clock_size(),
+              "%lu anonymous frames, %lu in the clocks", usage.by_kind[FRAME_ANONYMOUS],
+              page_clock_size());
+    CHECK_MSG(swap_references() == census->swapped + tied_pages,
               "slots have %lu counts, %lu entries and %lu ties name them", swap_references(),
-              census->swapped, clock_list.tied);
+              census->swapped, tied_pages);
     pmm_audit();
     swap_audit();
 }

@@ -2,9 +2,15 @@
  * The pages of programs: how many may be resident, in which order they are looked at, and what
  * becomes of one that nobody names any more.
  *
- * Units: frames of 4 KiB. Owns: the list of resident pages (the clock).
+ * Each processor has a clock of its own, a list in the order of arrival: a fresh page joins that of
+ * the processor that made it, whose lock is nearly always free. The hand goes once around one clock,
+ * then around the next one.
+ *
+ * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
+ * its links and `live`, which names the clock.
  * State of a page: page_alloc -> (published by an entry: page_publish) -> resident, in the clock
  *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_gone frees it.
+ * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
  * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what
  * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
  * Context: a fault or a thread without any table lock; page_alloc may wait for the disk.
@@ -12,6 +18,8 @@
 #ifndef VMM_PAGE_H
 #define VMM_PAGE_H
 
+#include "cpu/cpu.h"
+#include "cpu/spin.h"
 #include "lib/status.h"
 #include "paging/tree.h"
 #include "pmm/pmm.h"
@@ -30,15 +38,15 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page);
  * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
 bool page_make_room(void);
 
-/* Into the clock, behind all others; out of it. */
+/* Into the running processor's clock, behind all others; out of the one that it is in. */
 void page_publish(struct pfn page);
 void page_withdraw(struct pfn page);
 
-/* The page under the hand, which moves on by one; PFN_NONE when the clock is empty. The page gets
+/* The page under the hand, which moves on by one; PFN_NONE when the clocks are empty. The page gets
  * one more count, so that it stays while it is looked at. */
 struct pfn page_clock_next(void);
 
-/* Pages in the clock. */
+/* Pages in all clocks. */
 uint64_t page_clock_size(void);
 
 /* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
@@ -55,7 +63,60 @@ const struct tree_hooks *page_hooks(void);
 /* Takes one count off; at zero the page is gone. */
 void page_release(struct pfn page);
 
-/* Compares clock, ledger, slots and the census of all trees; panics on a difference. */
+/* Compares clocks, ledger, slots and the census of all trees; panics on a difference. */
 void page_audit(const struct tree_census *census);
+
+/* ---- the fast path ---- */
+
+struct page_clock {
+    uint8_t lock;
+    uint32_t first; /* (k) looked at next; UINT32_MAX: none */
+    uint32_t last;  /* (k) arrived last */
+    uint64_t size;  /* (k) pages */
+} __attribute__((aligned(64)));
+
+extern struct page_clock page_clocks[CPU_MAX];
+
+/* UINT64_MAX, or how many pages may be resident. */
+extern uint64_t page_most;
+
+/* Clocks from 0 on that have ever had a page. */
+extern unsigned page_clocks_begun;
+
+/* A page has come into an empty clock. */
+static inline void page_clock_begin(struct page_clock *clock, unsigned cpu, struct pfn page)
+{
+    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_RELAXED);
+
+    clock->first = page.index;
+    while (begun <= cpu && !__atomic_compare_exchange_n(&page_clocks_begun, &begun, cpu + 1, true,
+                                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+}
+
+/* By bytes, so that the compiler keeps the one address and does not index anew for each field. */
+static inline struct page_clock *page_clock_of(unsigned cpu)
+{
+    return (struct page_clock *)((uintptr_t)page_clocks + cpu * sizeof(page_clocks[0]));
+}
+
+/* As page_publish, with interrupts off. The page's links are none. */
+static inline __attribute__((always_inline)) void page_publish_fast(struct pfn page)
+{
+    unsigned cpu = machine_cpu();
+    struct page_clock *clock = page_clock_of(cpu);
+    struct frame *record = frame_record(page);
+
+    record->live = (uint16_t)(cpu + 1);
+    spin_lock(&clock->lock);
+    record->link_prev = clock->last;
+    if (__builtin_expect(clock->last == UINT32_MAX, 0))
+        page_clock_begin(clock, cpu, page);
+    else
+        frame_record((struct pfn){clock->last})->link_next = page.index;
+    clock->last = page.index;
+    clock->size++;
+    spin_unlock_fast(&clock->lock);
+}
 
 #endif

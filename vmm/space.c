@@ -3,7 +3,6 @@
 
 #include <bsd/sys/queue.h>
 
-#include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/spin.h"
 #include "paging/kernel_map.h"
@@ -18,9 +17,6 @@ static struct pool space_pool = POOL("space", struct space_record);
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
-
-/* The space that each processor runs in; NULL: none. */
-static struct space *running[CPU_MAX];
 
 /* Another processor that copies a page for a write, and sees that it runs the space alone, does not
  * tell anybody. So who joins says so first, and waits until whoever runs the space has answered:
@@ -37,17 +33,16 @@ static void join(struct space *space, uint64_t own)
 /* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
 static void enter(void *to)
 {
-    unsigned cpu = machine_cpu();
-    uint64_t own = UINT64_C(1) << cpu;
-    struct space *from = running[cpu];
+    uint64_t own = UINT64_C(1) << machine_cpu();
+    struct space *from = machine_space();
 
-    running[cpu] = to;
+    machine_set_space(to);
     if (to != NULL)
         join(to, own);
     else
         pcid_enter_kernel(kernel_map_root());
     if (from != NULL && from != to) {
-        pcid_leave(&from->tree.context, cpu);
+        pcid_leave(&from->tree.context, machine_cpu());
         __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
     }
 }
@@ -187,11 +182,6 @@ void space_switch(struct space *space)
     thread_set_space(space);
     enter(space);
     machine_interrupts_restore(were_on);
-}
-
-struct space *space_current(void)
-{
-    return running[machine_cpu()];
 }
 
 unsigned space_count(void)

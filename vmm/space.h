@@ -23,6 +23,7 @@
 
 #include <stddef.h>
 
+#include "cpu/machine.h"
 #include "cpu/thread.h"
 #include "lib/status.h"
 #include "paging/tree.h"
@@ -105,7 +106,7 @@ void space_destroy(struct space *space);
 /* Makes the space the one that this thread, and so its processor, runs in; NULL: the kernel's own
  * root. The thread finds it again after it has waited. */
 void space_switch(struct space *space);
-struct space *space_current(void);
+static inline struct space *space_current(void);
 
 /* Maps blank private memory with these rights at a fixed address. */
 MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t size,
@@ -132,5 +133,10 @@ unsigned space_count(void);
 /* Compares the regions with each other, and every tree with its counts, for all spaces that exist;
  * panics with values on a difference. */
 struct tree_census space_audit(void);
+
+static inline struct space *space_current(void)
+{
+    return machine_space();
+}
 
 #endif

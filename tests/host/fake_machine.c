@@ -31,6 +31,7 @@ static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
 static struct phys roots[CPU_MAX];
 static unsigned contexts[CPU_MAX];
+static _Thread_local void *current_space;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
@@ -109,6 +110,16 @@ void fake_machine_be_cpu(unsigned number)
 unsigned machine_cpu(void)
 {
     return cpu;
+}
+
+void *machine_space(void)
+{
+    return current_space;
+}
+
+void machine_set_space(void *to)
+{
+    current_space = to;
 }
 
 void machine_clear_frame(void *frame)

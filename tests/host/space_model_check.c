@@ -11,7 +11,6 @@
 #include "tests/host/space_model_internal.h"
 #include "tests/host/tree_oracle.h"
 #include "vmm/commit.h"
-#include "vmm/fault.h"
 #include "vmm/page.h"
 
 /* Descriptors in a frame of their table, which is never given back. */
@@ -29,7 +28,6 @@ void model_start(uint64_t memory)
     fake_kernel_map_start();
     status = vmm_init();
     CHECK(status == OK);
-    fault_start();
     hoard = calloc(memory / PAGE_SIZE, sizeof(*hoard));
     CHECK(hoard != NULL);
 }

@@ -12,6 +12,7 @@
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_internal.h"
 #include "vmm/commit.h"
+#include "vmm/fault.h"
 
 uint64_t model_ops(uint64_t otherwise)
 {
@@ -103,6 +104,7 @@ void model_begin(uint64_t seed, unsigned levels)
     model.op = (struct model_op){0};
     model.running = MODEL_SPACES;
     fake_kernel_map_set_levels(levels);
+    fault_start();
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_contexts = (seed & 2) != 0;
     fake_mmu_start(levels);
