@@ -78,9 +78,9 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
 
 /* ---- the clock: a ring through the records ---- */
 
-void page_publish(struct pfn page)
+/* Behind all others. holds: the clock's lock */
+static void link_page(struct pfn page)
 {
-    bool were_on = lock_clock();
     struct frame *record = frame_record(page);
 
     CHECK(record->kind == FRAME_ANONYMOUS && record->link_next == UINT32_MAX);
@@ -96,6 +96,13 @@ void page_publish(struct pfn page)
         first->link_prev = page.index;
     }
     clock_list.size++;
+}
+
+void page_publish(struct pfn page)
+{
+    bool were_on = lock_clock();
+
+    link_page(page);
     unlock_clock(were_on);
 }
 
@@ -122,6 +129,18 @@ void page_withdraw(struct pfn page)
 
     if (frame_record(page)->link_next != UINT32_MAX)
         unlink_page(page);
+    unlock_clock(were_on);
+}
+
+void page_next_to_go(struct pfn page)
+{
+    bool were_on = lock_clock();
+
+    if (frame_record(page)->link_next != UINT32_MAX) {
+        unlink_page(page);
+        link_page(page);
+        clock_list.first = page.index;
+    }
     unlock_clock(were_on);
 }
 
