@@ -123,7 +123,7 @@ struct space *model_space(unsigned number)
 
 static struct rights some_rights(void)
 {
-    if (chance(4))
+    if (model_withholds && chance(4))
         return (struct rights){.none = true};
     if (chance(70))
         return (struct rights){.write = true, .execute = chance(20), .user = true};
