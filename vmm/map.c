@@ -43,40 +43,47 @@ static enum status find_place(struct mapping *map)
 }
 
 /* Puts a region and its entries in place; the range is known to be free and sound. */
-static enum status fill_place(const struct mapping *map)
+static enum status fill_place(struct space *space, uint64_t start, uint64_t end,
+                              const struct region_what *what)
 {
-    struct pte with = map->what.kind == REGION_GUARD ? pte_guard() : map->what.descriptor->ticket;
-    uint64_t end = map->start + map->size;
+    struct pte with = what->kind == REGION_GUARD ? pte_guard() : what->descriptor->ticket;
     struct tlb_batch batch;
     enum status status;
 
-    tlb_begin(&batch, &map->space->tree);
-    status = tree_prepare_range(&map->space->tree, map->start, end, &batch);
+    tlb_begin(&batch, &space->tree);
+    status = tree_prepare_range(&space->tree, start, end, &batch);
     if (status == OK) {
-        status = region_add(map->space, map->start, end, &map->what);
+        status = region_add(space, start, end, what);
         /* From here on nothing can fail. Without a region the range stays empty, and replacing
          * empty by empty gives back the tables that prepare has made. */
-        tree_replace_range(&map->space->tree, map->start, end, status == OK ? with : pte_empty(),
-                           &batch);
+        tree_replace_range(&space->tree, start, end, status == OK ? with : pte_empty(), &batch);
     }
     tlb_commit(&batch);
     return status;
 }
 
+enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
+                             const struct region_what *what)
+{
+    uint64_t promised = what->committed ? (end - start) / PAGE_SIZE : 0;
+    enum status status = commit_take(promised);
+
+    if (status != OK)
+        return status;
+    status = fill_place(space, start, end, what);
+    if (status != OK)
+        commit_give(promised);
+    return status;
+}
+
 static enum status try_map(struct mapping *map)
 {
-    uint64_t promised = map->what.committed ? map->size / PAGE_SIZE : 0;
     enum status status;
 
     space_lock(map->space);
     status = find_place(map);
     if (status == OK)
-        status = commit_take(promised);
-    if (status == OK) {
-        status = fill_place(map);
-        if (status != OK)
-            commit_give(promised);
-    }
+        status = space_fill_range(map->space, map->start, map->start + map->size, &map->what);
     space_unlock(map->space);
     return status;
 }
@@ -138,8 +145,9 @@ enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
 /* ---- unmap ---- */
 
 /* The entries go first, then the regions: the range is known to hold some, and to be sound. */
-static enum status empty_range(struct space *space, uint64_t start, uint64_t end)
+enum status space_empty_range(struct space *space, uint64_t start, uint64_t end)
 {
+    uint64_t committed = space->committed;
     struct tlb_batch batch;
     enum status status;
 
@@ -155,21 +163,19 @@ static enum status empty_range(struct space *space, uint64_t start, uint64_t end
     /* Faults that found a ticket are over: now its descriptor may go. */
     if (status == OK)
         region_remove_range(space, start, end);
+    commit_give(committed - space->committed);
     return status;
 }
 
 static enum status try_unmap(struct space *space, uint64_t start, uint64_t size)
 {
     const struct region *first;
-    uint64_t committed;
     enum status status = STATUS_NOT_FOUND;
 
     space_lock(space);
-    committed = space->committed;
     first = region_find(space, start);
     if (first != NULL && first->node.start < start + size)
-        status = empty_range(space, start, start + size);
-    commit_give(committed - space->committed);
+        status = space_empty_range(space, start, start + size);
     space_unlock(space);
     return status;
 }

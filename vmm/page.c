@@ -153,6 +153,41 @@ static struct pfn turn_clock(struct page_clock *clock)
     return page;
 }
 
+/* In front of all others of its clock. */
+static void link_first(struct page_clock *clock, struct pfn page)
+{
+    frame_record(page)->link_next = clock->first;
+    if (clock->first == UINT32_MAX)
+        clock->last = page.index;
+    else
+        frame_record((struct pfn){clock->first})->link_prev = page.index;
+    clock->first = page.index;
+    clock->size++;
+}
+
+void page_next_to_go(struct pfn page)
+{
+    bool were_on = machine_interrupts_off();
+    uint16_t number;
+
+    spin_lock(&hand.lock);
+    number = __atomic_load_n(&frame_record(page)->live, __ATOMIC_RELAXED);
+    if (number != 0) {
+        struct page_clock *clock = &page_clocks[number - 1];
+
+        spin_lock(&clock->lock);
+        if (frame_record(page)->live == number) {
+            unlink_page(clock, page);
+            link_first(clock, page);
+            hand.clock = number - 1U;
+            hand.left = clock->size;
+        }
+        spin_unlock(&clock->lock);
+    }
+    spin_unlock(&hand.lock);
+    machine_interrupts_restore(were_on);
+}
+
 struct pfn page_clock_next(void)
 {
     bool were_on = machine_interrupts_off();

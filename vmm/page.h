@@ -46,6 +46,9 @@ void page_withdraw(struct pfn page);
  * one more count, so that it stays while it is looked at. */
 struct pfn page_clock_next(void);
 
+/* Puts a page that is in the clock under the hand. */
+void page_next_to_go(struct pfn page);
+
 /* Pages in all clocks. */
 uint64_t page_clock_size(void);
 

@@ -148,6 +148,47 @@ void region_merge_range(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
+struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *first = region_find(space, start);
+    struct region *region = first;
+
+    for (uint64_t at = start; at < end; region = region_next(region)) {
+        if (region == NULL || region->node.start > at || region->what.kind == REGION_GUARD)
+            return NULL;
+        at = region->node.end;
+    }
+    return first;
+}
+
+static void set_descriptor(struct space *space, struct region *region,
+                           struct descriptor *descriptor)
+{
+    struct region_what *what = &region->what;
+
+    if (descriptor->rights.write && !what->committed) {
+        what->committed = true;
+        space->committed += region_pages(region);
+    }
+    if (what->descriptor == descriptor)
+        return;
+    descriptor_hold(descriptor, 1);
+    descriptor_put(what->descriptor, 1);
+    what->descriptor = descriptor;
+}
+
+void region_set_descriptor(struct space *space, uint64_t start, uint64_t end,
+                           struct descriptor *descriptor)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        CHECK(region->node.start >= start && region->node.end <= end);
+        set_descriptor(space, region, descriptor);
+    }
+    region_merge_range(space, start, end);
+}
+
 /* ---- all regions ---- */
 
 /* A run of regions with one descriptor: its count is changed once for the run. */

@@ -124,6 +124,41 @@ MUST_USE enum status space_map_guard(struct space *space, uint64_t start, uint64
  * range is mapped. */
 MUST_USE enum status space_unmap(struct space *space, uint64_t start, uint64_t size);
 
+/* Gives the range other rights, or none: then pages are kept, withheld (rule E3). It may begin and end
+ * in the middle of regions and cover several; a hole or a guard in it is STATUS_NOT_FOUND. */
+MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t size,
+                                   struct rights rights);
+
+enum space_advice {
+    SPACE_WILL_NEED, /* pages come now, as a write would bring them where writing is allowed */
+    SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again */
+    SPACE_COLD       /* pages go out before others when memory is short */
+};
+
+/* Advice on a range as space_protect takes it. What prevents pages from coming (STATUS_NO_MEMORY,
+ * STATUS_IO, ...) is said; those that came stay. */
+MUST_USE enum status space_advise(struct space *space, uint64_t start, uint64_t size,
+                                  enum space_advice advice);
+
+/* What is mapped where. */
+struct space_view {
+    uint64_t start;
+    uint64_t end;
+    struct rights rights; /* none: a guard, or no access */
+    enum region_kind kind;
+    bool committed;
+    uint64_t resident; /* pages, those that it shares with a fork included; the zero page is none */
+};
+
+/* The region that covers the address, or the first one after it; STATUS_NOT_FOUND: none. */
+MUST_USE enum status space_query(struct space *space, uint64_t address, struct space_view *view);
+
+/* Makes the part of a region that begins at start larger or smaller: what is too much at its end is
+ * unmapped, what is new is blank, with the rights of the region. STATUS_NOT_FOUND: the old range does
+ * not lie in one region; STATUS_EXISTS: there is no room behind it. */
+MUST_USE enum status space_remap(struct space *space, uint64_t start, uint64_t old_size,
+                                 uint64_t new_size);
+
 /* The region that covers an address, or NULL. Valid until the next change of the space. */
 const struct region *space_region_at(struct space *space, uint64_t address);
 

@@ -1,5 +1,6 @@
 /*
- * Between the files of address spaces: space.c, space_number.c, region.c, map.c.
+ * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c, advise.c,
+ * populate.c, remap.c.
  *
  * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
@@ -31,6 +32,17 @@ void space_unlock(struct space *space);
 
 /* STATUS_RANGE unless the range is whole pages of the lower half, page 0 left out. */
 MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
+
+/* The bodies of space_map and space_unmap, for calls that hold the lock and have checked the range;
+ * what is promised is accounted in them. STATUS_NO_MEMORY: the caller makes room and starts over. */
+MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
+                                      const struct region_what *what);
+MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint64_t end);
+
+/* Makes a page of every page of [start, end), which lies in one region, as an access would that is a
+ * write where the region allows it. The lock is held, so that it stays the region's. */
+MUST_USE enum status space_populate(struct space *space, const struct region *region,
+                                    uint64_t start, uint64_t end);
 
 /* ---- regions (region.c) ---- */
 
@@ -70,6 +82,13 @@ void region_remove_range(struct space *space, uint64_t start, uint64_t end);
 /* Joins neighbours that say the same, from the one that touches start to the one that touches end.
  */
 void region_merge_range(struct space *space, uint64_t start, uint64_t end);
+
+/* The region at start, when every page of the range is in a region that is no guard; else NULL. */
+struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
+
+/* Gives the regions of a range, at whose ends there are boundaries, another descriptor. */
+void region_set_descriptor(struct space *space, uint64_t start, uint64_t end,
+                           struct descriptor *descriptor);
 
 /* Copies all regions into a space that has none, which no other processor knows yet; takes all of
  * them out of a space that nobody uses any more. */

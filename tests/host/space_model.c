@@ -26,10 +26,12 @@
 
 struct model model;
 bool model_may_fail;
+bool model_withholds = true;
 
-static const char *const kind_names[] = {"access",    "resolve", "look ahead", "map",
-                                         "map found", "guard",   "unmap",      "fork",
-                                         "create",    "destroy", "switch"};
+static const char *const kind_names[] = {
+    "access", "resolve", "look ahead", "map",        "map found", "guard",
+    "unmap",  "protect", "will need",  "don't need", "cold",      "query",
+    "remap",  "fork",    "create",     "destroy",    "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 /* Said when a check fails anywhere below: how to get here again. */
@@ -39,10 +41,11 @@ void model_say_where(int signal_number)
 
     fprintf(stderr,
             "# seed %" PRIu64 ", %u levels, operation %" PRIu64 ": %s, space %u, %lx to %lx, "
-            "rights w%d x%d u%d, %s%s%s page %u word %u\n",
+            "rights n%d w%d x%d u%d, %s%s%s page %u word %u\n",
             model.seed, model.levels, model.done, kind_names[op->kind], op->space,
-            model.bounds[op->from], model.bounds[op->to], op->rights.write, op->rights.execute,
-            op->rights.user, op->user ? "user " : "kernel ", op->ac ? "ac " : "",
+            model.bounds[op->from], model.bounds[op->to], op->rights.none, op->rights.write,
+            op->rights.execute, op->rights.user, op->user ? "user " : "kernel ",
+            op->ac ? "ac " : "",
             op->write     ? "write"
             : op->execute ? "fetch"
                           : "read",
@@ -58,8 +61,7 @@ bool model_is_failure(enum status status)
            status == STATUS_TIMEOUT || status == STATUS_CORRUPT;
 }
 
-/* True when the call did what the model says; false when it failed, as it may. */
-static bool as_expected(enum status status, enum status expected)
+bool model_as_expected(enum status status, enum status expected)
 {
     if (model_may_fail && model_is_failure(status))
         return false;
@@ -85,7 +87,8 @@ static enum status expected_of(const struct model_op *op)
 
     if (cell->kind != CELL_BLANK)
         return STATUS_NOT_FOUND;
-    if ((op->write && !cell->rights.write) || (op->execute && !cell->rights.execute))
+    if (cell->rights.none || (op->write && !cell->rights.write) ||
+        (op->execute && !cell->rights.execute))
         return STATUS_DENIED;
     if (op->user)
         return cell->rights.user ? OK : STATUS_DENIED;
@@ -157,7 +160,7 @@ static enum status access_memory(const struct model_op *op)
     run_in(op->space);
     status = translate(op, address, &physical);
     check_untouched(op, &before, status);
-    if (!as_expected(status, expected_of(op)))
+    if (!model_as_expected(status, expected_of(op)))
         return status;
     CHECK_MSG(*word_at(physical, op->write) == *known, "%lx holds %lx, the model says %lx", address,
               *word_at(physical, op->write), *known);
@@ -178,7 +181,7 @@ static enum status resolve(const struct model_op *op)
     enum status status = fault_resolve(model.spaces[op->space].space, model_address(op), access);
 
     check_untouched(op, &before, status);
-    (void)as_expected(status, expected_of(op));
+    (void)model_as_expected(status, expected_of(op));
     return status;
 }
 
@@ -246,7 +249,7 @@ static enum status map(const struct model_op *op)
         expected = model_commitment(size / PAGE_SIZE);
     status = blank ? space_map_at(space->space, start, size, op->rights)
                    : space_map_guard(space->space, start, size);
-    if (as_expected(status, expected))
+    if (model_as_expected(status, expected))
         set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
     return status;
 }
@@ -288,7 +291,7 @@ static enum status map_found(const struct model_op *op)
     enum status refusal = op->rights.write ? model_commitment(size / PAGE_SIZE) : OK;
     enum status status = space_map(space->space, size, op->alignment, op->rights, &start);
 
-    if (!as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : refusal))
+    if (!model_as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : refusal))
         return status;
     CHECK_MSG(start == expected, "mapped at %lx, the lowest gap is at %lx", start, expected);
     if (find_bound(start, &found.from) && find_bound(start + size, &found.to)) {
@@ -310,7 +313,7 @@ static enum status unmap(const struct model_op *op)
     bool is_free = cells_free(space, start, end);
     enum status status = space_unmap(space->space, start, end - start);
 
-    if (as_expected(status, is_free ? STATUS_NOT_FOUND : OK))
+    if (model_as_expected(status, is_free ? STATUS_NOT_FOUND : OK))
         set_cells(space, op, CELL_NONE);
     return status;
 }
@@ -341,7 +344,7 @@ static enum status make_space(unsigned parent)
         expected = model_commitment(model_committed(&model.spaces[parent]));
     status = parent < MODEL_SPACES ? space_fork(model.spaces[parent].space, &fresh)
                                    : space_create(&fresh);
-    if (!as_expected(status, expected))
+    if (!model_as_expected(status, expected))
         return status;
     if (parent < MODEL_SPACES)
         model.spaces[number] = model.spaces[parent];
@@ -365,6 +368,12 @@ enum status model_perform(const struct model_op *op)
     case MODEL_GUARD: status = map(op); break;
     case MODEL_MAP_FOUND: status = map_found(op); break;
     case MODEL_UNMAP: status = unmap(op); break;
+    case MODEL_PROTECT: status = model_protect(op); break;
+    case MODEL_WILL_NEED:
+    case MODEL_DONT_NEED:
+    case MODEL_COLD: status = model_advise(op); break;
+    case MODEL_QUERY: status = model_query(op); break;
+    case MODEL_REMAP: status = model_remap(op); break;
     case MODEL_FORK: status = make_space(op->space); break;
     case MODEL_CREATE: status = make_space(MODEL_SPACES); break;
     case MODEL_DESTROY: destroy(op->space); break;

@@ -32,6 +32,12 @@ enum model_kind {
     MODEL_MAP_FOUND, /* where there is room */
     MODEL_GUARD,
     MODEL_UNMAP,
+    MODEL_PROTECT,
+    MODEL_WILL_NEED,
+    MODEL_DONT_NEED,
+    MODEL_COLD,
+    MODEL_QUERY,
+    MODEL_REMAP,
     MODEL_FORK,
     MODEL_CREATE,
     MODEL_DESTROY,
@@ -44,6 +50,7 @@ struct model_op {
     unsigned space;
     unsigned from; /* cells, half-open; accesses: the cell */
     unsigned to;
+    unsigned new_to; /* of a remap */
     struct rights rights;
     uint64_t alignment;
     unsigned page; /* 0: the cell's first, 1: its last */
@@ -73,6 +80,9 @@ struct model_op model_choose(void);
  * say no only while model_may_fail is set; the model is then left as it was. */
 enum status model_perform(const struct model_op *op);
 extern bool model_may_fail;
+
+/* Whether ranges may get no rights at all; set unless a test clears it. */
+extern bool model_withholds;
 
 /* Whether a status is that of a resource or device. */
 bool model_is_failure(enum status status);

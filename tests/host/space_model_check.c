@@ -55,11 +55,6 @@ bool model_relieve(void)
 
 /* ---- comparison ---- */
 
-static bool same_rights(struct rights a, struct rights b)
-{
-    return a.write == b.write && a.execute == b.execute && a.user == b.user;
-}
-
 /* The region that should cover the cell does, and its descriptor has its rights. */
 static const struct region *check_region(const struct model_space *space, unsigned cell,
                                          uint64_t address)
@@ -75,7 +70,7 @@ static const struct region *check_region(const struct model_space *space, unsign
               "region at %lx is %sa guard", address,
               region->what.kind == REGION_GUARD ? "" : "not ");
     CHECK(region->what.kind == REGION_GUARD ||
-          same_rights(region->what.descriptor->rights, known->rights));
+          model_same_rights(region->what.descriptor->rights, known->rights));
     return region;
 }
 
@@ -104,10 +99,14 @@ static void check_absent(const struct model_cell *known, const struct region *re
                   "%lx is the ticket %lx", address, walk->entry);
         return;
     case PTE_SWAPPED:
-        CHECK_MSG(known->kind == CELL_BLANK && same_rights(pte_rights(entry), known->rights),
+        CHECK_MSG(known->kind == CELL_BLANK && model_same_rights(pte_rights(entry), known->rights),
                   "%lx is swapped: %lx", address, walk->entry);
         if (swap_usage().backing == SWAP_BACKING_RAM)
             check_words(frame_pointer(slots_record(pte_slot(entry))->frame), words, address);
+        return;
+    case PTE_WITHHELD:
+        CHECK_MSG(known->kind == CELL_BLANK && known->rights.none, "%lx is withheld", address);
+        check_words(frame_pointer(pte_payload_frame(entry)), words, address);
         return;
     default: PANIC("%lx has the entry %lx of level %u", address, walk->entry, walk->level);
     }

@@ -125,6 +125,8 @@ struct space *model_space(unsigned number)
 
 static struct rights some_rights(void)
 {
+    if (model_withholds && chance(4))
+        return (struct rights){.none = true};
     if (chance(70))
         return (struct rights){.write = true, .execute = chance(20), .user = true};
     return (struct rights){.write = chance(50), .execute = chance(50), .user = chance(70)};
@@ -146,9 +148,11 @@ static unsigned some_space(void)
 static enum model_kind some_kind(void)
 {
     static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 65,   [MODEL_RESOLVE] = 5, [MODEL_LOOK] = 8,  [MODEL_MAP] = 8,
-        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,   [MODEL_UNMAP] = 3, [MODEL_FORK] = 3,
-        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1, [MODEL_SWITCH] = 4};
+        [MODEL_ACCESS] = 54,   [MODEL_RESOLVE] = 5,   [MODEL_LOOK] = 8,   [MODEL_MAP] = 8,
+        [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,     [MODEL_UNMAP] = 3,  [MODEL_PROTECT] = 4,
+        [MODEL_WILL_NEED] = 1, [MODEL_DONT_NEED] = 2, [MODEL_COLD] = 1,   [MODEL_QUERY] = 1,
+        [MODEL_REMAP] = 2,     [MODEL_FORK] = 3,      [MODEL_CREATE] = 0, [MODEL_DESTROY] = 1,
+        [MODEL_SWITCH] = 4};
     uint64_t number = any(100);
 
     _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
@@ -160,11 +164,13 @@ static enum model_kind some_kind(void)
     PANIC("the weights are not a hundred");
 }
 
-/* A cell; for accesses rather one with memory. */
+/* A cell; for what is done to memory rather one with some. */
 static unsigned some_cell(const struct model_op *op)
 {
     unsigned cell = (unsigned)any(model.cell_count);
-    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE) && chance(85);
+    bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE ||
+                   (op->kind >= MODEL_PROTECT && op->kind <= MODEL_REMAP)) &&
+                  chance(85);
 
     for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
         if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
@@ -182,6 +188,7 @@ struct model_op model_choose(void)
     op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
     if (op.to > model.cell_count)
         op.to = model.cell_count;
+    op.new_to = op.from + 1 + (unsigned)any(model.cell_count - op.from);
     op.rights = some_rights();
     op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
     op.page = (unsigned)any(2);

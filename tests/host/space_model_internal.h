@@ -1,6 +1,6 @@
 /*
  * Between the files of the model: space_model_choose.c (which operations),
- * space_model.c (performing them), space_model_check.c (comparison).
+ * space_model.c and space_model_ranges.c (performing them), space_model_check.c (comparison).
  *
  * Context: host tests.
  */
@@ -63,6 +63,20 @@ static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsi
     if (model.bounds[cell + 1] - model.bounds[cell] == PAGE_SIZE)
         page = 0;
     return &space->cells[cell].words[page][word];
+}
+
+/* True when the call did what the model says; false when it failed, as it may. */
+bool model_as_expected(enum status status, enum status expected);
+
+/* Calls on ranges that are mapped. */
+enum status model_protect(const struct model_op *op);
+enum status model_advise(const struct model_op *op);
+enum status model_query(const struct model_op *op);
+enum status model_remap(const struct model_op *op);
+
+static inline bool model_same_rights(struct rights a, struct rights b)
+{
+    return a.none == b.none && a.write == b.write && a.execute == b.execute && a.user == b.user;
 }
 
 /* Pages that a space has in the account; OK, or what a call that wants more is told. */

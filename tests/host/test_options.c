@@ -179,9 +179,7 @@ static void memory_sizes(void **state)
     }
 }
 
-static void bad_values(void **state)
-{
-    static const char *const bad[] = {"run=",
+static const char *const bad[] = {"run=",
                                       "run=,",
                                       "run=a,",
                                       "run=,a",
@@ -244,6 +242,9 @@ static void bad_values(void **state)
                                       "overcommit=sometimes",
                                       "spaces=0",
                                       "spaces=65537"};
+
+static void bad_values(void **state)
+{
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {

@@ -1,0 +1,170 @@
+/* Advice on ranges, and what is mapped where. */
+#include "cpu/machine.h"
+#include "vmm/page.h"
+#include "vmm/space_internal.h"
+
+/* The part of a range that lies in one region. */
+struct part {
+    uint64_t start;
+    uint64_t end;
+};
+
+static struct part part_of(const struct region *region, uint64_t start, uint64_t end)
+{
+    return (struct part){.start = max_u64(region->node.start, start),
+                         .end = min_u64(region->node.end, end)};
+}
+
+/* ---- will need ---- */
+
+static enum status bring(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find_covered(space, start, end);
+    enum status status = OK;
+
+    for (; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        if (!region->what.descriptor->rights.none)
+            status = space_populate(space, region, part.start, part.end);
+    }
+    return status;
+}
+
+/* ---- don't need ---- */
+
+/* Every boundary is prepared before anything is lost: then nothing can fail (rule C7). */
+static enum status forget(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *first = region_find_covered(space, start, end);
+    struct region *region = first;
+    enum status status = OK;
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &space->tree);
+    for (; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        status = tree_prepare_range(&space->tree, part.start, part.end, &batch);
+    }
+    for (region = first; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        tree_replace_range(&space->tree, part.start, part.end, region->what.descriptor->ticket,
+                           &batch);
+    }
+    tlb_commit(&batch);
+    return status;
+}
+
+/* ---- walks over the pages of a range ---- */
+
+/* Calls visit for each entry of a leaf table on the range, with the table locked: at names it. What
+ * has no leaf table is passed over by its whole span. */
+static void visit_pages(const struct space *space, uint64_t start, uint64_t end,
+                        void (*visit)(struct pte *at, void *context), void *context)
+{
+    while (start < end) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk(&space->tree, start);
+        uint64_t step = pte_span(place.level);
+        bool done = place.level > 1;
+
+        if (!done && tree_lock(place.table)) {
+            visit((struct pte *)frame_pointer(place.table) + place.index, context);
+            tree_unlock(place.table);
+            done = true;
+        }
+        machine_interrupts_restore(were_on);
+        if (done)
+            start = round_down(start, step) + step;
+        else
+            machine_pause(); /* a fault has the table for a moment (rule P4) */
+    }
+}
+
+/* Whether a locked entry of level 1 names a page: the zero page is none. */
+static bool names_page(struct pte entry, struct pfn *page)
+{
+    switch (pte_state(entry, 1)) {
+    case PTE_LEAF: *page = pte_frame(entry); break;
+    case PTE_WITHHELD: *page = pte_payload_frame(entry); break;
+    default: return false;
+    }
+    return !pfn_equal(*page, tree_zero_page());
+}
+
+/* A translation that is cached keeps the bit clear, as when the clock's hand takes it (rule R3). */
+static void cool(struct pte *at, void *context)
+{
+    struct pte entry = pte_read(at);
+    struct pfn page;
+
+    (void)context;
+    if (!names_page(entry, &page))
+        return;
+    if (pte_present(entry))
+        __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
+    page_next_to_go(page);
+}
+
+static enum status advise(struct space *space, uint64_t start, uint64_t end,
+                          enum space_advice advice)
+{
+    if (region_find_covered(space, start, end) == NULL)
+        return STATUS_NOT_FOUND;
+    switch (advice) {
+    case SPACE_WILL_NEED: return bring(space, start, end);
+    case SPACE_DONT_NEED: return forget(space, start, end);
+    case SPACE_COLD: visit_pages(space, start, end, cool, NULL); return OK;
+    }
+    return STATUS_RANGE;
+}
+
+enum status space_advise(struct space *space, uint64_t start, uint64_t size,
+                         enum space_advice advice)
+{
+    enum status status = space_check_range(space, start, size);
+
+    if (status != OK)
+        return status;
+    do {
+        space_lock(space);
+        status = advise(space, start, start + size, advice);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}
+
+/* ---- query ---- */
+
+static void count_page(struct pte *at, void *context)
+{
+    struct pfn page;
+
+    *(uint64_t *)context += names_page(pte_read(at), &page);
+}
+
+enum status space_query(struct space *space, uint64_t address, struct space_view *view)
+{
+    const struct region *region;
+
+    space_lock(space);
+    region = region_find(space, address);
+    if (region != NULL) {
+        bool guard = region->what.kind == REGION_GUARD;
+
+        *view = (struct space_view){.start = region->node.start,
+                                    .end = region->node.end,
+                                    .rights = guard ? (struct rights){.none = true}
+                                                    : region->what.descriptor->rights,
+                                    .kind = region->what.kind,
+                                    .committed = region->what.committed};
+        visit_pages(space, view->start, view->end, count_page, &view->resident);
+    }
+    space_unlock(space);
+    return region != NULL ? OK : STATUS_NOT_FOUND;
+}

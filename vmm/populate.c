@@ -1,0 +1,114 @@
+/* Populating: pages that come before they are touched, many under one lock of their table. */
+#include "cpu/machine.h"
+#include "vmm/fault.h"
+#include "vmm/page.h"
+#include "vmm/space_internal.h"
+
+/* Pages put in place together: so long is a table locked. */
+#define TOGETHER 16U
+
+/* Pages that are set aside for the tickets of one leaf table. */
+struct supply {
+    unsigned count;
+    struct pfn pages[TOGETHER];
+};
+
+/* One page at least, and more as far as they are resident within the limit afterwards. */
+static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
+{
+    wanted = min_u64(wanted, TOGETHER);
+    supply->count = 0;
+    while (supply->count < wanted &&
+           (supply->count == 0 || page_clock_size() + supply->count < page_limit())) {
+        enum status status = page_alloc(FRAME_CLEARED, &supply->pages[supply->count]);
+
+        if (status != OK)
+            return supply->count > 0 ? OK : status;
+        supply->count++;
+    }
+    return OK;
+}
+
+/* Where the address's entry is: in a leaf table of one's own, with the region's ticket there. */
+static bool at_ticket(const struct space *space, const struct region *region, uint64_t address,
+                      struct tree_place *place)
+{
+    *place = tree_walk(&space->tree, address);
+    return place->level == 1 && place->own &&
+           place->entry.word == region->what.descriptor->ticket.word;
+}
+
+/* Puts pages in place of the tickets that follow each other from an address on; says how many. */
+static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
+                             struct supply *supply)
+{
+    const struct descriptor *descriptor = region->what.descriptor;
+    bool were_on = machine_interrupts_off();
+    struct tree_place place;
+    unsigned filled = 0;
+
+    if (at_ticket(space, region, address, &place) && tree_lock(place.table)) {
+        const struct pte *entries = frame_pointer(place.table);
+
+        for (unsigned i = place.index; i < PTE_ENTRIES && filled < supply->count; i++) {
+            struct pfn page = supply->pages[filled];
+
+            if (pte_read(&entries[i]).word != descriptor->ticket.word)
+                break;
+            tree_name_pointer(page, place.table, i);
+            tree_replace_entry(place.table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
+            filled++;
+        }
+        tree_unlock(place.table);
+    }
+    machine_interrupts_restore(were_on);
+    return filled;
+}
+
+/* Pages for a run of tickets, at most up to the end of the leaf table. */
+static enum status populate_run(struct space *space, const struct region *region, uint64_t from,
+                                uint64_t to, unsigned *filled)
+{
+    uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
+    struct supply supply;
+    enum status status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
+
+    *filled = 0;
+    if (status != OK)
+        return status;
+    *filled = fill_tickets(space, region, from, &supply);
+    for (unsigned i = 0; i < supply.count; i++) {
+        if (i < *filled)
+            page_publish(supply.pages[i]);
+        else
+            pmm_free(supply.pages[i]);
+    }
+    return OK;
+}
+
+enum status space_populate(struct space *space, const struct region *region, uint64_t start,
+                           uint64_t end)
+{
+    struct rights rights = region->what.descriptor->rights;
+    struct fault_access access = {
+        .write = rights.write, .from_user = rights.user, .user_allowed = true};
+    enum status status = rights.none ? STATUS_DENIED : OK;
+
+    for (uint64_t at = start; at < end && status == OK;) {
+        unsigned filled = 0;
+        struct tree_place place;
+        bool were_on = machine_interrupts_off();
+        bool ticket = rights.write && at_ticket(space, region, at, &place);
+
+        machine_interrupts_restore(were_on);
+        if (ticket)
+            status = populate_run(space, region, at, end, &filled);
+        /* Whatever else stands there, and what makes the table, is a fault's work. */
+        if (!ticket || (status == OK && filled == 0)) {
+            status = fault_resolve(space, at, access);
+            filled = 1;
+        }
+        at += filled * PAGE_SIZE;
+    }
+    return status;
+}

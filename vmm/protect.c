@@ -1,0 +1,77 @@
+/* Changing the rights of a range: entries and regions together. */
+#include "cpu/machine.h"
+#include "vmm/commit.h"
+#include "vmm/page.h"
+#include "vmm/space_internal.h"
+
+/* Pages of the range that become writable for the first time: so much more is promised. */
+static uint64_t newly_writable(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+    uint64_t bytes = 0;
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (!region->what.committed)
+            bytes += min_u64(region->node.end, end) - max_u64(region->node.start, start);
+    }
+    return bytes / PAGE_SIZE;
+}
+
+/* The range is covered, and what it promises is accounted. */
+static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
+                                 struct descriptor *descriptor)
+{
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &space->tree);
+    status = tree_prepare_protect(&space->tree, start, end, &batch);
+    if (status == OK)
+        status = region_cut(space, start, end);
+    if (status == OK) {
+        tree_protect_range(&space->tree, start, end, descriptor->ticket, descriptor->rights,
+                           &batch);
+        tlb_add_grace(&batch);
+    }
+    tlb_commit(&batch);
+    /* Faults that found a ticket of before are over: now its descriptor may go. */
+    if (status == OK)
+        region_set_descriptor(space, start, end, descriptor);
+    return status;
+}
+
+static enum status try_protect(struct space *space, uint64_t start, uint64_t end,
+                               struct descriptor *descriptor)
+{
+    enum status status = STATUS_NOT_FOUND;
+
+    space_lock(space);
+    if (region_find_covered(space, start, end) != NULL) {
+        uint64_t promised = descriptor->rights.write ? newly_writable(space, start, end) : 0;
+
+        status = commit_take(promised);
+        if (status == OK) {
+            status = change_rights(space, start, end, descriptor);
+            if (status != OK)
+                commit_give(promised);
+        }
+    }
+    space_unlock(space);
+    return status;
+}
+
+enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+{
+    struct descriptor *descriptor;
+    enum status status = space_check_range(space, start, size);
+
+    if (status == OK)
+        status = descriptor_anonymous(rights, &descriptor);
+    if (status != OK)
+        return status;
+    do {
+        status = try_protect(space, start, start + size, descriptor);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    descriptor_put(descriptor, 1);
+    return status;
+}

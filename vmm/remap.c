@@ -1,0 +1,51 @@
+/* Making a mapping larger or smaller, where it is. */
+#include "cpu/machine.h"
+#include "vmm/page.h"
+#include "vmm/space_internal.h"
+
+/* One call of space_remap. */
+struct remapping {
+    uint64_t start;
+    uint64_t end;     /* as it is */
+    uint64_t new_end; /* as it is to be */
+};
+
+static enum status grow(struct space *space, const struct remapping *remap, struct region *region)
+{
+    const struct region *next = region_next(region);
+
+    if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
+        return STATUS_EXISTS;
+    return space_fill_range(space, remap->end, remap->new_end, &region->what);
+}
+
+static enum status try_remap(struct space *space, const struct remapping *remap)
+{
+    struct region *region = region_find(space, remap->start);
+    enum status status = OK;
+
+    if (region == NULL || region->node.start > remap->start || region->node.end < remap->end)
+        return STATUS_NOT_FOUND;
+    if (remap->new_end > remap->end)
+        status = grow(space, remap, region);
+    else if (remap->new_end < remap->end)
+        status = space_empty_range(space, remap->new_end, remap->end);
+    return status;
+}
+
+enum status space_remap(struct space *space, uint64_t start, uint64_t old_size, uint64_t new_size)
+{
+    struct remapping remap = {.start = start, .end = start + old_size, .new_end = start + new_size};
+    enum status status = space_check_range(space, start, old_size);
+
+    if (status == OK)
+        status = space_check_range(space, start, new_size);
+    if (status != OK)
+        return status;
+    do {
+        space_lock(space);
+        status = try_remap(space, &remap);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}
