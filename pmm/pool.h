@@ -37,6 +37,9 @@ MUST_USE enum status pool_alloc(struct pool *pool, void **object);
 
 void pool_free(struct pool *pool, void *object);
 
+/* Objects in use, of all pools: what leaks anywhere shows here. */
+uint64_t pool_objects(void);
+
 /* For experiments and tests: how often pool_alloc was called, for all pools; and shut pools, which
  * answer STATUS_NO_MEMORY, so that who needs them shows. */
 uint64_t pool_calls(void);
