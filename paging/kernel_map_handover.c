@@ -132,11 +132,13 @@ static void map_direct(void)
     }
 }
 
-/* Records for all RAM: a page of them for 512 KiB, so neighbouring ranges may share one. */
-static void map_records(void)
+/* Records for all RAM: a page of them for 512 KiB, so neighbouring ranges may share one. Visits
+ * the pages that they need; their bytes. They are mapped when told so. */
+static uint64_t visit_records(bool map_them)
 {
     const struct memory_map *map = memory_map();
     uint64_t mapped_to = 0;
+    uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < map->count; i++) {
         const struct memory_range *range = &map->ranges[i];
@@ -149,10 +151,22 @@ static void map_records(void)
         to = round_up(to, PAGE_SIZE);
         if (from >= to)
             continue;
-        map_range(kernel_tables.root, FRAME_RECORDS_BASE + from, pool_take((to - from) / PAGE_SIZE),
-                  to - from, MAP_WRITE, true);
+        if (map_them)
+            map_range(kernel_tables.root, FRAME_RECORDS_BASE + from,
+                      (struct phys){kernel_tables.records.address + bytes}, to - from, MAP_WRITE,
+                      true);
+        bytes += to - from;
         mapped_to = to;
     }
+    return bytes;
+}
+
+/* All records in one piece of memory, which the ledger has under its own name. */
+static void map_records(void)
+{
+    kernel_tables.records_size = visit_records(false);
+    kernel_tables.records = pool_take(kernel_tables.records_size / PAGE_SIZE);
+    (void)visit_records(true);
 }
 
 static void map_image(void)
@@ -271,6 +285,9 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     kernel_tables.pool_end =
         min_u64(kernel_tables.pool_end, kernel_tables.pool_next + POOL_RESERVE * PAGE_SIZE);
     status = memory_map_reserve(kernel_tables.pool_start, kernel_tables.pool_end);
+    CHECK(status == OK);
+    status = memory_map_reserve_metadata(
+        kernel_tables.records.address, kernel_tables.records.address + kernel_tables.records_size);
     CHECK(status == OK);
     continuation.entry = (void (*)(struct bootinfo *))((uintptr_t)entry + displacement);
     continuation.info = (struct bootinfo *)((uintptr_t)info + displacement);

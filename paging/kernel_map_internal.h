@@ -37,6 +37,8 @@ struct kernel_tables {
     uint64_t low_end;
     uint64_t device_next; /* first free addresses of the windows */
     uint64_t stack_next;
+    struct phys records; /* the frame records */
+    uint64_t records_size;
     struct phys image; /* the moved image */
     uint64_t image_size;
 };

@@ -98,34 +98,17 @@ void tree_unlock(struct pfn table)
 
 void tree_hold(struct pfn frame)
 {
-    struct frame *record = frame_record(frame);
-
-    CHECK_MSG(record->count != 0 && record->count < COUNT_SATURATED - 1,
-              "count %u of frame %x cannot be raised", record->count, frame.index);
-    __atomic_add_fetch(&record->count, 1, __ATOMIC_RELAXED);
+    frame_count_up(frame);
 }
 
 bool tree_try_hold(struct pfn frame)
 {
-    struct frame *record = frame_record(frame);
-    uint32_t count = __atomic_load_n(&record->count, __ATOMIC_RELAXED);
-
-    do {
-        if (count == 0)
-            return false;
-        CHECK(count < COUNT_SATURATED - 1);
-    } while (!__atomic_compare_exchange_n(&record->count, &count, count + 1, false,
-                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    return true;
+    return frame_count_up_unless_0(frame);
 }
 
 uint32_t tree_release(struct pfn frame)
 {
-    struct frame *record = frame_record(frame);
-
-    CHECK_MSG(record->count != 0 && record->count != COUNT_SATURATED,
-              "count %u of frame %x cannot be lowered", record->count, frame.index);
-    return __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
+    return frame_count_down(frame);
 }
 
 struct pte tree_replace_at(struct pfn table, struct pte *at, struct pte with)

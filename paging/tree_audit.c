@@ -19,6 +19,8 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 {
     struct frame *record = frame_record(target);
 
+    if (record->count >= COUNT_STILL)
+        return; /* not counted any more */
     if (!audit->taking)
         record->count++;
     /* Before the first pointer is taken off, or after the last was put back: whichever of them is
@@ -154,8 +156,9 @@ static void check_remainders(const struct tree *trees, unsigned count)
             const struct frame *record = frame_record(pfn_of((struct phys){at}));
 
             if (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS)
-                CHECK_MSG(record->count == 0, "frame %lx of kind %u: %u counts without a pointer",
-                          at >> PAGE_SHIFT, record->kind, record->count);
+                CHECK_MSG(record->count == 0 || record->count >= COUNT_STILL,
+                          "frame %lx of kind %u: %u counts without a pointer", at >> PAGE_SHIFT,
+                          record->kind, record->count);
         }
     }
     for (unsigned i = 0; i < count; i++)

@@ -14,6 +14,7 @@
 #ifndef PMM_FRAME_H
 #define PMM_FRAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,14 +25,56 @@ enum frame_kind {
     FRAME_FREE,      /* zero: the records of free memory need no writing at the start */
     FRAME_ABSENT,    /* no RAM here */
     FRAME_RESERVED,  /* RAM that the firmware keeps, and what mem= leaves alone */
-    FRAME_KERNEL,    /* image, frame records, pools, kernel tables, stacks */
+    FRAME_METADATA,  /* frame records, and what the frame allocator keeps */
+    FRAME_ZERO,      /* the zero page: saturated, never counted */
+    FRAME_KERNEL,    /* image, pools, kernel tables, stacks; the first of those that are owned */
     FRAME_TABLE,     /* a node of the one tree */
     FRAME_ANONYMOUS, /* a page of a program */
-    FRAME_ZERO,      /* the zero page: saturated, never counted */
     FRAME_DEVICE,    /* memory that a device reads or writes by itself: command lists, buffers */
     FRAME_SWAP,      /* the store of the RAM-backed swap area */
     FRAME_KINDS
 };
+
+#define FRAME_KIND_BIT(kind) (UINT32_C(1) << (kind))
+
+/* What pmm_alloc hands out and pmm_free takes back. */
+#define FRAME_OWNED_KINDS                                                                          \
+    (FRAME_KIND_BIT(FRAME_KERNEL) | FRAME_KIND_BIT(FRAME_TABLE) |                                  \
+     FRAME_KIND_BIT(FRAME_ANONYMOUS) | FRAME_KIND_BIT(FRAME_DEVICE) | FRAME_KIND_BIT(FRAME_SWAP))
+
+_Static_assert(FRAME_OWNED_KINDS == FRAME_KIND_BIT(FRAME_KINDS) - FRAME_KIND_BIT(FRAME_KERNEL),
+               "frame_is_owned looks at both ends");
+
+static inline bool frame_is_owned(uint8_t kind)
+{
+    return kind >= FRAME_KERNEL && kind < FRAME_KINDS;
+}
+
+/* The legal transitions, as the kinds that each may become once the machine runs. What pmm_init
+ * finds absent, reserved or taken gets its kind there. */
+static inline uint32_t frame_successors(enum frame_kind kind)
+{
+    switch (kind) {
+    case FRAME_FREE: return FRAME_OWNED_KINDS; /* pmm_alloc and its like */
+    case FRAME_KERNEL:                         /* pmm_free; pmm_retype: a page of the image */
+        return FRAME_KIND_BIT(FRAME_FREE) | FRAME_KIND_BIT(FRAME_ZERO);
+    case FRAME_TABLE:
+    case FRAME_ANONYMOUS:
+    case FRAME_DEVICE:
+    case FRAME_SWAP: return FRAME_KIND_BIT(FRAME_FREE); /* pmm_free */
+    case FRAME_ABSENT:
+    case FRAME_RESERVED:
+    case FRAME_METADATA:
+    case FRAME_ZERO:
+    case FRAME_KINDS: break; /* for good */
+    }
+    return 0;
+}
+
+static inline bool frame_may_become(enum frame_kind kind, enum frame_kind next)
+{
+    return next < FRAME_KINDS && (frame_successors(kind) & FRAME_KIND_BIT(next)) != 0;
+}
 
 enum frame_flag {
     FRAME_DEAD = 1U << 0,  /* a table taken out of the tree: who locks it starts over (P6) */
@@ -43,8 +86,11 @@ enum frame_flag {
     FRAME_SEEN = 1U << 7,  /* visited by AUDIT */
 };
 
-/* A count that is never changed: zero page, kernel. Tested past 16 bits. */
-#define COUNT_SATURATED UINT32_MAX
+/* A count that is never changed: zero page, kernel, and what had more pointers than can be counted.
+ * From COUNT_STILL on a count stands still; the room on both sides of COUNT_SATURATED is for
+ * processors that looked at the count just before. */
+#define COUNT_SATURATED UINT32_C(0xe0000000)
+#define COUNT_STILL     UINT32_C(0xc0000000)
 
 struct frame {
     uint32_t count;        /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
@@ -84,6 +130,53 @@ static inline struct frame *frame_record(struct pfn frame)
 static inline struct pfn frame_pfn(const struct frame *record)
 {
     return (struct pfn){(uint32_t)(record - (const struct frame *)(uintptr_t)FRAME_RECORDS_BASE)};
+}
+
+/* The rare cases of counting: a count that stands still, and those that nobody may change. */
+void frame_count_saturate(struct pfn frame);
+uint32_t frame_count_keep(struct pfn frame);
+
+/* Counts one pointer more (rule C1). A count that would run over is saturated, which the log says
+ * once: the frame is then never freed. Only pages and tables have pointers, and at least one. */
+static inline void frame_count_up(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+    uint32_t count = __atomic_load_n(&record->count, __ATOMIC_RELAXED);
+
+    if (__builtin_expect(count - 1 >= COUNT_STILL - 1, 0))
+        frame_count_saturate(frame);
+    else
+        __atomic_add_fetch(&record->count, 1, __ATOMIC_RELAXED);
+}
+
+/* The same for a frame whose last pointer may go meanwhile; false when it has gone. */
+static inline bool frame_count_up_unless_0(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+    uint32_t count = __atomic_load_n(&record->count, __ATOMIC_RELAXED);
+
+    do {
+        if (count == 0)
+            return false;
+        if (count >= COUNT_STILL) {
+            frame_count_saturate(frame);
+            return true;
+        }
+    } while (!__atomic_compare_exchange_n(&record->count, &count, count + 1, false,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    return true;
+}
+
+/* Counts one pointer less; how many there are then, COUNT_SATURATED for a count that stands
+ * still. */
+static inline uint32_t frame_count_down(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+    uint32_t count = __atomic_load_n(&record->count, __ATOMIC_RELAXED);
+
+    if (__builtin_expect(count - 1 >= COUNT_STILL - 1, 0))
+        return frame_count_keep(frame);
+    return __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
 }
 
 /* A frame's content, or any RAM, through the direct map. */

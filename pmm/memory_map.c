@@ -136,7 +136,7 @@ const struct memory_map *memory_map(void)
     return &the_map;
 }
 
-enum status memory_map_reserve(uint64_t start, uint64_t end)
+static enum status reserve(uint64_t start, uint64_t end, bool metadata)
 {
     struct memory_range *range = the_map.ranges;
     struct memory_range whole;
@@ -155,11 +155,22 @@ enum status memory_map_reserve(uint64_t start, uint64_t end)
             (size_t)(the_map.ranges + the_map.count - (range + 1)) * sizeof(*range));
     the_map.count += extra;
     if (whole.start < start)
-        *range++ = (struct memory_range){whole.start, start, whole.kind, whole.kernel};
-    *range++ = (struct memory_range){start, end, whole.kind, true};
+        *range++ =
+            (struct memory_range){whole.start, start, whole.kind, whole.kernel, whole.metadata};
+    *range++ = (struct memory_range){start, end, whole.kind, true, metadata};
     if (whole.end > end)
-        *range = (struct memory_range){end, whole.end, whole.kind, whole.kernel};
+        *range = (struct memory_range){end, whole.end, whole.kind, whole.kernel, whole.metadata};
     return OK;
+}
+
+enum status memory_map_reserve(uint64_t start, uint64_t end)
+{
+    return reserve(start, end, false);
+}
+
+enum status memory_map_reserve_metadata(uint64_t start, uint64_t end)
+{
+    return reserve(start, end, true);
 }
 
 bool memory_is_ram(enum memory_kind kind)

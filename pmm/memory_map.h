@@ -23,7 +23,8 @@ struct memory_range {
     uint64_t start; /* bytes, multiples of 4 KiB */
     uint64_t end;
     enum memory_kind kind;
-    bool kernel; /* taken by the handover for image, tables and records */
+    bool kernel;   /* taken: image, tables, records, the allocator's metadata */
+    bool metadata; /* and is records or metadata */
 };
 
 struct memory_map {
@@ -40,6 +41,9 @@ const struct memory_map *memory_map(void);
 
 /* Marks [start, end), which lies in one range, as taken by the kernel. */
 MUST_USE enum status memory_map_reserve(uint64_t start, uint64_t end);
+
+/* The same for frame records and the allocator's metadata. */
+MUST_USE enum status memory_map_reserve_metadata(uint64_t start, uint64_t end);
 
 /* Whether the kind is RAM, and whether a frame of it may be used after the handover. */
 bool memory_is_ram(enum memory_kind kind);

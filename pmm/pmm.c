@@ -294,7 +294,7 @@ static enum status alloc_hard(unsigned order, enum frame_kind kind, enum frame_c
 {
     enum status status;
 
-    CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS && order_valid(order));
+    CHECK(frame_may_become(FRAME_FREE, kind) && order_valid(order));
     status = take_hard(order, kind, low, first);
     if (status == OK) {
         count_shared(kind, order_frames(order));
@@ -325,7 +325,7 @@ static struct frame *owned_block(struct pfn first, unsigned order)
 
     CHECK(order > 0 && order_valid(order) && first.index < pmm_frame_end);
     CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == order && record->count <= 1 &&
-                  record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS && record->lock == 0,
+                  frame_is_owned(record->kind) && record->lock == 0,
               "frame %x as a block of order %u: kind %u, count %u, flags %x, order %u", first.index,
               order, record->kind, record->count, record->flags, record->level);
     return record;
@@ -373,8 +373,11 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
 {
     struct frame *record = frame_record(frame);
 
-    CHECK(record->kind > FRAME_ABSENT && kind > FRAME_ABSENT && kind < FRAME_KINDS &&
-          (record->flags & FRAME_BLOCK) == 0);
+    CHECK_MSG(record->kind != FRAME_FREE && kind != FRAME_FREE &&
+                  frame_may_become((enum frame_kind)record->kind, kind) &&
+                  (record->flags & FRAME_BLOCK) == 0,
+              "frame %x of kind %u, flags %x, is to become of kind %u", frame.index, record->kind,
+              record->flags, kind);
     count_shared((enum frame_kind)record->kind, (uint64_t)-1);
     count_shared(kind, 1);
     record->kind = (uint8_t)kind;

@@ -8,7 +8,8 @@
  *
  * Units: frames of 4 KiB; a block of order n is 2^n frames at a multiple of 2^n, n = 0 to 9 or 18.
  * Owns: every frame of kind FRAME_FREE, and the frame records.
- * State of a frame: FREE -> (alloc) -> any other kind with count 1 -> (free) -> FREE.
+ * State of a frame: FREE -> (alloc) -> an owned kind with count 1 -> (free) -> FREE; the legal
+ * transitions are in frame_successors (pmm/frame.h).
  * Fails with: STATUS_NO_MEMORY. Freeing cannot fail; a double free, the freeing of what was never
  * allocated and a wrong order are a CHECK in every build.
  * Context: any, also in a fault; never waits.
@@ -37,6 +38,9 @@ MUST_USE enum status pmm_init(uint64_t limit);
 
 /* Bytes of the allocator's metadata. */
 uint64_t pmm_metadata_bytes(void);
+
+/* Frames that would be free but for pmm_init's limit; the ledger has them as reserved. */
+uint64_t pmm_left_out(void);
 
 enum frame_clear { FRAME_UNCLEARED, FRAME_CLEARED };
 
@@ -68,7 +72,7 @@ void pmm_free_order(struct pfn first, unsigned order);
  * the whole and count 1, and is given back by itself. */
 void pmm_split(struct pfn first, unsigned order, unsigned to);
 
-/* Gives a frame that is in use another kind, as the zero page of the image gets its own. */
+/* Gives a frame that stays in use another kind, as the zero page of the image gets its own. */
 void pmm_retype(struct pfn frame, enum frame_kind kind);
 
 struct pmm_usage {
@@ -170,7 +174,7 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
     struct pfn taken;
     uint32_t state;
 
-    CHECK(kind > FRAME_RESERVED && kind < FRAME_KINDS);
+    CHECK(frame_may_become(FRAME_FREE, kind));
     if (clear == FRAME_CLEARED &&
         __atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) != PMM_CACHE_HELD &&
         pmm_take_zeroed(&caches[PMM_CACHE_ZERO], kind, frame))

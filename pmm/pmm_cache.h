@@ -117,7 +117,7 @@ static inline bool pmm_may_free(const struct frame *record)
     _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1,
                    "lock and flags are looked at together");
     __builtin_memcpy(&lock_and_flags, &record->lock, sizeof(lock_and_flags));
-    return record->kind > FRAME_RESERVED && record->kind < FRAME_KINDS && record->count <= 1 &&
+    return frame_is_owned(record->kind) && record->count <= 1 &&
            (lock_and_flags & (0xff | FRAME_BLOCK << 8)) == 0;
 }
 

@@ -32,6 +32,11 @@ uint64_t pmm_metadata_bytes(void)
     return pmm.metadata;
 }
 
+uint64_t pmm_left_out(void)
+{
+    return pmm.left_out;
+}
+
 static bool is_free_range(const struct memory_range *range)
 {
     return memory_is_free(range->kind) && !range->kernel;
@@ -89,7 +94,7 @@ static enum status place_metadata(void)
     if (i == 0 || bytes == 0)
         return STATUS_NO_MEMORY;
     place = map->ranges[i - 1].end - bytes;
-    status = memory_map_reserve(place, place + bytes);
+    status = memory_map_reserve_metadata(place, place + bytes);
     if (status != OK)
         return status;
     pmm.metadata = bytes;
@@ -131,6 +136,13 @@ static void add_free(uint64_t start, uint64_t end)
     pmm.left += (int64_t)(end - start);
 }
 
+static enum frame_kind kind_of_taken(const struct memory_range *range)
+{
+    if (range->metadata)
+        return FRAME_METADATA;
+    return range->kernel ? FRAME_KERNEL : FRAME_RESERVED;
+}
+
 /* budget is how many frames may still become free. */
 static void adopt_range(const struct memory_range *range, uint64_t *budget)
 {
@@ -142,13 +154,14 @@ static void adopt_range(const struct memory_range *range, uint64_t *budget)
     pmm.total += end - start;
     pmm_frame_end = (uint32_t)max_u64(pmm_frame_end, end);
     if (!is_free_range(range)) {
-        keep(start, end, range->kernel ? FRAME_KERNEL : FRAME_RESERVED);
+        keep(start, end, kind_of_taken(range));
         return;
     }
     keep(start, first, FRAME_RESERVED);
     if (first < last)
         add_free(first, last);
     keep(last, end, FRAME_RESERVED);
+    pmm.left_out += end - last;
     *budget -= last - first;
 }
 

@@ -29,6 +29,7 @@ struct pmm {
     struct pmm_zone zones[PMM_ZONES];        /* (c) */
     uint64_t total;                          /* (c) */
     uint64_t metadata;                       /* (c) bytes */
+    uint64_t left_out;                       /* (c) frames past the limit */
     int64_t left;                  /* free frames in the zones: neither cached nor pooled */
     uint64_t by_kind[FRAME_KINDS]; /* what was counted in no cache, modulo 2^64 */
     unsigned cpus;                 /* one more than the highest that has allocated */

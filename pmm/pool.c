@@ -28,8 +28,14 @@ _Static_assert(sizeof(struct pool_frame) <= FRAME_HEADER && FRAME_HEADER % 16 ==
                "objects behind the header are aligned to 16 bytes");
 
 /* Of all pools. */
+static uint64_t objects;
 static uint64_t calls;
 static bool shut_now;
+
+uint64_t pool_objects(void)
+{
+    return __atomic_load_n(&objects, __ATOMIC_RELAXED);
+}
 
 uint64_t pool_calls(void)
 {
@@ -95,6 +101,7 @@ static enum status take_object(struct pool *pool, struct free_object **taken)
     frame->free = (*taken)->next;
     frame->in_use++;
     pool->in_use++;
+    __atomic_fetch_add(&objects, 1, __ATOMIC_RELAXED);
     if (frame->free == NULL)
         unlink_frame(pool, frame);
     return OK;
@@ -116,6 +123,7 @@ static void give_object(struct pool *pool, struct free_object *freed)
     frame->free = freed;
     frame->in_use--;
     pool->in_use--;
+    __atomic_fetch_sub(&objects, 1, __ATOMIC_RELAXED);
     if (frame->in_use == 0) {
         unlink_frame(pool, frame);
         frame->pool = NULL;

@@ -42,6 +42,9 @@ void pool_free(struct pool *pool, void *object);
 MUST_USE enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first);
 void pool_free_chain(struct pool *pool, void *first);
 
+/* Objects in use, of all pools: what leaks anywhere shows here. */
+uint64_t pool_objects(void);
+
 /* For experiments and tests: how often pool_alloc was called, for all pools; and shut pools, which
  * answer STATUS_NO_MEMORY, so that who needs them shows. */
 uint64_t pool_calls(void);

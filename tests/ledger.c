@@ -3,6 +3,7 @@
 
 #include "cpu/thread.h"
 #include "lib/ktap.h"
+#include "pmm/pool.h"
 #include "swapdisk/area.h"
 #include "vmm/space.h"
 
@@ -12,7 +13,8 @@ struct ledger ledger_take(void)
                            .slots = swap_usage().used,
                            .descriptors = descriptor_count(),
                            .spaces = space_count(),
-                           .threads = thread_count()};
+                           .threads = thread_count(),
+                           .objects = pool_objects()};
 }
 
 static bool same(const char *what, uint64_t before, uint64_t after)
@@ -25,9 +27,9 @@ static bool same(const char *what, uint64_t before, uint64_t after)
 
 bool ledger_even(const struct ledger *before)
 {
-    static const char *const kinds[] = {"free frames",   "absent frames", "reserved frames",
-                                        "kernel frames", "table frames",  "anonymous frames",
-                                        "the zero page", "device frames", "swap frames"};
+    static const char *const kinds[] = {
+        "free frames",   "absent frames", "reserved frames",  "metadata frames", "the zero page",
+        "kernel frames", "table frames",  "anonymous frames", "device frames",   "swap frames"};
     struct ledger after = ledger_take();
     bool even = true;
 
@@ -37,6 +39,7 @@ bool ledger_even(const struct ledger *before)
     even &= same("slots", before->slots, after.slots);
     even &= same("descriptors", before->descriptors, after.descriptors);
     even &= same("address spaces", before->spaces, after.spaces);
+    even &= same("objects of pools", before->objects, after.objects);
     even &= same("threads", before->threads, after.threads);
     return even;
 }

@@ -17,6 +17,7 @@ struct ledger {
     unsigned descriptors;
     unsigned spaces;
     unsigned threads;
+    uint64_t objects; /* of all pools: spaces, regions */
 };
 
 struct ledger ledger_take(void);

@@ -19,10 +19,13 @@ static void print_memory(const struct bootinfo *info)
     struct pmm_usage usage = pmm_usage();
     uint64_t bytes[MEMORY_KINDS] = {0};
     uint64_t kernel = 0;
+    uint64_t metadata = 0;
 
     for (uint32_t i = 0; i < map->count; i++) {
         bytes[map->ranges[i].kind] += map->ranges[i].end - map->ranges[i].start;
-        if (map->ranges[i].kernel)
+        if (map->ranges[i].metadata)
+            metadata += map->ranges[i].end - map->ranges[i].start;
+        else if (map->ranges[i].kernel)
             kernel += map->ranges[i].end - map->ranges[i].start;
     }
     ktap_note("memory: %u firmware descriptors, %u ranges", info->region_count, map->count);
@@ -33,9 +36,13 @@ static void print_memory(const struct bootinfo *info)
             ktap_note("memory: %8lu KiB %s", bytes[kind] / KIB,
                       memory_kind_name((enum memory_kind)kind));
     }
-    ktap_note("memory: %lu KiB taken by image, tables and frame records", kernel / KIB);
-    ktap_note("memory: %lu KiB free to use%s", usage.by_kind[FRAME_FREE] * PAGE_SIZE / KIB,
-              info->options.memory_limit != 0 ? ", as mem= limits it" : "");
+    ktap_note("memory: %lu KiB taken by image and tables, %lu KiB by frame records and the "
+              "allocator's metadata",
+              kernel / KIB, metadata / KIB);
+    ktap_note("memory: %lu KiB free to use", usage.by_kind[FRAME_FREE] * PAGE_SIZE / KIB);
+    if (info->options.memory_limit != 0)
+        ktap_note("memory: %lu KiB more are left out, as mem=%lu KiB says",
+                  pmm_left_out() * PAGE_SIZE / KIB, info->options.memory_limit / KIB);
 }
 
 static void print_window(const char *what, uint64_t start, uint64_t size)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
+#include "lib/print.h"
 #include "lib/random.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
@@ -45,7 +46,7 @@ static void first_usage(void **state)
     (void)state;
     assert_int_equal(pmm_usage().total, FRAMES);
     count_is(FRAME_FREE, FRAMES - FIRST_MIB - METADATA);
-    count_is(FRAME_KERNEL, METADATA);
+    count_is(FRAME_METADATA, METADATA);
     count_is(FRAME_RESERVED, FIRST_MIB);
     assert_int_equal(pmm_frame_limit(), FRAMES);
     pmm_audit();
@@ -111,7 +112,7 @@ static void check_ledger(void)
     struct pmm_usage usage = pmm_usage();
 
     by_kind[FRAME_RESERVED] = FIRST_MIB;
-    by_kind[FRAME_KERNEL] = METADATA;
+    by_kind[FRAME_METADATA] = METADATA;
     by_kind[FRAME_FREE] = FRAMES - FIRST_MIB - METADATA - out_count;
     for (unsigned i = 0; i < out_count; i++)
         by_kind[outs[i].kind]++;
@@ -191,7 +192,8 @@ static void high_frames_go_first(void **state)
     start_with_high_memory(1024, 1024);
     assert_int_equal(start_without_reserve(0), OK);
     assert_int_equal(pmm_usage().total, 1024 + 10 + 1024);
-    count_is(FRAME_KERNEL, 256 + METADATA);
+    count_is(FRAME_KERNEL, 256);
+    count_is(FRAME_METADATA, METADATA);
     count_is(FRAME_RESERVED, FIRST_MIB + 10);
     count_is(FRAME_FREE, 1024 - 256 - FIRST_MIB + 1024 - METADATA);
     pmm_audit();
@@ -234,6 +236,7 @@ static void the_limit_is_kept(void **state)
     start_with_high_memory(1024, 1024);
     assert_int_equal(start_without_reserve(1200 * PAGE_SIZE + 5), OK);
     count_is(FRAME_FREE, 1200);
+    assert_int_equal(pmm_left_out(), 1024 - 256 - FIRST_MIB + 1024 - METADATA - 1200);
     assert_int_equal(pmm_usage().total, 1024 + 10 + 1024);
     pmm_audit();
     while (pmm_alloc(FRAME_TABLE, FRAME_UNCLEARED, &frame) == OK)
@@ -310,27 +313,6 @@ static void free_zero_page(void *context)
     pmm_free(frame);
 }
 
-static void take_as_free(void *context)
-{
-    (void)context;
-    (void)taken_frame(FRAME_FREE);
-}
-
-static void take_as_absent(void *context)
-{
-    (void)context;
-    (void)taken_frame(FRAME_ABSENT);
-}
-
-static void retype_free(void *context)
-{
-    struct pfn frame = taken_frame(FRAME_KERNEL);
-
-    (void)context;
-    pmm_free(frame);
-    pmm_retype(frame, FRAME_TABLE);
-}
-
 static void take_damaged(void *context)
 {
     struct pfn frame = taken_frame(FRAME_KERNEL);
@@ -391,9 +373,6 @@ static void mistakes_panic(void **state)
                                                free_shared,
                                                free_locked,
                                                free_zero_page,
-                                               take_as_free,
-                                               take_as_absent,
-                                               retype_free,
                                                take_damaged,
                                                audit_of_a_lost_frame,
                                                audit_of_a_cached_frame,
@@ -407,19 +386,120 @@ static void mistakes_panic(void **state)
     }
 }
 
+/* ---- kinds ---- */
+
 static void retyping_moves_the_ledger(void **state)
 {
     struct pfn frame = taken_frame(FRAME_KERNEL);
 
     (void)state;
-    count_is(FRAME_KERNEL, METADATA + 1);
-    pmm_retype(frame, FRAME_TABLE);
-    count_is(FRAME_KERNEL, METADATA);
-    count_is(FRAME_TABLE, 1);
+    count_is(FRAME_KERNEL, 1);
+    pmm_retype(frame, FRAME_ZERO);
+    count_is(FRAME_KERNEL, 0);
+    count_is(FRAME_ZERO, 1);
+    assert_int_equal(frame_record(frame)->count, COUNT_SATURATED);
     pmm_audit();
+}
+
+static bool owned(unsigned kind)
+{
+    return kind == FRAME_KERNEL || kind == FRAME_TABLE || kind == FRAME_ANONYMOUS ||
+           kind == FRAME_DEVICE || kind == FRAME_SWAP;
+}
+
+/* Every pair of kinds, by each of the three ways in which a kind changes: all but the listed
+ * transitions are refused, whatever else is right with the frame. */
+static void illegal_transitions_panic(void **state)
+{
+    struct pfn frame = taken_frame(FRAME_KERNEL);
+    struct frame *record = frame_record(frame);
+    struct pfn other;
+
+    (void)state;
+    for (unsigned from = 0; from <= FRAME_KINDS; from++) {
+        for (unsigned to = 0; to <= FRAME_KINDS; to++) {
+            bool legal = from == FRAME_KERNEL && to == FRAME_ZERO;
+
+            *record = (struct frame){.count = 1, .kind = (uint8_t)from};
+            if (PANICS(pmm_retype(frame, (enum frame_kind)to)) == legal)
+                fail_msg("pmm_retype from kind %u to %u", from, to);
+        }
+        *record = (struct frame){.count = 1, .kind = (uint8_t)from};
+        if (!owned(from) && !PANICS(pmm_free(frame)))
+            fail_msg("pmm_free of kind %u", from);
+        if (!owned(from) && !PANICS(pmm_free_clean(frame)))
+            fail_msg("pmm_free_clean of kind %u", from);
+        if (!owned(from) && !PANICS((void)!pmm_alloc((enum frame_kind)from, FRAME_CLEARED, &other)))
+            fail_msg("pmm_alloc of kind %u", from);
+        if (!owned(from) &&
+            !PANICS((void)!pmm_alloc_low((enum frame_kind)from, FRAME_CLEARED, &other)))
+            fail_msg("pmm_alloc_low of kind %u", from);
+    }
+}
+
+/* ---- counts ---- */
+
+static void counts_pass_16_bits(void **state)
+{
+    struct pfn frame = taken_frame(FRAME_ANONYMOUS);
+
+    (void)state;
+    for (unsigned i = 0; i < 70000; i++)
+        frame_count_up(frame);
+    assert_int_equal(frame_record(frame)->count, 70001);
+    assert_true(frame_count_up_unless_0(frame));
+    for (unsigned i = 70001; i > 0; i--)
+        assert_int_equal(frame_count_down(frame), i);
+    assert_int_equal(frame_count_down(frame), 0);
+    assert_false(frame_count_up_unless_0(frame));
     pmm_free(frame);
-    count_is(FRAME_TABLE, 0);
     pmm_audit();
+}
+
+static char said[256];
+
+static void hear(struct print_sink *sink, const char *text, size_t size)
+{
+    (void)sink;
+    if (strlen(said) + size < sizeof(said))
+        strncat(said, text, size);
+}
+
+/* At the end of what can be counted the count stands still, says so once, and the frame stays. */
+static void counts_saturate(void **state)
+{
+    static const char *const words = "has too many pointers to count";
+    struct pfn frame = taken_frame(FRAME_ANONYMOUS);
+    struct frame *record = frame_record(frame);
+    struct print_sink ear = {.write = hear};
+
+    (void)state;
+    print_attach(&ear);
+    record->count = COUNT_STILL - 2;
+    frame_count_up(frame);
+    frame_count_up(frame);
+    assert_int_equal(record->count, COUNT_STILL);
+    assert_null(strstr(said, words));
+    frame_count_up(frame);
+    assert_int_equal(record->count, COUNT_SATURATED);
+    assert_non_null(strstr(said, words));
+    assert_true(frame_count_up_unless_0(frame));
+    assert_null(strstr(strstr(said, words) + 1, words));
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(frame_count_down(frame), COUNT_SATURATED);
+        frame_count_up(frame);
+    }
+    print_detach(&ear);
+    assert_int_equal(record->count, COUNT_SATURATED);
+    assert_true(PANICS(pmm_free(frame)));
+    /* What has no pointers is never counted, nor is what nobody points to. */
+    record->kind = FRAME_ZERO;
+    assert_true(PANICS(frame_count_up(frame)));
+    assert_true(PANICS((void)frame_count_down(frame)));
+    record->kind = FRAME_ANONYMOUS;
+    record->count = 0;
+    assert_true(PANICS(frame_count_up(frame)));
+    assert_true(PANICS((void)frame_count_down(frame)));
 }
 
 int main(void)
@@ -433,6 +513,9 @@ int main(void)
         cmocka_unit_test_setup(the_limit_is_kept, set_up),
         cmocka_unit_test_setup(mistakes_panic, set_up),
         cmocka_unit_test_setup(retyping_moves_the_ledger, set_up),
+        cmocka_unit_test_setup(illegal_transitions_panic, set_up),
+        cmocka_unit_test_setup(counts_pass_16_bits, set_up),
+        cmocka_unit_test_setup(counts_saturate, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
