@@ -40,7 +40,7 @@ struct options {
     enum table_way tables;
     enum pmm_way pmm;  /* the frame allocator; LLFree unless given */
     uint32_t watchdog; /* seconds without progress that end the run; 0 = never */
-    uint32_t seconds;  /* that `stress` takes */
+    uint32_t seconds;  /* that `stress` and `frame-stress-minute` take */
     bool wipe;         /* zero the used slots of the swap disk at the end */
 };
 
