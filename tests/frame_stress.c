@@ -17,7 +17,6 @@
 #define PLACES      64U
 
 #define SHORT_MS 200U
-#define LONG_MS  60000U
 
 /* A block as one word, never 0. */
 #define BLOCK(first, order) ((uint64_t)(order) << 32 | (first))
@@ -190,7 +189,7 @@ static void run_short(const struct options *options)
 static void run_long(const struct options *options)
 {
     take_gib();
-    stress(options, LONG_MS);
+    stress(options, options->seconds * UINT64_C(1000));
 }
 
 const struct experiment frame_stress_experiment = {

@@ -64,6 +64,8 @@ def memory_6g(t: Case):
 def memory_limited(t: Case):
     run = t.boot(disks=[t.swap_disk()], memory=512, append="mem=128M")
     t.passed(run)
+    t.said(run, r"^memory: 131072 KiB free to use$")
+    t.said(run, r"^memory: [1-9]\d* KiB more are left out, as mem=131072 KiB says$")
 
 
 @case
