@@ -8,7 +8,7 @@
  * tried with the bits that it ignores as well, dirty and protection key, and as a large page.
  *
  * mmu-truth takes every n-th combination, evenly over all of them; mmu-truth-all takes each for the
- * upper entry of level 2, which under QEMU's TCG is some twenty minutes' work.
+ * upper entry of level 2, which under QEMU's TCG is about half an hour's work.
  *
  * An emulator that is known to differ has its differences listed here by name. They count as known
  * only on that emulator, by its CPUID leaf, and the log has each with its number.
