@@ -29,6 +29,9 @@
 #define FORK_BYTES       (256 * MIB)
 #define FORK_REGION_STEP (64 * MIB)
 
+/* Calls on all of the pages at once: each sample is the share of one page. */
+#define BULK_ROUNDS 16U
+
 #define RIGHTS_KERNEL ((struct rights){.write = true})
 
 static struct {
@@ -297,6 +300,44 @@ static void call_rows(void)
     end_row("map_unmap_page");
 }
 
+/* One call on all pages, which are resident; its share of each. */
+static bool add_bulk_call(enum program_call call, uint64_t argument)
+{
+    struct program program = payload_program(space_current(), payload_measure_range_call, START);
+
+    program.frame.rsi = 1;
+    program.frame.rcx = PAYLOAD_BUFFER;
+    program.frame.r8 = call;
+    program.frame.r9 = SAMPLES_MAX * PAGE_SIZE;
+    program.frame.r10 = argument;
+    if (program_run(&program) != PROGRAM_EXITED || program.exit_code != OK)
+        return false;
+    add_sample(payload_ticks(0) / SAMPLES_MAX);
+    return true;
+}
+
+static bool fill_pages(void)
+{
+    return run_payload(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
+}
+
+static void bulk_rows(struct space *space)
+{
+    bool ok = fill_pages();
+
+    bench.overhead = 0; /* its share of a page is nothing */
+    for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
+        ok = add_bulk_call(PROGRAM_PROTECT, i % 2 == 0 ? 0 : PROGRAM_MAP_WRITE);
+    end_row("protect_bulk");
+    for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
+        ok = fill_pages() && add_bulk_call(PROGRAM_ADVISE, SPACE_DONT_NEED);
+    end_row("dontneed_bulk");
+    for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
+        ok = fill_pages() && add_bulk_call(PROGRAM_UNMAP, 0) && map_pages(space);
+    end_row("unmap_bulk");
+    ktap_check(ok, "calls on %u pages at once went through", SAMPLES_MAX);
+}
+
 /* ---- rows of calls, from the kernel ---- */
 
 static void frame_row(void)
@@ -395,6 +436,7 @@ static void run(const struct options *options)
             cow_rows(space);
             violation_row();
             call_rows();
+            bulk_rows(space);
             frame_row();
             clean_frame_row();
         }
@@ -408,7 +450,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 15,
+    .checks = 19,
     .only_by_name = true,
     .run = run,
 };

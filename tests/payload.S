@@ -41,13 +41,15 @@ PAYLOAD payload_exit
         EXIT
 END payload_exit
 
-/* rbx: address, r12: rounds left, r13: step, r14: where the ticks go, r15: first reading */
+/* rbx: address, r12: rounds left, r13: step, r14: where the ticks go, r15: first reading, rbp: the
+ * status of the last call */
 .macro MEASURE name, instruction:vararg
 PAYLOAD \name
         movq    %rdi, %rbx
         movq    %rsi, %r12
         movq    %rdx, %r13
         movq    %rcx, %r14
+        xorl    %ebp, %ebp
 1:      movq    %rbx, %rdi
         rdtsc
         shlq    $32, %rdx
@@ -63,7 +65,7 @@ PAYLOAD \name
         addq    %r13, %rbx
         decq    %r12
         jnz     1b
-        xorl    %edi, %edi
+        movq    %rbp, %rdi
         EXIT
 END \name
 .endm
@@ -71,6 +73,14 @@ END \name
 .macro NULL_CALL
         xorl    %eax, %eax
         syscall
+.endm
+
+.macro RANGE_CALL
+        movq    %r9, %rsi
+        movq    %r10, %rdx
+        movq    %r8, %rax
+        syscall
+        movq    %rax, %rbp
 .endm
 
 .macro MAP_AND_UNMAP
@@ -88,6 +98,7 @@ END \name
         MEASURE payload_measure_nothing
         MEASURE payload_measure_call, NULL_CALL
         MEASURE payload_measure_map, MAP_AND_UNMAP
+        MEASURE payload_measure_range_call, RANGE_CALL
 
 PAYLOAD payload_read
         movq    (%rdi), %rdi

@@ -27,6 +27,10 @@ extern const char payload_measure_nothing[];
 extern const char payload_measure_call[]; /* PROGRAM_NULL */
 extern const char payload_measure_map[];  /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
 
+/* The same of system call R8 with RDI, and R9 and R10 as its other arguments; exits with the status
+ * of the last. */
+extern const char payload_measure_range_call[];
+
 /* Reads, writes or executes at RDI, then exits with what it read, or 0. */
 extern const char payload_read[];
 extern const char payload_write[];

@@ -30,11 +30,14 @@ enum program_call {
     PROGRAM_SET_HANDLER,   /* RDI: the handler's address, 0: none */
     PROGRAM_MAP,           /* RDI: address, RSI: size, RDX: 1 = writable, 2 = executable */
     PROGRAM_UNMAP,         /* RDI: address, RSI: size */
+    PROGRAM_PROTECT,       /* RDI: address, RSI: size, RDX: as PROGRAM_MAP, or 4 = no access */
+    PROGRAM_ADVISE,        /* RDI: address, RSI: size, RDX: enum space_advice */
     PROGRAM_CALLS
 };
 
 #define PROGRAM_MAP_WRITE   1U
 #define PROGRAM_MAP_EXECUTE 2U
+#define PROGRAM_MAP_NONE    4U
 
 /* What the handler of a violation finds: the registers that C may change, and why it was called. It
  * is the upper part of the kernel's own frame, so that it is copied as it stands. What the program

@@ -78,26 +78,41 @@ static enum status set_handler(uint64_t handler)
     return OK;
 }
 
-static enum status map(const struct trap_frame *frame)
+/* The rights that a program asks for; false when it asks for what there is not. */
+static bool parse_rights(uint64_t flags, struct rights *rights)
 {
-    struct rights rights = {.write = (frame->rdx & PROGRAM_MAP_WRITE) != 0,
-                            .execute = (frame->rdx & PROGRAM_MAP_EXECUTE) != 0,
-                            .user = true};
+    *rights = (struct rights){.write = (flags & PROGRAM_MAP_WRITE) != 0,
+                              .execute = (flags & PROGRAM_MAP_EXECUTE) != 0,
+                              .user = true};
+    if (flags == PROGRAM_MAP_NONE)
+        *rights = (struct rights){.none = true};
+    return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
+}
 
-    if ((frame->rdx & ~(uint64_t)(PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE)) != 0)
+static enum status call_space(const struct trap_frame *frame)
+{
+    struct space *space = current()->space;
+    struct rights rights;
+
+    if (frame->rax == PROGRAM_UNMAP)
+        return space_unmap(space, frame->rdi, frame->rsi);
+    if (frame->rax == PROGRAM_ADVISE)
+        return frame->rdx > SPACE_COLD
+                   ? STATUS_RANGE
+                   : space_advise(space, frame->rdi, frame->rsi, (enum space_advice)frame->rdx);
+    if (!parse_rights(frame->rdx, &rights))
         return STATUS_RANGE;
-    return space_map_at(current()->space, frame->rdi, frame->rsi, rights);
+    return frame->rax == PROGRAM_MAP ? space_map_at(space, frame->rdi, frame->rsi, rights)
+                                     : space_protect(space, frame->rdi, frame->rsi, rights);
 }
 
 /* What may take long runs with interrupts as the program has them (rule P4). */
 static enum status change_space(const struct trap_frame *frame)
 {
-    bool interrupts = (frame->rflags & RFLAGS_IF) != 0;
     enum status status;
 
-    machine_interrupts_restore(interrupts);
-    status = frame->rax == PROGRAM_MAP ? map(frame)
-                                       : space_unmap(current()->space, frame->rdi, frame->rsi);
+    machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
+    status = call_space(frame);
     machine_interrupts_off();
     return status;
 }
@@ -112,7 +127,9 @@ static enum trap_way on_system_call(struct trap_frame *frame)
     case PROGRAM_UPCALL_RETURN: return upcall_return(frame);
     case PROGRAM_SET_HANDLER: status = set_handler(frame->rdi); break;
     case PROGRAM_MAP:
-    case PROGRAM_UNMAP: status = change_space(frame); break;
+    case PROGRAM_UNMAP:
+    case PROGRAM_PROTECT:
+    case PROGRAM_ADVISE: status = change_space(frame); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;
