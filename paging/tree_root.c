@@ -34,7 +34,7 @@ static bool keep_ready_root(struct pfn root)
     spin_lock(&tree_globals.ready.lock);
     kept = tree_globals.ready.count < TREE_READY_ROOTS;
     if (kept) {
-        pmm_retype(root, FRAME_KERNEL);
+        pmm_retype(root, FRAME_ROOT);
         tree_globals.ready.roots[tree_globals.ready.count++] = root;
     }
     spin_unlock(&tree_globals.ready.lock);

@@ -29,6 +29,7 @@ enum frame_kind {
     FRAME_ZERO,      /* the zero page: saturated, never counted */
     FRAME_KERNEL,    /* image, pools, kernel tables, stacks; the first of those that are owned */
     FRAME_TABLE,     /* a node of the one tree */
+    FRAME_ROOT,      /* one that waits to be a tree's root (paging/tree_root.c) */
     FRAME_ANONYMOUS, /* a page of a program */
     FRAME_DEVICE,    /* memory that a device reads or writes by itself: command lists, buffers */
     FRAME_SWAP,      /* the store of the RAM-backed swap area */
@@ -39,7 +40,7 @@ enum frame_kind {
 
 /* What pmm_alloc hands out and pmm_free takes back. */
 #define FRAME_OWNED_KINDS                                                                          \
-    (FRAME_KIND_BIT(FRAME_KERNEL) | FRAME_KIND_BIT(FRAME_TABLE) |                                  \
+    (FRAME_KIND_BIT(FRAME_KERNEL) | FRAME_KIND_BIT(FRAME_TABLE) | FRAME_KIND_BIT(FRAME_ROOT) |     \
      FRAME_KIND_BIT(FRAME_ANONYMOUS) | FRAME_KIND_BIT(FRAME_DEVICE) | FRAME_KIND_BIT(FRAME_SWAP))
 
 _Static_assert(FRAME_OWNED_KINDS == FRAME_KIND_BIT(FRAME_KINDS) - FRAME_KIND_BIT(FRAME_KERNEL),
@@ -58,7 +59,8 @@ static inline uint32_t frame_successors(enum frame_kind kind)
     case FRAME_FREE: return FRAME_OWNED_KINDS; /* pmm_alloc and its like */
     case FRAME_KERNEL:                         /* pmm_free; pmm_retype: a page of the image */
         return FRAME_KIND_BIT(FRAME_FREE) | FRAME_KIND_BIT(FRAME_ZERO);
-    case FRAME_TABLE:
+    case FRAME_TABLE: return FRAME_KIND_BIT(FRAME_FREE) | FRAME_KIND_BIT(FRAME_ROOT);
+    case FRAME_ROOT: return FRAME_KIND_BIT(FRAME_FREE) | FRAME_KIND_BIT(FRAME_TABLE);
     case FRAME_ANONYMOUS:
     case FRAME_DEVICE:
     case FRAME_SWAP: return FRAME_KIND_BIT(FRAME_FREE); /* pmm_free */

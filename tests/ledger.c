@@ -27,9 +27,10 @@ static bool same(const char *what, uint64_t before, uint64_t after)
 
 bool ledger_even(const struct ledger *before)
 {
-    static const char *const kinds[] = {
-        "free frames",   "absent frames", "reserved frames",  "metadata frames", "the zero page",
-        "kernel frames", "table frames",  "anonymous frames", "device frames",   "swap frames"};
+    static const char *const kinds[] = {"free frames",     "absent frames", "reserved frames",
+                                        "metadata frames", "the zero page", "kernel frames",
+                                        "table frames",    "waiting roots", "anonymous frames",
+                                        "device frames",   "swap frames"};
     struct ledger after = ledger_take();
     bool even = true;
 

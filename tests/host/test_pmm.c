@@ -403,8 +403,8 @@ static void retyping_moves_the_ledger(void **state)
 
 static bool owned(unsigned kind)
 {
-    return kind == FRAME_KERNEL || kind == FRAME_TABLE || kind == FRAME_ANONYMOUS ||
-           kind == FRAME_DEVICE || kind == FRAME_SWAP;
+    return kind == FRAME_KERNEL || kind == FRAME_TABLE || kind == FRAME_ROOT ||
+           kind == FRAME_ANONYMOUS || kind == FRAME_DEVICE || kind == FRAME_SWAP;
 }
 
 /* Every pair of kinds, by each of the three ways in which a kind changes: all but the listed
@@ -418,7 +418,9 @@ static void illegal_transitions_panic(void **state)
     (void)state;
     for (unsigned from = 0; from <= FRAME_KINDS; from++) {
         for (unsigned to = 0; to <= FRAME_KINDS; to++) {
-            bool legal = from == FRAME_KERNEL && to == FRAME_ZERO;
+            bool legal = (from == FRAME_KERNEL && to == FRAME_ZERO) ||
+                         (from == FRAME_TABLE && to == FRAME_ROOT) ||
+                         (from == FRAME_ROOT && to == FRAME_TABLE);
 
             *record = (struct frame){.count = 1, .kind = (uint8_t)from};
             if (PANICS(pmm_retype(frame, (enum frame_kind)to)) == legal)
