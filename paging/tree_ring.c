@@ -72,12 +72,13 @@ void ring_leave(struct pfn table)
 static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
 {
     struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
-    enum pte_state state = pte_state(entry, 1);
     struct pfn named = PFN_NONE;
+    enum pte_state state;
 
-    if (state == PTE_LEAF)
-        named = pte_frame(entry);
-    else if (state == PTE_TRANSIT || state == PTE_WITHHELD)
+    if (pte_present(entry))
+        return pfn_equal(pte_frame(entry), page) ? PTE_LEAF : PTE_EMPTY;
+    state = pte_state(entry, 1);
+    if (state == PTE_TRANSIT || state == PTE_WITHHELD)
         named = pte_payload_frame(entry);
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }

@@ -20,9 +20,10 @@
 /* The handler as the processor would call it, interrupts off. */
 static bool fault_at(uint64_t address, uint64_t rip)
 {
-    struct trap_frame frame = {.rip = rip, .cs = SELECTOR_USER_CODE};
+    struct trap_frame frame = {
+        .cr2 = address, .error = PF_P | PF_WR | PF_US, .rip = rip, .cs = SELECTOR_USER_CODE};
     bool were_on = machine_interrupts_off();
-    bool resolved = trap_page_fault(address, PF_P | PF_WR | PF_US, &frame);
+    bool resolved = trap_page_fault(address, frame.error, &frame);
 
     machine_interrupts_restore(were_on);
     return resolved;

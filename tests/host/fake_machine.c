@@ -24,7 +24,9 @@ void (*fake_on_flush_all)(void);
 /* Each thread is a processor. */
 static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
+static const uint64_t no_table[PAGE_SIZE / sizeof(uint64_t)];
 static _Thread_local void *current_space;
+static _Thread_local const void *current_top = no_table;
 static struct phys root;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
@@ -110,9 +112,15 @@ void *machine_space(void)
     return current_space;
 }
 
-void machine_set_space(void *to)
+const void *machine_top(void)
+{
+    return current_top;
+}
+
+void machine_set_space(void *to, const void *top)
 {
     current_space = to;
+    current_top = top;
 }
 
 void machine_clear_frame(void *frame)
