@@ -183,6 +183,11 @@ INLINE bool unlock(struct frame *table)
 
 /* ---- pages ---- */
 
+INLINE struct pmm_cache *own_caches(void)
+{
+    return pmm_caches_of(machine_cpu());
+}
+
 /* What the entry of a page of one's own has besides its frame, from a COW entry. */
 INLINE uint64_t own_word(uint64_t cow)
 {
@@ -194,8 +199,10 @@ INLINE unsigned leaf_index(const struct pte *leaf)
     return (unsigned)((uintptr_t)leaf / sizeof(*leaf)) & (PTE_ENTRIES - 1);
 }
 
-/* Lets a page take the place of an entry. */
-INLINE void install(struct pte *leaf, const struct frame *table, struct pfn page, uint64_t word)
+/* Makes a page, which becomes resident, ready to take the place of an entry: the new entry. Reclaim
+ * may see the page before the entry names it, and leaves it alone. */
+INLINE uint64_t make_ready(const struct pte *leaf, const struct frame *table, struct pfn page,
+                           uint64_t word)
 {
     struct frame *record = frame_record(page);
 
@@ -203,7 +210,12 @@ INLINE void install(struct pte *leaf, const struct frame *table, struct pfn page
     record->back_table = frame_pfn(table).index;
     record->back_index = (uint16_t)leaf_index(leaf);
     page_publish_fast(page);
-    __atomic_store_n(&leaf->word, phys_of(page).address | word, __ATOMIC_RELEASE);
+    return phys_of(page).address | word;
+}
+
+INLINE void install(struct pte *leaf, uint64_t word)
+{
+    __atomic_store_n(&leaf->word, word, __ATOMIC_RELEASE);
 }
 
 /* Whether this processor, which runs the space, is not the only one that does: a translation that
@@ -218,34 +230,57 @@ INLINE bool others_run(void)
 /* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
 
 /* A ticket is written. */
-GOES_ON bool first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                         uint64_t own_bits)
+INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                         uint64_t own_bits, struct pmm_cache *caches,
+                         enum pmm_cache_content content)
 {
     struct pfn page;
+    uint64_t entry;
 
-    CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(page_most != UINT64_MAX))
-        return give_up(frame, table, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
         return give_up(frame, table, REFILL);
-    install(leaf, table, page, own_bits);
+    entry = make_ready(leaf, table, page, own_bits);
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(frame_pointer(page));
+    install(leaf, entry);
     table->held++;
     fault_count(&space_current()->faults.first_write);
     return unlock(table);
 }
 
-/* A COW entry that shows the zero page is written. */
-GOES_ON bool write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                             uint64_t word, uint64_t address)
+GOES_ON bool first_write_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                                uint64_t own_bits)
 {
-    struct pfn page;
+    return write_ticket(frame, leaf, table, own_bits, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                         uint64_t own_bits)
+{
+    struct pmm_cache *caches = own_caches();
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+    if (UNLIKELY(page_most != UINT64_MAX))
         return give_up(frame, table, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return first_write_zeroed(frame, leaf, table, own_bits);
+    return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
+}
+
+/* A COW entry that shows the zero page is written. */
+INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                              uint64_t word, uint64_t address, struct pmm_cache *caches,
+                              enum pmm_cache_content content)
+{
+    struct pfn page;
+    uint64_t entry;
+
+    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
         return give_up(frame, table, REFILL);
-    install(leaf, table, page, own_word(word));
+    entry = make_ready(leaf, table, page, own_word(word));
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(frame_pointer(page));
+    install(leaf, entry);
     table->held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
@@ -253,12 +288,31 @@ GOES_ON bool write_zero_page(struct trap_frame *frame, struct pte *leaf, struct 
     return unlock(table);
 }
 
+GOES_ON bool write_zero_page_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                                    uint64_t word, uint64_t address)
+{
+    return replace_zero_page(frame, leaf, table, word, address, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                             uint64_t word, uint64_t address)
+{
+    struct pmm_cache *caches = own_caches();
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return give_up(frame, table, LEFT);
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return write_zero_page_zeroed(frame, leaf, table, word, address);
+    return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
+}
+
 /* The page that was copied is let go of after the flush. */
 GOES_ON bool let_go(uint64_t address, struct frame *table, unsigned index, struct pfn shared)
 {
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    tree_repoint(shared, frame_pfn(table), index);
+    tree_repoint_fast(shared, frame_pfn(table), index);
     spin_unlock_fast(&table->lock);
     if (UNLIKELY(__atomic_sub_fetch(&frame_record(shared)->count, 1, __ATOMIC_ACQ_REL) == 0))
         page_hooks()->page_gone(shared);
@@ -271,17 +325,19 @@ GOES_ON bool copy_page(struct trap_frame *frame, struct pte *leaf, struct frame 
 {
     struct pfn shared = pte_frame((struct pte){word});
     struct pfn page;
+    uint64_t entry;
 
     CODE_POINT(POINT_ALLOCATE);
     if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
         return give_up(frame, table, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
+    if (UNLIKELY(!pmm_take(own_caches(), PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
         return give_up(frame, table, REFILL);
     /* The D of an entry that goes is kept in the record (rule E8). */
     if ((word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    entry = make_ready(leaf, table, page, own_word(word));
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
-    install(leaf, table, page, own_word(word));
+    install(leaf, entry);
     fault_count(&space_current()->faults.cow_copy);
     return let_go(address, table, leaf_index(leaf), shared);
 }
