@@ -47,6 +47,9 @@ _Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
 
 struct cpu cpu_table[CPU_MAX];
 bool machine_by_bytes;
+
+/* The program's half of a top table, as machine_top() shows it where there is none. */
+static const uint64_t no_table[256];
 uint8_t trap_smap;
 uint64_t trap_nmis_nested;
 
@@ -219,6 +222,7 @@ static void init(struct cpu *cpu, const struct cpu_stacks *stacks)
     CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
     machine_interrupts_off();
     cpu->self = cpu;
+    cpu->top = no_table;
     cpu->number = (uint32_t)(cpu - cpu_table);
     *(uint64_t *)(uintptr_t)(stacks->nmi - NMI_MARK) = 0;
     fill_tss(cpu, stacks);

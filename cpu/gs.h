@@ -13,5 +13,6 @@
 #define GS_KERNEL_STACK 16 /* the top of the stack that a trap or system call from ring 3 gets */
 #define GS_USER_STACK   24 /* scratch: a program's stack pointer while SYSCALL changes stacks */
 #define GS_SPACE        32 /* machine_space() */
+#define GS_TOP          40 /* machine_top() */
 
 #endif

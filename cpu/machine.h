@@ -33,10 +33,11 @@ void machine_pause(void);
 /* The running processor's number, 0 for the one that booted. */
 unsigned machine_cpu(void);
 
-/* The address space that the running processor is in, for the layers above: NULL at first, then what
- * was set last on this processor. */
+/* For the layers above: the address space that the running processor is in, and its top table, as
+ * they were set last on this processor. At first NULL, and a table in whose lower half is nothing. */
 void *machine_space(void);
-void machine_set_space(void *space);
+const void *machine_top(void);
+void machine_set_space(void *space, const void *top);
 
 /* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
 void machine_clear_frame(void *frame);

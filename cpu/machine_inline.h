@@ -73,9 +73,18 @@ static inline void *machine_space(void)
     return space;
 }
 
-static inline void machine_set_space(void *space)
+static inline const void *machine_top(void)
+{
+    const void *top;
+
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(top) : "i"(GS_TOP));
+    return top;
+}
+
+static inline void machine_set_space(void *space, const void *top)
 {
     __asm__ volatile("movq %0, %%gs:%c1" : : "r"(space), "i"(GS_SPACE));
+    __asm__ volatile("movq %0, %%gs:%c1" : : "r"(top), "i"(GS_TOP));
 }
 
 static inline void machine_clear_frame(void *frame)

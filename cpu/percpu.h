@@ -62,11 +62,12 @@ struct shoot {
 };
 
 struct cpu {
-    struct cpu *self; /* the first five: cpu/gs.h */
+    struct cpu *self; /* the first six: cpu/gs.h */
     uint32_t number;
     uint64_t kernel_stack;
     uint64_t user_stack;
     void *space;
+    const void *top;
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     unsigned crashes; /* how deep it is in reports of crashes */
@@ -90,6 +91,7 @@ _Static_assert(offsetof(struct cpu, number) == GS_NUMBER, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, kernel_stack) == GS_KERNEL_STACK, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, user_stack) == GS_USER_STACK, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, space) == GS_SPACE, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, top) == GS_TOP, "cpu/gs.h");
 
 extern struct cpu cpu_table[CPU_MAX];
 

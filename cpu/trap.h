@@ -67,7 +67,8 @@ _Static_assert(sizeof(struct trap_frame) == 24 * 8, "cpu/trap.S builds it");
 _Static_assert(offsetof(struct trap_frame, r11) == 64, "the fast path fills it from here");
 _Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap.S builds it");
 
-/* Resolves a page fault: true = go on where it happened. On the fast path: see struct trap_frame.
+/* Resolves a page fault: true = go on where it happened. Address and error code are those of the
+ * frame. On the fast path: see struct trap_frame.
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
 extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_frame *frame);
 

@@ -197,6 +197,9 @@ MUST_USE enum status tree_lock_pointer(struct pfn page, enum pte_state state,
  * says that it does, another entry of the ring is found. The table is locked. */
 void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 
+/* The same with interrupts off. */
+void tree_repoint_fast(struct pfn page, struct pfn table, unsigned index);
+
 /* Takes the count of such an entry off, once the TLB is flushed. */
 void tree_forget_page(struct pfn page);
 

@@ -72,35 +72,49 @@ void ring_leave(struct pfn table)
 static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
 {
     struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
-    enum pte_state state = pte_state(entry, 1);
     struct pfn named = PFN_NONE;
+    enum pte_state state;
 
-    if (state == PTE_LEAF)
-        named = pte_frame(entry);
-    else if (state == PTE_TRANSIT || state == PTE_WITHHELD)
+    if (pte_present(entry))
+        return pfn_equal(pte_frame(entry), page) ? PTE_LEAF : PTE_EMPTY;
+    state = pte_state(entry, 1);
+    if (state == PTE_TRANSIT || state == PTE_WITHHELD)
         named = pte_payload_frame(entry);
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }
 
-void tree_repoint(struct pfn page, struct pfn table, unsigned index)
+/* Another entry at the index that names the page becomes the named one, or none. */
+static void name_another(struct frame *record, struct pfn page, struct pfn table, unsigned index)
 {
-    bool were_on = lock_ring();
-    struct frame *record = frame_record(page);
+    struct pfn at = next_of(table);
 
-    CHECK(index < PTE_ENTRIES);
-    if (record->back_table == table.index) {
-        struct pfn at = next_of(table);
-
-        record->back_table = UINT32_MAX;
-        for (; !pfn_equal(at, table); at = next_of(at)) {
-            if (names_as(at, index, page) != PTE_EMPTY) {
-                record->back_table = at.index;
-                record->back_index = (uint16_t)index;
-                break;
-            }
+    record->back_table = UINT32_MAX;
+    for (; !pfn_equal(at, table); at = next_of(at)) {
+        if (names_as(at, index, page) != PTE_EMPTY) {
+            record->back_table = at.index;
+            record->back_index = (uint16_t)index;
+            return;
         }
     }
-    unlock_ring(were_on);
+}
+
+void tree_repoint_fast(struct pfn page, struct pfn table, unsigned index)
+{
+    struct frame *record = frame_record(page);
+
+    spin_lock(&ring_lock);
+    if (record->back_table == table.index)
+        name_another(record, page, table, index);
+    spin_unlock_fast(&ring_lock);
+}
+
+void tree_repoint(struct pfn page, struct pfn table, unsigned index)
+{
+    bool were_on = machine_interrupts_off();
+
+    CHECK(index < PTE_ENTRIES);
+    tree_repoint_fast(page, table, index);
+    machine_interrupts_restore(were_on);
 }
 
 bool tree_claim(struct pfn page, uint8_t flag)

@@ -2,7 +2,7 @@
 #include "pmm/pmm_internal.h"
 
 /* Frames that a cache takes from the allocator at once, and gives back when it is full. */
-#define BATCH_ORDER 5U
+#define BATCH_ORDER 6U
 #define BATCH       (1U << BATCH_ORDER)
 
 _Static_assert(BATCH == PMM_CACHE_FRAMES / 2, "half a cache");
@@ -145,9 +145,12 @@ static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH
     struct pfn taken;
 
     if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
+        uint32_t last = taken.index + BATCH - 1; /* taken may be changed by what is called */
+
         pmm.allocator->split(zone->self, taken.index - zone->base, BATCH_ORDER, 0);
+#pragma GCC unroll 16
         for (; count < BATCH; count++)
-            frames[count] = taken.index + BATCH - 1 - count;
+            frames[count] = last - count;
     }
     while (count < BATCH && zone_take(zone, 0, &taken) == OK)
         frames[count++] = taken.index;

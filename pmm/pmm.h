@@ -197,42 +197,40 @@ static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear
     return OK;
 }
 
-/* As pmm_alloc, but only what lies in the running processor's caches, so that nothing is called: false
- * when there is nothing, and pmm_refill may help. Content is zeroes if wanted so. */
-static inline __attribute__((always_inline)) bool
-pmm_take(enum frame_kind kind, enum frame_clear clear, struct pfn *frame)
+static inline bool pmm_has_zeroed(const struct pmm_cache *caches)
 {
-    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
-    struct pmm_cache *cache = &caches[PMM_CACHE_ANY];
-    bool pooled = false;
-    uint32_t state;
+    return __atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) != PMM_CACHE_HELD;
+}
 
-    if (clear == FRAME_CLEARED &&
-        __builtin_expect(__atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) !=
-                             PMM_CACHE_HELD,
-                         0)) {
-        cache = &caches[PMM_CACHE_ZERO];
-        pooled = true;
-    }
-    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+/* As pmm_alloc, but only what lies in one of the running processor's caches, so that nothing is
+ * called; frames that are zeroes may lie there when pmm_has_zeroed says so: false when there is nothing, and pmm_refill may help. With FRAME_CLEARED the caller
+ * clears what does not come from the cache of zeroed frames. The figures are counted without care
+ * for other processors: each has its own. */
+static inline __attribute__((always_inline)) bool
+pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_kind kind,
+         enum frame_clear clear, struct pfn *frame)
+{
+    struct pmm_cache *cache = &caches[content];
+    uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
+    uint64_t number; /* in 64 bits from the start, so that it need not be extended */
+
     if (__builtin_expect(state <= PMM_CACHE_EMPTY, 0)) {
         if (state == PMM_CACHE_EMPTY)
             __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
         return false;
     }
-    frame->index = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
+    number = cache->frames[(size_t)state - PMM_CACHE_EMPTY - 1];
+    frame->index = (uint32_t)number;
     cache->by_kind[kind]++;
-    if (pooled)
-        pmm_note(&cache->hits);
+    if (content == PMM_CACHE_ZERO)
+        cache->hits++;
+    else if (clear == FRAME_CLEARED)
+        caches[PMM_CACHE_ZERO].missed++;
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
-    if (PMM_JUNK && !pooled)
+    if (PMM_JUNK && content == PMM_CACHE_ANY)
         pmm_junk_check(*frame);
     pmm_check_free(*frame);
     pmm_prepare(*frame, kind);
-    if (clear == FRAME_CLEARED && !pooled) {
-        pmm_note(&caches[PMM_CACHE_ZERO].missed);
-        machine_clear_frame(frame_pointer(*frame));
-    }
     return true;
 }
 

@@ -26,7 +26,7 @@
 #define PMM_JUNK 0
 #endif
 
-#define PMM_CACHE_FRAMES 64U
+#define PMM_CACHE_FRAMES 128U
 #define PMM_CACHE_HELD   0U
 #define PMM_CACHE_EMPTY  1U
 
@@ -39,9 +39,9 @@ struct pmm_cache {
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
     uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
     uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
-} __attribute__((aligned(512)));
+} __attribute__((aligned(1024)));
 
-_Static_assert(sizeof(struct pmm_cache) == 512, "found by a shift");
+_Static_assert(sizeof(struct pmm_cache) == 1024, "found by a shift");
 
 extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
 extern uint32_t pmm_frame_end;

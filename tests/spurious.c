@@ -23,7 +23,11 @@
 static bool call_handler(uint64_t address, uint64_t error, struct trap_frame frame)
 {
     bool were_on = machine_interrupts_off();
-    bool resolved = trap_page_fault(address, error, &frame);
+    bool resolved;
+
+    frame.cr2 = address;
+    frame.error = error;
+    resolved = trap_page_fault(address, error, &frame);
 
     machine_interrupts_restore(were_on);
     return resolved;

@@ -35,8 +35,9 @@
 
 #define CLASS(class) ((uint64_t)(class) << PTE_CLASS_SHIFT)
 
-_Static_assert(PF_P == PTE_P && PF_WR == PTE_RW && PF_US == PTE_US, "an error code is compared "
-                                                                    "with an entry");
+/* So that an error code can be compared with an entry. */
+_Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
+_Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
 
 /* How it ended. */
 enum end {
@@ -79,12 +80,11 @@ INLINE enum end end_at(uint64_t word)
 
 /* One level down. A write needs own tables all the way; what is read may be filled in place, in
  * tables that others share. The word is the entry that was found, or the next table's address. */
-INLINE bool step(uint64_t *word, unsigned index, uint64_t error)
+INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
 {
-    const struct pte *entries = direct(*word);
     uint64_t wrong;
 
-    *word = pte_read(&entries[index]).word;
+    *word = pte_read(entry).word;
     /* P taken off leaves zero in all three bits of a table's own entry, and in no other's. */
     wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
     if (UNLIKELY(wrong != 0) && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
@@ -93,21 +93,28 @@ INLINE bool step(uint64_t *word, unsigned index, uint64_t error)
     return true;
 }
 
+/* The same in the table whose address the word is. */
+INLINE bool step_down(uint64_t *word, const struct fast *fast, unsigned level)
+{
+    const struct pte *entries = direct(*word);
+
+    return step(word, &entries[pte_index(fast->address, level)], fast->error);
+}
+
+/* Outside of any space the top table is the kernel's, in whose lower half nothing is. */
 INLINE enum end walk_to_leaf(struct fast *fast, unsigned levels)
 {
-    const struct space *space = space_current();
-    uint64_t top = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
+    uint64_t index = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
+    const struct pte *top = machine_top();
     uint64_t word;
 
-    if (UNLIKELY(space == NULL) || UNLIKELY(top >= LOWER_ENTRIES))
+    if (UNLIKELY(index >= LOWER_ENTRIES))
         return LEFT;
-    word = phys_of(space->tree.root).address;
-    if (!step(&word, (unsigned)top, fast->error))
+    if (!step(&word, &top[index], fast->error))
         return end_at(word);
-    if (levels == 5 && !step(&word, pte_index(fast->address, 4), fast->error))
+    if (levels == 5 && !step_down(&word, fast, 4))
         return end_at(word);
-    if (!step(&word, pte_index(fast->address, 3), fast->error) ||
-        !step(&word, pte_index(fast->address, 2), fast->error))
+    if (!step_down(&word, fast, 3) || !step_down(&word, fast, 2))
         return end_at(word);
     fast->record = record_of(word);
     fast->leaf = (struct pte *)direct(word) + pte_index(fast->address, 1);
@@ -161,13 +168,25 @@ INLINE bool unlock_and_leave(const struct fast *fast, enum end end)
     return unlock_otherwise(fast->address, fast->error, fast->frame, end, fast->record);
 }
 
-INLINE bool unlock(const struct fast *fast)
+/* The same where address and error code are taken from the frame, to have two registers more. */
+OUT_OF_LINE bool give_up(struct trap_frame *frame, struct frame *table, enum end end)
 {
-    spin_unlock_fast(&fast->record->lock);
+    spin_unlock_fast(&table->lock);
+    return frame != NULL && otherwise(frame->cr2, frame->error, frame, end);
+}
+
+INLINE bool unlock(struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
     return true;
 }
 
 /* ---- pages ---- */
+
+INLINE struct pmm_cache *own_caches(void)
+{
+    return pmm_caches_of(machine_cpu());
+}
 
 /* What the entry of a page of one's own has besides its frame, from a COW entry. */
 INLINE uint64_t own_word(uint64_t cow)
@@ -180,16 +199,23 @@ INLINE unsigned leaf_index(const struct pte *leaf)
     return (unsigned)((uintptr_t)leaf / sizeof(*leaf)) & (PTE_ENTRIES - 1);
 }
 
-/* Lets a page take the place of an entry. */
-INLINE void install(const struct fast *fast, struct pfn page, uint64_t word)
+/* Makes a page, which becomes resident, ready to take the place of an entry: the new entry. Reclaim
+ * may see the page before the entry names it, and leaves it alone. */
+INLINE uint64_t make_ready(const struct pte *leaf, const struct frame *table, struct pfn page,
+                           uint64_t word)
 {
     struct frame *record = frame_record(page);
 
     CODE_POINT(POINT_MAP);
-    record->back_table = frame_pfn(fast->record).index;
-    record->back_index = (uint16_t)leaf_index(fast->leaf);
+    record->back_table = frame_pfn(table).index;
+    record->back_index = (uint16_t)leaf_index(leaf);
     page_publish_fast(page);
-    __atomic_store_n(&fast->leaf->word, phys_of(page).address | word, __ATOMIC_RELEASE);
+    return phys_of(page).address | word;
+}
+
+INLINE void install(struct pte *leaf, uint64_t word)
+{
+    __atomic_store_n(&leaf->word, word, __ATOMIC_RELEASE);
 }
 
 /* Whether this processor, which runs the space, is not the only one that does: a translation that
@@ -204,41 +230,81 @@ INLINE bool others_run(void)
 /* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
 
 /* A ticket is written. */
-GOES_ON bool first_write(uint64_t address, uint64_t error, struct trap_frame *frame,
-                         struct pte *leaf, struct frame *table, uint64_t own_bits)
+INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                         uint64_t own_bits, struct pmm_cache *caches,
+                         enum pmm_cache_content content)
 {
-    struct fast fast = {address, error, frame, leaf, table};
     struct pfn page;
+    uint64_t entry;
+
+    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+        return give_up(frame, table, REFILL);
+    entry = make_ready(leaf, table, page, own_bits);
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(frame_pointer(page));
+    install(leaf, entry);
+    table->held++;
+    fault_count(&space_current()->faults.first_write);
+    return unlock(table);
+}
+
+GOES_ON bool first_write_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                                uint64_t own_bits)
+{
+    return write_ticket(frame, leaf, table, own_bits, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                         uint64_t own_bits)
+{
+    struct pmm_cache *caches = own_caches();
 
     CODE_POINT(POINT_ALLOCATE);
     if (UNLIKELY(page_most != UINT64_MAX))
-        return unlock_and_leave(&fast, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
-        return unlock_and_leave(&fast, REFILL);
-    install(&fast, page, own_bits);
-    table->held++;
-    fault_count(&space_current()->faults.first_write);
-    return unlock(&fast);
+        return give_up(frame, table, LEFT);
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return first_write_zeroed(frame, leaf, table, own_bits);
+    return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
 }
 
 /* A COW entry that shows the zero page is written. */
-GOES_ON bool write_zero_page(uint64_t address, uint64_t error, struct trap_frame *frame,
-                             struct pte *leaf, struct frame *table, uint64_t word)
+INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                              uint64_t word, uint64_t address, struct pmm_cache *caches,
+                              enum pmm_cache_content content)
 {
-    struct fast fast = {address, error, frame, leaf, table};
     struct pfn page;
+    uint64_t entry;
 
-    CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return unlock_and_leave(&fast, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
-        return unlock_and_leave(&fast, REFILL);
-    install(&fast, page, own_word(word));
+    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
+        return give_up(frame, table, REFILL);
+    entry = make_ready(leaf, table, page, own_word(word));
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(frame_pointer(page));
+    install(leaf, entry);
     table->held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     fault_count(&space_current()->faults.zero_to_private);
-    return unlock(&fast);
+    return unlock(table);
+}
+
+GOES_ON bool write_zero_page_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                                    uint64_t word, uint64_t address)
+{
+    return replace_zero_page(frame, leaf, table, word, address, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                             uint64_t word, uint64_t address)
+{
+    struct pmm_cache *caches = own_caches();
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return give_up(frame, table, LEFT);
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return write_zero_page_zeroed(frame, leaf, table, word, address);
+    return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
 }
 
 /* The page that was copied is let go of after the flush. */
@@ -246,7 +312,7 @@ GOES_ON bool let_go(uint64_t address, struct frame *table, unsigned index, struc
 {
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    tree_repoint(shared, frame_pfn(table), index);
+    tree_repoint_fast(shared, frame_pfn(table), index);
     spin_unlock_fast(&table->lock);
     if (UNLIKELY(__atomic_sub_fetch(&frame_record(shared)->count, 1, __ATOMIC_ACQ_REL) == 0))
         page_hooks()->page_gone(shared);
@@ -254,23 +320,24 @@ GOES_ON bool let_go(uint64_t address, struct frame *table, unsigned index, struc
 }
 
 /* A COW entry is written whose page several entries name: this one gets a copy. */
-GOES_ON bool copy_page(uint64_t address, uint64_t error, struct trap_frame *frame, struct pte *leaf,
-                       struct frame *table, uint64_t word)
+GOES_ON bool copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                       uint64_t word, uint64_t address)
 {
-    struct fast fast = {address, error, frame, leaf, table};
     struct pfn shared = pte_frame((struct pte){word});
     struct pfn page;
+    uint64_t entry;
 
     CODE_POINT(POINT_ALLOCATE);
     if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return unlock_and_leave(&fast, LEFT);
-    if (UNLIKELY(!pmm_take(FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
-        return unlock_and_leave(&fast, REFILL);
+        return give_up(frame, table, LEFT);
+    if (UNLIKELY(!pmm_take(own_caches(), PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
+        return give_up(frame, table, REFILL);
     /* The D of an entry that goes is kept in the record (rule E8). */
     if ((word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    entry = make_ready(leaf, table, page, own_word(word));
     machine_copy_frame(frame_pointer(page), frame_pointer(shared));
-    install(&fast, page, own_word(word));
+    install(leaf, entry);
     fault_count(&space_current()->faults.cow_copy);
     return let_go(address, table, leaf_index(leaf), shared);
 }
@@ -290,13 +357,12 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
     if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
         return unlock_and_leave(fast, LEFT);
     if ((fast->error & PF_WR) != 0)
-        return first_write(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
-                           descriptor->own_bits);
+        return first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
     /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
     fault_count(&space_current()->faults.zero_read);
-    return unlock(fast);
+    return unlock(fast->record);
 }
 
 /* A page that is there is written. The compare says all at once: the entry is a COW leaf, the right
@@ -310,11 +376,9 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
                  (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
         return unlock_and_leave(fast, LEFT);
     if (pfn_equal(pte_frame(entry), fault_zero_page))
-        return write_zero_page(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
-                               entry.word);
+        return write_zero_page(fast->frame, fast->leaf, fast->record, entry.word, fast->address);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
-        return copy_page(fast->address, fast->error, fast->frame, fast->leaf, fast->record,
-                         entry.word);
+        return copy_page(fast->frame, fast->leaf, fast->record, entry.word, fast->address);
     if (UNLIKELY((record->flags & FRAME_TIED) != 0))
         return unlock_and_leave(fast, LEFT);
     CODE_POINT(POINT_MAP);
@@ -322,7 +386,7 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
     __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
                        __ATOMIC_ACQ_REL);
     fault_count(&space_current()->faults.cow_reuse);
-    return unlock(fast);
+    return unlock(fast->record);
 }
 
 /* ---- the ways in ---- */

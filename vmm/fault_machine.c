@@ -119,7 +119,10 @@ bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
 
 bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
-    fault_count(&space_current()->faults.violations);
+    struct space *space = space_current();
+
+    if (space != NULL)
+        fault_count(&space->faults.violations);
     last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
     return ask_program(address, error, frame);
 }

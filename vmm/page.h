@@ -87,8 +87,9 @@ extern uint64_t page_most;
 extern unsigned page_clocks_begun;
 
 /* A page has come into an empty clock. */
-static inline void page_clock_begin(struct page_clock *clock, unsigned cpu, struct pfn page)
+static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
 {
+    unsigned cpu = machine_cpu();
     unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_RELAXED);
 
     clock->first = page.index;
@@ -111,10 +112,11 @@ static inline __attribute__((always_inline)) void page_publish_fast(struct pfn p
     struct frame *record = frame_record(page);
 
     record->live = (uint16_t)(cpu + 1);
-    spin_lock(&clock->lock);
+    if (__builtin_expect(!spin_try(&clock->lock), 0))
+        spin_lock(&clock->lock);
     record->link_prev = clock->last;
     if (__builtin_expect(clock->last == UINT32_MAX, 0))
-        page_clock_begin(clock, cpu, page);
+        page_clock_begin(clock, page);
     else
         frame_record((struct pfn){clock->last})->link_next = page.index;
     clock->last = page.index;

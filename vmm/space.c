@@ -35,13 +35,15 @@ static void enter(void *to)
 {
     uint64_t own = UINT64_C(1) << machine_cpu();
     struct space *from = machine_space();
+    struct space *space = to;
 
-    machine_set_space(to);
-    if (to != NULL)
-        join(to, own);
+    machine_set_space(space,
+                      phys_pointer(space != NULL ? phys_of(space->tree.root) : kernel_map_root()));
+    if (space != NULL)
+        join(space, own);
     else
         pcid_enter_kernel(kernel_map_root());
-    if (from != NULL && from != to) {
+    if (from != NULL && from != space) {
         pcid_leave(&from->tree.context, machine_cpu());
         __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
     }

@@ -29,9 +29,11 @@ bool fake_contexts;
 /* Each thread is a processor. */
 static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
+static const uint64_t no_table[PAGE_SIZE / sizeof(uint64_t)];
 static struct phys roots[CPU_MAX];
 static unsigned contexts[CPU_MAX];
 static _Thread_local void *current_space;
+static _Thread_local const void *current_top = no_table;
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
@@ -117,9 +119,15 @@ void *machine_space(void)
     return current_space;
 }
 
-void machine_set_space(void *to)
+const void *machine_top(void)
+{
+    return current_top;
+}
+
+void machine_set_space(void *to, const void *top)
 {
     current_space = to;
+    current_top = top;
 }
 
 void machine_clear_frame(void *frame)

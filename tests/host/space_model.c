@@ -109,6 +109,8 @@ static enum status translate(const struct model_op *op, uint64_t address, struct
         if (fake_mmu_translate(address, access, physical, &error))
             return OK;
         CHECK(machine_interrupts_off());
+        frame.cr2 = address;
+        frame.error = error;
         resolved = trap_page_fault(address, error, &frame);
         machine_interrupts_restore(true);
         if (!resolved)

@@ -105,6 +105,8 @@ static bool touch(uint64_t address, bool write)
         bool resolved;
 
         (void)machine_interrupts_off();
+        frame.cr2 = address;
+        frame.error = error;
         resolved = trap_page_fault(address, error, &frame);
         machine_interrupts_restore(true);
         if (!resolved)
