@@ -20,6 +20,8 @@ extern const struct experiment frame_stress_minute_experiment;
 extern const struct experiment no_heap_experiment;
 extern const struct experiment zeroing_experiment;
 extern const struct experiment no_memory_experiment;
+extern const struct experiment space_limit_experiment;
+extern const struct experiment overcommit_experiment;
 extern const struct experiment spurious_experiment;
 extern const struct experiment tlb_truth_experiment;
 extern const struct experiment shootdown_experiment;
@@ -68,6 +70,8 @@ const struct experiment *const experiments[] = {
     &no_heap_experiment,
     &zeroing_experiment,
     &no_memory_experiment,
+    &space_limit_experiment,
+    &overcommit_experiment,
     &spurious_experiment,
     &tlb_truth_experiment,
     &shootdown_experiment,

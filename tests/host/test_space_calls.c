@@ -1,0 +1,292 @@
+/* Calls on ranges of a space: what every one of them refuses, and what advice does to pages. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "cpu/machine.h"
+#include "paging/layout.h"
+#include "swapdisk/area.h"
+#include "tests/host/space_model.h"
+#include "vmm/commit.h"
+#include "vmm/fault.h"
+#include "vmm/page.h"
+
+#define MEMORY (16 * MIB)
+#define SLOTS  64U
+#define START  (4 * MIB)
+
+static const struct rights read_write = {.write = true, .user = true};
+static const struct rights read_only = {.user = true};
+
+static struct space *space;
+
+static int set_up(void **state)
+{
+    struct options options = {0};
+
+    (void)state;
+    model_start(MEMORY);
+    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+}
+
+static void begin(unsigned levels)
+{
+    model_begin(1, levels);
+    model_overcommit(OVERCOMMIT_HEURISTIC);
+    assert_int_equal(space_create(&space), OK);
+}
+
+static void end(void)
+{
+    space_audit();
+    space_destroy(space);
+    model_end();
+}
+
+/* ---- ranges that no call takes ---- */
+
+static enum status call_remap_from(uint64_t start, uint64_t size)
+{
+    return space_remap(space, start, size, PAGE_SIZE);
+}
+
+static enum status call_remap_to(uint64_t start, uint64_t size)
+{
+    return space_remap(space, start, PAGE_SIZE, size);
+}
+
+static enum status call_map(uint64_t start, uint64_t size)
+{
+    return space_map_at(space, start, size, read_write);
+}
+
+static enum status call_guard(uint64_t start, uint64_t size)
+{
+    return space_map_guard(space, start, size);
+}
+
+static enum status call_unmap(uint64_t start, uint64_t size)
+{
+    return space_unmap(space, start, size);
+}
+
+static enum status call_protect(uint64_t start, uint64_t size)
+{
+    return space_protect(space, start, size, read_only);
+}
+
+static enum status call_will_need(uint64_t start, uint64_t size)
+{
+    return space_advise(space, start, size, SPACE_WILL_NEED);
+}
+
+static enum status call_dont_need(uint64_t start, uint64_t size)
+{
+    return space_advise(space, start, size, SPACE_DONT_NEED);
+}
+
+static enum status call_cold(uint64_t start, uint64_t size)
+{
+    return space_advise(space, start, size, SPACE_COLD);
+}
+
+static enum status (*const calls[])(uint64_t start, uint64_t size) = {
+    call_map,       call_guard, call_unmap,      call_protect, call_will_need,
+    call_dont_need, call_cold,  call_remap_from, call_remap_to};
+
+static void unsound_ranges_are_refused(void **state)
+{
+    (void)state;
+    for (unsigned levels = 4; levels <= 5; levels++) {
+        uint64_t limit = lower_half_end(levels);
+        const struct {
+            uint64_t start;
+            uint64_t size;
+        } ranges[] = {{START, 0},
+                      {START + 1, PAGE_SIZE},
+                      {START, PAGE_SIZE + 1},
+                      {START, PAGE_SIZE - 1},
+                      {0, PAGE_SIZE},
+                      {limit, PAGE_SIZE},
+                      {limit - PAGE_SIZE, 2 * PAGE_SIZE},
+                      {START, limit - START + PAGE_SIZE},
+                      {START, UINT64_MAX - START + 1},
+                      {START, UINT64_MAX - 4095},
+                      {limit | UINT64_C(1) << 62, PAGE_SIZE},
+                      {UINT64_C(0xffff800000000000), PAGE_SIZE},
+                      {UINT64_MAX - 4095, PAGE_SIZE},
+                      {UINT64_MAX - 4095, 2 * PAGE_SIZE}};
+
+        begin(levels);
+        assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
+        for (unsigned call = 0; call < ARRAY_COUNT(calls); call++) {
+            for (unsigned i = 0; i < ARRAY_COUNT(ranges); i++)
+                assert_int_equal(calls[call](ranges[i].start, ranges[i].size), STATUS_RANGE);
+        }
+        assert_int_equal(space->region_count, 1);
+        end();
+    }
+}
+
+/* Three pages, a hole, a page, a guard. */
+static void holes_and_guards_are_refused(void **state)
+{
+    uint64_t hole = START + 3 * PAGE_SIZE;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, 3 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map_at(space, hole + PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map_guard(space, hole + 2 * PAGE_SIZE, PAGE_SIZE), OK);
+    for (unsigned call = 3; call < 7; call++) { /* protect and advice */
+        assert_int_equal(calls[call](START, 5 * PAGE_SIZE), STATUS_NOT_FOUND);
+        assert_int_equal(calls[call](hole, PAGE_SIZE), STATUS_NOT_FOUND);
+        assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
+        assert_int_equal(calls[call](hole + PAGE_SIZE, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
+        assert_int_equal(calls[call](GIB, PAGE_SIZE), STATUS_NOT_FOUND);
+    }
+    for (unsigned call = 0; call < 2; call++) /* what is there stays */
+        assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_EXISTS);
+    assert_int_equal(space_remap(space, START, 4 * PAGE_SIZE, PAGE_SIZE), STATUS_NOT_FOUND);
+    assert_int_equal(space_remap(space, START, 3 * PAGE_SIZE, 5 * PAGE_SIZE), STATUS_EXISTS);
+    assert_int_equal(space_remap(space, START, PAGE_SIZE, 2 * PAGE_SIZE), STATUS_EXISTS);
+    assert_int_equal(space_unmap(space, START, 6 * PAGE_SIZE), OK);
+    assert_int_equal(space_unmap(space, START, 6 * PAGE_SIZE), STATUS_NOT_FOUND);
+    assert_int_equal(space->region_count, 0);
+    end();
+}
+
+/* ---- what the calls do ---- */
+
+static struct space_view view_of(uint64_t address)
+{
+    struct space_view view;
+
+    assert_int_equal(space_query(space, address, &view), OK);
+    return view;
+}
+
+static void advice_moves_pages(void **state)
+{
+    const uint64_t pages = 600; /* more than a leaf table has */
+    const uint64_t size = pages * PAGE_SIZE;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, size, read_write), OK);
+    assert_int_equal(view_of(0).resident, 0);
+    assert_int_equal(space_advise(space, START, size, SPACE_WILL_NEED), OK);
+    assert_int_equal(view_of(START).resident, pages);
+    assert_int_equal(space_advise(space, START + 10 * PAGE_SIZE, 100 * PAGE_SIZE, SPACE_DONT_NEED),
+                     OK);
+    assert_int_equal(view_of(START).resident, pages - 100);
+    assert_int_equal(space->region_count, 1);
+    assert_int_equal(space_protect(space, START, size, (struct rights){.none = true}), OK);
+    assert_int_equal(view_of(START).resident, pages - 100);
+    assert_true(view_of(START).rights.none);
+    assert_int_equal(fault_resolve(space, START, (struct fault_access){.from_user = true}),
+                     STATUS_DENIED);
+    end();
+}
+
+/* The hand comes to cold pages first: of two lots the one that was called cold goes. */
+static void cold_pages_go_first(void **state)
+{
+    const uint64_t lot = 16 * PAGE_SIZE;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, 2 * lot, read_write), OK);
+    assert_int_equal(space_advise(space, START, 2 * lot, SPACE_WILL_NEED), OK);
+    assert_int_equal(space_advise(space, START + lot, lot, SPACE_COLD), OK);
+    assert_true(page_make_room());
+    assert_int_equal(space_protect(space, START + lot, lot, read_only), OK);
+    assert_int_equal(view_of(START).resident, 16);
+    assert_int_equal(view_of(START + lot).resident, 0);
+    end();
+}
+
+static void neighbours_merge(void **state)
+{
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map_at(space, START + 2 * PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space->region_count, 2);
+    assert_int_equal(space_map_at(space, START + PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space->region_count, 1);
+    assert_int_equal(space_protect(space, START + PAGE_SIZE, PAGE_SIZE, read_only), OK);
+    assert_int_equal(space->region_count, 3);
+    assert_int_equal(space_protect(space, START, 3 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space->region_count, 1);
+    assert_int_equal(space_remap(space, START, 3 * PAGE_SIZE, 9 * PAGE_SIZE), OK);
+    assert_int_equal(space->region_count, 1);
+    assert_int_equal(view_of(0).end, START + 9 * PAGE_SIZE);
+    end();
+}
+
+/* ---- promises ---- */
+
+static void promises_are_refused_before_anything_is_done(void **state)
+{
+    uint64_t most;
+    struct space *child;
+
+    (void)state;
+    begin(4);
+    model_overcommit(OVERCOMMIT_NEVER);
+    most = commit_limit() / 4 * 3 * PAGE_SIZE;
+    assert_int_equal(space_map_at(space, START, most, read_write), OK);
+    assert_int_equal(commit_pages(), most / PAGE_SIZE);
+    assert_int_equal(space_map_at(space, GIB, most, read_write), STATUS_COMMIT);
+    assert_int_equal(space_map_at(space, GIB, most, read_only), OK);
+    assert_int_equal(space_protect(space, GIB, most, read_write), STATUS_COMMIT);
+    assert_int_equal(space_fork(space, &child), STATUS_COMMIT);
+    assert_int_equal(space_remap(space, START, most, 2 * most), STATUS_COMMIT);
+    assert_int_equal(space_count(), 1);
+    assert_int_equal(commit_pages(), most / PAGE_SIZE);
+    /* What was writable may have pages of its own: it stays in the account. */
+    assert_int_equal(space_protect(space, START, most, read_only), OK);
+    assert_int_equal(commit_pages(), most / PAGE_SIZE);
+    assert_int_equal(space_unmap(space, START, most), OK);
+    assert_int_equal(commit_pages(), 0);
+    assert_int_equal(space_protect(space, GIB, PAGE_SIZE, read_write), OK);
+    assert_int_equal(commit_pages(), 1);
+    end();
+}
+
+static void the_limit_is_an_ordinary_error(void **state)
+{
+    struct space *second;
+    struct space *third;
+
+    (void)state;
+    begin(4);
+    space_set_limit(2);
+    assert_int_equal(space_create(&second), OK);
+    assert_int_equal(space_create(&third), STATUS_LIMIT);
+    assert_int_equal(space_fork(space, &third), STATUS_LIMIT);
+    space_destroy(second);
+    assert_int_equal(space_fork(space, &third), OK);
+    space_destroy(third);
+    space_set_limit(SPACES_MAX);
+    end();
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(unsound_ranges_are_refused),
+        cmocka_unit_test(holes_and_guards_are_refused),
+        cmocka_unit_test(advice_moves_pages),
+        cmocka_unit_test(cold_pages_go_first),
+        cmocka_unit_test(neighbours_merge),
+        cmocka_unit_test(promises_are_refused_before_anything_is_done),
+        cmocka_unit_test(the_limit_is_an_ordinary_error),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
