@@ -62,19 +62,24 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
     return needs + at - level;
 }
 
-/* A table out of the reserve, with its place in the tree. */
-static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
+void tree_place_table(struct pfn table, unsigned level, uint64_t address)
 {
     uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
-    struct pfn table;
-    struct frame *record;
+    struct frame *record = frame_record(table);
 
-    CHECK(reserve->count > 0);
-    table = reserve->tables[--reserve->count];
-    record = frame_record(table);
     record->level = (uint8_t)level;
     record->slot_or_base = (uint32_t)base;
     record->base_high = (uint16_t)(base >> 32);
+}
+
+/* A table out of the reserve, with its place in the tree. */
+static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
+{
+    struct pfn table;
+
+    CHECK(reserve->count > 0);
+    table = reserve->tables[--reserve->count];
+    tree_place_table(table, level, address);
     return table;
 }
 
@@ -231,6 +236,55 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     return OK;
 }
 
+/* A large page on the way becomes a table of its parts. If others share it, so does the table, and
+ * the walk, which starts over, makes a copy of that. */
+static enum status split_page(const struct step *step, unsigned index, struct pte entry,
+                              struct pfn *next)
+{
+    struct pfn table = take_table(step->reserve, step->level - 1, step->address);
+    struct pfn page = entry_page(entry, step->level);
+    unsigned sharers;
+    enum status status = tree_split_large(page, step->level, step->table, table, 0, &sharers);
+
+    if (status != OK) {
+        step->reserve->tables[step->reserve->count++] = table;
+        return status;
+    }
+    /* Pages show what they showed, but translations of two sizes must not stay side by side. */
+    if (sharers == 1)
+        tlb_add_page(step->batch, step->address);
+    else
+        tlb_add_everything(step->batch);
+    table_way_changed(step->batch);
+    *next = table;
+    return pte_class(pte_read((struct pte *)frame_pointer(step->table) + index)) == PTE_OWN
+               ? OK
+               : STATUS_AGAIN;
+}
+
+enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struct tlb_batch *batch)
+{
+    bool were_on = machine_interrupts_off();
+    const struct frame *record = frame_record(page);
+    struct pfn named = {record->back_table};
+    enum status status = STATUS_AGAIN;
+    unsigned sharers;
+
+    if (!pfn_is_none(named) && (record->flags & FRAME_BLOCK) != 0) {
+        unsigned level = record->level / 9U + 1;
+        struct tree_pointer pointer = {named, record->back_index};
+        struct pfn table = take_table(reserve, level - 1, tree_pointer_address(pointer));
+
+        status = tree_split_large(page, level, PFN_NONE, table, 1, &sharers);
+        if (status == OK)
+            tlb_add_everything(batch);
+        else
+            reserve->tables[reserve->count++] = table;
+    }
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
 /* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
  * reserve does not have is asked for anew, as is what another processor has changed. */
 static enum status step_down(const struct step *step, struct pfn *next)
@@ -256,6 +310,8 @@ static enum status step_down(const struct step *step, struct pfn *next)
     case PTE_EMPTY:
     case PTE_TICKET:
     case PTE_GUARD: *next = split_entry(step, index, entry); return OK;
+    case PTE_LEAF:
+    case PTE_WITHHELD: return split_page(step, index, entry, next);
     default:
         PANIC("entry %lx (%s) of level %u on the path of %lx", entry.word, pte_state_name(state),
               step->level, step->address);
@@ -277,7 +333,7 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
 
     CHECK(address < lower_half_end(tree->levels) && level >= 1);
     while (step.level > level && status == OK) {
-        struct pfn next;
+        struct pfn next = PFN_NONE;
 
         if (!tree_lock(step.table)) {
             status = STATUS_AGAIN;

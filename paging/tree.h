@@ -39,6 +39,8 @@ struct tree_hooks {
     void (*slot_hold)(struct slot slot);
     void (*slot_release)(struct slot slot);
     void (*page_gone)(struct pfn page); /* count 0: unlink it, untie it, free it */
+    /* A large page of this order becomes pages of the smaller one, each with count 1. */
+    void (*page_split)(struct pfn page, unsigned order, unsigned to);
 };
 
 /* Tables set aside before the first lock, so that nothing fails later (rule C7). */
@@ -174,7 +176,7 @@ struct tree_pointer {
     uint16_t index;
 };
 
-/* The address in its space that an entry of a level-1 table stands for. */
+/* The address in its space that a pointer's entry stands for. */
 uint64_t tree_pointer_address(struct tree_pointer pointer);
 
 /* Finds the entries that name an anonymous page in this state (leaf or in transit) through the ring
@@ -199,6 +201,12 @@ void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 
 /* The same with interrupts off. */
 void tree_repoint_fast(struct pfn page, struct pfn table, unsigned index);
+
+/* Splits a large page that the caller holds, wherever it is named: it becomes 512 pages of the next
+ * smaller size, of which the caller holds the first. Takes a table of the reserve. STATUS_AGAIN:
+ * the lock of a table that names it is held, or a pointer is just on its way out. */
+MUST_USE enum status tree_split_held(struct pfn page, struct tree_reserve *reserve,
+                                     struct tlb_batch *batch);
 
 /* Takes the count of such an entry off, once the TLB is flushed. */
 void tree_forget_page(struct pfn page);

@@ -41,6 +41,11 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
     CHECK_MSG(frame_record(page)->kind == FRAME_ANONYMOUS,
               "entry %lx of level %u names frame %x of kind %u", entry.word, level, page.index,
               frame_record(page)->kind);
+    CHECK_MSG(level == 1 ? (frame_record(page)->flags & FRAME_BLOCK) == 0
+                         : (frame_record(page)->flags & FRAME_BLOCK) != 0 &&
+                               frame_record(page)->level == leaf_order(level),
+              "entry %lx of level %u names frame %x with flags %x, order %u", entry.word, level,
+              page.index, frame_record(page)->flags, frame_record(page)->level);
     count_pointer(audit, page, entry);
     audit->census.leaves++;
 }

@@ -46,16 +46,16 @@ static inline bool entry_is_held(struct pte entry)
     return type == PTE_TYPE_SWAPPED || type == PTE_TYPE_TRANSIT || type == PTE_TYPE_WITHHELD;
 }
 
-/* The page that an entry of level 1 names: as leaf, in transit or withheld; PFN_NONE for others and
- * for the zero page. The state is known to be sound. */
+/* The page that an entry names, of more than one frame the first: as leaf, in transit or withheld;
+ * PFN_NONE for others and for the zero page. The state is known to be sound. */
 static inline struct pfn entry_page(struct pte entry, unsigned level)
 {
     uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
 
-    if (level != 1 || !entry_is_held(entry))
+    if (!entry_is_held(entry))
         return PFN_NONE;
     if (pte_present(entry))
-        return pte_frame(entry);
+        return level == 1 || (entry.word & PTE_PS) != 0 ? pte_frame(entry) : PFN_NONE;
     return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
 }
 
@@ -64,6 +64,23 @@ void tree_kill_table(struct pfn table);
 
 /* Makes the fresh table `to` a copy of `from`, which is locked: rule C4. */
 void tree_copy_table(struct pfn to, struct pfn from);
+
+/* The order of the block that a leaf of this level names. */
+static inline unsigned leaf_order(unsigned level)
+{
+    return 9 * (level - 1);
+}
+
+/* Splits the large page that an entry of a locked table names, for all who share it: `table`, which
+ * is fresh and has its place, becomes the table of its parts, and every entry that named the page
+ * links it: own if there is one, COW otherwise. All entries that name a large page have the same
+ * rights. Of the page's counts `holds` are not entries', and stay with its first part. STATUS_AGAIN:
+ * the lock of a sharer's table is held. */
+MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
+                                      struct pfn table, unsigned holds, unsigned *sharers);
+
+/* Gives a fresh table its level and its place in the tree. */
+void tree_place_table(struct pfn table, unsigned level, uint64_t address);
 
 /* Counts one more pointer for a copy of an entry, and turns an own source into COW: the copy. */
 struct pte tree_share_entry(struct pte *source, unsigned level);

@@ -82,6 +82,15 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     return make_paths(tree, paths, TREE_BUILD, batch);
 }
 
+/* Whether a walk ended at a large page that other entries name too. */
+static bool is_shared_large(struct tree_place place)
+{
+    struct pfn page = entry_page(place.entry, place.level);
+
+    return place.level > 1 && !pfn_is_none(page) &&
+           __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) > 1;
+}
+
 enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
                                  struct tlb_batch *batch)
 {
@@ -91,13 +100,17 @@ enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end
         bool were_on = machine_interrupts_off();
         struct tree_place place = tree_walk(tree, at);
         uint64_t step = pte_span(place.level == 1 ? 2 : place.level);
+        /* All that name a large page have the same rights, so this side leaves them first. */
+        bool splits = place.own && is_shared_large(place);
+        unsigned level = splits ? place.level - 1U : place.level;
 
         machine_interrupts_restore(were_on);
-        if (!place.own)
-            status = make_paths(
-                tree, (const struct wanted_path[2]){{at, place.level}, {at, tree->levels}},
-                TREE_CHANGE, batch);
-        at = round_down(at, step) + step;
+        if (place.own && !splits)
+            at = round_down(at, step) + step;
+        else
+            status =
+                make_paths(tree, (const struct wanted_path[2]){{at, level}, {at, tree->levels}},
+                           TREE_CHANGE, batch);
     }
     return status;
 }
@@ -233,9 +246,10 @@ void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rig
 #define RIGHTS_BITS (PTE_RW | PTE_MAY_WRITE | PTE_US | PTE_NX)
 
 /* A leaf that stays one: in place, since the processor may set A and D at any time (rule E8). */
-static void protect_leaf(const struct range_call *call, struct pte *place, struct pte entry)
+static void protect_leaf(const struct range_call *call, struct pte *place, struct pte entry,
+                         unsigned level)
 {
-    uint64_t with = pte_leaf(pte_frame(entry), 1, pte_class(entry), call->rights).word;
+    uint64_t with = pte_leaf(pte_frame(entry), level, pte_class(entry), call->rights).word;
 
     __atomic_and_fetch(&place->word, ~RIGHTS_BITS | with, __ATOMIC_ACQ_REL);
     __atomic_or_fetch(&place->word, with & RIGHTS_BITS, __ATOMIC_ACQ_REL);
@@ -275,7 +289,7 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
     struct pte entry = pte_read(place);
 
     if (!call->rights.none && pte_state(entry, level) == PTE_LEAF && !entry_is_zero(entry)) {
-        protect_leaf(call, place, entry);
+        protect_leaf(call, place, entry, level);
         return;
     }
     entry = tree_replace_at(table, place, protected_entry(call, entry, level));

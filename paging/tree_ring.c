@@ -205,9 +205,9 @@ uint64_t tree_pointer_address(struct tree_pointer pointer)
 {
     const struct frame *record = frame_record(pointer.table);
 
-    CHECK(record->kind == FRAME_TABLE && record->level == 1);
-    return ((uint64_t)record->base_high << 32 | record->slot_or_base) << 21 |
-           (uint64_t)pointer.index << PAGE_SHIFT;
+    CHECK(record->kind == FRAME_TABLE);
+    return (((uint64_t)record->base_high << 32 | record->slot_or_base) << 21) +
+           pointer.index * pte_span(record->level);
 }
 
 struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
@@ -232,4 +232,151 @@ struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
         tree_hold(found);
     unlock_ring(were_on);
     return found;
+}
+
+/* ---- large pages ---- */
+
+/* Where the entries stand that name a page: one index of the tables of one ring. */
+struct sharers {
+    struct pfn page;
+    struct pfn first;
+    struct pfn locked; /* by the caller */
+    unsigned index;
+    unsigned count;
+};
+
+/* The lock checker is not told: in one pass around a locked ring no lock is waited for. */
+static bool try_table(struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    if (!spin_try_unchecked(&record->lock))
+        return false;
+    if ((record->flags & FRAME_DEAD) == 0)
+        return true;
+    __atomic_store_n(&record->lock, 0, __ATOMIC_RELEASE);
+    return false;
+}
+
+static void unlock_sharers(const struct sharers *sharers, unsigned count)
+{
+    for (struct pfn at = sharers->first; count > 0; at = next_of(at)) {
+        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+            continue;
+        count--;
+        if (!pfn_equal(at, sharers->locked))
+            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
+    }
+}
+
+/* Locks the tables of all entries that name the page, or none: then one is held, or the page has
+ * a pointer elsewhere that is on its way out. */
+static bool lock_sharers(const struct sharers *sharers)
+{
+    struct pfn at = sharers->first;
+    unsigned found = 0;
+
+    do {
+        if (names_as(at, sharers->index, sharers->page) != PTE_EMPTY) {
+            if (!pfn_equal(at, sharers->locked) && !try_table(at))
+                break;
+            found++;
+        }
+        at = next_of(at);
+    } while (!pfn_equal(at, sharers->first));
+    if (found == sharers->count)
+        return true;
+    unlock_sharers(sharers, found);
+    return false;
+}
+
+/* The table of a large page's parts, with the rights that the page has. */
+static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, struct rights rights,
+                            unsigned holds)
+{
+    struct pte *entries = frame_pointer(table);
+    unsigned order = leaf_order(level - 1);
+
+    frame_record(page)->count = 1; /* all who name it are here, and wait */
+    tree_globals.hooks->page_split(page, leaf_order(level), order);
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        struct pfn part = {page.index + (i << order)};
+
+        frame_record(part)->back_table = table.index;
+        frame_record(part)->back_index = (uint16_t)i;
+        entries[i] = pte_page(part, level - 1, PTE_OWN, rights);
+    }
+    frame_record(page)->count += holds;
+    frame_record(table)->live = frame_record(table)->held = PTE_ENTRIES;
+}
+
+/* Links the table wherever the page was named, and unlocks; true when the page was written to. */
+static bool link_parts(const struct sharers *sharers, struct pfn table)
+{
+    struct pte link = pte_table(table, sharers->count == 1 ? PTE_OWN : PTE_COW);
+    unsigned left = sharers->count;
+    bool dirty = false;
+
+    frame_record(table)->count = sharers->count;
+    for (struct pfn at = sharers->first; left > 0; at = next_of(at)) {
+        struct pte *place = (struct pte *)frame_pointer(at) + sharers->index;
+        struct pte old;
+
+        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+            continue;
+        left--;
+        old = pte_exchange(place, link);
+        dirty = dirty || (pte_present(old) && (old.word & PTE_D) != 0);
+        if (!pfn_equal(at, sharers->locked))
+            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
+    }
+    return dirty;
+}
+
+static void mark_dirty(struct pfn page, unsigned level)
+{
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        struct pfn part = {page.index + (i << leaf_order(level - 1))};
+
+        __atomic_or_fetch(&frame_record(part)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    }
+}
+
+/* holds: the ring's lock, and those of the sharers */
+static void split_locked(const struct sharers *sharers, unsigned level, struct pfn table,
+                         unsigned holds)
+{
+    const struct frame *record = frame_record(sharers->page);
+    const struct pte *entries = frame_pointer(sharers->first);
+    bool dirty = (record->flags & FRAME_DIRTY) != 0;
+
+    CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == leaf_order(level),
+              "page %x of level %u has flags %x, order %u", sharers->page.index, level,
+              record->flags, record->level);
+    fill_with_parts(table, level, sharers->page, pte_rights(pte_read(&entries[sharers->index])),
+                    holds);
+    if (link_parts(sharers, table) || dirty)
+        mark_dirty(sharers->page, level);
+}
+
+enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked, struct pfn table,
+                             unsigned holds, unsigned *count)
+{
+    bool were_on = lock_ring();
+    const struct frame *record = frame_record(page);
+    struct sharers sharers = {.page = page,
+                              .first = {record->back_table},
+                              .locked = locked,
+                              .index = record->back_index,
+                              .count = record->count - holds};
+    enum status status = STATUS_AGAIN;
+
+    CHECK(!were_on && level > 1 && record->kind == FRAME_ANONYMOUS);
+    if (!pfn_is_none(sharers.first) && sharers.count > 0 && lock_sharers(&sharers)) {
+        split_locked(&sharers, level, table, holds);
+        *count = sharers.count;
+        status = OK;
+    }
+    unlock_ring(were_on);
+    return status;
 }

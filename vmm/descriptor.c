@@ -10,6 +10,9 @@
 #define DESCRIPTORS_MAX   65536U
 #define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
 
+/* Sizes of pages: 4 KiB, 2 MiB, 1 GiB. */
+#define LEVELS 3U
+
 /* A generation of 8 bits starts at 1 and is not used again after 255. */
 #define GENERATION_LAST UINT8_MAX
 
@@ -19,7 +22,8 @@ static struct {
     uint8_t lock;
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
-    uint16_t anonymous[9]; /* by rights: the shared descriptor of blank memory; 0 = none */
+    /* By size of page and rights: the shared descriptor of blank memory; 0 = none. */
+    uint16_t blank[LEVELS][9];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -90,13 +94,15 @@ static uint32_t allowed_codes(struct rights rights)
     return allowed;
 }
 
-static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights)
+static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
+                 unsigned level)
 {
     struct pfn none = {0};
 
     descriptor->generation++;
     descriptor->index = index;
     descriptor->rights = rights;
+    descriptor->page_level = (uint8_t)level;
     descriptor->count = 1;
     descriptor->allows = allowed_codes(rights);
     descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
@@ -104,7 +110,7 @@ static void fill(struct descriptor *descriptor, uint16_t index, struct rights ri
     descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 
-static enum status take_unused(struct rights rights, struct descriptor **taken)
+static enum status take_unused(struct rights rights, unsigned level, struct descriptor **taken)
 {
     enum status status = table.unused == 0 ? grow() : OK;
     uint16_t index = table.unused;
@@ -113,23 +119,25 @@ static enum status take_unused(struct rights rights, struct descriptor **taken)
         return status;
     *taken = descriptor_at(index);
     table.unused = (*taken)->next_unused;
-    fill(*taken, index, rights);
+    fill(*taken, index, rights, level);
     table.in_use++;
     return OK;
 }
 
-enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
+enum status descriptor_blank(struct rights rights, unsigned level, struct descriptor **descriptor)
 {
     bool were_on = machine_interrupts_off();
-    uint16_t *shared = &table.anonymous[rights_number(rights)];
+    uint16_t *shared = &table.blank[level - 1][rights_number(rights)];
     enum status status = OK;
+
+    CHECK(level >= 1 && level <= LEVELS);
 
     spin_lock(&table.lock);
     if (*shared != 0) {
         *descriptor = descriptor_at(*shared);
         (*descriptor)->count++;
     } else {
-        status = take_unused(rights, descriptor);
+        status = take_unused(rights, level, descriptor);
         if (status == OK)
             *shared = (*descriptor)->index;
     }
@@ -157,7 +165,7 @@ void descriptor_put(struct descriptor *descriptor, uint32_t counts)
     CHECK(counts > 0 && descriptor->count >= counts);
     descriptor->count -= counts;
     if (descriptor->count == 0) {
-        table.anonymous[rights_number(descriptor->rights)] = 0;
+        table.blank[descriptor->page_level - 1][rights_number(descriptor->rights)] = 0;
         table.in_use--;
         descriptor->ticket = pte_empty();
         if (descriptor->generation != GENERATION_LAST) {

@@ -4,7 +4,7 @@
  * They stand in one table reached by index in O(1). Each stores its own ticket word and the ready
  * bits of the entries that it leads to, so that one compare of the word checks type, index,
  * generation, signature and ones at once. Immutable while counted; all blank memory with the same
- * rights shares one.
+ * rights and size of page shares one.
  *
  * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
  * State: unused -> descriptor_anonymous (count 1) -> hold/put -> count 0: unused, next generation;
@@ -26,6 +26,7 @@ struct descriptor {
     uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame; likewise 0 */
     struct rights rights; /* (c) */
     uint8_t generation;   /* (d) */
+    uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint32_t count;       /* (d) regions that have it */
     uint16_t index;       /* (c) */
     uint16_t next_unused; /* (d) */
@@ -38,8 +39,15 @@ _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line"
 /* Once, before any other call: the first frame of the table. */
 MUST_USE enum status descriptor_init(void);
 
-/* The descriptor of blank private memory with these rights, with one more count. */
-MUST_USE enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor);
+/* The descriptor of blank private memory with these rights, with one more count; of large pages of
+ * this level where they fit (vmm/large.h), 1: of small ones. */
+MUST_USE enum status descriptor_blank(struct rights rights, unsigned level,
+                                      struct descriptor **descriptor);
+
+static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
+{
+    return descriptor_blank(rights, 1, descriptor);
+}
 
 /* So many counts more, or less. */
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts);

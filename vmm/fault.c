@@ -13,6 +13,10 @@
  *                      split down in place, again
  *   ticket             fill: the zero page                own path; a cleared page, own
  *   zero table         spurious                           make the path own and split, again
+ *   ticket, large      own path; a large page, own        the same
+ *   pages wished for
+ *   leaf above level 1 spurious                           own path; count 1: own again, else split
+ *                                                         for all who share it, again
  *   leaf, zero page    spurious                           own path; a cleared page, own
  *   leaf, COW          spurious                           own path; count 1: own again (untied),
  *                                                         else a copy, own
@@ -34,6 +38,7 @@
 
 #include "cpu/machine.h"
 #include "paging/layout.h"
+#include "vmm/large.h"
 #include "vmm/page.h"
 #include "vmm/swap_in.h"
 
@@ -69,6 +74,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
             PANIC("entry %lx at %lx is a ticket of no descriptor", op->place.entry.word,
                   op->address);
         op->rights = descriptor->rights;
+        op->page_level = descriptor->page_level;
     }
 }
 
@@ -83,13 +89,12 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
 
 /* ---- plan ---- */
 
-/* Makes tables on the path, or makes the path own; the walk then starts over. */
-static enum status make_path(struct fault_op *op)
+/* Makes tables on the path down to a level, or makes the path own; the walk then starts over. */
+static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_purpose purpose)
 {
     struct tree *tree = &op->space->tree;
-    enum tree_purpose purpose = op->access.write ? TREE_CHANGE : TREE_FILL;
     enum status status =
-        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, 1, purpose));
+        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, level, purpose));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
@@ -98,11 +103,16 @@ static enum status make_path(struct fault_op *op)
         return status;
     fault_count(&op->space->faults.path);
     tlb_begin(&batch, tree);
-    status = tree_make_path(tree, op->address, 1, purpose, &op->reserve, &batch);
+    status = tree_make_path(tree, op->address, level, purpose, &op->reserve, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax(); /* another processor has a table, or is in the middle of a fork */
     return status == OK ? STATUS_AGAIN : status;
+}
+
+static enum status make_path(struct fault_op *op)
+{
+    return make_path_to(op, 1, op->access.write ? TREE_CHANGE : TREE_FILL);
 }
 
 enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
@@ -312,6 +322,65 @@ static enum status perform(struct fault_op *op, enum pte_state state)
     }
 }
 
+/* ---- large pages ---- */
+
+/* Whether a ticket becomes a large page: the region wishes so, and the ticket stands for as much. A
+ * read takes it too: zeroes would have to be split by the first write. */
+static bool wants_large(const struct fault_op *op, enum pte_state state)
+{
+    return state == PTE_TICKET && op->page_level > 1 && op->place.level >= op->page_level &&
+           op->rights.write && !op->takes_small;
+}
+
+/* Without a free block small pages serve: the ticket is split further. */
+static enum status give_large_page(struct fault_op *op)
+{
+    unsigned level = op->page_level;
+    struct pfn page;
+
+    if (op->place.level > level || !op->place.own)
+        return make_path_to(op, level, TREE_CHANGE);
+    if (large_alloc(level, &page) != OK) {
+        op->takes_small = true;
+        return STATUS_AGAIN;
+    }
+    if (!fault_lock_unchanged(op)) {
+        pmm_free_order(page, frame_record(page)->level);
+        return STATUS_AGAIN;
+    }
+    tree_name_pointer(page, op->place.table, op->place.index);
+    large_publish(page);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(page, level, PTE_OWN, op->rights));
+    fault_unlock(op);
+    fault_count(&op->space->faults.large);
+    return OK;
+}
+
+/* A large page is written: the last owner has it back whole, a shared one is split. */
+static enum status write_large_page(struct fault_op *op)
+{
+    const struct frame *record = frame_record(pte_frame(op->place.entry));
+    bool alone;
+
+    if (pte_class(op->place.entry) != PTE_COW)
+        return note_spurious(op);
+    if (!op->place.own)
+        return make_path_to(op, op->place.level, TREE_CHANGE);
+    if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1)
+        return make_path(op);
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+    if (alone)
+        pte_make_own((struct pte *)frame_pointer(op->place.table) + op->place.index);
+    fault_unlock(op);
+    if (!alone)
+        return STATUS_AGAIN;
+    fault_count(&op->space->faults.cow_reuse);
+    return OK;
+}
+
 /* Whether a ticket that is read becomes zeroes at the level where it stands. */
 static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
 {
@@ -335,8 +404,12 @@ static enum status attempt(struct fault_op *op)
     status = check_rights(op, state);
     if (status != OK)
         return status;
-    if (op->place.level > 1 && !op->access.write && state == PTE_TABLE)
+    if (op->place.level > 1 && !op->access.write && pte_present(op->place.entry))
         return note_spurious(op);
+    if (op->place.level > 1 && state == PTE_LEAF)
+        return write_large_page(op);
+    if (wants_large(op, state))
+        return give_large_page(op);
     if (may_show_zeroes(op, state))
         return show_zeroes(op);
     if (op->place.level > 1 || (op->access.write && !op->place.own))

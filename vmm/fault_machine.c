@@ -39,8 +39,8 @@ static uint64_t progress_of(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;
 
-    return of->zero_read + of->first_write + of->zero_to_private + of->cow_copy + of->cow_reuse +
-           of->swap_in + of->swap_cached + of->path + space->calls;
+    return of->zero_read + of->first_write + of->large + of->zero_to_private + of->cow_copy +
+           of->cow_reuse + of->swap_in + of->swap_cached + of->path + space->calls;
 }
 
 /* A spurious fault at the same instruction and address as the last, with nothing in between, makes

@@ -23,6 +23,7 @@ struct mapping {
     uint64_t start;
     uint64_t size;
     uint64_t alignment; /* 0: at start */
+    unsigned level;     /* of large pages; 0: small ones */
     struct region_what what;
 };
 
@@ -101,7 +102,8 @@ static enum status map_range(struct mapping *map)
 /* Maps blank memory; the count of the descriptor is the regions' afterwards. */
 static enum status map_blank(struct mapping *map, struct rights rights)
 {
-    enum status status = descriptor_anonymous(rights, &map->what.descriptor);
+    enum status status =
+        descriptor_blank(rights, map->level == 0 ? 1 : map->level, &map->what.descriptor);
 
     if (status != OK)
         return status;
@@ -116,6 +118,16 @@ enum status space_map_at(struct space *space, uint64_t start, uint64_t size, str
     struct mapping map = {.space = space, .start = start, .size = size};
     enum status status = space_check_range(space, start, size);
 
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
+                               struct rights rights, unsigned level)
+{
+    struct mapping map = {.space = space, .start = start, .size = size, .level = level};
+    enum status status = space_check_range(space, start, size);
+
+    CHECK(level == 2 || level == 3);
     return status == OK ? map_blank(&map, rights) : status;
 }
 

@@ -3,6 +3,7 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
+#include "vmm/large.h"
 #include "vmm/reclaim.h"
 
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
@@ -59,7 +60,7 @@ bool page_make_room(void)
 
     /* An error of the disk says that some could not go; what counts here is whether others did. */
     (void)status;
-    return evicted > 0;
+    return evicted > 0 || large_split_one();
 }
 
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
@@ -71,7 +72,7 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
         if (page_try_alloc(clear, page))
             return OK;
         status = reclaim_pages(EVICT_TOGETHER, &evicted);
-        if (evicted == 0)
+        if (evicted == 0 && !large_split_one())
             return status == OK ? STATUS_NO_MEMORY : status;
     }
 }
@@ -258,6 +259,10 @@ static void page_gone(struct pfn page)
 
     CHECK_MSG(record->count == 0 && (record->flags & FRAME_IO) == 0,
               "page %x goes with count %u, flags %x", page.index, record->count, record->flags);
+    if ((record->flags & FRAME_BLOCK) != 0) {
+        large_gone(page);
+        return;
+    }
     page_withdraw(page);
     if ((record->flags & FRAME_TIED) != 0)
         page_untie(page);
@@ -272,8 +277,10 @@ void page_release(struct pfn page)
 
 const struct tree_hooks *page_hooks(void)
 {
-    static const struct tree_hooks hooks = {
-        .slot_hold = swap_hold, .slot_release = swap_release, .page_gone = page_gone};
+    static const struct tree_hooks hooks = {.slot_hold = swap_hold,
+                                            .slot_release = swap_release,
+                                            .page_gone = page_gone,
+                                            .page_split = large_split_parts};
 
     return &hooks;
 }
@@ -313,9 +320,9 @@ void page_audit(const struct tree_census *census)
     CHECK_MSG(usage.by_kind[FRAME_TABLE] == tables, "%lu table frames, %lu reachable tables",
               usage.by_kind[FRAME_TABLE], tables);
     audit_clocks();
-    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_clock_size(),
-              "%lu anonymous frames, %lu in the clocks", usage.by_kind[FRAME_ANONYMOUS],
-              page_clock_size());
+    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_clock_size() + large_frames(),
+              "%lu anonymous frames, %lu in the clocks, %lu in large pages",
+              usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), large_frames());
     CHECK_MSG(swap_references() == census->swapped + tied_pages,
               "slots have %lu counts, %lu entries and %lu ties name them", swap_references(),
               census->swapped, tied_pages);

@@ -60,13 +60,31 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
     return status;
 }
 
+/* The size of page that all regions of the range wish for; 1 when they differ. */
+static unsigned common_wish(struct space *space, uint64_t start, uint64_t end)
+{
+    const struct region *region;
+    unsigned wish = 0;
+
+    space_lock(space);
+    region = region_find_covered(space, start, end);
+    for (struct region *at = region_find(space, start);
+         region != NULL && at != NULL && at->node.start < end; at = region_next(at)) {
+        unsigned level = at->what.descriptor->page_level;
+
+        wish = wish == 0 || wish == level ? level : 1;
+    }
+    space_unlock(space);
+    return wish == 0 ? 1 : wish;
+}
+
 enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
 {
     struct descriptor *descriptor;
     enum status status = space_check_range(space, start, size);
 
     if (status == OK)
-        status = descriptor_anonymous(rights, &descriptor);
+        status = descriptor_blank(rights, common_wish(space, start, start + size), &descriptor);
     if (status != OK)
         return status;
     do {

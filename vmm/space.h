@@ -58,6 +58,7 @@ struct fault_counts {
     uint64_t zero_read;       /* a ticket read: the zero page */
     uint64_t first_write;     /* a ticket written: a cleared page */
     uint64_t zero_to_private; /* the zero page written */
+    uint64_t large;           /* a ticket touched: a large page */
     uint64_t cow_copy;
     uint64_t cow_reuse;   /* the last owner's */
     uint64_t swap_in;     /* read from the area */
@@ -111,6 +112,12 @@ static inline struct space *space_current(void);
 /* Maps blank private memory with these rights at a fixed address. */
 MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t size,
                                   struct rights rights);
+
+/* The same, with pages of 2 MiB (level 2) or 1 GiB (3) where one fits, is free as a whole and is not
+ * yet touched in part; small ones serve elsewhere. A change of rights keeps the wish if all of the
+ * range has it. */
+MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
+                                        struct rights rights, unsigned level);
 
 /* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
  */

@@ -20,7 +20,9 @@ struct fault_op {
     struct tree_reserve reserve; /* tables set aside */
     struct pfn page;             /* page set aside; PFN_NONE: none */
     bool page_cleared;
-    bool were_on; /* interrupts, while the leaf table is locked */
+    uint8_t page_level; /* of a ticket: the size of page that its region wishes for */
+    bool takes_small;   /* there was no large page */
+    bool were_on;       /* interrupts, while the leaf table is locked */
 };
 
 /* Makes sure that a page is set aside, without any lock. */

@@ -149,6 +149,8 @@ static void put_some(struct random *dice, unsigned number)
 {
     unsigned cell = (unsigned)random_below(dice, forest.cell_count);
 
+    if (random_below(dice, 6) == 0 && forest_put_large(number, cell))
+        return;
     if (forest.trees[number].cells[cell].kind == CONTENT_PAGE && random_below(dice, 4) == 0)
         go_in_transit(number, cell);
     else if (forest.trees[number].cells[cell].kind >= CONTENT_PAGE || random_below(dice, 3) != 0)

@@ -31,13 +31,23 @@ static void page_gone(struct pfn page)
 {
     CHECK(frame_record(page)->count == 0);
     forest.pages_gone++;
-    pmm_free(page);
+    if ((frame_record(page)->flags & FRAME_BLOCK) != 0)
+        pmm_free_order(page, frame_record(page)->level);
+    else
+        pmm_free(page);
+}
+
+static void page_split(struct pfn page, unsigned order, unsigned to)
+{
+    pmm_split(page, order, to);
 }
 
 void forest_start(uint64_t memory, unsigned levels, const uint64_t *bounds, unsigned bound_count)
 {
-    static const struct tree_hooks hooks = {
-        .slot_hold = slot_hold, .slot_release = slot_release, .page_gone = page_gone};
+    static const struct tree_hooks hooks = {.slot_hold = slot_hold,
+                                            .slot_release = slot_release,
+                                            .page_gone = page_gone,
+                                            .page_split = page_split};
 
     CHECK(bound_count >= 2 && bound_count <= FOREST_CELLS + 1);
     fake_machine_start(memory);
@@ -147,6 +157,7 @@ static struct content protected_content(struct content content, struct rights ri
         break;
     case CONTENT_PAGE:
     case CONTENT_WITHHELD: content.kind = rights.none ? CONTENT_WITHHELD : CONTENT_PAGE; break;
+    case CONTENT_LARGE:
     case CONTENT_TRANSIT:
     case CONTENT_SWAPPED: break;
     }
@@ -214,22 +225,32 @@ static struct pte make_entry(struct tree_place place, enum content_kind kind,
     }
 }
 
+/* An own path down to a level; where a shared large page is split, the walk starts over. */
+static void build_path(struct tree *tree, uint64_t address, unsigned level, struct tlb_batch *batch)
+{
+    struct tree_reserve reserve = {0};
+    enum status status;
+
+    do {
+        status = tree_reserve_fill(&reserve, forest.levels - 1);
+        CHECK(status == OK);
+        status = tree_make_path(tree, address, level, TREE_BUILD, &reserve, batch);
+    } while (status == STATUS_AGAIN);
+    CHECK(status == OK);
+    tree_reserve_drain(&reserve);
+}
+
 void forest_put(unsigned number, unsigned cell, enum content_kind kind)
 {
     struct forest_tree *tree = &forest.trees[number];
     uint64_t address = forest.bounds[cell];
-    struct tree_reserve reserve = {0};
     struct content content;
     struct tree_place place;
     struct tlb_batch batch;
-    enum status status = tree_reserve_fill(&reserve, forest.levels - 1);
     struct pte old;
 
-    CHECK(status == OK);
     tlb_begin(&batch, &tree->tree);
-    status = tree_make_path(&tree->tree, address, 1, TREE_BUILD, &reserve, &batch);
-    CHECK(status == OK);
-    tree_reserve_drain(&reserve);
+    build_path(&tree->tree, address, 1, &batch);
     (void)machine_interrupts_off();
     place = tree_walk(&tree->tree, address);
     CHECK(place.level == 1 && place.own && tree_lock(place.table));
@@ -239,6 +260,61 @@ void forest_put(unsigned number, unsigned cell, enum content_kind kind)
     tlb_release(&batch, (struct tlb_release){.entry = old, .level = 1});
     tlb_commit(&batch);
     tree->cells[cell] = content;
+}
+
+/* Where the walk of an address passes a level, below which there are tables. */
+static struct tree_place table_at_level(const struct tree *tree, uint64_t address, unsigned level)
+{
+    struct tree_place place = {.table = tree->root, .level = tree->levels};
+
+    for (;; place.level--) {
+        const struct pte *entries = frame_pointer(place.table);
+
+        place.index = (uint16_t)pte_index(address, place.level);
+        place.entry = pte_read(&entries[place.index]);
+        if (place.level == level)
+            return place;
+        place.table = pte_frame(place.entry);
+    }
+}
+
+/* A table's entry for an address, on a path that is made own, becomes another one. */
+static void replace_at(struct tree *tree, uint64_t address, unsigned level, struct pfn page)
+{
+    struct tlb_batch batch;
+    struct tree_place place;
+    struct pte old;
+
+    tlb_begin(&batch, tree);
+    build_path(tree, address, level, &batch);
+    (void)machine_interrupts_off();
+    place = table_at_level(tree, address, level); /* a table there goes as a whole */
+    CHECK(tree_lock(place.table));
+    tree_name_pointer(page, place.table, place.index);
+    old = tree_replace_entry(place.table, place.index, pte_leaf(page, level, PTE_OWN, all_rights));
+    tree_unlock(place.table);
+    machine_interrupts_restore(true);
+    if (old.word != 0)
+        tlb_add_everything(&batch);
+    tlb_release(&batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
+    tlb_commit(&batch);
+}
+
+bool forest_put_large(unsigned number, unsigned cell)
+{
+    struct forest_tree *tree = &forest.trees[number];
+    uint64_t address = forest.bounds[cell];
+    uint64_t *words;
+    struct pfn page;
+
+    if (address % (2 * MIB) != 0 || forest.bounds[cell + 1] - address < 2 * MIB ||
+        pmm_alloc_order(9, FRAME_ANONYMOUS, FRAME_CLEARED, &page) != OK)
+        return false;
+    words = frame_pointer(page);
+    words[0] = words[511 * 512] = ++forest.last_tag;
+    replace_at(&tree->tree, address, 2, page);
+    tree->cells[cell] = (struct content){CONTENT_LARGE, forest.last_tag, all_rights};
+    return true;
 }
 
 /* ---- comparison ---- */
@@ -316,6 +392,21 @@ static void check_entry(struct tree_place place, struct content content, uint64_
         CHECK(pte_slot(place.entry).index == content.number);
 }
 
+/* One page of a large page, which may have been split since. */
+static void check_part(struct tree_place place, struct content content, uint64_t address)
+{
+    enum pte_state state = pte_state(place.entry, place.level);
+    struct pfn page = state == PTE_LEAF ? pte_frame(place.entry) : pte_payload_frame(place.entry);
+
+    CHECK_MSG(place.level <= 2 && state == (content.rights.none ? PTE_WITHHELD : PTE_LEAF),
+              "%lx is %s at level %u, should be large", address, pte_state_name(state),
+              place.level);
+    check_rights(pte_rights(place.entry), content.rights, address);
+    if (place.level == 2)
+        page.index += (uint32_t)(address / PAGE_SIZE % PTE_ENTRIES);
+    check_tag(page, content.number, address);
+}
+
 static void check_cells(const struct forest_tree *tree)
 {
     for (unsigned i = 0; i < forest.cell_count; i++) {
@@ -323,6 +414,12 @@ static void check_cells(const struct forest_tree *tree)
         uint64_t last = forest.bounds[i + 1] - PAGE_SIZE;
         struct content content = tree->cells[i];
 
+        if (content.kind == CONTENT_LARGE) {
+            check_part(tree_walk(&tree->tree, first), content, first);
+            last = first + 511 * PAGE_SIZE;
+            check_part(tree_walk(&tree->tree, last), content, last);
+            continue;
+        }
         check_entry(tree_walk(&tree->tree, first), content, first);
         if (content.kind <= CONTENT_ZEROES)
             check_entry(tree_walk(&tree->tree, last), content, last);

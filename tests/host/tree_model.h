@@ -27,6 +27,7 @@ enum content_kind {
     CONTENT_TRANSIT,  /* number: its tag */
     CONTENT_SWAPPED,  /* number: the slot */
     CONTENT_ZERO,     /* the zero page */
+    CONTENT_LARGE,    /* 2 MiB from the cell's start; number: the tag of its first and last page */
     CONTENT_BLANK     /* a ticket of the first page alone; number: its descriptor */
 };
 
@@ -80,6 +81,9 @@ unsigned forest_fewest(uint64_t start, uint64_t end);
 
 /* How many entries [start, end) has in a tree. */
 unsigned forest_entries(unsigned number, uint64_t start, uint64_t end);
+
+/* The first 2 MiB of a cell become a large page; false when the cell is too small or not aligned. */
+bool forest_put_large(unsigned number, unsigned cell);
 
 /* Audits, and every cell of every tree against the model. */
 struct oracle_census forest_check(void);
