@@ -33,6 +33,7 @@ extern const struct experiment ticket_exit_experiment;
 extern const struct experiment table_ledger_experiment;
 extern const struct experiment fork_ways_experiment;
 extern const struct experiment fork_ways_all_experiment;
+extern const struct experiment large_page_experiment;
 extern const struct experiment snapshot_experiment;
 extern const struct experiment fault_dumb_experiment;
 extern const struct experiment vma_structure_experiment;
@@ -83,6 +84,7 @@ const struct experiment *const experiments[] = {
     &table_ledger_experiment,
     &fork_ways_experiment,
     &fork_ways_all_experiment,
+    &large_page_experiment,
     &snapshot_experiment,
     &fault_dumb_experiment,
     &vma_structure_experiment,

@@ -363,10 +363,10 @@ static enum status write_large_page(struct fault_op *op)
     const struct frame *record = frame_record(pte_frame(op->place.entry));
     bool alone;
 
-    if (pte_class(op->place.entry) != PTE_COW)
-        return note_spurious(op);
     if (!op->place.own)
         return make_path_to(op, op->place.level, TREE_CHANGE);
+    if (pte_class(op->place.entry) != PTE_COW)
+        return note_spurious(op);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1)
         return make_path(op);
     if (!fault_lock_unchanged(op))

@@ -25,8 +25,8 @@ BOOT_SECONDS = 90
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
 EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild", "levels", "table-access", "ring3",
                "fault-anatomy", "mmu-truth", "entry-states", "ticket-forge", "ticket-share",
-               "ticket-range", "ticket-exit", "table-ledger", "fork-ways", "snapshot", "fault-dumb",
-               "vma-structure", "space-limit", "overcommit")
+               "ticket-range", "ticket-exit", "table-ledger", "fork-ways", "large-page", "snapshot",
+               "fault-dumb", "vma-structure", "space-limit", "overcommit")
 
 CASES: Dict[str, Callable] = {}
 

@@ -1,0 +1,195 @@
+/*
+ * large-page: what does a page of 2 MiB save, and what does taking it apart cost?
+ *
+ * The same memory is touched with small pages and with large ones: faults, tables and ticks. Then a
+ * large page meets what small ones meet: a fork with writes on both sides, which splits it once for
+ * both; an unmap and a change of rights of a part; a shortage of memory, which takes large pages
+ * apart so that their parts can go out. Nobody may see another's write, or lose a byte.
+ *
+ * A page of 1 GiB is tried where a whole one is free.
+ */
+#include "cpu/machine.h"
+#include "tests/experiment.h"
+#include "tests/floor.h"
+#include "tests/ledger.h"
+#include "tests/user_pages.h"
+#include "vmm/large.h"
+#include "vmm/page.h"
+
+#define START      UINT64_C(0x640000000)
+#define LARGE      (2 * MIB)
+#define LARGES     4U
+#define PAGES      (LARGES * PTE_ENTRIES)
+#define GIB_START  UINT64_C(0x700000000)
+#define TAG(page)  (0x5000 + (uint64_t)(page))
+#define TAG2(page) (0x9000 + (uint64_t)(page))
+
+static uint64_t page_at(unsigned number)
+{
+    return START + number * PAGE_SIZE;
+}
+
+static unsigned level_at(const struct space *space, uint64_t address)
+{
+    bool were_on = machine_interrupts_off();
+    unsigned level = tree_walk(&space->tree, address).level;
+
+    machine_interrupts_restore(were_on);
+    return level;
+}
+
+static bool fill_all(void)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < PAGES; i++)
+        ok = page_fill(page_at(i), TAG(i)) && ok;
+    return ok;
+}
+
+static unsigned count_right(unsigned from, unsigned to)
+{
+    unsigned right = 0;
+
+    for (unsigned i = from; i < to; i++)
+        right += page_holds(page_at(i), TAG(i));
+    return right;
+}
+
+/* One word of every page; ticks for each MiB. */
+static uint64_t touch_all(bool *ok)
+{
+    uint64_t ticks = machine_ticks();
+
+    for (unsigned i = 0; i < PAGES; i++)
+        *ok = word_write(page_at(i), 1) && *ok;
+    return (machine_ticks() - ticks) / (PAGES * PAGE_SIZE / MIB);
+}
+
+static void measure(struct space *space, bool large)
+{
+    struct ledger before = ledger_take();
+    uint64_t faults = space->faults.first_write + space->faults.large;
+    bool ok = (large ? space_map_large_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE, 2)
+                     : space_map_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE)) == OK;
+    uint64_t ticks = touch_all(&ok);
+
+    faults = space->faults.first_write + space->faults.large - faults;
+    ktap_check(ok && faults == (large ? LARGES : PAGES), "%s pages: %lu faults",
+               large ? "large" : "small", faults);
+    floor_metric_of("touch_mib", large ? "large" : "small", ticks);
+    ktap_metric(large ? "tables.large" : "tables.small",
+                (uint64_t)ledger_growth(&before, FRAME_TABLE), "frames");
+}
+
+/* The first write of either side splits the page, once for both. */
+static void fork_and_write(struct space *parent)
+{
+    uint64_t splits = large_splits();
+    uint64_t ticks = machine_ticks();
+    struct space *child;
+    bool ok;
+
+    if (!ktap_check(space_fork(parent, &child) == OK, "a fork"))
+        return;
+    ok = page_fill(page_at(7), TAG2(7));
+    ticks = machine_ticks() - ticks;
+    ktap_check(ok && large_splits() == splits + 1, "a write of one side splits one page");
+    space_switch(child);
+    ok = count_right(0, PAGES) == PAGES && page_fill(page_at(7), TAG2(8)) &&
+         page_fill(page_at(9), TAG2(9));
+    ktap_check(ok && large_splits() == splits + 1, "the other side reads all that was, and writes");
+    space_switch(parent);
+    ok = page_holds(page_at(7), TAG2(7)) && page_holds(page_at(9), TAG(9)) &&
+         page_fill(page_at(7), TAG(7));
+    ktap_check(ok && count_right(0, PAGES) == PAGES, "no write of the one reaches the other");
+    floor_metric("fork_and_split", ticks);
+    space_audit();
+    space_destroy(child);
+    ok = page_fill(page_at(PTE_ENTRIES), TAG(PTE_ENTRIES));
+    ktap_check(ok && level_at(parent, page_at(PTE_ENTRIES)) == 2,
+               "the last owner has the other pages back whole");
+}
+
+static void cut(struct space *space)
+{
+    const unsigned first = 2 * PTE_ENTRIES;
+    uint64_t value;
+    bool ok = space_unmap(space, page_at(first + 5), 3 * PAGE_SIZE) == OK;
+
+    ok = ok && level_at(space, page_at(first)) == 1 && !word_read(page_at(first + 6), &value) &&
+         page_holds(page_at(first + 4), TAG(first + 4)) &&
+         count_right(first + 8, first + PTE_ENTRIES) == PTE_ENTRIES - 8;
+    ktap_check(ok, "an unmap of three pages leaves the other 509");
+    ok = space_protect(space, page_at(3 * PTE_ENTRIES), LARGE, RIGHTS_READ) == OK &&
+         level_at(space, page_at(3 * PTE_ENTRIES)) == 2 &&
+         !word_write(page_at(3 * PTE_ENTRIES + 1), 1);
+    ktap_check(ok, "a whole page read-only stays whole");
+    ok = space_protect(space, page_at(3 * PTE_ENTRIES), PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+         level_at(space, page_at(3 * PTE_ENTRIES)) == 1 &&
+         word_write(page_at(3 * PTE_ENTRIES), TAG(3 * PTE_ENTRIES)) &&
+         !word_write(page_at(3 * PTE_ENTRIES + 1), 1);
+    ktap_check(ok && count_right(3 * PTE_ENTRIES, PAGES) == PTE_ENTRIES,
+               "one page of it writable splits it");
+    space_audit();
+}
+
+/* Without clocks to take pages from, a large page is taken apart. */
+static void take_apart(struct space *space)
+{
+    uint64_t splits = large_splits();
+    uint64_t frames = large_frames();
+    bool ok = large_split_one();
+
+    ktap_check(ok && large_splits() == splits + 1 && large_frames() == frames - PTE_ENTRIES,
+               "a shortage takes a large page apart");
+    ktap_check(count_right(0, 2 * PTE_ENTRIES) == 2 * PTE_ENTRIES, "and loses nothing of it");
+    (void)space;
+    space_audit();
+}
+
+static void try_gib(struct space *space)
+{
+    uint64_t value = 1;
+    bool ok = space_map_large_at(space, GIB_START, GIB, RIGHTS_READ_WRITE, 3) == OK &&
+              word_write(GIB_START + 5 * MIB, 77);
+
+    if (ok && level_at(space, GIB_START) != 3) {
+        ktap_skip("no GiB is free as a whole", "1 GiB by one entry");
+        return;
+    }
+    ok = ok && word_read(GIB_START + GIB - 8, &value) && value == 0 &&
+         space_unmap(space, GIB_START + 9 * PAGE_SIZE, PAGE_SIZE) == OK &&
+         level_at(space, GIB_START) == 1 && level_at(space, GIB_START + 5 * MIB) == 2 &&
+         word_read(GIB_START + 5 * MIB, &value) && value == 77;
+    ktap_check(ok, "1 GiB by one entry, split along one path by an unmap");
+    space_audit();
+}
+
+static void run(const struct options *options)
+{
+    struct space *space;
+
+    (void)options;
+    floor_measure();
+    if (!start_space(&space))
+        return;
+    measure(space, false);
+    if (space_unmap(space, START, LARGES * LARGE) == OK)
+        measure(space, true);
+    ktap_check(fill_all() && count_right(0, PAGES) == PAGES && level_at(space, START) == 2,
+               "all bytes are there");
+    fork_and_write(space);
+    cut(space);
+    take_apart(space);
+    try_gib(space);
+    end_space(space);
+}
+
+const struct experiment large_page_experiment = {
+    .name = "large-page",
+    .question = "What does a page of 2 MiB save, and what does taking it apart cost?",
+    .checks = 14,
+    .reserves = true,
+    .run = run,
+};
