@@ -2,9 +2,9 @@
  * model: do address spaces mean what an independent model says, through real faults?
  *
  * The host's random generator and model (tests/space_model.h) drive the booted image: maps, unmaps,
- * guards, forks, switches, and accesses, each compared with what the model expects. Here accesses go
- * through the processor's MMU and its faults, those that must be refused too: they come back by the
- * exception table with the reason.
+ * guards, forks, switches, and accesses, each compared with what the model expects. Here accesses
+ * go through the processor's MMU and its faults, those that must be refused too: they come back by
+ * the exception table with the reason.
  *
  * On several processors each has a worker with spaces of its own. All of them begin with a fork of
  * one common parent and fork it again now and then, so that they share its tables and pages and
@@ -37,7 +37,8 @@
 
 #define WORKERS_MAX 4U
 
-/* Rounds of the usual run, and operations of all workers in one. */
+/* Rounds of the usual run, half as many on several processors, which wait for each other's answers;
+ * and operations of all workers in one. */
 #define ROUNDS    4U
 #define ROUND_OPS 1600U
 
@@ -393,7 +394,8 @@ static void drive(const struct options *options, unsigned rounds, uint64_t secon
 
     memset(workers, 0, sizeof(workers));
     memset(&parent, 0, sizeof(parent));
-    done = run_rounds(options, rounds, machine_now_ns() + seconds * UINT64_C(1000000000));
+    done = run_rounds(options, processors() == 1 ? rounds : (rounds + 1) / 2,
+                      machine_now_ns() + seconds * UINT64_C(1000000000));
     report();
     ktap_metric("swapped_in", swap_usage().pages_read - before.pages_read, "pages");
     ktap_check(done < 2 || swap_usage().pages_read > before.pages_read,

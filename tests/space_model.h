@@ -8,7 +8,7 @@
  * kernel enters for itself; in the booted image both are the processor's.
  *
  * Units: bounds are numbered, cell i is [bound i, bound i + 1).
- * State: model_begin -> (model_choose, model_perform)* -> the end by who began it -> model_begin ...
+ * State: model_begin -> (model_choose, model_perform)* -> whoever began it ends it -> again.
  * Fails with: a panic with values; model_describe says how to get there again.
  * Context: host tests, and a thread of the image.
  */

@@ -59,6 +59,7 @@ void model_machine_begin(void)
 {
     signal(SIGABRT, say_where);
     fake_kernel_map_set_levels(model()->levels);
+    fault_start();
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_contexts = (model()->seed & 2) != 0;
     fake_mmu_start(model()->levels);
