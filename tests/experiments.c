@@ -37,6 +37,8 @@ extern const struct experiment large_page_experiment;
 extern const struct experiment snapshot_experiment;
 extern const struct experiment fault_dumb_experiment;
 extern const struct experiment vma_structure_experiment;
+extern const struct experiment model_experiment;
+extern const struct experiment model_long_experiment;
 extern const struct experiment stress_experiment;
 extern const struct experiment dead_processor_experiment;
 extern const struct experiment bench_experiment;
@@ -88,6 +90,8 @@ const struct experiment *const experiments[] = {
     &snapshot_experiment,
     &fault_dumb_experiment,
     &vma_structure_experiment,
+    &model_experiment,
+    &model_long_experiment,
     &stress_experiment,
     &dead_processor_experiment,
     &bench_experiment,

@@ -87,6 +87,7 @@ static struct {
     struct listed tables[TABLES_MAX]; /* the entries that name them, children first */
     unsigned table_count;
     uint32_t generations[1 + LIVING];
+    unsigned left; /* in tables that were given back: what a way has forgotten */
 } book;
 
 static struct pte entry_at(struct pfn table, unsigned index)
@@ -114,8 +115,11 @@ static void clear_entry(struct pfn table, unsigned index, unsigned level)
     bool were_on = machine_interrupts_off();
     struct tlb_release release = {.level = (uint8_t)level};
     bool locked = tree_lock(table);
+    struct pte entry = entry_at(table, index);
 
     CHECK(locked);
+    if (is_table(entry, level))
+        book.left += frame_record(pte_frame(entry))->held;
     release.entry = tree_replace_entry(table, index, pte_empty());
     tree_unlock(table);
     tree_drop(&release);
@@ -264,7 +268,7 @@ static bool take_down(const struct stride *stride, enum way way, struct space *s
         ticks = machine_ticks();
         sweep();
     }
-    gone = way == WAY_LIVE || frame_record(space->tree.root)->held == 0;
+    gone = way == WAY_LIVE || (book.left == 0 && frame_record(space->tree.root)->held == 0);
     space_destroy(space);
     put(stride, way == WAY_LAZY ? "lazy.sweep" : ways[way].name, machine_ticks() - ticks);
     return gone;

@@ -132,6 +132,14 @@ def stress(t: Case):
 
 
 @case
+def model(t: Case):
+    """The host's model of address spaces, through the real faults of one processor and of four."""
+    for count in (1, 4):
+        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=model-long seconds=8 seed=3")
+        t.passed(run, ("model-long",))
+
+
+@case
 def lock_checks(t: Case):
     """The test build, which checks owners and order of spin locks, under stress."""
     made = subprocess.run(["make", "-s", "B=build/checked", "CHECKS=1",

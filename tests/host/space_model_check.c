@@ -8,8 +8,9 @@
 #include "tests/host/fake_kernel_map.h"
 #include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_internal.h"
+#include "tests/host/space_model_host.h"
 #include "tests/host/tree_oracle.h"
+#include "tests/space_model_internal.h"
 #include "vmm/commit.h"
 #include "vmm/page.h"
 
@@ -120,7 +121,7 @@ static void check_page(struct model_space *space, unsigned cell, unsigned page)
     const struct model_cell *known = &space->cells[cell];
     const struct region *region = check_region(space, cell, address);
     struct fake_walk walk =
-        fake_mmu_walk(phys_of(space->space->tree.root), model.levels, address, 1);
+        fake_mmu_walk(phys_of(space->space->tree.root), model()->levels, address, 1);
 
     if (!walk.present) {
         check_absent(known, region, &walk, words, address);
@@ -137,9 +138,10 @@ static void check_page(struct model_space *space, unsigned cell, unsigned page)
 void model_compare(void)
 {
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
-        for (unsigned cell = 0; model.spaces[i].space != NULL && cell < model.cell_count; cell++) {
-            check_page(&model.spaces[i], cell, 0);
-            check_page(&model.spaces[i], cell, 1);
+        for (unsigned cell = 0; model()->spaces[i].space != NULL && cell < model()->cell_count;
+             cell++) {
+            check_page(&model()->spaces[i], cell, 0);
+            check_page(&model()->spaces[i], cell, 1);
         }
     }
 }
@@ -154,9 +156,9 @@ void model_check(void)
     uint64_t committed = 0;
 
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
-        if (model.spaces[i].space != NULL)
-            trees[count++] = model.spaces[i].space->tree;
-        committed += model_committed(&model.spaces[i]);
+        if (model()->spaces[i].space != NULL)
+            trees[count++] = model()->spaces[i].space->tree;
+        committed += model_committed(&model()->spaces[i]);
     }
     CHECK(count == space_count());
     CHECK_MSG(commit_pages() == committed, "%lu pages committed, the model says %lu",
@@ -175,14 +177,14 @@ void model_check(void)
 static void check_ledger(void)
 {
     struct pmm_usage now = pmm_usage();
-    uint64_t grown = (descriptor_limit - model.descriptors_at_start) / DESCRIPTORS_A_FRAME;
+    uint64_t grown = (descriptor_limit - model()->descriptors_at_start) / DESCRIPTORS_A_FRAME;
 
-    model.at_start.by_kind[FRAME_KERNEL] += grown;
-    model.at_start.by_kind[FRAME_FREE] -= grown;
+    model()->at_start.by_kind[FRAME_KERNEL] += grown;
+    model()->at_start.by_kind[FRAME_FREE] -= grown;
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
-        CHECK_MSG(now.by_kind[kind] == model.at_start.by_kind[kind],
+        CHECK_MSG(now.by_kind[kind] == model()->at_start.by_kind[kind],
                   "%lu frames of kind %u at the end, %lu at the start", now.by_kind[kind], kind,
-                  model.at_start.by_kind[kind]);
+                  model()->at_start.by_kind[kind]);
     CHECK_MSG(swap_usage().used == 0 && swap_references() == 0, "%u slots are left",
               swap_usage().used);
     CHECK(page_clock_size() == 0 && descriptor_count() == 0 && space_count() == 0);
@@ -194,11 +196,11 @@ void model_end(void)
     model_leave_frames(UINT64_MAX);
     model_check();
     space_switch(NULL);
-    model.running = MODEL_SPACES;
+    model()->running = MODEL_SPACES;
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
-        if (model.spaces[i].space != NULL)
-            space_destroy(model.spaces[i].space);
-        model.spaces[i].space = NULL;
+        if (model()->spaces[i].space != NULL)
+            space_destroy(model()->spaces[i].space);
+        model()->spaces[i].space = NULL;
     }
     check_ledger();
 }

@@ -14,7 +14,7 @@
 #include "tests/host/fake_hba.h"
 #include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
-#include "tests/host/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "vmm/page.h"
 #include "vmm/reclaim.h"
 

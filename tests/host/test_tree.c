@@ -12,7 +12,7 @@
 #include "paging/layout.h"
 #include "pmm/pmm.h"
 #include "tests/host/fake_machine.h"
-#include "tests/host/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "tests/host/tree_model.h"
 
 #define MEMORY (16 * MIB)

@@ -11,7 +11,7 @@
 #include "cpu/trap.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake_mmu.h"
-#include "tests/host/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "vmm/fault.h"
 
 #define MEMORY (16 * MIB)

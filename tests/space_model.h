@@ -3,20 +3,20 @@
  *
  * The model knows nothing of tables, counts, tickets or sharing. It divides addresses into cells
  * between chosen bounds (near 2 MiB, 1 GiB, 512 GiB, ...), and for each cell of each space it keeps
- * what is mapped there, with which rights, and two words of its first and of its last page. A
- * program's accesses go through the software MMU, and faults through the handler that the kernel
- * enters for itself.
+ * what is mapped there, with which rights, and two words of its first and of its last page. On the
+ * host a program's accesses go through the software MMU, and faults through the handler that the
+ * kernel enters for itself; in the booted image both are the processor's.
  *
  * Units: bounds are numbered, cell i is [bound i, bound i + 1).
- * State: model_start (once a process) -> model_begin -> (model_choose, model_perform)* ->
- * model_end -> model_begin ...
- * Fails with: a panic with values; the seed and the operation are printed with it.
- * Context: host tests.
+ * State: model_begin -> (model_choose, model_perform)* -> whoever began it ends it -> again.
+ * Fails with: a panic with values; model_describe says how to get there again.
+ * Context: host tests, and a thread of the image.
  */
-#ifndef TESTS_HOST_SPACE_MODEL_H
-#define TESTS_HOST_SPACE_MODEL_H
+#ifndef TESTS_SPACE_MODEL_H
+#define TESTS_SPACE_MODEL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/space.h"
@@ -61,17 +61,11 @@ struct model_op {
     bool ac; /* ring 0 may touch user pages */
 };
 
-/* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
-void model_start(uint64_t memory);
-
 /* A round: other bounds, no spaces, so many levels. The seed decides everything. */
 void model_begin(uint64_t seed, unsigned levels);
 
 /* The policy of overcommit of this round, which is otherwise a random one. */
 void model_overcommit(enum overcommit_way way);
-
-/* Destroys all spaces, and proves that everything was given back. */
-void model_end(void);
 
 /* The next random operation, which model_perform can be given any number of times. */
 struct model_op model_choose(void);
@@ -87,19 +81,8 @@ extern bool model_withholds;
 /* Whether a status is that of a resource or device. */
 bool model_is_failure(enum status status);
 
-/* Compares all that there is: audits, the second audit, every page of every space, the TLB. */
-void model_check(void);
-
-/* The same without the audits: what the spaces mean. */
-void model_compare(void);
-
-/* Takes frames away, or gives them back, until so many are free. */
-void model_leave_frames(uint64_t frames);
-
-/* How many operations tests may make in all, and the seed: FAULTLINE_TEST_OPS, FAULTLINE_TEST_SEED.
- */
-uint64_t model_ops(uint64_t otherwise);
-uint64_t model_seed(void);
+/* The last operation in words, and the seed that led to it. */
+void model_describe(char *buffer, size_t size);
 
 /* For tests that add something of their own. */
 struct space *model_space(unsigned number); /* NULL: there is none */

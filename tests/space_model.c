@@ -1,30 +1,16 @@
 /* Address spaces beside a plain model of what they mean: the operations. */
-#include "tests/host/space_model.h"
-
-#include <inttypes.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
+#include "tests/space_model.h"
 
 #include "cpu/machine.h"
-#include "cpu/registers.h"
-#include "cpu/trap.h"
-#include "tests/host/fake_cpu.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_internal.h"
+#include "lib/bytes.h"
+#include "lib/print.h"
+#include "tests/space_model_internal.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
-
-/* So often may one access fault: tables, the page, and once or twice for a late TLB. */
-#define FAULTS_MAX 8U
-
-/* The instruction of all accesses: the handler must tell one that repeats from one that hangs. */
-#define PROGRAM_RIP UINT64_C(0x401000)
 
 /* Accessed and dirty, of entries that are present. */
 #define AD (UINT64_C(3) << 5)
 
-struct model model;
 bool model_may_fail;
 bool model_withholds = true;
 
@@ -34,23 +20,21 @@ static const char *const kind_names[] = {
     "remap",  "fork",    "create",     "destroy",    "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
-/* Said when a check fails anywhere below: how to get here again. */
-void model_say_where(int signal_number)
+void model_describe(char *buffer, size_t size)
 {
-    const struct model_op *op = &model.op;
+    const struct model_op *op = &model()->op;
 
-    fprintf(stderr,
-            "# seed %" PRIu64 ", %u levels, operation %" PRIu64 ": %s, space %u, %lx to %lx, "
-            "rights n%d w%d x%d u%d, %s%s%s page %u word %u\n",
-            model.seed, model.levels, model.done, kind_names[op->kind], op->space,
-            model.bounds[op->from], model.bounds[op->to], op->rights.none, op->rights.write,
-            op->rights.execute, op->rights.user, op->user ? "user " : "kernel ",
-            op->ac ? "ac " : "",
-            op->write     ? "write"
-            : op->execute ? "fetch"
-                          : "read",
-            op->page, op->word);
-    signal(signal_number, SIG_DFL);
+    print_to(buffer, size,
+             "seed %lu, %u levels, operation %lu: %s, space %u, %lx to %lx, "
+             "rights n%d w%d x%d u%d, %s%s%s page %u word %u",
+             model()->seed, model()->levels, model()->done, kind_names[op->kind], op->space,
+             model()->bounds[op->from], model()->bounds[op->to], op->rights.none, op->rights.write,
+             op->rights.execute, op->rights.user, op->user ? "user " : "kernel ",
+             op->ac ? "ac " : "",
+             op->write     ? "write"
+             : op->execute ? "fetch"
+                           : "read",
+             op->page, op->word);
 }
 
 /* ---- performing ---- */
@@ -65,25 +49,24 @@ bool model_as_expected(enum status status, enum status expected)
 {
     if (model_may_fail && model_is_failure(status))
         return false;
-    CHECK_MSG(status == expected, "%s: %s, but the model says %s", kind_names[model.op.kind],
+    CHECK_MSG(status == expected, "%s: %s, but the model says %s", kind_names[model()->op.kind],
               status_name(status), status_name(expected));
     return status == OK;
 }
 
 static void run_in(unsigned number)
 {
-    if (number == model.running)
+    if (number == model()->running)
         return;
-    space_switch(number < MODEL_SPACES ? model.spaces[number].space : NULL);
-    model.running = number;
+    space_switch(number < MODEL_SPACES ? model()->spaces[number].space : NULL);
+    model()->running = number;
 }
 
 /* What the cell and the mode of the access say. */
 static enum status expected_of(const struct model_op *op)
 {
-    const struct model_cell *cell = &model.spaces[op->space].cells[op->from];
-    bool kernel_may =
-        op->execute ? (fake_cr4 & CR4_SMEP) == 0 : (fake_cr4 & CR4_SMAP) == 0 || op->ac;
+    const struct model_cell *cell = &model()->spaces[op->space].cells[op->from];
+    bool kernel_may = model_machine_kernel_may(op);
 
     if (cell->kind != CELL_BLANK)
         return STATUS_NOT_FOUND;
@@ -95,57 +78,13 @@ static enum status expected_of(const struct model_op *op)
     return !cell->rights.user || kernel_may ? OK : STATUS_DENIED;
 }
 
-/* As the processor does it: translate, fault, try again. */
-static enum status translate(const struct model_op *op, uint64_t address, struct phys *physical)
-{
-    struct fake_access access = {
-        .write = op->write, .execute = op->execute, .user = op->user, .ac = op->ac};
-    struct trap_frame frame = {.rip = PROGRAM_RIP, .rflags = op->ac ? UINT64_C(1) << 18 : 0};
-    uint64_t error;
-
-    for (unsigned i = 0; i < FAULTS_MAX; i++) {
-        bool resolved;
-
-        if (fake_mmu_translate(address, access, physical, &error))
-            return OK;
-        CHECK(machine_interrupts_off());
-        frame.cr2 = address;
-        frame.error = error;
-        resolved = trap_page_fault(address, error, &frame);
-        machine_interrupts_restore(true);
-        if (!resolved)
-            return fault_last_reason();
-        /* Another processor would use what is stale now, and would not fault. */
-        fake_mmu_check();
-    }
-    PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
-}
-
-/* The word of a page; the frame must be one that a program may see. */
-static uint64_t *word_at(struct phys physical, bool write)
-{
-    const struct frame *record = frame_record(pfn_of(physical));
-
-    CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),
-              "an access reaches frame %lx of kind %u", physical.address >> 12, record->kind);
-    CHECK((record->flags & FRAME_IO) == 0);
-    return phys_pointer(physical);
-}
-
-static struct fake_walk walk_of(const struct model_op *op)
-{
-    const struct space *space = model.spaces[op->space].space;
-
-    return fake_mmu_walk(phys_of(space->tree.root), model.levels, model_address(op), 1);
-}
-
 /* A violation has changed nothing; the processor itself may set A and D. */
-static void check_untouched(const struct model_op *op, const struct fake_walk *before,
+static void check_untouched(const struct model_op *op, const struct model_walk *before,
                             enum status status)
 {
-    struct fake_walk after = walk_of(op);
+    struct model_walk after = model_machine_walk(op);
 
-    if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
+    if ((status == STATUS_DENIED || status == STATUS_NOT_FOUND) && model_machine_alone())
         CHECK_MSG(after.level == before->level && ((after.entry ^ before->entry) & ~AD) == 0,
                   "a violation: the entry at %lx was %lx, is %lx", model_address(op), before->entry,
                   after.entry);
@@ -153,21 +92,18 @@ static void check_untouched(const struct model_op *op, const struct fake_walk *b
 
 static enum status access_memory(const struct model_op *op)
 {
-    uint64_t *known = cell_word(&model.spaces[op->space], op->from, op->page, op->word);
-    uint64_t address = model_address(op);
-    struct phys physical;
-    struct fake_walk before = walk_of(op);
+    uint64_t *known = cell_word(&model()->spaces[op->space], op->from, op->page, op->word);
+    uint64_t written = model()->last_tag + 1;
+    struct model_walk before = model_machine_walk(op);
     enum status status;
 
     run_in(op->space);
-    status = translate(op, address, &physical);
+    status = model_machine_access(op, *known, written);
     check_untouched(op, &before, status);
     if (!model_as_expected(status, expected_of(op)))
         return status;
-    CHECK_MSG(*word_at(physical, op->write) == *known, "%lx holds %lx, the model says %lx", address,
-              *word_at(physical, op->write), *known);
     if (op->write)
-        *known = *word_at(physical, true) = ++model.last_tag;
+        *known = model()->last_tag = written;
     return OK;
 }
 
@@ -176,11 +112,9 @@ static enum status resolve(const struct model_op *op)
     struct fault_access access = {.write = op->write,
                                   .execute = op->execute,
                                   .from_user = op->user,
-                                  .user_allowed = op->execute
-                                                      ? (fake_cr4 & CR4_SMEP) == 0
-                                                      : (fake_cr4 & CR4_SMAP) == 0 || op->ac};
-    struct fake_walk before = walk_of(op);
-    enum status status = fault_resolve(model.spaces[op->space].space, model_address(op), access);
+                                  .user_allowed = model_machine_kernel_may(op)};
+    struct model_walk before = model_machine_walk(op);
+    enum status status = fault_resolve(model()->spaces[op->space].space, model_address(op), access);
 
     check_untouched(op, &before, status);
     (void)model_as_expected(status, expected_of(op));
@@ -189,10 +123,11 @@ static enum status resolve(const struct model_op *op)
 
 static enum status look_ahead(void)
 {
-    for (unsigned i = 0; i < 8 && model.running < MODEL_SPACES; i++) {
-        struct model_op some = {.from = (unsigned)any(model.cell_count), .page = (unsigned)any(2)};
+    for (unsigned i = 0; i < 8 && model()->running < MODEL_SPACES; i++) {
+        struct model_op some = {.from = (unsigned)any(model()->cell_count),
+                                .page = (unsigned)any(2)};
 
-        fake_mmu_speculate(model_address(&some));
+        model_machine_look(model_address(&some));
     }
     return OK;
 }
@@ -201,9 +136,10 @@ uint64_t model_committed(const struct model_space *space)
 {
     uint64_t pages = 0;
 
-    for (unsigned i = 0; space->space != NULL && i < model.cell_count; i++)
-        pages +=
-            space->cells[i].committed ? (model.bounds[i + 1] - model.bounds[i]) / PAGE_SIZE : 0;
+    for (unsigned i = 0; space->space != NULL && i < model()->cell_count; i++)
+        pages += space->cells[i].committed
+                     ? (model()->bounds[i + 1] - model()->bounds[i]) / PAGE_SIZE
+                     : 0;
     return pages;
 }
 
@@ -211,20 +147,20 @@ enum status model_commitment(uint64_t pages)
 {
     uint64_t promised = pages;
 
-    if (model.overcommit == OVERCOMMIT_ALWAYS)
+    if (model()->overcommit == OVERCOMMIT_ALWAYS)
         return OK;
-    if (model.overcommit == OVERCOMMIT_HEURISTIC)
+    if (model()->overcommit == OVERCOMMIT_HEURISTIC)
         return pages > commit_total() ? STATUS_COMMIT : OK;
     for (unsigned i = 0; i < MODEL_SPACES; i++)
-        promised += model_committed(&model.spaces[i]);
+        promised += model_committed(&model()->spaces[i]);
     return promised > commit_limit() ? STATUS_COMMIT : OK;
 }
 
 static bool cells_free(const struct model_space *space, uint64_t start, uint64_t end)
 {
-    for (unsigned i = 0; i < model.cell_count; i++) {
-        if (space->cells[i].kind != CELL_NONE && model.bounds[i] < end &&
-            model.bounds[i + 1] > start)
+    for (unsigned i = 0; i < model()->cell_count; i++) {
+        if (space->cells[i].kind != CELL_NONE && model()->bounds[i] < end &&
+            model()->bounds[i + 1] > start)
             return false;
     }
     return true;
@@ -240,9 +176,9 @@ static void set_cells(struct model_space *space, const struct model_op *op, enum
 
 static enum status map(const struct model_op *op)
 {
-    struct model_space *space = &model.spaces[op->space];
-    uint64_t start = model.bounds[op->from];
-    uint64_t size = model.bounds[op->to] - start;
+    struct model_space *space = &model()->spaces[op->space];
+    uint64_t start = model()->bounds[op->from];
+    uint64_t size = model()->bounds[op->to] - start;
     bool blank = op->kind == MODEL_MAP;
     enum status expected = cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
     enum status status;
@@ -259,11 +195,11 @@ static enum status map(const struct model_op *op)
 /* The lowest place that is free: each end of something mapped is tried. */
 static uint64_t lowest_gap(const struct model_space *space, uint64_t size, uint64_t alignment)
 {
-    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
+    uint64_t limit = UINT64_C(1) << (model()->levels == 4 ? 47 : 56);
     uint64_t lowest = UINT64_MAX;
 
-    for (unsigned i = 0; i <= model.cell_count; i++) {
-        uint64_t at = i == model.cell_count ? SPACE_FIRST_ADDRESS : model.bounds[i + 1];
+    for (unsigned i = 0; i <= model()->cell_count; i++) {
+        uint64_t at = i == model()->cell_count ? SPACE_FIRST_ADDRESS : model()->bounds[i + 1];
 
         if (at < SPACE_FIRST_ADDRESS)
             continue;
@@ -276,8 +212,8 @@ static uint64_t lowest_gap(const struct model_space *space, uint64_t size, uint6
 
 static bool find_bound(uint64_t address, unsigned *number)
 {
-    for (*number = 0; *number <= model.cell_count; (*number)++) {
-        if (model.bounds[*number] == address)
+    for (*number = 0; *number <= model()->cell_count; (*number)++) {
+        if (model()->bounds[*number] == address)
             return true;
     }
     return false;
@@ -285,8 +221,8 @@ static bool find_bound(uint64_t address, unsigned *number)
 
 static enum status map_found(const struct model_op *op)
 {
-    struct model_space *space = &model.spaces[op->space];
-    uint64_t size = model.bounds[op->to] - model.bounds[op->from];
+    struct model_space *space = &model()->spaces[op->space];
+    uint64_t size = model()->bounds[op->to] - model()->bounds[op->from];
     uint64_t expected = lowest_gap(space, size, op->alignment);
     struct model_op found = *op;
     uint64_t start = 0;
@@ -309,9 +245,9 @@ static enum status map_found(const struct model_op *op)
 
 static enum status unmap(const struct model_op *op)
 {
-    struct model_space *space = &model.spaces[op->space];
-    uint64_t start = model.bounds[op->from];
-    uint64_t end = model.bounds[op->to];
+    struct model_space *space = &model()->spaces[op->space];
+    uint64_t start = model()->bounds[op->from];
+    uint64_t end = model()->bounds[op->to];
     bool is_free = cells_free(space, start, end);
     enum status status = space_unmap(space->space, start, end - start);
 
@@ -322,10 +258,10 @@ static enum status unmap(const struct model_op *op)
 
 static void destroy(unsigned number)
 {
-    if (model.running == number)
+    if (model()->running == number)
         run_in(MODEL_SPACES);
-    space_destroy(model.spaces[number].space);
-    model.spaces[number].space = NULL;
+    space_destroy(model()->spaces[number].space);
+    model()->spaces[number].space = NULL;
 }
 
 /* A new space; parent MODEL_SPACES: a blank one. When there is no room another one goes. */
@@ -336,23 +272,23 @@ static enum status make_space(unsigned parent)
     enum status expected = OK;
     enum status status;
 
-    while (number < MODEL_SPACES && model.spaces[number].space != NULL)
+    while (number < MODEL_SPACES && model()->spaces[number].space != NULL)
         number++;
     if (number == MODEL_SPACES) {
         number = (parent + 1 + (unsigned)any(MODEL_SPACES - 1)) % MODEL_SPACES;
         destroy(number);
     }
     if (parent < MODEL_SPACES)
-        expected = model_commitment(model_committed(&model.spaces[parent]));
-    status = parent < MODEL_SPACES ? space_fork(model.spaces[parent].space, &fresh)
+        expected = model_commitment(model_committed(&model()->spaces[parent]));
+    status = parent < MODEL_SPACES ? space_fork(model()->spaces[parent].space, &fresh)
                                    : space_create(&fresh);
     if (!model_as_expected(status, expected))
         return status;
     if (parent < MODEL_SPACES)
-        model.spaces[number] = model.spaces[parent];
+        model()->spaces[number] = model()->spaces[parent];
     else
-        memset(&model.spaces[number], 0, sizeof(model.spaces[number]));
-    model.spaces[number].space = fresh;
+        memset(&model()->spaces[number], 0, sizeof(model()->spaces[number]));
+    model()->spaces[number].space = fresh;
     return OK;
 }
 
@@ -360,8 +296,8 @@ enum status model_perform(const struct model_op *op)
 {
     enum status status = OK;
 
-    model.op = *op;
-    model.done++;
+    model()->op = *op;
+    model()->done++;
     switch (op->kind) {
     case MODEL_ACCESS: status = access_memory(op); break;
     case MODEL_RESOLVE: status = resolve(op); break;
@@ -382,7 +318,7 @@ enum status model_perform(const struct model_op *op)
     case MODEL_SWITCH: run_in((unsigned)any(4) == 0 ? MODEL_SPACES : op->space); break;
     case MODEL_KINDS: PANIC("no operation");
     }
-    fake_mmu_check();
+    model_machine_check();
     CHECK(machine_interrupts_on());
     return status;
 }

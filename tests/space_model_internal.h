@@ -1,15 +1,17 @@
 /*
- * Between the files of the model: space_model_choose.c (which operations),
- * space_model.c and space_model_ranges.c (performing them), space_model_check.c (comparison).
+ * Between the files of the model: space_model_choose.c (which operations), space_model.c
+ * (performing them), space_model_ranges.c (those on ranges that are mapped), and the two machines
+ * that it runs on: tests/host/space_model_machine.c, with comparison in space_model_check.c, and
+ * the booted image, tests/model.c.
  *
- * Context: host tests.
+ * Context: as space_model.h says.
  */
-#ifndef TESTS_HOST_SPACE_MODEL_INTERNAL_H
-#define TESTS_HOST_SPACE_MODEL_INTERNAL_H
+#ifndef TESTS_SPACE_MODEL_INTERNAL_H
+#define TESTS_SPACE_MODEL_INTERNAL_H
 
 #include "lib/random.h"
 #include "pmm/pmm.h"
-#include "tests/host/space_model.h"
+#include "tests/space_model.h"
 
 enum cell_kind { CELL_NONE, CELL_BLANK, CELL_GUARD };
 
@@ -41,11 +43,12 @@ struct model {
     uint32_t descriptors_at_start;
 };
 
-extern struct model model;
+/* The model of who asks: one on the host, one for each processor in the image. */
+struct model *model(void);
 
 static inline uint64_t any(uint64_t limit)
 {
-    return random_below(&model.random, limit);
+    return random_below(&model()->random, limit);
 }
 
 static inline bool chance(unsigned percent)
@@ -53,14 +56,45 @@ static inline bool chance(unsigned percent)
     return any(100) < percent;
 }
 
-/* Says how to get here again, when a check fails anywhere: a handler of SIGABRT. */
-void model_say_where(int signal_number);
+/* ---- the machine's side ---- */
+
+/* Where a walk of the tables ends. */
+struct model_walk {
+    unsigned level;
+    uint64_t entry;
+};
+
+/* At the start of a round, after its seed and levels are set; and the policy of overcommit. */
+void model_machine_begin(void);
+enum overcommit_way model_machine_overcommit(void);
+
+/* Makes the access of an operation in the space that runs, with its faults. What is read must be
+ * `known`, and a write leaves `written`. Anything but OK: why it was refused. */
+MUST_USE enum status model_machine_access(const struct model_op *op, uint64_t known,
+                                          uint64_t written);
+
+/* Where the tables of the operation's space lead its address. */
+struct model_walk model_machine_walk(const struct model_op *op);
+
+/* Whether nobody else changes the tables meanwhile, so that two walks can be compared. */
+bool model_machine_alone(void);
+
+/* Whether ring 0 may touch a user page as the operation does. */
+bool model_machine_kernel_may(const struct model_op *op);
+
+/* The processor looks ahead at an address. */
+void model_machine_look(uint64_t address);
+
+/* After each operation: what the machine can say of its TLB. */
+void model_machine_check(void);
+
+/* ---- between the files ---- */
 
 /* The word of the model; a cell of one page has its first page only. */
 static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsigned page,
                                   unsigned word)
 {
-    if (model.bounds[cell + 1] - model.bounds[cell] == PAGE_SIZE)
+    if (model()->bounds[cell + 1] - model()->bounds[cell] == PAGE_SIZE)
         page = 0;
     return &space->cells[cell].words[page][word];
 }

@@ -1,44 +1,20 @@
 /* Address spaces beside a plain model of what they mean: rounds, and what is done in them. */
-#include <inttypes.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "cpu/registers.h"
-#include "tests/host/fake_cpu.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_internal.h"
+#include "lib/bytes.h"
+#include "tests/space_model_internal.h"
 #include "vmm/commit.h"
-#include "vmm/fault.h"
-
-uint64_t model_ops(uint64_t otherwise)
-{
-    const char *text = getenv("FAULTLINE_TEST_OPS");
-
-    return text != NULL ? strtoull(text, NULL, 0) : otherwise;
-}
-
-uint64_t model_seed(void)
-{
-    const char *text = getenv("FAULTLINE_TEST_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : 1;
-
-    printf("# seed %" PRIu64 "\n", seed);
-    fflush(stdout);
-    return seed;
-}
 
 /* ---- rounds ---- */
 
-static int ascending(const void *a, const void *b)
+static void sort(uint64_t *numbers, unsigned count)
 {
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
+    for (unsigned i = 1; i < count; i++) {
+        uint64_t number = numbers[i];
+        unsigned at = i;
 
-    return (x > y) - (x < y);
+        for (; at > 0 && numbers[at - 1] > number; at--)
+            numbers[at] = numbers[at - 1];
+        numbers[at] = number;
+    }
 }
 
 /* Bounds around some of the places where levels meet. */
@@ -63,7 +39,7 @@ static void choose_bounds(void)
                                       (UINT64_C(1) << 48) + GIB,
                                       UINT64_C(1) << 56};
     static const int pages[] = {-513, -2, -1, 0, 1, 3, 512};
-    uint64_t limit = UINT64_C(1) << (model.levels == 4 ? 47 : 56);
+    uint64_t limit = UINT64_C(1) << (model()->levels == 4 ? 47 : 56);
     unsigned wanted = 12 + (unsigned)any(50);
     unsigned kept = 0;
     unsigned places_used = 2 + (unsigned)any(4);
@@ -75,50 +51,43 @@ static void choose_bounds(void)
         uint64_t at = chosen[any(places_used)] +
                       (uint64_t)(int64_t)pages[any(ARRAY_COUNT(pages))] * PAGE_SIZE;
 
-        model.bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
+        model()->bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
     }
-    model.bounds[wanted] = SPACE_FIRST_ADDRESS;
-    model.bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
-    qsort(model.bounds, wanted + 2, sizeof(model.bounds[0]), ascending);
+    model()->bounds[wanted] = SPACE_FIRST_ADDRESS;
+    model()->bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
+    sort(model()->bounds, wanted + 2);
     for (unsigned i = 1; i < wanted + 2; i++) {
-        if (model.bounds[i] != model.bounds[kept])
-            model.bounds[++kept] = model.bounds[i];
+        if (model()->bounds[i] != model()->bounds[kept])
+            model()->bounds[++kept] = model()->bounds[i];
     }
-    model.cell_count = kept;
+    model()->cell_count = kept;
 }
 
 void model_overcommit(enum overcommit_way way)
 {
-    model.overcommit = way;
+    model()->overcommit = way;
     commit_choose(way);
 }
 
 void model_begin(uint64_t seed, unsigned levels)
 {
-    memset(&model.spaces, 0, sizeof(model.spaces));
-    signal(SIGABRT, model_say_where);
-    model.seed = seed;
-    model.random = random_from(seed);
-    model.levels = levels;
-    model.done = 0;
-    model.op = (struct model_op){0};
-    model.running = MODEL_SPACES;
-    fake_kernel_map_set_levels(levels);
-    fault_start();
-    fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
-    fake_contexts = (seed & 2) != 0;
-    fake_mmu_start(levels);
+    memset(&model()->spaces, 0, sizeof(model()->spaces));
+    model()->seed = seed;
+    model()->random = random_from(seed);
+    model()->levels = levels;
+    model()->done = 0;
+    model()->op = (struct model_op){0};
+    model()->running = MODEL_SPACES;
+    model_machine_begin();
     choose_bounds();
-    model_overcommit(chance(60)   ? OVERCOMMIT_ALWAYS
-                     : chance(50) ? OVERCOMMIT_HEURISTIC
-                                  : OVERCOMMIT_NEVER);
-    model.at_start = pmm_usage();
-    model.descriptors_at_start = descriptor_limit;
+    model_overcommit(model_machine_overcommit());
+    model()->at_start = pmm_usage();
+    model()->descriptors_at_start = descriptor_limit;
 }
 
 struct space *model_space(unsigned number)
 {
-    return model.spaces[number].space;
+    return model()->spaces[number].space;
 }
 
 /* ---- choosing ---- */
@@ -136,10 +105,10 @@ static unsigned some_space(void)
 {
     unsigned number = (unsigned)any(MODEL_SPACES);
 
-    if (model.running < MODEL_SPACES && chance(70))
-        return model.running;
+    if (model()->running < MODEL_SPACES && chance(70))
+        return model()->running;
     for (unsigned i = 0; i < MODEL_SPACES; i++, number = (number + 1) % MODEL_SPACES) {
-        if (model.spaces[number].space != NULL)
+        if (model()->spaces[number].space != NULL)
             return number;
     }
     return MODEL_SPACES;
@@ -167,15 +136,15 @@ static enum model_kind some_kind(void)
 /* A cell; for what is done to memory rather one with some. */
 static unsigned some_cell(const struct model_op *op)
 {
-    unsigned cell = (unsigned)any(model.cell_count);
+    unsigned cell = (unsigned)any(model()->cell_count);
     bool memory = (op->kind == MODEL_ACCESS || op->kind == MODEL_RESOLVE ||
                    (op->kind >= MODEL_PROTECT && op->kind <= MODEL_REMAP)) &&
                   chance(85);
 
-    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model.cell_count; i++) {
-        if (model.spaces[op->space].cells[cell].kind == CELL_BLANK)
+    for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model()->cell_count; i++) {
+        if (model()->spaces[op->space].cells[cell].kind == CELL_BLANK)
             break;
-        cell = (cell + 1) % model.cell_count;
+        cell = (cell + 1) % model()->cell_count;
     }
     return cell;
 }
@@ -185,10 +154,10 @@ struct model_op model_choose(void)
     struct model_op op = {.kind = some_kind(), .space = some_space()};
 
     op.from = some_cell(&op);
-    op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model.cell_count);
-    if (op.to > model.cell_count)
-        op.to = model.cell_count;
-    op.new_to = op.from + 1 + (unsigned)any(model.cell_count - op.from);
+    op.to = op.from + 1 + (unsigned)any(chance(70) ? 3 : model()->cell_count);
+    if (op.to > model()->cell_count)
+        op.to = model()->cell_count;
+    op.new_to = op.from + 1 + (unsigned)any(model()->cell_count - op.from);
     op.rights = some_rights();
     op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
     op.page = (unsigned)any(2);
@@ -204,7 +173,8 @@ struct model_op model_choose(void)
 
 uint64_t model_address(const struct model_op *op)
 {
-    uint64_t page = op->page == 0 ? model.bounds[op->from] : model.bounds[op->from + 1] - PAGE_SIZE;
+    uint64_t page =
+        op->page == 0 ? model()->bounds[op->from] : model()->bounds[op->from + 1] - PAGE_SIZE;
 
     return page + (op->word == 0 ? 0 : PAGE_SIZE - 8);
 }

@@ -1,6 +1,6 @@
 /* Address spaces beside a plain model of what they mean: calls on ranges that are mapped. */
 #include "cpu/machine.h"
-#include "tests/host/space_model_internal.h"
+#include "tests/space_model_internal.h"
 
 /* More pages than this are not populated: the model's memory is small. */
 #define POPULATED_MAX 64U
@@ -16,7 +16,7 @@ static bool all_blank(const struct model_space *space, unsigned from, unsigned t
 
 static uint64_t pages_of(unsigned from, unsigned to)
 {
-    return (model.bounds[to] - model.bounds[from]) / PAGE_SIZE;
+    return (model()->bounds[to] - model()->bounds[from]) / PAGE_SIZE;
 }
 
 /* ---- protect ---- */
@@ -32,13 +32,13 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
 
 enum status model_protect(const struct model_op *op)
 {
-    struct model_space *space = &model.spaces[op->space];
+    struct model_space *space = &model()->spaces[op->space];
     enum status expected = STATUS_NOT_FOUND;
     enum status status;
 
     if (all_blank(space, op->from, op->to))
         expected = model_commitment(newly_writable(space, op));
-    status = space_protect(space->space, model.bounds[op->from],
+    status = space_protect(space->space, model()->bounds[op->from],
                            pages_of(op->from, op->to) * PAGE_SIZE, op->rights);
     if (!model_as_expected(status, expected))
         return status;
@@ -61,13 +61,13 @@ enum status model_advise(const struct model_op *op)
 {
     static const enum space_advice advices[] = {SPACE_WILL_NEED, SPACE_DONT_NEED, SPACE_COLD};
     enum space_advice advice = advices[op->kind - MODEL_WILL_NEED];
-    struct model_space *space = &model.spaces[op->space];
+    struct model_space *space = &model()->spaces[op->space];
     bool blank = all_blank(space, op->from, op->to);
     enum status status;
 
     if (advice == SPACE_WILL_NEED && blank && pages_of(op->from, op->to) > POPULATED_MAX)
         return OK;
-    status = space_advise(space->space, model.bounds[op->from],
+    status = space_advise(space->space, model()->bounds[op->from],
                           pages_of(op->from, op->to) * PAGE_SIZE, advice);
     if (!model_as_expected(status, blank ? OK : STATUS_NOT_FOUND))
         return status;
@@ -91,7 +91,7 @@ static void region_of_cell(const struct model_space *space, unsigned cell, unsig
     for (*from = cell; *from > 0 && same_region(&space->cells[*from - 1], &space->cells[cell]);)
         --*from;
     for (*to = cell + 1;
-         *to < model.cell_count && same_region(&space->cells[*to], &space->cells[cell]);)
+         *to < model()->cell_count && same_region(&space->cells[*to], &space->cells[cell]);)
         ++*to;
 }
 
@@ -103,9 +103,9 @@ static void check_view(const struct model_space *space, unsigned cell,
     unsigned to;
 
     region_of_cell(space, cell, &from, &to);
-    CHECK_MSG(view->start == model.bounds[from] && view->end == model.bounds[to],
+    CHECK_MSG(view->start == model()->bounds[from] && view->end == model()->bounds[to],
               "region %lx to %lx, the model says %lx to %lx", view->start, view->end,
-              model.bounds[from], model.bounds[to]);
+              model()->bounds[from], model()->bounds[to]);
     CHECK((view->kind == REGION_GUARD) == (known->kind == CELL_GUARD));
     CHECK(view->committed == known->committed && view->resident <= pages_of(from, to));
     CHECK(known->kind == CELL_GUARD ? view->rights.none && view->resident == 0
@@ -114,15 +114,15 @@ static void check_view(const struct model_space *space, unsigned cell,
 
 enum status model_query(const struct model_op *op)
 {
-    const struct model_space *space = &model.spaces[op->space];
+    const struct model_space *space = &model()->spaces[op->space];
     struct space_view view;
     unsigned cell = op->from;
     enum status status;
 
-    while (cell < model.cell_count && space->cells[cell].kind == CELL_NONE)
+    while (cell < model()->cell_count && space->cells[cell].kind == CELL_NONE)
         cell++;
     status = space_query(space->space, model_address(op), &view);
-    if (model_as_expected(status, cell < model.cell_count ? OK : STATUS_NOT_FOUND))
+    if (model_as_expected(status, cell < model()->cell_count ? OK : STATUS_NOT_FOUND))
         check_view(space, cell, &view);
     return status;
 }
@@ -151,10 +151,10 @@ static enum status expected_of_remap(const struct model_space *space, const stru
 
 enum status model_remap(const struct model_op *op)
 {
-    struct model_space *space = &model.spaces[op->space];
+    struct model_space *space = &model()->spaces[op->space];
     enum status expected = expected_of_remap(space, op);
     enum status status =
-        space_remap(space->space, model.bounds[op->from], pages_of(op->from, op->to) * PAGE_SIZE,
+        space_remap(space->space, model()->bounds[op->from], pages_of(op->from, op->to) * PAGE_SIZE,
                     pages_of(op->from, op->new_to) * PAGE_SIZE);
 
     if (!model_as_expected(status, expected))

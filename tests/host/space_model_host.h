@@ -1,0 +1,35 @@
+/*
+ * The model of address spaces on the host: a simulated machine under it, comparison of all that
+ * there is, and memory that runs out.
+ *
+ * State: model_start (once a process) -> model_begin -> (model_choose, model_perform)* ->
+ * model_end -> model_begin ...
+ * Fails with: a panic with values; the seed and the operation are printed with it.
+ * Context: host tests.
+ */
+#ifndef TESTS_HOST_SPACE_MODEL_HOST_H
+#define TESTS_HOST_SPACE_MODEL_HOST_H
+
+#include "tests/space_model.h"
+
+/* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
+void model_start(uint64_t memory);
+
+/* Destroys all spaces, and proves that everything was given back. */
+void model_end(void);
+
+/* Compares all that there is: audits, the second audit, every page of every space, the TLB. */
+void model_check(void);
+
+/* The same without the audits: what the spaces mean. */
+void model_compare(void);
+
+/* Takes frames away, or gives them back, until so many are free. */
+void model_leave_frames(uint64_t frames);
+
+/* How many operations tests may make in all, and the seed: FAULTLINE_TEST_OPS, FAULTLINE_TEST_SEED.
+ */
+uint64_t model_ops(uint64_t otherwise);
+uint64_t model_seed(void);
+
+#endif
