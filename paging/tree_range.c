@@ -139,7 +139,9 @@ static void run_in_table(const struct range_call *call, struct pfn table, unsign
     while (from < to) {
         bool were_on = lock_patiently(table);
 
-        from = call->run(call, table, level, from, to);
+        do {
+            from = call->run(call, table, level, from, to);
+        } while (from < to && tlb_has_room(call->batch));
         tree_unlock(table);
         machine_interrupts_restore(were_on);
         if (from < to)
@@ -147,12 +149,19 @@ static void run_in_table(const struct range_call *call, struct pfn table, unsign
     }
 }
 
-/* Whether the entry at an address is for the run: it lies in the range with all that it stands for,
- * and is no table that is to be gone into. */
-static bool is_for_run(const struct range_call *call, struct pte entry, unsigned level, uint64_t at)
+/* Where the entries end that are for the run from an address on: they lie in the range with all that
+ * they stand for, and are no tables that are to be gone into. Entries of level 1 are all for it. */
+static uint64_t end_of_run(const struct range_call *call, const struct pte *entries, unsigned level,
+                           uint64_t at, uint64_t to)
 {
-    return at >= call->start && at + pte_span(level) <= call->end &&
-           !(call->goes_down && level > 1 && entry_is_table(entry));
+    uint64_t span = pte_span(level);
+
+    if (level == 1)
+        return to;
+    while (at < to && at >= call->start && at + span <= call->end &&
+           !(call->goes_down && entry_is_table(pte_read(&entries[pte_index(at, level)]))))
+        at += span;
+    return at;
 }
 
 static void visit_table(const struct range_call *call, struct pfn table, unsigned level,
@@ -167,8 +176,7 @@ static void visit_table(const struct range_call *call, struct pfn table, unsigne
         struct pte entry = pte_read(&entries[pte_index(at, level)]);
         uint64_t from = at;
 
-        while (at < to && is_for_run(call, pte_read(&entries[pte_index(at, level)]), level, at))
-            at += span;
+        at = end_of_run(call, entries, level, at, to);
         if (from < at) {
             run_in_table(call, table, level, from, at);
             continue;
@@ -305,24 +313,98 @@ static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
            ((any & PTE_US) != 0 && !call->rights.user);
 }
 
-static uint64_t protect_run(const struct range_call *call, struct pfn table, unsigned level,
-                            uint64_t from, uint64_t to)
+/* What a run of entries has in common: the bits that any present one has, and that all have. */
+struct bits {
+    uint64_t any;
+    uint64_t all;
+};
+
+/* The same of the entries [from, to) of a table, whatever they are. */
+static struct bits look_at(const struct pte *from, const struct pte *to)
 {
-    uint64_t any = 0;
-    uint64_t all = UINT64_MAX;
+    struct bits bits = {.any = 0, .all = UINT64_MAX};
+
+#pragma GCC unroll 8
+    for (; from < to; from++) {
+        uint64_t word = __atomic_load_n(&from->word, __ATOMIC_RELAXED);
+
+        bits.any |= word;
+        bits.all &= word;
+    }
+    return bits;
+}
+
+/* Whether all entries of a run of level 1 are own leaves of the same rights: then they differ in
+ * what the processor sets and in their frames, and together look like one. */
+static bool are_own_leaves(struct bits bits)
+{
+    struct pte any = {bits.any};
+
+    return ((bits.any ^ bits.all) & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == 0 &&
+           pte_state(any, 1) == PTE_LEAF && pte_class(any) == PTE_OWN;
+}
+
+/* Own leaves get their rights in place, by one locked instruction for what is taken away and one for
+ * what is given, where there is any of it (rule E8). */
+static void protect_own_leaves(const struct range_call *call, struct pte *from,
+                               const struct pte *to, struct bits bits)
+{
+    uint64_t with = pte_leaf((struct pfn){0}, 1, PTE_OWN, call->rights).word & RIGHTS_BITS;
+    uint64_t keep = ~RIGHTS_BITS | with;
+
+    if ((bits.any & ~keep) != 0) {
+#pragma GCC unroll 8
+        for (struct pte *at = from; at < to; at++)
+            __atomic_and_fetch(&at->word, keep, __ATOMIC_ACQ_REL);
+    }
+    if ((bits.all & with) != with) {
+#pragma GCC unroll 8
+        for (struct pte *at = from; at < to; at++)
+            __atomic_or_fetch(&at->word, with, __ATOMIC_ACQ_REL);
+    }
+}
+
+/* Entries of any kind, one by one. */
+static struct bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
+                                uint64_t from, uint64_t to)
+{
+    struct bits bits = {.any = 0, .all = UINT64_MAX};
 
     for (uint64_t at = from; at < to; at += pte_span(level)) {
         struct pte entry = pte_read(table_way_direct(table, level, at));
 
         if (pte_present(entry)) {
-            any |= entry.word;
-            all &= entry.word;
+            bits.any |= entry.word;
+            bits.all &= entry.word;
         }
         protect_one(call, table, level, at);
     }
-    if (any != 0 && lowers(call, any, all))
-        tlb_add_range(call->batch, from, to);
-    return to;
+    return bits;
+}
+
+/* Leaf entries are taken in runs of so many: one that is no own leaf slows down its run only. */
+#define RUN_ENTRIES 64U
+
+static uint64_t protect_run(const struct range_call *call, struct pfn table, unsigned level,
+                            uint64_t from, uint64_t to)
+{
+    uint64_t end = min_u64(to, from + RUN_ENTRIES * pte_span(level));
+    struct pte *first = table_way_edit(call->way, call->tree, table, level, from);
+    struct pte *last = first + (end - from) / pte_span(level);
+    struct bits bits = {0};
+    bool fast = level == 1 && !call->rights.none;
+
+    if (fast) {
+        bits = look_at(first, last);
+        fast = are_own_leaves(bits);
+    }
+    if (fast)
+        protect_own_leaves(call, first, last, bits);
+    else
+        bits = protect_each(call, table, level, from, end);
+    if (bits.any != 0 && lowers(call, bits.any, bits.all))
+        tlb_add_range(call->batch, from, end);
+    return end;
 }
 
 void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
