@@ -15,9 +15,9 @@ bool model_may_fail;
 bool model_withholds = true;
 
 static const char *const kind_names[] = {
-    "access", "resolve", "look ahead", "map",        "map found", "guard",
-    "unmap",  "protect", "will need",  "don't need", "cold",      "query",
-    "remap",  "fork",    "create",     "destroy",    "switch"};
+    "access", "resolve", "look ahead", "map",       "map zeroes", "map found",
+    "guard",  "unmap",   "protect",    "will need", "don't need", "cold",
+    "query",  "remap",   "fork",       "create",    "destroy",    "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -179,14 +179,18 @@ static enum status map(const struct model_op *op)
     struct model_space *space = &model()->spaces[op->space];
     uint64_t start = model()->bounds[op->from];
     uint64_t size = model()->bounds[op->to] - start;
-    bool blank = op->kind == MODEL_MAP;
+    bool blank = op->kind != MODEL_GUARD;
     enum status expected = cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
     enum status status;
 
     if (expected == OK && blank && op->rights.write)
         expected = model_commitment(size / PAGE_SIZE);
-    status = blank ? space_map_at(space->space, start, size, op->rights)
-                   : space_map_guard(space->space, start, size);
+    if (!blank)
+        status = space_map_guard(space->space, start, size);
+    else if (op->kind == MODEL_MAP_ZEROES)
+        status = space_map_zeroes(space->space, start, size, op->rights);
+    else
+        status = space_map_at(space->space, start, size, op->rights);
     if (model_as_expected(status, expected))
         set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
     return status;
@@ -303,6 +307,7 @@ enum status model_perform(const struct model_op *op)
     case MODEL_RESOLVE: status = resolve(op); break;
     case MODEL_LOOK: status = look_ahead(); break;
     case MODEL_MAP:
+    case MODEL_MAP_ZEROES:
     case MODEL_GUARD: status = map(op); break;
     case MODEL_MAP_FOUND: status = map_found(op); break;
     case MODEL_UNMAP: status = unmap(op); break;

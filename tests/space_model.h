@@ -29,7 +29,8 @@ enum model_kind {
     MODEL_RESOLVE, /* a fault of a space, without the access, whichever runs */
     MODEL_LOOK,    /* the processor looks ahead */
     MODEL_MAP,
-    MODEL_MAP_FOUND, /* where there is room */
+    MODEL_MAP_ZEROES, /* readable at once */
+    MODEL_MAP_FOUND,  /* where there is room */
     MODEL_GUARD,
     MODEL_UNMAP,
     MODEL_PROTECT,

@@ -25,6 +25,7 @@ struct mapping {
     uint64_t alignment; /* 0: at start */
     unsigned level;     /* of large pages; 0: small ones */
     struct region_what what;
+    enum space_blank blank;
 };
 
 /* Finds the place, or sees that it is free. */
@@ -43,11 +44,23 @@ static enum status find_place(struct mapping *map)
     return next != NULL && next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
 }
 
+/* The entries of a range that is prepared. Cannot fail. */
+static void put_entries(struct space *space, uint64_t start, uint64_t end,
+                        const struct region_what *what, enum space_blank blank,
+                        struct tlb_batch *batch)
+{
+    if (blank == BLANK_ZEROES && !what->descriptor->rights.none)
+        tree_zero_range(&space->tree, start, end, what->descriptor->rights, batch);
+    else
+        tree_replace_range(&space->tree, start, end,
+                           what->kind == REGION_GUARD ? pte_guard() : what->descriptor->ticket,
+                           batch);
+}
+
 /* Puts a region and its entries in place; the range is known to be free and sound. */
 static enum status fill_place(struct space *space, uint64_t start, uint64_t end,
-                              const struct region_what *what)
+                              const struct region_what *what, enum space_blank blank)
 {
-    struct pte with = what->kind == REGION_GUARD ? pte_guard() : what->descriptor->ticket;
     struct tlb_batch batch;
     enum status status;
 
@@ -57,21 +70,24 @@ static enum status fill_place(struct space *space, uint64_t start, uint64_t end,
         status = region_add(space, start, end, what);
         /* From here on nothing can fail. Without a region the range stays empty, and replacing
          * empty by empty gives back the tables that prepare has made. */
-        tree_replace_range(&space->tree, start, end, status == OK ? with : pte_empty(), &batch);
+        if (status == OK)
+            put_entries(space, start, end, what, blank, &batch);
+        else
+            tree_replace_range(&space->tree, start, end, pte_empty(), &batch);
     }
     tlb_commit(&batch);
     return status;
 }
 
 enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
-                             const struct region_what *what)
+                             const struct region_what *what, enum space_blank blank)
 {
     uint64_t promised = what->committed ? (end - start) / PAGE_SIZE : 0;
     enum status status = commit_take(promised);
 
     if (status != OK)
         return status;
-    status = fill_place(space, start, end, what);
+    status = fill_place(space, start, end, what, blank);
     if (status != OK)
         commit_give(promised);
     return status;
@@ -84,7 +100,8 @@ static enum status try_map(struct mapping *map)
     space_lock(map->space);
     status = find_place(map);
     if (status == OK)
-        status = space_fill_range(map->space, map->start, map->start + map->size, &map->what);
+        status = space_fill_range(map->space, map->start, map->start + map->size, &map->what,
+                                  map->blank);
     space_unlock(map->space);
     return status;
 }
@@ -128,6 +145,15 @@ enum status space_map_large_at(struct space *space, uint64_t start, uint64_t siz
     enum status status = space_check_range(space, start, size);
 
     CHECK(level == 2 || level == 3);
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
+                             struct rights rights)
+{
+    struct mapping map = {.space = space, .start = start, .size = size, .blank = BLANK_ZEROES};
+    enum status status = space_check_range(space, start, size);
+
     return status == OK ? map_blank(&map, rights) : status;
 }
 

@@ -16,7 +16,7 @@ static enum status grow(struct space *space, const struct remapping *remap, stru
 
     if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
         return STATUS_EXISTS;
-    return space_fill_range(space, remap->end, remap->new_end, &region->what);
+    return space_fill_range(space, remap->end, remap->new_end, &region->what, BLANK_TICKETS);
 }
 
 static enum status try_remap(struct space *space, const struct remapping *remap)

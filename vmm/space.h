@@ -97,7 +97,7 @@ MUST_USE enum status space_create(struct space **space);
 /* A copy of the parent by sharing: at most 256 entries, whatever the parent's size. */
 MUST_USE enum status space_fork(struct space *parent, struct space **child);
 
-/* Holds the zero ladder to entries of this level and below: 1 is single pages. A new space has all
+/* Reads make zeroes of tickets of this level and below only: 1 is single pages. A new space has all
  * levels, a fork has its parent's. */
 void space_set_zero_levels(struct space *space, unsigned level);
 
@@ -118,6 +118,11 @@ MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t 
  * range has it. */
 MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
                                         struct rights rights, unsigned level);
+
+/* The same, but it shows zeroes at once, by the fewest entries of the zero ladder and whatever level
+ * reads are held to: reading it takes no fault and no frame. Without access it is space_map_at. */
+MUST_USE enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
+                                      struct rights rights);
 
 /* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
  */

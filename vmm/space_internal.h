@@ -33,10 +33,16 @@ void space_unlock(struct space *space);
 /* STATUS_RANGE unless the range is whole pages of the lower half, page 0 left out. */
 MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
 
+/* What stands in the entries of a range that is mapped. */
+enum space_blank {
+    BLANK_TICKETS, /* what the region says: tickets, or guards */
+    BLANK_ZEROES   /* zeroes where there is access, so that reads do not fault */
+};
+
 /* The bodies of space_map and space_unmap, for calls that hold the lock and have checked the range;
  * what is promised is accounted in them. STATUS_NO_MEMORY: the caller makes room and starts over. */
 MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
-                                      const struct region_what *what);
+                                      const struct region_what *what, enum space_blank blank);
 MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint64_t end);
 
 /* Makes a page of every page of [start, end), which lies in one region, as an access would that is a

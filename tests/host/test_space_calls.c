@@ -9,7 +9,7 @@
 #include "cpu/machine.h"
 #include "paging/layout.h"
 #include "swapdisk/area.h"
-#include "tests/host/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/page.h"
@@ -63,6 +63,11 @@ static enum status call_map(uint64_t start, uint64_t size)
     return space_map_at(space, start, size, read_write);
 }
 
+static enum status call_map_zeroes(uint64_t start, uint64_t size)
+{
+    return space_map_zeroes(space, start, size, read_write);
+}
+
 static enum status call_guard(uint64_t start, uint64_t size)
 {
     return space_map_guard(space, start, size);
@@ -94,8 +99,8 @@ static enum status call_cold(uint64_t start, uint64_t size)
 }
 
 static enum status (*const calls[])(uint64_t start, uint64_t size) = {
-    call_map,       call_guard, call_unmap,      call_protect, call_will_need,
-    call_dont_need, call_cold,  call_remap_from, call_remap_to};
+    call_map,       call_map_zeroes, call_guard, call_unmap,      call_protect,
+    call_will_need, call_dont_need,  call_cold,  call_remap_from, call_remap_to};
 
 static void unsound_ranges_are_refused(void **state)
 {
@@ -141,14 +146,14 @@ static void holes_and_guards_are_refused(void **state)
     assert_int_equal(space_map_at(space, START, 3 * PAGE_SIZE, read_write), OK);
     assert_int_equal(space_map_at(space, hole + PAGE_SIZE, PAGE_SIZE, read_write), OK);
     assert_int_equal(space_map_guard(space, hole + 2 * PAGE_SIZE, PAGE_SIZE), OK);
-    for (unsigned call = 3; call < 7; call++) { /* protect and advice */
+    for (unsigned call = 4; call < 8; call++) { /* protect and advice */
         assert_int_equal(calls[call](START, 5 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole, PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole + PAGE_SIZE, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](GIB, PAGE_SIZE), STATUS_NOT_FOUND);
     }
-    for (unsigned call = 0; call < 2; call++) /* what is there stays */
+    for (unsigned call = 0; call < 3; call++) /* what is there stays */
         assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_EXISTS);
     assert_int_equal(space_remap(space, START, 4 * PAGE_SIZE, PAGE_SIZE), STATUS_NOT_FOUND);
     assert_int_equal(space_remap(space, START, 3 * PAGE_SIZE, 5 * PAGE_SIZE), STATUS_EXISTS);
@@ -228,6 +233,36 @@ static void neighbours_merge(void **state)
     end();
 }
 
+/* ---- zeroes ---- */
+
+/* 127 TiB are readable at once for five frames: root, zero page and three zero tables. */
+static void zeroes_stand_at_the_highest_levels(void **state)
+{
+    uint64_t size = 254 * pte_span(4);
+    struct tree_census census;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_zeroes(space, pte_span(4), size, read_only), OK);
+    census = space_audit();
+    assert_int_equal(census.tables[4], 1);
+    assert_int_equal(census.tables[1] + census.tables[2] + census.tables[3], 0);
+    assert_int_equal(census.zero_links[4], 254);
+    assert_int_equal(space_map_zeroes(space, pte_span(4), PAGE_SIZE, read_only), STATUS_EXISTS);
+    assert_int_equal(fault_resolve(space, pte_span(4), (struct fault_access){.from_user = true}),
+                     OK);
+    assert_int_equal(space->faults.zero_read, 0);
+    assert_int_equal(space->faults.spurious, 1);
+    assert_int_equal(
+        fault_resolve(space, pte_span(4), (struct fault_access){.write = true, .from_user = true}),
+        STATUS_DENIED);
+    assert_int_equal(space_unmap(space, pte_span(4), size), OK);
+    /* Without access there is nothing to show. */
+    assert_int_equal(space_map_zeroes(space, START, PAGE_SIZE, (struct rights){.none = true}), OK);
+    assert_int_equal(space_audit().zero_links[1], 0);
+    end();
+}
+
 /* ---- promises ---- */
 
 static void promises_are_refused_before_anything_is_done(void **state)
@@ -284,6 +319,7 @@ int main(void)
         cmocka_unit_test(advice_moves_pages),
         cmocka_unit_test(cold_pages_go_first),
         cmocka_unit_test(neighbours_merge),
+        cmocka_unit_test(zeroes_stand_at_the_highest_levels),
         cmocka_unit_test(promises_are_refused_before_anything_is_done),
         cmocka_unit_test(the_limit_is_an_ordinary_error),
     };
