@@ -166,12 +166,21 @@ static bool cells_free(const struct model_space *space, uint64_t start, uint64_t
     return true;
 }
 
+/* The pages that a call to map asks for: 4 KiB unless it says otherwise. */
+static unsigned wish_of(const struct model_op *op)
+{
+    if (op->kind != MODEL_MAP || op->alignment == PAGE_SIZE)
+        return 1;
+    return op->alignment == 2 * MIB ? 2 : 3;
+}
+
 static void set_cells(struct model_space *space, const struct model_op *op, enum cell_kind kind)
 {
     for (unsigned i = op->from; i < op->to; i++)
         space->cells[i] = (struct model_cell){.kind = kind,
                                               .committed = kind == CELL_BLANK && op->rights.write,
-                                              .rights = op->rights};
+                                              .rights = op->rights,
+                                              .level = wish_of(op)};
 }
 
 static enum status map(const struct model_op *op)
@@ -189,6 +198,8 @@ static enum status map(const struct model_op *op)
         status = space_map_guard(space->space, start, size);
     else if (op->kind == MODEL_MAP_ZEROES)
         status = space_map_zeroes(space->space, start, size, op->rights);
+    else if (wish_of(op) > 1)
+        status = space_map_large_at(space->space, start, size, op->rights, wish_of(op));
     else
         status = space_map_at(space->space, start, size, op->rights);
     if (model_as_expected(status, expected))

@@ -19,6 +19,7 @@ struct model_cell {
     enum cell_kind kind;
     bool committed; /* writable once: its pages stand in the account */
     struct rights rights;
+    unsigned level;       /* of the pages that are wished for, from 1 */
     uint64_t words[2][2]; /* [page][word] */
 };
 

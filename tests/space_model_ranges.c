@@ -30,9 +30,20 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
     return pages;
 }
 
+/* A wish for large pages that not all of the range has is given up. */
+static unsigned common_level(const struct model_space *space, const struct model_op *op)
+{
+    unsigned level = space->cells[op->from].level;
+
+    for (unsigned i = op->from; i < op->to; i++)
+        level = space->cells[i].level == level ? level : 1;
+    return level;
+}
+
 enum status model_protect(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
+    unsigned level = common_level(space, op);
     enum status expected = STATUS_NOT_FOUND;
     enum status status;
 
@@ -44,6 +55,7 @@ enum status model_protect(const struct model_op *op)
         return status;
     for (unsigned i = op->from; i < op->to; i++) {
         space->cells[i].rights = op->rights;
+        space->cells[i].level = level;
         space->cells[i].committed |= op->rights.write;
     }
     return OK;
@@ -81,7 +93,8 @@ enum status model_advise(const struct model_op *op)
 static bool same_region(const struct model_cell *a, const struct model_cell *b)
 {
     return a->kind == b->kind && a->committed == b->committed &&
-           (a->kind == CELL_GUARD || model_same_rights(a->rights, b->rights));
+           (a->kind == CELL_GUARD ||
+            (a->level == b->level && model_same_rights(a->rights, b->rights)));
 }
 
 /* The cells of the region that has a cell in it. */

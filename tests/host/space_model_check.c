@@ -127,11 +127,12 @@ static void check_page(struct model_space *space, unsigned cell, unsigned page)
         check_absent(known, region, &walk, words, address);
         return;
     }
-    CHECK_MSG(known->kind == CELL_BLANK && walk.level == 1 && walk.user == known->rights.user &&
+    CHECK_MSG(known->kind == CELL_BLANK && walk.level <= 3 && walk.user == known->rights.user &&
                   walk.execute == known->rights.execute && walk.write <= known->rights.write,
               "%lx has the entry %lx of level %u, rights w%d x%d u%d", address, walk.entry,
               walk.level, walk.write, walk.execute, walk.user);
     CHECK(walk.may_write == known->rights.write);
+    walk.frame += address % pte_span(walk.level) / PAGE_SIZE;
     check_words(frame_pointer((struct pfn){(uint32_t)walk.frame}), words, address);
 }
 

@@ -103,6 +103,9 @@ static uint64_t *word_at(struct phys physical, bool write)
 {
     const struct frame *record = frame_record(pfn_of(physical));
 
+    /* The first frame of a large page speaks for all. */
+    if (record->kind == FRAME_FREE)
+        record = frame_record((struct pfn){pfn_of(physical).index & ~(PTE_ENTRIES - 1)});
     CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),
               "an access reaches frame %lx of kind %u", physical.address >> 12, record->kind);
     CHECK((record->flags & FRAME_IO) == 0);
