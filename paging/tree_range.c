@@ -17,7 +17,7 @@ struct range_call {
     uint64_t end;
     struct tlb_batch *batch;
     /* What is done to the entries of one locked table on [from, to), which lie in the range with
-     * all that they stand for; returns where it stopped for want of room in the batch. */
+     * all that they stand for; returns where it stopped: no room in the batch, or a table. */
     uint64_t (*run)(const struct range_call *call, struct pfn table, unsigned level, uint64_t from,
                     uint64_t to);
     bool goes_down;  /* into tables that lie in the range with all that they stand for */
@@ -132,21 +132,28 @@ static bool lock_patiently(struct pfn table)
     }
 }
 
-/* The entries of one table on [from, to): under its lock as long as the batch has room. */
-static void run_in_table(const struct range_call *call, struct pfn table, unsigned level,
-                         uint64_t from, uint64_t to)
+/* The entries of one table on [from, to): under its lock as long as the batch has room. Returns where
+ * it stopped: at `to`, or at an entry that a fault has made a table since it was looked at. */
+static uint64_t run_in_table(const struct range_call *call, struct pfn table, unsigned level,
+                             uint64_t from, uint64_t to)
 {
-    while (from < to) {
+    bool stopped = false;
+
+    while (from < to && !stopped) {
         bool were_on = lock_patiently(table);
+        uint64_t before;
 
         do {
+            before = from;
             from = call->run(call, table, level, from, to);
-        } while (from < to && tlb_has_room(call->batch));
+        } while (before < from && from < to && tlb_has_room(call->batch));
         tree_unlock(table);
         machine_interrupts_restore(were_on);
-        if (from < to)
+        stopped = from == before && tlb_has_room(call->batch);
+        if (from < to && !tlb_has_room(call->batch))
             tlb_make_room(call->batch);
     }
+    return from;
 }
 
 /* Where the entries end that are for the run from an address on: they lie in the range with all that
@@ -178,7 +185,7 @@ static void visit_table(const struct range_call *call, struct pfn table, unsigne
 
         at = end_of_run(call, entries, level, at, to);
         if (from < at) {
-            run_in_table(call, table, level, from, at);
+            at = run_in_table(call, table, level, from, at);
             continue;
         }
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
@@ -388,7 +395,9 @@ static struct bits protect_each(const struct range_call *call, struct pfn table,
 static uint64_t protect_run(const struct range_call *call, struct pfn table, unsigned level,
                             uint64_t from, uint64_t to)
 {
-    uint64_t end = min_u64(to, from + RUN_ENTRIES * pte_span(level));
+    uint64_t most = min_u64(to, from + RUN_ENTRIES * pte_span(level));
+    /* Looked at again under the lock: a fault may have made a table of an entry. */
+    uint64_t end = end_of_run(call, frame_pointer(table), level, from, most);
     struct pte *first = table_way_edit(call->way, call->tree, table, level, from);
     struct pte *last = first + (end - from) / pte_span(level);
     struct bits bits = {0};

@@ -32,8 +32,8 @@ enum action {
 
 static const uint8_t weights[ACTIONS] = {
     [ACT_MAP] = 4,        [ACT_UNMAP] = 3,       [ACT_PROTECT] = 6, [ACT_BLANK] = 1,
-    [ACT_FILL] = 12,      [ACT_CHECK] = 12,      [ACT_SHARED] = 17, [ACT_BLOCK] = 6,
-    [ACT_CLOSE_PAGE] = 1, [ACT_CLOSE_BLOCK] = 1, [ACT_FORK] = 1};
+    [ACT_FILL] = 12,      [ACT_CHECK] = 12,      [ACT_SHARED] = 16, [ACT_BLOCK] = 6,
+    [ACT_CLOSE_PAGE] = 1, [ACT_CLOSE_BLOCK] = 2, [ACT_FORK] = 1};
 
 /* How often each area was closed and opened: odd while it is closed. Taken by compare-and-swap. */
 static uint32_t closures[AREAS];
@@ -351,7 +351,15 @@ static void close_page(struct stress_worker *worker)
     open_area(area);
 }
 
-/* A block that is blanked reads as zeroes everywhere, since nobody may write it before it is open. */
+static void blank(struct stress_worker *worker, uint64_t block)
+{
+    if (space_advise(worker->space, block, STRESS_BLOCK_BYTES, SPACE_DONT_NEED) != OK)
+        fail(worker, "a block could not be blanked", block);
+}
+
+/* A block is blanked while others may still write it, so that they split its one entry under the
+ * hands of the protection. Blanked once more it reads as zeroes everywhere, since nobody may write it
+ * before it is open. */
 static void close_block(struct stress_worker *worker)
 {
     unsigned block = pick(worker, STRESS_BLOCKS);
@@ -360,9 +368,9 @@ static void close_block(struct stress_worker *worker)
 
     if (!close_area(worker, STRESS_SHARED + block))
         return;
+    blank(worker, start);
     protect(worker, start, STRESS_BLOCK_BYTES, OWN_READ);
-    if (space_advise(worker->space, start, STRESS_BLOCK_BYTES, SPACE_DONT_NEED) != OK)
-        fail(worker, "a block could not be blanked", start);
+    blank(worker, start);
     for (unsigned i = 0; i < STRESS_BLOCK_BYTES / PAGE_SIZE; i += 1 + pick(worker, 64)) {
         uint64_t word = word_of_worker(start + i * PAGE_SIZE, pick(worker, worker->count));
 
