@@ -83,13 +83,15 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
 
 /* ---- plan ---- */
 
-/* Makes tables on the path, or makes the path own; the walk then starts over. */
+/* Makes tables on the path, or makes the path own; the walk then starts over. What is read needs no
+ * table below the one where its ticket becomes zeroes. */
 static enum status make_path(struct fault_op *op)
 {
     struct tree *tree = &op->space->tree;
     enum tree_purpose purpose = op->access.write ? TREE_CHANGE : TREE_FILL;
+    unsigned level = op->access.write ? 1 : op->space->zero_levels;
     enum status status =
-        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, 1, purpose));
+        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, level, purpose));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
@@ -98,7 +100,7 @@ static enum status make_path(struct fault_op *op)
         return status;
     fault_count(&op->space->faults.path);
     tlb_begin(&batch, tree);
-    status = tree_make_path(tree, op->address, 1, purpose, &op->reserve, &batch);
+    status = tree_make_path(tree, op->address, level, purpose, &op->reserve, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax(); /* another processor has a table, or is in the middle of a fork */
