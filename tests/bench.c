@@ -7,6 +7,7 @@
  * that does not, each between the same two readings of the counter, made in ring 3 by a payload, as
  * a program feels it. Only what has no system call yet is measured from the kernel.
  */
+#include "tests/bench.h"
 #include "cpu/machine.h"
 #include "cpu/measure.h"
 #include "cpu/trap.h"
@@ -43,7 +44,7 @@ static struct {
 
 /* ---- figures ---- */
 
-static void add_sample(uint64_t ticks)
+void bench_add(uint64_t ticks)
 {
     CHECK(bench.count < SAMPLES_MAX);
     bench.samples[bench.count++] = ticks > bench.overhead ? ticks - bench.overhead : 0;
@@ -77,7 +78,7 @@ static void put_figure(const char *row, const char *figure, uint64_t ticks)
 }
 
 /* Prints the row's figures and begins the next. */
-static void end_row(const char *row)
+void bench_end_row(const char *row)
 {
     uint64_t sum = 0;
     char name[64];
@@ -108,7 +109,7 @@ static void set_overhead_of_nothing(void)
 }
 
 /* The same around calls that read the counter through machine_ticks. */
-static void set_overhead_of_readings(void)
+void bench_time_readings(void)
 {
     bench.overhead = UINT64_MAX;
     for (unsigned i = 0; i < 16; i++) {
@@ -171,7 +172,7 @@ static void measure(const char *payload, uint64_t first, uint64_t step, unsigned
     if (!run_payload(payload, first, step, count))
         return;
     for (unsigned i = 0; i < count; i++)
-        add_sample(payload_ticks(i));
+        bench_add(payload_ticks(i));
 }
 
 /* The least that the same access takes when it does not fault. */
@@ -203,10 +204,10 @@ static void null_fault(void)
     if (run_payload(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX)) {
         trap_page_fault = handler;
         for (unsigned i = 0; i < SAMPLES_MAX; i++)
-            add_sample(payload_ticks(i));
+            bench_add(payload_ticks(i));
     }
     trap_page_fault = handler;
-    end_row("null_fault");
+    bench_end_row("null_fault");
 }
 
 static bool map_pages(struct space *space)
@@ -246,14 +247,14 @@ static void touch_rows(struct space *space)
     set_overhead(payload_measure_write);
     if (map_pages(space))
         access_fresh(payload_measure_write);
-    end_row("anon_first_write");
+    bench_end_row("anon_first_write");
     set_overhead(payload_measure_read);
     if (unmap_pages(space) && map_pages(space))
         access_fresh(payload_measure_read);
-    end_row("zero_read");
+    bench_end_row("zero_read");
     set_overhead(payload_measure_write);
     measure(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
-    end_row("zero_to_private");
+    bench_end_row("zero_to_private");
 }
 
 /* Both sides own their leaf tables first: one write a table, to its first page. */
@@ -275,10 +276,10 @@ static void cow_rows(struct space *parent)
     own_tables(child);
     own_tables(parent);
     access_others(payload_measure_write);
-    end_row("cow_copy");
+    bench_end_row("cow_copy");
     space_switch(child);
     access_others(payload_measure_write);
-    end_row("cow_reuse");
+    bench_end_row("cow_reuse");
     space_switch(parent);
     space_destroy(child);
 }
@@ -288,16 +289,16 @@ static void violation_row(void)
 {
     set_overhead(payload_measure_nothing);
     measure(payload_measure_write, START + GIB, 0, SAMPLES_MAX);
-    end_row("violation");
+    bench_end_row("violation");
 }
 
 static void call_rows(void)
 {
     set_overhead(payload_measure_nothing);
     measure(payload_measure_call, 0, 0, SAMPLES_MAX);
-    end_row("null_syscall");
+    bench_end_row("null_syscall");
     measure(payload_measure_map, START + GIB, 0, SAMPLES_MAX);
-    end_row("map_unmap_page");
+    bench_end_row("map_unmap_page");
 }
 
 /* One call on all pages, which are resident; its share of each. */
@@ -312,7 +313,7 @@ static bool add_bulk_call(enum program_call call, uint64_t argument)
     program.frame.r10 = argument;
     if (program_run(&program) != PROGRAM_EXITED || program.exit_code != OK)
         return false;
-    add_sample(payload_ticks(0) / SAMPLES_MAX);
+    bench_add(payload_ticks(0) / SAMPLES_MAX);
     return true;
 }
 
@@ -328,13 +329,13 @@ static void bulk_rows(struct space *space)
     bench.overhead = 0; /* its share of a page is nothing */
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
         ok = add_bulk_call(PROGRAM_PROTECT, i % 2 == 0 ? 0 : PROGRAM_MAP_WRITE);
-    end_row("protect_bulk");
+    bench_end_row("protect_bulk");
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
         ok = fill_pages() && add_bulk_call(PROGRAM_ADVISE, SPACE_DONT_NEED);
-    end_row("dontneed_bulk");
+    bench_end_row("dontneed_bulk");
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
         ok = fill_pages() && add_bulk_call(PROGRAM_UNMAP, 0) && map_pages(space);
-    end_row("unmap_bulk");
+    bench_end_row("unmap_bulk");
     ktap_check(ok, "calls on %u pages at once went through", SAMPLES_MAX);
 }
 
@@ -342,7 +343,7 @@ static void bulk_rows(struct space *space)
 
 static void frame_row(void)
 {
-    set_overhead_of_readings();
+    bench_time_readings();
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         uint64_t began = machine_ticks();
         struct pfn frame;
@@ -350,15 +351,15 @@ static void frame_row(void)
         if (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) != OK)
             break;
         pmm_free(frame);
-        add_sample(machine_ticks() - began);
+        bench_add(machine_ticks() - began);
     }
-    end_row("frame_cached");
+    bench_end_row("frame_cached");
 }
 
 /* A frame that is wanted zero and is zero when it is given back, as a table is. */
 static void clean_frame_row(void)
 {
-    set_overhead_of_readings();
+    bench_time_readings();
     for (unsigned i = 0; i < SAMPLES_MAX; i++) {
         uint64_t began = machine_ticks();
         struct pfn frame;
@@ -366,9 +367,9 @@ static void clean_frame_row(void)
         if (pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &frame) != OK)
             break;
         pmm_free_clean(frame);
-        add_sample(machine_ticks() - began);
+        bench_add(machine_ticks() - began);
     }
-    end_row("frame_clean");
+    bench_end_row("frame_clean");
 }
 
 /* 20 regions; as much of 256 MiB resident as three quarters of memory allow. */
@@ -405,14 +406,14 @@ static void fork_rows(void)
 
         if (space_fork(parent, &child) != OK)
             break;
-        add_sample(machine_ticks() - began);
+        bench_add(machine_ticks() - began);
         space_destroy(child);
         whole[i] = machine_ticks() - began;
     }
-    end_row("fork_256m");
+    bench_end_row("fork_256m");
     for (unsigned i = 0; i < FORKS; i++)
-        add_sample(whole[i]);
-    end_row("fork_exit_256m");
+        bench_add(whole[i]);
+    bench_end_row("fork_exit_256m");
     end_space(parent);
 }
 
@@ -442,6 +443,7 @@ static void run(const struct options *options)
         }
         end_space(space);
         fork_rows();
+        bench_call_rows();
     }
     pmm_idle_resume();
     machine_interrupts_restore(were_on);
@@ -450,7 +452,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 19,
+    .checks = 23,
     .only_by_name = true,
     .run = run,
 };

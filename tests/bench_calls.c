@@ -1,0 +1,115 @@
+/*
+ * Rows of bench that are measured from the kernel: the first touch of a page of 2 MiB, a late
+ * (spurious) fault, mapping and unmapping 1 GiB, and exit by resident page.
+ */
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap.h"
+#include "tests/bench.h"
+#include "tests/user_pages.h"
+#include "vmm/fault.h"
+
+#define START UINT64_C(0x6c0000000)
+
+/* Large pages that are touched in all, one mapping after the other. */
+#define LARGES 8U
+#define LARGE  (2 * MIB)
+
+#define CALLS      64U
+#define EXIT_PAGES 4096U
+#define EXITS      8U
+
+/* Most of it is clearing: 512 times what a page of 4 KiB takes. */
+static void touch_large(struct space *space)
+{
+    bench_time_readings();
+    for (unsigned i = 0; i < LARGES; i++) {
+        uint64_t began;
+
+        if (space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) != OK)
+            break;
+        began = machine_ticks();
+        if (fault_resolve(space, START, (struct fault_access){.write = true, .from_user = true}) ==
+            OK)
+            bench_add(machine_ticks() - began);
+        CHECK(space->faults.large > i && space_unmap(space, START, LARGE) == OK);
+    }
+    bench_end_row("large_touch");
+}
+
+/* A store from ring 3 that the entry already allows, each time at another instruction: what the
+ * handler does of it, without delivery and return. */
+static void late_fault(struct space *space)
+{
+    bool were_on = machine_interrupts_off();
+
+    CHECK(space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK && word_write(START, 1));
+    bench_time_readings();
+    for (unsigned i = 0; i < CALLS; i++) {
+        struct trap_frame frame = {.cr2 = START,
+                                   .error = PF_P | PF_WR | PF_US,
+                                   .rip = 0x1000 + i,
+                                   .cs = SELECTOR_USER_CODE};
+        uint64_t began = machine_ticks();
+        bool resolved = trap_page_fault(START, frame.error, &frame);
+
+        bench_add(machine_ticks() - began);
+        CHECK(resolved);
+    }
+    bench_end_row("spurious");
+    CHECK(space_unmap(space, START, PAGE_SIZE) == OK);
+    machine_interrupts_restore(were_on);
+}
+
+static void map_gib(struct space *space)
+{
+    uint64_t start = round_up(START, GIB);
+
+    bench_time_readings();
+    for (unsigned i = 0; i < CALLS; i++) {
+        uint64_t began = machine_ticks();
+        bool done = space_map_at(space, start, GIB, RIGHTS_READ_WRITE) == OK &&
+                    space_unmap(space, start, GIB) == OK;
+
+        bench_add(machine_ticks() - began);
+        CHECK(done);
+    }
+    bench_end_row("map_unmap_1g");
+}
+
+/* The end of a space, shared by its resident pages, all of them its own. */
+static void exit_by_page(struct space *back)
+{
+    bench_time_readings();
+    for (unsigned i = 0; i < EXITS; i++) {
+        struct space *space;
+        uint64_t began;
+        bool ok;
+
+        if (!start_space(&space))
+            break;
+        ok = space_map_at(space, START, EXIT_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+        for (unsigned page = 0; page < EXIT_PAGES && ok; page++)
+            ok = word_write(START + page * PAGE_SIZE, 1);
+        space_switch(back);
+        began = machine_ticks();
+        space_destroy(space);
+        if (ok)
+            bench_add((machine_ticks() - began) / EXIT_PAGES);
+    }
+    bench_end_row("exit_page");
+}
+
+void bench_call_rows(void)
+{
+    struct space *space;
+
+    if (!start_space(&space))
+        return;
+    touch_large(space);
+    late_fault(space);
+    map_gib(space);
+    exit_by_page(space);
+    end_space(space);
+}
