@@ -184,6 +184,11 @@ uint64_t tree_pointer_address(struct tree_pointer pointer);
 unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
                             unsigned max);
 
+/* Whether all counts of the page but one, the caller's, are of entries of the ring in this state:
+ * none is of an entry about to be dropped or of another's hold. Who finds the page through the ring
+ * afterwards (tree_hold_tied) sees the flags that the caller has set before. */
+bool tree_all_in_state(struct pfn page, enum pte_state state);
+
 /* The page that another entry of the ring, at the same index, has read from the slot and that is
  * still tied to it, with one more count; PFN_NONE when there is none. The ring is all the swap
  * cache that is needed: entries that name one slot stand at one index of one ring. */

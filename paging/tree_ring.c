@@ -138,28 +138,48 @@ void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
     record->back_index = (uint16_t)index;
 }
 
+/* As tree_find_pointers, with the ring locked. */
+static unsigned find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
+                              unsigned max)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn first = {record->back_table};
+    struct pfn at = first;
+    unsigned found = 0;
+
+    if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first))
+        return 0;
+    do {
+        if (names_as(at, record->back_index, page) == state) {
+            if (found < max)
+                pointers[found] = (struct tree_pointer){at, record->back_index};
+            found++;
+        }
+        at = next_of(at);
+    } while (!pfn_equal(at, first));
+    return found;
+}
+
 unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
                             unsigned max)
 {
     bool were_on = lock_ring();
-    const struct frame *record = frame_record(page);
-    unsigned found = 0;
+    unsigned found = find_pointers(page, state, pointers, max);
 
-    if (record->kind == FRAME_ANONYMOUS && record->back_table != UINT32_MAX) {
-        struct pfn first = {record->back_table};
-        struct pfn at = first;
-
-        do {
-            if (names_as(at, record->back_index, page) == state) {
-                if (found < max)
-                    pointers[found] = (struct tree_pointer){at, record->back_index};
-                found++;
-            }
-            at = next_of(at);
-        } while (!pfn_equal(at, first));
-    }
     unlock_ring(were_on);
     return found;
+}
+
+/* The count is read first: no table joins the ring before the look is over, and an entry that goes
+ * meanwhile only makes the answer no. */
+bool tree_all_in_state(struct pfn page, enum pte_state state)
+{
+    bool were_on = lock_ring();
+    uint32_t count = __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE);
+    bool all = find_pointers(page, state, NULL, 0) + 1 == count;
+
+    unlock_ring(were_on);
+    return all;
 }
 
 /* Whether the pointer is one of the page's: its table is then on the ring, and stays a table as

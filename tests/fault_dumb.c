@@ -94,9 +94,9 @@ static bool put_page(const struct tree_place *place)
         return false;
     }
     tree_name_pointer(page, place->table, place->index);
+    page_publish(page);
     tree_replace_entry(place->table, place->index, pte_leaf(page, 1, PTE_OWN, RIGHTS_READ_WRITE));
     tree_unlock(place->table);
-    page_publish(page);
     return true;
 }
 

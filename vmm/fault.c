@@ -208,25 +208,32 @@ static enum status replace_under_others(struct fault_op *op)
     fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
     let_go(op);
-    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
     page_publish(page);
     swap_end_transit(page, SLOT_NONE, true);
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     page_release(page);
     return STATUS_AGAIN;
 }
 
-/* Puts the page set aside into the entry of the locked table, and unlocks. What stood there was
- * present: it is flushed, then let go of. */
+/* The page set aside goes into the entry of the locked table, which is then unlocked. It is in a
+ * clock first: from the unlocking on another processor may drop it. */
+static void put_page(struct fault_op *op)
+{
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    page_publish(op->page);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
+    fault_unlock(op);
+    /* holds: page(published) */
+    op->page = PFN_NONE;
+}
+
+/* The same where something present stood: it is flushed, then let go of. */
 static enum status replace_page(struct fault_op *op)
 {
     if (others_run(op->space))
         return replace_under_others(op);
-    tree_name_pointer(op->page, op->place.table, op->place.index);
-    tree_replace_entry(op->place.table, op->place.index,
-                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
-    fault_unlock(op);
-    page_publish(op->page);
-    op->page = PFN_NONE;
+    put_page(op);
     let_go(op);
     return OK;
 }
@@ -245,13 +252,7 @@ static enum status give_cleared_page(struct fault_op *op)
         fault_count(&op->space->faults.zero_to_private);
         return replace_page(op);
     }
-    tree_name_pointer(op->page, op->place.table, op->place.index);
-    tree_replace_entry(op->place.table, op->place.index,
-                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
-    fault_unlock(op);
-    /* holds: page(published) */
-    page_publish(op->page);
-    op->page = PFN_NONE;
+    put_page(op);
     fault_count(&op->space->faults.first_write);
     return OK;
 }

@@ -2,6 +2,8 @@
 #include "vmm/page.h"
 
 #include "cpu/machine.h"
+#include "lib/ktap.h"
+#include "pmm/memory_map.h"
 #include "swapdisk/area.h"
 #include "vmm/large.h"
 #include "vmm/reclaim.h"
@@ -110,24 +112,27 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
     clock->size--;
 }
 
-/* Between the look at the record and the lock the page may have left, and joined another clock. */
-void page_withdraw(struct pfn page)
+/* Between the look at the record and the lock another may have taken the page out. */
+bool page_withdraw(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
     struct frame *record = frame_record(page);
+    bool withdrawn = false;
     uint16_t number;
 
-    while ((number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
+    while (!withdrawn && (number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
         struct page_clock *clock = &page_clocks[number - 1];
 
         spin_lock(&clock->lock);
-        if (record->live == number) {
+        withdrawn = record->live == number;
+        if (withdrawn) {
             unlink_page(clock, page);
-            record->live = 0;
+            __atomic_store_n(&record->live, 0, __ATOMIC_RELAXED);
         }
         spin_unlock(&clock->lock);
     }
     machine_interrupts_restore(were_on);
+    return withdrawn;
 }
 
 /* The first page of a clock goes behind all others, and is held. One whose last pointer has just
@@ -263,7 +268,7 @@ static void page_gone(struct pfn page)
         large_gone(page);
         return;
     }
-    page_withdraw(page);
+    (void)page_withdraw(page); /* one that was evicted is in no clock any more */
     if ((record->flags & FRAME_TIED) != 0)
         page_untie(page);
     pmm_free(page);
@@ -310,6 +315,44 @@ static void audit_clocks(void)
     }
 }
 
+/* Says of a page in no clock all that its record says, and what the entry is that it names. */
+static void report_page(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+    struct pte entry = {0};
+
+    if (record->back_table != UINT32_MAX) {
+        const struct pte *entries = frame_pointer((struct pfn){record->back_table});
+
+        entry = pte_read(&entries[record->back_index % PTE_ENTRIES]);
+    }
+    ktap_note("page %x in no clock: count %u, flags %x, links %x %x, slot %x, entry %u of table %x "
+              "is %lx",
+              page.index, record->count, record->flags, record->link_prev, record->link_next,
+              record->slot_or_base, record->back_index, record->back_table, entry.word);
+}
+
+/* Before the panic: the anonymous frames by their records, and those that are in no clock. */
+static void report_pages(void)
+{
+    const struct memory_map *map = memory_map();
+    uint64_t pages = 0;
+
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+
+        for (uint64_t at = range->start; memory_is_ram(range->kind) && at < range->end;
+             at += PAGE_SIZE) {
+            struct pfn page = pfn_of((struct phys){at});
+
+            pages += frame_record(page)->kind == FRAME_ANONYMOUS;
+            if (frame_record(page)->kind == FRAME_ANONYMOUS && frame_record(page)->live == 0)
+                report_page(page);
+        }
+    }
+    ktap_note("%lu records are of anonymous frames", pages);
+}
+
 void page_audit(const struct tree_census *census)
 {
     struct pmm_usage usage = pmm_usage();
@@ -320,6 +363,8 @@ void page_audit(const struct tree_census *census)
     CHECK_MSG(usage.by_kind[FRAME_TABLE] == tables, "%lu table frames, %lu reachable tables",
               usage.by_kind[FRAME_TABLE], tables);
     audit_clocks();
+    if (usage.by_kind[FRAME_ANONYMOUS] != page_clock_size() + large_frames())
+        report_pages();
     CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_clock_size() + large_frames(),
               "%lu anonymous frames, %lu in the clocks, %lu in large pages",
               usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), large_frames());

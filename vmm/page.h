@@ -8,8 +8,13 @@
  *
  * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
  * its links and `live`, which names the clock.
- * State of a page: page_alloc -> (published by an entry: page_publish) -> resident, in the clock
+ * State of a page: page_alloc -> page_publish -> in a clock, then named by entries (resident)
  *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_gone frees it.
+ * The rule: a page that an entry names as a leaf is in a clock, and is so before the entry names it.
+ *   Outside of a clock only one knows the page: who has allocated it, or to whom page_withdraw has
+ *   said true. Entries in transit may name it meanwhile, with a hold and FRAME_IO on it, by which
+ *   others that find it keep off. FRAME_IO ends when the page is published and no entry is in
+ *   transit, or when the tie is cut by which it could be found.
  * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
  * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what
  * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
@@ -38,9 +43,12 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page);
  * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
 bool page_make_room(void);
 
-/* Into the running processor's clock, behind all others; out of the one that it is in. */
+/* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
+ * hold and FRAME_IO on it; a table may be locked. */
 void page_publish(struct pfn page);
-void page_withdraw(struct pfn page);
+
+/* Out of the clock that it is in: true for the one caller that has taken it out. */
+bool page_withdraw(struct pfn page);
 
 /* The page under the hand, which moves on by one; PFN_NONE when the clocks are empty. The page gets
  * one more count, so that it stays while it is looked at. */
@@ -104,14 +112,15 @@ static inline struct page_clock *page_clock_of(unsigned cpu)
     return (struct page_clock *)((uintptr_t)page_clocks + cpu * sizeof(page_clocks[0]));
 }
 
-/* As page_publish, with interrupts off. The page's links are none. */
+/* As page_publish, with interrupts off. The page's links are none. The clock may be named before it
+ * is locked: whoever could withdraw the page finds it by an entry or in the clock, later. */
 static inline __attribute__((always_inline)) void page_publish_fast(struct pfn page)
 {
     unsigned cpu = machine_cpu();
     struct page_clock *clock = page_clock_of(cpu);
     struct frame *record = frame_record(page);
 
-    record->live = (uint16_t)(cpu + 1);
+    __atomic_store_n(&record->live, (uint16_t)(cpu + 1), __ATOMIC_RELAXED);
     if (__builtin_expect(!spin_try(&clock->lock), 0))
         spin_lock(&clock->lock);
     record->link_prev = clock->last;

@@ -56,6 +56,7 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
             if (pte_read(&entries[i]).word != descriptor->ticket.word)
                 break;
             tree_name_pointer(page, place.table, i);
+            page_publish(page);
             tree_replace_entry(place.table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
             filled++;
         }
@@ -77,12 +78,8 @@ static enum status populate_run(struct space *space, const struct region *region
     if (status != OK)
         return status;
     *filled = fill_tickets(space, region, from, &supply);
-    for (unsigned i = 0; i < supply.count; i++) {
-        if (i < *filled)
-            page_publish(supply.pages[i]);
-        else
-            pmm_free(supply.pages[i]);
-    }
+    for (unsigned i = *filled; i < supply.count; i++)
+        pmm_free(supply.pages[i]);
     return OK;
 }
 

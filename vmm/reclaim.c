@@ -82,7 +82,7 @@ static bool can_go(struct victim *victim)
     victim->pointer_count =
         tree_find_pointers(victim->page, PTE_LEAF, victim->pointers, POINTERS_MAX);
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
-        victim->pointer_count != record->count - 1 || (record->flags & FRAME_IO) != 0) {
+        (record->flags & FRAME_IO) != 0 || !tree_all_in_state(victim->page, PTE_LEAF)) {
         counts.busy++;
         return false;
     }
@@ -96,11 +96,11 @@ static bool can_go(struct victim *victim)
 /* ---- taking out ---- */
 
 /* Exchanges the entries for 'in transit'; the D that each had is folded into the record. False when
- * the page is named by others by now: it stays. */
+ * the page is named or held by others by now: it stays. FRAME_IO is set before the counts are
+ * compared: who finds the page through its tie either shows in the count or sees the flag. */
 static bool put_in_transit(struct victim *victim)
 {
     struct frame *record = frame_record(victim->page);
-    unsigned taken = 0;
 
     __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
@@ -116,9 +116,8 @@ static bool put_in_transit(struct victim *victim)
         if ((old.word & PTE_D) != 0)
             __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
         unlock_pointer(at, were_on);
-        taken++;
     }
-    return taken == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1;
+    return tree_all_in_state(victim->page, PTE_TRANSIT);
 }
 
 /* A tied page has never been writable since it was read: its slot still has its content. */
@@ -217,14 +216,19 @@ static void end_transit(const struct victim *victim)
     }
 }
 
+/* A page that stays is in a clock again before an entry names it as a leaf. One that goes is found
+ * by its tie as long as an entry in transit names it; so FRAME_IO keeps others off until the tie is
+ * cut, and nobody takes a page that is in no clock. */
 static void finish(struct victim *victim)
 {
     struct frame *record = frame_record(victim->page);
 
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
-    end_transit(victim);
     if (!victim->done)
         page_publish(victim->page);
+    end_transit(victim);
+    if (victim->done && (record->flags & FRAME_TIED) != 0)
+        page_untie(victim->page);
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     if (victim->slot.index != UINT32_MAX)
         swap_release(victim->slot); /* the count that kept it for this transfer */
     page_release(victim->page);     /* likewise */
@@ -288,13 +292,11 @@ enum status reclaim_pages(unsigned wanted, unsigned *evicted)
         *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
         if (pfn_is_none(victim->page))
             break;
-        if (can_go(victim)) {
+        /* Out of the clock at once, so that it is not picked a second time. */
+        if (can_go(victim) && page_withdraw(victim->page))
             count++;
-            /* Out of the clock at once, so that it is not picked a second time. */
-            page_withdraw(victim->page);
-        } else {
+        else
             page_release(victim->page);
-        }
     }
     return count > 0 ? evict(victims, count, evicted) : OK;
 }

@@ -15,12 +15,14 @@
 /* Pointers converted in one look at the ring. */
 #define POINTERS_TOGETHER 16U
 
-/* Another entry has read the slot: its page serves this one too. */
+/* Another entry has read the slot: its page serves this one too. While it comes or goes FRAME_IO is
+ * set, and one that has not come, or is gone, is not tied by the time the flag is off. */
 static enum status use_tied_page(struct fault_op *op, struct pfn tied)
 {
     struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
+    uint8_t flags = __atomic_load_n(&frame_record(tied)->flags, __ATOMIC_ACQUIRE);
 
-    if ((frame_record(tied)->flags & FRAME_IO) != 0 || !fault_lock_unchanged(op)) {
+    if ((flags & (FRAME_TIED | FRAME_IO)) != FRAME_TIED || !fault_lock_unchanged(op)) {
         page_release(tied);
         machine_relax();
         return STATUS_AGAIN;
@@ -95,10 +97,12 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     op->page = PFN_NONE;
     /* holds: page(count of the entry, count of the transfer, FRAME_IO), slot(by the tie) */
     status = swap_read(slot, page);
-    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
     if (status == OK)
         page_publish(page);
     swap_end_transit(page, slot, status == OK);
+    if (status != OK)
+        page_untie(page); /* the entries have counts of the slot again */
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     page_release(page);
     if (status != OK)
         return status;
