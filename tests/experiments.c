@@ -5,6 +5,7 @@
 
 extern const struct experiment demand_zero_experiment;
 extern const struct experiment zero_page_experiment;
+extern const struct experiment zero_ladder_experiment;
 extern const struct experiment cow_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
@@ -58,6 +59,7 @@ extern const struct experiment crash_hang_experiment;
 const struct experiment *const experiments[] = {
     &demand_zero_experiment,
     &zero_page_experiment,
+    &zero_ladder_experiment,
     &cow_experiment,
     &swap_experiment,
     &wild_experiment,

@@ -304,6 +304,8 @@ static enum status make_space(unsigned parent)
     else
         memset(&model()->spaces[number], 0, sizeof(model()->spaces[number]));
     model()->spaces[number].space = fresh;
+    if (chance(50))
+        space_set_zero_levels(fresh, 1 + (unsigned)any(ZERO_LADDER_FRAMES));
     return OK;
 }
 

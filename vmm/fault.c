@@ -110,9 +110,11 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
     return status == OK ? STATUS_AGAIN : status;
 }
 
+/* What is read needs no table below the one where its ticket becomes zeroes. */
 static enum status make_path(struct fault_op *op)
 {
-    return make_path_to(op, 1, op->access.write ? TREE_CHANGE : TREE_FILL);
+    return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
+                            : make_path_to(op, op->space->zero_levels, TREE_FILL);
 }
 
 enum status fault_want_page(struct fault_op *op, enum frame_clear clear)

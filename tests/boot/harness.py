@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # Seconds for one boot. A boot takes 5 to 10 s here; a slow machine that runs two has this much.
 BOOT_SECONDS = 90
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
-EXPERIMENTS = ("demand-zero", "zero-page", "cow", "swap", "wild", "levels", "table-access", "ring3",
-               "fault-anatomy", "mmu-truth", "entry-states", "ticket-forge", "ticket-share",
-               "ticket-range", "ticket-exit", "table-ledger", "fork-ways", "large-page", "snapshot",
-               "fault-dumb", "vma-structure", "space-limit", "overcommit", "model")
+EXPERIMENTS = ("demand-zero", "zero-page", "zero-ladder", "cow", "swap", "wild", "levels",
+               "table-access", "ring3", "fault-anatomy", "mmu-truth", "entry-states",
+               "ticket-forge", "ticket-share", "ticket-range", "ticket-exit", "table-ledger",
+               "fork-ways", "large-page", "snapshot", "fault-dumb", "vma-structure", "space-limit",
+               "overcommit", "model")
 
 CASES: Dict[str, Callable] = {}
 
