@@ -454,5 +454,6 @@ const struct experiment bench_experiment = {
     .question = "What does each path of the pager cost?",
     .checks = 23,
     .only_by_name = true,
+    .reserves = true,
     .run = run,
 };

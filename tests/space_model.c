@@ -7,6 +7,10 @@
 #include "tests/space_model_internal.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
+#include "vmm/zero_scan.h"
+
+/* Pages of one look for zeroes. */
+#define SCANNED_TOGETHER 64U
 
 /* Accessed and dirty, of entries that are present. */
 #define AD (UINT64_C(3) << 5)
@@ -15,9 +19,9 @@ bool model_may_fail;
 bool model_withholds = true;
 
 static const char *const kind_names[] = {
-    "access", "resolve", "look ahead", "map",       "map zeroes", "map found",
-    "guard",  "unmap",   "protect",    "will need", "don't need", "cold",
-    "query",  "remap",   "fork",       "create",    "destroy",    "switch"};
+    "access", "resolve", "look ahead", "map",        "map zeroes", "map found", "guard",
+    "unmap",  "protect", "will need",  "don't need", "cold",       "zero scan", "query",
+    "remap",  "fork",    "create",     "destroy",    "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -93,7 +97,7 @@ static void check_untouched(const struct model_op *op, const struct model_walk *
 static enum status access_memory(const struct model_op *op)
 {
     uint64_t *known = cell_word(&model()->spaces[op->space], op->from, op->page, op->word);
-    uint64_t written = model()->last_tag + 1;
+    uint64_t written = chance(80) ? ++model()->last_tag : 0;
     struct model_walk before = model_machine_walk(op);
     enum status status;
 
@@ -103,7 +107,7 @@ static enum status access_memory(const struct model_op *op)
     if (!model_as_expected(status, expected_of(op)))
         return status;
     if (op->write)
-        *known = model()->last_tag = written;
+        *known = written;
     return OK;
 }
 
@@ -328,6 +332,7 @@ enum status model_perform(const struct model_op *op)
     case MODEL_WILL_NEED:
     case MODEL_DONT_NEED:
     case MODEL_COLD: status = model_advise(op); break;
+    case MODEL_ZERO_SCAN: (void)zero_scan(SCANNED_TOGETHER); break;
     case MODEL_QUERY: status = model_query(op); break;
     case MODEL_REMAP: status = model_remap(op); break;
     case MODEL_FORK: status = make_space(op->space); break;

@@ -37,6 +37,7 @@ enum model_kind {
     MODEL_WILL_NEED,
     MODEL_DONT_NEED,
     MODEL_COLD,
+    MODEL_ZERO_SCAN, /* pages of zeroes give their frames back */
     MODEL_QUERY,
     MODEL_REMAP,
     MODEL_FORK,

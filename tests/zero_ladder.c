@@ -2,7 +2,7 @@
  * zero-ladder: what do the shared zero page and zero tables buy?
  *
  * The question (seed 003): memory that is only read can be one page of zeroes, and the tables above
- * it can be shared as well. Four things are measured:
+ * it can be shared as well. Five things are measured:
  *
  * - frames: tables that a TiB of readable zeroes takes when its links stand at one level, page to
  *   directory-pointer; measured on a part of it, a read to each table of that level.
@@ -12,6 +12,7 @@
  *   made when the memory was mapped; pages linked one by one as they are read; and one zero page
  *   of 2 MiB in the way of Linux's huge zero page. The last is built here by hand, since the tree has
  *   none: a directory full of it, in a directory-pointer table full of that.
+ * - merge: pages that were written and are zero again are given back by a scan (vmm/zero_scan.h).
  * - terabytes: 127 TiB readable in one space, by a byte of each of a million random pages, mapped
  *   eagerly and lazily.
  *
@@ -31,6 +32,7 @@
 #include "tests/ledger.h"
 #include "tests/payload.h"
 #include "tests/user_pages.h"
+#include "vmm/zero_scan.h"
 
 #define TIB (1024 * GIB)
 
@@ -326,6 +328,65 @@ static bool try_large(void)
     return ok;
 }
 
+/* ---- merge ---- */
+
+#define MERGE_PAGES 512U
+
+/* One page in so many keeps what was written to it. */
+#define MERGE_KEPT 8U
+
+static bool write_pages(void)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < MERGE_PAGES && ok; i++) {
+        ok = page_fill(START + i * PAGE_SIZE, i + 1);
+        for (unsigned word = 0; i % MERGE_KEPT != 0 && word < PTE_ENTRIES && ok; word++)
+            ok = word_write(START + i * PAGE_SIZE + word * 8, 0);
+    }
+    return ok;
+}
+
+static unsigned count_right_pages(void)
+{
+    unsigned right = 0;
+
+    for (unsigned i = 0; i < MERGE_PAGES; i++) {
+        uint64_t address = START + i * PAGE_SIZE;
+
+        right += i % MERGE_KEPT == 0 ? page_holds(address, i + 1) : page_is_zero(address);
+    }
+    return right;
+}
+
+static void merge_back(void)
+{
+    const unsigned zero = MERGE_PAGES - MERGE_PAGES / MERGE_KEPT;
+    struct ledger before;
+    struct space *space;
+    unsigned given_back;
+    uint64_t ticks;
+    bool ok;
+
+    if (!start_space(&space))
+        return;
+    ok = space_map_at(space, START, MERGE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+         write_pages();
+    before = ledger_take();
+    ticks = machine_ticks();
+    given_back = zero_scan(MERGE_PAGES);
+    floor_metric_of("merge", "page", (machine_ticks() - ticks) / MERGE_PAGES);
+    ktap_metric("merge.given_back", given_back, "frames");
+    ktap_check(
+        ok && given_back == zero && ledger_growth(&before, FRAME_ANONYMOUS) == -(int64_t)zero,
+        "%u of %u pages were zero, and their frames are given back", given_back, MERGE_PAGES);
+    ktap_check(count_right_pages() == MERGE_PAGES && word_write(START + PAGE_SIZE, 42) &&
+                   page_is_zero_but(START + PAGE_SIZE, 0, 42),
+               "%u pages read as before, and can be written", MERGE_PAGES);
+    space_audit();
+    end_space(space);
+}
+
 /* ---- terabytes ---- */
 
 static bool read_random_bytes(struct random *random)
@@ -409,6 +470,7 @@ static void run(const struct options *options)
     ktap_check(sweep_tree("ladder", true), "a sweep over zeroes mapped at once");
     ktap_check(sweep_tree("page", false), "a sweep over zeroes linked page by page");
     ktap_check(try_large(), "a sweep over a zero page of 2 MiB");
+    merge_back();
     try_terabytes(true, &random);
     try_terabytes(false, &random);
     write_from_ring3();
@@ -419,7 +481,7 @@ static void run(const struct options *options)
 const struct experiment zero_ladder_experiment = {
     .name = "zero-ladder",
     .question = "What do the shared zero page and zero tables buy?",
-    .checks = 18,
+    .checks = 20,
     .reserves = true,
     .run = run,
 };

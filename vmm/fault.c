@@ -113,9 +113,8 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
 /* What is read needs no table below the one where its ticket becomes zeroes. */
 static enum status make_path(struct fault_op *op)
 {
-    if (op->access.write)
-        return make_path_to(op, 1, TREE_CHANGE);
-    return make_path_to(op, op->space->zero_levels, TREE_FILL);
+    return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
+                            : make_path_to(op, op->space->zero_levels, TREE_FILL);
 }
 
 enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
