@@ -26,7 +26,6 @@
 
 struct model model;
 bool model_may_fail;
-bool model_withholds = true;
 
 static const char *const kind_names[] = {
     "access", "resolve", "look ahead", "map",        "map found", "guard",
