@@ -168,6 +168,22 @@ MUST_USE enum status tree_prepare_protect(struct tree *tree, uint64_t start, uin
 void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
                         struct rights rights, struct tlb_batch *batch);
 
+/* ---- moving (tree_move.c) ---- */
+
+/* What the distance from a range of this size to the place that it moves to is a multiple of. */
+uint64_t tree_move_alignment(const struct tree *tree, uint64_t size);
+
+/* First half of a move to a place that is empty and does not overlap: the tables of the source become
+ * own, and the boundary paths of both are made. Who gives up afterwards replaces the target by
+ * empty, which gives tables back. */
+MUST_USE enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_t to, uint64_t size,
+                                       struct tlb_batch *batch);
+
+/* Second half: all that stands in the source stands in the target afterwards, and the source is
+ * empty; each part of it is flushed before it appears. It waits for pages in transit, and so no batch
+ * is open. Cannot fail. */
+void tree_move_range(struct tree *tree, uint64_t from, uint64_t to, uint64_t size);
+
 /* ---- the reverse map (rule R1) ---- */
 
 /* An entry that names a page. */
@@ -226,6 +242,13 @@ void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
 /* Between the tree's files: a new table joins the ring of its source; a dead one leaves it. */
 void ring_join(struct pfn table, struct pfn source);
 void ring_leave(struct pfn table);
+
+/* Entries of `from` are about to move to the same indexes of `table`: their rings become one, unless
+ * from is alone, which says that nobody else names its pages. */
+void ring_merge(struct pfn table, struct pfn from);
+
+/* Says that the entry names the page, which had another entry at this index before. */
+void ring_name_pointer(struct pfn page, struct pfn table, unsigned index);
 
 /* ---- proof ---- */
 

@@ -68,6 +68,44 @@ void ring_leave(struct pfn table)
     unlock_ring(were_on);
 }
 
+/* Whether two tables are on one ring. */
+static bool on_one_ring(struct pfn table, struct pfn other)
+{
+    struct pfn at = next_of(table);
+
+    while (!pfn_equal(at, table) && !pfn_equal(at, other))
+        at = next_of(at);
+    return pfn_equal(at, other);
+}
+
+/* Two rings become one, or one two, when the next ones of a table of each are exchanged. */
+void ring_merge(struct pfn table, struct pfn from)
+{
+    bool were_on = lock_ring();
+    struct pfn behind_table = next_of(table);
+    struct pfn behind_from = next_of(from);
+
+    if (!pfn_equal(behind_from, from) && !on_one_ring(table, from)) {
+        frame_record(table)->link_next = behind_from.index;
+        frame_record(behind_from)->link_prev = table.index;
+        frame_record(from)->link_next = behind_table.index;
+        frame_record(behind_table)->link_prev = from.index;
+    }
+    unlock_ring(were_on);
+}
+
+void ring_name_pointer(struct pfn page, struct pfn table, unsigned index)
+{
+    bool were_on = lock_ring();
+    const struct frame *record = frame_record(page);
+
+    CHECK_MSG(record->back_table == UINT32_MAX || record->back_index == index,
+              "page %x has another entry at index %u, not %u", page.index, record->back_index,
+              index);
+    tree_name_pointer(page, table, index);
+    unlock_ring(were_on);
+}
+
 /* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
 static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
 {

@@ -16,7 +16,6 @@
 #define AD (UINT64_C(3) << 5)
 
 bool model_may_fail;
-bool model_withholds = true;
 
 static const char *const kind_names[] = {
     "access", "resolve", "look ahead", "map",        "map zeroes", "map found", "guard",

@@ -77,9 +77,6 @@ struct model_op model_choose(void);
 enum status model_perform(const struct model_op *op);
 extern bool model_may_fail;
 
-/* Whether ranges may get no rights at all; set unless a test clears it. */
-extern bool model_withholds;
-
 /* Whether a status is that of a resource or device. */
 bool model_is_failure(enum status status);
 

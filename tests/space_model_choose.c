@@ -94,7 +94,7 @@ struct space *model_space(unsigned number)
 
 static struct rights some_rights(void)
 {
-    if (model_withholds && chance(4))
+    if (chance(4))
         return (struct rights){.none = true};
     if (chance(70))
         return (struct rights){.write = true, .execute = chance(20), .user = true};

@@ -30,8 +30,19 @@ static struct pte *entry_at(struct tree_pointer pointer)
     return (struct pte *)frame_pointer(pointer.table) + pointer.index;
 }
 
-/* Locks the table of a pointer; false when its entry does not name the page as a leaf any more. A
- * lock that a fault holds is tried again with interrupts open (rule P4). */
+/* Finds the entries that name a page which can be read, or is withheld: at most POINTERS_MAX are
+ * stored. One that a change of rights makes the other kind meanwhile is missed, or found twice:
+ * then they are not as many as the page's count says, or cannot be locked, and the page stays. */
+static unsigned find_pointers(struct pfn page, struct tree_pointer pointers[POINTERS_MAX])
+{
+    unsigned leaves = tree_find_pointers(page, PTE_LEAF, pointers, POINTERS_MAX);
+    unsigned room = leaves < POINTERS_MAX ? POINTERS_MAX - leaves : 0;
+
+    return leaves + tree_find_pointers(page, PTE_WITHHELD, &pointers[POINTERS_MAX - room], room);
+}
+
+/* Locks the table of a pointer; false when its entry does not name the page any more. A lock that a
+ * fault holds is tried again with interrupts open (rule P4). */
 static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
 {
     for (;;) {
@@ -39,6 +50,8 @@ static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *wer
 
         *were_on = machine_interrupts_off();
         status = tree_lock_pointer(page, PTE_LEAF, pointer);
+        if (status == STATUS_NOT_FOUND)
+            status = tree_lock_pointer(page, PTE_WITHHELD, pointer);
         if (status == OK)
             return true;
         machine_interrupts_restore(*were_on);
@@ -54,6 +67,13 @@ static void unlock_pointer(struct tree_pointer pointer, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
+/* Takes the A bit of a locked entry. One that is withheld has none: nobody uses it. */
+static bool take_accessed(struct pte *at)
+{
+    return pte_present(pte_read(at)) &&
+           (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+}
+
 /* Takes the A bits of the entries; true when one was set. */
 static bool was_used(const struct victim *victim)
 {
@@ -65,8 +85,7 @@ static bool was_used(const struct victim *victim)
 
         if (!lock_pointer(at, victim->page, &were_on))
             return true;
-        if ((__atomic_fetch_and(&entry_at(at)->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0)
-            used = true;
+        used |= take_accessed(entry_at(at));
         unlock_pointer(at, were_on);
     }
     return used;
@@ -79,8 +98,7 @@ static bool can_go(struct victim *victim)
     const struct frame *record = frame_record(victim->page);
 
     counts.looked_at++;
-    victim->pointer_count =
-        tree_find_pointers(victim->page, PTE_LEAF, victim->pointers, POINTERS_MAX);
+    victim->pointer_count = find_pointers(victim->page, victim->pointers);
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
         (record->flags & FRAME_IO) != 0 || !tree_all_in_state(victim->page, PTE_LEAF)) {
         counts.busy++;
@@ -113,7 +131,7 @@ static bool put_in_transit(struct victim *victim)
             continue;
         rights = pte_rights(pte_read(entry_at(at)));
         old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
-        if ((old.word & PTE_D) != 0)
+        if (pte_present(old) && (old.word & PTE_D) != 0)
             __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
         unlock_pointer(at, were_on);
     }

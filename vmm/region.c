@@ -161,6 +161,20 @@ struct region *region_find_covered(const struct space *space, uint64_t start, ui
     return first;
 }
 
+void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end)
+{
+    struct region *region = region_find(space, start);
+
+    CHECK(region->node.start == start && region->node.end == end);
+    region_tree_remove(&space->regions, &region->node);
+    region->node.start = to;
+    region->node.end = new_end;
+    region_tree_insert(&space->regions, &region->node);
+    if (region->what.committed)
+        space->committed += region_pages(region) - (end - start) / PAGE_SIZE;
+    region_merge_range(space, to, new_end);
+}
+
 static void set_descriptor(struct space *space, struct region *region,
                            struct descriptor *descriptor)
 {

@@ -171,6 +171,16 @@ MUST_USE enum status space_query(struct space *space, uint64_t address, struct s
 MUST_USE enum status space_remap(struct space *space, uint64_t start, uint64_t old_size,
                                  uint64_t new_size);
 
+/* The same, but where there is no room behind it the part moves, with what it holds, to a gap:
+ * *place says where it begins then. STATUS_NOT_FOUND: there is no gap either. */
+MUST_USE enum status space_remap_moving(struct space *space, uint64_t start, uint64_t old_size,
+                                        uint64_t new_size, uint64_t *place);
+
+/* Moves the part of a region, with what it holds, to a free place. However many pages it has, few
+ * entries move: the distance is a multiple of tree_move_alignment for its size, otherwise
+ * STATUS_RANGE. STATUS_EXISTS: something is mapped there. */
+MUST_USE enum status space_move(struct space *space, uint64_t start, uint64_t size, uint64_t to);
+
 /* The region that covers an address, or NULL. Valid until the next change of the space. */
 const struct region *space_region_at(struct space *space, uint64_t address);
 

@@ -1,6 +1,6 @@
 /*
  * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c, advise.c,
- * populate.c, remap.c.
+ * populate.c, remap.c, move.c.
  *
  * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
@@ -88,6 +88,10 @@ void region_remove_range(struct space *space, uint64_t start, uint64_t end);
 /* Joins neighbours that say the same, from the one that touches start to the one that touches end.
  */
 void region_merge_range(struct space *space, uint64_t start, uint64_t end);
+
+/* Gives the region [start, end) the free range [to, new_end), and joins it with neighbours there that
+ * say the same. */
+void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end);
 
 /* The region at start, when every page of the range is in a region that is no guard; else NULL. */
 struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);

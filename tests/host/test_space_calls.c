@@ -214,6 +214,33 @@ static void cold_pages_go_first(void **state)
     end();
 }
 
+/* Pages that nobody may touch go out like others, and before those that are used; they come back. */
+static void withheld_pages_go_out(void **state)
+{
+    const uint64_t lot = 16 * PAGE_SIZE;
+    struct space *child;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, 2 * lot, read_write), OK);
+    assert_int_equal(space_advise(space, START, 2 * lot, SPACE_WILL_NEED), OK);
+    assert_int_equal(space_fork(space, &child), OK);
+    assert_int_equal(space_protect(space, START + lot, lot, (struct rights){.none = true}), OK);
+    assert_int_equal(space_protect(child, START + lot, lot, (struct rights){.none = true}), OK);
+    assert_true(page_make_room());
+    assert_int_equal(view_of(START).resident, 16);
+    assert_int_equal(view_of(START + lot).resident, 0);
+    assert_int_equal(swap_usage().used, 16);
+    assert_int_equal(fault_resolve(space, START + lot, (struct fault_access){.from_user = true}),
+                     STATUS_DENIED);
+    assert_int_equal(space_protect(space, START + lot, lot, read_only), OK);
+    assert_int_equal(fault_resolve(space, START + lot, (struct fault_access){.from_user = true}),
+                     OK);
+    assert_int_equal(view_of(START + lot).resident, 1);
+    space_destroy(child);
+    end();
+}
+
 static void neighbours_merge(void **state)
 {
     (void)state;
@@ -318,6 +345,7 @@ int main(void)
         cmocka_unit_test(holes_and_guards_are_refused),
         cmocka_unit_test(advice_moves_pages),
         cmocka_unit_test(cold_pages_go_first),
+        cmocka_unit_test(withheld_pages_go_out),
         cmocka_unit_test(neighbours_merge),
         cmocka_unit_test(zeroes_stand_at_the_highest_levels),
         cmocka_unit_test(promises_are_refused_before_anything_is_done),

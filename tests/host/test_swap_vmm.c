@@ -73,7 +73,6 @@ static void contents_survive_eviction(void **state)
     uint64_t read;
 
     (void)state;
-    model_withholds = false; /* withheld pages are not evicted, and found busy */
     open_in_ram(SLOTS_PLENTY);
     for (uint64_t round = 0; round * ROUND < ops; round++) {
         page_set_limit(LIMIT_LEAST + round % 7 * 3);
@@ -88,7 +87,6 @@ static void contents_survive_eviction(void **state)
         }
         model_end();
     }
-    model_withholds = true;
     read = swap_usage().pages_read;
     close_area();
     after = reclaim_counts();

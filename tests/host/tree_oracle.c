@@ -88,10 +88,11 @@ static void check_present(const struct oracle *oracle, uint64_t word, unsigned l
                   "link %lx of level %u forbids something", word, level);
 }
 
-static void visit(struct oracle *oracle, uint32_t table, unsigned level, unsigned entries);
+static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_t base,
+                  unsigned entries);
 
 /* Returns whether the entry carries a count. */
-static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level)
+static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level, uint64_t address)
 {
     if ((word & BIT_P) != 0) {
         check_present(oracle, word, level);
@@ -99,7 +100,7 @@ static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level)
             return false;
         point(oracle, FRAME_OF(word), word);
         if (level > 1 && (word & BIT_PS) == 0)
-            visit(oracle, FRAME_OF(word), level - 1, PTE_ENTRIES);
+            visit(oracle, FRAME_OF(word), level - 1, address, PTE_ENTRIES);
         else
             oracle->frames[FRAME_OF(word)].visited = true;
         return true;
@@ -118,13 +119,18 @@ static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level)
     }
 }
 
-static void visit(struct oracle *oracle, uint32_t table, unsigned level, unsigned entries)
+/* A table is reached at the address that its record says, by whichever tree. */
+static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_t base,
+                  unsigned entries)
 {
     const struct frame *record = frame_record((struct pfn){table});
     const uint64_t *words = frame_pointer((struct pfn){table});
     unsigned live = 0;
     unsigned held = 0;
 
+    CHECK_MSG(((uint64_t)record->base_high << 32 | record->slot_or_base) << 21 == base,
+              "table %x is reached at %lx, its record says %x and %x", table, base,
+              record->base_high, record->slot_or_base);
     if (oracle->frames[table].visited)
         return;
     oracle->frames[table].visited = true;
@@ -135,7 +141,7 @@ static void visit(struct oracle *oracle, uint32_t table, unsigned level, unsigne
         if (words[i] == 0)
             continue;
         live++;
-        held += visit_entry(oracle, words[i], level);
+        held += visit_entry(oracle, words[i], level, base + (i * PAGE_SIZE << 9 * (level - 1)));
     }
     CHECK_MSG(record->live == live && record->held == held,
               "table %x says %u live and %u held, there are %u and %u", table, record->live,
@@ -157,7 +163,7 @@ static void check_page(const struct oracle *oracle, uint32_t page)
               page, found->pointers, found->transits, leaves, transits, withheld);
 }
 
-/* A table of the ring names its neighbours, and they name it; it stands for the same addresses. */
+/* A table of the ring names its neighbours, and they name it. */
 static void check_ring(uint32_t table)
 {
     const struct frame *record = frame_record((struct pfn){table});
@@ -168,9 +174,7 @@ static void check_ring(uint32_t table)
         return;
     }
     next = frame_record((struct pfn){record->link_next});
-    CHECK_MSG(next->kind == FRAME_TABLE && next->link_prev == table &&
-                  next->level == record->level && next->slot_or_base == record->slot_or_base &&
-                  next->base_high == record->base_high,
+    CHECK_MSG(next->kind == FRAME_TABLE && next->link_prev == table && next->level == record->level,
               "the ring of table %x is broken at %x", table, record->link_next);
     CHECK(record->link_next != table);
 }
@@ -208,7 +212,7 @@ struct oracle_census oracle_check(const struct tree *trees, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         /* The root's one count is its tree's. */
         oracle.frames[trees[i].root.index].pointers++;
-        visit(&oracle, trees[i].root.index, trees[i].levels, PTE_ENTRIES / 2);
+        visit(&oracle, trees[i].root.index, trees[i].levels, 0, PTE_ENTRIES / 2);
     }
     for (uint32_t i = 0; i < oracle.limit; i++) {
         if (frame_record((struct pfn){i})->kind != FRAME_FREE || oracle.frames[i].pointers != 0)
