@@ -100,7 +100,8 @@ static bool can_go(struct victim *victim)
     counts.looked_at++;
     victim->pointer_count = find_pointers(victim->page, victim->pointers);
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
-        (record->flags & FRAME_IO) != 0 || !tree_all_in_state(victim->page, PTE_LEAF)) {
+        (record->flags & FRAME_IO) != 0 ||
+        victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1) {
         counts.busy++;
         return false;
     }
