@@ -107,6 +107,7 @@ void pmm_audit(void)
     struct audit audit = {.in_zones = 0};
     struct pmm_usage usage;
     uint64_t cached;
+    uint64_t at = 0; /* a block may reach from one range into the next */
 
     pmm_idle_pause();
     usage = pmm_usage();
@@ -114,7 +115,7 @@ void pmm_audit(void)
     for (uint32_t i = 0; i < map->count; i++) {
         const struct memory_range *range = &map->ranges[i];
 
-        for (uint64_t at = range->start; memory_is_ram(range->kind) && at < range->end;)
+        for (at = max_u64(at, range->start); memory_is_ram(range->kind) && at < range->end;)
             at += visit(&audit, pfn_of((struct phys){at})) * PAGE_SIZE;
     }
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)

@@ -187,8 +187,12 @@ void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flu
     cpu = self;
 }
 
+void (*fake_on_relax)(void);
+
 void machine_relax(void)
 {
+    if (fake_on_relax != NULL)
+        fake_on_relax();
 }
 
 /* One thread: a mutex that is held when it is wanted would be waited for without an end. */

@@ -54,6 +54,9 @@ extern void (*fake_on_flush_page)(uint64_t address);
 extern void (*fake_on_flush_space)(void);
 extern void (*fake_on_flush_all)(void);
 
+/* Called where code waits for others: what they can see then. NULL: nothing. */
+extern void (*fake_on_relax)(void);
+
 /* Processors that run, a bit each: 1 at the start. One is asked for a flush as another one. */
 extern uint64_t fake_processors;
 

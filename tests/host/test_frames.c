@@ -70,6 +70,38 @@ static void test_orders(void **state)
     pmm_audit();
 }
 
+/* RAM whose kind changes in the middle of a block: it is counted once, however the ranges lie. */
+static void test_block_across_ranges(void **state)
+{
+    uint64_t half = MEMORY / PAGE_SIZE / 2 + 100;
+    struct memory_region halves[] = {
+        {.pages = half, .kind = MEMORY_USABLE},
+        {.start = {half * PAGE_SIZE},
+         .pages = MEMORY / PAGE_SIZE - half,
+         .kind = MEMORY_BOOT_SERVICES},
+    };
+    struct pfn taken[MEMORY / (2 * MIB)];
+    unsigned count = 0;
+    bool across = false;
+
+    (void)state;
+    fake_machine_memory(MEMORY);
+    assert_int_equal(memory_map_build(halves, ARRAY_COUNT(halves), MEMORY), OK);
+    assert_int_equal(pmm_init(0), OK);
+    pmm_set_reserve(0);
+    while (count < ARRAY_COUNT(taken) &&
+           pmm_alloc_order(ORDER_HUGE, FRAME_KERNEL, FRAME_UNCLEARED, &taken[count]) == OK) {
+        uint64_t first = taken[count++].index;
+
+        across = across || (first < half && half < first + order_frames(ORDER_HUGE));
+    }
+    assert_true(across);
+    pmm_audit();
+    while (count > 0)
+        pmm_free_order(taken[--count], ORDER_HUGE);
+    pmm_audit();
+}
+
 static void test_split(void **state)
 {
     struct pmm_usage before = pmm_usage();
@@ -535,19 +567,13 @@ static void test_clean_without_caches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_orders),
-        EACH(test_split),
-        EACH(test_mistakes),
-        EACH(test_reserve),
-        EACH(test_pressure),
-        EACH(test_failures),
-        EACH(test_zero_pool),
-        EACH(test_zero_marks),
-        EACH(test_other_caches),
-        EACH(test_zero_pause),
-        EACH(test_clean_comes_back),
-        EACH(test_clean_overflows),
-        EACH(test_clean_without_caches),
+        EACH(test_orders),          EACH(test_block_across_ranges),
+        EACH(test_split),           EACH(test_mistakes),
+        EACH(test_reserve),         EACH(test_pressure),
+        EACH(test_failures),        EACH(test_zero_pool),
+        EACH(test_zero_marks),      EACH(test_other_caches),
+        EACH(test_zero_pause),      EACH(test_clean_comes_back),
+        EACH(test_clean_overflows), EACH(test_clean_without_caches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
