@@ -9,8 +9,8 @@
 #include "vmm/fault.h"
 #include "vmm/zero_scan.h"
 
-/* Pages of one look for zeroes. */
-#define SCANNED_TOGETHER 64U
+/* Pages of one scan for zeroes: few, so that enough stay for others to evict. */
+#define SCANNED_TOGETHER 8U
 
 /* Accessed and dirty, of entries that are present. */
 #define AD (UINT64_C(3) << 5)

@@ -10,7 +10,7 @@
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake_machine.h"
-#include "tests/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "vmm/fault.h"
 #include "vmm/page.h"
 #include "vmm/zero_scan.h"
