@@ -21,19 +21,8 @@
 #define START       UINT64_C(0x600000000)
 #define SAMPLES_MAX 2048U
 
-/* Calls that do more than one fault's work are measured fewer times. */
-#define FORKS 64U
-
-/* 20 regions with 256 MiB resident is the baseline's fork; so much is taken where there is as much.
- */
-#define FORK_REGIONS     20U
-#define FORK_BYTES       (256 * MIB)
-#define FORK_REGION_STEP (64 * MIB)
-
 /* Calls on all of the pages at once: each sample is the share of one page. */
 #define BULK_ROUNDS 16U
-
-#define RIGHTS_KERNEL ((struct rights){.write = true})
 
 static struct {
     uint64_t samples[SAMPLES_MAX];
@@ -78,23 +67,26 @@ static void put_figure(const char *row, const char *figure, uint64_t ticks)
 }
 
 /* Prints the row's figures and begins the next. */
-void bench_end_row(const char *row)
+uint64_t bench_end_row(const char *row)
 {
     uint64_t sum = 0;
+    uint64_t median;
     char name[64];
 
     if (!ktap_check(bench.count > 0, "%s", row))
-        return;
+        return 0;
     sort_samples();
+    median = bench.samples[bench.count / 2];
     for (unsigned i = 0; i < bench.count; i++)
         sum += bench.samples[i];
-    put_figure(row, "median", bench.samples[bench.count / 2]);
+    put_figure(row, "median", median);
     put_figure(row, "mean", sum / bench.count);
     put_figure(row, "p99", bench.samples[bench.count * 99 / 100]);
     put_figure(row, "max", bench.samples[bench.count - 1]);
     print_to(name, sizeof(name), "%s.n", row);
     ktap_metric(name, bench.count, "samples");
     bench.count = 0;
+    return median;
 }
 
 /* ---- the unit ---- */
@@ -372,51 +364,6 @@ static void clean_frame_row(void)
     bench_end_row("frame_clean");
 }
 
-/* 20 regions; as much of 256 MiB resident as three quarters of memory allow. */
-static uint64_t fill_regions(struct space *space)
-{
-    uint64_t bytes = min_u64(FORK_BYTES, pmm_usage().by_kind[FRAME_FREE] * PAGE_SIZE / 4 * 3);
-    uint64_t each = round_down(bytes / FORK_REGIONS, PAGE_SIZE);
-    uint64_t resident = 0;
-
-    for (unsigned region = 0; region < FORK_REGIONS; region++) {
-        uint64_t start = START + region * FORK_REGION_STEP;
-
-        if (space_map_at(space, start, each, RIGHTS_KERNEL) != OK)
-            return resident;
-        for (uint64_t at = start; at < start + each; at += PAGE_SIZE, resident++)
-            measure_write(at);
-    }
-    return resident;
-}
-
-static void fork_rows(void)
-{
-    static uint64_t whole[FORKS];
-    struct space *parent;
-    uint64_t resident;
-
-    if (!start_space(&parent))
-        return;
-    resident = fill_regions(parent);
-    ktap_metric("fork_resident", resident * PAGE_SIZE / MIB, "MiB");
-    for (unsigned i = 0; i < FORKS; i++) {
-        uint64_t began = machine_ticks();
-        struct space *child;
-
-        if (space_fork(parent, &child) != OK)
-            break;
-        bench_add(machine_ticks() - began);
-        space_destroy(child);
-        whole[i] = machine_ticks() - began;
-    }
-    bench_end_row("fork_256m");
-    for (unsigned i = 0; i < FORKS; i++)
-        bench_add(whole[i]);
-    bench_end_row("fork_exit_256m");
-    end_space(parent);
-}
-
 static void run(const struct options *options)
 {
     bool were_on = machine_interrupts_off(); /* the watchdog's look is no fault's work */
@@ -442,7 +389,7 @@ static void run(const struct options *options)
             clean_frame_row();
         }
         end_space(space);
-        fork_rows();
+        bench_fork_rows();
         bench_call_rows();
     }
     pmm_idle_resume();
@@ -452,7 +399,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 23,
+    .checks = 27,
     .only_by_name = true,
     .reserves = true,
     .run = run,

@@ -15,10 +15,14 @@ void bench_time_readings(void);
 
 void bench_add(uint64_t ticks);
 
-/* Prints the row's figures; a row without samples is a failed check. */
-void bench_end_row(const char *row);
+/* Prints the row's figures; a row without samples is a failed check. Returns the median, 0 when there
+ * is none. */
+uint64_t bench_end_row(const char *row);
 
 /* The rows of bench_calls.c: large pages, late faults, large maps, exits. */
 void bench_call_rows(void);
+
+/* Those of bench_forks.c: 5 rows, and a check that a fork costs the same at each size. */
+void bench_fork_rows(void);
 
 #endif
