@@ -60,7 +60,7 @@ static unsigned map_parts(struct space *space, enum overcommit_way way, uint64_t
         given += status == OK;
     }
     put(way, "committed", commit_pages(), "pages");
-    put(way, "parts", given, "of 20");
+    put(way, "parts", given, "parts");
     if (status != OK)
         put(way, "refusal", ticks, "ticks");
     ktap_note("%s: %s", names[way], status_name(status));
