@@ -250,6 +250,31 @@ static inline struct pte pte_exchange(struct pte *entry, struct pte with)
     return (struct pte){__atomic_exchange_n(&entry->word, with.word, __ATOMIC_ACQ_REL)};
 }
 
+/* What the entries of a run have in common: the bits that any present one has, and that all have. */
+struct pte_bits {
+    uint64_t any;
+    uint64_t all;
+};
+
+/* The same of all entries [from, to), whatever they are. */
+static inline struct pte_bits pte_common(const struct pte *from, const struct pte *to)
+{
+    struct pte_bits bits = {.any = 0, .all = UINT64_MAX};
+
+#pragma GCC unroll 8
+    for (; from < to; from++) {
+        uint64_t word = __atomic_load_n(&from->word, __ATOMIC_RELAXED);
+
+        bits.any |= word;
+        bits.all &= word;
+    }
+    return bits;
+}
+
+/* Whether all entries of a run of level 1 are own leaves of the same rights: then they differ in
+ * what the processor sets and in their frames, and together look like one. */
+bool pte_are_own_leaves(struct pte_bits bits);
+
 /* Turns own into COW in place, keeping what the hardware sets meanwhile; returns what it was. */
 struct pte pte_make_cow(struct pte *entry);
 

@@ -34,11 +34,16 @@ struct tree {
     struct pcid_context context; /* what those that ran it before may still have cached */
 };
 
+/* Pages that go together, and are unlinked under one lock. */
+#define TREE_PAGES_TOGETHER 128U
+
 /* What the layers above know better: slots of swapped entries, and pages nobody names any more. */
 struct tree_hooks {
     void (*slot_hold)(struct slot slot);
     void (*slot_release)(struct slot slot);
     void (*page_gone)(struct pfn page); /* count 0: unlink it, untie it, free it */
+    /* The same for TREE_PAGES_TOGETHER at most. */
+    void (*pages_gone)(const struct pfn *pages, unsigned count);
     /* A large page of this order becomes pages of the smaller one, each with count 1. */
     void (*page_split)(struct pfn page, unsigned order, unsigned to);
 };
@@ -139,6 +144,20 @@ bool tree_try_hold(struct pfn frame);
 /* Lets go of what an entry named, once it stands nowhere any more and the TLB is flushed: rule C5.
  */
 void tree_drop(const struct tlb_release *release);
+
+/* A drop under way: the tables that die, from the highest to the lowest, and where it is in each. */
+#define TREE_LEVELS_MAX 5U
+
+struct tree_dropper {
+    unsigned depth;
+    struct pfn tables[TREE_LEVELS_MAX];
+    uint16_t next[TREE_LEVELS_MAX]; /* the entry that is dropped next */
+};
+
+/* The same in bounded steps: begin, then some as often as it takes, each looking at no more than so
+ * many entries; true when the drop is done. In between the dropper owns its tables. */
+void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *release);
+MUST_USE bool tree_drop_some(struct tree_dropper *dropper, unsigned entries);
 
 /* ---- ranges ---- */
 

@@ -320,41 +320,10 @@ static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
            ((any & PTE_US) != 0 && !call->rights.user);
 }
 
-/* What a run of entries has in common: the bits that any present one has, and that all have. */
-struct bits {
-    uint64_t any;
-    uint64_t all;
-};
-
-/* The same of the entries [from, to) of a table, whatever they are. */
-static struct bits look_at(const struct pte *from, const struct pte *to)
-{
-    struct bits bits = {.any = 0, .all = UINT64_MAX};
-
-#pragma GCC unroll 8
-    for (; from < to; from++) {
-        uint64_t word = __atomic_load_n(&from->word, __ATOMIC_RELAXED);
-
-        bits.any |= word;
-        bits.all &= word;
-    }
-    return bits;
-}
-
-/* Whether all entries of a run of level 1 are own leaves of the same rights: then they differ in
- * what the processor sets and in their frames, and together look like one. */
-static bool are_own_leaves(struct bits bits)
-{
-    struct pte any = {bits.any};
-
-    return ((bits.any ^ bits.all) & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == 0 &&
-           pte_state(any, 1) == PTE_LEAF && pte_class(any) == PTE_OWN;
-}
-
 /* Own leaves get their rights in place, by one locked instruction for what is taken away and one for
  * what is given, where there is any of it (rule E8). */
 static void protect_own_leaves(const struct range_call *call, struct pte *from,
-                               const struct pte *to, struct bits bits)
+                               const struct pte *to, struct pte_bits bits)
 {
     uint64_t with = pte_leaf((struct pfn){0}, 1, PTE_OWN, call->rights).word & RIGHTS_BITS;
     uint64_t keep = ~RIGHTS_BITS | with;
@@ -372,10 +341,10 @@ static void protect_own_leaves(const struct range_call *call, struct pte *from,
 }
 
 /* Entries of any kind, one by one. */
-static struct bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
-                                uint64_t from, uint64_t to)
+static struct pte_bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
+                                    uint64_t from, uint64_t to)
 {
-    struct bits bits = {.any = 0, .all = UINT64_MAX};
+    struct pte_bits bits = {.any = 0, .all = UINT64_MAX};
 
     for (uint64_t at = from; at < to; at += pte_span(level)) {
         struct pte entry = pte_read(table_way_direct(table, level, at));
@@ -400,12 +369,12 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
     uint64_t end = end_of_run(call, frame_pointer(table), level, from, most);
     struct pte *first = table_way_edit(call->way, call->tree, table, level, from);
     struct pte *last = first + (end - from) / pte_span(level);
-    struct bits bits = {0};
+    struct pte_bits bits = {0};
     bool fast = level == 1 && !call->rights.none;
 
     if (fast) {
-        bits = look_at(first, last);
-        fast = are_own_leaves(bits);
+        bits = pte_common(first, last);
+        fast = pte_are_own_leaves(bits);
     }
     if (fast)
         protect_own_leaves(call, first, last, bits);

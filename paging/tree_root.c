@@ -11,6 +11,9 @@
 #include "paging/tree_internal.h"
 #include "pmm/pmm.h"
 
+/* A tree that goes lets others have the processor after so many entries. */
+#define DROP_ENTRIES (4 * PTE_ENTRIES)
+
 static bool take_ready_root(struct pfn *root)
 {
     bool were_on = machine_interrupts_off();
@@ -88,6 +91,7 @@ void tree_destroy(struct tree *tree)
 {
     struct frame *record = frame_record(tree->root);
     struct pte *entries = frame_pointer(tree->root);
+    struct tree_dropper dropper;
 
     CHECK_MSG(record->count == 1, "root %x still has count %u", tree->root.index, record->count);
     CHECK_MSG(tree->processors == 0, "processors %lx still have root %x", tree->processors,
@@ -101,7 +105,9 @@ void tree_destroy(struct tree *tree)
             continue;
         entries[i] = pte_empty();
         record->live--;
-        tree_drop(&release);
+        tree_drop_begin(&dropper, &release);
+        while (!tree_drop_some(&dropper, DROP_ENTRIES))
+            machine_relax();
     }
     record->held = 0;
     if (!keep_ready_root(tree->root))

@@ -1,5 +1,5 @@
 /*
- * The rule of sharing: share, the copy of a table that unshare makes, and drop.
+ * The rule of sharing: share, and the copy of a table that unshare makes.
  *
  * What a copied table does with each entry (rule C4):
  *
@@ -75,73 +75,4 @@ void tree_kill_table(struct pfn table)
     record->flags |= FRAME_DEAD;
     spin_unlock(&record->lock);
     machine_interrupts_restore(were_on);
-}
-
-/* Nobody names the table any more, and no walk is in it, since those that could be have ended
- * before the flush was answered. Reclaim may still come by the ring, under its lock; it finds it
- * dead. What it names is let go of: then the table itself (rule C5). Recursion ends at level 1. */
-static void drop_table(struct pfn table)
-{
-    struct frame *record = frame_record(table);
-    struct pte *entries = frame_pointer(table);
-
-    CHECK_MSG(record->kind == FRAME_TABLE, "dropping frame %x of kind %u as a table", table.index,
-              record->kind);
-    tree_kill_table(table);
-    for (unsigned i = 0; i < PTE_ENTRIES && record->held > 0; i++) {
-        struct tlb_release release = {.entry = entries[i], .level = record->level};
-        struct pfn page = entry_page(release.entry, release.level);
-
-        if (!entry_is_held(release.entry))
-            continue;
-        entries[i] = pte_empty();
-        record->live--;
-        record->held--;
-        if (!pfn_is_none(page))
-            tree_repoint(page, table, i);
-        tree_drop(&release);
-    }
-    ring_leave(table);
-    if (record->live == 0)
-        pmm_free_clean(table); /* rule C12 */
-    else
-        pmm_free(table);
-}
-
-void tree_forget_page(struct pfn page)
-{
-    if (tree_release(page) == 0)
-        tree_globals.hooks->page_gone(page);
-}
-
-static void drop_page(struct pfn page, const struct tlb_release *release)
-{
-    if (pte_present(release->entry) && (release->entry.word & PTE_D) != 0)
-        __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    tree_forget_page(page);
-}
-
-void tree_drop(const struct tlb_release *release)
-{
-    struct pte entry = release->entry;
-
-    switch (pte_state(entry, release->level)) {
-    case PTE_EMPTY:
-    case PTE_TICKET:
-    case PTE_GUARD: return;
-    case PTE_LEAF:
-        if (entry_is_held(entry))
-            drop_page(pte_frame(entry), release);
-        return;
-    case PTE_TRANSIT:
-    case PTE_WITHHELD: drop_page(pte_payload_frame(entry), release); return;
-    case PTE_SWAPPED: tree_globals.hooks->slot_release(pte_slot(entry)); return;
-    case PTE_TABLE:
-        if (entry_is_held(entry) && tree_release(pte_frame(entry)) == 0)
-            drop_table(pte_frame(entry));
-        return;
-    case PTE_CORRUPT:
-    case PTE_STATES: break;
-    }
-    PANIC("entry %lx of level %u is corrupt: it cannot be dropped", entry.word, release->level);
 }

@@ -51,6 +51,10 @@ struct frame_allocator {
     enum status (*take)(void *self, unsigned cpu, unsigned order, uint64_t *first);
     void (*give)(void *self, unsigned cpu, uint64_t first, unsigned order);
 
+    /* Gives back the count single frames first + i whose bit i is set; first is a multiple of 64.
+     * NULL where that is done no faster than one by one. */
+    void (*give_some)(void *self, unsigned cpu, uint64_t first, uint64_t mask, unsigned count);
+
     /* Makes blocks of the smaller order out of a taken block, each to be given back alone. */
     void (*split)(void *self, uint64_t first, unsigned order, unsigned to);
 

@@ -321,6 +321,16 @@ static void note_give(struct llfree *self, struct reservation *own, uint32_t tre
     __atomic_store_n(&own->gives, gives, __ATOMIC_RELAXED);
 }
 
+/* Counts frames whose bits have been given back. */
+static void count_given(struct llfree *self, struct reservation *own, uint32_t tree,
+                        uint32_t frames)
+{
+    if (!reservation_return(own, tree, frames)) {
+        tree_return(self, tree, frames);
+        note_give(self, own, tree);
+    }
+}
+
 static void give_gib(struct llfree *self, uint64_t first)
 {
     CHECK(first % (UINT64_C(1) << ORDER_GIB) == 0);
@@ -347,10 +357,17 @@ static void llfree_give(void *metadata, unsigned cpu, uint64_t first, unsigned o
         return;
     }
     lower_give(&self->lower, first, order);
-    if (!reservation_return(own, tree, 1U << order)) {
-        tree_return(self, tree, 1U << order);
-        note_give(self, own, tree);
-    }
+    count_given(self, own, tree, 1U << order);
+}
+
+static void llfree_give_some(void *metadata, unsigned cpu, uint64_t first, uint64_t mask,
+                             unsigned count)
+{
+    struct llfree *self = metadata;
+
+    CHECK(cpu < self->cpus && first < self->frames);
+    lower_give_some(&self->lower, first, mask, count);
+    count_given(self, &self->reservations[cpu], (uint32_t)(first / TREE_FRAMES), count);
 }
 
 static void llfree_split(void *metadata, uint64_t first, unsigned order, unsigned to)
@@ -472,6 +489,7 @@ const struct frame_allocator llfree_allocator = {
     .add = llfree_add,
     .take = llfree_take,
     .give = llfree_give,
+    .give_some = llfree_give_some,
     .split = llfree_split,
     .free_frames = llfree_free_frames,
     .is_free = llfree_is_free,

@@ -59,6 +59,9 @@ bool lower_take_area(struct llfree_lower *lower, uint64_t area);
 
 void lower_give(struct llfree_lower *lower, uint64_t first, unsigned order);
 
+/* The count single frames of a word of bits that mask names; first is the word's first. */
+void lower_give_some(struct llfree_lower *lower, uint64_t first, uint64_t mask, unsigned count);
+
 /* Turns an area taken as one block into 512 taken frames. */
 void lower_split_area(struct llfree_lower *lower, uint64_t area);
 

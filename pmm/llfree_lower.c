@@ -219,6 +219,15 @@ void lower_give(struct llfree_lower *lower, uint64_t first, unsigned order)
     area_return(&lower->words[area], 1U << order);
 }
 
+void lower_give_some(struct llfree_lower *lower, uint64_t first, uint64_t mask, unsigned count)
+{
+    uint64_t area = first / AREA_FRAMES;
+
+    CHECK(area < lower->count && first % 64 == 0);
+    give_in_word(&lower->areas[area].taken[first % AREA_FRAMES / 64], mask, first);
+    area_return(&lower->words[area], count);
+}
+
 void lower_split_area(struct llfree_lower *lower, uint64_t area)
 {
     uint16_t huge = AREA_HUGE;

@@ -83,6 +83,35 @@ void zones_give(struct pfn first, unsigned order)
     __atomic_fetch_add(&pmm.left, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
 }
 
+/* The count frames that follow each other in an array and lie in the 64 from first on. */
+static void give_some(struct pfn first, uint64_t mask, unsigned count)
+{
+    const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
+
+    CHECK_MSG(zone->self != NULL && first.index >= zone->base && first.index < pmm_frame_end,
+              "frames from %x on are given back to a zone from %x", first.index, zone->base);
+    if (pmm.allocator->give_some != NULL) {
+        pmm.allocator->give_some(zone->self, machine_cpu(), first.index - zone->base, mask, count);
+        __atomic_fetch_add(&pmm.left, count, __ATOMIC_ACQ_REL);
+        return;
+    }
+    for (; mask != 0; mask &= mask - 1)
+        zones_give((struct pfn){first.index + (uint32_t)__builtin_ctzll(mask)}, 0);
+}
+
+void zones_give_many(const struct pfn *frames, unsigned count)
+{
+    for (unsigned i = 0; i < count;) {
+        uint32_t word = frames[i].index / 64;
+        unsigned from = i;
+        uint64_t mask = 0;
+
+        for (; i < count && frames[i].index / 64 == word; i++)
+            mask |= UINT64_C(1) << frames[i].index % 64;
+        give_some((struct pfn){word * 64}, mask, i - from);
+    }
+}
+
 bool pmm_zone(unsigned number, const void **self, uint64_t *frames)
 {
     CHECK(number < PMM_ZONES);
@@ -270,14 +299,78 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
     } else {
         CHECK(state == PMM_CACHE_EMPTY + PMM_CACHE_FRAMES);
         /* Those that have lain longest are the least likely to be in the processor's own cache. */
+        struct pfn oldest[BATCH];
+
         for (unsigned i = 0; i < BATCH; i++)
-            zones_give((struct pfn){cache->frames[i]}, 0);
+            oldest[i].index = cache->frames[i];
+        zones_give_many(oldest, BATCH);
         for (unsigned i = BATCH; i < PMM_CACHE_FRAMES; i++)
             cache->frames[i - BATCH] = cache->frames[i];
         cache->frames[PMM_CACHE_FRAMES - BATCH] = frame.index;
         cache->by_kind[kind]--;
         __atomic_store_n(&cache->state, state - BATCH + 1, __ATOMIC_RELEASE);
     }
+    pmm_note_pressure();
+}
+
+/* How the records of frames have to look that pmm_free_many takes back. */
+struct free_form {
+    uint64_t word; /* the first one: count, kind, level and live */
+    uint16_t bad;  /* bits of lock and flags that must not be set */
+    void (*flagged)(struct pfn frame);
+};
+
+/* A frame whose lock or flags are none of what is usual. */
+__attribute__((noinline)) static void free_unusual(struct pfn frame, const struct free_form *form)
+{
+    const struct frame *record = frame_record(frame);
+
+    if (record->lock != 0 || (record->flags & FRAME_BLOCK) != 0)
+        pmm_free_refused(frame);
+    form->flagged(frame);
+}
+
+static inline void free_one(struct pfn frame, const struct free_form *form)
+{
+    struct frame *record = frame_record(frame);
+    uint16_t lock_and_flags;
+
+    __builtin_memcpy(&lock_and_flags, &record->lock, sizeof(lock_and_flags));
+    if (__builtin_expect(*(const uint64_t *)(const void *)record != form->word, 0))
+        pmm_free_refused(frame);
+    if (__builtin_expect((lock_and_flags & form->bad) != 0, 0))
+        free_unusual(frame, form);
+    if (PMM_JUNK)
+        pmm_junk_fill(frame);
+    pmm_mark_free(record);
+}
+
+void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kind, uint8_t flags,
+                   void (*flagged)(struct pfn frame))
+{
+    const struct free_form form = {.word = (uint64_t)kind << 32,
+                                   .bad = (uint16_t)(0xff | (flags | FRAME_BLOCK) << 8),
+                                   .flagged = flagged};
+    const struct pfn *at = frames;
+    const struct pfn *end = frames + count;
+
+    CHECK(frame_is_owned((uint8_t)kind));
+    while (at < end) {
+        const struct pfn *first = at;
+        struct pfn frame = *at;
+        uint32_t group = frame.index / 64;
+        uint64_t mask = 0;
+
+        do {
+            free_one(frame, &form);
+            mask |= UINT64_C(1) << frame.index % 64;
+            if (++at == end)
+                break;
+            frame = *at;
+        } while (frame.index / 64 == group);
+        give_some((struct pfn){group * 64}, mask, (unsigned)(at - first));
+    }
+    count_shared(kind, (uint64_t)0 - count);
     pmm_note_pressure();
 }
 

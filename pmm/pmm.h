@@ -63,6 +63,12 @@ bool pmm_refill(void);
 /* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
 static inline void pmm_free(struct pfn frame);
 
+/* Takes back many frames of one kind, whose count, level and live have come to 0. They go past the
+ * caches: those that lie together are given back together. A frame with one of the flags is first
+ * shown to `flagged`, which takes care of what they mean. */
+void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kind, uint8_t flags,
+                   void (*flagged)(struct pfn frame));
+
 /* As pmm_free, for a frame whose 4 KiB are known to be zero, as an emptied table's are (rule C12):
  * whoever next wants a cleared frame on this processor takes it as it is. */
 static inline void pmm_free_clean(struct pfn frame);

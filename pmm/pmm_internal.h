@@ -47,6 +47,9 @@ extern struct pmm pmm;
 MUST_USE enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first);
 void zones_give(struct pfn first, unsigned order);
 
+/* Gives back single frames, those of one word of the allocator's bits together. */
+void zones_give_many(const struct pfn *frames, unsigned count);
+
 /* How many frames must stay for others than this kind. */
 int64_t pmm_floor(enum frame_kind kind);
 

@@ -92,14 +92,15 @@ void page_publish(struct pfn page)
     machine_interrupts_restore(were_on);
 }
 
-/* Takes a page out of its clock, which is locked. */
-static void unlink_page(struct page_clock *clock, struct pfn page)
+/* Takes so many pages that follow each other, from first to last, out of their clock, which is
+ * locked. */
+static void unlink_run(struct page_clock *clock, const struct frame *first,
+                       const struct frame *last, unsigned length)
 {
-    struct frame *record = frame_record(page);
-    struct pfn before = {record->link_prev};
-    struct pfn behind = {record->link_next};
+    struct pfn before = {first->link_prev};
+    struct pfn behind = {last->link_next};
 
-    CHECK(clock->size > 0);
+    CHECK(clock->size >= length);
     if (pfn_is_none(before))
         clock->first = behind.index;
     else
@@ -108,8 +109,16 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
         clock->last = before.index;
     else
         frame_record(behind)->link_prev = before.index;
+    clock->size -= length;
+}
+
+/* Takes a page out of its clock, which is locked. */
+static void unlink_page(struct page_clock *clock, struct pfn page)
+{
+    struct frame *record = frame_record(page);
+
+    unlink_run(clock, record, record, 1);
     record->link_next = record->link_prev = UINT32_MAX;
-    clock->size--;
 }
 
 /* Between the look at the record and the lock another may have taken the page out. */
@@ -258,6 +267,69 @@ bool page_untie_alone(struct pfn page)
     return true;
 }
 
+/* Takes the first of the pages out of its clock, which is locked, and those with it that follow it
+ * there; how many. Their links stay as they were: they are on their way to be free. */
+static unsigned unlink_gone(struct page_clock *clock, const struct pfn *pages, unsigned count)
+{
+    const struct frame *first = frame_record(pages[0]);
+    struct frame *last = frame_record(pages[0]);
+    const struct pfn *at = pages;
+
+    for (;;) {
+        __atomic_store_n(&last->live, 0, __ATOMIC_RELAXED);
+        at++;
+        if (at == &pages[count] || last->link_next != at->index)
+            break;
+        last = frame_record(*at);
+    }
+    unlink_run(clock, first, last, (unsigned)(at - pages));
+    return (unsigned)(at - pages);
+}
+
+/* Nobody publishes or withdraws a page whose count is 0, so that its clock is what its record says.
+ */
+static void withdraw_gone(const struct pfn *pages, unsigned count)
+{
+    bool were_on = machine_interrupts_off();
+    struct page_clock *locked = NULL;
+
+    for (unsigned done = 0; done < count;) {
+        uint16_t number = frame_record(pages[done])->live;
+
+        if (number == 0) {
+            done++;
+            continue;
+        }
+        if (locked != &page_clocks[number - 1]) {
+            if (locked != NULL)
+                spin_unlock(&locked->lock);
+            locked = &page_clocks[number - 1];
+            spin_lock(&locked->lock);
+        }
+        done += unlink_gone(locked, &pages[done], count - done);
+    }
+    if (locked != NULL)
+        spin_unlock(&locked->lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* What a tied page leaves behind; a transfer would still hold the page. */
+static void end_gone(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+
+    CHECK_MSG((record->flags & FRAME_IO) == 0, "page %x goes with count %u, flags %x", page.index,
+              record->count, record->flags);
+    page_untie(page);
+}
+
+static void pages_gone(const struct pfn *pages, unsigned count)
+{
+    withdraw_gone(pages, count);
+    /* holds: the pages, which nothing else knows any more but their slots */
+    pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_TIED | FRAME_IO, end_gone);
+}
+
 static void page_gone(struct pfn page)
 {
     const struct frame *record = frame_record(page);
@@ -285,6 +357,7 @@ const struct tree_hooks *page_hooks(void)
     static const struct tree_hooks hooks = {.slot_hold = swap_hold,
                                             .slot_release = swap_release,
                                             .page_gone = page_gone,
+                                            .pages_gone = pages_gone,
                                             .page_split = large_split_parts};
 
     return &hooks;

@@ -112,7 +112,13 @@ static void zone_give(struct zone *zone, unsigned cpu, unsigned number)
     struct block block = zone->blocks[number];
 
     zone->blocks[number] = zone->blocks[--zone->count];
-    zone->allocator->give(zone->self, cpu, block.first, block.order);
+    if (zone->allocator->give_some != NULL && block.order < 6 && cpu % 2 == 1)
+        zone->allocator->give_some(zone->self, cpu, round_down(block.first, 64),
+                                   ((UINT64_C(1) << order_frames(block.order)) - 1)
+                                       << block.first % 64,
+                                   (unsigned)order_frames(block.order));
+    else
+        zone->allocator->give(zone->self, cpu, block.first, block.order);
     memset(zone->taken + block.first, 0, order_frames(block.order));
     zone->free += order_frames(block.order);
 }

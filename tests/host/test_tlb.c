@@ -57,10 +57,18 @@ static void on_page_gone(struct pfn page)
     (void)page;
 }
 
+static void on_pages_gone(const struct pfn *pages, unsigned count)
+{
+    (void)pages;
+    (void)count;
+}
+
 static int set_up(void **state)
 {
-    static const struct tree_hooks hooks = {
-        .slot_hold = on_slot, .slot_release = on_slot, .page_gone = on_page_gone};
+    static const struct tree_hooks hooks = {.slot_hold = on_slot,
+                                            .slot_release = on_slot,
+                                            .page_gone = on_page_gone,
+                                            .pages_gone = on_pages_gone};
     struct pfn zero;
 
     (void)state;

@@ -353,6 +353,101 @@ static void counts_go_past_sixteen_bits(void **state)
     count_many(2999, true);
 }
 
+/* ---- drops in steps ---- */
+
+/* A table that dies is dead, nobody names it, and its counts are those of its entries. */
+static void check_dying(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+    const struct pte *entries = frame_pointer(table);
+    unsigned live = 0;
+    unsigned held = 0;
+
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        enum pte_state state = pte_state(entries[i], record->level);
+
+        live += state != PTE_EMPTY;
+        if (state != PTE_LEAF && state != PTE_TABLE)
+            continue;
+        held++;
+        assert_true(frame_record(pte_frame(entries[i]))->count > 0);
+    }
+    assert_int_equal(record->count, 0);
+    assert_int_equal(record->flags & FRAME_DEAD, FRAME_DEAD);
+    assert_int_equal(record->live, live);
+    assert_int_equal(record->held, held);
+}
+
+/* Takes an entry out of a root and drops it one entry at a time; how many steps that took. */
+static unsigned drop_in_steps(struct tree *tree, unsigned index)
+{
+    struct tree_dropper dropper;
+    struct tlb_release release = {.level = tree->levels};
+    uint64_t free_frames = pmm_usage().by_kind[FRAME_FREE];
+    unsigned steps = 0;
+
+    (void)machine_interrupts_off();
+    assert_true(tree_lock(tree->root));
+    release.entry = tree_replace_entry(tree->root, index, pte_empty());
+    tree_unlock(tree->root);
+    machine_interrupts_restore(true);
+    tree_drop_begin(&dropper, &release);
+    while (!tree_drop_some(&dropper, 1)) {
+        assert_true(pmm_usage().by_kind[FRAME_FREE] - free_frames <= 1);
+        free_frames = pmm_usage().by_kind[FRAME_FREE];
+        for (unsigned i = 0; i < dropper.depth; i++)
+            check_dying(dropper.tables[i]);
+        steps++;
+    }
+    return steps;
+}
+
+/* A fork whose path to the pages of cells 3 and 4, in entry 0 of its root, is its own. */
+static void fork_with_own_path(struct tree *child)
+{
+    struct tree_reserve reserve = {0};
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &forest.trees[0].tree);
+    assert_int_equal(tree_create(child), OK);
+    tree_fork(child, &forest.trees[0].tree, &batch);
+    assert_int_equal(tree_reserve_fill(&reserve, 3), OK);
+    assert_int_equal(tree_make_path(child, SPAN_2, 1, TREE_CHANGE, &reserve, &batch), OK);
+    tlb_commit(&batch);
+    tree_fork_end(&forest.trees[0].tree);
+}
+
+/* What a root alone reaches goes, in as many steps as it has entries up to the last that names
+ * something, and one for each table; what others reach too costs nothing. */
+static void a_drop_goes_in_steps(void **state)
+{
+    struct tree child;
+
+    (void)state;
+    start(4);
+    forest_create(0);
+    forest_put(0, 3, CONTENT_PAGE);
+    forest_put(0, 4, CONTENT_PAGE);
+    forest_put(0, 16, CONTENT_PAGE);
+    fork_with_own_path(&child);
+    /* Entry 0 of each upper table but that of level 2, where 2 MiB are entry 1; entries 0 and 1 of
+     * the leaf table; three tables, the last of them in the step that says done. */
+    assert_int_equal(drop_in_steps(&child, 0), 1 + 2 + 2 + 3 - 1);
+    assert_int_equal(forest.pages_gone, 0);
+    assert_int_equal(drop_in_steps(&child, 1), 0);
+    tree_destroy(&child);
+    forest_check();
+    fork_with_own_path(&child);
+    forest_destroy(0);
+    assert_int_equal(forest.pages_gone, 0);
+    assert_int_equal(drop_in_steps(&child, 0), 1 + 2 + 2 + 3 - 1);
+    assert_int_equal(forest.pages_gone, 2);
+    assert_int_equal(drop_in_steps(&child, 1), 3 + 3 - 1);
+    assert_int_equal(forest.pages_gone, 3);
+    tree_destroy(&child);
+    forest_end();
+}
+
 /* ---- locks ---- */
 
 static void locks_are_tried(void **state)
@@ -395,6 +490,7 @@ int main(void)
         cmocka_unit_test(running_out_changes_nothing),
         cmocka_unit_test(forks_copy_one_table_a_level),
         cmocka_unit_test(counts_go_past_sixteen_bits),
+        cmocka_unit_test(a_drop_goes_in_steps),
         cmocka_unit_test(locks_are_tried),
     };
 

@@ -42,11 +42,19 @@ static void page_split(struct pfn page, unsigned order, unsigned to)
     pmm_split(page, order, to);
 }
 
+static void pages_gone(const struct pfn *pages, unsigned count)
+{
+    CHECK(count <= TREE_PAGES_TOGETHER);
+    for (unsigned i = 0; i < count; i++)
+        page_gone(pages[i]);
+}
+
 void forest_start(uint64_t memory, unsigned levels, const uint64_t *bounds, unsigned bound_count)
 {
     static const struct tree_hooks hooks = {.slot_hold = slot_hold,
                                             .slot_release = slot_release,
                                             .page_gone = page_gone,
+                                            .pages_gone = pages_gone,
                                             .page_split = page_split};
 
     CHECK(bound_count >= 2 && bound_count <= FOREST_CELLS + 1);
