@@ -12,7 +12,7 @@
 #include "lib/random.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake_mmu.h"
-#include "tests/host/space_model.h"
+#include "tests/host/space_model_host.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/page.h"
