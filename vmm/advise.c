@@ -62,19 +62,19 @@ static enum status forget(struct space *space, uint64_t start, uint64_t end)
 
 /* ---- walks over the pages of a range ---- */
 
-/* Calls visit for each entry of a leaf table on the range, with the table locked: at names it. What
- * has no leaf table is passed over by its whole span. */
+/* Calls visit for each lowest entry on the range, with its table locked: at names it, and of large
+ * pages it has a level above 1. */
 static void visit_pages(const struct space *space, uint64_t start, uint64_t end,
-                        void (*visit)(struct pte *at, void *context), void *context)
+                        void (*visit)(struct pte *at, unsigned level, void *context), void *context)
 {
     while (start < end) {
         bool were_on = machine_interrupts_off();
         struct tree_place place = tree_walk(&space->tree, start);
         uint64_t step = pte_span(place.level);
-        bool done = place.level > 1;
+        bool done = place.level > 3; /* no page is as large */
 
         if (!done && tree_lock(place.table)) {
-            visit((struct pte *)frame_pointer(place.table) + place.index, context);
+            visit((struct pte *)frame_pointer(place.table) + place.index, place.level, context);
             tree_unlock(place.table);
             done = true;
         }
@@ -86,25 +86,26 @@ static void visit_pages(const struct space *space, uint64_t start, uint64_t end,
     }
 }
 
-/* Whether a locked entry of level 1 names a page: the zero page is none. */
-static bool names_page(struct pte entry, struct pfn *page)
+/* Whether a locked entry names a page: the zero page is none. */
+static bool names_page(struct pte entry, unsigned level, struct pfn *page)
 {
-    switch (pte_state(entry, 1)) {
+    switch (pte_state(entry, level)) {
     case PTE_LEAF: *page = pte_frame(entry); break;
     case PTE_WITHHELD: *page = pte_payload_frame(entry); break;
     default: return false;
     }
-    return !pfn_equal(*page, tree_zero_page());
+    return !zero_ladder_has(*page);
 }
 
-/* A translation that is cached keeps the bit clear, as when the clock's hand takes it (rule R3). */
-static void cool(struct pte *at, void *context)
+/* A translation that is cached keeps the bit clear, as when the clock's hand takes it (rule R3). A
+ * large page is in no clock. */
+static void cool(struct pte *at, unsigned level, void *context)
 {
     struct pte entry = pte_read(at);
     struct pfn page;
 
     (void)context;
-    if (!names_page(entry, &page))
+    if (level > 1 || !names_page(entry, level, &page))
         return;
     if (pte_present(entry))
         __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
@@ -141,11 +142,12 @@ enum status space_advise(struct space *space, uint64_t start, uint64_t size,
 
 /* ---- query ---- */
 
-static void count_page(struct pte *at, void *context)
+static void count_page(struct pte *at, unsigned level, void *context)
 {
     struct pfn page;
 
-    *(uint64_t *)context += names_page(pte_read(at), &page);
+    if (names_page(pte_read(at), level, &page))
+        *(uint64_t *)context += pte_span(level) / PAGE_SIZE;
 }
 
 enum status space_query(struct space *space, uint64_t address, struct space_view *view)
