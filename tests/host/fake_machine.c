@@ -32,8 +32,8 @@ static _Thread_local unsigned cpu;
 static const uint64_t no_table[PAGE_SIZE / sizeof(uint64_t)];
 static struct phys roots[CPU_MAX];
 static unsigned contexts[CPU_MAX];
-static _Thread_local void *current_space;
-static _Thread_local const void *current_top = no_table;
+static void *spaces[CPU_MAX];
+static const void *tops[CPU_MAX]; /* NULL: none was set yet */
 
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
@@ -116,18 +116,18 @@ unsigned machine_cpu(void)
 
 void *machine_space(void)
 {
-    return current_space;
+    return spaces[cpu];
 }
 
 const void *machine_top(void)
 {
-    return current_top;
+    return tops[cpu] != NULL ? tops[cpu] : no_table;
 }
 
 void machine_set_space(void *to, const void *top)
 {
-    current_space = to;
-    current_top = top;
+    spaces[cpu] = to;
+    tops[cpu] = top;
 }
 
 void machine_clear_frame(void *frame)

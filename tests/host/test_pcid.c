@@ -72,6 +72,8 @@ static uint64_t *reach(uint64_t address, bool write)
         bool resolved;
 
         CHECK(i < FAULTS_MAX && machine_interrupts_off());
+        frame.cr2 = address;
+        frame.error = error;
         resolved = trap_page_fault(address, error, &frame);
         machine_interrupts_restore(true);
         if (!resolved)

@@ -15,6 +15,7 @@
 #include "pmm/pmm.h"
 #include "tests/host/fake_kernel_map.h"
 #include "tests/host/fake_machine.h"
+#include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/space_internal.h"
 
@@ -38,6 +39,7 @@ static int start(void **state)
     (void)state;
     fake_machine_start(MEMORY);
     fake_kernel_map_start();
+    commit_choose(OVERCOMMIT_ALWAYS); /* the spaces promise themselves more than there is */
     status = vmm_init();
     return status == OK ? 0 : -1;
 }
