@@ -847,7 +847,7 @@ def bench(t: Case):
         t.check(line.get("unit") == "instructions" and 10 < line.get("median", 0) <= line["max"]
                 and line.get("n", 0) >= 1000, f"{row} takes {line.get('median')} instructions",
                 str(line))
-    for part in ("entry", "decode", "find", "allocate", "clear", "map", "return"):
+    for part in ("entry", "find", "allocate", "clear", "map", "return"):
         line = figures[0].get(f"anon_first_write.{part}", {})
         t.check(line.get("unit") == "instructions" and line.get("mean", 0) > 0,
                 f"the {part} of a fault takes {line.get('mean')} instructions", str(line))
