@@ -59,6 +59,13 @@ static inline struct pfn entry_page(struct pte entry, unsigned level)
     return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
 }
 
+/* Whether a processor may have a translation of the entry. One in transit may have been a leaf until
+ * just now: who evicts it flushes only after the exchange. */
+static inline bool entry_may_be_cached(struct pte entry)
+{
+    return pte_present(entry) || (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT == PTE_TYPE_TRANSIT;
+}
+
 /* Marks a table dead under its own lock (rule P6): who locks it from now on starts over. */
 void tree_kill_table(struct pfn table);
 

@@ -214,7 +214,7 @@ static void replace_one(const struct range_call *call, struct pfn table, unsigne
     if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
         tree_kill_table(pte_frame(old));
     old = tree_replace_at(table, place, with);
-    if (pte_present(old))
+    if (entry_may_be_cached(old))
         tlb_add_range(call->batch, at, at + pte_span(level));
     if (entry_is_held(old))
         tlb_release(call->batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
@@ -340,6 +340,14 @@ static void protect_own_leaves(const struct range_call *call, struct pte *from,
     }
 }
 
+/* What a translation of the entry allows that a processor may have. */
+static uint64_t cached_bits(struct pte entry, unsigned level)
+{
+    if (pte_present(entry) || pte_rights(entry).none)
+        return entry.word;
+    return pte_leaf(pte_payload_frame(entry), level, PTE_OWN, pte_rights(entry)).word;
+}
+
 /* Entries of any kind, one by one. */
 static struct pte_bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
                                     uint64_t from, uint64_t to)
@@ -349,9 +357,9 @@ static struct pte_bits protect_each(const struct range_call *call, struct pfn ta
     for (uint64_t at = from; at < to; at += pte_span(level)) {
         struct pte entry = pte_read(table_way_direct(table, level, at));
 
-        if (pte_present(entry)) {
-            bits.any |= entry.word;
-            bits.all &= entry.word;
+        if (entry_may_be_cached(entry)) {
+            bits.any |= cached_bits(entry, level);
+            bits.all &= cached_bits(entry, level);
         }
         protect_one(call, table, level, at);
     }

@@ -11,6 +11,9 @@
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
 #define EVICT_TOGETHER 16U
 
+/* So often nothing is found to evict, each time beside another who evicts, until that is the answer. */
+#define TRIES_BESIDE_OTHERS 64U
+
 struct page_clock page_clocks[CPU_MAX] = {
     [0 ... CPU_MAX - 1] = {.first = UINT32_MAX, .last = UINT32_MAX}};
 
@@ -55,28 +58,50 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page)
            pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
+/* Pages that have gone out since start, whoever sent them. */
+static uint64_t pages_out(void)
+{
+    struct reclaim_counts counts = reclaim_counts();
+
+    return counts.written + counts.clean;
+}
+
+/* Makes room, or finds that another has. While others evict, most pages may be theirs, or held by
+ * them for a look: nothing to be found then does not mean that there is nothing. */
+static enum status make_room(void)
+{
+    enum status status = OK;
+
+    for (unsigned tries = 0; tries < TRIES_BESIDE_OTHERS; tries++) {
+        uint64_t before = pages_out();
+        uint64_t calls = reclaim_calls();
+        unsigned evicted;
+
+        status = reclaim_pages(EVICT_TOGETHER, &evicted);
+        /* An error of the disk says that some could not go; what counts is whether others did. */
+        if (evicted > 0 || pages_out() != before || large_split_one())
+            return OK;
+        if (!reclaim_await_another(calls + 1))
+            break;
+    }
+    return status == OK ? STATUS_NO_MEMORY : status;
+}
+
 bool page_make_room(void)
 {
-    unsigned evicted = 0;
-    enum status status = reclaim_pages(EVICT_TOGETHER, &evicted);
-
-    /* An error of the disk says that some could not go; what counts here is whether others did. */
-    (void)status;
-    return evicted > 0 || large_split_one();
+    return make_room() == OK;
 }
 
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
 {
-    for (;;) {
-        enum status status;
-        unsigned evicted;
+    enum status status = OK;
 
+    while (status == OK) {
         if (page_try_alloc(clear, page))
             return OK;
-        status = reclaim_pages(EVICT_TOGETHER, &evicted);
-        if (evicted == 0 && !large_split_one())
-            return status == OK ? STATUS_NO_MEMORY : status;
+        status = make_room();
     }
+    return status;
 }
 
 /* ---- the clocks: lists through the records ---- */
@@ -213,6 +238,8 @@ struct pfn page_clock_next(void)
     spin_lock(&hand.lock);
     /* Each page once, and each clock may be empty. */
     for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
+        /* Pages may have left the clock since its round began. */
+        hand.left = min_u64(hand.left, page_clocks[hand.clock].size);
         if (hand.left == 0) {
             hand.clock = (hand.clock + 1) % begun;
             hand.left = page_clocks[hand.clock].size;

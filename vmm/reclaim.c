@@ -23,6 +23,10 @@ struct victim {
 
 static struct reclaim_counts counts;
 
+/* Calls that have begun and ended: others that have begun and not ended are at the pages too. */
+static uint64_t begun;
+static uint64_t ended;
+
 /* ---- choosing ---- */
 
 static struct pte *entry_at(struct tree_pointer pointer)
@@ -91,22 +95,27 @@ static bool was_used(const struct victim *victim)
     return used;
 }
 
-/* Whether the page can go: every entry is found, and none was used since the last look. One of the
- * page's counts is ours. */
-static bool can_go(struct victim *victim)
+static void add_one(uint64_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the page can go: every entry is found, and none was used since the last look, which is no
+ * reason any more when nothing else is left. One of the page's counts is ours. */
+static bool can_go(struct victim *victim, bool spare_used)
 {
     const struct frame *record = frame_record(victim->page);
 
-    counts.looked_at++;
+    add_one(&counts.looked_at);
     victim->pointer_count = find_pointers(victim->page, victim->pointers);
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
         (record->flags & FRAME_IO) != 0 ||
         victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1) {
-        counts.busy++;
+        add_one(&counts.busy);
         return false;
     }
-    if (was_used(victim)) {
-        counts.second_chances++;
+    if (was_used(victim) && spare_used) {
+        add_one(&counts.second_chances);
         return false;
     }
     return true;
@@ -289,35 +298,69 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     for (unsigned i = 0; i < count; i++) {
         if (victims[i].done) {
             (*evicted)++;
-            *(victims[i].clean ? &counts.clean : &counts.written) += 1;
+            add_one(victims[i].clean ? &counts.clean : &counts.written);
         }
         finish(&victims[i]);
     }
     return status;
 }
 
-enum status reclaim_pages(unsigned wanted, unsigned *evicted)
+/* Chooses victims: the first time around A bits are taken, the second time what was not used since
+ * is found. Where programs run on, all may be used again by then: then one goes in spite of it. */
+static unsigned choose(struct victim *victims, unsigned wanted)
 {
-    struct victim victims[VICTIMS_MAX];
-    uint64_t looks = 2 * page_clock_size();
-    unsigned count = 0;
+    uint64_t size = page_clock_size();
+    unsigned chosen = 0;
 
-    CHECK(wanted <= VICTIMS_MAX);
-    *evicted = 0;
-    /* Twice around: the first time takes A bits, the second finds what was not used since. */
-    for (; looks > 0 && count < wanted; looks--) {
-        struct victim *victim = &victims[count];
+    for (uint64_t looks = 3 * size; looks > 0 && chosen < wanted; looks--) {
+        struct victim *victim = &victims[chosen];
+        bool spare_used = looks > size;
 
+        if (!spare_used && chosen > 0)
+            break;
         *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
         if (pfn_is_none(victim->page))
             break;
         /* Out of the clock at once, so that it is not picked a second time. */
-        if (can_go(victim) && page_withdraw(victim->page))
-            count++;
+        if (can_go(victim, spare_used) && page_withdraw(victim->page))
+            chosen++;
         else
             page_release(victim->page);
     }
-    return count > 0 ? evict(victims, count, evicted) : OK;
+    return chosen;
+}
+
+enum status reclaim_pages(unsigned wanted, unsigned *evicted)
+{
+    struct victim victims[VICTIMS_MAX];
+    enum status status = OK;
+    unsigned chosen;
+
+    CHECK(wanted <= VICTIMS_MAX);
+    *evicted = 0;
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+    chosen = choose(victims, wanted);
+    if (chosen > 0)
+        status = evict(victims, chosen, evicted);
+    __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+    return status;
+}
+
+uint64_t reclaim_calls(void)
+{
+    return __atomic_load_n(&ended, __ATOMIC_SEQ_CST);
+}
+
+bool reclaim_await_another(uint64_t calls)
+{
+    uint64_t now = reclaim_calls();
+    bool runs = __atomic_load_n(&begun, __ATOMIC_SEQ_CST) != now;
+
+    if (now != calls)
+        return true;
+    while (runs && reclaim_calls() == now && machine_interrupts_on())
+        machine_relax();
+    return runs;
 }
 
 struct reclaim_counts reclaim_counts(void)

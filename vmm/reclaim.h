@@ -13,6 +13,7 @@
 #ifndef VMM_RECLAIM_H
 #define VMM_RECLAIM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -20,6 +21,14 @@
 /* Tries to evict so many pages, at most 16; evicted says how many went. Fewer without an error
  * means that the rest is in use. */
 MUST_USE enum status reclaim_pages(unsigned wanted, unsigned *evicted);
+
+/* Calls that have ended. */
+uint64_t reclaim_calls(void);
+
+/* Whether anybody else evicts pages, or has done so since there were so many calls: then what could
+ * not be found may soon be there. Returns when one of those that run is over, or at once with
+ * interrupts off, where a thread of this processor would be waited for in vain. */
+bool reclaim_await_another(uint64_t calls);
 
 /* Since start. */
 struct reclaim_counts {

@@ -9,6 +9,8 @@
 #include "cpu/machine.h"
 #include "paging/layout.h"
 #include "swapdisk/area.h"
+#include "tests/host/fake_machine.h"
+#include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_host.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
@@ -214,6 +216,27 @@ static void cold_pages_go_first(void **state)
     end();
 }
 
+/* The hand stands in the long round of a clock that has become empty; the only page is in the next. */
+static void the_hand_leaves_an_empty_clock(void **state)
+{
+    const uint64_t lot = 30 * PAGE_SIZE;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, lot, read_write), OK);
+    assert_int_equal(space_advise(space, START, lot, SPACE_WILL_NEED), OK);
+    assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_COLD), OK);
+    assert_int_equal(space_unmap(space, START, lot), OK);
+    fake_machine_be_cpu(1);
+    assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_WILL_NEED), OK);
+    assert_int_equal(page_clock_size(), 1);
+    assert_true(page_make_room());
+    assert_int_equal(page_clock_size(), 0);
+    fake_machine_be_cpu(0);
+    end();
+}
+
 /* Pages that nobody may touch go out like others, and before those that are used; they come back. */
 static void withheld_pages_go_out(void **state)
 {
@@ -238,6 +261,62 @@ static void withheld_pages_go_out(void **state)
                      OK);
     assert_int_equal(view_of(START + lot).resident, 1);
     space_destroy(child);
+    end();
+}
+
+static struct tree_place place_of(uint64_t address)
+{
+    return tree_walk(&space->tree, address);
+}
+
+static void replace_entry(uint64_t address, struct pte with)
+{
+    struct tree_place place = place_of(address);
+    bool were_on = machine_interrupts_off();
+
+    assert_true(tree_lock(place.table));
+    (void)tree_replace_entry(place.table, place.index, with);
+    tree_unlock(place.table);
+    machine_interrupts_restore(were_on);
+}
+
+/* As the first step of eviction does it on another processor: the flush is still to come. */
+static void start_eviction(uint64_t address)
+{
+    struct pte entry = place_of(address).entry;
+
+    replace_entry(address, pte_transit(pte_frame(entry), pte_rights(entry)));
+}
+
+static bool can_read(uint64_t address)
+{
+    struct phys physical;
+    uint64_t error;
+
+    return fake_mmu_translate(address, (struct fake_access){.user = true}, &physical, &error);
+}
+
+/* Who takes rights away, or the page, does not leave that to the flush of who evicts the page. */
+static void a_call_flushes_what_is_in_transit(void **state)
+{
+    const uint64_t other = START + PAGE_SIZE;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map_at(space, START, 2 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_advise(space, START, 2 * PAGE_SIZE, SPACE_WILL_NEED), OK);
+    space_switch(space);
+    assert_true(can_read(START) && can_read(other));
+    start_eviction(START);
+    start_eviction(other);
+    assert_true(can_read(START) && can_read(other));
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, (struct rights){.none = true}), OK);
+    assert_false(can_read(START));
+    assert_int_equal(space_unmap(space, other, PAGE_SIZE), OK);
+    assert_false(can_read(other));
+    /* The eviction failed. */
+    replace_entry(START, pte_withheld(pte_payload_frame(place_of(START).entry)));
+    space_switch(NULL);
     end();
 }
 
@@ -345,7 +424,9 @@ int main(void)
         cmocka_unit_test(holes_and_guards_are_refused),
         cmocka_unit_test(advice_moves_pages),
         cmocka_unit_test(cold_pages_go_first),
+        cmocka_unit_test(the_hand_leaves_an_empty_clock),
         cmocka_unit_test(withheld_pages_go_out),
+        cmocka_unit_test(a_call_flushes_what_is_in_transit),
         cmocka_unit_test(neighbours_merge),
         cmocka_unit_test(zeroes_stand_at_the_highest_levels),
         cmocka_unit_test(promises_are_refused_before_anything_is_done),
