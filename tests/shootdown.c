@@ -4,6 +4,9 @@
  * Threads on 0, 1, 2... other processors run one address space and do nothing there; the first one
  * commits batches, page by page up to what a batch can name, and of the whole space. Figures are
  * wall-clock time: with several processors -icount counts all of them.
+ *
+ * And do they forget? The others use a page, the first one takes a right to it away, and they try
+ * again: none may still have what its TLB held.
  */
 #include "cpu/machine.h"
 #include "cpu/shoot.h"
@@ -26,13 +29,63 @@ static struct {
     bool over;
 } party;
 
-static void idle_in_space(void *argument)
+/* An access to the page at START that each of the others makes once when `number` is raised. */
+static struct {
+    unsigned number;
+    unsigned done;
+    unsigned allowed;
+    bool write;
+} order;
+
+static void obey(void)
 {
+    uint64_t value;
+    bool allowed = order.write ? word_write(START, 1) : word_read(START, &value);
+
+    __atomic_add_fetch(&order.allowed, allowed, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&order.done, 1, __ATOMIC_RELEASE);
+}
+
+static void wait_in_space(void *argument)
+{
+    unsigned obeyed = __atomic_load_n(&order.number, __ATOMIC_ACQUIRE);
+
     space_switch(argument);
     __atomic_add_fetch(&party.arrived, 1, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(&party.over, __ATOMIC_ACQUIRE))
+    while (!__atomic_load_n(&party.over, __ATOMIC_ACQUIRE)) {
+        if (__atomic_load_n(&order.number, __ATOMIC_ACQUIRE) != obeyed) {
+            obeyed++;
+            obey();
+        }
         machine_pause();
+    }
     space_switch(NULL);
+}
+
+/* Whether all of the others may do it, or none. */
+static bool others_may(bool write, bool expected)
+{
+    order.write = write;
+    order.allowed = order.done = 0;
+    __atomic_add_fetch(&order.number, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&order.done, __ATOMIC_ACQUIRE) < party.count)
+        machine_relax();
+    return order.allowed == (expected ? party.count : 0);
+}
+
+/* Each access first fills the TLBs with what the next call has to take out of them. */
+static bool others_forget(struct space *space)
+{
+    const struct rights none = {.none = true};
+
+    return space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           others_may(true, true) && space_protect(space, START, PAGE_SIZE, RIGHTS_READ) == OK &&
+           others_may(true, false) && others_may(false, true) &&
+           space_protect(space, START, PAGE_SIZE, none) == OK && others_may(false, false) &&
+           space_protect(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           others_may(true, true) && space_advise(space, START, PAGE_SIZE, SPACE_DONT_NEED) == OK &&
+           others_may(false, true) && space_unmap(space, START, PAGE_SIZE) == OK &&
+           others_may(false, false);
 }
 
 static uint64_t commit_once(const struct space *space, unsigned pages)
@@ -84,7 +137,7 @@ static void measure(const struct space *space, unsigned processors)
 /* One more processor joins, and is measured with. */
 static bool add_processor(struct space *space, unsigned cpu)
 {
-    if (thread_create(cpu, idle_in_space, space, &party.threads[party.count]) != OK)
+    if (thread_create(cpu, wait_in_space, space, &party.threads[party.count]) != OK)
         return false;
     party.count++;
     while (__atomic_load_n(&party.arrived, __ATOMIC_ACQUIRE) < party.count)
@@ -121,6 +174,10 @@ static void run(const struct options *options)
         measure(space, party.count + 1);
     }
     ktap_check(right, "each that runs it answers, and no other");
+    if (party.count == 0)
+        ktap_skip("one processor", "what is taken away is gone on all processors");
+    else
+        ktap_check(others_forget(space), "what is taken away is gone on all processors");
     __atomic_store_n(&party.over, true, __ATOMIC_RELEASE);
     for (unsigned i = 0; i < party.count; i++)
         thread_join(party.threads[i]);
@@ -132,6 +189,6 @@ static void run(const struct options *options)
 const struct experiment shootdown_experiment = {
     .name = "shootdown",
     .question = "What does it cost to make other processors forget a translation?",
-    .checks = 3,
+    .checks = 4,
     .run = run,
 };

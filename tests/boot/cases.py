@@ -127,8 +127,8 @@ def cpus_limited(t: Case):
 def stress(t: Case):
     """Every processor in one address space, with fewer resident pages than are in use."""
     for count in (2, 4):
-        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=stress seconds=8")
-        t.passed(run, ("stress",))
+        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=shootdown,stress seconds=8")
+        t.passed(run, ("shootdown", "stress"))
 
 
 @case
