@@ -62,8 +62,7 @@ static bool protect(struct pfn page)
 static bool take(struct pfn page)
 {
     fault_count(&counts.looked_at);
-    if (is_alone(page) && is_zero(page)) {
-        page_withdraw(page);
+    if (is_alone(page) && is_zero(page) && page_withdraw(page)) {
         if (protect(page)) {
             fault_count(&counts.protected);
             return true;
