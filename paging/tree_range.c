@@ -312,12 +312,14 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* Whether the new rights forbid something that an entry with these bits allowed. */
+/* Whether the new rights forbid something that an entry with these bits allowed. A page that becomes
+ * the programs' is no longer ring 0's to touch and to run as it likes (SMAP, SMEP). */
 static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
 {
     return call->rights.none || ((any & PTE_MAY_WRITE) != 0 && !call->rights.write) ||
            ((all & PTE_NX) == 0 && !call->rights.execute && pte_nx != 0) ||
-           ((any & PTE_US) != 0 && !call->rights.user);
+           ((any & PTE_US) != 0 && !call->rights.user) ||
+           ((all & PTE_US) == 0 && call->rights.user);
 }
 
 /* Own leaves get their rights in place, by one locked instruction for what is taken away and one for

@@ -374,6 +374,9 @@ static void check_cache(const struct cache *cache, bool leaves)
             slot->write <= now.write && slot->user <= now.user && slot->execute <= now.execute,
             "cached rights w%d u%d x%d of %lx, level %u, are more than w%d u%d x%d", slot->write,
             slot->user, slot->execute, address, level, now.write, now.user, now.execute);
+        /* Under SMAP and SMEP a page of ring 0's is one that it may touch and run. */
+        CHECK_MSG(!leaves || slot->user == now.user,
+                  "page %lx, level %u, is still cached as one of ring 0's", address, level);
     }
 }
 
