@@ -4,6 +4,7 @@
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
 #include "vmm/page.h"
+#include "vmm/swap_in.h"
 
 #define VICTIMS_MAX 16U
 
@@ -206,44 +207,6 @@ static enum status write_victims(struct victim *victims, unsigned count)
 
 /* ---- ending ---- */
 
-/* One entry in transit becomes `swapped`, or a leaf again when the content is not safe. A lock that
- * is held at the moment is met again at the caller's next look. */
-static void end_one(const struct victim *victim, struct tree_pointer at)
-{
-    bool were_on = machine_interrupts_off();
-    struct pte entry;
-    struct rights rights;
-
-    if (tree_lock_pointer(victim->page, PTE_TRANSIT, at) != OK) {
-        machine_interrupts_restore(were_on);
-        return;
-    }
-    entry = pte_read(entry_at(at));
-    rights = pte_rights(entry);
-    if (victim->done)
-        swap_hold(victim->slot);
-    tree_replace_entry(at.table, at.index,
-                       victim->done ? pte_swapped(victim->slot, rights)
-                                    : pte_page(victim->page, 1, PTE_COW, rights));
-    unlock_pointer(at, were_on);
-    if (victim->done)
-        tree_drop(&(struct tlb_release){.entry = entry, .level = 1});
-}
-
-/* Forks and unmaps may have come between, so the entries are looked for again until none is left.
- */
-static void end_transit(const struct victim *victim)
-{
-    struct tree_pointer pointers[POINTERS_MAX];
-    unsigned found;
-
-    while ((found = tree_find_pointers(victim->page, PTE_TRANSIT, pointers, POINTERS_MAX)) > 0) {
-        for (unsigned i = 0; i < found && i < POINTERS_MAX; i++)
-            end_one(victim, pointers[i]);
-        machine_relax(); /* an entry in a table that is being dropped goes with it */
-    }
-}
-
 /* A page that stays is in a clock again before an entry names it as a leaf. One that goes is found
  * by its tie as long as an entry in transit names it; so FRAME_IO keeps others off until the tie is
  * cut, and nobody takes a page that is in no clock. */
@@ -253,7 +216,8 @@ static void finish(struct victim *victim)
 
     if (!victim->done)
         page_publish(victim->page);
-    end_transit(victim);
+    /* Forks and unmaps may have come between: the entries are looked for again until none is left. */
+    swap_end_transit(victim->page, victim->slot, !victim->done);
     if (victim->done && (record->flags & FRAME_TIED) != 0)
         page_untie(victim->page);
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);

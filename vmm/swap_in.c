@@ -49,9 +49,9 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
     return true;
 }
 
-/* One entry in transit becomes a COW leaf, or `swapped` again when the read failed. A lock that is
- * held at the moment is met again at the caller's next look. */
-static void end_one(struct pfn page, struct slot slot, bool arrived, struct tree_pointer at)
+/* One entry in transit becomes a COW leaf, or `swapped`. A lock that is held at the moment is met
+ * again at the caller's next look. */
+static void end_one(struct pfn page, struct slot slot, bool in_frame, struct tree_pointer at)
 {
     bool were_on = machine_interrupts_off();
     struct pte old;
@@ -63,24 +63,24 @@ static void end_one(struct pfn page, struct slot slot, bool arrived, struct tree
     }
     old = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
     rights = pte_rights(old);
-    if (!arrived)
+    if (!in_frame)
         swap_hold(slot);
     tree_replace_entry(at.table, at.index,
-                       arrived ? pte_page(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
+                       in_frame ? pte_page(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
     tree_unlock(at.table);
     machine_interrupts_restore(were_on);
-    if (!arrived)
+    if (!in_frame)
         tree_drop(&(struct tlb_release){.entry = old, .level = 1});
 }
 
-void swap_end_transit(struct pfn page, struct slot slot, bool arrived)
+void swap_end_transit(struct pfn page, struct slot slot, bool in_frame)
 {
     struct tree_pointer pointers[POINTERS_TOGETHER];
     unsigned found;
 
     while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
-            end_one(page, slot, arrived, pointers[i]);
+            end_one(page, slot, in_frame, pointers[i]);
         machine_relax(); /* an entry in a table that is being dropped goes with it */
     }
 }

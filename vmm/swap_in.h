@@ -33,9 +33,9 @@ MUST_USE enum status fault_want_page(struct fault_op *op, enum frame_clear clear
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
 
-/* Ends a transfer: every entry in transit to the page becomes a COW leaf or, when the content has
- * not arrived, names the slot again. The caller holds a count of the page. */
-void swap_end_transit(struct pfn page, struct slot slot, bool arrived);
+/* Ends a transfer in either direction: every entry in transit to the page becomes a COW leaf or, when
+ * the content is in the slot alone, names the slot. The caller holds a count of the page. */
+void swap_end_transit(struct pfn page, struct slot slot, bool in_frame);
 
 /* Brings the page of a swapped entry back, in place for all sharers of its table. STATUS_AGAIN when
  * the fault is to look again: a write to what has become a COW page. */
