@@ -87,12 +87,14 @@ $(B)/faultline.img: $(B)/faultline.efi ovmf/make-image
 	$(call say,IMAGE,$@)
 	ovmf/make-image $< $@
 
-$(B)/prepare-swap: $(B)/host-gcc/ovmf/prepare-swap.c.o $(B)/host-gcc/libfaultline.a
+PREPARE := ovmf/prepare-swap.c ovmf/prepare-plan.c ovmf/prepare-disk.c
+
+$(B)/prepare-swap: $(PREPARE:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^
 
 # Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
-$(B)/swap.img: ovmf/prepare-swap.c $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] \
+$(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] \
 	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
 	rm -f $@

@@ -1,0 +1,232 @@
+/* prepare-swap: what is on a disk, and how the headers come to be there. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "ovmf/prepare-swap.h"
+#include "ovmf/signatures.h"
+#include "pmm/frame.h"
+#include "swapdisk/checksum.h"
+
+static void random_bytes(uint8_t *bytes, size_t size)
+{
+    if (getrandom(bytes, size, 0) != (ssize_t)size)
+        quit(EXIT_SYSTEM, "no random numbers: %s", strerror(errno));
+}
+
+void random_guid(uint8_t guid[16], unsigned version_byte)
+{
+    random_bytes(guid, 16);
+    guid[version_byte] = (uint8_t)((guid[version_byte] & 0x0f) | 0x40);
+    guid[8] = (uint8_t)((guid[8] & 0x3f) | 0x80);
+}
+
+void read_at(int fd, uint64_t offset, void *buffer, size_t size)
+{
+    ssize_t done = pread(fd, buffer, size, (off_t)offset);
+
+    if (done != (ssize_t)size)
+        quit(EXIT_SYSTEM, "cannot read %zu bytes at %" PRIu64 ": %s", size, offset,
+             done < 0 ? strerror(errno) : "the end was met");
+}
+
+static void write_at(const struct job *job, uint64_t offset, const void *buffer, size_t size)
+{
+    ssize_t done = pwrite(job->write_fd, buffer, size, (off_t)(offset - job->write_base));
+
+    if (done != (ssize_t)size)
+        quit(EXIT_SYSTEM, "cannot write %zu bytes at %" PRIu64 ": %s", size, offset,
+             done < 0 ? strerror(errno) : "the end was met");
+}
+
+static enum status read_sectors(void *context, uint64_t lba, unsigned sectors, struct pfn frame)
+{
+    const struct job *job = context;
+    size_t size = (size_t)sectors * SECTOR_SIZE;
+
+    return pread(job->disk_fd, frame_pointer(frame), size, (off_t)(lba * SECTOR_SIZE)) ==
+                   (ssize_t)size
+               ? OK
+               : STATUS_IO;
+}
+
+enum status read_table(struct job *job, struct gpt *table)
+{
+    struct sector_source source = {read_sectors, job, job->identity.sectors};
+
+    return gpt_read(&source, table, (struct pfn){0}, (struct pfn){1});
+}
+
+void make_frames(void)
+{
+    void *wanted = (void *)(uintptr_t)DIRECT_MAP_BASE;
+
+    if (mmap(wanted, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != wanted)
+        quit(EXIT_SYSTEM, "no memory: %s", strerror(errno));
+}
+
+static bool same_bytes_at(int fd, uint64_t offset, const char *bytes, size_t size)
+{
+    char found[16];
+
+    return pread(fd, found, size, (off_t)offset) == (ssize_t)size &&
+           memcmp(found, bytes, size) == 0;
+}
+
+static const char *find_signature(int fd, uint64_t start, uint64_t size)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(signatures); i++) {
+        const struct signature *sought = &signatures[i];
+        uint64_t at = sought->offset;
+
+        if (sought->from_end) {
+            if (at > size)
+                continue;
+            at = (size - at) / sought->align * sought->align;
+        }
+        if (at + sought->size <= size && same_bytes_at(fd, start + at, sought->bytes, sought->size))
+            return sought->name;
+    }
+    return NULL;
+}
+
+static bool range_is_zero(int fd, uint64_t start, uint64_t size)
+{
+    static uint8_t buffer[64 * 1024];
+
+    for (uint64_t at = 0; at < size; at += sizeof(buffer)) {
+        size_t piece = (size_t)min_u64(size - at, sizeof(buffer));
+
+        read_at(fd, start + at, buffer, piece);
+        for (size_t i = 0; i < piece; i++) {
+            if (buffer[i] != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+const char *find_content(int fd, uint64_t start, uint64_t size)
+{
+    const char *name = find_signature(fd, start, size);
+    uint64_t edge = min_u64(EDGE, size);
+
+    if (name != NULL)
+        return name;
+    if (!range_is_zero(fd, start, edge) || !range_is_zero(fd, start + size - edge, edge))
+        return "data of an unknown kind";
+    return NULL;
+}
+
+const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba)
+{
+    const struct gpt_partition *found = NULL;
+
+    for (unsigned i = 0; i < table->count; i++) {
+        const struct gpt_partition *partition = &table->partitions[i];
+        bool ours = memcmp(partition->type, swap_partition_type, GPT_GUID_SIZE) == 0;
+
+        if (first_lba != 0 ? partition->first_lba != first_lba : !ours)
+            continue;
+        if (found != NULL)
+            quit(EXIT_NOT_ALLOWED, "there are several partitions of Faultline's type");
+        found = partition;
+    }
+    return found;
+}
+
+/* Zeroes the start of a range, so that no mark of its former content is left there. */
+static void zero_edge(const struct job *job, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeroes[EDGE];
+
+    write_at(job, offset, zeroes, (size_t)min_u64(EDGE, size));
+}
+
+static void write_table(const struct job *job)
+{
+    static uint8_t entries[TABLE_ENTRIES * TABLE_ENTRY_SIZE];
+    struct gpt_header header = job->table.header;
+    uint8_t sector[SECTOR_SIZE];
+    uint64_t sectors = job->identity.sectors;
+
+    zero_edge(job, 0, FIRST_PARTITION * SECTOR_SIZE);
+    gpt_entry_encode(entries, &job->partition);
+    header.entries_crc = checksum_crc32(0, entries, sizeof(entries));
+    write_at(job, 2 * SECTOR_SIZE, entries, sizeof(entries));
+    write_at(job, (sectors - 1 - TABLE_SECTORS) * SECTOR_SIZE, entries, sizeof(entries));
+    gpt_header_encode(sector, &header);
+    write_at(job, SECTOR_SIZE, sector, sizeof(sector));
+    header.my_lba = sectors - 1;
+    header.alternate_lba = 1;
+    header.entries_lba = sectors - 1 - TABLE_SECTORS;
+    gpt_header_encode(sector, &header);
+    write_at(job, header.my_lba * SECTOR_SIZE, sector, sizeof(sector));
+    gpt_mbr_encode(sector, sectors);
+    write_at(job, 0, sector, sizeof(sector));
+}
+
+static void write_partition(const struct job *job)
+{
+    uint8_t page[SWAP_HEADER_SIZE];
+    uint64_t first = job->partition.first_lba;
+    uint64_t last = job->partition.last_lba;
+
+    zero_edge(job, first * SECTOR_SIZE, (last - first + 1) * SECTOR_SIZE);
+    swap_header_encode(page, &job->header);
+    write_at(job, swap_second_header_lba(first, last) * SECTOR_SIZE, page, sizeof(page));
+    write_at(job, first * SECTOR_SIZE, page, sizeof(page));
+}
+
+/* Reads everything back and judges it as the application will. */
+static void prove(struct job *job)
+{
+    uint64_t places[2] = {
+        job->partition.first_lba,
+        swap_second_header_lba(job->partition.first_lba, job->partition.last_lba)};
+    const struct gpt_partition *partition = NULL;
+    const char *problem = NULL;
+
+    if (read_table(job, &job->table) == OK)
+        partition = find_partition(&job->table, job->partition.first_lba);
+    if (partition == NULL || gpt_disagreement(&job->table) != NULL)
+        quit(EXIT_SYSTEM, "the partition table did not arrive");
+    for (unsigned i = 0; i < 2 && problem == NULL; i++) {
+        uint8_t page[SWAP_HEADER_SIZE];
+        struct swap_header found;
+
+        read_at(job->disk_fd, places[i] * SECTOR_SIZE, page, sizeof(page));
+        problem = swap_header_decode(page, &found);
+        if (problem == NULL)
+            problem = swap_header_misplaced(&found, &job->table, partition, &job->identity);
+    }
+    if (problem != NULL)
+        quit(EXIT_SYSTEM, "the headers did not arrive: %s", problem);
+}
+
+void perform(struct job *job)
+{
+    if (job->make_table)
+        write_table(job);
+    write_partition(job);
+    if (fsync(job->write_fd) != 0)
+        quit(EXIT_SYSTEM, "cannot make it durable: %s", strerror(errno));
+    /* What was read through the disk's own device must not come from its old cache. */
+    if (job->block && job->disk_fd != job->write_fd)
+        posix_fadvise(job->disk_fd, 0, 0, POSIX_FADV_DONTNEED);
+    prove(job);
+    if (job->block && job->make_table && ioctl(job->write_fd, BLKRRPART) != 0 && errno != EINVAL)
+        fprintf(stderr, "prepare-swap: Linux still uses the old partition table: %s\n",
+                strerror(errno));
+}

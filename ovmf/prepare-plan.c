@@ -1,0 +1,307 @@
+/* prepare-swap: what is to be done to which disk, and whether it may be. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <linux/hdreg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ovmf/prepare-swap.h"
+
+#define DEFAULT_SIZE   (256 * MIB)
+#define DEFAULT_MODEL  "QEMU HARDDISK"
+#define DEFAULT_SERIAL "QM00001"
+
+/* Whether the partition already is what this program makes: then nothing is lost. */
+static bool prepared_already(const struct job *job)
+{
+    uint8_t page[SWAP_HEADER_SIZE];
+    struct swap_header header;
+
+    read_at(job->disk_fd, job->partition.first_lba * SECTOR_SIZE, page, sizeof(page));
+    return swap_header_decode(page, &header) == NULL &&
+           memcmp(header.partition_guid, job->partition.unique, 16) == 0 &&
+           memcmp(header.disk_guid, job->table.header.disk_guid, 16) == 0;
+}
+
+static void set_identity_text(char *field, size_t size, const char *text, const char *what)
+{
+    size_t length = strlen(text);
+
+    if (length == 0 || length >= size || text[0] == ' ' || text[length - 1] == ' ')
+        quit(EXIT_USAGE, "the %s must have 1 to %zu characters, none a blank at its ends", what,
+             size - 1);
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < ' ' || text[i] > '~')
+            quit(EXIT_USAGE, "the %s must be printable ASCII", what);
+    }
+    memcpy(field, text, length + 1);
+}
+
+/* Asks an ATA disk itself; Linux hands out the words of IDENTIFY DEVICE. */
+static bool ask_device(int fd, struct disk_identity *identity)
+{
+    uint16_t words[256];
+    const char *why;
+
+    _Static_assert(sizeof(struct hd_driveid) == sizeof(words), "IDENTIFY DEVICE");
+    if (ioctl(fd, HDIO_GET_IDENTITY, words) != 0)
+        return false;
+    if (identity_decode(words, identity, &why) != OK)
+        quit(EXIT_NOT_ALLOWED, "this disk cannot be used: %s", why);
+    return true;
+}
+
+static void identify_device(struct job *job, const struct wish *wish)
+{
+    struct disk_identity *identity = &job->identity;
+    uint64_t bytes = 0;
+    int sector_size = 0;
+    bool asked;
+
+    if (ioctl(job->disk_fd, BLKGETSIZE64, &bytes) != 0 ||
+        ioctl(job->disk_fd, BLKSSZGET, &sector_size) != 0)
+        quit(EXIT_SYSTEM, "cannot ask for the disk's size: %s", strerror(errno));
+    if (sector_size != SECTOR_SIZE)
+        quit(EXIT_NOT_ALLOWED, "the disk has logical sectors of %d bytes, not 512", sector_size);
+    asked = ask_device(job->disk_fd, identity);
+    if (asked && identity->sectors != bytes / SECTOR_SIZE)
+        quit(EXIT_NOT_ALLOWED, "the disk says %" PRIu64 " sectors, Linux says %" PRIu64,
+             identity->sectors, bytes / SECTOR_SIZE);
+    if (!asked && (wish->serial == NULL || wish->model == NULL))
+        quit(EXIT_NOT_ALLOWED, "the disk does not tell its model and serial number: give both "
+                               "with --model and --serial, as the disk has them on SATA");
+    identity->sectors = bytes / SECTOR_SIZE;
+    identity->sector_size = SECTOR_SIZE;
+    if (wish->model != NULL)
+        set_identity_text(identity->model, IDENTITY_MODEL_SIZE, wish->model, "model");
+    if (wish->serial != NULL)
+        set_identity_text(identity->serial, IDENTITY_SERIAL_SIZE, wish->serial, "serial number");
+    if (identity->serial[0] == '\0')
+        quit(EXIT_NOT_ALLOWED, "the disk has no serial number that the header could be bound to");
+}
+
+static void identify_image(struct job *job, const struct wish *wish, uint64_t bytes)
+{
+    job->identity =
+        (struct disk_identity){.sectors = bytes / SECTOR_SIZE, .sector_size = SECTOR_SIZE};
+    set_identity_text(job->identity.model, IDENTITY_MODEL_SIZE,
+                      wish->model != NULL ? wish->model : DEFAULT_MODEL, "model");
+    set_identity_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
+                      wish->serial != NULL ? wish->serial : DEFAULT_SERIAL, "serial number");
+    if (bytes % SECTOR_SIZE != 0 || bytes < IMAGE_LEAST)
+        quit(EXIT_USAGE, "an image has at least 4 MiB and whole sectors, not %" PRIu64 " bytes",
+             bytes);
+}
+
+/* A table with one partition, up to the last whole 4 KiB. */
+static void plan_table(struct job *job)
+{
+    uint64_t sectors = job->identity.sectors;
+    struct gpt_header *header = &job->table.header;
+    struct gpt_partition *partition = &job->partition;
+
+    *header = (struct gpt_header){.my_lba = 1,
+                                  .alternate_lba = sectors - 1,
+                                  .first_usable = 2 + TABLE_SECTORS,
+                                  .last_usable = sectors - 2 - TABLE_SECTORS,
+                                  .entries_lba = 2,
+                                  .entry_count = TABLE_ENTRIES,
+                                  .entry_size = TABLE_ENTRY_SIZE};
+    random_guid(header->disk_guid, 7);
+    *partition = (struct gpt_partition){.first_lba = FIRST_PARTITION,
+                                        .last_lba = (header->last_usable + 1) / 8 * 8 - 1,
+                                        .name = "Faultline swap"};
+    memcpy(partition->type, swap_partition_type, GPT_GUID_SIZE);
+    random_guid(partition->unique, 7);
+    job->make_table = true;
+}
+
+static void use_partition(struct job *job, const struct gpt_partition *partition)
+{
+    const char *problem = gpt_disagreement(&job->table);
+
+    if (problem != NULL)
+        quit(EXIT_NOT_ALLOWED, "the disk is not sound: %s", problem);
+    if (partition->first_lba % SECTORS_PER_PAGE != 0 ||
+        partition->last_lba - partition->first_lba < SWAP_SECTORS_MIN - 1)
+        quit(EXIT_NOT_ALLOWED, "the partition must begin at a multiple of 4 KiB and have at least "
+                               "12 KiB");
+    job->partition = *partition;
+    if (!prepared_already(job))
+        job->content = find_content(job->disk_fd, partition->first_lba * SECTOR_SIZE,
+                                    (partition->last_lba - partition->first_lba + 1) * SECTOR_SIZE);
+}
+
+/* An image or a whole disk: its own table with our partition, or a new one. */
+static void plan_whole(struct job *job)
+{
+    uint64_t bytes = job->identity.sectors * SECTOR_SIZE;
+    const struct gpt_partition *partition =
+        read_table(job, &job->table) == OK ? find_partition(&job->table, 0) : NULL;
+
+    if (partition != NULL && !job->block) {
+        use_partition(job, partition);
+        return;
+    }
+    job->content = find_content(job->disk_fd, 0, bytes);
+    if (job->content != NULL && job->block)
+        quit(EXIT_NOT_ALLOWED, "this is a whole disk with %s on it: name a partition",
+             job->content);
+    plan_table(job);
+}
+
+void plan_image(struct job *job, const struct wish *wish, const struct stat *about)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (wish->size != 0 && wish->size != (uint64_t)about->st_size)
+        quit(EXIT_USAGE, "the image exists with %jd bytes: --size is for a new one",
+             (intmax_t)about->st_size);
+    identify_image(job, wish, (uint64_t)about->st_size);
+    job->disk_fd = open(wish->target, wish->yes ? O_RDWR | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
+    if (job->disk_fd < 0)
+        quit(EXIT_SYSTEM, "cannot open %s: %s", wish->target, strerror(errno));
+    /* QEMU holds locks of this kind on the images that it has open. */
+    if (wish->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
+        quit(EXIT_NOT_ALLOWED, "%s is in use", wish->target);
+    job->write_fd = wish->yes ? job->disk_fd : -1;
+    plan_whole(job);
+}
+
+void plan_new_image(struct job *job, const struct wish *wish)
+{
+    /* A device that is not there is a mistake, not the wish for a file in its place. */
+    if (strncmp(wish->target, "/dev/", 5) == 0)
+        quit(EXIT_USAGE, "there is no device %s", wish->target);
+    job->create = true;
+    identify_image(job, wish, wish->size != 0 ? wish->size : DEFAULT_SIZE);
+    plan_table(job);
+    if (!wish->yes)
+        return;
+    job->disk_fd = open(wish->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (job->disk_fd < 0 ||
+        ftruncate(job->disk_fd, (off_t)(job->identity.sectors * SECTOR_SIZE)) != 0)
+        quit(EXIT_SYSTEM, "cannot create %s: %s", wish->target, strerror(errno));
+    job->write_fd = job->disk_fd;
+}
+
+/* A number in a file of sysfs; false when there is no such file. */
+static bool sysfs_number(dev_t device, const char *name, uint64_t *value)
+{
+    char path[PATH_MAX];
+    FILE *file;
+    bool read;
+
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(device), minor(device), name);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    read = fscanf(file, "%" SCNu64, value) == 1;
+    fclose(file);
+    return read;
+}
+
+/* Opens the disk that a partition is on: its parent folder in sysfs names it. */
+static int open_parent(dev_t device)
+{
+    char path[PATH_MAX];
+    char resolved[PATH_MAX];
+    char *name;
+    int fd;
+
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/..", major(device), minor(device));
+    if (realpath(path, resolved) == NULL)
+        quit(EXIT_SYSTEM, "cannot find the partition's disk: %s", strerror(errno));
+    name = strrchr(resolved, '/') + 1;
+    snprintf(path, sizeof(path), "/dev/%.200s", name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        quit(EXIT_SYSTEM, "cannot open %s: %s", path, strerror(errno));
+    return fd;
+}
+
+/* Exclusive opening fails while a device is mounted, used as swap, or part of another device. */
+static int open_exclusively(const struct wish *wish)
+{
+    int fd = open(wish->target, (wish->yes ? O_RDWR : O_RDONLY) | O_EXCL | O_CLOEXEC);
+
+    if (fd < 0)
+        quit(errno == EBUSY ? EXIT_NOT_ALLOWED : EXIT_SYSTEM, "cannot take %s: %s", wish->target,
+             errno == EBUSY ? "it is mounted or in use" : strerror(errno));
+    return fd;
+}
+
+void plan_device(struct job *job, const struct wish *wish, const struct stat *about)
+{
+    const struct gpt_partition *partition;
+    uint64_t number;
+    uint64_t start = 0;
+    int own_fd = open_exclusively(wish);
+
+    job->block = true;
+    job->write_fd = wish->yes ? own_fd : -1;
+    if (!sysfs_number(about->st_rdev, "partition", &number)) {
+        job->disk_fd = own_fd;
+        identify_device(job, wish);
+        plan_whole(job);
+        return;
+    }
+    if (!sysfs_number(about->st_rdev, "start", &start) || start == 0)
+        quit(EXIT_SYSTEM, "cannot find where %s begins", wish->target);
+    job->disk_fd = open_parent(about->st_rdev);
+    job->write_base = start * SECTOR_SIZE;
+    identify_device(job, wish);
+    if (read_table(job, &job->table) != OK)
+        quit(EXIT_NOT_ALLOWED, "the disk has no sound GUID partition table");
+    partition = find_partition(&job->table, start);
+    if (partition == NULL)
+        quit(EXIT_NOT_ALLOWED, "the disk's partition table does not have this partition");
+    if (memcmp(partition->type, swap_partition_type, GPT_GUID_SIZE) != 0) {
+        char type[GPT_GUID_TEXT_SIZE];
+
+        gpt_guid_text(swap_partition_type, type);
+        quit(EXIT_NOT_ALLOWED,
+             "the partition has another type; set it first, where it is sure that nothing on it "
+             "is needed:\n  sgdisk --typecode=%" PRIu64 ":%s DISK",
+             number, type);
+    }
+    use_partition(job, partition);
+}
+
+void plan_header(struct job *job, const struct wish *wish)
+{
+    struct swap_header *header = &job->header;
+    char host[48] = "";
+
+    *header = (struct swap_header){.first_lba = job->partition.first_lba,
+                                   .last_lba = job->partition.last_lba,
+                                   .disk_sectors = job->identity.sectors,
+                                   .sector_size = SECTOR_SIZE,
+                                   .generation = 1,
+                                   .state = SWAP_STATE_CLEAN,
+                                   .prepared_at = (uint64_t)time(NULL)};
+    if (wish->has_uuid)
+        memcpy(header->set_uuid, wish->uuid, 16);
+    else
+        random_guid(header->set_uuid, 6);
+    memcpy(header->partition_guid, job->partition.unique, 16);
+    memcpy(header->disk_guid, job->table.header.disk_guid, 16);
+    memcpy(header->model, job->identity.model, IDENTITY_MODEL_SIZE);
+    memcpy(header->serial, job->identity.serial, IDENTITY_SERIAL_SIZE);
+    if (gethostname(host, sizeof(host) - 1) != 0)
+        host[0] = '\0';
+    for (char *at = host; *at != '\0'; at++)
+        *at = *at >= ' ' && *at <= '~' ? *at : '?';
+    snprintf(header->prepared_by, sizeof(header->prepared_by), "prepare-swap on %s", host);
+}
