@@ -167,7 +167,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run test check bench debug image mutants fuzz clean help tidy \
+.PHONY: all run test check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
@@ -213,6 +213,11 @@ mutants: all ## each deliberate bug in tests/mutants must turn its test red
 FUZZ_SECONDS := 60
 fuzz: $(FUZZ_PROGRAMS) ## each fuzzer for FUZZ_SECONDS (60)
 	for program in $(FUZZERS); do tests/run --fuzz $$program $(FUZZ_SECONDS) || exit 1; done
+
+SOAK :=
+soak: all $(HOST_PROGRAMS) ## the random models at length, minutes a round [SOAK="--rounds 3 --seed 7"]
+	$(MAKE) B=$(B)/checked CHECKS=1 $(B)/checked/faultline.efi
+	tests/soak $(SOAK)
 
 clean: ## remove build/
 	rm -rf $(B)

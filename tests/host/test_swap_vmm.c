@@ -220,7 +220,7 @@ static void full_areas_change_no_meaning(void **state)
     model_may_fail = false;
     close_area();
     print_message("# %u failures\n", failures);
-    assert_true(failures > ops / 400);
+    assert_true(failures > ops / 2000);
 }
 
 /* Memory that runs out while pages are out, and while the area needs frames for what comes. */
