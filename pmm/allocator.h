@@ -7,7 +7,7 @@
  *
  * Units: frames; a block of order n is 2^n frames at a multiple of 2^n. Orders 0 to 9, and 18.
  * Owns: nothing; the metadata is the caller's.
- * State: size -> start (every frame is taken) -> add (ranges become free) -> take, give, split.
+ * State: size -> start (every frame is taken) -> add (ranges become free) -> take, give, split, join.
  * Fails with: STATUS_NO_MEMORY from take, when there is no such block. Giving back what was not
  * taken is a CHECK in every build.
  * Context: any, also in a fault and on several processors at once; start, add and audit alone.
@@ -57,6 +57,10 @@ struct frame_allocator {
 
     /* Makes blocks of the smaller order out of a taken block, each to be given back alone. */
     void (*split)(void *self, uint64_t first, unsigned order, unsigned to);
+
+    /* The way back: all blocks of the smaller order that make up an aligned one of the larger are
+     * taken, and are given back as that one from now on. */
+    void (*join)(void *self, uint64_t first, unsigned order, unsigned from);
 
     /* Exact when nobody takes or gives. */
     uint64_t (*free_frames)(const void *self);

@@ -148,6 +148,11 @@ static void bitmap_split(void *metadata, uint64_t first, unsigned order, unsigne
     CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
 }
 
+static void bitmap_join(void *metadata, uint64_t first, unsigned order, unsigned from)
+{
+    bitmap_split(metadata, first, order, from);
+}
+
 static uint64_t bitmap_words(uint64_t frames)
 {
     return (frames + WORD_BITS - 1) / WORD_BITS;
@@ -217,6 +222,7 @@ const struct frame_allocator bitmap_allocator = {
     .take = bitmap_take,
     .give = bitmap_give,
     .split = bitmap_split,
+    .join = bitmap_join,
     .free_frames = bitmap_free_frames,
     .is_free = bitmap_is_free,
     .audit = bitmap_audit,

@@ -131,8 +131,8 @@ static void check_taken(const struct buddy *self, uint64_t first, unsigned order
 {
     CHECK(order_valid(order) && first + order_frames(order) <= self->frames);
     CHECK_MSG(self->states[first] == (STATE_TAKEN | order),
-              "frame %lx is given back or split with order %u, its state is %x", first, order,
-              self->states[first]);
+              "frame %lx is given back, split or joined with order %u, its state is %x", first,
+              order, self->states[first]);
 }
 
 static void buddy_give(void *metadata, unsigned cpu, uint64_t first, unsigned order)
@@ -156,6 +156,21 @@ static void buddy_split(void *metadata, uint64_t first, unsigned order, unsigned
     CHECK(order_valid(to) && to < order);
     for (uint64_t at = first; at < first + order_frames(order); at += order_frames(to))
         self->states[at] = (uint8_t)(STATE_TAKEN | to);
+    buddy_unlock(self, were_on);
+}
+
+static void buddy_join(void *metadata, uint64_t first, unsigned order, unsigned from)
+{
+    struct buddy *self = metadata;
+    bool were_on = buddy_lock(self);
+
+    CHECK(order_valid(order) && order_valid(from) && from < order);
+    CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
+    for (uint64_t at = first; at < first + order_frames(order); at += order_frames(from)) {
+        check_taken(self, at, from);
+        self->states[at] = STATE_NONE;
+    }
+    self->states[first] = (uint8_t)(STATE_TAKEN | order);
     buddy_unlock(self, were_on);
 }
 
@@ -245,6 +260,7 @@ const struct frame_allocator buddy_allocator = {
     .take = buddy_take,
     .give = buddy_give,
     .split = buddy_split,
+    .join = buddy_join,
     .free_frames = buddy_free_frames,
     .is_free = buddy_is_free,
     .audit = buddy_audit,

@@ -228,24 +228,37 @@ static enum status take_claimed(struct llfree *self, struct reservation *own, ui
     return status;
 }
 
-/* From any tree and any reservation: what is left when nothing more can be reserved. */
+static enum status take_of_trees(struct llfree *self, struct reservation *own, unsigned order,
+                                 uint64_t *first)
+{
+    for (uint32_t tree = 0; tree < self->tree_count; tree++) {
+        if (tree_claim(&self->trees[tree], 1U << order) &&
+            take_claimed(self, own, tree, order, first) == OK)
+            return OK;
+    }
+    return STATUS_NO_MEMORY;
+}
+
+/* From any tree and any reservation: what is left when nothing more can be reserved. The frames of a
+ * block may be counted in two places, by a tree and by who has it reserved: in the end all are
+ * counted by their trees. */
 static enum status take_anywhere(struct llfree *self, struct reservation *own, unsigned order,
                                  uint64_t *first)
 {
     uint32_t frames = 1U << order;
 
-    for (uint32_t tree = 0; tree < self->tree_count; tree++) {
-        if (tree_claim(&self->trees[tree], frames) &&
-            take_claimed(self, own, tree, order, first) == OK)
-            return OK;
-    }
+    if (take_of_trees(self, own, order, first) == OK)
+        return OK;
     for (unsigned cpu = 0; cpu < self->cpus; cpu++) {
         uint32_t tree = reservation_claim(&self->reservations[cpu], frames);
 
         if (tree != NO_TREE && take_claimed(self, own, tree, order, first) == OK)
             return OK;
     }
-    return STATUS_NO_MEMORY;
+    if (order == 0)
+        return STATUS_NO_MEMORY;
+    drain_all(self);
+    return take_of_trees(self, own, order, first);
 }
 
 /* The trees of one aligned GiB, all free and all at once; false when one is not. */
@@ -382,6 +395,18 @@ static void llfree_split(void *metadata, uint64_t first, unsigned order, unsigne
         lower_split_area(&self->lower, at / AREA_FRAMES);
 }
 
+static void llfree_join(void *metadata, uint64_t first, unsigned order, unsigned from)
+{
+    struct llfree *self = metadata;
+
+    CHECK(order_valid(order) && order_valid(from) && from < order);
+    CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
+    if (order < ORDER_HUGE || from == ORDER_HUGE)
+        return; /* as with a split */
+    for (uint64_t at = first; at < first + order_frames(order); at += AREA_FRAMES)
+        lower_join_area(&self->lower, at / AREA_FRAMES);
+}
+
 /* ---- start and audit ---- */
 
 static uint64_t area_count(uint64_t frames)
@@ -491,6 +516,7 @@ const struct frame_allocator llfree_allocator = {
     .give = llfree_give,
     .give_some = llfree_give_some,
     .split = llfree_split,
+    .join = llfree_join,
     .free_frames = llfree_free_frames,
     .is_free = llfree_is_free,
     .audit = llfree_audit,

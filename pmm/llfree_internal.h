@@ -65,6 +65,9 @@ void lower_give_some(struct llfree_lower *lower, uint64_t first, uint64_t mask, 
 /* Turns an area taken as one block into 512 taken frames. */
 void lower_split_area(struct llfree_lower *lower, uint64_t area);
 
+/* Turns an area of 512 taken frames into one that is taken as one block. */
+void lower_join_area(struct llfree_lower *lower, uint64_t area);
+
 bool lower_is_free(const struct llfree_lower *lower, uint64_t frame);
 
 /* Free frames of an area by its bits; panics when its word says something else. */

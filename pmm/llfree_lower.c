@@ -239,6 +239,21 @@ void lower_split_area(struct llfree_lower *lower, uint64_t area)
               "area %lx is split, but its word is %x", area, huge);
 }
 
+/* The area's counter is 0, since all its frames are the caller's: nobody else is at the bits. */
+void lower_join_area(struct llfree_lower *lower, uint64_t area)
+{
+    uint16_t none = 0;
+
+    for (unsigned i = 0; i < AREA_WORDS; i++)
+        CHECK_MSG(__atomic_load_n(&lower->areas[area].taken[i], __ATOMIC_ACQUIRE) == UINT64_MAX,
+                  "area %lx is joined, but not all of it is taken", area);
+    CHECK_MSG(__atomic_compare_exchange_n(&lower->words[area], &none, AREA_HUGE, false,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED),
+              "area %lx is joined, but its word is %x", area, none);
+    for (unsigned i = 0; i < AREA_WORDS; i++)
+        __atomic_store_n(&lower->areas[area].taken[i], 0, __ATOMIC_RELAXED);
+}
+
 bool lower_is_free(const struct llfree_lower *lower, uint64_t frame)
 {
     uint64_t area = frame / AREA_FRAMES;

@@ -465,6 +465,32 @@ void pmm_split(struct pfn first, unsigned order, unsigned to)
     }
 }
 
+void pmm_join(struct pfn first, unsigned order, unsigned from)
+{
+    const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
+    uint8_t kind = frame_record(first)->kind;
+
+    CHECK(order_valid(order) && order_valid(from) && from < order && frame_is_owned(kind));
+    CHECK(first.index % order_frames(order) == 0);
+    CHECK(first.index + order_frames(order) <= pmm_frame_end);
+    for (uint64_t i = 0; i < order_frames(order); i += order_frames(from)) {
+        struct pfn part = {first.index + (uint32_t)i};
+        struct frame *record = frame_record(part);
+        bool block = (record->flags & FRAME_BLOCK) != 0;
+
+        CHECK_MSG(record->kind == kind && record->count == 1 && record->lock == 0 &&
+                      (from == 0 ? !block : block && record->level == from),
+                  "frame %x of kind %u as a part of order %u: count %u, flags %x, order %u",
+                  part.index, record->kind, from, record->count, record->flags, record->level);
+        record->flags = 0;
+        pmm_mark_free(record);
+    }
+    pmm.allocator->join(zone->self, first.index - zone->base, order, from);
+    pmm_prepare(first, (enum frame_kind)kind);
+    frame_record(first)->level = (uint8_t)order;
+    frame_record(first)->flags = FRAME_BLOCK;
+}
+
 void pmm_retype(struct pfn frame, enum frame_kind kind)
 {
     struct frame *record = frame_record(frame);

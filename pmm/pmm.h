@@ -78,6 +78,11 @@ void pmm_free_order(struct pfn first, unsigned order);
  * the whole and count 1, and is given back by itself. */
 void pmm_split(struct pfn first, unsigned order, unsigned to);
 
+/* The way back: blocks of one order that make up an aligned one of a larger, which their caller holds
+ * alone and which all have count 1, become that one, of the same kind and with count 1. What else
+ * their records say is gone. */
+void pmm_join(struct pfn first, unsigned order, unsigned from);
+
 /* Gives a frame that stays in use another kind, as the zero page of the image gets its own. */
 void pmm_retype(struct pfn frame, enum frame_kind kind);
 

@@ -125,6 +125,11 @@ static void stack_split(void *metadata, uint64_t first, unsigned order, unsigned
     CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
 }
 
+static void stack_join(void *metadata, uint64_t first, unsigned order, unsigned from)
+{
+    stack_split(metadata, first, order, from);
+}
+
 static uint64_t stack_size(uint64_t frames, unsigned cpus)
 {
     (void)cpus;
@@ -194,6 +199,7 @@ const struct frame_allocator stack_allocator = {
     .take = stack_take,
     .give = stack_give,
     .split = stack_split,
+    .join = stack_join,
     .free_frames = stack_free_frames,
     .is_free = stack_is_free,
     .audit = stack_audit,

@@ -136,6 +136,21 @@ static void zone_split(struct zone *zone, unsigned number, unsigned to)
     }
 }
 
+/* The blocks of the order that lie in the larger one become that, which then is the last. */
+static void zone_join(struct zone *zone, uint64_t first, unsigned order, unsigned from)
+{
+    unsigned kept = 0;
+
+    zone->allocator->join(zone->self, first, order, from);
+    for (unsigned i = 0; i < zone->count; i++) {
+        if (zone->blocks[i].first < first || zone->blocks[i].first >= first + order_frames(order))
+            zone->blocks[kept++] = zone->blocks[i];
+    }
+    assert_int_equal(zone->count - kept, order_frames(order) / order_frames(from));
+    zone->blocks[kept] = (struct block){first, order};
+    zone->count = kept + 1;
+}
+
 /* ---- random sequences ---- */
 
 /* One step: what it is depends on how full memory shall be at that time. */
@@ -154,8 +169,14 @@ static void random_step(struct zone *zone, struct random *random, unsigned perce
         unsigned number = (unsigned)random_below(random, zone->count);
         unsigned order = zone->blocks[number].order;
 
-        if (order > 0 && zone->count + order_frames(order) < BLOCKS_MAX)
-            zone_split(zone, number, (unsigned)random_below(random, order));
+        uint64_t first = zone->blocks[number].first;
+        unsigned to = order > 0 ? (unsigned)random_below(random, order) : 0;
+
+        if (order == 0 || zone->count + order_frames(order) >= BLOCKS_MAX)
+            return;
+        zone_split(zone, number, to);
+        if (random_below(random, 2) == 0)
+            zone_join(zone, first, order, to);
     }
 }
 
@@ -302,6 +323,34 @@ static void test_split(void **state)
     zone_end(&zone);
 }
 
+/* What a split left is one block again, of 2 MiB and then of 1 GiB, and can be taken as such. */
+static void test_join(void **state)
+{
+    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    uint64_t frames = UINT64_C(1) << ORDER_GIB;
+    struct zone zone;
+    uint64_t first;
+
+    zone_start(&zone, way, frames);
+    zone_add(&zone, 0, frames);
+    assert_true(zone_take(&zone, 0, ORDER_GIB));
+    zone_split(&zone, 0, ORDER_HUGE);
+    first = zone.blocks[100].first;
+    zone_split(&zone, 100, 0);
+    zone_compare(&zone);
+    zone_join(&zone, first, ORDER_HUGE, 0);
+    zone_compare(&zone);
+    assert_int_equal(zone.count, 512);
+    zone_give(&zone, 1, zone.count - 1);
+    zone_compare(&zone);
+    assert_true(zone_take(&zone, 2, ORDER_HUGE));
+    zone_join(&zone, 0, ORDER_GIB, ORDER_HUGE);
+    zone_compare(&zone);
+    zone_give(&zone, 3, 0);
+    assert_true(zone_take(&zone, 3, ORDER_GIB));
+    zone_end(&zone);
+}
+
 /* ---- mistakes ---- */
 
 static void fresh(struct zone *zone)
@@ -392,6 +441,7 @@ int main(void)
         EACH(test_exhaustive),
         EACH(test_fill),
         EACH(test_split),
+        EACH(test_join),
         EACH(test_mistakes),
         {"test_tebibyte llfree", test_tebibyte, NULL, NULL, (void *)PMM_LLFREE},
         {"test_tebibyte bitmap", test_tebibyte, NULL, NULL, (void *)PMM_BITMAP},

@@ -132,7 +132,45 @@ static void test_split(void **state)
     pmm_free_order(first, ORDER_HUGE);
 }
 
+/* The parts are one block again: freed as one, and its records say so. */
+static void test_join(void **state)
+{
+    struct pmm_usage before = pmm_usage();
+    struct pmm_usage after;
+    struct pfn first = block(ORDER_HUGE, FRAME_ANONYMOUS);
+
+    (void)state;
+    pmm_split(first, ORDER_HUGE, 0);
+    frame_record((struct pfn){first.index + 7})->flags |= FRAME_DIRTY;
+    pmm_join(first, ORDER_HUGE, 0);
+    pmm_audit();
+    assert_int_equal(frame_record(first)->kind, FRAME_ANONYMOUS);
+    assert_int_equal(frame_record(first)->count, 1);
+    assert_int_equal(frame_record(first)->level, ORDER_HUGE);
+    assert_int_equal(frame_record(first)->flags, FRAME_BLOCK);
+    for (uint32_t i = 1; i < 512; i++) {
+        assert_int_equal(frame_record((struct pfn){first.index + i})->kind, FRAME_FREE);
+        assert_int_equal(frame_record((struct pfn){first.index + i})->flags, 0);
+    }
+    pmm_split(first, ORDER_HUGE, 6);
+    pmm_join(first, ORDER_HUGE, 6);
+    pmm_free_order(first, ORDER_HUGE);
+    after = pmm_usage();
+    assert_memory_equal(&before, &after, sizeof(before));
+    pmm_audit();
+}
+
 /* ---- mistakes ---- */
+
+static void join_what_another_holds(void *context)
+{
+    struct pfn first = block(ORDER_HUGE, FRAME_ANONYMOUS);
+
+    (void)context;
+    pmm_split(first, ORDER_HUGE, 0);
+    frame_count_up((struct pfn){first.index + 511});
+    pmm_join(first, ORDER_HUGE, 0);
+}
 
 static void free_block_as_frame(void *context)
 {
@@ -241,9 +279,9 @@ static void write_after_free_clean(void *context)
 static void test_mistakes(void **state)
 {
     static void (*const mistakes[])(void *) = {
-        free_block_as_frame, free_frame_as_block,  free_with_wrong_order,
-        free_block_twice,    free_inside_of_block, split_upwards,
-        odd_order,           free_clean_twice,     free_clean_block};
+        free_block_as_frame,  free_frame_as_block, free_with_wrong_order,   free_block_twice,
+        free_inside_of_block, split_upwards,       join_what_another_holds, odd_order,
+        free_clean_twice,     free_clean_block};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_COUNT(mistakes); i++) {
@@ -567,13 +605,21 @@ static void test_clean_without_caches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_orders),          EACH(test_block_across_ranges),
-        EACH(test_split),           EACH(test_mistakes),
-        EACH(test_reserve),         EACH(test_pressure),
-        EACH(test_failures),        EACH(test_zero_pool),
-        EACH(test_zero_marks),      EACH(test_other_caches),
-        EACH(test_zero_pause),      EACH(test_clean_comes_back),
-        EACH(test_clean_overflows), EACH(test_clean_without_caches),
+        EACH(test_orders),
+        EACH(test_block_across_ranges),
+        EACH(test_split),
+        EACH(test_join),
+        EACH(test_mistakes),
+        EACH(test_reserve),
+        EACH(test_pressure),
+        EACH(test_failures),
+        EACH(test_zero_pool),
+        EACH(test_zero_marks),
+        EACH(test_other_caches),
+        EACH(test_zero_pause),
+        EACH(test_clean_comes_back),
+        EACH(test_clean_overflows),
+        EACH(test_clean_without_caches),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
