@@ -46,6 +46,11 @@ struct tree_hooks {
     void (*pages_gone)(const struct pfn *pages, unsigned count);
     /* A large page of this order becomes pages of the smaller one, each with count 1. */
     void (*page_split)(struct pfn page, unsigned order, unsigned to);
+    /* Pages of this order are about to become parts of a larger one. page_take: from now on an entry
+     * of a locked table alone knows the page; false when others hold it. page_put: the page, which
+     * was taken or is new, may be found again. */
+    bool (*page_take)(struct pfn page, unsigned order);
+    void (*page_put)(struct pfn page, unsigned order);
 };
 
 /* Tables set aside before the first lock, so that nothing fails later (rule C7). */
@@ -202,6 +207,35 @@ MUST_USE enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_
  * empty; each part of it is flushed before it appears. It waits for pages in transit, and so no batch
  * is open. Cannot fail. */
 void tree_move_range(struct tree *tree, uint64_t from, uint64_t to, uint64_t size);
+
+/* ---- merging (tree_merge.c) ---- */
+
+/* One large page that is to take the place of a table of 512 smaller ones. */
+struct tree_merge {
+    uint64_t address;     /* of the first of them, aligned */
+    unsigned level;       /* of the large page: 2 or 3 */
+    struct rights rights; /* of all of them; not none */
+    struct pte ticket;    /* stands where there is no page yet */
+    struct pfn block;     /* the caller's, of any content, to copy to; PFN_NONE: there is none */
+    uint64_t missing;     /* the answer TREE_MERGE_MISSING: the address of a page that is out */
+};
+
+/* What came of it. Unless it is one of the first two, nothing has changed. */
+enum tree_merged {
+    TREE_MERGED,         /* in place: the pages were one block already */
+    TREE_MERGE_COPIED,   /* into the block, which is the tree's now */
+    TREE_MERGE_NO_BLOCK, /* could be copied, if there was a block */
+    TREE_MERGE_MISSING,  /* a page is on the swap disk */
+    TREE_MERGE_IN_USE,   /* a lock, a page or a transfer is held at the moment */
+    TREE_MERGE_SHARED,   /* others name a page */
+    TREE_MERGE_UNFIT,    /* not all of it has the rights, or is of the next smaller size */
+    TREE_MERGE_NOTHING   /* there is no own table of pages, or no page in it */
+};
+
+/* Puts the pages of one own table together; those of 2 MiB only in place. The caller keeps the
+ * tree's regions, so that only faults and reclaim come to it meanwhile. No batch is open; it waits for
+ * other processors. */
+MUST_USE enum tree_merged tree_merge(struct tree *tree, struct tree_merge *merge);
 
 /* ---- the reverse map (rule R1) ---- */
 

@@ -1,6 +1,6 @@
 /*
  * Between the files of the tree: tree.c, tree_share.c, tree_drop.c, tree_range.c, tree_move.c,
- * tree_ring.c, tree_root.c, tree_audit.c.
+ * tree_merge.c, tree_ring.c, tree_root.c, tree_audit.c.
  *
  * Owns: the hooks, the roots that wait for a tree. Context: as tree.h says.
  */

@@ -1,5 +1,6 @@
 /* Advice on ranges, and what is mapped where. */
 #include "cpu/machine.h"
+#include "vmm/collapse.h"
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
@@ -121,6 +122,7 @@ static enum status advise(struct space *space, uint64_t start, uint64_t end,
     case SPACE_WILL_NEED: return bring(space, start, end);
     case SPACE_DONT_NEED: return forget(space, start, end);
     case SPACE_COLD: visit_pages(space, start, end, cool, NULL); return OK;
+    case SPACE_COLLAPSE: return collapse_range(space, start, end);
     }
     return STATUS_RANGE;
 }
@@ -136,7 +138,8 @@ enum status space_advise(struct space *space, uint64_t start, uint64_t size,
         space_lock(space);
         status = advise(space, start, start + size, advice);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+        /* Pages that go out one by one hardly ever make a block of 2 MiB. */
+    } while (status == STATUS_NO_MEMORY && advice != SPACE_COLLAPSE && page_make_room());
     return status;
 }
 

@@ -343,7 +343,7 @@ static enum status give_large_page(struct fault_op *op)
 
     if (op->place.level > level || !op->place.own)
         return make_path_to(op, level, TREE_CHANGE);
-    if (large_alloc(level, &page) != OK) {
+    if (large_alloc(level, FRAME_CLEARED, &page) != OK) {
         op->takes_small = true;
         return STATUS_AGAIN;
     }

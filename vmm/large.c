@@ -38,14 +38,14 @@ static uint64_t frames_of(struct pfn page)
     return UINT64_C(1) << record->level;
 }
 
-enum status large_alloc(unsigned level, struct pfn *page)
+enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page)
 {
     unsigned order = 9 * (level - 1);
 
     CHECK(level == 2 || level == 3);
     if (page_limit() != UINT64_MAX)
         return STATUS_NO_MEMORY; /* who counts pages wants them one by one */
-    return pmm_alloc_order(order, FRAME_ANONYMOUS, FRAME_CLEARED, page);
+    return pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
 }
 
 void large_publish(struct pfn page)
@@ -79,6 +79,16 @@ static void withdraw(struct pfn page)
     record->link_next = record->link_prev = UINT32_MAX;
     list.frames -= frames;
     unlock_list(were_on);
+}
+
+/* Who holds a page of the list has found it there; out of it, its count stands still. */
+bool large_take(struct pfn page)
+{
+    withdraw(page);
+    if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) == 1)
+        return true;
+    large_publish(page);
+    return false;
 }
 
 void large_gone(struct pfn page)

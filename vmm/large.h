@@ -9,7 +9,8 @@
  *
  * Units: levels as in entries: 2 is 2 MiB, 3 is 1 GiB. Owns: the list of large pages; in the record
  * of a large page its links.
- * State: large_alloc -> (an entry names it: large_publish) -> resident -> split, or gone.
+ * State: large_alloc, or parts are put together (vmm/collapse.h) -> (an entry names it:
+ * large_publish) -> resident -> split, gone, or large_take: a part itself.
  * Protectors: the list's lock, taken with interrupts off, inside table locks and the ring's.
  * Fails with: STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller
  * takes small pages then. Context: a fault or a thread.
@@ -19,12 +20,17 @@
 
 #include "lib/status.h"
 #include "paging/tree.h"
+#include "pmm/pmm.h"
 
-/* A cleared block for a leaf of this level. */
-MUST_USE enum status large_alloc(unsigned level, struct pfn *page);
+/* A block for a leaf of this level. */
+MUST_USE enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page);
 
 /* Into the list: an entry names it. */
 void large_publish(struct pfn page);
+
+/* Out of the list, to become a part of a larger one: false when others hold it, and it stays. The
+ * table that names it is locked. */
+MUST_USE bool large_take(struct pfn page);
 
 /* The last pointer has gone. */
 void large_gone(struct pfn page);

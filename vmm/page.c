@@ -5,6 +5,7 @@
 #include "lib/ktap.h"
 #include "pmm/memory_map.h"
 #include "swapdisk/area.h"
+#include "vmm/collapse.h"
 #include "vmm/large.h"
 #include "vmm/reclaim.h"
 
@@ -385,7 +386,9 @@ const struct tree_hooks *page_hooks(void)
                                             .slot_release = swap_release,
                                             .page_gone = page_gone,
                                             .pages_gone = pages_gone,
-                                            .page_split = large_split_parts};
+                                            .page_split = large_split_parts,
+                                            .page_take = collapse_take_page,
+                                            .page_put = collapse_put_page};
 
     return &hooks;
 }

@@ -144,11 +144,13 @@ MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t
 enum space_advice {
     SPACE_WILL_NEED, /* pages come now, as a write would bring them where writing is allowed */
     SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again */
-    SPACE_COLD       /* pages go out before others when memory is short */
+    SPACE_COLD,      /* pages go out before others when memory is short */
+    SPACE_COLLAPSE   /* pages become large ones now, as many as lie in the range as a whole */
 };
 
 /* Advice on a range as space_protect takes it. What prevents pages from coming (STATUS_NO_MEMORY,
- * STATUS_IO, ...) is said; those that came stay. */
+ * STATUS_IO, ...) is said; those that came stay. SPACE_COLLAPSE leaves alone what others share or use
+ * (STATUS_AGAIN), and what no block is free for (STATUS_NO_MEMORY), and goes on with the rest. */
 MUST_USE enum status space_advise(struct space *space, uint64_t start, uint64_t size,
                                   enum space_advice advice);
 

@@ -1,0 +1,575 @@
+/* Collapse: which pages become large ones, that what programs see never changes, and what stays. The
+ * random tests of spaces collapse as well; here is what chance does not reach. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cpu/machine.h"
+#include "cpu/trap.h"
+#include "swapdisk/area.h"
+#include "tests/host/fake_machine.h"
+#include "tests/host/fake_mmu.h"
+#include "tests/host/space_model_host.h"
+#include "vmm/collapse.h"
+#include "vmm/fault.h"
+#include "vmm/large.h"
+#include "vmm/page.h"
+#include "vmm/reclaim.h"
+#include "vmm/zero_scan.h"
+
+/* A GiB that is aligned, and some. */
+#define MEMORY (2 * GIB + 64 * MIB)
+#define SLOTS  2048U
+#define START  (4 * MIB)
+#define LARGE  (2 * MIB)
+
+static const struct rights read_write = {.write = true, .user = true};
+static const struct rights read_only = {.user = true};
+
+static struct space *space;
+static struct collapse_counts before;
+
+static int set_up(void **state)
+{
+    struct options options = {0};
+
+    (void)state;
+    model_start(MEMORY);
+    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+}
+
+static void begin(void)
+{
+    model_begin(1, 4);
+    model_overcommit(OVERCOMMIT_ALWAYS);
+    assert_int_equal(space_create(&space), OK);
+    space_switch(space);
+    before = collapse_counts();
+}
+
+static void end(void)
+{
+    space_audit();
+    fake_mmu_check();
+    space_switch(NULL);
+    space_destroy(space);
+    model_end();
+}
+
+/* ---- accesses of the running space ---- */
+
+static uint64_t *access(uint64_t address, bool write)
+{
+    struct fake_access how = {.write = write, .user = true};
+    struct trap_frame frame = {.rip = 0x401000};
+    struct phys physical;
+    uint64_t error;
+
+    while (!fake_mmu_translate(address, how, &physical, &error)) {
+        bool resolved;
+
+        (void)machine_interrupts_off();
+        frame.cr2 = address;
+        frame.error = error;
+        resolved = trap_page_fault(address, error, &frame);
+        machine_interrupts_restore(true);
+        assert_true(resolved);
+    }
+    return phys_pointer(physical);
+}
+
+static uint64_t at_page(unsigned page)
+{
+    return START + page * PAGE_SIZE;
+}
+
+static void write_page(unsigned page, uint64_t value)
+{
+    access(at_page(page), true)[0] = value;
+    access(at_page(page), true)[511] = ~value;
+}
+
+static void check_page(unsigned page, uint64_t value)
+{
+    assert_int_equal(access(at_page(page), false)[0], value);
+    assert_int_equal(access(at_page(page), false)[511], ~value);
+    assert_int_equal(access(at_page(page), false)[256], 0);
+}
+
+static void write_all(uint64_t first)
+{
+    for (unsigned i = 0; i < PTE_ENTRIES; i++)
+        write_page(i, first + i);
+}
+
+static void check_all(uint64_t first)
+{
+    for (unsigned i = 0; i < PTE_ENTRIES; i++)
+        check_page(i, first + i);
+}
+
+static struct tree_place place_of(const struct space *of, uint64_t address)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&of->tree, address);
+
+    machine_interrupts_restore(were_on);
+    return place;
+}
+
+static struct pte *entry_at(struct tree_place place)
+{
+    return (struct pte *)frame_pointer(place.table) + place.index;
+}
+
+static unsigned level_at(uint64_t address)
+{
+    return place_of(space, address).level;
+}
+
+static enum status collapse(void)
+{
+    enum status status = space_advise(space, START, LARGE, SPACE_COLLAPSE);
+
+    space_audit();
+    fake_mmu_check();
+    return status;
+}
+
+static void check_counts(uint64_t in_place, uint64_t copied, uint64_t refused, uint64_t no_block)
+{
+    struct collapse_counts now = collapse_counts();
+
+    assert_int_equal(now.in_place - before.in_place, in_place);
+    assert_int_equal(now.copied - before.copied, copied);
+    assert_int_equal(now.refused - before.refused, refused);
+    assert_int_equal(now.no_block - before.no_block, no_block);
+}
+
+/* So many pages, of different frames than a block has: backwards. */
+static void begin_with_pages(unsigned from, unsigned count)
+{
+    begin();
+    assert_int_equal(space_map_at(space, START, LARGE, read_write), OK);
+    for (unsigned i = count; i-- > 0;)
+        write_page(from + i, 100 + from + i);
+}
+
+/* ---- what becomes large ---- */
+
+/* One of the parts has gone, and another page has come for it. */
+static void a_split_page_of_others_parts_is_copied(void **state)
+{
+    struct pfn freed;
+
+    (void)state;
+    begin();
+    assert_int_equal(space_map_large_at(space, START, LARGE, read_write, 2), OK);
+    write_all(100);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_only), OK);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(level_at(START), 1);
+    assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_DONT_NEED), OK);
+    assert_int_equal(pmm_alloc(FRAME_DEVICE, FRAME_UNCLEARED, &freed), OK);
+    write_page(0, 100);
+    pmm_free(freed);
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 1, 0, 0);
+    assert_int_equal(level_at(START), 2);
+    check_all(100);
+    end();
+}
+
+static void what_a_split_left_becomes_one_page_in_place(void **state)
+{
+    struct pmm_usage usage;
+    struct pfn page;
+
+    (void)state;
+    begin();
+    assert_int_equal(space_map_large_at(space, START, LARGE, read_write, 2), OK);
+    write_all(100);
+    page = pte_frame(place_of(space, START).entry);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_only), OK);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(level_at(START), 1);
+    usage = pmm_usage();
+    assert_int_equal(collapse(), OK);
+    check_counts(1, 0, 0, 0);
+    assert_int_equal(level_at(START), 2);
+    assert_true(pfn_equal(pte_frame(place_of(space, START).entry), page));
+    assert_int_equal(pmm_usage().by_kind[FRAME_TABLE], usage.by_kind[FRAME_TABLE] - 1);
+    assert_int_equal(pmm_usage().by_kind[FRAME_ANONYMOUS], usage.by_kind[FRAME_ANONYMOUS]);
+    assert_int_equal(page_clock_size(), 0);
+    assert_int_equal(large_frames(), PTE_ENTRIES);
+    check_all(100);
+    write_all(5000);
+    assert_int_equal(collapse(), OK); /* there is nothing left to do */
+    check_counts(1, 0, 0, 0);
+    check_all(5000);
+    end();
+}
+
+/* Pages anywhere, in the order in which they came, and holes between them: tickets, and what was read
+ * before it was written. */
+static void scattered_pages_and_holes_are_copied(void **state)
+{
+    struct pmm_usage usage;
+
+    (void)state;
+    begin_with_pages(10, 100);
+    for (unsigned i = 200; i < 220; i++)
+        assert_int_equal(access(at_page(i), false)[0], 0);
+    usage = pmm_usage();
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 1, 0, 0);
+    assert_int_equal(level_at(START), 2);
+    assert_int_equal(pmm_usage().by_kind[FRAME_ANONYMOUS],
+                     usage.by_kind[FRAME_ANONYMOUS] + PTE_ENTRIES - 100);
+    assert_int_equal(pmm_usage().by_kind[FRAME_TABLE], usage.by_kind[FRAME_TABLE] - 1);
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        if (i >= 10 && i < 110)
+            check_page(i, 100 + i);
+        else
+            assert_int_equal(access(at_page(i), false)[i], 0);
+    }
+    write_all(7000); /* without a fault: the right to write has come along */
+    assert_int_equal(level_at(START), 2);
+    check_all(7000);
+    end();
+}
+
+/* A range of which only the middle is aligned, in two regions. */
+static void only_whole_pieces_of_one_region_are_taken(void **state)
+{
+    (void)state;
+    begin();
+    assert_int_equal(space_map_at(space, START, 6 * MIB, read_write), OK);
+    for (unsigned i = 0; i < 3 * PTE_ENTRIES; i += 64)
+        write_page(i, i);
+    assert_int_equal(space_protect(space, START + 5 * MIB, MIB, read_only), OK);
+    assert_int_equal(space_advise(space, START + PAGE_SIZE, 6 * MIB - PAGE_SIZE, SPACE_COLLAPSE),
+                     OK);
+    assert_int_equal(level_at(START), 1);
+    assert_int_equal(level_at(START + LARGE), 2);
+    assert_int_equal(level_at(START + 2 * LARGE), 1);
+    check_counts(0, 1, 0, 0);
+    for (unsigned i = 0; i < 3 * PTE_ENTRIES; i += 64)
+        check_page(i, i);
+    end();
+}
+
+/* What stands nowhere but in its own table after a fork ended is own again, on the way. */
+static void tables_that_were_shared_are_taken_back(void **state)
+{
+    struct space *child;
+
+    (void)state;
+    begin_with_pages(0, 20);
+    assert_int_equal(space_fork(space, &child), OK);
+    space_destroy(child);
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 1, 0, 0);
+    assert_true(place_of(space, START).own);
+    for (unsigned i = 0; i < 20; i++)
+        check_page(i, 100 + i);
+    end();
+}
+
+static void evict_all(void)
+{
+    while (page_make_room())
+        ;
+    assert_int_equal(page_clock_size(), 0);
+}
+
+/* Those that are out come back for it, and no slot stays behind. */
+static void pages_on_the_disk_are_brought_in(void **state)
+{
+    (void)state;
+    begin_with_pages(3, 30);
+    evict_all();
+    assert_int_equal(swap_usage().used, 30);
+    check_page(7, 107); /* tied to its slot now */
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 1, 0, 0);
+    assert_int_equal(collapse_counts().brought_in - before.brought_in, 29);
+    assert_int_equal(swap_usage().used, 0);
+    for (unsigned i = 3; i < 33; i++)
+        check_page(i, 100 + i);
+    end();
+}
+
+/* The large page can be all that a large page can: shared, split, and put together again. */
+static void what_was_merged_can_be_split_again(void **state)
+{
+    struct space *child;
+
+    (void)state;
+    begin_with_pages(0, PTE_ENTRIES);
+    assert_int_equal(collapse(), OK);
+    assert_int_equal(space_fork(space, &child), OK);
+    write_page(5, 42);
+    assert_int_equal(level_at(START), 1);
+    check_page(5, 42);
+    space_switch(child);
+    check_page(5, 105);
+    space_switch(space);
+    space_audit();
+    assert_int_equal(collapse(), STATUS_AGAIN);
+    check_page(5, 42);
+    space_destroy(child);
+    assert_int_equal(collapse(), OK);
+    check_page(5, 42);
+    check_page(6, 106);
+    check_counts(0, 2, 1, 0);
+    assert_true(large_split_one());
+    assert_int_equal(level_at(START), 1);
+    assert_int_equal(collapse(), OK);
+    check_counts(1, 2, 1, 0);
+    check_page(5, 42);
+    evict_all(); /* takes it apart, since nothing else is there */
+    check_page(511, 611);
+    end();
+}
+
+/* 1 GiB in one page, split down to 4 KiB on one path, and all the way back. */
+static void a_gibibyte_is_put_together_in_place(void **state)
+{
+    struct pfn page;
+
+    (void)state;
+    begin();
+    assert_int_equal(space_map_large_at(space, GIB, GIB, read_write, 3), OK);
+    access(GIB + 5 * MIB, true)[3] = 77;
+    access(2 * GIB - PAGE_SIZE, true)[4] = 78;
+    assert_int_equal(level_at(GIB), 3);
+    page = pte_frame(place_of(space, GIB).entry);
+    assert_int_equal(space_protect(space, GIB + 9 * PAGE_SIZE, PAGE_SIZE, read_only), OK);
+    assert_int_equal(level_at(GIB), 1);
+    assert_int_equal(level_at(GIB + 5 * MIB), 2);
+    assert_int_equal(space_advise(space, GIB, GIB, SPACE_COLLAPSE), OK);
+    assert_int_equal(level_at(GIB), 1); /* not all of one right */
+    assert_int_equal(space_protect(space, GIB + 9 * PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_advise(space, GIB, LARGE, SPACE_COLLAPSE), OK);
+    assert_int_equal(level_at(GIB), 2); /* asked for no more than this */
+    assert_int_equal(space_advise(space, GIB, GIB, SPACE_COLLAPSE), OK);
+    assert_int_equal(level_at(GIB), 3);
+    assert_true(pfn_equal(pte_frame(place_of(space, GIB).entry), page));
+    check_counts(2, 0, 0, 0);
+    assert_int_equal(large_frames(), GIB / PAGE_SIZE);
+    assert_int_equal(access(GIB + 5 * MIB, false)[3], 77);
+    assert_int_equal(access(2 * GIB - PAGE_SIZE, false)[4], 78);
+    end();
+}
+
+/* ---- A and D ---- */
+
+static void used_and_written_are_kept(void **state)
+{
+    struct pfn page;
+
+    (void)state;
+    for (unsigned round = 0; round < 4; round++) {
+        begin_with_pages(0, PTE_ENTRIES);
+        for (unsigned i = 0; i < PTE_ENTRIES; i++)
+            entry_at(place_of(space, at_page(i)))->word &= ~(PTE_A | PTE_D);
+        if ((round & 1) != 0)
+            entry_at(place_of(space, at_page(300)))->word |= PTE_A;
+        if ((round & 2) != 0)
+            entry_at(place_of(space, at_page(301)))->word |= PTE_D;
+        fake_mmu_start(4);
+        assert_int_equal(collapse(), OK);
+        page = pte_frame(place_of(space, START).entry);
+        assert_int_equal((place_of(space, START).entry.word & PTE_A) != 0, (round & 1) != 0);
+        assert_int_equal((frame_record(page)->flags & FRAME_DIRTY) != 0, (round & 2) != 0);
+        end();
+    }
+}
+
+/* ---- what stays ---- */
+
+static void shared_tables_and_pages_stay(void **state)
+{
+    struct space *child;
+    uint64_t words[PTE_ENTRIES];
+
+    (void)state;
+    begin_with_pages(0, 50);
+    assert_int_equal(space_fork(space, &child), OK);
+    assert_int_equal(collapse(), STATUS_AGAIN);
+    assert_false(place_of(space, START).own); /* nothing was copied for it */
+    write_page(60, 160);
+    assert_true(place_of(space, START).own);
+    memcpy(words, frame_pointer(place_of(space, START).table), sizeof(words));
+    assert_int_equal(collapse(), STATUS_AGAIN);
+    assert_memory_equal(words, frame_pointer(place_of(space, START).table), sizeof(words));
+    check_counts(0, 0, 2, 0);
+    space_destroy(child);
+    end();
+}
+
+/* One that somebody looks at has a count more, and the other pages go back to their clock. */
+static void pages_in_use_stay(void **state)
+{
+    struct pfn page;
+
+    (void)state;
+    begin_with_pages(0, 50);
+    page = pte_frame(place_of(space, at_page(30)).entry);
+    tree_hold(page);
+    assert_int_equal(space_advise(space, START, LARGE, SPACE_COLLAPSE), STATUS_AGAIN);
+    assert_int_equal(page_clock_size(), 50);
+    page_release(page);
+    /* As if another had withdrawn it just now, to evict it. */
+    assert_true(page_withdraw(page));
+    assert_int_equal(space_advise(space, START, LARGE, SPACE_COLLAPSE), STATUS_AGAIN);
+    assert_int_equal(page_clock_size(), 49);
+    page_publish(page);
+    check_counts(0, 0, 2, 0);
+    assert_int_equal(collapse(), OK);
+    for (unsigned i = 0; i < 50; i++)
+        check_page(i, 100 + i);
+    end();
+}
+
+static void without_access_nothing_is_merged(void **state)
+{
+    (void)state;
+    begin_with_pages(0, 50);
+    assert_int_equal(space_protect(space, START, LARGE, (struct rights){.none = true}), OK);
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 0, 0, 0);
+    assert_int_equal(space_protect(space, START, LARGE, read_only), OK);
+    assert_int_equal(collapse(), OK);
+    check_counts(0, 1, 0, 0);
+    assert_int_equal(space_advise(space, START, 2 * LARGE, SPACE_COLLAPSE), STATUS_NOT_FOUND);
+    end();
+}
+
+/* No whole block: all is as before, be pages out or not; nothing is evicted for it. */
+static void without_a_block_nothing_changes(void **state)
+{
+    uint64_t words[PTE_ENTRIES];
+
+    (void)state;
+    begin_with_pages(0, 50);
+    evict_all();
+    check_page(20, 120);
+    memcpy(words, frame_pointer(place_of(space, START).table), sizeof(words));
+    model_leave_frames(300);
+    assert_int_equal(collapse(), STATUS_NO_MEMORY);
+    assert_memory_equal(words, frame_pointer(place_of(space, START).table), sizeof(words));
+    check_counts(0, 0, 0, 1);
+    assert_int_equal(swap_usage().used, 50);
+    model_leave_frames(UINT64_MAX);
+    page_set_limit(1000);
+    assert_int_equal(collapse(), STATUS_NO_MEMORY);
+    page_set_limit(UINT64_MAX);
+    assert_int_equal(collapse(), OK);
+    for (unsigned i = 0; i < 50; i++)
+        check_page(i, 100 + i);
+    end();
+}
+
+/* ---- beside other processors ---- */
+
+static void (*flush)(void);
+static void (*before_flush)(void);
+
+static void flush_late(void)
+{
+    if (before_flush != NULL)
+        before_flush();
+    before_flush = NULL;
+    flush();
+}
+
+/* What another processor does before it answers the first flush. */
+static enum status collapse_while(void (*other)(void))
+{
+    enum status status;
+
+    flush = fake_on_flush_space;
+    before_flush = other;
+    fake_on_flush_space = flush_late;
+    status = space_advise(space, START, LARGE, SPACE_COLLAPSE);
+    fake_on_flush_space = flush;
+    assert_null(before_flush);
+    return status;
+}
+
+/* By a translation that it still has. */
+static void store(void)
+{
+    struct pte entry = place_of(space, at_page(7)).entry;
+
+    assert_int_equal(pte_state(entry, 1), PTE_TRANSIT);
+    *((uint64_t *)frame_pointer(pte_payload_frame(entry)) + 256) = 42;
+}
+
+static void a_store_before_the_flush_is_kept(void **state)
+{
+    (void)state;
+    begin_with_pages(0, 20);
+    assert_int_equal(collapse_while(store), OK);
+    assert_int_equal(access(at_page(7), false)[256], 42);
+    end();
+}
+
+/* Whoever comes finds the table dead and no page to take: reclaim, a scan for zeroes, a fault. */
+static void others_come(void)
+{
+    struct tree_place place = place_of(space, START);
+    bool were_on = machine_interrupts_off();
+    unsigned evicted;
+
+    assert_false(tree_lock(place.table));
+    for (unsigned i = 0; i < PTE_ENTRIES; i++)
+        assert_false(pte_present(entry_at(place)[i]));
+    machine_interrupts_restore(were_on);
+    assert_int_equal(page_clock_size(), 0);
+    assert_int_equal(reclaim_pages(8, &evicted), OK);
+    assert_int_equal(evicted, 0);
+    assert_int_equal(zero_scan(100), 0);
+    assert_false(large_split_one());
+}
+
+static void others_find_nothing_meanwhile(void **state)
+{
+    (void)state;
+    begin_with_pages(0, 20);
+    for (unsigned i = 100; i < 110; i++) /* these show the zero page */
+        (void)access(at_page(i), false);
+    assert_int_equal(collapse_while(others_come), OK);
+    for (unsigned i = 0; i < 20; i++)
+        check_page(i, 100 + i);
+    end();
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_split_left_becomes_one_page_in_place),
+        cmocka_unit_test(a_split_page_of_others_parts_is_copied),
+        cmocka_unit_test(scattered_pages_and_holes_are_copied),
+        cmocka_unit_test(only_whole_pieces_of_one_region_are_taken),
+        cmocka_unit_test(tables_that_were_shared_are_taken_back),
+        cmocka_unit_test(pages_on_the_disk_are_brought_in),
+        cmocka_unit_test(what_was_merged_can_be_split_again),
+        cmocka_unit_test(a_gibibyte_is_put_together_in_place),
+        cmocka_unit_test(used_and_written_are_kept),
+        cmocka_unit_test(shared_tables_and_pages_stay),
+        cmocka_unit_test(pages_in_use_stay),
+        cmocka_unit_test(without_access_nothing_is_merged),
+        cmocka_unit_test(without_a_block_nothing_changes),
+        cmocka_unit_test(a_store_before_the_flush_is_kept),
+        cmocka_unit_test(others_find_nothing_meanwhile),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
