@@ -217,6 +217,8 @@ struct tree_merge {
     struct rights rights; /* of all of them; not none */
     struct pte ticket;    /* stands where there is no page yet */
     struct pfn block;     /* the caller's, of any content, to copy to; PFN_NONE: there is none */
+    uint64_t *progress;   /* counted up while the table is out of use: who faults before and after
+                             sees that something has happened (rule P9) */
     uint64_t missing;     /* the answer TREE_MERGE_MISSING: the address of a page that is out */
 };
 

@@ -95,8 +95,7 @@ static enum tree_merged look_at(struct merging *merging, unsigned index, struct 
         merge->missing = merge->address + index * PAGE_SIZE;
         return TREE_MERGE_MISSING;
     case PTE_TRANSIT: return TREE_MERGE_IN_USE;
-    case PTE_LEAF:
-        return entry_is_zero(entry) ? TREE_MERGED : look_at_page(merging, index, entry);
+    case PTE_LEAF: return entry_is_zero(entry) ? TREE_MERGED : look_at_page(merging, index, entry);
     case PTE_TABLE: return entry_is_zero(entry) ? TREE_MERGED : TREE_MERGE_UNFIT;
     default: return TREE_MERGE_UNFIT;
     }
@@ -156,10 +155,10 @@ static bool take_pages(const struct merging *merging)
     return true;
 }
 
-/* No entry stays present. A page of 4 KiB is in transit; what shows zeroes, and larger pages, which
- * will be found by their order again, become blank. Live and held counts of the dead table are put
- * right in the end. */
-static void take_entries(struct merging *merging)
+/* No entry stays present. Pages that will be copied are in transit; those that are found by their
+ * order again, and what shows zeroes, become blank. None may become empty, which would tell a fault
+ * that nothing is mapped there. What is blank is in the live count, and not held. */
+static void take_entries(struct merging *merging, bool in_place)
 {
     struct pte *at = frame_pointer(merging->table);
 
@@ -170,15 +169,16 @@ static void take_entries(struct merging *merging)
 
         if (!pte_present(entry))
             continue;
-        entry = pte_exchange(&at[i], zero || merging->order > 0
-                                         ? merging->merge->ticket
-                                         : pte_transit(page, merging->merge->rights));
+        entry = pte_exchange(&at[i], zero || in_place ? merging->merge->ticket
+                                                      : pte_transit(page, merging->merge->rights));
         if (zero)
             continue;
         merging->used = merging->used || (entry.word & PTE_A) != 0;
         merging->dirty = merging->dirty || (entry.word & PTE_D) != 0 ||
                          (frame_record(page)->flags & FRAME_DIRTY) != 0;
     }
+    if (in_place)
+        frame_record(merging->table)->held = 0;
 }
 
 /* holds on success: the table, dead, and its pages, which nobody else can reach */
@@ -195,7 +195,7 @@ static enum tree_merged begin(struct merging *merging)
             found = TREE_MERGE_IN_USE;
         if (found == TREE_MERGED || found == TREE_MERGE_COPIED) {
             frame_record(merging->table)->flags |= FRAME_DEAD;
-            take_entries(merging);
+            take_entries(merging, found == TREE_MERGED);
         }
         tree_unlock(merging->table);
     }
@@ -229,26 +229,15 @@ static void copy_pages(const struct merging *merging)
     }
 }
 
-/* The pages are parts of the large one from now on, and the table names nothing any more. */
-static void empty_table(const struct merging *merging)
-{
-    struct frame *record = frame_record(merging->table);
-
-    machine_clear_frame(frame_pointer(merging->table));
-    record->live = record->held = 0;
-}
-
 /* The large page, in no list yet, with the count of the entry that will name it. */
 static struct pfn fill(const struct merging *merging, bool in_place)
 {
     struct pfn page = in_place ? merging->first : merging->merge->block;
 
-    if (in_place) {
-        empty_table(merging);
+    if (in_place)
         pmm_join(page, leaf_order(merging->merge->level), merging->order);
-    } else {
+    else
         copy_pages(merging);
-    }
     if (merging->dirty)
         frame_record(page)->flags |= FRAME_DIRTY;
     return page;
@@ -281,6 +270,7 @@ static void link_page(const struct merging *merging, struct pfn page)
 
     if (!merging->used)
         leaf.word &= ~PTE_A;
+    __atomic_add_fetch(merge->progress, 1, __ATOMIC_RELAXED);
     tlb_begin(&batch, merging->tree);
     were_on = lock_parent(merging->parent);
     tree_name_pointer(page, merging->parent, index);

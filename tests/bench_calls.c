@@ -1,6 +1,7 @@
 /*
  * Rows of bench that are measured from the kernel: the first touch of a page of 2 MiB, a late
- * (spurious) fault, mapping and unmapping 1 GiB, and exit by resident page.
+ * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, and exit by
+ * resident page.
  */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
@@ -9,6 +10,7 @@
 #include "tests/bench.h"
 #include "tests/user_pages.h"
 #include "vmm/fault.h"
+#include "vmm/large.h"
 
 #define START UINT64_C(0x6c0000000)
 
@@ -101,6 +103,36 @@ static void exit_by_page(struct space *back)
     bench_end_row("exit_page");
 }
 
+/* One call: 512 pages become one of 2 MiB. */
+static void merge_once(struct space *space)
+{
+    uint64_t began = machine_ticks();
+    bool done = space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK;
+
+    bench_add(machine_ticks() - began);
+    CHECK(done && leaf_state(space, START) == PTE_EMPTY);
+}
+
+/* What a split has left comes together in place; pages that came one by one have to be copied. */
+static void merge(struct space *space)
+{
+    bench_time_readings();
+    CHECK(space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
+          word_write(START, 1));
+    for (unsigned i = 0; i < LARGES && large_split_one(); i++)
+        merge_once(space);
+    CHECK(space_unmap(space, START, LARGE) == OK);
+    bench_end_row("merge_in_place");
+    for (unsigned i = 0; i < LARGES; i++) {
+        CHECK(space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK);
+        for (unsigned page = PTE_ENTRIES; page-- > 0;)
+            CHECK(word_write(START + page * PAGE_SIZE, 1));
+        merge_once(space);
+        CHECK(space_unmap(space, START, LARGE) == OK);
+    }
+    bench_end_row("merge_copied");
+}
+
 void bench_call_rows(void)
 {
     struct space *space;
@@ -110,6 +142,7 @@ void bench_call_rows(void)
     touch_large(space);
     late_fault(space);
     map_gib(space);
+    merge(space);
     exit_by_page(space);
     end_space(space);
 }

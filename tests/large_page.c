@@ -1,16 +1,18 @@
 /*
- * large-page: what does a page of 2 MiB save, and what does taking it apart cost?
+ * large-page: what does a page of 2 MiB save, and what do taking it apart and putting it together cost?
  *
  * The same memory is touched with small pages and with large ones: faults, tables and ticks. Then a
  * large page meets what small ones meet: a fork with writes on both sides, which splits it once for
  * both; an unmap and a change of rights of a part; a shortage of memory, which takes large pages
- * apart so that their parts can go out. Nobody may see another's write, or lose a byte.
+ * apart so that their parts can go out. Nobody may see another's write, or lose a byte. Then the way
+ * back: pages are put together (tests/large_page_merge.c).
  *
  * A page of 1 GiB is tried where a whole one is free.
  */
 #include "cpu/machine.h"
 #include "tests/experiment.h"
 #include "tests/floor.h"
+#include "tests/large_page_merge.h"
 #include "tests/ledger.h"
 #include "tests/user_pages.h"
 #include "vmm/large.h"
@@ -216,14 +218,16 @@ static void run(const struct options *options)
     move(space);
     cut(space);
     take_apart(space);
+    large_page_merge(space);
     try_gib(space);
     end_space(space);
 }
 
 const struct experiment large_page_experiment = {
     .name = "large-page",
-    .question = "What does a page of 2 MiB save, and what does taking it apart cost?",
-    .checks = 16,
+    .question =
+        "What does a page of 2 MiB save, and what do taking it apart and putting it together cost?",
+    .checks = 16 + LARGE_PAGE_MERGE_CHECKS,
     .reserves = true,
     .run = run,
 };

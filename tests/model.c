@@ -31,6 +31,7 @@
 #include "tests/experiment.h"
 #include "tests/space_model_internal.h"
 #include "tests/user_pages.h"
+#include "vmm/collapse.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
 #include "vmm/page.h"
@@ -51,6 +52,10 @@
 /* One operation in so many is a fork of the common parent, or lets others run. */
 #define FORK_EACH  100U
 #define YIELD_EACH 16U
+
+/* And after so many some pages go out, also where memory is not short: then pages are put together
+ * to large ones, and some of them have to come back for it. */
+#define EVICT_EACH 64U
 
 struct worker {
     struct model model;
@@ -257,6 +262,8 @@ static void work(void *argument)
         perform(&op);
         if (i % FORK_EACH == FORK_EACH / 2)
             fork_parent(worker);
+        if (i % EVICT_EACH == EVICT_EACH / 2)
+            (void)page_make_room();
         if (i % YIELD_EACH == 0)
             thread_yield();
     }
@@ -382,6 +389,7 @@ static void report(void)
     ktap_metric("operations", operations, "operations");
     ktap_metric("violations", violations, "faults");
     ktap_metric("forks_of_the_parent", forks, "forks");
+    ktap_metric("merged", collapse_counts().in_place + collapse_counts().copied, "large pages");
     ktap_check(violations > 0 && violations < operations / 2,
                "%lu of %lu operations were violations, each caught with its reason", violations,
                operations);

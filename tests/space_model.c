@@ -19,8 +19,8 @@ bool model_may_fail;
 
 static const char *const kind_names[] = {
     "access", "resolve", "look ahead", "map",        "map zeroes", "map found", "guard",
-    "unmap",  "protect", "will need",  "don't need", "cold",       "zero scan", "query",
-    "remap",  "fork",    "create",     "destroy",    "switch"};
+    "unmap",  "protect", "will need",  "don't need", "cold",       "collapse",  "zero scan",
+    "query",  "move",    "remap",      "fork",       "create",     "destroy",   "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -159,7 +159,7 @@ enum status model_commitment(uint64_t pages)
     return promised > commit_limit() ? STATUS_COMMIT : OK;
 }
 
-static bool cells_free(const struct model_space *space, uint64_t start, uint64_t end)
+bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t end)
 {
     for (unsigned i = 0; i < model()->cell_count; i++) {
         if (space->cells[i].kind != CELL_NONE && model()->bounds[i] < end &&
@@ -192,7 +192,7 @@ static enum status map(const struct model_op *op)
     uint64_t start = model()->bounds[op->from];
     uint64_t size = model()->bounds[op->to] - start;
     bool blank = op->kind != MODEL_GUARD;
-    enum status expected = cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
+    enum status expected = model_cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
     enum status status;
 
     if (expected == OK && blank && op->rights.write)
@@ -222,7 +222,8 @@ static uint64_t lowest_gap(const struct model_space *space, uint64_t size, uint6
         if (at < SPACE_FIRST_ADDRESS)
             continue;
         at = round_up(at, alignment);
-        if (at < lowest && at < limit && size <= limit - at && cells_free(space, at, at + size))
+        if (at < lowest && at < limit && size <= limit - at &&
+            model_cells_free(space, at, at + size))
             lowest = at;
     }
     return lowest;
@@ -266,7 +267,7 @@ static enum status unmap(const struct model_op *op)
     struct model_space *space = &model()->spaces[op->space];
     uint64_t start = model()->bounds[op->from];
     uint64_t end = model()->bounds[op->to];
-    bool is_free = cells_free(space, start, end);
+    bool is_free = model_cells_free(space, start, end);
     enum status status = space_unmap(space->space, start, end - start);
 
     if (model_as_expected(status, is_free ? STATUS_NOT_FOUND : OK))
@@ -332,6 +333,8 @@ enum status model_perform(const struct model_op *op)
     case MODEL_DONT_NEED:
     case MODEL_COLD: status = model_advise(op); break;
     case MODEL_ZERO_SCAN: (void)zero_scan(SCANNED_TOGETHER); break;
+    case MODEL_COLLAPSE: status = model_collapse(op); break;
+    case MODEL_MOVE: status = model_move(op); break;
     case MODEL_QUERY: status = model_query(op); break;
     case MODEL_REMAP: status = model_remap(op); break;
     case MODEL_FORK: status = make_space(op->space); break;

@@ -37,8 +37,10 @@ enum model_kind {
     MODEL_WILL_NEED,
     MODEL_DONT_NEED,
     MODEL_COLD,
+    MODEL_COLLAPSE,  /* pages become large ones where they can */
     MODEL_ZERO_SCAN, /* pages of zeroes give their frames back */
     MODEL_QUERY,
+    MODEL_MOVE,
     MODEL_REMAP,
     MODEL_FORK,
     MODEL_CREATE,
@@ -53,6 +55,7 @@ struct model_op {
     unsigned from; /* cells, half-open; accesses: the cell */
     unsigned to;
     unsigned new_to; /* of a remap */
+    uint64_t place;  /* of a move: the address to go to, sound or not */
     struct rights rights;
     uint64_t alignment;
     unsigned page; /* 0: the cell's first, 1: its last */

@@ -17,9 +17,18 @@ static void sort(uint64_t *numbers, unsigned count)
     }
 }
 
-/* Bounds around some of the places where levels meet. */
+static uint64_t bound_near(uint64_t place, int pages, uint64_t limit)
+{
+    uint64_t at = place + (uint64_t)(int64_t)pages * PAGE_SIZE;
+
+    return at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
+}
+
+/* Bounds around some of the places where levels meet. Those around the first one may stand a second
+ * time somewhere else, so that what is moved finds cells there. */
 static void choose_bounds(void)
 {
+    static const uint64_t distances[] = {2 * MIB, 6 * MIB, GIB, 3 * GIB, 512 * GIB};
     static const uint64_t places[] = {2 * MIB,
                                       4 * MIB,
                                       6 * MIB,
@@ -43,15 +52,18 @@ static void choose_bounds(void)
     unsigned wanted = 12 + (unsigned)any(50);
     unsigned kept = 0;
     unsigned places_used = 2 + (unsigned)any(4);
+    uint64_t distance = chance(70) ? distances[any(ARRAY_COUNT(distances))] : 0;
     uint64_t chosen[6];
 
     for (unsigned i = 0; i < places_used; i++)
         chosen[i] = places[any(ARRAY_COUNT(places))];
     for (unsigned i = 0; i < wanted; i++) {
-        uint64_t at = chosen[any(places_used)] +
-                      (uint64_t)(int64_t)pages[any(ARRAY_COUNT(pages))] * PAGE_SIZE;
+        unsigned place = (unsigned)any(places_used);
+        int offset = pages[any(ARRAY_COUNT(pages))];
 
-        model()->bounds[i] = at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
+        model()->bounds[i] = bound_near(chosen[place], offset, limit);
+        if (place == 0 && distance != 0 && i + 1 < wanted)
+            model()->bounds[++i] = bound_near(chosen[0] + distance, offset, limit);
     }
     model()->bounds[wanted] = SPACE_FIRST_ADDRESS;
     model()->bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
@@ -117,11 +129,12 @@ static unsigned some_space(void)
 static enum model_kind some_kind(void)
 {
     static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 53,    [MODEL_RESOLVE] = 5,   [MODEL_LOOK] = 8,      [MODEL_MAP] = 6,
+        [MODEL_ACCESS] = 48,    [MODEL_RESOLVE] = 5,   [MODEL_LOOK] = 8,      [MODEL_MAP] = 6,
         [MODEL_MAP_ZEROES] = 2, [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,     [MODEL_UNMAP] = 3,
         [MODEL_PROTECT] = 4,    [MODEL_WILL_NEED] = 1, [MODEL_DONT_NEED] = 2, [MODEL_COLD] = 1,
         [MODEL_QUERY] = 1,      [MODEL_REMAP] = 2,     [MODEL_FORK] = 3,      [MODEL_CREATE] = 0,
-        [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1, [MODEL_SWITCH] = 4};
+        [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1, [MODEL_SWITCH] = 4,    [MODEL_COLLAPSE] = 2,
+        [MODEL_MOVE] = 3};
     uint64_t number = any(100);
 
     _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
@@ -149,6 +162,34 @@ static unsigned some_cell(const struct model_op *op)
     return cell;
 }
 
+/* Where a move goes: rather to a bound at a distance that will do, or anywhere near or far. */
+static uint64_t some_place(const struct model_op *op)
+{
+    uint64_t start = model()->bounds[op->from];
+    uint64_t size = model()->bounds[op->to] - start;
+    uint64_t distance = pte_span(1 + (unsigned)any(model()->levels)) * (1 + any(3));
+
+    for (unsigned tries = 0; tries < model()->cell_count && chance(95); tries++) {
+        uint64_t bound = model()->bounds[any(model()->cell_count)];
+
+        if (bound != start && (bound - start) % model_move_alignment(size) == 0)
+            return bound;
+    }
+    return chance(50) ? start + distance : start - distance;
+}
+
+/* A range that moves lies in one region, mostly. */
+static unsigned end_in_region(const struct model_op *op)
+{
+    unsigned from;
+    unsigned to;
+
+    if (op->space == MODEL_SPACES || chance(10))
+        return op->to;
+    model_region_of(&model()->spaces[op->space], op->from, &from, &to);
+    return op->to < to ? op->to : to;
+}
+
 struct model_op model_choose(void)
 {
     struct model_op op = {.kind = some_kind(), .space = some_space()};
@@ -166,6 +207,10 @@ struct model_op model_choose(void)
     op.execute = !op.write && chance(15);
     op.user = chance(80);
     op.ac = chance(70);
+    if (op.kind == MODEL_MOVE) {
+        op.to = end_in_region(&op);
+        op.place = some_place(&op);
+    }
     if (op.space == MODEL_SPACES)
         op.kind = MODEL_CREATE;
     return op;

@@ -1,6 +1,6 @@
 /*
  * Between the files of the model: space_model_choose.c (which operations), space_model.c
- * (performing them), space_model_ranges.c (those on ranges that are mapped), and the two machines
+ * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are mapped), and the two machines
  * that it runs on: tests/host/space_model_machine.c, with comparison in space_model_check.c, and
  * the booted image, tests/model.c.
  *
@@ -108,6 +108,17 @@ enum status model_protect(const struct model_op *op);
 enum status model_advise(const struct model_op *op);
 enum status model_query(const struct model_op *op);
 enum status model_remap(const struct model_op *op);
+enum status model_collapse(const struct model_op *op);
+enum status model_move(const struct model_op *op);
+
+/* The cells of the region that has a cell in it. */
+void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to);
+
+/* Whether nothing is mapped in the range. */
+bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t end);
+
+/* What the distance of a move is a multiple of: an entry that stands for more than the range. */
+uint64_t model_move_alignment(uint64_t size);
 
 static inline bool model_same_rights(struct rights a, struct rights b)
 {

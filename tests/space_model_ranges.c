@@ -97,9 +97,7 @@ static bool same_region(const struct model_cell *a, const struct model_cell *b)
             (a->level == b->level && model_same_rights(a->rights, b->rights)));
 }
 
-/* The cells of the region that has a cell in it. */
-static void region_of_cell(const struct model_space *space, unsigned cell, unsigned *from,
-                           unsigned *to)
+void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to)
 {
     for (*from = cell; *from > 0 && same_region(&space->cells[*from - 1], &space->cells[cell]);)
         --*from;
@@ -115,7 +113,7 @@ static void check_view(const struct model_space *space, unsigned cell,
     unsigned from;
     unsigned to;
 
-    region_of_cell(space, cell, &from, &to);
+    model_region_of(space, cell, &from, &to);
     CHECK_MSG(view->start == model()->bounds[from] && view->end == model()->bounds[to],
               "region %lx to %lx, the model says %lx to %lx", view->start, view->end,
               model()->bounds[from], model()->bounds[to]);
@@ -156,7 +154,7 @@ static enum status expected_of_remap(const struct model_space *space, const stru
     unsigned from;
     unsigned to;
 
-    region_of_cell(space, op->from, &from, &to);
+    model_region_of(space, op->from, &from, &to);
     if (space->cells[op->from].kind == CELL_NONE || op->to > to)
         return STATUS_NOT_FOUND;
     return op->new_to > op->to ? expected_of_growth(space, op) : OK;

@@ -7,10 +7,12 @@
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
-/* Every page may have to be brought in, and some of them twice, since others go out for them. What
- * somebody holds for a moment is tried again some times only. */
-#define TRIES        (2 * PTE_ENTRIES)
-#define TRIES_IN_USE 32U
+/* Every page may have to be brought in, and some of them twice, since others go out for them. */
+#define TRIES (2 * PTE_ENTRIES)
+
+/* For what somebody holds at the moment, a transfer of the disk too, a large page is waited for no
+ * longer than this. */
+#define IN_USE_NS UINT64_C(20000000)
 
 static struct collapse_counts counts;
 
@@ -138,7 +140,9 @@ static enum status collapse_page(struct space *space, const struct region *regio
                                .level = level,
                                .rights = descriptor->rights,
                                .ticket = descriptor->ticket,
-                               .block = PFN_NONE};
+                               .block = PFN_NONE,
+                               .progress = &space->calls};
+    uint64_t end = machine_now_ns() + IN_USE_NS;
     unsigned tries = 0;
     enum status status;
 
@@ -153,7 +157,9 @@ static enum status collapse_page(struct space *space, const struct region *regio
         enum tree_merged found = tree_merge(&space->tree, &merge);
 
         status = follow(space, &merge, found);
-        tries += found == TREE_MERGE_IN_USE ? TRIES / TRIES_IN_USE : 1;
+        if (found == TREE_MERGE_IN_USE && machine_now_ns() >= end)
+            break;
+        tries += found != TREE_MERGE_IN_USE;
     } while (status == STATUS_BUSY && tries < TRIES);
     if (!pfn_is_none(merge.block))
         pmm_free_order(merge.block, frame_record(merge.block)->level);
