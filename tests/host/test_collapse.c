@@ -487,6 +487,8 @@ static void flush_late(void)
         before_flush();
     before_flush = NULL;
     flush();
+    /* The processor looks ahead once more: what it caches now is the way to the old table. */
+    fake_mmu_speculate(START);
 }
 
 /* The table of the small pages; and the flush after which nobody is in it any more. */
