@@ -22,7 +22,7 @@
 
 /* More than the spaces of the model can name. */
 #define SLOTS_PLENTY 2048U
-#define SLOTS_FEW    24U
+#define SLOTS_FEW    12U
 
 /* The least that page_set_limit takes is 17: what is evicted together, and one. */
 #define LIMIT_LEAST 17U
