@@ -59,8 +59,8 @@ static bool is_alone(const struct space *space, uint64_t address, unsigned level
         struct pte entry =
             pte_read((const struct pte *)frame_pointer(table) + pte_index(address, at));
 
-        alone = pte_state(entry, at) == PTE_TABLE && !zero_ladder_has(pte_frame(entry)) &&
-                frame_record(pte_frame(entry))->count == 1;
+        alone = pte_state(entry, at) == PTE_TABLE && pte_class(entry) != PTE_SHARED &&
+                !zero_ladder_has(pte_frame(entry)) && frame_record(pte_frame(entry))->count == 1;
         table = pte_frame(entry);
     }
     machine_interrupts_restore(were_on);
@@ -225,7 +225,8 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 
-        if (region->what.descriptor->rights.none)
+        /* Only in private memory a ticket is as good as zeroes. */
+        if (region->what.kind != REGION_PRIVATE || region->what.descriptor->rights.none)
             continue;
         status = worse(status, collapse_level(space, region, from, to, 2));
         /* That 512 of these are one block is luck: where they are not, nothing is amiss. */
