@@ -31,8 +31,10 @@
 #define WORKERS_MAX 8U
 #define ROUNDS      24U
 
-/* No further round is begun after this, where processors share what the host has. */
-#define SECONDS 4U
+/* No further round is begun after this, where processors share what the host has; later only, as
+ * long as nothing was put together. */
+#define SECONDS      4U
+#define SECONDS_MOST 30U
 
 /* Pages that go out in a round, where they lie in clocks. */
 #define EVICTED 8U
@@ -231,17 +233,20 @@ static bool merge_at_last(struct space *space)
 /* Together, apart, some of it out: round after round. Returns how often it was put together. */
 static unsigned merge_under(struct space *space, unsigned count)
 {
-    uint64_t end = machine_now_ns() + SECONDS * UINT64_C(1000000000);
+    const uint64_t second = 1000000000;
+    uint64_t began = machine_now_ns();
     unsigned merged = 0;
 
-    for (unsigned round = 0; round < ROUNDS && machine_now_ns() < end; round++) {
+    for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned evicted;
 
         merged += merge_at_last(space);
         let_them_work(count);
         (void)large_split_one();
         let_them_work(count);
-        if (round % 3 == 0 && reclaim_pages(EVICTED, &evicted) != OK)
+        if (machine_now_ns() > began + (merged > 0 ? SECONDS : SECONDS_MOST) * second)
+            break;
+        if (merged > 0 && round % 3 == 0 && reclaim_pages(EVICTED, &evicted) != OK)
             break;
     }
     return merged;
@@ -251,7 +256,8 @@ static void beside_others(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
     bool ok = space_unmap(space, START, LARGE) == OK &&
-              space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK;
+              space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK &&
+              space_advise(space, START, LARGE, SPACE_WILL_NEED) == OK;
     unsigned count = start_workers(space);
     unsigned merged = merge_under(space, count);
     uint64_t writes = 0;
