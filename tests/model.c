@@ -389,7 +389,7 @@ static void report(void)
     ktap_metric("operations", operations, "operations");
     ktap_metric("violations", violations, "faults");
     ktap_metric("forks_of_the_parent", forks, "forks");
-    ktap_metric("merged", collapse_counts().in_place + collapse_counts().copied, "large pages");
+    ktap_metric("merged", collapse_counts().in_place + collapse_counts().copied, "pages");
     ktap_check(violations > 0 && violations < operations / 2,
                "%lu of %lu operations were violations, each caught with its reason", violations,
                operations);
