@@ -101,6 +101,11 @@ void tree_destroy(struct tree *tree);
 void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch);
 void tree_fork_end(struct tree *parent);
 
+/* Between the two, for what the child does not share any more: makes the path of an address the
+ * parent's own again, all the way down. Nothing else names its tables. Returns where the table ends,
+ * or the entry, that it has come to. */
+uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch);
+
 /* ---- walking and paths ---- */
 
 /* Walks down as far as there are tables. Interrupts are off, and stay off while the result is used.

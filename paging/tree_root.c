@@ -8,6 +8,7 @@
 #include "cpu/machine.h"
 #include "cpu/spin.h"
 #include "paging/kernel_map.h"
+#include "paging/table_way.h"
 #include "paging/tree_internal.h"
 #include "pmm/pmm.h"
 
@@ -153,4 +154,48 @@ void tree_fork_end(struct tree *parent)
     parent->forking = false;
     spin_unlock(&root->lock);
     machine_interrupts_restore(were_on);
+}
+
+/* Makes an entry of a locked table own, if it names a table that nothing else names; the table. */
+static struct pfn own_entry(struct pte *at, struct tlb_batch *batch)
+{
+    struct pfn table = pte_frame(pte_read(at));
+
+    CHECK_MSG(__atomic_load_n(&frame_record(table)->count, __ATOMIC_ACQUIRE) == 1,
+              "table %x has count %u, and is to be own again", table.index,
+              frame_record(table)->count);
+    if (pte_class(pte_read(at)) == PTE_COW) {
+        pte_make_own(at);
+        table_way_changed(batch);
+    }
+    return table;
+}
+
+uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch)
+{
+    struct pfn table = parent->root;
+    unsigned level = parent->levels;
+    uint64_t span;
+
+    while (level > 1) {
+        struct pte *at = table_way_direct(table, level, address);
+        bool were_on = machine_interrupts_off();
+        bool locked = tree_lock(table);
+        bool goes_on = locked && entry_is_table(pte_read(at));
+        struct pfn next = goes_on ? own_entry(at, batch) : PFN_NONE;
+
+        if (locked)
+            tree_unlock(table);
+        machine_interrupts_restore(were_on);
+        if (locked && !goes_on)
+            break;
+        if (locked) {
+            table = next;
+            level--;
+        } else {
+            machine_pause(); /* a fault has the table for a moment (rule P4) */
+        }
+    }
+    span = pte_span(level > 1 ? level : 2);
+    return round_down(address, span) + span;
 }

@@ -83,6 +83,7 @@ enum frame_flag {
     FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
     FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
     FRAME_IO = 1U << 3,    /* the target of a transfer under way */
+    FRAME_WIRED = 1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page.h) */
     FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
     FRAME_JUNK = 1U << 6,  /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
     FRAME_SEEN = 1U << 7,  /* visited by AUDIT */

@@ -175,6 +175,12 @@ bool model_relieve(void)
     return false;
 }
 
+/* Few of those that are resident when memory is short. */
+uint64_t model_machine_wired_most(void)
+{
+    return RESIDENT / 3;
+}
+
 /* ---- operations ---- */
 
 /* What the processor can do of it: no ring 3, and no fetch that would succeed. */
@@ -217,7 +223,7 @@ static void fork_parent(struct worker *worker)
     enum status status = space_fork(parent.model.spaces[0].space, &child);
 
     CHECK_MSG(status == OK, "a fork of the common parent: %s", status_name(status));
-    model()->spaces[number] = parent.model.spaces[0];
+    model_copy_cells(&model()->spaces[number], &parent.model.spaces[0]);
     model()->spaces[number].space = child;
     worker->forks++;
 }

@@ -20,7 +20,8 @@ bool model_may_fail;
 static const char *const kind_names[] = {
     "access", "resolve", "look ahead", "map",        "map zeroes", "map found", "guard",
     "unmap",  "protect", "will need",  "don't need", "cold",       "collapse",  "zero scan",
-    "query",  "move",    "remap",      "fork",       "create",     "destroy",   "switch"};
+    "query",  "wire",    "unwire",     "move",       "remap",      "fork",      "create",
+    "destroy", "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -186,6 +187,16 @@ static void set_cells(struct model_space *space, const struct model_op *op, enum
                                               .level = wish_of(op)};
 }
 
+/* How it comes: with pages only where there are few of them. */
+static unsigned coming_of(const struct model_op *op, uint64_t pages)
+{
+    if (op->kind != MODEL_MAP || op->coming == 0 || pages > MODEL_POPULATED_MAX)
+        return 0;
+    if (op->coming == SPACE_WIRED && (op->rights.none || pages > model_wired_room()))
+        return 0;
+    return op->coming;
+}
+
 static enum status map(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
@@ -193,20 +204,25 @@ static enum status map(const struct model_op *op)
     uint64_t size = model()->bounds[op->to] - start;
     bool blank = op->kind != MODEL_GUARD;
     enum status expected = model_cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
+    unsigned coming = coming_of(op, size / PAGE_SIZE);
     enum status status;
 
-    if (expected == OK && blank && op->rights.write)
+    if (expected == OK && blank && (op->rights.write || coming == SPACE_WIRED))
         expected = model_commitment(size / PAGE_SIZE);
     if (!blank)
         status = space_map_guard(space->space, start, size);
     else if (op->kind == MODEL_MAP_ZEROES)
         status = space_map_zeroes(space->space, start, size, op->rights);
+    else if (coming != 0)
+        status = space_map_with(space->space, start, size, op->rights, wish_of(op), coming);
     else if (wish_of(op) > 1)
         status = space_map_large_at(space->space, start, size, op->rights, wish_of(op));
     else
         status = space_map_at(space->space, start, size, op->rights);
     if (model_as_expected(status, expected))
         set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
+    if (status == OK && coming == SPACE_WIRED)
+        model_note_wired(op->space, op->from, op->to);
     return status;
 }
 
@@ -304,7 +320,7 @@ static enum status make_space(unsigned parent)
     if (!model_as_expected(status, expected))
         return status;
     if (parent < MODEL_SPACES)
-        model()->spaces[number] = model()->spaces[parent];
+        model_copy_cells(&model()->spaces[number], &model()->spaces[parent]);
     else
         memset(&model()->spaces[number], 0, sizeof(model()->spaces[number]));
     model()->spaces[number].space = fresh;
@@ -336,6 +352,8 @@ enum status model_perform(const struct model_op *op)
     case MODEL_COLLAPSE: status = model_collapse(op); break;
     case MODEL_MOVE: status = model_move(op); break;
     case MODEL_QUERY: status = model_query(op); break;
+    case MODEL_WIRE: status = model_wire(op); break;
+    case MODEL_UNWIRE: status = model_unwire(op); break;
     case MODEL_REMAP: status = model_remap(op); break;
     case MODEL_FORK: status = make_space(op->space); break;
     case MODEL_CREATE: status = make_space(MODEL_SPACES); break;
@@ -343,6 +361,8 @@ enum status model_perform(const struct model_op *op)
     case MODEL_SWITCH: run_in((unsigned)any(4) == 0 ? MODEL_SPACES : op->space); break;
     case MODEL_KINDS: PANIC("no operation");
     }
+    if (op->space < MODEL_SPACES && model()->spaces[op->space].space != NULL)
+        model_check_wired(op->space, op->from);
     model_machine_check();
     CHECK(machine_interrupts_on());
     return status;

@@ -40,6 +40,8 @@ enum model_kind {
     MODEL_COLLAPSE,  /* pages become large ones where they can */
     MODEL_ZERO_SCAN, /* pages of zeroes give their frames back */
     MODEL_QUERY,
+    MODEL_WIRE,
+    MODEL_UNWIRE,
     MODEL_MOVE,
     MODEL_REMAP,
     MODEL_FORK,
@@ -58,8 +60,9 @@ struct model_op {
     uint64_t place;  /* of a move: the address to go to, sound or not */
     struct rights rights;
     uint64_t alignment;
-    unsigned page; /* 0: the cell's first, 1: its last */
-    unsigned word; /* 0: the page's first, 1: its last */
+    unsigned coming; /* of a map, if it is small: of enum space_coming */
+    unsigned page;   /* 0: the cell's first, 1: its last */
+    unsigned word;   /* 0: the page's first, 1: its last */
     bool write;
     bool execute;
     bool user;

@@ -13,11 +13,16 @@
 #include "pmm/pmm.h"
 #include "tests/space_model.h"
 
+/* More pages than this are not populated: the model's memory is small. */
+#define MODEL_POPULATED_MAX 64U
+
 enum cell_kind { CELL_NONE, CELL_BLANK, CELL_GUARD };
 
 struct model_cell {
     enum cell_kind kind;
-    bool committed; /* writable once: its pages stand in the account */
+    bool committed; /* writable once, or wired: its pages stand in the account */
+    bool wired;     /* then the frames of its first and of its last page are these for good */
+    uint32_t frames[2];
     struct rights rights;
     unsigned level;       /* of the pages that are wished for, from 1 */
     uint64_t words[2][2]; /* [page][word] */
@@ -86,6 +91,9 @@ bool model_machine_kernel_may(const struct model_op *op);
 /* The processor looks ahead at an address. */
 void model_machine_look(uint64_t address);
 
+/* How many pages of a model may be wired at a time. */
+uint64_t model_machine_wired_most(void);
+
 /* After each operation: what the machine can say of its TLB. */
 void model_machine_check(void);
 
@@ -119,6 +127,22 @@ bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t 
 
 /* What the distance of a move is a multiple of: an entry that stands for more than the range. */
 uint64_t model_move_alignment(uint64_t size);
+enum status model_wire(const struct model_op *op);
+enum status model_unwire(const struct model_op *op);
+
+/* Pages of the cells [from, to), and how many more may be wired. */
+uint64_t model_pages(unsigned from, unsigned to);
+uint64_t model_wired_room(void);
+
+/* Pages of all spaces that are wired. */
+uint64_t model_wired(void);
+
+/* The cells are wired from now on; proves that such a one's pages stand where they stood then. */
+void model_note_wired(unsigned space, unsigned from, unsigned to);
+void model_check_wired(unsigned space, unsigned cell);
+
+/* What a fork has of its parent's cells. */
+void model_copy_cells(struct model_space *to, const struct model_space *from);
 
 static inline bool model_same_rights(struct rights a, struct rights b)
 {

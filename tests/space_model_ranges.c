@@ -2,9 +2,6 @@
 #include "cpu/machine.h"
 #include "tests/space_model_internal.h"
 
-/* More pages than this are not populated: the model's memory is small. */
-#define POPULATED_MAX 64U
-
 static bool all_blank(const struct model_space *space, unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++) {
@@ -14,7 +11,7 @@ static bool all_blank(const struct model_space *space, unsigned from, unsigned t
     return true;
 }
 
-static uint64_t pages_of(unsigned from, unsigned to)
+uint64_t model_pages(unsigned from, unsigned to)
 {
     return (model()->bounds[to] - model()->bounds[from]) / PAGE_SIZE;
 }
@@ -26,7 +23,7 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
     uint64_t pages = 0;
 
     for (unsigned i = op->from; i < op->to && op->rights.write; i++)
-        pages += space->cells[i].committed ? 0 : pages_of(i, i + 1);
+        pages += space->cells[i].committed ? 0 : model_pages(i, i + 1);
     return pages;
 }
 
@@ -50,7 +47,7 @@ enum status model_protect(const struct model_op *op)
     if (all_blank(space, op->from, op->to))
         expected = model_commitment(newly_writable(space, op));
     status = space_protect(space->space, model()->bounds[op->from],
-                           pages_of(op->from, op->to) * PAGE_SIZE, op->rights);
+                           model_pages(op->from, op->to) * PAGE_SIZE, op->rights);
     if (!model_as_expected(status, expected))
         return status;
     for (unsigned i = op->from; i < op->to; i++) {
@@ -75,13 +72,16 @@ enum status model_advise(const struct model_op *op)
     enum space_advice advice = advices[op->kind - MODEL_WILL_NEED];
     struct model_space *space = &model()->spaces[op->space];
     bool blank = all_blank(space, op->from, op->to);
+    enum status expected = blank ? OK : STATUS_NOT_FOUND;
     enum status status;
 
-    if (advice == SPACE_WILL_NEED && blank && pages_of(op->from, op->to) > POPULATED_MAX)
+    for (unsigned i = op->from; blank && advice == SPACE_DONT_NEED && i < op->to; i++)
+        expected = space->cells[i].wired ? STATUS_BUSY : expected;
+    if (advice == SPACE_WILL_NEED && blank && model_pages(op->from, op->to) > MODEL_POPULATED_MAX)
         return OK;
     status = space_advise(space->space, model()->bounds[op->from],
-                          pages_of(op->from, op->to) * PAGE_SIZE, advice);
-    if (!model_as_expected(status, blank ? OK : STATUS_NOT_FOUND))
+                          model_pages(op->from, op->to) * PAGE_SIZE, advice);
+    if (!model_as_expected(status, expected))
         return status;
     for (unsigned i = op->from; i < op->to && advice == SPACE_DONT_NEED; i++)
         forget_words(&space->cells[i]);
@@ -92,7 +92,7 @@ enum status model_advise(const struct model_op *op)
 
 static bool same_region(const struct model_cell *a, const struct model_cell *b)
 {
-    return a->kind == b->kind && a->committed == b->committed &&
+    return a->kind == b->kind && a->committed == b->committed && a->wired == b->wired &&
            (a->kind == CELL_GUARD ||
             (a->level == b->level && model_same_rights(a->rights, b->rights)));
 }
@@ -118,7 +118,8 @@ static void check_view(const struct model_space *space, unsigned cell,
               "region %lx to %lx, the model says %lx to %lx", view->start, view->end,
               model()->bounds[from], model()->bounds[to]);
     CHECK((view->kind == REGION_GUARD) == (known->kind == CELL_GUARD));
-    CHECK(view->committed == known->committed && view->resident <= pages_of(from, to));
+    CHECK(view->committed == known->committed && view->wired == known->wired);
+    CHECK(view->resident <= model_pages(from, to));
     CHECK(known->kind == CELL_GUARD ? view->rights.none && view->resident == 0
                                     : model_same_rights(view->rights, known->rights));
 }
@@ -146,7 +147,10 @@ static enum status expected_of_growth(const struct model_space *space, const str
         if (space->cells[i].kind != CELL_NONE)
             return STATUS_EXISTS;
     }
-    return space->cells[op->from].committed ? model_commitment(pages_of(op->to, op->new_to)) : OK;
+    if (space->cells[op->from].wired && space->cells[op->from].rights.none)
+        return STATUS_DENIED;
+    return space->cells[op->from].committed ? model_commitment(model_pages(op->to, op->new_to))
+                                            : OK;
 }
 
 static enum status expected_of_remap(const struct model_space *space, const struct model_op *op)
@@ -164,9 +168,15 @@ enum status model_remap(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
     enum status expected = expected_of_remap(space, op);
-    enum status status =
-        space_remap(space->space, model()->bounds[op->from], pages_of(op->from, op->to) * PAGE_SIZE,
-                    pages_of(op->from, op->new_to) * PAGE_SIZE);
+    bool wired = space->cells[op->from].wired;
+    enum status status;
+
+    if ((expected == OK || expected == STATUS_COMMIT) && wired && op->new_to > op->to &&
+        model_pages(op->to, op->new_to) > model_wired_room())
+        return OK;
+    status = space_remap(space->space, model()->bounds[op->from],
+                         model_pages(op->from, op->to) * PAGE_SIZE,
+                         model_pages(op->from, op->new_to) * PAGE_SIZE);
 
     if (!model_as_expected(status, expected))
         return status;
@@ -174,7 +184,121 @@ enum status model_remap(const struct model_op *op)
         space->cells[i] = space->cells[op->from];
         forget_words(&space->cells[i]);
     }
+    if (wired && op->to < op->new_to)
+        model_note_wired(op->space, op->to, op->new_to);
     for (unsigned i = op->new_to; i < op->to; i++)
         space->cells[i] = (struct model_cell){.kind = CELL_NONE};
+    return OK;
+}
+
+/* ---- wires ---- */
+
+uint64_t model_wired(void)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < MODEL_SPACES; i++) {
+        const struct model_space *space = &model()->spaces[i];
+
+        for (unsigned cell = 0; space->space != NULL && cell < model()->cell_count; cell++)
+            pages += space->cells[cell].wired ? model_pages(cell, cell + 1) : 0;
+    }
+    return pages;
+}
+
+uint64_t model_wired_room(void)
+{
+    uint64_t most = model_machine_wired_most();
+    uint64_t wired = model_wired();
+
+    return most > wired ? most - wired : 0;
+}
+
+/* The frame that the tables say; a part of a large page is one too. */
+static uint32_t frame_at(unsigned space, unsigned cell, unsigned page)
+{
+    struct model_op at = {.space = space, .from = cell, .page = page};
+    struct model_walk walk = model_machine_walk(&at);
+    struct pte entry = {walk.entry};
+    enum pte_state state = pte_state(entry, walk.level);
+    struct pfn frame = state == PTE_LEAF ? pte_frame(entry) : pte_payload_frame(entry);
+
+    CHECK_MSG(state == PTE_LEAF || state == PTE_WITHHELD, "the wired page at %lx is %s",
+              model_address(&at), pte_state_name(state));
+    CHECK_MSG((frame_record(frame)->flags & FRAME_WIRED) != 0, "page %x at %lx is not wired",
+              frame.index, model_address(&at));
+    return frame.index + (uint32_t)(model_address(&at) % pte_span(walk.level) / PAGE_SIZE);
+}
+
+void model_note_wired(unsigned space, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        struct model_cell *cell = &model()->spaces[space].cells[i];
+
+        cell->wired = cell->committed = true;
+        for (unsigned page = 0; page < 2; page++)
+            cell->frames[page] = frame_at(space, i, page);
+    }
+}
+
+void model_check_wired(unsigned space, unsigned cell)
+{
+    const struct model_cell *known = &model()->spaces[space].cells[cell];
+
+    for (unsigned page = 0; known->wired && page < 2; page++)
+        CHECK_MSG(frame_at(space, cell, page) == known->frames[page],
+                  "page %u of the wired cell at %lx was frame %x, is %x", page,
+                  model()->bounds[cell], known->frames[page], frame_at(space, cell, page));
+}
+
+void model_copy_cells(struct model_space *to, const struct model_space *from)
+{
+    *to = *from;
+    for (unsigned i = 0; i < MODEL_BOUNDS; i++)
+        to->cells[i].wired = false;
+}
+
+enum status model_wire(const struct model_op *op)
+{
+    const struct model_space *space = &model()->spaces[op->space];
+    enum status expected = STATUS_NOT_FOUND;
+    uint64_t pages = 0;
+    uint64_t promised = 0;
+    bool denied = false;
+    enum status status;
+
+    for (unsigned i = op->from; i < op->to; i++) {
+        const struct model_cell *cell = &space->cells[i];
+
+        if (cell->wired)
+            continue;
+        pages += model_pages(i, i + 1);
+        promised += cell->committed ? 0 : model_pages(i, i + 1);
+        denied = denied || cell->rights.none;
+    }
+    if (all_blank(space, op->from, op->to))
+        expected = denied ? STATUS_DENIED : model_commitment(promised);
+    if ((expected == OK || expected == STATUS_COMMIT) && pages > model_wired_room())
+        return OK;
+    status = space_wire(space->space, model()->bounds[op->from],
+                        model_pages(op->from, op->to) * PAGE_SIZE);
+    for (unsigned i = op->from; i < op->to; i++) /* what failed has left these alone */
+        model_check_wired(op->space, i);
+    if (model_as_expected(status, expected))
+        model_note_wired(op->space, op->from, op->to);
+    return status;
+}
+
+enum status model_unwire(const struct model_op *op)
+{
+    struct model_space *space = &model()->spaces[op->space];
+    enum status expected = all_blank(space, op->from, op->to) ? OK : STATUS_NOT_FOUND;
+    enum status status = space_unwire(space->space, model()->bounds[op->from],
+                                      model_pages(op->from, op->to) * PAGE_SIZE);
+
+    if (!model_as_expected(status, expected))
+        return status;
+    for (unsigned i = op->from; i < op->to; i++)
+        space->cells[i].wired = false;
     return OK;
 }

@@ -35,6 +35,17 @@ static enum status bring(struct space *space, uint64_t start, uint64_t end)
 
 /* ---- don't need ---- */
 
+static bool any_is_wired(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (region->what.wired)
+            return true;
+    }
+    return false;
+}
+
 /* Every boundary is prepared before anything is lost: then nothing can fail (rule C7). */
 static enum status forget(struct space *space, uint64_t start, uint64_t end)
 {
@@ -63,10 +74,8 @@ static enum status forget(struct space *space, uint64_t start, uint64_t end)
 
 /* ---- walks over the pages of a range ---- */
 
-/* Calls visit for each lowest entry on the range, with its table locked: at names it, and of large
- * pages it has a level above 1. */
-static void visit_pages(const struct space *space, uint64_t start, uint64_t end,
-                        void (*visit)(struct pte *at, unsigned level, void *context), void *context)
+void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
+                       void (*visit)(struct pte *at, unsigned level, void *context), void *context)
 {
     while (start < end) {
         bool were_on = machine_interrupts_off();
@@ -87,8 +96,7 @@ static void visit_pages(const struct space *space, uint64_t start, uint64_t end,
     }
 }
 
-/* Whether a locked entry names a page: the zero page is none. */
-static bool names_page(struct pte entry, unsigned level, struct pfn *page)
+bool space_names_page(struct pte entry, unsigned level, struct pfn *page)
 {
     switch (pte_state(entry, level)) {
     case PTE_LEAF: *page = pte_frame(entry); break;
@@ -106,7 +114,7 @@ static void cool(struct pte *at, unsigned level, void *context)
     struct pfn page;
 
     (void)context;
-    if (level > 1 || !names_page(entry, level, &page))
+    if (level > 1 || !space_names_page(entry, level, &page))
         return;
     if (pte_present(entry))
         __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
@@ -120,8 +128,9 @@ static enum status advise(struct space *space, uint64_t start, uint64_t end,
         return STATUS_NOT_FOUND;
     switch (advice) {
     case SPACE_WILL_NEED: return bring(space, start, end);
-    case SPACE_DONT_NEED: return forget(space, start, end);
-    case SPACE_COLD: visit_pages(space, start, end, cool, NULL); return OK;
+    case SPACE_DONT_NEED:
+        return any_is_wired(space, start, end) ? STATUS_BUSY : forget(space, start, end);
+    case SPACE_COLD: space_visit_pages(space, start, end, cool, NULL); return OK;
     case SPACE_COLLAPSE: return collapse_range(space, start, end);
     }
     return STATUS_RANGE;
@@ -149,7 +158,7 @@ static void count_page(struct pte *at, unsigned level, void *context)
 {
     struct pfn page;
 
-    if (names_page(pte_read(at), level, &page))
+    if (space_names_page(pte_read(at), level, &page))
         *(uint64_t *)context += pte_span(level) / PAGE_SIZE;
 }
 
@@ -167,8 +176,9 @@ enum status space_query(struct space *space, uint64_t address, struct space_view
                                     .rights = guard ? (struct rights){.none = true}
                                                     : region->what.descriptor->rights,
                                     .kind = region->what.kind,
-                                    .committed = region->what.committed};
-        visit_pages(space, view->start, view->end, count_page, &view->resident);
+                                    .committed = region->what.committed,
+                                    .wired = region->what.wired};
+        space_visit_pages(space, view->start, view->end, count_page, &view->resident);
     }
     space_unlock(space);
     return region != NULL ? OK : STATUS_NOT_FOUND;

@@ -225,8 +225,9 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 
-        /* Only in private memory a ticket is as good as zeroes. */
-        if (region->what.kind != REGION_PRIVATE || region->what.descriptor->rights.none)
+        /* Only in private memory a ticket is as good as zeroes; what is wired stays in its frames. */
+        if (region->what.kind != REGION_PRIVATE || region->what.wired ||
+            region->what.descriptor->rights.none)
             continue;
         status = worse(status, collapse_level(space, region, from, to, 2));
         /* That 512 of these are one block is luck: where they are not, nothing is amiss. */

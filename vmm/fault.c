@@ -53,6 +53,8 @@ const struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
 
 static bool rights_allow(struct rights rights, struct fault_access access)
 {
+    if (access.wire)
+        return !rights.none;
     if (rights.none || (access.write && !rights.write) ||
         (access.execute && !rights.execute && pte_nx != 0))
         return false;

@@ -24,6 +24,9 @@ struct fault_access {
     bool execute;
     bool from_user;    /* ring 3 */
     bool user_allowed; /* ring 0 that may touch user pages: SMAP off or EFLAGS.AC, or SMEP off */
+    /* None at all, with write: a page of one's own is to be there as after a write, whatever the
+     * rights are but none (space_wire). */
+    bool wire;
 };
 
 /* Resolves one access of a space: what the fault handler does, callable by tests. */

@@ -63,7 +63,7 @@ void large_publish(struct pfn page)
     unlock_list(were_on);
 }
 
-static void withdraw(struct pfn page)
+void large_withdraw(struct pfn page)
 {
     struct frame *record = frame_record(page);
     uint64_t frames = frames_of(page);
@@ -81,30 +81,48 @@ static void withdraw(struct pfn page)
     unlock_list(were_on);
 }
 
-/* Who holds a page of the list has found it there; out of it, its count stands still. */
+/* Who holds a page of the list has found it there; out of it, its count stands still. One that is
+ * wired stays where it is. */
 bool large_take(struct pfn page)
 {
-    withdraw(page);
+    if (page_is_wired(page))
+        return false;
+    large_withdraw(page);
     if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) == 1)
         return true;
     large_publish(page);
     return false;
 }
 
+/* Out of the list, or no longer wired: true for one that was. */
+static bool leave(struct pfn page)
+{
+    bool wired = page_is_wired(page);
+
+    if (wired)
+        page_forget_wire(page);
+    else
+        large_withdraw(page);
+    return wired;
+}
+
 void large_gone(struct pfn page)
 {
-    withdraw(page);
+    (void)leave(page);
     pmm_free_order(page, frame_record(page)->level);
 }
 
 void large_split_parts(struct pfn page, unsigned order, unsigned to)
 {
-    withdraw(page);
+    bool wired = leave(page);
+
     pmm_split(page, order, to);
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {
         struct pfn part = {page.index + (i << to)};
 
-        if (to == 0)
+        if (wired)
+            page_mark_wired(part);
+        else if (to == 0)
             page_publish(part);
         else
             large_publish(part);

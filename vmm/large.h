@@ -10,7 +10,8 @@
  * Units: levels as in entries: 2 is 2 MiB, 3 is 1 GiB. Owns: the list of large pages; in the record
  * of a large page its links.
  * State: large_alloc, or parts are put together (vmm/collapse.h) -> (an entry names it:
- * large_publish) -> resident -> split, gone, or large_take: a part itself.
+ * large_publish) -> resident -> split, gone, or large_take: a part itself. One that is wired is in no
+ * list (page_wire), and so are its parts when it is split.
  * Protectors: the list's lock, taken with interrupts off, inside table locks and the ring's.
  * Fails with: STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller
  * takes small pages then. Context: a fault or a thread.
@@ -31,6 +32,8 @@ void large_publish(struct pfn page);
 /* Out of the list, to become a part of a larger one: false when others hold it, and it stays. The
  * table that names it is locked. */
 MUST_USE bool large_take(struct pfn page);
+/* Out of the list: the page becomes wired (page_wire). */
+void large_withdraw(struct pfn page);
 
 /* The last pointer has gone. */
 void large_gone(struct pfn page);

@@ -26,6 +26,8 @@ struct mapping {
     unsigned level;     /* of large pages; 0: small ones */
     struct region_what what;
     enum space_blank blank;
+    unsigned coming; /* of enum space_coming */
+    bool came;       /* its pages were on their way: no more can be tried */
 };
 
 /* Finds the place, or sees that it is free. */
@@ -93,6 +95,21 @@ enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
     return status;
 }
 
+/* The range is free. */
+static enum status fill_range(struct mapping *map)
+{
+    uint64_t end = map->start + map->size;
+    bool wired = (map->coming & SPACE_WIRED) != 0;
+    enum status status;
+
+    if (map->coming == 0)
+        return space_fill_range(map->space, map->start, end, &map->what, map->blank);
+    status = space_fill_now(map->space, map->start, end, &map->what, wired, &map->came);
+    if (status == OK)
+        space_fill_keep(map->space, map->start, end, wired);
+    return status;
+}
+
 static enum status try_map(struct mapping *map)
 {
     enum status status;
@@ -100,8 +117,7 @@ static enum status try_map(struct mapping *map)
     space_lock(map->space);
     status = find_place(map);
     if (status == OK)
-        status = space_fill_range(map->space, map->start, map->start + map->size, &map->what,
-                                  map->blank);
+        status = fill_range(map);
     space_unlock(map->space);
     return status;
 }
@@ -112,7 +128,7 @@ static enum status map_range(struct mapping *map)
 
     do {
         status = try_map(map);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !map->came && page_make_room());
     return status;
 }
 
@@ -124,7 +140,7 @@ static enum status map_blank(struct mapping *map, struct rights rights)
 
     if (status != OK)
         return status;
-    map->what.committed = rights.write;
+    map->what.committed = rights.write || (map->coming & SPACE_WIRED) != 0;
     status = map_range(map);
     descriptor_put(map->what.descriptor, 1);
     return status;
@@ -145,6 +161,19 @@ enum status space_map_large_at(struct space *space, uint64_t start, uint64_t siz
     enum status status = space_check_range(space, start, size);
 
     CHECK(level == 2 || level == 3);
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
+                           unsigned level, unsigned coming)
+{
+    struct mapping map = {
+        .space = space, .start = start, .size = size, .level = level, .coming = coming};
+    enum status status = space_check_range(space, start, size);
+
+    CHECK(level >= 1 && level <= 3 && coming <= (SPACE_POPULATED | SPACE_WIRED));
+    if (status == OK && rights.none && (coming & SPACE_WIRED) != 0)
+        status = STATUS_DENIED;
     return status == OK ? map_blank(&map, rights) : status;
 }
 
@@ -186,6 +215,7 @@ enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
 enum status space_empty_range(struct space *space, uint64_t start, uint64_t end)
 {
     uint64_t committed = space->committed;
+    uint64_t wired = space->wired;
     struct tlb_batch batch;
     enum status status;
 
@@ -202,6 +232,7 @@ enum status space_empty_range(struct space *space, uint64_t start, uint64_t end)
     if (status == OK)
         region_remove_range(space, start, end);
     commit_give(committed - space->committed);
+    wire_give(wired - space->wired);
     return status;
 }
 

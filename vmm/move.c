@@ -17,6 +17,7 @@ struct moving {
     uint64_t end;
     uint64_t to;
     uint64_t new_end;
+    bool came; /* new pages of a wired part were on their way: no more can be tried */
 };
 
 /* Where in the target begins what the source does not have. */
@@ -102,6 +103,28 @@ static enum status check_place(const struct space *space, const struct moving *m
     return next != NULL && next->node.start < move->new_end ? STATUS_EXISTS : OK;
 }
 
+/* What a wired part grows by is there, and wired, before it moves. */
+static enum status move_wired(struct space *space, struct moving *move,
+                              const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+    uint64_t end = move->new_end;
+    enum status status = what->descriptor->rights.none ? STATUS_DENIED : OK;
+
+    if (status == OK)
+        status = space_fill_now(space, growth, end, what, true, &move->came);
+    if (status != OK)
+        return status;
+    move->new_end = growth;
+    status = move_accounted(space, move, what);
+    if (status == OK)
+        space_fill_keep(space, growth, end, true);
+    else
+        space_fill_undo(space, growth, end, true);
+    move->new_end = end;
+    return status;
+}
+
 /* The place is chosen here when it is 0. */
 static enum status try_move(struct space *space, struct moving *move, uint64_t new_size)
 {
@@ -119,6 +142,8 @@ static enum status try_move(struct space *space, struct moving *move, uint64_t n
     if (status != OK)
         return status;
     what = region->what;
+    if (what.wired && growth_start(move) < move->new_end)
+        return move_wired(space, move, &what);
     promised = what.committed ? (move->new_end - growth_start(move)) / PAGE_SIZE : 0;
     status = commit_take(promised);
     if (status != OK)
@@ -139,7 +164,7 @@ static enum status move_range(struct space *space, struct moving *move, uint64_t
         space_lock(space);
         status = try_move(space, move, new_size);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !move->came && page_make_room());
     return status;
 }
 

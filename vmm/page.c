@@ -55,7 +55,7 @@ uint64_t page_clock_size(void)
 
 bool page_try_alloc(enum frame_clear clear, struct pfn *page)
 {
-    return (page_most == UINT64_MAX || page_clock_size() < page_most) &&
+    return (page_most == UINT64_MAX || page_resident() < page_most) &&
            pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
@@ -341,21 +341,24 @@ static void withdraw_gone(const struct pfn *pages, unsigned count)
     machine_interrupts_restore(were_on);
 }
 
-/* What a tied page leaves behind; a transfer would still hold the page. */
+/* What a tied page leaves behind, or a wired one, which is never tied; a transfer would still hold the page. */
 static void end_gone(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
     CHECK_MSG((record->flags & FRAME_IO) == 0, "page %x goes with count %u, flags %x", page.index,
               record->count, record->flags);
-    page_untie(page);
+    if ((record->flags & FRAME_WIRED) != 0)
+        page_forget_wire(page);
+    else
+        page_untie(page);
 }
 
 static void pages_gone(const struct pfn *pages, unsigned count)
 {
     withdraw_gone(pages, count);
     /* holds: the pages, which nothing else knows any more but their slots */
-    pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_TIED | FRAME_IO, end_gone);
+    pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_TIED | FRAME_IO | FRAME_WIRED, end_gone);
 }
 
 static void page_gone(struct pfn page)
@@ -371,6 +374,8 @@ static void page_gone(struct pfn page)
     (void)page_withdraw(page); /* one that was evicted is in no clock any more */
     if ((record->flags & FRAME_TIED) != 0)
         page_untie(page);
+    if ((record->flags & FRAME_WIRED) != 0)
+        page_forget_wire(page);
     pmm_free(page);
 }
 
@@ -466,11 +471,11 @@ void page_audit(const struct tree_census *census)
     CHECK_MSG(usage.by_kind[FRAME_TABLE] == tables, "%lu table frames, %lu reachable tables",
               usage.by_kind[FRAME_TABLE], tables);
     audit_clocks();
-    if (usage.by_kind[FRAME_ANONYMOUS] != page_clock_size() + large_frames())
+    if (usage.by_kind[FRAME_ANONYMOUS] != page_resident() + large_frames())
         report_pages();
-    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_clock_size() + large_frames(),
-              "%lu anonymous frames, %lu in the clocks, %lu in large pages",
-              usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), large_frames());
+    CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_resident() + large_frames(),
+              "%lu anonymous frames, %lu in the clocks, %lu wired, %lu in large pages",
+              usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), page_wired(), large_frames());
     CHECK_MSG(swap_references() == census->swapped + tied_pages,
               "slots have %lu counts, %lu entries and %lu ties name them", swap_references(),
               census->swapped, tied_pages);

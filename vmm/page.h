@@ -15,6 +15,8 @@
  *   said true. Entries in transit may name it meanwhile, with a hold and FRAME_IO on it, by which
  *   others that find it keep off. FRAME_IO ends when the page is published and no entry is in
  *   transit, or when the tie is cut by which it could be found.
+ * Wired: a page that is to stay is in no clock, for good: so nothing that looks for pages to take
+ *   ever meets it. One entry names it, along an own path; who wires or unwires has its table locked.
  * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
  * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what
  * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
@@ -57,8 +59,28 @@ struct pfn page_clock_next(void);
 /* Puts a page that is in the clock under the hand. */
 void page_next_to_go(struct pfn page);
 
-/* Pages in all clocks. */
+/* Pages in all clocks; the same and those that are wired. */
 uint64_t page_clock_size(void);
+uint64_t page_resident(void);
+
+/* Takes a page, a large one too, out of its clock or list for good, until page_unwire puts it back.
+ * False: another has just taken it, to evict it or to look at it; look again. The table of its entry,
+ * which is own or withheld, is locked. */
+MUST_USE bool page_wire(struct pfn page);
+void page_unwire(struct pfn page);
+
+static inline bool page_is_wired(struct pfn page)
+{
+    return (__atomic_load_n(&frame_record(page)->flags, __ATOMIC_RELAXED) & FRAME_WIRED) != 0;
+}
+
+/* Frames in wired pages. */
+uint64_t page_wired(void);
+
+/* Between the files of pages: a page that is in no clock is wired; one that goes, or is split, is so no
+ * more. */
+void page_mark_wired(struct pfn page);
+void page_forget_wire(struct pfn page);
 
 /* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
  * the count back (rule C9). */

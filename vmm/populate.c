@@ -19,7 +19,7 @@ static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
     wanted = min_u64(wanted, TOGETHER);
     supply->count = 0;
     while (supply->count < wanted &&
-           (supply->count == 0 || page_clock_size() + supply->count < page_limit())) {
+           (supply->count == 0 || page_resident() + supply->count < page_limit())) {
         enum status status = page_alloc(FRAME_CLEARED, &supply->pages[supply->count]);
 
         if (status != OK)
@@ -83,6 +83,40 @@ static enum status populate_run(struct space *space, const struct region *region
     return OK;
 }
 
+enum status space_bring(struct space *space, const struct region *region, uint64_t start,
+                        uint64_t end, struct fault_access access, unsigned *filled)
+{
+    enum status status = OK;
+    struct tree_place place;
+    bool were_on = machine_interrupts_off();
+    bool ticket = access.write && at_ticket(space, region, start, &place);
+
+    machine_interrupts_restore(were_on);
+    *filled = 0;
+    if (ticket)
+        status = populate_run(space, region, start, end, filled);
+    /* Whatever else stands there, and what makes the table, is a fault's work. */
+    if (!ticket || (status == OK && *filled == 0)) {
+        status = fault_resolve(space, start, access);
+        *filled = 1;
+    }
+    return status;
+}
+
+/* How far from an address on an access would find all there already; the address itself: not at all. */
+static uint64_t end_of_present(const struct space *space, uint64_t address, bool write)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, address);
+    bool own = place.own && pte_class(place.entry) == PTE_OWN;
+    uint64_t span = pte_span(place.level);
+
+    machine_interrupts_restore(were_on);
+    if (!pte_present(place.entry) || (write && !own))
+        return address;
+    return round_down(address, span) + span;
+}
+
 enum status space_populate(struct space *space, const struct region *region, uint64_t start,
                            uint64_t end)
 {
@@ -92,20 +126,14 @@ enum status space_populate(struct space *space, const struct region *region, uin
     enum status status = rights.none ? STATUS_DENIED : OK;
 
     for (uint64_t at = start; at < end && status == OK;) {
-        unsigned filled = 0;
-        struct tree_place place;
-        bool were_on = machine_interrupts_off();
-        bool ticket = rights.write && at_ticket(space, region, at, &place);
+        uint64_t next = end_of_present(space, at, access.write);
+        unsigned filled;
 
-        machine_interrupts_restore(were_on);
-        if (ticket)
-            status = populate_run(space, region, at, end, &filled);
-        /* Whatever else stands there, and what makes the table, is a fault's work. */
-        if (!ticket || (status == OK && filled == 0)) {
-            status = fault_resolve(space, at, access);
-            filled = 1;
+        if (next == at) {
+            status = space_bring(space, region, at, end, access, &filled);
+            next = at + filled * PAGE_SIZE;
         }
-        at += filled * PAGE_SIZE;
+        at = next;
     }
     return status;
 }

@@ -35,8 +35,10 @@ static enum status change_rights(struct space *space, uint64_t start, uint64_t e
     }
     tlb_commit(&batch);
     /* Faults that found a ticket of before are over: now its descriptor may go. */
-    if (status == OK)
+    if (status == OK) {
         region_set_descriptor(space, start, end, descriptor);
+        wire_mend(space, start, end);
+    }
     return status;
 }
 

@@ -7,7 +7,8 @@ static struct pool region_pool = POOL("region", struct region);
 
 static bool says_the_same(const struct region_what *a, const struct region_what *b)
 {
-    return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed;
+    return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed &&
+           a->wired == b->wired && !a->coming && !b->coming;
 }
 
 const struct region *space_region_at(struct space *space, uint64_t address)
@@ -133,6 +134,8 @@ void region_remove_range(struct space *space, uint64_t start, uint64_t end)
         CHECK(region->node.start >= start && region->node.end <= end);
         if (region->what.committed)
             space->committed -= region_pages(region);
+        if (region->what.wired)
+            space->wired -= region_pages(region);
         destroy(space, region);
         region = next;
     }
@@ -203,6 +206,27 @@ void region_set_descriptor(struct space *space, uint64_t start, uint64_t end,
     region_merge_range(space, start, end);
 }
 
+void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        struct region_what *what = &region->what;
+
+        CHECK(region->node.start >= start && region->node.end <= end);
+        if (wired && !what->committed)
+            space->committed += region_pages(region);
+        if (wired && !what->wired)
+            space->wired += region_pages(region);
+        if (!wired && what->wired)
+            space->wired -= region_pages(region);
+        what->committed = what->committed || wired;
+        what->wired = wired;
+        what->coming = false;
+    }
+    region_merge_range(space, start, end);
+}
+
 /* ---- all regions ---- */
 
 /* A run of regions with one descriptor: its count is changed once for the run. */
@@ -237,6 +261,7 @@ static struct region_node *copy_region(const struct region_node *node, void *con
 
     run->chain = *(struct region **)(void *)copy;
     *copy = *region;
+    copy->what.wired = false;
     add_to_run(run, region->what.descriptor);
     return &copy->node;
 }
@@ -255,6 +280,9 @@ enum status region_copy_all(struct space *child, const struct space *parent)
     end_run(&run);
     child->region_count = parent->region_count;
     child->committed = parent->committed;
+    /* Some neighbours differed only in what is wired, which nothing is any more. */
+    if (parent->wired > 0)
+        region_merge_range(child, PAGE_SIZE, UINT64_MAX);
     return OK;
 }
 
@@ -277,6 +305,7 @@ void region_remove_all(struct space *space)
     pool_free_chain(&region_pool, run.chain);
     space->region_count = 0;
     space->committed = 0;
+    space->wired = 0;
 }
 
 /* ---- proof ---- */
@@ -287,6 +316,7 @@ void region_audit(const struct space *space)
     struct region *region;
     uint32_t count = region_tree_audit(&space->regions);
     uint64_t committed = 0;
+    uint64_t wired = 0;
 
     CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
     for (region = region_find(space, 0); region != NULL; region = region_next(region)) {
@@ -298,9 +328,12 @@ void region_audit(const struct space *space)
                   "regions %lx and %lx say the same", before->node.start, region->node.start);
         CHECK(region->what.committed || region->what.kind == REGION_GUARD ||
               !region->what.descriptor->rights.write);
+        CHECK(!region->what.coming && (region->what.committed || !region->what.wired));
         committed += region->what.committed ? region_pages(region) : 0;
+        wired += region->what.wired ? region_pages(region) : 0;
         before = region;
     }
-    CHECK_MSG(committed == space->committed, "%lu pages committed, %lu counted", committed,
-              space->committed);
+    CHECK_MSG(committed == space->committed && wired == space->wired,
+              "%lu pages committed, %lu counted; %lu wired, %lu counted", committed,
+              space->committed, wired, space->wired);
 }

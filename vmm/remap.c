@@ -8,18 +8,27 @@ struct remapping {
     uint64_t start;
     uint64_t end;     /* as it is */
     uint64_t new_end; /* as it is to be */
+    bool came;        /* new pages of a wired part were on their way: no more can be tried */
 };
 
-static enum status grow(struct space *space, const struct remapping *remap, struct region *region)
+static enum status grow(struct space *space, struct remapping *remap, struct region *region)
 {
     const struct region *next = region_next(region);
+    enum status status;
 
     if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
         return STATUS_EXISTS;
-    return space_fill_range(space, remap->end, remap->new_end, &region->what, BLANK_TICKETS);
+    if (!region->what.wired)
+        return space_fill_range(space, remap->end, remap->new_end, &region->what, BLANK_TICKETS);
+    if (region->what.descriptor->rights.none)
+        return STATUS_DENIED; /* as space_wire */
+    status = space_fill_now(space, remap->end, remap->new_end, &region->what, true, &remap->came);
+    if (status == OK)
+        space_fill_keep(space, remap->end, remap->new_end, true);
+    return status;
 }
 
-static enum status try_remap(struct space *space, const struct remapping *remap)
+static enum status try_remap(struct space *space, struct remapping *remap)
 {
     struct region *region = region_find(space, remap->start);
     enum status status = OK;
@@ -46,6 +55,6 @@ enum status space_remap(struct space *space, uint64_t start, uint64_t old_size, 
         space_lock(space);
         status = try_remap(space, &remap);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !remap.came && page_make_room());
     return status;
 }

@@ -124,8 +124,10 @@ static enum status fork_into(struct space *child, struct space *parent)
     tree_fork(&child->tree, &parent->tree, &batch);
     /* No child runs before the parent's translations are gone. */
     tlb_commit(&batch);
+    if (parent->wired > 0)
+        status = wire_fork(child, parent);
     tree_fork_end(&parent->tree);
-    return OK;
+    return status;
 }
 
 static enum status fork_space(struct space *parent, struct space **child)
@@ -173,6 +175,7 @@ void space_destroy(struct space *space)
     space_number_give(&space->tree);
     tree_destroy(&space->tree);
     commit_give(space->committed);
+    wire_give(space->wired);
     region_remove_all(space);
     pool_free(&space_pool, record);
 }
@@ -203,15 +206,20 @@ struct tree_census space_audit(void)
     struct tree_census census;
     unsigned count = 0;
     uint64_t committed = 0;
+    uint64_t wired = 0;
 
     LIST_FOREACH (record, &spaces, link) {
         CHECK(count < AUDIT_TREES_MAX);
         region_audit(&record->space);
         committed += record->space.committed;
+        wired += record->space.wired;
         trees[count++] = record->space.tree;
     }
     CHECK_MSG(committed == commit_pages(), "%lu pages committed by regions, %lu in the account",
               committed, commit_pages());
+    CHECK_MSG(wired == space_wired_pages() && wired == page_wired(),
+              "%lu pages wired by regions, %lu in the account, %lu frames", wired,
+              space_wired_pages(), page_wired());
     census = tree_audit(trees, count);
     page_audit(&census);
     return census;

@@ -43,6 +43,8 @@ struct region_what {
     struct descriptor *descriptor; /* NULL: a guard */
     enum region_kind kind;
     bool committed; /* its pages stand in the account (vmm/commit.h) */
+    bool wired;     /* each of its pages is there and stays (space_wire) */
+    bool coming;    /* its pages are being brought: until they are, no neighbour says the same */
 };
 
 struct region {
@@ -75,6 +77,7 @@ struct space {
     struct region_tree regions;
     uint32_t region_count;
     uint64_t committed;  /* pages: the sum over its regions */
+    uint64_t wired;      /* likewise */
     uint8_t zero_levels; /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
     struct mutex lock;   /* guards the regions, and every call that changes meaning (rule P1) */
     uint64_t calls;      /* that took the lock: each may have raised rights (rule P9) */
@@ -124,6 +127,18 @@ MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uin
 MUST_USE enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
                                       struct rights rights);
 
+/* How a mapping comes: a sum of these. */
+enum space_coming {
+    SPACE_POPULATED = 1U << 0, /* with pages in place, as a touch of each would bring them */
+    SPACE_WIRED = 1U << 1      /* the same, and wired at once */
+};
+
+/* As space_map_large_at, of small pages with level 1. What prevents pages from coming is said, and then
+ * nothing is mapped. Pages of a populated mapping without access, or that never fit into memory together,
+ * are tickets or on the disk when the call returns. */
+MUST_USE enum status space_map_with(struct space *space, uint64_t start, uint64_t size,
+                                    struct rights rights, unsigned level, unsigned coming);
+
 /* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
  */
 MUST_USE enum status space_map(struct space *space, uint64_t size, uint64_t alignment,
@@ -143,7 +158,8 @@ MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t
 
 enum space_advice {
     SPACE_WILL_NEED, /* pages come now, as a write would bring them where writing is allowed */
-    SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again */
+    SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again;
+                      * STATUS_BUSY where some of them are wired */
     SPACE_COLD,      /* pages go out before others when memory is short */
     SPACE_COLLAPSE   /* pages become large ones now, as many as lie in the range as a whole */
 };
@@ -154,6 +170,26 @@ enum space_advice {
 MUST_USE enum status space_advise(struct space *space, uint64_t start, uint64_t size,
                                   enum space_advice advice);
 
+/* Wires a range as space_protect takes it: from the return of the call on each of its pages is there,
+ * in a frame of its own, and stays there until it is unwired or unmapped: nothing evicts, moves or
+ * merges it, and no access that the rights allow takes a fault, whatever the rights become meanwhile.
+ * A fork copies wired pages for the child at once, where they are not wired; while it does, a write
+ * by another processor waits. Pages that move stay wired, and what a wired mapping grows by becomes so.
+ * Wires do not nest: what is wired already stays as it is.
+ * What never was writable is promised now (vmm/commit.h). A range without access that is not wired yet
+ * is STATUS_DENIED. More wired pages than the limit are STATUS_LIMIT, before any work; what prevents
+ * pages from coming is said, and then nothing is wired that was not before. */
+MUST_USE enum status space_wire(struct space *space, uint64_t start, uint64_t size);
+
+/* Gives what is wired of the range back: its pages may go as all others. */
+MUST_USE enum status space_unwire(struct space *space, uint64_t start, uint64_t size);
+
+/* How many pages of all spaces are wired, and how many may be: a half of what memory and the limit of
+ * resident pages allow, unless set; UINT64_MAX sets that again. What is wired stays. */
+uint64_t space_wired_pages(void);
+uint64_t space_wired_limit(void);
+void space_set_wired_limit(uint64_t pages);
+
 /* What is mapped where. */
 struct space_view {
     uint64_t start;
@@ -161,6 +197,7 @@ struct space_view {
     struct rights rights; /* none: a guard, or no access */
     enum region_kind kind;
     bool committed;
+    bool wired;
     uint64_t resident; /* pages, those that it shares with a fork included; the zero page is none */
 };
 

@@ -1,6 +1,6 @@
 /*
  * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c, advise.c,
- * populate.c, remap.c, move.c.
+ * populate.c, remap.c, move.c, wire.c, wire_fork.c.
  *
  * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
@@ -10,6 +10,7 @@
 #include <bsd/sys/queue.h>
 
 #include "pmm/pool.h"
+#include "vmm/fault.h"
 #include "vmm/space.h"
 
 /* A space with its place in the list of all: the space comes first. */
@@ -50,6 +51,40 @@ MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint
 MUST_USE enum status space_populate(struct space *space, const struct region *region,
                                     uint64_t start, uint64_t end);
 
+/* One step of that, by an access of the caller's: fills a run of tickets from start on, or resolves
+ * one access. *filled: pages, 0 when others were there at the same time. */
+MUST_USE enum status space_bring(struct space *space, const struct region *region, uint64_t start,
+                                 uint64_t end, struct fault_access access, unsigned *filled);
+
+/* Calls visit for each lowest entry on the range, with its table locked: at names it, and of large
+ * pages it has a level above 1. Needs the lock only for the range to stay what it is. */
+void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
+                       void (*visit)(struct pte *at, unsigned level, void *context), void *context);
+
+/* Whether a locked entry names a page, as a leaf or withheld: the zero page is none. */
+bool space_names_page(struct pte entry, unsigned level, struct pfn *page);
+
+/* space_fill_range with its pages, wired or not: the region then stands apart until one of the two
+ * behind it is called, neither of which can fail. *came: it was at pages that it failed, which
+ * nothing that the caller does would mend. */
+MUST_USE enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
+                                    const struct region_what *what, bool wired, bool *came);
+void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wired);
+void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired);
+
+/* ---- wired pages (wire.c, wire_fork.c) ---- */
+
+/* Gives pages back to what may be wired: their regions are gone. */
+void wire_give(uint64_t pages);
+
+/* After a change of rights of a range: its wired pages are their space's own again. */
+void wire_mend(struct space *space, uint64_t start, uint64_t end);
+
+/* In a fork whose flush is over, between tree_fork and tree_fork_end: the child gets copies of what is
+ * wired in the parent, whose pages and tables of them are its own afterwards. When memory does not
+ * suffice for that, the child's tree is empty. */
+MUST_USE enum status wire_fork(struct space *child, struct space *parent);
+
 /* ---- regions (region.c) ---- */
 
 static inline struct region *region_of(struct region_node *node)
@@ -84,6 +119,10 @@ MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t en
 
 /* Takes the regions of a range out, at whose ends there are boundaries. */
 void region_remove_range(struct space *space, uint64_t start, uint64_t end);
+
+/* Says of the regions of a range, at whose ends there are boundaries, whether they are wired, which
+ * commits them, and that nothing is on its way any more; joins neighbours that then say the same. */
+void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired);
 
 /* Joins neighbours that say the same, from the one that touches start to the one that touches end.
  */

@@ -143,6 +143,7 @@ void model_compare(void)
              cell++) {
             check_page(&model()->spaces[i], cell, 0);
             check_page(&model()->spaces[i], cell, 1);
+            model_check_wired(i, cell);
         }
     }
 }
@@ -164,6 +165,8 @@ void model_check(void)
     CHECK(count == space_count());
     CHECK_MSG(commit_pages() == committed, "%lu pages committed, the model says %lu",
               commit_pages(), committed);
+    CHECK_MSG(space_wired_pages() == model_wired(), "%lu pages wired, the model says %lu",
+              space_wired_pages(), model_wired());
     second = oracle_check(trees, count);
     for (unsigned level = 1; level <= 5; level++)
         tables += census.tables[level];
@@ -189,7 +192,7 @@ static void check_ledger(void)
     CHECK_MSG(swap_usage().used == 0 && swap_references() == 0, "%u slots are left",
               swap_usage().used);
     CHECK(page_clock_size() == 0 && descriptor_count() == 0 && space_count() == 0);
-    CHECK(commit_pages() == 0);
+    CHECK(commit_pages() == 0 && space_wired_pages() == 0 && page_wired() == 0);
 }
 
 void model_end(void)

@@ -14,6 +14,7 @@
 #include "tests/host/space_model_host.h"
 #include "tests/space_model_internal.h"
 #include "vmm/fault.h"
+#include "vmm/page.h"
 
 /* So often may one access fault: tables, the page, and once or twice for a late TLB. */
 #define FAULTS_MAX 8U
@@ -144,6 +145,11 @@ bool model_machine_alone(void)
 bool model_machine_kernel_may(const struct model_op *op)
 {
     return op->execute ? (fake_cr4 & CR4_SMEP) == 0 : (fake_cr4 & CR4_SMAP) == 0 || op->ac;
+}
+
+uint64_t model_machine_wired_most(void)
+{
+    return page_limit() == UINT64_MAX ? 64 : 4;
 }
 
 void model_machine_look(uint64_t address)
