@@ -399,7 +399,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 29,
+    .checks = 30,
     .only_by_name = true,
     .reserves = true,
     .run = run,

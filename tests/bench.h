@@ -19,7 +19,7 @@ void bench_add(uint64_t ticks);
  * is none. */
 uint64_t bench_end_row(const char *row);
 
-/* The rows of bench_calls.c: large pages, late faults, large maps, merges, exits. */
+/* The rows of bench_calls.c: large pages, late faults, large maps, merges, populated maps, exits. */
 void bench_call_rows(void);
 
 /* Those of bench_forks.c: 5 rows, and a check that a fork costs the same at each size. */

@@ -1,7 +1,7 @@
 /*
  * Rows of bench that are measured from the kernel: the first touch of a page of 2 MiB, a late
- * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, and exit by
- * resident page.
+ * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, mapping with pages
+ * in place, and exit by resident page.
  */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
@@ -80,6 +80,23 @@ static void map_gib(struct space *space)
     bench_end_row("map_unmap_1g");
 }
 
+/* A mapping that comes with its pages, shared by them. */
+static void map_populated(struct space *space)
+{
+    const uint64_t size = EXIT_PAGES * PAGE_SIZE;
+
+    bench_time_readings();
+    for (unsigned i = 0; i < EXITS; i++) {
+        uint64_t began = machine_ticks();
+
+        if (space_map_with(space, START, size, RIGHTS_READ_WRITE, 1, SPACE_POPULATED) != OK)
+            break;
+        bench_add((machine_ticks() - began) / EXIT_PAGES);
+        CHECK(space_unmap(space, START, size) == OK);
+    }
+    bench_end_row("populate_page");
+}
+
 /* The end of a space, shared by its resident pages, all of them its own. */
 static void exit_by_page(struct space *back)
 {
@@ -143,6 +160,7 @@ void bench_call_rows(void)
     late_fault(space);
     map_gib(space);
     merge(space);
+    map_populated(space);
     exit_by_page(space);
     end_space(space);
 }

@@ -38,9 +38,65 @@ static bool at_ticket(const struct space *space, const struct region *region, ui
            place->entry.word == region->what.descriptor->ticket.word;
 }
 
-/* Puts pages in place of the tickets that follow each other from an address on; says how many. */
+/* Entries of a locked table, by words: what they are is known. */
+static void put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
+{
+    struct frame *record = frame_record(page);
+
+    record->back_table = table.index;
+    record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
+    page_publish_fast(page); /* in a clock before an entry names it */
+    __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
+}
+
+unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
+                            const struct descriptor *descriptor)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pte *entries = frame_pointer(table);
+    bool zeroed = pmm_has_zeroed(caches);
+    unsigned at = from;
+
+    CHECK(frame_record(table)->lock == 1 && to <= PTE_ENTRIES && !descriptor->rights.none);
+    for (; at < to && pte_read(&entries[at]).word == descriptor->ticket.word; at++) {
+        struct pfn page;
+
+        zeroed = zeroed && pmm_take(caches, PMM_CACHE_ZERO, FRAME_ANONYMOUS, FRAME_CLEARED, &page);
+        if (!zeroed) {
+            if (!pmm_take(caches, PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_CLEARED, &page))
+                break;
+            machine_clear_frame(frame_pointer(page));
+        }
+        put_page(table, &entries[at], page, descriptor->own_bits);
+    }
+    frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
+    return at - from;
+}
+
+/* Puts pages of the supply in place of the tickets from an index on; how many. */
+static unsigned fill_from(const struct supply *supply, struct pfn table, unsigned index,
+                          const struct descriptor *descriptor)
+{
+    const struct pte *entries = frame_pointer(table);
+    unsigned filled = 0;
+
+    for (unsigned i = index; i < PTE_ENTRIES && filled < supply->count; i++) {
+        struct pfn page = supply->pages[filled];
+
+        if (pte_read(&entries[i]).word != descriptor->ticket.word)
+            break;
+        tree_name_pointer(page, table, i);
+        page_publish(page);
+        tree_replace_entry(table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
+        filled++;
+    }
+    return filled;
+}
+
+/* Puts pages in place of the tickets that follow each other from an address on: those of the supply,
+ * or without one such as the processor has at hand. Says how many. */
 static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
-                             struct supply *supply)
+                             uint64_t end, const struct supply *supply)
 {
     const struct descriptor *descriptor = region->what.descriptor;
     bool were_on = machine_interrupts_off();
@@ -48,21 +104,24 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
     unsigned filled = 0;
 
     if (at_ticket(space, region, address, &place) && tree_lock(place.table)) {
-        const struct pte *entries = frame_pointer(place.table);
+        unsigned most = (unsigned)min_u64((end - address) / PAGE_SIZE, TOGETHER);
 
-        for (unsigned i = place.index; i < PTE_ENTRIES && filled < supply->count; i++) {
-            struct pfn page = supply->pages[filled];
-
-            if (pte_read(&entries[i]).word != descriptor->ticket.word)
-                break;
-            tree_name_pointer(page, place.table, i);
-            page_publish(page);
-            tree_replace_entry(place.table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
-            filled++;
-        }
+        filled = supply == NULL
+                     ? space_fill_tickets(place.table, place.index, place.index + most, descriptor)
+                     : fill_from(supply, place.table, place.index, descriptor);
         tree_unlock(place.table);
     }
     machine_interrupts_restore(were_on);
+    return filled;
+}
+
+static unsigned fill_at_hand(struct space *space, const struct region *region, uint64_t from,
+                             uint64_t end)
+{
+    unsigned filled = fill_tickets(space, region, from, end, NULL);
+
+    if (filled == 0 && pmm_refill())
+        filled = fill_tickets(space, region, from, end, NULL);
     return filled;
 }
 
@@ -72,12 +131,16 @@ static enum status populate_run(struct space *space, const struct region *region
 {
     uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
     struct supply supply;
-    enum status status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
+    enum status status;
 
-    *filled = 0;
+    /* Where pages are counted, or there are none at hand, room is made for them. */
+    *filled = page_limit() == UINT64_MAX ? fill_at_hand(space, region, from, end) : 0;
+    if (*filled > 0)
+        return OK;
+    status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
     if (status != OK)
         return status;
-    *filled = fill_tickets(space, region, from, &supply);
+    *filled = fill_tickets(space, region, from, end, &supply);
     for (unsigned i = *filled; i < supply.count; i++)
         pmm_free(supply.pages[i]);
     return OK;

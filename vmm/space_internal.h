@@ -51,6 +51,12 @@ MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint
 MUST_USE enum status space_populate(struct space *space, const struct region *region,
                                     uint64_t start, uint64_t end);
 
+/* Fills the entries [from, to) of a locked leaf table on an own path with cleared pages, as far as they
+ * are the descriptor's tickets and this processor's caches have frames; how many. No limit of resident
+ * pages is looked at. */
+unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
+                            const struct descriptor *descriptor);
+
 /* One step of that, by an access of the caller's: fills a run of tickets from start on, or resolves
  * one access. *filled: pages, 0 when others were there at the same time. */
 MUST_USE enum status space_bring(struct space *space, const struct region *region, uint64_t start,
