@@ -5,7 +5,7 @@
 #include "vmm/space_internal.h"
 
 /* Pages put in place together: so long is a table locked. */
-#define TOGETHER 16U
+#define TOGETHER 32U
 
 /* Pages that are set aside for the tickets of one leaf table. */
 struct supply {
@@ -115,29 +115,28 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
     return filled;
 }
 
+/* Such as the processor has at hand, if pages are not counted. */
 static unsigned fill_at_hand(struct space *space, const struct region *region, uint64_t from,
-                             uint64_t end)
+                             uint64_t to)
 {
-    unsigned filled = fill_tickets(space, region, from, end, NULL);
+    uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
+    unsigned filled;
 
-    if (filled == 0 && pmm_refill())
-        filled = fill_tickets(space, region, from, end, NULL);
-    return filled;
+    if (page_limit() != UINT64_MAX)
+        return 0;
+    filled = fill_tickets(space, region, from, end, NULL);
+    return filled > 0 || !pmm_refill() ? filled : fill_tickets(space, region, from, end, NULL);
 }
 
-/* Pages for a run of tickets, at most up to the end of the leaf table. */
+/* Pages for a run of tickets, at most up to the end of the leaf table; room is made for them. */
 static enum status populate_run(struct space *space, const struct region *region, uint64_t from,
                                 uint64_t to, unsigned *filled)
 {
     uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
     struct supply supply;
-    enum status status;
+    enum status status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
 
-    /* Where pages are counted, or there are none at hand, room is made for them. */
-    *filled = page_limit() == UINT64_MAX ? fill_at_hand(space, region, from, end) : 0;
-    if (*filled > 0)
-        return OK;
-    status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
+    *filled = 0;
     if (status != OK)
         return status;
     *filled = fill_tickets(space, region, from, end, &supply);
@@ -151,11 +150,15 @@ enum status space_bring(struct space *space, const struct region *region, uint64
 {
     enum status status = OK;
     struct tree_place place;
-    bool were_on = machine_interrupts_off();
-    bool ticket = access.write && at_ticket(space, region, start, &place);
+    bool were_on;
+    bool ticket;
 
+    *filled = access.write ? fill_at_hand(space, region, start, end) : 0;
+    if (*filled > 0)
+        return OK;
+    were_on = machine_interrupts_off();
+    ticket = access.write && at_ticket(space, region, start, &place);
     machine_interrupts_restore(were_on);
-    *filled = 0;
     if (ticket)
         status = populate_run(space, region, start, end, filled);
     /* Whatever else stands there, and what makes the table, is a fault's work. */
@@ -189,8 +192,9 @@ enum status space_populate(struct space *space, const struct region *region, uin
     enum status status = rights.none ? STATUS_DENIED : OK;
 
     for (uint64_t at = start; at < end && status == OK;) {
-        uint64_t next = end_of_present(space, at, access.write);
-        unsigned filled;
+        unsigned filled = access.write ? fill_at_hand(space, region, at, end) : 0;
+        uint64_t next =
+            filled > 0 ? at + filled * PAGE_SIZE : end_of_present(space, at, access.write);
 
         if (next == at) {
             status = space_bring(space, region, at, end, access, &filled);
