@@ -36,6 +36,7 @@ extern const struct experiment fork_ways_experiment;
 extern const struct experiment fork_ways_all_experiment;
 extern const struct experiment large_page_experiment;
 extern const struct experiment wire_experiment;
+extern const struct experiment fault_around_experiment;
 extern const struct experiment snapshot_experiment;
 extern const struct experiment fault_dumb_experiment;
 extern const struct experiment vma_structure_experiment;
@@ -91,6 +92,7 @@ const struct experiment *const experiments[] = {
     &fork_ways_all_experiment,
     &large_page_experiment,
     &wire_experiment,
+    &fault_around_experiment,
     &snapshot_experiment,
     &fault_dumb_experiment,
     &vma_structure_experiment,

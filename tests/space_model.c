@@ -18,10 +18,10 @@
 bool model_may_fail;
 
 static const char *const kind_names[] = {
-    "access", "resolve", "look ahead", "map",        "map zeroes", "map found", "guard",
-    "unmap",  "protect", "will need",  "don't need", "cold",       "collapse",  "zero scan",
-    "query",  "wire",    "unwire",     "move",       "remap",      "fork",      "create",
-    "destroy", "switch"};
+    "access",     "resolve",   "look ahead", "map",        "map zeroes", "map found", "guard",
+    "unmap",      "protect",   "will need",  "don't need", "cold",       "collapse",  "sequential",
+    "one by one", "zero scan", "query",      "wire",       "unwire",     "move",      "remap",
+    "fork",       "create",    "destroy",    "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -347,7 +347,9 @@ enum status model_perform(const struct model_op *op)
     case MODEL_PROTECT: status = model_protect(op); break;
     case MODEL_WILL_NEED:
     case MODEL_DONT_NEED:
-    case MODEL_COLD: status = model_advise(op); break;
+    case MODEL_COLD:
+    case MODEL_SEQUENTIAL:
+    case MODEL_ONE_BY_ONE: status = model_advise(op); break;
     case MODEL_ZERO_SCAN: (void)zero_scan(SCANNED_TOGETHER); break;
     case MODEL_COLLAPSE: status = model_collapse(op); break;
     case MODEL_MOVE: status = model_move(op); break;

@@ -37,8 +37,10 @@ enum model_kind {
     MODEL_WILL_NEED,
     MODEL_DONT_NEED,
     MODEL_COLD,
-    MODEL_COLLAPSE,  /* pages become large ones where they can */
-    MODEL_ZERO_SCAN, /* pages of zeroes give their frames back */
+    MODEL_COLLAPSE,   /* pages become large ones where they can */
+    MODEL_SEQUENTIAL, /* first writes bring the pages around */
+    MODEL_ONE_BY_ONE, /* no more */
+    MODEL_ZERO_SCAN,  /* pages of zeroes give their frames back */
     MODEL_QUERY,
     MODEL_WIRE,
     MODEL_UNWIRE,

@@ -129,12 +129,15 @@ static unsigned some_space(void)
 static enum model_kind some_kind(void)
 {
     static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 45,    [MODEL_RESOLVE] = 5,   [MODEL_LOOK] = 8,      [MODEL_MAP] = 6,
-        [MODEL_MAP_ZEROES] = 2, [MODEL_MAP_FOUND] = 2, [MODEL_GUARD] = 1,     [MODEL_UNMAP] = 3,
-        [MODEL_PROTECT] = 4,    [MODEL_WILL_NEED] = 1, [MODEL_DONT_NEED] = 2, [MODEL_COLD] = 1,
-        [MODEL_QUERY] = 1,      [MODEL_REMAP] = 2,     [MODEL_FORK] = 3,      [MODEL_CREATE] = 0,
-        [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1, [MODEL_SWITCH] = 4,    [MODEL_COLLAPSE] = 2,
-        [MODEL_MOVE] = 3,       [MODEL_WIRE] = 2,      [MODEL_UNWIRE] = 1};
+        [MODEL_ACCESS] = 43,   [MODEL_RESOLVE] = 5,    [MODEL_LOOK] = 8,
+        [MODEL_MAP] = 6,       [MODEL_MAP_ZEROES] = 2, [MODEL_MAP_FOUND] = 2,
+        [MODEL_GUARD] = 1,     [MODEL_UNMAP] = 3,      [MODEL_PROTECT] = 4,
+        [MODEL_WILL_NEED] = 1, [MODEL_DONT_NEED] = 2,  [MODEL_COLD] = 1,
+        [MODEL_QUERY] = 1,     [MODEL_REMAP] = 2,      [MODEL_FORK] = 3,
+        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1,
+        [MODEL_SWITCH] = 4,    [MODEL_COLLAPSE] = 2,   [MODEL_MOVE] = 3,
+        [MODEL_WIRE] = 2,      [MODEL_UNWIRE] = 1,     [MODEL_SEQUENTIAL] = 1,
+        [MODEL_ONE_BY_ONE] = 1};
     uint64_t number = any(100);
 
     _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");

@@ -25,6 +25,7 @@ struct model_cell {
     uint32_t frames[2];
     struct rights rights;
     unsigned level;       /* of the pages that are wished for, from 1 */
+    bool around;          /* a first write brings others */
     uint64_t words[2][2]; /* [page][word] */
 };
 

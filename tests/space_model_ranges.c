@@ -27,20 +27,25 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
     return pages;
 }
 
-/* A wish for large pages that not all of the range has is given up. */
-static unsigned common_level(const struct model_space *space, const struct model_op *op)
+/* Wishes that not all of the range has are given up. */
+static void make_wishes_common(struct model_space *space, const struct model_op *op)
 {
     unsigned level = space->cells[op->from].level;
+    bool around = space->cells[op->from].around;
 
-    for (unsigned i = op->from; i < op->to; i++)
+    for (unsigned i = op->from; i < op->to; i++) {
         level = space->cells[i].level == level ? level : 1;
-    return level;
+        around = around && space->cells[i].around;
+    }
+    for (unsigned i = op->from; i < op->to; i++) {
+        space->cells[i].level = level;
+        space->cells[i].around = around;
+    }
 }
 
 enum status model_protect(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
-    unsigned level = common_level(space, op);
     enum status expected = STATUS_NOT_FOUND;
     enum status status;
 
@@ -50,12 +55,30 @@ enum status model_protect(const struct model_op *op)
                            model_pages(op->from, op->to) * PAGE_SIZE, op->rights);
     if (!model_as_expected(status, expected))
         return status;
+    make_wishes_common(space, op);
     for (unsigned i = op->from; i < op->to; i++) {
         space->cells[i].rights = op->rights;
-        space->cells[i].level = level;
         space->cells[i].committed |= op->rights.write;
     }
     return OK;
+}
+
+/* ---- regions ---- */
+
+static bool same_region(const struct model_cell *a, const struct model_cell *b)
+{
+    return a->kind == b->kind && a->committed == b->committed && a->wired == b->wired &&
+           (a->kind == CELL_GUARD || (a->level == b->level && a->around == b->around &&
+                                      model_same_rights(a->rights, b->rights)));
+}
+
+void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to)
+{
+    for (*from = cell; *from > 0 && same_region(&space->cells[*from - 1], &space->cells[cell]);)
+        --*from;
+    for (*to = cell + 1;
+         *to < model()->cell_count && same_region(&space->cells[*to], &space->cells[cell]);)
+        ++*to;
 }
 
 /* ---- advise ---- */
@@ -66,15 +89,41 @@ static void forget_words(struct model_cell *cell)
         cell->words[page][0] = cell->words[page][1] = 0;
 }
 
+/* Of one region, so that it is advised as a whole or not at all. */
+static enum status advise_around(const struct model_op *op)
+{
+    struct model_space *space = &model()->spaces[op->space];
+    bool around = op->kind == MODEL_SEQUENTIAL;
+    bool blank = space->cells[op->from].kind == CELL_BLANK;
+    enum status status;
+    unsigned from;
+    unsigned to;
+
+    model_region_of(space, op->from, &from, &to);
+    if (op->to < to)
+        to = op->to;
+    status =
+        space_advise(space->space, model()->bounds[op->from], model_pages(op->from, to) * PAGE_SIZE,
+                     around ? SPACE_SEQUENTIAL : SPACE_RANDOM);
+    if (!model_as_expected(status, blank ? OK : STATUS_NOT_FOUND))
+        return status;
+    for (unsigned i = op->from; i < to; i++)
+        space->cells[i].around = around;
+    return OK;
+}
+
 enum status model_advise(const struct model_op *op)
 {
     static const enum space_advice advices[] = {SPACE_WILL_NEED, SPACE_DONT_NEED, SPACE_COLD};
-    enum space_advice advice = advices[op->kind - MODEL_WILL_NEED];
     struct model_space *space = &model()->spaces[op->space];
     bool blank = all_blank(space, op->from, op->to);
     enum status expected = blank ? OK : STATUS_NOT_FOUND;
+    enum space_advice advice;
     enum status status;
 
+    if (op->kind >= MODEL_SEQUENTIAL)
+        return advise_around(op);
+    advice = advices[op->kind - MODEL_WILL_NEED];
     for (unsigned i = op->from; blank && advice == SPACE_DONT_NEED && i < op->to; i++)
         expected = space->cells[i].wired ? STATUS_BUSY : expected;
     if (advice == SPACE_WILL_NEED && blank && model_pages(op->from, op->to) > MODEL_POPULATED_MAX)
@@ -89,22 +138,6 @@ enum status model_advise(const struct model_op *op)
 }
 
 /* ---- query ---- */
-
-static bool same_region(const struct model_cell *a, const struct model_cell *b)
-{
-    return a->kind == b->kind && a->committed == b->committed && a->wired == b->wired &&
-           (a->kind == CELL_GUARD ||
-            (a->level == b->level && model_same_rights(a->rights, b->rights)));
-}
-
-void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to)
-{
-    for (*from = cell; *from > 0 && same_region(&space->cells[*from - 1], &space->cells[cell]);)
-        --*from;
-    for (*to = cell + 1;
-         *to < model()->cell_count && same_region(&space->cells[*to], &space->cells[cell]);)
-        ++*to;
-}
 
 static void check_view(const struct model_space *space, unsigned cell,
                        const struct space_view *view)

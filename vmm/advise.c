@@ -121,6 +121,41 @@ static void cool(struct pte *at, unsigned level, void *context)
     page_next_to_go(page);
 }
 
+/* ---- sequential ---- */
+
+static uint8_t sequential_order = AROUND_MOST;
+
+void space_set_around(unsigned pages)
+{
+    CHECK(pages >= 1 && pages <= 1U << AROUND_MOST && (pages & (pages - 1)) == 0);
+    sequential_order = (uint8_t)__builtin_ctz(pages);
+}
+
+/* Region by region, since their rights may differ: no meaning changes, so that some may have the advice
+ * when memory ends. */
+static enum status wish_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
+{
+    enum status status = OK;
+
+    for (uint64_t at = start; at < end && status == OK;) {
+        const struct region *region = region_find(space, at);
+        const struct descriptor *now = region->what.descriptor;
+        struct page_wish wish = {.level = now->page_level, .around = around};
+        struct part part = part_of(region, at, end);
+        struct descriptor *descriptor;
+
+        at = part.end;
+        if (now->around == around)
+            continue;
+        status = descriptor_wished(now->rights, wish, &descriptor);
+        if (status != OK)
+            break;
+        status = space_change_descriptor(space, part.start, part.end, descriptor);
+        descriptor_put(descriptor, 1);
+    }
+    return status;
+}
+
 static enum status advise(struct space *space, uint64_t start, uint64_t end,
                           enum space_advice advice)
 {
@@ -130,6 +165,8 @@ static enum status advise(struct space *space, uint64_t start, uint64_t end,
     case SPACE_WILL_NEED: return bring(space, start, end);
     case SPACE_DONT_NEED:
         return any_is_wired(space, start, end) ? STATUS_BUSY : forget(space, start, end);
+    case SPACE_SEQUENTIAL: return wish_around(space, start, end, sequential_order);
+    case SPACE_RANDOM: return wish_around(space, start, end, 0);
     case SPACE_COLD: space_visit_pages(space, start, end, cool, NULL); return OK;
     case SPACE_COLLAPSE: return collapse_range(space, start, end);
     }

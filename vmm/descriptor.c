@@ -22,8 +22,8 @@ static struct {
     uint8_t lock;
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
-    /* By size of page and rights: the shared descriptor of blank memory; 0 = none. */
-    uint16_t blank[LEVELS][9];
+    /* By wishes and rights: the shared descriptor of blank memory; 0 = none. */
+    uint16_t blank[AROUND_MOST + 1][LEVELS][9];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -76,8 +76,8 @@ enum status descriptor_init(void)
 
 /* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1, 2
  * and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
- * reserved bit. */
-static uint32_t allowed_codes(struct rights rights)
+ * reserved bit; or it brings more than one page, which is no work for the fast path. */
+static uint32_t allowed_codes(struct rights rights, struct page_wish wish)
 {
     uint32_t allowed = 0;
 
@@ -87,30 +87,32 @@ static uint32_t allowed_codes(struct rights rights)
         bool reserved = (code & 8) != 0;
         bool fetch = (code & 16) != 0;
 
-        if (!rights.none && user == rights.user && !reserved && (!write || rights.write) &&
-            (!fetch || rights.execute))
+        if (!rights.none && user == rights.user && !reserved &&
+            (!write || (rights.write && wish.around == 0)) && (!fetch || rights.execute))
             allowed |= UINT32_C(1) << code;
     }
     return allowed;
 }
 
 static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
-                 unsigned level)
+                 struct page_wish wish)
 {
     struct pfn none = {0};
 
     descriptor->generation++;
     descriptor->index = index;
     descriptor->rights = rights;
-    descriptor->page_level = (uint8_t)level;
+    descriptor->page_level = wish.level;
+    descriptor->around = wish.around;
     descriptor->count = 1;
-    descriptor->allows = allowed_codes(rights);
+    descriptor->allows = allowed_codes(rights, wish);
     descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
     descriptor->own_bits = rights.none ? 0 : pte_leaf(none, 1, PTE_OWN, rights).word;
     descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 
-static enum status take_unused(struct rights rights, unsigned level, struct descriptor **taken)
+static enum status take_unused(struct rights rights, struct page_wish wish,
+                               struct descriptor **taken)
 {
     enum status status = table.unused == 0 ? grow() : OK;
     uint16_t index = table.unused;
@@ -119,25 +121,31 @@ static enum status take_unused(struct rights rights, unsigned level, struct desc
         return status;
     *taken = descriptor_at(index);
     table.unused = (*taken)->next_unused;
-    fill(*taken, index, rights, level);
+    fill(*taken, index, rights, wish);
     table.in_use++;
     return OK;
 }
 
-enum status descriptor_blank(struct rights rights, unsigned level, struct descriptor **descriptor)
+/* Where the descriptor with these rights and wishes is kept. */
+static uint16_t *blank_index(struct rights rights, struct page_wish wish)
+{
+    CHECK(wish.level >= 1 && wish.level <= LEVELS && wish.around <= AROUND_MOST);
+    return &table.blank[wish.around][wish.level - 1][rights_number(rights)];
+}
+
+enum status descriptor_wished(struct rights rights, struct page_wish wish,
+                              struct descriptor **descriptor)
 {
     bool were_on = machine_interrupts_off();
-    uint16_t *shared = &table.blank[level - 1][rights_number(rights)];
+    uint16_t *shared = blank_index(rights, wish);
     enum status status = OK;
-
-    CHECK(level >= 1 && level <= LEVELS);
 
     spin_lock(&table.lock);
     if (*shared != 0) {
         *descriptor = descriptor_at(*shared);
         (*descriptor)->count++;
     } else {
-        status = take_unused(rights, level, descriptor);
+        status = take_unused(rights, wish, descriptor);
         if (status == OK)
             *shared = (*descriptor)->index;
     }
@@ -165,7 +173,7 @@ void descriptor_put(struct descriptor *descriptor, uint32_t counts)
     CHECK(counts > 0 && descriptor->count >= counts);
     descriptor->count -= counts;
     if (descriptor->count == 0) {
-        table.blank[descriptor->page_level - 1][rights_number(descriptor->rights)] = 0;
+        *blank_index(descriptor->rights, descriptor_wish(descriptor)) = 0;
         table.in_use--;
         descriptor->ticket = pte_empty();
         if (descriptor->generation != GENERATION_LAST) {

@@ -27,22 +27,44 @@ struct descriptor {
     struct rights rights; /* (c) */
     uint8_t generation;   /* (d) */
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
+    uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
     uint32_t count;       /* (d) regions that have it */
     uint16_t index;       /* (c) */
     uint16_t next_unused; /* (d) */
-    uint32_t allows;      /* (c) a bit for each page-fault error code below 32: access allowed */
+    uint32_t allows;      /* (c) a bit for each page-fault error code below 32: access allowed, and
+                           * for the fast path to resolve */
     uint32_t spare[5];
 };
+
+/* Up to 16 pages are brought together: so long is a table locked. */
+#define AROUND_MOST 4U
 
 _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line");
 
 /* Once, before any other call: the first frame of the table. */
 MUST_USE enum status descriptor_init(void);
 
-/* The descriptor of blank private memory with these rights, with one more count; of large pages of
- * this level where they fit (vmm/large.h), 1: of small ones. */
-MUST_USE enum status descriptor_blank(struct rights rights, unsigned level,
-                                      struct descriptor **descriptor);
+/* What blank memory wishes for: large pages of this level where they fit (vmm/large.h), 1: small ones;
+ * and 2^around pages at a first write. */
+struct page_wish {
+    uint8_t level;
+    uint8_t around;
+};
+
+/* The descriptor of blank private memory with these rights and wishes, with one more count. */
+MUST_USE enum status descriptor_wished(struct rights rights, struct page_wish wish,
+                                       struct descriptor **descriptor);
+
+static inline enum status descriptor_blank(struct rights rights, unsigned level,
+                                           struct descriptor **descriptor)
+{
+    return descriptor_wished(rights, (struct page_wish){.level = (uint8_t)level}, descriptor);
+}
+
+static inline struct page_wish descriptor_wish(const struct descriptor *descriptor)
+{
+    return (struct page_wish){.level = descriptor->page_level, .around = descriptor->around};
+}
 
 static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
 {

@@ -11,7 +11,8 @@
  *   ticket above leaf  fill: the zero table of that       make the path own and split, again
  *                      level, if the space allows; else
  *                      split down in place, again
- *   ticket             fill: the zero page                own path; a cleared page, own
+ *   ticket             fill: the zero page                own path; a cleared page, own, and for
+ *                                                         tickets around it where the region wishes
  *   zero table         spurious                           make the path own and split, again
  *   ticket, large      own path; a large page, own        the same
  *   pages wished for
@@ -77,6 +78,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
                   op->address);
         op->rights = descriptor->rights;
         op->page_level = descriptor->page_level;
+        op->around = descriptor->around;
     }
 }
 
@@ -243,8 +245,11 @@ static enum status replace_page(struct fault_op *op)
 static enum status give_cleared_page(struct fault_op *op)
 {
     bool was_zero_page = pte_present(op->place.entry);
-    enum status status = fault_want_page(op, FRAME_CLEARED);
+    enum status status;
 
+    if (!was_zero_page && op->around > 0 && fault_give_around(op))
+        return OK;
+    status = fault_want_page(op, FRAME_CLEARED);
     if (status != OK)
         return status;
     if (!fault_lock_unchanged(op))

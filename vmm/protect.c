@@ -17,9 +17,8 @@ static uint64_t newly_writable(const struct space *space, uint64_t start, uint64
     return bytes / PAGE_SIZE;
 }
 
-/* The range is covered, and what it promises is accounted. */
-static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
-                                 struct descriptor *descriptor)
+enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
+                                    struct descriptor *descriptor)
 {
     struct tlb_batch batch;
     enum status status;
@@ -53,7 +52,7 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
 
         status = commit_take(promised);
         if (status == OK) {
-            status = change_rights(space, start, end, descriptor);
+            status = space_change_descriptor(space, start, end, descriptor);
             if (status != OK)
                 commit_give(promised);
         }
@@ -62,22 +61,25 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
     return status;
 }
 
-/* The size of page that all regions of the range wish for; 1 when they differ. */
-static unsigned common_wish(struct space *space, uint64_t start, uint64_t end)
+/* What all regions of the range wish for: small pages, one by one, where they differ. */
+static struct page_wish common_wish(struct space *space, uint64_t start, uint64_t end)
 {
     const struct region *region;
-    unsigned wish = 0;
+    struct page_wish wish = {0};
 
     space_lock(space);
     region = region_find_covered(space, start, end);
     for (struct region *at = region_find(space, start);
          region != NULL && at != NULL && at->node.start < end; at = region_next(at)) {
-        unsigned level = at->what.descriptor->page_level;
+        struct page_wish one = descriptor_wish(at->what.descriptor);
+        bool first = wish.level == 0;
 
-        wish = wish == 0 || wish == level ? level : 1;
+        wish.level = first || wish.level == one.level ? one.level : 1;
+        wish.around = first || wish.around == one.around ? one.around : 0;
     }
     space_unlock(space);
-    return wish == 0 ? 1 : wish;
+    wish.level = wish.level == 0 ? 1 : wish.level;
+    return wish;
 }
 
 enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
@@ -86,7 +88,7 @@ enum status space_protect(struct space *space, uint64_t start, uint64_t size, st
     enum status status = space_check_range(space, start, size);
 
     if (status == OK)
-        status = descriptor_blank(rights, common_wish(space, start, start + size), &descriptor);
+        status = descriptor_wished(rights, common_wish(space, start, start + size), &descriptor);
     if (status != OK)
         return status;
     do {

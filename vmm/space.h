@@ -65,6 +65,7 @@ struct fault_counts {
     uint64_t cow_reuse;   /* the last owner's */
     uint64_t swap_in;     /* read from the area */
     uint64_t swap_cached; /* found in the frame that another entry had read */
+    uint64_t around;      /* pages that first writes to others have brought */
     uint64_t path;        /* tables made or unshared on the way */
     uint64_t spurious;
     uint64_t violations;
@@ -161,8 +162,17 @@ enum space_advice {
     SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again;
                       * STATUS_BUSY where some of them are wired */
     SPACE_COLD,      /* pages go out before others when memory is short */
-    SPACE_COLLAPSE   /* pages become large ones now, as many as lie in the range as a whole */
+    SPACE_COLLAPSE,  /* pages become large ones now, as many as lie in the range as a whole */
+    /* A first write, to what has not been read before, brings pages for the tickets around it too: those
+     * of an aligned group, as many of them as are there in a row, there are frames at hand for and the
+     * limit of resident pages allows. SPACE_RANDOM: one page again, as at the start. */
+    SPACE_SEQUENTIAL,
+    SPACE_RANDOM
 };
+
+/* The pages of a group for what is called sequential from now on: a power of two, 1 to 16, which it is
+ * at the start. */
+void space_set_around(unsigned pages);
 
 /* Advice on a range as space_protect takes it. What prevents pages from coming (STATUS_NO_MEMORY,
  * STATUS_IO, ...) is said; those that came stay. SPACE_COLLAPSE leaves alone what others share or use

@@ -46,6 +46,11 @@ MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint6
                                       const struct region_what *what, enum space_blank blank);
 MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint64_t end);
 
+/* The range is covered: what its descriptor says of it is what this one says, and is accounted.
+ * Failure is as that of space_protect. */
+MUST_USE enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
+                                             struct descriptor *descriptor);
+
 /* Makes a page of every page of [start, end), which lies in one region, as an access would that is a
  * write where the region allows it. The lock is held, so that it stays the region's. */
 MUST_USE enum status space_populate(struct space *space, const struct region *region,

@@ -21,6 +21,7 @@ struct fault_op {
     struct pfn page;             /* page set aside; PFN_NONE: none */
     bool page_cleared;
     uint8_t page_level; /* of a ticket: the size of page that its region wishes for */
+    uint8_t around;     /* of a ticket: how many pages a write to it brings, as a power of two */
     bool takes_small;   /* there was no large page */
     bool were_on;       /* interrupts, while the leaf table is locked */
 };
@@ -32,6 +33,10 @@ MUST_USE enum status fault_want_page(struct fault_op *op, enum frame_clear clear
  * over. Interrupts stay off until the lock is released (rule P4). */
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
+
+/* A ticket is written whose region wishes for more than one page at a time (vmm/around.c): true when
+ * its page is there; false when nothing has changed. */
+MUST_USE bool fault_give_around(struct fault_op *op);
 
 /* Ends a transfer in either direction: every entry in transit to the page becomes a COW leaf or, when
  * the content is in the slot alone, names the slot. The caller holds a count of the page. */

@@ -42,7 +42,8 @@ static enum status make_path(struct space *child, uint64_t address, unsigned lev
 /* A page as large as those of a level, with the content of another. */
 static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
 {
-    enum status status = level == 1 ? page_alloc(FRAME_UNCLEARED, copy) : large_alloc(level, copy);
+    enum status status =
+        level == 1 ? page_alloc(FRAME_UNCLEARED, copy) : large_alloc(level, FRAME_UNCLEARED, copy);
 
     for (uint32_t i = 0; status == OK && i < pte_span(level) / PAGE_SIZE; i++)
         machine_copy_frame(frame_pointer((struct pfn){copy->index + i}),

@@ -27,8 +27,8 @@ STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
 EXPERIMENTS = ("demand-zero", "zero-page", "zero-ladder", "cow", "swap", "wild", "levels",
                "table-access", "ring3", "fault-anatomy", "mmu-truth", "entry-states",
                "ticket-forge", "ticket-share", "ticket-range", "ticket-exit", "table-ledger",
-               "fork-ways", "large-page", "wire", "snapshot", "fault-dumb", "vma-structure",
-               "space-limit", "overcommit", "model")
+               "fork-ways", "large-page", "wire", "fault-around", "snapshot", "fault-dumb",
+               "vma-structure", "space-limit", "overcommit", "model")
 
 CASES: Dict[str, Callable] = {}
 
