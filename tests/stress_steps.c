@@ -27,13 +27,14 @@ enum action {
     ACT_CLOSE_PAGE,
     ACT_CLOSE_BLOCK,
     ACT_FORK,
+    ACT_WIRE,
     ACTIONS
 };
 
 static const uint8_t weights[ACTIONS] = {
     [ACT_MAP] = 4,        [ACT_UNMAP] = 3,       [ACT_PROTECT] = 6, [ACT_BLANK] = 1,
-    [ACT_FILL] = 12,      [ACT_CHECK] = 12,      [ACT_SHARED] = 16, [ACT_BLOCK] = 6,
-    [ACT_CLOSE_PAGE] = 1, [ACT_CLOSE_BLOCK] = 2, [ACT_FORK] = 1};
+    [ACT_FILL] = 12,      [ACT_CHECK] = 12,      [ACT_SHARED] = 15, [ACT_BLOCK] = 6,
+    [ACT_CLOSE_PAGE] = 1, [ACT_CLOSE_BLOCK] = 2, [ACT_FORK] = 1,    [ACT_WIRE] = 1};
 
 /* How often each area was closed and opened: odd while it is closed. Taken by compare-and-swap. */
 static uint32_t closures[AREAS];
@@ -448,6 +449,30 @@ static void fork_and_check(struct stress_worker *worker)
     stress_check_all(worker);
 }
 
+/* ---- wires ---- */
+
+/* Some of the shared pages are wired, or no more, while others write, close, fork and evict. Wires do
+ * not nest, so another may end this one at once: what is seen is that nothing is lost. */
+static void wire_shared(struct stress_worker *worker)
+{
+    unsigned first = pick(worker, STRESS_SHARED);
+    uint64_t start = STRESS_SHARED_START + first * PAGE_SIZE;
+    uint64_t size = (1 + pick(worker, STRESS_SHARED - first)) * PAGE_SIZE;
+    enum status status = pick(worker, 2) == 0 ? space_unwire(worker->space, start, size)
+                                              : space_wire(worker->space, start, size);
+
+    /* Nobody may touch a page that is closed, nor wire it. */
+    if (status != OK && status != STATUS_DENIED)
+        fail(worker, "shared pages could not be wired or unwired", start);
+    for (unsigned page = first; page < STRESS_SHARED && worker->wrong == NULL; page++) {
+        uint64_t value;
+
+        if (probe_user_read64(stress_shared_word(page, worker->number), &value, NULL) &&
+            value != worker->own_count[page])
+            fail(worker, "a shared page lost a write when it was wired", start);
+    }
+}
+
 /* ---- one of them ---- */
 
 void stress_step(struct stress_worker *worker)
@@ -469,6 +494,7 @@ void stress_step(struct stress_worker *worker)
     case ACT_CLOSE_PAGE: close_page(worker); break;
     case ACT_CLOSE_BLOCK: close_block(worker); break;
     case ACT_FORK: fork_and_check(worker); break;
+    case ACT_WIRE: wire_shared(worker); break;
     case ACTIONS: break;
     }
 }

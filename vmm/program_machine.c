@@ -97,7 +97,7 @@ static enum status call_space(const struct trap_frame *frame)
     if (frame->rax == PROGRAM_UNMAP)
         return space_unmap(space, frame->rdi, frame->rsi);
     if (frame->rax == PROGRAM_ADVISE)
-        return frame->rdx > SPACE_COLLAPSE
+        return frame->rdx > SPACE_RANDOM
                    ? STATUS_RANGE
                    : space_advise(space, frame->rdi, frame->rsi, (enum space_advice)frame->rdx);
     if (!parse_rights(frame->rdx, &rights))
