@@ -51,6 +51,11 @@ struct frame_allocator {
     enum status (*take)(void *self, unsigned cpu, unsigned order, uint64_t *first);
     void (*give)(void *self, unsigned cpu, uint64_t first, unsigned order);
 
+    /* Takes some single frames, one at least if the allocator has any at hand: they lie in the 64 from
+     * first on, a multiple of 64, as the mask says. How many; 0 when take may still find one, or it
+     * may not. NULL where that is done no faster than one by one. */
+    unsigned (*take_some)(void *self, unsigned cpu, uint64_t *first, uint64_t *mask);
+
     /* Gives back the count single frames first + i whose bit i is set; first is a multiple of 64.
      * NULL where that is done no faster than one by one. */
     void (*give_some)(void *self, unsigned cpu, uint64_t first, uint64_t mask, unsigned count);

@@ -127,6 +127,23 @@ static uint32_t reservation_claim(struct reservation *own, uint32_t frames)
     return NO_TREE;
 }
 
+/* Claims as many as there are, at most so many. */
+static uint32_t reservation_claim_some(struct reservation *own, uint32_t most, uint32_t *tree)
+{
+    uint64_t old = __atomic_load_n(&own->word, __ATOMIC_ACQUIRE);
+
+    while (reserved_free(old) > 0) {
+        uint32_t claimed = reserved_free(old) < most ? reserved_free(old) : most;
+
+        if (__atomic_compare_exchange_n(&own->word, &old, old - claimed, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE)) {
+            *tree = reserved_tree(old);
+            return claimed;
+        }
+    }
+    return 0;
+}
+
 /* ---- reservations ---- */
 
 /* Ends what a reservation's word stood for: its frames count in the tree again. */
@@ -226,6 +243,50 @@ static enum status take_claimed(struct llfree *self, struct reservation *own, ui
     else if (!reservation_return(own, tree, 1U << order))
         tree_return(self, tree, 1U << order);
     return status;
+}
+
+/* Bits for some of the frames that have been claimed of the own tree; the others are given back. */
+static unsigned take_some_claimed(struct llfree *self, struct reservation *own, uint32_t tree,
+                                  uint32_t claimed, uint64_t *first, uint64_t *mask)
+{
+    uint64_t near = __atomic_load_n(&own->near, __ATOMIC_RELAXED);
+    unsigned count;
+
+    *first = near / 64 * 64;
+    if (claimed == 64 && *first / TREE_FRAMES == tree && *first / AREA_FRAMES < self->lower.count &&
+        lower_take_word(&self->lower, *first)) {
+        __atomic_store_n(&own->near, *first + 64, __ATOMIC_RELAXED);
+        *mask = UINT64_MAX;
+        return 64;
+    }
+    count = lower_take_some(&self->lower, tree_start(tree), tree_end(self, tree), near, claimed,
+                            first, mask);
+    if (count > 0) /* the next word is the next to have any */
+        __atomic_store_n(&own->near, *first + 64, __ATOMIC_RELAXED);
+    if (count < claimed && !reservation_return(own, tree, claimed - count))
+        tree_return(self, tree, claimed - count);
+    return count;
+}
+
+static unsigned llfree_take_some(void *metadata, unsigned cpu, uint64_t *first, uint64_t *mask)
+{
+    struct llfree *self = metadata;
+    struct reservation *own = &self->reservations[cpu];
+
+    CHECK(cpu < self->cpus);
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        uint32_t tree;
+        uint32_t claimed = reservation_claim_some(own, 64, &tree);
+        unsigned count = 0;
+
+        if (claimed > 0)
+            count = take_some_claimed(self, own, tree, claimed, first, mask);
+        if (count > 0)
+            return count;
+        if ((claimed > 0 || !refill_reservation(self, own, 1)) && !reserve(self, cpu, 1))
+            break;
+    }
+    return 0;
 }
 
 static enum status take_of_trees(struct llfree *self, struct reservation *own, unsigned order,
@@ -513,6 +574,7 @@ const struct frame_allocator llfree_allocator = {
     .start = llfree_start,
     .add = llfree_add,
     .take = llfree_take,
+    .take_some = llfree_take_some,
     .give = llfree_give,
     .give_some = llfree_give_some,
     .split = llfree_split,

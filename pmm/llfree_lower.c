@@ -23,6 +23,21 @@ static bool area_claim(uint16_t *word, unsigned frames)
     return false;
 }
 
+/* Claims as many as there are, at most so many. */
+static unsigned area_claim_some(uint16_t *word, unsigned most)
+{
+    uint16_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+    while ((old & AREA_HUGE) == 0 && old > 0) {
+        unsigned claimed = old < most ? old : most;
+
+        if (__atomic_compare_exchange_n(word, &old, (uint16_t)(old - claimed), true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return claimed;
+    }
+    return 0;
+}
+
 static void area_return(uint16_t *word, unsigned frames)
 {
     uint16_t old = __atomic_fetch_add(word, (uint16_t)frames, __ATOMIC_ACQ_REL);
@@ -114,6 +129,48 @@ static unsigned take_in_area(struct llfree_area *area, unsigned near, unsigned o
     return AREA_FRAMES;
 }
 
+/* The lowest bits of a word, so many of them. */
+static uint64_t lowest_bits(uint64_t word, unsigned count)
+{
+    uint64_t rest = word;
+
+    for (; count > 0; count--)
+        rest &= rest - 1;
+    return word & ~rest;
+}
+
+/* Takes what is free in one word, at most so many. */
+static uint64_t take_bits(uint64_t *word, unsigned most)
+{
+    uint64_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+    while (old != UINT64_MAX) {
+        uint64_t taken = most == 64 ? ~old : lowest_bits(~old, most);
+
+        if (__atomic_compare_exchange_n(word, &old, old | taken, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            return taken;
+    }
+    return 0;
+}
+
+/* Takes frames of one area, whose counter has been lowered by so many: the word of bits, and which of
+ * it. No word has any only if others take and give back at the same time. */
+static uint64_t take_some_in_area(struct llfree_area *area, unsigned near, unsigned claimed,
+                                  unsigned *word)
+{
+    for (unsigned i = 0; i < AREA_WORDS; i++) {
+        unsigned at = (near / 64 + i) % AREA_WORDS;
+        uint64_t taken = take_bits(&area->taken[at], claimed);
+
+        if (taken != 0) {
+            *word = at;
+            return taken;
+        }
+    }
+    return 0;
+}
+
 static void give_in_word(uint64_t *word, uint64_t mask, uint64_t frame)
 {
     uint64_t old = __atomic_fetch_and(word, ~mask, __ATOMIC_ACQ_REL);
@@ -191,6 +248,50 @@ enum status lower_take(struct llfree_lower *lower, uint64_t from, uint64_t to, u
             return OK;
     }
     return STATUS_NO_MEMORY;
+}
+
+unsigned lower_take_some(struct llfree_lower *lower, uint64_t from, uint64_t to, uint64_t near,
+                         unsigned most, uint64_t *first, uint64_t *mask)
+{
+    uint64_t area = near / AREA_FRAMES;
+
+    CHECK(from < to && to <= lower->count && most <= 64);
+    if (area < from || area >= to)
+        area = from;
+    for (uint64_t left = to - from; left > 0; left--) {
+        unsigned claimed = area_claim_some(&lower->words[area], most);
+        unsigned word = 0;
+        unsigned count;
+
+        if (claimed > 0) {
+            *mask = take_some_in_area(&lower->areas[area], (unsigned)(near % AREA_FRAMES), claimed,
+                                      &word);
+            count = *mask == UINT64_MAX ? 64 : bits_set(*mask);
+            if (count < claimed)
+                area_return(&lower->words[area], claimed - count);
+            if (count > 0) {
+                *first = area * AREA_FRAMES + word * 64;
+                return count;
+            }
+        }
+        area = area + 1 < to ? area + 1 : from;
+        near = 0;
+    }
+    return 0;
+}
+
+bool lower_take_word(struct llfree_lower *lower, uint64_t first)
+{
+    uint64_t area = first / AREA_FRAMES;
+    uint64_t none = 0;
+
+    if (!area_claim(&lower->words[area], 64))
+        return false;
+    if (__atomic_compare_exchange_n(&lower->areas[area].taken[first % AREA_FRAMES / 64], &none,
+                                    UINT64_MAX, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return true;
+    area_return(&lower->words[area], 64);
+    return false;
 }
 
 void lower_give(struct llfree_lower *lower, uint64_t first, unsigned order)

@@ -1,11 +1,13 @@
 /* The frames' comings and goings: what lies behind the processors' caches. */
 #include "pmm/pmm_internal.h"
 
-/* Frames that a cache takes from the allocator at once, and gives back when it is full. */
-#define BATCH_ORDER 6U
+/* Frames that a cache takes from the allocator at once, and gives back when it is full: words of its
+ * bits, or one block. */
+#define BATCH_ORDER 7U
 #define BATCH       (1U << BATCH_ORDER)
+#define WORD        64U
 
-_Static_assert(BATCH == PMM_CACHE_FRAMES / 2, "half a cache");
+_Static_assert(BATCH == PMM_CACHE_FRAMES / 2 && BATCH % WORD == 0, "half a cache, whole words");
 
 /* A frame that the counter promises is found sooner or later; others may move frames meanwhile. */
 #define TAKE_TRIES 1000U
@@ -167,19 +169,57 @@ void cache_reopen(struct pmm_cache *cache)
     }
 }
 
-/* Up to BATCH frames from one zone, as a block if it has one. */
+/* Puts as many frames as lie in a word, two in one store; the last one has the lowest number. */
+static void put_word(uint32_t frames[WORD], uint32_t first)
+{
+    uint64_t pair = (uint64_t)(first + WORD - 2) << 32 | (first + WORD - 1);
+
+#pragma GCC unroll 32
+    for (unsigned i = 0; i < WORD; i += 2, pair -= UINT64_C(2) << 32 | 2)
+        __builtin_memcpy(&frames[i], &pair, sizeof(pair));
+}
+
+/* Up to BATCH frames, word by word of the allocator's bits: the more of a word are in use, the fewer come
+ * of it. */
+static uint32_t take_words_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
+{
+    uint32_t count = 0;
+    uint64_t first;
+    uint64_t mask;
+
+    while (count <= BATCH - WORD &&
+           pmm.allocator->take_some(zone->self, machine_cpu(), &first, &mask) > 0) {
+        uint32_t start = zone->base + (uint32_t)first;
+
+        if (mask == UINT64_MAX) {
+            put_word(&frames[count], start);
+            count += WORD;
+            continue;
+        }
+        for (; mask != 0; mask &= mask - 1)
+            frames[count++] = start + (uint32_t)__builtin_ctzll(mask);
+    }
+    return count;
+}
+
+/* Up to BATCH frames from one zone, of whichever words have some, or as a block if it has one. */
 static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
 {
     uint32_t count = 0;
     struct pfn taken;
 
-    if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
-        uint32_t last = taken.index + BATCH - 1; /* taken may be changed by what is called */
+    if (zone->self == NULL)
+        return 0;
+    if (pmm.allocator->take_some != NULL) {
+        count = take_words_of(zone, frames);
+        if (count > 0)
+            return count;
+    } else if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
+        uint32_t block = taken.index; /* taken may be changed by what is called */
 
-        pmm.allocator->split(zone->self, taken.index - zone->base, BATCH_ORDER, 0);
-#pragma GCC unroll 16
-        for (; count < BATCH; count++)
-            frames[count] = last - count;
+        pmm.allocator->split(zone->self, block - zone->base, BATCH_ORDER, 0);
+        for (; count < BATCH; count += WORD)
+            put_word(&frames[count], block + BATCH - WORD - count);
     }
     while (count < BATCH && zone_take(zone, 0, &taken) == OK)
         frames[count++] = taken.index;

@@ -26,7 +26,7 @@
 #define PMM_JUNK 0
 #endif
 
-#define PMM_CACHE_FRAMES 128U
+#define PMM_CACHE_FRAMES 256U
 #define PMM_CACHE_HELD   0U
 #define PMM_CACHE_EMPTY  1U
 
@@ -39,9 +39,12 @@ struct pmm_cache {
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
     uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
     uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
-} __attribute__((aligned(1024)));
+    /* PMM_CACHE_ANY: what the layer above keeps for the same processor, so that a fault has to find
+     * one address only. Zeroes at first; its owner has the protector. */
+    uint64_t above[8] __attribute__((aligned(64)));
+} __attribute__((aligned(2048)));
 
-_Static_assert(sizeof(struct pmm_cache) == 1024, "found by a shift");
+_Static_assert(sizeof(struct pmm_cache) == 2048, "found by a shift");
 
 extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
 extern uint32_t pmm_frame_end;
@@ -77,12 +80,17 @@ static inline void pmm_note(uint64_t *figure)
 }
 
 /* What must hold of a frame in a cache: nobody has written to its record. */
+static inline bool pmm_is_free(const struct frame *record)
+{
+    return *(const uint64_t *)(const void *)record == 0;
+}
+
 static inline void pmm_check_free(struct pfn frame)
 {
     const struct frame *record = frame_record(frame);
 
-    CHECK_MSG(*(const uint64_t *)(const void *)record == 0, "free frame %x has kind %u, count %u",
-              frame.index, record->kind, record->count);
+    CHECK_MSG(pmm_is_free(record), "free frame %x has kind %u, count %u", frame.index, record->kind,
+              record->count);
 }
 
 /* The record of a frame that gets an owner. As four words: the fields are constants but one. */
@@ -106,6 +114,24 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
     words[1] = (uint64_t)UINT32_MAX << 32;
     words[2] = UINT64_MAX;
     words[3] = UINT32_MAX;
+}
+
+/* The same for a page, which an entry is to name. The first word has been made before: count 1, kind,
+ * and what the owner keeps in `live`. The place is the entry's in its table, in bytes. What is in front
+ * of it in a list of its owner's is left to the owner (link_prev). */
+static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32_t table,
+                                    uint32_t place)
+{
+    uint32_t held_and_index = place / 8 << 16;
+
+    *(uint64_t *)(void *)record = first;
+    __builtin_memcpy(&record->held, &held_and_index, sizeof(held_and_index));
+    record->slot_or_base = UINT32_MAX;
+    record->back_table = table;
+    record->link_next = UINT32_MAX;
+    record->lock = 0;
+    record->flags = 0;
+    record->base_high = 0;
 }
 
 /* What must hold of a single frame that is given back. Zero page, kernel image and what firmware

@@ -107,6 +107,29 @@ static bool zone_take(struct zone *zone, unsigned cpu, unsigned order)
     return true;
 }
 
+/* Takes what some word of bits has; 0 says no more than that nothing was at hand. */
+static unsigned zone_take_some(struct zone *zone, unsigned cpu)
+{
+    uint64_t first = UINT64_MAX;
+    uint64_t mask = 0;
+    unsigned count = zone->allocator->take_some(zone->self, cpu, &first, &mask);
+    unsigned found = 0;
+
+    assert_true(count <= 64);
+    for (uint64_t at = first; count > 0 && mask != 0; mask >>= 1, at++) {
+        if ((mask & 1) == 0)
+            continue;
+        assert_true(first % 64 == 0 && at < zone->frames && zone->taken[at] == 0);
+        zone->taken[at] = 1;
+        zone->free--;
+        found++;
+        assert_true(zone->count < BLOCKS_MAX);
+        zone->blocks[zone->count++] = (struct block){at, 0};
+    }
+    assert_int_equal(found, count);
+    return count;
+}
+
 static void zone_give(struct zone *zone, unsigned cpu, unsigned number)
 {
     struct block block = zone->blocks[number];
@@ -162,7 +185,10 @@ static void random_step(struct zone *zone, struct random *random, unsigned perce
     if (what < percent) {
         unsigned order = orders[random_below(random, random_below(random, 8) == 0 ? 10 : 4)];
 
-        zone_take(zone, cpu, order);
+        if (zone->allocator->take_some != NULL && random_below(random, 8) == 0)
+            zone_take_some(zone, cpu);
+        else
+            zone_take(zone, cpu, order);
     } else if (zone->count > 0 && what < 97) {
         zone_give(zone, cpu, (unsigned)random_below(random, zone->count));
     } else if (zone->count > 0) {
@@ -294,6 +320,43 @@ static void test_fill(void **state)
     assert_int_equal(frame_allocator_longest_run(zone.allocator, zone.self, frames), frames);
     assert_int_equal(frame_allocator_whole_blocks(zone.allocator, zone.self, frames, ORDER_HUGE),
                      frames / 512);
+    zone_end(&zone);
+}
+
+/* By words of bits, of which some have all their frames and some only a few: nothing is taken twice, and
+ * nothing is left when no single frame is. */
+static void test_take_some(void **state)
+{
+    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    struct random random = random_from(7);
+    uint64_t frames = 3 * 8192 + 77;
+    unsigned whole = 0;
+    unsigned count;
+    struct zone zone;
+
+    zone_start(&zone, way, frames);
+    if (zone.allocator->take_some != NULL) {
+        zone_add(&zone, 0, frames);
+        for (unsigned i = 0; i < 9000; i++)
+            assert_true(zone_take(&zone, 0, 0));
+        for (unsigned i = 0; i < 3000; i++)
+            zone_give(&zone, 0, (unsigned)random_below(&random, zone.count));
+        zone_compare(&zone);
+        while ((count = zone_take_some(&zone, 0)) > 0)
+            whole += count == 64;
+        zone_compare(&zone);
+        assert_true(whole > 100);
+        assert_int_equal(zone.free, 0);
+        zone_give(&zone, 1, 0); /* what another gives back is no less there */
+        while (zone_take(&zone, 0, 0)) {
+        }
+        assert_int_equal(zone.free, 0);
+        zone_compare(&zone);
+        while (zone.count > 0)
+            zone_give(&zone, zone.count % CPUS, (unsigned)random_below(&random, zone.count));
+        zone_compare(&zone);
+        assert_int_equal(zone.free, frames);
+    }
     zone_end(&zone);
 }
 
@@ -440,6 +503,7 @@ int main(void)
         EACH(test_random),
         EACH(test_exhaustive),
         EACH(test_fill),
+        {"test_take_some llfree", test_take_some, NULL, NULL, (void *)PMM_LLFREE},
         EACH(test_split),
         EACH(test_join),
         EACH(test_mistakes),

@@ -102,11 +102,37 @@ static struct {
     uint8_t owner[ZONE_FRAMES]; /* 0: nobody */
 } zone;
 
+/* All that a word of bits has, of which one frame is kept and the others go back together. */
+static uint64_t zone_take_some(unsigned number)
+{
+    uint64_t first;
+    uint64_t mask;
+    unsigned count = zone.allocator->take_some(zone.self, number, &first, &mask);
+    unsigned kept;
+
+    if (count == 0)
+        return 0;
+    for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+        if (__atomic_exchange_n(&zone.owner[first + (unsigned)__builtin_ctzll(rest)], 1,
+                                __ATOMIC_RELAXED) != 0)
+            abort();
+    }
+    kept = (unsigned)__builtin_ctzll(mask);
+    mask &= mask - 1;
+    for (uint64_t rest = mask; rest != 0; rest &= rest - 1)
+        __atomic_store_n(&zone.owner[first + (unsigned)__builtin_ctzll(rest)], 0, __ATOMIC_RELAXED);
+    if (mask != 0)
+        zone.allocator->give_some(zone.self, number, first, mask, count - 1);
+    return BLOCK(first + kept, 0);
+}
+
 static uint64_t zone_take(unsigned number, struct random *random)
 {
     unsigned order = random_order(random);
     uint64_t first;
 
+    if (zone.allocator->take_some != NULL && random_below(random, 4) == 0)
+        return zone_take_some(number);
     if (zone.allocator->take(zone.self, number, order, &first) != OK)
         return 0;
     for (uint64_t frame = first; frame < first + order_frames(order); frame++) {
