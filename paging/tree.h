@@ -280,8 +280,8 @@ MUST_USE enum status tree_lock_pointer(struct pfn page, enum pte_state state,
  * says that it does, another entry of the ring is found. The table is locked. */
 void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 
-/* The same with interrupts off. */
-void tree_repoint_fast(struct pfn page, struct pfn table, unsigned index);
+/* The same when tree_is_named has said yes, with interrupts off. */
+void tree_repoint_named(struct pfn page, struct pfn table, unsigned index);
 
 /* Splits a large page that the caller holds, wherever it is named: it becomes 512 pages of the next
  * smaller size, of which the caller holds the first. Takes a table of the reserve. STATUS_AGAIN:
@@ -327,5 +327,27 @@ struct tree_census tree_audit(const struct tree *trees, unsigned count);
 
 /* Prints the entry states along an address's walk as "# " lines, for crash reports. */
 void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
+
+/* ---- the fast path ---- */
+
+/* Guards the links of all rings and the named entry of all pages (paging/tree_ring.c). */
+extern uint8_t tree_ring_lock;
+
+/* Whether a page's record names an entry of the table that has just been replaced, by one whose count
+ * of the page is still there. If not there is nothing to do, and the ring's lock is not needed:
+ *
+ * A record comes to name an entry in three ways. Where a page is put into an entry, or moved there,
+ * that is done under the lock of the entry's table, which the caller has, or nobody can take any
+ * more; parts of a large page are named in a table that nobody knows yet; and otherwise it is
+ * name_another, on behalf of one who lets go of the page somewhere else on the ring, and it has no
+ * lock of this table. It stores the name, and then reads the entry again. Here the entry was stored, and
+ * then the name is read. With a fence between the two on both sides one of them sees what the other
+ * has stored: either the name is seen here, and the ring's lock is taken, or the entry is seen there to
+ * be another's, and the search goes on. */
+static inline bool tree_is_named(const struct frame *record, struct pfn table)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return __atomic_load_n(&record->back_table, __ATOMIC_RELAXED) == table.index;
+}
 
 #endif

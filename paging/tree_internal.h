@@ -72,6 +72,9 @@ void tree_kill_table(struct pfn table);
 /* Makes the fresh table `to` a copy of `from`, which is locked: rule C4. */
 void tree_copy_table(struct pfn to, struct pfn from);
 
+/* Whether the entry that a page's record names does name the page: for AUDIT. */
+bool ring_has_name(struct pfn page);
+
 /* The order of the block that a leaf of this level names. */
 static inline unsigned leaf_order(unsigned level)
 {

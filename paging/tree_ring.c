@@ -10,19 +10,19 @@
 #include "paging/tree_internal.h"
 
 /* Guards the links of all rings and the named entry of all pages. Inside any table's lock. */
-static uint8_t ring_lock;
+uint8_t tree_ring_lock;
 
 static bool lock_ring(void)
 {
     bool were_on = machine_interrupts_off();
 
-    spin_lock(&ring_lock);
+    spin_lock(&tree_ring_lock);
     return were_on;
 }
 
 static void unlock_ring(bool were_on)
 {
-    spin_unlock(&ring_lock);
+    spin_unlock(&tree_ring_lock);
     machine_interrupts_restore(were_on);
 }
 
@@ -121,37 +121,51 @@ static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }
 
-/* Another entry at the index that names the page becomes the named one, or none. */
+/* Another entry at the index that names the page becomes the named one, or none. Who lets go of such
+ * an entry meanwhile looks into the record without the ring's lock (tree_is_named): so it is named
+ * first, and looked at once more afterwards. */
 static void name_another(struct frame *record, struct pfn page, struct pfn table, unsigned index)
 {
-    struct pfn at = next_of(table);
-
-    record->back_table = UINT32_MAX;
-    for (; !pfn_equal(at, table); at = next_of(at)) {
-        if (names_as(at, index, page) != PTE_EMPTY) {
-            record->back_table = at.index;
-            record->back_index = (uint16_t)index;
+    for (struct pfn at = next_of(table); !pfn_equal(at, table); at = next_of(at)) {
+        if (names_as(at, index, page) == PTE_EMPTY)
+            continue;
+        record->back_index = (uint16_t)index;
+        __atomic_store_n(&record->back_table, at.index, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (names_as(at, index, page) != PTE_EMPTY)
             return;
-        }
     }
+    __atomic_store_n(&record->back_table, UINT32_MAX, __ATOMIC_RELAXED);
 }
 
-void tree_repoint_fast(struct pfn page, struct pfn table, unsigned index)
+bool ring_has_name(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn table = {record->back_table};
+
+    return !pfn_is_none(table) && frame_record(table)->kind == FRAME_TABLE &&
+           names_as(table, record->back_index, page) != PTE_EMPTY;
+}
+
+void tree_repoint_named(struct pfn page, struct pfn table, unsigned index)
 {
     struct frame *record = frame_record(page);
 
-    spin_lock(&ring_lock);
+    spin_lock(&tree_ring_lock);
     if (record->back_table == table.index)
         name_another(record, page, table, index);
-    spin_unlock_fast(&ring_lock);
+    spin_unlock_fast(&tree_ring_lock);
 }
 
 void tree_repoint(struct pfn page, struct pfn table, unsigned index)
 {
-    bool were_on = machine_interrupts_off();
+    bool were_on;
 
     CHECK(index < PTE_ENTRIES);
-    tree_repoint_fast(page, table, index);
+    if (!tree_is_named(frame_record(page), table))
+        return;
+    were_on = machine_interrupts_off();
+    tree_repoint_named(page, table, index);
     machine_interrupts_restore(were_on);
 }
 

@@ -214,9 +214,10 @@ static inline bool pmm_has_zeroed(const struct pmm_cache *caches)
 }
 
 /* As pmm_alloc, but only what lies in one of the running processor's caches, so that nothing is
- * called; frames that are zeroes may lie there when pmm_has_zeroed says so: false when there is nothing, and pmm_refill may help. With FRAME_CLEARED the caller
- * clears what does not come from the cache of zeroed frames. The figures are counted without care
- * for other processors: each has its own. */
+ * called; frames that are zeroes may lie there when pmm_has_zeroed says so. False when there is nothing,
+ * and pmm_refill may help. The frame's record is for the caller to look at (pmm_is_free) and to write,
+ * as is its content: with FRAME_CLEARED it clears what does not come from the cache of zeroed frames.
+ * The figures are counted without care for other processors: each has its own. */
 static inline __attribute__((always_inline)) bool
 pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_kind kind,
          enum frame_clear clear, struct pfn *frame)
@@ -240,8 +241,6 @@ pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_ki
     __atomic_store_n(&cache->state, state - 1, __ATOMIC_RELEASE);
     if (PMM_JUNK && content == PMM_CACHE_ANY)
         pmm_junk_check(*frame);
-    pmm_check_free(*frame);
-    pmm_prepare(*frame, kind);
     return true;
 }
 

@@ -45,10 +45,12 @@
 
 struct pfn fault_zero_page;
 
-const struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
-                                        .direct_map = DIRECT_MAP_BASE,
-                                        .records = FRAME_RECORDS_BASE,
-                                        .descriptors = DESCRIPTORS_BASE};
+struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
+                                  .leaf_mask = PTE_FRAME_MASK | PTE_P,
+                                  .no_frame = ~PTE_FRAME_MASK,
+                                  .direct_map = (uint8_t *)DIRECT_MAP_BASE,
+                                  .records = FRAME_RECORDS_BASE,
+                                  .descriptors = DESCRIPTORS_BASE};
 
 /* ---- classify ---- */
 

@@ -53,10 +53,13 @@ bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
 /* The same for trees of any depth, without what is behind it; false: nothing has changed. */
 bool fault_fast_any(uint64_t address, uint64_t error);
 
-/* Words that the fast path computes with; in fault.c. */
-extern const struct fault_words {
+/* Words that the fast path computes with; in fault.c. They never change, but the compiler is not told,
+ * or it would keep them in registers over the copying of a page. */
+extern struct fault_words {
     uint64_t frame_mask;
-    uint64_t direct_map;
+    uint64_t leaf_mask;  /* with PTE_P: whether an entry names a page, and as a leaf */
+    uint64_t no_frame;   /* all other bits */
+    uint8_t *direct_map; /* a pointer, so that a sum with it is left to the addressing mode */
     uint64_t records;
     uint64_t descriptors;
 } fault_words;

@@ -12,40 +12,26 @@
  * each group of conditions; what seldom happens ends the path instead of being served on it; and no
  * function is called, so that all is done in the registers that the entry has saved anyway.
  */
+#include "vmm/fault_fast_internal.h"
+
 #include "cpu/machine.h"
 #include "cpu/points.h"
-#include "cpu/spin.h"
-#include "cpu/trap.h"
-#include "paging/tree.h"
-#include "vmm/fault.h"
 #include "vmm/fault_machine.h"
 #include "vmm/page.h"
 
-#define INLINE              static inline __attribute__((always_inline))
-#define GOES_ON             static __attribute__((noinline))
-#define OUT_OF_LINE         static __attribute__((noinline, cold))
-#define UNLIKELY(condition) __builtin_expect((condition), 0)
-
 /* Own is class 1, COW 2, shared 3: this bit is clear along a path of own tables only. */
 #define PTE_NOT_OWN (UINT64_C(1) << (PTE_CLASS_SHIFT + 1))
+
+/* What the entry of an own table that has been walked through has besides the table's frame. */
+#define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_A | CLASS(PTE_OWN) | PTE_MAY_WRITE)
 
 /* The top table's entries of the program's half; a canonical address of the other half has an
  * index far beyond. */
 #define LOWER_ENTRIES (PTE_ENTRIES / 2)
 
-#define CLASS(class) ((uint64_t)(class) << PTE_CLASS_SHIFT)
-
 /* So that an error code can be compared with an entry. */
 _Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
 _Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
-
-/* How it ended. */
-enum end {
-    RESOLVED,
-    LEFT,    /* to the slow path; nothing has changed */
-    NOTHING, /* the address is not mapped, or guarded */
-    REFILL   /* the processor's cache of frames is empty; nothing has changed */
-};
 
 /* One fault on its way. */
 struct fast {
@@ -56,20 +42,6 @@ struct fast {
     struct frame *record; /* of the leaf table */
 };
 
-/* Constants of 64 bits, as words in memory: an instruction can use such a one in place, while each
- * use of an immediate costs an instruction more. They are defined elsewhere, so that the compiler
- * does not know better. */
-INLINE void *direct(uint64_t physical)
-{
-    return (void *)(uintptr_t)(fault_words.direct_map + physical);
-}
-
-INLINE struct frame *record_of(uint64_t physical)
-{
-    return (struct frame *)(uintptr_t)(fault_words.records +
-                                       physical / (PAGE_SIZE / sizeof(struct frame)));
-}
-
 /* ---- the walk ---- */
 
 /* An entry that ends the walk. */
@@ -78,19 +50,30 @@ INLINE enum end end_at(uint64_t word)
     return word == 0 || word == pte_guard().word ? NOTHING : LEFT;
 }
 
-/* One level down. A write needs own tables all the way; what is read may be filled in place, in
- * tables that others share. The word is the entry that was found, or the next table's address. */
-INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
+/* Any entry but the usual one: of a table that others share, or that the processor has not walked
+ * through yet; or the end of the walk. A write needs own tables all the way; what is read may be filled in place for all. */
+INLINE bool step_unusual(uint64_t *word, uint64_t error)
 {
     uint64_t wrong;
 
-    *word = pte_read(entry).word;
     /* P taken off leaves zero in all three bits of a table's own entry, and in no other's. */
     wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
-    if (UNLIKELY(wrong != 0) && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
+    if (wrong != 0 && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
         return false;
     *word &= fault_words.frame_mask;
     return true;
+}
+
+/* One level down. The word is the entry that was found, or the next table's address: what is left
+ * when all else that the usual entry has is taken off, so that one test says that it is a usual
+ * one. */
+INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
+{
+    *word = pte_read(entry).word - OWN_TABLE;
+    if (__builtin_expect((*word & fault_words.no_frame) == 0, 1))
+        return true;
+    *word += OWN_TABLE;
+    return step_unusual(word, error);
 }
 
 /* The same in the table whose address the word is. */
@@ -139,6 +122,12 @@ INLINE bool lock_table(struct frame *record)
 
 /* ---- what seldom happens, behind the path ---- */
 
+/* Frames for the processor's cache, and once more. */
+OUT_OF_LINE bool refill(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    return (pmm_refill() && fault_fast_any(address, error)) || fault_slowly(address, error, frame);
+}
+
 /* Without a frame it is a try, which ends here. */
 OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame, enum end end)
 {
@@ -146,8 +135,8 @@ OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *
         return false;
     if (end == NOTHING && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
         return fault_nothing(address, error, frame);
-    if (end == REFILL && pmm_refill() && fault_fast_any(address, error))
-        return true;
+    if (end == REFILL)
+        return refill(address, error, frame);
     return fault_slowly(address, error, frame);
 }
 
@@ -169,177 +158,11 @@ INLINE bool unlock_and_leave(const struct fast *fast, enum end end)
 }
 
 /* The same where address and error code are taken from the frame, to have two registers more. */
-OUT_OF_LINE bool give_up(struct trap_frame *frame, struct frame *table, enum end end)
+__attribute__((noinline, cold)) bool fault_give_up(struct trap_frame *frame, struct frame *table,
+                                                   enum end end)
 {
     spin_unlock_fast(&table->lock);
     return frame != NULL && otherwise(frame->cr2, frame->error, frame, end);
-}
-
-INLINE bool unlock(struct frame *table)
-{
-    spin_unlock_fast(&table->lock);
-    return true;
-}
-
-/* ---- pages ---- */
-
-INLINE struct pmm_cache *own_caches(void)
-{
-    return pmm_caches_of(machine_cpu());
-}
-
-/* What the entry of a page of one's own has besides its frame, from a COW entry. */
-INLINE uint64_t own_word(uint64_t cow)
-{
-    return (cow & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW | CLASS(PTE_OWN);
-}
-
-INLINE unsigned leaf_index(const struct pte *leaf)
-{
-    return (unsigned)((uintptr_t)leaf / sizeof(*leaf)) & (PTE_ENTRIES - 1);
-}
-
-/* Makes a page, which becomes resident, ready to take the place of an entry: the new entry. Reclaim
- * may see the page before the entry names it, and leaves it alone. */
-INLINE uint64_t make_ready(const struct pte *leaf, const struct frame *table, struct pfn page,
-                           uint64_t word)
-{
-    struct frame *record = frame_record(page);
-
-    CODE_POINT(POINT_MAP);
-    record->back_table = frame_pfn(table).index;
-    record->back_index = (uint16_t)leaf_index(leaf);
-    page_publish_fast(page);
-    return phys_of(page).address | word;
-}
-
-INLINE void install(struct pte *leaf, uint64_t word)
-{
-    __atomic_store_n(&leaf->word, word, __ATOMIC_RELEASE);
-}
-
-/* Whether this processor, which runs the space, is not the only one that does: a translation that
- * others may have is not for the fast path to change. One that joins waits for us (space.c). */
-INLINE bool others_run(void)
-{
-    uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
-
-    return (processors & (processors - 1)) != 0;
-}
-
-/* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
-
-/* A ticket is written. */
-INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                         uint64_t own_bits, struct pmm_cache *caches,
-                         enum pmm_cache_content content)
-{
-    struct pfn page;
-    uint64_t entry;
-
-    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
-        return give_up(frame, table, REFILL);
-    entry = make_ready(leaf, table, page, own_bits);
-    if (content != PMM_CACHE_ZERO)
-        machine_clear_frame(frame_pointer(page));
-    install(leaf, entry);
-    table->held++;
-    fault_count(&space_current()->faults.first_write);
-    return unlock(table);
-}
-
-GOES_ON bool first_write_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                                uint64_t own_bits)
-{
-    return write_ticket(frame, leaf, table, own_bits, own_caches(), PMM_CACHE_ZERO);
-}
-
-GOES_ON bool first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                         uint64_t own_bits)
-{
-    struct pmm_cache *caches = own_caches();
-
-    CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(page_most != UINT64_MAX))
-        return give_up(frame, table, LEFT);
-    if (UNLIKELY(pmm_has_zeroed(caches)))
-        return first_write_zeroed(frame, leaf, table, own_bits);
-    return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
-}
-
-/* A COW entry that shows the zero page is written. */
-INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                              uint64_t word, uint64_t address, struct pmm_cache *caches,
-                              enum pmm_cache_content content)
-{
-    struct pfn page;
-    uint64_t entry;
-
-    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, FRAME_CLEARED, &page)))
-        return give_up(frame, table, REFILL);
-    entry = make_ready(leaf, table, page, own_word(word));
-    if (content != PMM_CACHE_ZERO)
-        machine_clear_frame(frame_pointer(page));
-    install(leaf, entry);
-    table->held++;
-    CODE_POINT(POINT_FLUSH);
-    machine_flush_page(address);
-    fault_count(&space_current()->faults.zero_to_private);
-    return unlock(table);
-}
-
-GOES_ON bool write_zero_page_zeroed(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                                    uint64_t word, uint64_t address)
-{
-    return replace_zero_page(frame, leaf, table, word, address, own_caches(), PMM_CACHE_ZERO);
-}
-
-GOES_ON bool write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                             uint64_t word, uint64_t address)
-{
-    struct pmm_cache *caches = own_caches();
-
-    CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return give_up(frame, table, LEFT);
-    if (UNLIKELY(pmm_has_zeroed(caches)))
-        return write_zero_page_zeroed(frame, leaf, table, word, address);
-    return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
-}
-
-/* The page that was copied is let go of after the flush. */
-GOES_ON bool let_go(uint64_t address, struct frame *table, unsigned index, struct pfn shared)
-{
-    CODE_POINT(POINT_FLUSH);
-    machine_flush_page(address);
-    tree_repoint_fast(shared, frame_pfn(table), index);
-    spin_unlock_fast(&table->lock);
-    if (UNLIKELY(__atomic_sub_fetch(&frame_record(shared)->count, 1, __ATOMIC_ACQ_REL) == 0))
-        page_hooks()->page_gone(shared);
-    return true;
-}
-
-/* A COW entry is written whose page several entries name: this one gets a copy. */
-GOES_ON bool copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
-                       uint64_t word, uint64_t address)
-{
-    struct pfn shared = pte_frame((struct pte){word});
-    struct pfn page;
-    uint64_t entry;
-
-    CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return give_up(frame, table, LEFT);
-    if (UNLIKELY(!pmm_take(own_caches(), PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_UNCLEARED, &page)))
-        return give_up(frame, table, REFILL);
-    /* The D of an entry that goes is kept in the record (rule E8). */
-    if ((word & PTE_D) != 0)
-        __atomic_or_fetch(&frame_record(shared)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    entry = make_ready(leaf, table, page, own_word(word));
-    machine_copy_frame(frame_pointer(page), frame_pointer(shared));
-    install(leaf, entry);
-    fault_count(&space_current()->faults.cow_copy);
-    return let_go(address, table, leaf_index(leaf), shared);
 }
 
 /* ---- what stands in the entry ---- */
@@ -357,7 +180,7 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
     if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
         return unlock_and_leave(fast, LEFT);
     if ((fast->error & PF_WR) != 0)
-        return first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
+        return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
     /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
@@ -376,9 +199,10 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
                  (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
         return unlock_and_leave(fast, LEFT);
     if (pfn_equal(pte_frame(entry), fault_zero_page))
-        return write_zero_page(fast->frame, fast->leaf, fast->record, entry.word, fast->address);
+        return fault_write_zero_page(fast->frame, fast->leaf, fast->record, entry.word,
+                                     fast->address);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
-        return copy_page(fast->frame, fast->leaf, fast->record, entry.word, fast->address);
+        return fault_copy_page(fast->frame, fast->leaf, fast->record, fast->address);
     if (UNLIKELY((record->flags & FRAME_TIED) != 0))
         return unlock_and_leave(fast, LEFT);
     CODE_POINT(POINT_MAP);

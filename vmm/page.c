@@ -15,14 +15,11 @@
 /* So often nothing is found to evict, each time beside another who evicts, until that is the answer. */
 #define TRIES_BESIDE_OTHERS 64U
 
-struct page_clock page_clocks[CPU_MAX] = {
-    [0 ... CPU_MAX - 1] = {.first = UINT32_MAX, .last = UINT32_MAX}};
-
 uint64_t page_most = UINT64_MAX;
 
 static uint64_t tied_pages;
 
-unsigned page_clocks_begun;
+uint64_t page_clocks_begun;
 
 /* Where the next look is. Its lock comes before those of the clocks. */
 static struct {
@@ -30,6 +27,16 @@ static struct {
     unsigned clock;
     uint64_t left; /* looks until it goes on to the next clock */
 } hand;
+
+void page_init(void)
+{
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
+        *page_clock_of(cpu) = (struct page_clock){.first = UINT32_MAX,
+                                                  .last = UINT32_MAX,
+                                                  .record = 1 | (uint64_t)FRAME_ANONYMOUS << 32 |
+                                                            (uint64_t)(cpu + 1) << 48,
+                                                  .bit = UINT64_C(1) << cpu};
+}
 
 void page_set_limit(uint64_t frames)
 {
@@ -42,14 +49,22 @@ uint64_t page_limit(void)
     return page_most;
 }
 
+/* Clocks from 0 on of which each may have a page: one at least. */
+static unsigned clocks_begun(void)
+{
+    uint64_t begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+
+    return 64 - (unsigned)__builtin_clzll(begun | 1);
+}
+
 /* Exact when nobody publishes or withdraws meanwhile. */
 uint64_t page_clock_size(void)
 {
-    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+    unsigned begun = clocks_begun();
     uint64_t size = 0;
 
     for (unsigned i = 0; i < begun; i++)
-        size += __atomic_load_n(&page_clocks[i].size, __ATOMIC_RELAXED);
+        size += __atomic_load_n(&page_clock_of(i)->size, __ATOMIC_RELAXED);
     return size;
 }
 
@@ -107,14 +122,41 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
 
 /* ---- the clocks: lists through the records ---- */
 
+/* Puts a page in front of all others of its clock, which is locked, or behind them. */
+static void link_first(struct page_clock *clock, struct pfn page)
+{
+    frame_record(page)->link_next = clock->first;
+    if (clock->first == UINT32_MAX)
+        clock->last = page.index;
+    else
+        frame_record((struct pfn){clock->first})->link_prev = page.index;
+    clock->first = page.index;
+    clock->size++;
+}
+
+static void link_last(struct page_clock *clock, struct pfn page)
+{
+    frame_record(page)->link_prev = clock->last;
+    if (clock->last == UINT32_MAX)
+        page_clock_begin(clock, page);
+    else
+        frame_record((struct pfn){clock->last})->link_next = page.index;
+    clock->last = page.index;
+    clock->size++;
+}
+
 void page_publish(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
-    const struct frame *record = frame_record(page);
+    struct frame *record = frame_record(page);
+    struct page_clock *clock = page_clock_of(machine_cpu());
 
     CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
           record->link_prev == UINT32_MAX);
-    page_publish_fast(page);
+    spin_lock(&clock->lock);
+    __atomic_store_n(&record->live, (uint16_t)(machine_cpu() + 1), __ATOMIC_RELAXED);
+    link_last(clock, page);
+    spin_unlock(&clock->lock);
     machine_interrupts_restore(were_on);
 }
 
@@ -156,7 +198,7 @@ bool page_withdraw(struct pfn page)
     uint16_t number;
 
     while (!withdrawn && (number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
-        struct page_clock *clock = &page_clocks[number - 1];
+        struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
         withdrawn = record->live == number;
@@ -180,30 +222,12 @@ static struct pfn turn_clock(struct page_clock *clock)
     page.index = clock->first;
     if (!pfn_is_none(page)) {
         unlink_page(clock, page);
-        frame_record(page)->link_prev = clock->last;
-        if (clock->last == UINT32_MAX)
-            clock->first = page.index;
-        else
-            frame_record((struct pfn){clock->last})->link_next = page.index;
-        clock->last = page.index;
-        clock->size++;
+        link_last(clock, page);
         if (!tree_try_hold(page))
             page = PFN_NONE;
     }
     spin_unlock(&clock->lock);
     return page;
-}
-
-/* In front of all others of its clock. */
-static void link_first(struct page_clock *clock, struct pfn page)
-{
-    frame_record(page)->link_next = clock->first;
-    if (clock->first == UINT32_MAX)
-        clock->last = page.index;
-    else
-        frame_record((struct pfn){clock->first})->link_prev = page.index;
-    clock->first = page.index;
-    clock->size++;
 }
 
 void page_next_to_go(struct pfn page)
@@ -214,7 +238,7 @@ void page_next_to_go(struct pfn page)
     spin_lock(&hand.lock);
     number = __atomic_load_n(&frame_record(page)->live, __ATOMIC_RELAXED);
     if (number != 0) {
-        struct page_clock *clock = &page_clocks[number - 1];
+        struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
         if (frame_record(page)->live == number) {
@@ -232,7 +256,7 @@ void page_next_to_go(struct pfn page)
 struct pfn page_clock_next(void)
 {
     bool were_on = machine_interrupts_off();
-    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+    unsigned begun = clocks_begun();
     struct pfn page = PFN_NONE;
     uint64_t looks;
 
@@ -240,14 +264,14 @@ struct pfn page_clock_next(void)
     /* Each page once, and each clock may be empty. */
     for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
         /* Pages may have left the clock since its round began. */
-        hand.left = min_u64(hand.left, page_clocks[hand.clock].size);
+        hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
         if (hand.left == 0) {
             hand.clock = (hand.clock + 1) % begun;
-            hand.left = page_clocks[hand.clock].size;
+            hand.left = page_clock_of(hand.clock)->size;
         }
         if (hand.left > 0) {
             hand.left--;
-            page = turn_clock(&page_clocks[hand.clock]);
+            page = turn_clock(page_clock_of(hand.clock));
         }
     }
     spin_unlock(&hand.lock);
@@ -328,10 +352,10 @@ static void withdraw_gone(const struct pfn *pages, unsigned count)
             done++;
             continue;
         }
-        if (locked != &page_clocks[number - 1]) {
+        if (locked != page_clock_of(number - 1U)) {
             if (locked != NULL)
                 spin_unlock(&locked->lock);
-            locked = &page_clocks[number - 1];
+            locked = page_clock_of(number - 1U);
             spin_lock(&locked->lock);
         }
         done += unlink_gone(locked, &pages[done], count - done);
@@ -402,7 +426,7 @@ const struct tree_hooks *page_hooks(void)
 static void audit_clocks(void)
 {
     for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
-        const struct page_clock *clock = &page_clocks[cpu];
+        const struct page_clock *clock = page_clock_of(cpu);
         struct pfn before = PFN_NONE;
         uint64_t pages = 0;
 

@@ -31,6 +31,9 @@
 #include "paging/tree.h"
 #include "pmm/pmm.h"
 
+/* Empties the clocks: once, after pmm_init. */
+void page_init(void);
+
 /* How many anonymous pages may be resident; UINT64_MAX: as many as there is memory for. */
 void page_set_limit(uint64_t frames);
 uint64_t page_limit(void);
@@ -106,53 +109,35 @@ struct page_clock {
     uint32_t first; /* (k) looked at next; UINT32_MAX: none */
     uint32_t last;  /* (k) arrived last */
     uint64_t size;  /* (k) pages */
+    /* Of the record of a page in it: count 1, the kind, and as `live` the processor's number + 1. */
+    uint64_t record;
+    uint64_t bit; /* of the processor, in page_clocks_begun */
 } __attribute__((aligned(64)));
 
-extern struct page_clock page_clocks[CPU_MAX];
+_Static_assert(sizeof(struct page_clock) <= sizeof(pmm_caches[0][PMM_CACHE_ANY].above),
+               "it stands beside the processor's cache of frames");
 
 /* UINT64_MAX, or how many pages may be resident. */
 extern uint64_t page_most;
 
-/* Clocks from 0 on that have ever had a page. */
-extern unsigned page_clocks_begun;
+/* Clocks that have ever had a page, a bit each. */
+extern uint64_t page_clocks_begun;
 
-/* A page has come into an empty clock. */
+/* A page comes into an empty clock, which is locked: the hand looks at it from now on. */
 static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
 {
-    unsigned cpu = machine_cpu();
-    unsigned begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_RELAXED);
-
     clock->first = page.index;
-    while (begun <= cpu && !__atomic_compare_exchange_n(&page_clocks_begun, &begun, cpu + 1, true,
-                                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
-    }
+    __atomic_or_fetch(&page_clocks_begun, clock->bit, __ATOMIC_RELEASE);
 }
 
-/* By bytes, so that the compiler keeps the one address and does not index anew for each field. */
+static inline struct page_clock *page_clock_beside(struct pmm_cache *caches)
+{
+    return (struct page_clock *)(void *)caches[PMM_CACHE_ANY].above;
+}
+
 static inline struct page_clock *page_clock_of(unsigned cpu)
 {
-    return (struct page_clock *)((uintptr_t)page_clocks + cpu * sizeof(page_clocks[0]));
-}
-
-/* As page_publish, with interrupts off. The page's links are none. The clock may be named before it
- * is locked: whoever could withdraw the page finds it by an entry or in the clock, later. */
-static inline __attribute__((always_inline)) void page_publish_fast(struct pfn page)
-{
-    unsigned cpu = machine_cpu();
-    struct page_clock *clock = page_clock_of(cpu);
-    struct frame *record = frame_record(page);
-
-    __atomic_store_n(&record->live, (uint16_t)(cpu + 1), __ATOMIC_RELAXED);
-    if (__builtin_expect(!spin_try(&clock->lock), 0))
-        spin_lock(&clock->lock);
-    record->link_prev = clock->last;
-    if (__builtin_expect(clock->last == UINT32_MAX, 0))
-        page_clock_begin(clock, page);
-    else
-        frame_record((struct pfn){clock->last})->link_next = page.index;
-    clock->last = page.index;
-    clock->size++;
-    spin_unlock_fast(&clock->lock);
+    return page_clock_beside(pmm_caches_of(cpu));
 }
 
 #endif

@@ -53,6 +53,7 @@ enum status vmm_init(void)
 {
     enum status status;
 
+    page_init();
     tree_init(kernel_map_zero_frame(), page_hooks());
     thread_on_switch(enter);
     status = descriptor_init();
