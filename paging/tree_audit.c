@@ -36,7 +36,18 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
 
-static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level)
+/* One of the entries that name a page is named by its record; all stand at one index (rule R1). */
+static void check_name(struct pfn page, struct pte entry, unsigned index)
+{
+    const struct frame *record = frame_record(page);
+
+    CHECK_MSG(record->back_index == index && ring_has_name(page),
+              "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
+              entry.word, index, record->back_index, record->back_table);
+}
+
+static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level,
+                       unsigned index)
 {
     CHECK_MSG(frame_record(page)->kind == FRAME_ANONYMOUS,
               "entry %lx of level %u names frame %x of kind %u", entry.word, level, page.index,
@@ -46,6 +57,7 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
                                frame_record(page)->level == leaf_order(level),
               "entry %lx of level %u names frame %x with flags %x, order %u", entry.word, level,
               page.index, frame_record(page)->flags, frame_record(page)->level);
+    check_name(page, entry, index);
     count_pointer(audit, page, entry);
     audit->census.leaves++;
 }
@@ -68,20 +80,20 @@ static bool link_allows_all(struct pte entry)
     return pte_class(entry) == PTE_SHARED || (entry.word & (rights | PTE_NX)) == rights;
 }
 
-static void audit_entry(struct audit *audit, struct pte entry, unsigned level)
+static void audit_entry(struct audit *audit, struct pte entry, unsigned level, unsigned index)
 {
     struct pfn next;
 
     switch (pte_state(entry, level)) {
     case PTE_LEAF:
         if (entry_is_held(entry)) {
-            audit_page(audit, pte_frame(entry), entry, level);
+            audit_page(audit, pte_frame(entry), entry, level, index);
             return;
         }
         audit_zero(audit, entry, level);
         return;
     case PTE_TRANSIT:
-    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level); return;
+    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level, index); return;
     case PTE_SWAPPED: audit->census.swapped++; return;
     case PTE_TABLE:
         if (entry_is_zero(entry)) {
@@ -126,7 +138,7 @@ static void audit_table(struct audit *audit, struct pfn table, unsigned level, u
 
         live += entry.word != 0;
         held += entry_is_held(entry);
-        audit_entry(audit, entry, level);
+        audit_entry(audit, entry, level, i);
     }
     CHECK_MSG(live == record->live && held == record->held,
               "table %x has %u live and %u held entries, its record says %u and %u", table.index,

@@ -28,6 +28,8 @@ static enum status use_tied_page(struct fault_op *op, struct pfn tied)
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
+    /* The entry by which the page was found may have gone meanwhile, and no other was named then. */
+    ring_name_pointer(tied, op->place.table, op->place.index);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
     fault_count(&op->space->faults.swap_cached);

@@ -69,6 +69,8 @@ enum damage {
     LOCKED_TABLE,
     CORRUPT_ENTRY,
     LOST_ENTRY,
+    NAMES_ANOTHER,
+    NAMES_NONE,
     LOST_PAGE,
     LOST_TABLE,
     ROOT_COUNT,
@@ -81,6 +83,8 @@ static void damage_page(enum damage damage, struct frame *page)
     case PAGE_COUNT_HIGH: page->count++; break;
     case PAGE_COUNT_LOW: page->count--; break;
     case PAGE_OF_WRONG_KIND: page->kind = FRAME_KERNEL; break;
+    case NAMES_ANOTHER: page->back_index ^= 1; break;
+    case NAMES_NONE: page->back_table = UINT32_MAX; break;
     default: break;
     }
 }
