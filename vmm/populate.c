@@ -43,9 +43,11 @@ static void put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t
 {
     struct frame *record = frame_record(page);
 
+    pmm_check_free(page);
+    pmm_prepare(page, FRAME_ANONYMOUS);
     record->back_table = table.index;
     record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
-    page_publish_fast(page); /* in a clock before an entry names it */
+    page_publish(page); /* in a clock before an entry names it */
     __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
 }
 
