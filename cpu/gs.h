@@ -14,5 +14,6 @@
 #define GS_USER_STACK   24 /* scratch: a program's stack pointer while SYSCALL changes stacks */
 #define GS_SPACE        32 /* machine_space() */
 #define GS_TOP          40 /* machine_top() */
+#define GS_THREAD       48 /* machine_thread() */
 
 #endif

@@ -39,6 +39,9 @@ void *machine_space(void);
 const void *machine_top(void);
 void machine_set_space(void *space, const void *top);
 
+/* The running thread, as cpu/thread.h knows it; NULL before there are threads. */
+const void *machine_thread(void);
+
 /* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
 void machine_clear_frame(void *frame);
 void machine_copy_frame(void *restrict to, const void *restrict from);

@@ -81,6 +81,14 @@ static inline const void *machine_top(void)
     return top;
 }
 
+static inline const void *machine_thread(void)
+{
+    const void *thread;
+
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(thread) : "i"(GS_THREAD));
+    return thread;
+}
+
 static inline void machine_set_space(void *space, const void *top)
 {
     __asm__ volatile("movq %0, %%gs:%c1" : : "r"(space), "i"(GS_SPACE));

@@ -62,12 +62,13 @@ struct shoot {
 };
 
 struct cpu {
-    struct cpu *self; /* the first six: cpu/gs.h */
+    struct cpu *self; /* the first seven: cpu/gs.h */
     uint32_t number;
     uint64_t kernel_stack;
     uint64_t user_stack;
     void *space;
     const void *top;
+    struct thread *current;                       /* NULL before threads_start */
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     unsigned crashes; /* how deep it is in reports of crashes */
@@ -76,7 +77,6 @@ struct cpu {
     struct trap_frame crash; /* the trap that the first report is about */
     uint32_t apic_id;
     struct shoot shoot;
-    struct thread *current; /* NULL before threads_start */
     struct thread *idle;
     struct thread *left;     /* on the stack that a switch has just left */
     struct thread *sleepers; /* interrupts off */
@@ -92,6 +92,7 @@ _Static_assert(offsetof(struct cpu, kernel_stack) == GS_KERNEL_STACK, "cpu/gs.h"
 _Static_assert(offsetof(struct cpu, user_stack) == GS_USER_STACK, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, space) == GS_SPACE, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, top) == GS_TOP, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, current) == GS_THREAD, "cpu/gs.h");
 
 extern struct cpu cpu_table[CPU_MAX];
 

@@ -535,42 +535,49 @@ void semaphore_down(struct semaphore *semaphore)
     machine_interrupts_restore(were_on);
 }
 
-void mutex_lock(struct mutex *mutex)
+/* Says that it is wanted, or finds that it is free now and takes it; holds: its queue. */
+static bool take_or_want(struct mutex *mutex)
+{
+    for (;;) {
+        uint8_t state = MUTEX_HELD;
+
+        if (mutex_try(mutex))
+            return true;
+        if (__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_WANTED, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+            state == MUTEX_WANTED)
+            return false;
+    }
+}
+
+void mutex_wait(struct mutex *mutex)
 {
     bool were_on = machine_interrupts_off();
-    const struct thread *self = cpu_self()->current;
 
     spin_lock(&mutex->lock);
-    if (!mutex->held) {
-        mutex->held = true;
-        mutex->owner = self;
+    if (take_or_want(mutex)) {
         spin_unlock(&mutex->lock);
     } else {
-        CHECK_MSG(mutex->owner != self, "a mutex is locked twice by its owner");
+        CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");
         /* Whoever unlocks hands it over. */
         wait_in(&mutex->waiting, &mutex->lock);
-        CHECK(mutex->held && mutex->owner == self);
+        CHECK(mutex->state != MUTEX_FREE && mutex->owner == cpu_self()->current);
     }
     machine_interrupts_restore(were_on);
 }
 
-void mutex_unlock(struct mutex *mutex)
+void mutex_hand_over(struct mutex *mutex)
 {
     bool were_on = machine_interrupts_off();
     struct thread *next;
 
     spin_lock(&mutex->lock);
-    CHECK(mutex->held && mutex->owner == cpu_self()->current);
     next = pop(&mutex->waiting);
-    mutex->held = next != NULL;
+    CHECK(mutex->state == MUTEX_WANTED && next != NULL);
     mutex->owner = next;
+    __atomic_store_n(&mutex->state, mutex->waiting.first != NULL ? MUTEX_WANTED : MUTEX_HELD,
+                     __ATOMIC_RELEASE);
     spin_unlock(&mutex->lock);
-    if (next != NULL)
-        make_ready(next);
+    make_ready(next);
     machine_interrupts_restore(were_on);
-}
-
-bool mutex_is_mine(const struct mutex *mutex)
-{
-    return mutex->held && mutex->owner == cpu_self()->current;
 }

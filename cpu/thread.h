@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/machine.h"
+#include "lib/check.h"
 #include "lib/status.h"
 
 /* Threads of one processor besides its idle one (and the first one's main thread). */
@@ -92,16 +94,50 @@ void semaphore_up(struct semaphore *semaphore);
 void semaphore_down(struct semaphore *semaphore);
 
 /* A lock for long work: who waits for it sleeps. All zeroes: free. */
+enum mutex_state { MUTEX_FREE, MUTEX_HELD, MUTEX_WANTED /* held, and somebody waits */ };
+
 struct mutex {
-    uint8_t lock;
-    bool held;
+    uint8_t state;              /* atomic; it becomes and ceases to be WANTED under the lock */
+    uint8_t lock;               /* of the queue */
     const struct thread *owner; /* while held; NULL before there are threads */
     struct thread_queue waiting;
 };
 
-void mutex_lock(struct mutex *mutex);
-void mutex_unlock(struct mutex *mutex);
-bool mutex_is_mine(const struct mutex *mutex);
+/* Locks it if it is free. */
+MUST_USE static inline bool mutex_try(struct mutex *mutex)
+{
+    uint8_t state = MUTEX_FREE;
+
+    if (!__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_HELD, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return false;
+    mutex->owner = machine_thread();
+    return true;
+}
+
+/* The slow ends of the two below: waits for a mutex that was not free, and locks it; gives one that is
+ * wanted to who has waited longest. */
+void mutex_wait(struct mutex *mutex);
+void mutex_hand_over(struct mutex *mutex);
+
+static inline void mutex_lock(struct mutex *mutex)
+{
+    if (__builtin_expect(!mutex_try(mutex), 0))
+        mutex_wait(mutex);
+}
+
+/* The owner is taken out first: a thread finds itself there only while it holds the mutex. */
+static inline void mutex_unlock(struct mutex *mutex)
+{
+    uint8_t state = MUTEX_HELD;
+
+    CHECK(mutex->owner == machine_thread());
+    mutex->owner = NULL;
+    if (__builtin_expect(!__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_FREE, false,
+                                                      __ATOMIC_RELEASE, __ATOMIC_RELAXED),
+                         0))
+        mutex_hand_over(mutex);
+}
 
 /* ---- idle processors ---- */
 
