@@ -23,7 +23,7 @@ static struct {
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
     /* By wishes and rights: the shared descriptor of blank memory; 0 = none. */
-    uint16_t blank[AROUND_MOST + 1][LEVELS][9];
+    uint16_t blank[AROUND_MOST + 1][LEVELS][16];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -34,9 +34,8 @@ static struct descriptor *descriptor_at(uint32_t index)
 
 static unsigned rights_number(struct rights rights)
 {
-    if (rights.none)
-        return 8;
-    return (unsigned)rights.write | (unsigned)rights.execute << 1 | (unsigned)rights.user << 2;
+    return (unsigned)rights.write | (unsigned)rights.execute << 1 | (unsigned)rights.user << 2 |
+           (unsigned)rights.none << 3;
 }
 
 /* One more frame of descriptors, all unused. */
@@ -104,7 +103,7 @@ static void fill(struct descriptor *descriptor, uint16_t index, struct rights ri
     descriptor->rights = rights;
     descriptor->page_level = wish.level;
     descriptor->around = wish.around;
-    descriptor->count = 1;
+    __atomic_store_n(&descriptor->count, 1, __ATOMIC_RELEASE);
     descriptor->allows = allowed_codes(rights, wish);
     descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
     descriptor->own_bits = rights.none ? 0 : pte_leaf(none, 1, PTE_OWN, rights).word;
@@ -126,54 +125,25 @@ static enum status take_unused(struct rights rights, struct page_wish wish,
     return OK;
 }
 
-/* Where the descriptor with these rights and wishes is kept. */
+/* Where the index stands of the descriptor with these rights and wishes. */
 static uint16_t *blank_index(struct rights rights, struct page_wish wish)
 {
     CHECK(wish.level >= 1 && wish.level <= LEVELS && wish.around <= AROUND_MOST);
     return &table.blank[wish.around][wish.level - 1][rights_number(rights)];
 }
 
-enum status descriptor_wished(struct rights rights, struct page_wish wish,
-                              struct descriptor **descriptor)
+/* The last counts, or what looked like them: the table stops naming it before it is unused. */
+__attribute__((noinline)) static void put_last(struct descriptor *descriptor, uint32_t counts)
 {
     bool were_on = machine_interrupts_off();
-    uint16_t *shared = blank_index(rights, wish);
-    enum status status = OK;
+    uint32_t before;
 
     spin_lock(&table.lock);
-    if (*shared != 0) {
-        *descriptor = descriptor_at(*shared);
-        (*descriptor)->count++;
-    } else {
-        status = take_unused(rights, wish, descriptor);
-        if (status == OK)
-            *shared = (*descriptor)->index;
-    }
-    spin_unlock(&table.lock);
-    machine_interrupts_restore(were_on);
-    return status;
-}
-
-void descriptor_hold(struct descriptor *descriptor, uint32_t counts)
-{
-    bool were_on = machine_interrupts_off();
-
-    spin_lock(&table.lock);
-    CHECK(descriptor->count > 0 && counts <= UINT32_MAX - descriptor->count);
-    descriptor->count += counts;
-    spin_unlock(&table.lock);
-    machine_interrupts_restore(were_on);
-}
-
-void descriptor_put(struct descriptor *descriptor, uint32_t counts)
-{
-    bool were_on = machine_interrupts_off();
-
-    spin_lock(&table.lock);
-    CHECK(counts > 0 && descriptor->count >= counts);
-    descriptor->count -= counts;
-    if (descriptor->count == 0) {
-        *blank_index(descriptor->rights, descriptor_wish(descriptor)) = 0;
+    before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
+    CHECK(before >= counts);
+    if (before == counts) {
+        __atomic_store_n(blank_index(descriptor->rights, descriptor_wish(descriptor)), 0,
+                         __ATOMIC_RELEASE);
         table.in_use--;
         descriptor->ticket = pte_empty();
         if (descriptor->generation != GENERATION_LAST) {
@@ -183,6 +153,76 @@ void descriptor_put(struct descriptor *descriptor, uint32_t counts)
     }
     spin_unlock(&table.lock);
     machine_interrupts_restore(were_on);
+}
+
+/* The shared descriptor with the table's lock, and one is made if there is none. One that was counted
+ * by mistake is put. */
+__attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
+                                                          struct page_wish wish,
+                                                          struct descriptor **descriptor,
+                                                          struct descriptor *mistaken)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    spin_lock(&table.lock);
+    if (*shared != 0) {
+        *descriptor = descriptor_at(*shared);
+        descriptor_hold(*descriptor, 1);
+    } else {
+        status = take_unused(rights, wish, descriptor);
+        if (status == OK)
+            __atomic_store_n(shared, (*descriptor)->index, __ATOMIC_RELEASE);
+    }
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+    if (mistaken != NULL)
+        descriptor_put(mistaken, 1);
+    return status;
+}
+
+/* The shared descriptor is mostly there, and is counted without the lock. Its index may be another
+ * descriptor's by the time that it is counted: the table tells. */
+enum status descriptor_wished(struct rights rights, struct page_wish wish,
+                              struct descriptor **descriptor)
+{
+    uint16_t *shared = blank_index(rights, wish);
+    uint16_t index = __atomic_load_n(shared, __ATOMIC_ACQUIRE);
+    struct descriptor *held = descriptor_at(index);
+    uint32_t count;
+
+    if (index == 0)
+        return hold_or_make(shared, rights, wish, descriptor, NULL);
+    count = __atomic_load_n(&held->count, __ATOMIC_ACQUIRE);
+    do {
+        if (count == 0 || count == UINT32_MAX)
+            return hold_or_make(shared, rights, wish, descriptor, NULL);
+    } while (!__atomic_compare_exchange_n(&held->count, &count, count + 1, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE));
+    if (__atomic_load_n(shared, __ATOMIC_ACQUIRE) != index)
+        return hold_or_make(shared, rights, wish, descriptor, held);
+    *descriptor = held;
+    return OK;
+}
+
+void descriptor_hold(struct descriptor *descriptor, uint32_t counts)
+{
+    uint32_t before = __atomic_fetch_add(&descriptor->count, counts, __ATOMIC_RELAXED);
+
+    CHECK(before > 0 && counts <= UINT32_MAX - before);
+}
+
+void descriptor_put(struct descriptor *descriptor, uint32_t counts)
+{
+    uint32_t count = __atomic_load_n(&descriptor->count, __ATOMIC_ACQUIRE);
+
+    CHECK(counts > 0);
+    while (count > counts) {
+        if (__atomic_compare_exchange_n(&descriptor->count, &count, count - counts, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return;
+    }
+    put_last(descriptor, counts);
 }
 
 unsigned descriptor_count(void)
