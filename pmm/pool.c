@@ -47,7 +47,7 @@ void pool_shut(bool shut)
     __atomic_store_n(&shut_now, shut, __ATOMIC_RELAXED);
 }
 
-static void link_frame(struct pool *pool, struct pool_frame *frame)
+__attribute__((noinline)) static void link_frame(struct pool *pool, struct pool_frame *frame)
 {
     frame->prev = NULL;
     frame->next = pool->partial;
@@ -56,7 +56,7 @@ static void link_frame(struct pool *pool, struct pool_frame *frame)
     pool->partial = frame;
 }
 
-static void unlink_frame(struct pool *pool, struct pool_frame *frame)
+__attribute__((noinline)) static void unlink_frame(struct pool *pool, struct pool_frame *frame)
 {
     if (frame->prev != NULL)
         frame->prev->next = frame->next;
@@ -66,7 +66,7 @@ static void unlink_frame(struct pool *pool, struct pool_frame *frame)
         frame->next->prev = frame->prev;
 }
 
-static enum status add_frame(struct pool *pool)
+__attribute__((noinline)) static enum status add_frame(struct pool *pool)
 {
     struct pool_frame *frame;
     struct pfn pfn;
@@ -171,9 +171,24 @@ enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
     return status;
 }
 
+enum status pool_alloc_uncleared(struct pool *pool, void **object)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = STATUS_NO_MEMORY;
+
+    CHECK(pool->object_size >= sizeof(struct free_object) && pool->object_size <= 2048);
+    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
+    spin_lock(&pool->lock);
+    if (!__atomic_load_n(&shut_now, __ATOMIC_RELAXED))
+        status = take_object(pool, (struct free_object **)object);
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
 enum status pool_alloc(struct pool *pool, void **object)
 {
-    enum status status = pool_alloc_chain(pool, 1, object);
+    enum status status = pool_alloc_uncleared(pool, object);
 
     if (status == OK)
         memset(*object, 0, pool->object_size);

@@ -35,6 +35,9 @@ struct pool {
 /* An object of zeroes. */
 MUST_USE enum status pool_alloc(struct pool *pool, void **object);
 
+/* The same, for who sets every field: the object holds whatever it was left with. */
+MUST_USE enum status pool_alloc_uncleared(struct pool *pool, void **object);
+
 void pool_free(struct pool *pool, void *object);
 
 /* The same for many at once, all or none: each begins with the address of the next, the last with

@@ -21,18 +21,20 @@ static inline void sum_up(struct region_node *node)
 {
     const struct region_node *left = RB_LEFT(node, link);
     const struct region_node *right = RB_RIGHT(node, link);
+    uint64_t low = node->start;
+    uint64_t high = node->end;
     uint64_t gap = 0;
 
-    node->low = node->start;
-    node->high = node->end;
     if (left != NULL) {
-        gap = max_u64(left->gap, node->start - left->high);
-        node->low = left->low;
+        gap = max_u64(left->gap, low - left->high);
+        low = left->low;
     }
     if (right != NULL) {
-        gap = max_u64(gap, max_u64(right->gap, right->low - node->end));
-        node->high = right->high;
+        gap = max_u64(gap, max_u64(right->gap, right->low - high));
+        high = right->high;
     }
+    node->low = low;
+    node->high = high;
     node->gap = gap;
 }
 
@@ -52,35 +54,76 @@ static void sum_up_path(struct region_node *node)
 
 /* ---- changing ---- */
 
-void region_tree_insert(struct region_tree *tree, struct region_node *node)
+/* Of two neighbours the one has nothing on its right, or the other nothing on its left: there the
+ * node's place is. */
+void region_tree_insert_between(struct region_tree *tree, struct region_node *before,
+                                struct region_node *node, struct region_node *next)
 {
-    const struct region_node *next = region_tree_find(tree, node->start);
-
-    CHECK_MSG(node->start < node->end && (next == NULL || node->end <= next->start),
-              "range %lx to %lx overlaps one that begins at %lx", node->start, node->end,
+    CHECK_MSG(node->start < node->end && (before == NULL || before->end <= node->start) &&
+                  (next == NULL || node->end <= next->start),
+              "range %lx to %lx overlaps one that ends at %lx or one that begins at %lx",
+              node->start, node->end, before == NULL ? 0 : before->end,
               next == NULL ? UINT64_MAX : next->start);
-    CHECK(RB_INSERT(region_tree, tree, node) == NULL);
+    if (next != NULL && RB_LEFT(next, link) == NULL) {
+        RB_SET(node, next, link);
+        RB_LEFT(next, link) = node;
+    } else if (before != NULL) {
+        CHECK(RB_RIGHT(before, link) == NULL);
+        RB_SET(node, before, link);
+        RB_RIGHT(before, link) = node;
+    } else {
+        CHECK(RB_EMPTY(tree));
+        RB_SET(node, NULL, link);
+        RB_ROOT(tree) = node;
+    }
+    region_tree_RB_INSERT_COLOR(tree, node);
     sum_up_path(node);
 }
 
-/* The lowest node whose subtree changes when this one is taken out: where two children are, the
- * next node takes its place, and leaves its own. */
-static struct region_node *lowest_changed(struct region_node *node)
+void region_tree_insert(struct region_tree *tree, struct region_node *node)
 {
-    struct region_node *next;
+    struct region_node *before;
+    struct region_node *next = region_tree_find_both(tree, node->start, &before);
 
-    if (RB_LEFT(node, link) == NULL || RB_RIGHT(node, link) == NULL)
-        return RB_PARENT(node, link);
-    next = RB_NEXT(region_tree, NULL, node);
-    return RB_PARENT(next, link) == node ? next : RB_PARENT(next, link);
+    region_tree_insert_between(tree, before, node, next);
 }
 
-void region_tree_remove(struct region_tree *tree, struct region_node *node)
+/* A node with two children: the next one takes its place, and leaves its own, which is the lowest
+ * whose subtree changes. */
+__attribute__((noinline)) static void remove_with_children(struct region_tree *tree,
+                                                           struct region_node *node)
 {
-    struct region_node *lowest = lowest_changed(node);
+    struct region_node *next = RB_NEXT(region_tree, NULL, node);
+    struct region_node *lowest = RB_PARENT(next, link) == node ? next : RB_PARENT(next, link);
 
     CHECK(RB_REMOVE(region_tree, tree, node) == node);
     sum_up_path(lowest);
+}
+
+/* Any other leaves its place to its only child, if it has one: RB_REMOVE's half for this, without the
+ * sums that are made after it. */
+void region_tree_remove(struct region_tree *tree, struct region_node *node)
+{
+    struct region_node *left = RB_LEFT(node, link);
+    struct region_node *right = RB_RIGHT(node, link);
+    struct region_node *parent = RB_PARENT(node, link);
+    struct region_node *child = left != NULL ? left : right;
+
+    if (left != NULL && right != NULL) {
+        remove_with_children(tree, node);
+        return;
+    }
+    if (child != NULL)
+        RB_PARENT(child, link) = parent;
+    if (parent == NULL)
+        RB_ROOT(tree) = child;
+    else if (RB_LEFT(parent, link) == node)
+        RB_LEFT(parent, link) = child;
+    else
+        RB_RIGHT(parent, link) = child;
+    if (RB_COLOR(node, link) == RB_BLACK)
+        region_tree_RB_REMOVE_COLOR(tree, parent, child);
+    sum_up_path(parent);
 }
 
 void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end)
@@ -92,22 +135,6 @@ void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end)
 }
 
 /* ---- finding ---- */
-
-struct region_node *region_tree_find(const struct region_tree *tree, uint64_t address)
-{
-    struct region_node *at = RB_ROOT(tree);
-    struct region_node *found = NULL;
-
-    while (at != NULL) {
-        if (at->end > address) {
-            found = at;
-            at = RB_LEFT(at, link);
-        } else {
-            at = RB_RIGHT(at, link);
-        }
-    }
-    return found;
-}
 
 struct region_node *region_tree_next(struct region_node *node)
 {

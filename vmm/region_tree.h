@@ -18,6 +18,7 @@
 
 #include <bsd/sys/tree.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct region_node {
@@ -35,13 +36,43 @@ RB_HEAD(region_tree, region_node);
 /* Puts a node in, whose range is set and overlaps none. */
 void region_tree_insert(struct region_tree *tree, struct region_node *node);
 
+/* The same where both neighbours are known (region_tree_find_both); NULL: there is none. */
+void region_tree_insert_between(struct region_tree *tree, struct region_node *before,
+                                struct region_node *node, struct region_node *next);
+
 void region_tree_remove(struct region_tree *tree, struct region_node *node);
 
 /* Gives a node that is in a tree another range, which keeps its place in the order. */
 void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end);
 
-/* The first range that ends after the address; NULL: none does. */
-struct region_node *region_tree_find(const struct region_tree *tree, uint64_t address);
+/* The first range that ends after the address, and the one before it, the last that ends at the
+ * address or before it. NULL: there is none. */
+static inline struct region_node *
+region_tree_find_both(const struct region_tree *tree, uint64_t address, struct region_node **before)
+{
+    struct region_node *at = RB_ROOT(tree);
+    struct region_node *found = NULL;
+    struct region_node *last = NULL;
+
+    while (at != NULL) {
+        if (at->end > address) {
+            found = at;
+            at = RB_LEFT(at, link);
+        } else {
+            last = at;
+            at = RB_RIGHT(at, link);
+        }
+    }
+    *before = last;
+    return found;
+}
+
+static inline struct region_node *region_tree_find(const struct region_tree *tree, uint64_t address)
+{
+    struct region_node *before;
+
+    return region_tree_find_both(tree, address, &before);
+}
 
 /* The neighbours in the order of addresses; NULL at the ends. */
 struct region_node *region_tree_next(struct region_node *node);
