@@ -46,7 +46,8 @@
 #define PTE_TYPE_MASK  (UINT64_C(7) << PTE_TYPE_SHIFT)
 #define PTE_ONES       (UINT64_C(0xfffff) << 32)
 
-#define PTE_ENTRIES 512U
+#define PTE_ENTRIES    512U
+#define PTE_INDEX_BITS 9U
 
 /* One entry as it stands in a table. */
 struct pte {
@@ -287,7 +288,12 @@ static inline unsigned pte_index(uint64_t address, unsigned level)
     return (unsigned)(address >> (PAGE_SHIFT + 9 * (level - 1))) & (PTE_ENTRIES - 1);
 }
 
-/* Bytes that one entry of this level stands for. */
+/* Bytes that one entry of this level stands for, and that as a power of two. */
+static inline unsigned pte_shift(unsigned level)
+{
+    return PAGE_SHIFT + 9 * (level - 1);
+}
+
 static inline uint64_t pte_span(unsigned level)
 {
     return PAGE_SIZE << (9 * (level - 1));

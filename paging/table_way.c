@@ -5,18 +5,13 @@
 #include "paging/kernel_map.h"
 #include "paging/layout.h"
 
-static enum table_way chosen = TABLES_DIRECT;
+enum table_way table_way_chosen = TABLES_DIRECT;
 
 void table_way_choose(enum table_way way)
 {
     CHECK(way <= TABLES_WINDOW);
-    chosen = way;
+    table_way_chosen = way;
     machine_flush_all();
-}
-
-enum table_way table_way(void)
-{
-    return chosen;
 }
 
 const char *table_way_name(enum table_way way)
@@ -34,7 +29,8 @@ static bool is_loaded(const struct tree *tree)
 
 enum table_way table_way_for(const struct tree *tree)
 {
-    return chosen == TABLES_RECURSIVE && !is_loaded(tree) ? TABLES_DIRECT : chosen;
+    return table_way_chosen == TABLES_RECURSIVE && !is_loaded(tree) ? TABLES_DIRECT
+                                                                    : table_way_chosen;
 }
 
 struct pte table_way_read_other(enum table_way way, const struct tree *tree, struct pfn table,
@@ -62,7 +58,7 @@ struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t add
 
 void table_way_changed(struct tlb_batch *batch)
 {
-    if (chosen != TABLES_RECURSIVE)
+    if (table_way_chosen != TABLES_RECURSIVE)
         return;
     machine_flush_space();
     tlb_add_space(batch);

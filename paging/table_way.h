@@ -31,7 +31,12 @@
 
 /* Chooses the way of walks from now on, and forgets what other ways left in the TLB. */
 void table_way_choose(enum table_way way);
-enum table_way table_way(void);
+extern enum table_way table_way_chosen;
+static inline enum table_way table_way(void)
+{
+    return table_way_chosen;
+}
+
 const char *table_way_name(enum table_way way);
 
 /* The chosen way, or the direct map where that cannot reach this tree. */

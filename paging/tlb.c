@@ -16,8 +16,8 @@ static void count(uint64_t *counter, uint64_t by)
     __atomic_add_fetch(counter, by, __ATOMIC_RELAXED);
 }
 
-/* The processors that run the tree. The changes of its entries are locked instructions, so that
- * one that is not seen here loads its root after them. */
+/* The processors that run the tree. The changes of its entries are locked instructions, or followed
+ * by one, so that a processor that is not seen here loads its root after them. */
 static uint64_t processors_of(const struct tlb_batch *batch)
 {
     return batch->tree != NULL ? __atomic_load_n(&batch->tree->processors, __ATOMIC_SEQ_CST) : 0;
@@ -85,6 +85,9 @@ static void drop_releases(struct tlb_batch *batch)
     for (unsigned i = 0; i < batch->release_count; i++)
         tree_drop(&batch->releases[i]);
     batch->release_count = 0;
+    for (unsigned i = 0; i < batch->empty_count; i++)
+        tree_drop_empty(batch->empties[i]);
+    batch->empty_count = 0;
 }
 
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
@@ -100,6 +103,7 @@ void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
     batch->whole_space = false;
     batch->page_count = 0;
     batch->release_count = 0;
+    batch->empty_count = 0;
     batch->open = true;
 }
 
@@ -152,6 +156,17 @@ void tlb_add_grace(struct tlb_batch *batch)
     batch->grace = true;
 }
 
+void tlb_await_walks(const struct tree *tree)
+{
+    uint64_t others;
+
+    /* Entries may have been changed by plain stores. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    others = __atomic_load_n(&tree->processors, __ATOMIC_SEQ_CST) & ~(UINT64_C(1) << machine_cpu());
+    if (others != 0)
+        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
+}
+
 void tlb_make_room(struct tlb_batch *batch)
 {
     CHECK(batch->open);
@@ -166,8 +181,17 @@ void tlb_release(struct tlb_batch *batch, struct tlb_release release)
     if (!tlb_has_room(batch))
         tlb_make_room(batch);
     batch->answered = false;
-    batch->tables = batch->tables || pte_state(release.entry, release.level) == PTE_TABLE;
+    batch->tables = batch->tables || (release.level > 1 && pte_present(release.entry) &&
+                                      (release.entry.word & PTE_PS) == 0);
     batch->releases[batch->release_count++] = release;
+}
+
+void tlb_release_empty(struct tlb_batch *batch, struct pfn table)
+{
+    CHECK(batch->open && batch->empty_count < TLB_EMPTIES_MAX);
+    batch->answered = false;
+    batch->tables = true;
+    batch->empties[batch->empty_count++] = table;
 }
 
 void tlb_commit(struct tlb_batch *batch)

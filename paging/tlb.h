@@ -35,6 +35,9 @@
 /* Entries that wait for the flush before their targets are dropped. */
 #define TLB_RELEASES_MAX 64U
 
+/* Tables in which nothing is that wait for it: twice what the two boundary paths of a range have. */
+#define TLB_EMPTIES_MAX 16U
+
 /* An entry taken out of a table: what it named is dropped after the flush. */
 struct tlb_release {
     struct pte entry;
@@ -48,12 +51,14 @@ struct tlb_batch {
     bool open;
     bool answered;   /* nothing was added since all processors answered */
     bool grace;      /* wait for the processors of the tree although nothing is stale */
-    bool tables;     /* a table is among the releases */
+    bool tables;     /* a table is among the releases, or empty */
     bool everything; /* some translation may be cached in any space (rule P3) */
     bool kernel;     /* some translation of the kernel's half is stale */
     bool whole_space;
     uint16_t page_count;
     uint16_t release_count;
+    uint16_t empty_count;
+    struct pfn empties[TLB_EMPTIES_MAX];
     uint64_t pages[TLB_PAGES_MAX];
     struct tlb_release releases[TLB_RELEASES_MAX];
 };
@@ -79,14 +84,21 @@ void tlb_add_kernel(struct tlb_batch *batch);
  * their entries name besides pages, a descriptor. */
 void tlb_add_grace(struct tlb_batch *batch);
 
+/* The same at once, with no batch, where nothing else is to be done. */
+void tlb_await_walks(const struct tree *tree);
+
 /* Hands over an entry that was taken out of a table: its target is dropped after the flush. When
  * the batch is full, flush and drop come at once, and it stays open. */
 void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 
-/* Whether one more entry can be handed over without a flush at once; makes room by one. */
+/* Hands over an own table in which nothing is, which is dead and has been unlinked; for at most
+ * TLB_EMPTIES_MAX there is room. */
+void tlb_release_empty(struct tlb_batch *batch, struct pfn table);
+
+/* Whether one more entry or table can be handed over without a flush at once; makes room by one. */
 static inline bool tlb_has_room(const struct tlb_batch *batch)
 {
-    return batch->release_count < TLB_RELEASES_MAX;
+    return batch->release_count < TLB_RELEASES_MAX && batch->empty_count < TLB_EMPTIES_MAX;
 }
 
 void tlb_make_room(struct tlb_batch *batch);

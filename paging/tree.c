@@ -62,16 +62,6 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
     return needs + at - level;
 }
 
-void tree_place_table(struct pfn table, unsigned level, uint64_t address)
-{
-    uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
-    struct frame *record = frame_record(table);
-
-    record->level = (uint8_t)level;
-    record->slot_or_base = (uint32_t)base;
-    record->base_high = (uint16_t)(base >> 32);
-}
-
 /* A table out of the reserve, with its place in the tree. */
 static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
 {

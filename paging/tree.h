@@ -155,6 +155,9 @@ bool tree_try_hold(struct pfn frame);
  */
 void tree_drop(const struct tlb_release *release);
 
+/* The same for an own table in which nothing is, which is dead and has been unlinked. */
+void tree_drop_empty(struct pfn table);
+
 /* A drop under way: the tables that die, from the highest to the lowest, and where it is in each. */
 #define TREE_LEVELS_MAX 5U
 

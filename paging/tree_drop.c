@@ -197,12 +197,11 @@ static void drop_link(struct tree_dropper *dropper)
     let_go(dropper, entry, record->level);
 }
 
-/* The table at the end names nothing any more. Two links that are none say that it is in no ring: a
- * neighbour that leaves writes both once, and nobody joins behind a dead table. */
-static void free_table(struct tree_dropper *dropper)
+/* The table names nothing any more. Two links that are none say that it is in no ring: a neighbour
+ * that leaves writes both once, and nobody joins behind a dead table. */
+static void free_table(struct pfn table)
 {
-    struct pfn table = dropper->tables[--dropper->depth];
-    struct frame *record = frame_record(table);
+    const struct frame *record = frame_record(table);
 
     if (__atomic_load_n(&record->link_next, __ATOMIC_ACQUIRE) != UINT32_MAX ||
         __atomic_load_n(&record->link_prev, __ATOMIC_ACQUIRE) != UINT32_MAX)
@@ -211,6 +210,32 @@ static void free_table(struct tree_dropper *dropper)
         pmm_free_clean(table); /* rule C12 */
     else
         pmm_free(table);
+}
+
+void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
+                      struct tlb_batch *batch)
+{
+    struct frame *record = frame_record(above);
+    struct pte old = pte_exchange(place, pte_empty());
+
+    CHECK_MSG((old.word & (PTE_P | PTE_PS)) == PTE_P && pte_class(old) == PTE_OWN &&
+                  pfn_equal(pte_frame(old), table) && record->held > 0,
+              "entry %lx of table %x is taken out for table %x", old.word, above.index,
+              table.index);
+    record->live--;
+    record->held--;
+    tlb_release_empty(batch, table);
+}
+
+void tree_drop_empty(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+
+    CHECK_MSG(record->kind == FRAME_TABLE && (record->flags & FRAME_DEAD) != 0 && record->live == 0,
+              "frame %x of kind %u, flags %x, %u live is no empty table", table.index, record->kind,
+              record->flags, record->live);
+    if (tree_release(table) == 0)
+        free_table(table);
 }
 
 void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *release)
@@ -229,7 +254,7 @@ bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)
         CHECK_MSG(record->held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
                   "table %x holds %u more than its entries", table.index, record->held);
         if (record->held == 0)
-            free_table(dropper);
+            free_table(dropper->tables[--dropper->depth]);
         else if (record->level == 1)
             count = drop_leaves(dropper, entries);
         else

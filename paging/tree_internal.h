@@ -1,12 +1,13 @@
 /*
- * Between the files of the tree: tree.c, tree_share.c, tree_drop.c, tree_range.c, tree_move.c,
- * tree_merge.c, tree_ring.c, tree_root.c, tree_audit.c.
+ * Between the files of the tree: tree.c, tree_share.c, tree_drop.c, tree_range.c, tree_run.c,
+ * tree_move.c, tree_merge.c, tree_ring.c, tree_root.c, tree_audit.c.
  *
  * Owns: the hooks, the roots that wait for a tree. Context: as tree.h says.
  */
 #ifndef PAGING_TREE_INTERNAL_H
 #define PAGING_TREE_INTERNAL_H
 
+#include "cpu/spin.h"
 #include "paging/tree.h"
 
 /* Roots without a tree that are kept (tree_root.c). */
@@ -66,6 +67,25 @@ static inline bool entry_may_be_cached(struct pte entry)
     return pte_present(entry) || (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT == PTE_TYPE_TRANSIT;
 }
 
+/* Takes a lock for a range call, whose tables cannot die under it: faults hold it for moments only,
+ * so it is tried again with interrupts as they were (rule P4). They are off before and after. */
+static inline void tree_lock_patiently(struct pfn table, bool were_on)
+{
+    struct frame *record = frame_record(table);
+
+    while (!spin_try(&record->lock)) {
+        machine_interrupts_restore(were_on);
+        machine_pause();
+        (void)machine_interrupts_off();
+    }
+    CHECK_MSG((record->flags & FRAME_DEAD) == 0, "table %x is dead in a range call", table.index);
+}
+
+static inline void tree_unlock_fast(struct pfn table)
+{
+    spin_unlock_fast(&frame_record(table)->lock);
+}
+
 /* Marks a table dead under its own lock (rule P6): who locks it from now on starts over. */
 void tree_kill_table(struct pfn table);
 
@@ -90,7 +110,26 @@ MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pf
                                       struct pfn table, unsigned holds, unsigned *sharers);
 
 /* Gives a fresh table its level and its place in the tree. */
-void tree_place_table(struct pfn table, unsigned level, uint64_t address);
+static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
+{
+    uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
+    struct frame *record = frame_record(table);
+
+    record->level = (uint8_t)level;
+    record->slot_or_base = (uint32_t)base;
+    record->base_high = (uint16_t)(base >> 32);
+}
+
+/* Takes the entry that names a dead table in which nothing is out of the locked table above it: the
+ * batch gives it back. Of translations only those of upper entries are stale, and the caller says
+ * so. */
+void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
+                      struct tlb_batch *batch);
+
+/* Entries of one table become empty, from the one at an address on: what they named is dropped.
+ * They lie in the caller's range with all that they stand for. */
+void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
+                         uint64_t to, struct tlb_batch *batch);
 
 /* Counts one more pointer for a copy of an entry, and turns an own source into COW: the copy. */
 struct pte tree_share_entry(struct pte *source, unsigned level);

@@ -245,20 +245,6 @@ static struct pfn fill(const struct merging *merging, bool in_place)
 
 /* ---- linking ---- */
 
-/* A fault has the table above for a moment only (rule P4). */
-static bool lock_parent(struct pfn parent)
-{
-    for (;;) {
-        bool were_on = machine_interrupts_off();
-
-        if (tree_lock(parent))
-            return were_on;
-        CHECK((frame_record(parent)->flags & FRAME_DEAD) == 0);
-        machine_interrupts_restore(were_on);
-        machine_pause();
-    }
-}
-
 static void link_page(const struct merging *merging, struct pfn page)
 {
     const struct tree_merge *merge = merging->merge;
@@ -272,7 +258,8 @@ static void link_page(const struct merging *merging, struct pfn page)
         leaf.word &= ~PTE_A;
     __atomic_add_fetch(merge->progress, 1, __ATOMIC_RELAXED);
     tlb_begin(&batch, merging->tree);
-    were_on = lock_parent(merging->parent);
+    were_on = machine_interrupts_off();
+    tree_lock_patiently(merging->parent, were_on);
     tree_name_pointer(page, merging->parent, index);
     tree_globals.hooks->page_put(page, leaf_order(merge->level));
     old = tree_replace_entry(merging->parent, index, leaf);

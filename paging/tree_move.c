@@ -23,6 +23,8 @@
 /* Entries between two flushes: so many are kept on the stack. */
 #define MOVE_TOGETHER 64U
 
+_Static_assert(MOVE_TOGETHER <= TLB_RELEASES_MAX, "put_one hands over as many under a lock");
+
 /* One call of tree_move_range. */
 struct move {
     struct tree *tree;
@@ -62,19 +64,13 @@ enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_t to, uin
 
 /* ---- one step ---- */
 
-/* A fault holds a lock for moments only, so it is tried again with interrupts open (rule P4).
- * Returns whether they were on. */
+/* Returns whether interrupts were on. */
 static bool lock_table(struct pfn table)
 {
-    for (;;) {
-        bool were_on = machine_interrupts_off();
+    bool were_on = machine_interrupts_off();
 
-        if (tree_lock(table))
-            return were_on;
-        CHECK((frame_record(table)->flags & FRAME_DEAD) == 0);
-        machine_interrupts_restore(were_on);
-        machine_pause();
-    }
+    tree_lock_patiently(table, were_on);
+    return were_on;
 }
 
 static void unlock_table(struct pfn table, bool were_on)
@@ -151,10 +147,29 @@ static void rebase(struct pfn table, uint64_t distance)
     }
 }
 
-/* Puts the entries into the target's table, where there is nothing. */
-static void put(const struct move *move, const struct carried *carried, struct pfn table)
+/* Puts the entry into the target's locked table, where there is nothing but, at times, own tables that
+ * hold nothing, since nothing is mapped there: they go. */
+static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn table,
+                    struct tlb_batch *batch)
 {
-    unsigned first = pte_index(carried->address + move->distance, carried->level);
+    struct pte old = pte_read(table_way_direct(table, level, to));
+
+    if (old.word != 0) {
+        struct pfn empty = own_table(old, level);
+
+        CHECK_MSG(!pfn_is_none(empty), "entry %lx of level %u stands at %lx", old.word, level, to);
+        tree_kill_table(empty);
+        tlb_add_page(batch, to);
+        tlb_release(batch, (struct tlb_release){.entry = old, .level = (uint8_t)level});
+    }
+    tree_replace_entry(table, pte_index(to, level), entry);
+}
+
+/* Puts the entries into the target's table. */
+static void put(const struct move *move, const struct carried *carried, struct pfn table,
+                struct tlb_batch *batch)
+{
+    uint64_t to = carried->address + move->distance;
     bool were_on;
 
     for (unsigned i = 0; i < carried->count; i++) {
@@ -166,12 +181,11 @@ static void put(const struct move *move, const struct carried *carried, struct p
     were_on = lock_table(table);
     for (unsigned i = 0; i < carried->count; i++) {
         struct pfn page = entry_page(carried->entries[i], carried->level);
-        struct pte old = tree_replace_entry(table, first + i, carried->entries[i]);
 
-        CHECK_MSG(old.word == 0, "entry %lx of level %u stands at %lx", old.word, carried->level,
-                  carried->address + move->distance);
+        put_one(carried->entries[i], carried->level, to, table, batch);
         if (!pfn_is_none(page))
-            ring_name_pointer(page, table, first + i);
+            ring_name_pointer(page, table, pte_index(to, carried->level));
+        to += pte_span(carried->level);
     }
     unlock_table(table, were_on);
 }
@@ -190,7 +204,9 @@ static unsigned move_some(const struct move *move, struct pfn source, unsigned l
     tlb_begin(&batch, move->tree);
     take(&carried, source, most, &batch);
     tlb_commit(&batch);
-    put(move, &carried, target);
+    tlb_begin(&batch, move->tree);
+    put(move, &carried, target, &batch);
+    tlb_commit(&batch);
     if (carried.count == 0)
         machine_relax(); /* the first one is in transit */
     return carried.count;

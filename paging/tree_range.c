@@ -26,9 +26,6 @@ struct range_call {
     struct rights rights;
 };
 
-static uint64_t replace_run(const struct range_call *call, struct pfn table, unsigned level,
-                            uint64_t from, uint64_t to);
-
 /* The highest level at which an entry can begin, or end, at this address. */
 static unsigned boundary_level(uint64_t address)
 {
@@ -51,22 +48,26 @@ struct wanted_path {
     unsigned level;
 };
 
-/* Makes both paths, or neither for want of memory: what is needed is set aside first. */
-static enum status make_paths(struct tree *tree, const struct wanted_path paths[2],
+/* Makes one path or two, or none for want of memory: what is needed is set aside first. */
+static enum status make_paths(struct tree *tree, const struct wanted_path *paths, unsigned count,
                               enum tree_purpose purpose, struct tlb_batch *batch)
 {
-    struct tree_reserve reserve = {0};
+    struct tree_reserve reserve = {.count = 0};
     enum status status;
 
+    CHECK(count >= 1 && count <= 2);
     do {
-        unsigned needs = 0;
+        unsigned needs[2] = {0, 0};
 
-        for (unsigned i = 0; i < 2; i++)
-            needs += tree_path_needs(tree, paths[i].address, paths[i].level, purpose);
-        status = tree_reserve_fill(&reserve, needs);
-        for (unsigned i = 0; i < 2 && status == OK; i++)
-            status =
-                tree_make_path(tree, paths[i].address, paths[i].level, purpose, &reserve, batch);
+        for (unsigned i = 0; i < count; i++)
+            needs[i] = tree_path_needs(tree, paths[i].address, paths[i].level, purpose);
+        status = tree_reserve_fill(&reserve, needs[0] + needs[1]);
+        /* A path that needs nothing is there, and own. */
+        for (unsigned i = 0; i < count && status == OK; i++) {
+            if (needs[i] > 0)
+                status = tree_make_path(tree, paths[i].address, paths[i].level, purpose, &reserve,
+                                        batch);
+        }
     } while (status == STATUS_AGAIN);
     tree_reserve_drain(&reserve);
     return status;
@@ -77,9 +78,14 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
 {
     const struct wanted_path paths[] = {{start, boundary_level(start)},
                                         {end - 1, boundary_level(end)}};
+    bool first_is_lower = paths[0].level < paths[1].level;
+    unsigned higher = paths[first_is_lower].level;
 
     check_range(tree, start, end);
-    return make_paths(tree, paths, TREE_BUILD, batch);
+    /* Where one of the two tables is the other, or on its way, there is one path. */
+    if ((start ^ (end - 1)) / pte_span(higher + 1) == 0)
+        return make_paths(tree, &paths[!first_is_lower], 1, TREE_BUILD, batch);
+    return make_paths(tree, paths, 2, TREE_BUILD, batch);
 }
 
 /* Whether a walk ended at a large page that other entries name too. */
@@ -108,29 +114,12 @@ enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end
         if (place.own && !splits)
             at = round_down(at, step) + step;
         else
-            status =
-                make_paths(tree, (const struct wanted_path[2]){{at, level}, {at, tree->levels}},
-                           TREE_CHANGE, batch);
+            status = make_paths(tree, &(struct wanted_path){at, level}, 1, TREE_CHANGE, batch);
     }
     return status;
 }
 
 /* ---- performing ---- */
-
-/* Takes a lock for a range call: faults hold it for moments only, so it is tried again with
- * interrupts open (rule P4). Returns whether they were on. */
-static bool lock_patiently(struct pfn table)
-{
-    for (;;) {
-        bool were_on = machine_interrupts_off();
-
-        if (tree_lock(table))
-            return were_on;
-        CHECK((frame_record(table)->flags & FRAME_DEAD) == 0);
-        machine_interrupts_restore(were_on);
-        machine_pause();
-    }
-}
 
 /* The entries of one table on [from, to): under its lock as long as the batch has room. Returns where
  * it stopped: at `to`, or at an entry that a fault has made a table since it was looked at. */
@@ -140,9 +129,10 @@ static uint64_t run_in_table(const struct range_call *call, struct pfn table, un
     bool stopped = false;
 
     while (from < to && !stopped) {
-        bool were_on = lock_patiently(table);
+        bool were_on = machine_interrupts_off();
         uint64_t before;
 
+        tree_lock_patiently(table, were_on);
         do {
             before = from;
             from = call->run(call, table, level, from, to);
@@ -171,6 +161,26 @@ static uint64_t end_of_run(const struct range_call *call, const struct pte *entr
     return at;
 }
 
+/* Gives back an own table in which nothing is any more: no range call but this one, and no fault,
+ * puts something there. */
+static void give_back(const struct range_call *call, struct pfn above, unsigned level, uint64_t at,
+                      struct pfn table)
+{
+    bool were_on;
+
+    if (!tlb_has_room(call->batch))
+        tlb_make_room(call->batch);
+    were_on = machine_interrupts_off();
+    tree_lock_patiently(above, were_on);
+    tree_kill_table(table);
+    tree_unlink_dead(above, table_way_edit(call->way, call->tree, above, level, at), table,
+                     call->batch);
+    tree_unlock(above);
+    machine_interrupts_restore(were_on);
+    tlb_add_page(call->batch, at);
+    table_way_changed(call->batch);
+}
+
 static void visit_table(const struct range_call *call, struct pfn table, unsigned level,
                         uint64_t base)
 {
@@ -192,10 +202,7 @@ static void visit_table(const struct range_call *call, struct pfn table, unsigne
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
         visit_table(call, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            run_in_table(
-                &(struct range_call){
-                    .tree = call->tree, .way = call->way, .batch = call->batch, .run = replace_run},
-                table, level, at, at + span);
+            give_back(call, table, level, at, pte_frame(entry));
         at += span;
     }
 }
@@ -226,6 +233,16 @@ static uint64_t replace_run(const struct range_call *call, struct pfn table, uns
     for (; from < to && tlb_has_room(call->batch); from += pte_span(level))
         replace_one(call, table, level, from);
     return from;
+}
+
+void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
+                         uint64_t to, struct tlb_batch *batch)
+{
+    uint64_t stopped =
+        run_in_table(&(struct range_call){.tree = tree, .batch = batch, .run = replace_run}, table,
+                     level, from, to);
+
+    CHECK(stopped == to);
 }
 
 static void perform(struct tree *tree, uint64_t start, uint64_t end, struct range_call *call)

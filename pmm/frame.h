@@ -193,4 +193,10 @@ static inline void *frame_pointer(struct pfn frame)
     return phys_pointer(phys_of(frame));
 }
 
+/* The frame in which something lies that was reached so. */
+static inline struct pfn frame_of_pointer(const void *pointer)
+{
+    return (struct pfn){(uint32_t)(((uintptr_t)pointer - DIRECT_MAP_BASE) >> PAGE_SHIFT)};
+}
+
 #endif

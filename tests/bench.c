@@ -291,6 +291,9 @@ static void call_rows(void)
     bench_end_row("null_syscall");
     measure(payload_measure_map, START + GIB, 0, SAMPLES_MAX);
     bench_end_row("map_unmap_page");
+    /* Each time at another place, whose tables are made, and those of the one before given back. */
+    measure(payload_measure_map, START + 2 * GIB, GIB, SAMPLES_MAX);
+    bench_end_row("map_unmap_elsewhere");
 }
 
 /* One call on all pages, which are resident; its share of each. */
@@ -430,7 +433,7 @@ static void run(const struct options *options)
 const struct experiment bench_experiment = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .checks = 31,
+    .checks = 32,
     .only_by_name = true,
     .reserves = true,
     .run = run,

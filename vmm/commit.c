@@ -64,21 +64,16 @@ uint64_t commit_total(void)
 }
 
 /* The common call asks for so little that the disk need not be asked. */
-static bool is_too_much(uint64_t pages)
+__attribute__((noinline)) static bool is_too_much(uint64_t pages)
 {
     return pages > frames_of_machine() - pmm_reserve() && pages > commit_total();
 }
 
-enum status commit_take(uint64_t pages)
+/* What is promised is there: nobody else takes it meanwhile. */
+__attribute__((noinline)) static enum status take_what_is_there(uint64_t pages)
 {
     uint64_t before = commit_pages();
 
-    if (account.way == OVERCOMMIT_HEURISTIC && is_too_much(pages))
-        return STATUS_COMMIT;
-    if (account.way != OVERCOMMIT_NEVER) {
-        __atomic_add_fetch(&account.pages, pages, __ATOMIC_RELAXED);
-        return OK;
-    }
     do {
         uint64_t limit = commit_limit();
 
@@ -86,6 +81,16 @@ enum status commit_take(uint64_t pages)
             return STATUS_COMMIT;
     } while (!__atomic_compare_exchange_n(&account.pages, &before, before + pages, false,
                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return OK;
+}
+
+enum status commit_take(uint64_t pages)
+{
+    if (account.way == OVERCOMMIT_NEVER)
+        return take_what_is_there(pages);
+    if (account.way == OVERCOMMIT_HEURISTIC && is_too_much(pages))
+        return STATUS_COMMIT;
+    __atomic_add_fetch(&account.pages, pages, __ATOMIC_RELAXED);
     return OK;
 }
 

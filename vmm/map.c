@@ -2,6 +2,7 @@
 #include "cpu/machine.h"
 #include "paging/layout.h"
 #include "vmm/commit.h"
+#include "vmm/kept_path.h"
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
@@ -23,101 +24,145 @@ struct mapping {
     uint64_t start;
     uint64_t size;
     uint64_t alignment; /* 0: at start */
-    unsigned level;     /* of large pages; 0: small ones */
-    struct region_what what;
+    unsigned level;     /* of its pages; 1: small ones */
     enum space_blank blank;
-    unsigned coming; /* of enum space_coming */
-    bool came;       /* its pages were on their way: no more can be tried */
+    unsigned coming;         /* of enum space_coming */
+    bool came;               /* its pages were on their way: no more can be tried */
+    struct region_what what; /* with a count of the descriptor, until there is a region */
 };
 
-/* Finds the place, or sees that it is free. */
-static enum status find_place(struct mapping *map)
+#define INLINE static inline __attribute__((always_inline))
+
+/* Finds the place, or sees that it is free; gap: in which it lies. */
+static enum status find_place(struct mapping *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
-    const struct region *next;
 
-    if (map->alignment != 0)
-        return region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
-                                    lower_half_end(space->tree.levels), map->size, map->alignment,
-                                    &map->start)
-                   ? OK
-                   : STATUS_NOT_FOUND;
-    next = region_find(space, map->start);
-    return next != NULL && next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
+    if (map->alignment != 0 && !region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
+                                                     lower_half_end(space->tree.levels), map->size,
+                                                     map->alignment, &map->start))
+        return STATUS_NOT_FOUND;
+    *gap = region_find_gap(space, map->start);
+    return gap->next != NULL && gap->next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
 }
 
 /* The entries of a range that is prepared. Cannot fail. */
-static void put_entries(struct space *space, uint64_t start, uint64_t end,
-                        const struct region_what *what, enum space_blank blank,
+static void put_entries(const struct mapping *map, uint64_t end, struct pte ticket,
                         struct tlb_batch *batch)
 {
-    if (blank == BLANK_ZEROES && !what->descriptor->rights.none)
-        tree_zero_range(&space->tree, start, end, what->descriptor->rights, batch);
+    struct tree *tree = &map->space->tree;
+
+    if (map->blank == BLANK_ZEROES && !map->what.descriptor->rights.none)
+        tree_zero_range(tree, map->start, end, map->what.descriptor->rights, batch);
     else
-        tree_replace_range(&space->tree, start, end,
-                           what->kind == REGION_GUARD ? pte_guard() : what->descriptor->ticket,
-                           batch);
+        tree_replace_range(tree, map->start, end, ticket, batch);
 }
 
 /* Puts a region and its entries in place; the range is known to be free and sound. */
-static enum status fill_place(struct space *space, uint64_t start, uint64_t end,
-                              const struct region_what *what, enum space_blank blank)
+__attribute__((noinline)) static enum status
+fill_range(const struct mapping *map, struct region_gap gap, uint64_t end, struct pte ticket)
 {
+    struct tree *tree = &map->space->tree;
     struct tlb_batch batch;
     enum status status;
 
-    tlb_begin(&batch, &space->tree);
-    status = tree_prepare_range(&space->tree, start, end, &batch);
+    tlb_begin(&batch, tree);
+    status = tree_prepare_range(tree, map->start, end, &batch);
     if (status == OK) {
-        status = region_add(space, start, end, what);
+        status = region_add(map->space, gap, map->start, end, &map->what);
         /* From here on nothing can fail. Without a region the range stays empty, and replacing
          * empty by empty gives back the tables that prepare has made. */
         if (status == OK)
-            put_entries(space, start, end, what, blank, &batch);
+            put_entries(map, end, ticket, &batch);
         else
-            tree_replace_range(&space->tree, start, end, pte_empty(), &batch);
+            tree_replace_range(tree, map->start, end, pte_empty(), &batch);
     }
     tlb_commit(&batch);
+    return status;
+}
+
+/* The same for a run of entries of one table, where nothing is flushed. */
+INLINE enum status fill_run(const struct mapping *map, struct region_gap gap, struct tree_run *run,
+                            struct pte ticket)
+{
+    enum status status = tree_run_take(run);
+
+    if (status != OK)
+        return status;
+    status = region_add(map->space, gap, map->start, map->start + map->size, &map->what);
+    if (status == OK)
+        tree_run_put(run, ticket);
+    else
+        tree_run_give(run);
+    return status;
+}
+
+/* The place is found, and what is promised accounted. */
+INLINE enum status fill_place(const struct mapping *map, struct region_gap gap)
+{
+    const struct descriptor *descriptor = map->what.descriptor;
+    struct pte ticket = descriptor == NULL ? pte_guard() : descriptor->ticket;
+    uint64_t end = map->start + map->size;
+    struct tree_run run;
+
+    if (map->blank == BLANK_TICKETS && tree_run_find(&run, &map->space->tree, map->start, end) &&
+        tree_run_is_blank(&run))
+        return fill_run(map, gap, &run, ticket);
+    return fill_range(map, gap, end, ticket);
+}
+
+INLINE enum status fill_accounted(const struct mapping *map, struct region_gap gap)
+{
+    uint64_t promised = map->what.committed ? map->size / PAGE_SIZE : 0;
+    enum status status = commit_take(promised);
+
+    if (status != OK)
+        return status;
+    status = fill_place(map, gap);
+    if (status != OK)
+        commit_give(promised);
     return status;
 }
 
 enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                              const struct region_what *what, enum space_blank blank)
 {
-    uint64_t promised = what->committed ? (end - start) / PAGE_SIZE : 0;
-    enum status status = commit_take(promised);
+    struct mapping map = {
+        .space = space, .start = start, .size = end - start, .blank = blank, .what = *what};
+    struct descriptor *descriptor = what->descriptor;
+    enum status status;
 
-    if (status != OK)
-        return status;
-    status = fill_place(space, start, end, what, blank);
-    if (status != OK)
-        commit_give(promised);
+    if (descriptor != NULL)
+        descriptor_hold(descriptor, 1);
+    status = fill_accounted(&map, region_find_gap(space, start));
+    if (status != OK && descriptor != NULL)
+        descriptor_put(descriptor, 1);
     return status;
 }
 
-/* The range is free. */
-static enum status fill_range(struct mapping *map)
+/* With its pages. */
+__attribute__((noinline)) static enum status fill_now(struct mapping *map)
 {
     uint64_t end = map->start + map->size;
     bool wired = (map->coming & SPACE_WIRED) != 0;
-    enum status status;
+    enum status status = space_fill_now(map->space, map->start, end, &map->what, wired, &map->came);
 
-    if (map->coming == 0)
-        return space_fill_range(map->space, map->start, end, &map->what, map->blank);
-    status = space_fill_now(map->space, map->start, end, &map->what, wired, &map->came);
-    if (status == OK)
-        space_fill_keep(map->space, map->start, end, wired);
-    return status;
+    if (status != OK)
+        return status;
+    descriptor_put(map->what.descriptor, 1); /* the regions have counts of their own */
+    space_fill_keep(map->space, map->start, end, wired);
+    return OK;
 }
 
 static enum status try_map(struct mapping *map)
 {
+    struct region_gap gap;
     enum status status;
 
     space_lock(map->space);
-    status = find_place(map);
+    status = find_place(map, &gap);
     if (status == OK)
-        status = fill_range(map);
+        status = map->coming == 0 ? fill_accounted(map, gap) : fill_now(map);
     space_unlock(map->space);
     return status;
 }
@@ -132,23 +177,23 @@ static enum status map_range(struct mapping *map)
     return status;
 }
 
-/* Maps blank memory; the count of the descriptor is the regions' afterwards. */
+/* Maps blank memory; the count of the descriptor is the region's afterwards. */
 static enum status map_blank(struct mapping *map, struct rights rights)
 {
-    enum status status =
-        descriptor_blank(rights, map->level == 0 ? 1 : map->level, &map->what.descriptor);
+    enum status status = descriptor_blank(rights, map->level, &map->what.descriptor);
 
     if (status != OK)
         return status;
     map->what.committed = rights.write || (map->coming & SPACE_WIRED) != 0;
     status = map_range(map);
-    descriptor_put(map->what.descriptor, 1);
+    if (status != OK)
+        descriptor_put(map->what.descriptor, 1);
     return status;
 }
 
 enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
 {
-    struct mapping map = {.space = space, .start = start, .size = size};
+    struct mapping map = {.space = space, .start = start, .size = size, .level = 1};
     enum status status = space_check_range(space, start, size);
 
     return status == OK ? map_blank(&map, rights) : status;
@@ -180,7 +225,8 @@ enum status space_map_with(struct space *space, uint64_t start, uint64_t size, s
 enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
                              struct rights rights)
 {
-    struct mapping map = {.space = space, .start = start, .size = size, .blank = BLANK_ZEROES};
+    struct mapping map = {
+        .space = space, .start = start, .size = size, .level = 1, .blank = BLANK_ZEROES};
     enum status status = space_check_range(space, start, size);
 
     return status == OK ? map_blank(&map, rights) : status;
@@ -189,7 +235,7 @@ enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
 enum status space_map(struct space *space, uint64_t size, uint64_t alignment, struct rights rights,
                       uint64_t *start)
 {
-    struct mapping map = {.space = space, .size = size, .alignment = alignment};
+    struct mapping map = {.space = space, .size = size, .alignment = alignment, .level = 1};
     enum status status;
 
     CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
@@ -211,11 +257,10 @@ enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
 
 /* ---- unmap ---- */
 
-/* The entries go first, then the regions: the range is known to hold some, and to be sound. */
-enum status space_empty_range(struct space *space, uint64_t start, uint64_t end)
+/* The entries of a range go, and whoever is in a walk that has met them. */
+__attribute__((noinline)) static enum status empty_entries(struct space *space, uint64_t start,
+                                                           uint64_t end)
 {
-    uint64_t committed = space->committed;
-    uint64_t wired = space->wired;
     struct tlb_batch batch;
     enum status status;
 
@@ -228,23 +273,79 @@ enum status space_empty_range(struct space *space, uint64_t start, uint64_t end)
         tlb_add_grace(&batch);
     }
     tlb_commit(&batch);
-    /* Faults that found a ticket are over: now its descriptor may go. */
-    if (status == OK)
+    return status;
+}
+
+/* The same for a run of entries of one table, from one on. */
+__attribute__((noinline)) static void empty_rest(const struct tree_run *run, unsigned from)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, run->tree);
+    tree_run_empty(run, from, &batch);
+    tlb_add_grace(&batch);
+    tlb_commit(&batch);
+}
+
+/* If nothing is there but tickets, no translation is stale. */
+static inline void empty_run(struct space *space, const struct tree_run *run)
+{
+    unsigned cleared = tree_run_clear(run);
+
+    if (cleared == run->count)
+        tlb_await_walks(&space->tree);
+    else
+        empty_rest(run, cleared);
+    if (tree_run_is_last(run))
+        kept_path_keep(space, run);
+}
+
+/* The entries go first, then the regions, since faults that found a ticket are over then, and its
+ * descriptor may go. */
+INLINE enum status empty_range(struct space *space, struct region *first, uint64_t start,
+                               uint64_t end)
+{
+    uint64_t committed = space->committed;
+    uint64_t wired = space->wired;
+    bool is_one = first->node.start == start && first->node.end == end;
+    enum status status = OK;
+    struct tree_run run;
+
+    if (!tree_run_find(&run, &space->tree, start, end) || !tree_run_is_there(&run)) {
+        status = empty_entries(space, start, end);
+    } else {
+        if (!is_one)
+            status = region_cut(space, start, end);
+        if (status == OK)
+            empty_run(space, &run);
+    }
+    if (status != OK)
+        return status;
+    if (is_one)
+        region_remove(space, first);
+    else
         region_remove_range(space, start, end);
     commit_give(committed - space->committed);
-    wire_give(wired - space->wired);
-    return status;
+    if (wired != space->wired)
+        wire_give(wired - space->wired);
+    return OK;
+}
+
+enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
+                              uint64_t end)
+{
+    return empty_range(space, first, start, end);
 }
 
 static enum status try_unmap(struct space *space, uint64_t start, uint64_t size)
 {
-    const struct region *first;
+    struct region *first;
     enum status status = STATUS_NOT_FOUND;
 
     space_lock(space);
     first = region_find(space, start);
     if (first != NULL && first->node.start < start + size)
-        status = space_empty_range(space, start, start + size);
+        status = empty_range(space, first, start, start + size);
     space_unlock(space);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "pmm/memory_map.h"
 #include "swapdisk/area.h"
 #include "vmm/collapse.h"
+#include "vmm/kept_path.h"
 #include "vmm/large.h"
 #include "vmm/reclaim.h"
 
@@ -100,6 +101,8 @@ static enum status make_room(void)
         if (!reclaim_await_another(calls + 1))
             break;
     }
+    if (kept_paths_give_back())
+        return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }
 

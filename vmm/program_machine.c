@@ -89,31 +89,47 @@ static bool parse_rights(uint64_t flags, struct rights *rights)
     return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
 }
 
-static enum status call_space(const struct trap_frame *frame)
+static enum status map(struct space *space, const struct trap_frame *frame)
 {
-    struct space *space = current()->space;
     struct rights rights;
 
-    if (frame->rax == PROGRAM_UNMAP)
-        return space_unmap(space, frame->rdi, frame->rsi);
-    if (frame->rax == PROGRAM_ADVISE)
-        return frame->rdx > SPACE_RANDOM
-                   ? STATUS_RANGE
-                   : space_advise(space, frame->rdi, frame->rsi, (enum space_advice)frame->rdx);
-    if (!parse_rights(frame->rdx, &rights))
-        return STATUS_RANGE;
-    return frame->rax == PROGRAM_MAP ? space_map_at(space, frame->rdi, frame->rsi, rights)
-                                     : space_protect(space, frame->rdi, frame->rsi, rights);
+    return parse_rights(frame->rdx, &rights) ? space_map_at(space, frame->rdi, frame->rsi, rights)
+                                             : STATUS_RANGE;
 }
 
-/* What may take long runs with interrupts as the program has them (rule P4). */
-static enum status change_space(const struct trap_frame *frame)
+__attribute__((noinline)) static enum status protect(struct space *space,
+                                                     const struct trap_frame *frame)
+{
+    struct rights rights;
+
+    return parse_rights(frame->rdx, &rights) ? space_protect(space, frame->rdi, frame->rsi, rights)
+                                             : STATUS_RANGE;
+}
+
+__attribute__((noinline)) static enum status advise(struct space *space,
+                                                    const struct trap_frame *frame)
+{
+    return frame->rdx > SPACE_RANDOM
+               ? STATUS_RANGE
+               : space_advise(space, frame->rdi, frame->rsi, (enum space_advice)frame->rdx);
+}
+
+static enum status unmap(struct space *space, const struct trap_frame *frame)
+{
+    return space_unmap(space, frame->rdi, frame->rsi);
+}
+
+/* The program's space is the one that runs. What may take long runs with interrupts as the program
+ * has them (rule P4). */
+static inline enum status change_space(const struct trap_frame *frame,
+                                       enum status (*change)(struct space *space,
+                                                             const struct trap_frame *frame))
 {
     enum status status;
 
     machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
-    status = call_space(frame);
-    machine_interrupts_off();
+    status = change(space_current(), frame);
+    (void)machine_interrupts_off();
     return status;
 }
 
@@ -126,10 +142,10 @@ static enum trap_way on_system_call(struct trap_frame *frame)
     case PROGRAM_EXIT: return TRAP_UNRESOLVED;
     case PROGRAM_UPCALL_RETURN: return upcall_return(frame);
     case PROGRAM_SET_HANDLER: status = set_handler(frame->rdi); break;
-    case PROGRAM_MAP:
-    case PROGRAM_UNMAP:
-    case PROGRAM_PROTECT:
-    case PROGRAM_ADVISE: status = change_space(frame); break;
+    case PROGRAM_MAP: status = change_space(frame, map); break;
+    case PROGRAM_UNMAP: status = change_space(frame, unmap); break;
+    case PROGRAM_PROTECT: status = change_space(frame, protect); break;
+    case PROGRAM_ADVISE: status = change_space(frame, advise); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;

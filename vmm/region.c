@@ -20,34 +20,54 @@ const struct region *space_region_at(struct space *space, uint64_t address)
 
 /* ---- one region ---- */
 
-static enum status create(struct space *space, uint64_t start, uint64_t end,
-                          const struct region_what *what)
+/* An object for a region: the one that went last, or one of the pool. A program that maps and unmaps
+ * by turns needs no other. */
+static inline enum status take_region(struct space *space, struct region **region)
+{
+    void *object = space->spare;
+    enum status status = OK;
+
+    if (object == NULL)
+        status = pool_alloc_uncleared(&region_pool, &object);
+    space->spare = NULL;
+    *region = object;
+    return status;
+}
+
+static inline void give_region(struct space *space, struct region *region)
+{
+    if (space->spare == NULL)
+        space->spare = region;
+    else
+        pool_free(&region_pool, region);
+}
+
+/* Puts a region into a gap; the caller's count of the descriptor goes with it. */
+static inline enum status create(struct space *space, struct region_gap gap, uint64_t start,
+                                 uint64_t end, const struct region_what *what)
 {
     struct region *region;
-    void *object;
-    enum status status = pool_alloc(&region_pool, &object);
+    enum status status = take_region(space, &region);
 
     if (status != OK)
         return status;
-    region = object;
     region->node.start = start;
     region->node.end = end;
     region->what = *what;
-    if (what->descriptor != NULL)
-        descriptor_hold(what->descriptor, 1);
-    region_tree_insert(&space->regions, &region->node);
+    region_tree_insert_between(&space->regions, node_of(gap.before), &region->node,
+                               node_of(gap.next));
     space->region_count++;
     return OK;
 }
 
-static void destroy(struct space *space, struct region *region)
+static inline void destroy(struct space *space, struct region *region)
 {
     CHECK(space->region_count > 0);
     region_tree_remove(&space->regions, &region->node);
     space->region_count--;
     if (region->what.descriptor != NULL)
         descriptor_put(region->what.descriptor, 1);
-    pool_free(&region_pool, region);
+    give_region(space, region);
 }
 
 /* Joins a region with the one behind it, if they touch and say the same; true when they did. */
@@ -68,30 +88,31 @@ static bool join_next(struct space *space, struct region *region)
 /* ---- ranges ---- */
 
 /* Gives the range to a neighbour that says the same; false when there is none. */
-static bool add_to_neighbour(struct space *space, uint64_t start, uint64_t end,
-                             const struct region_what *what)
+static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_t start,
+                             uint64_t end, const struct region_what *what)
 {
-    struct region *before = region_find(space, start - 1);
-    struct region *next = region_find(space, end);
-
-    if (before != NULL && before->node.end == start && says_the_same(&before->what, what)) {
-        region_tree_resize(&before->node, before->node.start, end);
-        (void)join_next(space, before);
-        return true;
-    }
-    if (next == NULL || next->node.start != end || !says_the_same(&next->what, what))
+    if (gap.before != NULL && gap.before->node.end == start &&
+        says_the_same(&gap.before->what, what)) {
+        region_tree_resize(&gap.before->node, gap.before->node.start, end);
+        (void)join_next(space, gap.before);
+    } else if (gap.next != NULL && gap.next->node.start == end &&
+               says_the_same(&gap.next->what, what)) {
+        region_tree_resize(&gap.next->node, start, gap.next->node.end);
+    } else {
         return false;
-    region_tree_resize(&next->node, start, next->node.end);
+    }
+    if (what->descriptor != NULL)
+        descriptor_put(what->descriptor, 1);
     return true;
 }
 
-enum status region_add(struct space *space, uint64_t start, uint64_t end,
+enum status region_add(struct space *space, struct region_gap gap, uint64_t start, uint64_t end,
                        const struct region_what *what)
 {
     enum status status = OK;
 
-    if (!add_to_neighbour(space, start, end, what))
-        status = create(space, start, end, what);
+    if (!add_to_neighbour(space, gap, start, end, what))
+        status = create(space, gap, start, end, what);
     if (status == OK && what->committed)
         space->committed += (end - start) / PAGE_SIZE;
     return status;
@@ -107,9 +128,15 @@ static enum status cut_at(struct space *space, uint64_t address)
         return OK;
     end = region->node.end;
     region_tree_resize(&region->node, region->node.start, address);
-    status = create(space, address, end, &region->what);
-    if (status != OK)
+    if (region->what.descriptor != NULL)
+        descriptor_hold(region->what.descriptor, 1);
+    status = create(space, (struct region_gap){region, region_next(region)}, address, end,
+                    &region->what);
+    if (status != OK) {
         region_tree_resize(&region->node, region->node.start, end);
+        if (region->what.descriptor != NULL)
+            descriptor_put(region->what.descriptor, 1);
+    }
     return status;
 }
 
@@ -124,6 +151,15 @@ enum status region_cut(struct space *space, uint64_t start, uint64_t end)
     return status;
 }
 
+void region_remove(struct space *space, struct region *region)
+{
+    if (region->what.committed)
+        space->committed -= region_pages(region);
+    if (region->what.wired)
+        space->wired -= region_pages(region);
+    destroy(space, region);
+}
+
 void region_remove_range(struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);
@@ -132,11 +168,7 @@ void region_remove_range(struct space *space, uint64_t start, uint64_t end)
         struct region *next = region_next(region);
 
         CHECK(region->node.start >= start && region->node.end <= end);
-        if (region->what.committed)
-            space->committed -= region_pages(region);
-        if (region->what.wired)
-            space->wired -= region_pages(region);
-        destroy(space, region);
+        region_remove(space, region);
         region = next;
     }
 }
@@ -302,6 +334,11 @@ void region_remove_all(struct space *space)
 
     region_tree_drain(&space->regions, drop_region, &run);
     end_run(&run);
+    if (space->spare != NULL) {
+        *(struct region **)(void *)space->spare = run.chain;
+        run.chain = space->spare;
+        space->spare = NULL;
+    }
     pool_free_chain(&region_pool, run.chain);
     space->region_count = 0;
     space->committed = 0;

@@ -38,7 +38,7 @@ static enum status try_remap(struct space *space, struct remapping *remap)
     if (remap->new_end > remap->end)
         status = grow(space, remap, region);
     else if (remap->new_end < remap->end)
-        status = space_empty_range(space, remap->new_end, remap->end);
+        status = space_empty_range(space, region, remap->new_end, remap->end);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include "paging/kernel_map.h"
 #include "pmm/pool.h"
 #include "vmm/commit.h"
+#include "vmm/kept_path.h"
 #include "vmm/page.h"
 #include "vmm/space_internal.h"
 
@@ -60,15 +61,24 @@ enum status vmm_init(void)
     return status == OK ? tree_ready_roots() : status;
 }
 
-void space_lock(struct space *space)
+/* A space on the list lives until its end has it locked, for good. */
+struct space *space_lock_one_that_keeps(void)
 {
-    mutex_lock(&space->lock);
-    space->calls++;
-}
+    bool were_on = machine_interrupts_off();
+    struct space *found = NULL;
+    struct space_record *record;
 
-void space_unlock(struct space *space)
-{
-    mutex_unlock(&space->lock);
+    spin_lock(&spaces_lock);
+    LIST_FOREACH (record, &spaces, link) {
+        if (__atomic_load_n(&record->space.kept, __ATOMIC_RELAXED) != 0 &&
+            mutex_try(&record->space.lock)) {
+            found = &record->space;
+            break;
+        }
+    }
+    spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
+    return found;
 }
 
 static void add_to_list(struct space_record *record)
@@ -139,6 +149,7 @@ static enum status fork_space(struct space *parent, struct space **child)
         return status;
     (*child)->zero_levels = parent->zero_levels;
     space_lock(parent);
+    (void)kept_path_give_back(parent);
     status = fork_into(*child, parent);
     space_unlock(parent);
     if (status != OK)
@@ -165,8 +176,11 @@ void space_set_zero_levels(struct space *space, unsigned level)
 void space_destroy(struct space *space)
 {
     struct space_record *record = (struct space_record *)space;
-    bool were_on = machine_interrupts_off();
+    bool were_on;
 
+    /* Who looks for memory may be about to give its kept path back. Nobody locks it from now on. */
+    space_lock(space);
+    were_on = machine_interrupts_off();
     CHECK_MSG(space->tree.processors == 0, "processors %lx run in a space that is destroyed",
               space->tree.processors);
     spin_lock(&spaces_lock);

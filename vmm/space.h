@@ -77,11 +77,13 @@ struct space {
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
     uint32_t region_count;
-    uint64_t committed;  /* pages: the sum over its regions */
-    uint64_t wired;      /* likewise */
-    uint8_t zero_levels; /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
-    struct mutex lock;   /* guards the regions, and every call that changes meaning (rule P1) */
-    uint64_t calls;      /* that took the lock: each may have raised rights (rule P9) */
+    uint64_t committed;   /* pages: the sum over its regions */
+    uint64_t wired;       /* likewise */
+    uint8_t zero_levels;  /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
+    struct mutex lock;    /* guards the regions, and every call that changes meaning (rule P1) */
+    uint64_t calls;       /* that took the lock: each may have raised rights (rule P9) */
+    uint64_t kept;        /* the lock's: the path that stays though it is empty (vmm/kept_path.h) */
+    struct region *spare; /* the lock's: the object of the region that went last, or NULL */
     struct fault_counts faults;
 };
 

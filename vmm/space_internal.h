@@ -28,8 +28,19 @@ MUST_USE enum status space_number_take(struct tree *tree);
 /* Gives the number back, before the root goes. Waits for every processor at times. */
 void space_number_give(const struct tree *tree);
 
-void space_lock(struct space *space);
-void space_unlock(struct space *space);
+/* Locks a space that keeps a path and is not locked; NULL: there is none. */
+struct space *space_lock_one_that_keeps(void);
+
+static inline void space_lock(struct space *space)
+{
+    mutex_lock(&space->lock);
+    space->calls++;
+}
+
+static inline void space_unlock(struct space *space)
+{
+    mutex_unlock(&space->lock);
+}
 
 /* STATUS_RANGE unless the range is whole pages of the lower half, page 0 left out. */
 MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
@@ -41,10 +52,14 @@ enum space_blank {
 };
 
 /* The bodies of space_map and space_unmap, for calls that hold the lock and have checked the range;
- * what is promised is accounted in them. STATUS_NO_MEMORY: the caller makes room and starts over. */
+ * what is promised is accounted in them. The region takes a count of its own of the descriptor.
+ * STATUS_NO_MEMORY: the caller makes room and starts over. */
 MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                                       const struct region_what *what, enum space_blank blank);
-MUST_USE enum status space_empty_range(struct space *space, uint64_t start, uint64_t end);
+
+/* first is the region that covers start, or the next one. */
+MUST_USE enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
+                                       uint64_t end);
 
 /* The range is covered: what its descriptor says of it is what this one says, and is accounted.
  * Failure is as that of space_protect. */
@@ -103,6 +118,11 @@ static inline struct region *region_of(struct region_node *node)
     return (struct region *)node;
 }
 
+static inline struct region_node *node_of(struct region *region)
+{
+    return (struct region_node *)region;
+}
+
 /* The first region that ends after the address; the one after a region. NULL: none. */
 static inline struct region *region_find(const struct space *space, uint64_t address)
 {
@@ -119,17 +139,32 @@ static inline uint64_t region_pages(const struct region *region)
     return (region->node.end - region->node.start) / PAGE_SIZE;
 }
 
-/* Adds a range that overlaps no region: to a neighbour that says the same, or as a region of its
- * own, which takes one more count of the descriptor. STATUS_NO_MEMORY. */
-MUST_USE enum status region_add(struct space *space, uint64_t start, uint64_t end,
-                                const struct region_what *what);
+/* The neighbours of an address in a gap; NULL: there is none. */
+struct region_gap {
+    struct region *before;
+    struct region *next; /* as region_find: it may begin at the address */
+};
+
+static inline struct region_gap region_find_gap(const struct space *space, uint64_t address)
+{
+    struct region_node *before;
+    struct region_node *next = region_tree_find_both(&space->regions, address, &before);
+
+    return (struct region_gap){region_of(before), region_of(next)};
+}
+
+/* Adds a range to the gap in which it lies: to a neighbour that says the same, or as a region of its
+ * own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
+MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
+                                uint64_t end, const struct region_what *what);
 
 /* Makes a boundary at each end of the range: a region across it becomes two. No entry changes (T1).
  * STATUS_NO_MEMORY: everything is as before. */
 MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t end);
 
-/* Takes the regions of a range out, at whose ends there are boundaries. */
+/* Takes the regions of a range out, at whose ends there are boundaries; or one. */
 void region_remove_range(struct space *space, uint64_t start, uint64_t end);
+void region_remove(struct space *space, struct region *region);
 
 /* Says of the regions of a range, at whose ends there are boundaries, whether they are wired, which
  * commits them, and that nothing is on its way any more; joins neighbours that then say the same. */

@@ -339,7 +339,7 @@ void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wir
 /* The region stands apart, and the paths of its boundaries are as filling has left them: own. */
 void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired)
 {
-    enum status status = space_empty_range(space, start, end);
+    enum status status = space_empty_range(space, region_find(space, start), start, end);
 
     CHECK_MSG(status == OK, "%lx to %lx does not go again: %d", start, end, (int)status);
     if (wired)
