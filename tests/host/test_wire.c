@@ -416,6 +416,25 @@ static void large_pages_are_wired_whole(void **state)
     end();
 }
 
+/* Pages that are wired one by one are not put together, which could move them; large ones neither. */
+static void wired_pages_are_not_put_together(void **state)
+{
+    struct pfn page;
+
+    (void)state;
+    begin();
+    map_wired(PTE_ENTRIES);
+    page = page_of(space, page_at(77));
+    write_all(PTE_ENTRIES, 20);
+    assert_int_equal(space_map_with(space, START + 2 * MIB, 2 * MIB, read_write, 2, SPACE_WIRED),
+                     OK);
+    assert_int_equal(space_advise(space, START, 4 * MIB, SPACE_COLLAPSE), OK);
+    assert_int_equal(large_frames(), 0);
+    assert_true(pfn_equal(page_of(space, page_at(77)), page));
+    read_all(PTE_ENTRIES, 20);
+    end();
+}
+
 /* Where no block is free for the child it gets small pages, and the parent's is taken apart. */
 static void a_large_page_is_copied_in_parts(void **state)
 {
@@ -585,6 +604,7 @@ int main(void)
         cmocka_unit_test(what_grows_or_moves_stays_wired),
         cmocka_unit_test(large_pages_are_wired_whole),
         cmocka_unit_test(a_large_page_is_copied_in_parts),
+        cmocka_unit_test(wired_pages_are_not_put_together),
         cmocka_unit_test(too_many_are_refused_before_any_work),
         cmocka_unit_test(what_fails_is_rolled_back),
         cmocka_unit_test(a_populated_mapping_is_all_there),
