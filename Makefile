@@ -109,7 +109,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(wildcard lib/*.c pmm/*.c pa
 	swapdisk/*.c efi/option*.c efi/acpi.c efi/madt.c efi/font.c efi/memmap.c \
 	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c tests/mmu_model.c \
 	tests/space_model.c tests/space_model_choose.c tests/space_model_ranges.c \
-	tests/space_model_moves.c))
+	tests/space_model_moves.c tests/space_model_shared.c))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -36,12 +36,15 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
 
-/* One of the entries that name a page is named by its record; all stand at one index (rule R1). */
+/* One of the entries that name a page is named by its record. All stand at one index, but for those of
+ * a section's page, whose record names the section's own (rules R1, S3). */
 static void check_name(struct pfn page, struct pte entry, unsigned index)
 {
     const struct frame *record = frame_record(page);
 
-    CHECK_MSG(record->back_index == index && ring_has_name(page),
+    bool shared = (record->flags & FRAME_SHARED) != 0;
+
+    CHECK_MSG((shared || record->back_index == index) && ring_has_name(page),
               "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
               entry.word, index, record->back_index, record->back_table);
 }
@@ -58,6 +61,11 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
               "entry %lx of level %u names frame %x with flags %x, order %u", entry.word, level,
               page.index, frame_record(page)->flags, frame_record(page)->level);
     check_name(page, entry, index);
+    CHECK_MSG(((frame_record(page)->flags & FRAME_SHARED) != 0) ==
+                      entry_is_shared_leaf(entry, level) ||
+                  pte_state(entry, level) == PTE_TRANSIT,
+              "entry %lx of level %u names page %x with flags %x", entry.word, level, page.index,
+              frame_record(page)->flags);
     count_pointer(audit, page, entry);
     audit->census.leaves++;
 }

@@ -60,6 +60,13 @@ static inline struct pfn entry_page(struct pte entry, unsigned level)
     return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
 }
 
+/* Whether the entry is a leaf that a section's page is shared by. */
+static inline bool entry_is_shared_leaf(struct pte entry, unsigned level)
+{
+    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
+           (level == 1 || (entry.word & PTE_PS) != 0);
+}
+
 /* Whether a processor may have a translation of the entry. One in transit may have been a leaf until
  * just now: who evicts it flushes only after the exchange. */
 static inline bool entry_may_be_cached(struct pte entry)

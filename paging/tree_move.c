@@ -183,7 +183,8 @@ static void put(const struct move *move, const struct carried *carried, struct p
         struct pfn page = entry_page(carried->entries[i], carried->level);
 
         put_one(carried->entries[i], carried->level, to, table, batch);
-        if (!pfn_is_none(page))
+        /* A section's page keeps the name of the section's own entry. */
+        if (!pfn_is_none(page) && !entry_is_shared_leaf(carried->entries[i], carried->level))
             ring_name_pointer(page, table, pte_index(to, carried->level));
         to += pte_span(carried->level);
     }

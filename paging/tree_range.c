@@ -306,6 +306,8 @@ static struct pte protected_entry(const struct range_call *call, struct pte entr
     case PTE_TABLE:
         if (entry_is_zero(entry))
             return rights.none ? call->with : zero_ladder_entry(level, rights);
+        if (entry_is_shared_leaf(entry, level))
+            return call->with; /* the section keeps the page */
         if (pte_state(entry, level) == PTE_LEAF)
             return pte_withheld(pte_frame(entry));
         break;
@@ -325,7 +327,9 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
         return;
     }
     entry = tree_replace_at(table, place, protected_entry(call, entry, level));
-    if (pte_present(entry) && entry_is_held(entry) && (entry.word & PTE_D) != 0)
+    if (entry_is_shared_leaf(entry, level))
+        tlb_release(call->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)level});
+    else if (pte_present(entry) && entry_is_held(entry) && (entry.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
@@ -367,13 +371,14 @@ static uint64_t cached_bits(struct pte entry, unsigned level)
     return pte_leaf(pte_payload_frame(entry), level, PTE_OWN, pte_rights(entry)).word;
 }
 
-/* Entries of any kind, one by one. */
+/* Entries of any kind, one by one, as long as the batch has room; *to says where it stopped. */
 static struct pte_bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
-                                    uint64_t from, uint64_t to)
+                                    uint64_t from, uint64_t *to)
 {
     struct pte_bits bits = {.any = 0, .all = UINT64_MAX};
+    uint64_t at = from;
 
-    for (uint64_t at = from; at < to; at += pte_span(level)) {
+    for (; at < *to && tlb_has_room(call->batch); at += pte_span(level)) {
         struct pte entry = pte_read(table_way_direct(table, level, at));
 
         if (entry_may_be_cached(entry)) {
@@ -382,6 +387,7 @@ static struct pte_bits protect_each(const struct range_call *call, struct pfn ta
         }
         protect_one(call, table, level, at);
     }
+    *to = at;
     return bits;
 }
 
@@ -406,7 +412,7 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
     if (fast)
         protect_own_leaves(call, first, last, bits);
     else
-        bits = protect_each(call, table, level, from, end);
+        bits = protect_each(call, table, level, from, &end);
     if (bits.any != 0 && lowers(call, bits.any, bits.all))
         tlb_add_range(call->batch, from, end);
     return end;

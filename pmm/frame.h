@@ -86,7 +86,9 @@ enum frame_flag {
     FRAME_WIRED = 1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page.h) */
     FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
     FRAME_JUNK = 1U << 6,  /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
-    FRAME_SEEN = 1U << 7,  /* visited by AUDIT */
+    FRAME_SHARED =
+        1U << 6,          /* FRAME_ANONYMOUS: a section's page, named by shared leaves only (S3) */
+    FRAME_SEEN = 1U << 7, /* visited by AUDIT */
 };
 
 /* A count that is never changed: zero page, kernel, and what had more pointers than can be counted.
@@ -101,7 +103,8 @@ struct frame {
     uint8_t level;         /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
     uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty; else policy's */
     uint16_t held;         /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
-    uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table */
+    uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table;
+                              (s) FRAME_TABLE: with it, which section a section's table is of */
     uint32_t slot_or_base; /* (t) FRAME_ANONYMOUS: tied slot; (c) FRAME_TABLE: base / 2 MiB, low */
     uint32_t back_table;   /* (t) FRAME_ANONYMOUS: frame of the table whose entry is named */
     uint32_t link_next;    /* (r) FRAME_TABLE: ring; else policy's */

@@ -7,6 +7,7 @@ extern const struct experiment demand_zero_experiment;
 extern const struct experiment zero_page_experiment;
 extern const struct experiment zero_ladder_experiment;
 extern const struct experiment cow_experiment;
+extern const struct experiment shared_map_experiment;
 extern const struct experiment swap_experiment;
 extern const struct experiment wild_experiment;
 extern const struct experiment levels_experiment;
@@ -63,6 +64,7 @@ const struct experiment *const experiments[] = {
     &zero_page_experiment,
     &zero_ladder_experiment,
     &cow_experiment,
+    &shared_map_experiment,
     &swap_experiment,
     &wild_experiment,
     &levels_experiment,

@@ -8,12 +8,14 @@
  *
  * On several processors each has a worker with spaces of its own. All of them begin with a fork of
  * one common parent and fork it again now and then, so that they share its tables and pages and
- * fill, copy and drop them at the same time. In every other round memory is short, and pages go out
- * to the swap area meanwhile.
+ * fill, copy and drop them at the same time. Of what the parent shares with all of them each worker
+ * has its own words of every page, and finds them in all its spaces. In every other round memory is
+ * short, and pages go out to the swap area meanwhile.
  *
- * A round ends with all of a worker's spaces read through, the common parent too, AUDIT, and all of
- * it given back. The answer is how many operations were compared and how many violations caught; a
- * difference ends the run with values, and the seed of the round is in the log.
+ * A round ends with all of a worker's spaces read through, the common parent too, in which each
+ * worker's words of shared pages must be found, AUDIT, and all of it given back. The answer is how many
+ * operations were compared and how many violations caught; a difference ends the run with values, and
+ * the seed of the round is in the log.
  *
  * The model's accesses from ring 3 are made by ring 0 here, with the flag that lets it touch user
  * pages; instructions are fetched only where that must fail, since pages hold no code.
@@ -188,8 +190,8 @@ static void make_possible(struct model_op *op)
 {
     const struct model_cell *cell = &model()->spaces[op->space % MODEL_SPACES].cells[op->from];
 
-    if (op->execute && (pte_nx == 0 || (op->kind == MODEL_ACCESS && cell->kind == CELL_BLANK &&
-                                        cell->rights.execute)))
+    if (op->execute &&
+        (pte_nx == 0 || (op->kind == MODEL_ACCESS && cell_is_memory(cell) && cell->rights.execute)))
         op->execute = false;
     if (op->kind == MODEL_ACCESS)
         op->user = false;
@@ -225,6 +227,7 @@ static void fork_parent(struct worker *worker)
     CHECK_MSG(status == OK, "a fork of the common parent: %s", status_name(status));
     model_copy_cells(&model()->spaces[number], &parent.model.spaces[0]);
     model()->spaces[number].space = child;
+    model_hold_cells(&model()->spaces[number]);
     worker->forks++;
 }
 
@@ -246,6 +249,18 @@ static void read_all(void)
     }
 }
 
+/* What workers have written to shared pages the parent sees, each worker's words in their lane. */
+static void read_lanes(unsigned worked)
+{
+    for (unsigned number = 0; number < worked; number++) {
+        model()->lane = number + 1;
+        for (unsigned i = 1; i < MODEL_SHARES; i++)
+            memcpy(model()->shares[i].words, workers[number].model.shares[i].words,
+                   sizeof(model()->shares[i].words));
+        read_all();
+    }
+}
+
 static void end_spaces(void)
 {
     space_switch(NULL);
@@ -261,6 +276,7 @@ static void work(void *argument)
 {
     struct worker *worker = argument;
 
+    model_shares_from(&parent.model);
     fork_parent(worker);
     for (unsigned i = 0; i < ROUND_OPS / worker_count; i++) {
         struct model_op op = model_choose();
@@ -310,6 +326,7 @@ static bool start_worker(unsigned number, unsigned cpu, uint64_t seed)
     worker->model.seed = seed;
     worker->model.random = random_from(seed + number * 1000003 + 1);
     worker->model.last_tag = (uint64_t)(number + 2) << 40;
+    worker->model.lane = number + 1;
     of_cpu[cpu] = worker;
     return thread_create(cpu, work, worker, &worker->thread) == OK;
 }
@@ -350,6 +367,7 @@ static bool run_round(uint64_t seed, unsigned count)
     worked = run_workers(count, seed);
     of_cpu[cpu] = &parent;
     read_all();
+    read_lanes(worked);
     space_audit();
     end_spaces();
     for (unsigned i = 0; i < worked; i++) {

@@ -18,10 +18,10 @@
 bool model_may_fail;
 
 static const char *const kind_names[] = {
-    "access",     "resolve",   "look ahead", "map",        "map zeroes", "map found", "guard",
-    "unmap",      "protect",   "will need",  "don't need", "cold",       "collapse",  "sequential",
-    "one by one", "zero scan", "query",      "wire",       "unwire",     "move",      "remap",
-    "fork",       "create",    "destroy",    "switch"};
+    "access",     "resolve",    "look ahead", "map",       "map zeroes", "map found", "map shared",
+    "guard",      "unmap",      "protect",    "will need", "don't need", "cold",      "collapse",
+    "sequential", "one by one", "zero scan",  "query",     "wire",       "unwire",    "move",
+    "remap",      "fork",       "create",     "destroy",   "switch"};
 _Static_assert(ARRAY_COUNT(kind_names) == MODEL_KINDS, "one name for each kind");
 
 void model_describe(char *buffer, size_t size)
@@ -72,7 +72,7 @@ static enum status expected_of(const struct model_op *op)
     const struct model_cell *cell = &model()->spaces[op->space].cells[op->from];
     bool kernel_may = model_machine_kernel_may(op);
 
-    if (cell->kind != CELL_BLANK)
+    if (!cell_is_memory(cell))
         return STATUS_NOT_FOUND;
     if (cell->rights.none || (op->write && !cell->rights.write) ||
         (op->execute && !cell->rights.execute))
@@ -149,7 +149,7 @@ uint64_t model_committed(const struct model_space *space)
 
 enum status model_commitment(uint64_t pages)
 {
-    uint64_t promised = pages;
+    uint64_t promised = pages + model_shared_pages();
 
     if (model()->overcommit == OVERCOMMIT_ALWAYS)
         return OK;
@@ -180,11 +180,27 @@ static unsigned wish_of(const struct model_op *op)
 
 static void set_cells(struct model_space *space, const struct model_op *op, enum cell_kind kind)
 {
-    for (unsigned i = op->from; i < op->to; i++)
+    unsigned group = 0;
+
+    for (unsigned i = op->from; i < op->to; i++) {
+        model_drop_cell(&space->cells[i]);
         space->cells[i] = (struct model_cell){.kind = kind,
                                               .committed = kind == CELL_BLANK && op->rights.write,
                                               .rights = op->rights,
                                               .level = wish_of(op)};
+    }
+    if (kind == CELL_SHARED)
+        group = model_new_group((model()->bounds[op->to] - model()->bounds[op->from]) / PAGE_SIZE);
+    for (unsigned i = op->from; i < op->to && kind == CELL_SHARED; i++)
+        model_share(&space->cells[i], group);
+}
+
+/* What is promised for so much of a fresh mapping. */
+static enum status commitment_of(const struct model_op *op, enum cell_kind kind, uint64_t size)
+{
+    bool promised = kind == CELL_SHARED || (kind == CELL_BLANK && op->rights.write);
+
+    return promised ? model_commitment(size / PAGE_SIZE) : OK;
 }
 
 /* How it comes: with pages only where there are few of them. */
@@ -202,14 +218,20 @@ static enum status map(const struct model_op *op)
     struct model_space *space = &model()->spaces[op->space];
     uint64_t start = model()->bounds[op->from];
     uint64_t size = model()->bounds[op->to] - start;
-    bool blank = op->kind != MODEL_GUARD;
+    enum cell_kind kind = op->kind == MODEL_GUARD        ? CELL_GUARD
+                          : op->kind == MODEL_MAP_SHARED ? CELL_SHARED
+                                                         : CELL_BLANK;
     enum status expected = model_cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
     unsigned coming = coming_of(op, size / PAGE_SIZE);
     enum status status;
 
-    if (expected == OK && blank && (op->rights.write || coming == SPACE_WIRED))
+    if (expected == OK && coming == SPACE_WIRED)
         expected = model_commitment(size / PAGE_SIZE);
-    if (!blank)
+    else if (expected == OK)
+        expected = commitment_of(op, kind, size);
+    if (kind == CELL_SHARED)
+        status = space_map_shared_at(space->space, start, size, op->rights);
+    else if (kind == CELL_GUARD)
         status = space_map_guard(space->space, start, size);
     else if (op->kind == MODEL_MAP_ZEROES)
         status = space_map_zeroes(space->space, start, size, op->rights);
@@ -220,7 +242,7 @@ static enum status map(const struct model_op *op)
     else
         status = space_map_at(space->space, start, size, op->rights);
     if (model_as_expected(status, expected))
-        set_cells(space, op, op->kind == MODEL_GUARD ? CELL_GUARD : CELL_BLANK);
+        set_cells(space, op, kind);
     if (status == OK && coming == SPACE_WIRED)
         model_note_wired(op->space, op->from, op->to);
     return status;
@@ -261,14 +283,16 @@ static enum status map_found(const struct model_op *op)
     uint64_t expected = lowest_gap(space, size, op->alignment);
     struct model_op found = *op;
     uint64_t start = 0;
-    enum status refusal = op->rights.write ? model_commitment(size / PAGE_SIZE) : OK;
-    enum status status = space_map(space->space, size, op->alignment, op->rights, &start);
+    enum cell_kind kind = op->shared ? CELL_SHARED : CELL_BLANK;
+    enum status refusal = commitment_of(op, kind, size);
+    enum status status = (op->shared ? space_map_shared : space_map)(
+        space->space, size, op->alignment, op->rights, &start);
 
     if (!model_as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : refusal))
         return status;
     CHECK_MSG(start == expected, "mapped at %lx, the lowest gap is at %lx", start, expected);
     if (find_bound(start, &found.from) && find_bound(start + size, &found.to)) {
-        set_cells(space, &found, CELL_BLANK);
+        set_cells(space, &found, kind);
         return OK;
     }
     /* The model has no cells for this place: away with it, and memory must suffice for that. */
@@ -296,6 +320,8 @@ static void destroy(unsigned number)
     if (model()->running == number)
         run_in(MODEL_SPACES);
     space_destroy(model()->spaces[number].space);
+    for (unsigned i = 0; i < model()->cell_count; i++)
+        model_drop_cell(&model()->spaces[number].cells[i]);
     model()->spaces[number].space = NULL;
 }
 
@@ -321,6 +347,8 @@ static enum status make_space(unsigned parent)
         return status;
     if (parent < MODEL_SPACES)
         model_copy_cells(&model()->spaces[number], &model()->spaces[parent]);
+    if (parent < MODEL_SPACES)
+        model_hold_cells(&model()->spaces[parent]);
     else
         memset(&model()->spaces[number], 0, sizeof(model()->spaces[number]));
     model()->spaces[number].space = fresh;
@@ -341,6 +369,7 @@ enum status model_perform(const struct model_op *op)
     case MODEL_LOOK: status = look_ahead(); break;
     case MODEL_MAP:
     case MODEL_MAP_ZEROES:
+    case MODEL_MAP_SHARED:
     case MODEL_GUARD: status = map(op); break;
     case MODEL_MAP_FOUND: status = map_found(op); break;
     case MODEL_UNMAP: status = unmap(op); break;

@@ -3,7 +3,8 @@
  *
  * The model knows nothing of tables, counts, tickets or sharing. It divides addresses into cells
  * between chosen bounds (near 2 MiB, 1 GiB, 512 GiB, ...), and for each cell of each space it keeps
- * what is mapped there, with which rights, and two words of its first and of its last page. On the
+ * what is mapped there, with which rights, and two words of its first and of its last page; of a
+ * shared cell these stand in one place for all spaces that have it. On the
  * host a program's accesses go through the software MMU, and faults through the handler that the
  * kernel enters for itself; in the booted image both are the processor's.
  *
@@ -31,6 +32,7 @@ enum model_kind {
     MODEL_MAP,
     MODEL_MAP_ZEROES, /* readable at once */
     MODEL_MAP_FOUND,  /* where there is room */
+    MODEL_MAP_SHARED, /* with forks, and theirs */
     MODEL_GUARD,
     MODEL_UNMAP,
     MODEL_PROTECT,
@@ -65,6 +67,7 @@ struct model_op {
     unsigned coming; /* of a map, if it is small: of enum space_coming */
     unsigned page;   /* 0: the cell's first, 1: its last */
     unsigned word;   /* 0: the page's first, 1: its last */
+    bool shared;     /* of what is mapped where there is room */
     bool write;
     bool execute;
     bool user;

@@ -84,6 +84,9 @@ void model_overcommit(enum overcommit_way way)
 void model_begin(uint64_t seed, unsigned levels)
 {
     memset(&model()->spaces, 0, sizeof(model()->spaces));
+    memset(&model()->shares, 0, sizeof(model()->shares));
+    memset(&model()->groups, 0, sizeof(model()->groups));
+    model()->lane = 0;
     model()->seed = seed;
     model()->random = random_from(seed);
     model()->levels = levels;
@@ -129,15 +132,15 @@ static unsigned some_space(void)
 static enum model_kind some_kind(void)
 {
     static const uint8_t weights[] = {
-        [MODEL_ACCESS] = 43,   [MODEL_RESOLVE] = 5,    [MODEL_LOOK] = 8,
-        [MODEL_MAP] = 6,       [MODEL_MAP_ZEROES] = 2, [MODEL_MAP_FOUND] = 2,
-        [MODEL_GUARD] = 1,     [MODEL_UNMAP] = 3,      [MODEL_PROTECT] = 4,
-        [MODEL_WILL_NEED] = 1, [MODEL_DONT_NEED] = 2,  [MODEL_COLD] = 1,
-        [MODEL_QUERY] = 1,     [MODEL_REMAP] = 2,      [MODEL_FORK] = 3,
-        [MODEL_CREATE] = 0,    [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1,
-        [MODEL_SWITCH] = 4,    [MODEL_COLLAPSE] = 2,   [MODEL_MOVE] = 3,
-        [MODEL_WIRE] = 2,      [MODEL_UNWIRE] = 1,     [MODEL_SEQUENTIAL] = 1,
-        [MODEL_ONE_BY_ONE] = 1};
+        [MODEL_ACCESS] = 40,    [MODEL_RESOLVE] = 5,    [MODEL_LOOK] = 8,
+        [MODEL_MAP] = 6,        [MODEL_MAP_ZEROES] = 2, [MODEL_MAP_FOUND] = 2,
+        [MODEL_GUARD] = 1,      [MODEL_UNMAP] = 3,      [MODEL_PROTECT] = 4,
+        [MODEL_WILL_NEED] = 1,  [MODEL_DONT_NEED] = 2,  [MODEL_COLD] = 1,
+        [MODEL_QUERY] = 1,      [MODEL_REMAP] = 2,      [MODEL_FORK] = 3,
+        [MODEL_CREATE] = 0,     [MODEL_DESTROY] = 1,    [MODEL_ZERO_SCAN] = 1,
+        [MODEL_SWITCH] = 4,     [MODEL_COLLAPSE] = 2,   [MODEL_MOVE] = 3,
+        [MODEL_WIRE] = 2,       [MODEL_UNWIRE] = 1,     [MODEL_SEQUENTIAL] = 1,
+        [MODEL_ONE_BY_ONE] = 1, [MODEL_MAP_SHARED] = 3};
     uint64_t number = any(100);
 
     _Static_assert(ARRAY_COUNT(weights) == MODEL_KINDS, "one weight for each kind");
@@ -158,7 +161,7 @@ static unsigned some_cell(const struct model_op *op)
                   chance(85);
 
     for (unsigned i = 0; memory && op->space < MODEL_SPACES && i < model()->cell_count; i++) {
-        if (model()->spaces[op->space].cells[cell].kind == CELL_BLANK)
+        if (cell_is_memory(&model()->spaces[op->space].cells[cell]))
             break;
         cell = (cell + 1) % model()->cell_count;
     }
@@ -207,6 +210,7 @@ struct model_op model_choose(void)
     op.coming = chance(70) ? 0 : chance(60) ? SPACE_POPULATED : SPACE_WIRED;
     op.page = (unsigned)any(2);
     op.word = (unsigned)any(2);
+    op.shared = chance(40);
     op.write = chance(45);
     op.execute = !op.write && chance(15);
     op.user = chance(80);
@@ -225,5 +229,9 @@ uint64_t model_address(const struct model_op *op)
     uint64_t page =
         op->page == 0 ? model()->bounds[op->from] : model()->bounds[op->from + 1] - PAGE_SIZE;
 
-    return page + (op->word == 0 ? 0 : PAGE_SIZE - 8);
+    uint64_t lane = 0;
+
+    if (op->space < MODEL_SPACES && model()->spaces[op->space].cells[op->from].kind == CELL_SHARED)
+        lane = model()->lane * sizeof(uint64_t);
+    return page + (op->word == 0 ? lane : PAGE_SIZE - sizeof(uint64_t) - lane);
 }

@@ -1,6 +1,7 @@
 /*
  * Between the files of the model: space_model_choose.c (which operations), space_model.c
- * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are mapped), and the two machines
+ * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are mapped),
+ * space_model_shared.c (what is shared), and the two machines
  * that it runs on: tests/host/space_model_machine.c, with comparison in space_model_check.c, and
  * the booted image, tests/model.c.
  *
@@ -16,7 +17,7 @@
 /* More pages than this are not populated: the model's memory is small. */
 #define MODEL_POPULATED_MAX 64U
 
-enum cell_kind { CELL_NONE, CELL_BLANK, CELL_GUARD };
+enum cell_kind { CELL_NONE, CELL_BLANK, CELL_SHARED, CELL_GUARD };
 
 struct model_cell {
     enum cell_kind kind;
@@ -26,7 +27,23 @@ struct model_cell {
     struct rights rights;
     unsigned level;       /* of the pages that are wished for, from 1 */
     bool around;          /* a first write brings others */
+    unsigned share;       /* CELL_SHARED: where its words are */
     uint64_t words[2][2]; /* [page][word] */
+};
+
+/* No more than there are cells; number 0 is none. */
+#define MODEL_SHARES (MODEL_SPACES * MODEL_BOUNDS + 1)
+
+struct model_share {
+    unsigned group;
+    unsigned cells; /* of all spaces */
+    uint64_t words[2][2];
+};
+
+/* What one call has mapped. */
+struct model_group {
+    uint64_t pages;
+    unsigned shares;
 };
 
 struct model_space {
@@ -41,6 +58,9 @@ struct model {
     uint64_t bounds[MODEL_BOUNDS]; /* ascending */
     unsigned cell_count;           /* one less than bounds */
     struct model_space spaces[MODEL_SPACES];
+    struct model_share shares[MODEL_SHARES];
+    struct model_group groups[MODEL_SHARES];
+    unsigned lane;    /* which words of shared pages are ours: others may have theirs beside them */
     unsigned running; /* MODEL_SPACES: none */
     enum overcommit_way overcommit;
     uint64_t last_tag;
@@ -106,8 +126,33 @@ static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsi
 {
     if (model()->bounds[cell + 1] - model()->bounds[cell] == PAGE_SIZE)
         page = 0;
+    if (space->cells[cell].kind == CELL_SHARED)
+        return &model()->shares[space->cells[cell].share].words[page][word];
     return &space->cells[cell].words[page][word];
 }
+
+/* Whether there is memory. */
+static inline bool cell_is_memory(const struct model_cell *cell)
+{
+    return cell->kind == CELL_BLANK || cell->kind == CELL_SHARED;
+}
+
+/* Makes a group of so many pages; what a cell of it holds, blank. */
+unsigned model_new_group(uint64_t pages);
+void model_share(struct model_cell *cell, unsigned group);
+
+/* Nothing is mapped in the cell any more. */
+void model_drop_cell(struct model_cell *cell);
+
+/* One more space has these cells. */
+void model_hold_cells(const struct model_space *space);
+
+/* Pages promised for all that is shared. */
+uint64_t model_shared_pages(void);
+
+/* What another model shares is shared with this one too, from forks of its spaces, for as long as the
+ * other has it: blank where this one's words are. */
+void model_shares_from(const struct model *parent);
 
 /* True when the call did what the model says; false when it failed, as it may. */
 bool model_as_expected(enum status status, enum status expected);

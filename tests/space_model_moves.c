@@ -5,12 +5,12 @@
 
 /* ---- collapse ---- */
 
-/* All cells around that are blank memory, so that large pages lie in the range. */
+/* All cells around that are memory, so that large pages lie in the range. */
 static void widen(const struct model_space *space, unsigned *from, unsigned *to)
 {
-    while (*from > 0 && space->cells[*from - 1].kind == CELL_BLANK)
+    while (*from > 0 && cell_is_memory(&space->cells[*from - 1]))
         --*from;
-    while (*to < model()->cell_count && space->cells[*to].kind == CELL_BLANK)
+    while (*to < model()->cell_count && cell_is_memory(&space->cells[*to]))
         ++*to;
 }
 
@@ -23,7 +23,7 @@ enum status model_collapse(const struct model_op *op)
     enum status status;
 
     for (unsigned i = from; i < to; i++) {
-        if (space->cells[i].kind != CELL_BLANK)
+        if (!cell_is_memory(&space->cells[i]))
             expected = STATUS_NOT_FOUND;
     }
     if (expected == OK)
@@ -59,7 +59,7 @@ static enum status expected_of_move(const struct model_space *space, const struc
     if (op->place < PAGE_SIZE || op->place >= limit || size > limit - op->place)
         return STATUS_RANGE;
     model_region_of(space, op->from, &from, &to);
-    if (space->cells[op->from].kind != CELL_BLANK || op->to > to)
+    if (!cell_is_memory(&space->cells[op->from]) || op->to > to)
         return STATUS_NOT_FOUND;
     if ((op->place - start) % model_move_alignment(size) != 0)
         return STATUS_RANGE;

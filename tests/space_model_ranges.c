@@ -2,10 +2,10 @@
 #include "cpu/machine.h"
 #include "tests/space_model_internal.h"
 
-static bool all_blank(const struct model_space *space, unsigned from, unsigned to)
+static bool all_memory(const struct model_space *space, unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++) {
-        if (space->cells[i].kind != CELL_BLANK)
+        if (!cell_is_memory(&space->cells[i]))
             return false;
     }
     return true;
@@ -23,7 +23,9 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
     uint64_t pages = 0;
 
     for (unsigned i = op->from; i < op->to && op->rights.write; i++)
-        pages += space->cells[i].committed ? 0 : model_pages(i, i + 1);
+        pages += space->cells[i].committed || space->cells[i].kind == CELL_SHARED
+                     ? 0
+                     : model_pages(i, i + 1);
     return pages;
 }
 
@@ -49,7 +51,7 @@ enum status model_protect(const struct model_op *op)
     enum status expected = STATUS_NOT_FOUND;
     enum status status;
 
-    if (all_blank(space, op->from, op->to))
+    if (all_memory(space, op->from, op->to))
         expected = model_commitment(newly_writable(space, op));
     status = space_protect(space->space, model()->bounds[op->from],
                            model_pages(op->from, op->to) * PAGE_SIZE, op->rights);
@@ -58,7 +60,7 @@ enum status model_protect(const struct model_op *op)
     make_wishes_common(space, op);
     for (unsigned i = op->from; i < op->to; i++) {
         space->cells[i].rights = op->rights;
-        space->cells[i].committed |= op->rights.write;
+        space->cells[i].committed |= op->rights.write && space->cells[i].kind == CELL_BLANK;
     }
     return OK;
 }
@@ -94,7 +96,7 @@ static enum status advise_around(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
     bool around = op->kind == MODEL_SEQUENTIAL;
-    bool blank = space->cells[op->from].kind == CELL_BLANK;
+    bool memory = cell_is_memory(&space->cells[op->from]);
     enum status status;
     unsigned from;
     unsigned to;
@@ -105,10 +107,10 @@ static enum status advise_around(const struct model_op *op)
     status =
         space_advise(space->space, model()->bounds[op->from], model_pages(op->from, to) * PAGE_SIZE,
                      around ? SPACE_SEQUENTIAL : SPACE_RANDOM);
-    if (!model_as_expected(status, blank ? OK : STATUS_NOT_FOUND))
+    if (!model_as_expected(status, memory ? OK : STATUS_NOT_FOUND))
         return status;
     for (unsigned i = op->from; i < to; i++)
-        space->cells[i].around = around;
+        space->cells[i].around = around && space->cells[i].kind == CELL_BLANK;
     return OK;
 }
 
@@ -116,22 +118,23 @@ enum status model_advise(const struct model_op *op)
 {
     static const enum space_advice advices[] = {SPACE_WILL_NEED, SPACE_DONT_NEED, SPACE_COLD};
     struct model_space *space = &model()->spaces[op->space];
-    bool blank = all_blank(space, op->from, op->to);
-    enum status expected = blank ? OK : STATUS_NOT_FOUND;
+    bool memory = all_memory(space, op->from, op->to);
+    enum status expected = memory ? OK : STATUS_NOT_FOUND;
     enum space_advice advice;
     enum status status;
 
     if (op->kind >= MODEL_SEQUENTIAL)
         return advise_around(op);
     advice = advices[op->kind - MODEL_WILL_NEED];
-    for (unsigned i = op->from; blank && advice == SPACE_DONT_NEED && i < op->to; i++)
+    for (unsigned i = op->from; memory && advice == SPACE_DONT_NEED && i < op->to; i++)
         expected = space->cells[i].wired ? STATUS_BUSY : expected;
-    if (advice == SPACE_WILL_NEED && blank && model_pages(op->from, op->to) > MODEL_POPULATED_MAX)
+    if (advice == SPACE_WILL_NEED && memory && model_pages(op->from, op->to) > MODEL_POPULATED_MAX)
         return OK;
     status = space_advise(space->space, model()->bounds[op->from],
                           model_pages(op->from, op->to) * PAGE_SIZE, advice);
     if (!model_as_expected(status, expected))
         return status;
+    /* What is shared others have too. */
     for (unsigned i = op->from; i < op->to && advice == SPACE_DONT_NEED; i++)
         forget_words(&space->cells[i]);
     return OK;
@@ -150,7 +153,8 @@ static void check_view(const struct model_space *space, unsigned cell,
     CHECK_MSG(view->start == model()->bounds[from] && view->end == model()->bounds[to],
               "region %lx to %lx, the model says %lx to %lx", view->start, view->end,
               model()->bounds[from], model()->bounds[to]);
-    CHECK((view->kind == REGION_GUARD) == (known->kind == CELL_GUARD));
+    CHECK((view->kind == REGION_GUARD) == (known->kind == CELL_GUARD) &&
+          (view->kind == REGION_SHARED) == (known->kind == CELL_SHARED));
     CHECK(view->committed == known->committed && view->wired == known->wired);
     CHECK(view->resident <= model_pages(from, to));
     CHECK(known->kind == CELL_GUARD ? view->rights.none && view->resident == 0
@@ -182,8 +186,9 @@ static enum status expected_of_growth(const struct model_space *space, const str
     }
     if (space->cells[op->from].wired && space->cells[op->from].rights.none)
         return STATUS_DENIED;
-    return space->cells[op->from].committed ? model_commitment(model_pages(op->to, op->new_to))
-                                            : OK;
+    return space->cells[op->from].committed || space->cells[op->from].kind == CELL_SHARED
+               ? model_commitment(model_pages(op->to, op->new_to))
+               : OK;
 }
 
 static enum status expected_of_remap(const struct model_space *space, const struct model_op *op)
@@ -195,6 +200,21 @@ static enum status expected_of_remap(const struct model_space *space, const stru
     if (space->cells[op->from].kind == CELL_NONE || op->to > to)
         return STATUS_NOT_FOUND;
     return op->new_to > op->to ? expected_of_growth(space, op) : OK;
+}
+
+/* What is new is blank; of what is shared, memory of its own. */
+static void grow_cells(struct model_space *space, const struct model_op *op)
+{
+    bool shared = space->cells[op->from].kind == CELL_SHARED;
+    unsigned group =
+        shared && op->to < op->new_to ? model_new_group(model_pages(op->to, op->new_to)) : 0;
+
+    for (unsigned i = op->to; i < op->new_to; i++) {
+        space->cells[i] = space->cells[op->from];
+        forget_words(&space->cells[i]);
+        if (shared)
+            model_share(&space->cells[i], group);
+    }
 }
 
 enum status model_remap(const struct model_op *op)
@@ -213,14 +233,11 @@ enum status model_remap(const struct model_op *op)
 
     if (!model_as_expected(status, expected))
         return status;
-    for (unsigned i = op->to; i < op->new_to; i++) {
-        space->cells[i] = space->cells[op->from];
-        forget_words(&space->cells[i]);
-    }
+    grow_cells(space, op);
     if (wired && op->to < op->new_to)
         model_note_wired(op->space, op->to, op->new_to);
     for (unsigned i = op->new_to; i < op->to; i++)
-        space->cells[i] = (struct model_cell){.kind = CELL_NONE};
+        model_drop_cell(&space->cells[i]);
     return OK;
 }
 
@@ -306,10 +323,10 @@ enum status model_wire(const struct model_op *op)
         if (cell->wired)
             continue;
         pages += model_pages(i, i + 1);
-        promised += cell->committed ? 0 : model_pages(i, i + 1);
-        denied = denied || cell->rights.none;
+        promised += cell->committed || cell->kind == CELL_SHARED ? 0 : model_pages(i, i + 1);
+        denied = denied || cell->rights.none || cell->kind == CELL_SHARED;
     }
-    if (all_blank(space, op->from, op->to))
+    if (all_memory(space, op->from, op->to))
         expected = denied ? STATUS_DENIED : model_commitment(promised);
     if ((expected == OK || expected == STATUS_COMMIT) && pages > model_wired_room())
         return OK;
@@ -325,7 +342,7 @@ enum status model_wire(const struct model_op *op)
 enum status model_unwire(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
-    enum status expected = all_blank(space, op->from, op->to) ? OK : STATUS_NOT_FOUND;
+    enum status expected = all_memory(space, op->from, op->to) ? OK : STATUS_NOT_FOUND;
     enum status status = space_unwire(space->space, model()->bounds[op->from],
                                       model_pages(op->from, op->to) * PAGE_SIZE);
 

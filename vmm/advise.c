@@ -145,7 +145,7 @@ static enum status wish_around(struct space *space, uint64_t start, uint64_t end
         struct descriptor *descriptor;
 
         at = part.end;
-        if (now->around == around)
+        if (now->around == around || now->shared)
             continue;
         status = descriptor_wished(now->rights, wish, &descriptor);
         if (status != OK)

@@ -22,8 +22,10 @@ static struct {
     uint8_t lock;
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
-    /* By wishes and rights: the shared descriptor of blank memory; 0 = none. */
+    /* By wishes and rights: the one descriptor of blank memory; 0 = none. */
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
+    /* By rights: the one of memory that sections back. */
+    uint16_t shared[16];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -93,9 +95,11 @@ static uint32_t allowed_codes(struct rights rights, struct page_wish wish)
     return allowed;
 }
 
+/* What sections back the fast path leaves alone: no error code is allowed, and there are no bits. */
 static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
                  struct page_wish wish)
 {
+    bool fast = !rights.none && !wish.shared;
     struct pfn none = {0};
 
     descriptor->generation++;
@@ -103,10 +107,11 @@ static void fill(struct descriptor *descriptor, uint16_t index, struct rights ri
     descriptor->rights = rights;
     descriptor->page_level = wish.level;
     descriptor->around = wish.around;
+    descriptor->shared = wish.shared;
     __atomic_store_n(&descriptor->count, 1, __ATOMIC_RELEASE);
-    descriptor->allows = allowed_codes(rights, wish);
-    descriptor->zero_leaf = rights.none ? pte_empty() : zero_ladder_entry(1, rights);
-    descriptor->own_bits = rights.none ? 0 : pte_leaf(none, 1, PTE_OWN, rights).word;
+    descriptor->allows = fast ? allowed_codes(rights, wish) : 0;
+    descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
+    descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
     descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 
@@ -125,11 +130,12 @@ static enum status take_unused(struct rights rights, struct page_wish wish,
     return OK;
 }
 
-/* Where the index stands of the descriptor with these rights and wishes. */
-static uint16_t *blank_index(struct rights rights, struct page_wish wish)
+/* Where the index stands of the one descriptor that says this. */
+static uint16_t *place_of(struct rights rights, struct page_wish wish)
 {
     CHECK(wish.level >= 1 && wish.level <= LEVELS && wish.around <= AROUND_MOST);
-    return &table.blank[wish.around][wish.level - 1][rights_number(rights)];
+    return wish.shared ? &table.shared[rights_number(rights)]
+                       : &table.blank[wish.around][wish.level - 1][rights_number(rights)];
 }
 
 /* The last counts, or what looked like them: the table stops naming it before it is unused. */
@@ -142,7 +148,7 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
     CHECK(before >= counts);
     if (before == counts) {
-        __atomic_store_n(blank_index(descriptor->rights, descriptor_wish(descriptor)), 0,
+        __atomic_store_n(place_of(descriptor->rights, descriptor_wish(descriptor)), 0,
                          __ATOMIC_RELEASE);
         table.in_use--;
         descriptor->ticket = pte_empty();
@@ -186,7 +192,7 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, stru
 enum status descriptor_wished(struct rights rights, struct page_wish wish,
                               struct descriptor **descriptor)
 {
-    uint16_t *shared = blank_index(rights, wish);
+    uint16_t *shared = place_of(rights, wish);
     uint16_t index = __atomic_load_n(shared, __ATOMIC_ACQUIRE);
     struct descriptor *held = descriptor_at(index);
     uint32_t count;
@@ -203,6 +209,15 @@ enum status descriptor_wished(struct rights rights, struct page_wish wish,
         return hold_or_make(shared, rights, wish, descriptor, held);
     *descriptor = held;
     return OK;
+}
+
+struct pte descriptor_shared_ticket(struct rights rights)
+{
+    uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
+
+    CHECK_MSG(index != 0, "no region is shared with rights w%d x%d u%d n%d", rights.write,
+              rights.execute, rights.user, rights.none);
+    return descriptor_at(index)->ticket;
 }
 
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts)

@@ -4,11 +4,11 @@
  * They stand in one table reached by index in O(1). Each stores its own ticket word and the ready
  * bits of the entries that it leads to, so that one compare of the word checks type, index,
  * generation, signature and ones at once. Immutable while counted; all blank memory with the same
- * rights and size of page shares one.
+ * rights and size of page has one, and so has all shared memory with the same rights.
  *
  * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
- * State: unused -> descriptor_anonymous (count 1) -> hold/put -> count 0: unused, next generation;
- * an index whose generation wraps is retired (rule E6).
+ * State: unused -> descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: unused,
+ * next generation; an index whose generation wraps is retired (rule E6).
  * Fails with: STATUS_NO_MEMORY, STATUS_LIMIT (65,535 descriptors).
  * Context: thread; descriptor_of in a fault too. Protectors: (c) constant while counted, (d) the
  * table's lock. Rules: E6, T1, T2.
@@ -28,6 +28,7 @@ struct descriptor {
     uint8_t generation;   /* (d) */
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
+    bool shared;          /* (c) pages are a section's (vmm/section.h): the fast path has no bits */
     uint32_t count;       /* (d) regions that have it */
     uint16_t index;       /* (c) */
     uint16_t next_unused; /* (d) */
@@ -44,14 +45,15 @@ _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line"
 /* Once, before any other call: the first frame of the table. */
 MUST_USE enum status descriptor_init(void);
 
-/* What blank memory wishes for: large pages of this level where they fit (vmm/large.h), 1: small ones;
- * and 2^around pages at a first write. */
+/* Where pages come from: what blank memory wishes for, large pages of this level where they fit
+ * (vmm/large.h), 1: small ones, and 2^around pages at a first write; or from a section. */
 struct page_wish {
     uint8_t level;
     uint8_t around;
+    bool shared; /* a section's (vmm/section.h); the others are 1 and 0 then */
 };
 
-/* The descriptor of blank private memory with these rights and wishes, with one more count. */
+/* The descriptor of memory with these rights and wishes, with one more count. */
 MUST_USE enum status descriptor_wished(struct rights rights, struct page_wish wish,
                                        struct descriptor **descriptor);
 
@@ -63,13 +65,25 @@ static inline enum status descriptor_blank(struct rights rights, unsigned level,
 
 static inline struct page_wish descriptor_wish(const struct descriptor *descriptor)
 {
-    return (struct page_wish){.level = descriptor->page_level, .around = descriptor->around};
+    return (struct page_wish){.level = descriptor->page_level,
+                              .around = descriptor->around,
+                              .shared = descriptor->shared};
 }
 
 static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
 {
     return descriptor_blank(rights, 1, descriptor);
 }
+
+/* The descriptor of memory that sections back, with these rights, with one more count. Which section
+ * and which part of it is the mapping's to say (rule T1). */
+static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
+{
+    return descriptor_wished(rights, (struct page_wish){.level = 1, .shared = true}, descriptor);
+}
+
+/* The ticket of the same. Somebody else has a count of it meanwhile. */
+struct pte descriptor_shared_ticket(struct rights rights);
 
 /* So many counts more, or less. */
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts);

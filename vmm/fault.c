@@ -13,6 +13,9 @@
  *                      split down in place, again
  *   ticket             fill: the zero page                own path; a cleared page, own, and for
  *                                                         tickets around it where the region wishes
+ *   ticket, shared,    split down in place, again         make the path own and split, again
+ *   above leaf
+ *   ticket, shared     fill: the section's page, shared   own path; the same
  *   zero table         spurious                           make the path own and split, again
  *   ticket, large      own path; a large page, own        the same
  *   pages wished for
@@ -21,7 +24,7 @@
  *   leaf, zero page    spurious                           own path; a cleared page, own
  *   leaf, COW          spurious                           own path; count 1: own again (untied),
  *                                                         else a copy, own
- *   leaf, own          spurious                           spurious
+ *   leaf, own, shared  spurious                           own path; spurious
  *   swapped            fill: in transit, read, a COW      the same, then as a COW leaf
  *                      leaf tied to the slot
  *   in transit         wait, again                        wait, again
@@ -41,6 +44,7 @@
 #include "paging/layout.h"
 #include "vmm/large.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/swap_in.h"
 
 struct pfn fault_zero_page;
@@ -71,6 +75,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
     const struct descriptor *descriptor;
 
     op->rights = (struct rights){0};
+    op->shared = false;
     if (state == PTE_LEAF || state == PTE_TABLE || state == PTE_SWAPPED || state == PTE_TRANSIT) {
         op->rights = pte_rights(op->place.entry);
     } else if (state == PTE_TICKET) {
@@ -81,6 +86,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
         op->rights = descriptor->rights;
         op->page_level = descriptor->page_level;
         op->around = descriptor->around;
+        op->shared = descriptor->shared;
     }
 }
 
@@ -116,11 +122,11 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
     return status == OK ? STATUS_AGAIN : status;
 }
 
-/* What is read needs no table below the one where its ticket becomes zeroes. */
+/* What is read needs no table below the one where its ticket becomes zeroes, if it does. */
 static enum status make_path(struct fault_op *op)
 {
     return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
-                            : make_path_to(op, op->space->zero_levels, TREE_FILL);
+                            : make_path_to(op, op->shared ? 1 : op->space->zero_levels, TREE_FILL);
 }
 
 enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
@@ -326,7 +332,7 @@ static enum status perform_leaf(struct fault_op *op)
 static enum status perform(struct fault_op *op, enum pte_state state)
 {
     switch (state) {
-    case PTE_TICKET: return give_cleared_page(op);
+    case PTE_TICKET: return op->shared ? section_link(op) : give_cleared_page(op);
     case PTE_LEAF: return perform_leaf(op);
     case PTE_SWAPPED: return swap_in(op);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
@@ -396,7 +402,8 @@ static enum status write_large_page(struct fault_op *op)
 /* Whether a ticket that is read becomes zeroes at the level where it stands. */
 static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
 {
-    return state == PTE_TICKET && !op->access.write && op->place.level <= op->space->zero_levels;
+    return state == PTE_TICKET && !op->access.write && !op->shared &&
+           op->place.level <= op->space->zero_levels;
 }
 
 /* One attempt: classify, plan, perform. */

@@ -9,6 +9,7 @@
 #include "paging/layout.h"
 #include "paging/table_way.h"
 #include "vmm/fault.h"
+#include "vmm/reclaim.h"
 
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
 #define EFLAGS_AC (UINT64_C(1) << 18)
@@ -33,14 +34,16 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
 
 bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* What may have changed the space since start: faults, and calls, which make paths own and leave
- * translations that allow less behind. How the slow path sees that there was progress. */
+/* What may have changed the space since start: faults; calls, which make paths own and leave
+ * translations that allow less behind; and evictions, after which another space that shares the page
+ * may have brought it back. How the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;
 
     return of->zero_read + of->first_write + of->large + of->zero_to_private + of->cow_copy +
-           of->cow_reuse + of->swap_in + of->swap_cached + of->path + space->calls;
+           of->cow_reuse + of->swap_in + of->swap_cached + of->path + of->shared + space->calls +
+           reclaim_calls();
 }
 
 /* A spurious fault at the same instruction and address as the last, with nothing in between, makes

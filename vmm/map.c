@@ -4,6 +4,7 @@
 #include "vmm/commit.h"
 #include "vmm/kept_path.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/space_internal.h"
 
 enum status space_check_range(const struct space *space, uint64_t start, uint64_t size)
@@ -19,7 +20,7 @@ enum status space_check_range(const struct space *space, uint64_t start, uint64_
 /* ---- map ---- */
 
 /* One call that maps. */
-struct mapping {
+struct map_call {
     struct space *space;
     uint64_t start;
     uint64_t size;
@@ -34,7 +35,7 @@ struct mapping {
 #define INLINE static inline __attribute__((always_inline))
 
 /* Finds the place, or sees that it is free; gap: in which it lies. */
-static enum status find_place(struct mapping *map, struct region_gap *gap)
+static enum status find_place(struct map_call *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
 
@@ -47,7 +48,7 @@ static enum status find_place(struct mapping *map, struct region_gap *gap)
 }
 
 /* The entries of a range that is prepared. Cannot fail. */
-static void put_entries(const struct mapping *map, uint64_t end, struct pte ticket,
+static void put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
                         struct tlb_batch *batch)
 {
     struct tree *tree = &map->space->tree;
@@ -60,7 +61,7 @@ static void put_entries(const struct mapping *map, uint64_t end, struct pte tick
 
 /* Puts a region and its entries in place; the range is known to be free and sound. */
 __attribute__((noinline)) static enum status
-fill_range(const struct mapping *map, struct region_gap gap, uint64_t end, struct pte ticket)
+fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, struct pte ticket)
 {
     struct tree *tree = &map->space->tree;
     struct tlb_batch batch;
@@ -82,7 +83,7 @@ fill_range(const struct mapping *map, struct region_gap gap, uint64_t end, struc
 }
 
 /* The same for a run of entries of one table, where nothing is flushed. */
-INLINE enum status fill_run(const struct mapping *map, struct region_gap gap, struct tree_run *run,
+INLINE enum status fill_run(const struct map_call *map, struct region_gap gap, struct tree_run *run,
                             struct pte ticket)
 {
     enum status status = tree_run_take(run);
@@ -98,7 +99,7 @@ INLINE enum status fill_run(const struct mapping *map, struct region_gap gap, st
 }
 
 /* The place is found, and what is promised accounted. */
-INLINE enum status fill_place(const struct mapping *map, struct region_gap gap)
+INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
 {
     const struct descriptor *descriptor = map->what.descriptor;
     struct pte ticket = descriptor == NULL ? pte_guard() : descriptor->ticket;
@@ -111,11 +112,29 @@ INLINE enum status fill_place(const struct mapping *map, struct region_gap gap)
     return fill_range(map, gap, end, ticket);
 }
 
-INLINE enum status fill_accounted(const struct mapping *map, struct region_gap gap)
+/* What is promised is the section's, which is made for the range, and mapped. */
+__attribute__((noinline)) static enum status fill_shared(const struct map_call *map,
+                                                         struct region_gap gap)
+{
+    uint64_t end = map->start + map->size;
+    enum status status = section_map(map->space, map->start, end);
+
+    if (status != OK)
+        return status;
+    status = fill_place(map, gap);
+    if (status != OK)
+        section_unmap_range(map->space, map->start, end);
+    return status;
+}
+
+INLINE enum status fill_accounted(const struct map_call *map, struct region_gap gap)
 {
     uint64_t promised = map->what.committed ? map->size / PAGE_SIZE : 0;
-    enum status status = commit_take(promised);
+    enum status status;
 
+    if (map->what.kind == REGION_SHARED)
+        return fill_shared(map, gap);
+    status = commit_take(promised);
     if (status != OK)
         return status;
     status = fill_place(map, gap);
@@ -127,7 +146,7 @@ INLINE enum status fill_accounted(const struct mapping *map, struct region_gap g
 enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                              const struct region_what *what, enum space_blank blank)
 {
-    struct mapping map = {
+    struct map_call map = {
         .space = space, .start = start, .size = end - start, .blank = blank, .what = *what};
     struct descriptor *descriptor = what->descriptor;
     enum status status;
@@ -141,7 +160,7 @@ enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
 }
 
 /* With its pages. */
-__attribute__((noinline)) static enum status fill_now(struct mapping *map)
+__attribute__((noinline)) static enum status fill_now(struct map_call *map)
 {
     uint64_t end = map->start + map->size;
     bool wired = (map->coming & SPACE_WIRED) != 0;
@@ -154,7 +173,7 @@ __attribute__((noinline)) static enum status fill_now(struct mapping *map)
     return OK;
 }
 
-static enum status try_map(struct mapping *map)
+static enum status try_map(struct map_call *map)
 {
     struct region_gap gap;
     enum status status;
@@ -167,7 +186,7 @@ static enum status try_map(struct mapping *map)
     return status;
 }
 
-static enum status map_range(struct mapping *map)
+static enum status map_range(struct map_call *map)
 {
     enum status status;
 
@@ -178,7 +197,7 @@ static enum status map_range(struct mapping *map)
 }
 
 /* Maps blank memory; the count of the descriptor is the region's afterwards. */
-static enum status map_blank(struct mapping *map, struct rights rights)
+static enum status map_blank(struct map_call *map, struct rights rights)
 {
     enum status status = descriptor_blank(rights, map->level, &map->what.descriptor);
 
@@ -193,7 +212,7 @@ static enum status map_blank(struct mapping *map, struct rights rights)
 
 enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
 {
-    struct mapping map = {.space = space, .start = start, .size = size, .level = 1};
+    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
     enum status status = space_check_range(space, start, size);
 
     return status == OK ? map_blank(&map, rights) : status;
@@ -202,7 +221,7 @@ enum status space_map_at(struct space *space, uint64_t start, uint64_t size, str
 enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
                                struct rights rights, unsigned level)
 {
-    struct mapping map = {.space = space, .start = start, .size = size, .level = level};
+    struct map_call map = {.space = space, .start = start, .size = size, .level = level};
     enum status status = space_check_range(space, start, size);
 
     CHECK(level == 2 || level == 3);
@@ -212,7 +231,7 @@ enum status space_map_large_at(struct space *space, uint64_t start, uint64_t siz
 enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
                            unsigned level, unsigned coming)
 {
-    struct mapping map = {
+    struct map_call map = {
         .space = space, .start = start, .size = size, .level = level, .coming = coming};
     enum status status = space_check_range(space, start, size);
 
@@ -225,7 +244,7 @@ enum status space_map_with(struct space *space, uint64_t start, uint64_t size, s
 enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
                              struct rights rights)
 {
-    struct mapping map = {
+    struct map_call map = {
         .space = space, .start = start, .size = size, .level = 1, .blank = BLANK_ZEROES};
     enum status status = space_check_range(space, start, size);
 
@@ -235,7 +254,7 @@ enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
 enum status space_map(struct space *space, uint64_t size, uint64_t alignment, struct rights rights,
                       uint64_t *start)
 {
-    struct mapping map = {.space = space, .size = size, .alignment = alignment, .level = 1};
+    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
     enum status status;
 
     CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
@@ -246,9 +265,46 @@ enum status space_map(struct space *space, uint64_t size, uint64_t alignment, st
     return status;
 }
 
+/* Maps what a section backs; the count of the descriptor is the region's afterwards. */
+static enum status map_shared(struct map_call *map, struct rights rights)
+{
+    enum status status = descriptor_shared(rights, &map->what.descriptor);
+
+    if (status != OK)
+        return status;
+    map->what.kind = REGION_SHARED;
+    status = map_range(map);
+    if (status != OK)
+        descriptor_put(map->what.descriptor, 1);
+    return status;
+}
+
+enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
+                                struct rights rights)
+{
+    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
+    enum status status = space_check_range(space, start, size);
+
+    return status == OK ? map_shared(&map, rights) : status;
+}
+
+enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
+                             struct rights rights, uint64_t *start)
+{
+    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
+    enum status status;
+
+    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
+    if (size == 0 || size % PAGE_SIZE != 0)
+        return STATUS_RANGE;
+    status = map_shared(&map, rights);
+    *start = map.start;
+    return status;
+}
+
 enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
 {
-    struct mapping map = {
+    struct map_call map = {
         .space = space, .start = start, .size = size, .what = {.kind = REGION_GUARD}};
     enum status status = space_check_range(space, start, size);
 
@@ -308,9 +364,11 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
     uint64_t committed = space->committed;
     uint64_t wired = space->wired;
     bool is_one = first->node.start == start && first->node.end == end;
-    enum status status = OK;
+    enum status status = section_cut(space, start, end);
     struct tree_run run;
 
+    if (status != OK)
+        return status;
     if (!tree_run_find(&run, &space->tree, start, end) || !tree_run_is_there(&run)) {
         status = empty_entries(space, start, end);
     } else {
@@ -325,6 +383,7 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
         region_remove(space, first);
     else
         region_remove_range(space, start, end);
+    section_unmap_range(space, start, end);
     commit_give(committed - space->committed);
     if (wired != space->wired)
         wire_give(wired - space->wired);

@@ -9,6 +9,7 @@
 #include "paging/layout.h"
 #include "vmm/commit.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/space_internal.h"
 
 /* One call that moves [start, end) to [to, new_end). */
@@ -42,6 +43,8 @@ static enum status prepare(struct space *space, const struct moving *move, struc
             made_end = move->new_end;
     }
     if (status == OK)
+        status = section_cut(space, move->start, move->end);
+    if (status == OK)
         status = region_cut(space, move->start, move->end);
     if (status != OK)
         tree_replace_range(&space->tree, move->to, made_end, pte_empty(), batch);
@@ -62,6 +65,7 @@ static void perform(struct space *space, const struct moving *move, const struct
     }
     tree_move_range(&space->tree, move->start, move->to, move->end - move->start);
     region_move(space, move->start, move->end, move->to, move->new_end);
+    section_move_range(space, move->start, move->end, move->to);
 }
 
 static enum status move_accounted(struct space *space, const struct moving *move,
@@ -76,6 +80,28 @@ static enum status move_accounted(struct space *space, const struct moving *move
     if (status == OK)
         perform(space, move, what);
     return status;
+}
+
+/* What growth is promised: in the account, or by a section of its own, which is mapped there. */
+static enum status promise_growth(struct space *space, const struct moving *move,
+                                  const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+
+    if (what->kind != REGION_SHARED)
+        return commit_take(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+    return growth < move->new_end ? section_map(space, growth, move->new_end) : OK;
+}
+
+static void take_growth_back(struct space *space, const struct moving *move,
+                             const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+
+    if (what->kind == REGION_SHARED)
+        section_unmap_range(space, growth, move->new_end);
+    else
+        commit_give(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
 }
 
 /* The lowest place with the right distance: a gap that holds the range wherever in the alignment
@@ -131,7 +157,6 @@ static enum status try_move(struct space *space, struct moving *move, uint64_t n
     struct region *region = region_find(space, move->start);
     struct region_what what;
     enum status status;
-    uint64_t promised;
 
     if (region == NULL || region->node.start > move->start || region->node.end < move->end ||
         region->what.kind == REGION_GUARD)
@@ -144,13 +169,12 @@ static enum status try_move(struct space *space, struct moving *move, uint64_t n
     what = region->what;
     if (what.wired && growth_start(move) < move->new_end)
         return move_wired(space, move, &what);
-    promised = what.committed ? (move->new_end - growth_start(move)) / PAGE_SIZE : 0;
-    status = commit_take(promised);
+    status = promise_growth(space, move, &what);
     if (status != OK)
         return status;
     status = move_accounted(space, move, &what);
     if (status != OK)
-        commit_give(promised);
+        take_growth_back(space, move, &what);
     return status;
 }
 

@@ -93,6 +93,13 @@ void page_untie(struct pfn page);
 /* As page_untie, if the page's count is 1: then nobody has found it through the tie. */
 MUST_USE bool page_untie_alone(struct pfn page);
 
+/* The class of a leaf that names a page after its transfer: COW is right for any count, since a write
+ * finds out whether it is the last owner's; a section's page is shared for real. */
+static inline enum pte_class page_class(struct pfn page)
+{
+    return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
+}
+
 /* What the tree calls. */
 const struct tree_hooks *page_hooks(void);
 

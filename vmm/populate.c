@@ -29,12 +29,12 @@ static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
     return OK;
 }
 
-/* Where the address's entry is: in a leaf table of one's own, with the region's ticket there. */
+/* Where the address's entry is: in a leaf table of one's own, with the ticket of a private region. */
 static bool at_ticket(const struct space *space, const struct region *region, uint64_t address,
                       struct tree_place *place)
 {
     *place = tree_walk(&space->tree, address);
-    return place->level == 1 && place->own &&
+    return region->what.kind == REGION_PRIVATE && place->level == 1 && place->own &&
            place->entry.word == region->what.descriptor->ticket.word;
 }
 

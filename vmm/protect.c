@@ -2,6 +2,7 @@
 #include "cpu/machine.h"
 #include "vmm/commit.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/space_internal.h"
 
 /* Pages of the range that become writable for the first time: so much more is promised. */
@@ -11,14 +12,35 @@ static uint64_t newly_writable(const struct space *space, uint64_t start, uint64
     uint64_t bytes = 0;
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
-        if (!region->what.committed)
+        if (!region->what.committed && region->what.kind == REGION_PRIVATE)
             bytes += min_u64(region->node.end, end) - max_u64(region->node.start, start);
     }
     return bytes / PAGE_SIZE;
 }
 
-enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
-                                    struct descriptor *descriptor)
+/* Entries of private and of shared regions get tickets of their own. Where two kinds meet there is a
+ * leaf table, or a boundary of larger entries, since their tickets differ. */
+static void protect_entries(struct space *space, uint64_t start, uint64_t end,
+                            const struct region_descriptors *descriptors, struct tlb_batch *batch)
+{
+    struct region *region = region_find(space, start);
+
+    while (start < end) {
+        enum region_kind kind = region->what.kind;
+        const struct descriptor *descriptor =
+            kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
+        uint64_t to = start;
+
+        for (; to < end && region->what.kind == kind; region = region_next(region))
+            to = min_u64(end, region->node.end);
+        tree_protect_range(&space->tree, start, to, descriptor->ticket, descriptor->rights, batch);
+        start = to;
+    }
+}
+
+/* The range is covered, and what it promises is accounted. */
+static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
+                                 const struct region_descriptors *descriptors)
 {
     struct tlb_batch batch;
     enum status status;
@@ -28,31 +50,41 @@ enum status space_change_descriptor(struct space *space, uint64_t start, uint64_
     if (status == OK)
         status = region_cut(space, start, end);
     if (status == OK) {
-        tree_protect_range(&space->tree, start, end, descriptor->ticket, descriptor->rights,
-                           &batch);
+        protect_entries(space, start, end, descriptors, &batch);
         tlb_add_grace(&batch);
     }
     tlb_commit(&batch);
     /* Faults that found a ticket of before are over: now its descriptor may go. */
     if (status == OK) {
-        region_set_descriptor(space, start, end, descriptor);
+        region_set_descriptors(space, start, end, descriptors);
         wire_mend(space, start, end);
     }
     return status;
 }
 
+enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
+                                    struct descriptor *descriptor)
+{
+    return change_rights(space, start, end,
+                         &(struct region_descriptors){.blank = descriptor, .shared = NULL});
+}
+
+/* STATUS_AGAIN: the space has shared regions, and the descriptor for them is lacking. */
 static enum status try_protect(struct space *space, uint64_t start, uint64_t end,
-                               struct descriptor *descriptor)
+                               const struct region_descriptors *descriptors)
 {
     enum status status = STATUS_NOT_FOUND;
 
     space_lock(space);
-    if (region_find_covered(space, start, end) != NULL) {
-        uint64_t promised = descriptor->rights.write ? newly_writable(space, start, end) : 0;
+    if (space_has_mappings(space) && descriptors->shared == NULL) {
+        status = STATUS_AGAIN;
+    } else if (region_find_covered(space, start, end) != NULL) {
+        uint64_t promised =
+            descriptors->blank->rights.write ? newly_writable(space, start, end) : 0;
 
         status = commit_take(promised);
         if (status == OK) {
-            status = space_change_descriptor(space, start, end, descriptor);
+            status = change_rights(space, start, end, descriptors);
             if (status != OK)
                 commit_give(promised);
         }
@@ -84,16 +116,24 @@ static struct page_wish common_wish(struct space *space, uint64_t start, uint64_
 
 enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
 {
-    struct descriptor *descriptor;
+    struct region_descriptors descriptors = {0};
     enum status status = space_check_range(space, start, size);
 
     if (status == OK)
-        status = descriptor_wished(rights, common_wish(space, start, start + size), &descriptor);
+        status =
+            descriptor_wished(rights, common_wish(space, start, start + size), &descriptors.blank);
     if (status != OK)
         return status;
     do {
-        status = try_protect(space, start, start + size, descriptor);
+        status = try_protect(space, start, start + size, &descriptors);
+        if (status == STATUS_AGAIN) {
+            status = descriptor_shared(rights, &descriptors.shared);
+            if (status == OK)
+                status = try_protect(space, start, start + size, &descriptors);
+        }
     } while (status == STATUS_NO_MEMORY && page_make_room());
-    descriptor_put(descriptor, 1);
+    descriptor_put(descriptors.blank, 1);
+    if (descriptors.shared != NULL)
+        descriptor_put(descriptors.shared, 1);
     return status;
 }

@@ -4,6 +4,7 @@
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/swap_in.h"
 
 #define VICTIMS_MAX 16U
@@ -17,7 +18,9 @@ struct victim {
     struct slot slot;
     bool busy; /* named by others than were found */
     bool clean;
-    bool done; /* its content is safe in the slot */
+    bool done;         /* its content is safe in the slot */
+    bool shared;       /* a section's: the one entry that is found is the section's */
+    unsigned recalled; /* shared leaves that became tickets, whose counts are ours */
     unsigned pointer_count;
     struct tree_pointer pointers[POINTERS_MAX];
 };
@@ -91,6 +94,8 @@ static bool was_used(const struct victim *victim)
         if (!lock_pointer(at, victim->page, &were_on))
             return true;
         used |= take_accessed(entry_at(at));
+        if (victim->shared)
+            used |= section_take_accessed(victim->page, at);
         unlock_pointer(at, were_on);
     }
     return used;
@@ -109,9 +114,12 @@ static bool can_go(struct victim *victim, bool spare_used)
 
     add_one(&counts.looked_at);
     victim->pointer_count = find_pointers(victim->page, victim->pointers);
+    victim->shared = (record->flags & FRAME_SHARED) != 0;
+    /* How many leaves a section's page has is known when they have been recalled. */
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
         (record->flags & FRAME_IO) != 0 ||
-        victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1) {
+        (!victim->shared &&
+         victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1)) {
         add_one(&counts.busy);
         return false;
     }
@@ -140,6 +148,8 @@ static bool put_in_transit(struct victim *victim)
 
         if (!lock_pointer(at, victim->page, &were_on))
             continue;
+        if (victim->shared)
+            victim->recalled += section_recall(victim->page, at);
         rights = pte_rights(pte_read(entry_at(at)));
         old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
         if (pte_present(old) && (old.word & PTE_D) != 0)
@@ -147,6 +157,19 @@ static bool put_in_transit(struct victim *victim)
         unlock_pointer(at, were_on);
     }
     return tree_all_in_state(victim->page, PTE_TRANSIT);
+}
+
+/* After the flush nobody uses the leaves that were recalled. A section's page goes if the section's
+ * entry is all that names it then: no leaf was missed, and no fault has just found it. */
+static void end_recall(struct victim *victim)
+{
+    if (!victim->shared)
+        return;
+    for (; victim->recalled > 0; victim->recalled--)
+        page_release(victim->page);
+    victim->busy = !tree_all_in_state(victim->page, PTE_TRANSIT);
+    if (victim->busy)
+        add_one(&counts.busy);
 }
 
 /* A tied page has never been writable since it was read: its slot still has its content. */
@@ -257,6 +280,8 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     /* Shared tables can be reached from any space, so every translation goes (rule P3). */
     tlb_add_everything(&batch);
     tlb_commit(&batch);
+    for (unsigned i = 0; i < count; i++)
+        end_recall(&victims[i]);
     /* holds: one count of each page, FRAME_IO; its entries are in transit */
     status = save(victims, count);
     for (unsigned i = 0; i < count; i++) {

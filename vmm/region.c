@@ -215,7 +215,7 @@ static void set_descriptor(struct space *space, struct region *region,
 {
     struct region_what *what = &region->what;
 
-    if (descriptor->rights.write && !what->committed) {
+    if (descriptor->rights.write && !what->committed && what->kind == REGION_PRIVATE) {
         what->committed = true;
         space->committed += region_pages(region);
     }
@@ -226,14 +226,16 @@ static void set_descriptor(struct space *space, struct region *region,
     what->descriptor = descriptor;
 }
 
-void region_set_descriptor(struct space *space, uint64_t start, uint64_t end,
-                           struct descriptor *descriptor)
+void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
+                            const struct region_descriptors *descriptors)
 {
     struct region *region = region_find(space, start);
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
         CHECK(region->node.start >= start && region->node.end <= end);
-        set_descriptor(space, region, descriptor);
+        set_descriptor(space, region,
+                       region->what.kind == REGION_SHARED ? descriptors->shared
+                                                          : descriptors->blank);
     }
     region_merge_range(space, start, end);
 }
@@ -363,8 +365,11 @@ void region_audit(const struct space *space)
         CHECK_MSG(before == NULL || before->node.end < region->node.start ||
                       !says_the_same(&before->what, &region->what),
                   "regions %lx and %lx say the same", before->node.start, region->node.start);
-        CHECK(region->what.committed || region->what.kind == REGION_GUARD ||
-              !region->what.descriptor->rights.write);
+        CHECK(region->what.kind == REGION_PRIVATE
+                  ? region->what.committed || !region->what.descriptor->rights.write
+                  : !region->what.committed);
+        CHECK(region->what.kind == REGION_GUARD ||
+              region->what.descriptor->shared == (region->what.kind == REGION_SHARED));
         CHECK(!region->what.coming && (region->what.committed || !region->what.wired));
         committed += region->what.committed ? region_pages(region) : 0;
         wired += region->what.wired ? region_pages(region) : 0;

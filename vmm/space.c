@@ -10,6 +10,7 @@
 #include "vmm/commit.h"
 #include "vmm/kept_path.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 #include "vmm/space_internal.h"
 
 static struct pool space_pool = POOL("space", struct space_record);
@@ -102,6 +103,7 @@ enum status space_create(struct space **space)
         return status;
     record = object;
     RB_INIT(&record->space.regions);
+    RB_INIT(&record->space.mappings);
     record->space.zero_levels = ZERO_LADDER_FRAMES;
     status = tree_create(&record->space.tree);
     if (status == OK) {
@@ -131,6 +133,9 @@ static enum status fork_into(struct space *child, struct space *parent)
         commit_give(parent->committed);
         return status;
     }
+    status = section_copy_all(child, parent);
+    if (status != OK)
+        return status; /* the end of the child gives back what it has */
     tlb_begin(&batch, &parent->tree);
     tree_fork(&child->tree, &parent->tree, &batch);
     /* No child runs before the parent's translations are gone. */
@@ -187,6 +192,7 @@ void space_destroy(struct space *space)
     LIST_REMOVE(record, link);
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
+    section_unmap_all(space);
     space_number_give(&space->tree);
     tree_destroy(&space->tree);
     commit_give(space->committed);
@@ -226,10 +232,12 @@ struct tree_census space_audit(void)
     LIST_FOREACH (record, &spaces, link) {
         CHECK(count < AUDIT_TREES_MAX);
         region_audit(&record->space);
+        section_audit_space(&record->space);
         committed += record->space.committed;
         wired += record->space.wired;
         trees[count++] = record->space.tree;
     }
+    count += section_audit(&trees[count], AUDIT_TREES_MAX - count, &committed);
     CHECK_MSG(committed == commit_pages(), "%lu pages committed by regions, %lu in the account",
               committed, commit_pages());
     CHECK_MSG(wired == space_wired_pages() && wired == page_wired(),

@@ -35,6 +35,7 @@
 
 enum region_kind {
     REGION_PRIVATE, /* pages of its own; a fork copies them */
+    REGION_SHARED,  /* pages of a section, which forks see too (vmm/section.h) */
     REGION_GUARD    /* no memory: every access is an error that says so */
 };
 
@@ -42,7 +43,7 @@ enum region_kind {
 struct region_what {
     struct descriptor *descriptor; /* NULL: a guard */
     enum region_kind kind;
-    bool committed; /* its pages stand in the account (vmm/commit.h) */
+    bool committed; /* private: its pages stand in the account (vmm/commit.h) */
     bool wired;     /* each of its pages is there and stays (space_wire) */
     bool coming;    /* its pages are being brought: until they are, no neighbour says the same */
 };
@@ -61,6 +62,7 @@ struct fault_counts {
     uint64_t first_write;     /* a ticket written: a cleared page */
     uint64_t zero_to_private; /* the zero page written */
     uint64_t large;           /* a ticket touched: a large page */
+    uint64_t shared;          /* a ticket of a shared region touched: the section's page */
     uint64_t cow_copy;
     uint64_t cow_reuse;   /* the last owner's */
     uint64_t swap_in;     /* read from the area */
@@ -76,8 +78,9 @@ struct space {
     struct tree tree;
     uint64_t serial; /* 1 and up, never used again, as the address of a space is */
     struct region_tree regions;
+    struct region_tree mappings; /* of sections, in the shared regions (vmm/section.h) */
     uint32_t region_count;
-    uint64_t committed;   /* pages: the sum over its regions */
+    uint64_t committed;   /* pages: the sum over its private regions */
     uint64_t wired;       /* likewise */
     uint8_t zero_levels;  /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
     struct mutex lock;    /* guards the regions, and every call that changes meaning (rule P1) */
@@ -147,6 +150,14 @@ MUST_USE enum status space_map_with(struct space *space, uint64_t start, uint64_
 MUST_USE enum status space_map(struct space *space, uint64_t size, uint64_t alignment,
                                struct rights rights, uint64_t *start);
 
+/* Maps blank memory that is shared with all forks from now on, and with theirs: all see the same
+ * pages, whoever touches one first. Rights are each space's own. It is promised whole, once for all,
+ * until the last mapping of any part goes. At a fixed address, or in the lowest gap that fits. */
+MUST_USE enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
+                                         struct rights rights);
+MUST_USE enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
+                                      struct rights rights, uint64_t *start);
+
 /* Maps a guard: every access is an error that says so. */
 MUST_USE enum status space_map_guard(struct space *space, uint64_t start, uint64_t size);
 
@@ -189,7 +200,7 @@ MUST_USE enum status space_advise(struct space *space, uint64_t start, uint64_t 
  * by another processor waits. Pages that move stay wired, and what a wired mapping grows by becomes so.
  * Wires do not nest: what is wired already stays as it is.
  * What never was writable is promised now (vmm/commit.h). A range without access that is not wired yet
- * is STATUS_DENIED. More wired pages than the limit are STATUS_LIMIT, before any work; what prevents
+ * is STATUS_DENIED, and so is shared memory. More wired pages than the limit are STATUS_LIMIT, before any work; what prevents
  * pages from coming is said, and then nothing is wired that was not before. */
 MUST_USE enum status space_wire(struct space *space, uint64_t start, uint64_t size);
 
@@ -210,14 +221,16 @@ struct space_view {
     enum region_kind kind;
     bool committed;
     bool wired;
-    uint64_t resident; /* pages, those that it shares with a fork included; the zero page is none */
+    uint64_t resident; /* pages, those that it shares with a fork included; the zero page is none,
+                        * and of a section's those that the space itself has touched since they came */
 };
 
 /* The region that covers the address, or the first one after it; STATUS_NOT_FOUND: none. */
 MUST_USE enum status space_query(struct space *space, uint64_t address, struct space_view *view);
 
 /* Makes the part of a region that begins at start larger or smaller: what is too much at its end is
- * unmapped, what is new is blank, with the rights of the region. STATUS_NOT_FOUND: the old range does
+ * unmapped, what is new is blank, with the rights of the region; of a shared one it is shared with forks
+ * from now on, and not with those before. STATUS_NOT_FOUND: the old range does
  * not lie in one region; STATUS_EXISTS: there is no room behind it. */
 MUST_USE enum status space_remap(struct space *space, uint64_t start, uint64_t old_size,
                                  uint64_t new_size);

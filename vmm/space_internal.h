@@ -1,6 +1,6 @@
 /*
  * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c, advise.c,
- * populate.c, remap.c, move.c, wire.c, wire_fork.c.
+ * populate.c, remap.c, move.c, wire.c, wire_fork.c, section.c.
  *
  * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
@@ -181,9 +181,15 @@ void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to,
 /* The region at start, when every page of the range is in a region that is no guard; else NULL. */
 struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
 
-/* Gives the regions of a range, at whose ends there are boundaries, another descriptor. */
-void region_set_descriptor(struct space *space, uint64_t start, uint64_t end,
-                           struct descriptor *descriptor);
+/* What says the same rights of private regions and of shared ones; without shared regions NULL. */
+struct region_descriptors {
+    struct descriptor *blank;
+    struct descriptor *shared;
+};
+
+/* Gives the regions of a range, at whose ends there are boundaries, other descriptors. */
+void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
+                            const struct region_descriptors *descriptors);
 
 /* Copies all regions into a space that has none, which no other processor knows yet; takes all of
  * them out of a space that nobody uses any more. */

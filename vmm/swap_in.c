@@ -51,8 +51,8 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
     return true;
 }
 
-/* One entry in transit becomes a COW leaf, or `swapped`. A lock that is held at the moment is met
- * again at the caller's next look. */
+/* One entry in transit becomes a leaf, or `swapped`. A lock that is held at the moment is met again at
+ * the caller's next look. */
 static void end_one(struct pfn page, struct slot slot, bool in_frame, struct tree_pointer at)
 {
     bool were_on = machine_interrupts_off();
@@ -68,7 +68,8 @@ static void end_one(struct pfn page, struct slot slot, bool in_frame, struct tre
     if (!in_frame)
         swap_hold(slot);
     tree_replace_entry(at.table, at.index,
-                       in_frame ? pte_page(page, 1, PTE_COW, rights) : pte_swapped(slot, rights));
+                       in_frame ? pte_page(page, 1, page_class(page), rights)
+                                : pte_swapped(slot, rights));
     tree_unlock(at.table);
     machine_interrupts_restore(were_on);
     if (!in_frame)

@@ -22,6 +22,7 @@ struct fault_op {
     bool page_cleared;
     uint8_t page_level; /* of a ticket: the size of page that its region wishes for */
     uint8_t around;     /* of a ticket: how many pages a write to it brings, as a power of two */
+    bool shared;        /* of a ticket: a section has the page */
     bool takes_small;   /* there was no large page */
     bool were_on;       /* interrupts, while the leaf table is locked */
 };
@@ -38,8 +39,9 @@ void fault_unlock(struct fault_op *op);
  * its page is there; false when nothing has changed. */
 MUST_USE bool fault_give_around(struct fault_op *op);
 
-/* Ends a transfer in either direction: every entry in transit to the page becomes a COW leaf or, when
- * the content is in the slot alone, names the slot. The caller holds a count of the page. */
+/* Ends a transfer in either direction: every entry in transit to the page becomes a COW leaf, of a
+ * section's page a shared one, or names the slot when the content is in the slot alone. The caller holds
+ * a count of the page. */
 void swap_end_transit(struct pfn page, struct slot slot, bool in_frame);
 
 /* Brings the page of a swapped entry back, in place for all sharers of its table. STATUS_AGAIN when

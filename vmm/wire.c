@@ -142,7 +142,7 @@ void wire_mend(struct space *space, uint64_t start, uint64_t end)
 struct work {
     uint64_t pages;   /* not wired yet */
     uint64_t promise; /* of those, not committed yet */
-    bool denied;      /* some of those have no access */
+    bool denied;      /* some of those have no access, or a section has their pages */
 };
 
 static struct work work_of(const struct space *space, uint64_t start, uint64_t end)
@@ -158,7 +158,8 @@ static struct work work_of(const struct space *space, uint64_t start, uint64_t e
             continue;
         work.pages += pages;
         work.promise += region->what.committed ? 0 : pages;
-        work.denied = work.denied || region->what.descriptor->rights.none;
+        work.denied = work.denied || region->what.descriptor->rights.none ||
+                      region->what.kind == REGION_SHARED;
     }
     return work;
 }

@@ -24,13 +24,14 @@ static bool is_zero(struct pfn page)
 
 /* ---- choosing ---- */
 
-/* Whether one entry names the page, beside our own count, and nothing else is under way with it. */
+/* Whether one entry names the page, beside our own count, and nothing else is under way with it. A
+ * section's page never becomes the zero page (rule S2). */
 static bool is_alone(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
     return __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 2 &&
-           (record->flags & (FRAME_IO | FRAME_TIED)) == 0;
+           (record->flags & (FRAME_IO | FRAME_TIED | FRAME_SHARED)) == 0;
 }
 
 /* The entry that names the page goes in transit. holds: one count of the page. False: it is in use

@@ -147,8 +147,8 @@ def lock_checks(t: Case):
                           stderr=subprocess.STDOUT)
     t.check(made.returncode == 0, "it compiles", made.stdout)
     run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], smp=3,
-                 append="run=cow,swap,stress seconds=6")
-    t.passed(run, ("cow", "swap", "stress"))
+                 append="run=cow,shared-map,swap,stress seconds=6")
+    t.passed(run, ("cow", "shared-map", "swap", "stress"))
     crashes(t, "crash-lock-order", r"lock order: .* it was the other way round before",
             efi="build/checked/faultline.efi")
 

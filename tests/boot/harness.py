@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # much.
 BOOT_SECONDS = 180
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
-EXPERIMENTS = ("demand-zero", "zero-page", "zero-ladder", "cow", "swap", "wild", "levels",
+EXPERIMENTS = ("demand-zero", "zero-page", "zero-ladder", "cow", "shared-map", "swap", "wild", "levels",
                "table-access", "ring3", "fault-anatomy", "mmu-truth", "entry-states",
                "ticket-forge", "ticket-share", "ticket-range", "ticket-exit", "table-ledger",
                "fork-ways", "large-page", "wire", "fault-around", "snapshot", "fault-dumb",

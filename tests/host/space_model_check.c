@@ -13,6 +13,7 @@
 #include "tests/space_model_internal.h"
 #include "vmm/commit.h"
 #include "vmm/page.h"
+#include "vmm/section.h"
 
 /* Descriptors in a frame of their table, which is never given back. */
 #define DESCRIPTORS_A_FRAME 64U
@@ -67,6 +68,7 @@ static const struct region *check_region(const struct model_space *space, unsign
               region != NULL);
     if (region == NULL)
         return NULL;
+    CHECK((region->what.kind == REGION_SHARED) == (known->kind == CELL_SHARED));
     CHECK_MSG((region->what.kind == REGION_GUARD) == (known->kind == CELL_GUARD),
               "region at %lx is %sa guard", address,
               region->what.kind == REGION_GUARD ? "" : "not ");
@@ -84,11 +86,48 @@ static void check_words(const uint64_t *page, const uint64_t *known, uint64_t ad
               "the page at %lx holds what nobody wrote", address);
 }
 
+/* The entry of a page in its section's own tree. */
+static struct pte section_entry(const struct model_space *space, uint64_t address)
+{
+    struct section_place place;
+    struct fake_walk walk;
+
+    CHECK_MSG(section_hold_at(space->space, address, &place), "%lx is not mapped", address);
+    walk = fake_mmu_walk(phys_of(place.section->tree.root), model()->levels, place.at, 1);
+    section_put(place.section);
+    return (struct pte){walk.level == 1 ? walk.entry : 0};
+}
+
+/* A shared page is the section's, whether this space has it linked or not. */
+static void check_shared(const struct model_space *space, const struct region *region,
+                         const struct fake_walk *walk, const uint64_t *words, uint64_t address)
+{
+    struct pte entry = section_entry(space, address);
+    enum pte_state state = pte_state(entry, 1);
+
+    if (walk->present)
+        CHECK_MSG(walk->level == 1 && pte_class((struct pte){walk->entry}) == PTE_SHARED &&
+                      state == PTE_LEAF && walk->frame == pte_frame(entry).index,
+                  "%lx has the entry %lx, its section %lx", address, walk->entry, entry.word);
+    else
+        CHECK_MSG(walk->entry == region->what.descriptor->ticket.word,
+                  "%lx is shared and has the entry %lx", address, walk->entry);
+    CHECK_MSG(state == PTE_EMPTY || state == PTE_LEAF || state == PTE_SWAPPED,
+              "the section of %lx has the entry %lx", address, entry.word);
+    if (state == PTE_LEAF)
+        check_words(frame_pointer(pte_frame(entry)), words, address);
+    else if (state == PTE_SWAPPED && swap_usage().backing == SWAP_BACKING_RAM)
+        check_words(frame_pointer(slots_record(pte_slot(entry))->frame), words, address);
+    else if (state == PTE_EMPTY)
+        CHECK_MSG(words[0] == 0 && words[1] == 0, "what was written to %lx is lost", address);
+}
+
 /* An entry that is not present; payloads as RULES.md lays them out. */
 static void check_absent(const struct model_cell *known, const struct region *region,
                          const struct fake_walk *walk, const uint64_t *words, uint64_t address)
 {
     struct pte entry = {walk->entry};
+    struct pfn frame;
 
     switch (pte_state(entry, walk->level)) {
     case PTE_EMPTY: CHECK_MSG(known->kind == CELL_NONE, "%lx is empty", address); return;
@@ -107,7 +146,10 @@ static void check_absent(const struct model_cell *known, const struct region *re
         return;
     case PTE_WITHHELD:
         CHECK_MSG(known->kind == CELL_BLANK && known->rights.none, "%lx is withheld", address);
-        check_words(frame_pointer(pte_payload_frame(entry)), words, address);
+        /* Of a large page its first frame is named. */
+        frame.index = pte_payload_frame(entry).index +
+                      (uint32_t)(address % pte_span(walk->level) / PAGE_SIZE);
+        check_words(frame_pointer(frame), words, address);
         return;
     default: PANIC("%lx has the entry %lx of level %u", address, walk->entry, walk->level);
     }
@@ -123,11 +165,15 @@ static void check_page(struct model_space *space, unsigned cell, unsigned page)
     struct fake_walk walk =
         fake_mmu_walk(phys_of(space->space->tree.root), model()->levels, address, 1);
 
+    if (known->kind == CELL_SHARED)
+        check_shared(space, region, &walk, words, address);
+    if (!walk.present && known->kind == CELL_SHARED)
+        return;
     if (!walk.present) {
         check_absent(known, region, &walk, words, address);
         return;
     }
-    CHECK_MSG(known->kind == CELL_BLANK && walk.level <= 3 && walk.user == known->rights.user &&
+    CHECK_MSG(cell_is_memory(known) && walk.level <= 3 && walk.user == known->rights.user &&
                   walk.execute == known->rights.execute && walk.write <= known->rights.write,
               "%lx has the entry %lx of level %u, rights w%d x%d u%d", address, walk.entry,
               walk.level, walk.write, walk.execute, walk.user);
@@ -150,12 +196,13 @@ void model_compare(void)
 
 void model_check(void)
 {
-    struct tree trees[MODEL_SPACES];
+    struct tree trees[MODEL_SPACES + MODEL_SHARES];
     struct tree_census census = space_audit();
     struct oracle_census second;
     unsigned count = 0;
     uint64_t tables = 0;
-    uint64_t committed = 0;
+    uint64_t committed = model_shared_pages();
+    uint64_t sections = 0;
 
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
         if (model()->spaces[i].space != NULL)
@@ -163,6 +210,9 @@ void model_check(void)
         committed += model_committed(&model()->spaces[i]);
     }
     CHECK(count == space_count());
+    count += section_audit(&trees[count], MODEL_SHARES, &sections);
+    CHECK_MSG(sections == model_shared_pages(), "%lu pages in sections, the model says %lu",
+              sections, model_shared_pages());
     CHECK_MSG(commit_pages() == committed, "%lu pages committed, the model says %lu",
               commit_pages(), committed);
     CHECK_MSG(space_wired_pages() == model_wired(), "%lu pages wired, the model says %lu",
@@ -191,7 +241,8 @@ static void check_ledger(void)
                   model()->at_start.by_kind[kind]);
     CHECK_MSG(swap_usage().used == 0 && swap_references() == 0, "%u slots are left",
               swap_usage().used);
-    CHECK(page_clock_size() == 0 && descriptor_count() == 0 && space_count() == 0);
+    CHECK(page_clock_size() == 0 && descriptor_count() == 0 && space_count() == 0 &&
+          section_count() == 0);
     CHECK(commit_pages() == 0 && space_wired_pages() == 0 && page_wired() == 0);
 }
 

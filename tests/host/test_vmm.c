@@ -8,8 +8,10 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
+#include "cpu/registers.h"
 #include "cpu/trap.h"
 #include "swapdisk/area.h"
+#include "tests/host/fake_cpu.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_host.h"
 #include "vmm/collapse.h"
@@ -186,6 +188,41 @@ static void no_progress_is_a_violation(void **state)
     model_end();
 }
 
+/* With SMAP a page is the kernel's or the program's: when it changes sides, who has it cached as its
+ * own must forget it. */
+static void a_page_changes_sides_for_both(void **state)
+{
+    const struct fake_access of_kernel = {.write = true};
+    const struct fake_access of_program = {.write = true, .user = true};
+    struct trap_frame frame = {.rip = 0x403000};
+    struct space *space;
+    struct phys physical;
+    uint64_t error;
+
+    (void)state;
+    model_begin(1, 4);
+    fake_cr4 = CR4_SMAP;
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(space_map_at(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true}), OK);
+    space_switch(space);
+    (void)machine_interrupts_off();
+    frame.cr2 = 4 * MIB;
+    frame.error = PF_WR;
+    assert_true(trap_page_fault(4 * MIB, PF_WR, &frame));
+    machine_interrupts_restore(true);
+    assert_true(fake_mmu_translate(4 * MIB, of_kernel, &physical, &error));
+    assert_int_equal(
+        space_protect(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true, .user = true}), OK);
+    assert_false(fake_mmu_translate(4 * MIB, of_kernel, &physical, &error));
+    assert_true(fake_mmu_translate(4 * MIB, of_program, &physical, &error));
+    assert_int_equal(space_protect(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true}), OK);
+    assert_false(fake_mmu_translate(4 * MIB, of_program, &physical, &error));
+    assert_true(fake_mmu_translate(4 * MIB, of_kernel, &physical, &error));
+    space_switch(NULL);
+    space_destroy(space);
+    model_end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -193,6 +230,7 @@ int main(void)
         cmocka_unit_test(failing_allocations_change_no_meaning),
         cmocka_unit_test(late_translations_are_no_violation),
         cmocka_unit_test(no_progress_is_a_violation),
+        cmocka_unit_test(a_page_changes_sides_for_both),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -14,8 +14,8 @@
 #include "tests/host/space_model_host.h"
 #include "vmm/commit.h"
 #include "vmm/fault.h"
-#include "vmm/large.h"
 #include "vmm/kept_path.h"
+#include "vmm/large.h"
 #include "vmm/page.h"
 #include "vmm/zero_scan.h"
 

@@ -15,6 +15,7 @@
 #define CLASS_OF(word) ((word) >> 9 & 3)
 #define CLASS_OWN      1
 #define CLASS_COW      2
+#define CLASS_SHARED   3
 #define MAY_WRITE      (UINT64_C(1) << 11)
 #define BIT_P          (UINT64_C(1) << 0)
 #define BIT_RW         (UINT64_C(1) << 1)
@@ -30,6 +31,7 @@
 struct found {
     uint32_t pointers;
     uint32_t own;      /* pointers that are own */
+    uint32_t shared;   /* pointers that are shared leaves */
     uint32_t transits; /* pointers that are in transit */
     bool visited;
 };
@@ -48,6 +50,8 @@ static void point(struct oracle *oracle, uint32_t frame, uint64_t word)
     oracle->frames[frame].pointers++;
     if ((word & BIT_P) != 0 && CLASS_OF(word) == CLASS_OWN)
         oracle->frames[frame].own++;
+    if ((word & BIT_P) != 0 && CLASS_OF(word) == CLASS_SHARED)
+        oracle->frames[frame].shared++;
     if ((word & BIT_P) == 0 && TYPE_OF(word) == TYPE_TRANSIT)
         oracle->frames[frame].transits++;
 }
@@ -157,6 +161,15 @@ static void check_page(const struct oracle *oracle, uint32_t page)
     unsigned transits = tree_find_pointers((struct pfn){page}, PTE_TRANSIT, NULL, 0);
     unsigned withheld = tree_find_pointers((struct pfn){page}, PTE_WITHHELD, NULL, 0);
 
+    /* A section's page: all share it for real, and its record names the section's entry (S3). */
+    if (found->shared > 0) {
+        CHECK_MSG(
+            found->shared == found->pointers && leaves == 1 && transits + withheld == 0,
+            "page %x is shared by %u of %u pointers; its ring gives %u leaves, %u in transit, "
+            "%u withheld",
+            page, found->shared, found->pointers, leaves, transits, withheld);
+        return;
+    }
     CHECK_MSG(leaves + transits + withheld == found->pointers && transits == found->transits,
               "page %x has %u pointers, %u in transit; its ring gives %u leaves, %u in transit, %u "
               "withheld",
