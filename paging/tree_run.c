@@ -30,26 +30,29 @@ static inline bool is_own_table(struct pte entry)
 /* Own tables of a tree go, and come where nothing is, by range calls only, and those hold the
  * regions' lock: so what is found stays, and the walk needs neither locks nor interrupts off. It does
  * not go into a table that is shared, which a fault may replace. */
-static inline __attribute__((always_inline)) bool
-find(struct tree_run *run, const struct tree *tree, uint64_t start, uint64_t end, unsigned bottom)
+static inline __attribute__((always_inline)) bool find(struct tree_run *run,
+                                                       const struct tree *tree, uint64_t start,
+                                                       uint64_t end, unsigned levels,
+                                                       unsigned bottom)
 {
     unsigned last = pte_shift(bottom);
-    unsigned shift = pte_shift(tree->levels);
-    struct pte entry = {phys_of(tree->root).address};
+    unsigned shift = pte_shift(levels);
     struct pte *place;
 
     if ((start ^ (end - 1)) >> (last + PTE_INDEX_BITS) != 0 || table_way() == TABLES_RECURSIVE)
         return false;
-    for (;; shift -= PTE_INDEX_BITS) {
-        place = (struct pte *)frame_pointer(pte_frame(entry)) + (start >> shift) % PTE_ENTRIES;
-        if (shift == last)
-            break;
-        entry = pte_read(place);
+    place = (struct pte *)frame_pointer(tree->root) + (start >> shift) % PTE_ENTRIES;
+#pragma GCC unroll 5
+    for (; shift > last; shift -= PTE_INDEX_BITS) {
+        struct pte entry = pte_read(place);
+
         if (__builtin_expect(!is_own_table(entry), 0)) {
             if (entry.word != 0)
                 return false;
             break;
         }
+        place = (struct pte *)frame_pointer(pte_frame(entry)) +
+                (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
     }
     run->tree = tree;
     run->start = start;
@@ -61,18 +64,20 @@ find(struct tree_run *run, const struct tree *tree, uint64_t start, uint64_t end
     return true;
 }
 
-/* The walk is there twice, so that in the common one the level is a constant. */
-__attribute__((noinline)) static bool find_higher(struct tree_run *run, const struct tree *tree,
-                                                  uint64_t start, uint64_t end)
+/* The walk is there twice, so that in the common one both levels are constants, and it has no loop. */
+__attribute__((noinline)) static bool find_any(struct tree_run *run, const struct tree *tree,
+                                               uint64_t start, uint64_t end)
 {
-    return find(run, tree, start, end, level_of(tree, start, end));
+    bool higher = (start | end) % pte_span(2) == 0;
+
+    return find(run, tree, start, end, tree->levels, higher ? level_of(tree, start, end) : 1);
 }
 
 bool tree_run_find(struct tree_run *run, const struct tree *tree, uint64_t start, uint64_t end)
 {
-    if (__builtin_expect((start | end) % pte_span(2) == 0, 0))
-        return find_higher(run, tree, start, end);
-    return find(run, tree, start, end, 1);
+    if (__builtin_expect((start | end) % pte_span(2) == 0 || tree->levels != 4, 0))
+        return find_any(run, tree, start, end);
+    return find(run, tree, start, end, 4, 1);
 }
 
 /* ---- putting ---- */

@@ -24,10 +24,10 @@ struct map_call {
     struct space *space;
     uint64_t start;
     uint64_t size;
-    uint64_t alignment; /* 0: at start */
-    unsigned level;     /* of its pages; 1: small ones */
-    enum space_blank blank;
-    unsigned coming;         /* of enum space_coming */
+    uint64_t alignment;      /* 0: at start */
+    uint8_t level;           /* of its pages; 1: small ones */
+    uint8_t blank;           /* of enum space_blank */
+    uint8_t coming;          /* of enum space_coming */
     bool came;               /* its pages were on their way: no more can be tried */
     struct region_what what; /* with a count of the descriptor, until there is a region */
 };
@@ -35,7 +35,7 @@ struct map_call {
 #define INLINE static inline __attribute__((always_inline))
 
 /* Finds the place, or sees that it is free; gap: in which it lies. */
-static enum status find_place(struct map_call *map, struct region_gap *gap)
+INLINE enum status find_place(struct map_call *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
 
@@ -146,8 +146,11 @@ INLINE enum status fill_accounted(const struct map_call *map, struct region_gap 
 enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                              const struct region_what *what, enum space_blank blank)
 {
-    struct map_call map = {
-        .space = space, .start = start, .size = end - start, .blank = blank, .what = *what};
+    struct map_call map = {.space = space,
+                           .start = start,
+                           .size = end - start,
+                           .blank = (uint8_t)blank,
+                           .what = *what};
     struct descriptor *descriptor = what->descriptor;
     enum status status;
 
@@ -173,7 +176,7 @@ __attribute__((noinline)) static enum status fill_now(struct map_call *map)
     return OK;
 }
 
-static enum status try_map(struct map_call *map)
+INLINE enum status try_map(struct map_call *map)
 {
     struct region_gap gap;
     enum status status;
@@ -186,7 +189,7 @@ static enum status try_map(struct map_call *map)
     return status;
 }
 
-static enum status map_range(struct map_call *map)
+INLINE enum status map_range(struct map_call *map)
 {
     enum status status;
 
@@ -197,7 +200,7 @@ static enum status map_range(struct map_call *map)
 }
 
 /* Maps blank memory; the count of the descriptor is the region's afterwards. */
-static enum status map_blank(struct map_call *map, struct rights rights)
+INLINE enum status map_blank_here(struct map_call *map, struct rights rights)
 {
     enum status status = descriptor_blank(rights, map->level, &map->what.descriptor);
 
@@ -210,18 +213,24 @@ static enum status map_blank(struct map_call *map, struct rights rights)
     return status;
 }
 
+/* For all but the most common. */
+__attribute__((noinline)) static enum status map_blank(struct map_call *map, struct rights rights)
+{
+    return map_blank_here(map, rights);
+}
+
 enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
 {
     struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
     enum status status = space_check_range(space, start, size);
 
-    return status == OK ? map_blank(&map, rights) : status;
+    return status == OK ? map_blank_here(&map, rights) : status;
 }
 
 enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
                                struct rights rights, unsigned level)
 {
-    struct map_call map = {.space = space, .start = start, .size = size, .level = level};
+    struct map_call map = {.space = space, .start = start, .size = size, .level = (uint8_t)level};
     enum status status = space_check_range(space, start, size);
 
     CHECK(level == 2 || level == 3);
@@ -231,8 +240,11 @@ enum status space_map_large_at(struct space *space, uint64_t start, uint64_t siz
 enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
                            unsigned level, unsigned coming)
 {
-    struct map_call map = {
-        .space = space, .start = start, .size = size, .level = level, .coming = coming};
+    struct map_call map = {.space = space,
+                           .start = start,
+                           .size = size,
+                           .level = (uint8_t)level,
+                           .coming = (uint8_t)coming};
     enum status status = space_check_range(space, start, size);
 
     CHECK(level >= 1 && level <= 3 && coming <= (SPACE_POPULATED | SPACE_WIRED));
@@ -362,7 +374,6 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
                                uint64_t end)
 {
     uint64_t committed = space->committed;
-    uint64_t wired = space->wired;
     bool is_one = first->node.start == start && first->node.end == end;
     enum status status = section_cut(space, start, end);
     struct tree_run run;
@@ -385,8 +396,6 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
         region_remove_range(space, start, end);
     section_unmap_range(space, start, end);
     commit_give(committed - space->committed);
-    if (wired != space->wired)
-        wire_give(wired - space->wired);
     return OK;
 }
 

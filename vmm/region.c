@@ -155,8 +155,10 @@ void region_remove(struct space *space, struct region *region)
 {
     if (region->what.committed)
         space->committed -= region_pages(region);
-    if (region->what.wired)
+    if (region->what.wired) {
         space->wired -= region_pages(region);
+        wire_give(region_pages(region));
+    }
     destroy(space, region);
 }
 
