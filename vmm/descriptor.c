@@ -218,13 +218,26 @@ enum status descriptor_wished(struct rights rights, struct page_wish wish,
     return OK;
 }
 
-struct pte descriptor_shared_ticket(struct rights rights)
+/* Without NX an entry does not say whether its region allows execution. Then there may be two that it
+ * can have come from; of one alone it is known. */
+bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
 {
+    struct rights other = rights;
     uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
 
+    if (pte_nx == 0) {
+        uint16_t second;
+
+        other.execute = !rights.execute;
+        second = __atomic_load_n(&table.shared[rights_number(other)], __ATOMIC_ACQUIRE);
+        if (index != 0 && second != 0)
+            return false;
+        index = index != 0 ? index : second;
+    }
     CHECK_MSG(index != 0, "no region is shared with rights w%d x%d u%d n%d", rights.write,
               rights.execute, rights.user, rights.none);
-    return descriptor_at(index)->ticket;
+    *ticket = descriptor_at(index)->ticket;
+    return true;
 }
 
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts)

@@ -82,8 +82,10 @@ static inline enum status descriptor_shared(struct rights rights, struct descrip
     return descriptor_wished(rights, (struct page_wish){.level = 1, .shared = true}, descriptor);
 }
 
-/* The ticket of the same. Somebody else has a count of it meanwhile. */
-struct pte descriptor_shared_ticket(struct rights rights);
+/* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile. False
+ * on a processor without NX when shared regions differ in the right to execute, which entries do not
+ * say there. */
+MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
 
 /* So many counts more, or less. */
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts);

@@ -38,9 +38,22 @@ bool kept_paths_give_back(void)
     struct space *space;
     bool given = false;
 
-    while (!given && (space = space_lock_one_that_keeps()) != NULL) {
+    while (!given && (space = space_lock_one_that_keeps(false)) != NULL) {
         given = kept_path_give_back(space);
         space_unlock(space);
     }
     return given;
+}
+
+void kept_all_give_back(void)
+{
+    struct space *space;
+
+    while (kept_paths_give_back()) {
+        /* one more */
+    }
+    while ((space = space_lock_one_that_keeps(true)) != NULL) {
+        region_give_spare(space);
+        space_unlock(space);
+    }
 }

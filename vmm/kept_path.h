@@ -35,7 +35,10 @@ static inline void kept_path_keep(struct space *space, const struct tree_run *ru
 /* Gives the tables back that are kept and empty; false: there are none. */
 bool kept_path_give_back(struct space *space);
 
-/* The same for all spaces that are not locked just now. */
+/* The same for one of the spaces that are not locked just now. */
 bool kept_paths_give_back(void);
+
+/* All of them, and the object of a region that each may keep: for who wants to see what is in use. */
+void kept_all_give_back(void);
 
 #endif

@@ -51,10 +51,11 @@ INLINE enum status find_place(struct map_call *map, struct region_gap *gap)
 static void put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
                         struct tlb_batch *batch)
 {
+    const struct descriptor *descriptor = map->what.descriptor;
     struct tree *tree = &map->space->tree;
 
-    if (map->blank == BLANK_ZEROES && !map->what.descriptor->rights.none)
-        tree_zero_range(tree, map->start, end, map->what.descriptor->rights, batch);
+    if (map->blank == BLANK_ZEROES && descriptor != NULL && !descriptor->rights.none)
+        tree_zero_range(tree, map->start, end, descriptor->rights, batch);
     else
         tree_replace_range(tree, map->start, end, ticket, batch);
 }

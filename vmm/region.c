@@ -29,7 +29,7 @@ static inline enum status take_region(struct space *space, struct region **regio
 
     if (object == NULL)
         status = pool_alloc_uncleared(&region_pool, &object);
-    space->spare = NULL;
+    __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
     *region = object;
     return status;
 }
@@ -37,9 +37,15 @@ static inline enum status take_region(struct space *space, struct region **regio
 static inline void give_region(struct space *space, struct region *region)
 {
     if (space->spare == NULL)
-        space->spare = region;
+        __atomic_store_n(&space->spare, region, __ATOMIC_RELAXED);
     else
         pool_free(&region_pool, region);
+}
+
+void region_give_spare(struct space *space)
+{
+    pool_free(&region_pool, space->spare);
+    __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
 }
 
 /* Puts a region into a gap; the caller's count of the descriptor goes with it. */

@@ -293,9 +293,12 @@ bool section_take_accessed(struct pfn page, struct tree_pointer at)
 /* Rights stand in the leaf, and its region, or the one that is about to be, has the descriptor. */
 static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
 {
-    struct pte ticket = descriptor_shared_ticket(pte_rights(pte_read(leaf)));
-    struct pte old = tree_replace_entry(table, index, ticket);
+    struct pte ticket;
+    struct pte old;
 
+    if (!descriptor_shared_ticket(pte_rights(pte_read(leaf)), &ticket))
+        return false;
+    old = tree_replace_entry(table, index, ticket);
     if ((old.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     return true;

@@ -63,7 +63,7 @@ enum status vmm_init(void)
 }
 
 /* A space on the list lives until its end has it locked, for good. */
-struct space *space_lock_one_that_keeps(void)
+struct space *space_lock_one_that_keeps(bool objects)
 {
     bool were_on = machine_interrupts_off();
     struct space *found = NULL;
@@ -71,8 +71,11 @@ struct space *space_lock_one_that_keeps(void)
 
     spin_lock(&spaces_lock);
     LIST_FOREACH (record, &spaces, link) {
-        if (__atomic_load_n(&record->space.kept, __ATOMIC_RELAXED) != 0 &&
-            mutex_try(&record->space.lock)) {
+        const struct space *space = &record->space;
+        bool keeps = objects ? __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL
+                             : __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
+
+        if (keeps && mutex_try(&record->space.lock)) {
             found = &record->space;
             break;
         }
