@@ -91,24 +91,34 @@ static void write_sparsely(struct space *space, unsigned group)
     put(group, "resident", view.resident, "pages");
 }
 
-/* A hole, a read-only page and a guard in a group stay what they are. */
-static void leave_others_alone(struct space *space)
+/* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole: all
+ * else has come; the caches may have had fewer frames. */
+static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;
     bool ok = map_group(space, 16) && space_unmap(space, page_at(3), PAGE_SIZE) == OK &&
               space_unmap(space, page_at(12), PAGE_SIZE) == OK &&
               space_map_guard(space, page_at(12), PAGE_SIZE) == OK &&
-              space_protect(space, page_at(9), PAGE_SIZE, RIGHTS_READ) == OK;
+              space_protect(space, page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
+              word_write(page_at(6), 1);
 
-    ok = ok && word_write(page_at(6), 1);
-    ktap_check(ok && leaf_state(space, page_at(4)) == PTE_LEAF &&
-                   leaf_state(space, page_at(8)) == PTE_LEAF &&
-                   leaf_state(space, page_at(9)) == PTE_TICKET &&
-                   leaf_state(space, page_at(10)) == PTE_TICKET && !word_read(page_at(3), &value) &&
-                   !word_read(page_at(12), &value) && !word_write(page_at(9), 1),
-               "a hole, other rights and a guard end a group");
-    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK;
-    ktap_check(ok, "all of it is unmapped");
+    *whole = ok && leaf_state(space, page_at(4)) == PTE_LEAF &&
+             leaf_state(space, page_at(8)) == PTE_LEAF;
+    ok = ok && leaf_state(space, page_at(9)) == PTE_TICKET &&
+         leaf_state(space, page_at(10)) == PTE_TICKET && !word_read(page_at(3), &value) &&
+         !word_read(page_at(12), &value) && !word_write(page_at(9), 1);
+    CHECK(space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
+    return ok;
+}
+
+static void leave_others_alone(struct space *space)
+{
+    bool whole = false;
+    bool ok = true;
+
+    for (unsigned tries = 0; tries < 4 && ok && !whole; tries++)
+        ok = write_around_others(space, &whole);
+    ktap_check(ok && whole, "a hole, other rights and a guard end a group");
 }
 
 static void stay_within_the_limit(struct space *space)
