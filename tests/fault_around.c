@@ -166,6 +166,6 @@ static void run(const struct options *options)
 const struct experiment fault_around_experiment = {
     .name = "fault-around",
     .question = "What does a write save that brings the pages around it, and what does it waste?",
-    .checks = 2 * GROUPS + 3,
+    .checks = 2 * GROUPS + 2,
     .run = run,
 };
