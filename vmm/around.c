@@ -26,7 +26,7 @@ static unsigned room(unsigned wanted)
  * holds: table(leaf) */
 static unsigned fill_group(const struct fault_op *op)
 {
-    const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_limit);
+    const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_bound());
     const struct pte *entries = frame_pointer(op->place.table);
     unsigned pages = 1U << op->around;
     unsigned index = op->place.index;

@@ -48,6 +48,7 @@ static unsigned rights_number(struct rights rights)
 /* One more frame of descriptors, all unused. */
 static enum status grow(void)
 {
+    uint32_t limit = descriptor_limit + (uint32_t)DESCRIPTORS_FRAME;
     struct pfn frame;
     enum status status;
 
@@ -64,13 +65,14 @@ static enum status grow(void)
     /* Index 0 is none: no entry, and not the empty one either, equals this. */
     if (descriptor_limit == 0)
         descriptor_at(0)->ticket.word = UINT64_MAX;
-    descriptor_limit += (uint32_t)DESCRIPTORS_FRAME;
-    for (uint32_t i = descriptor_limit - 1; i + DESCRIPTORS_FRAME >= descriptor_limit; i--) {
+    for (uint32_t i = limit - 1; i + DESCRIPTORS_FRAME >= limit; i--) {
         if (i == 0)
             break;
         descriptor_at(i)->next_unused = table.unused;
         table.unused = (uint16_t)i;
     }
+    /* Faults look without the lock. */
+    __atomic_store_n(&descriptor_limit, limit, __ATOMIC_RELEASE);
     return OK;
 }
 

@@ -109,4 +109,10 @@ static inline const struct descriptor *descriptor_of(struct pte ticket, uint32_t
 /* One more than the highest index that has memory behind it: descriptor_of's limit. */
 extern uint32_t descriptor_limit;
 
+/* The same while others may make descriptors. */
+static inline uint32_t descriptor_bound(void)
+{
+    return __atomic_load_n(&descriptor_limit, __ATOMIC_ACQUIRE);
+}
+
 #endif

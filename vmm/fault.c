@@ -79,7 +79,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
     if (state == PTE_LEAF || state == PTE_TABLE || state == PTE_SWAPPED || state == PTE_TRANSIT) {
         op->rights = pte_rights(op->place.entry);
     } else if (state == PTE_TICKET) {
-        descriptor = descriptor_of(op->place.entry, descriptor_limit);
+        descriptor = descriptor_of(op->place.entry, descriptor_bound());
         if (descriptor == NULL)
             PANIC("entry %lx at %lx is a ticket of no descriptor", op->place.entry.word,
                   op->address);

@@ -173,7 +173,7 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
     const struct descriptor *descriptor =
         (const struct descriptor *)(uintptr_t)fault_words.descriptors + index;
 
-    if (UNLIKELY(index >= descriptor_limit) || UNLIKELY(descriptor->ticket.word != entry.word))
+    if (UNLIKELY(index >= descriptor_bound()) || UNLIKELY(descriptor->ticket.word != entry.word))
         return unlock_and_leave(fast, end_at(entry.word));
     if (UNLIKELY(fast->error >= 32))
         return unlock_and_leave(fast, LEFT);

@@ -54,7 +54,7 @@ static void *work(void *context)
         worker->wrong += rights.write != rights_of(number).write ||
                          rights.execute != rights_of(number).execute ||
                          rights.user != rights_of(number).user ||
-                         descriptor_of(descriptor->ticket, descriptor_limit) != descriptor;
+                         descriptor_of(descriptor->ticket, descriptor_bound()) != descriptor;
         if (step % 2 == 0) {
             descriptor_hold(descriptor, 1);
             descriptor_put(descriptor, 1);
