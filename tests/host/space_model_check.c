@@ -34,6 +34,14 @@ void model_start(uint64_t memory)
     CHECK(hoard != NULL);
 }
 
+int model_start_with_swap(uint64_t memory, uint32_t slots)
+{
+    struct options options = {0};
+
+    model_start(memory);
+    return swap_open(&options, slots) == OK ? 0 : -1;
+}
+
 /* ---- memory that runs out ---- */
 
 void model_leave_frames(uint64_t frames)

@@ -15,6 +15,9 @@
 /* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
 void model_start(uint64_t memory);
 
+/* The same with a swap area in memory, of so many slots; what a set-up of cmocka returns. */
+int model_start_with_swap(uint64_t memory, uint32_t slots);
+
 /* Destroys all spaces, and proves that everything was given back. */
 void model_end(void);
 

@@ -29,11 +29,8 @@ static struct space *space;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 /* The first frame after a drain opens the cache, the next one fills it: with enough for some groups. */

@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "swapdisk/area.h"
 #include "tests/host/fake_machine.h"
 #include "tests/host/space_model_host.h"
 #include "vmm/commit.h"
@@ -31,11 +30,8 @@ static uint64_t tables_before;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static void begin(void)

@@ -31,11 +31,8 @@ static uint64_t last_tag;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static void begin(unsigned levels)

@@ -36,11 +36,8 @@ static struct space *child;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static uint64_t at(unsigned page)

@@ -27,11 +27,8 @@ static struct space *space;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static void begin(unsigned levels)

@@ -10,7 +10,6 @@
 #include "cpu/machine.h"
 #include "cpu/registers.h"
 #include "cpu/trap.h"
-#include "swapdisk/area.h"
 #include "tests/host/fake_cpu.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_host.h"
@@ -29,11 +28,8 @@
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static void run_round(uint64_t seed, unsigned levels, unsigned check_each, uint64_t ops)

@@ -8,7 +8,6 @@
 
 #include "cpu/machine.h"
 #include "cpu/trap.h"
-#include "swapdisk/area.h"
 #include "tests/host/fake_machine.h"
 #include "tests/host/fake_mmu.h"
 #include "tests/host/space_model_host.h"
@@ -32,11 +31,8 @@ static struct space *space;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 static void begin(void)

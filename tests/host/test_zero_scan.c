@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "swapdisk/area.h"
 #include "tests/host/fake_machine.h"
 #include "tests/host/space_model_host.h"
 #include "vmm/fault.h"
@@ -27,11 +26,8 @@ static struct space *space;
 
 static int set_up(void **state)
 {
-    struct options options = {0};
-
     (void)state;
-    model_start(MEMORY);
-    return swap_open(&options, SLOTS) == OK ? 0 : -1;
+    return model_start_with_swap(MEMORY, SLOTS);
 }
 
 /* A space with so many pages that are there and zero. */
