@@ -15,6 +15,7 @@ struct ledger {
     struct pmm_usage frames;
     uint64_t slots;
     unsigned descriptors;
+    uint64_t descriptor_frames; /* of their table, which grows as generations are used up (E6) */
     unsigned spaces;
     unsigned threads;
     uint64_t objects; /* of all pools: spaces, regions */
