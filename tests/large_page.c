@@ -32,15 +32,6 @@ static uint64_t page_at(unsigned number)
     return START + number * PAGE_SIZE;
 }
 
-static unsigned level_at(const struct space *space, uint64_t address)
-{
-    bool were_on = machine_interrupts_off();
-    unsigned level = tree_walk(&space->tree, address).level;
-
-    machine_interrupts_restore(were_on);
-    return level;
-}
-
 static bool fill_all(void)
 {
     bool ok = true;

@@ -119,6 +119,11 @@ static struct tree_place place_of(const struct space *space, uint64_t address)
     return place;
 }
 
+unsigned level_at(const struct space *space, uint64_t address)
+{
+    return place_of(space, address).level;
+}
+
 struct pte leaf_entry(const struct space *space, uint64_t address)
 {
     struct tree_place place = place_of(space, address);

@@ -37,6 +37,9 @@ bool page_is_zero_but(uint64_t address, unsigned word, uint64_t value);
 bool word_write(uint64_t address, uint64_t value);
 bool word_read(uint64_t address, uint64_t *value);
 
+/* The level of the entry at which the walk of an address ends. */
+unsigned level_at(const struct space *space, uint64_t address);
+
 /* The entry of level 1 on an address's path, and its state; empty where tables end above. */
 struct pte leaf_entry(const struct space *space, uint64_t address);
 enum pte_state leaf_state(const struct space *space, uint64_t address);

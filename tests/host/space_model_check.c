@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu/machine.h"
+#include "cpu/trap.h"
 #include "swapdisk/area.h"
 #include "swapdisk/slots.h"
 #include "tests/host/fake_kernel_map.h"
@@ -40,6 +41,25 @@ int model_start_with_swap(uint64_t memory, uint32_t slots)
 
     model_start(memory);
     return swap_open(&options, slots) == OK ? 0 : -1;
+}
+
+int model_touch(uint64_t address, bool write, struct phys *physical)
+{
+    struct fake_access access = {.write = write, .user = true};
+    uint64_t error;
+    int faults = 0;
+
+    for (; !fake_mmu_translate(address, access, physical, &error); faults++) {
+        struct trap_frame frame = {.rip = 0x401000, .cr2 = address, .error = error};
+        bool resolved;
+
+        (void)machine_interrupts_off();
+        resolved = trap_page_fault(address, error, &frame);
+        machine_interrupts_restore(true);
+        if (!resolved)
+            return -1;
+    }
+    return faults;
 }
 
 /* ---- memory that runs out ---- */

@@ -73,21 +73,11 @@ static uint64_t page_at(unsigned number)
 /* As the processor accesses memory; faults, or -1 when it is refused. */
 static int touch(uint64_t address, bool write)
 {
-    struct fake_access access = {.write = write, .user = true};
     struct phys physical;
-    uint64_t error;
-    int faults = 0;
+    int faults = model_touch(address, write, &physical);
 
-    for (; !fake_mmu_translate(address, access, &physical, &error); faults++) {
-        struct trap_frame frame = {.rip = 0x401000, .cr2 = address, .error = error};
-        bool resolved;
-
-        (void)machine_interrupts_off();
-        resolved = trap_page_fault(address, error, &frame);
-        machine_interrupts_restore(true);
-        if (!resolved)
-            return -1;
-    }
+    if (faults < 0)
+        return faults;
     for (unsigned i = 0; i < PAGE_SIZE / sizeof(uint64_t); i++)
         assert_int_equal(((const uint64_t *)phys_pointer(physical))[i], 0);
     return faults;

@@ -61,21 +61,9 @@ static void end(void)
 
 static uint64_t *access(uint64_t address, bool write)
 {
-    struct fake_access how = {.write = write, .user = true};
-    struct trap_frame frame = {.rip = 0x401000};
     struct phys physical;
-    uint64_t error;
 
-    while (!fake_mmu_translate(address, how, &physical, &error)) {
-        bool resolved;
-
-        (void)machine_interrupts_off();
-        frame.cr2 = address;
-        frame.error = error;
-        resolved = trap_page_fault(address, error, &frame);
-        machine_interrupts_restore(true);
-        assert_true(resolved);
-    }
+    assert_true(model_touch(address, write, &physical) >= 0);
     return phys_pointer(physical);
 }
 

@@ -104,23 +104,9 @@ static void failing_allocations_change_no_meaning(void **state)
 /* One access of the running space by one instruction; false: refused. */
 static bool touch(uint64_t address, bool write)
 {
-    struct fake_access access = {.write = write, .user = true};
-    struct trap_frame frame = {.rip = 0x401000};
     struct phys physical;
-    uint64_t error;
 
-    while (!fake_mmu_translate(address, access, &physical, &error)) {
-        bool resolved;
-
-        (void)machine_interrupts_off();
-        frame.cr2 = address;
-        frame.error = error;
-        resolved = trap_page_fault(address, error, &frame);
-        machine_interrupts_restore(true);
-        if (!resolved)
-            return false;
-    }
-    return true;
+    return model_touch(address, write, &physical) >= 0;
 }
 
 /* Rule P9: a translation that is late again and again is no violation when something happened in

@@ -81,21 +81,11 @@ static struct pfn page_of(const struct space *of, uint64_t address)
 /* As the processor accesses memory: how many faults it takes; -1: refused. */
 static int touch(uint64_t address, bool write, uint64_t value)
 {
-    struct fake_access access = {.write = write, .user = true};
     struct phys physical;
-    uint64_t error;
-    int faults = 0;
+    int faults = model_touch(address, write, &physical);
 
-    for (; !fake_mmu_translate(address, access, &physical, &error); faults++) {
-        struct trap_frame frame = {.rip = 0x401000, .cr2 = address, .error = error};
-        bool resolved;
-
-        (void)machine_interrupts_off();
-        resolved = trap_page_fault(address, error, &frame);
-        machine_interrupts_restore(true);
-        if (!resolved)
-            return -1;
-    }
+    if (faults < 0)
+        return faults;
     if (write)
         *(uint64_t *)phys_pointer(physical) = value;
     else
