@@ -46,18 +46,19 @@ KERNEL_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-z
 	-fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-common -ffunction-sections \
 	-fdata-sections -DGNU_EFI_USE_MS_ABI -I. -include lib/hidden.h \
 	-include cpu/machine_inline.h $(WARNINGS)
-# CHECKS=1 checks spin locks (cpu/lock_check.h); in a folder of its own: make B=build/checked CHECKS=1
+# CHECKS=1 checks spin locks (cpu/smp/lock_check.h); in a folder of its own: make B=build/checked CHECKS=1
 ifdef CHECKS
 KERNEL_CFLAGS += -DLOCK_CHECKS
 endif
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
-KERNEL_SOURCES := $(sort $(wildcard lib/*.c cpu/*.c pmm/*.c paging/*.c vmm/*.c swapdisk/*.c efi/*.c \
-	tests/*.c)) $(sort $(wildcard cpu/*.S paging/*.S efi/*.S tests/*.S))
+# What is built into the image: every source of these folders, but what runs on the host.
+KERNEL_SOURCES := $(shell find lib cpu pmm paging vmm swapdisk efi tests/runner tests/experiments \
+	tests/model -name '*.[cS]' | LC_ALL=C sort)
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \
-	-T efi/faultline.lds --build-id=none
+	-T efi/image/faultline.lds --build-id=none
 
 $(B)/kernel/%.c.o: %.c Makefile | $(B)/version.h
 	mkdir -p $(@D)
@@ -81,7 +82,7 @@ $(B)/version.h:
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
--include efi/fonts.mk cpu/symbols.mk efi/image.mk
+-include efi/console/fonts.mk cpu/crash/symbols.mk efi/image/image.mk
 
 $(B)/faultline.img: $(B)/faultline.efi ovmf/make-image
 	$(call say,IMAGE,$@)
@@ -94,7 +95,7 @@ $(B)/prepare-swap: $(PREPARE:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(CC) -o $@ $^
 
 # Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
-$(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] \
+$(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gpt.[ch] \
 	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
 	rm -f $@
@@ -102,16 +103,15 @@ $(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/,header.[ch] gpt.[ch] 
 
 # ---- host tests and fuzzers ----------------------------------------------------------------------
 
-# Logic without device registers: the same sources as in the kernel, tests/host/fake_*.c under them.
-MACHINE_FACING := lib/bytes.c swapdisk/hardware.c %_machine.c \
-	$(wildcard paging/kernel_map*.c)
-PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(wildcard lib/*.c pmm/*.c paging/*.c vmm/*.c \
-	swapdisk/*.c efi/option*.c efi/acpi.c efi/madt.c efi/font.c efi/memmap.c \
-	cpu/fault_words.c cpu/symbols.c cpu/time_scale.c cpu/crc32c.c tests/mmu_model.c \
-	tests/space_model.c tests/space_model_choose.c tests/space_model_ranges.c \
-	tests/space_model_moves.c tests/space_model_shared.c))
+# Logic without device registers: the same sources as in the kernel, tests/host/fake/ under them.
+MACHINE_FACING := lib/bytes.c swapdisk/ahci/hardware.c %_machine.c \
+	$(wildcard paging/kernel/*.c)
+PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c paging/%.c vmm/%.c \
+	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/firmware/memory_map.c \
+	cpu/trap/describe.c cpu/crash/symbols.c cpu/time_scale.c cpu/crc32c.c \
+	tests/model/%.c,$(KERNEL_SOURCES)))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
-HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c))
+HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c tests/host/*/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 THREAD_TESTS := $(filter %_threads,$(HOST_TESTS))

@@ -4,7 +4,7 @@
 #include "cpu/features.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
-#include "cpu/user.h"
+#include "cpu/trap/user.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/units.h"

@@ -45,7 +45,7 @@ void cpu_init(const struct cpu_stacks *stacks);
 /* The same for another processor, which has loaded GS already; what all share is left alone. */
 void cpu_init_other(unsigned number, const struct cpu_stacks *stacks);
 
-/* Whether cpu_init has run: whether a fault comes to cpu/trap.c. */
+/* Whether cpu_init has run: whether a fault comes to cpu/trap/trap.c. */
 bool cpu_traps_ready(void);
 
 /* Whether CR4.SMAP is on: user memory is touched between STAC and CLAC only. */

@@ -3,7 +3,7 @@
  *
  * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/time.c, the shortest of them in
  * cpu/machine_inline.h, which every source gets before this header. In host tests
- * tests/host/fake_machine.c stands in for them, with a simulated MMU and TLB, so that no logic
+ * tests/host/fake/machine.c stands in for them, with a simulated MMU and TLB, so that no logic
  * has an #ifdef for the host and none has inline assembly. `make check` proves that the core
  * links with nothing else unresolved.
  *
@@ -39,7 +39,7 @@ void *machine_space(void);
 const void *machine_top(void);
 void machine_set_space(void *space, const void *top);
 
-/* The running thread, as cpu/thread.h knows it; NULL before there are threads. */
+/* The running thread, as cpu/smp/thread.h knows it; NULL before there are threads. */
 const void *machine_thread(void);
 
 /* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "cpu/gs.h"
-#include "cpu/points.h"
+#include "cpu/trap/points.h"
 
 #define MACHINE_FLAG_IF    (UINT64_C(1) << 9)
 #define MACHINE_PAGE_WORDS 512L

@@ -16,8 +16,8 @@
 #include "cpu/cpu.h"
 #include "cpu/gs.h"
 #include "cpu/machine.h"
-#include "cpu/thread.h"
-#include "cpu/trap.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
 
 #define GDT_ENTRIES 7U /* null, four segments, and a TSS descriptor of two */
 
@@ -51,7 +51,7 @@ struct idt_gate {
 _Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
 _Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
 
-/* A processor's own request to others, and what others ask of it (cpu/shoot.c). */
+/* A processor's own request to others, and what others ask of it (cpu/smp/shootdown.c). */
 struct shoot {
     uint64_t from;    /* processors that await this one's answer */
     uint64_t pending; /* processors that have not answered this one's request */
@@ -107,7 +107,7 @@ void cpu_disarm_nmi(void);
 bool cpu_local_apic_serves(unsigned vector);
 void cpu_local_apic_end(void);
 
-/* cpu/trap.S */
+/* cpu/trap/trap.S */
 extern const char trap_stubs[];           /* TRAP_VECTORS entries, TRAP_STUB_SIZE bytes apart */
 extern const char trap_page_fault_stub[]; /* in place of the one for #PF */
 extern const char trap_page_fault_stub_smap[];

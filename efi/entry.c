@@ -5,25 +5,25 @@
  * options have errors; then leave boot services, move to the upper half, take the processor over,
  * and hand on to the layer above.
  */
-#include "efi/firmware.h"
+#include "efi/firmware/firmware.h"
 
 #include "cpu/cpu.h"
-#include "cpu/crash.h"
+#include "cpu/crash/crash.h"
 #include "cpu/features.h"
 #include "cpu/machine.h"
 #include "cpu/time.h"
-#include "efi/acpi.h"
-#include "efi/console.h"
-#include "efi/consoles.h"
-#include "efi/finish.h"
+#include "efi/acpi/acpi.h"
+#include "efi/console/console.h"
+#include "efi/console/framebuffer.h"
+#include "efi/console/serial.h"
+#include "efi/end_run.h"
 #include "efi/main.h"
-#include "efi/options.h"
+#include "efi/options/options.h"
 #include "efi/processors.h"
-#include "efi/serial.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
-#include "paging/kernel_map.h"
-#include "paging/layout.h"
+#include "paging/kernel/layout.h"
+#include "paging/kernel/map.h"
 #include "pmm/pmm.h"
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);

@@ -1,7 +1,7 @@
 /*
  * All processors: found in the MADT, given stacks, started, and told of in the log.
  *
- * Units: as cpu/start.h. Owns: the stacks of all processors but the first's own, and their names.
+ * Units: as cpu/smp/start.h. Owns: the stacks of all processors but the first's own, and their names.
  * State: processors_find (before boot services are left) -> processors_start -> processors_print.
  * Fails with: nothing: what cannot be started is named in the log and left out.
  * Context: the start of the run.
@@ -10,7 +10,7 @@
 #define EFI_PROCESSORS_H
 
 #include "cpu/cpu.h"
-#include "efi/acpi.h"
+#include "efi/acpi/acpi.h"
 
 /* Reads the MADT; acpi NULL: there are no tables. */
 void processors_find(const struct acpi *acpi);

@@ -59,7 +59,7 @@ struct bootinfo {
     struct framebuffer screen;
     struct phys image;            /* where the firmware loaded the image */
     uint64_t image_size;          /* bytes, a multiple of 4 KiB */
-    struct phys runtime_services; /* EFI_RUNTIME_SERVICES, for efi/finish.c */
+    struct phys runtime_services; /* EFI_RUNTIME_SERVICES, for efi/end_run.c */
     char firmware[64];            /* vendor and revision, for the log */
     char boot_source[64];         /* what the image was started from, for the log */
 };

@@ -5,7 +5,7 @@
  * its message carries the values that were found. Neither returns. AUDIT functions, which walk
  * everything, stand beside the structures that they walk and are called by tests.
  *
- * Context: any. In the kernel the end is cpu/crash.c; in host tests, the test's own.
+ * Context: any. In the kernel the end is cpu/crash/crash.c; in host tests, the test's own.
  */
 #ifndef LIB_CHECK_H
 #define LIB_CHECK_H

@@ -1,5 +1,5 @@
 /*
- * What the user asked for: the options of one run, parsed by efi/options.c.
+ * What the user asked for: the options of one run, parsed by efi/options/options.c.
  *
  * Every key is documented in README.md. Plain data without pointers, so that it moves with the
  * image.
@@ -22,12 +22,12 @@ enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
 enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
-/* When memory is refused that is promised, not used: see vmm/commit.h. */
+/* When memory is refused that is promised, not used: see vmm/space/commit.h. */
 enum overcommit_way { OVERCOMMIT_HEURISTIC, OVERCOMMIT_NEVER, OVERCOMMIT_ALWAYS, OVERCOMMIT_WAYS };
 
 enum pmm_way { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_WAYS };
 
-/* How page tables are reached where there is a choice: see paging/table_way.h. */
+/* How page tables are reached where there is a choice: see paging/tree/table_access.h. */
 enum table_way { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
 struct options {

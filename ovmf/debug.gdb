@@ -3,7 +3,7 @@
 # The firmware loads the image somewhere, and the image later moves to the upper half. Symbols are
 # loaded at both places, so a name means both; the debugger stops where the code really runs.
 #   $loaded  where the firmware loads the image, found by ovmf/debug in a first boot
-#   $moved   where it moves to, IMAGE_BASE in paging/layout.h
+#   $moved   where it moves to, IMAGE_BASE in paging/kernel/layout.h
 
 set pagination off
 set confirm off

@@ -16,7 +16,7 @@
 #include "ovmf/prepare-swap.h"
 #include "ovmf/signatures.h"
 #include "pmm/frame.h"
-#include "swapdisk/checksum.h"
+#include "swapdisk/format/checksum.h"
 
 static void random_bytes(uint8_t *bytes, size_t size)
 {

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "lib/print.h"
-#include "swapdisk/header.h"
+#include "swapdisk/format/header.h"
 
 enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE, EXIT_SYSTEM };
 

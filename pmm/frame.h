@@ -29,7 +29,7 @@ enum frame_kind {
     FRAME_ZERO,      /* the zero page: saturated, never counted */
     FRAME_KERNEL,    /* image, pools, kernel tables, stacks; the first of those that are owned */
     FRAME_TABLE,     /* a node of the one tree */
-    FRAME_ROOT,      /* one that waits to be a tree's root (paging/tree_root.c) */
+    FRAME_ROOT,      /* one that waits to be a tree's root (paging/tree/root.c) */
     FRAME_ANONYMOUS, /* a page of a program */
     FRAME_DEVICE,    /* memory that a device reads or writes by itself: command lists, buffers */
     FRAME_SWAP,      /* the store of the RAM-backed swap area */
@@ -83,7 +83,8 @@ enum frame_flag {
     FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
     FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
     FRAME_IO = 1U << 3,    /* the target of a transfer under way */
-    FRAME_WIRED = 1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page.h) */
+    FRAME_WIRED =
+        1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page/page.h) */
     FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
     FRAME_JUNK = 1U << 6,  /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
     FRAME_SHARED =

@@ -1,5 +1,5 @@
 /* The frames' comings and goings: what lies behind the processors' caches. */
-#include "pmm/pmm_internal.h"
+#include "pmm/internal.h"
 
 /* Frames that a cache takes from the allocator at once, and gives back when it is full: words of its
  * bits, or one block. */

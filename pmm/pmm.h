@@ -2,7 +2,7 @@
  * Physical memory: which frames there are, and who has them.
  *
  * Single frames come from a cache of the running processor, blocks from the frame allocator that
- * the run has chosen (pmm/allocator.h). A processor's number is only a hint here: a cache is taken
+ * the run has chosen (pmm/alloc/allocator.h). A processor's number is only a hint here: a cache is taken
  * by one exchange of its state and whoever finds it taken goes to the allocator, so interrupts stay
  * as they are and a thread may move at any time.
  *
@@ -22,9 +22,9 @@
 #include "cpu/machine.h"
 #include "lib/bootinfo.h"
 #include "lib/status.h"
-#include "pmm/allocator.h"
+#include "pmm/alloc/allocator.h"
+#include "pmm/cache.h"
 #include "pmm/frame.h"
-#include "pmm/pmm_cache.h"
 
 /* Which allocator the next pmm_init starts; LLFree unless called. */
 void pmm_choose(enum pmm_way way);

@@ -2,7 +2,7 @@
 #include "swapdisk/area.h"
 
 #include "cpu/machine.h"
-#include "cpu/thread.h"
+#include "cpu/smp/thread.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/ktap.h"

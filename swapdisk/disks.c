@@ -4,8 +4,8 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
-#include "swapdisk/hardware.h"
-#include "swapdisk/pci.h"
+#include "swapdisk/ahci/hardware.h"
+#include "swapdisk/pci/pci.h"
 
 /* Class codes (PCI Code and ID Assignment 1.11, 1.2). */
 #define CLASS_STORAGE  0x01U

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "lib/options.h"
-#include "swapdisk/ahci.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/validate.h"
 
 #define DISK_REPORTS_MAX 40U

@@ -2,7 +2,7 @@
 #include "swapdisk/slots.h"
 
 #include "cpu/machine.h"
-#include "cpu/spin.h"
+#include "cpu/smp/spin.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"

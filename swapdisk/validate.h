@@ -18,8 +18,8 @@
 
 #include "lib/options.h"
 #include "lib/status.h"
-#include "swapdisk/header.h"
-#include "swapdisk/source.h"
+#include "swapdisk/format/header.h"
+#include "swapdisk/format/verified_read.h"
 
 #define REASON_SIZE 160
 

@@ -42,7 +42,7 @@ class Rules(unittest.TestCase):
             self.assertEqual(self.problems(rule), [])
 
     def test_include_of_a_higher_layer(self):
-        found = self.problems(checks.includes, pmm__x_DOT_c="/* X. */\n#include \"vmm/space.h\"\n")
+        found = self.problems(checks.includes, pmm__x_DOT_c="/* X. */\n#include \"vmm/space/space.h\"\n")
         self.assertEqual(len(found), 1)
         found = self.problems(checks.includes, lib__x_DOT_h="/* X. */\n# include \"cpu/a.h\"\n")
         self.assertEqual(len(found), 1)
@@ -65,7 +65,7 @@ class Rules(unittest.TestCase):
             text = f"/* X. */\nvoid f(void)\n{{\n    {word} volatile(\"hlt\");\n}}\n"
             self.assertEqual(len(self.problems(checks.assembly, vmm__x_DOT_c=text)), 1)
             self.assertEqual(self.problems(checks.assembly, cpu__x_DOT_c=text), [])
-            self.assertEqual(self.problems(checks.assembly, paging__kernel_map_x_DOT_c=text), [])
+            self.assertEqual(self.problems(checks.assembly, paging__kernel__x_DOT_c=text), [])
         self.assertEqual(len(self.problems(checks.assembly, vmm__x_DOT_S="/* X. */\n")), 1)
 
     def test_long_function(self):

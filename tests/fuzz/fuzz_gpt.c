@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "lib/check.h"
-#include "swapdisk/checksum.h"
-#include "swapdisk/gpt.h"
-#include "swapdisk/little.h"
-#include "tests/host/fake_disk.h"
-#include "tests/host/fake_machine.h"
+#include "swapdisk/format/checksum.h"
+#include "swapdisk/format/gpt.h"
+#include "swapdisk/format/little.h"
+#include "tests/host/fake/disk.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 256U
 

@@ -11,11 +11,11 @@
 
 #include "lib/check.h"
 #include "pmm/pmm.h"
-#include "swapdisk/ahci.h"
-#include "swapdisk/ahci_internal.h"
-#include "swapdisk/little.h"
-#include "tests/host/fake_hba.h"
-#include "tests/host/fake_machine.h"
+#include "swapdisk/ahci/ahci.h"
+#include "swapdisk/ahci/internal.h"
+#include "swapdisk/format/little.h"
+#include "tests/host/fake/hba.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 2200U
 

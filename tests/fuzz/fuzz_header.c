@@ -11,11 +11,11 @@
 #include <string.h>
 
 #include "lib/check.h"
-#include "swapdisk/checksum.h"
-#include "swapdisk/little.h"
+#include "swapdisk/format/checksum.h"
+#include "swapdisk/format/little.h"
 #include "swapdisk/validate.h"
-#include "tests/host/fake_disk.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/disk.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 2200U
 #define FIRST   2048U

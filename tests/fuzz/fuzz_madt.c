@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "efi/madt.h"
+#include "efi/acpi/madt.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "efi/memmap.h"
+#include "efi/firmware/memory_map.h"
 #include "pmm/memory_map.h"
 
 /* Frame numbers have 32 bits. */

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "efi/acpi.h"
+#include "efi/acpi/acpi.h"
 #include "lib/units.h"
 
 /*

@@ -8,9 +8,9 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
-#include "swapdisk/ahci.h"
-#include "tests/host/fake_hba.h"
-#include "tests/host/fake_machine.h"
+#include "swapdisk/ahci/ahci.h"
+#include "tests/host/fake/hba.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 8192U
 #define FIRST   2048U

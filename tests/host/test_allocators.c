@@ -17,8 +17,8 @@
 
 #include "lib/random.h"
 #include "lib/units.h"
-#include "pmm/allocator.h"
-#include "tests/host/fake_machine.h"
+#include "pmm/alloc/allocator.h"
+#include "tests/host/fake/machine.h"
 
 #define CPUS       4U
 #define BLOCKS_MAX 65536U

@@ -12,8 +12,8 @@
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/slots.h"
-#include "tests/host/fake_hba.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/hba.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS   16384U
 #define FIRST     2048U

@@ -7,14 +7,14 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "cpu/trap.h"
+#include "cpu/trap/trap.h"
 #include "swapdisk/area.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_host.h"
-#include "vmm/commit.h"
-#include "vmm/fault.h"
-#include "vmm/page.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/fake/mmu.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
+#include "vmm/space/commit.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U

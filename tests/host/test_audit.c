@@ -9,9 +9,9 @@
 
 #include "cpu/machine.h"
 #include "pmm/pmm.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/tree_model.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/model/tree_model.h"
 
 #define MEMORY (16 * MIB)
 

@@ -9,12 +9,12 @@
 
 #include "lib/random.h"
 #include "pmm/pmm.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
-#include "vmm/descriptor.h"
-#include "vmm/fault.h"
-#include "vmm/space.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/kernel_map.h"
+#include "tests/host/fake/machine.h"
+#include "vmm/fault/fault.h"
+#include "vmm/space/descriptor.h"
+#include "vmm/space/space.h"
 
 /* The table has 1,024 frames when it is full. */
 #define MEMORY (32 * MIB)

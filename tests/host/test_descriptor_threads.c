@@ -12,10 +12,10 @@
 
 #include "lib/random.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
-#include "vmm/descriptor.h"
-#include "vmm/space.h"
+#include "tests/host/fake/kernel_map.h"
+#include "tests/host/fake/machine.h"
+#include "vmm/space/descriptor.h"
+#include "vmm/space/space.h"
 
 #define MEMORY  (32 * MIB)
 #define THREADS 4U

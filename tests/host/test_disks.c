@@ -9,8 +9,8 @@
 
 #include "pmm/pmm.h"
 #include "swapdisk/disks.h"
-#include "tests/host/fake_hba.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/hba.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 8192U
 

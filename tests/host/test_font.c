@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "efi/font.h"
+#include "efi/console/font.h"
 #include "lib/units.h"
 
 #define FONT_FOLDER "/usr/share/consolefonts"

@@ -13,8 +13,8 @@
 
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/machine.h"
 
 #define MEMORY (64 * MIB)
 

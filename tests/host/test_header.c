@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
-#include "swapdisk/checksum.h"
-#include "swapdisk/little.h"
-#include "tests/host/fake_disk.h"
-#include "tests/host/fake_machine.h"
+#include "swapdisk/format/checksum.h"
+#include "swapdisk/format/little.h"
+#include "tests/host/fake/disk.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 16384U
 

@@ -8,7 +8,7 @@
 
 #include "lib/ktap.h"
 #include "lib/units.h"
-#include "tests/host/child.h"
+#include "tests/host/fake/child.h"
 
 static void assert_log(void (*body)(void *context), const char *expected)
 {

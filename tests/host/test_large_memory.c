@@ -13,7 +13,7 @@
 
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 #define KERNEL_START MIB
 #define KERNEL_SIZE  (64 * MIB)

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "efi/madt.h"
+#include "efi/acpi/madt.h"
 #include "lib/random.h"
 
 #define HEADER 44U

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "efi/memmap.h"
+#include "efi/firmware/memory_map.h"
 
 #define WB      (UINT64_C(1) << 3)
 #define SPECIAL (UINT64_C(1) << 18)

@@ -11,7 +11,7 @@
 
 #include "lib/random.h"
 #include "pmm/memory_map.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 /* Pages of the maps that the oracle looks at. */
 #define PAGES 256U

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "lib/units.h"
-#include "tests/host/fake_machine.h"
-#include "tests/mmu_model.h"
+#include "tests/host/fake/machine.h"
+#include "tests/model/mmu.h"
 
 #define P  UINT64_C(0x1)
 #define W  UINT64_C(0x2)

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "efi/options.h"
+#include "efi/options/options.h"
 #include "lib/units.h"
 
 #define MESSAGES_MAX 32

@@ -8,16 +8,16 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "cpu/trap.h"
+#include "cpu/trap/trap.h"
 #include "lib/random.h"
-#include "paging/kernel_map.h"
-#include "paging/pcid.h"
-#include "tests/host/fake_cpu.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
-#include "vmm/fault.h"
-#include "vmm/space.h"
+#include "paging/kernel/map.h"
+#include "paging/tlb/pcid.h"
+#include "tests/host/fake/cpu.h"
+#include "tests/host/fake/kernel_map.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/fake/mmu.h"
+#include "vmm/fault/fault.h"
+#include "vmm/space/space.h"
 
 #define START UINT64_C(0x400000)
 #define PAGES 4U

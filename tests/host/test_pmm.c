@@ -13,8 +13,8 @@
 #include "lib/random.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/machine.h"
 
 #define MEMORY (16 * MIB)
 #define FRAMES (MEMORY / PAGE_SIZE)

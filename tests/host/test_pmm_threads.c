@@ -19,7 +19,7 @@
 #include "lib/random.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 #define THREADS 4U
 #define STEPS   12000U

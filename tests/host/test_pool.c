@@ -11,8 +11,8 @@
 #include "lib/random.h"
 #include "pmm/pmm.h"
 #include "pmm/pool.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/machine.h"
 
 #define MEMORY  (16 * MIB)
 #define OBJECTS 3000U

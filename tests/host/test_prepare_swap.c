@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "swapdisk/header.h"
+#include "swapdisk/format/header.h"
 
 /* The tool's exit statuses, as its --help tells them. */
 enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE };

@@ -10,7 +10,7 @@
 
 #include "lib/print.h"
 #include "lib/random.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 static struct random dice = {11};
 

@@ -9,7 +9,7 @@
 
 #include "lib/random.h"
 #include "paging/pte.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 #define LEVELS 5U
 

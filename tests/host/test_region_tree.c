@@ -11,7 +11,7 @@
 #include "cpu/machine.h"
 #include "lib/random.h"
 #include "lib/units.h"
-#include "vmm/region_tree.h"
+#include "vmm/space/region_tree.h"
 
 #define SLOTS 600U
 

@@ -16,9 +16,9 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "paging/tree_internal.h"
+#include "paging/tree/internal.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/machine.h"
 
 #define THREADS 2U
 #define TABLES  (THREADS + 1)

@@ -11,12 +11,12 @@
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/slots.h"
-#include "tests/host/fake_hba.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_host.h"
-#include "vmm/page.h"
-#include "vmm/reclaim.h"
+#include "tests/host/fake/hba.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/fake/mmu.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/page/page.h"
+#include "vmm/page/reclaim.h"
 
 #define MEMORY (16 * MIB)
 

@@ -9,15 +9,15 @@
 
 #include "cpu/machine.h"
 #include "lib/random.h"
-#include "paging/kernel_map.h"
-#include "paging/layout.h"
-#include "paging/table_way.h"
+#include "paging/kernel/layout.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_kernel_map.h"
-#include "tests/host/fake_machine.h"
-#include "vmm/commit.h"
-#include "vmm/fault.h"
-#include "vmm/space_internal.h"
+#include "tests/host/fake/kernel_map.h"
+#include "tests/host/fake/machine.h"
+#include "vmm/fault/fault.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
 
 #define MEMORY (16 * MIB)
 

@@ -6,11 +6,11 @@
 
 #include <cmocka.h>
 
-#include "paging/tlb.h"
-#include "paging/tree.h"
+#include "paging/tlb/tlb.h"
+#include "paging/tree/tree.h"
 #include "pmm/pmm.h"
-#include "tests/host/child.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/child.h"
+#include "tests/host/fake/machine.h"
 
 #define BASE UINT64_C(0x7000000000)
 

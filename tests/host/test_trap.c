@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
+#include "cpu/crash/symbols.h"
 #include "cpu/crc32c.h"
-#include "cpu/symbols.h"
 #include "cpu/time.h"
-#include "cpu/trap.h"
+#include "cpu/trap/trap.h"
 #include "lib/units.h"
 
 #define TEXT_SIZE 160U
@@ -138,7 +138,7 @@ static void every_vector_has_a_name(void **state)
     }
 }
 
-/* The same list stands in cpu/trap.S: an entry that is wrong here shifts the whole frame. */
+/* The same list stands in cpu/trap/trap.S: an entry that is wrong here shifts the whole frame. */
 static void error_codes_are_pushed_for_ten_vectors(void **state)
 {
     static const uint32_t pushed = UINT32_C(1) << 8 | UINT32_C(1) << 10 | UINT32_C(1) << 11 |

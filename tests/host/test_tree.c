@@ -9,11 +9,11 @@
 
 #include "cpu/machine.h"
 #include "lib/random.h"
-#include "paging/layout.h"
+#include "paging/kernel/layout.h"
 #include "pmm/pmm.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/space_model_host.h"
-#include "tests/host/tree_model.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/model/space_model_host.h"
+#include "tests/host/model/tree_model.h"
 
 #define MEMORY (16 * MIB)
 

@@ -9,8 +9,8 @@
 
 #include "pmm/pmm.h"
 #include "swapdisk/validate.h"
-#include "tests/host/fake_disk.h"
-#include "tests/host/fake_machine.h"
+#include "tests/host/fake/disk.h"
+#include "tests/host/fake/machine.h"
 
 #define SECTORS 8192U
 #define FIRST   2048U

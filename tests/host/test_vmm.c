@@ -9,12 +9,12 @@
 
 #include "cpu/machine.h"
 #include "cpu/registers.h"
-#include "cpu/trap.h"
-#include "tests/host/fake_cpu.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_host.h"
-#include "vmm/collapse.h"
-#include "vmm/fault.h"
+#include "cpu/trap/trap.h"
+#include "tests/host/fake/cpu.h"
+#include "tests/host/fake/mmu.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/fault/fault.h"
+#include "vmm/range/collapse.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U

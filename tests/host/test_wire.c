@@ -7,16 +7,16 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "cpu/trap.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/fake_mmu.h"
-#include "tests/host/space_model_host.h"
-#include "vmm/commit.h"
-#include "vmm/fault.h"
-#include "vmm/kept_path.h"
-#include "vmm/large.h"
-#include "vmm/page.h"
-#include "vmm/zero_scan.h"
+#include "cpu/trap/trap.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/fake/mmu.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/large.h"
+#include "vmm/page/page.h"
+#include "vmm/page/zero_merge.h"
+#include "vmm/range/spare_tables.h"
+#include "vmm/space/commit.h"
 
 #define MEMORY (24 * MIB)
 #define SLOTS  128U

@@ -8,11 +8,11 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
-#include "tests/host/fake_machine.h"
-#include "tests/host/space_model_host.h"
-#include "vmm/fault.h"
-#include "vmm/page.h"
-#include "vmm/zero_scan.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
+#include "vmm/page/zero_merge.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U

@@ -1,0 +1,274 @@
+/*
+ * The end of a run that went wrong.
+ *
+ *   depth 1   the whole report           (first trap or panic)
+ *   depth 2   a few lines, no memory read but the frame   (the report has faulted)
+ *   depth 3   the finisher, without words
+ *   depth 4   halt
+ *
+ * Each further depth is entered by a trap or a panic inside the one before it; none returns. One
+ * processor reports; it stops the others by NMI, and says where they were.
+ */
+#include "cpu/crash/crash.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "cpu/crash/report.h"
+#include "cpu/crash/symbols.h"
+#include "cpu/local_apic.h"
+#include "cpu/percpu.h"
+#include "cpu/registers.h"
+#include "lib/check.h"
+#include "lib/ktap.h"
+#include "lib/print.h"
+
+#define TEXT_SIZE  200U
+#define NAME_SIZE  96U
+#define GUARDS_MAX (CPU_MAX * (5 + THREADS_PER_CPU)) /* its own, four of the TSS, its threads' */
+
+/* How far above a guard page the stack pointer of an overflow may still be: a push of one word
+ * faults in the guard page while the stack pointer is at its end. */
+#define GUARD_REACH UINT64_C(8)
+
+/* How long the others have to take the NMI that stops them, and how many are told of in full. */
+#define STOP_MS      1000U
+#define TOLD_IN_FULL 8U
+
+struct guard {
+    uint64_t low;
+    uint64_t high;
+    const char *name;
+};
+
+static struct guard guards[GUARDS_MAX];
+static unsigned guard_count;
+static unsigned reporter; /* the processor that reports, plus 1; 0: no crash yet */
+static void (*walk_printer)(uint64_t address);
+static void (*end_machine)(void);
+
+static const char *guard_at(uint64_t address, uint64_t reach)
+{
+    for (unsigned i = 0; i < guard_count; i++) {
+        if (address >= guards[i].low && address < guards[i].high + reach)
+            return guards[i].name;
+    }
+    return NULL;
+}
+
+/* The stack that a trap shows to have overflowed: by the address of the fault, or for a #DF also
+ * by the stack pointer, since CR2 may be an older fault's. */
+static const char *overflowed(const struct trap_frame *frame)
+{
+    const char *name = NULL;
+
+    if (frame->vector == TRAP_PF || frame->vector == TRAP_DF)
+        name = guard_at(frame->cr2, 0);
+    if (name == NULL && frame->vector == TRAP_DF)
+        name = guard_at(frame->rsp, GUARD_REACH);
+    return name;
+}
+
+_Noreturn static void finish(void)
+{
+    if (end_machine != NULL)
+        end_machine();
+    cpu_halt();
+}
+
+/* ---- the other processors ---- */
+
+/* Stops this processor for good, and leaves word of where it was. */
+_Noreturn static void stop(const struct trap_frame *frame)
+{
+    struct cpu *self = cpu_self();
+
+    if (frame != NULL)
+        self->crash = *frame;
+    __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
+    cpu_halt();
+}
+
+void crash_stop_if_asked(const struct trap_frame *frame)
+{
+    unsigned who = __atomic_load_n(&reporter, __ATOMIC_ACQUIRE);
+
+    if (who != 0 && who != cpu_self()->number + 1)
+        stop(frame);
+}
+
+/* The other processors that run, a bit each. */
+static uint64_t others(void)
+{
+    return cpu_traps_ready() ? machine_processors() & ~(UINT64_C(1) << cpu_self()->number) : 0;
+}
+
+static uint64_t not_stopped(void)
+{
+    uint64_t left = others();
+
+    for (uint64_t at = left; at != 0; at &= at - 1) {
+        unsigned cpu = (unsigned)__builtin_ctzll(at);
+
+        if (__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE))
+            left &= ~(UINT64_C(1) << cpu);
+    }
+    return left;
+}
+
+static void stop_others(void)
+{
+    struct deadline end = deadline_after_ms(STOP_MS);
+
+    for (uint64_t at = not_stopped(); at != 0; at &= at - 1)
+        (void)local_apic_send(cpu_table[__builtin_ctzll(at)].apic_id, ICR_NMI);
+    while (not_stopped() != 0 && !deadline_passed(end))
+        machine_pause();
+}
+
+static void print_other(unsigned cpu, bool in_full)
+{
+    const struct trap_frame *frame = &cpu_table[cpu].crash;
+    char name[NAME_SIZE];
+
+    if (!__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE)) {
+        print("# cpu %u: it does not take an NMI\n", cpu);
+    } else if (frame->rip == 0) {
+        print("# cpu %u: it panicked too\n", cpu);
+    } else {
+        symbols_print_to(name, sizeof(name), frame->rip);
+        print("# cpu %u was at %016lx %s, interrupts %s\n", cpu, frame->rip, name,
+              (frame->rflags & RFLAGS_IF) != 0 ? "on" : "off");
+        if (frame->vector != TRAP_NMI)
+            print("# cpu %u: %s, cr2 %016lx, error 0x%lx\n", cpu,
+                  trap_mnemonic((unsigned)frame->vector), frame->cr2, frame->error);
+        if (in_full)
+            crash_print_trap_calls(frame);
+    }
+}
+
+static void print_others(void)
+{
+    unsigned told = 0;
+
+    for (uint64_t at = others(); at != 0; at &= at - 1)
+        print_other((unsigned)__builtin_ctzll(at), told++ < TOLD_IN_FULL);
+}
+
+/* ---- reports ---- */
+
+/* One deeper in this processor's reports; does not return when another one reports already. Nothing
+ * resolves a page fault from here on: whoever did may be what has failed. */
+static unsigned enter(const struct trap_frame *frame)
+{
+    unsigned who = 0;
+    unsigned depth;
+
+    machine_interrupts_off();
+    depth = ++cpu_self()->crashes;
+    if (depth > 3)
+        cpu_halt();
+    if (depth == 1 && !__atomic_compare_exchange_n(&reporter, &who, cpu_self()->number + 1, false,
+                                                   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        stop(frame);
+    trap_page_fault = trap_page_fault_none;
+    if (depth == 1)
+        stop_others();
+    if (cpu_traps_ready())
+        cpu_disarm_nmi();
+    if (depth > 2)
+        finish();
+    return depth;
+}
+
+/* The first report's line: it may stand in the middle of another one. */
+static void print_heading(const char *what)
+{
+    print("\n# crash on cpu %u: %s\n", cpu_self()->number, what);
+}
+
+_Noreturn static void end(const char *what)
+{
+    ktap_bail_out(VERDICT_CRASH, "%s", what);
+    finish();
+}
+
+/* The second report: the trap that the first one met, and what the first was about. */
+_Noreturn static void crash_in_crash(const char *what, uint64_t rip)
+{
+    const struct trap_frame *first = &cpu_self()->crash;
+    char name[NAME_SIZE];
+
+    print("\n# crash within the report of a crash: %s\n", what);
+    if (rip != 0) {
+        symbols_print_to(name, sizeof(name), rip);
+        print("# at %016lx %s\n", rip, name);
+    }
+    if (first->rip != 0) {
+        symbols_print_to(name, sizeof(name), first->rip);
+        print("# the first: %s at %016lx %s, cr2 %016lx, error 0x%lx\n",
+              trap_mnemonic((unsigned)first->vector), first->rip, name, first->cr2, first->error);
+    }
+    end(what);
+}
+
+void crash_trap(const struct trap_frame *frame)
+{
+    unsigned depth = enter(frame);
+    struct trap_frame *saved = &cpu_self()->crash;
+    char what[TEXT_SIZE];
+    char name[NAME_SIZE];
+
+    crash_words(frame, overflowed(frame), what, sizeof(what));
+    if (depth > 1)
+        crash_in_crash(what, frame->rip);
+    *saved = *frame;
+    print_heading(what);
+    symbols_print_to(name, sizeof(name), saved->rip);
+    print("# at %016lx %s\n", saved->rip, name);
+    crash_print_registers(saved);
+    crash_print_code(saved->rip);
+    crash_print_trap_calls(saved);
+    if ((saved->vector == TRAP_PF || saved->vector == TRAP_DF) && walk_printer != NULL)
+        walk_printer(saved->cr2);
+    print_others();
+    end(what);
+}
+
+void panic_at(const char *file, int line, const char *format, ...)
+{
+    unsigned depth = enter(NULL);
+    char what[TEXT_SIZE];
+    size_t length = print_to(what, sizeof(what), "%s:%d: ", file, line);
+    va_list arguments;
+
+    if (length < sizeof(what)) {
+        va_start(arguments, format);
+        print_to_va(what + length, sizeof(what) - length, format, arguments);
+        va_end(arguments);
+    }
+    if (depth > 1)
+        crash_in_crash(what, 0);
+    print_heading(what);
+    crash_print_backtrace();
+    print_others();
+    end(what);
+}
+
+void crash_set_walk_printer(void (*printer)(uint64_t address))
+{
+    walk_printer = printer;
+}
+
+void crash_set_finisher(void (*finisher)(void))
+{
+    end_machine = finisher;
+}
+
+void crash_add_guard(uint64_t low, uint64_t high, const char *name)
+{
+    CHECK(low < high);
+    CHECK(guard_count < GUARDS_MAX);
+    guards[guard_count] = (struct guard){low, high, name};
+    guard_count++;
+}

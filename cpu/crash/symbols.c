@@ -1,0 +1,71 @@
+/* Function names for addresses: the search in the table that cpu/crash/make-symbols made. */
+#include "cpu/crash/symbols.h"
+
+struct header {
+    uint32_t magic;
+    uint32_t count;
+    uint32_t names_size;
+    uint32_t text_end;
+};
+
+struct record {
+    uint32_t offset;
+    uint32_t name;
+};
+
+_Static_assert(sizeof(struct header) == 16, "cpu/crash/make-symbols writes it");
+_Static_assert(sizeof(struct record) == 8, "cpu/crash/make-symbols writes it");
+
+/* The records and names of a table whose sizes agree with the space that it has. */
+static bool open_table(const void *table, size_t size, const struct record **records,
+                       const char **names)
+{
+    const struct header *header = table;
+    size_t space;
+
+    if (size < sizeof(*header) || header->magic != SYMBOLS_MAGIC)
+        return false;
+    space = size - sizeof(*header);
+    if (header->count > space / sizeof(struct record))
+        return false;
+    if (header->names_size > space - header->count * sizeof(struct record))
+        return false;
+    *records = (const struct record *)(header + 1);
+    *names = (const char *)(*records + header->count);
+    /* A name that runs off the end would be the one that does not end. */
+    return header->names_size > 0 && (*names)[header->names_size - 1] == '\0';
+}
+
+/* The last record that does not lie behind the offset; count when there is none. */
+static uint32_t last_not_after(const struct record *records, uint32_t count, uint32_t offset)
+{
+    uint32_t low = 0;
+    uint32_t high = count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (records[middle].offset <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low == 0 ? count : low - 1;
+}
+
+bool symbols_find(const void *table, size_t size, uint32_t offset, struct symbol *symbol)
+{
+    const struct header *header = table;
+    const struct record *records;
+    const char *names;
+    uint32_t at;
+
+    if (!open_table(table, size, &records, &names) || offset >= header->text_end)
+        return false;
+    at = last_not_after(records, header->count, offset);
+    if (at == header->count || records[at].name >= header->names_size)
+        return false;
+    symbol->name = names + records[at].name;
+    symbol->distance = offset - records[at].offset;
+    return true;
+}

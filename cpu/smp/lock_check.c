@@ -1,0 +1,122 @@
+/* Lock checks of the test build. */
+#include "cpu/smp/lock_check.h"
+
+#ifdef LOCK_CHECKS
+
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "lib/check.h"
+
+/* The locks of frame records lie in one window of 512 GiB, all at one offset of 32 bytes
+ * (pmm/frame.h); the level is 23 bytes before the lock. */
+#define RECORDS_START UINT64_C(0xffffc00000000000)
+#define RECORDS_END   UINT64_C(0xffffc08000000000)
+#define LEVEL_BEFORE  23
+#define LEVELS        6U
+
+/* Classes: one for each level of tables, then one for each other lock, by its address. */
+#define CLASSES  256U
+#define HELD_MAX 16U
+
+static const uint8_t *locks[CLASSES];
+static uint64_t after[CLASSES][CLASSES / 64]; /* b of a: b was waited for while a was held */
+
+static struct {
+    const uint8_t *locks[HELD_MAX];
+    unsigned count;
+} held[CPU_MAX];
+
+static bool is_table(const uint8_t *lock)
+{
+    return (uint64_t)(uintptr_t)lock >= RECORDS_START && (uint64_t)(uintptr_t)lock < RECORDS_END;
+}
+
+/* The class of a lock; CLASSES when there are too many, which are not checked. */
+static unsigned class_of(const uint8_t *lock)
+{
+    if (is_table(lock))
+        return LEVELS - 1 - *(lock - LEVEL_BEFORE) % LEVELS;
+    for (unsigned i = LEVELS; i < CLASSES; i++) {
+        const uint8_t *none = NULL;
+
+        if (__atomic_load_n(&locks[i], __ATOMIC_ACQUIRE) == lock ||
+            __atomic_compare_exchange_n(&locks[i], &none, lock, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE) ||
+            none == lock)
+            return i;
+    }
+    return CLASSES;
+}
+
+static bool seen_after(unsigned first, unsigned second)
+{
+    return (__atomic_load_n(&after[first][second / 64], __ATOMIC_RELAXED) >> second % 64 & 1) != 0;
+}
+
+/* Notes that the second is waited for while the first is held, and all that follows from it; the
+ * orders seen stay closed under 'then'. */
+static void note_order(unsigned first, unsigned second)
+{
+    for (unsigned a = 0; a < CLASSES; a++) {
+        if (a != first && !seen_after(a, first))
+            continue;
+        __atomic_or_fetch(&after[a][second / 64], UINT64_C(1) << second % 64, __ATOMIC_RELAXED);
+        for (unsigned word = 0; word < CLASSES / 64; word++)
+            __atomic_or_fetch(&after[a][word], after[second][word], __ATOMIC_RELAXED);
+    }
+}
+
+static void check_order(const uint8_t *mine, const uint8_t *lock)
+{
+    unsigned first = class_of(mine);
+    unsigned second = class_of(lock);
+
+    if (first == CLASSES || second == CLASSES)
+        return;
+    CHECK_MSG(mine != lock, "lock %p is waited for by cpu %u, which holds it", lock, machine_cpu());
+    CHECK_MSG(first != second, "lock %p is waited for while its like %p is held", lock, mine);
+    CHECK_MSG(!seen_after(second, first) && !(is_table(lock) && is_table(mine) && second < first),
+              "lock order: %p is waited for while %p is held; it was the other way round before",
+              lock, mine);
+    if (!seen_after(first, second))
+        note_order(first, second);
+}
+
+void lock_check_wait(const uint8_t *lock)
+{
+    unsigned cpu = machine_cpu();
+
+    CHECK_MSG(!machine_interrupts_on(), "lock %p is waited for with interrupts on", lock);
+    for (unsigned i = 0; i < held[cpu].count; i++)
+        check_order(held[cpu].locks[i], lock);
+}
+
+void lock_check_taken(const uint8_t *lock)
+{
+    unsigned cpu = machine_cpu();
+
+    CHECK_MSG(held[cpu].count < HELD_MAX, "cpu %u holds too many locks", cpu);
+    held[cpu].locks[held[cpu].count++] = lock;
+}
+
+void lock_check_release(const uint8_t *lock)
+{
+    unsigned cpu = machine_cpu();
+    unsigned at = held[cpu].count;
+
+    while (at > 0 && held[cpu].locks[at - 1] != lock)
+        at--;
+    CHECK_MSG(at > 0, "lock %p is released by cpu %u, which does not hold it", lock, cpu);
+    held[cpu].count--;
+    for (; at <= held[cpu].count; at++)
+        held[cpu].locks[at - 1] = held[cpu].locks[at];
+}
+
+void lock_check_none(void)
+{
+    unsigned cpu = machine_cpu();
+
+    CHECK_MSG(held[cpu].count == 0, "cpu %u waits while it holds lock %p", cpu, held[cpu].locks[0]);
+}
+
+#endif

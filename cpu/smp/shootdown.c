@@ -1,0 +1,138 @@
+/*
+ * TLB shootdown: flushes on other processors, acknowledged.
+ *
+ * Each processor has one request of its own at a time, and a word in which others ask for an
+ * answer, a bit each. Who waits for answers gives them too, so that two that ask each other, or one
+ * that has interrupts off, make progress. A lost answer ends the run with the processor's number.
+ */
+#include "cpu/smp/shootdown.h"
+#include "cpu/local_apic.h"
+#include "cpu/machine.h"
+#include "cpu/percpu.h"
+#include "cpu/smp/lock_check.h"
+#include "cpu/smp/thread.h"
+#include "lib/check.h"
+
+/* An emulator's processor may not run at all for seconds on a busy host. */
+#define BOUND_MS 20000U
+
+static unsigned bound_ms = BOUND_MS;
+
+void shoot_set_bound_ms(unsigned milliseconds)
+{
+    bound_ms = milliseconds;
+}
+
+static void perform(const struct machine_flush *flush)
+{
+    switch (flush->kind) {
+    case MACHINE_FLUSH_PAGES:
+        for (unsigned i = 0; i < flush->count; i++)
+            machine_flush_page(flush->pages[i]);
+        return;
+    case MACHINE_FLUSH_SPACE: machine_flush_space(); return;
+    case MACHINE_FLUSH_ALL: machine_flush_all(); return;
+    }
+    PANIC("flush of kind %u", flush->kind);
+}
+
+/* Does what others ask of this processor. */
+static void serve(struct cpu *self)
+{
+    uint64_t from = __atomic_exchange_n(&self->shoot.from, 0, __ATOMIC_ACQ_REL);
+    uint64_t own = UINT64_C(1) << self->number;
+
+    for (; from != 0; from &= from - 1) {
+        struct shoot *request = &cpu_table[__builtin_ctzll(from)].shoot;
+
+        CHECK((request->pending & own) != 0);
+        if ((request->where & own) != 0)
+            perform(&request->flush);
+        __atomic_and_fetch(&request->pending, ~own, __ATOMIC_ACQ_REL);
+        self->shoot.served++;
+    }
+}
+
+static bool on_shoot(struct trap_frame *frame)
+{
+    (void)frame;
+    cpu_local_apic_end();
+    serve(cpu_self());
+    return true;
+}
+
+void shoot_start(void)
+{
+    trap_set_handler(VECTOR_SHOOT, on_shoot);
+}
+
+static void ask(const struct cpu *self, uint64_t others)
+{
+    for (; others != 0; others &= others - 1) {
+        struct cpu *other = &cpu_table[__builtin_ctzll(others)];
+        uint64_t before =
+            __atomic_fetch_or(&other->shoot.from, UINT64_C(1) << self->number, __ATOMIC_ACQ_REL);
+
+        /* If somebody else has asked, an interrupt is on its way. */
+        if (before == 0 && !local_apic_send(other->apic_id, ICR_FIXED | VECTOR_SHOOT))
+            PANIC("cpu %u takes no interrupt", other->number);
+    }
+}
+
+static void await(struct cpu *self)
+{
+    struct deadline end = deadline_after_ms(bound_ms);
+    uint64_t pending;
+
+    while ((pending = __atomic_load_n(&self->shoot.pending, __ATOMIC_ACQUIRE)) != 0) {
+        if (__atomic_load_n(&self->shoot.from, __ATOMIC_RELAXED) != 0)
+            serve(self);
+        if (deadline_passed(end))
+            PANIC("TLB shootdown lost: cpu %u has not answered cpu %u for %u ms",
+                  (unsigned)__builtin_ctzll(pending), self->number, bound_ms);
+    }
+}
+
+void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+{
+    struct cpu *self = cpu_self();
+    uint64_t own = UINT64_C(1) << self->number;
+    uint64_t others = (where | answers) & machine_processors() & ~own;
+
+    if ((where & own) != 0)
+        perform(flush);
+    if (others == 0)
+        return;
+#ifdef LOCK_CHECKS
+    lock_check_none();
+#endif
+    CHECK_MSG(self->shoot.pending == 0, "cpu %u asks while it awaits answers", self->number);
+    self->shoot.flush = *flush;
+    self->shoot.where = where;
+    self->shoot.sent++;
+    __atomic_store_n(&self->shoot.pending, others, __ATOMIC_SEQ_CST);
+    ask(self, others);
+    await(self);
+}
+
+void machine_relax(void)
+{
+    struct cpu *self = cpu_self();
+
+    if (__atomic_load_n(&self->shoot.from, __ATOMIC_RELAXED) != 0)
+        serve(self);
+    if (machine_interrupts_on())
+        thread_yield();
+    machine_pause();
+}
+
+struct shoot_counts shoot_counts(void)
+{
+    struct shoot_counts counts = {0, 0};
+
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
+        counts.sent += cpu_table[cpu].shoot.sent;
+        counts.served += cpu_table[cpu].shoot.served;
+    }
+    return counts;
+}

@@ -1,0 +1,583 @@
+/* Kernel threads. */
+#include "cpu/smp/thread.h"
+
+#include "cpu/local_apic.h"
+#include "cpu/percpu.h"
+#include "cpu/smp/lock_check.h"
+#include "cpu/smp/spin.h"
+#include "lib/check.h"
+#include "lib/units.h"
+
+/* Each processor's own tick, for what must be looked at from time to time. */
+#define SECOND_NS UINT64_C(1000000000)
+
+/* What a new thread's stack begins with: the six registers of thread_switch, and where it returns
+ * to; above them a word, so that the stack is as after a call. */
+#define FIRST_WORDS  8U
+#define FIRST_RETURN 6U
+
+enum thread_state { THREAD_FREE, THREAD_READY, THREAD_RUNNING, THREAD_WAITING, THREAD_ENDED };
+
+/* Protectors: (c) constant once created; (r) the ready lock of its processor; (p) its processor,
+ * interrupts off; (q) the lock of what it waits for. */
+struct thread {
+    uint64_t rsp;        /* (p) while it does not run */
+    struct thread *next; /* (r)(q) in one queue at most */
+    uint8_t state;       /* (r) */
+    unsigned cpu;        /* (c) */
+    struct stack *stack; /* (c) NULL: the main thread's, or an idle one's */
+    void *space;         /* (p) */
+    uint64_t wake_ns;    /* (p) while it sleeps */
+    void (*entry)(void *argument);
+    void *argument;
+    struct semaphore ended;
+    uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
+};
+
+/* Stacks stay mapped, with their guards, and serve one thread after the other. Protector: the
+ * stacks' lock. */
+struct stack {
+    uint64_t top; /* 0: none yet */
+    bool taken;   /* by thread_create, until joined */
+};
+
+static void (*every_second)(void);
+static bool (*idle_work)(void);
+
+static struct stack stacks[CPU_MAX][THREADS_PER_CPU];
+static uint8_t stacks_lock;
+static const struct thread_memory *memory;
+static struct thread idle_threads[CPU_MAX];
+static struct thread main_thread;
+static void (*enter)(void *space);
+static unsigned taken_count;
+
+void thread_switch(uint64_t *save, uint64_t load);
+
+/* ---- queues ---- */
+
+static void push(struct thread_queue *queue, struct thread *thread)
+{
+    thread->next = NULL;
+    if (queue->last != NULL)
+        queue->last->next = thread;
+    else
+        queue->first = thread;
+    queue->last = thread;
+}
+
+static struct thread *pop(struct thread_queue *queue)
+{
+    struct thread *thread = queue->first;
+
+    if (thread == NULL)
+        return NULL;
+    queue->first = thread->next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    thread->next = NULL;
+    return thread;
+}
+
+/* Makes a thread ready, and wakes its processor if that is halted. Interrupts are off. */
+static void make_ready(struct thread *thread)
+{
+    struct cpu *cpu = &cpu_table[thread->cpu];
+    bool halted;
+
+    spin_lock(&cpu->ready_lock);
+    CHECK(thread->state != THREAD_READY && thread->state != THREAD_FREE);
+    thread->state = THREAD_READY;
+    push(&cpu->ready, thread);
+    halted = cpu->halted;
+    cpu->halted = false;
+    spin_unlock(&cpu->ready_lock);
+    if (halted && cpu != cpu_self() && !local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
+        PANIC("cpu %u takes no interrupt", thread->cpu);
+}
+
+/* ---- time ---- */
+
+/* Sets the timer for the first sleeper, or for the next second. */
+static void arm_timer(struct cpu *cpu)
+{
+    uint64_t now = machine_now_ns();
+    uint64_t at = every_second != NULL ? cpu->second_ns : UINT64_MAX;
+
+    for (const struct thread *thread = cpu->sleepers; thread != NULL; thread = thread->next)
+        at = min_u64(at, thread->wake_ns);
+    local_apic_timer_arm(at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 1);
+}
+
+/* Wakes who has slept long enough. Interrupts are off. */
+static void wake_sleepers(struct cpu *cpu)
+{
+    uint64_t now = machine_now_ns();
+    struct thread **at = &cpu->sleepers;
+
+    while (*at != NULL) {
+        struct thread *thread = *at;
+
+        if (thread->wake_ns <= now) {
+            *at = thread->next;
+            make_ready(thread);
+        } else {
+            at = &thread->next;
+        }
+    }
+}
+
+static void look_at_clock(struct cpu *cpu)
+{
+    wake_sleepers(cpu);
+    if (every_second != NULL && machine_now_ns() >= cpu->second_ns) {
+        cpu->second_ns = machine_now_ns() + SECOND_NS;
+        every_second();
+    }
+    arm_timer(cpu);
+}
+
+static bool on_timer(struct trap_frame *frame)
+{
+    (void)frame;
+    cpu_local_apic_end();
+    look_at_clock(cpu_self());
+    return true;
+}
+
+static bool on_wake(struct trap_frame *frame)
+{
+    (void)frame;
+    cpu_local_apic_end();
+    return true;
+}
+
+/* ---- switching ---- */
+
+/* The first thing on the new stack: the thread that was left may now go on, or be reused. */
+static void finish_switch(void)
+{
+    struct cpu *cpu = cpu_self();
+    struct thread *left = cpu->left;
+
+    cpu->left = NULL;
+    if (left != NULL && left->state == THREAD_ENDED)
+        semaphore_up(&left->ended);
+}
+
+/* Goes on with the next ready thread; this one is in a queue already, or has ended. Interrupts are
+ * off. */
+static void schedule(void)
+{
+    struct cpu *cpu = cpu_self();
+    struct thread *self = cpu->current;
+    struct thread *next;
+
+    CHECK(!machine_interrupts_on());
+#ifdef LOCK_CHECKS
+    lock_check_none();
+#endif
+    if (cpu->sleepers != NULL)
+        wake_sleepers(cpu);
+    spin_lock(&cpu->ready_lock);
+    next = pop(&cpu->ready);
+    if (next == NULL)
+        next = cpu->idle;
+    CHECK(next != NULL);
+    next->state = THREAD_RUNNING;
+    spin_unlock(&cpu->ready_lock);
+    if (next == self)
+        return;
+    self->rsp0 = cpu->tss.rsp[0];
+    cpu->tss.rsp[0] = next->rsp0;
+    cpu->kernel_stack = next->rsp0;
+    cpu->current = next;
+    cpu->left = self;
+    if (next->space != self->space && enter != NULL)
+        enter(next->space);
+    thread_switch(&self->rsp, next->rsp);
+    finish_switch();
+}
+
+_Noreturn static void begin(void)
+{
+    struct thread *self = cpu_self()->current;
+
+    finish_switch();
+    if (self == cpu_self()->idle)
+        thread_idle();
+    machine_interrupts_restore(true);
+    self->entry(self->argument);
+    machine_interrupts_off();
+    CHECK_MSG(self->space == NULL, "a thread of cpu %u ended in an address space", self->cpu);
+    self->state = THREAD_ENDED;
+    schedule();
+    PANIC("a thread that has ended goes on");
+}
+
+static void prepare_stack(struct thread *thread, uint64_t top)
+{
+    uint64_t *stack = (uint64_t *)(uintptr_t)top - FIRST_WORDS;
+
+    for (unsigned i = 0; i < FIRST_WORDS; i++)
+        stack[i] = 0;
+    stack[FIRST_RETURN] = (uint64_t)(uintptr_t)begin;
+    thread->rsp = (uint64_t)(uintptr_t)stack;
+    thread->rsp0 = top;
+}
+
+/* ---- public: start ---- */
+
+size_t thread_size(void)
+{
+    return sizeof(struct thread);
+}
+
+void threads_come_from(const struct thread_memory *from)
+{
+    CHECK(memory == NULL);
+    memory = from;
+}
+
+void threads_start(unsigned number)
+{
+    struct cpu *cpu = cpu_self();
+
+    CHECK(cpu->current == NULL && number == cpu->number);
+    trap_set_handler(VECTOR_TIMER, on_timer);
+    trap_set_handler(VECTOR_WAKE, on_wake);
+    cpu->second_ns = machine_now_ns() + SECOND_NS;
+    if (number == 0) {
+        main_thread.state = THREAD_RUNNING;
+        main_thread.rsp0 = cpu->tss.rsp[0];
+        cpu->current = &main_thread;
+        return;
+    }
+    cpu->idle = &idle_threads[number];
+    cpu->idle->cpu = number;
+    cpu->idle->state = THREAD_RUNNING;
+    cpu->idle->rsp0 = cpu->tss.rsp[0];
+    cpu->current = cpu->idle;
+}
+
+void thread_add_stack(unsigned number, uint64_t top)
+{
+    CHECK(number < CPU_MAX && top % 16 == 0);
+    if (number == 0 && cpu_table[0].idle == NULL) {
+        cpu_table[0].idle = &idle_threads[0];
+        prepare_stack(&idle_threads[0], top);
+        return;
+    }
+    for (unsigned i = 0; i < THREADS_PER_CPU; i++) {
+        if (stacks[number][i].top == 0) {
+            stacks[number][i].top = top;
+            return;
+        }
+    }
+    PANIC("cpu %u has all its stacks", number);
+}
+
+/* One step of the work for idle processors; whether there may be more. Interrupts are off before
+ * and after. */
+static bool idle_step(void)
+{
+    bool more;
+
+    if (idle_work == NULL)
+        return false;
+    machine_interrupts_restore(true);
+    more = idle_work();
+    machine_interrupts_off();
+    return more;
+}
+
+/* Interrupts are off from the look at the queue to HLT, which STI lets begin before any interrupt
+ * is taken: what makes a thread ready in between ends the HLT. */
+_Noreturn void thread_idle(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    machine_interrupts_off();
+    for (;;) {
+        while (idle_step())
+            schedule();
+        spin_lock(&cpu->ready_lock);
+        cpu->halted = cpu->ready.first == NULL;
+        spin_unlock(&cpu->ready_lock);
+        if (cpu->halted && local_apic_timer_hz() != 0) {
+            look_at_clock(cpu);
+            __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
+        } else if (cpu->halted) {
+            look_at_clock(cpu);
+            __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
+        }
+        cpu->halted = false;
+        schedule();
+    }
+}
+
+/* ---- public: threads ---- */
+
+static struct stack *take_stack(unsigned cpu)
+{
+    bool were_on = machine_interrupts_off();
+    struct stack *taken = NULL;
+
+    spin_lock(&stacks_lock);
+    for (unsigned i = 0; i < THREADS_PER_CPU && taken == NULL; i++) {
+        if (!stacks[cpu][i].taken && stacks[cpu][i].top != 0)
+            taken = &stacks[cpu][i];
+    }
+    if (taken != NULL) {
+        taken->taken = true;
+        taken_count++;
+    }
+    spin_unlock(&stacks_lock);
+    machine_interrupts_restore(were_on);
+    return taken;
+}
+
+static void give_stack(struct stack *stack)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&stacks_lock);
+    CHECK(stack->taken);
+    stack->taken = false;
+    taken_count--;
+    spin_unlock(&stacks_lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* A thread with a stack; the rest is zeroes. */
+static enum status take(unsigned cpu, struct thread **thread)
+{
+    struct stack *stack = take_stack(cpu);
+    enum status status;
+    void *object;
+
+    if (stack == NULL)
+        return STATUS_LIMIT;
+    status = memory->take(&object);
+    if (status != OK) {
+        give_stack(stack);
+        return status;
+    }
+    *thread = object;
+    (*thread)->stack = stack;
+    (*thread)->cpu = cpu;
+    return OK;
+}
+
+enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *argument,
+                          struct thread **thread)
+{
+    struct thread *made;
+    enum status status;
+    bool were_on;
+
+    CHECK(cpu < CPU_MAX && (machine_processors() >> cpu & 1) != 0 && memory != NULL);
+    status = take(cpu, &made);
+    if (status != OK)
+        return status;
+    made->entry = entry;
+    made->argument = argument;
+    made->state = THREAD_WAITING;
+    prepare_stack(made, made->stack->top);
+    *thread = made;
+    were_on = machine_interrupts_off();
+    make_ready(made);
+    machine_interrupts_restore(were_on);
+    return OK;
+}
+
+/* Its processor has left the stack before it says that the thread has ended, and touches the thread
+ * no more once the semaphore's lock is free. */
+void thread_join(struct thread *thread)
+{
+    CHECK(thread->stack != NULL && thread->stack->taken);
+    semaphore_down(&thread->ended);
+    CHECK(thread->state == THREAD_ENDED);
+    give_stack(thread->stack);
+    thread->state = THREAD_FREE;
+    memory->give(thread);
+}
+
+bool thread_may_wait(void)
+{
+    const struct cpu *cpu = cpu_self();
+
+    return cpu->current != NULL && cpu->current != cpu->idle && cpu->idle != NULL;
+}
+
+void thread_yield(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    if (thread_may_wait()) {
+        make_ready(cpu_self()->current);
+        schedule();
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void thread_sleep_us(uint64_t microseconds)
+{
+    bool were_on = machine_interrupts_off();
+    struct cpu *cpu = cpu_self();
+    struct thread *self = cpu->current;
+
+    CHECK(thread_may_wait());
+    self->wake_ns = machine_now_ns() + microseconds * 1000;
+    self->state = THREAD_WAITING;
+    self->next = cpu->sleepers;
+    cpu->sleepers = self;
+    arm_timer(cpu);
+    schedule();
+    machine_interrupts_restore(were_on);
+}
+
+unsigned thread_count(void)
+{
+    return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
+}
+
+/* Each processor sets its timer when it is woken. */
+void thread_set_every_second(void (*look)(void))
+{
+    bool were_on = machine_interrupts_off();
+
+    every_second = look;
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
+        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+
+        if (cpu == cpu_self())
+            arm_timer(cpu_self());
+        else if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_TIMER))
+            PANIC("cpu %u takes no interrupt", cpu->number);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void thread_set_idle_work(bool (*step)(void))
+{
+    idle_work = step;
+    thread_wake_idle();
+}
+
+void thread_wake_idle(void)
+{
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
+        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+
+        if (cpu != cpu_self() && __atomic_load_n(&cpu->halted, __ATOMIC_RELAXED)) {
+            if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
+                PANIC("cpu %u takes no interrupt", cpu->number);
+            return;
+        }
+    }
+}
+
+void thread_on_switch(void (*enter_space)(void *space))
+{
+    enter = enter_space;
+}
+
+void thread_set_space(void *space)
+{
+    struct thread *self = cpu_self()->current;
+
+    if (self != NULL)
+        self->space = space;
+}
+
+/* ---- public: semaphores and mutexes ---- */
+
+void semaphore_up(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *woken;
+
+    spin_lock(&semaphore->lock);
+    woken = pop(&semaphore->waiting);
+    if (woken == NULL)
+        semaphore->count++;
+    spin_unlock(&semaphore->lock);
+    if (woken != NULL)
+        make_ready(woken);
+    machine_interrupts_restore(were_on);
+}
+
+/* Leaves the processor, in a queue whose lock is still held. A waker on another processor may make
+ * the thread ready before it is off its stack: only this processor goes on with it, later. */
+static void wait_in(struct thread_queue *queue, uint8_t *lock)
+{
+    struct thread *self = cpu_self()->current;
+
+    CHECK(thread_may_wait());
+    self->state = THREAD_WAITING;
+    push(queue, self);
+    spin_unlock(lock);
+    schedule();
+}
+
+void semaphore_down(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&semaphore->lock);
+    if (semaphore->count > 0) {
+        semaphore->count--;
+        spin_unlock(&semaphore->lock);
+    } else {
+        wait_in(&semaphore->waiting, &semaphore->lock);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+/* Says that it is wanted, or finds that it is free now and takes it; holds: its queue. */
+static bool take_or_want(struct mutex *mutex)
+{
+    for (;;) {
+        uint8_t state = MUTEX_HELD;
+
+        if (mutex_try(mutex))
+            return true;
+        if (__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_WANTED, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+            state == MUTEX_WANTED)
+            return false;
+    }
+}
+
+void mutex_wait(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&mutex->lock);
+    if (take_or_want(mutex)) {
+        spin_unlock(&mutex->lock);
+    } else {
+        CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");
+        /* Whoever unlocks hands it over. */
+        wait_in(&mutex->waiting, &mutex->lock);
+        CHECK(mutex->state != MUTEX_FREE && mutex->owner == cpu_self()->current);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void mutex_hand_over(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *next;
+
+    spin_lock(&mutex->lock);
+    next = pop(&mutex->waiting);
+    CHECK(mutex->state == MUTEX_WANTED && next != NULL);
+    mutex->owner = next;
+    __atomic_store_n(&mutex->state, mutex->waiting.first != NULL ? MUTEX_WANTED : MUTEX_HELD,
+                     __ATOMIC_RELEASE);
+    spin_unlock(&mutex->lock);
+    make_ready(next);
+    machine_interrupts_restore(were_on);
+}

@@ -1,0 +1,49 @@
+/*
+ * Points of interest in code: places that a tool can find, and that cost nothing to pass.
+ *
+ * CODE_POINT emits no instruction. It notes its own address in a section of the image (.points),
+ * with the number that it is given; where the compiler copies the code, each copy is noted. What
+ * steps through the code (cpu/trap/step.h) finds out by the address that a point is passed.
+ *
+ * Assembly has a macro of its own for it. Owns: nothing. Context: any.
+ */
+#ifndef CPU_POINTS_H
+#define CPU_POINTS_H
+
+/* What a page fault is made of: each point begins a part. */
+#define POINT_ENTRY    0 /* from the vector: registers saved */
+#define POINT_DECODE   1 /* the error code, the space, what was tried */
+#define POINT_FIND     2 /* the walk, the entry, its rights */
+#define POINT_ALLOCATE 3 /* a frame */
+#define POINT_CLEAR    4 /* its content: zeroes */
+#define POINT_COPY     5 /* its content: a copy */
+#define POINT_MAP      6 /* the entry, and what is known of the page */
+#define POINT_FLUSH    7 /* the translation, and what the old entry named */
+#define POINT_SLOW     8 /* the slow path, as a whole */
+#define POINT_UPCALL   9 /* a violation, to the program's handler */
+#define POINT_RETURN   10
+#define POINTS         11
+
+#ifndef __ASSEMBLER__
+
+#include <stdint.h>
+
+#define CODE_POINT(number)                                                                         \
+    __asm__ volatile("771: .pushsection .points, \"a\", @progbits\n\t"                             \
+                     ".balign 4\n\t"                                                               \
+                     ".long 771b - .\n\t"                                                          \
+                     ".long %c0\n\t"                                                               \
+                     ".popsection"                                                                 \
+                     :                                                                             \
+                     : "i"(number))
+
+struct code_point {
+    int32_t place; /* from this field's own address */
+    uint32_t number;
+};
+
+_Static_assert(sizeof(struct code_point) == 8, "CODE_POINT writes it");
+
+#endif
+
+#endif

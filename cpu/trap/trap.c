@@ -1,0 +1,98 @@
+/* Traps in C: who is asked, in which order. */
+#include "cpu/trap/trap.h"
+
+#include "cpu/crash/crash.h"
+#include "cpu/percpu.h"
+#include "cpu/registers.h"
+#include "cpu/trap/probe.h"
+#include "cpu/trap/user.h"
+#include "lib/check.h"
+
+#define PIC_VECTORS 16U
+
+/* The local APIC's spurious vector, which wants no end-of-interrupt: SDM volume 3, 11.9. */
+#define APIC_SPURIOUS_VECTOR 255U
+
+bool (*trap_page_fault)(uint64_t address, uint64_t error,
+                        struct trap_frame *frame) = trap_page_fault_none;
+
+static bool (*handlers[TRAP_VECTORS])(struct trap_frame *frame);
+
+bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    (void)address;
+    (void)error;
+    (void)frame;
+    return false;
+}
+
+void trap_set_handler(unsigned vector, bool (*handler)(struct trap_frame *frame))
+{
+    CHECK(vector < TRAP_VECTORS);
+    CHECK(vector != TRAP_PF);
+    handlers[vector] = handler;
+}
+
+struct trap_counts trap_counts(void)
+{
+    struct trap_counts counts = cpu_self()->traps;
+
+    counts.nested_nmis = __atomic_load_n(&trap_nmis_nested, __ATOMIC_RELAXED);
+    return counts;
+}
+
+/* An interrupt that nobody waited for: ended at whichever controller has it in service. */
+static void end_stray(unsigned vector)
+{
+    struct trap_counts *counts = &cpu_self()->traps;
+
+    if (vector != APIC_SPURIOUS_VECTOR && cpu_local_apic_serves(vector)) {
+        cpu_local_apic_end();
+        counts->stray++;
+    } else if (vector - PIC_VECTOR < PIC_VECTORS && pic_end_stray(vector)) {
+        counts->stray++;
+    } else {
+        counts->spurious++;
+    }
+}
+
+/* A page fault whose error code makes no sense is not an expected one, whoever expects it. */
+static bool may_be_expected(const struct trap_frame *frame)
+{
+    return frame->vector != TRAP_PF || trap_page_fault_valid(frame->error);
+}
+
+/* What a program did and what did not just happen while it ran. A page fault whose error code makes
+ * no sense is the machine's affair. */
+static bool is_of_program(const struct trap_frame *frame)
+{
+    return trap_from_user(frame) && frame->vector != TRAP_NMI && frame->vector != TRAP_DF &&
+           frame->vector != TRAP_MC && may_be_expected(frame);
+}
+
+static void dispatch(struct trap_frame *frame)
+{
+    bool (*handler)(struct trap_frame * frame) = handlers[frame->vector];
+
+    if (frame->vector == TRAP_NMI)
+        crash_stop_if_asked(frame);
+    if (handler != NULL && handler(frame))
+        return;
+    if (frame->vector >= TRAP_EXCEPTIONS)
+        end_stray((unsigned)frame->vector);
+    else if (is_of_program(frame))
+        user_exit(frame);
+    else if (!may_be_expected(frame) || !probe_fix_up(frame))
+        crash_trap(frame);
+}
+
+/* Called by cpu/trap/trap.S for every trap but a resolved page fault. An NMI or a machine check may
+ * come between a page fault and the reading of its CR2: it leaves the register as it was. */
+void trap_dispatch(struct trap_frame *frame);
+
+void trap_dispatch(struct trap_frame *frame)
+{
+    dispatch(frame);
+    if ((frame->vector == TRAP_NMI || frame->vector == TRAP_MC) && cr2_read() != frame->cr2)
+        cr2_write(frame->cr2);
+}

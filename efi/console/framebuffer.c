@@ -1,0 +1,283 @@
+/* The text console on the framebuffer. */
+#include "efi/console/framebuffer.h"
+
+#include "efi/console/font.h"
+#include "lib/bytes.h"
+#include "lib/check.h"
+#include "lib/print.h"
+#include "lib/units.h"
+#include "paging/kernel/map.h"
+
+/* Room for an 8K screen with its font, and for a tall narrow one. */
+#define COLUMNS_MAX 256U
+#define ROWS_MAX    144U
+
+/* A smaller screen shows no readable log. */
+#define COLUMNS_MIN 40U
+#define ROWS_MIN    10U
+
+/* A line of the log is laid out as a whole up to this length. */
+#define LINE_SIZE 400U
+
+#define TAB_WIDTH 8U
+
+enum colour { COLOUR_PLAIN, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM, COLOURS };
+
+struct cell {
+    char letter; /* 0: blank, as the cleared screen shows it */
+    uint8_t colour;
+};
+
+/* 0xRRGGBB. */
+static const uint32_t palette[COLOURS] = {0xd0d0d0, 0x70d070, 0xff7060, 0x8c8c8c};
+
+extern const uint8_t font_8x16[], font_8x16_end[];
+extern const uint8_t font_12x24[], font_12x24_end[];
+extern const uint8_t font_16x32[], font_16x32_end[];
+extern const uint8_t font_32x64[], font_32x64_end[];
+
+static const struct {
+    const uint8_t *data;
+    const uint8_t *end;
+} fonts[] = {
+    {font_8x16, font_8x16_end},
+    {font_12x24, font_12x24_end},
+    {font_16x32, font_16x32_end},
+    {font_32x64, font_32x64_end},
+};
+
+static const uint32_t font_widths[ARRAY_COUNT(fonts)] = {8, 12, 16, 32};
+
+static struct {
+    struct framebuffer screen;
+    volatile uint32_t *pixels; /* NULL: off */
+    size_t font_number;
+    struct font font;
+    unsigned columns;
+    unsigned rows;
+    unsigned first_row; /* where the line that is being written begins */
+    unsigned length;    /* of that line */
+    unsigned cursor;    /* where in it the next character goes */
+    bool wrapped;       /* it goes on one that was too long, in the same colour */
+    enum colour colour;
+    char line[LINE_SIZE];
+    struct cell cells[ROWS_MAX][COLUMNS_MAX];
+} console;
+
+static uint32_t pixel_of(uint32_t rgb)
+{
+    if (!console.screen.red_first)
+        return rgb;
+    return (rgb & 0xff) << 16 | (rgb & 0xff00) | rgb >> 16;
+}
+
+static void draw(unsigned row, unsigned column)
+{
+    const struct cell *cell = &console.cells[row][column];
+    const struct font *font = &console.font;
+    const uint8_t *bits = font_glyph(font, cell->letter != 0 ? cell->letter : ' ');
+    uint32_t colour = pixel_of(palette[cell->colour]);
+    volatile uint32_t *at = console.pixels + (size_t)row * font->height * console.screen.pitch +
+                            (size_t)column * font->width;
+
+    for (uint32_t y = 0; y < font->height; y++) {
+        for (uint32_t x = 0; x < font->width; x++)
+            at[x] = (bits[x / 8] & 0x80 >> x % 8) != 0 ? colour : 0;
+        bits += font->row_bytes;
+        at += console.screen.pitch;
+    }
+}
+
+/* Shows a character; blanks of all colours are one. */
+static void show(unsigned row, unsigned column, struct cell cell)
+{
+    struct cell *old = &console.cells[row][column];
+
+    if (cell.letter == ' ')
+        cell = (struct cell){0};
+    if (old->letter == cell.letter && old->colour == cell.colour)
+        return;
+    *old = cell;
+    draw(row, column);
+}
+
+/* Moves the text up, with at least the rows that are asked for; more at once is less drawing. */
+static void scroll(unsigned at_least)
+{
+    unsigned step = console.rows / 3;
+
+    if (step < at_least)
+        step = at_least;
+    CHECK(step <= console.first_row);
+    for (unsigned row = 0; row < console.rows; row++) {
+        for (unsigned column = 0; column < console.columns; column++)
+            show(row, column,
+                 row + step < console.rows ? console.cells[row + step][column] : (struct cell){0});
+    }
+    console.first_row -= step;
+}
+
+static bool begins_with(const char *text, size_t size, const char *word)
+{
+    size_t length = strlen(word);
+
+    return size >= length && memcmp(text, word, length) == 0;
+}
+
+/* The colour of a line of the log. */
+static enum colour colour_of(const char *text, size_t size)
+{
+    while (size > 0 && *text == ' ') {
+        text++;
+        size--;
+    }
+    if (begins_with(text, size, "not ok") || begins_with(text, size, "Bail out!") ||
+        begins_with(text, size, "# verdict: fail") || begins_with(text, size, "# verdict: crash"))
+        return COLOUR_BAD;
+    if (begins_with(text, size, "ok ") || begins_with(text, size, "# verdict: pass"))
+        return COLOUR_GOOD;
+    if (begins_with(text, size, "# metric"))
+        return COLOUR_DIM;
+    return COLOUR_PLAIN;
+}
+
+static unsigned rows_of_line(void)
+{
+    unsigned rows = (console.length + console.columns - 1) / console.columns;
+
+    return rows > 0 ? rows : 1;
+}
+
+/* Shows the line that is being written, as far as it has come. */
+static void show_line(void)
+{
+    unsigned end = console.first_row + rows_of_line();
+
+    if (end > console.rows)
+        scroll(end - console.rows);
+    if (!console.wrapped)
+        console.colour = colour_of(console.line, console.length);
+    for (unsigned i = 0; i < console.length; i++)
+        show(console.first_row + i / console.columns, i % console.columns,
+             (struct cell){console.line[i], (uint8_t)console.colour});
+}
+
+static void next_line(bool wrapped)
+{
+    show_line();
+    console.first_row += rows_of_line();
+    console.length = console.cursor = 0;
+    console.wrapped = wrapped;
+}
+
+/* The longest line that is laid out: whole rows, and no more than leave room to scroll. */
+static unsigned line_limit(void)
+{
+    unsigned rows = LINE_SIZE / console.columns;
+
+    if (rows > console.rows / 3)
+        rows = console.rows / 3;
+    return rows * console.columns;
+}
+
+static void put(char letter)
+{
+    if (console.cursor == line_limit())
+        next_line(true);
+    console.line[console.cursor++] = letter;
+    if (console.length < console.cursor)
+        console.length = console.cursor;
+}
+
+void console_write(const char *text, size_t size)
+{
+    if (console.pixels == NULL)
+        return;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char letter = (unsigned char)text[i];
+
+        if (letter == '\n') {
+            next_line(false);
+        } else if (letter == '\r') {
+            console.cursor = 0;
+        } else if (letter == '\t') {
+            do
+                put(' ');
+            while (console.cursor % TAB_WIDTH != 0);
+        } else if (letter >= ' ' && letter != 0x7f) {
+            put(text[i]);
+        }
+    }
+    show_line();
+}
+
+static bool open_font(void)
+{
+    size_t size = (size_t)(fonts[console.font_number].end - fonts[console.font_number].data);
+
+    return font_open(fonts[console.font_number].data, size, &console.font) == OK;
+}
+
+/* How much text the screen holds; false when that is too little. */
+static bool lay_out(void)
+{
+    const struct framebuffer *screen = &console.screen;
+    uint64_t rows = min_u64(screen->height, screen->size / 4 / screen->pitch);
+
+    console.columns = (unsigned)min_u64(screen->width / console.font.width, COLUMNS_MAX);
+    console.rows = (unsigned)min_u64(rows / console.font.height, ROWS_MAX);
+    return console.columns >= COLUMNS_MIN && console.rows >= ROWS_MIN;
+}
+
+static void clear_screen(void)
+{
+    const struct framebuffer *screen = &console.screen;
+    uint64_t height = min_u64(screen->height, screen->size / 4 / screen->pitch);
+
+    for (uint64_t y = 0; y < height; y++) {
+        for (uint32_t x = 0; x < screen->width; x++)
+            console.pixels[y * screen->pitch + x] = 0;
+    }
+}
+
+void console_start(const struct framebuffer *screen)
+{
+    if (screen->width == 0 || screen->pitch < screen->width)
+        return;
+    console.screen = *screen;
+    console.font_number = font_choose(font_widths, ARRAY_COUNT(fonts), screen->width);
+    if (!open_font() || !lay_out())
+        return;
+    console.pixels = (volatile uint32_t *)(uintptr_t)screen->base.address;
+    clear_screen();
+}
+
+void console_arrive(void)
+{
+    const struct framebuffer *screen = &console.screen;
+    uint64_t used = (uint64_t)screen->pitch * screen->height * 4;
+
+    if (console.pixels == NULL)
+        return;
+    console.pixels = NULL;
+    if (open_font())
+        console.pixels =
+            kernel_map_device(screen->base, min_u64(used, screen->size), DEVICE_WRITE_COMBINING);
+}
+
+bool console_on(void)
+{
+    return console.pixels != NULL;
+}
+
+const char *console_description(void)
+{
+    static char text[64];
+
+    if (console.pixels == NULL)
+        return "none";
+    print_to(text, sizeof(text), "%ux%u pixels, %ux%u characters of %ux%u", console.screen.width,
+             console.screen.height, console.columns, console.rows, console.font.width,
+             console.font.height);
+    return text;
+}

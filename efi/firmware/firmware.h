@@ -1,0 +1,67 @@
+/*
+ * What is asked of the firmware while its boot services are on.
+ *
+ * Units: bytes; physical addresses, one to one mapped. Owns: the buffer of the memory map and the
+ * text of the configuration file.
+ * State: open -> collect, read, map -> leave; nothing here may be called after a leave that began.
+ * Fails with: a status and, where a person has to act, words.
+ * Context: boot services, one processor.
+ * Spec: UEFI 2.10, 4.3 (system table), 7.2 (memory), 7.4.6 (ExitBootServices), 9.1 (loaded image),
+ * 10.3 (device paths), 12.9 (graphics output), 13.4 and 13.5 (files).
+ */
+#ifndef EFI_FIRMWARE_H
+#define EFI_FIRMWARE_H
+
+#include <efi.h>
+#include <stddef.h>
+
+#include "lib/bootinfo.h"
+#include "lib/status.h"
+
+struct firmware {
+    EFI_HANDLE handle; /* the image's */
+    EFI_SYSTEM_TABLE *table;
+    EFI_BOOT_SERVICES *services;
+    EFI_LOADED_IMAGE *image;
+};
+
+/* The configuration file as it was found. */
+struct config_file {
+    const char *text; /* NULL: there is none */
+    size_t size;
+    const char *error; /* words, or NULL */
+};
+
+/* Finds the protocol of the loaded image. STATUS_UNSUPPORTED: the firmware has none. */
+MUST_USE enum status firmware_open(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table,
+                                   struct firmware *firmware);
+
+/* Fills image, ACPI root pointer, runtime services and firmware name. */
+void firmware_collect(const struct firmware *firmware, struct bootinfo *info);
+
+/* Reads \faultline.cfg from the volume that the image came from; no volume or no file is fine. */
+void firmware_read_config(const struct firmware *firmware, struct config_file *file);
+
+/* efi/firmware/screen.c: finds a linear framebuffer; what it found or why not, in words. */
+const char *firmware_find_screen(const struct firmware *firmware, struct framebuffer *screen);
+
+/* efi/firmware/boot_source.c: what the image was started from, in words. */
+void firmware_boot_source(const struct firmware *firmware, char *text, size_t size);
+
+/* efi/firmware/exit_boot_services.c: the memory map as it is now, converted into info. */
+MUST_USE enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *info);
+
+/* efi/firmware/exit_boot_services.c: ends boot services and converts the final map. On failure they may be partly gone:
+ * only runtime services are left. */
+MUST_USE enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info);
+
+/* efi/firmware/confirm_write.c: on a real machine, where the options name a set to write to, counts ten seconds
+ * down in the log; Esc turns the swap disk off. */
+void firmware_confirm_swap(const struct firmware *firmware, struct options *options);
+
+static inline bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
+{
+    return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
+
+#endif

@@ -1,0 +1,345 @@
+/* The keys of the options, and how each value is read. */
+#include "efi/options/keys.h"
+
+#include "lib/bytes.h"
+#include "lib/units.h"
+
+/* Less memory than this cannot hold the kernel's tables and one experiment. */
+#define MEMORY_LIMIT_MIN (32 * MIB)
+
+#define CPUS_MAX 4096U
+
+#define SECONDS_MAX 86400U
+
+/* The I/O ports below are the PC's own devices, and a 16550 has eight registers. */
+#define SERIAL_PORT_MIN 0x100U
+#define SERIAL_PORT_MAX 0xfff8U
+
+#define UUID_TEXT_SIZE 36U
+
+struct piece piece_trim(struct piece piece)
+{
+    while (piece.size > 0 && is_blank(piece.at[0])) {
+        piece.at++;
+        piece.size--;
+    }
+    while (piece.size > 0 && is_blank(piece.at[piece.size - 1]))
+        piece.size--;
+    return piece;
+}
+
+bool piece_is(struct piece piece, const char *word)
+{
+    size_t size = strlen(word);
+
+    return piece.size == size && memcmp(piece.at, word, size) == 0;
+}
+
+size_t piece_find(struct piece piece, char letter)
+{
+    size_t at = 0;
+
+    while (at < piece.size && piece.at[at] != letter)
+        at++;
+    return at;
+}
+
+/* The value of a digit in any base, or 255. */
+static unsigned digit_value(char letter)
+{
+    letter = lower_case(letter);
+    if (letter >= '0' && letter <= '9')
+        return (unsigned)(letter - '0');
+    if (letter >= 'a' && letter <= 'f')
+        return (unsigned)(letter - 'a') + 10;
+    return 255;
+}
+
+/* A number in decimal or, after 0x, in hexadecimal; nothing else may follow. */
+static bool parse_number(struct piece piece, uint64_t *number)
+{
+    uint64_t base = 10;
+    uint64_t value = 0;
+
+    if (piece.size > 2 && piece.at[0] == '0' && lower_case(piece.at[1]) == 'x') {
+        base = 16;
+        piece.at += 2;
+        piece.size -= 2;
+    }
+    if (piece.size == 0)
+        return false;
+    for (size_t i = 0; i < piece.size; i++) {
+        uint64_t digit = digit_value(piece.at[i]);
+
+        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return false;
+    }
+    *number = value;
+    return true;
+}
+
+static bool is_run_letter(char letter)
+{
+    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+           (letter >= '0' && letter <= '9') || letter == '-' || letter == '_' || letter == '.' ||
+           letter == '*' || letter == '?';
+}
+
+static bool parse_run(struct piece value, struct options *options)
+{
+    bool in_name = false;
+
+    if (value.size >= OPTION_RUN_SIZE)
+        return false;
+    for (size_t i = 0; i < value.size; i++) {
+        if (value.at[i] == ',' ? !in_name : !is_run_letter(value.at[i]))
+            return false;
+        in_name = value.at[i] != ',';
+    }
+    if (!in_name)
+        return false;
+    memcpy(options->run, value.at, value.size);
+    options->run[value.size] = '\0';
+    return true;
+}
+
+static bool parse_mem(struct piece value, struct options *options)
+{
+    uint64_t unit = 1;
+    uint64_t bytes;
+
+    if (value.size > 0) {
+        switch (lower_case(value.at[value.size - 1])) {
+        case 'k': unit = KIB; break;
+        case 'm': unit = MIB; break;
+        case 'g': unit = GIB; break;
+        default: break;
+        }
+    }
+    if (unit != 1)
+        value.size--;
+    if (!parse_number(value, &bytes) || __builtin_mul_overflow(bytes, unit, &bytes) ||
+        bytes < MEMORY_LIMIT_MIN)
+        return false;
+    options->memory_limit = bytes;
+    return true;
+}
+
+static bool parse_cpus(struct piece value, struct options *options)
+{
+    uint64_t count;
+
+    if (!parse_number(value, &count) || count == 0 || count > CPUS_MAX)
+        return false;
+    options->cpus = (uint32_t)count;
+    return true;
+}
+
+static bool parse_seed(struct piece value, struct options *options)
+{
+    return parse_number(value, &options->seed);
+}
+
+/* A UUID's text: 8-4-4-4-12 hexadecimal digits. */
+static bool parse_uuid(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
+{
+    size_t digits = 0;
+
+    if (value.size != UUID_TEXT_SIZE)
+        return false;
+    for (size_t i = 0; i < value.size; i++) {
+        unsigned digit = digit_value(value.at[i]);
+
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            if (value.at[i] != '-')
+                return false;
+            continue;
+        }
+        if (digit > 15)
+            return false;
+        if (digits % 2 == 0)
+            uuid[digits / 2] = (uint8_t)(digit << 4);
+        else
+            uuid[digits / 2] = (uint8_t)(uuid[digits / 2] | digit);
+        digits++;
+    }
+    return true;
+}
+
+static bool parse_swap(struct piece value, struct options *options)
+{
+    uint8_t uuid[OPTION_UUID_SIZE];
+
+    if (piece_is(value, "auto")) {
+        options->swap = SWAP_AUTO;
+    } else if (piece_is(value, "none")) {
+        options->swap = SWAP_NONE;
+    } else {
+        if (!parse_uuid(value, uuid))
+            return false;
+        options->swap = SWAP_SET;
+        memcpy(options->swap_uuid, uuid, sizeof(uuid));
+    }
+    return true;
+}
+
+static bool parse_serial(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[8];
+        enum serial_way way;
+    } ways[] = {{"auto", SERIAL_AUTO},
+                {"none", SERIAL_NONE},
+                {"spcr", SERIAL_SPCR},
+                {"pci", SERIAL_PCI},
+                {"com1", SERIAL_COM1}};
+    uint64_t port;
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->serial = ways[i].way;
+            return true;
+        }
+    }
+    if (value.size < 2 || value.at[0] != '0' || lower_case(value.at[1]) != 'x' ||
+        !parse_number(value, &port) || port < SERIAL_PORT_MIN || port > SERIAL_PORT_MAX)
+        return false;
+    options->serial = SERIAL_PORT;
+    options->serial_port = (uint16_t)port;
+    return true;
+}
+
+static bool parse_exit(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[12];
+        enum exit_way way;
+    } ways[] = {{"auto", EXIT_AUTO},
+                {"poweroff", EXIT_POWEROFF},
+                {"reboot", EXIT_REBOOT},
+                {"halt", EXIT_HALT},
+                {"debug-exit", EXIT_DEBUG}};
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->exit = ways[i].way;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_la57(struct piece value, struct options *options)
+{
+    if (piece_is(value, "auto"))
+        options->la57 = LA57_AUTO;
+    else if (piece_is(value, "0"))
+        options->la57 = LA57_OFF;
+    else if (piece_is(value, "1"))
+        options->la57 = LA57_ON;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_tables(struct piece value, struct options *options)
+{
+    if (piece_is(value, "direct"))
+        options->tables = TABLES_DIRECT;
+    else if (piece_is(value, "recursive"))
+        options->tables = TABLES_RECURSIVE;
+    else if (piece_is(value, "window"))
+        options->tables = TABLES_WINDOW;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_pmm(struct piece value, struct options *options)
+{
+    static const struct {
+        char name[8];
+        enum pmm_way way;
+    } ways[PMM_WAYS] = {
+        {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
+
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        if (piece_is(value, ways[i].name)) {
+            options->pmm = ways[i].way;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_overcommit(struct piece value, struct options *options)
+{
+    if (piece_is(value, "heuristic"))
+        options->overcommit = OVERCOMMIT_HEURISTIC;
+    else if (piece_is(value, "never"))
+        options->overcommit = OVERCOMMIT_NEVER;
+    else if (piece_is(value, "always"))
+        options->overcommit = OVERCOMMIT_ALWAYS;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_spaces(struct piece value, struct options *options)
+{
+    uint64_t count;
+
+    if (!parse_number(value, &count) || count == 0 || count > OPTION_SPACES)
+        return false;
+    options->spaces = (uint32_t)count;
+    return true;
+}
+
+static bool parse_wipe(struct piece value, struct options *options)
+{
+    if (!piece_is(value, "0") && !piece_is(value, "1"))
+        return false;
+    options->wipe = value.at[0] == '1';
+    return true;
+}
+
+/* Seconds, up to a day. */
+static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
+{
+    uint64_t number;
+
+    if (!parse_number(value, &number) || number < least || number > SECONDS_MAX)
+        return false;
+    *seconds = (uint32_t)number;
+    return true;
+}
+
+static bool parse_watchdog(struct piece value, struct options *options)
+{
+    return parse_seconds(value, 0, &options->watchdog);
+}
+
+static bool parse_stress(struct piece value, struct options *options)
+{
+    return parse_seconds(value, 1, &options->seconds);
+}
+
+const struct option_key option_keys[OPTION_KEYS] = {
+    {"run", parse_run,
+     "names of experiments between commas, * and ? stand for any letters, at most 255 characters"},
+    {"mem", parse_mem, "bytes, or a number with K, M or G, at least 32M"},
+    {"cpus", parse_cpus, "a number from 1 to 4096"},
+    {"seed", parse_seed, "a number of 64 bits, decimal or 0x and hexadecimal"},
+    {"swap", parse_swap, "auto, none, or a set's UUID"},
+    {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
+    {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
+    {"la57", parse_la57, "auto, 0 or 1"},
+    {"tables", parse_tables, "direct, recursive, window"},
+    {"wipe", parse_wipe, "0 or 1"},
+    {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
+    {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
+    {"seconds", parse_stress, "a number from 1 to 86400"},
+    {"overcommit", parse_overcommit, "never, heuristic or always"},
+    {"spaces", parse_spaces, "a number from 1 to 65536"},
+};

@@ -1,0 +1,214 @@
+/* The options' text, turned into struct options. */
+#include "efi/options/options.h"
+
+#include "efi/options/keys.h"
+#include "lib/bytes.h"
+#include "lib/print.h"
+
+/* So much of a key or value is shown in an error. */
+#define SHOWN_SIZE 48U
+
+#define MESSAGE_SIZE 320U
+
+/* One source while it is read. */
+struct parse {
+    struct options *options;
+    struct option_reporter *reporter;
+    const char *source;
+    const char *unit; /* "token" or "line" */
+    unsigned place;   /* its number, from 1 */
+    unsigned errors;
+    unsigned given_at[OPTION_KEYS]; /* place of each key, 0 = not given */
+};
+
+/* As piece_is for the end of the piece, in any case. */
+static bool piece_ends(struct piece piece, const char *word)
+{
+    size_t size = strlen(word);
+
+    if (piece.size < size)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        if (lower_case(piece.at[piece.size - size + i]) != word[i])
+            return false;
+    }
+    return true;
+}
+
+/* Copies a piece for showing: clipped, and with '?' for what a terminal might act on. */
+static const char *shown(struct piece piece, char buffer[SHOWN_SIZE])
+{
+    size_t size = piece.size < SHOWN_SIZE - 1 ? piece.size : SHOWN_SIZE - 1;
+
+    for (size_t i = 0; i < size; i++)
+        buffer[i] = piece.at[i] >= ' ' && piece.at[i] <= '~' ? piece.at[i] : '?';
+    buffer[size] = '\0';
+    if (size < piece.size)
+        memcpy(buffer + size - 3, "...", 3);
+    return buffer;
+}
+
+static void complain(struct parse *parse, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void complain(struct parse *parse, const char *format, ...)
+{
+    char text[MESSAGE_SIZE];
+    va_list arguments;
+    size_t used;
+
+    parse->errors++;
+    if (parse->reporter == NULL)
+        return;
+    used = print_to(text, sizeof(text), "%s, %s %u: ", parse->source, parse->unit, parse->place);
+    va_start(arguments, format);
+    print_to_va(text + used, sizeof(text) - used, format, arguments);
+    va_end(arguments);
+    parse->reporter->report(parse->reporter, text);
+}
+
+/* One key=value, wherever it stands. */
+static void parse_setting(struct parse *parse, struct piece setting)
+{
+    struct piece key = {setting.at, piece_find(setting, '=')};
+    struct piece value;
+    char key_text[SHOWN_SIZE];
+    char value_text[SHOWN_SIZE];
+    size_t i = 0;
+
+    if (key.size == setting.size) {
+        complain(parse, "\"%s\" has no '='; expected key=value", shown(setting, value_text));
+        return;
+    }
+    value = piece_trim((struct piece){setting.at + key.size + 1, setting.size - key.size - 1});
+    key = piece_trim(key);
+    shown(key, key_text);
+    shown(value, value_text);
+
+    while (i < OPTION_KEYS && !piece_is(key, option_keys[i].name))
+        i++;
+    if (i == OPTION_KEYS) {
+        complain(parse,
+                 "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
+                 "serial, exit, la57, tables, wipe, pmm, watchdog, seconds, "
+                 "overcommit, spaces",
+                 key_text, value_text);
+    } else if (parse->given_at[i] != 0) {
+        complain(parse, "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
+                 key_text, value_text, parse->unit, parse->given_at[i]);
+    } else {
+        parse->given_at[i] = parse->place;
+        if (!option_keys[i].parse(value, parse->options))
+            complain(parse, "key \"%s\" has a bad value \"%s\"; accepted: %s", key_text, value_text,
+                     option_keys[i].accepted);
+    }
+}
+
+/* Whether a token is the program's own name, as a shell passes it first. */
+static bool is_program_name(struct piece token)
+{
+    static const char name[] = "faultline";
+
+    if (piece_find(token, '=') != token.size)
+        return false;
+    if (piece_ends(token, ".efi"))
+        return true;
+    if (!piece_ends(token, name))
+        return false;
+    if (token.size == sizeof(name) - 1)
+        return true;
+    switch (token.at[token.size - sizeof(name)]) {
+    case '\\':
+    case '/':
+    case ':': return true;
+    default: return false;
+    }
+}
+
+/* Takes the next token off the text; one in quotes, as a path with blanks has them, keeps its
+ * blanks and loses its quotes. An empty piece with at == NULL is the end. */
+static struct piece next_token(const char **text)
+{
+    struct piece token;
+    bool quoted;
+
+    while (is_blank(**text))
+        (*text)++;
+    if (**text == '\0')
+        return (struct piece){NULL, 0};
+    quoted = **text == '"';
+    if (quoted)
+        (*text)++;
+    token = (struct piece){*text, 0};
+    while (token.at[token.size] != '\0' &&
+           (quoted ? token.at[token.size] != '"' : !is_blank(token.at[token.size])))
+        token.size++;
+    *text = token.at + token.size;
+    if (quoted && **text == '"')
+        (*text)++;
+    return token;
+}
+
+static void parse_load_options(struct parse *parse, const char *text)
+{
+    struct piece token = next_token(&text);
+
+    if (token.at != NULL && is_program_name(token))
+        token = next_token(&text);
+    for (; token.at != NULL; token = next_token(&text)) {
+        parse->place++;
+        parse_setting(parse, token);
+    }
+}
+
+/* Cuts a comment off: a '#' at the start of the line or after a blank. */
+static struct piece without_comment(struct piece line)
+{
+    for (size_t i = 0; i < line.size; i++) {
+        if (line.at[i] == '#' && (i == 0 || is_blank(line.at[i - 1])))
+            return (struct piece){line.at, i};
+    }
+    return line;
+}
+
+static void parse_file(struct parse *parse, struct piece rest)
+{
+    if (rest.size >= 2 &&
+        (memcmp(rest.at, "\xff\xfe", 2) == 0 || memcmp(rest.at, "\xfe\xff", 2) == 0)) {
+        parse->place = 1;
+        complain(parse, "the file is UTF-16; accepted: ASCII or UTF-8");
+        return;
+    }
+    if (rest.size >= 3 && memcmp(rest.at, "\xef\xbb\xbf", 3) == 0)
+        rest = (struct piece){rest.at + 3, rest.size - 3};
+    while (rest.size > 0) {
+        size_t end = piece_find(rest, '\n');
+        struct piece line = piece_trim(without_comment((struct piece){rest.at, end}));
+
+        parse->place++;
+        if (line.size > 0)
+            parse_setting(parse, line);
+        if (end < rest.size)
+            end++;
+        rest = (struct piece){rest.at + end, rest.size - end};
+    }
+}
+
+unsigned options_parse(const struct option_sources *sources, struct options *options,
+                       struct option_reporter *reporter)
+{
+    struct parse file = {
+        .options = options, .reporter = reporter, .source = "faultline.cfg", .unit = "line"};
+    struct parse load = {
+        .options = options, .reporter = reporter, .source = "load options", .unit = "token"};
+
+    memset(options, 0, sizeof(*options));
+    options->seed = 1;
+    options->watchdog = OPTION_WATCHDOG;
+    options->spaces = OPTION_SPACES;
+    options->seconds = OPTION_SECONDS;
+    if (sources->file != NULL)
+        parse_file(&file, (struct piece){sources->file, sources->file_size});
+    if (sources->load != NULL)
+        parse_load_options(&load, sources->load);
+    return file.errors + load.errors;
+}

@@ -1,0 +1,230 @@
+/* The TLB batch. */
+#include "paging/tlb/tlb.h"
+
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "paging/tree/tree.h"
+
+static struct tlb_counts counts;
+static unsigned limit = TLB_LIMIT_DEFAULT;
+
+/* The open batch of each processor: one at a time, so that none is forgotten. */
+static struct tlb_batch *open_batch[CPU_MAX];
+
+static void count(uint64_t *counter, uint64_t by)
+{
+    __atomic_add_fetch(counter, by, __ATOMIC_RELAXED);
+}
+
+/* The processors that run the tree. The changes of its entries are locked instructions, or followed
+ * by one, so that a processor that is not seen here loads its root after them. */
+static uint64_t processors_of(const struct tlb_batch *batch)
+{
+    return batch->tree != NULL ? __atomic_load_n(&batch->tree->processors, __ATOMIC_SEQ_CST) : 0;
+}
+
+/* Who has to answer although he need not flush. */
+static uint64_t answers_of(const struct tlb_batch *batch)
+{
+    return batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
+}
+
+static void flush_on(const struct tlb_batch *batch, uint64_t where, struct machine_flush how)
+{
+    uint64_t answers = answers_of(batch);
+
+    if ((where | answers) != 0)
+        machine_flush_on(where, answers, &how);
+}
+
+static void flush_everything(const struct tlb_batch *batch)
+{
+    uint64_t generation = pcid_raise_everything();
+
+    if (batch->kernel) {
+        count(&counts.kernel, 1);
+        flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_ALL});
+    } else {
+        count(&counts.everything, 1);
+        flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
+    }
+    pcid_flushed_everything(generation);
+}
+
+static void flush_tree(const struct tlb_batch *batch)
+{
+    struct machine_flush how = {.count = batch->page_count, .pages = batch->pages};
+    uint64_t generation = pcid_raise(batch->tree);
+
+    if (batch->whole_space) {
+        how.kind = MACHINE_FLUSH_SPACE;
+        count(&counts.spaces, 1);
+    } else {
+        how.kind = MACHINE_FLUSH_PAGES;
+        count(&counts.pages, batch->page_count);
+    }
+    flush_on(batch, processors_of(batch), how);
+    pcid_flushed(batch->tree, generation, batch->whole_space);
+}
+
+/* Flushes what was added, and waits for whoever has to have answered. */
+static void flush(struct tlb_batch *batch)
+{
+    if (batch->everything || batch->kernel)
+        flush_everything(batch);
+    else if (batch->whole_space || batch->page_count > 0)
+        flush_tree(batch);
+    else
+        flush_on(batch, 0, (struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
+    batch->answered = true;
+}
+
+static void drop_releases(struct tlb_batch *batch)
+{
+    CHECK_MSG(batch->answered, "frames are let go of before the processors have answered");
+    for (unsigned i = 0; i < batch->release_count; i++)
+        tree_drop(&batch->releases[i]);
+    batch->release_count = 0;
+    for (unsigned i = 0; i < batch->empty_count; i++)
+        tree_drop_empty(batch->empties[i]);
+    batch->empty_count = 0;
+}
+
+void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
+{
+    CHECK_MSG(open_batch[machine_cpu()] == NULL, "a TLB batch was left open");
+    open_batch[machine_cpu()] = batch;
+    batch->tree = tree;
+    batch->answered = true;
+    batch->grace = false;
+    batch->tables = false;
+    batch->everything = false;
+    batch->kernel = false;
+    batch->whole_space = false;
+    batch->page_count = 0;
+    batch->release_count = 0;
+    batch->empty_count = 0;
+    batch->open = true;
+}
+
+void tlb_add_page(struct tlb_batch *batch, uint64_t address)
+{
+    CHECK(batch->open && batch->tree != NULL);
+    batch->answered = false;
+    if (batch->page_count >= tlb_limit())
+        batch->whole_space = true;
+    else
+        batch->pages[batch->page_count++] = round_down(address, PAGE_SIZE);
+}
+
+void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end)
+{
+    CHECK(batch->open && start <= end);
+    if ((end - start) / PAGE_SIZE > tlb_limit()) {
+        tlb_add_space(batch);
+        return;
+    }
+    for (uint64_t at = start; at < end; at += PAGE_SIZE)
+        tlb_add_page(batch, at);
+}
+
+void tlb_add_space(struct tlb_batch *batch)
+{
+    CHECK(batch->open && batch->tree != NULL);
+    batch->answered = false;
+    batch->whole_space = true;
+}
+
+void tlb_add_everything(struct tlb_batch *batch)
+{
+    CHECK(batch->open);
+    batch->answered = false;
+    batch->everything = true;
+}
+
+void tlb_add_kernel(struct tlb_batch *batch)
+{
+    CHECK(batch->open);
+    batch->answered = false;
+    batch->kernel = true;
+}
+
+void tlb_add_grace(struct tlb_batch *batch)
+{
+    CHECK(batch->open && batch->tree != NULL);
+    batch->answered = false;
+    batch->grace = true;
+}
+
+void tlb_await_walks(const struct tree *tree)
+{
+    uint64_t others;
+
+    /* Entries may have been changed by plain stores. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    others = __atomic_load_n(&tree->processors, __ATOMIC_SEQ_CST) & ~(UINT64_C(1) << machine_cpu());
+    if (others != 0)
+        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
+}
+
+void tlb_make_room(struct tlb_batch *batch)
+{
+    CHECK(batch->open);
+    /* What was added stays added: entries of the same range may still be on their way. */
+    flush(batch);
+    drop_releases(batch);
+}
+
+void tlb_release(struct tlb_batch *batch, struct tlb_release release)
+{
+    CHECK(batch->open);
+    if (!tlb_has_room(batch))
+        tlb_make_room(batch);
+    batch->answered = false;
+    batch->tables = batch->tables || (release.level > 1 && pte_present(release.entry) &&
+                                      (release.entry.word & PTE_PS) == 0);
+    batch->releases[batch->release_count++] = release;
+}
+
+void tlb_release_empty(struct tlb_batch *batch, struct pfn table)
+{
+    CHECK(batch->open && batch->empty_count < TLB_EMPTIES_MAX);
+    batch->answered = false;
+    batch->tables = true;
+    batch->empties[batch->empty_count++] = table;
+}
+
+void tlb_commit(struct tlb_batch *batch)
+{
+    CHECK(batch->open && open_batch[machine_cpu()] == batch);
+    flush(batch);
+    open_batch[machine_cpu()] = NULL;
+    batch->open = false;
+    drop_releases(batch);
+}
+
+unsigned tlb_limit_for(const struct tlb_cost *cost)
+{
+    uint64_t pages;
+
+    if (cost->pages < cost->page_count || cost->whole == 0)
+        return 0;
+    pages = cost->whole * cost->page_count / cost->pages;
+    return (unsigned)max_u64(1, min_u64(pages, TLB_PAGES_MAX));
+}
+
+unsigned tlb_limit(void)
+{
+    return __atomic_load_n(&limit, __ATOMIC_RELAXED);
+}
+
+void tlb_set_limit(unsigned pages)
+{
+    CHECK_MSG(pages >= 1 && pages <= TLB_PAGES_MAX, "a limit of %u pages", pages);
+    __atomic_store_n(&limit, pages, __ATOMIC_RELAXED);
+}
+
+struct tlb_counts tlb_counts(void)
+{
+    return counts;
+}

@@ -1,0 +1,248 @@
+/*
+ * AUDIT: every count equals what is reachable; and the walk of one address in words.
+ *
+ * It needs no memory. A first pass visits each table once and takes every pointer off its target's
+ * count: what is left must be what holds explain, nothing for all but roots. A second pass puts
+ * all counts back.
+ */
+#include "lib/print.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/internal.h"
+#include "pmm/memory_map.h"
+
+struct audit {
+    struct tree_census census;
+    bool taking; /* first pass */
+};
+
+static void count_pointer(struct audit *audit, struct pfn target, struct pte entry)
+{
+    struct frame *record = frame_record(target);
+
+    if (record->count >= COUNT_STILL)
+        return; /* not counted any more */
+    if (!audit->taking)
+        record->count++;
+    /* Before the first pointer is taken off, or after the last was put back: whichever of them is
+     * own, one of the two passes sees the others. */
+    CHECK_MSG(record->count > 0, "frame %x has fewer counts than pointers (entry %lx)",
+              target.index, entry.word);
+    CHECK_MSG(!pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
+              "frame %x is own by entry %lx but has count %u", target.index, entry.word,
+              record->count);
+    if (audit->taking)
+        record->count--;
+}
+
+static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
+
+/* One of the entries that name a page is named by its record. All stand at one index, but for those of
+ * a section's page, whose record names the section's own (rules R1, S3). */
+static void check_name(struct pfn page, struct pte entry, unsigned index)
+{
+    const struct frame *record = frame_record(page);
+
+    bool shared = (record->flags & FRAME_SHARED) != 0;
+
+    CHECK_MSG((shared || record->back_index == index) && ring_has_name(page),
+              "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
+              entry.word, index, record->back_index, record->back_table);
+}
+
+static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level,
+                       unsigned index)
+{
+    CHECK_MSG(frame_record(page)->kind == FRAME_ANONYMOUS,
+              "entry %lx of level %u names frame %x of kind %u", entry.word, level, page.index,
+              frame_record(page)->kind);
+    CHECK_MSG(level == 1 ? (frame_record(page)->flags & FRAME_BLOCK) == 0
+                         : (frame_record(page)->flags & FRAME_BLOCK) != 0 &&
+                               frame_record(page)->level == leaf_order(level),
+              "entry %lx of level %u names frame %x with flags %x, order %u", entry.word, level,
+              page.index, frame_record(page)->flags, frame_record(page)->level);
+    check_name(page, entry, index);
+    CHECK_MSG(((frame_record(page)->flags & FRAME_SHARED) != 0) ==
+                      entry_is_shared_leaf(entry, level) ||
+                  pte_state(entry, level) == PTE_TRANSIT,
+              "entry %lx of level %u names page %x with flags %x", entry.word, level, page.index,
+              frame_record(page)->flags);
+    count_pointer(audit, page, entry);
+    audit->census.leaves++;
+}
+
+/* Shows zeroes, of as much as an entry of this level stands for (rule C8). */
+static void audit_zero(struct audit *audit, struct pte entry, unsigned level)
+{
+    CHECK_MSG(pte_class(entry) == PTE_COW &&
+                  pte_frame(entry).index == tree_zero_page().index + level - 1,
+              "entry %lx of level %u shows zeroes, but is not COW or not of its level", entry.word,
+              level);
+    audit->census.zero_links[level]++;
+}
+
+/* Rights lie in the lowest entry, but for links of the zero ladder and shared ones (rule E2). */
+static bool link_allows_all(struct pte entry)
+{
+    uint64_t rights = PTE_MAY_WRITE | PTE_US;
+
+    return pte_class(entry) == PTE_SHARED || (entry.word & (rights | PTE_NX)) == rights;
+}
+
+static void audit_entry(struct audit *audit, struct pte entry, unsigned level, unsigned index)
+{
+    struct pfn next;
+
+    switch (pte_state(entry, level)) {
+    case PTE_LEAF:
+        if (entry_is_held(entry)) {
+            audit_page(audit, pte_frame(entry), entry, level, index);
+            return;
+        }
+        audit_zero(audit, entry, level);
+        return;
+    case PTE_TRANSIT:
+    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level, index); return;
+    case PTE_SWAPPED: audit->census.swapped++; return;
+    case PTE_TABLE:
+        if (entry_is_zero(entry)) {
+            audit_zero(audit, entry, level);
+            return;
+        }
+        next = pte_frame(entry);
+        CHECK_MSG(link_allows_all(entry), "entry %lx of level %u forbids something", entry.word,
+                  level);
+        CHECK_MSG(frame_record(next)->kind == FRAME_TABLE && frame_record(next)->level == level - 1,
+                  "entry %lx of level %u names frame %x: kind %u, level %u", entry.word, level,
+                  next.index, frame_record(next)->kind, frame_record(next)->level);
+        count_pointer(audit, next, entry);
+        audit_table(audit, next, level - 1, PTE_ENTRIES);
+        return;
+    case PTE_EMPTY:
+    case PTE_TICKET:
+    case PTE_GUARD: return;
+    case PTE_CORRUPT:
+    case PTE_STATES: break;
+    }
+    PANIC("entry %lx of level %u is corrupt", entry.word, level);
+}
+
+/* Visits a table the first time that it is reached in this pass. */
+static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries)
+{
+    struct frame *record = frame_record(table);
+    const struct pte *at = frame_pointer(table);
+    unsigned live = 0;
+    unsigned held = 0;
+
+    if (((record->flags & FRAME_SEEN) != 0) == audit->taking)
+        return;
+    record->flags ^= FRAME_SEEN;
+    CHECK_MSG((record->flags & FRAME_DEAD) == 0 && record->lock == 0,
+              "table %x is reachable with flags %x and lock %u", table.index, record->flags,
+              record->lock);
+    audit->census.tables[level]++;
+    for (unsigned i = 0; i < entries; i++) {
+        struct pte entry = pte_read(&at[i]);
+
+        live += entry.word != 0;
+        held += entry_is_held(entry);
+        audit_entry(audit, entry, level, i);
+    }
+    CHECK_MSG(live == record->live && held == record->held,
+              "table %x has %u live and %u held entries, its record says %u and %u", table.index,
+              live, held, record->live, record->held);
+}
+
+static void audit_trees(struct audit *audit, const struct tree *trees, unsigned count)
+{
+    audit->census = (struct tree_census){0};
+    for (unsigned i = 0; i < count; i++)
+        audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / 2);
+    for (unsigned i = 0; i < count && audit->taking; i++)
+        kernel_map_check_half(trees[i].root);
+}
+
+/* After the first pass: roots have their one count left, everything else none. */
+static void check_remainders(const struct tree *trees, unsigned count)
+{
+    const struct memory_map *map = memory_map();
+
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_MSG(frame_record(trees[i].root)->count == 1, "root %x has count %u",
+                  trees[i].root.index, frame_record(trees[i].root)->count);
+        frame_record(trees[i].root)->count = 0;
+    }
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct memory_range *range = &map->ranges[i];
+
+        if (!memory_is_ram(range->kind))
+            continue;
+        for (uint64_t at = range->start; at < range->end; at += PAGE_SIZE) {
+            const struct frame *record = frame_record(pfn_of((struct phys){at}));
+
+            if (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS)
+                CHECK_MSG(record->count == 0 || record->count >= COUNT_STILL,
+                          "frame %lx of kind %u: %u counts without a pointer", at >> PAGE_SHIFT,
+                          record->kind, record->count);
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        frame_record(trees[i].root)->count = 1;
+}
+
+struct tree_census tree_audit(const struct tree *trees, unsigned count)
+{
+    struct audit audit = {.taking = true};
+
+    audit_trees(&audit, trees, count);
+    check_remainders(trees, count);
+    audit.taking = false;
+    audit_trees(&audit, trees, count);
+    return audit.census;
+}
+
+/* ---- one walk in words ---- */
+
+static void print_entry(struct pte entry, unsigned level, bool of_kernel)
+{
+    static const char *const classes[] = {"kernel", "own", "COW", "shared"};
+
+    print("#   level %u: %016lx", level, entry.word);
+    if (pte_present(entry)) {
+        print(" %s, frame %lx, %s%s%s%s%s",
+              of_kernel || pte_class(entry) == PTE_CLASS_NONE ? classes[0]
+                                                              : classes[pte_class(entry)],
+              (entry.word & PTE_FRAME_MASK) >> PAGE_SHIFT,
+              (entry.word & PTE_RW) != 0 ? "writable" : "read-only",
+              (entry.word & PTE_US) != 0 ? ", user" : "",
+              (entry.word & PTE_NX) != 0 ? ", no-execute" : "",
+              (entry.word & PTE_A) != 0 ? ", accessed" : "",
+              (entry.word & PTE_D) != 0 ? ", dirty" : "");
+        if (!of_kernel && pte_state(entry, level) == PTE_CORRUPT)
+            print(", CORRUPT");
+    } else {
+        print(" %s", pte_state_name(pte_state(entry, level)));
+    }
+    print("\n");
+}
+
+void tree_print_walk(struct phys root, unsigned levels, uint64_t address)
+{
+    bool of_kernel = address >> 63 != 0;
+    uint64_t table = root.address;
+
+    for (unsigned level = levels; level >= 1; level--) {
+        struct pte entry;
+
+        if (!memory_map_touches_ram(table, table + PAGE_SIZE)) {
+            print("#   level %u: the table would be at %lx, which is no RAM\n", level, table);
+            return;
+        }
+        entry = pte_read((const struct pte *)phys_pointer((struct phys){table}) +
+                         pte_index(address, level));
+        print_entry(entry, level, of_kernel);
+        if (level == 1 || !entry_is_table(entry))
+            return;
+        table = entry.word & PTE_FRAME_MASK;
+    }
+}

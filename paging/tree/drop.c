@@ -1,0 +1,274 @@
+/*
+ * Drop: one pointer less, and what nobody names any more lets go of what it names (rule C5).
+ *
+ *   entry                        what goes with it
+ *   empty, ticket, guard         nothing
+ *   swapped                      slot's count - 1
+ *   leaf, withheld, in transit   frame's count - 1
+ *   table                        table's count - 1; at 0 the table dies: its entries are dropped
+ *
+ * Dying tables stand in a dropper, from the highest to the lowest: at most one a level. An entry is
+ * zeroed, and live and held are lowered, before what it named is let go of, so that a drop can stop
+ * after any entry and go on later.
+ */
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "paging/tree/internal.h"
+#include "pmm/pmm.h"
+
+void tree_forget_page(struct pfn page)
+{
+    if (tree_release(page) == 0)
+        tree_globals.hooks->page_gone(page);
+}
+
+/* What the hardware noted in the entry goes with the page (rule E8). */
+static void fold_dirty(struct pte entry)
+{
+    if (pte_present(entry) && (entry.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+}
+
+/* Nobody names the table any more, and no walk is in it, since those that could be have ended
+ * before the flush was answered. Reclaim may still come by the ring, under its lock, or by a page;
+ * it finds the table dead. */
+static void push_table(struct tree_dropper *dropper, struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+
+    CHECK_MSG(record->kind == FRAME_TABLE, "dropping frame %x of kind %u as a table", table.index,
+              record->kind);
+    CHECK_MSG(dropper->depth < TREE_LEVELS_MAX, "table %x of level %u dies inside %u others",
+              table.index, record->level, dropper->depth);
+    tree_kill_table(table);
+    dropper->tables[dropper->depth] = table;
+    dropper->next[dropper->depth] = 0;
+    dropper->depth++;
+}
+
+static void let_go(struct tree_dropper *dropper, struct pte entry, unsigned level)
+{
+    switch (pte_state(entry, level)) {
+    case PTE_EMPTY:
+    case PTE_TICKET:
+    case PTE_GUARD: return;
+    case PTE_LEAF:
+        if (entry_is_held(entry)) {
+            fold_dirty(entry);
+            tree_forget_page(pte_frame(entry));
+        }
+        return;
+    case PTE_TRANSIT:
+    case PTE_WITHHELD: tree_forget_page(pte_payload_frame(entry)); return;
+    case PTE_SWAPPED: tree_globals.hooks->slot_release(pte_slot(entry)); return;
+    case PTE_TABLE:
+        if (entry_is_held(entry) && tree_release(pte_frame(entry)) == 0)
+            push_table(dropper, pte_frame(entry));
+        return;
+    case PTE_CORRUPT:
+    case PTE_STATES: break;
+    }
+    PANIC("entry %lx of level %u is corrupt: it cannot be dropped", entry.word, level);
+}
+
+/* ---- the pages of a table ---- */
+
+/* Pages of one dying table, and those of them that nobody names any more. */
+struct page_run {
+    struct pfn table;
+    unsigned gone_count;
+    struct pfn gone[TREE_PAGES_TOGETHER];
+};
+
+/* The last pointer to a page goes if nobody else holds it either: the D of its entry, and which
+ * entry its record names, are then of no use to anybody. */
+static inline bool is_last(struct pfn page)
+{
+    uint32_t one = 1;
+
+    return __atomic_compare_exchange_n(&frame_record(page)->count, &one, 0, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+/* An entry has been zeroed that named a page: its record shall name another as long as the page's
+ * count still holds the one that goes. */
+static void let_go_of_page(struct page_run *run, struct pfn page, struct pte entry, unsigned index)
+{
+    if (!is_last(page)) {
+        fold_dirty(entry);
+        tree_repoint(page, run->table, index);
+        if (tree_release(page) != 0)
+            return;
+    }
+    run->gone[run->gone_count++] = page;
+}
+
+/* Own leaves, all of them, and of one kind. The run is empty. */
+static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned from, unsigned to)
+{
+    struct pfn *gone = run->gone; /* as a pointer of its own it stays in a register */
+
+#pragma GCC unroll 4
+    for (struct pte *at = &entries[from]; at < &entries[to]; at++) {
+        struct pte entry = *at;
+        struct pfn page = pte_frame(entry);
+
+        *at = pte_empty();
+        if (__builtin_expect(!is_last(page), 0)) {
+            run->gone_count = (unsigned)(gone - run->gone);
+            let_go_of_page(run, page, entry, (unsigned)(at - entries));
+            gone = run->gone + run->gone_count;
+            continue;
+        }
+        *gone++ = page;
+    }
+    run->gone_count = (unsigned)(gone - run->gone);
+}
+
+/* Entries of any kind; how many were held. */
+static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, struct pte *entries,
+                          unsigned from, unsigned to)
+{
+    unsigned held = 0;
+
+    for (unsigned i = from; i < to; i++) {
+        struct pte entry = entries[i];
+        struct pfn page;
+
+        if (pte_state(entry, 1) == PTE_CORRUPT)
+            PANIC("entry %lx at %u of table %x is corrupt", entry.word, i, run->table.index);
+        page = entry_page(entry, 1);
+        if (!entry_is_held(entry))
+            continue;
+        entries[i] = pte_empty();
+        held++;
+        if (pfn_is_none(page))
+            let_go(dropper, entry, 1);
+        else
+            let_go_of_page(run, page, entry, i);
+    }
+    return held;
+}
+
+/* Some entries of the leaf table at the end of the dropper; how many. */
+static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
+{
+    unsigned top = dropper->depth - 1;
+    struct page_run run; /* as large as it is, without clearing it */
+    struct frame *record = frame_record(dropper->tables[top]);
+    struct pte *entries = frame_pointer(dropper->tables[top]);
+    unsigned from = dropper->next[top];
+    unsigned count = (unsigned)min_u64(min_u64(most, TREE_PAGES_TOGETHER), PTE_ENTRIES - from);
+    unsigned held = count;
+
+    run.table = dropper->tables[top];
+    run.gone_count = 0;
+    if (pte_are_own_leaves(pte_common(&entries[from], &entries[from + count])))
+        drop_own_leaves(&run, entries, from, from + count);
+    else
+        held = drop_each(dropper, &run, entries, from, from + count);
+    record->live = (uint16_t)(record->live - held);
+    record->held = (uint16_t)(record->held - held);
+    dropper->next[top] = (uint16_t)(from + count);
+    if (run.gone_count > 0)
+        tree_globals.hooks->pages_gone(run.gone, run.gone_count);
+    return count;
+}
+
+/* ---- steps ---- */
+
+/* One entry of a higher table at the end of the dropper. */
+static void drop_link(struct tree_dropper *dropper)
+{
+    unsigned top = dropper->depth - 1;
+    struct frame *record = frame_record(dropper->tables[top]);
+    struct pte *at = (struct pte *)frame_pointer(dropper->tables[top]) + dropper->next[top]++;
+    unsigned index = dropper->next[top] - 1U;
+    struct pte entry = *at;
+    struct pfn page = entry_page(entry, record->level);
+
+    if (!entry_is_held(entry))
+        return;
+    *at = pte_empty();
+    record->live--;
+    record->held--;
+    if (!pfn_is_none(page)) /* a large one */
+        tree_repoint(page, dropper->tables[top], index);
+    let_go(dropper, entry, record->level);
+}
+
+/* The table names nothing any more. Two links that are none say that it is in no ring: a neighbour
+ * that leaves writes both once, and nobody joins behind a dead table. */
+static void free_table(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+
+    if (__atomic_load_n(&record->link_next, __ATOMIC_ACQUIRE) != UINT32_MAX ||
+        __atomic_load_n(&record->link_prev, __ATOMIC_ACQUIRE) != UINT32_MAX)
+        ring_leave(table);
+    if (record->live == 0)
+        pmm_free_clean(table); /* rule C12 */
+    else
+        pmm_free(table);
+}
+
+void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
+                      struct tlb_batch *batch)
+{
+    struct frame *record = frame_record(above);
+    struct pte old = pte_exchange(place, pte_empty());
+
+    CHECK_MSG((old.word & (PTE_P | PTE_PS)) == PTE_P && pte_class(old) == PTE_OWN &&
+                  pfn_equal(pte_frame(old), table) && record->held > 0,
+              "entry %lx of table %x is taken out for table %x", old.word, above.index,
+              table.index);
+    record->live--;
+    record->held--;
+    tlb_release_empty(batch, table);
+}
+
+void tree_drop_empty(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+
+    CHECK_MSG(record->kind == FRAME_TABLE && (record->flags & FRAME_DEAD) != 0 && record->live == 0,
+              "frame %x of kind %u, flags %x, %u live is no empty table", table.index, record->kind,
+              record->flags, record->live);
+    if (tree_release(table) == 0)
+        free_table(table);
+}
+
+void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *release)
+{
+    dropper->depth = 0;
+    let_go(dropper, release->entry, release->level);
+}
+
+bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)
+{
+    while (dropper->depth > 0 && entries > 0) {
+        struct pfn table = dropper->tables[dropper->depth - 1];
+        const struct frame *record = frame_record(table);
+        unsigned count = 1;
+
+        CHECK_MSG(record->held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
+                  "table %x holds %u more than its entries", table.index, record->held);
+        if (record->held == 0)
+            free_table(dropper->tables[--dropper->depth]);
+        else if (record->level == 1)
+            count = drop_leaves(dropper, entries);
+        else
+            drop_link(dropper);
+        entries -= count;
+    }
+    return dropper->depth == 0;
+}
+
+void tree_drop(const struct tlb_release *release)
+{
+    struct tree_dropper dropper;
+
+    tree_drop_begin(&dropper, release);
+    while (!tree_drop_some(&dropper, UINT32_MAX)) {
+    }
+}

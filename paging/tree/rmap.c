@@ -1,0 +1,454 @@
+/*
+ * The reverse map: from a page back to the entries that name it (rule R1).
+ *
+ * A page's record names one entry. A table made by copying joins a ring, directly behind its
+ * source, so that all pointers to an anonymous page stand at the same index of the ring's tables.
+ * A table that was never copied is alone: its links are none.
+ */
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "paging/tree/internal.h"
+
+/* Guards the links of all rings and the named entry of all pages. Inside any table's lock. */
+uint8_t tree_ring_lock;
+
+static bool lock_ring(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&tree_ring_lock);
+    return were_on;
+}
+
+static void unlock_ring(bool were_on)
+{
+    spin_unlock(&tree_ring_lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* The next table of the ring; the table itself when it is alone. */
+static struct pfn next_of(struct pfn table)
+{
+    uint32_t next = frame_record(table)->link_next;
+
+    return next == UINT32_MAX ? table : (struct pfn){next};
+}
+
+void ring_join(struct pfn table, struct pfn source)
+{
+    bool were_on = lock_ring();
+    struct frame *fresh = frame_record(table);
+    struct frame *behind = frame_record(source);
+    struct pfn next = next_of(source);
+
+    CHECK(fresh->link_next == UINT32_MAX && fresh->link_prev == UINT32_MAX);
+    fresh->link_prev = source.index;
+    fresh->link_next = next.index;
+    behind->link_next = table.index;
+    frame_record(next)->link_prev = table.index;
+    unlock_ring(were_on);
+}
+
+void ring_leave(struct pfn table)
+{
+    bool were_on = lock_ring();
+    struct frame *record = frame_record(table);
+    struct pfn next = next_of(table);
+
+    if (!pfn_equal(next, table)) {
+        struct frame *after = frame_record(next);
+        struct frame *before = frame_record((struct pfn){record->link_prev});
+
+        before->link_next = next.index;
+        after->link_prev = record->link_prev;
+        if (before == after)
+            after->link_next = after->link_prev = UINT32_MAX;
+    }
+    record->link_next = record->link_prev = UINT32_MAX;
+    unlock_ring(were_on);
+}
+
+/* Whether two tables are on one ring. */
+static bool on_one_ring(struct pfn table, struct pfn other)
+{
+    struct pfn at = next_of(table);
+
+    while (!pfn_equal(at, table) && !pfn_equal(at, other))
+        at = next_of(at);
+    return pfn_equal(at, other);
+}
+
+/* Two rings become one, or one two, when the next ones of a table of each are exchanged. */
+void ring_merge(struct pfn table, struct pfn from)
+{
+    bool were_on = lock_ring();
+    struct pfn behind_table = next_of(table);
+    struct pfn behind_from = next_of(from);
+
+    if (!pfn_equal(behind_from, from) && !on_one_ring(table, from)) {
+        frame_record(table)->link_next = behind_from.index;
+        frame_record(behind_from)->link_prev = table.index;
+        frame_record(from)->link_next = behind_table.index;
+        frame_record(behind_table)->link_prev = from.index;
+    }
+    unlock_ring(were_on);
+}
+
+void ring_name_pointer(struct pfn page, struct pfn table, unsigned index)
+{
+    bool were_on = lock_ring();
+    const struct frame *record = frame_record(page);
+
+    CHECK_MSG(record->back_table == UINT32_MAX || record->back_index == index,
+              "page %x has another entry at index %u, not %u", page.index, record->back_index,
+              index);
+    tree_name_pointer(page, table, index);
+    unlock_ring(were_on);
+}
+
+/* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
+static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
+{
+    struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
+    struct pfn named = PFN_NONE;
+    enum pte_state state;
+
+    if (pte_present(entry))
+        return pfn_equal(pte_frame(entry), page) ? PTE_LEAF : PTE_EMPTY;
+    state = pte_state(entry, 1);
+    if (state == PTE_TRANSIT || state == PTE_WITHHELD)
+        named = pte_payload_frame(entry);
+    return pfn_equal(named, page) ? state : PTE_EMPTY;
+}
+
+/* Another entry at the index that names the page becomes the named one, or none. Who lets go of such
+ * an entry meanwhile looks into the record without the ring's lock (tree_is_named): so it is named
+ * first, and looked at once more afterwards. */
+static void name_another(struct frame *record, struct pfn page, struct pfn table, unsigned index)
+{
+    for (struct pfn at = next_of(table); !pfn_equal(at, table); at = next_of(at)) {
+        if (names_as(at, index, page) == PTE_EMPTY)
+            continue;
+        record->back_index = (uint16_t)index;
+        __atomic_store_n(&record->back_table, at.index, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (names_as(at, index, page) != PTE_EMPTY)
+            return;
+    }
+    __atomic_store_n(&record->back_table, UINT32_MAX, __ATOMIC_RELAXED);
+}
+
+bool ring_has_name(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn table = {record->back_table};
+
+    return !pfn_is_none(table) && frame_record(table)->kind == FRAME_TABLE &&
+           names_as(table, record->back_index, page) != PTE_EMPTY;
+}
+
+void tree_repoint_named(struct pfn page, struct pfn table, unsigned index)
+{
+    struct frame *record = frame_record(page);
+
+    spin_lock(&tree_ring_lock);
+    if (record->back_table == table.index)
+        name_another(record, page, table, index);
+    spin_unlock_fast(&tree_ring_lock);
+}
+
+void tree_repoint(struct pfn page, struct pfn table, unsigned index)
+{
+    bool were_on;
+
+    CHECK(index < PTE_ENTRIES);
+    if (!tree_is_named(frame_record(page), table))
+        return;
+    were_on = machine_interrupts_off();
+    tree_repoint_named(page, table, index);
+    machine_interrupts_restore(were_on);
+}
+
+bool tree_claim(struct pfn page, uint8_t flag)
+{
+    bool were_on = lock_ring();
+    struct frame *record = frame_record(page);
+    bool alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+
+    if (alone)
+        __atomic_and_fetch(&record->flags, (uint8_t)~flag, __ATOMIC_RELAXED);
+    unlock_ring(were_on);
+    return alone;
+}
+
+void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
+{
+    struct frame *record = frame_record(page);
+
+    CHECK(record->kind == FRAME_ANONYMOUS && index < PTE_ENTRIES);
+    record->back_table = table.index;
+    record->back_index = (uint16_t)index;
+}
+
+/* As tree_find_pointers, with the ring locked. */
+static unsigned find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
+                              unsigned max)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn first = {record->back_table};
+    struct pfn at = first;
+    unsigned found = 0;
+
+    if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first))
+        return 0;
+    do {
+        if (names_as(at, record->back_index, page) == state) {
+            if (found < max)
+                pointers[found] = (struct tree_pointer){at, record->back_index};
+            found++;
+        }
+        at = next_of(at);
+    } while (!pfn_equal(at, first));
+    return found;
+}
+
+unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
+                            unsigned max)
+{
+    bool were_on = lock_ring();
+    unsigned found = find_pointers(page, state, pointers, max);
+
+    unlock_ring(were_on);
+    return found;
+}
+
+/* The count is read first: no table joins the ring before the look is over, and an entry that goes
+ * meanwhile only makes the answer no. */
+bool tree_all_in_state(struct pfn page, enum pte_state state)
+{
+    bool were_on = lock_ring();
+    uint32_t count = __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE);
+    bool all = find_pointers(page, state, NULL, 0) + 1 == count;
+
+    unlock_ring(were_on);
+    return all;
+}
+
+/* Whether the pointer is one of the page's: its table is then on the ring, and stays a table as
+ * long as the ring is locked. */
+static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_pointer pointer)
+{
+    const struct frame *record = frame_record(page);
+    struct pfn first = {record->back_table};
+    struct pfn at = first;
+
+    if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first) ||
+        record->back_index != pointer.index)
+        return false;
+    do {
+        if (pfn_equal(at, pointer.table))
+            return names_as(at, pointer.index, page) == state;
+        at = next_of(at);
+    } while (!pfn_equal(at, first));
+    return false;
+}
+
+/* The table's lock is taken by try, so its place inside the ring's lock, which is the wrong one,
+ * does no harm. */
+enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree_pointer pointer)
+{
+    struct frame *table = frame_record(pointer.table);
+    enum status status = STATUS_NOT_FOUND;
+    bool were_on = lock_ring();
+
+    CHECK(!were_on);
+    if (is_pointer_of(page, state, pointer)) {
+        status = spin_try(&table->lock) ? OK : STATUS_AGAIN;
+        if (status == OK && (table->flags & FRAME_DEAD) != 0) {
+            spin_unlock(&table->lock);
+            status = STATUS_NOT_FOUND;
+        }
+    }
+    unlock_ring(were_on);
+    return status;
+}
+
+uint64_t tree_pointer_address(struct tree_pointer pointer)
+{
+    const struct frame *record = frame_record(pointer.table);
+
+    CHECK(record->kind == FRAME_TABLE);
+    return (((uint64_t)record->base_high << 32 | record->slot_or_base) << 21) +
+           pointer.index * pte_span(record->level);
+}
+
+struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
+{
+    bool were_on = lock_ring();
+    struct pfn found = PFN_NONE;
+    struct pfn at = next_of(table);
+
+    for (; pfn_is_none(found) && !pfn_equal(at, table); at = next_of(at)) {
+        struct pte entry = pte_read((const struct pte *)frame_pointer(at) + index);
+        enum pte_state state = pte_state(entry, 1);
+        struct pfn page = state == PTE_LEAF ? pte_frame(entry) : pte_payload_frame(entry);
+
+        if ((state == PTE_LEAF && entry_is_held(entry)) || state == PTE_TRANSIT) {
+            const struct frame *record = frame_record(page);
+
+            if ((record->flags & FRAME_TIED) != 0 && record->slot_or_base == slot.index)
+                found = page;
+        }
+    }
+    if (!pfn_is_none(found))
+        tree_hold(found);
+    unlock_ring(were_on);
+    return found;
+}
+
+/* ---- large pages ---- */
+
+/* Where the entries stand that name a page: one index of the tables of one ring. */
+struct sharers {
+    struct pfn page;
+    struct pfn first;
+    struct pfn locked; /* by the caller */
+    unsigned index;
+    unsigned count;
+};
+
+/* The lock checker is not told: in one pass around a locked ring no lock is waited for. */
+static bool try_table(struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    if (!spin_try_unchecked(&record->lock))
+        return false;
+    if ((record->flags & FRAME_DEAD) == 0)
+        return true;
+    __atomic_store_n(&record->lock, 0, __ATOMIC_RELEASE);
+    return false;
+}
+
+static void unlock_sharers(const struct sharers *sharers, unsigned count)
+{
+    for (struct pfn at = sharers->first; count > 0; at = next_of(at)) {
+        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+            continue;
+        count--;
+        if (!pfn_equal(at, sharers->locked))
+            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
+    }
+}
+
+/* Locks the tables of all entries that name the page, or none: then one is held, or the page has
+ * a pointer elsewhere that is on its way out. */
+static bool lock_sharers(const struct sharers *sharers)
+{
+    struct pfn at = sharers->first;
+    unsigned found = 0;
+
+    do {
+        if (names_as(at, sharers->index, sharers->page) != PTE_EMPTY) {
+            if (!pfn_equal(at, sharers->locked) && !try_table(at))
+                break;
+            found++;
+        }
+        at = next_of(at);
+    } while (!pfn_equal(at, sharers->first));
+    if (found == sharers->count)
+        return true;
+    unlock_sharers(sharers, found);
+    return false;
+}
+
+/* The table of a large page's parts, with the rights that the page has. */
+static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, struct rights rights,
+                            unsigned holds)
+{
+    struct pte *entries = frame_pointer(table);
+    unsigned order = leaf_order(level - 1);
+
+    frame_record(page)->count = 1; /* all who name it are here, and wait */
+    tree_globals.hooks->page_split(page, leaf_order(level), order);
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        struct pfn part = {page.index + (i << order)};
+
+        frame_record(part)->back_table = table.index;
+        frame_record(part)->back_index = (uint16_t)i;
+        entries[i] = pte_page(part, level - 1, PTE_OWN, rights);
+    }
+    frame_record(page)->count += holds;
+    frame_record(table)->live = frame_record(table)->held = PTE_ENTRIES;
+}
+
+/* Links the table wherever the page was named, and unlocks; true when the page was written to. */
+static bool link_parts(const struct sharers *sharers, struct pfn table)
+{
+    struct pte link = pte_table(table, sharers->count == 1 ? PTE_OWN : PTE_COW);
+    unsigned left = sharers->count;
+    bool dirty = false;
+
+    frame_record(table)->count = sharers->count;
+    for (struct pfn at = sharers->first; left > 0; at = next_of(at)) {
+        struct pte *place = (struct pte *)frame_pointer(at) + sharers->index;
+        struct pte old;
+
+        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+            continue;
+        left--;
+        old = pte_exchange(place, link);
+        dirty = dirty || (pte_present(old) && (old.word & PTE_D) != 0);
+        if (!pfn_equal(at, sharers->locked))
+            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
+    }
+    return dirty;
+}
+
+static void mark_dirty(struct pfn page, unsigned level)
+{
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        struct pfn part = {page.index + (i << leaf_order(level - 1))};
+
+        __atomic_or_fetch(&frame_record(part)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    }
+}
+
+/* holds: the ring's lock, and those of the sharers */
+static void split_locked(const struct sharers *sharers, unsigned level, struct pfn table,
+                         unsigned holds)
+{
+    const struct frame *record = frame_record(sharers->page);
+    const struct pte *entries = frame_pointer(sharers->first);
+    bool dirty = (record->flags & FRAME_DIRTY) != 0;
+
+    CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == leaf_order(level),
+              "page %x of level %u has flags %x, order %u", sharers->page.index, level,
+              record->flags, record->level);
+    fill_with_parts(table, level, sharers->page, pte_rights(pte_read(&entries[sharers->index])),
+                    holds);
+    if (link_parts(sharers, table) || dirty)
+        mark_dirty(sharers->page, level);
+}
+
+enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked, struct pfn table,
+                             unsigned holds, unsigned *count)
+{
+    bool were_on = lock_ring();
+    const struct frame *record = frame_record(page);
+    struct sharers sharers = {.page = page,
+                              .first = {record->back_table},
+                              .locked = locked,
+                              .index = record->back_index,
+                              .count = record->count - holds};
+    enum status status = STATUS_AGAIN;
+
+    CHECK(!were_on && level > 1 && record->kind == FRAME_ANONYMOUS);
+    if (!pfn_is_none(sharers.first) && sharers.count > 0 && lock_sharers(&sharers)) {
+        split_locked(&sharers, level, table, holds);
+        *count = sharers.count;
+        status = OK;
+    }
+    unlock_ring(were_on);
+    return status;
+}

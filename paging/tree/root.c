@@ -1,0 +1,201 @@
+/*
+ * Whole trees: their roots, and a fork, which shares the entries of one root with another.
+ *
+ * Some roots wait for a tree: the lower half is zero, the upper half is the kernel's, so that a tree
+ * begins and ends without clearing and copying it. As many as there are after tree_ready_roots
+ * stay: the ledger is even when the trees are gone.
+ */
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/internal.h"
+#include "paging/tree/table_access.h"
+#include "pmm/pmm.h"
+
+/* A tree that goes lets others have the processor after so many entries. */
+#define DROP_ENTRIES (4 * PTE_ENTRIES)
+
+static bool take_ready_root(struct pfn *root)
+{
+    bool were_on = machine_interrupts_off();
+    bool taken;
+
+    spin_lock(&tree_globals.ready.lock);
+    taken = tree_globals.ready.count > 0;
+    if (taken)
+        *root = tree_globals.ready.roots[--tree_globals.ready.count];
+    spin_unlock(&tree_globals.ready.lock);
+    machine_interrupts_restore(were_on);
+    return taken;
+}
+
+/* False when there are enough. */
+static bool keep_ready_root(struct pfn root)
+{
+    bool were_on = machine_interrupts_off();
+    bool kept;
+
+    spin_lock(&tree_globals.ready.lock);
+    kept = tree_globals.ready.count < TREE_READY_ROOTS;
+    if (kept) {
+        pmm_retype(root, FRAME_ROOT);
+        tree_globals.ready.roots[tree_globals.ready.count++] = root;
+    }
+    spin_unlock(&tree_globals.ready.lock);
+    machine_interrupts_restore(were_on);
+    return kept;
+}
+
+static enum status make_root(struct pfn *root)
+{
+    enum status status = pmm_alloc(FRAME_TABLE, FRAME_CLEARED, root);
+
+    if (status != OK)
+        return status;
+    frame_record(*root)->level = (uint8_t)kernel_map_levels();
+    frame_record(*root)->slot_or_base = 0;
+    kernel_map_share_half(*root);
+    return OK;
+}
+
+enum status tree_ready_roots(void)
+{
+    struct pfn root;
+    enum status status = OK;
+
+    while (take_ready_root(&root))
+        pmm_free(root);
+    while (status == OK && tree_globals.ready.count < TREE_READY_ROOTS) {
+        status = make_root(&root);
+        if (status == OK)
+            (void)keep_ready_root(root);
+    }
+    return status;
+}
+
+enum status tree_create(struct tree *tree)
+{
+    enum status status = OK;
+
+    if (take_ready_root(&tree->root))
+        pmm_retype(tree->root, FRAME_TABLE);
+    else
+        status = make_root(&tree->root);
+    tree->levels = (uint8_t)kernel_map_levels();
+    tree->forking = false;
+    tree->processors = 0;
+    pcid_start(&tree->context);
+    return status;
+}
+
+void tree_destroy(struct tree *tree)
+{
+    struct frame *record = frame_record(tree->root);
+    struct pte *entries = frame_pointer(tree->root);
+    struct tree_dropper dropper;
+
+    CHECK_MSG(record->count == 1, "root %x still has count %u", tree->root.index, record->count);
+    CHECK_MSG(tree->processors == 0, "processors %lx still have root %x", tree->processors,
+              tree->root.index);
+    CHECK(machine_root().address != phys_of(tree->root).address);
+    for (unsigned i = 0; record->live > 0; i++) {
+        struct tlb_release release = {.entry = entries[i], .level = tree->levels};
+
+        CHECK(i < PTE_ENTRIES / 2);
+        if (release.entry.word == 0)
+            continue;
+        entries[i] = pte_empty();
+        record->live--;
+        tree_drop_begin(&dropper, &release);
+        while (!tree_drop_some(&dropper, DROP_ENTRIES))
+            machine_relax();
+    }
+    record->held = 0;
+    if (!keep_ready_root(tree->root))
+        pmm_free(tree->root);
+    tree->root = PFN_NONE;
+}
+
+void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
+{
+    struct frame *from = frame_record(parent->root);
+    struct frame *to = frame_record(child->root);
+    struct pte *from_entries = frame_pointer(parent->root);
+    struct pte *to_entries = frame_pointer(child->root);
+    bool were_on = machine_interrupts_off();
+    unsigned left;
+
+    CHECK(child->levels == parent->levels && to->live == 0);
+    spin_lock(&from->lock);
+    parent->forking = true;
+    left = from->live;
+    for (unsigned i = 0; left > 0; i++) {
+        CHECK(i < PTE_ENTRIES / 2);
+        if (from_entries[i].word == 0)
+            continue;
+        to_entries[i] = tree_share_entry(&from_entries[i], parent->levels);
+        left--;
+    }
+    to->live = from->live;
+    to->held = from->held;
+    spin_unlock(&from->lock);
+    machine_interrupts_restore(were_on);
+    /* Every translation of the parent that allows writing, and the caches above it (rule P2). */
+    tlb_add_space(batch);
+}
+
+void tree_fork_end(struct tree *parent)
+{
+    bool were_on = machine_interrupts_off();
+    struct frame *root = frame_record(parent->root);
+
+    spin_lock(&root->lock);
+    CHECK(parent->forking);
+    parent->forking = false;
+    spin_unlock(&root->lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* Makes an entry of a locked table own, if it names a table that nothing else names; the table. */
+static struct pfn own_entry(struct pte *at, struct tlb_batch *batch)
+{
+    struct pfn table = pte_frame(pte_read(at));
+
+    CHECK_MSG(__atomic_load_n(&frame_record(table)->count, __ATOMIC_ACQUIRE) == 1,
+              "table %x has count %u, and is to be own again", table.index,
+              frame_record(table)->count);
+    if (pte_class(pte_read(at)) == PTE_COW) {
+        pte_make_own(at);
+        table_way_changed(batch);
+    }
+    return table;
+}
+
+uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch)
+{
+    struct pfn table = parent->root;
+    unsigned level = parent->levels;
+    uint64_t span;
+
+    while (level > 1) {
+        struct pte *at = table_way_direct(table, level, address);
+        bool were_on = machine_interrupts_off();
+        bool locked = tree_lock(table);
+        bool goes_on = locked && entry_is_table(pte_read(at));
+        struct pfn next = goes_on ? own_entry(at, batch) : PFN_NONE;
+
+        if (locked)
+            tree_unlock(table);
+        machine_interrupts_restore(were_on);
+        if (locked && !goes_on)
+            break;
+        if (locked) {
+            table = next;
+            level--;
+        } else {
+            machine_pause(); /* a fault has the table for a moment (rule P4) */
+        }
+    }
+    span = pte_span(level > 1 ? level : 2);
+    return round_down(address, span) + span;
+}

@@ -1,0 +1,259 @@
+/* Runs of entries of one table. */
+#include "paging/tree/run.h"
+
+#include "cpu/machine.h"
+#include "paging/kernel/layout.h"
+#include "paging/tree/internal.h"
+#include "paging/tree/table_access.h"
+#include "pmm/pmm.h"
+
+/* ---- finding ---- */
+
+/* The highest level at which entries begin and end where the range does, which is above 1. */
+static inline unsigned level_of(const struct tree *tree, uint64_t start, uint64_t end)
+{
+    unsigned level = 2;
+
+    while (level < tree->levels && (start | end) % pte_span(level + 1) == 0)
+        level++;
+    return level;
+}
+
+/* The bits of an entry that names an own table, but for its frame and what the processor sets. */
+#define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_MAY_WRITE | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT)
+
+static inline bool is_own_table(struct pte entry)
+{
+    return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == OWN_TABLE;
+}
+
+/* Own tables of a tree go, and come where nothing is, by range calls only, and those hold the
+ * regions' lock: so what is found stays, and the walk needs neither locks nor interrupts off. It does
+ * not go into a table that is shared, which a fault may replace. */
+static inline __attribute__((always_inline)) bool find(struct tree_run *run,
+                                                       const struct tree *tree, uint64_t start,
+                                                       uint64_t end, unsigned levels,
+                                                       unsigned bottom)
+{
+    unsigned last = pte_shift(bottom);
+    unsigned shift = pte_shift(levels);
+    struct pte *place;
+
+    if ((start ^ (end - 1)) >> (last + PTE_INDEX_BITS) != 0 || table_way() == TABLES_RECURSIVE)
+        return false;
+    place = (struct pte *)frame_pointer(tree->root) + (start >> shift) % PTE_ENTRIES;
+#pragma GCC unroll 5
+    for (; shift > last; shift -= PTE_INDEX_BITS) {
+        struct pte entry = pte_read(place);
+
+        if (__builtin_expect(!is_own_table(entry), 0)) {
+            if (entry.word != 0)
+                return false;
+            break;
+        }
+        place = (struct pte *)frame_pointer(pte_frame(entry)) +
+                (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
+    }
+    run->tree = tree;
+    run->start = start;
+    run->count = (uint16_t)((end - start) >> last);
+    run->bottom = (uint8_t)bottom;
+    run->lowest = (uint8_t)(bottom + (shift - last) / PTE_INDEX_BITS);
+    run->place = place;
+    run->table = frame_of_pointer(place);
+    return true;
+}
+
+/* The walk is there twice, so that in the common one both levels are constants, and it has no loop. */
+__attribute__((noinline)) static bool find_any(struct tree_run *run, const struct tree *tree,
+                                               uint64_t start, uint64_t end)
+{
+    bool higher = (start | end) % pte_span(2) == 0;
+
+    return find(run, tree, start, end, tree->levels, higher ? level_of(tree, start, end) : 1);
+}
+
+bool tree_run_find(struct tree_run *run, const struct tree *tree, uint64_t start, uint64_t end)
+{
+    if (__builtin_expect((start | end) % pte_span(2) == 0 || tree->levels != 4, 0))
+        return find_any(run, tree, start, end);
+    return find(run, tree, start, end, 4, 1);
+}
+
+/* ---- putting ---- */
+
+enum status tree_run_take_missing(struct tree_run *run)
+{
+    for (unsigned level = run->bottom; level < run->lowest; level++) {
+        enum status status = pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &run->fresh[level - 1]);
+
+        if (status != OK) {
+            run->lowest = (uint8_t)level;
+            tree_run_give(run);
+            return status;
+        }
+    }
+    return OK;
+}
+
+void tree_run_give(struct tree_run *run)
+{
+    for (unsigned level = run->bottom; level < run->lowest; level++)
+        pmm_free_clean(run->fresh[level - 1]);
+}
+
+/* The entries, in a table that is locked or that nobody sees yet, and in which they are empty. */
+static inline void put_entries(struct pfn table, struct pte *at, unsigned count, struct pte with)
+{
+    struct frame *record = frame_record(table);
+    const struct pte *end = at + count;
+    unsigned live = record->live + count;
+
+    CHECK_MSG(live <= PTE_ENTRIES, "table %x: %u live", table.index, live);
+    record->live = (uint16_t)live;
+    for (; at < end; at++) {
+        CHECK_MSG(at->word == 0, "entry %lx of table %x is mapped", at->word, table.index);
+        __atomic_store_n(&at->word, with.word, __ATOMIC_RELEASE);
+    }
+}
+
+/* A link to a table below, in the same. */
+static void put_link(struct pfn table, struct pte *at, struct pfn below)
+{
+    struct frame *record = frame_record(table);
+
+    CHECK(at->word == 0);
+    __atomic_store_n(&at->word, pte_table(below, PTE_OWN).word, __ATOMIC_RELEASE);
+    record->live++;
+    record->held++;
+}
+
+/* The tables that are missing, from the lowest to the highest, which is linked: then all can be
+ * seen. */
+__attribute__((noinline)) static void put_tables(const struct tree_run *run, struct pte with)
+{
+    unsigned level = run->bottom;
+    bool were_on;
+
+    for (; level < run->lowest; level++) {
+        struct pfn table = run->fresh[level - 1];
+        struct pte *at = table_way_direct(table, level, run->start);
+
+        tree_place_table(table, level, run->start);
+        if (level == run->bottom)
+            put_entries(table, at, run->count, with);
+        else
+            put_link(table, at, run->fresh[level - 2]);
+    }
+    were_on = machine_interrupts_off();
+    tree_lock_patiently(run->table, were_on);
+    put_link(run->table, run->place, run->fresh[level - 2]);
+    tree_unlock(run->table);
+    machine_interrupts_restore(were_on);
+}
+
+void tree_run_put(const struct tree_run *run, struct pte with)
+{
+    struct pfn table = run->table;
+    bool were_on;
+
+    if (!tree_run_is_there(run)) {
+        put_tables(run, with);
+        return;
+    }
+    were_on = machine_interrupts_off();
+    tree_lock_patiently(table, were_on);
+    put_entries(table, run->place, run->count, with);
+    tree_unlock_fast(table);
+    machine_interrupts_restore(were_on);
+}
+
+/* ---- emptying ---- */
+
+/* Whether nothing is named, and no processor may have it cached. */
+static inline bool entry_is_plain(struct pte entry)
+{
+    return !pte_present(entry) && !entry_is_held(entry);
+}
+
+unsigned tree_run_clear(const struct tree_run *run)
+{
+    struct pfn table = run->table;
+    struct frame *record = frame_record(table);
+    struct pte *first = run->place;
+    const struct pte *end = first + run->count;
+    struct pte *at = first;
+    bool were_on = machine_interrupts_off();
+    unsigned gone = 0;
+
+    CHECK(tree_run_is_there(run));
+    tree_lock_patiently(table, were_on);
+    for (; at < end && entry_is_plain(pte_read(at)); at++) {
+        gone += at->word != 0;
+        __atomic_store_n(&at->word, 0, __ATOMIC_RELEASE);
+    }
+    CHECK_MSG(gone <= record->live, "table %x: %u entries go, %u are live", table.index, gone,
+              record->live);
+    record->live = (uint16_t)(record->live - gone);
+    tree_unlock_fast(table);
+    machine_interrupts_restore(were_on);
+    return (unsigned)(at - first);
+}
+
+void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch *batch)
+{
+    uint64_t span = pte_span(run->bottom);
+
+    CHECK(tree_run_is_there(run));
+    tree_empty_in_table(run->tree, run->table, run->bottom, run->start + from * span,
+                        run->start + run->count * span, batch);
+}
+
+/* Marks the locked table dead if nothing is in it and it is not the root: before the entry above it
+ * changes (rule P6). */
+static bool kill_if_empty(const struct tree_run *run, struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    if (record->live != 0 || pfn_equal(table, run->tree->root))
+        return false;
+    record->flags |= FRAME_DEAD;
+    return true;
+}
+
+/* The table of a level on the run's path, above the one that was found. */
+static struct pfn table_above(const struct tree_run *run, unsigned level)
+{
+    struct pfn table = run->tree->root;
+
+    for (unsigned at = run->tree->levels; at > level; at--) {
+        struct pte entry = pte_read(table_way_direct(table, at, run->start));
+
+        CHECK_MSG(is_own_table(entry), "entry %lx of level %u is on the path of a run", entry.word,
+                  at);
+        table = pte_frame(entry);
+    }
+    return table;
+}
+
+bool tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn table = run->table;
+    unsigned level = run->lowest;
+
+    tree_lock_patiently(table, were_on);
+    for (; kill_if_empty(run, table); level++) {
+        struct pfn above = table_above(run, level + 1);
+
+        tree_unlock(table);
+        tree_lock_patiently(above, were_on);
+        tree_unlink_dead(above, table_way_direct(above, level + 1, run->start), table, batch);
+        table = above;
+    }
+    tree_unlock(table);
+    machine_interrupts_restore(were_on);
+    if (level > run->lowest)
+        tlb_add_page(batch, run->start);
+    return level > run->lowest;
+}

@@ -1,0 +1,344 @@
+/* The one tree: walking, locking, and paths that may be changed. */
+#include "paging/tree/tree.h"
+
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "paging/kernel/layout.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/internal.h"
+#include "paging/tree/table_access.h"
+#include "pmm/pmm.h"
+
+struct tree_globals tree_globals;
+
+void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
+{
+    tree_globals = (struct tree_globals){.hooks = hooks};
+    zero_ladder_init(zero_page);
+}
+
+/* ---- tables ---- */
+
+enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables)
+{
+    CHECK(tables <= TREE_RESERVE_MAX);
+    while (reserve->count < tables) {
+        enum status status =
+            pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &reserve->tables[reserve->count]);
+
+        if (status != OK)
+            return status;
+        reserve->count++;
+    }
+    return OK;
+}
+
+void tree_reserve_drain(struct tree_reserve *reserve)
+{
+    while (reserve->count > 0)
+        pmm_free_clean(reserve->tables[--reserve->count]);
+}
+
+unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned level,
+                         enum tree_purpose purpose)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn table = tree->root;
+    unsigned at = tree->levels;
+    unsigned needs = 0;
+    bool own = true;
+
+    for (; at > level; at--) {
+        struct pte entry = pte_read(table_way_direct(table, at, address));
+
+        if (!entry_is_table(entry))
+            break;
+        /* The copy of a table shares all that the table names: below it nothing is own. */
+        own = own && pte_class(entry) == PTE_OWN;
+        needs += !own && purpose != TREE_FILL;
+        table = pte_frame(entry);
+    }
+    machine_interrupts_restore(were_on);
+    return needs + at - level;
+}
+
+/* A table out of the reserve, with its place in the tree. */
+static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
+{
+    struct pfn table;
+
+    CHECK(reserve->count > 0);
+    table = reserve->tables[--reserve->count];
+    tree_place_table(table, level, address);
+    return table;
+}
+
+bool tree_lock(struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    CHECK(!machine_interrupts_on());
+    if (!spin_try(&record->lock))
+        return false;
+    if ((record->flags & FRAME_DEAD) == 0)
+        return true;
+    spin_unlock(&record->lock);
+    return false;
+}
+
+void tree_unlock(struct pfn table)
+{
+    spin_unlock(&frame_record(table)->lock);
+}
+
+void tree_hold(struct pfn frame)
+{
+    frame_count_up(frame);
+}
+
+bool tree_try_hold(struct pfn frame)
+{
+    return frame_count_up_unless_0(frame);
+}
+
+uint32_t tree_release(struct pfn frame)
+{
+    return frame_count_down(frame);
+}
+
+struct pte tree_replace_at(struct pfn table, struct pte *at, struct pte with)
+{
+    struct frame *record = frame_record(table);
+    struct pfn page;
+    struct pte old;
+    int live;
+    int held;
+
+    CHECK(record->lock == 1);
+    old = pte_exchange(at, with);
+    live = (with.word != 0) - (old.word != 0);
+    held = (int)entry_is_held(with) - (int)entry_is_held(old);
+    record->live = (uint16_t)(record->live + live);
+    record->held = (uint16_t)(record->held + held);
+    CHECK_MSG(record->live <= PTE_ENTRIES && record->held <= record->live,
+              "table %x: %u live, %u held after %lx -> %lx", table.index, record->live,
+              record->held, old.word, with.word);
+    page = entry_page(old, record->level);
+    if (!pfn_is_none(page) && !pfn_equal(page, entry_page(with, record->level)))
+        tree_repoint(page, table, (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
+    return old;
+}
+
+struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
+{
+    CHECK(index < PTE_ENTRIES);
+    return tree_replace_at(table, (struct pte *)frame_pointer(table) + index, with);
+}
+
+/* ---- walking ---- */
+
+struct tree_place tree_walk(const struct tree *tree, uint64_t address)
+{
+    return tree_walk_by(table_way_for(tree), tree, address);
+}
+
+struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint64_t address)
+{
+    struct tree_place place = {.table = tree->root, .level = tree->levels, .own = true};
+
+    for (;;) {
+        place.index = (uint16_t)pte_index(address, place.level);
+        place.entry = table_way_read(way, tree, place.table, place.level, address);
+        if (place.level == 1 || !entry_is_table(place.entry))
+            return place;
+        place.own = place.own && pte_class(place.entry) == PTE_OWN;
+        place.table = pte_frame(place.entry);
+        place.level--;
+    }
+}
+
+/* ---- paths ---- */
+
+/* One step of a path: a locked table and its entry on the address's way. */
+struct step {
+    uint64_t address;
+    struct pfn table;
+    unsigned level; /* of the table */
+    enum tree_purpose purpose;
+    struct tree_reserve *reserve;
+    struct tlb_batch *batch;
+};
+
+/* A ticket, guard or empty entry becomes a table full of the same, a link to a zero table one full
+ * of what shows zeroes a level below, with the rights of the link (a split leaves the meaning). */
+static struct pfn split_entry(const struct step *step, unsigned index, struct pte entry)
+{
+    struct pfn table = take_table(step->reserve, step->level - 1, step->address);
+    struct pte *entries = frame_pointer(table);
+    struct pte part =
+        entry_is_zero(entry) ? zero_ladder_entry(step->level - 1, pte_rights(entry)) : entry;
+
+    if (entry.word != 0) {
+        for (unsigned i = 0; i < PTE_ENTRIES; i++)
+            entries[i] = part;
+        frame_record(table)->live = PTE_ENTRIES;
+    }
+    tree_replace_entry(step->table, index, pte_table(table, PTE_OWN));
+    return table;
+}
+
+/* The same for a link to a zero table, which processors may have walked through. */
+static enum status split_zero_link(const struct step *step, unsigned index, struct pte entry,
+                                   struct pfn *next)
+{
+    if (step->purpose == TREE_FILL)
+        return STATUS_AGAIN; /* there is nothing to fill any more: another processor was faster */
+    *next = split_entry(step, index, entry);
+    /* Pages show what they showed; but the paging-structure caches name the zero table. */
+    tlb_add_page(step->batch, step->address);
+    table_way_changed(step->batch);
+    return OK;
+}
+
+/* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). */
+static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
+                                 struct pfn *own)
+{
+    struct pfn source = pte_frame(entry);
+    struct pte *entries = frame_pointer(step->table);
+
+    if (!tree_lock(source))
+        return STATUS_AGAIN;
+    if (__atomic_load_n(&frame_record(source)->count, __ATOMIC_ACQUIRE) == 1) {
+        tree_unlock(source);
+        pte_make_own(&entries[index]);
+        table_way_changed(step->batch);
+        *own = source;
+        return OK;
+    }
+    *own = take_table(step->reserve, step->level - 1, step->address);
+    tree_copy_table(*own, source);
+    tree_unlock(source);
+    tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
+    tlb_add_page(step->batch, step->address);
+    table_way_changed(step->batch);
+    tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
+    return OK;
+}
+
+/* A large page on the way becomes a table of its parts. If others share it, so does the table, and
+ * the walk, which starts over, makes a copy of that. */
+static enum status split_page(const struct step *step, unsigned index, struct pte entry,
+                              struct pfn *next)
+{
+    struct pfn table = take_table(step->reserve, step->level - 1, step->address);
+    struct pfn page = entry_page(entry, step->level);
+    unsigned sharers;
+    enum status status = tree_split_large(page, step->level, step->table, table, 0, &sharers);
+
+    if (status != OK) {
+        step->reserve->tables[step->reserve->count++] = table;
+        return status;
+    }
+    /* Pages show what they showed, but translations of two sizes must not stay side by side. */
+    if (sharers == 1)
+        tlb_add_page(step->batch, step->address);
+    else
+        tlb_add_everything(step->batch);
+    table_way_changed(step->batch);
+    *next = table;
+    return pte_class(pte_read((struct pte *)frame_pointer(step->table) + index)) == PTE_OWN
+               ? OK
+               : STATUS_AGAIN;
+}
+
+enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struct tlb_batch *batch)
+{
+    bool were_on = machine_interrupts_off();
+    const struct frame *record = frame_record(page);
+    struct pfn named = {record->back_table};
+    enum status status = STATUS_AGAIN;
+    unsigned sharers;
+
+    if (!pfn_is_none(named) && (record->flags & FRAME_BLOCK) != 0) {
+        unsigned level = record->level / 9U + 1;
+        struct tree_pointer pointer = {named, record->back_index};
+        struct pfn table = take_table(reserve, level - 1, tree_pointer_address(pointer));
+
+        status = tree_split_large(page, level, PFN_NONE, table, 1, &sharers);
+        if (status == OK)
+            tlb_add_everything(batch);
+        else
+            reserve->tables[reserve->count++] = table;
+    }
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
+/* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
+ * reserve does not have is asked for anew, as is what another processor has changed. */
+static enum status step_down(const struct step *step, struct pfn *next)
+{
+    unsigned index = pte_index(step->address, step->level);
+    struct pte entry = pte_read((struct pte *)frame_pointer(step->table) + index);
+    enum pte_state state = pte_state(entry, step->level);
+
+    if (state == PTE_TABLE && !entry_is_zero(entry) &&
+        (step->purpose == TREE_FILL || pte_class(entry) == PTE_OWN)) {
+        *next = pte_frame(entry);
+        return OK;
+    }
+    if (step->reserve->count == 0 || (state == PTE_EMPTY && step->purpose != TREE_BUILD))
+        return STATUS_AGAIN;
+    switch (state) {
+    case PTE_TABLE:
+        if (entry_is_zero(entry))
+            return split_zero_link(step, index, entry, next);
+        CHECK_MSG(pte_class(entry) == PTE_COW, "entry %lx of class %u on a path", entry.word,
+                  pte_class(entry));
+        return unshare_entry(step, index, entry, next);
+    case PTE_EMPTY:
+    case PTE_TICKET:
+    case PTE_GUARD: *next = split_entry(step, index, entry); return OK;
+    case PTE_LEAF:
+    case PTE_WITHHELD: return split_page(step, index, entry, next);
+    default:
+        PANIC("entry %lx (%s) of level %u on the path of %lx", entry.word, pte_state_name(state),
+              step->level, step->address);
+    }
+}
+
+enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
+                           enum tree_purpose purpose, struct tree_reserve *reserve,
+                           struct tlb_batch *batch)
+{
+    struct step step = {.address = address,
+                        .table = tree->root,
+                        .level = tree->levels,
+                        .purpose = purpose,
+                        .reserve = reserve,
+                        .batch = batch};
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    CHECK(address < lower_half_end(tree->levels) && level >= 1);
+    while (step.level > level && status == OK) {
+        struct pfn next = PFN_NONE;
+
+        if (!tree_lock(step.table)) {
+            status = STATUS_AGAIN;
+            break;
+        }
+        if (step.level == tree->levels && tree->forking && purpose == TREE_CHANGE)
+            status = STATUS_AGAIN;
+        else
+            status = step_down(&step, &next);
+        tree_unlock(step.table);
+        if (status == OK) {
+            step.table = next;
+            step.level--;
+        }
+    }
+    machine_interrupts_restore(were_on);
+    return status;
+}

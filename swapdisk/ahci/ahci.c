@@ -1,0 +1,134 @@
+/* AHCI, the controller: taken over from the firmware, reset, and started. */
+#include "cpu/machine.h"
+#include "lib/check.h"
+#include "lib/print.h"
+#include "swapdisk/ahci/internal.h"
+
+/* A reset takes at most a second (AHCI 10.4.3). */
+#define HBA_RESET_MS 1000U
+
+/* Handoff: 25 ms, or 2 s when the firmware says that it is busy (10.6.3). */
+#define HANDOFF_MS      25U
+#define HANDOFF_BUSY_MS 2000U
+
+/* Some controllers want GHC.AE written more than once. */
+#define ENABLE_TRIES 5U
+#define ENABLE_US    10000U
+
+static enum status fail(struct ahci_hba *hba, enum status status, const char *why, uint32_t value)
+{
+    print_to(hba->note, AHCI_NOTE_SIZE, "%s (%x)", why, value);
+    return status;
+}
+
+/* A controller that is gone or asleep reads as all ones. */
+static bool answers(const struct ahci_hba *hba)
+{
+    return hba_read(hba, HBA_VS) != ALL_ONES && hba_read(hba, HBA_CAP) != ALL_ONES &&
+           hba_read(hba, HBA_GHC) != ALL_ONES;
+}
+
+/* Asks the firmware to let go. One that does not is overruled: the reset that follows ends
+ * whatever it was doing. */
+static void take_from_firmware(struct ahci_hba *hba)
+{
+    struct deadline end;
+
+    if (hba_read(hba, HBA_VS) < VS_1_2 || (hba_read(hba, HBA_CAP2) & CAP2_BOH) == 0)
+        return;
+    hba_write(hba, HBA_BOHC, hba_read(hba, HBA_BOHC) | BOHC_OOS);
+    end = deadline_after_ms(HANDOFF_MS);
+    while ((hba_read(hba, HBA_BOHC) & BOHC_BOS) != 0 && !deadline_passed(end)) {
+    }
+    if ((hba_read(hba, HBA_BOHC) & (BOHC_BOS | BOHC_BB)) != (BOHC_BOS | BOHC_BB))
+        return;
+    end = deadline_after_ms(HANDOFF_BUSY_MS);
+    while ((hba_read(hba, HBA_BOHC) & BOHC_BOS) != 0 && !deadline_passed(end)) {
+    }
+}
+
+/* Turns AHCI mode on and interrupts off. */
+static bool enable(struct ahci_hba *hba)
+{
+    for (unsigned i = 0; i < ENABLE_TRIES; i++) {
+        uint32_t control = hba_read(hba, HBA_GHC);
+
+        if ((control & GHC_AE) != 0 && (control & GHC_IE) == 0)
+            return true;
+        hba_write(hba, HBA_GHC, (control | GHC_AE) & ~(GHC_IE | GHC_HR));
+        if ((hba_read(hba, HBA_GHC) & (GHC_AE | GHC_IE)) == GHC_AE)
+            return true;
+        delay_us(ENABLE_US);
+    }
+    return false;
+}
+
+/* Resets the controller. CAP and PI are set by the firmware once and may be lost by it. */
+static bool reset(struct ahci_hba *hba)
+{
+    uint32_t cap = hba_read(hba, HBA_CAP);
+    uint32_t implemented = hba_read(hba, HBA_PI);
+    struct deadline end = deadline_after_ms(HBA_RESET_MS);
+
+    hba_write(hba, HBA_GHC, GHC_AE | GHC_HR);
+    while ((hba_read(hba, HBA_GHC) & GHC_HR) != 0) {
+        if (deadline_passed(end))
+            return false;
+    }
+    if (!enable(hba))
+        return false;
+    if (hba_read(hba, HBA_CAP) != cap)
+        hba_write(hba, HBA_CAP, cap);
+    if (hba_read(hba, HBA_PI) != implemented)
+        hba_write(hba, HBA_PI, implemented);
+    return true;
+}
+
+/* Reads what the controller can do, within what the driver uses. */
+static void read_capabilities(struct ahci_hba *hba)
+{
+    hba->cap = hba_read(hba, HBA_CAP);
+    hba->implemented = hba_read(hba, HBA_PI);
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if (HBA_PORTS + (i + 1) * PORT_SIZE > hba->access.size)
+            hba->implemented &= ~(UINT32_C(1) << i);
+    }
+    hba->wide = (hba->cap & CAP_S64A) != 0 && !hba->quirks.low_memory_only;
+    hba->slots = (hba->cap >> CAP_NCS_SHIFT & CAP_NCS_MASK) + 1;
+    if (hba->slots > AHCI_SLOTS_USED)
+        hba->slots = AHCI_SLOTS_USED;
+    hba->pages_max = AHCI_PAGES_MAX;
+    if (hba->quirks.pages_max != 0 && hba->quirks.pages_max < hba->pages_max)
+        hba->pages_max = hba->quirks.pages_max;
+}
+
+enum status ahci_start(struct ahci_hba *hba, const struct hba_access *access,
+                       const struct ahci_quirks *quirks)
+{
+    CHECK(access->read != NULL && access->write != NULL);
+    *hba = (struct ahci_hba){.access = *access, .quirks = *quirks};
+    if (access->size < HBA_PORTS + PORT_SIZE)
+        return fail(hba, STATUS_UNSUPPORTED, "its registers are too few", access->size);
+    if (!answers(hba))
+        return fail(hba, STATUS_IO, "it does not answer", hba_read(hba, HBA_VS));
+    take_from_firmware(hba);
+    if (!enable(hba))
+        return fail(hba, STATUS_IO, "it does not enter AHCI mode", hba_read(hba, HBA_GHC));
+    if (!reset(hba))
+        return fail(hba, STATUS_TIMEOUT, "its reset does not end", hba_read(hba, HBA_GHC));
+    if (!answers(hba))
+        return fail(hba, STATUS_IO, "it is gone after its reset", hba_read(hba, HBA_VS));
+    read_capabilities(hba);
+    if (hba->implemented == 0)
+        return fail(hba, STATUS_UNSUPPORTED, "it has no ports", hba_read(hba, HBA_PI));
+    return ahci_ports_start(hba);
+}
+
+void ahci_stop(struct ahci_hba *hba)
+{
+    if (hba->access.read == NULL)
+        return;
+    ahci_ports_stop(hba);
+    hba_write(hba, HBA_GHC, hba_read(hba, HBA_GHC) & ~(GHC_IE | GHC_HR));
+    hba_write(hba, HBA_IS, ALL_ONES);
+}

@@ -1,0 +1,114 @@
+/*
+ * SATA disks behind an AHCI controller: bring-up, identification, polled transfers by DMA.
+ *
+ * The controller is reached through a contract of two functions, so that host tests put a fake one
+ * behind it with its failures as settings. No interrupt is ever enabled. Every wait is bounded; a
+ * controller or disk that stops answering makes later calls fail at once and never hang.
+ *
+ * Units: sectors of 512 bytes; frames of 8 sectors. Owns: the frames of the command lists, tables
+ * and bounce buffers, and of the port objects, until ahci_stop.
+ * State of a port: absent -> (probe) -> empty | skipped | ready; ready -> (lost) -> dead, for ever.
+ * Fails with: STATUS_IO (error or lost device), STATUS_TIMEOUT (controller), STATUS_REFUSED (not in
+ * the list of allowed commands, or no grant), STATUS_RANGE (past the disk), STATUS_NO_MEMORY.
+ * Context: thread or fault without any spin lock held; one command at a time on a port.
+ * Spec: Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set (ACS-3).
+ */
+#ifndef SWAPDISK_AHCI_H
+#define SWAPDISK_AHCI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+#include "lib/units.h"
+#include "swapdisk/ahci/identify.h"
+#include "swapdisk/validate.h"
+
+#define AHCI_PORTS_MAX    32U
+#define AHCI_SLOTS_USED   2U   /* command slots taken in turn */
+#define AHCI_PAGES_MAX    128U /* pages of one command */
+#define AHCI_BOUNCE_PAGES 16U  /* pages of one command that goes through bounce buffers */
+#define AHCI_NOTE_SIZE    112
+
+/* A command must be done in this time: what disks are given that first have to spin up. A flush may
+ * have a whole cache to write; IDENTIFY is asked of a disk that has just said that it is ready. */
+#define AHCI_COMMAND_MS  30000U
+#define AHCI_FLUSH_MS    60000U
+#define AHCI_IDENTIFY_MS 5000U
+
+/* The registers: offset in bytes, a multiple of 4 below size. */
+struct hba_access {
+    uint32_t (*read)(void *context, uint32_t offset);
+    void (*write)(void *context, uint32_t offset, uint32_t value);
+    void *context;
+    uint32_t size; /* bytes of registers */
+};
+
+/* What is known to be wrong with a controller beyond what it says of itself. */
+struct ahci_quirks {
+    bool low_memory_only; /* reaches 4 GiB only, whatever CAP.S64A says */
+    uint16_t pages_max;   /* pages of one command; 0 = no limit of its own */
+};
+
+enum ahci_port_state {
+    AHCI_PORT_EMPTY,   /* no device answers */
+    AHCI_PORT_SKIPPED, /* a device that is not a disk, or a disk that is not used */
+    AHCI_PORT_READY,
+    AHCI_PORT_DEAD /* gave up on it */
+};
+
+struct ahci_counters {
+    uint64_t commands; /* issued, retries included */
+    uint64_t errors;   /* commands that failed */
+    uint64_t resets;   /* recoveries by COMRESET */
+};
+
+struct ahci_hba;
+
+struct ahci_port {
+    struct ahci_hba *hba;
+    unsigned number;
+    enum ahci_port_state state;
+    uint8_t busy;      /* 1 while a command is under way */
+    unsigned turn;     /* which slot the next command takes */
+    struct pfn object; /* the frame that this object stands in */
+    struct pfn lists;  /* command list and received FISes */
+    struct pfn tables[AHCI_SLOTS_USED];
+    struct pfn bounce[AHCI_BOUNCE_PAGES]; /* PFN_NONE while not needed */
+    uint32_t signature;
+    struct disk_identity identity;
+    struct ahci_counters counters;
+    char note[AHCI_NOTE_SIZE]; /* not ready: why, in words */
+};
+
+struct ahci_hba {
+    struct hba_access access;
+    struct ahci_quirks quirks;
+    uint32_t cap;
+    uint32_t implemented; /* PI: the ports that exist */
+    bool wide;            /* reaches memory above 4 GiB */
+    unsigned pages_max;
+    unsigned slots;                          /* command slots in use */
+    struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
+    char note[AHCI_NOTE_SIZE];               /* start failed: why, in words */
+};
+
+/* Takes the controller over and brings up every port. A failure of one port is in its state and
+ * note; the status is the controller's own, with its note. */
+MUST_USE enum status ahci_start(struct ahci_hba *hba, const struct hba_access *access,
+                                const struct ahci_quirks *quirks);
+
+/* Stops all engines and gives the memory back where the controller has let go of it. */
+void ahci_stop(struct ahci_hba *hba);
+
+/* Moves sectors between the disk and frames, 8 to a frame, the last perhaps in part, in as few
+ * commands as they fit. When it fails nothing is said of what arrived. */
+MUST_USE enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
+                               const struct pfn *frames);
+MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant,
+                                uint64_t lba, unsigned sectors, const struct pfn *frames);
+
+/* Makes what was written durable. */
+MUST_USE enum status ahci_flush(struct ahci_port *port);
+
+#endif

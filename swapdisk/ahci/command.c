@@ -1,0 +1,378 @@
+/* AHCI, commands: built, judged, issued, waited for, and tried again. */
+#include "cpu/machine.h"
+#include "lib/bytes.h"
+#include "lib/check.h"
+#include "swapdisk/ahci/internal.h"
+
+/* A command is issued at most this many times, one that timed out twice. */
+#define TRIES    3U
+#define TIMEOUTS 2U
+
+#define PxIS_ERRORS (PxIS_OFS | PxIS_IFS | PxIS_HBDS | PxIS_HBFS | PxIS_TFES)
+
+#define FIS_FLAG_COMMAND 0x80U
+#define DEVICE_LBA       0x40U
+
+/* Bytes of one region: a controller takes up to 4 MiB, the driver a page. */
+#define PRD_COUNT_MASK UINT32_C(0x3fffff)
+
+#define LOW_LIMIT (UINT64_C(1) << 32)
+
+/* One command before it becomes words in memory. */
+struct command {
+    uint8_t opcode;
+    uint64_t lba;
+    unsigned sectors;
+    const struct pfn *frames; /* NULL: the data go to the identify buffer, or there are none */
+    uint32_t bytes;           /* of data */
+    const struct swap_grant *grant; /* what a write appeals to */
+};
+
+static void put_prd(const struct ahci_port *port, struct prd *prd, uint64_t address, uint32_t bytes)
+{
+    CHECK(bytes >= 2 && bytes % 2 == 0 && bytes <= PAGE_SIZE && address % 2 == 0);
+    CHECK(port->hba->wide || address + bytes <= LOW_LIMIT);
+    *prd = (struct prd){
+        .dba = (uint32_t)address, .dbau = (uint32_t)(address >> 32), .count = bytes - 1};
+}
+
+/* The region table; returns how many regions. */
+static uint16_t put_regions(const struct ahci_port *port, struct command_table *table,
+                            const struct command *command)
+{
+    uint32_t left = command->bytes;
+    uint16_t count = 0;
+
+    if (command->frames == NULL && left > 0) {
+        CHECK(left == sizeof(port_lists(port)->identify));
+        put_prd(port, &table->prds[0],
+                phys_of(port->lists).address + offsetof(struct port_lists, identify), left);
+        return 1;
+    }
+    for (; left > 0; count++) {
+        uint32_t bytes = (uint32_t)min_u64(left, PAGE_SIZE);
+
+        CHECK(count < AHCI_PAGES_MAX);
+        put_prd(port, &table->prds[count], phys_of(command->frames[count]).address, bytes);
+        left -= bytes;
+    }
+    return count;
+}
+
+static void put_fis(struct fis_h2d *fis, const struct command *command)
+{
+    *fis = (struct fis_h2d){.type = FIS_TYPE_H2D,
+                            .flags = FIS_FLAG_COMMAND,
+                            .command = command->opcode,
+                            .device = command->opcode == ATA_IDENTIFY_DEVICE ? 0 : DEVICE_LBA};
+    for (unsigned i = 0; i < 3; i++) {
+        fis->lba[i] = (uint8_t)(command->lba >> (8 * i));
+        fis->lba_high[i] = (uint8_t)(command->lba >> (24 + 8 * i));
+    }
+    fis->count[0] = (uint8_t)command->sectors;
+    fis->count[1] = (uint8_t)(command->sectors >> 8);
+}
+
+static void build(struct ahci_port *port, unsigned slot, const struct command *command)
+{
+    struct command_table *table = command_table(port, slot);
+    struct command_header *header = &port_lists(port)->headers[slot];
+    bool write = command->opcode == ATA_WRITE_DMA_EXT;
+
+    CHECK(command->sectors <= AHCI_PAGES_MAX * SECTORS_PER_PAGE);
+    memset(&table->command, 0, sizeof(table->command));
+    put_fis(&table->command.fis, command);
+    header->flags = (uint16_t)(FIS_H2D_DWORDS | (write ? COMMAND_W : 0U));
+    header->prdtl = put_regions(port, table, command);
+    header->prdbc = 0;
+    header->ctba = (uint32_t)phys_of(port->tables[slot]).address;
+    header->ctbau = 0;
+    port_lists(port)->received[RECEIVED_D2H] = 0;
+}
+
+static uint64_t fis_lba(const struct fis_h2d *fis)
+{
+    uint64_t lba = 0;
+
+    for (unsigned i = 0; i < 3; i++) {
+        lba |= (uint64_t)fis->lba[i] << (8 * i);
+        lba |= (uint64_t)fis->lba_high[i] << (24 + 8 * i);
+    }
+    return lba;
+}
+
+/* A count of 0 means 65,536 sectors. */
+static uint64_t fis_sectors(const struct fis_h2d *fis)
+{
+    unsigned count = fis->count[0] | (unsigned)fis->count[1] << 8;
+
+    return count == 0 ? 65536 : count;
+}
+
+/* Bytes that the regions of a slot name: what the controller could move. */
+static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
+{
+    const struct command_table *table = command_table(port, slot);
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < port_lists(port)->headers[slot].prdtl; i++)
+        bytes += (table->prds[i].count & PRD_COUNT_MASK) + 1;
+    return bytes;
+}
+
+/* Whether the words that the controller is about to read are a command of the allow-list; for a
+ * write, whether the grant covers exactly what they say. */
+static bool allowed(const struct ahci_port *port, unsigned slot, const struct swap_grant *grant)
+{
+    const struct fis_h2d *fis = &command_table(port, slot)->command.fis;
+    bool writes = (port_lists(port)->headers[slot].flags & COMMAND_W) != 0;
+    uint64_t sectors = fis_sectors(fis);
+
+    if (fis->type != FIS_TYPE_H2D || fis->flags != FIS_FLAG_COMMAND || fis->features != 0 ||
+        fis->features_high != 0 || fis->control != 0)
+        return false;
+    switch (fis->command) {
+    case ATA_IDENTIFY_DEVICE: return !writes && region_bytes(port, slot) == SECTOR_SIZE;
+    case ATA_FLUSH_CACHE_EXT: return !writes && region_bytes(port, slot) == 0;
+    case ATA_READ_DMA_EXT: return !writes && region_bytes(port, slot) == sectors * SECTOR_SIZE;
+    case ATA_WRITE_DMA_EXT:
+        return writes && region_bytes(port, slot) == sectors * SECTOR_SIZE &&
+               swap_grant_covers(grant, port, fis_lba(fis), sectors);
+    default: return false;
+    }
+}
+
+/* The choke point: the only place that makes a disk do anything. */
+static enum status issue(struct ahci_port *port, unsigned slot, const struct swap_grant *grant)
+{
+    if (!allowed(port, slot, grant))
+        return STATUS_REFUSED;
+    port->counters.commands++;
+    /* What was built must be in memory before the controller is told to look. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    port_write(port, PxCI, UINT32_C(1) << slot);
+    return OK;
+}
+
+static uint64_t longest_ms(uint8_t opcode)
+{
+    switch (opcode) {
+    case ATA_IDENTIFY_DEVICE: return AHCI_IDENTIFY_MS;
+    case ATA_FLUSH_CACHE_EXT: return AHCI_FLUSH_MS;
+    default: return AHCI_COMMAND_MS;
+    }
+}
+
+/* Waits until the slot is done, the port reports an error, or the link changes. A port that is
+ * gone reads as all ones, which shows as a changed link. */
+static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_t opcode)
+{
+    struct deadline end = deadline_after_ms(longest_ms(opcode));
+
+    do {
+        uint32_t events = port_read(port, PxIS);
+
+        if ((events & (PxIS_ERRORS | PxIS_PCS | PxIS_PRCS)) != 0)
+            return STATUS_IO;
+        if ((port_read(port, PxCI) >> slot & 1) == 0)
+            return OK;
+        if (ahci_port_changed(port))
+            return STATUS_IO;
+        machine_relax();
+    } while (!deadline_passed(end));
+    return STATUS_TIMEOUT;
+}
+
+/* What the device says at the end: the task file, and the FIS that brought it where one did. */
+static bool ended_well(const struct ahci_port *port)
+{
+    const volatile uint8_t *fis = &port_lists(port)->received[RECEIVED_D2H];
+    uint32_t bad = PxTFD_ERR | PxTFD_DF | PxTFD_DRQ | PxTFD_BSY;
+
+    if ((port_read(port, PxIS) & PxIS_ERRORS) != 0 || (port_read(port, PxTFD) & bad) != 0)
+        return false;
+    return fis[0] != FIS_TYPE_D2H || (fis[2] & (PxTFD_ERR | PxTFD_DF)) == 0;
+}
+
+/* Whether all bytes were moved: a controller may end a command early without an error. IDENTIFY
+ * moves by PIO, for which some controllers leave the count alone. */
+static bool moved_all(const struct ahci_port *port, unsigned slot, const struct command *command)
+{
+    uint32_t moved = port_lists(port)->headers[slot].prdbc;
+
+    return moved == command->bytes || (command->opcode == ATA_IDENTIFY_DEVICE && moved == 0);
+}
+
+/* Issues a command once; an error leaves the engine as it is, for the recovery. */
+static enum status run_once(struct ahci_port *port, const struct command *command)
+{
+    unsigned slot = port->turn;
+    enum status status;
+
+    CHECK(slot < port->hba->slots);
+    port->turn = (slot + 1) % port->hba->slots;
+    build(port, slot, command);
+    status = issue(port, slot, command->grant);
+    if (status != OK)
+        return status;
+    status = wait_done(port, slot, command->opcode);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (status == OK && (!ended_well(port) || !moved_all(port, slot, command)))
+        status = STATUS_IO;
+    if (status == OK)
+        port_write(port, PxIS, port_read(port, PxIS));
+    return status;
+}
+
+/* Issues a command until it succeeds, with a reset after each failure. */
+static enum status run(struct ahci_port *port, const struct command *command)
+{
+    unsigned timeouts = 0;
+
+    if (port->state != AHCI_PORT_READY)
+        return STATUS_IO;
+    if (ahci_port_changed(port) && !ahci_port_recover(port))
+        return STATUS_IO;
+    for (unsigned i = 0; i < TRIES; i++) {
+        enum status status = run_once(port, command);
+
+        if (status == OK || status == STATUS_REFUSED)
+            return status;
+        port->counters.errors++;
+        if (status == STATUS_TIMEOUT && ++timeouts == TIMEOUTS) {
+            ahci_port_give_up(port, "its commands do not end", port_read(port, PxCI));
+            return STATUS_IO;
+        }
+        if (!ahci_port_recover(port))
+            return STATUS_IO;
+    }
+    return STATUS_IO;
+}
+
+static bool out_of_reach(const struct ahci_port *port, const struct pfn *frames, unsigned count)
+{
+    for (unsigned i = 0; !port->hba->wide && i < count; i++) {
+        if (phys_of(frames[i]).address >= LOW_LIMIT)
+            return true;
+    }
+    return false;
+}
+
+static unsigned pages_of(unsigned sectors)
+{
+    return (sectors + SECTORS_PER_PAGE - 1) / SECTORS_PER_PAGE;
+}
+
+/* Runs a transfer through frames that the controller reaches. The command's own range stands. */
+static enum status run_bounced(struct ahci_port *port, const struct command *command)
+{
+    struct command through = *command;
+    unsigned pages = pages_of(command->sectors);
+    enum status status;
+
+    CHECK(pages <= AHCI_BOUNCE_PAGES && !pfn_is_none(port->bounce[pages - 1]));
+    through.frames = port->bounce;
+    for (unsigned i = 0; command->opcode == ATA_WRITE_DMA_EXT && i < pages; i++)
+        machine_copy_frame(frame_pointer(port->bounce[i]), frame_pointer(command->frames[i]));
+    status = run(port, &through);
+    for (unsigned i = 0; status == OK && command->opcode == ATA_READ_DMA_EXT && i < pages; i++) {
+        uint64_t left = command->bytes - i * PAGE_SIZE;
+
+        memcpy(frame_pointer(command->frames[i]), frame_pointer(port->bounce[i]),
+               min_u64(left, PAGE_SIZE));
+    }
+    return status;
+}
+
+/* One command at a time: a waiter spins with interrupts as they are. Each holder is bounded. */
+static void take(struct ahci_port *port)
+{
+    while (__atomic_exchange_n(&port->busy, 1, __ATOMIC_ACQUIRE) != 0)
+        machine_pause();
+}
+
+static void give_back(struct ahci_port *port)
+{
+    CHECK(port->busy == 1);
+    __atomic_store_n(&port->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* Cuts a transfer into commands. */
+static enum status transfer(struct ahci_port *port, struct command command, unsigned sectors)
+{
+    enum status status = OK;
+
+    take(port);
+    while (status == OK && sectors > 0) {
+        unsigned pages = (unsigned)min_u64(pages_of(sectors), port->hba->pages_max);
+        bool bounced = out_of_reach(port, command.frames, pages);
+
+        if (bounced)
+            pages = (unsigned)min_u64(pages, AHCI_BOUNCE_PAGES);
+        command.sectors = (unsigned)min_u64(sectors, pages * SECTORS_PER_PAGE);
+        command.bytes = command.sectors * SECTOR_SIZE;
+        status = bounced ? run_bounced(port, &command) : run(port, &command);
+        command.lba += command.sectors;
+        command.frames += pages;
+        sectors -= command.sectors;
+    }
+    give_back(port);
+    return status;
+}
+
+static bool on_disk(const struct ahci_port *port, uint64_t lba, unsigned sectors)
+{
+    return lba < port->identity.sectors && sectors <= port->identity.sectors - lba;
+}
+
+enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
+                      const struct pfn *frames)
+{
+    CHECK(sectors > 0 && frames != NULL);
+    if (port->state != AHCI_PORT_READY)
+        return STATUS_IO;
+    if (!on_disk(port, lba, sectors))
+        return STATUS_RANGE;
+    return transfer(
+        port, (struct command){.opcode = ATA_READ_DMA_EXT, .lba = lba, .frames = frames}, sectors);
+}
+
+enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant, uint64_t lba,
+                       unsigned sectors, const struct pfn *frames)
+{
+    CHECK(sectors > 0 && frames != NULL);
+    if (port->state != AHCI_PORT_READY)
+        return STATUS_IO;
+    /* All of it or nothing: a transfer of several commands is judged as a whole, too. */
+    if (!swap_grant_covers(grant, port, lba, sectors))
+        return STATUS_REFUSED;
+    if (!on_disk(port, lba, sectors))
+        return STATUS_RANGE;
+    return transfer(
+        port,
+        (struct command){.opcode = ATA_WRITE_DMA_EXT, .lba = lba, .frames = frames, .grant = grant},
+        sectors);
+}
+
+enum status ahci_flush(struct ahci_port *port)
+{
+    struct command command = {.opcode = ATA_FLUSH_CACHE_EXT};
+    enum status status;
+
+    if (port->state != AHCI_PORT_READY)
+        return STATUS_IO;
+    take(port);
+    status = run(port, &command);
+    give_back(port);
+    return status;
+}
+
+enum status ahci_identify(struct ahci_port *port)
+{
+    struct command command = {.opcode = ATA_IDENTIFY_DEVICE,
+                              .bytes = sizeof(port_lists(port)->identify)};
+
+    /* Stale data must not pass for an answer: a blank buffer is refused by identity_decode. */
+    memset(port_lists(port)->identify, 0, sizeof(port_lists(port)->identify));
+    return run_once(port, &command);
+}

@@ -1,0 +1,23 @@
+/*
+ * The machine-facing part of swapdisk/: device registers, and nothing that decides anything.
+ *
+ * swapdisk/ahci/hardware.c implements it and pci.h's hardware_pci(); host tests put fakes in its place.
+ * Units: bytes. Owns: the mappings, which stay. Context: thread.
+ */
+#ifndef SWAPDISK_HARDWARE_H
+#define SWAPDISK_HARDWARE_H
+
+#include <stdint.h>
+
+#include "lib/status.h"
+#include "lib/units.h"
+#include "swapdisk/ahci/ahci.h"
+
+/* Controllers that can be mapped. */
+#define HARDWARE_HBAS_MAX 8U
+
+/* Maps a controller's registers, uncached. STATUS_LIMIT when too many are mapped, STATUS_REFUSED
+ * when the range is not device memory. */
+MUST_USE enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access);
+
+#endif

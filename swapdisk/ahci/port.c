@@ -1,0 +1,428 @@
+/*
+ * AHCI, the ports: engines, links, and what is at their ends.
+ *
+ *             no link              not a disk, or one that is not used
+ *   probe ---------------> EMPTY   probe ---------------> SKIPPED
+ *     |
+ *     | IDENTIFY fits      error; the same disk answers after COMRESET
+ *     +---------------> READY <-----+
+ *                         |  |------+      ahci_port_recover
+ *                         |
+ *                         +-------> DEAD   ahci_port_give_up
+ *
+ * A new port object counts as dead until its probe has ended.
+ */
+#include "cpu/machine.h"
+#include "lib/bytes.h"
+#include "lib/check.h"
+#include "lib/print.h"
+#include "pmm/pmm.h"
+#include "swapdisk/ahci/internal.h"
+
+/* An engine stops within this (AHCI 10.1.2, 10.3.2). */
+#define ENGINE_MS 500U
+
+/* How long COMRESET is held; the least is 1 ms (10.4.2). */
+#define COMRESET_US 2000U
+
+/* A device answers COMRESET within 10 ms (Serial ATA 3.1, 8.4); some need a little longer. */
+#define PRESENCE_MS 50U
+
+/* From there to a link that works, and from that to a device that is ready. */
+#define LINK_MS  1000U
+#define READY_MS 10000U
+
+/* IDENTIFY DEVICE is asked this often, with a reset in between: the first command after a link has
+ * come up is the likeliest to fail. */
+#define IDENTIFY_TRIES 2U
+
+/* PxSIG (Serial ATA 3.1, 11.4; AHCI 3.3.9). */
+#define SIGNATURE_DISK            UINT32_C(0x00000101)
+#define SIGNATURE_ATAPI           UINT32_C(0xeb140101)
+#define SIGNATURE_PORT_MULTIPLIER UINT32_C(0x96690101)
+#define SIGNATURE_ENCLOSURE       UINT32_C(0xc33c0101)
+
+/* Frames below this index are reached with 32-bit addresses. */
+#define LOW_FRAMES (UINT32_C(1) << 20)
+
+static void assert_port(const struct ahci_port *port)
+{
+    CHECK(port->hba != NULL && port->hba->ports[port->number] == port);
+    CHECK(port->state <= AHCI_PORT_DEAD);
+}
+
+static void note(struct ahci_port *port, enum ahci_port_state state, const char *why,
+                 uint32_t value)
+{
+    port->state = state;
+    print_to(port->note, AHCI_NOTE_SIZE, "%s (%x)", why, value);
+}
+
+/* Clears bits of PxCMD and waits until the engine says that it has stopped. */
+static bool stop_engine(const struct ahci_port *port, uint32_t enable, uint32_t running)
+{
+    struct deadline end = deadline_after_ms(ENGINE_MS);
+
+    port_write(port, PxCMD, port_read(port, PxCMD) & ~enable);
+    while ((port_read(port, PxCMD) & running) != 0) {
+        if (deadline_passed(end))
+            return false;
+    }
+    return true;
+}
+
+/* Both engines: first commands, then received FISes (10.1.2). */
+static bool stop_engines(const struct ahci_port *port)
+{
+    return stop_engine(port, PxCMD_ST, PxCMD_CR) && stop_engine(port, PxCMD_FRE, PxCMD_FR);
+}
+
+static uint32_t link_state(const struct ahci_port *port)
+{
+    return port_read(port, PxSSTS) & PxSSTS_DET_MASK;
+}
+
+static bool device_ready(const struct ahci_port *port)
+{
+    return (port_read(port, PxTFD) & (PxTFD_BSY | PxTFD_DRQ)) == 0;
+}
+
+/* Errors and interrupts are cleared by writing ones; errors first, since they raise interrupts. */
+static void clear_events(const struct ahci_port *port)
+{
+    port_write(port, PxSERR, ALL_ONES);
+    port_write(port, PxIS, ALL_ONES);
+    hba_write(port->hba, HBA_IS, UINT32_C(1) << port->number);
+}
+
+static void point_to_memory(const struct ahci_port *port)
+{
+    uint64_t lists = phys_of(port->lists).address;
+
+    CHECK(port->lists.index < LOW_FRAMES);
+    port_write(port, PxCLB, (uint32_t)lists);
+    port_write(port, PxCLBU, 0);
+    port_write(port, PxFB, (uint32_t)lists + (uint32_t)offsetof(struct port_lists, received));
+    port_write(port, PxFBU, 0);
+}
+
+static enum status allocate_bounce(struct ahci_port *port)
+{
+    if (port->hba->wide || pmm_frame_limit() <= LOW_FRAMES)
+        return OK;
+    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++) {
+        if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->bounce[i]) != OK)
+            return STATUS_NO_MEMORY;
+    }
+    return OK;
+}
+
+static enum status allocate(struct ahci_port *port)
+{
+    if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->lists) != OK)
+        return STATUS_NO_MEMORY;
+    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++) {
+        struct command_header *header = &port_lists(port)->headers[i];
+
+        if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->tables[i]) != OK)
+            return STATUS_NO_MEMORY;
+        header->ctba = (uint32_t)phys_of(port->tables[i]).address;
+    }
+    return allocate_bounce(port);
+}
+
+static void free_frame(struct pfn frame)
+{
+    if (!pfn_is_none(frame))
+        pmm_free(frame);
+}
+
+/* Gives back all memory of a port, its object included. */
+static void release(struct ahci_port *port)
+{
+    struct pfn object = port->object;
+
+    free_frame(port->lists);
+    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++)
+        free_frame(port->tables[i]);
+    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++)
+        free_frame(port->bounce[i]);
+    port->hba->ports[port->number] = NULL;
+    pmm_free(object);
+}
+
+static enum status create(struct ahci_hba *hba, unsigned number)
+{
+    struct ahci_port *port;
+    struct pfn object;
+
+    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &object) != OK)
+        return STATUS_NO_MEMORY;
+    port = frame_pointer(object);
+    *port = (struct ahci_port){
+        .hba = hba, .number = number, .state = AHCI_PORT_DEAD, .object = object, .lists = PFN_NONE};
+    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++)
+        port->tables[i] = PFN_NONE;
+    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++)
+        port->bounce[i] = PFN_NONE;
+    hba->ports[number] = port;
+    return allocate(port);
+}
+
+/* First half of bringing a port up (10.1.2): from any state of the engines to COMRESET held. */
+static bool begin_reset(struct ahci_port *port)
+{
+    uint32_t command;
+
+    port_write(port, PxIE, 0);
+    if (!stop_engines(port))
+        return false;
+    point_to_memory(port);
+    clear_events(port);
+    command = port_read(port, PxCMD) & ~PxCMD_ICC_MASK;
+    port_write(port, PxCMD, command | PxCMD_SUD | PxCMD_POD | PxCMD_ICC_ACTIVE);
+    port_write(port, PxCMD, port_read(port, PxCMD) | PxCMD_FRE);
+    port_write(port, PxSCTL, PxSCTL_IPM_NONE | PxSCTL_DET_RESET);
+    return true;
+}
+
+static void end_reset(const struct ahci_port *port)
+{
+    port_write(port, PxSCTL, PxSCTL_IPM_NONE);
+}
+
+/* An engine that does not stop: COMRESET is the stronger means (10.4.2). Afterwards it stops or the
+ * port cannot be used. */
+static bool begin_reset_by_force(struct ahci_port *port)
+{
+    if (begin_reset(port))
+        return true;
+    port_write(port, PxSCTL, PxSCTL_IPM_NONE | PxSCTL_DET_RESET);
+    delay_us(COMRESET_US);
+    end_reset(port);
+    return begin_reset(port);
+}
+
+/* The device is there and ready: clears what the reset left behind and starts the engine. */
+static void start_engine(const struct ahci_port *port)
+{
+    clear_events(port);
+    port_write(port, PxCMD, port_read(port, PxCMD) | PxCMD_ST);
+}
+
+/* The waits are common to a set of ports, so that many empty or broken ones cost no more than
+ * one. Each predicate says whether a port need not be waited for any longer. */
+static bool answered(const struct ahci_port *port)
+{
+    return link_state(port) != PxSSTS_DET_NONE;
+}
+
+static bool link_settled(const struct ahci_port *port)
+{
+    uint32_t state = link_state(port);
+
+    return state == PxSSTS_DET_NONE || state == PxSSTS_DET_READY;
+}
+
+static bool ready_or_absent(const struct ahci_port *port)
+{
+    return link_state(port) != PxSSTS_DET_READY || device_ready(port);
+}
+
+static void wait_for(const struct ahci_hba *hba, uint32_t ports, uint64_t milliseconds,
+                     bool (*settled)(const struct ahci_port *port))
+{
+    struct deadline end = deadline_after_ms(milliseconds);
+
+    for (bool all = false; !all && !deadline_passed(end);) {
+        all = true;
+        for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+            if ((ports >> i & 1) != 0 && !settled(hba->ports[i]))
+                all = false;
+        }
+    }
+}
+
+/* After COMRESET was released: waits for links and devices. A link that came up leaves errors
+ * behind, and some controllers take no FIS until they are cleared. */
+static void wait_for_devices(const struct ahci_hba *hba, uint32_t ports)
+{
+    wait_for(hba, ports, PRESENCE_MS, answered);
+    wait_for(hba, ports, LINK_MS, link_settled);
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if ((ports >> i & 1) != 0)
+            clear_events(hba->ports[i]);
+    }
+    wait_for(hba, ports, READY_MS, ready_or_absent);
+}
+
+/* Resets one port by itself and starts it again; why not, in words, when it stays out of use. */
+static const char *reset_port(struct ahci_port *port)
+{
+    port->counters.resets++;
+    if (!begin_reset_by_force(port))
+        return "its engines do not stop";
+    delay_us(COMRESET_US);
+    end_reset(port);
+    wait_for_devices(port->hba, UINT32_C(1) << port->number);
+    if (link_state(port) != PxSSTS_DET_READY || !device_ready(port))
+        return "the disk is gone";
+    start_engine(port);
+    return NULL;
+}
+
+/* Asks for the disk's identity until it answers; the engine runs. */
+static bool ask_identity(struct ahci_port *port)
+{
+    for (unsigned i = 0; i < IDENTIFY_TRIES; i++) {
+        if (ahci_identify(port) == OK)
+            return true;
+        if (reset_port(port) != NULL)
+            return false;
+    }
+    return false;
+}
+
+static const char *not_a_disk(uint32_t signature)
+{
+    switch (signature) {
+    case SIGNATURE_DISK: return NULL;
+    case SIGNATURE_ATAPI: return "a CD or other packet device: not used";
+    case SIGNATURE_PORT_MULTIPLIER: return "a port multiplier: not used";
+    case SIGNATURE_ENCLOSURE: return "an enclosure's management: not used";
+    default: return "a device of unknown kind: not used";
+    }
+}
+
+/* There is nothing to use behind this port: it goes silent. */
+static void retire(struct ahci_port *port, enum ahci_port_state state, const char *why,
+                   uint32_t value)
+{
+    note(port, state, why, value);
+    if (!stop_engines(port))
+        ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
+}
+
+/* Asks a disk what it is; the engine runs. */
+static void identify(struct ahci_port *port)
+{
+    const char *why;
+
+    if (!ask_identity(port))
+        ahci_port_give_up(port, "the disk does not identify itself", port_read(port, PxTFD));
+    else if (identity_decode(port_lists(port)->identify, &port->identity, &why) != OK)
+        retire(port, AHCI_PORT_SKIPPED, why, port->signature);
+    else
+        port->state = AHCI_PORT_READY;
+}
+
+/* Second half of bringing a port up, after the waits. */
+static void probe(struct ahci_port *port)
+{
+    const char *why;
+
+    if (link_state(port) == PxSSTS_DET_NONE) {
+        retire(port, AHCI_PORT_EMPTY, "no device", port_read(port, PxSSTS));
+    } else if (link_state(port) != PxSSTS_DET_READY) {
+        ahci_port_give_up(port, "its link does not come up", port_read(port, PxSSTS));
+    } else if (!device_ready(port)) {
+        ahci_port_give_up(port, "the device does not become ready", port_read(port, PxTFD));
+    } else {
+        port->signature = port_read(port, PxSIG);
+        why = not_a_disk(port->signature);
+        if (why != NULL) {
+            retire(port, AHCI_PORT_SKIPPED, why, port->signature);
+            return;
+        }
+        start_engine(port);
+        identify(port);
+    }
+}
+
+enum status ahci_ports_start(struct ahci_hba *hba)
+{
+    uint32_t ports = 0;
+
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if ((hba->implemented >> i & 1) == 0)
+            continue;
+        if (create(hba, i) != OK) {
+            print_to(hba->note, AHCI_NOTE_SIZE, "no memory for its ports");
+            ahci_ports_stop(hba);
+            return STATUS_NO_MEMORY;
+        }
+        if (begin_reset_by_force(hba->ports[i]))
+            ports |= UINT32_C(1) << i;
+        else
+            ahci_port_give_up(hba->ports[i], "its engines do not stop",
+                              port_read(hba->ports[i], PxCMD));
+    }
+    delay_us(COMRESET_US);
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if ((ports >> i & 1) != 0)
+            end_reset(hba->ports[i]);
+    }
+    wait_for_devices(hba, ports);
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if ((ports >> i & 1) != 0)
+            probe(hba->ports[i]);
+    }
+    return OK;
+}
+
+void ahci_ports_stop(struct ahci_hba *hba)
+{
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        struct ahci_port *port = hba->ports[i];
+
+        if (port == NULL)
+            continue;
+        assert_port(port);
+        port->state = AHCI_PORT_DEAD;
+        port_write(port, PxIE, 0);
+        /* Memory that an engine may still write to is never used for anything else; neither is
+         * what another processor, stopped by a crash, was using. */
+        if (stop_engines(port) && port->busy == 0)
+            release(port);
+    }
+}
+
+void ahci_port_give_up(struct ahci_port *port, const char *why, uint32_t value)
+{
+    assert_port(port);
+    note(port, AHCI_PORT_DEAD, why, value);
+    port_write(port, PxIE, 0);
+    if (!stop_engines(port))
+        print_to(port->note, AHCI_NOTE_SIZE, "%s (%x), and its engines do not stop", why, value);
+}
+
+bool ahci_port_changed(const struct ahci_port *port)
+{
+    return (port_read(port, PxIS) & (PxIS_PCS | PxIS_PRCS)) != 0 ||
+           link_state(port) != PxSSTS_DET_READY;
+}
+
+/* Whether the disk that answers is the one that was identified at the start. A grant was made for
+ * that disk and must not serve for one that was plugged in since. */
+static bool same_disk(struct ahci_port *port)
+{
+    struct disk_identity found;
+    const char *why;
+
+    return ask_identity(port) && identity_decode(port_lists(port)->identify, &found, &why) == OK &&
+           identity_same(&found, &port->identity);
+}
+
+bool ahci_port_recover(struct ahci_port *port)
+{
+    const char *problem;
+
+    assert_port(port);
+    CHECK(port->state == AHCI_PORT_READY);
+    problem = reset_port(port);
+    if (problem == NULL && !same_disk(port))
+        problem = "the disk no longer answers as it did";
+    if (problem != NULL)
+        ahci_port_give_up(port, problem, port_read(port, PxSSTS));
+    return problem == NULL;
+}

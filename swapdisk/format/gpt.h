@@ -1,0 +1,86 @@
+/*
+ * The GUID partition table: read with doubt, both copies, and compared.
+ *
+ * The primary table describes the disk when it is sound, the backup when it is not;
+ * gpt_disagreement() says whether both are sound and tell the same, which is what writing asks for.
+ *
+ * Units: sectors of 512 bytes; ranges of partitions are inclusive, as on the disk.
+ * Owns: nothing; the caller's struct gpt. GUIDs are kept in the byte order of the disk.
+ * Fails with: STATUS_NOT_FOUND (no table in either place), STATUS_CORRUPT (tables, but neither
+ * sound), STATUS_LIMIT (more entries than are looked at), and what the source returns.
+ * Context: thread; waits for the disk with the source's bound.
+ * Spec: UEFI 2.10, 5.2.3 (protective MBR), 5.3 (GPT disk layout).
+ */
+#ifndef SWAPDISK_GPT_H
+#define SWAPDISK_GPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+#include "swapdisk/format/verified_read.h"
+
+#define GPT_GUID_SIZE      16
+#define GPT_NAME_SIZE      37 /* 36 characters and a zero */
+#define GPT_ENTRIES_MAX    1024U
+#define GPT_PARTITIONS_MAX 128U
+
+/* Attribute bits of an entry (UEFI 2.10, table 5.8; bit 60 is Microsoft's read-only). */
+#define GPT_ATTRIBUTE_REQUIRED  (UINT64_C(1) << 0)
+#define GPT_ATTRIBUTE_READ_ONLY (UINT64_C(1) << 60)
+
+struct gpt_partition {
+    uint8_t type[GPT_GUID_SIZE];
+    uint8_t unique[GPT_GUID_SIZE];
+    uint64_t first_lba;
+    uint64_t last_lba; /* inclusive */
+    uint64_t attributes;
+    char name[GPT_NAME_SIZE]; /* characters outside printable ASCII as '?' */
+};
+
+/* One of the two headers. */
+struct gpt_header {
+    uint8_t disk_guid[GPT_GUID_SIZE];
+    uint64_t my_lba;
+    uint64_t alternate_lba;
+    uint64_t first_usable;
+    uint64_t last_usable;
+    uint64_t entries_lba;
+    uint32_t entry_count;
+    uint32_t entry_size;
+    uint32_t entries_crc;
+};
+
+struct gpt {
+    const char *mbr_problem;     /* NULL: a protective MBR and nothing else */
+    const char *primary_problem; /* NULL: sound; else what is wrong, in words */
+    const char *backup_problem;
+    bool from_backup; /* what follows was taken from the backup */
+    struct gpt_header header;
+    unsigned count;
+    struct gpt_partition partitions[GPT_PARTITIONS_MAX]; /* disjoint, inside the usable range */
+};
+
+/* Reads MBR and both tables of the source. frame and second are scratch. */
+MUST_USE enum status gpt_read(const struct sector_source *source, struct gpt *gpt, struct pfn frame,
+                              struct pfn second);
+
+/* NULL when MBR, primary and backup are sound and agree; else why not, in words. */
+const char *gpt_disagreement(const struct gpt *gpt);
+
+/* Decodes and checks one header that was read from lba of a disk of so many sectors. NULL when it
+ * is sound, else what is wrong. */
+const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
+                              struct gpt_header *header);
+
+/* Builds what ovmf/prepare-swap writes: the protective MBR, one header with its checksum, and one
+ * entry of 128 bytes. */
+void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors);
+void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header);
+void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition);
+
+/* A GUID of the disk as text, 36 characters and a zero. */
+#define GPT_GUID_TEXT_SIZE 37
+void gpt_guid_text(const uint8_t guid[GPT_GUID_SIZE], char text[GPT_GUID_TEXT_SIZE]);
+
+#endif

@@ -1,0 +1,62 @@
+/* Reading that trusts nothing: every sector twice, into frames that say when nothing arrived. */
+#include "swapdisk/format/verified_read.h"
+
+#include <stdbool.h>
+
+#include "cpu/machine.h"
+#include "lib/bytes.h"
+#include "lib/check.h"
+#include "pmm/frame.h"
+#include "swapdisk/ahci/identify.h"
+
+/* A byte that differs from call to call, so that an earlier read cannot pass for this one. */
+static uint8_t fresh_pattern(void)
+{
+    static uint32_t calls;
+    uint32_t mixed = ((uint32_t)machine_ticks() + ++calls) * UINT32_C(0x9e3779b1);
+
+    return (uint8_t)(mixed >> 24);
+}
+
+static enum status read_over(const struct sector_source *source, uint64_t lba, unsigned sectors,
+                             struct pfn frame, uint8_t pattern)
+{
+    memset(frame_pointer(frame), pattern, PAGE_SIZE);
+    return source->read(source->context, lba, sectors, frame);
+}
+
+/* What the read left alone still shows the pattern: it did not write past the sectors. */
+static bool rest_untouched(struct pfn frame, unsigned sectors, uint8_t pattern)
+{
+    const uint8_t *bytes = frame_pointer(frame);
+
+    for (size_t i = (size_t)sectors * SECTOR_SIZE; i < PAGE_SIZE; i++) {
+        if (bytes[i] != pattern)
+            return false;
+    }
+    return true;
+}
+
+enum status source_read(const struct sector_source *source, uint64_t lba, unsigned sectors,
+                        struct pfn frame, struct pfn second)
+{
+    /* The two patterns differ in every byte: a byte that did not arrive differs between them. */
+    uint8_t pattern = fresh_pattern();
+    uint8_t inverse = (uint8_t)~pattern;
+    size_t size = (size_t)sectors * SECTOR_SIZE;
+    enum status status;
+
+    CHECK(sectors >= 1 && sectors <= SECTORS_PER_PAGE && !pfn_equal(frame, second));
+    if (lba >= source->sectors || sectors > source->sectors - lba)
+        return STATUS_RANGE;
+    status = read_over(source, lba, sectors, frame, pattern);
+    if (status == OK)
+        status = read_over(source, lba, sectors, second, inverse);
+    if (status != OK)
+        return status;
+    if (memcmp(frame_pointer(frame), frame_pointer(second), size) != 0 ||
+        !rest_untouched(frame, sectors, pattern) || !rest_untouched(second, sectors, inverse))
+        return STATUS_IO;
+    memset((uint8_t *)frame_pointer(frame) + size, 0, PAGE_SIZE - size);
+    return OK;
+}

@@ -1,0 +1,166 @@
+/*
+ * Rows of bench that are measured from the kernel: the first touch of a page of 2 MiB, a late
+ * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, mapping with pages
+ * in place, and exit by resident page.
+ */
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap/trap.h"
+#include "tests/experiments/bench/bench.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/large.h"
+
+#define START UINT64_C(0x6c0000000)
+
+/* Large pages that are touched in all, one mapping after the other. */
+#define LARGES 8U
+#define LARGE  (2 * MIB)
+
+#define CALLS      64U
+#define EXIT_PAGES 4096U
+#define EXITS      8U
+
+/* Most of it is clearing: 512 times what a page of 4 KiB takes. */
+static void touch_large(struct space *space)
+{
+    bench_time_readings();
+    for (unsigned i = 0; i < LARGES; i++) {
+        uint64_t began;
+
+        if (space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) != OK)
+            break;
+        began = machine_ticks();
+        if (fault_resolve(space, START, (struct fault_access){.write = true, .from_user = true}) ==
+            OK)
+            bench_add(machine_ticks() - began);
+        CHECK(space->faults.large > i && space_unmap(space, START, LARGE) == OK);
+    }
+    bench_end_row("large_touch");
+}
+
+/* A store from ring 3 that the entry already allows, each time at another instruction: what the
+ * handler does of it, without delivery and return. */
+static void late_fault(struct space *space)
+{
+    bool were_on = machine_interrupts_off();
+
+    CHECK(space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK && word_write(START, 1));
+    bench_time_readings();
+    for (unsigned i = 0; i < CALLS; i++) {
+        struct trap_frame frame = {.cr2 = START,
+                                   .error = PF_P | PF_WR | PF_US,
+                                   .rip = 0x1000 + i,
+                                   .cs = SELECTOR_USER_CODE};
+        uint64_t began = machine_ticks();
+        bool resolved = trap_page_fault(START, frame.error, &frame);
+
+        bench_add(machine_ticks() - began);
+        CHECK(resolved);
+    }
+    bench_end_row("spurious");
+    CHECK(space_unmap(space, START, PAGE_SIZE) == OK);
+    machine_interrupts_restore(were_on);
+}
+
+static void map_gib(struct space *space)
+{
+    uint64_t start = round_up(START, GIB);
+
+    bench_time_readings();
+    for (unsigned i = 0; i < CALLS; i++) {
+        uint64_t began = machine_ticks();
+        bool done = space_map_at(space, start, GIB, RIGHTS_READ_WRITE) == OK &&
+                    space_unmap(space, start, GIB) == OK;
+
+        bench_add(machine_ticks() - began);
+        CHECK(done);
+    }
+    bench_end_row("map_unmap_1g");
+}
+
+/* A mapping that comes with its pages, shared by them. */
+static void map_populated(struct space *space)
+{
+    const uint64_t size = EXIT_PAGES * PAGE_SIZE;
+
+    bench_time_readings();
+    for (unsigned i = 0; i < EXITS; i++) {
+        uint64_t began = machine_ticks();
+
+        if (space_map_with(space, START, size, RIGHTS_READ_WRITE, 1, SPACE_POPULATED) != OK)
+            break;
+        bench_add((machine_ticks() - began) / EXIT_PAGES);
+        CHECK(space_unmap(space, START, size) == OK);
+    }
+    bench_end_row("populate_page");
+}
+
+/* The end of a space, shared by its resident pages, all of them its own. */
+static void exit_by_page(struct space *back)
+{
+    bench_time_readings();
+    for (unsigned i = 0; i < EXITS; i++) {
+        struct space *space;
+        uint64_t began;
+        bool ok;
+
+        if (!start_space(&space))
+            break;
+        ok = space_map_at(space, START, EXIT_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+        for (unsigned page = 0; page < EXIT_PAGES && ok; page++)
+            ok = word_write(START + page * PAGE_SIZE, 1);
+        space_switch(back);
+        began = machine_ticks();
+        space_destroy(space);
+        if (ok)
+            bench_add((machine_ticks() - began) / EXIT_PAGES);
+    }
+    bench_end_row("exit_page");
+}
+
+/* One call: 512 pages become one of 2 MiB. */
+static void merge_once(struct space *space)
+{
+    uint64_t began = machine_ticks();
+    bool done = space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK;
+
+    bench_add(machine_ticks() - began);
+    CHECK(done && leaf_state(space, START) == PTE_EMPTY);
+}
+
+/* What a split has left comes together in place; pages that came one by one have to be copied. */
+static void merge(struct space *space)
+{
+    bench_time_readings();
+    CHECK(space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
+          word_write(START, 1));
+    for (unsigned i = 0; i < LARGES && large_split_one(); i++)
+        merge_once(space);
+    CHECK(space_unmap(space, START, LARGE) == OK);
+    bench_end_row("merge_in_place");
+    for (unsigned i = 0; i < LARGES; i++) {
+        CHECK(space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK);
+        for (unsigned page = PTE_ENTRIES; page-- > 0;)
+            CHECK(word_write(START + page * PAGE_SIZE, 1));
+        merge_once(space);
+        CHECK(space_unmap(space, START, LARGE) == OK);
+    }
+    bench_end_row("merge_copied");
+}
+
+void bench_call_rows(void)
+{
+    struct space *space;
+
+    if (!start_space(&space))
+        return;
+    touch_large(space);
+    late_fault(space);
+    map_gib(space);
+    merge(space);
+    map_populated(space);
+    exit_by_page(space);
+    end_space(space);
+}

@@ -1,0 +1,140 @@
+/*
+ * Rows of bench about forks: what a fork costs beside how much memory the parent has.
+ *
+ * Each parent has 20 regions. With 256 MiB resident it is the fork of Linux's figures; the others
+ * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number of
+ * instructions within 10 %, since a fork shares the entries of the top table and copies the regions,
+ * and looks at nothing else.
+ */
+#include "cpu/machine.h"
+#include "cpu/measure.h"
+#include "lib/print.h"
+#include "pmm/pmm.h"
+#include "tests/experiments/bench/bench.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/tick.h"
+#include "tests/runner/user_pages.h"
+
+#define START   UINT64_C(0x8000000000)
+#define REGIONS 20U
+
+#define FORKS 64U
+
+#define RIGHTS_KERNEL ((struct rights){.write = true})
+
+struct parent {
+    const char *row;
+    uint64_t bytes;  /* all regions together */
+    uint64_t stride; /* from one resident page to the next */
+};
+
+static const struct parent like_linux = {"fork_256m", 256 * MIB, PAGE_SIZE};
+static const struct parent sizes[] = {
+    {"fork_4m", 4 * MIB, PAGE_SIZE}, {"fork_1g", GIB, PAGE_SIZE}, {"fork_1t", 1024 * GIB, GIB}};
+
+static uint64_t region_size(const struct parent *parent)
+{
+    return round_up(parent->bytes / REGIONS, PAGE_SIZE);
+}
+
+/* A gap behind each region keeps it apart from the next one. */
+static uint64_t region_start(const struct parent *parent, unsigned region)
+{
+    return START + region * (region_size(parent) + PAGE_SIZE);
+}
+
+/* The pages, their tables, and some to spare. */
+static bool fits(const struct parent *parent)
+{
+    return parent->bytes / parent->stride < pmm_usage().by_kind[FRAME_FREE] / 8 * 7;
+}
+
+/* Maps the regions and touches their pages; how many those are, 0 on failure. */
+static uint64_t fill(struct space *space, const struct parent *parent)
+{
+    uint64_t resident = 0;
+
+    for (unsigned region = 0; region < REGIONS; region++) {
+        uint64_t start = region_start(parent, region);
+        uint64_t end = start + region_size(parent);
+
+        if (space_map_at(space, start, end - start, RIGHTS_KERNEL) != OK)
+            return 0;
+        for (uint64_t at = start; at < end; at += parent->stride, resident++)
+            measure_write(at);
+    }
+    return resident;
+}
+
+/* Samples of forks; what each took together with the child's end goes to whole. */
+static void fork_often(struct space *space, uint64_t whole[FORKS])
+{
+    bench_time_readings();
+    for (unsigned i = 0; i < FORKS; i++) {
+        uint64_t began = machine_ticks();
+        struct space *child;
+
+        if (space_fork(space, &child) != OK)
+            break;
+        bench_add(machine_ticks() - began);
+        space_destroy(child);
+        whole[i] = machine_ticks() - began;
+    }
+}
+
+/* The median of the row, 0 when there is none. */
+static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
+{
+    struct space *space;
+    uint64_t resident;
+    uint64_t median;
+    char name[32];
+
+    if (!fits(parent)) {
+        ktap_skip("there is not so much memory", "%s", parent->row);
+        return 0;
+    }
+    if (!start_space(&space))
+        return 0;
+    resident = fill(space, parent);
+    print_to(name, sizeof(name), "%s.resident", parent->row);
+    ktap_metric(name, resident, "pages");
+    if (resident > 0 && space->region_count == REGIONS)
+        fork_often(space, whole);
+    median = bench_end_row(parent->row);
+    end_space(space);
+    return median;
+}
+
+static void rows_like_linux(void)
+{
+    uint64_t whole[FORKS] = {0};
+
+    if (fork_row(&like_linux, whole) == 0) {
+        ktap_skip("there is no such row", "fork_exit_256m");
+        return;
+    }
+    for (unsigned i = 0; i < FORKS; i++)
+        bench_add(whole[i]);
+    bench_end_row("fork_exit_256m");
+}
+
+void bench_fork_rows(void)
+{
+    uint64_t whole[FORKS];
+    uint64_t least = UINT64_MAX;
+    uint64_t most = 0;
+
+    rows_like_linux();
+    for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+        uint64_t median = fork_row(&sizes[i], whole);
+
+        most = max_u64(most, median);
+        least = median != 0 ? min_u64(least, median) : least;
+    }
+    if (ticks_per_instruction() != 0)
+        ktap_check(most > 0 && most * 10 <= least * 11,
+                   "a fork costs the same at each size: %lu to %lu ticks", least, most);
+    else
+        ktap_skip("a tick is no number of instructions", "a fork costs the same at each size");
+}

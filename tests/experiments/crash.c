@@ -1,0 +1,210 @@
+/*
+ * Runs that go wrong on purpose: does each end with the right report, and as what it was?
+ *
+ * Each of these ends the run as a crash, so that one that goes on has failed.
+ */
+#include "cpu/machine.h"
+#include "cpu/smp/shootdown.h"
+#include "cpu/smp/spin.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
+#include "efi/processors.h"
+#include "paging/kernel/layout.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+
+/* In the kernel's half and in no window: nothing is mapped there. */
+#define NOWHERE UINT64_C(0xffffe00000000000)
+
+#define START UINT64_C(0x10000000)
+
+/* An APIC id that no processor of a test has. */
+#define ABSENT_ID     200U
+#define ABSENT_MS     300U
+#define LOST_BOUND_MS 500U
+
+#define DEEP_BYTES 512U
+
+/* The last processor: another one than this, when there is one. */
+static unsigned last_processor(void)
+{
+    return 63U - (unsigned)__builtin_clzll(machine_processors());
+}
+
+/* ---- on this processor ---- */
+
+static void __attribute__((noinline)) read_null(void)
+{
+    volatile uint64_t *null = (volatile uint64_t *)machine_root().address;
+
+    /* An address that the compiler cannot know: 0. */
+    null = (volatile uint64_t *)((uintptr_t)null - machine_root().address);
+    (void)*null;
+}
+
+static void run_null(const struct options *options)
+{
+    (void)options;
+    read_null();
+    ktap_check(false, "the kernel read address 0");
+}
+
+static void run_panic(const struct options *options)
+{
+    PANIC("deliberate, with seed %lu", options->seed);
+}
+
+static void run_jump(const struct options *options)
+{
+    void (*volatile nowhere)(void) = (void (*)(void))(uintptr_t)NOWHERE;
+
+    (void)options;
+    nowhere();
+    ktap_check(false, "the kernel executed nothing");
+}
+
+/* Without a stack not even a page fault can be delivered. */
+static void run_double_fault(const struct options *options)
+{
+    (void)options;
+    __asm__ volatile("movq %0, %%rsp\n\tpushq $0" : : "r"(NOWHERE) : "memory");
+    ktap_check(false, "the kernel pushed onto nothing");
+}
+
+static bool faulting_handler(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    (void)address;
+    (void)error;
+    (void)frame;
+    trap_page_fault = trap_page_fault_none;
+    return *(volatile uint64_t *)(uintptr_t)(NOWHERE + PAGE_SIZE) != 0;
+}
+
+static void run_handler(const struct options *options)
+{
+    (void)options;
+    trap_page_fault = faulting_handler;
+    read_null();
+    ktap_check(false, "the handler read nothing");
+}
+
+/* ---- on another processor, if there is one ---- */
+
+static uint64_t __attribute__((noinline)) go_deeper(uint64_t depth)
+{
+    volatile uint8_t frame[DEEP_BYTES];
+
+    frame[depth % DEEP_BYTES] = (uint8_t)depth;
+    if (depth == UINT64_MAX)
+        return 0;
+    return go_deeper(depth + 1) + frame[depth % DEEP_BYTES];
+}
+
+static void overflow(void *argument)
+{
+    *(uint64_t *)argument = go_deeper(0);
+}
+
+static void run_overflow(const struct options *options)
+{
+    struct thread *thread;
+    uint64_t result;
+
+    (void)options;
+    if (thread_create(last_processor(), overflow, &result, &thread) == OK)
+        thread_join(thread);
+    ktap_check(false, "a stack without an end");
+}
+
+/* Takes no interrupt any more: it does not answer. */
+static void stop_answering(void *argument)
+{
+    space_switch(argument);
+    machine_interrupts_off();
+    for (;;)
+        machine_pause();
+}
+
+static void run_lost(const struct options *options)
+{
+    struct space *space;
+    struct thread *thread;
+
+    (void)options;
+    if (last_processor() == 0) {
+        ktap_skip("one processor", "a shootdown that is not answered");
+        return;
+    }
+    if (!start_space(&space) || space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) != OK ||
+        !word_write(START, 1) ||
+        thread_create(last_processor(), stop_answering, space, &thread) != OK)
+        return;
+    while ((__atomic_load_n(&space->tree.processors, __ATOMIC_ACQUIRE) >> last_processor() & 1) ==
+           0)
+        machine_relax();
+    delay_us(100000);
+    shoot_set_bound_ms(LOST_BOUND_MS);
+    ktap_check(space_unmap(space, START, PAGE_SIZE) != OK, "a shootdown that is not answered");
+}
+
+/* With interrupts off where another processor can notice it. */
+static void run_hang(const struct options *options)
+{
+    (void)options;
+    if (last_processor() != 0)
+        machine_interrupts_off();
+    for (;;)
+        machine_pause();
+}
+
+/* Noticed by the test build only. */
+static void run_lock_order(const struct options *options)
+{
+    static uint8_t locks[2];
+    bool were_on = machine_interrupts_off();
+
+    (void)options;
+    for (unsigned first = 0; first < 2; first++) {
+        spin_lock(&locks[first]);
+        spin_lock(&locks[1 - first]);
+        spin_unlock(&locks[1 - first]);
+        spin_unlock(&locks[first]);
+    }
+    machine_interrupts_restore(were_on);
+    ktap_check(false, "two locks in both orders");
+}
+
+static void run_dead(const struct options *options)
+{
+    (void)options;
+    ktap_check(processors_try(ABSENT_ID, ABSENT_MS) == STATUS_TIMEOUT,
+               "a processor that is not there does not answer within %u ms", ABSENT_MS);
+}
+
+#define CRASHES(variable, its_name, its_question, function)                                        \
+    const struct experiment variable = {                                                           \
+        .name = (its_name),                                                                        \
+        .question = (its_question),                                                                \
+        .checks = 1,                                                                               \
+        .only_by_name = true,                                                                      \
+        .run = (function),                                                                         \
+    }
+
+CRASHES(crash_null_experiment, "crash-null", "What does a stray access of the kernel look like?",
+        run_null);
+CRASHES(crash_panic_experiment, "crash-panic", "What does a panic look like?", run_panic);
+CRASHES(crash_jump_experiment, "crash-jump", "What does a jump into nowhere look like?", run_jump);
+CRASHES(crash_double_fault_experiment, "crash-double-fault",
+        "What does a fault that cannot be delivered look like?", run_double_fault);
+CRASHES(crash_handler_experiment, "crash-handler",
+        "What does a fault inside the fault handler look like?", run_handler);
+CRASHES(crash_overflow_experiment, "crash-overflow",
+        "What does the overflow of a thread's stack look like?", run_overflow);
+CRASHES(crash_lost_experiment, "crash-lost-shootdown",
+        "What does a processor that does not answer look like?", run_lost);
+CRASHES(crash_lock_order_experiment, "crash-lock-order",
+        "Does the test build notice locks that are taken in both orders?", run_lock_order);
+CRASHES(crash_hang_experiment, "crash-hang", "Does the watchdog end a run that does not go on?",
+        run_hang);
+CRASHES(dead_processor_experiment, "dead-processor",
+        "Is a processor that does not start waited for without an end?", run_dead);

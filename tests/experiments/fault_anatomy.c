@@ -1,0 +1,328 @@
+/*
+ * fault-anatomy: what is a fault made of?
+ *
+ * Each kind of fault is made by ring 3 over fresh pages and stepped through, instruction by
+ * instruction, from the first of the entry to the return (cpu/trap/step.h). The points in the code
+ * (cpu/trap/points.h) say to which part each one belongs. What the processor does by itself, delivery
+ * and IRETQ, has no instructions: it is measured in ticks, without stepping, by a handler that does
+ * nothing; beside it stands the same kind of fault as a whole, in ticks.
+ */
+#include "cpu/machine.h"
+#include "cpu/trap/step.h"
+#include "cpu/trap/trap.h"
+#include "lib/bytes.h"
+#include "lib/print.h"
+#include "paging/tree/table_access.h"
+#include "pmm/pmm.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/payload.h"
+#include "tests/runner/user_pages.h"
+
+#define START UINT64_C(0x600000000)
+
+/* Faults of each kind; all within one leaf table, whose first page makes the table. */
+#define FAULTS 64U
+#define PAGES  (FAULTS + 1)
+
+/* The histogram has a class for each so many instructions. */
+#define CLASS_WIDTH 32U
+#define CLASSES     64U
+
+static struct {
+    unsigned part;           /* where the fault is */
+    uint64_t instructions;   /* of this fault */
+    uint64_t parts[POINTS];  /* of all faults of this kind */
+    uint64_t passed[POINTS]; /* faults in which the part came */
+    bool came[POINTS];
+    unsigned faults;
+    uint64_t least, most;
+    uint64_t totals[2 * FAULTS];     /* of each fault, in order of size */
+    uint32_t histogram[CLASSES + 1]; /* the last one: more */
+} anatomy;
+
+static const char *const names[POINTS] = {"entry", "decode", "find", "allocate", "clear", "copy",
+                                          "map",   "flush",  "slow", "upcall",   "return"};
+
+/* ---- counting ---- */
+
+static void sort_in(uint64_t *sorted, unsigned count, uint64_t value)
+{
+    for (; count > 0 && sorted[count - 1] > value; count--)
+        sorted[count] = sorted[count - 1];
+    sorted[count] = value;
+}
+
+static void end_fault(void)
+{
+    uint64_t class = anatomy.instructions / CLASS_WIDTH;
+
+    if (anatomy.instructions == 0)
+        return;
+    if (anatomy.faults < ARRAY_COUNT(anatomy.totals))
+        sort_in(anatomy.totals, anatomy.faults, anatomy.instructions);
+    anatomy.faults++;
+    anatomy.least = min_u64(anatomy.least, anatomy.instructions);
+    anatomy.most = max_u64(anatomy.most, anatomy.instructions);
+    anatomy.histogram[min_u64(class, CLASSES)]++;
+    for (unsigned part = 0; part < POINTS; part++)
+        anatomy.passed[part] += anatomy.came[part];
+    memset(anatomy.came, 0, sizeof(anatomy.came));
+    anatomy.instructions = 0;
+}
+
+static void visit(uint64_t rip)
+{
+    unsigned point = step_point_at(rip);
+
+    if (point == POINT_ENTRY)
+        end_fault();
+    if (point != POINTS)
+        anatomy.part = point;
+    anatomy.came[anatomy.part] = true;
+    anatomy.parts[anatomy.part]++;
+    anatomy.instructions++;
+}
+
+static void begin_kind(void)
+{
+    memset(&anatomy, 0, sizeof(anatomy));
+    anatomy.least = UINT64_MAX;
+}
+
+/* ---- making faults ---- */
+
+static bool run_payload(const char *payload, unsigned count, bool handler)
+{
+    struct program program = payload_program(space_current(), payload, START + PAGE_SIZE);
+
+    program.frame.rsi = count;
+    program.frame.rdx = PAGE_SIZE;
+    program.frame.rcx = PAYLOAD_BUFFER;
+    program.handler = handler ? payload_address(payload_skip_handler) : 0;
+    return program_run(&program) == PROGRAM_EXITED;
+}
+
+/* The median of the ticks that the payload wrote. */
+static uint64_t median_ticks(void)
+{
+    static uint64_t ticks[FAULTS];
+
+    for (unsigned i = 0; i < FAULTS; i++) {
+        uint64_t value = 0;
+
+        if (!word_read(PAYLOAD_BUFFER + i * sizeof(value), &value))
+            return 0;
+        sort_in(ticks, i, value);
+    }
+    return ticks[FAULTS / 2];
+}
+
+/* ---- reporting ---- */
+
+static void print_histogram(const char *kind)
+{
+    char line[256];
+    size_t length = 0;
+
+    for (unsigned class = 0; class <= CLASSES && length < sizeof(line); class ++) {
+        if (anatomy.histogram[class] > 0)
+            length +=
+                print_to(line + length, sizeof(line) - length, " %u%s:%u", class * CLASS_WIDTH,
+                         class == CLASSES ? "-" : "", anatomy.histogram[class]);
+    }
+    ktap_note("histogram of %s, instructions from:faults%s", kind, length > 0 ? line : " none");
+}
+
+static void print_figure(const char *kind, const char *figure, uint64_t instructions)
+{
+    char name[64];
+
+    print_to(name, sizeof(name), "%s.%s", kind, figure);
+    ktap_metric(name, instructions, "instructions");
+}
+
+/* Means over all faults of the kind, so that the parts make up the mean of the whole. */
+static void print_parts(const char *kind)
+{
+    unsigned kept = (unsigned)min_u64(anatomy.faults, ARRAY_COUNT(anatomy.totals));
+    uint64_t sum = 0;
+
+    for (unsigned part = 0; part < POINTS; part++) {
+        sum += anatomy.parts[part];
+        if (anatomy.passed[part] > 0)
+            print_figure(kind, names[part],
+                         (anatomy.parts[part] + anatomy.faults / 2) / anatomy.faults);
+    }
+    print_figure(kind, "mean", (sum + anatomy.faults / 2) / anatomy.faults);
+    print_figure(kind, "median", anatomy.totals[kept / 2]);
+    print_figure(kind, "least", anatomy.least);
+    print_figure(kind, "most", anatomy.most);
+}
+
+/* Each kind twice: prepare makes the pages what they should be; as they are for the clock, then
+ * anew for stepping. */
+struct kind {
+    const char *name;
+    const char *payload;
+    bool handler;
+    unsigned must_pass; /* a part without which it is not this kind */
+    bool (*prepare)(struct space *space);
+};
+
+static bool examine(struct space *space, const struct kind *kind)
+{
+    char name[64];
+    uint64_t ticks;
+    bool ok = kind->prepare(space) && run_payload(kind->payload, FAULTS, kind->handler);
+
+    ticks = ok ? median_ticks() : 0;
+    ok = ok && kind->prepare(space);
+    begin_kind();
+    if (ok) {
+        step_begin(visit);
+        ok = run_payload(kind->payload, FAULTS, kind->handler);
+        step_end();
+    }
+    end_fault();
+    if (anatomy.faults == 0)
+        return false;
+    print_parts(kind->name);
+    print_to(name, sizeof(name), "%s.whole", kind->name);
+    ktap_metric(name, ticks, "ticks");
+    print_histogram(kind->name);
+    return ok && anatomy.faults >= FAULTS && anatomy.passed[kind->must_pass] >= FAULTS;
+}
+
+/* ---- kinds ---- */
+
+static bool map_fresh(struct space *space)
+{
+    uint64_t value;
+
+    if (space_region_at(space, START) != NULL && space_unmap(space, START, PAGES * PAGE_SIZE) != OK)
+        return false;
+    return space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           word_read(START, &value);
+}
+
+static bool map_zero_pages(struct space *space)
+{
+    uint64_t value;
+    bool ok = map_fresh(space);
+
+    for (unsigned i = 0; i < PAGES && ok; i++)
+        ok = word_read(START + i * PAGE_SIZE, &value);
+    return ok;
+}
+
+static bool map_own_pages(struct space *space)
+{
+    bool ok = map_fresh(space);
+
+    for (unsigned i = 0; i < PAGES && ok; i++)
+        ok = word_write(START + i * PAGE_SIZE, 1);
+    return ok;
+}
+
+static bool map_nothing(struct space *space)
+{
+    return space_region_at(space, START) == NULL ||
+           space_unmap(space, START, PAGES * PAGE_SIZE) == OK;
+}
+
+/* The child lives while its parent's pages are to be copied, and is gone when they are to be kept;
+ * its first write in the table makes the parent's table its own. */
+static struct space *child;
+
+static bool share_pages(struct space *space)
+{
+    if (child != NULL)
+        space_destroy(child);
+    child = NULL;
+    return map_own_pages(space) && space_fork(space, &child) == OK && word_write(START, 2) &&
+           word_write(PAYLOAD_BUFFER, 0) && word_write(PAYLOAD_STACK - sizeof(uint64_t), 0);
+}
+
+static bool share_and_leave(struct space *space)
+{
+    bool ok = share_pages(space);
+
+    if (child != NULL)
+        space_destroy(child);
+    child = NULL;
+    return ok;
+}
+
+static const struct kind kinds[] = {
+    {"zero_read", payload_measure_read, false, POINT_MAP, map_fresh},
+    {"anon_first_write", payload_measure_write, false, POINT_CLEAR, map_fresh},
+    {"zero_to_private", payload_measure_write, false, POINT_CLEAR, map_zero_pages},
+    {"cow_copy", payload_measure_write, false, POINT_COPY, share_pages},
+    {"cow_reuse", payload_measure_write, false, POINT_MAP, share_and_leave},
+    {"violation", payload_measure_write, true, POINT_UPCALL, map_nothing},
+};
+
+/* The floor: delivery, the entry, a handler that does nothing, the return. */
+static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    (void)address;
+    (void)error;
+    frame->rip += PAYLOAD_STORE_LENGTH;
+    return true;
+}
+
+static void measure_floor(struct space *space)
+{
+    bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
+    bool ok = map_nothing(space) && run_payload(payload_measure_nothing, FAULTS, false);
+    uint64_t nothing = ok ? median_ticks() : 0;
+
+    ktap_metric("clock", nothing, "ticks");
+    trap_page_fault = skip_store;
+    ok = ok && run_payload(payload_measure_write, FAULTS, false);
+    trap_page_fault = handler;
+    ktap_metric("delivery", ok ? median_ticks() : 0, "ticks");
+    ktap_check(ok, "an empty handler: delivery and return");
+}
+
+extern const struct experiment fault_anatomy_experiment;
+
+static void run(const struct options *options)
+{
+    struct space *space;
+    enum status status;
+
+    (void)options;
+    if (table_way() != TABLES_DIRECT) {
+        for (unsigned i = 0; i < fault_anatomy_experiment.checks; i++)
+            ktap_skip("the fast path reads tables by the direct map only", "the parts of a fault");
+        return;
+    }
+    if (!start_space(&space))
+        return;
+    space_set_zero_levels(space, 1); /* page by page */
+    pmm_idle_pause(); /* frames cleared beforehand would hide what clearing is of a fault */
+    pmm_drain();
+    status = payload_install(space);
+    if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
+        measure_floor(space);
+        for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++) {
+            bool ok = examine(space, &kinds[i]);
+
+            ktap_check(ok, "%s: %u faults, %lu to %lu instructions", kinds[i].name, anatomy.faults,
+                       anatomy.least, anatomy.most);
+        }
+    }
+    if (child != NULL)
+        space_destroy(child);
+    child = NULL;
+    end_space(space);
+    pmm_idle_resume();
+}
+
+const struct experiment fault_anatomy_experiment = {
+    .name = "fault-anatomy",
+    .question = "What is a fault made of?",
+    .checks = 8,
+    .run = run,
+};

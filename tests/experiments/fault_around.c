@@ -1,0 +1,171 @@
+/*
+ * fault-around: what does one write save that brings the pages around it, and what does it waste?
+ *
+ * The same memory is written in order with groups of 1 to 16 pages: faults and ticks. Then only every
+ * 32nd page is written: what else has come is the waste. What is brought must be blank, must be nobody
+ * else's, and may not exceed the limit of resident pages.
+ */
+#include "cpu/machine.h"
+#include "lib/print.h"
+#include "swapdisk/area.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/page/page.h"
+
+#define START    UINT64_C(0x7c0000000)
+#define PAGES    1024U
+#define SPARSE   32U
+#define GROUPS   5U
+#define RESIDENT 64U
+
+/* Besides a fault for each group: each leaf table takes one, and the processor's cache of frames may
+ * end in the middle of a group, after 128 at the least. */
+#define FAULTS_MORE (PAGES / PTE_ENTRIES + PAGES / 64)
+
+static uint64_t page_at(unsigned number)
+{
+    return START + number * PAGE_SIZE;
+}
+
+static bool map_group(struct space *space, unsigned group)
+{
+    space_set_around(group);
+    return space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL) == OK;
+}
+
+static void put(unsigned group, const char *figure, uint64_t value, const char *unit)
+{
+    char name[32];
+
+    print_to(name, sizeof(name), "group%u.%s", group, figure);
+    ktap_metric(name, value, unit);
+}
+
+/* Every page; then whether each holds its word and zeroes. */
+static void write_in_order(struct space *space, unsigned group)
+{
+    uint64_t faults = space->faults.first_write;
+    bool ok = map_group(space, group);
+    uint64_t ticks = machine_ticks();
+    unsigned right = 0;
+
+    for (unsigned i = 0; i < PAGES; i++)
+        ok = word_write(page_at(i) + 16, i + 1) && ok;
+    ticks = machine_ticks() - ticks;
+    faults = space->faults.first_write - faults;
+    for (unsigned i = 0; i < PAGES; i++)
+        right += page_is_zero_but(page_at(i), 2, i + 1);
+    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ktap_check(ok && right == PAGES && faults >= PAGES / group &&
+                   faults <= PAGES / group + FAULTS_MORE,
+               "groups of %u: %lu faults for %u pages, all of them right", group, faults, PAGES);
+    put(group, "faults", faults, "faults");
+    put(group, "write", ticks / PAGES, "ticks");
+}
+
+/* An emulator translates code as it meets it: no figure shall have that in it. */
+static void warm_up(struct space *space)
+{
+    for (unsigned group = 1; group <= 2; group++) {
+        bool ok = map_group(space, group);
+
+        for (unsigned i = 0; i < PAGES && ok; i++)
+            ok = word_write(page_at(i), 1);
+        CHECK(ok && space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
+    }
+}
+
+static void write_sparsely(struct space *space, unsigned group)
+{
+    struct space_view view = {0};
+    bool ok = map_group(space, group);
+
+    for (unsigned i = 0; i < PAGES; i += SPARSE)
+        ok = word_write(page_at(i + SPARSE / 2), 1) && ok;
+    ok = space_query(space, START, &view) == OK && ok;
+    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ktap_check(ok && view.resident <= group * (PAGES / SPARSE) && view.resident >= PAGES / SPARSE,
+               "groups of %u: %lu pages for %u that were written", group, view.resident,
+               PAGES / SPARSE);
+    put(group, "resident", view.resident, "pages");
+}
+
+/* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole: all
+ * else has come; the caches may have had fewer frames. */
+static bool write_around_others(struct space *space, bool *whole)
+{
+    uint64_t value;
+    bool ok = map_group(space, 16) && space_unmap(space, page_at(3), PAGE_SIZE) == OK &&
+              space_unmap(space, page_at(12), PAGE_SIZE) == OK &&
+              space_map_guard(space, page_at(12), PAGE_SIZE) == OK &&
+              space_protect(space, page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
+              word_write(page_at(6), 1);
+
+    *whole = ok && leaf_state(space, page_at(4)) == PTE_LEAF &&
+             leaf_state(space, page_at(8)) == PTE_LEAF;
+    ok = ok && leaf_state(space, page_at(9)) == PTE_TICKET &&
+         leaf_state(space, page_at(10)) == PTE_TICKET && !word_read(page_at(3), &value) &&
+         !word_read(page_at(12), &value) && !word_write(page_at(9), 1);
+    CHECK(space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
+    return ok;
+}
+
+static void leave_others_alone(struct space *space)
+{
+    bool whole = false;
+    bool ok = true;
+
+    for (unsigned tries = 0; tries < 4 && ok && !whole; tries++)
+        ok = write_around_others(space, &whole);
+    ktap_check(ok && whole, "a hole, other rights and a guard end a group");
+}
+
+static void stay_within_the_limit(struct space *space)
+{
+    uint64_t limit = page_limit();
+    uint64_t others = page_resident();
+    uint64_t most = 0;
+    bool ok;
+
+    if (swap_usage().slots < PAGES / 4) {
+        ktap_skip("the swap area is too small", "pages stay within the limit");
+        return;
+    }
+    ok = map_group(space, 16);
+    page_set_limit(others + RESIDENT);
+    for (unsigned i = 0; i < PAGES / 4; i++) {
+        ok = word_write(page_at(i), i) && ok;
+        most = max_u64(most, page_resident() - others);
+    }
+    page_set_limit(limit);
+    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ktap_check(ok && most <= RESIDENT, "%lu pages at most were resident, %u may be", most,
+               RESIDENT);
+}
+
+static void run(const struct options *options)
+{
+    struct space *space;
+
+    (void)options;
+    if (!start_space(&space))
+        return;
+    warm_up(space);
+    for (unsigned i = 0; i < GROUPS; i++)
+        write_in_order(space, 1U << i);
+    for (unsigned i = 0; i < GROUPS; i++)
+        write_sparsely(space, 1U << i);
+    leave_others_alone(space);
+    stay_within_the_limit(space);
+    space_set_around(16);
+    space_audit();
+    end_space(space);
+}
+
+const struct experiment fault_around_experiment = {
+    .name = "fault-around",
+    .question = "What does a write save that brings the pages around it, and what does it waste?",
+    .checks = 2 * GROUPS + 2,
+    .run = run,
+};

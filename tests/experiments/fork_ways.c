@@ -1,0 +1,295 @@
+/*
+ * fork-ways: how should memory be copied?
+ *
+ * Four ways to fork, on the same tables: eager, every page copied at once; page COW, every table
+ * copied and each page shared; leaf-table COW, where the leaf tables are shared as well
+ * (On-demand-fork, Zhao and others, EuroSys'21); and COW at every level, as shipped, where a fork
+ * shares the entries of the top table. All begin with space_fork; the others then own the child's
+ * paths down to level 2 or 1, or write-fault each page.
+ *
+ * For each size and way the child writes a share of its pages, 0, 1, 10, 50 or 100 %, chosen at
+ * random, and is dropped. The answer is ticks for the fork, for the writes and for the drop: what is
+ * saved at the fork is paid, or not, when pages are written. The checks: afterwards each side reads
+ * what it should in every page, and a fork at every level has copied one table.
+ */
+#include "cpu/machine.h"
+#include "lib/print.h"
+#include "pmm/pmm.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/ledger.h"
+#include "tests/runner/null_fault.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
+
+#define START UINT64_C(0x8000000000)
+
+/* One page in each 4 GiB of a TiB. */
+#define SPARSE_PAGES  256U
+#define SPARSE_STRIDE (4 * GIB)
+
+/* Beyond this only by name: an emulator takes seconds for it. */
+#define DENSE_USUAL (16 * MIB)
+
+static const unsigned shares[] = {0, 1, 10, 50, 100};
+
+struct shape {
+    const char *name;
+    uint64_t pages;
+    uint64_t stride;
+};
+
+static const struct shape shapes[] = {
+    {"4m", 4 * MIB / PAGE_SIZE, PAGE_SIZE},   {"16m", 16 * MIB / PAGE_SIZE, PAGE_SIZE},
+    {"64m", 64 * MIB / PAGE_SIZE, PAGE_SIZE}, {"256m", 256 * MIB / PAGE_SIZE, PAGE_SIZE},
+    {"1024m", GIB / PAGE_SIZE, PAGE_SIZE},    {"sparse_1t", SPARSE_PAGES, SPARSE_STRIDE},
+};
+
+static uint64_t page_at(const struct shape *shape, uint64_t number)
+{
+    return START + number * shape->stride;
+}
+
+/* Whether a page is among those that the child writes: the same ones whenever it is asked. */
+static bool is_written(uint64_t number, unsigned share)
+{
+    struct random random = random_from(number + 1);
+
+    return random_next(&random) % 100 < share;
+}
+
+/* ---- the four ways ---- */
+
+static enum status own_path(struct tree *tree, uint64_t address, unsigned level)
+{
+    struct tree_reserve reserve = {0};
+    enum status status;
+
+    do {
+        struct tlb_batch batch;
+
+        status = tree_reserve_fill(&reserve, tree->levels - 1U);
+        if (status != OK)
+            break;
+        tlb_begin(&batch, tree);
+        status = tree_make_path(tree, address, level, TREE_CHANGE, &reserve, &batch);
+        tlb_commit(&batch);
+    } while (status == STATUS_AGAIN);
+    tree_reserve_drain(&reserve);
+    return status;
+}
+
+/* Owns each table of this level that has pages in it. */
+static bool own_tables(struct space *child, const struct shape *shape, unsigned level)
+{
+    uint64_t last = UINT64_MAX;
+    enum status status = OK;
+
+    for (uint64_t i = 0; i < shape->pages && status == OK; i++) {
+        uint64_t table = page_at(shape, i) / pte_span(level + 1);
+
+        if (table != last)
+            status = own_path(&child->tree, page_at(shape, i), level);
+        last = table;
+    }
+    return status == OK;
+}
+
+static bool copy_all(struct space *child, const struct shape *shape)
+{
+    struct fault_access access = {.write = true, .from_user = true};
+    enum status status = OK;
+
+    for (uint64_t i = 0; i < shape->pages && status == OK; i++)
+        status = fault_resolve(child, page_at(shape, i), access);
+    return status == OK;
+}
+
+static bool share_leaf_tables(struct space *child, const struct shape *shape)
+{
+    return own_tables(child, shape, 2);
+}
+
+static bool share_pages(struct space *child, const struct shape *shape)
+{
+    return own_tables(child, shape, 1);
+}
+
+static bool share_all(struct space *child, const struct shape *shape)
+{
+    (void)child;
+    (void)shape;
+    return true;
+}
+
+static const struct way {
+    const char *name;
+    bool (*finish)(struct space *child, const struct shape *shape);
+} ways[] = {{"eager", copy_all},
+            {"page", share_pages},
+            {"leaf_table", share_leaf_tables},
+            {"all_levels", share_all}};
+
+/* ---- contents ---- */
+
+/* The word that a page has: what the parent wrote, or the child. */
+static uint64_t word_of(uint64_t number, bool child)
+{
+    return number * 2 + 1000 + child;
+}
+
+static bool fill(const struct shape *shape)
+{
+    bool ok = true;
+
+    for (uint64_t i = 0; i < shape->pages && ok; i++)
+        ok = word_write(page_at(shape, i) + 40, word_of(i, false)) &&
+             word_write(page_at(shape, i) + 4088, i);
+    return ok;
+}
+
+static uint64_t count_right(const struct shape *shape, unsigned share)
+{
+    uint64_t right = 0;
+
+    for (uint64_t i = 0; i < shape->pages; i++) {
+        uint64_t word = 0;
+        uint64_t last = 0;
+
+        right += word_read(page_at(shape, i) + 40, &word) &&
+                 word_read(page_at(shape, i) + 4088, &last) && last == i &&
+                 word == word_of(i, is_written(i, share));
+    }
+    return right;
+}
+
+static uint64_t write_share(const struct shape *shape, unsigned share)
+{
+    uint64_t ticks = machine_ticks();
+
+    for (uint64_t i = 0; i < shape->pages && share > 0; i++) {
+        if (is_written(i, share) && !word_write(page_at(shape, i) + 40, word_of(i, true)))
+            return 0;
+    }
+    return machine_ticks() - ticks;
+}
+
+/* ---- measuring ---- */
+
+static void put(const struct shape *shape, const struct way *way, const char *what, uint64_t ticks)
+{
+    char name[32];
+
+    print_to(name, sizeof(name), "%s.%s", way->name, what);
+    floor_metric_of(name, shape->name, ticks);
+}
+
+/* One fork, its writes and its end; whether both sides read what they should. */
+static bool try_once(struct space *parent, const struct shape *shape, const struct way *way,
+                     unsigned share)
+{
+    struct ledger before = ledger_take();
+    uint64_t began = machine_ticks();
+    struct space *child;
+    char what[16];
+    bool ok = space_fork(parent, &child) == OK;
+
+    if (!ok)
+        return false;
+    ok = way->finish(child, shape);
+    if (share == 0) {
+        put(shape, way, "fork", machine_ticks() - began);
+        ktap_note("%s, %s: the fork has made %lu tables and %lu pages", shape->name, way->name,
+                  (uint64_t)ledger_growth(&before, FRAME_TABLE),
+                  (uint64_t)ledger_growth(&before, FRAME_ANONYMOUS));
+        ok = ok && (way->finish != share_all || ledger_growth(&before, FRAME_TABLE) == 1) &&
+             (way->finish != copy_all ||
+              ledger_growth(&before, FRAME_ANONYMOUS) == (int64_t)shape->pages);
+    }
+    space_switch(child);
+    print_to(what, sizeof(what), "write%u", share);
+    began = write_share(shape, share);
+    if (share > 0)
+        put(shape, way, what, began);
+    ok = ok && count_right(shape, share) == shape->pages;
+    space_switch(parent);
+    ok = ok && count_right(shape, 0) == shape->pages;
+    began = machine_ticks();
+    space_destroy(child);
+    if (share == 0)
+        put(shape, way, "drop", machine_ticks() - began);
+    return ok;
+}
+
+static void try_shape(const struct shape *shape)
+{
+    struct space *parent;
+    bool filled;
+
+    if (!start_space(&parent))
+        return;
+    filled = space_map_at(parent, START, shape->pages * shape->stride, RIGHTS_READ_WRITE) == OK &&
+             fill(shape);
+    for (unsigned way = 0; way < ARRAY_COUNT(ways); way++) {
+        bool ok = filled;
+
+        for (unsigned i = 0; i < ARRAY_COUNT(shares) && ok; i++)
+            ok = try_once(parent, shape, &ways[way], shares[i]);
+        ktap_check(ok, "%s, %s: both sides read what they should", shape->name, ways[way].name);
+    }
+    space_audit();
+    end_space(parent);
+}
+
+/* The pages of both sides, their tables, and as much again to spare. */
+static bool fits(const struct shape *shape)
+{
+    uint64_t tables = shape->stride == PAGE_SIZE ? shape->pages / PTE_ENTRIES : shape->pages * 2;
+
+    return (shape->pages + tables) * 2 < pmm_usage().by_kind[FRAME_FREE] / 4 * 3;
+}
+
+static void run_shapes(uint64_t most)
+{
+    floor_measure();
+    for (unsigned i = 0; i < ARRAY_COUNT(shapes); i++) {
+        bool dense = shapes[i].stride == PAGE_SIZE;
+
+        if (dense && shapes[i].pages * PAGE_SIZE > most)
+            continue;
+        if (fits(&shapes[i])) {
+            try_shape(&shapes[i]);
+            continue;
+        }
+        for (unsigned way = 0; way < ARRAY_COUNT(ways); way++)
+            ktap_skip("there is not so much memory", "%s, %s", shapes[i].name, ways[way].name);
+    }
+}
+
+static void run(const struct options *options)
+{
+    (void)options;
+    run_shapes(DENSE_USUAL);
+}
+
+const struct experiment fork_ways_experiment = {
+    .name = "fork-ways",
+    .question = "How should memory be copied?",
+    .checks = 3 * ARRAY_COUNT(ways),
+    .reserves = true,
+    .run = run,
+};
+
+static void run_all(const struct options *options)
+{
+    (void)options;
+    run_shapes(UINT64_MAX);
+}
+
+const struct experiment fork_ways_all_experiment = {
+    .name = "fork-ways-all",
+    .question = "How should memory be copied, up to a GiB?",
+    .checks = ARRAY_COUNT(shapes) * ARRAY_COUNT(ways),
+    .only_by_name = true,
+    .reserves = true,
+    .run = run_all,
+};

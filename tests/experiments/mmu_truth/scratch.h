@@ -1,0 +1,69 @@
+/*
+ * Scratch tables for mmu-truth: a root of their own, entries written raw, and single accesses.
+ *
+ * One path of tables leads to two frames, one of data and one of code; every entry on it may be
+ * any word. A second path leads to the few instructions that ring 3 executes. The tables are not
+ * the tree's: no class, no counts. Two roots show them, one with the kernel's half and one with a
+ * copy of it without the no-execute bit, which is reserved while EFER.NXE is off.
+ *
+ *     PAYLOAD  ring 3's instructions, readable and executable
+ *     SCRATCH  + the frame's own address below 1 GiB, so that a page of any size reaches it
+ *
+ * Units: levels 1 to 5. Owns: its frames, from scratch_start to scratch_end.
+ * State: scratch_start -> (scratch_enter -> accesses -> scratch_leave)* -> scratch_end. Between
+ * enter and leave interrupts are off and the registers are those of the mode.
+ * Fails with: STATUS_NO_MEMORY. Context: thread, one at a time.
+ * Rules: A4 (the second root has writable and executable memory; nothing but a test loads it).
+ */
+#ifndef TESTS_MMU_SCRATCH_H
+#define TESTS_MMU_SCRATCH_H
+
+#include "lib/status.h"
+#include "lib/units.h"
+#include "tests/model/mmu.h"
+
+/* What is reached: data for reads and writes, code for fetches. */
+enum scratch_target { SCRATCH_DATA, SCRATCH_CODE, SCRATCH_TARGETS };
+
+/* What an access did. */
+struct scratch_outcome {
+    bool allowed;
+    uint8_t vector;   /* where not */
+    uint64_t error;   /* of a page fault, */
+    uint64_t address; /* and its CR2 */
+    uint64_t value;   /* where a read was allowed */
+};
+
+MUST_USE enum status scratch_start(void);
+void scratch_end(void);
+
+/* What this processor can be set to, nothing of it on. */
+struct mmu_machine scratch_machine(void);
+
+/* Loads the scratch root and sets the registers; and sets them back. */
+void scratch_enter(const struct mmu_machine *mode);
+void scratch_leave(void);
+
+uint64_t scratch_address(enum scratch_target target);
+struct phys scratch_frame(enum scratch_target target);
+
+/* What an entry of this level on a target's path names: the next table, or with large the page
+ * that contains the target's frame. */
+uint64_t scratch_base(enum scratch_target target, unsigned level, bool large);
+
+/* The entry itself, as memory. */
+volatile uint64_t *scratch_entry(enum scratch_target target, unsigned level);
+
+/* Makes every entry on the path allow everything. */
+void scratch_open_path(enum scratch_target target);
+
+/* The very address that an access touches: in the data, or in the code. */
+uint64_t scratch_accessed(struct mmu_access access);
+
+/* Flushes the target's translation, then makes one access. A write stores value in the data. */
+struct scratch_outcome scratch_access(struct mmu_access access, uint64_t value);
+
+/* The word of the data frame, past all translation. */
+volatile uint64_t *scratch_data(void);
+
+#endif

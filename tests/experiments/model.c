@@ -1,0 +1,466 @@
+/*
+ * model: do address spaces mean what an independent model says, through real faults?
+ *
+ * The host's random generator and model (tests/model/space.h) drive the booted image: maps, unmaps,
+ * guards, forks, switches, and accesses, each compared with what the model expects. Here accesses
+ * go through the processor's MMU and its faults, those that must be refused too: they come back by
+ * the exception table with the reason.
+ *
+ * On several processors each has a worker with spaces of its own. All of them begin with a fork of
+ * one common parent and fork it again now and then, so that they share its tables and pages and
+ * fill, copy and drop them at the same time. Of what the parent shares with all of them each worker
+ * has its own words of every page, and finds them in all its spaces. In every other round memory is
+ * short, and pages go out to the swap area meanwhile.
+ *
+ * A round ends with all of a worker's spaces read through, the common parent too, in which each
+ * worker's words of shared pages must be found, AUDIT, and all of it given back. The answer is how many
+ * operations were compared and how many violations caught; a difference ends the run with values, and
+ * the seed of the round is in the log.
+ *
+ * The model's accesses from ring 3 are made by ring 0 here, with the flag that lets it touch user
+ * pages; instructions are fetched only where that must fail, since pages hold no code.
+ */
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/probe.h"
+#include "cpu/trap/trap.h"
+#include "lib/bytes.h"
+#include "paging/kernel/map.h"
+#include "pmm/pmm.h"
+#include "swapdisk/area.h"
+#include "tests/model/space_internal.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
+#include "vmm/range/collapse.h"
+#include "vmm/space/commit.h"
+
+#define WORKERS_MAX 4U
+
+/* Rounds of the usual run, half as many on several processors, which wait for each other's answers;
+ * and operations of all workers in one. */
+#define ROUNDS    4U
+#define ROUND_OPS 1600U
+
+/* Operations that make what the common parent has. */
+#define PARENT_OPS 400U
+
+/* Pages that may be resident for each worker when memory is short. */
+#define RESIDENT 10U
+
+/* One operation in so many is a fork of the common parent, or lets others run. */
+#define FORK_EACH  100U
+#define YIELD_EACH 16U
+
+/* And after so many some pages go out, also where memory is not short: then pages are put together
+ * to large ones, and some of them have to come back for it. */
+#define EVICT_EACH 64U
+
+struct worker {
+    struct model model;
+    struct thread *thread;
+    uint64_t operations; /* of all rounds */
+    uint64_t violations;
+    uint64_t forks; /* of the common parent */
+};
+
+static struct worker workers[WORKERS_MAX];
+static struct worker parent; /* its first space is the common parent */
+static struct worker *of_cpu[CPU_MAX];
+static unsigned worker_count;
+
+struct model *model(void)
+{
+    return &of_cpu[machine_cpu()]->model;
+}
+
+/* ---- the machine's side of the model ---- */
+
+void model_machine_begin(void)
+{
+    model()->last_tag = UINT64_C(1) << 40;
+}
+
+/* What others have promised is not the model's to know. */
+enum overcommit_way model_machine_overcommit(void)
+{
+    return OVERCOMMIT_ALWAYS;
+}
+
+bool model_machine_alone(void)
+{
+    return worker_count <= 1;
+}
+
+bool model_machine_kernel_may(const struct model_op *op)
+{
+    return op->execute ? (cpu_read_cr4() & CR4_SMEP) == 0 : !cpu_smap_on() || op->ac;
+}
+
+static struct tree_place place_of(const struct model_op *op)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&model()->spaces[op->space].space->tree, model_address(op));
+
+    machine_interrupts_restore(were_on);
+    return place;
+}
+
+struct model_walk model_machine_walk(const struct model_op *op)
+{
+    struct tree_place place = place_of(op);
+
+    return (struct model_walk){.level = place.level, .entry = place.entry.word};
+}
+
+/* What is read must be there whichever way it is reached: by the processor's translation, which may
+ * be a cached one, and by the tables. */
+static void check_read(const struct model_op *op, uint64_t value, uint64_t known)
+{
+    struct tree_place place = place_of(op);
+    const uint64_t *words;
+
+    CHECK_MSG(value == known, "%lx holds %lx, the model says %lx", model_address(op), value, known);
+    if (!model_machine_alone() || pte_state(place.entry, place.level) != PTE_LEAF ||
+        place.level != 1)
+        return;
+    words = frame_pointer(pte_frame(place.entry));
+    CHECK_MSG(words[model_address(op) % PAGE_SIZE / sizeof(*words)] == known,
+              "the tables lead %lx to another page than the processor reads", model_address(op));
+}
+
+enum status model_machine_access(const struct model_op *op, uint64_t known, uint64_t written)
+{
+    uint64_t address = model_address(op);
+    struct trap_info info = {0};
+    uint64_t value = 0;
+    bool ok;
+
+    if (op->execute)
+        ok = probe_fetch(address, &info);
+    else if (op->write)
+        ok = op->ac ? probe_user_write64(address, written, &info)
+                    : probe_write64(address, written, &info);
+    else
+        ok = op->ac ? probe_user_read64(address, &value, &info)
+                    : probe_read64(address, &value, &info);
+    if (ok && !op->write && !op->execute)
+        check_read(op, value, known);
+    if (ok)
+        return OK;
+    CHECK_MSG(info.vector == TRAP_PF && info.address == address,
+              "vector %u at %lx in place of a page fault at %lx", info.vector, info.address,
+              address);
+    of_cpu[machine_cpu()]->violations++;
+    return fault_last_reason();
+}
+
+void model_machine_look(uint64_t address)
+{
+    __builtin_prefetch((const void *)(uintptr_t)address);
+}
+
+/* A translation that is stale shows when its page is read: check_read. */
+void model_machine_check(void)
+{
+    CHECK(model()->running == MODEL_SPACES
+              ? space_current() == NULL
+              : space_current() == model()->spaces[model()->running].space);
+}
+
+/* No frame has been taken away here. */
+bool model_relieve(void)
+{
+    return false;
+}
+
+/* Few of those that are resident when memory is short. */
+uint64_t model_machine_wired_most(void)
+{
+    return RESIDENT / 3;
+}
+
+/* ---- operations ---- */
+
+/* What the processor can do of it: no ring 3, and no fetch that would succeed. */
+static void make_possible(struct model_op *op)
+{
+    const struct model_cell *cell = &model()->spaces[op->space % MODEL_SPACES].cells[op->from];
+
+    if (op->execute &&
+        (pte_nx == 0 || (op->kind == MODEL_ACCESS && cell_is_memory(cell) && cell->rights.execute)))
+        op->execute = false;
+    if (op->kind == MODEL_ACCESS)
+        op->user = false;
+}
+
+static void perform(struct model_op *op)
+{
+    make_possible(op);
+    (void)model_perform(op);
+    of_cpu[machine_cpu()]->operations++;
+}
+
+/* A place for one more space, which does not run. */
+static unsigned free_place(void)
+{
+    unsigned number = 0;
+
+    while (number < MODEL_SPACES && model()->spaces[number].space != NULL)
+        number++;
+    if (number < MODEL_SPACES)
+        return number;
+    number = model()->running == 0 ? 1 : 0;
+    perform(&(struct model_op){.kind = MODEL_DESTROY, .space = number});
+    return number;
+}
+
+static void fork_parent(struct worker *worker)
+{
+    unsigned number = free_place();
+    struct space *child;
+    enum status status = space_fork(parent.model.spaces[0].space, &child);
+
+    CHECK_MSG(status == OK, "a fork of the common parent: %s", status_name(status));
+    model_copy_cells(&model()->spaces[number], &parent.model.spaces[0]);
+    model()->spaces[number].space = child;
+    model_hold_cells(&model()->spaces[number]);
+    worker->forks++;
+}
+
+/* Every page of every space reads as the model has it, and is refused where it says so. */
+static void read_all(void)
+{
+    for (unsigned space = 0; space < MODEL_SPACES; space++) {
+        for (unsigned i = 0; model()->spaces[space].space != NULL && i < 4 * model()->cell_count;
+             i++) {
+            struct model_op op = {.kind = MODEL_ACCESS,
+                                  .space = space,
+                                  .from = i / 4,
+                                  .page = i / 2 % 2,
+                                  .word = i % 2,
+                                  .ac = true};
+
+            perform(&op);
+        }
+    }
+}
+
+/* What workers have written to shared pages the parent sees, each worker's words in their lane. */
+static void read_lanes(unsigned worked)
+{
+    for (unsigned number = 0; number < worked; number++) {
+        model()->lane = number + 1;
+        for (unsigned i = 1; i < MODEL_SHARES; i++)
+            memcpy(model()->shares[i].words, workers[number].model.shares[i].words,
+                   sizeof(model()->shares[i].words));
+        read_all();
+    }
+}
+
+static void end_spaces(void)
+{
+    space_switch(NULL);
+    model()->running = MODEL_SPACES;
+    for (unsigned i = 0; i < MODEL_SPACES; i++) {
+        if (model()->spaces[i].space != NULL)
+            space_destroy(model()->spaces[i].space);
+        model()->spaces[i].space = NULL;
+    }
+}
+
+static void work(void *argument)
+{
+    struct worker *worker = argument;
+
+    model_shares_from(&parent.model);
+    fork_parent(worker);
+    for (unsigned i = 0; i < ROUND_OPS / worker_count; i++) {
+        struct model_op op = model_choose();
+
+        perform(&op);
+        if (i % FORK_EACH == FORK_EACH / 2)
+            fork_parent(worker);
+        if (i % EVICT_EACH == EVICT_EACH / 2)
+            (void)page_make_room();
+        if (i % YIELD_EACH == 0)
+            thread_yield();
+    }
+    read_all();
+    space_switch(NULL);
+    model()->running = MODEL_SPACES;
+}
+
+/* ---- rounds ---- */
+
+/* One space, and what a few hundred operations leave in it. */
+static void make_parent(uint64_t seed)
+{
+    of_cpu[machine_cpu()] = &parent;
+    model_begin(seed, kernel_map_levels());
+    perform(&(struct model_op){.kind = MODEL_CREATE});
+    for (unsigned i = 0; i < PARENT_OPS; i++) {
+        struct model_op op = model_choose();
+
+        if (op.kind != MODEL_FORK && op.kind != MODEL_DESTROY && op.kind != MODEL_CREATE)
+            perform(&op);
+    }
+    space_switch(NULL);
+    model()->running = MODEL_SPACES;
+}
+
+/* The same bounds as the parent's, since its cells are copied; but operations of its own. */
+static bool start_worker(unsigned number, unsigned cpu, uint64_t seed)
+{
+    struct worker *worker = &workers[number];
+
+    memset(&worker->model, 0, sizeof(worker->model));
+    memcpy(worker->model.bounds, parent.model.bounds, sizeof(parent.model.bounds));
+    worker->model.cell_count = parent.model.cell_count;
+    worker->model.levels = parent.model.levels;
+    worker->model.overcommit = parent.model.overcommit;
+    worker->model.running = MODEL_SPACES;
+    worker->model.seed = seed;
+    worker->model.random = random_from(seed + number * 1000003 + 1);
+    worker->model.last_tag = (uint64_t)(number + 2) << 40;
+    worker->model.lane = number + 1;
+    of_cpu[cpu] = worker;
+    return thread_create(cpu, work, worker, &worker->thread) == OK;
+}
+
+static unsigned processors(void)
+{
+    unsigned count = 0;
+
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1)
+        count++;
+    return count;
+}
+
+/* A worker on each processor, up to so many; returns how many worked, and have ended. */
+static unsigned run_workers(unsigned count, uint64_t seed)
+{
+    uint64_t cpus = machine_processors();
+    unsigned started = 0;
+
+    worker_count = count;
+    for (; started < count; cpus &= cpus - 1, started++) {
+        if (!start_worker(started, (unsigned)__builtin_ctzll(cpus), seed))
+            break;
+    }
+    for (unsigned i = 0; i < started; i++)
+        thread_join(workers[i].thread);
+    worker_count = 1;
+    return started;
+}
+
+/* A parent, the workers, and all compared and given back. */
+static bool run_round(uint64_t seed, unsigned count)
+{
+    unsigned cpu = machine_cpu();
+    unsigned worked;
+
+    make_parent(seed);
+    worked = run_workers(count, seed);
+    of_cpu[cpu] = &parent;
+    read_all();
+    read_lanes(worked);
+    space_audit();
+    end_spaces();
+    for (unsigned i = 0; i < worked; i++) {
+        of_cpu[cpu] = &workers[i];
+        end_spaces();
+    }
+    return worked == count;
+}
+
+/* In every other round memory is short. */
+static unsigned run_rounds(const struct options *options, unsigned rounds, uint64_t end_ns)
+{
+    unsigned count = (unsigned)min_u64(processors(), WORKERS_MAX);
+    uint64_t limit = page_limit();
+    unsigned round = 0;
+    bool ok = true;
+
+    for (; ok && (round < rounds || machine_now_ns() < end_ns); round++) {
+        uint64_t seed = options->seed + round;
+
+        if (round % 2 == 1)
+            page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + (count + 1) * RESIDENT);
+        ktap_note("round with seed %lu, %u workers%s", seed, count,
+                  round % 2 == 1 ? ", memory is short" : "");
+        ok = run_round(seed, count);
+        page_set_limit(limit);
+    }
+    ktap_check(ok, "%u rounds of %u workers agree with the model", round, count);
+    return round;
+}
+
+static void report(void)
+{
+    uint64_t operations = parent.operations;
+    uint64_t violations = parent.violations;
+    uint64_t forks = 0;
+
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        operations += workers[i].operations;
+        violations += workers[i].violations;
+        forks += workers[i].forks;
+    }
+    ktap_metric("operations", operations, "operations");
+    ktap_metric("violations", violations, "faults");
+    ktap_metric("forks_of_the_parent", forks, "forks");
+    ktap_metric("merged", collapse_counts().in_place + collapse_counts().copied, "pages");
+    ktap_check(violations > 0 && violations < operations / 2,
+               "%lu of %lu operations were violations, each caught with its reason", violations,
+               operations);
+}
+
+static void drive(const struct options *options, unsigned rounds, uint64_t seconds)
+{
+    struct swap_usage before = swap_usage();
+    unsigned done;
+
+    memset(workers, 0, sizeof(workers));
+    memset(&parent, 0, sizeof(parent));
+    done = run_rounds(options, processors() == 1 ? rounds : (rounds + 1) / 2,
+                      machine_now_ns() + seconds * UINT64_C(1000000000));
+    report();
+    ktap_metric("swapped_in", swap_usage().pages_read - before.pages_read, "pages");
+    if (processors() > 1 && swap_usage().pages_read == before.pages_read)
+        ktap_skip("the workers never had more pages at a time than may be resident",
+                  "pages went out and came back");
+    else
+        ktap_check(done < 2 || swap_usage().pages_read > before.pages_read,
+                   "pages went out and came back");
+}
+
+static void run(const struct options *options)
+{
+    drive(options, ROUNDS, 0);
+}
+
+const struct experiment model_experiment = {
+    .name = "model",
+    .question = "Do address spaces mean what an independent model says, through real faults?",
+    .checks = 3,
+    .reserves = true,
+    .run = run,
+};
+
+static void run_long(const struct options *options)
+{
+    drive(options, 1, options->seconds);
+}
+
+const struct experiment model_long_experiment = {
+    .name = "model-long",
+    .question = "Do they for as long as seconds= says?",
+    .checks = 3,
+    .only_by_name = true,
+    .reserves = true,
+    .run = run_long,
+};

@@ -1,0 +1,194 @@
+/*
+ * shootdown: what does it cost to make other processors forget, by their number and by the batch?
+ *
+ * Threads on 0, 1, 2... other processors run one address space and do nothing there; the first one
+ * commits batches, page by page up to what a batch can name, and of the whole space. Figures are
+ * wall-clock time: with several processors -icount counts all of them.
+ *
+ * And do they forget? The others use a page, the first one takes a right to it away, and they try
+ * again: none may still have what its TLB held.
+ */
+#include "cpu/smp/shootdown.h"
+#include "cpu/machine.h"
+#include "cpu/smp/thread.h"
+#include "lib/print.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+
+#define START   UINT64_C(0x10000000)
+#define SAMPLES 16U
+#define OTHERS  7U
+
+/* 0: the whole space. */
+static const unsigned batches[] = {1, 8, 32, 0};
+
+static struct {
+    struct thread *threads[OTHERS];
+    unsigned count;
+    unsigned arrived;
+    bool over;
+} party;
+
+/* An access to the page at START that each of the others makes once when `number` is raised. */
+static struct {
+    unsigned number;
+    unsigned done;
+    unsigned allowed;
+    bool write;
+} order;
+
+static void obey(void)
+{
+    uint64_t value;
+    bool allowed = order.write ? word_write(START, 1) : word_read(START, &value);
+
+    __atomic_add_fetch(&order.allowed, allowed, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&order.done, 1, __ATOMIC_RELEASE);
+}
+
+static void wait_in_space(void *argument)
+{
+    unsigned obeyed = __atomic_load_n(&order.number, __ATOMIC_ACQUIRE);
+
+    space_switch(argument);
+    __atomic_add_fetch(&party.arrived, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&party.over, __ATOMIC_ACQUIRE)) {
+        if (__atomic_load_n(&order.number, __ATOMIC_ACQUIRE) != obeyed) {
+            obeyed++;
+            obey();
+        }
+        machine_pause();
+    }
+    space_switch(NULL);
+}
+
+/* Whether all of the others may do it, or none. */
+static bool others_may(bool write, bool expected)
+{
+    order.write = write;
+    order.allowed = order.done = 0;
+    __atomic_add_fetch(&order.number, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&order.done, __ATOMIC_ACQUIRE) < party.count)
+        machine_relax();
+    return order.allowed == (expected ? party.count : 0);
+}
+
+/* Each access first fills the TLBs with what the next call has to take out of them. */
+static bool others_forget(struct space *space)
+{
+    const struct rights none = {.none = true};
+
+    return space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           others_may(true, true) && space_protect(space, START, PAGE_SIZE, RIGHTS_READ) == OK &&
+           others_may(true, false) && others_may(false, true) &&
+           space_protect(space, START, PAGE_SIZE, none) == OK && others_may(false, false) &&
+           space_protect(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+           others_may(true, true) && space_advise(space, START, PAGE_SIZE, SPACE_DONT_NEED) == OK &&
+           others_may(false, true) && space_unmap(space, START, PAGE_SIZE) == OK &&
+           others_may(false, false);
+}
+
+static uint64_t commit_once(const struct space *space, unsigned pages)
+{
+    uint64_t began = machine_now_ns();
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &space->tree);
+    for (unsigned i = 0; i < pages; i++)
+        tlb_add_page(&batch, START + i * PAGE_SIZE);
+    if (pages == 0)
+        tlb_add_space(&batch);
+    tlb_commit(&batch);
+    return machine_now_ns() - began;
+}
+
+static void sort(uint64_t *values, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        for (unsigned j = i; j > 0 && values[j - 1] > values[j]; j--) {
+            uint64_t swapped = values[j];
+
+            values[j] = values[j - 1];
+            values[j - 1] = swapped;
+        }
+    }
+}
+
+static void measure(const struct space *space, unsigned processors)
+{
+    uint64_t samples[SAMPLES];
+    unsigned limit = tlb_limit();
+    char name[32];
+
+    tlb_set_limit(TLB_PAGES_MAX);
+    for (unsigned b = 0; b < ARRAY_COUNT(batches); b++) {
+        for (unsigned i = 0; i < SAMPLES; i++)
+            samples[i] = commit_once(space, batches[b]);
+        sort(samples, SAMPLES);
+        if (batches[b] == 0)
+            print_to(name, sizeof(name), "cpus%u.whole", processors);
+        else
+            print_to(name, sizeof(name), "cpus%u.pages%u", processors, batches[b]);
+        ktap_metric(name, samples[SAMPLES / 2], "ns");
+    }
+    tlb_set_limit(limit);
+}
+
+/* One more processor joins, and is measured with. */
+static bool add_processor(struct space *space, unsigned cpu)
+{
+    if (thread_create(cpu, wait_in_space, space, &party.threads[party.count]) != OK)
+        return false;
+    party.count++;
+    while (__atomic_load_n(&party.arrived, __ATOMIC_ACQUIRE) < party.count)
+        machine_relax();
+    return true;
+}
+
+/* How many answers one commit brings. */
+static uint64_t answers(const struct space *space)
+{
+    uint64_t before = shoot_counts().served;
+
+    commit_once(space, 1);
+    return shoot_counts().served - before;
+}
+
+static void run(const struct options *options)
+{
+    uint64_t others = machine_processors() & ~UINT64_C(1);
+    struct space *space;
+    bool right = true;
+
+    (void)options;
+    if (!start_space(&space))
+        return;
+    party.count = party.arrived = 0;
+    party.over = false;
+    right = answers(space) == 0;
+    ktap_check(right, "a space that one processor runs disturbs no other");
+    measure(space, 1);
+    for (; others != 0 && party.count < OTHERS && right; others &= others - 1) {
+        right = add_processor(space, (unsigned)__builtin_ctzll(others)) &&
+                answers(space) == party.count;
+        measure(space, party.count + 1);
+    }
+    ktap_check(right, "each that runs it answers, and no other");
+    if (party.count == 0)
+        ktap_skip("one processor", "what is taken away is gone on all processors");
+    else
+        ktap_check(others_forget(space), "what is taken away is gone on all processors");
+    __atomic_store_n(&party.over, true, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < party.count; i++)
+        thread_join(party.threads[i]);
+    right = space->tree.processors == 1 && answers(space) == 0;
+    ktap_check(right, "those that left are left alone");
+    end_space(space);
+}
+
+const struct experiment shootdown_experiment = {
+    .name = "shootdown",
+    .question = "What does it cost to make other processors forget a translation?",
+    .checks = 4,
+    .run = run,
+};

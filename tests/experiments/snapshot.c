@@ -1,0 +1,154 @@
+/*
+ * snapshot: how many restores a second?
+ *
+ * Whoever runs a program again and again from one state, as a fuzzer does, forks it, lets the child
+ * dirty k pages, drops the child and begins again. What does such a restore cost, and how does it
+ * grow with k, when nothing but the dirtied pages and the tables above them is copied and let go of?
+ *
+ * For k from 1 to 4,096 the parent has 4,096 pages of which the child writes k, spread evenly. Two
+ * figures of time, restores a second and ticks for each, and what a dirtied page adds. The checks:
+ * in every child each page that is about to be written reads as the parent left it, and after the
+ * last drop the parent has all its pages as they were; no frame stays behind.
+ */
+#include "cpu/machine.h"
+#include "lib/print.h"
+#include "pmm/pmm.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/ledger.h"
+#include "tests/runner/null_fault.h"
+#include "tests/runner/user_pages.h"
+
+#define START UINT64_C(0x8000000000)
+#define PAGES 4096U
+
+/* Pages that all restores of one figure dirty together, about. */
+#define WORK       1024U
+#define ROUNDS_MAX 128U
+#define ROUNDS_MIN 2U
+
+static const unsigned dirtied[] = {1, 4, 16, 64, 256, 1024, 4096};
+
+static uint64_t page_at(unsigned number)
+{
+    return START + number * PAGE_SIZE;
+}
+
+static uint64_t word_of(unsigned number)
+{
+    return UINT64_C(0x5a00000000) + number;
+}
+
+/* In the child: each page reads as the snapshot has it, then is overwritten. */
+static bool dirty(unsigned count, unsigned round)
+{
+    unsigned step = PAGES / count;
+    bool ok = true;
+
+    for (unsigned i = 0; i < PAGES && ok; i += step) {
+        uint64_t value = 0;
+
+        ok = word_read(page_at(i) + 8, &value) && value == word_of(i) &&
+             word_write(page_at(i) + 8, round);
+    }
+    return ok;
+}
+
+static bool restore(struct space *parent, unsigned count, unsigned round)
+{
+    struct space *child;
+    bool ok;
+
+    if (space_fork(parent, &child) != OK)
+        return false;
+    space_switch(child);
+    ok = dirty(count, round);
+    space_switch(parent);
+    space_destroy(child);
+    return ok;
+}
+
+static bool parent_is_whole(unsigned pages)
+{
+    uint64_t value;
+
+    for (unsigned i = 0; i < pages; i++) {
+        if (!word_read(page_at(i) + 8, &value) || value != word_of(i))
+            return false;
+    }
+    return true;
+}
+
+/* Returns the ticks of one restore, 0 when it failed. */
+static uint64_t measure(struct space *parent, unsigned count)
+{
+    unsigned rounds = (unsigned)max_u64(ROUNDS_MIN, min_u64(ROUNDS_MAX, WORK / count));
+    uint64_t ns = machine_now_ns();
+    uint64_t ticks = machine_ticks();
+    char name[32];
+    bool ok = true;
+
+    for (unsigned round = 0; round < rounds && ok; round++)
+        ok = restore(parent, count, round);
+    ticks = machine_ticks() - ticks;
+    ns = max_u64(machine_now_ns() - ns, 1);
+    print_to(name, sizeof(name), "restores.%u", count);
+    ktap_metric(name, rounds * UINT64_C(1000000000) / ns, "per-second");
+    print_to(name, sizeof(name), "restore.%u", count);
+    floor_metric(name, ticks / rounds);
+    return ok ? ticks / rounds : 0;
+}
+
+static bool make_parent(struct space **parent)
+{
+    bool ok = start_space(parent) &&
+              space_map_at(*parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+
+    for (unsigned i = 0; i < PAGES && ok; i++)
+        ok = word_write(page_at(i) + 8, word_of(i));
+    return ok;
+}
+
+static void try_all(struct space *parent)
+{
+    struct ledger before = ledger_take();
+    uint64_t first = 0;
+    uint64_t ticks = 0;
+
+    for (unsigned i = 0; i < ARRAY_COUNT(dirtied); i++) {
+        ticks = measure(parent, dirtied[i]);
+        if (i == 0)
+            first = ticks;
+        ktap_check(ticks > 0, "%u pages: each child begins with what the parent has", dirtied[i]);
+    }
+    if (ticks > first)
+        floor_metric("a_dirtied_page", (ticks - first) / (PAGES - 1));
+    ktap_check(parent_is_whole(PAGES), "the parent has all its pages as they were");
+    ktap_check(ledger_even(&before), "no frame and no table stays behind");
+}
+
+static void run(const struct options *options)
+{
+    struct space *parent = NULL;
+    bool made;
+
+    (void)options;
+    floor_measure();
+    made = pmm_usage().by_kind[FRAME_FREE] > 3 * PAGES && make_parent(&parent);
+    if (made) {
+        try_all(parent);
+    } else {
+        for (unsigned i = 0; i < ARRAY_COUNT(dirtied) + 2; i++)
+            ktap_skip("there is not so much memory", "%u pages twice", PAGES);
+    }
+    if (parent != NULL) {
+        space_audit();
+        end_space(parent);
+    }
+}
+
+const struct experiment snapshot_experiment = {
+    .name = "snapshot",
+    .question = "How many restores a second?",
+    .checks = ARRAY_COUNT(dirtied) + 2,
+    .run = run,
+};

@@ -1,0 +1,138 @@
+/*
+ * space-limit: what does the hard limit on address spaces cost and save?
+ *
+ * The limit is lowered, so that it is reached before memory ends: what a space costs by itself, what
+ * the refusal of the one past the limit costs, and whether a bomb of forks, each of which writes a
+ * page and forks again, ends with that error and leaves everything as it was.
+ */
+#include "cpu/machine.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/ledger.h"
+#include "tests/runner/user_pages.h"
+
+#define START UINT64_C(0x400000000)
+#define PAGES 8U
+
+/* Spaces at once while the experiment runs. */
+#define LIMIT 800U
+
+static struct space *spaces[LIMIT];
+static unsigned count;
+
+static void destroy_all(void)
+{
+    space_switch(NULL);
+    while (count > 0)
+        space_destroy(spaces[--count]);
+}
+
+/* ---- blank spaces ---- */
+
+static void fill_with_blank(void)
+{
+    struct ledger before = ledger_take();
+    uint64_t ticks = machine_ticks();
+    enum status status = OK;
+    struct space *one_more;
+
+    while (count < LIMIT && status == OK) {
+        status = space_create(&spaces[count]);
+        count += status == OK;
+    }
+    ticks = machine_ticks() - ticks;
+    ktap_check(count == LIMIT, "%u blank spaces exist: %s", count, status_name(status));
+    if (count > 0) {
+        ktap_metric("create", ticks / count, "ticks");
+        ktap_metric("frames_of_thousand",
+                    (uint64_t)-ledger_growth(&before, FRAME_FREE) * 1000 / count, "frames");
+    }
+    ticks = machine_ticks();
+    status = space_create(&one_more);
+    ticks = machine_ticks() - ticks;
+    ktap_metric("refusal", ticks, "ticks");
+    ktap_check(status == STATUS_LIMIT, "one more: %s", status_name(status));
+    destroy_all();
+    ktap_check(ledger_even(&before), "their memory is back");
+}
+
+/* ---- a bomb ---- */
+
+static bool arm(void)
+{
+    bool ok = space_create(&spaces[0]) == OK;
+
+    if (!ok)
+        return false;
+    count = 1;
+    space_switch(spaces[0]);
+    ok = space_map_at(spaces[0], START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    for (unsigned i = 0; i < PAGES && ok; i++)
+        ok = word_write(START + i * PAGE_SIZE, i);
+    return ok;
+}
+
+/* Every space forks, and its child writes a page of its own, until one is told no. */
+static enum status explode(void)
+{
+    enum status status = OK;
+
+    while (status == OK) {
+        unsigned parents = count;
+
+        for (unsigned i = 0; i < parents && status == OK; i++) {
+            struct space *child;
+
+            status = space_fork(spaces[i], &child);
+            if (status != OK)
+                break;
+            CHECK(count < LIMIT);
+            spaces[count] = child;
+            space_switch(child);
+            if (!word_write(START + count % PAGES * PAGE_SIZE, 1000 + count))
+                status = STATUS_NO_MEMORY;
+            count++;
+        }
+    }
+    return status;
+}
+
+/* What each wrote last is there, in that space and in its own page only. */
+static bool contents_are_right(void)
+{
+    for (unsigned i = 1; i < count; i++) {
+        uint64_t value = 0;
+
+        space_switch(spaces[i]);
+        if (!word_read(START + i % PAGES * PAGE_SIZE, &value) || value != 1000 + i)
+            return false;
+    }
+    return true;
+}
+
+static void run(const struct options *options)
+{
+    struct ledger before = ledger_take();
+    enum status status;
+
+    space_set_limit(LIMIT);
+    fill_with_blank();
+    ktap_check(arm(), "a space with %u pages", PAGES);
+    status = explode();
+    ktap_metric("bomb.spaces", count, "spaces");
+    ktap_metric("bomb.frames", (uint64_t)-ledger_growth(&before, FRAME_FREE), "frames");
+    ktap_check(status == STATUS_LIMIT && count == LIMIT, "a bomb of forks ends at %u spaces: %s",
+               count, status_name(status));
+    ktap_check(contents_are_right(), "each has what it wrote");
+    destroy_all();
+    ktap_check(ledger_even(&before), "all its memory is back");
+    ktap_check(arm(), "a new space does its work");
+    destroy_all();
+    space_set_limit(options->spaces);
+}
+
+const struct experiment space_limit_experiment = {
+    .name = "space-limit",
+    .question = "What does the hard limit on address spaces cost and save?",
+    .checks = 8,
+    .run = run,
+};

@@ -1,0 +1,134 @@
+/*
+ * spurious: do faults and interrupts without a cause do no harm, and is one that repeats an error?
+ *
+ * A page fault is spurious when the entries allow the access already. The processor makes one from
+ * a translation that was raised to writable meanwhile; the others here are made by hand, as calls
+ * of the handler with a frame of their own (rule P9): so the frame, and nothing else, says whether
+ * there was progress, and in which mode the access was made.
+ */
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap/trap.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
+
+#define START  UINT64_C(0x10000000)
+#define OTHER  (START + PAGE_SIZE)
+#define RIP    UINT64_C(0x1000)
+#define REPEAT 64U
+
+/* The handler as the processor would call it, interrupts off. */
+static bool call_handler(uint64_t address, uint64_t error, struct trap_frame frame)
+{
+    bool were_on = machine_interrupts_off();
+    bool resolved;
+
+    frame.cr2 = address;
+    frame.error = error;
+    resolved = trap_page_fault(address, error, &frame);
+
+    machine_interrupts_restore(were_on);
+    return resolved;
+}
+
+/* A store from ring 3. */
+static bool fault_at(uint64_t address, uint64_t rip)
+{
+    return call_handler(address, PF_P | PF_WR | PF_US,
+                        (struct trap_frame){.rip = rip, .cs = SELECTOR_USER_CODE});
+}
+
+/* A store from ring 0, with or without EFLAGS.AC. */
+static bool kernel_fault_at(uint64_t address, uint64_t rip, uint64_t flags)
+{
+    return call_handler(
+        address, PF_P | PF_WR,
+        (struct trap_frame){.rip = rip, .cs = SELECTOR_KERNEL_CODE, .rflags = flags});
+}
+
+static void page_faults(struct space *space)
+{
+    uint64_t before = space->faults.spurious;
+    bool right;
+
+    ktap_check(fault_at(START, RIP) && space->faults.spurious == before + 1,
+               "a fault without a cause is counted, and the program goes on");
+    ktap_check(!fault_at(START, RIP) && fault_last_reason() == STATUS_DENIED,
+               "the same once more, with nothing in between, is a violation");
+    right = word_write(OTHER, 1);
+    ktap_check(right && fault_at(START, RIP), "after another fault it is a new one");
+    right = true;
+    for (unsigned i = 0; i < REPEAT; i++)
+        right = right && fault_at(START, RIP + 1 + i);
+    ktap_check(right, "%u at different instructions all go on", REPEAT);
+}
+
+/* The entries allow a program's access; the mode forbids the kernel's, and that is no late TLB. */
+static void modes(const struct space *space)
+{
+    uint64_t before = space->faults.spurious;
+    bool refused;
+
+    if (!cpu_smap_on()) {
+        ktap_skip("the processor lacks SMAP", "what SMAP forbids is a violation");
+        return;
+    }
+    refused = !kernel_fault_at(START, RIP, 0) && fault_last_reason() == STATUS_DENIED &&
+              space->faults.spurious == before;
+    ktap_check(refused && kernel_fault_at(START, RIP, RFLAGS_AC) &&
+                   space->faults.spurious == before + 1,
+               "what SMAP forbids is a violation, and with AC it is spurious");
+}
+
+/* The last owner's page becomes writable again without a flush: the translation that was read
+ * before is stale, and the store faults once more or not at all. */
+static void raised_rights(struct space *space)
+{
+    uint64_t before = space->faults.spurious;
+    struct space *child;
+    uint64_t value = 0;
+    bool right = space_fork(space, &child) == OK;
+
+    if (right)
+        space_destroy(child);
+    right = right && word_read(START, &value) && word_write(START, 7) && word_read(START, &value) &&
+            value == 7;
+    ktap_check(right, "a store through a translation that allowed less gets through");
+    ktap_metric("after_raise", space->faults.spurious - before, "faults");
+}
+
+static void interrupts(void)
+{
+    struct trap_counts before = trap_counts();
+
+    __asm__ volatile("int $0xff" : : : "memory");
+    __asm__ volatile("int $0x27" : : : "memory");
+    ktap_check(trap_counts().spurious == before.spurious + 2,
+               "interrupts that no controller has in service are counted and dropped");
+}
+
+static void run(const struct options *options)
+{
+    struct space *space;
+
+    (void)options;
+    if (!start_space(&space))
+        return;
+    ktap_check(space_map_at(space, START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+                   word_write(START, 1),
+               "a page that may be written");
+    page_faults(space);
+    modes(space);
+    raised_rights(space);
+    interrupts();
+    end_space(space);
+}
+
+const struct experiment spurious_experiment = {
+    .name = "spurious",
+    .question = "Do faults and interrupts without a cause do no harm?",
+    .checks = 8,
+    .run = run,
+};

@@ -1,0 +1,232 @@
+/*
+ * tlb-truth: is each flush needed, and is each enough?
+ *
+ * At every site the entry is changed by hand and the access made again before the flush and after
+ * it. After the flush the processor must obey the entry: that is the check. Before it a processor
+ * may still use what it remembers; an emulator that always does (QEMU's TCG) must show it, which
+ * proves that the test would notice a flush left out.
+ */
+#include "cpu/features.h"
+#include "cpu/machine.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/probe.h"
+#include "cpu/trap/trap.h"
+#include "lib/bytes.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+
+#define START UINT64_C(0x10000000)
+#define OTHER (START + PAGE_SIZE)
+#define OLD   UINT64_C(0x1111)
+#define NEW   UINT64_C(0x2222)
+
+#define SITES 6U
+
+/* Processor 1, as a bit. */
+#define OTHER_PROCESSOR UINT64_C(2)
+
+static struct {
+    struct space *space;
+    struct pte *entry; /* of START */
+    struct pte sound;  /* as it should be */
+    bool remembers;    /* the machine is known to keep every translation until it is flushed */
+} scene;
+
+static void put(struct pte entry)
+{
+    __atomic_store_n(&scene.entry->word, entry.word, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t value_at_start(void)
+{
+    uint64_t value = 0;
+
+    return probe_user_read64(START, &value, NULL) ? value : 0;
+}
+
+/* Whether the access is made as if the entry had not been changed. */
+static void site(const char *name, struct pte changed, bool (*stale)(void), void (*flush)(void))
+{
+    bool before;
+    bool after;
+
+    put(scene.sound);
+    machine_flush_all();
+    stale();
+    (void)probe_user_write64(START, OLD, NULL);
+    (void)stale();
+    put(changed);
+    before = stale();
+    flush();
+    after = stale();
+    put(scene.sound);
+    machine_flush_all();
+    ktap_check(!after, "%s: after the flush the entry is obeyed", name);
+    if (scene.remembers)
+        ktap_check(before, "%s: without it the old translation is used", name);
+    else
+        ktap_skip("this machine need not remember", "%s: without it, %s", name,
+                  before ? "the old translation is used" : "nothing stale is seen");
+}
+
+/* The handler must not mend what is changed here: with no space, no fault is resolved. */
+static bool reads(void)
+{
+    return value_at_start() == OLD;
+}
+
+static bool writes(void)
+{
+    return probe_user_write64(START, OLD, NULL);
+}
+
+/* Nobody runs the space while the batch is committed: nobody is asked, and who comes back sees it,
+ * by a load of the root that keeps nothing or, with PCIDs, by the generation. */
+static void flush_while_away(void)
+{
+    struct tlb_batch batch;
+
+    space_switch(NULL);
+    tlb_begin(&batch, &scene.space->tree);
+    tlb_add_page(&batch, START);
+    tlb_commit(&batch);
+    space_switch(scene.space);
+}
+
+static void flush_page(void)
+{
+    machine_flush_page(START);
+}
+
+static bool no_handler(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    (void)address;
+    (void)error;
+    (void)frame;
+    return false;
+}
+
+/* ---- another processor ---- */
+
+/* It never sleeps, so that it forgets nothing by a change of spaces. */
+static struct {
+    unsigned asked;
+    unsigned answered;
+    bool over;
+    bool stale;
+} reader;
+
+static void read_when_asked(void *argument)
+{
+    unsigned answered = 0;
+
+    space_switch(argument);
+    while (!__atomic_load_n(&reader.over, __ATOMIC_ACQUIRE)) {
+        if (__atomic_load_n(&reader.asked, __ATOMIC_ACQUIRE) == answered) {
+            machine_pause();
+            continue;
+        }
+        reader.stale = reads();
+        __atomic_store_n(&reader.answered, ++answered, __ATOMIC_RELEASE);
+    }
+    space_switch(NULL);
+}
+
+static bool other_reads(void)
+{
+    unsigned asked = __atomic_add_fetch(&reader.asked, 1, __ATOMIC_RELEASE);
+
+    while (__atomic_load_n(&reader.answered, __ATOMIC_ACQUIRE) != asked)
+        machine_relax();
+    return reader.stale;
+}
+
+static void flush_other(void)
+{
+    uint64_t page = START;
+
+    machine_flush_on(
+        OTHER_PROCESSOR, 0,
+        &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES, .count = 1, .pages = &page});
+}
+
+static void another_processor(void)
+{
+    struct thread *thread;
+
+    if ((machine_processors() & OTHER_PROCESSOR) == 0 ||
+        thread_create(1, read_when_asked, scene.space, &thread) != OK) {
+        ktap_skip("one processor", "another processor, INVLPG there");
+        ktap_skip("one processor", "another processor, without it");
+        return;
+    }
+    put(scene.sound);
+    other_reads();
+    site("another processor, INVLPG there", pte_empty(), other_reads, flush_other);
+    __atomic_store_n(&reader.over, true, __ATOMIC_RELEASE);
+    thread_join(thread);
+}
+
+static void all_sites(void)
+{
+    struct pte other = leaf_entry(scene.space, OTHER);
+    struct pte read_only = {scene.sound.word & ~PTE_RW};
+
+    site("unmap, INVLPG", pte_empty(), reads, flush_page);
+    site("unmap, CR3", pte_empty(), reads, machine_flush_space);
+    site("lower rights, INVLPG", read_only, writes, flush_page);
+    site("another frame, CR4.PGE", other, reads, machine_flush_all);
+    site("unmap, committed while away", pte_empty(), reads, flush_while_away);
+    another_processor();
+}
+
+/* The sites whose flush no run under TCG can show to be needed. It has no PCIDs, drops global pages
+ * at every load of CR3, and walks from the root at every miss. */
+static void name_unseen_sites(void)
+{
+    static const char *const sites[] = {
+        "global pages: the kernel's half, when a table of the window goes (vmm/space/number.c)",
+        "global pages: the handover to the image's own place (paging/kernel/handover.c)",
+        "process-context identifiers: the generation of a space (paging/tlb/pcid.c)",
+        "process-context identifiers: the generation of everything (paging/tlb/pcid.c)",
+        "process-context identifiers: a space that others ran too (paging/tlb/pcid.c)",
+        "process-context identifiers: one that is given to another space (paging/tlb/pcid.c)",
+        "paging-structure caches: a table that is copied on the way to a page (paging/tree/walk.c)",
+        "paging-structure caches: a table that an unmap lets go (paging/tree/range.c)",
+        "paging-structure caches: the tables of a parent, after a fork (paging/tree/share.c)",
+    };
+
+    for (unsigned i = 0; i < ARRAY_COUNT(sites); i++)
+        ktap_note("QEMU's TCG cannot show: %s", sites[i]);
+}
+
+static void run(const struct options *options)
+{
+    bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
+    struct pfn table;
+
+    (void)options;
+    memset(&reader, 0, sizeof(reader));
+    if (!start_space(&scene.space))
+        return;
+    ktap_check(space_map_at(scene.space, START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+                   word_write(START, OLD) && word_write(OTHER, NEW),
+               "two pages");
+    table = leaf_table(scene.space, START);
+    scene.entry = (struct pte *)frame_pointer(table) + pte_index(START, 1);
+    scene.sound = *scene.entry;
+    scene.remembers = strcmp(cpu_features()->hypervisor_name, "TCGTCGTCGTCG") == 0;
+    trap_page_fault = no_handler;
+    all_sites();
+    trap_page_fault = handler;
+    if (scene.remembers)
+        name_unseen_sites();
+    end_space(scene.space);
+}
+
+const struct experiment tlb_truth_experiment = {
+    .name = "tlb-truth",
+    .question = "Is each flush needed, and is each enough?",
+    .checks = 2 * SITES + 1,
+    .run = run,
+};

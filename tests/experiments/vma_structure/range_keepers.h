@@ -1,0 +1,47 @@
+/*
+ * Three ways to keep which ranges of an address space are taken, for tests/experiments/vma_structure/vma_structure.c: a list
+ * in order of address, a red-black tree that knows the largest gap of each subtree, and the page
+ * tables themselves, scanned.
+ *
+ * Each counts the cache lines that it touches when it is told to. What was touched before by the
+ * same operation does not count again, as far as a table of 4,096 lines remembers.
+ *
+ * Units: pages; ranges half-open. Owns: the nodes, blocks of 2 MiB; the scanned tree.
+ * State: keeper_make_room -> (start, insert all, operate, stop) for each keeper -> keeper_end.
+ * Fails with: false, when memory is out. Context: thread, one at a time.
+ */
+#ifndef TESTS_RANGE_KEEPERS_H
+#define TESTS_RANGE_KEEPERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define KEEPER_RANGES_MAX 100000U
+#define KEEPERS           3U
+
+/* No range, no gap. */
+#define KEEPER_NONE UINT32_MAX
+
+struct keeper {
+    const char *name;
+    bool (*start)(uint32_t pages); /* at most so many pages are kept */
+    void (*stop)(void);
+    /* The number of a range is its node's; a range that is removed may come back under it. */
+    bool (*insert)(uint32_t number, uint32_t start, uint32_t end);
+    void (*remove)(uint32_t number, uint32_t start, uint32_t end);
+    /* The start of the range at a page; KEEPER_NONE: none is there. */
+    uint32_t (*find)(uint32_t page);
+    /* The lowest page from which so many are free, the limit's included. */
+    uint32_t (*find_gap)(uint32_t size);
+};
+
+extern const struct keeper keepers[KEEPERS];
+
+/* Room for so many nodes. */
+bool keeper_make_room(uint32_t ranges);
+void keeper_end(void);
+
+/* Begins, or ends, counting of lines for one operation; returns how many were counted. */
+uint64_t keeper_count_lines(bool on);
+
+#endif

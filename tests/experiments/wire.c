@@ -1,0 +1,321 @@
+/*
+ * wire: do wired pages stay, whatever is short, and does a fork leave them alone?
+ *
+ * A range is wired. Then every processor writes more pages than may be resident, so that all that can
+ * go out goes; the wired pages may take no fault and must stay in their frames. A fork copies them:
+ * the parent writes on without a fault, the child has what stood there, and neither sees the other.
+ *
+ * On several processors one writes to the wired pages all the time, one after the other in turn,
+ * while another forks. So the child's copies show the order of the writes: no page behind another
+ * one may be newer, or the copies were not made at one moment. On one processor that part is skipped.
+ *
+ * Faults are counted at the gate, by their address.
+ */
+#include "cpu/machine.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
+#include "lib/bytes.h"
+#include "swapdisk/area.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/user_pages.h"
+#include "vmm/page/page.h"
+
+#define START UINT64_C(0x740000000)
+#define OTHER UINT64_C(0x780000000)
+#define APART (64 * MIB)
+
+#define WIRED     48U
+#define RESIDENT  160U
+#define OTHERS    320U /* of all processors, about twice as many as may be resident */
+#define CPUS_MOST 4U
+#define FORKS     12U
+
+/* What is not wired, and the copies of a child, may all be out at once. */
+#define SLOTS_NEEDED (OTHERS + 2 * WIRED)
+
+extern const struct experiment wire_experiment;
+
+#define TAG(page) (0xb000 + (uint64_t)(page))
+
+/* Of any processor; the space's own pages that are wired stand at START. */
+static struct {
+    bool (*handler)(uint64_t address, uint64_t error, struct trap_frame *frame);
+    uint64_t faults;
+    struct space *space;
+    uint32_t frames[WIRED];
+    struct thread *threads[CPUS_MOST];
+    unsigned each; /* pages that each processor writes when memory is to be short */
+    unsigned working;
+    unsigned failed;
+    bool over;
+} wire;
+
+static uint64_t page_at(unsigned number)
+{
+    return START + number * PAGE_SIZE;
+}
+
+static bool count_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    if (address >= START && address < START + WIRED * PAGE_SIZE)
+        __atomic_add_fetch(&wire.faults, 1, __ATOMIC_RELAXED);
+    return wire.handler(address, error, frame);
+}
+
+/* Faults at the wired pages since the last time. */
+static uint64_t faults_since(void)
+{
+    return __atomic_exchange_n(&wire.faults, 0, __ATOMIC_RELAXED);
+}
+
+static void note_frames(void)
+{
+    for (unsigned i = 0; i < WIRED; i++)
+        wire.frames[i] = pte_frame(leaf_entry(wire.space, page_at(i))).index;
+}
+
+static unsigned same_frames(void)
+{
+    unsigned same = 0;
+
+    for (unsigned i = 0; i < WIRED; i++)
+        same += leaf_state(wire.space, page_at(i)) == PTE_LEAF &&
+                pte_frame(leaf_entry(wire.space, page_at(i))).index == wire.frames[i];
+    return same;
+}
+
+/* ---- threads on other processors ---- */
+
+static unsigned processors(void)
+{
+    unsigned count = 0;
+
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1)
+        count++;
+    return count;
+}
+
+/* Starts one thread on each of so many processors other than this one; how many there are. */
+static unsigned start_others(void (*entry)(void *), unsigned most)
+{
+    uint64_t cpus = machine_processors() & ~(UINT64_C(1) << machine_cpu());
+    unsigned count = 0;
+
+    for (; cpus != 0 && count < most; cpus &= cpus - 1) {
+        void *number = (void *)(uintptr_t)(count + 1);
+
+        if (thread_create((unsigned)__builtin_ctzll(cpus), entry, number, &wire.threads[count]) !=
+            OK)
+            break;
+        count++;
+    }
+    return count;
+}
+
+static void join_others(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        thread_join(wire.threads[i]);
+}
+
+/* ---- memory is short ---- */
+
+/* More pages than may be resident, of all together. */
+static void press(void *number)
+{
+    uint64_t start = OTHER + (uintptr_t)number * APART;
+    bool ok = true;
+
+    space_switch(wire.space);
+    for (unsigned i = 0; i < wire.each; i++)
+        ok = word_write(start + i * PAGE_SIZE, i) && ok;
+    space_switch(NULL);
+    if (!ok)
+        __atomic_add_fetch(&wire.failed, 1, __ATOMIC_RELAXED);
+}
+
+static void press_everywhere(void)
+{
+    unsigned others;
+
+    wire.each = OTHERS / (unsigned)max_u64(1, min_u64(CPUS_MOST, processors()));
+    others = start_others(press, CPUS_MOST - 1);
+    press(NULL);
+    join_others(others);
+    space_switch(wire.space);
+}
+
+static bool map_others(void)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < CPUS_MOST; i++)
+        ok = ok && space_map_at(wire.space, OTHER + i * APART, OTHERS * PAGE_SIZE,
+                                RIGHTS_READ_WRITE) == OK;
+    return ok;
+}
+
+static void stay(void)
+{
+    uint64_t out = swap_usage().pages_written;
+    unsigned right = 0;
+
+    (void)faults_since();
+    for (unsigned i = 0; i < WIRED; i++)
+        right += page_fill(page_at(i), TAG(i));
+    note_frames();
+    press_everywhere();
+    out = swap_usage().pages_written - out;
+    ktap_check(wire.failed == 0 && out > 0, "%lu pages went out, of others", out);
+    for (unsigned i = 0; i < WIRED; i++)
+        right += page_holds(page_at(i), TAG(i));
+    ktap_check(right == 2 * WIRED && same_frames() == WIRED,
+               "%u wired pages are in their frames, with what they hold", same_frames());
+    ktap_check(wire.faults == 0, "%lu faults at wired pages", wire.faults);
+    ktap_metric("pages_out", out, "pages");
+}
+
+/* ---- forks ---- */
+
+static void fork_alone(void)
+{
+    struct space *child;
+    uint64_t ticks = machine_ticks();
+    unsigned right = 0;
+    unsigned apart = 0;
+
+    if (!ktap_check(space_fork(wire.space, &child) == OK, "a fork"))
+        return;
+    ktap_metric("fork", (machine_ticks() - ticks) / WIRED, "ticks");
+    (void)faults_since();
+    for (unsigned i = 0; i < WIRED; i++)
+        right += word_write(page_at(i) + 8, 1);
+    ktap_check(right == WIRED && wire.faults == 0 && same_frames() == WIRED,
+               "the parent writes to %u of its pages, with %lu faults", right, wire.faults);
+    for (unsigned i = 0; i < WIRED; i++)
+        apart += leaf_state(child, page_at(i)) == PTE_LEAF &&
+                 pte_frame(leaf_entry(child, page_at(i))).index != wire.frames[i];
+    ktap_check(apart == WIRED && child->wired == 0, "the child has %u pages of its own", apart);
+    /* They can go out, and come back. */
+    press_everywhere();
+    space_switch(child);
+    for (right = 0, apart = 0; apart < WIRED; apart++)
+        right += page_holds(page_at(apart), TAG(apart));
+    space_switch(wire.space);
+    ktap_check(right == WIRED, "%u of them hold what stood there", right);
+    space_destroy(child);
+}
+
+/* A number is written to each page in turn, then the next one. */
+static void write_in_turn(void *number)
+{
+    bool ok = true;
+
+    (void)number;
+    space_switch(wire.space);
+    for (uint64_t round = 1; ok && !__atomic_load_n(&wire.over, __ATOMIC_ACQUIRE); round++) {
+        for (unsigned i = 0; i < WIRED && ok; i++)
+            ok = word_write(page_at(i), round);
+        __atomic_store_n(&wire.working, 1, __ATOMIC_RELEASE);
+    }
+    space_switch(NULL);
+    if (!ok)
+        __atomic_add_fetch(&wire.failed, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the copies are of one moment: some pages of a round, those behind them of the one before. */
+static bool of_one_moment(struct space *child)
+{
+    uint64_t first;
+    uint64_t before;
+    bool ok;
+
+    space_switch(child);
+    ok = word_read(page_at(0), &first);
+    before = first;
+    for (unsigned i = 1; i < WIRED && ok; i++) {
+        uint64_t value;
+
+        ok = word_read(page_at(i), &value) && value <= before && value + 1 >= first;
+        before = value;
+    }
+    space_switch(wire.space);
+    return ok;
+}
+
+static void fork_beside_a_writer(void)
+{
+    unsigned writers = start_others(write_in_turn, 1);
+    unsigned right = 0;
+
+    while (writers > 0 && __atomic_load_n(&wire.working, __ATOMIC_ACQUIRE) == 0)
+        machine_relax();
+    for (unsigned i = 0; i < FORKS && writers > 0; i++) {
+        struct space *child;
+
+        if (space_fork(wire.space, &child) != OK)
+            break;
+        right += of_one_moment(child);
+        space_destroy(child);
+    }
+    __atomic_store_n(&wire.over, true, __ATOMIC_RELEASE);
+    join_others(writers);
+    if (writers == 0) {
+        ktap_skip("there is one processor only", "forks beside a writer");
+        return;
+    }
+    ktap_check(wire.failed == 0 && right == FORKS && same_frames() == WIRED,
+               "%u forks beside a writer, each of one moment; %u pages in their frames", right,
+               same_frames());
+    ktap_metric("writes_that_waited", faults_since(), "faults");
+}
+
+/* ---- the end of the wire ---- */
+
+static void unwire(void)
+{
+    struct space_view view;
+    bool ok = space_unwire(wire.space, START, WIRED * PAGE_SIZE) == OK;
+
+    press_everywhere();
+    ok = ok && space_query(wire.space, START, &view) == OK && !view.wired;
+    ktap_check(ok && view.resident < WIRED && space_wired_pages() == 0,
+               "unwired, %lu of the pages are left", ok ? view.resident : WIRED);
+}
+
+static void run(const struct options *options)
+{
+    uint64_t limit = page_limit();
+
+    (void)options;
+    if (swap_usage().slots < SLOTS_NEEDED) {
+        for (unsigned i = 0; i < wire_experiment.checks; i++)
+            ktap_skip("the swap area is too small", "wired pages while others go out");
+        return;
+    }
+    memset(&wire, 0, sizeof(wire));
+    if (!start_space(&wire.space))
+        return;
+    wire.handler = trap_page_fault;
+    trap_page_fault = count_fault;
+    page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + RESIDENT);
+    if (ktap_check(map_others() && space_map_with(wire.space, START, WIRED * PAGE_SIZE,
+                                                  RIGHTS_READ_WRITE, 1, SPACE_WIRED) == OK,
+                   "%u pages are wired, %u may be resident", WIRED, RESIDENT)) {
+        stay();
+        fork_alone();
+        fork_beside_a_writer();
+        unwire();
+        space_audit();
+    }
+    end_space(wire.space);
+    page_set_limit(limit);
+    trap_page_fault = wire.handler;
+}
+
+const struct experiment wire_experiment = {
+    .name = "wire",
+    .question = "Do wired pages stay, whatever is short, and does a fork leave them alone?",
+    .checks = 10,
+    .run = run,
+};

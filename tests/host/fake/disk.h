@@ -1,0 +1,98 @@
+/*
+ * A disk as host tests have it: sectors in memory, an identity, failures as settings, and a log of
+ * everything that was written.
+ *
+ * Units: sectors of 512 bytes. Owns: the sectors and the log, from fake_disk_make to
+ * fake_disk_free. Context: host tests.
+ */
+#ifndef TESTS_HOST_FAKE_DISK_H
+#define TESTS_HOST_FAKE_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "swapdisk/format/header.h"
+#include "swapdisk/format/verified_read.h"
+
+enum fake_failure {
+    FAKE_ERROR,  /* the device reports an error */
+    FAKE_HANG,   /* the command never ends */
+    FAKE_SHORT,  /* ends well, having moved half, and says so in the byte count */
+    FAKE_SILENT, /* ends well, having moved nothing, and claims it had */
+    FAKE_FLIP,   /* ends well with one bit turned over */
+    FAKE_TORN,   /* writes: half of the sectors arrive, then an error */
+    FAKE_LINK,   /* the link reports an error */
+    FAKE_VANISH  /* the disk is unplugged in the middle */
+};
+
+/* One entry of the log; sectors 0 is a flush. */
+struct fake_event {
+    uint64_t lba;
+    unsigned sectors;
+    uint8_t *data;
+};
+
+struct fake_disk {
+    uint64_t sectors;
+    uint64_t stored; /* of them that there are; the others repeat them */
+    uint8_t *bytes;
+    char model[IDENTITY_MODEL_SIZE];
+    char serial[IDENTITY_SERIAL_SIZE];
+    uint16_t words[256]; /* what IDENTIFY DEVICE returns: tests change it */
+
+    uint64_t commands;   /* reads, writes and flushes so far */
+    uint64_t fail_from;  /* the first of them that fails, from 0 */
+    uint64_t fail_count; /* how many fail; 0 = none */
+    enum fake_failure failure;
+    uint64_t bad_sector; /* reads of it fail; UINT64_MAX = none */
+
+    void (*on_command)(void); /* called after each command of a controller */
+
+    unsigned identify_failures; /* so many IDENTIFY commands fail */
+
+    struct fake_event *log;
+    size_t log_count;
+};
+
+void fake_disk_make(struct fake_disk *disk, uint64_t sectors, const char *model,
+                    const char *serial);
+void fake_disk_free(struct fake_disk *disk);
+
+/* Fills in the words from model, serial and size; called by fake_disk_make. */
+void fake_disk_identify(struct fake_disk *disk);
+
+/* Corrects the checksum in word 255 after a change of the words. */
+void fake_disk_seal(struct fake_disk *disk);
+
+/* Writes a partition table with one partition of our type from sector 2048 on, and both headers,
+ * as ovmf/prepare-swap does. uuid_byte fills the set's UUID. */
+void fake_disk_prepare(struct fake_disk *disk, uint8_t uuid_byte);
+
+/* The same from parts that the caller may have changed: the entries' checksum and both headers are
+ * made anew. */
+void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header,
+                         const struct gpt_partition *partitions, unsigned count);
+void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *header);
+
+/* What fake_disk_prepare uses: to be changed and put again. */
+struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk);
+struct gpt_partition fake_disk_partition(const struct fake_disk *disk);
+struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte);
+
+/* The bytes of a sector. */
+uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba);
+
+/* Whether the next command fails, and counts it. */
+bool fake_disk_fails(struct fake_disk *disk);
+
+/* Notes a write (the sectors are in the disk already) or, with 0 sectors, a flush. */
+void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors);
+
+/* The disk as a source of sectors, without a controller. */
+struct sector_source fake_disk_source(struct fake_disk *disk);
+
+/* Its identity, decoded. */
+struct disk_identity fake_disk_identity(const struct fake_disk *disk);
+
+#endif

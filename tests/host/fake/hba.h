@@ -1,0 +1,78 @@
+/*
+ * An AHCI controller as host tests have it: registers that behave, disks behind them, failures as
+ * settings, and a complaint about everything that a driver must not do.
+ *
+ * Commands are carried out through the simulated physical memory, from the words that the driver
+ * left there. It also stands in for swapdisk/ahci/hardware.c: one PCI configuration space, with
+ * controllers at their base addresses.
+ *
+ * Context: host tests.
+ * Spec: Serial ATA AHCI 1.3.1.
+ */
+#ifndef TESTS_HOST_FAKE_HBA_H
+#define TESTS_HOST_FAKE_HBA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "swapdisk/ahci/ahci.h"
+#include "swapdisk/pci/pci.h"
+#include "tests/host/fake/disk.h"
+
+#define FAKE_FUNCTIONS_MAX 64
+
+enum fake_device { FAKE_NOTHING, FAKE_DISK, FAKE_ATAPI, FAKE_MULTIPLIER, FAKE_ENCLOSURE };
+
+struct fake_port {
+    enum fake_device device;
+    struct fake_disk *disk;
+    uint32_t clb, clbu, fb, fbu, is, ie, cmd, tfd, sig, ssts, sctl, serr, ci;
+    uint64_t reset_began_ns;
+    unsigned slots_seen; /* bit for each slot that was ever used */
+    /* Failures. */
+    bool cr_sticks;            /* the command engine never stops */
+    bool fr_sticks;            /* the FIS engine stops only after COMRESET */
+    bool busy_for_ever;        /* the device never becomes ready */
+    bool link_half_up;         /* stays at DET = 1 */
+    struct fake_disk *replace; /* the disk that answers after the next COMRESET */
+};
+
+struct fake_hba {
+    uint32_t cap, ghc, is, pi, vs, cap2, bohc;
+    struct fake_port ports[AHCI_PORTS_MAX];
+    unsigned latency; /* register reads that a command takes */
+    unsigned pending; /* those left, for the command in pending_port */
+    unsigned pending_port;
+    /* Failures. */
+    bool gone;              /* every register reads as all ones */
+    bool reset_sticks;      /* GHC.HR never clears */
+    bool loses_pi;          /* a reset clears CAP and PI */
+    unsigned enable_writes; /* GHC.AE sticks only after this many writes */
+    bool firmware_stays;    /* BOHC.BOS never clears */
+    bool ignores_prdbc;     /* IDENTIFY leaves the byte count alone */
+    /* What was seen. */
+    unsigned complaints;
+    char complaint[160]; /* the first */
+    bool saw_handoff;
+};
+
+/* A controller with so many ports and no devices, as the firmware leaves it. */
+void fake_hba_make(struct fake_hba *hba, unsigned ports);
+void fake_hba_attach(struct fake_hba *hba, unsigned port, enum fake_device device,
+                     struct fake_disk *disk);
+struct hba_access fake_hba_access(struct fake_hba *hba);
+
+/* A function of the fake machine: 64 registers, and which bits of each can be written. */
+struct fake_function {
+    struct pci_place place;
+    uint32_t registers[64];
+    uint32_t writable[64];
+    struct fake_hba *hba; /* at BAR 5 */
+};
+
+/* Starts with an empty machine; adds a function with its header filled in. */
+void fake_pci_clear(void);
+struct fake_function *fake_pci_add(struct pci_place place, uint32_t class_and_interface);
+struct fake_function *fake_pci_add_hba(struct pci_place place, struct fake_hba *hba);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * A second AUDIT, written from RULES.md alone: it shares no code with paging/tree/audit.c.
+ *
+ * It counts the pointers to every frame in arrays of its own and compares: counts (C1), classes and
+ * R/W (E1), that own means the only pointer, live and held (C4), zero page never writable (C8), the
+ * rights in upper entries (E2), the ring and the reverse map of every page (R1), and that no frame
+ * is reachable and free. Panics with values on a difference.
+ *
+ * Units: frames. Owns: nothing between calls. Context: host tests, no walk under way.
+ */
+#ifndef TESTS_HOST_TREE_ORACLE_H
+#define TESTS_HOST_TREE_ORACLE_H
+
+#include "paging/tree/tree.h"
+
+/* What was found, for tests that expect certain numbers. */
+struct oracle_census {
+    uint64_t tables; /* roots included */
+    uint64_t pages;
+    uint64_t entries; /* not empty, in the lower halves, tables counted once */
+};
+
+struct oracle_census oracle_check(const struct tree *trees, unsigned count);
+
+#endif

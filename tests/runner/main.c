@@ -1,0 +1,203 @@
+/* The run: from a machine that is ours to a verdict. */
+#include "efi/main.h"
+
+#include <stddef.h>
+
+#include "cpu/crash/crash.h"
+#include "cpu/features.h"
+#include "cpu/machine.h"
+#include "cpu/smp/thread.h"
+#include "efi/options/options.h"
+#include "lib/bytes.h"
+#include "lib/print.h"
+#include "paging/kernel/layout.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/table_access.h"
+#include "swapdisk/area.h"
+#include "swapdisk/disks.h"
+#include "tests/runner/experiment.h"
+#include "tests/runner/ledger.h"
+#include "tests/runner/summary.h"
+#include "tests/runner/tlb_limit.h"
+#include "tests/runner/watchdog.h"
+#include "vmm/fault/fault.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/space.h"
+
+/* Slots of the area in RAM that serves without a disk: 64 MiB, taken only as it is used. */
+#define RAM_SLOTS 16384U
+
+/* Frames that an idle processor clears in one step: about a microsecond's work, which is what a
+ * thread that becomes ready waits at most. */
+#define IDLE_FRAMES 2U
+
+/* What the processors have to themselves before each experiment. */
+#define IDLE_US 500U
+
+/* The next item of a comma-separated list as options of its own; false at the list's end. */
+static bool next_item(const char **list, struct options *item)
+{
+    size_t length = 0;
+
+    if (**list == '\0')
+        return false;
+    while ((*list)[length] != ',' && (*list)[length] != '\0')
+        length++;
+    CHECK(length < OPTION_RUN_SIZE);
+    memcpy(item->run, *list, length);
+    item->run[length] = '\0';
+    *list += length + ((*list)[length] == ',' ? 1 : 0);
+    return true;
+}
+
+/* Whether one item asks for the experiment: by its full name where only that will do. */
+static bool item_names(const struct options *item, const struct experiment *experiment)
+{
+    if (experiment->only_by_name)
+        return strcmp(item->run, experiment->name) == 0;
+    return option_run_matches(item, experiment->name);
+}
+
+static bool is_wanted(const struct experiment *experiment, const struct options *options)
+{
+    const char *list = options->run;
+    struct options item = {0};
+
+    if (*list == '\0')
+        return !experiment->only_by_name;
+    while (next_item(&list, &item)) {
+        if (item_names(&item, experiment))
+            return true;
+    }
+    return false;
+}
+
+/* Whether every item asks for something; names those that do not. */
+static bool every_item_names(const struct options *options)
+{
+    const char *list = options->run;
+    struct options item = {0};
+    bool all = true;
+
+    while (next_item(&list, &item)) {
+        bool any = false;
+
+        for (unsigned i = 0; experiments[i] != NULL; i++)
+            any = any || item_names(&item, experiments[i]);
+        if (!any)
+            ktap_note("run=%s names no experiment", item.run);
+        all = all && any;
+    }
+    return all;
+}
+
+static unsigned count_wanted(const struct options *options)
+{
+    unsigned wanted = 0;
+
+    for (unsigned i = 0; experiments[i] != NULL; i++)
+        wanted += is_wanted(experiments[i], options);
+    return wanted;
+}
+
+static void run_one(const struct experiment *experiment, const struct options *options)
+{
+    struct ledger before = ledger_take();
+    uint64_t began;
+
+    thread_sleep_us(IDLE_US);
+    began = machine_now_ns();
+    ktap_suite_begin(experiment->name, experiment->checks + 1);
+    ktap_note("%s", experiment->question);
+    commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
+    experiment->run(options);
+    ktap_check(ledger_even(&before), "the ledger is even");
+    ktap_note("took %lu ms", (machine_now_ns() - began) / 1000000);
+    ktap_suite_end();
+}
+
+static bool idle_step(void)
+{
+    return pmm_idle_fill(IDLE_FRAMES) > 0;
+}
+
+/* The walk, the region and the frame of an address, for a crash report. */
+static void print_walk(uint64_t address)
+{
+    struct space *space = space_current();
+    const struct region *region;
+    struct tree_place place;
+
+    tree_print_walk(machine_root(), kernel_map_levels(), address);
+    if (space == NULL || address >= lower_half_end(space->tree.levels))
+        return;
+    region = space_region_at(space, address);
+    if (region == NULL)
+        print("#   region: none\n");
+    else
+        print("#   region: %016lx to %016lx%s\n", region->node.start, region->node.end,
+              region->what.kind == REGION_GUARD ? ", a guard" : "");
+    place = tree_walk(&space->tree, address);
+    if (pte_state(place.entry, place.level) == PTE_LEAF) {
+        const struct frame *record = frame_record(pte_frame(place.entry));
+
+        print("#   frame %x: kind %u, count %u, flags %02x\n", pte_frame(place.entry).index,
+              record->kind, record->count, record->flags);
+    }
+}
+
+/* Disks are looked at and the swap area is opened before the first experiment. */
+static void start_services(const struct bootinfo *info)
+{
+    enum status status;
+
+    crash_set_walk_printer(print_walk);
+    pte_ticket_key((uint16_t)(info->options.seed * UINT64_C(0x9e3779b97f4a7c15) >> 48));
+    disks_scan(&info->options, cpu_features()->hypervisor);
+    summary_print_disks();
+    status = swap_open(&info->options, RAM_SLOTS);
+    if (status == OK)
+        status = vmm_init();
+    if (status != OK)
+        PANIC("the services of memory: %s", status_name(status));
+    table_way_choose(info->options.tables);
+    ktap_note("tables: reached by the %s way", table_way_name(table_way()));
+    flush_limit_start();
+    space_set_limit(info->options.spaces);
+    fault_start();
+    thread_set_idle_work(idle_step);
+    watchdog_start(info->options.watchdog);
+    machine_interrupts_restore(true);
+}
+
+static void stop_services(void)
+{
+    enum status status = swap_close();
+
+    if (status != OK)
+        ktap_note("closing the swap area: %s", status_name(status));
+    disks_stop();
+}
+
+enum verdict faultline_main(const struct bootinfo *info)
+{
+    const struct options *options = &info->options;
+    unsigned wanted = count_wanted(options);
+
+    summary_print_machine(info);
+    if (!every_item_names(options)) {
+        ktap_note("there are:");
+        for (unsigned i = 0; experiments[i] != NULL; i++)
+            ktap_note("  %s: %s", experiments[i]->name, experiments[i]->question);
+        ktap_bail_out(VERDICT_FAIL, "nothing to run");
+        return VERDICT_FAIL;
+    }
+    start_services(info);
+    ktap_plan(wanted);
+    for (unsigned i = 0; experiments[i] != NULL; i++) {
+        if (is_wanted(experiments[i], options))
+            run_one(experiments[i], options);
+    }
+    stop_services();
+    return ktap_end();
+}

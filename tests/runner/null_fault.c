@@ -1,0 +1,68 @@
+/* What an empty fault costs. */
+#include "tests/runner/null_fault.h"
+
+#include "cpu/machine.h"
+#include "cpu/measure.h"
+#include "cpu/trap/trap.h"
+#include "lib/ktap.h"
+#include "lib/print.h"
+
+/* The median of so many; the first ones are longer where an emulator translates code. */
+#define FAULTS 65U
+
+/* Page 0 is mapped in no space. */
+#define NOWHERE UINT64_C(8)
+
+static uint64_t floor_ticks;
+
+static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    (void)address;
+    (void)error;
+    frame->rip += MEASURE_WRITE_LENGTH;
+    return true;
+}
+
+static void sort_in(uint64_t *sorted, unsigned count, uint64_t value)
+{
+    for (; count > 0 && sorted[count - 1] > value; count--)
+        sorted[count] = sorted[count - 1];
+    sorted[count] = value;
+}
+
+uint64_t floor_measure(void)
+{
+    bool were_on = machine_interrupts_off();
+    bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
+    uint64_t faults[FAULTS];
+    uint64_t nothing[FAULTS];
+
+    trap_page_fault = skip_store;
+    for (unsigned i = 0; i < FAULTS; i++) {
+        sort_in(nothing, i, measure_nothing());
+        sort_in(faults, i, measure_write(NOWHERE));
+    }
+    trap_page_fault = handler;
+    machine_interrupts_restore(were_on);
+    floor_ticks = max_u64(faults[FAULTS / 2], nothing[FAULTS / 2] + 1) - nothing[FAULTS / 2];
+    ktap_metric("floor", floor_ticks, "ticks");
+    return floor_ticks;
+}
+
+void floor_metric(const char *name, uint64_t ticks)
+{
+    char of_floor[64];
+
+    CHECK(floor_ticks > 0);
+    print_to(of_floor, sizeof(of_floor), "%s.of_floor", name);
+    ktap_metric(name, ticks, "ticks");
+    ktap_metric(of_floor, (ticks * 100 + floor_ticks / 2) / floor_ticks, "percent");
+}
+
+void floor_metric_of(const char *what, const char *which, uint64_t ticks)
+{
+    char name[64];
+
+    print_to(name, sizeof(name), "%s.%s", what, which);
+    floor_metric(name, ticks);
+}

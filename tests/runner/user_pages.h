@@ -1,0 +1,56 @@
+/*
+ * Pages of a program as experiments use them: written and checked whole, through real faults.
+ *
+ * Every byte of a page follows from its tag, so a page that is wrong anywhere shows. Accesses go
+ * through cpu/trap/probe.h, between STAC and CLAC where SMAP is on, in the address space that runs.
+ *
+ * Units: addresses in bytes. Owns: one page of buffer, so one thread at a time.
+ * Fails with: false, when the access was refused or the content is not what it should be.
+ * Context: thread.
+ */
+#ifndef TESTS_USER_PAGES_H
+#define TESTS_USER_PAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/space/space.h"
+
+/* Rights that most experiments want. */
+#define RIGHTS_READ       ((struct rights){.user = true})
+#define RIGHTS_READ_WRITE ((struct rights){.write = true, .user = true})
+
+/* The page that belongs to a tag: its first word is the tag. */
+const uint64_t *page_of_tag(uint64_t tag);
+
+/* Fills the page at the address; checks that it holds exactly that, or nothing but zeroes. */
+bool page_fill(uint64_t address, uint64_t tag);
+bool page_holds(uint64_t address, uint64_t tag);
+bool page_is_zero(uint64_t address);
+
+/* The content of the tag everywhere but in one word: a page that was copied, then written. */
+bool page_holds_but(uint64_t address, uint64_t tag, unsigned word, uint64_t value);
+
+/* Zeroes everywhere but in one word. */
+bool page_is_zero_but(uint64_t address, unsigned word, uint64_t value);
+
+bool word_write(uint64_t address, uint64_t value);
+bool word_read(uint64_t address, uint64_t *value);
+
+/* The level of the entry at which the walk of an address ends. */
+unsigned level_at(const struct space *space, uint64_t address);
+
+/* The entry of level 1 on an address's path, and its state; empty where tables end above. */
+struct pte leaf_entry(const struct space *space, uint64_t address);
+enum pte_state leaf_state(const struct space *space, uint64_t address);
+
+/* The table that the address's entry of level 1 stands in; PFN_NONE where there is none. */
+struct pfn leaf_table(const struct space *space, uint64_t address);
+
+/* A space that runs from now on; ends the experiment's check with words when there is none. */
+bool start_space(struct space **space);
+
+/* Leaves the space and destroys it. */
+void end_space(struct space *space);
+
+#endif

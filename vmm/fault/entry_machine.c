@@ -1,0 +1,147 @@
+/* The machine's side of faults: from the processor's error code to an access, and back. */
+#include "cpu/cpu.h"
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap/points.h"
+#include "cpu/trap/trap.h"
+#include "paging/kernel/layout.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/table_access.h"
+#include "vmm/fault/entry.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/reclaim.h"
+
+/* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
+#define EFLAGS_AC (UINT64_C(1) << 18)
+
+/* The last spurious fault of each processor, to tell progress from none (rule P9), and why the last
+ * fault that was not resolved was not. */
+static struct last_fault {
+    uint64_t serial; /* of the space; 0: none */
+    uint64_t rip;
+    uint64_t address;
+    uint64_t progress;
+    enum status reason;
+} last_faults[CPU_MAX];
+
+/* Ring 0 may touch a user page unless SMEP (fetches) or SMAP without AC (data) forbids it. */
+static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame)
+{
+    if ((error & PF_ID) != 0)
+        return (cpu_read_cr4() & CR4_SMEP) == 0;
+    return (frame->rflags & EFLAGS_AC) != 0 || !cpu_smap_on();
+}
+
+bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
+
+/* What may have changed the space since start: faults; calls, which make paths own and leave
+ * translations that allow less behind; and evictions, after which another space that shares the page
+ * may have brought it back. How the slow path sees that there was progress. */
+static uint64_t progress_of(const struct space *space)
+{
+    const struct fault_counts *of = &space->faults;
+
+    return of->zero_read + of->first_write + of->large + of->zero_to_private + of->cow_copy +
+           of->cow_reuse + of->swap_in + of->swap_cached + of->path + of->shared + space->calls +
+           reclaim_calls();
+}
+
+/* A spurious fault at the same instruction and address as the last, with nothing in between, makes
+ * no progress: a violation. */
+static bool is_stuck(const struct space *space, const struct trap_frame *frame, uint64_t address)
+{
+    struct last_fault *last = &last_faults[machine_cpu()];
+    uint64_t progress = progress_of(space);
+    bool stuck = last->serial == space->serial && last->rip == frame->rip &&
+                 last->address == address && last->progress == progress;
+
+    last->serial = space->serial;
+    last->rip = frame->rip;
+    last->address = address;
+    last->progress = progress;
+    return stuck;
+}
+
+static bool resolve_slowly(struct space *space, uint64_t address, struct fault_access access,
+                           const struct trap_frame *frame)
+{
+    uint64_t spurious = space->faults.spurious;
+    enum status reason;
+
+    CODE_POINT(POINT_SLOW);
+    /* It may wait: for other processors, for the disk. Interrupts are open then, if they were. */
+    machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
+    reason = fault_resolve(space, address, access);
+    machine_interrupts_off();
+    if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
+        reason = STATUS_DENIED;
+    last_faults[machine_cpu()].reason = reason;
+    return reason == OK;
+}
+
+/* The program's handler is asked about what it did; ring 0 has none. */
+static bool ask_program(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
+}
+
+/* Why no page can mend the fault, whatever the tables say; else OK. */
+static enum status hopeless(const struct space *space, uint64_t address, uint64_t error)
+{
+    if (space == NULL || address >= lower_half_end(space->tree.levels))
+        return STATUS_NOT_FOUND;
+    /* A reserved bit or an unknown cause. */
+    return (error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0 ? STATUS_CORRUPT : OK;
+}
+
+/* Ring 0 in user memory, where it may be: what ring 3 could have resolved at once. */
+static bool resolve_as_user(uint64_t address, uint64_t error, bool user_allowed)
+{
+    return (error & PF_US) == 0 && user_allowed && table_way() == TABLES_DIRECT &&
+           fault_fast_any(address, error | PF_US);
+}
+
+bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct space *space = space_current();
+    enum status status = hopeless(space, address, error);
+    struct fault_access access = {.write = (error & PF_WR) != 0,
+                                  .execute = (error & PF_ID) != 0,
+                                  .from_user = (error & PF_US) != 0,
+                                  .user_allowed =
+                                      (error & PF_US) != 0 || kernel_may_touch_user(error, frame)};
+
+    CODE_POINT(POINT_DECODE);
+    if (status != OK)
+        last_faults[machine_cpu()].reason = status;
+    else if (resolve_as_user(address, error, access.user_allowed) ||
+             resolve_slowly(space, address, access, frame))
+        return true;
+    return ask_program(address, error, frame);
+}
+
+bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct space *space = space_current();
+
+    if (space != NULL)
+        fault_count(&space->faults.violations);
+    last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
+    return ask_program(address, error, frame);
+}
+
+/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
+ */
+void fault_start(void)
+{
+    fault_zero_page = tree_zero_page();
+    if (table_way() != TABLES_DIRECT)
+        trap_page_fault = fault_slowly;
+    else
+        trap_page_fault = kernel_map_levels() == 5 ? fault_fast_5 : fault_fast_4;
+}
+
+enum status fault_last_reason(void)
+{
+    return last_faults[machine_cpu()].reason;
+}

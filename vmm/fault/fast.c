@@ -1,0 +1,253 @@
+/*
+ * The fast path of faults: what nearly every fault is, in one walk and under one lock.
+ *
+ * It takes the rows of the table in fault.c that need no new table, no disk and no reclaim: a
+ * ticket that is read or written, the zero page written, a COW page written by one of several
+ * owners or by the last. Whatever else it meets, or may not do, it leaves as it was: the slow path
+ * decides and says why. Interrupts are off throughout, which makes it a walk by rule P4; the lock
+ * is a try.
+ *
+ * The steps of fault.c are written out here once more with constants in place of loops, since each
+ * instruction is paid at every fault (`make bench`). What keeps them few: one compare in place of
+ * each group of conditions; what seldom happens ends the path instead of being served on it; and no
+ * function is called, so that all is done in the registers that the entry has saved anyway.
+ */
+#include "vmm/fault/fast_internal.h"
+
+#include "cpu/machine.h"
+#include "cpu/trap/points.h"
+#include "vmm/fault/entry.h"
+#include "vmm/page/page.h"
+
+/* Own is class 1, COW 2, shared 3: this bit is clear along a path of own tables only. */
+#define PTE_NOT_OWN (UINT64_C(1) << (PTE_CLASS_SHIFT + 1))
+
+/* What the entry of an own table that has been walked through has besides the table's frame. */
+#define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_A | CLASS(PTE_OWN) | PTE_MAY_WRITE)
+
+/* The top table's entries of the program's half; a canonical address of the other half has an
+ * index far beyond. */
+#define LOWER_ENTRIES (PTE_ENTRIES / 2)
+
+/* So that an error code can be compared with an entry. */
+_Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
+_Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
+
+/* One fault on its way. */
+struct fast {
+    uint64_t address;
+    uint64_t error;
+    struct trap_frame *frame;
+    struct pte *leaf;     /* its entry in the leaf table */
+    struct frame *record; /* of the leaf table */
+};
+
+/* ---- the walk ---- */
+
+/* An entry that ends the walk. */
+INLINE enum end end_at(uint64_t word)
+{
+    return word == 0 || word == pte_guard().word ? NOTHING : LEFT;
+}
+
+/* Any entry but the usual one: of a table that others share, or that the processor has not walked
+ * through yet; or the end of the walk. A write needs own tables all the way; what is read may be filled in place for all. */
+INLINE bool step_unusual(uint64_t *word, uint64_t error)
+{
+    uint64_t wrong;
+
+    /* P taken off leaves zero in all three bits of a table's own entry, and in no other's. */
+    wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
+    if (wrong != 0 && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
+        return false;
+    *word &= fault_words.frame_mask;
+    return true;
+}
+
+/* One level down. The word is the entry that was found, or the next table's address: what is left
+ * when all else that the usual entry has is taken off, so that one test says that it is a usual
+ * one. */
+INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
+{
+    *word = pte_read(entry).word - OWN_TABLE;
+    if (__builtin_expect((*word & fault_words.no_frame) == 0, 1))
+        return true;
+    *word += OWN_TABLE;
+    return step_unusual(word, error);
+}
+
+/* The same in the table whose address the word is. */
+INLINE bool step_down(uint64_t *word, const struct fast *fast, unsigned level)
+{
+    const struct pte *entries = direct(*word);
+
+    return step(word, &entries[pte_index(fast->address, level)], fast->error);
+}
+
+/* Outside of any space the top table is the kernel's, in whose lower half nothing is. */
+INLINE enum end walk_to_leaf(struct fast *fast, unsigned levels)
+{
+    uint64_t index = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
+    const struct pte *top = machine_top();
+    uint64_t word;
+
+    if (UNLIKELY(index >= LOWER_ENTRIES))
+        return LEFT;
+    if (!step(&word, &top[index], fast->error))
+        return end_at(word);
+    if (levels == 5 && !step_down(&word, fast, 4))
+        return end_at(word);
+    if (!step_down(&word, fast, 3) || !step_down(&word, fast, 2))
+        return end_at(word);
+    fast->record = record_of(word);
+    fast->leaf = (struct pte *)direct(word) + pte_index(fast->address, 1);
+    return RESOLVED;
+}
+
+/* Lock and flags are neighbours, and a table that may be used has no flag: one exchange takes the
+ * lock and sees that the table is not dead (rule P6). */
+INLINE bool lock_table(struct frame *record)
+{
+    uint16_t free_and_alive = 0;
+
+    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1 &&
+                       offsetof(struct frame, lock) % sizeof(uint16_t) == 0,
+                   "one word");
+    if (!__atomic_compare_exchange_n((uint16_t *)(void *)&record->lock, &free_and_alive, 1, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return false;
+    LOCK_CHECK(taken, &record->lock);
+    return true;
+}
+
+/* ---- what seldom happens, behind the path ---- */
+
+/* Frames for the processor's cache, and once more. */
+OUT_OF_LINE bool refill(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    return (pmm_refill() && fault_fast_any(address, error)) || fault_slowly(address, error, frame);
+}
+
+/* Without a frame it is a try, which ends here. */
+OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame, enum end end)
+{
+    if (frame == NULL)
+        return false;
+    if (end == NOTHING && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
+        return fault_nothing(address, error, frame);
+    if (end == REFILL)
+        return refill(address, error, frame);
+    return fault_slowly(address, error, frame);
+}
+
+INLINE bool leave(const struct fast *fast, enum end end)
+{
+    return otherwise(fast->address, fast->error, fast->frame, end);
+}
+
+OUT_OF_LINE bool unlock_otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                  enum end end, struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    return otherwise(address, error, frame, end);
+}
+
+INLINE bool unlock_and_leave(const struct fast *fast, enum end end)
+{
+    return unlock_otherwise(fast->address, fast->error, fast->frame, end, fast->record);
+}
+
+/* The same where address and error code are taken from the frame, to have two registers more. */
+__attribute__((noinline, cold)) bool fault_give_up(struct trap_frame *frame, struct frame *table,
+                                                   enum end end)
+{
+    spin_unlock_fast(&table->lock);
+    return frame != NULL && otherwise(frame->cr2, frame->error, frame, end);
+}
+
+/* ---- what stands in the entry ---- */
+
+INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
+{
+    uint32_t index = (uint32_t)pte_payload(entry) & 0xffff;
+    const struct descriptor *descriptor =
+        (const struct descriptor *)(uintptr_t)fault_words.descriptors + index;
+
+    if (UNLIKELY(index >= descriptor_bound()) || UNLIKELY(descriptor->ticket.word != entry.word))
+        return unlock_and_leave(fast, end_at(entry.word));
+    if (UNLIKELY(fast->error >= 32))
+        return unlock_and_leave(fast, LEFT);
+    if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
+        return unlock_and_leave(fast, LEFT);
+    if ((fast->error & PF_WR) != 0)
+        return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
+    /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
+    CODE_POINT(POINT_MAP);
+    __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
+    fault_count(&space_current()->faults.zero_read);
+    return unlock(fast->record);
+}
+
+/* A page that is there is written. The compare says all at once: the entry is a COW leaf, the right
+ * to write is there, the page is of the ring that writes, and the code says nothing else. */
+INLINE bool write_leaf(const struct fast *fast, struct pte entry)
+{
+    const uint64_t compared = PTE_P | PTE_RW | PTE_US | PTE_CLASS_MASK | PTE_MAY_WRITE;
+    const struct frame *record = frame_record(pte_frame(entry));
+
+    if (UNLIKELY(((entry.word & compared) ^ fast->error) !=
+                 (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
+        return unlock_and_leave(fast, LEFT);
+    if (pfn_equal(pte_frame(entry), fault_zero_page))
+        return fault_write_zero_page(fast->frame, fast->leaf, fast->record, entry.word,
+                                     fast->address);
+    if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
+        return fault_copy_page(fast->frame, fast->leaf, fast->record, fast->address);
+    if (UNLIKELY((record->flags & FRAME_TIED) != 0))
+        return unlock_and_leave(fast, LEFT);
+    CODE_POINT(POINT_MAP);
+    /* COW becomes own, and R/W comes with it; the processor may set A meanwhile (rule E8). */
+    __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
+                       __ATOMIC_ACQ_REL);
+    fault_count(&space_current()->faults.cow_reuse);
+    return unlock(fast->record);
+}
+
+/* ---- the ways in ---- */
+
+INLINE bool handle(struct fast *fast, unsigned levels)
+{
+    struct pte entry;
+    enum end end;
+
+    CODE_POINT(POINT_FIND);
+    end = walk_to_leaf(fast, levels);
+    if (UNLIKELY(end != RESOLVED))
+        return leave(fast, end);
+    if (UNLIKELY(!lock_table(fast->record)))
+        return leave(fast, LEFT);
+    entry = pte_read(fast->leaf);
+    return pte_present(entry) ? write_leaf(fast, entry) : resolve_ticket(fast, entry);
+}
+
+bool fault_fast_4(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct fast fast = {.address = address, .error = error, .frame = frame};
+
+    return handle(&fast, 4);
+}
+
+bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    struct fast fast = {.address = address, .error = error, .frame = frame};
+
+    return handle(&fast, 5);
+}
+
+bool fault_fast_any(uint64_t address, uint64_t error)
+{
+    const struct space *space = space_current();
+
+    return space != NULL && (space->tree.levels == 5 ? fault_fast_5(address, error, NULL)
+                                                     : fault_fast_4(address, error, NULL));
+}

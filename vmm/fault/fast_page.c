@@ -1,0 +1,265 @@
+/*
+ * The fast path's faults that take a page: a ticket written, the zero page written, a COW page copied.
+ *
+ * Each goes on where the walk of fault_fast.c has ended, under the leaf table's lock, and is reached
+ * by a jump, not by a call. None uses more than the nine registers that the entry has saved: that
+ * is what the order of steps serves, and why some values are read again instead of kept.
+ */
+#include "vmm/fault/fast_internal.h"
+
+#include "cpu/machine.h"
+#include "cpu/trap/points.h"
+#include "vmm/page/page.h"
+
+INLINE struct pmm_cache *own_caches(void)
+{
+    return pmm_caches_of(machine_cpu());
+}
+
+/* What the entry of a page of one's own has besides its frame, from a COW entry. */
+INLINE uint64_t own_word(uint64_t cow)
+{
+    return (cow & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW | CLASS(PTE_OWN);
+}
+
+/* In bytes: where an entry stands in its table. */
+INLINE unsigned leaf_place(const struct pte *leaf)
+{
+    return (unsigned)(uintptr_t)leaf & (PAGE_SIZE - sizeof(*leaf));
+}
+
+INLINE unsigned leaf_index(const struct pte *leaf)
+{
+    return leaf_place(leaf) / sizeof(*leaf);
+}
+
+/* frame_pfn with a word in memory for the constant. */
+INLINE struct pfn pfn_of_table(const struct frame *table)
+{
+    return (struct pfn){(uint32_t)(((uintptr_t)table - fault_words.records) / sizeof(*table))};
+}
+
+/* Takes a frame and makes it a page that is ready to stand in an entry: its record names the entry,
+ * and it is in the processor's clock. Reclaim may see the page before the entry names it, and
+ * leaves it alone. The clock's lock comes first, so that a held one can still end the path. */
+INLINE enum end take_page(const struct pte *leaf, const struct frame *table,
+                          struct pmm_cache *caches, enum pmm_cache_content content,
+                          enum frame_clear clear, struct pfn *page)
+{
+    struct page_clock *clock = page_clock_beside(caches);
+    struct frame *record;
+    uint32_t last;
+
+    *page = PFN_NONE;
+    if (UNLIKELY(!spin_try(&clock->lock)))
+        return LEFT;
+    if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, clear, page))) {
+        spin_unlock_fast(&clock->lock);
+        return REFILL;
+    }
+    CODE_POINT(POINT_MAP);
+    record = record_at(page->index);
+    if (UNLIKELY(!pmm_is_free(record)))
+        return DAMAGED;
+    pmm_prepare_page(record, clock->record, pfn_of_table(table).index, leaf_place(leaf));
+    last = clock->last;
+    record->link_prev = last;
+    if (UNLIKELY(last == UINT32_MAX))
+        page_clock_begin(clock, *page);
+    else
+        record_at(last)->link_next = page->index;
+    clock->last = page->index;
+    clock->size++;
+    spin_unlock_fast(&clock->lock);
+    return RESOLVED;
+}
+
+/* Panics, and says with what values. */
+OUT_OF_LINE bool damaged(struct pfn page)
+{
+    pmm_check_free(page);
+    return false;
+}
+
+/* No page was taken: the path ends. */
+INLINE bool without_page(struct trap_frame *frame, struct frame *table, enum end end,
+                         struct pfn page)
+{
+    return end == DAMAGED ? damaged(page) : fault_give_up(frame, table, end);
+}
+
+INLINE uint64_t entry_of(struct pfn page, uint64_t word)
+{
+    return phys_of(page).address | word;
+}
+
+INLINE void install(struct pte *leaf, uint64_t word)
+{
+    __atomic_store_n(&leaf->word, word, __ATOMIC_RELEASE);
+}
+
+/* Whether this processor, which runs the space, is not the only one that does: a translation that
+ * others may have is not for the fast path to change. One that joins waits for us (space.c). */
+INLINE bool others_run(void)
+{
+    uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
+
+    return (processors & (processors - 1)) != 0;
+}
+
+/* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
+
+/* A ticket is written. */
+INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                         uint64_t own_bits, struct pmm_cache *caches,
+                         enum pmm_cache_content content)
+{
+    struct pfn page;
+    enum end end = take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
+
+    if (UNLIKELY(end != RESOLVED))
+        return without_page(frame, table, end, page);
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(direct(phys_of(page).address));
+    install(leaf, entry_of(page, own_bits));
+    table->held++;
+    fault_count(&space_current()->faults.first_write);
+    return unlock(table);
+}
+
+static GOES_ON bool first_write_zeroed(struct trap_frame *frame, struct pte *leaf,
+                                       struct frame *table, uint64_t own_bits)
+{
+    return write_ticket(frame, leaf, table, own_bits, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool fault_first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                               uint64_t own_bits)
+{
+    struct pmm_cache *caches = own_caches();
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(page_most != UINT64_MAX))
+        return fault_give_up(frame, table, LEFT);
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return first_write_zeroed(frame, leaf, table, own_bits);
+    return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
+}
+
+/* A COW entry that shows the zero page is written. */
+INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                              uint64_t word, uint64_t address, struct pmm_cache *caches,
+                              enum pmm_cache_content content)
+{
+    struct pfn page;
+    enum end end = take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
+
+    if (UNLIKELY(end != RESOLVED))
+        return without_page(frame, table, end, page);
+    if (content != PMM_CACHE_ZERO)
+        machine_clear_frame(direct(phys_of(page).address));
+    install(leaf, entry_of(page, own_word(word)));
+    table->held++;
+    CODE_POINT(POINT_FLUSH);
+    machine_flush_page(address);
+    fault_count(&space_current()->faults.zero_to_private);
+    return unlock(table);
+}
+
+static GOES_ON bool write_zero_page_zeroed(struct trap_frame *frame, struct pte *leaf,
+                                           struct frame *table, uint64_t word, uint64_t address)
+{
+    return replace_zero_page(frame, leaf, table, word, address, own_caches(), PMM_CACHE_ZERO);
+}
+
+GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                                   uint64_t word, uint64_t address)
+{
+    struct pmm_cache *caches = own_caches();
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return fault_give_up(frame, table, LEFT);
+    if (UNLIKELY(pmm_has_zeroed(caches)))
+        return write_zero_page_zeroed(frame, leaf, table, word, address);
+    return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
+}
+
+/* The table's entry has been replaced that a page's record names: the next one of the ring becomes
+ * the named one, if it names the page as a leaf, which tables that share all their pages do. As in
+ * name_another (tree_ring.c) the name is stored before the entry is read. */
+INLINE bool name_next(struct frame *record, const struct frame *table, const struct pte *leaf,
+                      uint64_t word)
+{
+    uint32_t next;
+    bool found = false;
+
+    if (UNLIKELY(!spin_try(&tree_ring_lock)))
+        return false;
+    next = table->link_next;
+    if (__builtin_expect(next != UINT32_MAX, 1)) {
+        const uint64_t *other = direct(((uint64_t)next << PAGE_SHIFT) + leaf_place(leaf));
+
+        __atomic_exchange_n(&record->back_table, next, __ATOMIC_SEQ_CST);
+        found = ((__atomic_load_n(other, __ATOMIC_SEQ_CST) ^ word) & fault_words.leaf_mask) == 0;
+        if (UNLIKELY(!found))
+            record->back_table = pfn_of_table(table).index; /* whose lock we have */
+    }
+    spin_unlock_fast(&tree_ring_lock);
+    return found;
+}
+
+/* What is left to do when another entry is not found so easily, or the last one has gone. */
+OUT_OF_LINE bool let_go_slowly(struct frame *table, const struct pte *leaf, struct pfn shared)
+{
+    tree_repoint(shared, pfn_of_table(table), leaf_index(leaf));
+    spin_unlock_fast(&table->lock);
+    page_release(shared);
+    return true;
+}
+
+OUT_OF_LINE bool gone(struct pfn page)
+{
+    page_hooks()->page_gone(page);
+    return true;
+}
+
+/* The page that was copied is let go of, after the flush. */
+INLINE bool let_go(struct frame *table, const struct pte *leaf, uint64_t word)
+{
+    struct frame *record = record_of(word & fault_words.frame_mask);
+
+    /* The D of an entry that goes is kept in the record (rule E8). */
+    if (__builtin_expect((word & PTE_D) != 0, 1))
+        __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    if (tree_is_named(record, pfn_of_table(table)) &&
+        UNLIKELY(!name_next(record, table, leaf, word)))
+        return let_go_slowly(table, leaf, pte_frame((struct pte){word}));
+    spin_unlock_fast(&table->lock);
+    if (UNLIKELY(__atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL) == 0))
+        return gone(pte_frame((struct pte){word}));
+    return true;
+}
+
+/* A COW entry is written whose page several entries name: this one gets a copy. */
+GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
+                             uint64_t address)
+{
+    struct pfn page;
+    enum end end;
+    uint64_t word;
+
+    CODE_POINT(POINT_ALLOCATE);
+    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
+        return fault_give_up(frame, table, LEFT);
+    end = take_page(leaf, table, own_caches(), PMM_CACHE_ANY, FRAME_UNCLEARED, &page);
+    if (UNLIKELY(end != RESOLVED))
+        return without_page(frame, table, end, page);
+    word = pte_read(leaf).word;
+    machine_copy_frame(direct(phys_of(page).address), direct(word & fault_words.frame_mask));
+    install(leaf, entry_of(page, own_word(word)));
+    fault_count(&space_current()->faults.cow_copy);
+    CODE_POINT(POINT_FLUSH);
+    machine_flush_page(address);
+    return let_go(table, leaf, word);
+}

@@ -1,0 +1,457 @@
+/*
+ * Faults: the story.
+ *
+ * A walk ends at the lowest table on the address's path, with an entry there. What that entry is,
+ * and what was tried, says what happens; rights are checked before any work is done.
+ *
+ *   entry              read or fetch                      write
+ *   -----------------  ---------------------------------  -------------------------------------
+ *   empty, guard       violation                          violation
+ *   withheld           violation                          violation
+ *   ticket above leaf  fill: the zero table of that       make the path own and split, again
+ *                      level, if the space allows; else
+ *                      split down in place, again
+ *   ticket             fill: the zero page                own path; a cleared page, own, and for
+ *                                                         tickets around it where the region wishes
+ *   ticket, shared,    split down in place, again         make the path own and split, again
+ *   above leaf
+ *   ticket, shared     fill: the section's page, shared   own path; the same
+ *   zero table         spurious                           make the path own and split, again
+ *   ticket, large      own path; a large page, own        the same
+ *   pages wished for
+ *   leaf above level 1 spurious                           own path; count 1: own again, else split
+ *                                                         for all who share it, again
+ *   leaf, zero page    spurious                           own path; a cleared page, own
+ *   leaf, COW          spurious                           own path; count 1: own again (untied),
+ *                                                         else a copy, own
+ *   leaf, own, shared  spurious                           own path; spurious
+ *   swapped            fill: in transit, read, a COW      the same, then as a COW leaf
+ *                      leaf tied to the slot
+ *   in transit         wait, again                        wait, again
+ *   corrupt            panic with values                  panic with values
+ *
+ * A violation is also what the region's or entry's rights forbid, and ring 0 at a user page that it
+ * may not touch. Filling happens in place for all sharers of a table; changing needs a path of own
+ * tables, made from the root down (rule C7: all memory is set aside before the first lock).
+ *
+ * The outline: classify what the walk found; plan, which sets memory aside without any lock;
+ * perform, under the lock of the leaf table, if the entry is still what was classified; otherwise
+ * again.
+ */
+#include "vmm/fault/fault.h"
+
+#include "cpu/machine.h"
+#include "paging/kernel/layout.h"
+#include "vmm/fault/operation.h"
+#include "vmm/page/large.h"
+#include "vmm/page/page.h"
+#include "vmm/section/section.h"
+
+struct pfn fault_zero_page;
+
+struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
+                                  .leaf_mask = PTE_FRAME_MASK | PTE_P,
+                                  .no_frame = ~PTE_FRAME_MASK,
+                                  .direct_map = (uint8_t *)DIRECT_MAP_BASE,
+                                  .records = FRAME_RECORDS_BASE,
+                                  .descriptors = DESCRIPTORS_BASE};
+
+/* ---- classify ---- */
+
+static bool rights_allow(struct rights rights, struct fault_access access)
+{
+    if (access.wire)
+        return !rights.none;
+    if (rights.none || (access.write && !rights.write) ||
+        (access.execute && !rights.execute && pte_nx != 0))
+        return false;
+    return rights.user ? access.from_user || access.user_allowed : !access.from_user;
+}
+
+/* The rights that the entry or its descriptor carries. Interrupts are off since the walk, so that
+ * the descriptor of a ticket stays one. */
+static void read_rights(struct fault_op *op, enum pte_state state)
+{
+    const struct descriptor *descriptor;
+
+    op->rights = (struct rights){0};
+    op->shared = false;
+    if (state == PTE_LEAF || state == PTE_TABLE || state == PTE_SWAPPED || state == PTE_TRANSIT) {
+        op->rights = pte_rights(op->place.entry);
+    } else if (state == PTE_TICKET) {
+        descriptor = descriptor_of(op->place.entry, descriptor_bound());
+        if (descriptor == NULL)
+            PANIC("entry %lx at %lx is a ticket of no descriptor", op->place.entry.word,
+                  op->address);
+        op->rights = descriptor->rights;
+        op->page_level = descriptor->page_level;
+        op->around = descriptor->around;
+        op->shared = descriptor->shared;
+    }
+}
+
+static enum status check_rights(const struct fault_op *op, enum pte_state state)
+{
+    if (state == PTE_WITHHELD)
+        return STATUS_DENIED;
+    if (state == PTE_EMPTY || state == PTE_GUARD)
+        return STATUS_NOT_FOUND;
+    return rights_allow(op->rights, op->access) ? OK : STATUS_DENIED;
+}
+
+/* ---- plan ---- */
+
+/* Makes tables on the path down to a level, or makes the path own; the walk then starts over. */
+static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_purpose purpose)
+{
+    struct tree *tree = &op->space->tree;
+    enum status status =
+        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, level, purpose));
+    struct tlb_batch batch;
+
+    if (status == STATUS_NO_MEMORY)
+        return page_make_room() ? STATUS_AGAIN : STATUS_NO_MEMORY;
+    if (status != OK)
+        return status;
+    fault_count(&op->space->faults.path);
+    tlb_begin(&batch, tree);
+    status = tree_make_path(tree, op->address, level, purpose, &op->reserve, &batch);
+    tlb_commit(&batch);
+    if (status == STATUS_AGAIN)
+        machine_relax(); /* another processor has a table, or is in the middle of a fork */
+    return status == OK ? STATUS_AGAIN : status;
+}
+
+/* What is read needs no table below the one where its ticket becomes zeroes, if it does. */
+static enum status make_path(struct fault_op *op)
+{
+    return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
+                            : make_path_to(op, op->shared ? 1 : op->space->zero_levels, TREE_FILL);
+}
+
+enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
+{
+    if (!pfn_is_none(op->page) && clear == FRAME_CLEARED && !op->page_cleared) {
+        machine_clear_frame(frame_pointer(op->page));
+        op->page_cleared = true;
+    }
+    if (!pfn_is_none(op->page))
+        return OK;
+    op->page_cleared = clear == FRAME_CLEARED;
+    return page_alloc(clear, &op->page);
+}
+
+/* ---- perform ---- */
+
+static bool same_place(const struct tree_place *a, const struct tree_place *b)
+{
+    return pfn_equal(a->table, b->table) && a->entry.word == b->entry.word &&
+           a->level == b->level && a->own == b->own;
+}
+
+bool fault_lock_unchanged(struct fault_op *op)
+{
+    struct tree_place now;
+
+    op->were_on = machine_interrupts_off();
+    now = tree_walk(&op->space->tree, op->address);
+    if (same_place(&now, &op->place) && tree_lock(now.table)) {
+        const struct pte *entries = frame_pointer(now.table);
+
+        if (pte_read(&entries[now.index]).word == op->place.entry.word)
+            return true;
+        tree_unlock(now.table);
+    }
+    machine_interrupts_restore(op->were_on);
+    machine_pause();
+    return false;
+}
+
+void fault_unlock(struct fault_op *op)
+{
+    tree_unlock(op->place.table);
+    machine_interrupts_restore(op->were_on);
+}
+
+/* A ticket is read: zeroes as far as it reaches, with the right to write kept for later. */
+static enum status show_zeroes(struct fault_op *op)
+{
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    tree_replace_entry(op->place.table, op->place.index,
+                       zero_ladder_entry(op->place.level, op->rights));
+    fault_unlock(op);
+    fault_count(&op->space->faults.zero_read);
+    return OK;
+}
+
+/* After an entry was changed: the page's translation goes, then what the entry named. */
+static void let_go(struct fault_op *op)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &op->space->tree);
+    tlb_add_page(&batch, op->address);
+    tlb_release(&batch, (struct tlb_release){.entry = op->place.entry, .level = 1});
+    tlb_commit(&batch);
+}
+
+/* Whether other processors may have the page's translation. The leaf table is locked with
+ * interrupts off, so that one that joins waits for what follows. */
+static bool others_run(const struct space *space)
+{
+    return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
+            ~(UINT64_C(1) << machine_cpu())) != 0;
+}
+
+/* No processor may see the new page written while another still reads the old one. So the entry
+ * goes in transit, whoever meets it waits, and after the flush it becomes a COW leaf of one owner;
+ * the fault looks again and finds that. */
+static enum status replace_under_others(struct fault_op *op)
+{
+    struct pfn page = op->page;
+
+    op->page = PFN_NONE;
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
+    tree_name_pointer(page, op->place.table, op->place.index);
+    tree_hold(page);
+    tree_replace_entry(op->place.table, op->place.index, pte_transit(page, op->rights));
+    fault_unlock(op);
+    /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
+    let_go(op);
+    page_publish(page);
+    swap_end_transit(page, SLOT_NONE, true);
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    page_release(page);
+    return STATUS_AGAIN;
+}
+
+/* The page set aside goes into the entry of the locked table, which is then unlocked. It is in a
+ * clock first: from the unlocking on another processor may drop it. */
+static void put_page(struct fault_op *op)
+{
+    tree_name_pointer(op->page, op->place.table, op->place.index);
+    page_publish(op->page);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
+    fault_unlock(op);
+    /* holds: page(published) */
+    op->page = PFN_NONE;
+}
+
+/* The same where something present stood: it is flushed, then let go of. */
+static enum status replace_page(struct fault_op *op)
+{
+    if (others_run(op->space))
+        return replace_under_others(op);
+    put_page(op);
+    let_go(op);
+    return OK;
+}
+
+/* A ticket or the zero page is written: a page of zeroes of one's own. */
+static enum status give_cleared_page(struct fault_op *op)
+{
+    bool was_zero_page = pte_present(op->place.entry);
+    enum status status;
+
+    if (!was_zero_page && op->around > 0 && fault_give_around(op))
+        return OK;
+    status = fault_want_page(op, FRAME_CLEARED);
+    if (status != OK)
+        return status;
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    if (was_zero_page) {
+        fault_count(&op->space->faults.zero_to_private);
+        return replace_page(op);
+    }
+    put_page(op);
+    fault_count(&op->space->faults.first_write);
+    return OK;
+}
+
+/* The last owner: the page is its own again, without a copy (rules C6, C9). A tied page can be
+ * found by others through its tie, and is tied no more only if none has. */
+static enum status reuse_page(struct fault_op *op)
+{
+    struct pte *entries = frame_pointer(op->place.table);
+    struct pfn page = pte_frame(op->place.entry);
+
+    if ((frame_record(page)->flags & FRAME_TIED) != 0 && !page_untie_alone(page))
+        return STATUS_AGAIN;
+    pte_make_own(&entries[op->place.index]);
+    fault_count(&op->space->faults.cow_reuse);
+    return OK;
+}
+
+static enum status write_cow_page(struct fault_op *op)
+{
+    struct pfn shared = pte_frame(op->place.entry);
+    bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
+    enum status status = alone ? OK : fault_want_page(op, FRAME_UNCLEARED);
+
+    if (status != OK)
+        return status;
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    if (__atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1) {
+        status = reuse_page(op);
+        fault_unlock(op);
+        return status;
+    }
+    if (pfn_is_none(op->page)) { /* shared again since it was looked at */
+        fault_unlock(op);
+        return STATUS_AGAIN;
+    }
+    machine_copy_frame(frame_pointer(op->page), frame_pointer(shared));
+    op->page_cleared = false;
+    fault_count(&op->space->faults.cow_copy);
+    return replace_page(op);
+}
+
+/* The entry allows the access already: another processor was faster, or the TLB was late. */
+static enum status note_spurious(struct fault_op *op)
+{
+    fault_count(&op->space->faults.spurious);
+    machine_flush_page(op->address);
+    return OK;
+}
+
+static enum status perform_leaf(struct fault_op *op)
+{
+    struct pte entry = op->place.entry;
+
+    if (!op->access.write || pte_class(entry) != PTE_COW)
+        return note_spurious(op);
+    if (pfn_equal(pte_frame(entry), tree_zero_page()))
+        return give_cleared_page(op);
+    return write_cow_page(op);
+}
+
+static enum status perform(struct fault_op *op, enum pte_state state)
+{
+    switch (state) {
+    case PTE_TICKET: return op->shared ? section_link(op) : give_cleared_page(op);
+    case PTE_LEAF: return perform_leaf(op);
+    case PTE_SWAPPED: return swap_in(op);
+    case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
+    default: PANIC("state %s reached the end of a fault", pte_state_name(state));
+    }
+}
+
+/* ---- large pages ---- */
+
+/* Whether a ticket becomes a large page: the region wishes so, and the ticket stands for as much. A
+ * read takes it too: zeroes would have to be split by the first write. */
+static bool wants_large(const struct fault_op *op, enum pte_state state)
+{
+    return state == PTE_TICKET && op->page_level > 1 && op->place.level >= op->page_level &&
+           op->rights.write && !op->takes_small;
+}
+
+/* Without a free block small pages serve: the ticket is split further. */
+static enum status give_large_page(struct fault_op *op)
+{
+    unsigned level = op->page_level;
+    struct pfn page;
+
+    if (op->place.level > level || !op->place.own)
+        return make_path_to(op, level, TREE_CHANGE);
+    if (large_alloc(level, FRAME_CLEARED, &page) != OK) {
+        op->takes_small = true;
+        return STATUS_AGAIN;
+    }
+    if (!fault_lock_unchanged(op)) {
+        pmm_free_order(page, frame_record(page)->level);
+        return STATUS_AGAIN;
+    }
+    tree_name_pointer(page, op->place.table, op->place.index);
+    large_publish(page);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(page, level, PTE_OWN, op->rights));
+    fault_unlock(op);
+    fault_count(&op->space->faults.large);
+    return OK;
+}
+
+/* A large page is written: the last owner has it back whole, a shared one is split. */
+static enum status write_large_page(struct fault_op *op)
+{
+    const struct frame *record = frame_record(pte_frame(op->place.entry));
+    bool alone;
+
+    if (!op->place.own)
+        return make_path_to(op, op->place.level, TREE_CHANGE);
+    if (pte_class(op->place.entry) != PTE_COW)
+        return note_spurious(op);
+    if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1)
+        return make_path(op);
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+    if (alone)
+        pte_make_own((struct pte *)frame_pointer(op->place.table) + op->place.index);
+    fault_unlock(op);
+    if (!alone)
+        return STATUS_AGAIN;
+    fault_count(&op->space->faults.cow_reuse);
+    return OK;
+}
+
+/* Whether a ticket that is read becomes zeroes at the level where it stands. */
+static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
+{
+    return state == PTE_TICKET && !op->access.write && !op->shared &&
+           op->place.level <= op->space->zero_levels;
+}
+
+/* One attempt: classify, plan, perform. */
+static enum status attempt(struct fault_op *op)
+{
+    bool were_on = machine_interrupts_off();
+    enum pte_state state;
+    enum status status;
+
+    op->place = tree_walk(&op->space->tree, op->address);
+    state = pte_state(op->place.entry, op->place.level);
+    read_rights(op, state);
+    machine_interrupts_restore(were_on);
+    if (state == PTE_CORRUPT)
+        PANIC("entry %lx of level %u at %lx is corrupt", op->place.entry.word, op->place.level,
+              op->address);
+    status = check_rights(op, state);
+    if (status != OK)
+        return status;
+    if (op->place.level > 1 && !op->access.write && pte_present(op->place.entry))
+        return note_spurious(op);
+    if (op->place.level > 1 && state == PTE_LEAF)
+        return write_large_page(op);
+    if (wants_large(op, state))
+        return give_large_page(op);
+    if (may_show_zeroes(op, state))
+        return show_zeroes(op);
+    if (op->place.level > 1 || (op->access.write && !op->place.own))
+        return make_path(op);
+    return perform(op, state);
+}
+
+enum status fault_resolve(struct space *space, uint64_t address, struct fault_access access)
+{
+    struct fault_op op = {.space = space, .address = address, .access = access, .page = PFN_NONE};
+    enum status status;
+
+    CHECK(address < lower_half_end(space->tree.levels));
+    do {
+        status = attempt(&op);
+    } while (status == STATUS_AGAIN);
+
+    tree_reserve_drain(&op.reserve);
+    if (!pfn_is_none(op.page))
+        pmm_free(op.page);
+    if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
+        fault_count(&space->faults.violations);
+    else if (status != OK)
+        fault_count(&space->faults.failed);
+    return status;
+}

@@ -1,0 +1,173 @@
+/* Large pages. */
+#include "vmm/page/large.h"
+
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "pmm/pmm.h"
+#include "vmm/page/page.h"
+
+/* Ends are UINT32_MAX. */
+static struct {
+    uint8_t lock;
+    uint32_t first;
+    uint64_t frames;
+    uint64_t splits;
+} list = {.first = UINT32_MAX};
+
+static bool lock_list(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&list.lock);
+    return were_on;
+}
+
+static void unlock_list(bool were_on)
+{
+    spin_unlock(&list.lock);
+    machine_interrupts_restore(were_on);
+}
+
+static uint64_t frames_of(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+
+    CHECK_MSG(record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_BLOCK) != 0,
+              "frame %x of kind %u, flags %x is no large page", page.index, record->kind,
+              record->flags);
+    return UINT64_C(1) << record->level;
+}
+
+enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page)
+{
+    unsigned order = 9 * (level - 1);
+
+    CHECK(level == 2 || level == 3);
+    if (page_limit() != UINT64_MAX)
+        return STATUS_NO_MEMORY; /* who counts pages wants them one by one */
+    return pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
+}
+
+void large_publish(struct pfn page)
+{
+    struct frame *record = frame_record(page);
+    uint64_t frames = frames_of(page);
+    bool were_on = lock_list();
+
+    record->link_prev = UINT32_MAX;
+    record->link_next = list.first;
+    if (list.first != UINT32_MAX)
+        frame_record((struct pfn){list.first})->link_prev = page.index;
+    list.first = page.index;
+    list.frames += frames;
+    unlock_list(were_on);
+}
+
+void large_withdraw(struct pfn page)
+{
+    struct frame *record = frame_record(page);
+    uint64_t frames = frames_of(page);
+    bool were_on = lock_list();
+
+    CHECK(list.frames >= frames);
+    if (record->link_prev == UINT32_MAX)
+        list.first = record->link_next;
+    else
+        frame_record((struct pfn){record->link_prev})->link_next = record->link_next;
+    if (record->link_next != UINT32_MAX)
+        frame_record((struct pfn){record->link_next})->link_prev = record->link_prev;
+    record->link_next = record->link_prev = UINT32_MAX;
+    list.frames -= frames;
+    unlock_list(were_on);
+}
+
+/* Who holds a page of the list has found it there; out of it, its count stands still. One that is
+ * wired stays where it is. */
+bool large_take(struct pfn page)
+{
+    if (page_is_wired(page))
+        return false;
+    large_withdraw(page);
+    if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) == 1)
+        return true;
+    large_publish(page);
+    return false;
+}
+
+/* Out of the list, or no longer wired: true for one that was. */
+static bool leave(struct pfn page)
+{
+    bool wired = page_is_wired(page);
+
+    if (wired)
+        page_forget_wire(page);
+    else
+        large_withdraw(page);
+    return wired;
+}
+
+void large_gone(struct pfn page)
+{
+    (void)leave(page);
+    pmm_free_order(page, frame_record(page)->level);
+}
+
+void large_split_parts(struct pfn page, unsigned order, unsigned to)
+{
+    bool wired = leave(page);
+
+    pmm_split(page, order, to);
+    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+        struct pfn part = {page.index + (i << to)};
+
+        if (wired)
+            page_mark_wired(part);
+        else if (to == 0)
+            page_publish(part);
+        else
+            large_publish(part);
+    }
+    __atomic_add_fetch(&list.splits, 1, __ATOMIC_RELAXED);
+}
+
+/* The first of the list with one more count; PFN_NONE when it is empty or just goes. */
+static struct pfn hold_first(void)
+{
+    bool were_on = lock_list();
+    struct pfn page = {list.first};
+
+    if (!pfn_is_none(page) && !tree_try_hold(page))
+        page = PFN_NONE;
+    unlock_list(were_on);
+    return page;
+}
+
+bool large_split_one(void)
+{
+    struct tree_reserve reserve = {0};
+    struct pfn page = hold_first();
+    struct tlb_batch batch;
+    enum status status;
+
+    if (pfn_is_none(page))
+        return false;
+    status = tree_reserve_fill(&reserve, 1);
+    if (status == OK) {
+        tlb_begin(&batch, NULL);
+        status = tree_split_held(page, &reserve, &batch);
+        tlb_commit(&batch);
+    }
+    tree_reserve_drain(&reserve);
+    page_release(page);
+    return status == OK;
+}
+
+uint64_t large_frames(void)
+{
+    return __atomic_load_n(&list.frames, __ATOMIC_RELAXED);
+}
+
+uint64_t large_splits(void)
+{
+    return __atomic_load_n(&list.splits, __ATOMIC_RELAXED);
+}

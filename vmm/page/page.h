@@ -1,0 +1,150 @@
+/*
+ * The pages of programs: how many may be resident, in which order they are looked at, and what
+ * becomes of one that nobody names any more.
+ *
+ * Each processor has a clock of its own, a list in the order of arrival: a fresh page joins that of
+ * the processor that made it, whose lock is nearly always free. The hand goes once around one clock,
+ * then around the next one.
+ *
+ * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
+ * its links and `live`, which names the clock.
+ * State of a page: page_alloc -> page_publish -> in a clock, then named by entries (resident)
+ *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_gone frees it.
+ * The rule: a page that an entry names as a leaf is in a clock, and is so before the entry names it.
+ *   Outside of a clock only one knows the page: who has allocated it, or to whom page_withdraw has
+ *   said true. Entries in transit may name it meanwhile, with a hold and FRAME_IO on it, by which
+ *   others that find it keep off. FRAME_IO ends when the page is published and no entry is in
+ *   transit, or when the tie is cut by which it could be found.
+ * Wired: a page that is to stay is in no clock, for good: so nothing that looks for pages to take
+ *   ever meets it. One entry names it, along an own path; who wires or unwires has its table locked.
+ * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
+ * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what
+ * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
+ * Context: a fault or a thread without any table lock; page_alloc may wait for the disk.
+ */
+#ifndef VMM_PAGE_H
+#define VMM_PAGE_H
+
+#include "cpu/cpu.h"
+#include "cpu/smp/spin.h"
+#include "lib/status.h"
+#include "paging/tree/tree.h"
+#include "pmm/pmm.h"
+
+/* Empties the clocks: once, after pmm_init. */
+void page_init(void);
+
+/* How many anonymous pages may be resident; UINT64_MAX: as many as there is memory for. */
+void page_set_limit(uint64_t frames);
+uint64_t page_limit(void);
+
+/* A frame for a page, evicting others when the limit or memory says so. */
+MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
+
+/* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
+bool page_try_alloc(enum frame_clear clear, struct pfn *page);
+
+/* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there is
+ * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
+bool page_make_room(void);
+
+/* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
+ * hold and FRAME_IO on it; a table may be locked. */
+void page_publish(struct pfn page);
+
+/* Out of the clock that it is in: true for the one caller that has taken it out. */
+bool page_withdraw(struct pfn page);
+
+/* The page under the hand, which moves on by one; PFN_NONE when the clocks are empty. The page gets
+ * one more count, so that it stays while it is looked at. */
+struct pfn page_clock_next(void);
+
+/* Puts a page that is in the clock under the hand. */
+void page_next_to_go(struct pfn page);
+
+/* Pages in all clocks; the same and those that are wired. */
+uint64_t page_clock_size(void);
+uint64_t page_resident(void);
+
+/* Takes a page, a large one too, out of its clock or list for good, until page_unwire puts it back.
+ * False: another has just taken it, to evict it or to look at it; look again. The table of its entry,
+ * which is own or withheld, is locked. */
+MUST_USE bool page_wire(struct pfn page);
+void page_unwire(struct pfn page);
+
+static inline bool page_is_wired(struct pfn page)
+{
+    return (__atomic_load_n(&frame_record(page)->flags, __ATOMIC_RELAXED) & FRAME_WIRED) != 0;
+}
+
+/* Frames in wired pages. */
+uint64_t page_wired(void);
+
+/* Between the files of pages: a page that is in no clock is wired; one that goes, or is split, is so no
+ * more. */
+void page_mark_wired(struct pfn page);
+void page_forget_wire(struct pfn page);
+
+/* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
+ * the count back (rule C9). */
+void page_tie(struct pfn page, struct slot slot);
+void page_untie(struct pfn page);
+
+/* As page_untie, if the page's count is 1: then nobody has found it through the tie. */
+MUST_USE bool page_untie_alone(struct pfn page);
+
+/* The class of a leaf that names a page after its transfer: COW is right for any count, since a write
+ * finds out whether it is the last owner's; a section's page is shared for real. */
+static inline enum pte_class page_class(struct pfn page)
+{
+    return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
+}
+
+/* What the tree calls. */
+const struct tree_hooks *page_hooks(void);
+
+/* Takes one count off; at zero the page is gone. */
+void page_release(struct pfn page);
+
+/* Compares clocks, ledger, slots and the census of all trees; panics on a difference. */
+void page_audit(const struct tree_census *census);
+
+/* ---- the fast path ---- */
+
+struct page_clock {
+    uint8_t lock;
+    uint32_t first; /* (k) looked at next; UINT32_MAX: none */
+    uint32_t last;  /* (k) arrived last */
+    uint64_t size;  /* (k) pages */
+    /* Of the record of a page in it: count 1, the kind, and as `live` the processor's number + 1. */
+    uint64_t record;
+    uint64_t bit; /* of the processor, in page_clocks_begun */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct page_clock) <= sizeof(pmm_caches[0][PMM_CACHE_ANY].above),
+               "it stands beside the processor's cache of frames");
+
+/* UINT64_MAX, or how many pages may be resident. */
+extern uint64_t page_most;
+
+/* Clocks that have ever had a page, a bit each. */
+extern uint64_t page_clocks_begun;
+
+/* A page comes into an empty clock, which is locked: the hand looks at it from now on. */
+static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
+{
+    clock->first = page.index;
+    __atomic_or_fetch(&page_clocks_begun, clock->bit, __ATOMIC_RELEASE);
+}
+
+static inline struct page_clock *page_clock_beside(struct pmm_cache *caches)
+{
+    return (struct page_clock *)(void *)caches[PMM_CACHE_ANY].above;
+}
+
+static inline struct page_clock *page_clock_of(unsigned cpu)
+{
+    return page_clock_beside(pmm_caches_of(cpu));
+}
+
+#endif

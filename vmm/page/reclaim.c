@@ -1,0 +1,358 @@
+/* Reclaim: pages go out to the swap area. */
+#include "vmm/page/reclaim.h"
+
+#include "cpu/machine.h"
+#include "swapdisk/area.h"
+#include "vmm/fault/operation.h"
+#include "vmm/page/page.h"
+#include "vmm/section/section.h"
+
+#define VICTIMS_MAX 16U
+
+/* A page named by more entries than this stays: evicting it would take long and help many. */
+#define POINTERS_MAX 8U
+
+/* One page on its way out, and the entries that named it. */
+struct victim {
+    struct pfn page;
+    struct slot slot;
+    bool busy; /* named by others than were found */
+    bool clean;
+    bool done;         /* its content is safe in the slot */
+    bool shared;       /* a section's: the one entry that is found is the section's */
+    unsigned recalled; /* shared leaves that became tickets, whose counts are ours */
+    unsigned pointer_count;
+    struct tree_pointer pointers[POINTERS_MAX];
+};
+
+static struct reclaim_counts counts;
+
+/* Calls that have begun and ended: others that have begun and not ended are at the pages too. */
+static uint64_t begun;
+static uint64_t ended;
+
+/* ---- choosing ---- */
+
+static struct pte *entry_at(struct tree_pointer pointer)
+{
+    return (struct pte *)frame_pointer(pointer.table) + pointer.index;
+}
+
+/* Finds the entries that name a page which can be read, or is withheld: at most POINTERS_MAX are
+ * stored. One that a change of rights makes the other kind meanwhile is missed, or found twice:
+ * then they are not as many as the page's count says, or cannot be locked, and the page stays. */
+static unsigned find_pointers(struct pfn page, struct tree_pointer pointers[POINTERS_MAX])
+{
+    unsigned leaves = tree_find_pointers(page, PTE_LEAF, pointers, POINTERS_MAX);
+    unsigned room = leaves < POINTERS_MAX ? POINTERS_MAX - leaves : 0;
+
+    return leaves + tree_find_pointers(page, PTE_WITHHELD, &pointers[POINTERS_MAX - room], room);
+}
+
+/* Locks the table of a pointer; false when its entry does not name the page any more. A lock that a
+ * fault holds is tried again with interrupts open (rule P4). */
+static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
+{
+    for (;;) {
+        enum status status;
+
+        *were_on = machine_interrupts_off();
+        status = tree_lock_pointer(page, PTE_LEAF, pointer);
+        if (status == STATUS_NOT_FOUND)
+            status = tree_lock_pointer(page, PTE_WITHHELD, pointer);
+        if (status == OK)
+            return true;
+        machine_interrupts_restore(*were_on);
+        if (status == STATUS_NOT_FOUND)
+            return false;
+        machine_pause();
+    }
+}
+
+static void unlock_pointer(struct tree_pointer pointer, bool were_on)
+{
+    tree_unlock(pointer.table);
+    machine_interrupts_restore(were_on);
+}
+
+/* Takes the A bit of a locked entry. One that is withheld has none: nobody uses it. */
+static bool take_accessed(struct pte *at)
+{
+    return pte_present(pte_read(at)) &&
+           (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+}
+
+/* Takes the A bits of the entries; true when one was set. */
+static bool was_used(const struct victim *victim)
+{
+    bool used = false;
+
+    for (unsigned i = 0; i < victim->pointer_count; i++) {
+        struct tree_pointer at = victim->pointers[i];
+        bool were_on;
+
+        if (!lock_pointer(at, victim->page, &were_on))
+            return true;
+        used |= take_accessed(entry_at(at));
+        if (victim->shared)
+            used |= section_take_accessed(victim->page, at);
+        unlock_pointer(at, were_on);
+    }
+    return used;
+}
+
+static void add_one(uint64_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the page can go: every entry is found, and none was used since the last look, which is no
+ * reason any more when nothing else is left. One of the page's counts is ours. */
+static bool can_go(struct victim *victim, bool spare_used)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    add_one(&counts.looked_at);
+    victim->pointer_count = find_pointers(victim->page, victim->pointers);
+    victim->shared = (record->flags & FRAME_SHARED) != 0;
+    /* How many leaves a section's page has is known when they have been recalled. */
+    if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
+        (record->flags & FRAME_IO) != 0 ||
+        (!victim->shared &&
+         victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1)) {
+        add_one(&counts.busy);
+        return false;
+    }
+    if (was_used(victim) && spare_used) {
+        add_one(&counts.second_chances);
+        return false;
+    }
+    return true;
+}
+
+/* ---- taking out ---- */
+
+/* Exchanges the entries for 'in transit'; the D that each had is folded into the record. False when
+ * the page is named or held by others by now: it stays. FRAME_IO is set before the counts are
+ * compared: who finds the page through its tie either shows in the count or sees the flag. */
+static bool put_in_transit(struct victim *victim)
+{
+    struct frame *record = frame_record(victim->page);
+
+    __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < victim->pointer_count; i++) {
+        struct tree_pointer at = victim->pointers[i];
+        struct rights rights;
+        struct pte old;
+        bool were_on;
+
+        if (!lock_pointer(at, victim->page, &were_on))
+            continue;
+        if (victim->shared)
+            victim->recalled += section_recall(victim->page, at);
+        rights = pte_rights(pte_read(entry_at(at)));
+        old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
+        if (pte_present(old) && (old.word & PTE_D) != 0)
+            __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+        unlock_pointer(at, were_on);
+    }
+    return tree_all_in_state(victim->page, PTE_TRANSIT);
+}
+
+/* After the flush nobody uses the leaves that were recalled. A section's page goes if the section's
+ * entry is all that names it then: no leaf was missed, and no fault has just found it. */
+static void end_recall(struct victim *victim)
+{
+    if (!victim->shared)
+        return;
+    for (; victim->recalled > 0; victim->recalled--)
+        page_release(victim->page);
+    victim->busy = !tree_all_in_state(victim->page, PTE_TRANSIT);
+    if (victim->busy)
+        add_one(&counts.busy);
+}
+
+/* A tied page has never been writable since it was read: its slot still has its content. */
+static enum status find_slot(struct victim *victim)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    victim->clean = (record->flags & FRAME_TIED) != 0;
+    if (victim->clean) {
+        CHECK((record->flags & FRAME_DIRTY) == 0);
+        victim->slot = (struct slot){record->slot_or_base};
+        swap_hold(victim->slot);
+        victim->done = true;
+        return OK;
+    }
+    return swap_alloc(&victim->slot);
+}
+
+/* ---- writing ---- */
+
+/* Writes the victims from..to, whose slots follow each other. */
+static enum status write_run(struct victim *victims, unsigned from, unsigned to)
+{
+    struct pfn pages[VICTIMS_MAX];
+    enum status status;
+
+    for (unsigned i = from; i < to; i++)
+        pages[i - from] = victims[i].page;
+    status = swap_write_run(victims[from].slot, pages, to - from);
+    for (unsigned i = from; i < to && status == OK; i++)
+        victims[i].done = true;
+    return status;
+}
+
+static enum status write_victims(struct victim *victims, unsigned count)
+{
+    enum status status = OK;
+    unsigned from = 0;
+
+    while (from < count) {
+        unsigned to = from + 1;
+        enum status one;
+
+        if (victims[from].done || victims[from].slot.index == UINT32_MAX) {
+            from = to;
+            continue;
+        }
+        while (to < count && !victims[to].done &&
+               victims[to].slot.index == victims[to - 1].slot.index + 1)
+            to++;
+        one = write_run(victims, from, to);
+        if (one != OK)
+            status = one;
+        from = to;
+    }
+    return status;
+}
+
+/* ---- ending ---- */
+
+/* A page that stays is in a clock again before an entry names it as a leaf. One that goes is found
+ * by its tie as long as an entry in transit names it; so FRAME_IO keeps others off until the tie is
+ * cut, and nobody takes a page that is in no clock. */
+static void finish(struct victim *victim)
+{
+    struct frame *record = frame_record(victim->page);
+
+    if (!victim->done)
+        page_publish(victim->page);
+    /* Forks and unmaps may have come between: the entries are looked for again until none is left. */
+    swap_end_transit(victim->page, victim->slot, !victim->done);
+    if (victim->done && (record->flags & FRAME_TIED) != 0)
+        page_untie(victim->page);
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    if (victim->slot.index != UINT32_MAX)
+        swap_release(victim->slot); /* the count that kept it for this transfer */
+    page_release(victim->page);     /* likewise */
+}
+
+/* Finds slots for the victims that are wholly in transit, and writes them. */
+static enum status save(struct victim *victims, unsigned count)
+{
+    enum status status = OK;
+    enum status written;
+
+    for (unsigned i = 0; i < count; i++) {
+        enum status found = victims[i].busy ? OK : find_slot(&victims[i]);
+
+        if (found != OK) {
+            victims[i].slot = SLOT_NONE;
+            status = found;
+        }
+    }
+    written = write_victims(victims, count);
+    return written != OK ? written : status;
+}
+
+/* Sends the chosen pages out together. holds: one count of each page, which are out of the clock.
+ */
+static enum status evict(struct victim *victims, unsigned count, unsigned *evicted)
+{
+    enum status status;
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, NULL);
+    for (unsigned i = 0; i < count; i++)
+        victims[i].busy = !put_in_transit(&victims[i]);
+    /* Shared tables can be reached from any space, so every translation goes (rule P3). */
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
+    for (unsigned i = 0; i < count; i++)
+        end_recall(&victims[i]);
+    /* holds: one count of each page, FRAME_IO; its entries are in transit */
+    status = save(victims, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (victims[i].done) {
+            (*evicted)++;
+            add_one(victims[i].clean ? &counts.clean : &counts.written);
+        }
+        finish(&victims[i]);
+    }
+    return status;
+}
+
+/* Chooses victims: the first time around A bits are taken, the second time what was not used since
+ * is found. Where programs run on, all may be used again by then: then one goes in spite of it. */
+static unsigned choose(struct victim *victims, unsigned wanted)
+{
+    uint64_t size = page_clock_size();
+    unsigned chosen = 0;
+
+    for (uint64_t looks = 3 * size; looks > 0 && chosen < wanted; looks--) {
+        struct victim *victim = &victims[chosen];
+        bool spare_used = looks > size;
+
+        if (!spare_used && chosen > 0)
+            break;
+        *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
+        if (pfn_is_none(victim->page))
+            break;
+        /* Out of the clock at once, so that it is not picked a second time. */
+        if (can_go(victim, spare_used) && page_withdraw(victim->page))
+            chosen++;
+        else
+            page_release(victim->page);
+    }
+    return chosen;
+}
+
+enum status reclaim_pages(unsigned wanted, unsigned *evicted)
+{
+    struct victim victims[VICTIMS_MAX];
+    enum status status = OK;
+    unsigned chosen;
+
+    CHECK(wanted <= VICTIMS_MAX);
+    *evicted = 0;
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+    chosen = choose(victims, wanted);
+    if (chosen > 0)
+        status = evict(victims, chosen, evicted);
+    __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+    return status;
+}
+
+uint64_t reclaim_calls(void)
+{
+    return __atomic_load_n(&ended, __ATOMIC_SEQ_CST);
+}
+
+bool reclaim_await_another(uint64_t calls)
+{
+    uint64_t now = reclaim_calls();
+    bool runs = __atomic_load_n(&begun, __ATOMIC_SEQ_CST) != now;
+
+    if (now != calls)
+        return true;
+    while (runs && reclaim_calls() == now && machine_interrupts_on())
+        machine_relax();
+    return runs;
+}
+
+struct reclaim_counts reclaim_counts(void)
+{
+    return counts;
+}

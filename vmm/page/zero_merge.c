@@ -1,0 +1,165 @@
+/* Merge-back: pages of programs that hold nothing but zeroes become the zero page again. */
+#include "vmm/page/zero_merge.h"
+
+#include "cpu/machine.h"
+#include "vmm/fault/operation.h"
+#include "vmm/page/page.h"
+#include "vmm/space/space.h"
+
+/* Pages that share one shootdown. */
+#define TOGETHER 16U
+
+static struct zero_scan_counts counts;
+
+static bool is_zero(struct pfn page)
+{
+    const uint64_t *words = frame_pointer(page);
+
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++) {
+        if (__atomic_load_n(&words[i], __ATOMIC_RELAXED) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* ---- choosing ---- */
+
+/* Whether one entry names the page, beside our own count, and nothing else is under way with it. A
+ * section's page never becomes the zero page (rule S2). */
+static bool is_alone(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+
+    return __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 2 &&
+           (record->flags & (FRAME_IO | FRAME_TIED | FRAME_SHARED)) == 0;
+}
+
+/* The entry that names the page goes in transit. holds: one count of the page. False: it is in use
+ * at the moment; it stays as it is, for the next round. */
+static bool protect(struct pfn page)
+{
+    struct frame *record = frame_record(page);
+    bool were_on = machine_interrupts_off();
+    struct tree_pointer at;
+    bool found = tree_find_pointers(page, PTE_LEAF, &at, 1) == 1 &&
+                 tree_lock_pointer(page, PTE_LEAF, at) == OK;
+    bool alone = found && is_alone(page);
+
+    if (alone) {
+        struct pte entry = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
+
+        __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
+        entry = tree_replace_entry(at.table, at.index, pte_transit(page, pte_rights(entry)));
+        if ((entry.word & PTE_D) != 0)
+            __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    }
+    if (found)
+        tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    return alone;
+}
+
+/* Takes the page under the hand out of the clock and protects it, if it looks zero. */
+static bool take(struct pfn page)
+{
+    fault_count(&counts.looked_at);
+    if (is_alone(page) && is_zero(page) && page_withdraw(page)) {
+        if (protect(page)) {
+            fault_count(&counts.protected);
+            return true;
+        }
+        page_publish(page);
+    }
+    page_release(page);
+    return false;
+}
+
+/* ---- ending ---- */
+
+/* One entry in transit shows the zero page, unless a call has withheld it meanwhile. A lock that is
+ * held at the moment is met again at the caller's next look. */
+static void end_one(struct pfn page, struct tree_pointer at)
+{
+    bool were_on = machine_interrupts_off();
+    struct rights rights;
+    struct pte old;
+
+    if (tree_lock_pointer(page, PTE_TRANSIT, at) != OK) {
+        machine_interrupts_restore(were_on);
+        return;
+    }
+    old = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
+    rights = pte_rights(old);
+    tree_replace_entry(at.table, at.index,
+                       rights.none ? pte_page(page, 1, PTE_COW, rights)
+                                   : zero_ladder_entry(1, rights));
+    tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    if (!rights.none)
+        tree_drop(&(struct tlb_release){.entry = old, .level = 1});
+}
+
+/* A fork may have copied the entry meanwhile, so it is looked for again until none is left. */
+static void show_zeroes(struct pfn page)
+{
+    struct tree_pointer at;
+
+    while (tree_find_pointers(page, PTE_TRANSIT, &at, 1) > 0) {
+        end_one(page, at);
+        machine_relax(); /* an entry in a table that is being dropped goes with it */
+    }
+}
+
+/* Nobody has a translation of the page any more. holds: one count of it, FRAME_IO. */
+static bool finish(struct pfn page)
+{
+    struct frame *record = frame_record(page);
+    bool zero = is_zero(page);
+    bool last;
+
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
+    page_publish(page);
+    if (zero)
+        show_zeroes(page);
+    else
+        swap_end_transit(page, SLOT_NONE, true);
+    last = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+    if (!zero)
+        fault_count(&counts.changed);
+    if (last)
+        fault_count(&counts.given_back);
+    page_release(page);
+    return last;
+}
+
+unsigned zero_scan(unsigned budget)
+{
+    uint64_t looks = min_u64(budget, page_clock_size());
+    unsigned given_back = 0;
+
+    while (looks > 0) {
+        struct pfn pages[TOGETHER];
+        struct tlb_batch batch;
+        unsigned count = 0;
+
+        for (; looks > 0 && count < TOGETHER; looks--) {
+            pages[count] = page_clock_next();
+            if (!pfn_is_none(pages[count]) && take(pages[count]))
+                count++;
+        }
+        if (count == 0)
+            break;
+        tlb_begin(&batch, NULL);
+        /* Shared tables can be reached from any space, so every translation goes (rule P3). */
+        tlb_add_everything(&batch);
+        tlb_commit(&batch);
+        for (unsigned i = 0; i < count; i++)
+            given_back += finish(pages[i]);
+    }
+    return given_back;
+}
+
+struct zero_scan_counts zero_scan_counts(void)
+{
+    return counts;
+}

@@ -1,0 +1,83 @@
+/*
+ * Programs: ring 3 in an address space, its system calls, and the upcall of a violation.
+ *
+ * A program runs until it exits or does what nothing resolves. Page faults that are no violations
+ * never show. A violation goes to the program's own handler if it has named one: the kernel puts
+ * struct upcall_frame on the program's stack and goes on at the handler with its address in RDI;
+ * the handler changes it as it likes and returns by PROGRAM_UPCALL_RETURN.
+ *
+ *     running --exit--> ended          running --violation, no handler or no stack--> ended
+ *     running --violation--> in the handler --PROGRAM_UPCALL_RETURN--> running
+ *
+ * System calls: number in RAX, arguments in RDI, RSI, RDX; the result, an enum status or 0, in
+ * RAX. RCX and R11 are lost, as SYSCALL does.
+ *
+ * Units: bytes. Owns: nothing; the caller has the space and the struct.
+ * Fails with: what enum program_end says. Context: thread; one program at a time on a processor.
+ * Spec: Intel SDM volume 2, SYSCALL and SYSRET; System V AMD64 ABI, 3.2.2 (red zone).
+ * Rules: A5 (user memory only between STAC and CLAC).
+ */
+#ifndef VMM_PROGRAM_H
+#define VMM_PROGRAM_H
+
+#include "cpu/trap/user.h"
+#include "vmm/space/space.h"
+
+enum program_call {
+    PROGRAM_NULL,          /* nothing; result 0 */
+    PROGRAM_EXIT,          /* RDI: a number for whoever started it; does not return */
+    PROGRAM_UPCALL_RETURN, /* RDI: the struct upcall_frame to go on from */
+    PROGRAM_SET_HANDLER,   /* RDI: the handler's address, 0: none */
+    PROGRAM_MAP,           /* RDI: address, RSI: size, RDX: 1 = writable, 2 = executable */
+    PROGRAM_UNMAP,         /* RDI: address, RSI: size */
+    PROGRAM_PROTECT,       /* RDI: address, RSI: size, RDX: as PROGRAM_MAP, or 4 = no access */
+    PROGRAM_ADVISE,        /* RDI: address, RSI: size, RDX: enum space_advice */
+    PROGRAM_CALLS
+};
+
+#define PROGRAM_MAP_WRITE   1U
+#define PROGRAM_MAP_EXECUTE 2U
+#define PROGRAM_MAP_NONE    4U
+
+/* What the handler of a violation finds: the registers that C may change, and why it was called. It
+ * is the upper part of the kernel's own frame, so that it is copied as it stands. What the program
+ * puts into cs, ss, address and error is not looked at. */
+struct upcall_frame {
+    uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t address; /* CR2 */
+    uint64_t error;   /* page-fault error code */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+_Static_assert(sizeof(struct upcall_frame) ==
+                   sizeof(struct trap_frame) - offsetof(struct trap_frame, r11),
+               "the upper part of a trap's frame");
+_Static_assert(offsetof(struct upcall_frame, rip) == 88, "tests/runner/payload.S knows it");
+
+enum program_end {
+    PROGRAM_EXITED,    /* by its own system call */
+    PROGRAM_VIOLATION, /* a page fault that nothing resolves, and no handler took */
+    PROGRAM_TRAPPED    /* another exception */
+};
+
+struct program {
+    struct space *space;
+    struct trap_frame frame; /* its registers, when it does not run */
+    uint64_t handler;        /* of violations; 0: none */
+    uint64_t exit_code;      /* PROGRAM_EXITED: what it said */
+    enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */
+    uint64_t upcalls;
+};
+
+/* A program that has not run yet. */
+struct program program_new(struct space *space, uint64_t rip, uint64_t rsp, uint64_t argument);
+
+/* Runs it to its end, in its space; the space that ran before runs again afterwards. */
+enum program_end program_run(struct program *program);
+
+/* Says in words how it ended: "read by a program: not present, at 0x10 from 0x1000: nothing is
+ * there". Returns the text's whole length, as snprintf does. */
+size_t program_end_words(const struct program *program, enum program_end end, char *buffer,
+                         size_t size);
+
+#endif

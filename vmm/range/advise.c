@@ -1,0 +1,222 @@
+/* Advice on ranges, and what is mapped where. */
+#include "cpu/machine.h"
+#include "vmm/page/page.h"
+#include "vmm/range/collapse.h"
+#include "vmm/space/internal.h"
+
+/* The part of a range that lies in one region. */
+struct part {
+    uint64_t start;
+    uint64_t end;
+};
+
+static struct part part_of(const struct region *region, uint64_t start, uint64_t end)
+{
+    return (struct part){.start = max_u64(region->node.start, start),
+                         .end = min_u64(region->node.end, end)};
+}
+
+/* ---- will need ---- */
+
+static enum status bring(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find_covered(space, start, end);
+    enum status status = OK;
+
+    for (; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        if (!region->what.descriptor->rights.none)
+            status = space_populate(space, region, part.start, part.end);
+    }
+    return status;
+}
+
+/* ---- don't need ---- */
+
+static bool any_is_wired(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (region->what.wired)
+            return true;
+    }
+    return false;
+}
+
+/* Every boundary is prepared before anything is lost: then nothing can fail (rule C7). */
+static enum status forget(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *first = region_find_covered(space, start, end);
+    struct region *region = first;
+    enum status status = OK;
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &space->tree);
+    for (; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        status = tree_prepare_range(&space->tree, part.start, part.end, &batch);
+    }
+    for (region = first; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        struct part part = part_of(region, start, end);
+
+        tree_replace_range(&space->tree, part.start, part.end, region->what.descriptor->ticket,
+                           &batch);
+    }
+    tlb_commit(&batch);
+    return status;
+}
+
+/* ---- walks over the pages of a range ---- */
+
+void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
+                       void (*visit)(struct pte *at, unsigned level, void *context), void *context)
+{
+    while (start < end) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk(&space->tree, start);
+        uint64_t step = pte_span(place.level);
+        bool done = place.level > 3; /* no page is as large */
+
+        if (!done && tree_lock(place.table)) {
+            visit((struct pte *)frame_pointer(place.table) + place.index, place.level, context);
+            tree_unlock(place.table);
+            done = true;
+        }
+        machine_interrupts_restore(were_on);
+        if (done)
+            start = round_down(start, step) + step;
+        else
+            machine_pause(); /* a fault has the table for a moment (rule P4) */
+    }
+}
+
+bool space_names_page(struct pte entry, unsigned level, struct pfn *page)
+{
+    switch (pte_state(entry, level)) {
+    case PTE_LEAF: *page = pte_frame(entry); break;
+    case PTE_WITHHELD: *page = pte_payload_frame(entry); break;
+    default: return false;
+    }
+    return !zero_ladder_has(*page);
+}
+
+/* A translation that is cached keeps the bit clear, as when the clock's hand takes it (rule R3). A
+ * large page is in no clock. */
+static void cool(struct pte *at, unsigned level, void *context)
+{
+    struct pte entry = pte_read(at);
+    struct pfn page;
+
+    (void)context;
+    if (level > 1 || !space_names_page(entry, level, &page))
+        return;
+    if (pte_present(entry))
+        __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
+    page_next_to_go(page);
+}
+
+/* ---- sequential ---- */
+
+static uint8_t sequential_order = AROUND_MOST;
+
+void space_set_around(unsigned pages)
+{
+    CHECK(pages >= 1 && pages <= 1U << AROUND_MOST && (pages & (pages - 1)) == 0);
+    sequential_order = (uint8_t)__builtin_ctz(pages);
+}
+
+/* Region by region, since their rights may differ: no meaning changes, so that some may have the advice
+ * when memory ends. */
+static enum status wish_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
+{
+    enum status status = OK;
+
+    for (uint64_t at = start; at < end && status == OK;) {
+        const struct region *region = region_find(space, at);
+        const struct descriptor *now = region->what.descriptor;
+        struct page_wish wish = {.level = now->page_level, .around = around};
+        struct part part = part_of(region, at, end);
+        struct descriptor *descriptor;
+
+        at = part.end;
+        if (now->around == around || now->shared)
+            continue;
+        status = descriptor_wished(now->rights, wish, &descriptor);
+        if (status != OK)
+            break;
+        status = space_change_descriptor(space, part.start, part.end, descriptor);
+        descriptor_put(descriptor, 1);
+    }
+    return status;
+}
+
+static enum status advise(struct space *space, uint64_t start, uint64_t end,
+                          enum space_advice advice)
+{
+    if (region_find_covered(space, start, end) == NULL)
+        return STATUS_NOT_FOUND;
+    switch (advice) {
+    case SPACE_WILL_NEED: return bring(space, start, end);
+    case SPACE_DONT_NEED:
+        return any_is_wired(space, start, end) ? STATUS_BUSY : forget(space, start, end);
+    case SPACE_SEQUENTIAL: return wish_around(space, start, end, sequential_order);
+    case SPACE_RANDOM: return wish_around(space, start, end, 0);
+    case SPACE_COLD: space_visit_pages(space, start, end, cool, NULL); return OK;
+    case SPACE_COLLAPSE: return collapse_range(space, start, end);
+    }
+    return STATUS_RANGE;
+}
+
+enum status space_advise(struct space *space, uint64_t start, uint64_t size,
+                         enum space_advice advice)
+{
+    enum status status = space_check_range(space, start, size);
+
+    if (status != OK)
+        return status;
+    do {
+        space_lock(space);
+        status = advise(space, start, start + size, advice);
+        space_unlock(space);
+        /* Pages that go out one by one hardly ever make a block of 2 MiB. */
+    } while (status == STATUS_NO_MEMORY && advice != SPACE_COLLAPSE && page_make_room());
+    return status;
+}
+
+/* ---- query ---- */
+
+static void count_page(struct pte *at, unsigned level, void *context)
+{
+    struct pfn page;
+
+    if (space_names_page(pte_read(at), level, &page))
+        *(uint64_t *)context += pte_span(level) / PAGE_SIZE;
+}
+
+enum status space_query(struct space *space, uint64_t address, struct space_view *view)
+{
+    const struct region *region;
+
+    space_lock(space);
+    region = region_find(space, address);
+    if (region != NULL) {
+        bool guard = region->what.kind == REGION_GUARD;
+
+        *view = (struct space_view){.start = region->node.start,
+                                    .end = region->node.end,
+                                    .rights = guard ? (struct rights){.none = true}
+                                                    : region->what.descriptor->rights,
+                                    .kind = region->what.kind,
+                                    .committed = region->what.committed,
+                                    .wired = region->what.wired};
+        space_visit_pages(space, view->start, view->end, count_page, &view->resident);
+    }
+    space_unlock(space);
+    return region != NULL ? OK : STATUS_NOT_FOUND;
+}

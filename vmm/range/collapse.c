@@ -1,0 +1,242 @@
+/* Collapse: pages are put together to large ones. */
+#include "vmm/range/collapse.h"
+
+#include "cpu/machine.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/large.h"
+#include "vmm/page/page.h"
+#include "vmm/space/internal.h"
+
+/* Every page may have to be brought in, and some of them twice, since others go out for them. */
+#define TRIES (2 * PTE_ENTRIES)
+
+/* For what somebody holds at the moment, a transfer of the disk too, a large page is waited for no
+ * longer than this. */
+#define IN_USE_NS UINT64_C(20000000)
+
+static struct collapse_counts counts;
+
+/* ---- single pages: what the tree calls ---- */
+
+/* Out of its clock the page is found by its tie only, which is cut if nobody has. Who looks at a page
+ * of the clock has a hold on it, which shows in the count. */
+bool collapse_take_page(struct pfn page, unsigned order)
+{
+    const struct frame *record = frame_record(page);
+    bool alone;
+
+    if (order > 0)
+        return large_take(page);
+    if (!page_withdraw(page))
+        return false;
+    alone = (record->flags & FRAME_TIED) != 0
+                ? page_untie_alone(page)
+                : __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+    if (!alone)
+        page_publish(page);
+    return alone;
+}
+
+void collapse_put_page(struct pfn page, unsigned order)
+{
+    if (order > 0)
+        large_publish(page);
+    else
+        page_publish(page);
+}
+
+/* ---- one large page ---- */
+
+/* Where the tables on the way to the page are, and whether each has one pointer: then making the
+ * path own copies nothing. False: there are no tables so far down, or others have them too. */
+static bool is_alone(const struct space *space, uint64_t address, unsigned level)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn table = space->tree.root;
+    bool alone = true;
+
+    for (unsigned at = space->tree.levels; alone && at >= level; at--) {
+        struct pte entry =
+            pte_read((const struct pte *)frame_pointer(table) + pte_index(address, at));
+
+        alone = pte_state(entry, at) == PTE_TABLE && pte_class(entry) != PTE_SHARED &&
+                !zero_ladder_has(pte_frame(entry)) && frame_record(pte_frame(entry))->count == 1;
+        table = pte_frame(entry);
+    }
+    machine_interrupts_restore(were_on);
+    return alone;
+}
+
+/* Tables that only this space names, but that it shared once, are its own again. */
+static enum status make_own(struct space *space, uint64_t address, unsigned level)
+{
+    struct tree_reserve reserve = {0};
+    struct tlb_batch batch;
+    enum status status;
+
+    do {
+        status =
+            tree_reserve_fill(&reserve, tree_path_needs(&space->tree, address, level, TREE_CHANGE));
+        if (status != OK)
+            break;
+        tlb_begin(&batch, &space->tree);
+        status = tree_make_path(&space->tree, address, level, TREE_CHANGE, &reserve, &batch);
+        tlb_commit(&batch);
+        if (status == STATUS_AGAIN)
+            machine_relax();
+    } while (status == STATUS_AGAIN && is_alone(space, address, level + 1));
+    tree_reserve_drain(&reserve);
+    return status;
+}
+
+/* A block to copy to; STATUS_BUSY: now there is one, try again. */
+static enum status find_block(struct tree_merge *merge)
+{
+    if (large_alloc(merge->level, FRAME_UNCLEARED, &merge->block) == OK)
+        return STATUS_BUSY;
+    fault_count(&counts.no_block);
+    return STATUS_NO_MEMORY;
+}
+
+/* A page that is out comes back as a read would bring it, to a place that will hardly be the right
+ * one: so there is a block first. */
+static enum status bring_in(struct space *space, struct tree_merge *merge)
+{
+    struct fault_access access = {.from_user = merge->rights.user, .user_allowed = true};
+    enum status status;
+
+    if (pfn_is_none(merge->block))
+        return find_block(merge);
+    fault_count(&counts.brought_in);
+    status = fault_resolve(space, merge->missing, access);
+    return status == OK ? STATUS_BUSY : status;
+}
+
+/* What the answer means; STATUS_BUSY: try again. */
+static enum status follow(struct space *space, struct tree_merge *merge, enum tree_merged found)
+{
+    switch (found) {
+    case TREE_MERGED: fault_count(&counts.in_place); return OK;
+    case TREE_MERGE_COPIED:
+        fault_count(&counts.copied);
+        merge->block = PFN_NONE;
+        return OK;
+    case TREE_MERGE_NOTHING: return OK;
+    case TREE_MERGE_MISSING: return bring_in(space, merge);
+    case TREE_MERGE_NO_BLOCK: return find_block(merge);
+    case TREE_MERGE_IN_USE: machine_relax(); return STATUS_BUSY;
+    case TREE_MERGE_SHARED:
+    case TREE_MERGE_UNFIT: break;
+    }
+    return STATUS_AGAIN;
+}
+
+/* The page of this level at an address, which lies in the region. */
+static enum status collapse_page(struct space *space, const struct region *region, uint64_t address,
+                                 unsigned level)
+{
+    const struct descriptor *descriptor = region->what.descriptor;
+    struct tree_merge merge = {.address = address,
+                               .level = level,
+                               .rights = descriptor->rights,
+                               .ticket = descriptor->ticket,
+                               .block = PFN_NONE,
+                               .progress = &space->calls};
+    uint64_t end = machine_now_ns() + IN_USE_NS;
+    unsigned tries = 0;
+    enum status status;
+
+    if (!is_alone(space, address, level)) {
+        fault_count(&counts.refused);
+        return STATUS_AGAIN;
+    }
+    status = make_own(space, address, level - 1);
+    if (status != OK)
+        return status;
+    do {
+        enum tree_merged found = tree_merge(&space->tree, &merge);
+
+        status = follow(space, &merge, found);
+        if (found == TREE_MERGE_IN_USE && machine_now_ns() >= end)
+            break;
+        tries += found != TREE_MERGE_IN_USE;
+    } while (status == STATUS_BUSY && tries < TRIES);
+    if (!pfn_is_none(merge.block))
+        pmm_free_order(merge.block, frame_record(merge.block)->level);
+    if (status == STATUS_BUSY)
+        status = STATUS_AGAIN;
+    if (status == STATUS_AGAIN)
+        fault_count(&counts.refused);
+    return status;
+}
+
+/* ---- ranges ---- */
+
+/* The worst is said: an error of the disk rather than no block, that rather than something in use. */
+static unsigned weight(enum status status)
+{
+    return status == OK ? 0 : status == STATUS_AGAIN ? 1 : status == STATUS_NO_MEMORY ? 2 : 3;
+}
+
+static enum status worse(enum status a, enum status b)
+{
+    return weight(b) > weight(a) ? b : a;
+}
+
+/* The level of the table where the walk of an address ends. */
+static unsigned walk_ends(const struct space *space, uint64_t address)
+{
+    bool were_on = machine_interrupts_off();
+    unsigned level = tree_walk(&space->tree, address).level;
+
+    machine_interrupts_restore(were_on);
+    return level;
+}
+
+/* Pages of this level in [start, end), where there are tables of the next smaller ones. */
+static enum status collapse_level(struct space *space, const struct region *region, uint64_t start,
+                                  uint64_t end, unsigned level)
+{
+    uint64_t span = pte_span(level);
+    enum status status = OK;
+
+    for (uint64_t at = round_up(start, span); at < end && end - at >= span;) {
+        unsigned ends = walk_ends(space, at);
+
+        if (ends == level - 1)
+            status = worse(status, collapse_page(space, region, at, level));
+        span = pte_span(ends < level ? level : ends);
+        at = round_down(at, span) + span;
+        span = pte_span(level);
+    }
+    return status;
+}
+
+enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+    enum status status = OK;
+
+    if (page_limit() != UINT64_MAX) { /* as in large_alloc */
+        fault_count(&counts.no_block);
+        return STATUS_NO_MEMORY;
+    }
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        uint64_t from = max_u64(region->node.start, start);
+        uint64_t to = min_u64(region->node.end, end);
+
+        /* Only in private memory a ticket is as good as zeroes; what is wired stays in its frames. */
+        if (region->what.kind != REGION_PRIVATE || region->what.wired ||
+            region->what.descriptor->rights.none)
+            continue;
+        status = worse(status, collapse_level(space, region, from, to, 2));
+        /* That 512 of these are one block is luck: where they are not, nothing is amiss. */
+        (void)collapse_level(space, region, from, to, 3);
+    }
+    return status;
+}
+
+struct collapse_counts collapse_counts(void)
+{
+    return counts;
+}

@@ -1,0 +1,432 @@
+/* Mapping and unmapping: regions and their entries come and go together. */
+#include "cpu/machine.h"
+#include "paging/kernel/layout.h"
+#include "vmm/page/page.h"
+#include "vmm/range/spare_tables.h"
+#include "vmm/section/section.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
+
+enum status space_check_range(const struct space *space, uint64_t start, uint64_t size)
+{
+    uint64_t limit = lower_half_end(space->tree.levels);
+
+    if (size == 0 || (start | size) % PAGE_SIZE != 0 || start < PAGE_SIZE || start >= limit ||
+        size > limit - start)
+        return STATUS_RANGE;
+    return OK;
+}
+
+/* ---- map ---- */
+
+/* One call that maps. */
+struct map_call {
+    struct space *space;
+    uint64_t start;
+    uint64_t size;
+    uint64_t alignment;      /* 0: at start */
+    uint8_t level;           /* of its pages; 1: small ones */
+    uint8_t blank;           /* of enum space_blank */
+    uint8_t coming;          /* of enum space_coming */
+    bool came;               /* its pages were on their way: no more can be tried */
+    struct region_what what; /* with a count of the descriptor, until there is a region */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Finds the place, or sees that it is free; gap: in which it lies. */
+INLINE enum status find_place(struct map_call *map, struct region_gap *gap)
+{
+    const struct space *space = map->space;
+
+    if (map->alignment != 0 && !region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
+                                                     lower_half_end(space->tree.levels), map->size,
+                                                     map->alignment, &map->start))
+        return STATUS_NOT_FOUND;
+    *gap = region_find_gap(space, map->start);
+    return gap->next != NULL && gap->next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
+}
+
+/* The entries of a range that is prepared. Cannot fail. */
+static void put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
+                        struct tlb_batch *batch)
+{
+    const struct descriptor *descriptor = map->what.descriptor;
+    struct tree *tree = &map->space->tree;
+
+    if (map->blank == BLANK_ZEROES && descriptor != NULL && !descriptor->rights.none)
+        tree_zero_range(tree, map->start, end, descriptor->rights, batch);
+    else
+        tree_replace_range(tree, map->start, end, ticket, batch);
+}
+
+/* Puts a region and its entries in place; the range is known to be free and sound. */
+__attribute__((noinline)) static enum status
+fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, struct pte ticket)
+{
+    struct tree *tree = &map->space->tree;
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, tree);
+    status = tree_prepare_range(tree, map->start, end, &batch);
+    if (status == OK) {
+        status = region_add(map->space, gap, map->start, end, &map->what);
+        /* From here on nothing can fail. Without a region the range stays empty, and replacing
+         * empty by empty gives back the tables that prepare has made. */
+        if (status == OK)
+            put_entries(map, end, ticket, &batch);
+        else
+            tree_replace_range(tree, map->start, end, pte_empty(), &batch);
+    }
+    tlb_commit(&batch);
+    return status;
+}
+
+/* The same for a run of entries of one table, where nothing is flushed. */
+INLINE enum status fill_run(const struct map_call *map, struct region_gap gap, struct tree_run *run,
+                            struct pte ticket)
+{
+    enum status status = tree_run_take(run);
+
+    if (status != OK)
+        return status;
+    status = region_add(map->space, gap, map->start, map->start + map->size, &map->what);
+    if (status == OK)
+        tree_run_put(run, ticket);
+    else
+        tree_run_give(run);
+    return status;
+}
+
+/* The place is found, and what is promised accounted. */
+INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
+{
+    const struct descriptor *descriptor = map->what.descriptor;
+    struct pte ticket = descriptor == NULL ? pte_guard() : descriptor->ticket;
+    uint64_t end = map->start + map->size;
+    struct tree_run run;
+
+    if (map->blank == BLANK_TICKETS && tree_run_find(&run, &map->space->tree, map->start, end) &&
+        tree_run_is_blank(&run))
+        return fill_run(map, gap, &run, ticket);
+    return fill_range(map, gap, end, ticket);
+}
+
+/* What is promised is the section's, which is made for the range, and mapped. */
+__attribute__((noinline)) static enum status fill_shared(const struct map_call *map,
+                                                         struct region_gap gap)
+{
+    uint64_t end = map->start + map->size;
+    enum status status = section_map(map->space, map->start, end);
+
+    if (status != OK)
+        return status;
+    status = fill_place(map, gap);
+    if (status != OK)
+        section_unmap_range(map->space, map->start, end);
+    return status;
+}
+
+INLINE enum status fill_accounted(const struct map_call *map, struct region_gap gap)
+{
+    uint64_t promised = map->what.committed ? map->size / PAGE_SIZE : 0;
+    enum status status;
+
+    if (map->what.kind == REGION_SHARED)
+        return fill_shared(map, gap);
+    status = commit_take(promised);
+    if (status != OK)
+        return status;
+    status = fill_place(map, gap);
+    if (status != OK)
+        commit_give(promised);
+    return status;
+}
+
+enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
+                             const struct region_what *what, enum space_blank blank)
+{
+    struct map_call map = {.space = space,
+                           .start = start,
+                           .size = end - start,
+                           .blank = (uint8_t)blank,
+                           .what = *what};
+    struct descriptor *descriptor = what->descriptor;
+    enum status status;
+
+    if (descriptor != NULL)
+        descriptor_hold(descriptor, 1);
+    status = fill_accounted(&map, region_find_gap(space, start));
+    if (status != OK && descriptor != NULL)
+        descriptor_put(descriptor, 1);
+    return status;
+}
+
+/* With its pages. */
+__attribute__((noinline)) static enum status fill_now(struct map_call *map)
+{
+    uint64_t end = map->start + map->size;
+    bool wired = (map->coming & SPACE_WIRED) != 0;
+    enum status status = space_fill_now(map->space, map->start, end, &map->what, wired, &map->came);
+
+    if (status != OK)
+        return status;
+    descriptor_put(map->what.descriptor, 1); /* the regions have counts of their own */
+    space_fill_keep(map->space, map->start, end, wired);
+    return OK;
+}
+
+INLINE enum status try_map(struct map_call *map)
+{
+    struct region_gap gap;
+    enum status status;
+
+    space_lock(map->space);
+    status = find_place(map, &gap);
+    if (status == OK)
+        status = map->coming == 0 ? fill_accounted(map, gap) : fill_now(map);
+    space_unlock(map->space);
+    return status;
+}
+
+INLINE enum status map_range(struct map_call *map)
+{
+    enum status status;
+
+    do {
+        status = try_map(map);
+    } while (status == STATUS_NO_MEMORY && !map->came && page_make_room());
+    return status;
+}
+
+/* Maps blank memory; the count of the descriptor is the region's afterwards. */
+INLINE enum status map_blank_here(struct map_call *map, struct rights rights)
+{
+    enum status status = descriptor_blank(rights, map->level, &map->what.descriptor);
+
+    if (status != OK)
+        return status;
+    map->what.committed = rights.write || (map->coming & SPACE_WIRED) != 0;
+    status = map_range(map);
+    if (status != OK)
+        descriptor_put(map->what.descriptor, 1);
+    return status;
+}
+
+/* For all but the most common. */
+__attribute__((noinline)) static enum status map_blank(struct map_call *map, struct rights rights)
+{
+    return map_blank_here(map, rights);
+}
+
+enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+{
+    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
+    enum status status = space_check_range(space, start, size);
+
+    return status == OK ? map_blank_here(&map, rights) : status;
+}
+
+enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
+                               struct rights rights, unsigned level)
+{
+    struct map_call map = {.space = space, .start = start, .size = size, .level = (uint8_t)level};
+    enum status status = space_check_range(space, start, size);
+
+    CHECK(level == 2 || level == 3);
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
+                           unsigned level, unsigned coming)
+{
+    struct map_call map = {.space = space,
+                           .start = start,
+                           .size = size,
+                           .level = (uint8_t)level,
+                           .coming = (uint8_t)coming};
+    enum status status = space_check_range(space, start, size);
+
+    CHECK(level >= 1 && level <= 3 && coming <= (SPACE_POPULATED | SPACE_WIRED));
+    if (status == OK && rights.none && (coming & SPACE_WIRED) != 0)
+        status = STATUS_DENIED;
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
+                             struct rights rights)
+{
+    struct map_call map = {
+        .space = space, .start = start, .size = size, .level = 1, .blank = BLANK_ZEROES};
+    enum status status = space_check_range(space, start, size);
+
+    return status == OK ? map_blank(&map, rights) : status;
+}
+
+enum status space_map(struct space *space, uint64_t size, uint64_t alignment, struct rights rights,
+                      uint64_t *start)
+{
+    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
+    enum status status;
+
+    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
+    if (size == 0 || size % PAGE_SIZE != 0)
+        return STATUS_RANGE;
+    status = map_blank(&map, rights);
+    *start = map.start;
+    return status;
+}
+
+/* Maps what a section backs; the count of the descriptor is the region's afterwards. */
+static enum status map_shared(struct map_call *map, struct rights rights)
+{
+    enum status status = descriptor_shared(rights, &map->what.descriptor);
+
+    if (status != OK)
+        return status;
+    map->what.kind = REGION_SHARED;
+    status = map_range(map);
+    if (status != OK)
+        descriptor_put(map->what.descriptor, 1);
+    return status;
+}
+
+enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
+                                struct rights rights)
+{
+    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
+    enum status status = space_check_range(space, start, size);
+
+    return status == OK ? map_shared(&map, rights) : status;
+}
+
+enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
+                             struct rights rights, uint64_t *start)
+{
+    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
+    enum status status;
+
+    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
+    if (size == 0 || size % PAGE_SIZE != 0)
+        return STATUS_RANGE;
+    status = map_shared(&map, rights);
+    *start = map.start;
+    return status;
+}
+
+enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
+{
+    struct map_call map = {
+        .space = space, .start = start, .size = size, .what = {.kind = REGION_GUARD}};
+    enum status status = space_check_range(space, start, size);
+
+    return status == OK ? map_range(&map) : status;
+}
+
+/* ---- unmap ---- */
+
+/* The entries of a range go, and whoever is in a walk that has met them. */
+__attribute__((noinline)) static enum status empty_entries(struct space *space, uint64_t start,
+                                                           uint64_t end)
+{
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &space->tree);
+    status = tree_prepare_range(&space->tree, start, end, &batch);
+    if (status == OK)
+        status = region_cut(space, start, end);
+    if (status == OK) {
+        tree_replace_range(&space->tree, start, end, pte_empty(), &batch);
+        tlb_add_grace(&batch);
+    }
+    tlb_commit(&batch);
+    return status;
+}
+
+/* The same for a run of entries of one table, from one on. */
+__attribute__((noinline)) static void empty_rest(const struct tree_run *run, unsigned from)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, run->tree);
+    tree_run_empty(run, from, &batch);
+    tlb_add_grace(&batch);
+    tlb_commit(&batch);
+}
+
+/* If nothing is there but tickets, no translation is stale. */
+static inline void empty_run(struct space *space, const struct tree_run *run)
+{
+    unsigned cleared = tree_run_clear(run);
+
+    if (cleared == run->count)
+        tlb_await_walks(&space->tree);
+    else
+        empty_rest(run, cleared);
+    if (tree_run_is_last(run))
+        kept_path_keep(space, run);
+}
+
+/* The entries go first, then the regions, since faults that found a ticket are over then, and its
+ * descriptor may go. */
+INLINE enum status empty_range(struct space *space, struct region *first, uint64_t start,
+                               uint64_t end)
+{
+    uint64_t committed = space->committed;
+    bool is_one = first->node.start == start && first->node.end == end;
+    enum status status = section_cut(space, start, end);
+    struct tree_run run;
+
+    if (status != OK)
+        return status;
+    if (!tree_run_find(&run, &space->tree, start, end) || !tree_run_is_there(&run)) {
+        status = empty_entries(space, start, end);
+    } else {
+        if (!is_one)
+            status = region_cut(space, start, end);
+        if (status == OK)
+            empty_run(space, &run);
+    }
+    if (status != OK)
+        return status;
+    if (is_one)
+        region_remove(space, first);
+    else
+        region_remove_range(space, start, end);
+    section_unmap_range(space, start, end);
+    commit_give(committed - space->committed);
+    return OK;
+}
+
+enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
+                              uint64_t end)
+{
+    return empty_range(space, first, start, end);
+}
+
+static enum status try_unmap(struct space *space, uint64_t start, uint64_t size)
+{
+    struct region *first;
+    enum status status = STATUS_NOT_FOUND;
+
+    space_lock(space);
+    first = region_find(space, start);
+    if (first != NULL && first->node.start < start + size)
+        status = empty_range(space, first, start, start + size);
+    space_unlock(space);
+    return status;
+}
+
+enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
+{
+    enum status status = space_check_range(space, start, size);
+
+    if (status != OK)
+        return status;
+    do {
+        status = try_unmap(space, start, size);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}

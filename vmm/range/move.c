@@ -1,0 +1,218 @@
+/*
+ * Moving a mapping to another place, with what it holds.
+ *
+ * The new place is a gap at a distance that moves the entries by the fewest of them, however many
+ * pages there are (paging/tree/move.c). The region's node takes its new range along: so all that can
+ * fail is over before the first entry moves.
+ */
+#include "cpu/machine.h"
+#include "paging/kernel/layout.h"
+#include "vmm/page/page.h"
+#include "vmm/section/section.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
+
+/* One call that moves [start, end) to [to, new_end). */
+struct moving {
+    uint64_t start;
+    uint64_t end;
+    uint64_t to;
+    uint64_t new_end;
+    bool came; /* new pages of a wired part were on their way: no more can be tried */
+};
+
+/* Where in the target begins what the source does not have. */
+static uint64_t growth_start(const struct moving *move)
+{
+    return move->to + (move->end - move->start);
+}
+
+/* All that may fail; then the tables that were made for it are given back, which replacing empty by
+ * empty does. */
+static enum status prepare(struct space *space, const struct moving *move, struct tlb_batch *batch)
+{
+    uint64_t made_end = growth_start(move);
+    enum status status =
+        tree_prepare_move(&space->tree, move->start, move->to, move->end - move->start, batch);
+
+    if (status != OK)
+        return status;
+    if (made_end < move->new_end) {
+        status = tree_prepare_range(&space->tree, made_end, move->new_end, batch);
+        if (status == OK)
+            made_end = move->new_end;
+    }
+    if (status == OK)
+        status = section_cut(space, move->start, move->end);
+    if (status == OK)
+        status = region_cut(space, move->start, move->end);
+    if (status != OK)
+        tree_replace_range(&space->tree, move->to, made_end, pte_empty(), batch);
+    return status;
+}
+
+/* The entries, then the region: cannot fail. What is new comes first: tables that the source leaves
+ * empty are given back, and some of them may be made for it. */
+static void perform(struct space *space, const struct moving *move, const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+    struct tlb_batch batch;
+
+    if (growth < move->new_end) {
+        tlb_begin(&batch, &space->tree);
+        tree_replace_range(&space->tree, growth, move->new_end, what->descriptor->ticket, &batch);
+        tlb_commit(&batch);
+    }
+    tree_move_range(&space->tree, move->start, move->to, move->end - move->start);
+    region_move(space, move->start, move->end, move->to, move->new_end);
+    section_move_range(space, move->start, move->end, move->to);
+}
+
+static enum status move_accounted(struct space *space, const struct moving *move,
+                                  const struct region_what *what)
+{
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &space->tree);
+    status = prepare(space, move, &batch);
+    tlb_commit(&batch);
+    if (status == OK)
+        perform(space, move, what);
+    return status;
+}
+
+/* What growth is promised: in the account, or by a section of its own, which is mapped there. */
+static enum status promise_growth(struct space *space, const struct moving *move,
+                                  const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+
+    if (what->kind != REGION_SHARED)
+        return commit_take(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+    return growth < move->new_end ? section_map(space, growth, move->new_end) : OK;
+}
+
+static void take_growth_back(struct space *space, const struct moving *move,
+                             const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+
+    if (what->kind == REGION_SHARED)
+        section_unmap_range(space, growth, move->new_end);
+    else
+        commit_give(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+}
+
+/* The lowest place with the right distance: a gap that holds the range wherever in the alignment
+ * it begins. */
+static bool find_place(const struct space *space, struct moving *move, uint64_t new_size)
+{
+    uint64_t alignment = tree_move_alignment(&space->tree, move->end - move->start);
+    uint64_t into = move->start % alignment;
+    uint64_t gap;
+
+    if (!region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
+                              lower_half_end(space->tree.levels), into + new_size, alignment, &gap))
+        return false;
+    move->to = gap + into;
+    move->new_end = move->to + new_size;
+    return true;
+}
+
+static enum status check_place(const struct space *space, const struct moving *move)
+{
+    const struct region *next = region_find(space, move->to);
+
+    if ((move->to - move->start) % tree_move_alignment(&space->tree, move->end - move->start) != 0)
+        return STATUS_RANGE;
+    return next != NULL && next->node.start < move->new_end ? STATUS_EXISTS : OK;
+}
+
+/* What a wired part grows by is there, and wired, before it moves. */
+static enum status move_wired(struct space *space, struct moving *move,
+                              const struct region_what *what)
+{
+    uint64_t growth = growth_start(move);
+    uint64_t end = move->new_end;
+    enum status status = what->descriptor->rights.none ? STATUS_DENIED : OK;
+
+    if (status == OK)
+        status = space_fill_now(space, growth, end, what, true, &move->came);
+    if (status != OK)
+        return status;
+    move->new_end = growth;
+    status = move_accounted(space, move, what);
+    if (status == OK)
+        space_fill_keep(space, growth, end, true);
+    else
+        space_fill_undo(space, growth, end, true);
+    move->new_end = end;
+    return status;
+}
+
+/* The place is chosen here when it is 0. */
+static enum status try_move(struct space *space, struct moving *move, uint64_t new_size)
+{
+    struct region *region = region_find(space, move->start);
+    struct region_what what;
+    enum status status;
+
+    if (region == NULL || region->node.start > move->start || region->node.end < move->end ||
+        region->what.kind == REGION_GUARD)
+        return STATUS_NOT_FOUND;
+    if (move->to == 0 && !find_place(space, move, new_size))
+        return STATUS_NOT_FOUND;
+    status = check_place(space, move);
+    if (status != OK)
+        return status;
+    what = region->what;
+    if (what.wired && growth_start(move) < move->new_end)
+        return move_wired(space, move, &what);
+    status = promise_growth(space, move, &what);
+    if (status != OK)
+        return status;
+    status = move_accounted(space, move, &what);
+    if (status != OK)
+        take_growth_back(space, move, &what);
+    return status;
+}
+
+static enum status move_range(struct space *space, struct moving *move, uint64_t new_size)
+{
+    uint64_t fixed = move->to;
+    enum status status;
+
+    do {
+        move->to = fixed;
+        space_lock(space);
+        status = try_move(space, move, new_size);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && !move->came && page_make_room());
+    return status;
+}
+
+enum status space_move(struct space *space, uint64_t start, uint64_t size, uint64_t to)
+{
+    struct moving move = {.start = start, .end = start + size, .to = to, .new_end = to + size};
+    enum status status = space_check_range(space, start, size);
+
+    if (status == OK)
+        status = space_check_range(space, to, size);
+    return status == OK ? move_range(space, &move, size) : status;
+}
+
+enum status space_remap_moving(struct space *space, uint64_t start, uint64_t old_size,
+                               uint64_t new_size, uint64_t *place)
+{
+    struct moving move = {.start = start, .end = start + old_size};
+    enum status status = space_remap(space, start, old_size, new_size);
+
+    *place = start;
+    if (status != STATUS_EXISTS)
+        return status;
+    status = move_range(space, &move, new_size);
+    if (status == OK)
+        *place = move.to;
+    return status;
+}

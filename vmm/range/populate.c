@@ -1,0 +1,208 @@
+/* Populating: pages that come before they are touched, many under one lock of their table. */
+#include "cpu/machine.h"
+#include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
+#include "vmm/space/internal.h"
+
+/* Pages put in place together: so long is a table locked. */
+#define TOGETHER 32U
+
+/* Pages that are set aside for the tickets of one leaf table. */
+struct supply {
+    unsigned count;
+    struct pfn pages[TOGETHER];
+};
+
+/* One page at least, and more as far as they are resident within the limit afterwards. */
+static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
+{
+    wanted = min_u64(wanted, TOGETHER);
+    supply->count = 0;
+    while (supply->count < wanted &&
+           (supply->count == 0 || page_resident() + supply->count < page_limit())) {
+        enum status status = page_alloc(FRAME_CLEARED, &supply->pages[supply->count]);
+
+        if (status != OK)
+            return supply->count > 0 ? OK : status;
+        supply->count++;
+    }
+    return OK;
+}
+
+/* Where the address's entry is: in a leaf table of one's own, with the ticket of a private region. */
+static bool at_ticket(const struct space *space, const struct region *region, uint64_t address,
+                      struct tree_place *place)
+{
+    *place = tree_walk(&space->tree, address);
+    return region->what.kind == REGION_PRIVATE && place->level == 1 && place->own &&
+           place->entry.word == region->what.descriptor->ticket.word;
+}
+
+/* Entries of a locked table, by words: what they are is known. */
+static void put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
+{
+    struct frame *record = frame_record(page);
+
+    pmm_check_free(page);
+    pmm_prepare(page, FRAME_ANONYMOUS);
+    record->back_table = table.index;
+    record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
+    page_publish(page); /* in a clock before an entry names it */
+    __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
+}
+
+unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
+                            const struct descriptor *descriptor)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pte *entries = frame_pointer(table);
+    bool zeroed = pmm_has_zeroed(caches);
+    unsigned at = from;
+
+    CHECK(frame_record(table)->lock == 1 && to <= PTE_ENTRIES && !descriptor->rights.none);
+    for (; at < to && pte_read(&entries[at]).word == descriptor->ticket.word; at++) {
+        struct pfn page;
+
+        zeroed = zeroed && pmm_take(caches, PMM_CACHE_ZERO, FRAME_ANONYMOUS, FRAME_CLEARED, &page);
+        if (!zeroed) {
+            if (!pmm_take(caches, PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_CLEARED, &page))
+                break;
+            machine_clear_frame(frame_pointer(page));
+        }
+        put_page(table, &entries[at], page, descriptor->own_bits);
+    }
+    frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
+    return at - from;
+}
+
+/* Puts pages of the supply in place of the tickets from an index on; how many. */
+static unsigned fill_from(const struct supply *supply, struct pfn table, unsigned index,
+                          const struct descriptor *descriptor)
+{
+    const struct pte *entries = frame_pointer(table);
+    unsigned filled = 0;
+
+    for (unsigned i = index; i < PTE_ENTRIES && filled < supply->count; i++) {
+        struct pfn page = supply->pages[filled];
+
+        if (pte_read(&entries[i]).word != descriptor->ticket.word)
+            break;
+        tree_name_pointer(page, table, i);
+        page_publish(page);
+        tree_replace_entry(table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
+        filled++;
+    }
+    return filled;
+}
+
+/* Puts pages in place of the tickets that follow each other from an address on: those of the supply,
+ * or without one such as the processor has at hand. Says how many. */
+static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
+                             uint64_t end, const struct supply *supply)
+{
+    const struct descriptor *descriptor = region->what.descriptor;
+    bool were_on = machine_interrupts_off();
+    struct tree_place place;
+    unsigned filled = 0;
+
+    if (at_ticket(space, region, address, &place) && tree_lock(place.table)) {
+        unsigned most = (unsigned)min_u64((end - address) / PAGE_SIZE, TOGETHER);
+
+        filled = supply == NULL
+                     ? space_fill_tickets(place.table, place.index, place.index + most, descriptor)
+                     : fill_from(supply, place.table, place.index, descriptor);
+        tree_unlock(place.table);
+    }
+    machine_interrupts_restore(were_on);
+    return filled;
+}
+
+/* Such as the processor has at hand, if pages are not counted. */
+static unsigned fill_at_hand(struct space *space, const struct region *region, uint64_t from,
+                             uint64_t to)
+{
+    uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
+    unsigned filled;
+
+    if (page_limit() != UINT64_MAX)
+        return 0;
+    filled = fill_tickets(space, region, from, end, NULL);
+    return filled > 0 || !pmm_refill() ? filled : fill_tickets(space, region, from, end, NULL);
+}
+
+/* Pages for a run of tickets, at most up to the end of the leaf table; room is made for them. */
+static enum status populate_run(struct space *space, const struct region *region, uint64_t from,
+                                uint64_t to, unsigned *filled)
+{
+    uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
+    struct supply supply;
+    enum status status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
+
+    *filled = 0;
+    if (status != OK)
+        return status;
+    *filled = fill_tickets(space, region, from, end, &supply);
+    for (unsigned i = *filled; i < supply.count; i++)
+        pmm_free(supply.pages[i]);
+    return OK;
+}
+
+enum status space_bring(struct space *space, const struct region *region, uint64_t start,
+                        uint64_t end, struct fault_access access, unsigned *filled)
+{
+    enum status status = OK;
+    struct tree_place place;
+    bool were_on;
+    bool ticket;
+
+    *filled = access.write ? fill_at_hand(space, region, start, end) : 0;
+    if (*filled > 0)
+        return OK;
+    were_on = machine_interrupts_off();
+    ticket = access.write && at_ticket(space, region, start, &place);
+    machine_interrupts_restore(were_on);
+    if (ticket)
+        status = populate_run(space, region, start, end, filled);
+    /* Whatever else stands there, and what makes the table, is a fault's work. */
+    if (!ticket || (status == OK && *filled == 0)) {
+        status = fault_resolve(space, start, access);
+        *filled = 1;
+    }
+    return status;
+}
+
+/* How far from an address on an access would find all there already; the address itself: not at all. */
+static uint64_t end_of_present(const struct space *space, uint64_t address, bool write)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, address);
+    bool own = place.own && pte_class(place.entry) == PTE_OWN;
+    uint64_t span = pte_span(place.level);
+
+    machine_interrupts_restore(were_on);
+    if (!pte_present(place.entry) || (write && !own))
+        return address;
+    return round_down(address, span) + span;
+}
+
+enum status space_populate(struct space *space, const struct region *region, uint64_t start,
+                           uint64_t end)
+{
+    struct rights rights = region->what.descriptor->rights;
+    struct fault_access access = {
+        .write = rights.write, .from_user = rights.user, .user_allowed = true};
+    enum status status = rights.none ? STATUS_DENIED : OK;
+
+    for (uint64_t at = start; at < end && status == OK;) {
+        unsigned filled = access.write ? fill_at_hand(space, region, at, end) : 0;
+        uint64_t next =
+            filled > 0 ? at + filled * PAGE_SIZE : end_of_present(space, at, access.write);
+
+        if (next == at) {
+            status = space_bring(space, region, at, end, access, &filled);
+            next = at + filled * PAGE_SIZE;
+        }
+        at = next;
+    }
+    return status;
+}

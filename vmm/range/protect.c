@@ -1,0 +1,139 @@
+/* Changing the rights of a range: entries and regions together. */
+#include "cpu/machine.h"
+#include "vmm/page/page.h"
+#include "vmm/section/section.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
+
+/* Pages of the range that become writable for the first time: so much more is promised. */
+static uint64_t newly_writable(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+    uint64_t bytes = 0;
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (!region->what.committed && region->what.kind == REGION_PRIVATE)
+            bytes += min_u64(region->node.end, end) - max_u64(region->node.start, start);
+    }
+    return bytes / PAGE_SIZE;
+}
+
+/* Entries of private and of shared regions get tickets of their own. Where two kinds meet there is a
+ * leaf table, or a boundary of larger entries, since their tickets differ. */
+static void protect_entries(struct space *space, uint64_t start, uint64_t end,
+                            const struct region_descriptors *descriptors, struct tlb_batch *batch)
+{
+    struct region *region = region_find(space, start);
+
+    while (start < end) {
+        enum region_kind kind = region->what.kind;
+        const struct descriptor *descriptor =
+            kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
+        uint64_t to = start;
+
+        for (; to < end && region->what.kind == kind; region = region_next(region))
+            to = min_u64(end, region->node.end);
+        tree_protect_range(&space->tree, start, to, descriptor->ticket, descriptor->rights, batch);
+        start = to;
+    }
+}
+
+/* The range is covered, and what it promises is accounted. */
+static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
+                                 const struct region_descriptors *descriptors)
+{
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &space->tree);
+    status = tree_prepare_protect(&space->tree, start, end, &batch);
+    if (status == OK)
+        status = region_cut(space, start, end);
+    if (status == OK) {
+        protect_entries(space, start, end, descriptors, &batch);
+        tlb_add_grace(&batch);
+    }
+    tlb_commit(&batch);
+    /* Faults that found a ticket of before are over: now its descriptor may go. */
+    if (status == OK) {
+        region_set_descriptors(space, start, end, descriptors);
+        wire_mend(space, start, end);
+    }
+    return status;
+}
+
+enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
+                                    struct descriptor *descriptor)
+{
+    return change_rights(space, start, end,
+                         &(struct region_descriptors){.blank = descriptor, .shared = NULL});
+}
+
+/* STATUS_AGAIN: the space has shared regions, and the descriptor for them is lacking. */
+static enum status try_protect(struct space *space, uint64_t start, uint64_t end,
+                               const struct region_descriptors *descriptors)
+{
+    enum status status = STATUS_NOT_FOUND;
+
+    space_lock(space);
+    if (space_has_mappings(space) && descriptors->shared == NULL) {
+        status = STATUS_AGAIN;
+    } else if (region_find_covered(space, start, end) != NULL) {
+        uint64_t promised =
+            descriptors->blank->rights.write ? newly_writable(space, start, end) : 0;
+
+        status = commit_take(promised);
+        if (status == OK) {
+            status = change_rights(space, start, end, descriptors);
+            if (status != OK)
+                commit_give(promised);
+        }
+    }
+    space_unlock(space);
+    return status;
+}
+
+/* What all regions of the range wish for: small pages, one by one, where they differ. */
+static struct page_wish common_wish(struct space *space, uint64_t start, uint64_t end)
+{
+    const struct region *region;
+    struct page_wish wish = {0};
+
+    space_lock(space);
+    region = region_find_covered(space, start, end);
+    for (struct region *at = region_find(space, start);
+         region != NULL && at != NULL && at->node.start < end; at = region_next(at)) {
+        struct page_wish one = descriptor_wish(at->what.descriptor);
+        bool first = wish.level == 0;
+
+        wish.level = first || wish.level == one.level ? one.level : 1;
+        wish.around = first || wish.around == one.around ? one.around : 0;
+    }
+    space_unlock(space);
+    wish.level = wish.level == 0 ? 1 : wish.level;
+    return wish;
+}
+
+enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+{
+    struct region_descriptors descriptors = {0};
+    enum status status = space_check_range(space, start, size);
+
+    if (status == OK)
+        status =
+            descriptor_wished(rights, common_wish(space, start, start + size), &descriptors.blank);
+    if (status != OK)
+        return status;
+    do {
+        status = try_protect(space, start, start + size, &descriptors);
+        if (status == STATUS_AGAIN) {
+            status = descriptor_shared(rights, &descriptors.shared);
+            if (status == OK)
+                status = try_protect(space, start, start + size, &descriptors);
+        }
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    descriptor_put(descriptors.blank, 1);
+    if (descriptors.shared != NULL)
+        descriptor_put(descriptors.shared, 1);
+    return status;
+}

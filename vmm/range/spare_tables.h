@@ -1,0 +1,44 @@
+/*
+ * Kept paths: tables that an unmapped range leaves empty stay for the next one.
+ *
+ * A program that unmaps a range often maps one at the same place soon: a stack, a buffer, a part of
+ * the heap. So the lowest table of the last path that became empty in a space stays in its tree with
+ * those above it, at most levels - 1 tables a space. They are given back when another path of the
+ * space becomes empty, before a fork shares them, at the space's end, and when memory is out. The
+ * ledger has them as tables, and AUDIT finds them, since they stand in the tree.
+ *
+ * Units: bytes. Owns: nothing; space->kept says where the path is, by the first address of its lowest
+ * table, and that table's level. A range call that goes another way may have used or given back the
+ * tables meanwhile: that is seen by a look.
+ * State: none (0) -> kept_path_keep -> kept -> kept_path_give_back -> none.
+ * Fails with: nothing. Context: the space is locked, no TLB batch is open, for kept_path_give_back
+ * and kept_path_keep; no lock is held that others wait for, for kept_paths_give_back.
+ * Rules: C10, C12.
+ */
+#ifndef VMM_KEPT_PATH_H
+#define VMM_KEPT_PATH_H
+
+#include "paging/tree/run.h"
+#include "vmm/space/space.h"
+
+/* The table of a run has become empty, and is kept instead of the one before. */
+void kept_path_keep_other(struct space *space, const struct tree_run *run);
+
+static inline void kept_path_keep(struct space *space, const struct tree_run *run)
+{
+    uint64_t place = round_down(run->start, pte_span(run->bottom + 1)) | run->bottom;
+
+    if (space->kept != place)
+        kept_path_keep_other(space, run);
+}
+
+/* Gives the tables back that are kept and empty; false: there are none. */
+bool kept_path_give_back(struct space *space);
+
+/* The same for one of the spaces that are not locked just now. */
+bool kept_paths_give_back(void);
+
+/* All of them, and the object of a region that each may keep: for who wants to see what is in use. */
+void kept_all_give_back(void);
+
+#endif

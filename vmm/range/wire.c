@@ -1,0 +1,348 @@
+/*
+ * Wiring: pages of a range that come at once, and stay.
+ *
+ * Each page of a wired region is named by one entry, which is own or withheld and stands on a path of
+ * own tables; the page is in no clock (vmm/page/page.h). It is made so by the fault that a write would take,
+ * whatever the rights, so that a later right to write needs no page. What would end it is done with
+ * the space locked, and either ends the wire with the mapping or mends it (fork, change of rights).
+ */
+#include "cpu/machine.h"
+#include "vmm/page/page.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
+
+static struct {
+    uint64_t limit; /* UINT64_MAX: a half of memory */
+    uint64_t pages; /* changed atomically */
+} account = {.limit = UINT64_MAX};
+
+/* ---- the account ---- */
+
+uint64_t space_wired_pages(void)
+{
+    return __atomic_load_n(&account.pages, __ATOMIC_RELAXED);
+}
+
+uint64_t space_wired_limit(void)
+{
+    uint64_t limit = __atomic_load_n(&account.limit, __ATOMIC_RELAXED);
+
+    return limit != UINT64_MAX ? limit : min_u64(pmm_usage().total, page_limit()) / 2;
+}
+
+void space_set_wired_limit(uint64_t pages)
+{
+    __atomic_store_n(&account.limit, pages, __ATOMIC_RELAXED);
+}
+
+static enum status take(uint64_t pages)
+{
+    uint64_t limit = space_wired_limit();
+    uint64_t before = space_wired_pages();
+
+    if (pages == 0)
+        return OK;
+    do {
+        if (before > limit || pages > limit - before)
+            return STATUS_LIMIT;
+    } while (!__atomic_compare_exchange_n(&account.pages, &before, before + pages, false,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return OK;
+}
+
+void wire_give(uint64_t pages)
+{
+    uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
+
+    CHECK_MSG(before >= pages, "%lu pages are given back, %lu are wired", pages, before);
+}
+
+/* ---- pages ---- */
+
+static bool is_own_page(struct tree_place place)
+{
+    return place.own && pte_state(place.entry, place.level) == PTE_LEAF &&
+           pte_class(place.entry) == PTE_OWN;
+}
+
+/* Wires the page at an address if it is there and the space's own. Bytes that it has; 0: look again
+ * when it has been brought. */
+static uint64_t wire_page(const struct space *space, uint64_t address)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, address);
+    uint64_t bytes = 0;
+
+    if (is_own_page(place) && tree_lock(place.table)) {
+        place.entry = pte_read((const struct pte *)frame_pointer(place.table) + place.index);
+        if (is_own_page(place) && page_wire(pte_frame(place.entry)))
+            bytes = pte_span(place.level);
+        tree_unlock(place.table);
+    }
+    machine_interrupts_restore(were_on);
+    return bytes;
+}
+
+static void unwire_page(struct pte *at, unsigned level, void *context)
+{
+    struct pfn page;
+
+    (void)context;
+    if (space_names_page(pte_read(at), level, &page) && page_is_wired(page))
+        page_unwire(page);
+}
+
+/* Brings and wires the pages of a region, in which no large page reaches across an end; when it fails
+ * some are wired. */
+static enum status wire_region(struct space *space, const struct region *region)
+{
+    uint64_t end = region->node.end;
+    struct fault_access access = {.write = true, .wire = true};
+    enum status status = OK;
+    uint64_t at = region->node.start;
+
+    while (at < end && status == OK) {
+        uint64_t bytes = wire_page(space, at);
+        unsigned filled;
+
+        if (bytes == 0)
+            status = space_bring(space, region, at, end, access, &filled);
+        at += bytes;
+    }
+    CHECK(at <= end);
+    return status;
+}
+
+/* An entry that a change of rights, or a fork, has left as a COW one of its only owner. */
+static void mend_entry(struct pte *at, unsigned level, void *context)
+{
+    struct pte entry = pte_read(at);
+    struct pfn page;
+
+    (void)context;
+    if (space_names_page(entry, level, &page) && page_is_wired(page) && pte_present(entry) &&
+        pte_class(entry) == PTE_COW)
+        pte_make_own(at);
+}
+
+void wire_mend(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = space->wired > 0 ? region_find(space, start) : NULL;
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (region->what.wired)
+            space_visit_pages(space, max_u64(region->node.start, start),
+                              min_u64(region->node.end, end), mend_entry, NULL);
+    }
+}
+
+/* ---- ranges ---- */
+
+/* What a call has to do in a range. */
+struct work {
+    uint64_t pages;   /* not wired yet */
+    uint64_t promise; /* of those, not committed yet */
+    bool denied;      /* some of those have no access, or a section has their pages */
+};
+
+static struct work work_of(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+    struct work work = {0};
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        uint64_t pages =
+            (min_u64(region->node.end, end) - max_u64(region->node.start, start)) / PAGE_SIZE;
+
+        if (region->what.wired)
+            continue;
+        work.pages += pages;
+        work.promise += region->what.committed ? 0 : pages;
+        work.denied = work.denied || region->what.descriptor->rights.none ||
+                      region->what.kind == REGION_SHARED;
+    }
+    return work;
+}
+
+/* Unwires the pages of those regions of a range that are wired, or of those that are not, which a
+ * call that failed has wired pages of. */
+static void unwire_pages(struct space *space, uint64_t start, uint64_t end, bool of_wired)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        if (region->what.wired == of_wired)
+            space_visit_pages(space, region->node.start, region->node.end, unwire_page, NULL);
+    }
+}
+
+/* The range begins and ends at boundaries of regions and of entries. */
+static enum status wire_regions(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+    enum status status = OK;
+
+    for (; region != NULL && region->node.start < end && status == OK;
+         region = region_next(region)) {
+        if (!region->what.wired)
+            status = wire_region(space, region);
+    }
+    if (status == OK) {
+        region_settle(space, start, end, true);
+        return OK;
+    }
+    unwire_pages(space, start, end, false);
+    region_merge_range(space, start, end);
+    return status;
+}
+
+/* Boundaries of entries and of regions at the ends of a range: what may lack memory. */
+static enum status cut(struct space *space, uint64_t start, uint64_t end)
+{
+    struct tlb_batch batch;
+    enum status status;
+
+    tlb_begin(&batch, &space->tree);
+    status = tree_prepare_range(&space->tree, start, end, &batch);
+    tlb_commit(&batch);
+    return status == OK ? region_cut(space, start, end) : status;
+}
+
+static enum status wire_accounted(struct space *space, uint64_t start, uint64_t end,
+                                  const struct work *work, bool *came)
+{
+    enum status status = commit_take(work->promise);
+
+    if (status != OK)
+        return status;
+    status = cut(space, start, end);
+    if (status == OK) {
+        *came = true;
+        status = wire_regions(space, start, end);
+    }
+    if (status != OK)
+        commit_give(work->promise);
+    return status;
+}
+
+static enum status try_wire(struct space *space, uint64_t start, uint64_t end, bool *came)
+{
+    struct work work;
+    enum status status;
+
+    if (region_find_covered(space, start, end) == NULL)
+        return STATUS_NOT_FOUND;
+    work = work_of(space, start, end);
+    if (work.denied)
+        return STATUS_DENIED;
+    if (work.pages == 0)
+        return OK;
+    status = take(work.pages);
+    if (status != OK)
+        return status;
+    status = wire_accounted(space, start, end, &work, came);
+    if (status != OK)
+        wire_give(work.pages);
+    return status;
+}
+
+enum status space_wire(struct space *space, uint64_t start, uint64_t size)
+{
+    enum status status = space_check_range(space, start, size);
+    bool came = false; /* when pages do not come, all has been tried */
+
+    if (status != OK)
+        return status;
+    do {
+        space_lock(space);
+        status = try_wire(space, start, start + size, &came);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && !came && page_make_room());
+    return status;
+}
+
+static enum status try_unwire(struct space *space, uint64_t start, uint64_t end)
+{
+    uint64_t wired = space->wired;
+    enum status status;
+
+    if (region_find_covered(space, start, end) == NULL)
+        return STATUS_NOT_FOUND;
+    if (work_of(space, start, end).pages == (end - start) / PAGE_SIZE)
+        return OK;
+    status = cut(space, start, end);
+    if (status != OK)
+        return status;
+    unwire_pages(space, start, end, true);
+    region_settle(space, start, end, false);
+    wire_give(wired - space->wired);
+    return OK;
+}
+
+enum status space_unwire(struct space *space, uint64_t start, uint64_t size)
+{
+    enum status status = space_check_range(space, start, size);
+
+    if (status != OK)
+        return status;
+    do {
+        space_lock(space);
+        status = try_unwire(space, start, start + size);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}
+
+/* ---- mappings that come with their pages ---- */
+
+static enum status fill(struct space *space, uint64_t start, uint64_t end,
+                        const struct region_what *what, bool wired, bool *came)
+{
+    struct region_what apart = *what;
+    const struct region *region;
+    enum status status;
+
+    apart.wired = false;
+    apart.coming = true;
+    status = space_fill_range(space, start, end, &apart, BLANK_TICKETS);
+    if (status != OK)
+        return status;
+    *came = true;
+    region = region_find(space, start);
+    if (wired)
+        status = wire_region(space, region);
+    else if (!what->descriptor->rights.none)
+        status = space_populate(space, region, start, end);
+    if (status != OK)
+        space_fill_undo(space, start, end, false);
+    return status;
+}
+
+enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
+                           const struct region_what *what, bool wired, bool *came)
+{
+    uint64_t pages = wired ? (end - start) / PAGE_SIZE : 0;
+    enum status status = take(pages);
+
+    if (status != OK)
+        return status;
+    status = fill(space, start, end, what, wired, came);
+    if (status != OK)
+        wire_give(pages);
+    return status;
+}
+
+void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wired)
+{
+    region_settle(space, start, end, wired);
+}
+
+/* The region stands apart, and the paths of its boundaries are as filling has left them: own. */
+void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired)
+{
+    enum status status = space_empty_range(space, region_find(space, start), start, end);
+
+    CHECK_MSG(status == OK, "%lx to %lx does not go again: %d", start, end, (int)status);
+    if (wired)
+        wire_give((end - start) / PAGE_SIZE);
+}

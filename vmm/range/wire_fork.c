@@ -1,0 +1,177 @@
+/*
+ * Forks of spaces with wired pages (rule A5): the child gets copies at once, and the parent keeps its
+ * frames and its right to write to them.
+ *
+ * A fork shares all that the parent has. Until its end the parent's paths stay shared, so that who
+ * would write there waits. Meanwhile the child's paths to what is wired are made its own, and copies
+ * take the place of the pages there; then only the parent names its wired pages and the tables above
+ * them, and all of these become its own again, the pages first: from when the path is, a write finds
+ * nothing to copy.
+ */
+#include "cpu/machine.h"
+#include "paging/kernel/layout.h"
+#include "vmm/page/large.h"
+#include "vmm/page/page.h"
+#include "vmm/space/internal.h"
+
+/* Makes the child's path down to a level its own. */
+static enum status make_path(struct space *child, uint64_t address, unsigned level)
+{
+    struct tree_reserve reserve = {0};
+    enum status status;
+
+    do {
+        struct tlb_batch batch;
+
+        status =
+            tree_reserve_fill(&reserve, tree_path_needs(&child->tree, address, level, TREE_CHANGE));
+        if (status == STATUS_NO_MEMORY && page_make_room())
+            status = STATUS_AGAIN;
+        if (status != OK)
+            continue;
+        tlb_begin(&batch, &child->tree);
+        status = tree_make_path(&child->tree, address, level, TREE_CHANGE, &reserve, &batch);
+        tlb_commit(&batch);
+        if (status == STATUS_AGAIN)
+            machine_relax();
+    } while (status == STATUS_AGAIN);
+    tree_reserve_drain(&reserve);
+    return status;
+}
+
+/* A page as large as those of a level, with the content of another. */
+static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
+{
+    enum status status =
+        level == 1 ? page_alloc(FRAME_UNCLEARED, copy) : large_alloc(level, FRAME_UNCLEARED, copy);
+
+    for (uint32_t i = 0; status == OK && i < pte_span(level) / PAGE_SIZE; i++)
+        machine_copy_frame(frame_pointer((struct pfn){copy->index + i}),
+                           frame_pointer((struct pfn){page.index + i}));
+    return status;
+}
+
+/* Locks a table of the child, where reclaim may be for a moment; returns whether interrupts were on. */
+static bool lock_table(struct pfn table)
+{
+    for (;;) {
+        bool were_on = machine_interrupts_off();
+
+        if (tree_lock(table))
+            return were_on;
+        machine_interrupts_restore(were_on);
+        machine_pause();
+    }
+}
+
+/* Puts a copy in place of a wired page, to which the child's path is own. */
+static enum status put_copy(struct tree_place place, struct pfn page)
+{
+    struct rights rights = pte_rights(place.entry);
+    struct pfn copy;
+    enum status status = make_copy(page, place.level, &copy);
+    bool were_on;
+
+    if (status != OK)
+        return status;
+    were_on = lock_table(place.table);
+    tree_name_pointer(copy, place.table, place.index);
+    if (place.level == 1)
+        page_publish(copy);
+    else
+        large_publish(copy);
+    (void)tree_replace_entry(place.table, place.index,
+                             pte_page(copy, place.level, PTE_OWN, rights));
+    tree_unlock(place.table);
+    machine_interrupts_restore(were_on);
+    /* Nobody runs the child: there is nothing to flush. */
+    page_release(page);
+    return OK;
+}
+
+/* Where the child's walk to a wired page of the parent ends, and that page. */
+static struct tree_place find_page(const struct space *child, uint64_t address, struct pfn *page)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&child->tree, address);
+
+    CHECK_MSG(place.level <= 3 && space_names_page(place.entry, place.level, page) &&
+                  page_is_wired(*page),
+              "entry %lx of level %u at %lx names no wired page", place.entry.word, place.level,
+              address);
+    machine_interrupts_restore(were_on);
+    return place;
+}
+
+/* Copies the page at an address; a large one in parts where no block is free. */
+static enum status copy_page(struct space *child, uint64_t address, uint64_t *bytes)
+{
+    struct pfn page;
+    struct tree_place place = find_page(child, address, &page);
+    unsigned level = place.level;
+    enum status status = OK;
+
+    if (!place.own)
+        status = make_path(child, address, level);
+    place = find_page(child, address, &page);
+    if (status == OK)
+        status = put_copy(place, page);
+    *bytes = status == OK ? pte_span(level) : 0;
+    return status == STATUS_NO_MEMORY && level > 1 ? make_path(child, address, level - 1) : status;
+}
+
+static enum status copy_pages(struct space *child, struct space *parent)
+{
+    struct region *region = region_find(parent, 0);
+    enum status status = OK;
+
+    for (; region != NULL && status == OK; region = region_next(region)) {
+        uint64_t at = region->what.wired ? region->node.start : region->node.end;
+
+        while (at < region->node.end && status == OK) {
+            uint64_t bytes;
+
+            status = copy_page(child, at, &bytes);
+            at += bytes;
+        }
+    }
+    return status;
+}
+
+/* Makes the paths to wired pages own, whose tables nobody else names any more. */
+static void own_paths(struct space *parent, struct tlb_batch *batch)
+{
+    struct region *region = region_find(parent, 0);
+
+    for (; region != NULL; region = region_next(region)) {
+        uint64_t at = region->what.wired ? region->node.start : region->node.end;
+
+        while (at < region->node.end)
+            at = tree_own_path(&parent->tree, at, batch);
+    }
+}
+
+static void empty(struct space *child)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, &child->tree);
+    tree_replace_range(&child->tree, 0, lower_half_end(child->tree.levels), pte_empty(), &batch);
+    tlb_commit(&batch);
+}
+
+enum status wire_fork(struct space *child, struct space *parent)
+{
+    enum status status = copy_pages(child, parent);
+    struct tlb_batch batch;
+
+    if (status != OK)
+        empty(child);
+    wire_mend(parent, 0, lower_half_end(parent->tree.levels));
+    tlb_begin(&batch, &parent->tree);
+    own_paths(parent, &batch);
+    /* Who has read meanwhile may have translations that forbid writing. */
+    tlb_add_space(&batch);
+    tlb_commit(&batch);
+    return status;
+}

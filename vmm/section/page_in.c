@@ -1,0 +1,310 @@
+/*
+ * The pages of sections: brought for a fault, and let go by reclaim.
+ *
+ * The entry in the section's own tree is class shared too, and carries one count; so a page of a
+ * section is named by shared leaves only, and its record names the section's entry. That entry's
+ * table says in its record which section it belongs to. No processor walks the tree, and no window
+ * shows its root: it is reached by the direct map, whatever way was chosen (paging/tree/table_access.h).
+ *
+ * A fault holds the page from the lock of the section's table on, until the space's entry names it:
+ * reclaim, which compares the page's count after its flush, sees either the hold or the leaf.
+ */
+#include "cpu/machine.h"
+#include "swapdisk/area.h"
+#include "vmm/page/page.h"
+#include "vmm/section/internal.h"
+
+/* What the section's own entries allow; each mapping narrows it. */
+static const struct rights all_rights = {.write = true, .user = true};
+
+/* ---- from a table to its section ---- */
+
+/* The section's place in the direct map, in units of 16 bytes, fits into the two fields that name an
+ * entry in records of pages: 48 bits. The table is locked. */
+static void name_section(struct pfn table, const struct section *section)
+{
+    uint64_t place = ((uint64_t)(uintptr_t)section - DIRECT_MAP_BASE) / 16;
+    struct frame *record = frame_record(table);
+
+    CHECK_MSG(place >> 48 == 0 && (uintptr_t)section % 16 == 0, "a section at %p", section);
+    record->back_table = (uint32_t)place;
+    record->back_index = (uint16_t)(place >> 32);
+}
+
+/* A table of a section that is locked, and not dead, keeps its section: whoever drops the tree waits
+ * for the lock before it goes past the table. */
+static struct section *section_of(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+    uint64_t place = (uint64_t)record->back_index << 32 | record->back_table;
+
+    return phys_pointer((struct phys){place * 16});
+}
+
+/* ---- bringing ---- */
+
+/* Makes the section's tables down to the page's. */
+static enum status make_path(struct fault_op *op, struct tree *tree, uint64_t at)
+{
+    enum status status = tree_reserve_fill(&op->reserve, tree_path_needs(tree, at, 1, TREE_BUILD));
+    struct tlb_batch batch;
+
+    if (status == STATUS_NO_MEMORY)
+        return page_make_room() ? STATUS_AGAIN : STATUS_NO_MEMORY;
+    if (status != OK)
+        return status;
+    tlb_begin(&batch, tree);
+    status = tree_make_path(tree, at, 1, TREE_BUILD, &op->reserve, &batch);
+    tlb_commit(&batch);
+    if (status == STATUS_AGAIN)
+        machine_relax();
+    return status == OK ? STATUS_AGAIN : status;
+}
+
+/* Locks the table of a section's entry, if that is what it was; interrupts are off then. */
+static bool lock_place(const struct tree_place *place, bool *were_on)
+{
+    const struct pte *entries = frame_pointer(place->table);
+
+    *were_on = machine_interrupts_off();
+    if (tree_lock(place->table)) {
+        if (pte_read(&entries[place->index]).word == place->entry.word)
+            return true;
+        tree_unlock(place->table);
+    }
+    machine_interrupts_restore(*were_on);
+    machine_pause();
+    return false;
+}
+
+static void unlock_place(const struct tree_place *place, bool were_on)
+{
+    tree_unlock(place->table);
+    machine_interrupts_restore(were_on);
+}
+
+/* The page set aside becomes the section's: its record says so from now on. One count is the entry's,
+ * one the caller's. The table is locked. */
+static struct pfn take_page(struct fault_op *op, const struct section *section,
+                            const struct tree_place *place, uint8_t flags)
+{
+    struct pfn page = op->page;
+
+    op->page = PFN_NONE;
+    __atomic_or_fetch(&frame_record(page)->flags, (uint8_t)(FRAME_SHARED | flags),
+                      __ATOMIC_RELAXED);
+    name_section(place->table, section);
+    tree_name_pointer(page, place->table, place->index);
+    tree_hold(page);
+    return page;
+}
+
+/* Touched for the first time. */
+static enum status make_page(struct fault_op *op, const struct section *section,
+                             const struct tree_place *place, struct pfn *page)
+{
+    enum status status = fault_want_page(op, FRAME_CLEARED);
+    bool were_on;
+
+    if (status != OK)
+        return status;
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = take_page(op, section, place, 0);
+    page_publish(*page);
+    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, all_rights));
+    unlock_place(place, were_on);
+    /* holds: page(count of the entry, the caller's) */
+    return OK;
+}
+
+static enum status hold_page(const struct tree_place *place, struct pfn *page)
+{
+    bool were_on;
+
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = pte_frame(place->entry);
+    tree_hold(*page);
+    unlock_place(place, were_on);
+    return OK;
+}
+
+/* Once for all mappings: whoever else wants the page meets the section's entry in transit. The page
+ * is not tied to the slot, since it is written from anywhere without a fault. */
+static enum status read_page(struct fault_op *op, const struct section *section,
+                             const struct tree_place *place, struct pfn *page)
+{
+    struct slot slot = pte_slot(place->entry);
+    enum status status = fault_want_page(op, FRAME_UNCLEARED);
+    bool were_on;
+
+    if (status != OK)
+        return status;
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = take_page(op, section, place, FRAME_IO);
+    tree_replace_entry(place->table, place->index, pte_transit(*page, all_rights));
+    unlock_place(place, were_on);
+    /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
+    status = swap_read(slot, *page);
+    if (status == OK)
+        page_publish(*page);
+    swap_end_transit(*page, slot, status == OK);
+    swap_release(slot);
+    __atomic_and_fetch(&frame_record(*page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    if (status == OK)
+        fault_count(&op->space->faults.swap_in);
+    else
+        page_release(*page);
+    return status;
+}
+
+/* The page is brought to memory, and held. STATUS_AGAIN: start over. */
+static enum status bring(struct fault_op *op, const struct section_place *where, struct pfn *page)
+{
+    struct section *section = where->section;
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, where->at);
+    enum pte_state state = pte_state(place.entry, place.level);
+
+    machine_interrupts_restore(were_on);
+    if (place.level > 1)
+        return make_path(op, &section->tree, where->at);
+    switch (state) {
+    case PTE_EMPTY: return make_page(op, section, &place, page);
+    case PTE_LEAF: return hold_page(&place, page);
+    case PTE_SWAPPED: return read_page(op, section, &place, page);
+    case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
+    default:
+        PANIC("entry %lx (%s) of a section at %lx", place.entry.word, pte_state_name(state),
+              where->at);
+    }
+}
+
+/* ---- linking ---- */
+
+/* The page of a section, which is held once more for the entry, takes the place of its ticket. That
+ * it is the right one is looked at under the lock: meanwhile another section may have been mapped
+ * here, whose tickets are the same. */
+static enum status put_shared_page(struct fault_op *op, const struct section_place *place,
+                                   struct pfn page)
+{
+    bool right = fault_lock_unchanged(op);
+
+    if (right && !section_is_at(op->space, op->address, place)) {
+        fault_unlock(op);
+        right = false;
+    }
+    if (!right) {
+        page_release(page);
+        return STATUS_AGAIN;
+    }
+    tree_replace_entry(op->place.table, op->place.index, pte_leaf(page, 1, PTE_SHARED, op->rights));
+    fault_unlock(op);
+    fault_count(&op->space->faults.shared);
+    return OK;
+}
+
+/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is under
+ * way. */
+enum status section_link(struct fault_op *op)
+{
+    struct section_place place;
+    struct pfn page = PFN_NONE;
+    enum status status;
+
+    if (!section_hold_at(op->space, op->address, &place)) {
+        machine_relax();
+        return STATUS_AGAIN;
+    }
+    status = bring(op, &place, &page);
+    if (status == OK)
+        status = put_shared_page(op, &place, page);
+    section_put(place.section);
+    return status;
+}
+
+/* ---- letting go ---- */
+
+/* What is done to a shared leaf that names the page, in a locked table. */
+typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
+
+static bool names_shared(struct pte entry, struct pfn page)
+{
+    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
+           pfn_equal(pte_frame(entry), page);
+}
+
+/* Visits the leaf by which a mapping shows the page, if it does and its table can be locked; true
+ * when visited, and the visit says so. Two mappings may lead to one table, which a fork has left
+ * shared. */
+static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
+                          visit_leaf *visit)
+{
+    uint64_t address = at + mapping->origin;
+    struct tree_place place;
+    struct pte *leaf;
+    bool done;
+
+    if (address < mapping->node.start || address >= mapping->node.end)
+        return false;
+    place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
+    if (place.level > 1 || !names_shared(place.entry, page) || !tree_lock(place.table))
+        return false;
+    leaf = (struct pte *)frame_pointer(place.table) + place.index;
+    done = names_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
+    tree_unlock(place.table);
+    return done;
+}
+
+/* A mapping's tree is one as long as the mapping is in the list, which is locked; interrupts are off
+ * in its walk, so that no table of it is freed (rule P5). */
+static unsigned visit_leaves(struct pfn page, struct tree_pointer where, visit_leaf *visit)
+{
+    struct section *section = section_of(where.table);
+    uint64_t at = tree_pointer_address(where);
+    bool were_on = sections_lock_all();
+    const struct mapping *mapping;
+    unsigned visited = 0;
+
+    CHECK(!were_on);
+    if (section->mapping_count <= SECTION_MAPPINGS_MAX) {
+        LIST_FOREACH (mapping, &section->mappings, link)
+            visited += visit_mapping(mapping, at, page, visit);
+    }
+    sections_unlock_all(were_on);
+    return visited;
+}
+
+static bool take_accessed(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
+{
+    (void)page;
+    (void)table;
+    (void)index;
+    return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+}
+
+bool section_take_accessed(struct pfn page, struct tree_pointer at)
+{
+    return visit_leaves(page, at, take_accessed) > 0;
+}
+
+/* Rights stand in the leaf, and its region, or the one that is about to be, has the descriptor. */
+static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
+{
+    struct pte ticket;
+    struct pte old;
+
+    if (!descriptor_shared_ticket(pte_rights(pte_read(leaf)), &ticket))
+        return false;
+    old = tree_replace_entry(table, index, ticket);
+    if ((old.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    return true;
+}
+
+unsigned section_recall(struct pfn page, struct tree_pointer at)
+{
+    return visit_leaves(page, at, recall_leaf);
+}

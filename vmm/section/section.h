@@ -1,0 +1,148 @@
+/*
+ * Sections: memory that is shared for real, with a tree of its own.
+ *
+ * A section is an object whose pages stand in its own tree, page i at address i * 4 KiB; no
+ * processor walks that tree. A mapping says where a part of a section stands in a space: address
+ * minus origin, modulo 2^64, is the place in the section (rule T1). The section lists its mappings,
+ * and its pages are found through that list (rule S3).
+ *
+ * A space has private tables of tickets there, which say 'shared'; a touched ticket is linked to
+ * the section's page as a shared leaf (rule S2): always to a frame of the section's own, never to
+ * the zero page. A shared leaf may become the ticket again at any time, which loses nothing. So
+ * evicting a page turns all its shared leaves back into tickets, and only the section's entry
+ * names the slot.
+ *
+ * Units: bytes, whole pages. Owns: its tree, with one count on each page in it; its promise in the
+ * account (vmm/space/commit.h), for all its pages and whatever the rights, since even reading makes pages.
+ * State: section_map (first mapping) -> mappings copied by forks, cut, moved -> the last mapping
+ *   and the last hold go: the tree is dropped and the promise taken back.
+ * A page's entry in the section's tree:
+ *   empty -> (touched) leaf -> in transit -> swapped -> in transit -> leaf
+ * Protectors: (m) sections_lock, a spin lock taken with interrupts off, inside table locks; where
+ * a space's mappings stand is changed by who holds the space's lock as well. (a) atomic.
+ * Fails with: STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE, STATUS_IO,
+ * STATUS_TIMEOUT, STATUS_CORRUPT as a fault does.
+ * Context: thread, with the space's lock; what a fault or reclaim calls says so.
+ * Rules: S1 to S3, C1, C5, P2 to P4, T1.
+ */
+#ifndef VMM_SECTION_H
+#define VMM_SECTION_H
+
+#include <bsd/sys/queue.h>
+
+#include "vmm/fault/operation.h"
+#include "vmm/space/space.h"
+
+/* A page of a section that more mappings may show is not evicted: so long is the list that is
+ * walked with interrupts off. */
+#define SECTION_MAPPINGS_MAX 256U
+
+struct section {
+    struct tree tree;
+    uint64_t pages;                /* constant */
+    uint32_t count;                /* (a) mappings and holds */
+    uint32_t mapping_count;        /* (m) */
+    LIST_HEAD(, mapping) mappings; /* (m) */
+    LIST_ENTRY(section) link;      /* (m) among all sections, for AUDIT */
+};
+
+/* Where a part of a section stands in a space. */
+struct mapping {
+    struct region_node node;  /* (m) where; in the space's mappings; first */
+    struct section *section;  /* constant; counted */
+    struct space *space;      /* constant */
+    uint64_t origin;          /* (m) the address of the section's first page, modulo 2^64 */
+    LIST_ENTRY(mapping) link; /* (m) in the section's list */
+};
+
+_Static_assert(offsetof(struct mapping, node) == 0, "a node of the range tree is its mapping");
+
+/* ---- mappings of a space; the space's lock is held ---- */
+
+/* Makes a section for the range, blank, and maps it there; no mapping overlaps. */
+MUST_USE enum status section_map(struct space *space, uint64_t start, uint64_t end);
+
+static inline bool space_has_mappings(const struct space *space)
+{
+    return !RB_EMPTY(&space->mappings);
+}
+
+/* Makes a boundary at each end of the range: a mapping across it becomes two. STATUS_NO_MEMORY: a
+ * boundary may be there already, which means nothing. A space without mappings is left by one look. */
+MUST_USE enum status section_cut_mappings(struct space *space, uint64_t start, uint64_t end);
+
+MUST_USE static inline enum status section_cut(struct space *space, uint64_t start, uint64_t end)
+{
+    return space_has_mappings(space) ? section_cut_mappings(space, start, end) : OK;
+}
+
+/* Takes the mappings of a range out, at whose ends there are boundaries. No entry of the range names a
+ * page any more. */
+void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end);
+
+static inline void section_unmap_range(struct space *space, uint64_t start, uint64_t end)
+{
+    if (space_has_mappings(space))
+        section_unmap_mappings(space, start, end);
+}
+
+/* Gives the mappings of a range, at whose ends there are boundaries, the free range from `to` on. */
+void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to);
+
+/* Copies all mappings into a space that has none, which no processor runs yet. STATUS_NO_MEMORY: some
+ * may be copied; section_unmap_all takes them out. */
+MUST_USE enum status section_copy_mappings(struct space *child, struct space *parent);
+
+MUST_USE static inline enum status section_copy_all(struct space *child, struct space *parent)
+{
+    return space_has_mappings(parent) ? section_copy_mappings(child, parent) : OK;
+}
+
+/* Takes all out of a space that nobody uses any more: its tree is not looked at from now on. */
+void section_unmap_all(struct space *space);
+
+/* ---- pages; for faults and reclaim ---- */
+
+/* Where an address of a space lies. */
+struct section_place {
+    struct section *section;
+    uint64_t at; /* address in the section's tree */
+};
+
+/* Finds it, and holds the section; false when no section is mapped there. */
+bool section_hold_at(struct space *space, uint64_t address, struct section_place *place);
+
+/* Whether the address lies at that place now. The table with its ticket is locked: then the answer
+ * stays true as long as the ticket stands there. */
+bool section_is_at(struct space *space, uint64_t address, const struct section_place *place);
+
+/* Lets a hold go. With the last one the section goes, which takes as long as it has pages. */
+void section_put(struct section *section);
+
+/* Does what the fault's ticket asks for: brings the section's page, if it is not in memory, and links it
+ * as a shared leaf. The walk has ended at the ticket, in a leaf table, along own tables for a write.
+ * STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
+MUST_USE enum status section_link(struct fault_op *op);
+
+/* Of a page that its section's entry names, whose table is locked with interrupts off: takes the A
+ * bits of its shared leaves, true when one was set. */
+bool section_take_accessed(struct pfn page, struct tree_pointer at);
+
+/* The same, but its shared leaves become tickets again. Returns how many: so many counts of the page
+ * are the caller's, who lets them go after a flush of everything (rules P2, P3). Leaves that are not
+ * reached now keep their counts, and show in the page's count. */
+unsigned section_recall(struct pfn page, struct tree_pointer at);
+
+/* ---- proof ---- */
+
+/* Sections that exist. */
+unsigned section_count(void);
+
+/* Compares the mappings of a space with its regions; panics on a difference. */
+void section_audit_space(const struct space *space);
+
+/* Compares every section with its list, stores the trees, at most max of them, and adds what is
+ * promised; returns how many. */
+unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed);
+
+#endif

@@ -1,0 +1,102 @@
+/* The account of committed pages. */
+#include "vmm/space/commit.h"
+
+#include "lib/check.h"
+#include "pmm/pmm.h"
+#include "swapdisk/area.h"
+#include "vmm/page/page.h"
+
+static struct {
+    enum overcommit_way way;
+    uint64_t frames; /* of the machine, constant once it is read; 0: not read */
+    uint64_t pages;  /* changed atomically */
+} account = {.way = OVERCOMMIT_HEURISTIC};
+
+void commit_choose(enum overcommit_way way)
+{
+    CHECK(way < OVERCOMMIT_WAYS);
+    account.way = way;
+}
+
+enum overcommit_way commit_way(void)
+{
+    return account.way;
+}
+
+uint64_t commit_pages(void)
+{
+    return __atomic_load_n(&account.pages, __ATOMIC_RELAXED);
+}
+
+/* A slot in memory holds a page that a frame could have held: it adds nothing. */
+static uint64_t slots_of_disk(void)
+{
+    struct swap_usage swap = swap_usage();
+
+    return swap.backing == SWAP_BACKING_DISK ? swap.slots : 0;
+}
+
+static uint64_t frames_of_machine(void)
+{
+    uint64_t frames = __atomic_load_n(&account.frames, __ATOMIC_RELAXED);
+
+    if (frames == 0) {
+        frames = pmm_usage().total;
+        __atomic_store_n(&account.frames, frames, __ATOMIC_RELAXED);
+    }
+    return frames;
+}
+
+uint64_t commit_limit(void)
+{
+    struct pmm_usage usage = pmm_usage();
+    uint64_t frames =
+        usage.by_kind[FRAME_FREE] + usage.by_kind[FRAME_ANONYMOUS] + usage.by_kind[FRAME_SWAP];
+    uint64_t kept = pmm_reserve() + frames / PTE_ENTRIES;
+
+    frames = min_u64(frames > kept ? frames - kept : 0, page_limit());
+    return frames + slots_of_disk();
+}
+
+uint64_t commit_total(void)
+{
+    return frames_of_machine() - pmm_reserve() + slots_of_disk();
+}
+
+/* The common call asks for so little that the disk need not be asked. */
+__attribute__((noinline)) static bool is_too_much(uint64_t pages)
+{
+    return pages > frames_of_machine() - pmm_reserve() && pages > commit_total();
+}
+
+/* What is promised is there: nobody else takes it meanwhile. */
+__attribute__((noinline)) static enum status take_what_is_there(uint64_t pages)
+{
+    uint64_t before = commit_pages();
+
+    do {
+        uint64_t limit = commit_limit();
+
+        if (before > limit || pages > limit - before)
+            return STATUS_COMMIT;
+    } while (!__atomic_compare_exchange_n(&account.pages, &before, before + pages, false,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return OK;
+}
+
+enum status commit_take(uint64_t pages)
+{
+    if (account.way == OVERCOMMIT_NEVER)
+        return take_what_is_there(pages);
+    if (account.way == OVERCOMMIT_HEURISTIC && is_too_much(pages))
+        return STATUS_COMMIT;
+    __atomic_add_fetch(&account.pages, pages, __ATOMIC_RELAXED);
+    return OK;
+}
+
+void commit_give(uint64_t pages)
+{
+    uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
+
+    CHECK_MSG(before >= pages, "%lu pages are given back, %lu are committed", pages, before);
+}

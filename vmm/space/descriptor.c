@@ -1,0 +1,268 @@
+/* The table of descriptors. */
+#include "vmm/space/descriptor.h"
+
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "lib/bytes.h"
+#include "paging/kernel/map.h"
+#include "paging/tree/tree.h"
+#include "pmm/pmm.h"
+
+#define DESCRIPTORS_MAX   65536U
+#define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
+
+/* Sizes of pages: 4 KiB, 2 MiB, 1 GiB. */
+#define LEVELS 3U
+
+/* A generation of 8 bits starts at 1 and is not used again after 255. */
+#define GENERATION_LAST UINT8_MAX
+
+uint32_t descriptor_limit;
+
+static struct {
+    uint8_t lock;
+    uint16_t unused; /* index of the first unused; 0 = none */
+    unsigned in_use;
+    /* By wishes and rights: the one descriptor of blank memory; 0 = none. */
+    uint16_t blank[AROUND_MOST + 1][LEVELS][16];
+    /* By rights: the one of memory that sections back. */
+    uint16_t shared[16];
+} table;
+
+static struct descriptor *descriptor_at(uint32_t index)
+{
+    CHECK(index < DESCRIPTORS_MAX);
+    return (struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
+}
+
+/* Four bits of what are four bytes of 0 or 1: each is brought to its place by one of the factors. */
+static unsigned rights_number(struct rights rights)
+{
+    uint32_t bytes;
+
+    _Static_assert(sizeof(rights) == sizeof(bytes), "a byte each");
+    memcpy(&bytes, &rights, sizeof(bytes));
+    return bytes * (1U << 24 | 1U << 17 | 1U << 10 | 1U << 3) >> 24 & 15;
+}
+
+/* One more frame of descriptors, all unused. */
+static enum status grow(void)
+{
+    uint32_t limit = descriptor_limit + (uint32_t)DESCRIPTORS_FRAME;
+    struct pfn frame;
+    enum status status;
+
+    if (descriptor_limit == DESCRIPTORS_MAX)
+        return STATUS_LIMIT;
+    status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame);
+    if (status != OK)
+        return status;
+    status = kernel_map_page((uintptr_t)descriptor_at(descriptor_limit), frame);
+    if (status != OK) {
+        pmm_free(frame);
+        return status;
+    }
+    /* Index 0 is none: no entry, and not the empty one either, equals this. */
+    if (descriptor_limit == 0)
+        descriptor_at(0)->ticket.word = UINT64_MAX;
+    for (uint32_t i = limit - 1; i + DESCRIPTORS_FRAME >= limit; i--) {
+        if (i == 0)
+            break;
+        descriptor_at(i)->next_unused = table.unused;
+        table.unused = (uint16_t)i;
+    }
+    /* Faults look without the lock. */
+    __atomic_store_n(&descriptor_limit, limit, __ATOMIC_RELEASE);
+    return OK;
+}
+
+enum status descriptor_init(void)
+{
+    CHECK(descriptor_limit == 0);
+    return grow();
+}
+
+/* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1, 2
+ * and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
+ * reserved bit; or it brings more than one page, which is no work for the fast path. */
+static uint32_t allowed_codes(struct rights rights, struct page_wish wish)
+{
+    uint32_t allowed = 0;
+
+    for (unsigned code = 0; code < 32; code++) {
+        bool write = (code & 2) != 0;
+        bool user = (code & 4) != 0;
+        bool reserved = (code & 8) != 0;
+        bool fetch = (code & 16) != 0;
+
+        if (!rights.none && user == rights.user && !reserved &&
+            (!write || (rights.write && wish.around == 0)) && (!fetch || rights.execute))
+            allowed |= UINT32_C(1) << code;
+    }
+    return allowed;
+}
+
+/* What sections back the fast path leaves alone: no error code is allowed, and there are no bits. */
+static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
+                 struct page_wish wish)
+{
+    bool fast = !rights.none && !wish.shared;
+    struct pfn none = {0};
+
+    descriptor->generation++;
+    descriptor->index = index;
+    descriptor->rights = rights;
+    descriptor->page_level = wish.level;
+    descriptor->around = wish.around;
+    descriptor->shared = wish.shared;
+    __atomic_store_n(&descriptor->count, 1, __ATOMIC_RELEASE);
+    descriptor->allows = fast ? allowed_codes(rights, wish) : 0;
+    descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
+    descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
+    descriptor->ticket = pte_ticket(index, descriptor->generation);
+}
+
+static enum status take_unused(struct rights rights, struct page_wish wish,
+                               struct descriptor **taken)
+{
+    enum status status = table.unused == 0 ? grow() : OK;
+    uint16_t index = table.unused;
+
+    if (status != OK)
+        return status;
+    *taken = descriptor_at(index);
+    table.unused = (*taken)->next_unused;
+    fill(*taken, index, rights, wish);
+    table.in_use++;
+    return OK;
+}
+
+/* Where the index stands of the one descriptor that says this. */
+static uint16_t *place_of(struct rights rights, struct page_wish wish)
+{
+    if (__builtin_expect(wish.level == 1 && wish.around == 0 && !wish.shared, 1))
+        return &table.blank[0][0][rights_number(rights)];
+    CHECK(wish.level >= 1 && wish.level <= LEVELS && wish.around <= AROUND_MOST);
+    return wish.shared ? &table.shared[rights_number(rights)]
+                       : &table.blank[wish.around][wish.level - 1][rights_number(rights)];
+}
+
+/* The last counts, or what looked like them: the table stops naming it before it is unused. */
+__attribute__((noinline)) static void put_last(struct descriptor *descriptor, uint32_t counts)
+{
+    bool were_on = machine_interrupts_off();
+    uint32_t before;
+
+    spin_lock(&table.lock);
+    before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
+    CHECK(before >= counts);
+    if (before == counts) {
+        __atomic_store_n(place_of(descriptor->rights, descriptor_wish(descriptor)), 0,
+                         __ATOMIC_RELEASE);
+        table.in_use--;
+        descriptor->ticket = pte_empty();
+        if (descriptor->generation != GENERATION_LAST) {
+            descriptor->next_unused = table.unused;
+            table.unused = descriptor->index;
+        }
+    }
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* The shared descriptor with the table's lock, and one is made if there is none. One that was counted
+ * by mistake is put. */
+__attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
+                                                          struct page_wish wish,
+                                                          struct descriptor **descriptor,
+                                                          struct descriptor *mistaken)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    spin_lock(&table.lock);
+    if (*shared != 0) {
+        *descriptor = descriptor_at(*shared);
+        descriptor_hold(*descriptor, 1);
+    } else {
+        status = take_unused(rights, wish, descriptor);
+        if (status == OK)
+            __atomic_store_n(shared, (*descriptor)->index, __ATOMIC_RELEASE);
+    }
+    spin_unlock(&table.lock);
+    machine_interrupts_restore(were_on);
+    if (mistaken != NULL)
+        descriptor_put(mistaken, 1);
+    return status;
+}
+
+/* The shared descriptor is mostly there, and is counted without the lock. Its index may be another
+ * descriptor's by the time that it is counted: the table tells. */
+enum status descriptor_wished(struct rights rights, struct page_wish wish,
+                              struct descriptor **descriptor)
+{
+    uint16_t *shared = place_of(rights, wish);
+    uint16_t index = __atomic_load_n(shared, __ATOMIC_ACQUIRE);
+    struct descriptor *held = descriptor_at(index);
+    uint32_t count;
+
+    if (index == 0)
+        return hold_or_make(shared, rights, wish, descriptor, NULL);
+    count = __atomic_load_n(&held->count, __ATOMIC_ACQUIRE);
+    do {
+        if (count == 0 || count == UINT32_MAX)
+            return hold_or_make(shared, rights, wish, descriptor, NULL);
+    } while (!__atomic_compare_exchange_n(&held->count, &count, count + 1, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE));
+    if (__atomic_load_n(shared, __ATOMIC_ACQUIRE) != index)
+        return hold_or_make(shared, rights, wish, descriptor, held);
+    *descriptor = held;
+    return OK;
+}
+
+/* Without NX an entry does not say whether its region allows execution. Then there may be two that it
+ * can have come from; of one alone it is known. */
+bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
+{
+    struct rights other = rights;
+    uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
+
+    if (pte_nx == 0) {
+        uint16_t second;
+
+        other.execute = !rights.execute;
+        second = __atomic_load_n(&table.shared[rights_number(other)], __ATOMIC_ACQUIRE);
+        if (index != 0 && second != 0)
+            return false;
+        index = index != 0 ? index : second;
+    }
+    CHECK_MSG(index != 0, "no region is shared with rights w%d x%d u%d n%d", rights.write,
+              rights.execute, rights.user, rights.none);
+    *ticket = descriptor_at(index)->ticket;
+    return true;
+}
+
+void descriptor_hold(struct descriptor *descriptor, uint32_t counts)
+{
+    uint32_t before = __atomic_fetch_add(&descriptor->count, counts, __ATOMIC_RELAXED);
+
+    CHECK(before > 0 && counts <= UINT32_MAX - before);
+}
+
+void descriptor_put(struct descriptor *descriptor, uint32_t counts)
+{
+    uint32_t count = __atomic_load_n(&descriptor->count, __ATOMIC_ACQUIRE);
+
+    CHECK(counts > 0);
+    while (count > counts) {
+        if (__atomic_compare_exchange_n(&descriptor->count, &count, count - counts, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return;
+    }
+    put_last(descriptor, counts);
+}
+
+unsigned descriptor_count(void)
+{
+    return table.in_use;
+}

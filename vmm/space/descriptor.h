@@ -1,0 +1,118 @@
+/*
+ * Descriptors: what a ticket names. How a page comes to be and with what rights, never where.
+ *
+ * They stand in one table reached by index in O(1). Each stores its own ticket word and the ready
+ * bits of the entries that it leads to, so that one compare of the word checks type, index,
+ * generation, signature and ones at once. Immutable while counted; all blank memory with the same
+ * rights and size of page has one, and so has all shared memory with the same rights.
+ *
+ * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
+ * State: unused -> descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: unused,
+ * next generation; an index whose generation wraps is retired (rule E6).
+ * Fails with: STATUS_NO_MEMORY, STATUS_LIMIT (65,535 descriptors).
+ * Context: thread; descriptor_of in a fault too. Protectors: (c) constant while counted, (d) the
+ * table's lock. Rules: E6, T1, T2.
+ */
+#ifndef VMM_DESCRIPTOR_H
+#define VMM_DESCRIPTOR_H
+
+#include "lib/status.h"
+#include "paging/kernel/layout.h"
+#include "paging/pte.h"
+
+struct descriptor {
+    struct pte ticket;    /* (c) the word that stands in entries; 0 while unused */
+    struct pte zero_leaf; /* (c) entry that shows the zero page; empty where there is no access */
+    uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame; likewise 0 */
+    struct rights rights; /* (c) */
+    uint8_t generation;   /* (d) */
+    uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
+    uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
+    bool shared; /* (c) pages are a section's (vmm/section/section.h): the fast path has no bits */
+    uint32_t count;       /* (d) regions that have it */
+    uint16_t index;       /* (c) */
+    uint16_t next_unused; /* (d) */
+    uint32_t allows;      /* (c) a bit for each page-fault error code below 32: access allowed, and
+                           * for the fast path to resolve */
+    uint32_t spare[5];
+};
+
+/* Up to 16 pages are brought together: so long is a table locked. */
+#define AROUND_MOST 4U
+
+_Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line");
+
+/* Once, before any other call: the first frame of the table. */
+MUST_USE enum status descriptor_init(void);
+
+/* Where pages come from: what blank memory wishes for, large pages of this level where they fit
+ * (vmm/page/large.h), 1: small ones, and 2^around pages at a first write; or from a section. */
+struct page_wish {
+    uint8_t level;
+    uint8_t around;
+    bool shared; /* a section's (vmm/section/section.h); the others are 1 and 0 then */
+};
+
+/* The descriptor of memory with these rights and wishes, with one more count. */
+MUST_USE enum status descriptor_wished(struct rights rights, struct page_wish wish,
+                                       struct descriptor **descriptor);
+
+static inline enum status descriptor_blank(struct rights rights, unsigned level,
+                                           struct descriptor **descriptor)
+{
+    return descriptor_wished(rights, (struct page_wish){.level = (uint8_t)level}, descriptor);
+}
+
+static inline struct page_wish descriptor_wish(const struct descriptor *descriptor)
+{
+    return (struct page_wish){.level = descriptor->page_level,
+                              .around = descriptor->around,
+                              .shared = descriptor->shared};
+}
+
+static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
+{
+    return descriptor_blank(rights, 1, descriptor);
+}
+
+/* The descriptor of memory that sections back, with these rights, with one more count. Which section
+ * and which part of it is the mapping's to say (rule T1). */
+static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
+{
+    return descriptor_wished(rights, (struct page_wish){.level = 1, .shared = true}, descriptor);
+}
+
+/* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile. False
+ * on a processor without NX when shared regions differ in the right to execute, which entries do not
+ * say there. */
+MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
+
+/* So many counts more, or less. */
+void descriptor_hold(struct descriptor *descriptor, uint32_t counts);
+void descriptor_put(struct descriptor *descriptor, uint32_t counts);
+
+/* Descriptors in use. */
+unsigned descriptor_count(void);
+
+/* The descriptor that a ticket names; NULL when the ticket is stale, damaged or forged. */
+static inline const struct descriptor *descriptor_of(struct pte ticket, uint32_t limit)
+{
+    uint32_t index = (uint32_t)pte_payload(ticket) & 0xffff;
+    const struct descriptor *descriptor =
+        (const struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
+
+    if (index >= limit || descriptor->ticket.word != ticket.word)
+        return NULL;
+    return descriptor;
+}
+
+/* One more than the highest index that has memory behind it: descriptor_of's limit. */
+extern uint32_t descriptor_limit;
+
+/* The same while others may make descriptors. */
+static inline uint32_t descriptor_bound(void)
+{
+    return __atomic_load_n(&descriptor_limit, __ATOMIC_ACQUIRE);
+}
+
+#endif

@@ -1,0 +1,389 @@
+/* Regions: what is where in an address space. Their range tree, merging and cutting. */
+#include "cpu/machine.h"
+#include "pmm/pool.h"
+#include "vmm/space/internal.h"
+
+static struct pool region_pool = POOL("region", struct region);
+
+static bool says_the_same(const struct region_what *a, const struct region_what *b)
+{
+    return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed &&
+           a->wired == b->wired && !a->coming && !b->coming;
+}
+
+const struct region *space_region_at(struct space *space, uint64_t address)
+{
+    const struct region *region = region_find(space, address);
+
+    return region != NULL && region->node.start <= address ? region : NULL;
+}
+
+/* ---- one region ---- */
+
+/* An object for a region: the one that went last, or one of the pool. A program that maps and unmaps
+ * by turns needs no other. */
+static inline enum status take_region(struct space *space, struct region **region)
+{
+    void *object = space->spare;
+    enum status status = OK;
+
+    if (object == NULL)
+        status = pool_alloc_uncleared(&region_pool, &object);
+    __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
+    *region = object;
+    return status;
+}
+
+static inline void give_region(struct space *space, struct region *region)
+{
+    if (space->spare == NULL)
+        __atomic_store_n(&space->spare, region, __ATOMIC_RELAXED);
+    else
+        pool_free(&region_pool, region);
+}
+
+void region_give_spare(struct space *space)
+{
+    pool_free(&region_pool, space->spare);
+    __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
+}
+
+/* Puts a region into a gap; the caller's count of the descriptor goes with it. */
+static inline enum status create(struct space *space, struct region_gap gap, uint64_t start,
+                                 uint64_t end, const struct region_what *what)
+{
+    struct region *region;
+    enum status status = take_region(space, &region);
+
+    if (status != OK)
+        return status;
+    region->node.start = start;
+    region->node.end = end;
+    region->what = *what;
+    region_tree_insert_between(&space->regions, node_of(gap.before), &region->node,
+                               node_of(gap.next));
+    space->region_count++;
+    return OK;
+}
+
+static inline void destroy(struct space *space, struct region *region)
+{
+    CHECK(space->region_count > 0);
+    region_tree_remove(&space->regions, &region->node);
+    space->region_count--;
+    if (region->what.descriptor != NULL)
+        descriptor_put(region->what.descriptor, 1);
+    give_region(space, region);
+}
+
+/* Joins a region with the one behind it, if they touch and say the same; true when they did. */
+static bool join_next(struct space *space, struct region *region)
+{
+    struct region *next = region_next(region);
+    uint64_t end;
+
+    if (next == NULL || next->node.start != region->node.end ||
+        !says_the_same(&region->what, &next->what))
+        return false;
+    end = next->node.end;
+    destroy(space, next);
+    region_tree_resize(&region->node, region->node.start, end);
+    return true;
+}
+
+/* ---- ranges ---- */
+
+/* Gives the range to a neighbour that says the same; false when there is none. */
+static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_t start,
+                             uint64_t end, const struct region_what *what)
+{
+    if (gap.before != NULL && gap.before->node.end == start &&
+        says_the_same(&gap.before->what, what)) {
+        region_tree_resize(&gap.before->node, gap.before->node.start, end);
+        (void)join_next(space, gap.before);
+    } else if (gap.next != NULL && gap.next->node.start == end &&
+               says_the_same(&gap.next->what, what)) {
+        region_tree_resize(&gap.next->node, start, gap.next->node.end);
+    } else {
+        return false;
+    }
+    if (what->descriptor != NULL)
+        descriptor_put(what->descriptor, 1);
+    return true;
+}
+
+enum status region_add(struct space *space, struct region_gap gap, uint64_t start, uint64_t end,
+                       const struct region_what *what)
+{
+    enum status status = OK;
+
+    if (!add_to_neighbour(space, gap, start, end, what))
+        status = create(space, gap, start, end, what);
+    if (status == OK && what->committed)
+        space->committed += (end - start) / PAGE_SIZE;
+    return status;
+}
+
+static enum status cut_at(struct space *space, uint64_t address)
+{
+    struct region *region = region_find(space, address);
+    uint64_t end;
+    enum status status;
+
+    if (region == NULL || region->node.start >= address)
+        return OK;
+    end = region->node.end;
+    region_tree_resize(&region->node, region->node.start, address);
+    if (region->what.descriptor != NULL)
+        descriptor_hold(region->what.descriptor, 1);
+    status = create(space, (struct region_gap){region, region_next(region)}, address, end,
+                    &region->what);
+    if (status != OK) {
+        region_tree_resize(&region->node, region->node.start, end);
+        if (region->what.descriptor != NULL)
+            descriptor_put(region->what.descriptor, 1);
+    }
+    return status;
+}
+
+enum status region_cut(struct space *space, uint64_t start, uint64_t end)
+{
+    enum status status = cut_at(space, start);
+
+    if (status == OK)
+        status = cut_at(space, end);
+    if (status != OK)
+        region_merge_range(space, start, start);
+    return status;
+}
+
+void region_remove(struct space *space, struct region *region)
+{
+    if (region->what.committed)
+        space->committed -= region_pages(region);
+    if (region->what.wired) {
+        space->wired -= region_pages(region);
+        wire_give(region_pages(region));
+    }
+    destroy(space, region);
+}
+
+void region_remove_range(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start);
+
+    while (region != NULL && region->node.start < end) {
+        struct region *next = region_next(region);
+
+        CHECK(region->node.start >= start && region->node.end <= end);
+        region_remove(space, region);
+        region = next;
+    }
+}
+
+void region_merge_range(struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *region = region_find(space, start - 1);
+
+    while (region != NULL && region->node.end <= end) {
+        if (!join_next(space, region))
+            region = region_next(region);
+    }
+}
+
+struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end)
+{
+    struct region *first = region_find(space, start);
+    struct region *region = first;
+
+    for (uint64_t at = start; at < end; region = region_next(region)) {
+        if (region == NULL || region->node.start > at || region->what.kind == REGION_GUARD)
+            return NULL;
+        at = region->node.end;
+    }
+    return first;
+}
+
+void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end)
+{
+    struct region *region = region_find(space, start);
+
+    CHECK(region->node.start == start && region->node.end == end);
+    region_tree_remove(&space->regions, &region->node);
+    region->node.start = to;
+    region->node.end = new_end;
+    region_tree_insert(&space->regions, &region->node);
+    if (region->what.committed)
+        space->committed += region_pages(region) - (end - start) / PAGE_SIZE;
+    region_merge_range(space, to, new_end);
+}
+
+static void set_descriptor(struct space *space, struct region *region,
+                           struct descriptor *descriptor)
+{
+    struct region_what *what = &region->what;
+
+    if (descriptor->rights.write && !what->committed && what->kind == REGION_PRIVATE) {
+        what->committed = true;
+        space->committed += region_pages(region);
+    }
+    if (what->descriptor == descriptor)
+        return;
+    descriptor_hold(descriptor, 1);
+    descriptor_put(what->descriptor, 1);
+    what->descriptor = descriptor;
+}
+
+void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
+                            const struct region_descriptors *descriptors)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        CHECK(region->node.start >= start && region->node.end <= end);
+        set_descriptor(space, region,
+                       region->what.kind == REGION_SHARED ? descriptors->shared
+                                                          : descriptors->blank);
+    }
+    region_merge_range(space, start, end);
+}
+
+void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired)
+{
+    struct region *region = region_find(space, start);
+
+    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        struct region_what *what = &region->what;
+
+        CHECK(region->node.start >= start && region->node.end <= end);
+        if (wired && !what->committed)
+            space->committed += region_pages(region);
+        if (wired && !what->wired)
+            space->wired += region_pages(region);
+        if (!wired && what->wired)
+            space->wired -= region_pages(region);
+        what->committed = what->committed || wired;
+        what->wired = wired;
+        what->coming = false;
+    }
+    region_merge_range(space, start, end);
+}
+
+/* ---- all regions ---- */
+
+/* A run of regions with one descriptor: its count is changed once for the run. */
+struct descriptor_run {
+    void (*change)(struct descriptor *descriptor, uint32_t counts);
+    struct descriptor *descriptor;
+    uint32_t length;
+    struct region *chain; /* objects of the pool, each begins with the next one's address */
+};
+
+static void end_run(struct descriptor_run *run)
+{
+    if (run->descriptor != NULL)
+        run->change(run->descriptor, run->length);
+}
+
+static void add_to_run(struct descriptor_run *run, struct descriptor *descriptor)
+{
+    if (descriptor != run->descriptor) {
+        end_run(run);
+        run->descriptor = descriptor;
+        run->length = 0;
+    }
+    run->length++;
+}
+
+static struct region_node *copy_region(const struct region_node *node, void *context)
+{
+    const struct region *region = (const struct region *)node;
+    struct descriptor_run *run = context;
+    struct region *copy = run->chain;
+
+    run->chain = *(struct region **)(void *)copy;
+    *copy = *region;
+    copy->what.wired = false;
+    add_to_run(run, region->what.descriptor);
+    return &copy->node;
+}
+
+enum status region_copy_all(struct space *child, const struct space *parent)
+{
+    struct descriptor_run run = {.change = descriptor_hold};
+    void *chain;
+    enum status status = pool_alloc_chain(&region_pool, parent->region_count, &chain);
+
+    if (status != OK)
+        return status;
+    run.chain = chain;
+    region_tree_clone(&child->regions, &parent->regions, copy_region, &run);
+    CHECK(run.chain == NULL);
+    end_run(&run);
+    child->region_count = parent->region_count;
+    child->committed = parent->committed;
+    /* Some neighbours differed only in what is wired, which nothing is any more. */
+    if (parent->wired > 0)
+        region_merge_range(child, PAGE_SIZE, UINT64_MAX);
+    return OK;
+}
+
+static void drop_region(struct region_node *node, void *context)
+{
+    struct descriptor_run *run = context;
+    struct region *region = region_of(node);
+
+    add_to_run(run, region->what.descriptor);
+    *(struct region **)(void *)region = run->chain;
+    run->chain = region;
+}
+
+void region_remove_all(struct space *space)
+{
+    struct descriptor_run run = {.change = descriptor_put};
+
+    region_tree_drain(&space->regions, drop_region, &run);
+    end_run(&run);
+    if (space->spare != NULL) {
+        *(struct region **)(void *)space->spare = run.chain;
+        run.chain = space->spare;
+        space->spare = NULL;
+    }
+    pool_free_chain(&region_pool, run.chain);
+    space->region_count = 0;
+    space->committed = 0;
+    space->wired = 0;
+}
+
+/* ---- proof ---- */
+
+void region_audit(const struct space *space)
+{
+    const struct region *before = NULL;
+    struct region *region;
+    uint32_t count = region_tree_audit(&space->regions);
+    uint64_t committed = 0;
+    uint64_t wired = 0;
+
+    CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
+    for (region = region_find(space, 0); region != NULL; region = region_next(region)) {
+        CHECK_MSG((region->node.start | region->node.end) % PAGE_SIZE == 0, "region %lx to %lx",
+                  region->node.start, region->node.end);
+        CHECK((region->what.kind == REGION_GUARD) == (region->what.descriptor == NULL));
+        CHECK_MSG(before == NULL || before->node.end < region->node.start ||
+                      !says_the_same(&before->what, &region->what),
+                  "regions %lx and %lx say the same", before->node.start, region->node.start);
+        CHECK(region->what.kind == REGION_PRIVATE
+                  ? region->what.committed || !region->what.descriptor->rights.write
+                  : !region->what.committed);
+        CHECK(region->what.kind == REGION_GUARD ||
+              region->what.descriptor->shared == (region->what.kind == REGION_SHARED));
+        CHECK(!region->what.coming && (region->what.committed || !region->what.wired));
+        committed += region->what.committed ? region_pages(region) : 0;
+        wired += region->what.wired ? region_pages(region) : 0;
+        before = region;
+    }
+    CHECK_MSG(committed == space->committed && wired == space->wired,
+              "%lu pages committed, %lu counted; %lu wired, %lu counted", committed,
+              space->committed, wired, space->wired);
+}

@@ -1,0 +1,252 @@
+/* Address spaces: creation, fork, destruction, and which one runs. */
+#include "vmm/space/space.h"
+
+#include <bsd/sys/queue.h>
+
+#include "cpu/machine.h"
+#include "cpu/smp/spin.h"
+#include "paging/kernel/map.h"
+#include "pmm/pool.h"
+#include "vmm/page/page.h"
+#include "vmm/range/spare_tables.h"
+#include "vmm/section/section.h"
+#include "vmm/space/commit.h"
+#include "vmm/space/internal.h"
+
+static struct pool space_pool = POOL("space", struct space_record);
+
+/* All spaces, for AUDIT. */
+static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
+static uint8_t spaces_lock;
+static uint64_t last_serial;
+
+/* Another processor that copies a page for a write, and sees that it runs the space alone, does not
+ * tell anybody. So who joins says so first, and waits until whoever runs the space has answered:
+ * what they do with interrupts off is then over, or has seen this processor. */
+static void join(struct space *space, uint64_t own)
+{
+    uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
+
+    if (others != 0)
+        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
+    pcid_enter(&space->tree, others);
+}
+
+/* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
+static void enter(void *to)
+{
+    uint64_t own = UINT64_C(1) << machine_cpu();
+    struct space *from = machine_space();
+    struct space *space = to;
+
+    machine_set_space(space,
+                      phys_pointer(space != NULL ? phys_of(space->tree.root) : kernel_map_root()));
+    if (space != NULL)
+        join(space, own);
+    else
+        pcid_enter_kernel(kernel_map_root());
+    if (from != NULL && from != space) {
+        pcid_leave(&from->tree.context, machine_cpu());
+        __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
+    }
+}
+
+enum status vmm_init(void)
+{
+    enum status status;
+
+    page_init();
+    tree_init(kernel_map_zero_frame(), page_hooks());
+    thread_on_switch(enter);
+    status = descriptor_init();
+    return status == OK ? tree_ready_roots() : status;
+}
+
+/* A space on the list lives until its end has it locked, for good. */
+struct space *space_lock_one_that_keeps(bool objects)
+{
+    bool were_on = machine_interrupts_off();
+    struct space *found = NULL;
+    struct space_record *record;
+
+    spin_lock(&spaces_lock);
+    LIST_FOREACH (record, &spaces, link) {
+        const struct space *space = &record->space;
+        bool keeps = objects ? __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL
+                             : __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
+
+        if (keeps && mutex_try(&record->space.lock)) {
+            found = &record->space;
+            break;
+        }
+    }
+    spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
+    return found;
+}
+
+static void add_to_list(struct space_record *record)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&spaces_lock);
+    LIST_INSERT_HEAD(&spaces, record, link);
+    record->space.serial = ++last_serial;
+    spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
+}
+
+enum status space_create(struct space **space)
+{
+    struct space_record *record;
+    void *object;
+    enum status status = pool_alloc(&space_pool, &object);
+
+    if (status != OK)
+        return status;
+    record = object;
+    RB_INIT(&record->space.regions);
+    RB_INIT(&record->space.mappings);
+    record->space.zero_levels = ZERO_LADDER_FRAMES;
+    status = tree_create(&record->space.tree);
+    if (status == OK) {
+        status = space_number_take(&record->space.tree);
+        if (status != OK)
+            tree_destroy(&record->space.tree);
+    }
+    if (status != OK) {
+        pool_free(&space_pool, object);
+        return status;
+    }
+    add_to_list(record);
+    *space = &record->space;
+    return OK;
+}
+
+/* holds: parent's regions. The child has nothing yet. */
+static enum status fork_into(struct space *child, struct space *parent)
+{
+    struct tlb_batch batch;
+    enum status status = commit_take(parent->committed);
+
+    if (status != OK)
+        return status;
+    status = region_copy_all(child, parent);
+    if (status != OK) {
+        commit_give(parent->committed);
+        return status;
+    }
+    status = section_copy_all(child, parent);
+    if (status != OK)
+        return status; /* the end of the child gives back what it has */
+    tlb_begin(&batch, &parent->tree);
+    tree_fork(&child->tree, &parent->tree, &batch);
+    /* No child runs before the parent's translations are gone. */
+    tlb_commit(&batch);
+    if (parent->wired > 0)
+        status = wire_fork(child, parent);
+    tree_fork_end(&parent->tree);
+    return status;
+}
+
+static enum status fork_space(struct space *parent, struct space **child)
+{
+    enum status status = space_create(child);
+
+    if (status != OK)
+        return status;
+    (*child)->zero_levels = parent->zero_levels;
+    space_lock(parent);
+    (void)kept_path_give_back(parent);
+    status = fork_into(*child, parent);
+    space_unlock(parent);
+    if (status != OK)
+        space_destroy(*child);
+    return status;
+}
+
+enum status space_fork(struct space *parent, struct space **child)
+{
+    enum status status;
+
+    do {
+        status = fork_space(parent, child);
+    } while (status == STATUS_NO_MEMORY && page_make_room());
+    return status;
+}
+
+void space_set_zero_levels(struct space *space, unsigned level)
+{
+    CHECK(level >= 1 && level <= ZERO_LADDER_FRAMES);
+    space->zero_levels = (uint8_t)level;
+}
+
+void space_destroy(struct space *space)
+{
+    struct space_record *record = (struct space_record *)space;
+    bool were_on;
+
+    /* Who looks for memory may be about to give its kept path back. Nobody locks it from now on. */
+    space_lock(space);
+    were_on = machine_interrupts_off();
+    CHECK_MSG(space->tree.processors == 0, "processors %lx run in a space that is destroyed",
+              space->tree.processors);
+    spin_lock(&spaces_lock);
+    LIST_REMOVE(record, link);
+    spin_unlock(&spaces_lock);
+    machine_interrupts_restore(were_on);
+    section_unmap_all(space);
+    space_number_give(&space->tree);
+    tree_destroy(&space->tree);
+    commit_give(space->committed);
+    wire_give(space->wired);
+    region_remove_all(space);
+    pool_free(&space_pool, record);
+}
+
+void space_switch(struct space *space)
+{
+    bool were_on = machine_interrupts_off();
+
+    thread_set_space(space);
+    enter(space);
+    machine_interrupts_restore(were_on);
+}
+
+unsigned space_count(void)
+{
+    return space_pool.in_use;
+}
+
+/* ---- proof ---- */
+
+/* So many trees are audited together; more need a larger array only. */
+#define AUDIT_TREES_MAX 1024U
+
+struct tree_census space_audit(void)
+{
+    static struct tree trees[AUDIT_TREES_MAX];
+    struct space_record *record;
+    struct tree_census census;
+    unsigned count = 0;
+    uint64_t committed = 0;
+    uint64_t wired = 0;
+
+    LIST_FOREACH (record, &spaces, link) {
+        CHECK(count < AUDIT_TREES_MAX);
+        region_audit(&record->space);
+        section_audit_space(&record->space);
+        committed += record->space.committed;
+        wired += record->space.wired;
+        trees[count++] = record->space.tree;
+    }
+    count += section_audit(&trees[count], AUDIT_TREES_MAX - count, &committed);
+    CHECK_MSG(committed == commit_pages(), "%lu pages committed by regions, %lu in the account",
+              committed, commit_pages());
+    CHECK_MSG(wired == space_wired_pages() && wired == page_wired(),
+              "%lu pages wired by regions, %lu in the account, %lu frames", wired,
+              space_wired_pages(), page_wired());
+    census = tree_audit(trees, count);
+    page_audit(&census);
+    return census;
+}
