@@ -1,0 +1,116 @@
+"""Endings: crashes with their reports, power off and reset, and a screen that can be read."""
+
+import re
+
+import screen
+from harness import Case, case
+
+
+# ---- crashes ----
+
+
+@case
+def crash_null(t: Case):
+    run = t.crashes("crash-null", r"^crash on cpu 0: #PF .*\b0x0: read by the kernel: not present",
+                    r"^at [0-9a-f]{16} read_null\+0x", r"^rip [0-9a-f]{16} .* vector 14 ",
+                    r"^cr0 .* cr2 0{16} +cr3 [0-9a-f]{16}", r"level 4: .*empty",
+                    r"0: [0-9a-f]{16} read_null\+0x", r"1: [0-9a-f]{16} run_null\+0x",
+                    r"2: [0-9a-f]{16} faultline_main\+0x")
+    t.check(run.log and "#PF" in (run.log.bail_out or ""), "'Bail out!' says why")
+
+
+@case
+def crash_panic(t: Case):
+    t.crashes("crash-panic", r"^crash on cpu 0: tests/experiments/crash\.c:\d+: deliberate",
+              r"0: [0-9a-f]{16} panic_at\+0x", r"1: [0-9a-f]{16} run_panic\+0x")
+
+
+@case
+def crash_jump(t: Case):
+    t.crashes("crash-jump", r"^crash on cpu 0: #PF page fault at 0xffffe00000000000: "
+              r"instruction fetch by the kernel: not present", r"^ +\d+: [0-9a-f]+ run_jump")
+
+
+@case
+def crash_double_fault(t: Case):
+    t.crashes("crash-double-fault", r"^crash on cpu 0: #DF double fault")
+
+
+@case
+def crash_in_handler(t: Case):
+    t.crashes("crash-handler", r"^crash on cpu 0: #PF page fault at 0xffffe00000001000",
+              r"^trap: [0-9a-f]+ (read_null|run_handler)")
+
+
+@case
+def crash_overflow(t: Case):
+    """The stack of a thread on CPU 1 overflows; the report also gives the place of CPU 0."""
+    t.crashes("crash-overflow", r"^crash on cpu 1: stack overflow: stack of cpu 1, thread 1",
+              r"^  0: [0-9a-f]+ go_deeper", r"^cpu 0 was at ", smp=2)
+
+
+@case
+def crash_lost_shootdown(t: Case):
+    t.crashes("crash-lost-shootdown",
+              r"TLB shootdown lost: cpu 1 has not answered cpu 0 for 500 ms",
+              r"^cpu 1 was at .*, interrupts off$", r"^  \d: [0-9a-f]+ stop_answering", smp=2)
+
+
+@case
+def watchdog(t: Case):
+    """CPU 1 notices that CPU 0 hangs with interrupts off."""
+    t.crashes("crash-hang", r"watchdog: no progress for \d+ s",
+              r"^cpu 0 was at .*, interrupts off$", r"^  \d: [0-9a-f]+ run_hang",
+              append="watchdog=3", smp=2)
+
+
+@case
+def watchdog_alone(t: Case):
+    t.crashes("crash-hang", r"watchdog: no progress for \d+ s",
+              r"^trap: [0-9a-f]+ (machine_pause|run_hang)", append="watchdog=3")
+
+
+# ---- power off, reset, halt ----
+
+
+@case
+def exit_poweroff(t: Case):
+    t.powers_off()
+
+
+@case
+def exit_reboot(t: Case):
+    t.resets()
+
+
+def reads_on_screen(t: Case, words: str, **settings):
+    """Boots until the screen shows the words, then stops the halted machine."""
+    picture = t.path("screen.ppm")
+    seen = []
+
+    def look(monitor):
+        monitor.command("screendump", filename=str(picture))
+        seen[:] = screen.read_text(str(picture))
+        if any(words in line for line in seen):
+            monitor.command("quit")
+
+    run = t.boot(every_second=look, append="exit=halt", **settings)
+    t.check(any(words in line for line in seen), f"the screen shows: {words}", *seen[-40:])
+    return run, seen
+
+
+@case
+def no_serial(t: Case):
+    run = t.boot(serial="none", disks=[t.swap_disk()])
+    t.check(run.result.verdict == "pass", "QEMU's status says pass", f"status {run.result.status}")
+    t.check(run.result.log == "", "nothing came over a serial line")
+    _, seen = reads_on_screen(t, "# verdict: pass", serial="none")
+    t.check(any(re.match(r"ok \d+ [a-z]", line) for line in seen), "it shows results as well",
+            *seen[-20:])
+
+
+@case
+def halted(t: Case):
+    run, _ = reads_on_screen(t, "# verdict: pass")
+    t.check(run.log and run.log.verdict == "pass", "the log says pass, and nothing after it",
+            run.log_error)

@@ -1,0 +1,116 @@
+"""Programs in address spaces, under stress, under count and under the debugger."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import disks
+from harness import Case, Skip, case
+
+
+@case
+def ring3(t: Case):
+    for cpu in ("max", "qemu64"):
+        t.passed(t.boot(cpu=cpu, append="run=ring3"), ("ring3",))
+
+
+@case
+def stress(t: Case):
+    """All processors share one address space that has more pages than may be resident."""
+    for count in (2, 4):
+        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=shootdown,stress seconds=8")
+        t.passed(run, ("shootdown", "stress"))
+
+
+@case
+def model(t: Case):
+    """The model of address spaces agrees with the real faults of one CPU and of four."""
+    for count in (1, 4):
+        run = t.boot(disks=[t.swap_disk()], smp=count, append="run=model-long seconds=8 seed=3")
+        t.passed(run, ("model-long",))
+
+
+@case
+def lock_checks(t: Case):
+    """The build that checks owners and order of spin locks passes under stress."""
+    made = subprocess.run(["make", "-s", "B=build/checked", "CHECKS=1",
+                           "build/checked/faultline.efi"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    t.check(made.returncode == 0, "it compiles", made.stdout)
+    run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], smp=3,
+                 append="run=cow,shared-map,swap,stress seconds=6")
+    t.passed(run, ("cow", "shared-map", "swap", "stress"))
+    t.crashes("crash-lock-order", r"lock order: .* it was the other way round before",
+              efi="build/checked/faultline.efi")
+
+
+# ---- figures ----
+
+
+@case
+def fault_anatomy(t: Case):
+    """The parts of a fault add up to the whole; stepping and `make bench` count the same."""
+    run = t.boot(icount=True, cpu="max,-erms", append="run=fault-anatomy,bench")
+    t.passed(run, ("fault-anatomy", "bench"))
+    figures = {name: metric.value for name, metric in run.log.metrics.items()} if run.log else {}
+    for kind in ("zero_read", "anon_first_write", "zero_to_private", "cow_reuse"):
+        prefix = f"fault-anatomy.{kind}."
+        parts = {name[len(prefix):]: value for name, value in figures.items()
+                 if name.startswith(prefix)}
+        whole, median = parts.pop("mean", 0), parts.pop("median", 0)
+        for word in ("least", "most", "whole"):
+            parts.pop(word, None)
+        t.check(abs(sum(parts.values()) - whole) <= len(parts),
+                f"{kind}: the parts make up {whole} instructions", str(parts))
+        counted = figures.get(f"bench.{kind}.median", 0)
+        t.check(abs(counted - median) <= 2, f"{kind}: counted, {counted}, and stepped, {median}")
+    t.said(run, r"^histogram of zero_read, instructions from:faults \d+:\d+")
+
+
+@case
+def bench(t: Case):
+    """`make bench` prints its rows, and two runs count the same instructions."""
+    rows = ("null_fault", "anon_first_write", "zero_read", "zero_to_private", "cow_copy",
+            "cow_reuse")
+    figures = []
+    for _ in range(2):
+        disks.tool("tests/bench/run", t.path("bench"))
+        lines = (t.path("bench") / "bench.jsonl").read_text().splitlines()
+        figures.append({line["op"]: line for line in map(json.loads, lines)})
+    for row in rows:
+        line = figures[0].get(row, {})
+        t.check(line.get("unit") == "instructions" and 10 < line.get("median", 0) <= line["max"]
+                and line.get("n", 0) >= 1000, f"{row} takes {line.get('median')} instructions",
+                str(line))
+    for part in ("entry", "find", "allocate", "clear", "map", "return"):
+        line = figures[0].get(f"anon_first_write.{part}", {})
+        t.check(line.get("unit") == "instructions" and line.get("mean", 0) > 0,
+                f"the {part} of a fault takes {line.get('mean')} instructions", str(line))
+    for cpus, batch in ((1, "pages1"), (2, "pages8"), (4, "pages32"), (4, "whole")):
+        line = figures[0].get(f"shootdown.cpus{cpus}.{batch}", {})
+        t.check(line.get("unit") == "ns" and line.get("median", 0) > 0,
+                f"a shootdown of {batch} on {cpus} takes {line.get('median')} ns", str(line))
+    counted = [{op: line for op, line in each.items() if line["unit"] == "instructions"}
+               for each in figures]
+    t.check(counted[0] == counted[1], "a second run counts the same", *map(str, counted))
+
+
+# ---- the debugger ----
+
+
+@case
+def debugger(t: Case):
+    """`make debug` stops before and after the image moves, with symbols at both places."""
+    if not shutil.which("gdb"):
+        raise Skip("gdb is not installed")
+    swap = disks.copy_sparse(Path("build/swap.img"), t.path("swap.img"))
+    words = disks.tool("env", f"SWAP={swap}", "ovmf/debug", "-batch", "-ex", "faultline-start",
+                       "-ex", "backtrace 1", "-ex", "continue", "-ex", "backtrace 2")
+    t.check(re.search(r"(?m)^#0 +efi_main \(.*\) at efi/entry\.c:\d+$", words),
+            "it stops in efi_main, where the firmware loaded it", words)
+    t.check(re.search(r"(?m)^#0 +faultline_main \(.*\) at tests/runner/main\.c:\d+$", words),
+            "it stops in faultline_main, after the move", words)
+    t.check(re.search(r"(?m)^#1 +0xffffffff8[0-9a-f]+ in continue_in_upper_half ", words),
+            "the backtrace there has names and places", words)
