@@ -2,13 +2,16 @@
 
 import re
 import subprocess
+from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
+
+import ratchet
 
 # From the lowest to the highest: a folder includes headers of itself and of those before it.
 LAYERS = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests")
 FOLDERS = LAYERS + ("ovmf",)
-HOST_FOLDERS = ("ovmf", "tests/host", "tests/fuzz")  # also use the C library
+HOST_FOLDERS = ("ovmf", "tests/host", "tests/fuzz")  # also use the C library; tests look inside wings
 # Headers of the C library that need no library, and the trees and lists of libbsd, which are macros.
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h", "stdatomic.h",
                 "bsd/sys/tree.h", "bsd/sys/queue.h"}
@@ -20,6 +23,39 @@ SEAM_INLINE = {"machine_by_bytes"}  # a variable that the functions of cpu/machi
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")
 # Where inline assembly may stand.
 ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(runner|experiments)/.*\.[cS]")
+# The wings of each folder from the lowest to the highest; a wing includes headers of itself and of
+# those before it. A file may be a wing of its own, by its name without the suffix.
+WINGS = {
+    "cpu": ("cpu", "cpu/trap", "cpu/smp", "cpu/crash"),
+    "pmm": ("pmm/alloc", "pmm"),
+    "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree"),
+    "swapdisk": ("swapdisk/block", "swapdisk/pci", "swapdisk/ahci", "swapdisk/format",
+                 "swapdisk/fs", "swapdisk"),
+    "vmm": ("vmm/page", "vmm/policy", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
+            "vmm/program"),
+    "efi": ("efi/options", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
+    "tests": ("tests/model", "tests/runner", "tests/experiments", "tests/host", "tests/fuzz"),
+}
+KEPT_INCLUDES = 3  # a folder, each with its reason in tests/check/ratchet.txt
+# What a value beyond the limit of its kind is, by kind; see tests/check/ratchet.py.
+LIMITS = {"lines": 450, "header": 250, "wing-files": 14, "wing-lines": 3000, "columns": 0, "name": 1,
+          "lines-per-assertion": 50}
+PRODUCT = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "ovmf")
+ASSERTED = ("pmm", "paging", "swapdisk", "vmm")
+ASSERTION = re.compile(r"\b(?:CHECK|CHECK_MSG|PANIC|_Static_assert)\s*\(")
+COMMENT_COLUMNS = 100
+# Folders whose sources are linked into the image, where a function's name is to be unique.
+LINKED = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests/runner", "tests/experiments",
+          "tests/model")
+DEFINITION = re.compile(r"^(?!typedef\b|struct\s+\w+\s*\{)[A-Za-z_][^;={}#]*?\b(?!__attribute__)([a-z_]\w*)\s*"
+                        r"\((?:[^;{}]*)\)\s*\n\{", re.MULTILINE)
+RULES = "docs/rules.md"
+RULE = re.compile(r"^\*\*([A-Z]\d{1,2})\.\*\*", re.MULTILINE)
+CITED = re.compile(r"\b([A-Z]\d{1,2})\b")
+NO_RULES = {f"R{number}" for number in range(8, 16)} | {"D0"}  # registers, a power state of PCI
+# A path of the tree in a document; X and NAME in it stand for any name.
+DOCUMENT_PATH = re.compile(r"(?<![\w./-])(?:" + "|".join(FOLDERS) + r"|docs|\.ci)/[\w./*-]*")
+LINK = re.compile(r"\]\(([^)#:]+)\)")
 FUNCTION_LINES = 80
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK|not imple" r"mented|unimple" r"mented|"
                         r"for n" r"ow|place" r"holder|dum" r"my|st" r"ub)\b", re.IGNORECASE)
@@ -40,6 +76,13 @@ def without_comments(text: str) -> str:
     def blank(match):
         return re.sub(r"[^\n]", " ", match[0])
     return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.DOTALL)
+
+
+def comments(text: str) -> Iterator[Tuple[int, str]]:
+    """(offset, text) of each comment; strings are passed over."""
+    for match in re.finditer(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', text, flags=re.DOTALL):
+        if match[0].startswith("/"):
+            yield match.start(), match[0]
 
 
 def includes(root: Path) -> Outcome:
@@ -159,6 +202,214 @@ def words(root: Path) -> Outcome:
                 if UNFINISHED.search(line):
                     problems.append(f"{path.relative_to(root)}:{number}: {line.strip()}")
     return f"no word of unfinished work in {count} files", problems
+
+
+def wing_of(path: str) -> str:
+    """The wing that a path belongs to: its folder's subfolder, or the folder itself."""
+    parts = path.split("/")
+    alone = path.rsplit(".", 1)[0]
+    if alone in WINGS.get(parts[0], ()):
+        return alone
+    return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
+
+
+def upward_includes(root: Path) -> Iterator[Tuple[str, str, str]]:
+    """(file, header, problem) of includes that point up inside a folder, or into another wing."""
+    for path in sources(root, (".c", ".h", ".S")):
+        wing = wing_of(str(path))
+        for kind, name in INCLUDE.findall((root / path).read_text()):
+            other = wing_of(name)
+            if kind != '"' or other == wing:
+                continue
+            if name.endswith("internal.h") and not str(path).startswith(HOST_FOLDERS):
+                yield str(path), name, "is for its own wing"
+            order = WINGS.get(path.parts[0], ())
+            if name.split("/")[0] != path.parts[0] or not order:
+                continue
+            if wing not in order or other not in order:
+                yield str(path), name, "has no place in the order of wings"
+            elif order.index(other) > order.index(wing):
+                yield str(path), name, f"is of a higher wing than {wing}"
+
+
+def wings(root: Path) -> Outcome:
+    """Includes between the wings of a folder point down; internal headers stay in their wing."""
+    _, excepted = ratchet.read(root)
+    found = list(upward_includes(root))
+    problems = [f"{path}: {name} {problem}" for path, name, problem in found
+                if (path, name) not in excepted]
+    kept = defaultdict(list)
+    for (path, name), (kind, reason) in excepted.items():
+        if kind == "keep":
+            kept[path.split("/")[0]].append(name)
+        if len(reason.split()) < 3:
+            problems.append(f"{ratchet.FILE}: {path} {name}: no reason")
+    problems += [f"{ratchet.FILE}: {len(names)} kept includes in {folder}/, at most {KEPT_INCLUDES}"
+                 for folder, names in kept.items() if len(names) > KEPT_INCLUDES]
+    return f"wings in order, but for {len(excepted)} includes", problems
+
+
+def size_measures(root: Path) -> Dict[str, ratchet.Measured]:
+    """Lines of files and public headers, files and lines of wings."""
+    measured = {kind: defaultdict(int) for kind in ("lines", "header", "wing-files", "wing-lines")}
+    for path in sources(root, (".c", ".h", ".S")):
+        if path.parts[0] not in PRODUCT:
+            continue
+        length = (root / path).read_text().count("\n")
+        public = path.suffix == ".h" and not path.name.endswith("internal.h")
+        measured["header" if public else "lines"][str(path)] = length
+        measured["wing-files"][wing_of(str(path))] += 1
+        measured["wing-lines"][wing_of(str(path))] += length
+    return measured
+
+
+def sizes(root: Path) -> Outcome:
+    """Files, public headers and wings of the product are small; the larger ones do not grow."""
+    measured = size_measures(root)
+    problems = []
+    for kind, unit in (("lines", "lines"), ("header", "lines"), ("wing-files", "files"),
+                       ("wing-lines", "lines")):
+        problems += ratchet.exceeded(root, kind, measured[kind], LIMITS[kind], unit)
+    return f"sizes of {len(measured['wing-files'])} wings", problems
+
+
+def column_measures(root: Path) -> ratchet.Measured:
+    """Lines of each file on which a comment goes beyond the last column."""
+    measured = defaultdict(int)
+    for path in sources(root, (".c", ".h", ".S")):
+        text = (root / path).read_text()
+        for start, comment in comments(text):
+            first = text.rfind("\n", 0, start) + 1
+            for line in text[first:start + len(comment)].split("\n"):
+                measured[str(path)] += len(line) > COMMENT_COLUMNS
+    return measured
+
+
+def columns(root: Path) -> Outcome:
+    """Comments end at column 100; clang-format sees to the code."""
+    measured = column_measures(root)
+    return (f"comments end at column {COMMENT_COLUMNS}",
+            ratchet.exceeded(root, "columns", measured, LIMITS["columns"], "comment lines too wide"))
+
+
+def definitions(root: Path) -> Dict[str, Set[str]]:
+    """The files that define a function of each name, of what is linked into the image."""
+    defined = defaultdict(set)
+    for path in sources(root):
+        if str(path).startswith(tuple(folder + "/" for folder in LINKED)):
+            for name in DEFINITION.findall(without_comments((root / path).read_text())):
+                defined[name].add(str(path))
+    return defined
+
+
+def once(root: Path) -> Outcome:
+    """A function's name is defined once in the image, so that a backtrace names one place. The
+    sources are read, and not the symbols: an inlined function is in a backtrace too."""
+    defined = definitions(root)
+    measured = {name: len(files) for name, files in defined.items()}
+    problems = ratchet.exceeded(root, "name", measured, LIMITS["name"], "files define it")
+    for number, problem in enumerate(problems):
+        problems[number] += ": " + ", ".join(sorted(defined[problem.split(":")[0]]))
+    return f"{len(defined)} names of functions", problems
+
+
+def assertion_measures(root: Path) -> ratchet.Measured:
+    """Lines for each assertion, by folder."""
+    lines, assertions = defaultdict(int), defaultdict(int)
+    for path in sources(root):
+        if path.parts[0] in ASSERTED:
+            text = (root / path).read_text()
+            lines[path.parts[0]] += text.count("\n")
+            assertions[path.parts[0]] += len(ASSERTION.findall(without_comments(text)))
+    return {folder: -(-lines[folder] // max(assertions[folder], 1)) for folder in lines}
+
+
+def assertions(root: Path) -> Outcome:
+    """At least 2 assertions in 100 lines where memory is managed."""
+    measured = assertion_measures(root)
+    told = ", ".join(f"{folder} {100 / lines:.1f}" for folder, lines in sorted(measured.items()))
+    return (f"assertions in 100 lines: {told}",
+            ratchet.exceeded(root, "lines-per-assertion", measured, LIMITS["lines-per-assertion"],
+                             "lines for each assertion"))
+
+
+def documents(root: Path) -> List[Path]:
+    """The pages for people, by paths from the root."""
+    return sorted(path.relative_to(root) for path in [*root.glob("docs/*.md"), root / "README.md"]
+                  if path.exists())
+
+
+def cited(root: Path) -> Outcome:
+    """Every rule that a comment or a page cites is in docs/rules.md, once. A capital letter and a
+    number in a comment is a rule where the letter is one of the rules' or the word rule is before."""
+    rules = RULE.findall((root / RULES).read_text())
+    letters = {rule[0] for rule in rules}
+    problems = [f"{RULES}: {rule} is there twice" for rule in set(rules) if rules.count(rule) > 1]
+    count = 0
+    for path in sources(root, (".c", ".h", ".S")) + documents(root):
+        text = (root / path).read_text()
+        for start, part in [(0, text)] if path.suffix == ".md" else comments(text):
+            for match in CITED.finditer(part):
+                rule = match[1]
+                said = re.search(r"\brules?:?[\s*]+$", part[:match.start()], re.IGNORECASE)
+                if rule in NO_RULES or not (said or rule[0] in letters):
+                    continue
+                count += 1
+                if rule not in rules:
+                    line = text[:start + match.start()].count("\n") + 1
+                    problems.append(f"{path}:{line}: {RULES} has no rule {rule}")
+    return f"{count} citations of {len(rules)} rules", problems
+
+
+def guards(root: Path) -> Outcome:
+    """Each rule says whether it is built, and the tests, mutants and experiments that it names exist."""
+    text = (root / RULES).read_text()
+    parts = RULE.split(text.split("\n# Rules of planned work")[0])
+    problems = [f"{RULES}: {rule} does not say whether it is built"
+                for rule, body in zip(parts[1::2], parts[2::2])
+                if not re.search(r"\*(Built|Built in part|To come)\b", body)]
+    cases = "".join(path.read_text() for path in (root / "tests/boot").rglob("*.py"))
+    experiments = "".join(path.read_text() for path in (root / "tests/experiments").rglob("*.c"))
+    named = re.findall(r"\b(test|mutant|experiment)\s+`([^`]+)`", text)
+    for kind, name in named:
+        folder, _, rest = name.partition("/")
+        function = rest.replace("-", "_")
+        if not {"mutant": lambda: (root / f"tests/mutants/{name}.patch").exists(),
+                "experiment": lambda: f'"{name}"' in experiments,
+                "test": lambda: (f"def {function}(" in cases if folder == "boot" else
+                                 (root / f"tests/host/test_{rest}.c").exists())}[kind]():
+            problems.append(f"{RULES}: there is no {kind} {name}")
+    return f"{len(named)} guards of rules exist", problems
+
+
+def paths(root: Path) -> Outcome:
+    """Every file and folder that a page names is in the tree."""
+    problems, count = [], 0
+    for page in documents(root):
+        text = (root / page).read_text()
+        found = [(match.start(), match[0].rstrip("."), root) for match in DOCUMENT_PATH.finditer(text)]
+        found += [(match.start(), match[1], root / page.parent) for match in LINK.finditer(text)]
+        for start, name, base in found:
+            count += 1
+            pattern = re.sub(r"(?<![A-Za-z])(X|NAME)(?![A-Za-z])", "*", name).rstrip("/")
+            if not any(base.glob(pattern)):
+                line = text[:start].count("\n") + 1
+                problems.append(f"{page}:{line}: there is no {name}")
+    return f"{count} paths in {len(documents(root))} pages", problems
+
+
+def shrink(root: Path, write: bool) -> Outcome:
+    """The ratchet's list is as short as it can be; with `write`, makes it so."""
+    measured = dict(size_measures(root), columns=column_measures(root),
+                    name={name: len(files) for name, files in definitions(root).items()})
+    measured["lines-per-assertion"] = assertion_measures(root)
+    old = (root / ratchet.FILE).read_text()
+    new = ratchet.shrunk(root, measured, LIMITS, [found[:2] for found in upward_includes(root)])
+    if write:
+        (root / ratchet.FILE).write_text(new)
+    stale = set(old.split("\n")) - set(new.split("\n"))
+    return (f"no line of {ratchet.FILE} is loose",
+            [f"{line}: run tests/check/run --shrink" for line in sorted(stale)])
 
 
 def formatting(root: Path) -> Outcome:

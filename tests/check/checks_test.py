@@ -23,7 +23,15 @@ TREE = {
                  "#include \"cpu/machine.h\"\n/* No asm here. */\n",
     "efi/entry.c": "/* Entry. */\n#include <efi.h>\n#include \"pmm/pmm.h\"\n",
     "tests/host/test_a.c": "/* Test. */\n#include <stdio.h>\n#include \"efi/entry.h\"\n",
+    "tests/boot/cases.py": "def two_processors(t):\n    pass\n",
+    "tests/experiments/cow.c": "/* COW. */\nconst char *name = \"cow\";\n",
+    "tests/mutants/no-flush.patch": "# test: host/a\n",
+    "tests/check/ratchet.txt": "# The list.\n",
+    "docs/rules.md": "# Rules\n\n**E1.** One.\n*Built:* test `host/a`, mutant\n`no-flush`.\n\n"
+                     "**E2.** Two. See E1.\n*To come.*\n\n# Rules of planned work\n\n**D1.** Three.\n",
+    "README.md": "See `pmm/pmm.c`, tests/host/test_X.c and [the rules](docs/rules.md).\n",
 }
+RATCHET = "tests__check__ratchet_DOT_txt"
 
 
 class Rules(unittest.TestCase):
@@ -38,7 +46,9 @@ class Rules(unittest.TestCase):
             return rule(root)[1]
 
     def test_good_tree(self):
-        for rule in (checks.includes, checks.assembly, checks.shape, checks.words):
+        for rule in (checks.includes, checks.assembly, checks.shape, checks.words, checks.wings,
+                     checks.sizes, checks.columns, checks.once, checks.cited, checks.guards,
+                     checks.paths, lambda root: checks.shrink(root, False)):
             self.assertEqual(self.problems(rule), [])
 
     def test_include_of_a_higher_layer(self):
@@ -80,6 +90,124 @@ class Rules(unittest.TestCase):
         for word in ("TO" + "DO", "fix" + "me", "st" + "ub", "for " + "now", "place" + "holder"):
             self.assertEqual(len(self.problems(checks.words, vmm__x_DOT_c=f"/* A {word}. */\n")), 1)
         self.assertEqual(self.problems(checks.words, vmm__x_DOT_c="/* Stubborn todos. */\n"), [])
+
+    def test_wings(self):
+        up = dict(vmm__page__a_DOT_c="/* A. */\n#include \"vmm/fault/b.h\"\n")
+        self.assertEqual(len(self.problems(checks.wings, **up)), 1)
+        down = dict(vmm__fault__a_DOT_c="/* A. */\n#include \"vmm/page/b.h\"\n")
+        self.assertEqual(self.problems(checks.wings, **down), [])
+        homeless = dict(vmm__attic__a_DOT_c="/* A. */\n#include \"vmm/page/b.h\"\n")
+        self.assertEqual(len(self.problems(checks.wings, **homeless)), 1)
+        low = dict(swapdisk__ahci__a_DOT_c="/* A. */\n#include \"swapdisk/block.h\"\n")
+        self.assertEqual(self.problems(checks.wings, **low), [])
+        for line, problems in (("cut vmm/page/a.c vmm/fault/b.h: it moves down soon", 0),
+                               ("cut vmm/page/a.c vmm/fault/b.h:", 1),
+                               ("cut vmm/page/a.c vmm/fault/c.h: it moves down soon", 1)):
+            found = self.problems(checks.wings, **up, **{RATCHET: line + "\n"})
+            self.assertEqual(len(found), problems, line)
+
+    def test_wings_keep_three_includes(self):
+        tree, lines = {}, []
+        for name in "abcd":
+            tree[f"cpu__{name}_DOT_c"] = f"/* A. */\n#include \"cpu/smp/{name}.h\"\n"
+            lines.append(f"keep cpu/{name}.c cpu/smp/{name}.h: it has a reason\n")
+            problems = 1 if name == "d" else 0
+            self.assertEqual(len(self.problems(checks.wings, **tree, **{RATCHET: "".join(lines)})),
+                             problems)
+
+    def test_internal_headers(self):
+        for folder, problems in (("vmm/fault", 1), ("efi", 1), ("vmm/page", 0), ("tests/host", 0)):
+            name = folder.replace("/", "__") + "__a_DOT_c"
+            text = "/* A. */\n#include \"vmm/page/internal.h\"\n"
+            self.assertEqual(len(self.problems(checks.wings, **{name: text})), problems, folder)
+
+    def test_sizes(self):
+        def made(lines):
+            return "/* A. */\n" * lines
+        for name, most in (("vmm__page__a_DOT_c", 450), ("vmm__page__internal_DOT_h", 450),
+                           ("vmm__page__a_DOT_h", 250)):
+            self.assertEqual(self.problems(checks.sizes, **{name: made(most)}), [])
+            self.assertEqual(len(self.problems(checks.sizes, **{name: made(most + 1)})), 1)
+        self.assertEqual(self.problems(checks.sizes, tests__runner__a_DOT_c=made(500)), [])
+        files = {f"vmm__page__a{number}_DOT_c": made(201) for number in range(14)}
+        self.assertEqual(self.problems(checks.sizes, **files), [])
+        files["vmm__page__b_DOT_c"] = made(1)
+        self.assertEqual(len(self.problems(checks.sizes, **files)), 1)
+        files = {f"vmm__page__a{number}_DOT_c": made(430) for number in range(7)}
+        self.assertEqual(len(self.problems(checks.sizes, **files)), 1)
+
+    def test_larger_ones_do_not_grow(self):
+        name, line = "vmm__page__a_DOT_c", {RATCHET: "lines vmm/page/a.c 460\n"}
+        for lines, problems, loose in ((460, 0, 0), (461, 1, 0), (459, 0, 1), (400, 0, 1)):
+            tree = {name: "/* A. */\n" * lines, **line}
+            self.assertEqual(len(self.problems(checks.sizes, **tree)), problems)
+            found = self.problems(lambda root: checks.shrink(root, False), **tree)
+            self.assertEqual(len(found), loose, lines)
+
+    def test_shrink_writes_the_list(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for name in ("tests/check", "vmm/page"):
+                (root / name).mkdir(parents=True)
+            (root / "vmm/page/a.c").write_text("/* A. */\n" * 455)
+            (root / "vmm/page/b.c").write_text("/* A. */\n#include \"vmm/fault/b.h\"\n")
+            path = root / "tests/check/ratchet.txt"
+            path.write_text("# The list.\nlines vmm/page/a.c 460\nlines vmm/page/b.c 470\nname f 2\n"
+                            "cut vmm/page/b.c vmm/fault/b.h: a\ncut vmm/page/c.c vmm/fault/b.h: a\n")
+            checks.shrink(root, True)
+            self.assertEqual(path.read_text(), "# The list.\nlines vmm/page/a.c 455\n"
+                                               "cut vmm/page/b.c vmm/fault/b.h: a\n")
+
+    def test_columns(self):
+        for text, problems in (("/* " + "a" * 94 + " */\n", 0), ("/* " + "a" * 95 + " */\n", 1),
+                               ("int a; // " + "a" * 91 + "\n", 1),
+                               ("/* A.\n * " + "a" * 98 + " */\n", 1),
+                               ("const char *a = \"/* " + "a" * 95 + " */\";\n", 0)):
+            self.assertEqual(len(self.problems(checks.columns, vmm__x_DOT_c=text)), problems, text)
+
+    def test_names_are_defined_once(self):
+        first = {"vmm__a_DOT_c": "/* A. */\nstatic int work(int a)\n{\n    return a;\n}\n"}
+        self.assertEqual(self.problems(checks.once, **first), [])
+        for name, problems in (("pmm__b_DOT_h", 1), ("tests__experiments__b_DOT_c", 1),
+                               ("tests__host__b_DOT_c", 0)):
+            other = {name: "/* B. */\nMUST_USE static void *work(void (*a)(int),\n    int b)\n{\n}\n"}
+            self.assertEqual(len(self.problems(checks.once, **first, **other)), problems, name)
+        calls = {"vmm__b_DOT_c": "/* B. */\nint work(int a);\nint c(void)\n{\n    if (work(1))\n"
+                                 "        return work(2);\n    return 0;\n}\n"}
+        self.assertEqual(self.problems(checks.once, **first, **calls), [])
+
+    def test_assertions(self):
+        text = "/* A. */\n" + "\n" * 98 + "CHECK(a);\n"
+        self.assertEqual(len(self.problems(checks.assertions, vmm__a_DOT_c=text)), 1)
+        found = self.problems(checks.assertions, vmm__a_DOT_c=text + "_Static_assert(1, \"\");\n" +
+                              "PANIC(\"\");\n", pmm__a_DOT_c="CHECK_MSG(1);\n")
+        self.assertEqual(found, [])
+
+    def test_cited_rules(self):
+        for text, problems in (("rule E1", 0), ("rules: E1 to E3", 1), ("(E2)", 0), ("see (E4).", 1),
+                               ("Rule Z9", 1), ("Z9", 0), ("R8 and R15", 0), ("rule\n * D2", 1)):
+            found = self.problems(checks.cited, vmm__x_DOT_c=f"/* A: {text} */\n")
+            self.assertEqual(len(found), problems, text)
+        self.assertEqual(self.problems(checks.cited, vmm__x_DOT_c="/* A. */\nchar *a = \"E7\";\n"), [])
+        self.assertEqual(len(self.problems(checks.cited, docs__tree_DOT_md="By E7.\n")), 1)
+        twice = TREE["docs/rules.md"] + "\n**E2.** Again.\n"
+        self.assertEqual(len(self.problems(checks.cited, docs__rules_DOT_md=twice)), 1)
+
+    def test_guards_of_rules(self):
+        for guard, problems in (("test `host/a`", 0), ("boot test `boot/two-processors`", 0),
+                                ("mutant `no-flush`", 0), ("experiment `cow`", 0), ("test `host/b`", 1),
+                                ("test `boot/three-processors`", 1), ("mutant `none`", 1),
+                                ("experiment `co`", 1)):
+            text = f"# Rules\n\n**E1.** One.\n*Built:* {guard}.\n"
+            self.assertEqual(len(self.problems(checks.guards, docs__rules_DOT_md=text)), problems, guard)
+        self.assertEqual(len(self.problems(checks.guards, docs__rules_DOT_md="**E1.** One.\n")), 1)
+
+    def test_paths_in_pages(self):
+        for text, problems in (("`pmm/pmm.c`", 0), ("pmm/pmm.d", 1), ("tests/mutants/NAME.patch", 0),
+                               ("tests/fuzz/fuzz_X.c", 1), ("pmm/*.c.", 0), ("[a](docs/no.md)", 2),
+                               ("[a](https://example.org/pmm/a)", 0), ("build/vmm/a", 0)):
+            self.assertEqual(len(self.problems(checks.paths, README_DOT_md=text + "\n")), problems, text)
+        self.assertEqual(len(self.problems(checks.paths, docs__a_DOT_md="[a](b.md)\n")), 1)
 
     def test_declared_functions(self):
         text = ("/* f(int); */\n#define M(a) g(a);\nint a(void);\nMUST_USE enum status b(\n    int x"
