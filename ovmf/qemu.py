@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional
 
+import resolve
+
 FIRMWARE_DIRS = ("/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64")
 FIRMWARE = {"4M": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), "2M": ("OVMF_CODE.fd", "OVMF_VARS.fd")}
 DEBUG_EXIT_PORT = 0xF4
@@ -343,10 +345,15 @@ def readable(line: str) -> str:
     return CONTROL_SEQUENCE.sub("", line).replace("\x00", "").rstrip()
 
 
-def _show(line: str, _monitor=None):
-    text = readable(line)
-    if text:
-        print(text, flush=True)
+def shower(resolver: resolve.Resolver):
+    """Returns an on_line that prints each line, with file and line in crash reports."""
+
+    def show(line: str, _monitor):
+        text = readable(line)
+        if text:
+            print(resolver.line(text), flush=True)
+
+    return show
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -385,7 +392,11 @@ def main() -> int:
         disks=[Disk(path, serial=SWAP_SERIAL) for path in options.swap], gdb=options.gdb)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(130))
-    result = boot(machine, options.timeout, _show)
+    resolver = resolve.Resolver(str(Path(options.efi).with_suffix(".so")))
+    try:
+        result = boot(machine, options.timeout, shower(resolver))
+    finally:
+        resolver.close()
     if options.log:
         Path(options.log).write_text(result.log, "latin-1")
     sys.stderr.write(result.stderr)

@@ -189,6 +189,7 @@ static void print_heading(const char *what)
 
 _Noreturn static void end(const char *what)
 {
+    print("# for file and line: ovmf/resolve.py LOG or ADDRESS, with this build\n");
     ktap_bail_out(VERDICT_CRASH, "%s", what);
     finish();
 }

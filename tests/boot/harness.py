@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import traceback
 from pathlib import Path
@@ -94,6 +95,12 @@ class Case:
             run.log_error = str(error)
         self.runs.append(run)
         return run
+
+    def launch(self, *arguments, **settings) -> subprocess.CompletedProcess:
+        """Runs the launcher as a program; returns its status and its words."""
+        return subprocess.run(["ovmf/qemu.py", *map(str, arguments)], timeout=BOOT_SECONDS, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, **settings)
 
     def ended(self, run: Run, verdict: str):
         """Checks that QEMU's status and the log both give this verdict."""

@@ -1,7 +1,9 @@
 """Endings: crashes with their reports, power off and reset, and a screen that can be read."""
 
 import re
+from pathlib import Path
 
+import disks
 import screen
 from harness import Case, case
 
@@ -68,6 +70,31 @@ def watchdog(t: Case):
 def watchdog_alone(t: Case):
     t.crashes("crash-hang", r"watchdog: no progress for \d+ s",
               r"^trap: [0-9a-f]+ (machine_pause|run_hang)", append="watchdog=3")
+
+
+@case
+def crash_file_and_line(t: Case):
+    """The launcher adds file and line to the report on its output, and not to the log."""
+    log = t.path("crash.log")
+    shown = t.launch("--append", "run=crash-panic", "--log", log)
+    t.check(shown.returncode == 2, "the launcher's status says crash", f"{shown.returncode}")
+    heading = re.search(r"^# crash on cpu 0: (tests/experiments/crash\.c:\d+): ", shown.stdout, re.M)
+    place = heading[1] if heading else "no heading"
+    t.check(re.search(rf"^#   1: [0-9a-f]+ run_panic\+0x[0-9a-f]+ \({place}\)$", shown.stdout, re.M),
+            f"the caller of panic_at is at {place}", shown.stdout[-3000:])
+    t.check(f"({place})" not in log.read_text(), "the log is as it came")
+    told = disks.tool("ovmf/resolve.py", log)
+    t.check(f"({place})" in told, "ovmf/resolve.py adds it to a log", told[-2000:])
+    address = re.search(r"^#   1: ([0-9a-f]+) run_panic", shown.stdout, re.M)
+    told = disks.tool("ovmf/resolve.py", address[1] if address else "nothing")
+    t.check(told.strip().endswith(place), "ovmf/resolve.py names the place of an address", told)
+    t.check("# for file and line: ovmf/resolve.py" in log.read_text(), "the report says how")
+    shown = t.launch("--append", "run=crash-null")
+    found = re.search(r"^# at [0-9a-f]+ read_null\+0x\w+ \(tests/experiments/crash\.c:(\d+)\)$",
+                      shown.stdout, re.M)
+    lines = Path("tests/experiments/crash.c").read_text().splitlines()
+    t.check(found and lines[int(found[1]) - 1].strip() == "(void)*null;",
+            "a trap is at the line that it interrupted", shown.stdout[-3000:])
 
 
 # ---- power off, reset, halt ----
