@@ -75,7 +75,7 @@ static void program_pat(void)
 }
 
 /* An emulator says ERMS and takes each byte singly, so it gets words. */
-static void choose_frame_way(void)
+static void choose_frame_size(void)
 {
     const struct cpu_features *features = cpu_features();
 
@@ -87,7 +87,7 @@ void cpu_prepare_paging(void)
     const struct cpu_features *features = cpu_features();
 
     machine_interrupts_off();
-    choose_frame_way();
+    choose_frame_size();
     if (features->nx)
         msr_write(IA32_EFER, (msr_read(IA32_EFER) | EFER_NXE) & ~EFER_TCE);
     if (features->pat)

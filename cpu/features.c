@@ -32,7 +32,7 @@ static bool bit(uint32_t word, unsigned index)
     return (word >> index & 1) != 0;
 }
 
-static void put_word(char *text, uint32_t word)
+static void features_put_word(char *text, uint32_t word)
 {
     for (unsigned i = 0; i < 4; i++)
         text[i] = (char)(word >> 8 * i & 0xff);
@@ -46,9 +46,9 @@ static void detect_identity(void)
     uint32_t model = signature.a >> 4 & 0xf;
 
     features.max_leaf = vendor.a;
-    put_word(features.vendor, vendor.b);
-    put_word(features.vendor + 4, vendor.d);
-    put_word(features.vendor + 8, vendor.c);
+    features_put_word(features.vendor, vendor.b);
+    features_put_word(features.vendor + 4, vendor.d);
+    features_put_word(features.vendor + 8, vendor.c);
     /* The extended parts count only for the families that ran out of numbers: SDM volume 2,
      * CPUID, 'Version Information'. */
     if (family == 0x6 || family == 0xf)
@@ -97,10 +97,10 @@ static void detect_brand(void)
         struct cpuid_leaf part = cpu_cpuid(LEAF_BRAND + leaf);
         char *at = features.brand + (size_t)leaf * 16;
 
-        put_word(at, part.a);
-        put_word(at + 4, part.b);
-        put_word(at + 8, part.c);
-        put_word(at + 12, part.d);
+        features_put_word(at, part.a);
+        features_put_word(at + 4, part.b);
+        features_put_word(at + 8, part.c);
+        features_put_word(at + 12, part.d);
     }
     while (features.brand[start] == ' ')
         start++;
@@ -138,9 +138,9 @@ static void detect_hypervisor(void)
     if (!features.hypervisor)
         return;
     name = cpu_cpuid(LEAF_HYPERVISOR);
-    put_word(features.hypervisor_name, name.b);
-    put_word(features.hypervisor_name + 4, name.c);
-    put_word(features.hypervisor_name + 8, name.d);
+    features_put_word(features.hypervisor_name, name.b);
+    features_put_word(features.hypervisor_name + 4, name.c);
+    features_put_word(features.hypervisor_name + 8, name.d);
 }
 
 struct cpuid_leaf cpu_cpuid(uint32_t leaf)

@@ -60,13 +60,13 @@ uint64_t machine_processors(void);
 struct machine_flush {
     enum { MACHINE_FLUSH_PAGES, MACHINE_FLUSH_SPACE, MACHINE_FLUSH_ALL } kind;
     unsigned count;
-    const uint64_t *pages; /* stays as it is until machine_flush_on returns */
+    const uint64_t *pages; /* stays as it is until machine_shootdown returns */
 };
 
 /* Flushes on the processors of one set, this one if it is among them, and returns when they and
  * those of the other set have answered: none of them is then inside a stretch with interrupts off
  * that began before. While it waits it answers others. Nobody calls it with a spin lock held. */
-void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush);
+void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush);
 
 /* In a loop that waits long: answers other processors, and lets this one's other threads run when
  * interrupts are on. */

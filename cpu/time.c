@@ -150,7 +150,7 @@ static uint64_t pit_measure(void)
     return 0;
 }
 
-static void sort(uint64_t *values, unsigned count)
+static void time_sort(uint64_t *values, unsigned count)
 {
     for (unsigned i = 1; i < count; i++) {
         for (unsigned j = i; j > 0 && values[j - 1] > values[j]; j--) {
@@ -173,7 +173,7 @@ static bool measured(enum time_source_kind kind, const struct counter *counter,
         if (hz[i] < LEAST_HZ || hz[i] > MOST_HZ)
             return false;
     }
-    sort(hz, MEASUREMENTS);
+    time_sort(hz, MEASUREMENTS);
     source->kind = kind;
     source->hz = hz[MEASUREMENTS / 2];
     source->spread_ppm = (hz[MEASUREMENTS - 1] - hz[0]) * 1000000 / source->hz;

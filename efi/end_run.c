@@ -30,7 +30,7 @@
 #define RESET_PAUSES 100000000U
 
 static struct {
-    enum exit_way way;
+    enum exit_method way;
     bool debug_exit;
     bool arrived;
     bool asked_firmware; /* a fault inside its reset must not lead back into it */
@@ -57,14 +57,14 @@ void finish_start(const struct bootinfo *info)
     crash_set_finisher(finish_crash);
 }
 
-void finish_arrive(void)
+void end_run_relocated(void)
 {
     finish.arrived = true;
     crash_set_finisher(finish_crash);
 }
 
 /* What the options come to on this machine. */
-static enum exit_way chosen_way(void)
+static enum exit_method chosen_method(void)
 {
     if (finish.way != EXIT_AUTO && finish.way != EXIT_DEBUG)
         return finish.way;
@@ -78,7 +78,7 @@ const char *finish_description(void)
 {
     bool missed = finish.way == EXIT_DEBUG && !finish.debug_exit;
 
-    switch (chosen_way()) {
+    switch (chosen_method()) {
     case EXIT_DEBUG: return "QEMU's debug-exit port";
     case EXIT_REBOOT: return "reboot";
     case EXIT_HALT: return missed ? "halt; no debug-exit port was found" : "halt";
@@ -132,7 +132,7 @@ static _Noreturn void halt(void)
 
 void finish_run(enum verdict verdict)
 {
-    enum exit_way way = chosen_way();
+    enum exit_method way = chosen_method();
 
     machine_interrupts_off();
     serial_drain();

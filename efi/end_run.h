@@ -1,14 +1,14 @@
 /*
  * The end of a run: exit, power off, reset or halt.
  *
- * State: finish_start once the options are known, finish_arrive once in the upper half, then one
+ * State: finish_start once the options are known, end_run_relocated once in the upper half, then one
  * of the two that do not return. An end that fails falls through to the next: the debug-exit
  * port, the firmware's reset, halting for ever.
  * Fails with: nothing. Context: any, also in a crash.
  * Spec: UEFI 2.10, 8.5.1 (ResetSystem); QEMU's isa-debug-exit and fw_cfg devices.
  */
-#ifndef EFI_FINISH_H
-#define EFI_FINISH_H
+#ifndef EFI_END_RUN_H
+#define EFI_END_RUN_H
 
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
@@ -23,7 +23,7 @@
 void finish_start(const struct bootinfo *info);
 
 /* From now on the firmware is called in its own root. */
-void finish_arrive(void);
+void end_run_relocated(void);
 
 /* How the run will end, in words, for the log. */
 const char *finish_description(void);

@@ -39,7 +39,7 @@ struct option_input {
 static struct bootinfo bootinfo;
 static struct option_input option_input;
 
-static const void *map_one_to_one(struct phys address, uint64_t size)
+static const void *entry_map_one_to_one(struct phys address, uint64_t size)
 {
     (void)size;
     return (const void *)(uintptr_t)address.address;
@@ -173,8 +173,8 @@ static void continue_in_upper_half(struct bootinfo *info)
     enum status status;
     uint64_t leaves;
 
-    consoles_arrive();
-    finish_arrive();
+    console_relocated();
+    end_run_relocated();
     crash_add_guard(STACK_WINDOW_BASE, STACK_WINDOW_BASE + PAGE_SIZE, "stack of cpu 0");
     stacks = processors_trap_stacks(0);
     cpu_init(&stacks);
@@ -210,7 +210,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     screen = firmware_find_screen(&firmware, &bootinfo.screen);
     status = firmware_read_map(&firmware, &bootinfo);
     if (status == OK)
-        acpi_status = acpi_open(&bootinfo, map_one_to_one, &acpi);
+        acpi_status = acpi_open(&bootinfo, entry_map_one_to_one, &acpi);
     start_log(acpi_status == OK ? &acpi : NULL, acpi_status, screen);
     processors_find(acpi_status == OK ? &acpi : NULL);
     if (status != OK)

@@ -98,7 +98,7 @@ static bool find_trampoline(void)
 
 /* The tables that a processor passes through (rule A4): the firmware root's, with a root below
  * 4 GiB, where a processor in protected mode can reach it. */
-static enum status make_root(struct pfn *root)
+static enum status processors_make_root(struct pfn *root)
 {
     enum status status = pmm_alloc_low(FRAME_KERNEL, FRAME_UNCLEARED, root);
 
@@ -107,7 +107,7 @@ static enum status make_root(struct pfn *root)
     return status;
 }
 
-static struct cpu_start describe(uint32_t apic_id, unsigned number, struct pfn root)
+static struct cpu_start processors_describe(uint32_t apic_id, unsigned number, struct pfn root)
 {
     return (struct cpu_start){
         .apic_id = apic_id,
@@ -133,7 +133,7 @@ static void start_one(uint32_t apic_id, struct pfn root)
     static struct cpu_stacks stacks;
     static uint64_t stack;
     static unsigned stacks_for;
-    struct cpu_start how = describe(apic_id, processors.count, root);
+    struct cpu_start how = processors_describe(apic_id, processors.count, root);
 
     if (stacks_for != processors.count) {
         stacks = processors_trap_stacks(processors.count);
@@ -159,7 +159,7 @@ static bool may_start_more(void)
 static enum status start_all(void)
 {
     struct pfn root;
-    enum status status = make_root(&root);
+    enum status status = processors_make_root(&root);
 
     if (status != OK)
         return status;
@@ -194,7 +194,7 @@ void processors_start(uint32_t limit, volatile void *registers)
     thread_add_stack(0, named_stack(IDLE_STACK_PAGES, "stack of cpu %u when idle", 0, 0));
     add_thread_stacks(0);
     threads_start(0);
-    shoot_start();
+    shootdown_start();
     local_apic_timer_start();
     processors.registers = registers;
     processors.limit = limit;
@@ -223,10 +223,10 @@ enum status processors_try(uint32_t apic_id, unsigned bound_ms)
     if (processors.count == CPU_MAX || !local_apic_present() ||
         (processors.trampoline.address == 0 && !find_trampoline()))
         return STATUS_UNSUPPORTED;
-    status = make_root(&root);
+    status = processors_make_root(&root);
     if (status != OK)
         return status;
-    how = describe(apic_id, CPU_MAX - 1, root);
+    how = processors_describe(apic_id, CPU_MAX - 1, root);
     how.stack = STACK_WINDOW_BASE; /* a processor that did come would stop at its first push */
     status = cpu_start(&how, bound_ms);
     pmm_free(root);

@@ -18,36 +18,41 @@
 #define OPTION_SECONDS  60U
 #define OPTION_SPACES   65536U
 
-enum exit_way { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
-enum serial_way { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
+enum exit_method { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
+enum serial_kind { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
-enum swap_way { SWAP_AUTO, SWAP_NONE, SWAP_SET };
+enum swap_kind { SWAP_AUTO, SWAP_NONE, SWAP_SET };
 /* When memory is refused that is promised, not used: see vmm/space/commit.h. */
-enum overcommit_way { OVERCOMMIT_HEURISTIC, OVERCOMMIT_NEVER, OVERCOMMIT_ALWAYS, OVERCOMMIT_WAYS };
+enum overcommit_policy {
+    OVERCOMMIT_HEURISTIC,
+    OVERCOMMIT_NEVER,
+    OVERCOMMIT_ALWAYS,
+    OVERCOMMIT_POLICIES
+};
 
-enum pmm_way { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_WAYS };
+enum pmm_kind { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_KINDS };
 
 /* How page tables are reached where there is a choice: see paging/tree/table_access.h. */
-enum table_way { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
+enum table_access { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
 struct options {
     char run[OPTION_RUN_SIZE];           /* experiment names or globs, comma-separated; "" = all */
     uint64_t memory_limit;               /* bytes that may be used; 0 = all there are */
     uint64_t seed;                       /* of every pseudo-random choice; 1 unless given */
     uint32_t cpus;                       /* processors that may be used; 0 = all */
-    enum swap_way swap;                  /* auto unless given */
+    enum swap_kind swap;                 /* auto unless given */
     uint8_t swap_uuid[OPTION_UUID_SIZE]; /* SWAP_SET: the set, in the byte order of its text */
-    enum serial_way serial;
+    enum serial_kind serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
-    enum exit_way exit;
+    enum exit_method exit;
     enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
-    enum table_way tables;
-    enum pmm_way pmm;               /* the frame allocator; LLFree unless given */
-    enum overcommit_way overcommit; /* heuristic unless given */
-    uint32_t spaces;                /* address spaces at once; 65,536 unless given */
-    uint32_t watchdog;              /* seconds without progress that end the run; 0 = never */
-    uint32_t seconds;               /* that `stress`, `model-long` and `frame-stress-minute` take */
-    bool wipe;                      /* zero the used slots of the swap disk at the end */
+    enum table_access tables;
+    enum pmm_kind pmm;                 /* the frame allocator; LLFree unless given */
+    enum overcommit_policy overcommit; /* heuristic unless given */
+    uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
+    uint32_t watchdog;                 /* seconds without progress that end the run; 0 = never */
+    uint32_t seconds; /* that `stress`, `model-long` and `frame-stress-minute` take */
+    bool wipe;        /* zero the used slots of the swap disk at the end */
 };
 
 #endif

@@ -58,7 +58,7 @@ static void flush_piece(struct output *out)
     out->length = 0;
 }
 
-static void put(struct output *out, char letter)
+static void print_put(struct output *out, char letter)
 {
     if (out->to_sinks && out->length == out->size)
         flush_piece(out);
@@ -70,10 +70,10 @@ static void put(struct output *out, char letter)
 static void put_padding(struct output *out, char letter, int count)
 {
     for (; count > 0; count--)
-        put(out, letter);
+        print_put(out, letter);
 }
 
-static void put_text(struct output *out, const struct conversion *how, const char *text)
+static void print_put_text(struct output *out, const struct conversion *how, const char *text)
 {
     int length = 0;
 
@@ -84,7 +84,7 @@ static void put_text(struct output *out, const struct conversion *how, const cha
     if (!how->left)
         put_padding(out, ' ', how->width - length);
     for (int i = 0; i < length; i++)
-        put(out, text[i]);
+        print_put(out, text[i]);
     if (how->left)
         put_padding(out, ' ', how->width - length);
 }
@@ -93,7 +93,7 @@ static void put_letter(struct output *out, const struct conversion *how, char le
 {
     if (!how->left)
         put_padding(out, ' ', how->width - 1);
-    put(out, letter);
+    print_put(out, letter);
     if (how->left)
         put_padding(out, ' ', how->width - 1);
 }
@@ -114,15 +114,15 @@ static void put_number(struct output *out, const struct conversion *how, uint64_
     if (!how->left && !how->zeroes)
         put_padding(out, ' ', how->width - length);
     if (negative)
-        put(out, '-');
+        print_put(out, '-');
     if (how->prefix) {
-        put(out, '0');
-        put(out, 'x');
+        print_put(out, '0');
+        print_put(out, 'x');
     }
     if (!how->left && how->zeroes)
         put_padding(out, '0', how->width - length);
     while (count > 0)
-        put(out, digits[--count]);
+        print_put(out, digits[--count]);
     if (how->left)
         put_padding(out, ' ', how->width - length);
 }
@@ -184,7 +184,7 @@ static void put_converted(struct output *out, struct conversion *how, char lette
 {
     switch (letter) {
     case 'c': put_letter(out, how, (char)va_arg(*arguments, int)); break;
-    case 's': put_text(out, how, va_arg(*arguments, const char *)); break;
+    case 's': print_put_text(out, how, va_arg(*arguments, const char *)); break;
     case 'd': put_signed(out, how, arguments); break;
     case 'u': put_unsigned(out, how, arguments, 10); break;
     case 'x': put_unsigned(out, how, arguments, 16); break;
@@ -192,10 +192,10 @@ static void put_converted(struct output *out, struct conversion *how, char lette
         how->prefix = true;
         put_number(out, how, (uintptr_t)va_arg(*arguments, void *), false, 16);
         break;
-    case '%': put(out, '%'); break;
+    case '%': print_put(out, '%'); break;
     default:
-        put(out, '%');
-        put(out, letter);
+        print_put(out, '%');
+        print_put(out, letter);
         break;
     }
 }
@@ -208,7 +208,7 @@ static void format_into(struct output *out, const char *format, va_list argument
     va_copy(rest, arguments);
     for (const char *at = format; *at != '\0'; at++) {
         if (*at != '%') {
-            put(out, *at);
+            print_put(out, *at);
             continue;
         }
         at = parse_conversion(at + 1, &how, &rest);

@@ -62,7 +62,7 @@ static bool ask_device(int fd, struct disk_identity *identity)
     return true;
 }
 
-static void identify_device(struct job *job, const struct wish *wish)
+static void identify_device(struct job *job, const struct hint *hint)
 {
     struct disk_identity *identity = &job->identity;
     uint64_t bytes = 0;
@@ -78,27 +78,27 @@ static void identify_device(struct job *job, const struct wish *wish)
     if (asked && identity->sectors != bytes / SECTOR_SIZE)
         quit(EXIT_NOT_ALLOWED, "the disk says %" PRIu64 " sectors, Linux says %" PRIu64,
              identity->sectors, bytes / SECTOR_SIZE);
-    if (!asked && (wish->serial == NULL || wish->model == NULL))
+    if (!asked && (hint->serial == NULL || hint->model == NULL))
         quit(EXIT_NOT_ALLOWED, "the disk does not tell its model and serial number: give both "
                                "with --model and --serial, as the disk has them on SATA");
     identity->sectors = bytes / SECTOR_SIZE;
     identity->sector_size = SECTOR_SIZE;
-    if (wish->model != NULL)
-        set_identity_text(identity->model, IDENTITY_MODEL_SIZE, wish->model, "model");
-    if (wish->serial != NULL)
-        set_identity_text(identity->serial, IDENTITY_SERIAL_SIZE, wish->serial, "serial number");
+    if (hint->model != NULL)
+        set_identity_text(identity->model, IDENTITY_MODEL_SIZE, hint->model, "model");
+    if (hint->serial != NULL)
+        set_identity_text(identity->serial, IDENTITY_SERIAL_SIZE, hint->serial, "serial number");
     if (identity->serial[0] == '\0')
         quit(EXIT_NOT_ALLOWED, "the disk has no serial number that the header could be bound to");
 }
 
-static void identify_image(struct job *job, const struct wish *wish, uint64_t bytes)
+static void identify_image(struct job *job, const struct hint *hint, uint64_t bytes)
 {
     job->identity =
         (struct disk_identity){.sectors = bytes / SECTOR_SIZE, .sector_size = SECTOR_SIZE};
     set_identity_text(job->identity.model, IDENTITY_MODEL_SIZE,
-                      wish->model != NULL ? wish->model : DEFAULT_MODEL, "model");
+                      hint->model != NULL ? hint->model : DEFAULT_MODEL, "model");
     set_identity_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
-                      wish->serial != NULL ? wish->serial : DEFAULT_SERIAL, "serial number");
+                      hint->serial != NULL ? hint->serial : DEFAULT_SERIAL, "serial number");
     if (bytes % SECTOR_SIZE != 0 || bytes < IMAGE_LEAST)
         quit(EXIT_USAGE, "an image has at least 4 MiB and whole sectors, not %" PRIu64 " bytes",
              bytes);
@@ -161,38 +161,38 @@ static void plan_whole(struct job *job)
     plan_table(job);
 }
 
-void plan_image(struct job *job, const struct wish *wish, const struct stat *about)
+void plan_image(struct job *job, const struct hint *hint, const struct stat *about)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-    if (wish->size != 0 && wish->size != (uint64_t)about->st_size)
+    if (hint->size != 0 && hint->size != (uint64_t)about->st_size)
         quit(EXIT_USAGE, "the image exists with %jd bytes: --size is for a new one",
              (intmax_t)about->st_size);
-    identify_image(job, wish, (uint64_t)about->st_size);
-    job->disk_fd = open(wish->target, wish->yes ? O_RDWR | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
+    identify_image(job, hint, (uint64_t)about->st_size);
+    job->disk_fd = open(hint->target, hint->yes ? O_RDWR | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
     if (job->disk_fd < 0)
-        quit(EXIT_SYSTEM, "cannot open %s: %s", wish->target, strerror(errno));
+        quit(EXIT_SYSTEM, "cannot open %s: %s", hint->target, strerror(errno));
     /* QEMU holds locks of this kind on the images that it has open. */
-    if (wish->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
-        quit(EXIT_NOT_ALLOWED, "%s is in use", wish->target);
-    job->write_fd = wish->yes ? job->disk_fd : -1;
+    if (hint->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
+        quit(EXIT_NOT_ALLOWED, "%s is in use", hint->target);
+    job->write_fd = hint->yes ? job->disk_fd : -1;
     plan_whole(job);
 }
 
-void plan_new_image(struct job *job, const struct wish *wish)
+void plan_new_image(struct job *job, const struct hint *hint)
 {
-    /* A device that is not there is a mistake, not the wish for a file in its place. */
-    if (strncmp(wish->target, "/dev/", 5) == 0)
-        quit(EXIT_USAGE, "there is no device %s", wish->target);
+    /* A device that is not there is a mistake, not the hint for a file in its place. */
+    if (strncmp(hint->target, "/dev/", 5) == 0)
+        quit(EXIT_USAGE, "there is no device %s", hint->target);
     job->create = true;
-    identify_image(job, wish, wish->size != 0 ? wish->size : DEFAULT_SIZE);
+    identify_image(job, hint, hint->size != 0 ? hint->size : DEFAULT_SIZE);
     plan_table(job);
-    if (!wish->yes)
+    if (!hint->yes)
         return;
-    job->disk_fd = open(wish->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    job->disk_fd = open(hint->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (job->disk_fd < 0 ||
         ftruncate(job->disk_fd, (off_t)(job->identity.sectors * SECTOR_SIZE)) != 0)
-        quit(EXIT_SYSTEM, "cannot create %s: %s", wish->target, strerror(errno));
+        quit(EXIT_SYSTEM, "cannot create %s: %s", hint->target, strerror(errno));
     job->write_fd = job->disk_fd;
 }
 
@@ -232,36 +232,36 @@ static int open_parent(dev_t device)
 }
 
 /* Exclusive opening fails while a device is mounted, used as swap, or part of another device. */
-static int open_exclusively(const struct wish *wish)
+static int open_exclusively(const struct hint *hint)
 {
-    int fd = open(wish->target, (wish->yes ? O_RDWR : O_RDONLY) | O_EXCL | O_CLOEXEC);
+    int fd = open(hint->target, (hint->yes ? O_RDWR : O_RDONLY) | O_EXCL | O_CLOEXEC);
 
     if (fd < 0)
-        quit(errno == EBUSY ? EXIT_NOT_ALLOWED : EXIT_SYSTEM, "cannot take %s: %s", wish->target,
+        quit(errno == EBUSY ? EXIT_NOT_ALLOWED : EXIT_SYSTEM, "cannot take %s: %s", hint->target,
              errno == EBUSY ? "it is mounted or in use" : strerror(errno));
     return fd;
 }
 
-void plan_device(struct job *job, const struct wish *wish, const struct stat *about)
+void plan_device(struct job *job, const struct hint *hint, const struct stat *about)
 {
     const struct gpt_partition *partition;
     uint64_t number;
     uint64_t start = 0;
-    int own_fd = open_exclusively(wish);
+    int own_fd = open_exclusively(hint);
 
     job->block = true;
-    job->write_fd = wish->yes ? own_fd : -1;
+    job->write_fd = hint->yes ? own_fd : -1;
     if (!sysfs_number(about->st_rdev, "partition", &number)) {
         job->disk_fd = own_fd;
-        identify_device(job, wish);
+        identify_device(job, hint);
         plan_whole(job);
         return;
     }
     if (!sysfs_number(about->st_rdev, "start", &start) || start == 0)
-        quit(EXIT_SYSTEM, "cannot find where %s begins", wish->target);
+        quit(EXIT_SYSTEM, "cannot find where %s begins", hint->target);
     job->disk_fd = open_parent(about->st_rdev);
     job->write_base = start * SECTOR_SIZE;
-    identify_device(job, wish);
+    identify_device(job, hint);
     if (read_table(job, &job->table) != OK)
         quit(EXIT_NOT_ALLOWED, "the disk has no sound GUID partition table");
     partition = find_partition(&job->table, start);
@@ -279,7 +279,7 @@ void plan_device(struct job *job, const struct wish *wish, const struct stat *ab
     use_partition(job, partition);
 }
 
-void plan_header(struct job *job, const struct wish *wish)
+void plan_header(struct job *job, const struct hint *hint)
 {
     struct swap_header *header = &job->header;
     char host[48] = "";
@@ -291,8 +291,8 @@ void plan_header(struct job *job, const struct wish *wish)
                                    .generation = 1,
                                    .state = SWAP_STATE_CLEAN,
                                    .prepared_at = (uint64_t)time(NULL)};
-    if (wish->has_uuid)
-        memcpy(header->set_uuid, wish->uuid, 16);
+    if (hint->has_uuid)
+        memcpy(header->set_uuid, hint->uuid, 16);
     else
         random_guid(header->set_uuid, 6);
     memcpy(header->partition_guid, job->partition.unique, 16);

@@ -69,14 +69,14 @@ uint64_t machine_ticks(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-static void say_plan(const struct job *job, const struct wish *wish)
+static void say_plan(const struct job *job, const struct hint *hint)
 {
     uint64_t first = job->partition.first_lba;
     uint64_t last = job->partition.last_lba;
     uint64_t bytes = (last - first + 1) * SECTOR_SIZE;
     char text[37];
 
-    printf("target:    %s\n", wish->target);
+    printf("target:    %s\n", hint->target);
     printf("disk:      model \"%s\", serial \"%s\", %" PRIu64 " sectors of 512 bytes\n",
            job->identity.model, job->identity.serial, job->identity.sectors);
     gpt_guid_text(job->partition.unique, text);
@@ -102,20 +102,20 @@ static void say_plan(const struct job *job, const struct wish *wish)
 }
 
 /* Other content is overwritten only by someone who can read the label of the disk. */
-static void ask_for_serial(const struct job *job, const struct wish *wish)
+static void ask_for_serial(const struct job *job, const struct hint *hint)
 {
     char line[128];
 
     if (job->content == NULL)
         return;
-    if (!wish->force)
+    if (!hint->force)
         quit(EXIT_NOT_ALLOWED, "refused, since there is %s: --force would destroy it",
              job->content);
-    if (!wish->yes)
+    if (!hint->yes)
         return;
     fprintf(stderr,
             "This destroys %s on %s.\nType the disk's serial number to go on: ", job->content,
-            wish->target);
+            hint->target);
     if (fgets(line, sizeof(line), stdin) == NULL)
         line[0] = '\0';
     line[strcspn(line, "\n")] = '\0';
@@ -145,26 +145,26 @@ static uint64_t parse_size(const char *text)
     return value * unit;
 }
 
-static struct wish parse_arguments(int argc, char **argv)
+static struct hint parse_arguments(int argc, char **argv)
 {
     static const struct option options[] = {
         {"yes", no_argument, NULL, 'y'},         {"force", no_argument, NULL, 'f'},
         {"size", required_argument, NULL, 's'},  {"serial", required_argument, NULL, 'n'},
         {"model", required_argument, NULL, 'm'}, {"uuid", required_argument, NULL, 'u'},
         {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
-    struct wish wish = {0};
+    struct hint hint = {0};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (letter) {
-        case 'y': wish.yes = true; break;
-        case 'f': wish.force = true; break;
-        case 's': wish.size = parse_size(optarg); break;
-        case 'n': wish.serial = optarg; break;
-        case 'm': wish.model = optarg; break;
+        case 'y': hint.yes = true; break;
+        case 'f': hint.force = true; break;
+        case 's': hint.size = parse_size(optarg); break;
+        case 'n': hint.serial = optarg; break;
+        case 'm': hint.model = optarg; break;
         case 'u':
-            wish.has_uuid = true;
-            if (!swap_uuid_parse(optarg, wish.uuid))
+            hint.has_uuid = true;
+            if (!swap_uuid_parse(optarg, hint.uuid))
                 quit(EXIT_USAGE, "not a UUID: %s", optarg);
             break;
         case 'h': fputs(usage, stdout); exit(EXIT_DONE);
@@ -175,33 +175,33 @@ static struct wish parse_arguments(int argc, char **argv)
         fputs(usage, stderr);
         exit(EXIT_USAGE);
     }
-    wish.target = argv[optind];
-    return wish;
+    hint.target = argv[optind];
+    return hint;
 }
 
 int main(int argc, char **argv)
 {
-    struct wish wish = parse_arguments(argc, argv);
+    struct hint hint = parse_arguments(argc, argv);
     static struct job job;
     struct stat about;
 
     job.disk_fd = job.write_fd = -1;
     make_frames();
-    if (stat(wish.target, &about) != 0) {
+    if (stat(hint.target, &about) != 0) {
         if (errno != ENOENT)
-            quit(EXIT_SYSTEM, "cannot look at %s: %s", wish.target, strerror(errno));
-        plan_new_image(&job, &wish);
+            quit(EXIT_SYSTEM, "cannot look at %s: %s", hint.target, strerror(errno));
+        plan_new_image(&job, &hint);
     } else if (S_ISREG(about.st_mode)) {
-        plan_image(&job, &wish, &about);
+        plan_image(&job, &hint, &about);
     } else if (S_ISBLK(about.st_mode)) {
-        plan_device(&job, &wish, &about);
+        plan_device(&job, &hint, &about);
     } else {
-        quit(EXIT_USAGE, "%s is neither a file nor a disk", wish.target);
+        quit(EXIT_USAGE, "%s is neither a file nor a disk", hint.target);
     }
-    plan_header(&job, &wish);
-    say_plan(&job, &wish);
-    ask_for_serial(&job, &wish);
-    if (!wish.yes) {
+    plan_header(&job, &hint);
+    say_plan(&job, &hint);
+    ask_for_serial(&job, &hint);
+    if (!hint.yes) {
         printf("This was a dry run: nothing was changed. --yes does it.\n");
         return EXIT_DONE;
     }

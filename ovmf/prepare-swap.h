@@ -1,5 +1,5 @@
 /*
- * What the parts of prepare-swap share: the wish of the command line, and the job that it becomes.
+ * What the parts of prepare-swap share: the hint of the command line, and the job that it becomes.
  *
  * State of a job: planned (nothing is written) -> said -> performed -> proved. Every error ends the
  * program with one of its exit statuses and a sentence.
@@ -24,7 +24,7 @@ enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE, EXIT_SYSTEM };
 /* How much is zeroed at the start, and looked at on both ends. */
 #define EDGE MIB
 
-struct wish {
+struct hint {
     bool yes;
     bool force;
     uint64_t size; /* bytes of a new image; 0 = not given */
@@ -75,11 +75,11 @@ void perform(struct job *job);
 
 /* ---- the plan (prepare-plan.c): changes nothing but that a new image is created ---- */
 
-void plan_image(struct job *job, const struct wish *wish, const struct stat *about);
-void plan_new_image(struct job *job, const struct wish *wish);
-void plan_device(struct job *job, const struct wish *wish, const struct stat *about);
+void plan_image(struct job *job, const struct hint *hint, const struct stat *about);
+void plan_new_image(struct job *job, const struct hint *hint);
+void plan_device(struct job *job, const struct hint *hint, const struct stat *about);
 
 /* After one of these: the header that is to be written. */
-void plan_header(struct job *job, const struct wish *wish);
+void plan_header(struct job *job, const struct hint *hint);
 
 #endif

@@ -10,7 +10,7 @@
 
 /* ---- junk ---- */
 
-static void fill(uint64_t *words, uint64_t word)
+static void audit_fill(uint64_t *words, uint64_t word)
 {
     for (unsigned i = 0; i < FRAME_WORDS; i++)
         words[i] = word;
@@ -18,7 +18,7 @@ static void fill(uint64_t *words, uint64_t word)
 
 void pmm_junk_fill(struct pfn frame)
 {
-    fill(frame_pointer(frame), JUNK_FREED);
+    audit_fill(frame_pointer(frame), JUNK_FREED);
     frame_record(frame)->flags |= FRAME_JUNK;
 }
 
@@ -31,7 +31,7 @@ void pmm_junk_check(struct pfn frame)
         CHECK_MSG(words[i] == JUNK_FREED, "frame %x was written to while it was free: %lx at %lx",
                   frame.index, words[i], i * sizeof(uint64_t));
     record->flags &= (uint8_t)~FRAME_JUNK;
-    fill(words, JUNK_FRESH);
+    audit_fill(words, JUNK_FRESH);
 }
 
 void pmm_zero_check(struct pfn frame)
@@ -60,7 +60,7 @@ static bool free_in_zone(struct pfn frame)
 }
 
 /* Looks at the frame and, when it begins a block, at the block's others; how many it looked at. */
-static uint64_t visit(struct audit *audit, struct pfn first)
+static uint64_t audit_visit(struct audit *audit, struct pfn first)
 {
     const struct frame *record = frame_record(first);
     bool block = record->kind != FRAME_FREE && (record->flags & FRAME_BLOCK) != 0;
@@ -116,15 +116,15 @@ void pmm_audit(void)
         const struct memory_range *range = &map->ranges[i];
 
         for (at = max_u64(at, range->start); memory_is_ram(range->kind) && at < range->end;)
-            at += visit(&audit, pfn_of((struct phys){at})) * PAGE_SIZE;
+            at += audit_visit(&audit, pfn_of((struct phys){at})) * PAGE_SIZE;
     }
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
         CHECK_MSG(audit.counted[kind] == usage.by_kind[kind], "%lu frames of kind %u, ledger %lu",
                   audit.counted[kind], kind, usage.by_kind[kind]);
-    CHECK_MSG(audit.in_zones == (uint64_t)pmm.left &&
+    CHECK_MSG(audit.in_zones == (uint64_t)pmm.free_frames &&
                   audit.in_zones + cached == usage.by_kind[FRAME_FREE],
               "%lu frames free in the allocator of %ld, %lu cached, %lu free", audit.in_zones,
-              pmm.left, cached, usage.by_kind[FRAME_FREE]);
+              pmm.free_frames, cached, usage.by_kind[FRAME_FREE]);
     for (unsigned zone = 0; zone < PMM_ZONES; zone++) {
         if (pmm.zones[zone].self != NULL)
             pmm.allocator->audit(pmm.zones[zone].self);

@@ -10,8 +10,8 @@
  * Units: frames. Owns: frames of kind FRAME_FREE. Fails with: nothing. Context: any.
  * Protectors: (h) who holds the cache, for reading too.
  */
-#ifndef PMM_PMM_CACHE_H
-#define PMM_PMM_CACHE_H
+#ifndef PMM_CACHE_H
+#define PMM_CACHE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -79,10 +79,10 @@ static inline bool frame_may_become(enum frame_kind kind, enum frame_kind next)
 }
 
 enum frame_flag {
-    FRAME_DEAD = 1U << 0,  /* a table taken out of the tree: who locks it starts over (P6) */
-    FRAME_DIRTY = 1U << 1, /* the D bit of entries that no longer name it, folded in (E8) */
-    FRAME_TIED = 1U << 2,  /* holds a count on the swap slot that it was read from (C9) */
-    FRAME_IO = 1U << 3,    /* the target of a transfer under way */
+    FRAME_DEAD = 1U << 0,        /* a table taken out of the tree: who locks it starts over (P6) */
+    FRAME_DIRTY = 1U << 1,       /* the D bit of entries that no longer name it, folded in (E8) */
+    FRAME_SWAP_CACHED = 1U << 2, /* holds a count on the swap slot that it was read from (C9) */
+    FRAME_IO = 1U << 3,          /* the target of a transfer under way */
     FRAME_WIRED =
         1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page/page.h) */
     FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */

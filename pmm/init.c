@@ -14,11 +14,11 @@
 #define RESERVE_MOST 256U
 #define RESERVE_PART 512U
 
-static enum pmm_way chosen = PMM_LLFREE;
+static enum pmm_kind chosen = PMM_LLFREE;
 
-void pmm_choose(enum pmm_way way)
+void pmm_choose(enum pmm_kind way)
 {
-    CHECK(way < PMM_WAYS);
+    CHECK(way < PMM_KINDS);
     chosen = way;
 }
 
@@ -133,7 +133,7 @@ static void add_free(uint64_t start, uint64_t end)
         if (zone->self != NULL && from < to)
             pmm.allocator->add(zone->self, from - zone->base, to - from);
     }
-    pmm.left += (int64_t)(end - start);
+    pmm.free_frames += (int64_t)(end - start);
 }
 
 static enum frame_kind kind_of_taken(const struct memory_range *range)
@@ -183,8 +183,8 @@ enum status pmm_init(uint64_t limit)
             adopt_range(&map->ranges[i], &budget);
     }
     zero_pool_start();
-    if (pmm.left < FRAMES_LEAST)
+    if (pmm.free_frames < FRAMES_LEAST)
         return STATUS_NO_MEMORY;
-    pmm_set_reserve(min_u64(RESERVE_MOST, (uint64_t)pmm.left / RESERVE_PART));
+    pmm_set_reserve(min_u64(RESERVE_MOST, (uint64_t)pmm.free_frames / RESERVE_PART));
     return OK;
 }

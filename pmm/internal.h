@@ -4,8 +4,8 @@
  *
  * Owns: the one struct pmm. Units: frames. Context: any.
  */
-#ifndef PMM_PMM_INTERNAL_H
-#define PMM_PMM_INTERNAL_H
+#ifndef PMM_INTERNAL_H
+#define PMM_INTERNAL_H
 
 #include "lib/units.h"
 #include "pmm/pmm.h"
@@ -30,7 +30,7 @@ struct pmm {
     uint64_t total;                          /* (c) */
     uint64_t metadata;                       /* (c) bytes */
     uint64_t left_out;                       /* (c) frames past the limit */
-    int64_t left;                  /* free frames in the zones: neither cached nor pooled */
+    int64_t free_frames;           /* free frames in the zones: neither cached nor pooled */
     uint64_t by_kind[FRAME_KINDS]; /* what was counted in no cache, modulo 2^64 */
     unsigned cpus;                 /* one more than the highest that has allocated */
     int64_t reserve;

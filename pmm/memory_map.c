@@ -31,8 +31,8 @@ static unsigned priority(enum memory_kind kind)
 
 /* The whole pages of a region below the limit: fewer pages of usable memory, more of what is not,
  * when it is not aligned. False when nothing is left. */
-static bool region_pages(const struct memory_region *region, uint64_t limit, uint64_t *start,
-                         uint64_t *end)
+static bool memory_map_region_pages(const struct memory_region *region, uint64_t limit,
+                                    uint64_t *start, uint64_t *end)
 {
     uint64_t first = region->start.address;
     uint64_t room = first < limit ? (limit - first) / PAGE_SIZE : 0;
@@ -75,7 +75,8 @@ static bool kind_between(const struct memory_region *regions, uint32_t count, ui
         uint64_t start;
         uint64_t end;
 
-        if (!region_pages(&regions[i], limit, &start, &end) || from < start || from >= end)
+        if (!memory_map_region_pages(&regions[i], limit, &start, &end) || from < start ||
+            from >= end)
             continue;
         if (!found || priority(regions[i].kind) > priority(*kind))
             *kind = regions[i].kind;
@@ -111,7 +112,7 @@ enum status memory_map_build(const struct memory_region *regions, uint32_t count
         uint64_t start;
         uint64_t end;
 
-        if (!region_pages(&regions[i], limit, &start, &end))
+        if (!memory_map_region_pages(&regions[i], limit, &start, &end))
             continue;
         edges[edge_count++] = start;
         edges[edge_count++] = end;
@@ -136,7 +137,7 @@ const struct memory_map *memory_map(void)
     return &the_map;
 }
 
-static enum status reserve(uint64_t start, uint64_t end, bool metadata)
+static enum status memory_map_reserve_range(uint64_t start, uint64_t end, bool metadata)
 {
     struct memory_range *range = the_map.ranges;
     struct memory_range whole;
@@ -165,12 +166,12 @@ static enum status reserve(uint64_t start, uint64_t end, bool metadata)
 
 enum status memory_map_reserve(uint64_t start, uint64_t end)
 {
-    return reserve(start, end, false);
+    return memory_map_reserve_range(start, end, false);
 }
 
 enum status memory_map_reserve_metadata(uint64_t start, uint64_t end)
 {
-    return reserve(start, end, true);
+    return memory_map_reserve_range(start, end, true);
 }
 
 bool memory_is_ram(enum memory_kind kind)

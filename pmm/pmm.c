@@ -40,10 +40,10 @@ static enum status any_zone_take(unsigned order, bool low, struct pfn *first)
 /* Lowers the counter by one frame if the floor stays. */
 static bool claim_frame(int64_t floor)
 {
-    int64_t left = __atomic_load_n(&pmm.left, __ATOMIC_RELAXED);
+    int64_t left = __atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED);
 
     while (left > floor) {
-        if (__atomic_compare_exchange_n(&pmm.left, &left, left - 1, true, __ATOMIC_ACQ_REL,
+        if (__atomic_compare_exchange_n(&pmm.free_frames, &left, left - 1, true, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
             return true;
     }
@@ -59,10 +59,10 @@ enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *firs
     if (order > 0) {
         enum status status = STATUS_NO_MEMORY;
 
-        if (__atomic_load_n(&pmm.left, __ATOMIC_RELAXED) - size >= floor)
+        if (__atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED) - size >= floor)
             status = any_zone_take(order, low, first);
         if (status == OK)
-            __atomic_fetch_sub(&pmm.left, size, __ATOMIC_ACQ_REL);
+            __atomic_fetch_sub(&pmm.free_frames, size, __ATOMIC_ACQ_REL);
         return status;
     }
     if (!claim_frame(floor))
@@ -71,7 +71,7 @@ enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *firs
         if (any_zone_take(0, low, first) == OK)
             return OK;
     }
-    __atomic_fetch_add(&pmm.left, 1, __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&pmm.free_frames, 1, __ATOMIC_ACQ_REL);
     return STATUS_NO_MEMORY;
 }
 
@@ -82,7 +82,7 @@ void zones_give(struct pfn first, unsigned order)
     CHECK_MSG(zone->self != NULL && first.index >= zone->base,
               "frame %x is given back to a zone from %x", first.index, zone->base);
     pmm.allocator->give(zone->self, machine_cpu(), first.index - zone->base, order);
-    __atomic_fetch_add(&pmm.left, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&pmm.free_frames, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
 }
 
 /* The count frames that follow each other in an array and lie in the 64 from first on. */
@@ -94,7 +94,7 @@ static void give_some(struct pfn first, uint64_t mask, unsigned count)
               "frames from %x on are given back to a zone from %x", first.index, zone->base);
     if (pmm.allocator->give_some != NULL) {
         pmm.allocator->give_some(zone->self, machine_cpu(), first.index - zone->base, mask, count);
-        __atomic_fetch_add(&pmm.left, count, __ATOMIC_ACQ_REL);
+        __atomic_fetch_add(&pmm.free_frames, count, __ATOMIC_ACQ_REL);
         return;
     }
     for (; mask != 0; mask &= mask - 1)
@@ -170,7 +170,7 @@ void cache_reopen(struct pmm_cache *cache)
 }
 
 /* Puts as many frames as lie in a word, two in one store; the last one has the lowest number. */
-static void put_word(uint32_t frames[WORD], uint32_t first)
+static void pmm_put_word(uint32_t frames[WORD], uint32_t first)
 {
     uint64_t pair = (uint64_t)(first + WORD - 2) << 32 | (first + WORD - 1);
 
@@ -192,7 +192,7 @@ static uint32_t take_words_of(const struct pmm_zone *zone, uint32_t frames[BATCH
         uint32_t start = zone->base + (uint32_t)first;
 
         if (mask == UINT64_MAX) {
-            put_word(&frames[count], start);
+            pmm_put_word(&frames[count], start);
             count += WORD;
             continue;
         }
@@ -219,7 +219,7 @@ static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH
 
         pmm.allocator->split(zone->self, block - zone->base, BATCH_ORDER, 0);
         for (; count < BATCH; count += WORD)
-            put_word(&frames[count], block + BATCH - WORD - count);
+            pmm_put_word(&frames[count], block + BATCH - WORD - count);
     }
     while (count < BATCH && zone_take(zone, 0, &taken) == OK)
         frames[count++] = taken.index;
@@ -231,13 +231,13 @@ static uint32_t take_batch(uint32_t frames[BATCH])
 {
     uint32_t count;
 
-    if (!pmm_caches_allowed() || __atomic_load_n(&pmm.left, __ATOMIC_RELAXED) <
+    if (!pmm_caches_allowed() || __atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED) <
                                      __atomic_load_n(&pmm.low_mark, __ATOMIC_RELAXED) + BATCH)
         return 0;
     count = take_batch_of(&pmm.zones[ZONE_HIGH], frames);
     if (count == 0)
         count = take_batch_of(&pmm.zones[ZONE_LOW], frames);
-    __atomic_fetch_sub(&pmm.left, count, __ATOMIC_ACQ_REL);
+    __atomic_fetch_sub(&pmm.free_frames, count, __ATOMIC_ACQ_REL);
     return count;
 }
 
@@ -276,7 +276,8 @@ static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, boo
 }
 
 /* A frame for a cache that its caller holds empty; with it the cache is filled, if it may be. */
-static enum status refill(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
+static enum status pmm_refill_cache(struct pmm_cache *cache, enum frame_kind kind,
+                                    struct pfn *frame)
 {
     uint32_t count = take_batch(cache->frames);
     enum status status = OK;
@@ -314,7 +315,7 @@ enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_k
     enum status status;
 
     if (state == PMM_CACHE_EMPTY) {
-        status = refill(cache, kind, frame);
+        status = pmm_refill_cache(cache, kind, frame);
     } else {
         status = take_hard(0, kind, false, frame);
         if (status == OK)

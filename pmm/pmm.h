@@ -27,7 +27,7 @@
 #include "pmm/frame.h"
 
 /* Which allocator the next pmm_init starts; LLFree unless called. */
-void pmm_choose(enum pmm_way way);
+void pmm_choose(enum pmm_kind way);
 const struct frame_allocator *pmm_allocator(void);
 
 /* Takes over what the memory map (pmm/memory_map.h) says is free, at most limit bytes of it (0:

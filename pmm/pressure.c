@@ -54,7 +54,7 @@ static bool at_or_below(int64_t left, int64_t mark, bool already)
     return left <= mark + (already ? mark / 8 + 1 : 0);
 }
 
-static enum pmm_pressure level_of(int64_t left, enum pmm_pressure now)
+static enum pmm_pressure pressure_level_of(int64_t left, enum pmm_pressure now)
 {
     if (at_or_below(left, 2 * __atomic_load_n(&pmm.reserve, __ATOMIC_RELAXED), now == PMM_CRITICAL))
         return PMM_CRITICAL;
@@ -73,12 +73,13 @@ static void tell_watchers(enum pmm_pressure level)
 void pmm_note_pressure(void)
 {
     enum pmm_pressure now = __atomic_load_n(&pmm.pressure, __ATOMIC_RELAXED);
-    enum pmm_pressure level = level_of(__atomic_load_n(&pmm.left, __ATOMIC_RELAXED), now);
+    enum pmm_pressure level =
+        pressure_level_of(__atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED), now);
 
     if (level > now) {
         /* What lies in caches counts too before anybody is alarmed. */
         pmm_drain();
-        level = level_of(__atomic_load_n(&pmm.left, __ATOMIC_RELAXED), now);
+        level = pressure_level_of(__atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED), now);
     }
     if (level != now && __atomic_compare_exchange_n(&pmm.pressure, &now, level, false,
                                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {

@@ -65,7 +65,7 @@ uint64_t zero_pool_count(void)
 
 /* Takes at most count frames; how many there were. Who meets the low mark sees to it that somebody
  * fills the pool. */
-static uint32_t pool_take(uint32_t *frames, uint32_t count)
+static uint32_t zero_pool_pool_take(uint32_t *frames, uint32_t count)
 {
     bool were_on = lock_pool();
     uint32_t taken = 0;
@@ -98,7 +98,7 @@ void zero_pool_drain(void)
 {
     uint32_t frame;
 
-    while (pool_take(&frame, 1) == 1)
+    while (zero_pool_pool_take(&frame, 1) == 1)
         zones_give((struct pfn){frame}, 0);
 }
 
@@ -186,7 +186,7 @@ void pmm_idle_resume(void)
 static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
 {
     if (state == PMM_CACHE_EMPTY)
-        state += pool_take(cache->frames, BATCH);
+        state += zero_pool_pool_take(cache->frames, BATCH);
     if (state == PMM_CACHE_EMPTY) {
         __atomic_store_n(&cache->open, false, __ATOMIC_RELEASE);
         return PMM_CACHE_HELD;

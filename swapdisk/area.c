@@ -37,7 +37,7 @@ static struct {
     uint64_t errors;
 } area;
 
-static void count(uint64_t *counter, uint64_t by)
+static void area_count_all(uint64_t *counter, uint64_t by)
 {
     __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 }
@@ -179,12 +179,12 @@ enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned
     status = area.backing == SWAP_BACKING_DISK ? store_disk(first, frames, pages)
                                                : store_ram(first, frames, pages);
     if (status != OK) {
-        count(&area.errors, 1);
+        area_count_all(&area.errors, 1);
         return status;
     }
     for (unsigned i = 0; i < pages; i++)
         slots_record((struct slot){first.index + i})->generation |= SLOT_FULL;
-    count(&area.pages_written, pages);
+    area_count_all(&area.pages_written, pages);
     return OK;
 }
 
@@ -196,7 +196,7 @@ static bool page_intact(struct slot slot, struct pfn frame)
     if (slots_check_value(slot, record->generation, frame_pointer(frame)) == record->check)
         return true;
     machine_clear_frame(frame_pointer(frame));
-    count(&area.corrupt, 1);
+    area_count_all(&area.corrupt, 1);
     return false;
 }
 
@@ -211,10 +211,10 @@ enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned 
     status = area.backing == SWAP_BACKING_DISK ? load_disk(first, frames, pages)
                                                : load_ram(first, frames, pages);
     if (status != OK) {
-        count(&area.errors, 1);
+        area_count_all(&area.errors, 1);
         return status;
     }
-    count(&area.pages_read, pages);
+    area_count_all(&area.pages_read, pages);
     for (unsigned i = 0; i < pages; i++) {
         if (!page_intact((struct slot){first.index + i}, frames[i]))
             status = STATUS_CORRUPT;

@@ -57,7 +57,7 @@ static struct {
 } found = {.chosen = -1};
 
 /* A new report, or the last one again when there are too many. */
-static struct disk_report *report(struct pci_place place, const char *reason)
+static struct disk_report *disks_report_refusals(struct pci_place place, const char *reason)
 {
     struct disk_report *added;
 
@@ -112,7 +112,7 @@ static struct disk_view view_of(struct ahci_port *port)
                               .source = {read_port, port, port->identity.sectors}};
 }
 
-static void judge(struct ahci_port *port, struct disk_report *about)
+static void disks_judge(struct ahci_port *port, struct disk_report *about)
 {
     struct disk_view view = view_of(port);
 
@@ -139,12 +139,12 @@ static void look_at_port(const struct controller *controller, struct ahci_port *
 
     if (port->state == AHCI_PORT_EMPTY)
         return;
-    about = report(controller->place, port->note);
+    about = disks_report_refusals(controller->place, port->note);
     length = strlen(about->place);
     print_to(about->place + length, sizeof(about->place) - length, " port %u", port->number);
     /* The last report may stand for several devices: none of them is judged. */
     if (port->state == AHCI_PORT_READY && found.report_count < DISK_REPORTS_MAX)
-        judge(port, about);
+        disks_judge(port, about);
 }
 
 static void start_controller(const struct pci_access *pci, const struct pci_function *function)
@@ -155,17 +155,18 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     struct pci_bar bar;
 
     if (found.controller_count == HARDWARE_HBAS_MAX) {
-        report(function->place, "more AHCI controllers than are driven: left alone");
+        disks_report_refusals(function->place, "more AHCI controllers than are driven: left alone");
         return;
     }
     pci_wake(pci, function->place);
     bar = pci_bar(pci, function->place, ABAR);
     if (!bar.present || !bar.memory) {
-        report(function->place, "an AHCI controller without registers: left alone");
+        disks_report_refusals(function->place, "an AHCI controller without registers: left alone");
         return;
     }
     if (hardware_map_hba((struct phys){bar.base}, bar.size, &access) != OK) {
-        report(function->place, "an AHCI controller whose registers cannot be mapped: left alone");
+        disks_report_refusals(function->place,
+                              "an AHCI controller whose registers cannot be mapped: left alone");
         return;
     }
     pci_command(pci, function->place, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX,
@@ -174,7 +175,7 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     controller->place = function->place;
     controller->started = ahci_start(&controller->hba, &access, &quirks) == OK;
     if (!controller->started)
-        report(function->place, controller->hba.note);
+        disks_report_refusals(function->place, controller->hba.note);
     for (unsigned i = 0; controller->started && i < AHCI_PORTS_MAX; i++) {
         if (controller->hba.ports[i] != NULL)
             look_at_port(controller, controller->hba.ports[i]);
@@ -182,7 +183,7 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
 }
 
 /* Decides which disk may be written, and tells each report why. */
-static void choose(const struct options *options, bool under_hypervisor)
+static void disks_choose(const struct options *options, bool under_hypervisor)
 {
     found.chosen = validate_choose(found.findings, found.disk_count, options, under_hypervisor);
     for (unsigned i = 0; i < found.disk_count; i++) {
@@ -208,11 +209,11 @@ void disks_scan(const struct options *options, bool under_hypervisor)
             continue;
         reason = left_alone(&function);
         if (reason != NULL)
-            report(function.place, reason);
+            disks_report_refusals(function.place, reason);
         else
             start_controller(pci, &function);
     }
-    choose(options, under_hypervisor);
+    disks_choose(options, under_hypervisor);
 }
 
 unsigned disks_count(void)

@@ -41,7 +41,7 @@ static bool lock(void)
     return were_on;
 }
 
-static void unlock(bool were_on)
+static void slots_unlock(bool were_on)
 {
     spin_unlock(&slots.lock);
     machine_interrupts_restore(were_on);
@@ -137,7 +137,7 @@ enum status slots_take(unsigned wanted, struct slot *first, unsigned *count)
         slots.next = at == slots.total ? 0 : at;
         status = OK;
     }
-    unlock(were_on);
+    slots_unlock(were_on);
     return status;
 }
 
@@ -150,7 +150,7 @@ void slots_hold(struct slot slot)
     /* A count that wrapped would free a page that somebody still needs. */
     CHECK_MSG(record->count < UINT32_MAX, "slot %x has too many holders", slot.index);
     record->count++;
-    unlock(were_on);
+    slots_unlock(were_on);
 }
 
 bool slots_release(struct slot slot, struct pfn *frame)
@@ -168,7 +168,7 @@ bool slots_release(struct slot slot, struct pfn *frame)
         slots.used--;
         mark_free(slot.index);
     }
-    unlock(were_on);
+    slots_unlock(were_on);
     return last;
 }
 
@@ -177,7 +177,7 @@ uint32_t slots_count(struct slot slot)
     bool were_on = lock();
     uint32_t count = slots_record(slot)->count;
 
-    unlock(were_on);
+    slots_unlock(were_on);
     return count;
 }
 
@@ -198,7 +198,7 @@ uint64_t slots_references(void)
 
     for (uint32_t i = 0; i < slots.total; i++)
         sum += slots_record((struct slot){i})->count;
-    unlock(were_on);
+    slots_unlock(were_on);
     return sum;
 }
 

@@ -120,7 +120,7 @@ static const char *judge_headers(struct look *look)
     return problem;
 }
 
-static const char *judge(struct look *look)
+static const char *validate_judge(struct look *look)
 {
     const char *problem = judge_table(look);
 
@@ -163,7 +163,7 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
         pmm_free(look.frame);
         return STATUS_NO_MEMORY;
     }
-    conclude(&look, judge(&look));
+    conclude(&look, validate_judge(&look));
     pmm_free(look.second);
     pmm_free(look.frame);
     CHECK(!finding->prepared || finding->last_lba < view->source.sectors);

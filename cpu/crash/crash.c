@@ -69,7 +69,7 @@ static const char *overflowed(const struct trap_frame *frame)
     return name;
 }
 
-_Noreturn static void finish(void)
+_Noreturn static void crash_finish(void)
 {
     if (end_machine != NULL)
         end_machine();
@@ -159,7 +159,7 @@ static void print_others(void)
 
 /* One deeper in this processor's reports; does not return when another one reports already. Nothing
  * resolves a page fault from here on: whoever did may be what has failed. */
-static unsigned enter(const struct trap_frame *frame)
+static unsigned crash_enter(const struct trap_frame *frame)
 {
     unsigned who = 0;
     unsigned depth;
@@ -177,7 +177,7 @@ static unsigned enter(const struct trap_frame *frame)
     if (cpu_traps_ready())
         cpu_disarm_nmi();
     if (depth > 2)
-        finish();
+        crash_finish();
     return depth;
 }
 
@@ -191,7 +191,7 @@ _Noreturn static void end(const char *what)
 {
     print("# for file and line: ovmf/resolve.py LOG or ADDRESS, with this build\n");
     ktap_bail_out(VERDICT_CRASH, "%s", what);
-    finish();
+    crash_finish();
 }
 
 /* The second report: the trap that the first one met, and what the first was about. */
@@ -215,7 +215,7 @@ _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
 
 void crash_trap(const struct trap_frame *frame)
 {
-    unsigned depth = enter(frame);
+    unsigned depth = crash_enter(frame);
     struct trap_frame *saved = &cpu_self()->crash;
     char what[TEXT_SIZE];
     char name[NAME_SIZE];
@@ -238,7 +238,7 @@ void crash_trap(const struct trap_frame *frame)
 
 void panic_at(const char *file, int line, const char *format, ...)
 {
-    unsigned depth = enter(NULL);
+    unsigned depth = crash_enter(NULL);
     char what[TEXT_SIZE];
     size_t length = print_to(what, sizeof(what), "%s:%d: ", file, line);
     va_list arguments;

@@ -10,8 +10,8 @@
  * setters. Context: any, including stacks that are nearly used up (#DF has its own).
  * panic_at of lib/check.h is here too.
  */
-#ifndef CPU_CRASH_H
-#define CPU_CRASH_H
+#ifndef CPU_CRASH_CRASH_H
+#define CPU_CRASH_CRASH_H
 
 #include <stdint.h>
 

@@ -13,8 +13,8 @@
  * Fails with: false; a damaged table finds nothing and reads nothing outside itself.
  * Context: any. Pure, but the two printers, which ask the image's own table.
  */
-#ifndef CPU_SYMBOLS_H
-#define CPU_SYMBOLS_H
+#ifndef CPU_CRASH_SYMBOLS_H
+#define CPU_CRASH_SYMBOLS_H
 
 #include <stdbool.h>
 #include <stddef.h>

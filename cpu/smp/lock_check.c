@@ -26,7 +26,7 @@ static struct {
     unsigned count;
 } held[CPU_MAX];
 
-static bool is_table(const uint8_t *lock)
+static bool lock_check_is_table(const uint8_t *lock)
 {
     return (uint64_t)(uintptr_t)lock >= RECORDS_START && (uint64_t)(uintptr_t)lock < RECORDS_END;
 }
@@ -34,7 +34,7 @@ static bool is_table(const uint8_t *lock)
 /* The class of a lock; CLASSES when there are too many, which are not checked. */
 static unsigned class_of(const uint8_t *lock)
 {
-    if (is_table(lock))
+    if (lock_check_is_table(lock))
         return LEVELS - 1 - *(lock - LEVEL_BEFORE) % LEVELS;
     for (unsigned i = LEVELS; i < CLASSES; i++) {
         const uint8_t *none = NULL;
@@ -75,7 +75,8 @@ static void check_order(const uint8_t *mine, const uint8_t *lock)
         return;
     CHECK_MSG(mine != lock, "lock %p is waited for by cpu %u, which holds it", lock, machine_cpu());
     CHECK_MSG(first != second, "lock %p is waited for while its like %p is held", lock, mine);
-    CHECK_MSG(!seen_after(second, first) && !(is_table(lock) && is_table(mine) && second < first),
+    CHECK_MSG(!seen_after(second, first) &&
+                  !(lock_check_is_table(lock) && lock_check_is_table(mine) && second < first),
               "lock order: %p is waited for while %p is held; it was the other way round before",
               lock, mine);
     if (!seen_after(first, second))

@@ -9,8 +9,8 @@
  * Units: none. Owns: the orders seen so far, and each processor's list of held locks.
  * Fails with: a panic. Context: any, from cpu_init on.
  */
-#ifndef CPU_LOCK_CHECK_H
-#define CPU_LOCK_CHECK_H
+#ifndef CPU_SMP_LOCK_CHECK_H
+#define CPU_SMP_LOCK_CHECK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -18,12 +18,12 @@
 
 static unsigned bound_ms = BOUND_MS;
 
-void shoot_set_bound_ms(unsigned milliseconds)
+void shootdown_set_bound_ms(unsigned milliseconds)
 {
     bound_ms = milliseconds;
 }
 
-static void perform(const struct machine_flush *flush)
+static void shootdown_perform(const struct machine_flush *flush)
 {
     switch (flush->kind) {
     case MACHINE_FLUSH_PAGES:
@@ -47,7 +47,7 @@ static void serve(struct cpu *self)
 
         CHECK((request->pending & own) != 0);
         if ((request->where & own) != 0)
-            perform(&request->flush);
+            shootdown_perform(&request->flush);
         __atomic_and_fetch(&request->pending, ~own, __ATOMIC_ACQ_REL);
         self->shoot.served++;
     }
@@ -61,7 +61,7 @@ static bool on_shoot(struct trap_frame *frame)
     return true;
 }
 
-void shoot_start(void)
+void shootdown_start(void)
 {
     trap_set_handler(VECTOR_SHOOT, on_shoot);
 }
@@ -93,14 +93,14 @@ static void await(struct cpu *self)
     }
 }
 
-void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush)
 {
     struct cpu *self = cpu_self();
     uint64_t own = UINT64_C(1) << self->number;
     uint64_t others = (where | answers) & machine_processors() & ~own;
 
     if ((where & own) != 0)
-        perform(flush);
+        shootdown_perform(flush);
     if (others == 0)
         return;
 #ifdef LOCK_CHECKS
@@ -126,9 +126,9 @@ void machine_relax(void)
     machine_pause();
 }
 
-struct shoot_counts shoot_counts(void)
+struct shootdown_counts shootdown_counts(void)
 {
-    struct shoot_counts counts = {0, 0};
+    struct shootdown_counts counts = {0, 0};
 
     for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
         counts.sent += cpu_table[cpu].shoot.sent;

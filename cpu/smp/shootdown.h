@@ -3,21 +3,21 @@
  *
  * Units: milliseconds. Owns: one request a processor. Context: any.
  */
-#ifndef CPU_SHOOT_H
-#define CPU_SHOOT_H
+#ifndef CPU_SMP_SHOOTDOWN_H
+#define CPU_SMP_SHOOTDOWN_H
 
 #include <stdint.h>
 
-void shoot_start(void);
+void shootdown_start(void);
 
 /* How long a processor may take to answer before the run ends as a crash. */
-void shoot_set_bound_ms(unsigned milliseconds);
+void shootdown_set_bound_ms(unsigned milliseconds);
 
-struct shoot_counts {
+struct shootdown_counts {
     uint64_t sent;   /* requests to one or more others */
     uint64_t served; /* answers given */
 };
 
-struct shoot_counts shoot_counts(void);
+struct shootdown_counts shootdown_counts(void);
 
 #endif

@@ -5,8 +5,8 @@
  * walk to the release of its lock, and that a lock met on a walk is taken by try.
  * Context: any. Cannot fail; a lock that is never released spins for ever, as a deadlock would.
  */
-#ifndef CPU_SPIN_H
-#define CPU_SPIN_H
+#ifndef CPU_SMP_SPIN_H
+#define CPU_SMP_SPIN_H
 
 #include <stdbool.h>
 #include <stdint.h>

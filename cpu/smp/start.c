@@ -45,7 +45,7 @@ void cpu_set_online(unsigned number)
 }
 
 /* The first C of another processor. GS first: everything else may ask which processor it is. */
-_Noreturn static void arrive(struct cpu *cpu)
+_Noreturn static void ap_arrive(struct cpu *cpu)
 {
     struct cpu_start how = starting;
 
@@ -61,7 +61,7 @@ _Noreturn static void arrive(struct cpu *cpu)
     thread_idle();
 }
 
-static void put(char *page, unsigned offset, uint64_t value)
+static void ap_put(char *page, unsigned offset, uint64_t value)
 {
     memcpy(page + offset, &value, sizeof(value));
 }
@@ -76,19 +76,19 @@ static void fill_trampoline(const struct cpu_start *how)
     CHECK(start_trampoline_end - start_trampoline <= START_GDT);
     memset(page, 0, PAGE_SIZE);
     memcpy(page, start_trampoline, (size_t)(start_trampoline_end - start_trampoline));
-    put(page, START_GDT + START_CODE_32, DESCRIPTOR_CODE_32 | DESCRIPTOR_BASE(base));
-    put(page, START_GDT + START_DATA_32, DESCRIPTOR_DATA_32 | DESCRIPTOR_BASE(base));
-    put(page, START_GDT + START_CODE_64, DESCRIPTOR_CODE_64);
-    put(page, START_GDT_POINTER, (uint64_t)(4 * 8 - 1) | (base + START_GDT) << 16);
-    put(page, START_FAR_32, code_32 | UINT64_C(START_CODE_32) << 32);
-    put(page, START_FAR_64, code_64 | UINT64_C(START_CODE_64) << 32);
-    put(page, START_CR3, how->root.address);
-    put(page, START_CR4, CR4_PAE | (cpu_read_cr4() & CR4_LA57));
-    put(page, START_EFER, EFER_LME | (cpu_features()->nx ? EFER_NXE : 0));
-    put(page, START_CR0, (cpu_read_cr0() & ~(CR0_CD | CR0_NW | CR0_TS)) | CR0_ET);
-    put(page, START_STACK, how->stack);
-    put(page, START_ARGUMENT, (uint64_t)(uintptr_t)&cpu_table[how->number]);
-    put(page, START_ENTRY, (uint64_t)(uintptr_t)arrive);
+    ap_put(page, START_GDT + START_CODE_32, DESCRIPTOR_CODE_32 | DESCRIPTOR_BASE(base));
+    ap_put(page, START_GDT + START_DATA_32, DESCRIPTOR_DATA_32 | DESCRIPTOR_BASE(base));
+    ap_put(page, START_GDT + START_CODE_64, DESCRIPTOR_CODE_64);
+    ap_put(page, START_GDT_POINTER, (uint64_t)(4 * 8 - 1) | (base + START_GDT) << 16);
+    ap_put(page, START_FAR_32, code_32 | UINT64_C(START_CODE_32) << 32);
+    ap_put(page, START_FAR_64, code_64 | UINT64_C(START_CODE_64) << 32);
+    ap_put(page, START_CR3, how->root.address);
+    ap_put(page, START_CR4, CR4_PAE | (cpu_read_cr4() & CR4_LA57));
+    ap_put(page, START_EFER, EFER_LME | (cpu_features()->nx ? EFER_NXE : 0));
+    ap_put(page, START_CR0, (cpu_read_cr0() & ~(CR0_CD | CR0_NW | CR0_TS)) | CR0_ET);
+    ap_put(page, START_STACK, how->stack);
+    ap_put(page, START_ARGUMENT, (uint64_t)(uintptr_t)&cpu_table[how->number]);
+    ap_put(page, START_ENTRY, (uint64_t)(uintptr_t)ap_arrive);
 }
 
 static bool is_online(unsigned number)
@@ -96,7 +96,7 @@ static bool is_online(unsigned number)
     return (machine_processors() >> number & 1) != 0;
 }
 
-static bool wait_for(unsigned number, uint64_t microseconds)
+static bool ap_wait_for(unsigned number, uint64_t microseconds)
 {
     struct deadline end = deadline_after_us(microseconds);
 
@@ -124,9 +124,9 @@ enum status cpu_start(const struct cpu_start *how, unsigned bound_ms)
         return STATUS_TIMEOUT;
     delay_us(INIT_WAIT_US);
     /* The second one is for a processor that missed the first; one that runs ignores it. */
-    if (local_apic_send(how->apic_id, sipi) && !wait_for(how->number, SIPI_WAIT_US))
+    if (local_apic_send(how->apic_id, sipi) && !ap_wait_for(how->number, SIPI_WAIT_US))
         (void)local_apic_send(how->apic_id, sipi);
-    if (wait_for(how->number, UINT64_C(1000) * bound_ms))
+    if (ap_wait_for(how->number, UINT64_C(1000) * bound_ms))
         return OK;
     /* Back to waiting, so that it does not come late with the next one's stack. */
     (void)local_apic_send(how->apic_id, ICR_INIT);

@@ -9,8 +9,8 @@
  * Context: the processor that booted, one call at a time, interrupts on or off.
  * Spec: Intel SDM volume 3, 8.4.4.1 (the sequence of interrupts).
  */
-#ifndef CPU_START_H
-#define CPU_START_H
+#ifndef CPU_SMP_START_H
+#define CPU_SMP_START_H
 
 #include "cpu/cpu.h"
 #include "lib/status.h"

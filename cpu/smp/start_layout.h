@@ -1,8 +1,8 @@
 /*
  * What stands where in the trampoline's page: offsets for C and for assembly.
  */
-#ifndef CPU_START_LAYOUT_H
-#define CPU_START_LAYOUT_H
+#ifndef CPU_SMP_START_LAYOUT_H
+#define CPU_SMP_START_LAYOUT_H
 
 #define START_GDT         0x800 /* four descriptors of 8 bytes */
 #define START_GDT_POINTER 0x820 /* limit, 32-bit base */

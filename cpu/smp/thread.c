@@ -56,7 +56,7 @@ void thread_switch(uint64_t *save, uint64_t load);
 
 /* ---- queues ---- */
 
-static void push(struct thread_queue *queue, struct thread *thread)
+static void thread_push(struct thread_queue *queue, struct thread *thread)
 {
     thread->next = NULL;
     if (queue->last != NULL)
@@ -88,7 +88,7 @@ static void make_ready(struct thread *thread)
     spin_lock(&cpu->ready_lock);
     CHECK(thread->state != THREAD_READY && thread->state != THREAD_FREE);
     thread->state = THREAD_READY;
-    push(&cpu->ready, thread);
+    thread_push(&cpu->ready, thread);
     halted = cpu->halted;
     cpu->halted = false;
     spin_unlock(&cpu->ready_lock);
@@ -199,7 +199,7 @@ static void schedule(void)
     finish_switch();
 }
 
-_Noreturn static void begin(void)
+_Noreturn static void thread_begin(void)
 {
     struct thread *self = cpu_self()->current;
 
@@ -221,7 +221,7 @@ static void prepare_stack(struct thread *thread, uint64_t top)
 
     for (unsigned i = 0; i < FIRST_WORDS; i++)
         stack[i] = 0;
-    stack[FIRST_RETURN] = (uint64_t)(uintptr_t)begin;
+    stack[FIRST_RETURN] = (uint64_t)(uintptr_t)thread_begin;
     thread->rsp = (uint64_t)(uintptr_t)stack;
     thread->rsp0 = top;
 }
@@ -279,7 +279,7 @@ void thread_add_stack(unsigned number, uint64_t top)
 
 /* One step of the work for idle processors; whether there may be more. Interrupts are off before
  * and after. */
-static bool idle_step(void)
+static bool thread_idle_step(void)
 {
     bool more;
 
@@ -299,7 +299,7 @@ _Noreturn void thread_idle(void)
 
     machine_interrupts_off();
     for (;;) {
-        while (idle_step())
+        while (thread_idle_step())
             schedule();
         spin_lock(&cpu->ready_lock);
         cpu->halted = cpu->ready.first == NULL;
@@ -350,7 +350,7 @@ static void give_stack(struct stack *stack)
 }
 
 /* A thread with a stack; the rest is zeroes. */
-static enum status take(unsigned cpu, struct thread **thread)
+static enum status thread_take(unsigned cpu, struct thread **thread)
 {
     struct stack *stack = take_stack(cpu);
     enum status status;
@@ -377,7 +377,7 @@ enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *arg
     bool were_on;
 
     CHECK(cpu < CPU_MAX && (machine_processors() >> cpu & 1) != 0 && memory != NULL);
-    status = take(cpu, &made);
+    status = thread_take(cpu, &made);
     if (status != OK)
         return status;
     made->entry = entry;
@@ -516,7 +516,7 @@ static void wait_in(struct thread_queue *queue, uint8_t *lock)
 
     CHECK(thread_may_wait());
     self->state = THREAD_WAITING;
-    push(queue, self);
+    thread_push(queue, self);
     spin_unlock(lock);
     schedule();
 }

@@ -13,8 +13,8 @@
  * Fails with: STATUS_LIMIT (no stack of that processor is free), STATUS_NO_MEMORY.
  * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
  */
-#ifndef CPU_THREAD_H
-#define CPU_THREAD_H
+#ifndef CPU_SMP_THREAD_H
+#define CPU_SMP_THREAD_H
 
 #include <stdbool.h>
 #include <stddef.h>

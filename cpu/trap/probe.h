@@ -12,8 +12,8 @@
  * Context: any, also in a crash, once cpu_init has run.
  * Rules: A5 (user memory only between STAC and CLAC, where SMAP is on).
  */
-#ifndef CPU_PROBE_H
-#define CPU_PROBE_H
+#ifndef CPU_TRAP_PROBE_H
+#define CPU_TRAP_PROBE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,8 +11,8 @@
  * Fails with: nothing. Context: thread; the visitor runs in a trap with interrupts off.
  * Spec: Intel SDM volume 3, 17.2 (debug registers), 17.3.1 (#DB), 17.3.1.4 (single step).
  */
-#ifndef CPU_STEP_H
-#define CPU_STEP_H
+#ifndef CPU_TRAP_STEP_H
+#define CPU_TRAP_STEP_H
 
 #include <stdint.h>
 

@@ -31,7 +31,7 @@
 
 #define FRAME_RIP           152
 #define VECTOR_SYSTEM_CALL  256         /* USER_SYSTEM_CALL of cpu/trap/user.h */
-#define TRAP_RETURN_FAST    1           /* enum trap_way */
+#define TRAP_RETURN_FAST    1           /* enum trap_return */
 #define SELECTOR_USER_DATA  0x1b        /* of cpu/cpu.h */
 #define SELECTOR_USER_CODE  0x23
 

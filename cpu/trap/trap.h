@@ -15,8 +15,8 @@
  * was interrupted; #DF, NMI and #MC on their own. Spec: Intel SDM volume 3, 6.10 to 6.15
  * (exceptions), 4.7 (page-fault error code).
  */
-#ifndef CPU_TRAP_H
-#define CPU_TRAP_H
+#ifndef CPU_TRAP_TRAP_H
+#define CPU_TRAP_TRAP_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -74,11 +74,11 @@ extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_fra
 
 /* What becomes of a system call: an end of user_run (cpu/trap/user.h); back by SYSRET, with rax and all
  * that it does not lose from the frame; or back by IRETQ, with all that C may change. */
-enum trap_way { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
+enum trap_return { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
 
 /* Serves a system call: the frame is filled from r11 on, as on the fast path of a page fault; rip
  * and rflags are the program's. Until it is set nothing is resolved. */
-extern enum trap_way (*trap_system_call)(struct trap_frame *frame);
+extern enum trap_return (*trap_system_call)(struct trap_frame *frame);
 
 /* The value of trap_page_fault that resolves nothing. */
 bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame);

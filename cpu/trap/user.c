@@ -22,13 +22,13 @@ _Noreturn void user_leave(uint64_t stack);
 
 uint64_t trap_user_end;
 
-static enum trap_way no_system_call(struct trap_frame *frame)
+static enum trap_return no_system_call(struct trap_frame *frame)
 {
     (void)frame;
     return TRAP_UNRESOLVED;
 }
 
-enum trap_way (*trap_system_call)(struct trap_frame *frame) = no_system_call;
+enum trap_return (*trap_system_call)(struct trap_frame *frame) = no_system_call;
 
 void user_init(void)
 {

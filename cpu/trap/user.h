@@ -13,8 +13,8 @@
  * Context: thread. Traps from ring 3 run on the stack below user_run's own frames.
  * Spec: Intel SDM volume 3, 5.8.8 (SYSCALL, SYSRET), 6.12.1 (stack switch), 6.14.2 (IRETQ).
  */
-#ifndef CPU_USER_H
-#define CPU_USER_H
+#ifndef CPU_TRAP_USER_H
+#define CPU_TRAP_USER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -13,8 +13,8 @@
  * Spec: ACPI 6.4, 5.2.5 (RSDP) to 5.2.9 (FADT), 5.2.3.2 (generic addresses); Microsoft, Serial
  * Port Console Redirection table, revision 4.
  */
-#ifndef EFI_ACPI_H
-#define EFI_ACPI_H
+#ifndef EFI_ACPI_ACPI_H
+#define EFI_ACPI_ACPI_H
 
 #include <stdbool.h>
 #include <stdint.h>

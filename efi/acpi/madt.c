@@ -29,7 +29,7 @@
 #define FLAG_ENABLED (UINT32_C(1) << 0)
 
 /* Fields are not aligned in general. */
-static uint32_t word_at(const uint8_t *bytes)
+static uint32_t madt_word_at(const uint8_t *bytes)
 {
     uint32_t word;
 
@@ -37,7 +37,7 @@ static uint32_t word_at(const uint8_t *bytes)
     return word;
 }
 
-static void add(struct madt *madt, uint32_t id, uint32_t flags)
+static void madt_add(struct madt *madt, uint32_t id, uint32_t flags)
 {
     if ((flags & FLAG_ENABLED) == 0) {
         madt->disabled++;
@@ -66,14 +66,14 @@ static enum status read_entry(struct madt *madt, const uint8_t *entry, unsigned 
             return STATUS_CORRUPT;
         id = entry[LOCAL_APIC_ID];
         if (id != LOCAL_APIC_ALL)
-            add(madt, id, word_at(entry + LOCAL_APIC_FLAGS));
+            madt_add(madt, id, madt_word_at(entry + LOCAL_APIC_FLAGS));
         return OK;
     case TYPE_X2APIC:
         if (length < X2APIC_LENGTH)
             return STATUS_CORRUPT;
-        id = word_at(entry + X2APIC_ID);
+        id = madt_word_at(entry + X2APIC_ID);
         if (id != X2APIC_ALL)
-            add(madt, id, word_at(entry + X2APIC_FLAGS));
+            madt_add(madt, id, madt_word_at(entry + X2APIC_FLAGS));
         return OK;
     default: return OK;
     }

@@ -9,8 +9,8 @@
  * what acpi_find fails with. Context: any; allocates nothing. Spec: ACPI 6.4, 5.2.12
  * (MADT), 5.2.12.2 (local APIC), 5.2.12.12 (local x2APIC).
  */
-#ifndef EFI_MADT_H
-#define EFI_MADT_H
+#ifndef EFI_ACPI_MADT_H
+#define EFI_ACPI_MADT_H
 
 #include "efi/acpi/acpi.h"
 

@@ -53,10 +53,10 @@ static void detach_old(void)
     machine_load_root(root);
 }
 
-void consoles_arrive(void)
+void console_relocated(void)
 {
     detach_old();
-    serial_arrive();
-    console_arrive();
+    serial_relocated();
+    framebuffer_relocated();
     attach();
 }

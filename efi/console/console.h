@@ -6,8 +6,8 @@
  * Context: start with boot services on; arrive once, in the upper half, before pmm/ hands out the
  * memory from which the image came.
  */
-#ifndef EFI_CONSOLES_H
-#define EFI_CONSOLES_H
+#ifndef EFI_CONSOLE_CONSOLE_H
+#define EFI_CONSOLE_CONSOLE_H
 
 #include "efi/acpi/acpi.h"
 #include "lib/bootinfo.h"
@@ -15,6 +15,6 @@
 /* Finds and attaches the consoles; acpi is NULL when there are no tables. */
 void consoles_start(const struct bootinfo *info, const struct acpi *acpi);
 
-void consoles_arrive(void);
+void console_relocated(void);
 
 #endif

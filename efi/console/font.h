@@ -8,8 +8,8 @@
  * Context: any; allocates nothing.
  * Spec: the PC Screen Font formats as the Linux kbd project documents them (psf.txt).
  */
-#ifndef EFI_FONT_H
-#define EFI_FONT_H
+#ifndef EFI_CONSOLE_FONT_H
+#define EFI_CONSOLE_FONT_H
 
 #include <stddef.h>
 #include <stdint.h>

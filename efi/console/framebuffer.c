@@ -180,7 +180,7 @@ static unsigned line_limit(void)
     return rows * console.columns;
 }
 
-static void put(char letter)
+static void framebuffer_put(char letter)
 {
     if (console.cursor == line_limit())
         next_line(true);
@@ -202,10 +202,10 @@ void console_write(const char *text, size_t size)
             console.cursor = 0;
         } else if (letter == '\t') {
             do
-                put(' ');
+                framebuffer_put(' ');
             while (console.cursor % TAB_WIDTH != 0);
         } else if (letter >= ' ' && letter != 0x7f) {
-            put(text[i]);
+            framebuffer_put(text[i]);
         }
     }
     show_line();
@@ -219,7 +219,7 @@ static bool open_font(void)
 }
 
 /* How much text the screen holds; false when that is too little. */
-static bool lay_out(void)
+static bool framebuffer_lay_out(void)
 {
     const struct framebuffer *screen = &console.screen;
     uint64_t rows = min_u64(screen->height, screen->size / 4 / screen->pitch);
@@ -246,13 +246,13 @@ void console_start(const struct framebuffer *screen)
         return;
     console.screen = *screen;
     console.font_number = font_choose(font_widths, ARRAY_COUNT(fonts), screen->width);
-    if (!open_font() || !lay_out())
+    if (!open_font() || !framebuffer_lay_out())
         return;
     console.pixels = (volatile uint32_t *)(uintptr_t)screen->base.address;
     clear_screen();
 }
 
-void console_arrive(void)
+void framebuffer_relocated(void)
 {
     const struct framebuffer *screen = &console.screen;
     uint64_t used = (uint64_t)screen->pitch * screen->height * 4;

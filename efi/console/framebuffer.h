@@ -11,8 +11,8 @@
  * Context: start on the firmware's mappings; writing anywhere, also in a crash.
  * Spec: UEFI 2.10, 12.9 (pixel formats).
  */
-#ifndef EFI_CONSOLE_H
-#define EFI_CONSOLE_H
+#ifndef EFI_CONSOLE_FRAMEBUFFER_H
+#define EFI_CONSOLE_FRAMEBUFFER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@
 void console_start(const struct framebuffer *screen);
 
 /* Goes on at the kernel's addresses: font and framebuffer are found again. */
-void console_arrive(void);
+void framebuffer_relocated(void);
 
 /* Writes text; newline, carriage return and tab move, other control characters do nothing. */
 void console_write(const char *text, size_t size);

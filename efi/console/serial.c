@@ -83,7 +83,7 @@ static void uart_write(unsigned number, uint8_t value)
     }
 }
 
-static bool wait_for(uint8_t line_status)
+static bool serial_wait_for(uint8_t line_status)
 {
     for (unsigned look = 0; look < WAIT_LOOKS; look++) {
         if ((uart_read(UART_LSR) & line_status) != 0) {
@@ -138,7 +138,7 @@ static void set_baud(void)
 
 /* Probes a place and takes the port over. The firmware's own driver may be run by its timer: it
  * must not see the registers in between. */
-static bool take(const struct uart_place *place)
+static bool serial_take(const struct uart_place *place)
 {
     bool interrupts = machine_interrupts_off();
 
@@ -147,7 +147,7 @@ static bool take(const struct uart_place *place)
     uart.present = uart_read(UART_LSR) != 0xff && scratch_works() && loopback_works();
     if (uart.present) {
         /* The firmware's last words go out first. */
-        wait_for(LSR_TEMT);
+        serial_wait_for(LSR_TEMT);
         uart_write(UART_IER, 0);
         if (place->baud != 0) {
             set_baud();
@@ -164,7 +164,7 @@ static bool take(const struct uart_place *place)
     return uart.present;
 }
 
-static void describe(enum uart_origin origin)
+static void serial_describe(enum uart_origin origin)
 {
     static const char names[UART_ORIGINS][12] = {"ACPI SPCR", "PCI", "COM1", "serial="};
     char baud[24] = "baud as it was";
@@ -181,8 +181,8 @@ static bool try_origin(enum uart_origin origin, const struct options *options,
     struct uart_place place;
 
     for (unsigned number = 0; serial_find(origin, number, options, acpi, &place); number++) {
-        if (take(&place)) {
-            describe(origin);
+        if (serial_take(&place)) {
+            serial_describe(origin);
             return true;
         }
     }
@@ -206,7 +206,7 @@ void serial_start(const struct options *options, const struct acpi *acpi)
     }
 }
 
-void serial_arrive(void)
+void serial_relocated(void)
 {
     if (!uart.present || !uart.place.memory)
         return;
@@ -215,12 +215,12 @@ void serial_arrive(void)
     uart.present = uart.memory != NULL;
 }
 
-static void put(char letter)
+static void serial_put(char letter)
 {
     if (uart.dead)
         return;
     if (uart.room == 0) {
-        if (!wait_for(LSR_THRE))
+        if (!serial_wait_for(LSR_THRE))
             return;
         uart.room = uart.fifo;
     }
@@ -234,15 +234,15 @@ void serial_write(const char *text, size_t size)
         return;
     for (size_t i = 0; i < size; i++) {
         if (text[i] == '\n')
-            put('\r');
-        put(text[i]);
+            serial_put('\r');
+        serial_put(text[i]);
     }
 }
 
 void serial_drain(void)
 {
     if (uart.present && !uart.dead)
-        wait_for(LSR_TEMT);
+        serial_wait_for(LSR_TEMT);
 }
 
 const char *serial_description(void)

@@ -12,8 +12,8 @@
  * Context: start on the firmware's mappings; writing anywhere, also in a crash.
  * Spec: National Semiconductor PC16550D, 8 (registers).
  */
-#ifndef EFI_SERIAL_H
-#define EFI_SERIAL_H
+#ifndef EFI_CONSOLE_SERIAL_H
+#define EFI_CONSOLE_SERIAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,7 +39,7 @@ struct uart_place {
 void serial_start(const struct options *options, const struct acpi *acpi);
 
 /* Maps the port's registers at the kernel's addresses. */
-void serial_arrive(void);
+void serial_relocated(void);
 
 /* Writes text, each newline as CR LF. */
 void serial_write(const char *text, size_t size);

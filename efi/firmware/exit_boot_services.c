@@ -18,7 +18,7 @@ static struct {
 } map;
 
 /* Makes room for a map of this size and some more; the old one is given back. */
-static enum status make_room(const struct firmware *firmware, UINTN size, UINTN stride)
+static enum status firmware_map_make_room(const struct firmware *firmware, UINTN size, UINTN stride)
 {
     EFI_PHYSICAL_ADDRESS address;
     UINTN pages = (size + MAP_SLACK * stride) / PAGE_SIZE + 1;
@@ -52,7 +52,7 @@ static enum status get_map(const struct firmware *firmware)
             return map.size <= map.pages * PAGE_SIZE ? OK : STATUS_CORRUPT;
         if (status != EFI_BUFFER_TOO_SMALL)
             return STATUS_IO;
-        room = make_room(firmware, map.size, map.stride);
+        room = firmware_map_make_room(firmware, map.size, map.stride);
         if (room != OK)
             return room;
     }

@@ -74,7 +74,7 @@ void firmware_collect(const struct firmware *firmware, struct bootinfo *info)
 }
 
 /* Reads to the end; firmware may give less than was asked for. */
-static void read_all(EFI_FILE_HANDLE handle, struct config_file *file)
+static void firmware_read_all(EFI_FILE_HANDLE handle, struct config_file *file)
 {
     UINTN done = 0;
 
@@ -118,7 +118,7 @@ void firmware_read_config(const struct firmware *firmware, struct config_file *f
     }
     status = root->Open(root, &handle, config_name, EFI_FILE_MODE_READ, 0);
     if (status == EFI_SUCCESS) {
-        read_all(handle, file);
+        firmware_read_all(handle, file);
         handle->Close(handle);
     } else if (status != EFI_NOT_FOUND) {
         file->error = "cannot be opened";

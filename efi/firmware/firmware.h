@@ -9,8 +9,8 @@
  * Spec: UEFI 2.10, 4.3 (system table), 7.2 (memory), 7.4.6 (ExitBootServices), 9.1 (loaded image),
  * 10.3 (device paths), 12.9 (graphics output), 13.4 and 13.5 (files).
  */
-#ifndef EFI_FIRMWARE_H
-#define EFI_FIRMWARE_H
+#ifndef EFI_FIRMWARE_FIRMWARE_H
+#define EFI_FIRMWARE_FIRMWARE_H
 
 #include <efi.h>
 #include <stddef.h>

@@ -8,8 +8,8 @@
  * Context: any; allocates nothing, so that it may run right after ExitBootServices.
  * Spec: UEFI 2.10, 7.2.3 (GetMemoryMap), table 7.10 (memory types after ExitBootServices).
  */
-#ifndef EFI_MEMMAP_H
-#define EFI_MEMMAP_H
+#ifndef EFI_FIRMWARE_MEMORY_MAP_H
+#define EFI_FIRMWARE_MEMORY_MAP_H
 
 #include <stddef.h>
 

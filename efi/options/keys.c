@@ -188,7 +188,7 @@ static bool parse_serial(struct piece value, struct options *options)
 {
     static const struct {
         char name[8];
-        enum serial_way way;
+        enum serial_kind way;
     } ways[] = {{"auto", SERIAL_AUTO},
                 {"none", SERIAL_NONE},
                 {"spcr", SERIAL_SPCR},
@@ -214,7 +214,7 @@ static bool parse_exit(struct piece value, struct options *options)
 {
     static const struct {
         char name[12];
-        enum exit_way way;
+        enum exit_method way;
     } ways[] = {{"auto", EXIT_AUTO},
                 {"poweroff", EXIT_POWEROFF},
                 {"reboot", EXIT_REBOOT},
@@ -260,8 +260,8 @@ static bool parse_pmm(struct piece value, struct options *options)
 {
     static const struct {
         char name[8];
-        enum pmm_way way;
-    } ways[PMM_WAYS] = {
+        enum pmm_kind way;
+    } ways[PMM_KINDS] = {
         {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
 
     for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {

@@ -4,8 +4,8 @@
  * Units: bytes. Owns: nothing; a piece borrows the text of its source. Context: any.
  * Fails with: false where a value is not accepted; the options are then unchanged.
  */
-#ifndef EFI_OPTION_KEYS_H
-#define EFI_OPTION_KEYS_H
+#ifndef EFI_OPTIONS_KEYS_H
+#define EFI_OPTIONS_KEYS_H
 
 #include <stdbool.h>
 #include <stddef.h>

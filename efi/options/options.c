@@ -48,9 +48,9 @@ static const char *shown(struct piece piece, char buffer[SHOWN_SIZE])
     return buffer;
 }
 
-static void complain(struct parse *parse, const char *format, ...) PRINTF_LIKE(2, 3);
+static void options_complain(struct parse *parse, const char *format, ...) PRINTF_LIKE(2, 3);
 
-static void complain(struct parse *parse, const char *format, ...)
+static void options_complain(struct parse *parse, const char *format, ...)
 {
     char text[MESSAGE_SIZE];
     va_list arguments;
@@ -76,7 +76,8 @@ static void parse_setting(struct parse *parse, struct piece setting)
     size_t i = 0;
 
     if (key.size == setting.size) {
-        complain(parse, "\"%s\" has no '='; expected key=value", shown(setting, value_text));
+        options_complain(parse, "\"%s\" has no '='; expected key=value",
+                         shown(setting, value_text));
         return;
     }
     value = piece_trim((struct piece){setting.at + key.size + 1, setting.size - key.size - 1});
@@ -87,19 +88,21 @@ static void parse_setting(struct parse *parse, struct piece setting)
     while (i < OPTION_KEYS && !piece_is(key, option_keys[i].name))
         i++;
     if (i == OPTION_KEYS) {
-        complain(parse,
-                 "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
-                 "serial, exit, la57, tables, wipe, pmm, watchdog, seconds, "
-                 "overcommit, spaces",
-                 key_text, value_text);
+        options_complain(
+            parse,
+            "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
+            "serial, exit, la57, tables, wipe, pmm, watchdog, seconds, "
+            "overcommit, spaces",
+            key_text, value_text);
     } else if (parse->given_at[i] != 0) {
-        complain(parse, "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
-                 key_text, value_text, parse->unit, parse->given_at[i]);
+        options_complain(parse,
+                         "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
+                         key_text, value_text, parse->unit, parse->given_at[i]);
     } else {
         parse->given_at[i] = parse->place;
         if (!option_keys[i].parse(value, parse->options))
-            complain(parse, "key \"%s\" has a bad value \"%s\"; accepted: %s", key_text, value_text,
-                     option_keys[i].accepted);
+            options_complain(parse, "key \"%s\" has a bad value \"%s\"; accepted: %s", key_text,
+                             value_text, option_keys[i].accepted);
     }
 }
 
@@ -175,7 +178,7 @@ static void parse_file(struct parse *parse, struct piece rest)
     if (rest.size >= 2 &&
         (memcmp(rest.at, "\xff\xfe", 2) == 0 || memcmp(rest.at, "\xfe\xff", 2) == 0)) {
         parse->place = 1;
-        complain(parse, "the file is UTF-16; accepted: ASCII or UTF-8");
+        options_complain(parse, "the file is UTF-16; accepted: ASCII or UTF-8");
         return;
     }
     if (rest.size >= 3 && memcmp(rest.at, "\xef\xbb\xbf", 3) == 0)

@@ -11,8 +11,8 @@
  * can be chosen to report on.
  * Context: any; allocates nothing.
  */
-#ifndef EFI_OPTIONS_H
-#define EFI_OPTIONS_H
+#ifndef EFI_OPTIONS_OPTIONS_H
+#define EFI_OPTIONS_OPTIONS_H
 
 #include <stdbool.h>
 #include <stddef.h>

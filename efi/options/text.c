@@ -11,7 +11,7 @@ static unsigned text_unit(const unsigned char *bytes, size_t index, bool wide)
     return wide ? bytes[2 * index] | (unsigned)bytes[2 * index + 1] << 8 : bytes[index];
 }
 
-static bool all_zero(const unsigned char *bytes, size_t size)
+static bool option_text_all_zero(const unsigned char *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         if (bytes[i] != 0)
@@ -42,7 +42,7 @@ static enum option_text read_units(const unsigned char *bytes, size_t count, boo
         if (length + 1 < text_size)
             text[length] = blank ? ' ' : printable ? (char)unit : '?';
     }
-    if (!all_zero(bytes + length * unit_size, (count - length) * unit_size) ||
+    if (!option_text_all_zero(bytes + length * unit_size, (count - length) * unit_size) ||
         (wide ? ascii * 2 < length : ascii < length))
         return OPTION_TEXT_BINARY;
     if (visible == 0)

@@ -21,7 +21,7 @@ extern const uint8_t levels_switch_start[], levels_switch_end[];
 
 /* Maps a range one to one, rounded outward, under a table of level 4; what is mapped already is
  * mapped again, to the same. */
-static void map_one_to_one(struct phys top, uint64_t start, uint64_t end)
+static void firmware_root_map_one_to_one(struct phys top, uint64_t start, uint64_t end)
 {
     unsigned level = kernel_tables.gib_pages ? 3 : 2;
     uint64_t span = pte_span(level);
@@ -46,18 +46,18 @@ static void map_all_one_to_one(struct phys top, const struct bootinfo *info)
 {
     const struct memory_map *map = memory_map();
 
-    map_one_to_one(top, 0, ONE_TO_ONE_ALWAYS);
+    firmware_root_map_one_to_one(top, 0, ONE_TO_ONE_ALWAYS);
     for (uint32_t i = 0; i < map->count; i++) {
         if (map->ranges[i].end > ONE_TO_ONE_ALWAYS && memory_is_ram(map->ranges[i].kind))
-            map_one_to_one(top, map->ranges[i].start, map->ranges[i].end);
+            firmware_root_map_one_to_one(top, map->ranges[i].start, map->ranges[i].end);
     }
     for (uint32_t i = 0; i < info->region_count; i++) {
         const struct memory_region *region = &info->regions[i];
 
         if (region->runtime && region->start.address < FRAMES_END &&
             region->pages < FRAMES_END >> PAGE_SHIFT)
-            map_one_to_one(top, region->start.address,
-                           region->start.address + region->pages * PAGE_SIZE);
+            firmware_root_map_one_to_one(top, region->start.address,
+                                         region->start.address + region->pages * PAGE_SIZE);
     }
 }
 

@@ -169,7 +169,7 @@ static void map_records(void)
     (void)visit_records(true);
 }
 
-static void map_image(void)
+static void handover_map_image(void)
 {
     const struct {
         const uint8_t *start;
@@ -227,7 +227,7 @@ static void relocate_copy(uint8_t *copy, uint64_t old_base)
 }
 
 /* The first code at the new address, on the new stack. */
-static void arrive(void *unused)
+static void handover_arrive(void *unused)
 {
     (void)unused;
     kernel_tables.access_base = DIRECT_MAP_BASE;
@@ -276,7 +276,7 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     make_top_entries();
     map_direct();
     map_records();
-    map_image();
+    handover_map_image();
     status = kernel_map_stack(BOOT_STACK_PAGES, &stack_top);
     CHECK(status == OK);
     make_top_window();
@@ -299,5 +299,6 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     relocate_copy((uint8_t *)table_at(kernel_tables.image), old_base);
     zero_ladder_build(table_at(phys_of(kernel_map_zero_frame())), kernel_map_zero_frame());
     handover_jump(kernel_tables.firmware_root.address, kernel_tables.root.address, stack_top,
-                  displacement, (void (*)(void *))((uintptr_t)arrive + displacement), NULL);
+                  displacement, (void (*)(void *))((uintptr_t)handover_arrive + displacement),
+                  NULL);
 }

@@ -4,8 +4,8 @@
  *
  * Units: bytes. Owns: the one struct kernel_tables. Context: the handover, then any thread.
  */
-#ifndef PAGING_KERNEL_MAP_INTERNAL_H
-#define PAGING_KERNEL_MAP_INTERNAL_H
+#ifndef PAGING_KERNEL_INTERNAL_H
+#define PAGING_KERNEL_INTERNAL_H
 
 #include "lib/bootinfo.h"
 #include "lib/units.h"

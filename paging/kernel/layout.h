@@ -14,8 +14,8 @@
  * of the top table. Every other window is one entry of level 4 or several, so that windows share no
  * table, and lies in the upper half of 48-bit addresses: the same with four levels and with five.
  */
-#ifndef PAGING_LAYOUT_H
-#define PAGING_LAYOUT_H
+#ifndef PAGING_KERNEL_LAYOUT_H
+#define PAGING_KERNEL_LAYOUT_H
 
 #include <stdint.h>
 

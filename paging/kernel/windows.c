@@ -33,14 +33,14 @@ static struct pte *group_entry(uint32_t space)
     return &table_at(window.directory)[space / PTE_ENTRIES];
 }
 
-static struct phys leaf_table(uint32_t space)
+static struct phys windows_leaf_table(uint32_t space)
 {
     return (struct phys){group_entry(space)->word & PTE_FRAME_MASK};
 }
 
-static void put(uint32_t space, struct phys page)
+static void windows_put(uint32_t space, struct phys page)
 {
-    table_at(leaf_table(space))[space % PTE_ENTRIES].word = page.address | WINDOW_LEAF;
+    table_at(windows_leaf_table(space))[space % PTE_ENTRIES].word = page.address | WINDOW_LEAF;
 }
 
 void make_top_window(void)
@@ -66,7 +66,7 @@ enum status kernel_map_window_show(uint32_t space, struct pfn top_table)
 {
     struct pfn table;
 
-    if (leaf_table(space).address == window.shared.address) {
+    if (windows_leaf_table(space).address == window.shared.address) {
         enum status status = pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &table);
 
         if (status != OK)
@@ -75,16 +75,16 @@ enum status kernel_map_window_show(uint32_t space, struct pfn top_table)
         group_entry(space)->word = phys_of(table).address | WINDOW_TABLE;
     }
     window.used[space / PTE_ENTRIES]++;
-    put(space, phys_of(top_table));
+    windows_put(space, phys_of(top_table));
     return OK;
 }
 
 struct pfn kernel_map_window_hide(uint32_t space)
 {
-    struct pfn table = pfn_of(leaf_table(space));
+    struct pfn table = pfn_of(windows_leaf_table(space));
 
     CHECK(window.used[space / PTE_ENTRIES] > 0);
-    put(space, phys_of(kernel_map_zero_frame()));
+    windows_put(space, phys_of(kernel_map_zero_frame()));
     if (--window.used[space / PTE_ENTRIES] > 0 || space < PTE_ENTRIES)
         return PFN_NONE;
     group_entry(space)->word = window.shared.address | WINDOW_TABLE;

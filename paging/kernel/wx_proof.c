@@ -42,7 +42,7 @@ static void collect(struct proof *proof, const struct leaf *leaf)
     proof->ranges[proof->range_count++].end = end;
 }
 
-static void compare(const struct proof *proof, const struct leaf *leaf)
+static void wx_proof_compare(const struct proof *proof, const struct leaf *leaf)
 {
     if (!leaf->writable)
         return;
@@ -63,8 +63,8 @@ static void check_recursive_slot(struct pte entry)
     CHECK((entry.word & PTE_NX) != 0 && (entry.word & PTE_US) == 0);
 }
 
-static void visit_table(struct proof *proof, struct phys table, unsigned level, unsigned first,
-                        const struct leaf *above)
+static void wx_proof_visit_table(struct proof *proof, struct phys table, unsigned level,
+                                 unsigned first, const struct leaf *above)
 {
     for (unsigned i = first; i < PTE_ENTRIES; i++) {
         struct pte entry = table_at(table)[i];
@@ -88,11 +88,11 @@ static void visit_table(struct proof *proof, struct phys table, unsigned level, 
             continue;
         }
         if (level > 1 && (word & PTE_PS) == 0)
-            visit_table(proof, (struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &leaf);
+            wx_proof_visit_table(proof, (struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &leaf);
         else if (proof->collecting)
             collect(proof, &leaf);
         else
-            compare(proof, &leaf);
+            wx_proof_compare(proof, &leaf);
     }
 }
 
@@ -110,8 +110,8 @@ uint64_t kernel_map_prove_rights(void)
                   "the kernel's root maps %lx for programs", i * pte_span(levels));
     if (!cpu_features()->nx)
         return 0;
-    visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);
+    wx_proof_visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);
     proof.collecting = false;
-    visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);
+    wx_proof_visit_table(&proof, kernel_tables.root, levels, PTE_ENTRIES / 2, &top);
     return proof.leaves;
 }

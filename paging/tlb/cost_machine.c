@@ -23,20 +23,20 @@ struct scratch {
     struct pfn tables[TREE_RESERVE_MAX];
 };
 
-static void give_back(struct scratch *scratch)
+static void cost_give_back(struct scratch *scratch)
 {
     while (scratch->count > 0)
         pmm_free(scratch->tables[--scratch->count]);
 }
 
-static enum status take(struct scratch *scratch)
+static enum status cost_take(struct scratch *scratch)
 {
     for (unsigned level = 1; level <= kernel_map_levels(); level++) {
         enum status status =
             pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &scratch->tables[scratch->count]);
 
         if (status != OK) {
-            give_back(scratch);
+            cost_give_back(scratch);
             return status;
         }
         scratch->count++;
@@ -45,7 +45,7 @@ static enum status take(struct scratch *scratch)
 }
 
 /* Every page is the zero page, for the kernel to read. */
-static void fill(const struct scratch *scratch)
+static void cost_fill(const struct scratch *scratch)
 {
     uint64_t nx = cpu_features()->nx ? PTE_NX : 0;
 
@@ -65,7 +65,7 @@ static void fill(const struct scratch *scratch)
     kernel_map_share_half(scratch->tables[scratch->count - 1]);
 }
 
-static void touch(unsigned first, unsigned count)
+static void cost_touch(unsigned first, unsigned count)
 {
     for (unsigned i = first; i < first + count; i++)
         (void)*(volatile const uint64_t *)(uintptr_t)(START + i * PAGE_SIZE);
@@ -89,10 +89,10 @@ static uint64_t ticks_of(void (*drop)(void))
     for (unsigned i = 0; i < ROUNDS; i++) {
         uint64_t began;
 
-        touch(0, TLB_COST_WORKING_SET + DROPPED);
+        cost_touch(0, TLB_COST_WORKING_SET + DROPPED);
         began = machine_ticks();
         drop();
-        touch(0, TLB_COST_WORKING_SET);
+        cost_touch(0, TLB_COST_WORKING_SET);
         least = min_u64(least, machine_ticks() - began);
     }
     return least;
@@ -106,13 +106,13 @@ static uint64_t above(uint64_t ticks, uint64_t floor)
 enum status tlb_cost_measure(struct tlb_cost *cost)
 {
     struct scratch scratch = {0};
-    enum status status = take(&scratch);
+    enum status status = cost_take(&scratch);
     uint64_t nothing;
     bool were_on;
 
     if (status != OK)
         return status;
-    fill(&scratch);
+    cost_fill(&scratch);
     were_on = machine_interrupts_off();
     CHECK(machine_root().address == kernel_map_root().address);
     machine_load_root(phys_of(scratch.tables[scratch.count - 1]));
@@ -122,6 +122,6 @@ enum status tlb_cost_measure(struct tlb_cost *cost)
     cost->whole = above(ticks_of(machine_flush_space), nothing);
     machine_load_root(kernel_map_root());
     machine_interrupts_restore(were_on);
-    give_back(&scratch);
+    cost_give_back(&scratch);
     return OK;
 }

@@ -29,7 +29,7 @@ static uint64_t last_id;
 /* Flushes of everything so far. */
 static uint64_t everything;
 
-static uint64_t read(const uint64_t *generation)
+static uint64_t pcid_read(const uint64_t *generation)
 {
     return __atomic_load_n(generation, __ATOMIC_SEQ_CST);
 }
@@ -40,7 +40,7 @@ void pcid_start(struct pcid_context *context)
 }
 
 /* The PCID that stands for the tree, or PCIDS. */
-static unsigned find(const struct processor *self, uint64_t id)
+static unsigned pcid_find(const struct processor *self, uint64_t id)
 {
     unsigned pcid = KERNEL_PCID + 1;
 
@@ -57,7 +57,7 @@ static unsigned take_oldest(struct processor *self)
     return pcid;
 }
 
-static void load(struct processor *self, struct phys root, unsigned pcid, bool keep)
+static void pcid_load(struct processor *self, struct phys root, unsigned pcid, bool keep)
 {
     self->loaded = pcid;
     if (keep)
@@ -69,18 +69,18 @@ static void load(struct processor *self, struct phys root, unsigned pcid, bool k
 
 /* The generations are read here and not before: who raises one later sees this processor in the
  * mask, or asks all, and is answered once the root is loaded. */
-static void enter(struct processor *self, const struct tree *tree, bool undisturbed)
+static void pcid_enter_space(struct processor *self, const struct tree *tree, bool undisturbed)
 {
     const struct pcid_context *context = &tree->context;
-    struct tag now = {context->id, read(&context->generation), read(&everything)};
-    unsigned pcid = find(self, context->id);
+    struct tag now = {context->id, pcid_read(&context->generation), pcid_read(&everything)};
+    unsigned pcid = pcid_find(self, context->id);
     bool keep = undisturbed && pcid < PCIDS && self->tags[pcid].generation == now.generation &&
                 self->tags[pcid].everything == now.everything;
 
     if (pcid == PCIDS)
         pcid = take_oldest(self);
     self->tags[pcid] = now;
-    load(self, phys_of(tree->root), pcid, keep);
+    pcid_load(self, phys_of(tree->root), pcid, keep);
 }
 
 void pcid_enter(struct tree *tree, uint64_t others)
@@ -94,7 +94,7 @@ void pcid_enter(struct tree *tree, uint64_t others)
     }
     CHECK(!machine_interrupts_on() && tree->context.id != 0);
     last = __atomic_exchange_n(&tree->context.last, own, __ATOMIC_SEQ_CST);
-    enter(&processors[machine_cpu()], tree, others == 0 && last == own);
+    pcid_enter_space(&processors[machine_cpu()], tree, others == 0 && last == own);
 }
 
 void pcid_enter_kernel(struct phys root)
@@ -109,10 +109,10 @@ void pcid_enter_kernel(struct phys root)
         return;
     }
     CHECK(!machine_interrupts_on());
-    now = read(&everything);
+    now = pcid_read(&everything);
     keep = tag->everything == now;
     tag->everything = now;
-    load(self, root, KERNEL_PCID, keep);
+    pcid_load(self, root, KERNEL_PCID, keep);
 }
 
 /* A flush changes nothing that its tree says, so who flushes may hold it as constant. */
@@ -136,7 +136,7 @@ uint64_t pcid_raise_everything(void)
 }
 
 /* A flush of single pages says nothing of those before it: their generation must be the next. */
-static void follow(uint64_t *generation, uint64_t to, bool whole)
+static void pcid_follow(uint64_t *generation, uint64_t to, bool whole)
 {
     if (*generation + 1 == to || (whole && *generation < to))
         *generation = to;
@@ -151,7 +151,7 @@ void pcid_flushed(const struct tree *tree, uint64_t generation, bool whole)
         return;
     were_on = machine_interrupts_off();
     if (self->loaded != KERNEL_PCID && self->tags[self->loaded].id == tree->context.id)
-        follow(&self->tags[self->loaded].generation, generation, whole);
+        pcid_follow(&self->tags[self->loaded].generation, generation, whole);
     machine_interrupts_restore(were_on);
 }
 
@@ -163,7 +163,7 @@ void pcid_flushed_everything(uint64_t generation)
     if (!machine_has_contexts())
         return;
     were_on = machine_interrupts_off();
-    follow(&self->tags[self->loaded].everything, generation, true);
+    pcid_follow(&self->tags[self->loaded].everything, generation, true);
     machine_interrupts_restore(were_on);
 }
 

@@ -21,8 +21,8 @@
  * Fails with: nothing. Context: enter and leave with interrupts off, the others any.
  * Spec: Intel SDM volume 3, 4.10.1 (PCIDs), 4.10.4 (what drops what). Rules: P2, P3.
  */
-#ifndef PAGING_PCID_H
-#define PAGING_PCID_H
+#ifndef PAGING_TLB_PCID_H
+#define PAGING_TLB_PCID_H
 
 #include <stdint.h>
 

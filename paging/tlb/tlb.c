@@ -11,7 +11,7 @@ static unsigned limit = TLB_LIMIT_DEFAULT;
 /* The open batch of each processor: one at a time, so that none is forgotten. */
 static struct tlb_batch *open_batch[CPU_MAX];
 
-static void count(uint64_t *counter, uint64_t by)
+static void tlb_count(uint64_t *counter, uint64_t by)
 {
     __atomic_add_fetch(counter, by, __ATOMIC_RELAXED);
 }
@@ -34,7 +34,7 @@ static void flush_on(const struct tlb_batch *batch, uint64_t where, struct machi
     uint64_t answers = answers_of(batch);
 
     if ((where | answers) != 0)
-        machine_flush_on(where, answers, &how);
+        machine_shootdown(where, answers, &how);
 }
 
 static void flush_everything(const struct tlb_batch *batch)
@@ -42,10 +42,10 @@ static void flush_everything(const struct tlb_batch *batch)
     uint64_t generation = pcid_raise_everything();
 
     if (batch->kernel) {
-        count(&counts.kernel, 1);
+        tlb_count(&counts.kernel, 1);
         flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_ALL});
     } else {
-        count(&counts.everything, 1);
+        tlb_count(&counts.everything, 1);
         flush_on(batch, UINT64_MAX, (struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
     }
     pcid_flushed_everything(generation);
@@ -58,17 +58,17 @@ static void flush_tree(const struct tlb_batch *batch)
 
     if (batch->whole_space) {
         how.kind = MACHINE_FLUSH_SPACE;
-        count(&counts.spaces, 1);
+        tlb_count(&counts.spaces, 1);
     } else {
         how.kind = MACHINE_FLUSH_PAGES;
-        count(&counts.pages, batch->page_count);
+        tlb_count(&counts.pages, batch->page_count);
     }
     flush_on(batch, processors_of(batch), how);
     pcid_flushed(batch->tree, generation, batch->whole_space);
 }
 
 /* Flushes what was added, and waits for whoever has to have answered. */
-static void flush(struct tlb_batch *batch)
+static void tlb_flush(struct tlb_batch *batch)
 {
     if (batch->everything || batch->kernel)
         flush_everything(batch);
@@ -164,14 +164,14 @@ void tlb_await_walks(const struct tree *tree)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     others = __atomic_load_n(&tree->processors, __ATOMIC_SEQ_CST) & ~(UINT64_C(1) << machine_cpu());
     if (others != 0)
-        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
+        machine_shootdown(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
 }
 
 void tlb_make_room(struct tlb_batch *batch)
 {
     CHECK(batch->open);
     /* What was added stays added: entries of the same range may still be on their way. */
-    flush(batch);
+    tlb_flush(batch);
     drop_releases(batch);
 }
 
@@ -197,7 +197,7 @@ void tlb_release_empty(struct tlb_batch *batch, struct pfn table)
 void tlb_commit(struct tlb_batch *batch)
 {
     CHECK(batch->open && open_batch[machine_cpu()] == batch);
-    flush(batch);
+    tlb_flush(batch);
     open_batch[machine_cpu()] = NULL;
     batch->open = false;
     drop_releases(batch);

@@ -18,8 +18,8 @@
  * Context: no table lock is held at commit; interrupts may be on (rule P4).
  * Spec: Intel SDM volume 3, 4.10.4. Rules: P2, P3, P5.
  */
-#ifndef PAGING_TLB_H
-#define PAGING_TLB_H
+#ifndef PAGING_TLB_TLB_H
+#define PAGING_TLB_TLB_H
 
 #include <stdbool.h>
 

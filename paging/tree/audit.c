@@ -44,7 +44,7 @@ static void check_name(struct pfn page, struct pte entry, unsigned index)
 
     bool shared = (record->flags & FRAME_SHARED) != 0;
 
-    CHECK_MSG((shared || record->back_index == index) && ring_has_name(page),
+    CHECK_MSG((shared || record->back_index == index) && rmap_has_pointer(page),
               "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
               entry.word, index, record->back_index, record->back_table);
 }

@@ -19,7 +19,7 @@
 void tree_forget_page(struct pfn page)
 {
     if (tree_release(page) == 0)
-        tree_globals.hooks->page_gone(page);
+        tree_globals.hooks->page_free_last(page);
 }
 
 /* What the hardware noted in the entry goes with the page (rule E8). */
@@ -46,7 +46,7 @@ static void push_table(struct tree_dropper *dropper, struct pfn table)
     dropper->depth++;
 }
 
-static void let_go(struct tree_dropper *dropper, struct pte entry, unsigned level)
+static void tree_drop_let_go(struct tree_dropper *dropper, struct pte entry, unsigned level)
 {
     switch (pte_state(entry, level)) {
     case PTE_EMPTY:
@@ -143,7 +143,7 @@ static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, st
         entries[i] = pte_empty();
         held++;
         if (pfn_is_none(page))
-            let_go(dropper, entry, 1);
+            tree_drop_let_go(dropper, entry, 1);
         else
             let_go_of_page(run, page, entry, i);
     }
@@ -171,7 +171,7 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     record->held = (uint16_t)(record->held - held);
     dropper->next[top] = (uint16_t)(from + count);
     if (run.gone_count > 0)
-        tree_globals.hooks->pages_gone(run.gone, run.gone_count);
+        tree_globals.hooks->pages_free_last(run.gone, run.gone_count);
     return count;
 }
 
@@ -194,7 +194,7 @@ static void drop_link(struct tree_dropper *dropper)
     record->held--;
     if (!pfn_is_none(page)) /* a large one */
         tree_repoint(page, dropper->tables[top], index);
-    let_go(dropper, entry, record->level);
+    tree_drop_let_go(dropper, entry, record->level);
 }
 
 /* The table names nothing any more. Two links that are none say that it is in no ring: a neighbour
@@ -205,7 +205,7 @@ static void free_table(struct pfn table)
 
     if (__atomic_load_n(&record->link_next, __ATOMIC_ACQUIRE) != UINT32_MAX ||
         __atomic_load_n(&record->link_prev, __ATOMIC_ACQUIRE) != UINT32_MAX)
-        ring_leave(table);
+        rmap_leave(table);
     if (record->live == 0)
         pmm_free_clean(table); /* rule C12 */
     else
@@ -241,7 +241,7 @@ void tree_drop_empty(struct pfn table)
 void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *release)
 {
     dropper->depth = 0;
-    let_go(dropper, release->entry, release->level);
+    tree_drop_let_go(dropper, release->entry, release->level);
 }
 
 bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)

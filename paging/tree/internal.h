@@ -100,7 +100,7 @@ void tree_kill_table(struct pfn table);
 void tree_copy_table(struct pfn to, struct pfn from);
 
 /* Whether the entry that a page's record names does name the page: for AUDIT. */
-bool ring_has_name(struct pfn page);
+bool rmap_has_pointer(struct pfn page);
 
 /* The order of the block that a leaf of this level names. */
 static inline unsigned leaf_order(unsigned level)

@@ -102,7 +102,7 @@ static enum tree_merged look_at(struct merging *merging, unsigned index, struct 
 }
 
 /* Looks at every entry of the locked table; nothing is changed. */
-static enum tree_merged look(struct merging *merging)
+static enum tree_merged tree_merge_look(struct merging *merging)
 {
     const struct pte *entries = frame_pointer(merging->table);
     const struct tree_merge *merge = merging->merge;
@@ -182,7 +182,7 @@ static void take_entries(struct merging *merging, bool in_place)
 }
 
 /* holds on success: the table, dead, and its pages, which nobody else can reach */
-static enum tree_merged begin(struct merging *merging)
+static enum tree_merged tree_merge_begin(struct merging *merging)
 {
     bool were_on = machine_interrupts_off();
     enum tree_merged found = TREE_MERGE_IN_USE;
@@ -190,7 +190,7 @@ static enum tree_merged begin(struct merging *merging)
     if (!find_tables(merging)) {
         found = TREE_MERGE_NOTHING;
     } else if (tree_lock(merging->table)) {
-        found = look(merging);
+        found = tree_merge_look(merging);
         if ((found == TREE_MERGED || found == TREE_MERGE_COPIED) && !take_pages(merging))
             found = TREE_MERGE_IN_USE;
         if (found == TREE_MERGED || found == TREE_MERGE_COPIED) {
@@ -203,7 +203,7 @@ static enum tree_merged begin(struct merging *merging)
     return found;
 }
 
-static void flush(const struct merging *merging)
+static void tree_merge_flush(const struct merging *merging)
 {
     uint64_t start = merging->merge->address;
     struct tlb_batch batch;
@@ -215,7 +215,7 @@ static void flush(const struct merging *merging)
 
 /* ---- filling ---- */
 
-static void copy_pages(const struct merging *merging)
+static void tree_merge_copy_pages(const struct merging *merging)
 {
     const struct pte *at = frame_pointer(merging->table);
 
@@ -230,14 +230,14 @@ static void copy_pages(const struct merging *merging)
 }
 
 /* The large page, in no list yet, with the count of the entry that will name it. */
-static struct pfn fill(const struct merging *merging, bool in_place)
+static struct pfn tree_merge_fill(const struct merging *merging, bool in_place)
 {
     struct pfn page = in_place ? merging->first : merging->merge->block;
 
     if (in_place)
         pmm_join(page, leaf_order(merging->merge->level), merging->order);
     else
-        copy_pages(merging);
+        tree_merge_copy_pages(merging);
     if (merging->dirty)
         frame_record(page)->flags |= FRAME_DIRTY;
     return page;
@@ -260,7 +260,7 @@ static void link_page(const struct merging *merging, struct pfn page)
     tlb_begin(&batch, merging->tree);
     were_on = machine_interrupts_off();
     tree_lock_patiently(merging->parent, were_on);
-    tree_name_pointer(page, merging->parent, index);
+    rmap_reference(page, merging->parent, index);
     tree_globals.hooks->page_put(page, leaf_order(merge->level));
     old = tree_replace_entry(merging->parent, index, leaf);
     tree_unlock(merging->parent);
@@ -283,11 +283,11 @@ enum tree_merged tree_merge(struct tree *tree, struct tree_merge *merge)
     CHECK((merge->level == 2 || merge->level == 3) && !merge->rights.none);
     CHECK(merge->address % pte_span(merge->level) == 0 &&
           merge->address < lower_half_end(tree->levels));
-    found = begin(&merging);
+    found = tree_merge_begin(&merging);
     if (found != TREE_MERGED && found != TREE_MERGE_COPIED)
         return found;
     /* holds: the table, dead; its pages; nothing fails from here on */
-    flush(&merging);
-    link_page(&merging, fill(&merging, found == TREE_MERGED));
+    tree_merge_flush(&merging);
+    link_page(&merging, tree_merge_fill(&merging, found == TREE_MERGED));
     return found;
 }

@@ -65,7 +65,7 @@ enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_t to, uin
 /* ---- one step ---- */
 
 /* Returns whether interrupts were on. */
-static bool lock_table(struct pfn table)
+static bool tree_move_lock_table(struct pfn table)
 {
     bool were_on = machine_interrupts_off();
 
@@ -106,11 +106,12 @@ static struct pfn table_on_path(const struct tree *tree, uint64_t address, unsig
 }
 
 /* Takes at most `most` entries out of a table, up to one that is in transit. */
-static void take(struct carried *carried, struct pfn table, unsigned most, struct tlb_batch *batch)
+static void tree_move_take(struct carried *carried, struct pfn table, unsigned most,
+                           struct tlb_batch *batch)
 {
     uint64_t span = pte_span(carried->level);
     uint64_t at = carried->address;
-    bool were_on = lock_table(table);
+    bool were_on = tree_move_lock_table(table);
 
     for (; carried->count < most; at += span) {
         struct pte entry = pte_read(table_way_direct(table, carried->level, at));
@@ -166,8 +167,8 @@ static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn ta
 }
 
 /* Puts the entries into the target's table. */
-static void put(const struct move *move, const struct carried *carried, struct pfn table,
-                struct tlb_batch *batch)
+static void tree_move_put(const struct move *move, const struct carried *carried, struct pfn table,
+                          struct tlb_batch *batch)
 {
     uint64_t to = carried->address + move->distance;
     bool were_on;
@@ -178,14 +179,14 @@ static void put(const struct move *move, const struct carried *carried, struct p
         if (!pfn_is_none(below))
             rebase(below, move->distance);
     }
-    were_on = lock_table(table);
+    were_on = tree_move_lock_table(table);
     for (unsigned i = 0; i < carried->count; i++) {
         struct pfn page = entry_page(carried->entries[i], carried->level);
 
         put_one(carried->entries[i], carried->level, to, table, batch);
         /* A section's page keeps the name of the section's own entry. */
         if (!pfn_is_none(page) && !entry_is_shared_leaf(carried->entries[i], carried->level))
-            ring_name_pointer(page, table, pte_index(to, carried->level));
+            rmap_set_pointer(page, table, pte_index(to, carried->level));
         to += pte_span(carried->level);
     }
     unlock_table(table, were_on);
@@ -201,12 +202,12 @@ static unsigned move_some(const struct move *move, struct pfn source, unsigned l
     struct tlb_batch batch;
 
     if (level < move->tree->levels)
-        ring_merge(target, source);
+        rmap_merge(target, source);
     tlb_begin(&batch, move->tree);
-    take(&carried, source, most, &batch);
+    tree_move_take(&carried, source, most, &batch);
     tlb_commit(&batch);
     tlb_begin(&batch, move->tree);
-    put(move, &carried, target, &batch);
+    tree_move_put(move, &carried, target, &batch);
     tlb_commit(&batch);
     if (carried.count == 0)
         machine_relax(); /* the first one is in transit */

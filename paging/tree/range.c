@@ -12,7 +12,7 @@
 /* The second half of one range call. */
 struct range_call {
     const struct tree *tree;
-    enum table_way way;
+    enum table_access way;
     uint64_t start;
     uint64_t end;
     struct tlb_batch *batch;
@@ -163,8 +163,8 @@ static uint64_t end_of_run(const struct range_call *call, const struct pte *entr
 
 /* Gives back an own table in which nothing is any more: no range call but this one, and no fault,
  * puts something there. */
-static void give_back(const struct range_call *call, struct pfn above, unsigned level, uint64_t at,
-                      struct pfn table)
+static void tree_range_give_back(const struct range_call *call, struct pfn above, unsigned level,
+                                 uint64_t at, struct pfn table)
 {
     bool were_on;
 
@@ -173,7 +173,7 @@ static void give_back(const struct range_call *call, struct pfn above, unsigned 
     were_on = machine_interrupts_off();
     tree_lock_patiently(above, were_on);
     tree_kill_table(table);
-    tree_unlink_dead(above, table_way_edit(call->way, call->tree, above, level, at), table,
+    tree_unlink_dead(above, table_access_edit(call->way, call->tree, above, level, at), table,
                      call->batch);
     tree_unlock(above);
     machine_interrupts_restore(were_on);
@@ -181,8 +181,8 @@ static void give_back(const struct range_call *call, struct pfn above, unsigned 
     table_way_changed(call->batch);
 }
 
-static void visit_table(const struct range_call *call, struct pfn table, unsigned level,
-                        uint64_t base)
+static void tree_range_visit_table(const struct range_call *call, struct pfn table, unsigned level,
+                                   uint64_t base)
 {
     uint64_t span = pte_span(level);
     const struct pte *entries = frame_pointer(table);
@@ -200,9 +200,9 @@ static void visit_table(const struct range_call *call, struct pfn table, unsigne
         }
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
-        visit_table(call, pte_frame(entry), level - 1, at);
+        tree_range_visit_table(call, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            give_back(call, table, level, at, pte_frame(entry));
+            tree_range_give_back(call, table, level, at, pte_frame(entry));
         at += span;
     }
 }
@@ -213,7 +213,7 @@ static void visit_table(const struct range_call *call, struct pfn table, unsigne
 static void replace_one(const struct range_call *call, struct pfn table, unsigned level,
                         uint64_t at)
 {
-    struct pte *place = table_way_edit(call->way, call->tree, table, level, at);
+    struct pte *place = table_access_edit(call->way, call->tree, table, level, at);
     struct pte with = call->zeroes ? zero_ladder_entry(level, call->rights) : call->with;
     struct pte old = pte_read(place);
 
@@ -245,29 +245,30 @@ void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned lev
     CHECK(stopped == to);
 }
 
-static void perform(struct tree *tree, uint64_t start, uint64_t end, struct range_call *call)
+static void tree_range_perform(struct tree *tree, uint64_t start, uint64_t end,
+                               struct range_call *call)
 {
     call->tree = tree;
-    call->way = table_way_for(tree);
+    call->way = table_access_for(tree);
     call->start = start;
     call->end = end;
     check_range(tree, start, end);
-    visit_table(call, tree->root, tree->levels, 0);
+    tree_range_visit_table(call, tree->root, tree->levels, 0);
 }
 
 void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct pte with,
                         struct tlb_batch *batch)
 {
     CHECK(!pte_present(with));
-    perform(tree, start, end,
-            &(struct range_call){.batch = batch, .run = replace_run, .with = with});
+    tree_range_perform(tree, start, end,
+                       &(struct range_call){.batch = batch, .run = replace_run, .with = with});
 }
 
 void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rights rights,
                      struct tlb_batch *batch)
 {
     CHECK(!rights.none);
-    perform(
+    tree_range_perform(
         tree, start, end,
         &(struct range_call){.batch = batch, .run = replace_run, .zeroes = true, .rights = rights});
 }
@@ -319,7 +320,7 @@ static struct pte protected_entry(const struct range_call *call, struct pte entr
 static void protect_one(const struct range_call *call, struct pfn table, unsigned level,
                         uint64_t at)
 {
-    struct pte *place = table_way_edit(call->way, call->tree, table, level, at);
+    struct pte *place = table_access_edit(call->way, call->tree, table, level, at);
     struct pte entry = pte_read(place);
 
     if (!call->rights.none && pte_state(entry, level) == PTE_LEAF && !entry_is_zero(entry)) {
@@ -400,7 +401,7 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
     uint64_t most = min_u64(to, from + RUN_ENTRIES * pte_span(level));
     /* Looked at again under the lock: a fault may have made a table of an entry. */
     uint64_t end = end_of_run(call, frame_pointer(table), level, from, most);
-    struct pte *first = table_way_edit(call->way, call->tree, table, level, from);
+    struct pte *first = table_access_edit(call->way, call->tree, table, level, from);
     struct pte *last = first + (end - from) / pte_span(level);
     struct pte_bits bits = {0};
     bool fast = level == 1 && !call->rights.none;
@@ -421,10 +422,10 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
 void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
                         struct rights rights, struct tlb_batch *batch)
 {
-    perform(tree, start, end,
-            &(struct range_call){.batch = batch,
-                                 .run = protect_run,
-                                 .goes_down = true,
-                                 .with = ticket,
-                                 .rights = rights});
+    tree_range_perform(tree, start, end,
+                       &(struct range_call){.batch = batch,
+                                            .run = protect_run,
+                                            .goes_down = true,
+                                            .with = ticket,
+                                            .rights = rights});
 }

@@ -27,19 +27,19 @@ static void unlock_ring(bool were_on)
 }
 
 /* The next table of the ring; the table itself when it is alone. */
-static struct pfn next_of(struct pfn table)
+static struct pfn rmap_next_of(struct pfn table)
 {
     uint32_t next = frame_record(table)->link_next;
 
     return next == UINT32_MAX ? table : (struct pfn){next};
 }
 
-void ring_join(struct pfn table, struct pfn source)
+void rmap_join(struct pfn table, struct pfn source)
 {
     bool were_on = lock_ring();
     struct frame *fresh = frame_record(table);
     struct frame *behind = frame_record(source);
-    struct pfn next = next_of(source);
+    struct pfn next = rmap_next_of(source);
 
     CHECK(fresh->link_next == UINT32_MAX && fresh->link_prev == UINT32_MAX);
     fresh->link_prev = source.index;
@@ -49,11 +49,11 @@ void ring_join(struct pfn table, struct pfn source)
     unlock_ring(were_on);
 }
 
-void ring_leave(struct pfn table)
+void rmap_leave(struct pfn table)
 {
     bool were_on = lock_ring();
     struct frame *record = frame_record(table);
-    struct pfn next = next_of(table);
+    struct pfn next = rmap_next_of(table);
 
     if (!pfn_equal(next, table)) {
         struct frame *after = frame_record(next);
@@ -71,19 +71,19 @@ void ring_leave(struct pfn table)
 /* Whether two tables are on one ring. */
 static bool on_one_ring(struct pfn table, struct pfn other)
 {
-    struct pfn at = next_of(table);
+    struct pfn at = rmap_next_of(table);
 
     while (!pfn_equal(at, table) && !pfn_equal(at, other))
-        at = next_of(at);
+        at = rmap_next_of(at);
     return pfn_equal(at, other);
 }
 
 /* Two rings become one, or one two, when the next ones of a table of each are exchanged. */
-void ring_merge(struct pfn table, struct pfn from)
+void rmap_merge(struct pfn table, struct pfn from)
 {
     bool were_on = lock_ring();
-    struct pfn behind_table = next_of(table);
-    struct pfn behind_from = next_of(from);
+    struct pfn behind_table = rmap_next_of(table);
+    struct pfn behind_from = rmap_next_of(from);
 
     if (!pfn_equal(behind_from, from) && !on_one_ring(table, from)) {
         frame_record(table)->link_next = behind_from.index;
@@ -94,7 +94,7 @@ void ring_merge(struct pfn table, struct pfn from)
     unlock_ring(were_on);
 }
 
-void ring_name_pointer(struct pfn page, struct pfn table, unsigned index)
+void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index)
 {
     bool were_on = lock_ring();
     const struct frame *record = frame_record(page);
@@ -102,7 +102,7 @@ void ring_name_pointer(struct pfn page, struct pfn table, unsigned index)
     CHECK_MSG(record->back_table == UINT32_MAX || record->back_index == index,
               "page %x has another entry at index %u, not %u", page.index, record->back_index,
               index);
-    tree_name_pointer(page, table, index);
+    rmap_reference(page, table, index);
     unlock_ring(were_on);
 }
 
@@ -122,11 +122,12 @@ static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page
 }
 
 /* Another entry at the index that names the page becomes the named one, or none. Who lets go of such
- * an entry meanwhile looks into the record without the ring's lock (tree_is_named): so it is named
+ * an entry meanwhile looks into the record without the ring's lock (rmap_points_into): so it is named
  * first, and looked at once more afterwards. */
-static void name_another(struct frame *record, struct pfn page, struct pfn table, unsigned index)
+static void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table,
+                                unsigned index)
 {
-    for (struct pfn at = next_of(table); !pfn_equal(at, table); at = next_of(at)) {
+    for (struct pfn at = rmap_next_of(table); !pfn_equal(at, table); at = rmap_next_of(at)) {
         if (names_as(at, index, page) == PTE_EMPTY)
             continue;
         record->back_index = (uint16_t)index;
@@ -138,7 +139,7 @@ static void name_another(struct frame *record, struct pfn page, struct pfn table
     __atomic_store_n(&record->back_table, UINT32_MAX, __ATOMIC_RELAXED);
 }
 
-bool ring_has_name(struct pfn page)
+bool rmap_has_pointer(struct pfn page)
 {
     const struct frame *record = frame_record(page);
     struct pfn table = {record->back_table};
@@ -147,13 +148,13 @@ bool ring_has_name(struct pfn page)
            names_as(table, record->back_index, page) != PTE_EMPTY;
 }
 
-void tree_repoint_named(struct pfn page, struct pfn table, unsigned index)
+void rmap_repoint(struct pfn page, struct pfn table, unsigned index)
 {
     struct frame *record = frame_record(page);
 
     spin_lock(&tree_ring_lock);
     if (record->back_table == table.index)
-        name_another(record, page, table, index);
+        rmap_choose_another(record, page, table, index);
     spin_unlock_fast(&tree_ring_lock);
 }
 
@@ -162,10 +163,10 @@ void tree_repoint(struct pfn page, struct pfn table, unsigned index)
     bool were_on;
 
     CHECK(index < PTE_ENTRIES);
-    if (!tree_is_named(frame_record(page), table))
+    if (!rmap_points_into(frame_record(page), table))
         return;
     were_on = machine_interrupts_off();
-    tree_repoint_named(page, table, index);
+    rmap_repoint(page, table, index);
     machine_interrupts_restore(were_on);
 }
 
@@ -181,7 +182,7 @@ bool tree_claim(struct pfn page, uint8_t flag)
     return alone;
 }
 
-void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
+void rmap_reference(struct pfn page, struct pfn table, unsigned index)
 {
     struct frame *record = frame_record(page);
 
@@ -191,8 +192,8 @@ void tree_name_pointer(struct pfn page, struct pfn table, unsigned index)
 }
 
 /* As tree_find_pointers, with the ring locked. */
-static unsigned find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
-                              unsigned max)
+static unsigned rmap_find_pointers(struct pfn page, enum pte_state state,
+                                   struct tree_pointer *pointers, unsigned max)
 {
     const struct frame *record = frame_record(page);
     struct pfn first = {record->back_table};
@@ -207,7 +208,7 @@ static unsigned find_pointers(struct pfn page, enum pte_state state, struct tree
                 pointers[found] = (struct tree_pointer){at, record->back_index};
             found++;
         }
-        at = next_of(at);
+        at = rmap_next_of(at);
     } while (!pfn_equal(at, first));
     return found;
 }
@@ -216,7 +217,7 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
                             unsigned max)
 {
     bool were_on = lock_ring();
-    unsigned found = find_pointers(page, state, pointers, max);
+    unsigned found = rmap_find_pointers(page, state, pointers, max);
 
     unlock_ring(were_on);
     return found;
@@ -228,7 +229,7 @@ bool tree_all_in_state(struct pfn page, enum pte_state state)
 {
     bool were_on = lock_ring();
     uint32_t count = __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE);
-    bool all = find_pointers(page, state, NULL, 0) + 1 == count;
+    bool all = rmap_find_pointers(page, state, NULL, 0) + 1 == count;
 
     unlock_ring(were_on);
     return all;
@@ -248,7 +249,7 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
     do {
         if (pfn_equal(at, pointer.table))
             return names_as(at, pointer.index, page) == state;
-        at = next_of(at);
+        at = rmap_next_of(at);
     } while (!pfn_equal(at, first));
     return false;
 }
@@ -282,13 +283,13 @@ uint64_t tree_pointer_address(struct tree_pointer pointer)
            pointer.index * pte_span(record->level);
 }
 
-struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
+struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
 {
     bool were_on = lock_ring();
     struct pfn found = PFN_NONE;
-    struct pfn at = next_of(table);
+    struct pfn at = rmap_next_of(table);
 
-    for (; pfn_is_none(found) && !pfn_equal(at, table); at = next_of(at)) {
+    for (; pfn_is_none(found) && !pfn_equal(at, table); at = rmap_next_of(at)) {
         struct pte entry = pte_read((const struct pte *)frame_pointer(at) + index);
         enum pte_state state = pte_state(entry, 1);
         struct pfn page = state == PTE_LEAF ? pte_frame(entry) : pte_payload_frame(entry);
@@ -296,7 +297,7 @@ struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot)
         if ((state == PTE_LEAF && entry_is_held(entry)) || state == PTE_TRANSIT) {
             const struct frame *record = frame_record(page);
 
-            if ((record->flags & FRAME_TIED) != 0 && record->slot_or_base == slot.index)
+            if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->slot_or_base == slot.index)
                 found = page;
         }
     }
@@ -332,7 +333,7 @@ static bool try_table(struct pfn table)
 
 static void unlock_sharers(const struct sharers *sharers, unsigned count)
 {
-    for (struct pfn at = sharers->first; count > 0; at = next_of(at)) {
+    for (struct pfn at = sharers->first; count > 0; at = rmap_next_of(at)) {
         if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
             continue;
         count--;
@@ -354,7 +355,7 @@ static bool lock_sharers(const struct sharers *sharers)
                 break;
             found++;
         }
-        at = next_of(at);
+        at = rmap_next_of(at);
     } while (!pfn_equal(at, sharers->first));
     if (found == sharers->count)
         return true;
@@ -390,7 +391,7 @@ static bool link_parts(const struct sharers *sharers, struct pfn table)
     bool dirty = false;
 
     frame_record(table)->count = sharers->count;
-    for (struct pfn at = sharers->first; left > 0; at = next_of(at)) {
+    for (struct pfn at = sharers->first; left > 0; at = rmap_next_of(at)) {
         struct pte *place = (struct pte *)frame_pointer(at) + sharers->index;
         struct pte old;
 

@@ -46,7 +46,7 @@ static bool keep_ready_root(struct pfn root)
     return kept;
 }
 
-static enum status make_root(struct pfn *root)
+static enum status tree_root_make_root(struct pfn *root)
 {
     enum status status = pmm_alloc(FRAME_TABLE, FRAME_CLEARED, root);
 
@@ -66,7 +66,7 @@ enum status tree_ready_roots(void)
     while (take_ready_root(&root))
         pmm_free(root);
     while (status == OK && tree_globals.ready.count < TREE_READY_ROOTS) {
-        status = make_root(&root);
+        status = tree_root_make_root(&root);
         if (status == OK)
             (void)keep_ready_root(root);
     }
@@ -80,7 +80,7 @@ enum status tree_create(struct tree *tree)
     if (take_ready_root(&tree->root))
         pmm_retype(tree->root, FRAME_TABLE);
     else
-        status = make_root(&tree->root);
+        status = tree_root_make_root(&tree->root);
     tree->levels = (uint8_t)kernel_map_levels();
     tree->forking = false;
     tree->processors = 0;

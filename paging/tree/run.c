@@ -10,7 +10,7 @@
 /* ---- finding ---- */
 
 /* The highest level at which entries begin and end where the range does, which is above 1. */
-static inline unsigned level_of(const struct tree *tree, uint64_t start, uint64_t end)
+static inline unsigned tree_run_level_of(const struct tree *tree, uint64_t start, uint64_t end)
 {
     unsigned level = 2;
 
@@ -39,7 +39,7 @@ static inline __attribute__((always_inline)) bool find(struct tree_run *run,
     unsigned shift = pte_shift(levels);
     struct pte *place;
 
-    if ((start ^ (end - 1)) >> (last + PTE_INDEX_BITS) != 0 || table_way() == TABLES_RECURSIVE)
+    if ((start ^ (end - 1)) >> (last + PTE_INDEX_BITS) != 0 || table_access() == TABLES_RECURSIVE)
         return false;
     place = (struct pte *)frame_pointer(tree->root) + (start >> shift) % PTE_ENTRIES;
 #pragma GCC unroll 5
@@ -70,7 +70,8 @@ __attribute__((noinline)) static bool find_any(struct tree_run *run, const struc
 {
     bool higher = (start | end) % pte_span(2) == 0;
 
-    return find(run, tree, start, end, tree->levels, higher ? level_of(tree, start, end) : 1);
+    return find(run, tree, start, end, tree->levels,
+                higher ? tree_run_level_of(tree, start, end) : 1);
 }
 
 bool tree_run_find(struct tree_run *run, const struct tree *tree, uint64_t start, uint64_t end)
@@ -103,7 +104,8 @@ void tree_run_give(struct tree_run *run)
 }
 
 /* The entries, in a table that is locked or that nobody sees yet, and in which they are empty. */
-static inline void put_entries(struct pfn table, struct pte *at, unsigned count, struct pte with)
+static inline void tree_run_put_entries(struct pfn table, struct pte *at, unsigned count,
+                                        struct pte with)
 {
     struct frame *record = frame_record(table);
     const struct pte *end = at + count;
@@ -141,7 +143,7 @@ __attribute__((noinline)) static void put_tables(const struct tree_run *run, str
 
         tree_place_table(table, level, run->start);
         if (level == run->bottom)
-            put_entries(table, at, run->count, with);
+            tree_run_put_entries(table, at, run->count, with);
         else
             put_link(table, at, run->fresh[level - 2]);
     }
@@ -163,7 +165,7 @@ void tree_run_put(const struct tree_run *run, struct pte with)
     }
     were_on = machine_interrupts_off();
     tree_lock_patiently(table, were_on);
-    put_entries(table, run->place, run->count, with);
+    tree_run_put_entries(table, run->place, run->count, with);
     tree_unlock_fast(table);
     machine_interrupts_restore(were_on);
 }

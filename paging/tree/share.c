@@ -63,7 +63,7 @@ void tree_copy_table(struct pfn to, struct pfn from)
     }
     copy->live = source->live;
     copy->held = source->held;
-    ring_join(to, from);
+    rmap_join(to, from);
 }
 
 void tree_kill_table(struct pfn table)

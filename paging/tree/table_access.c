@@ -5,16 +5,16 @@
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
 
-enum table_way table_way_chosen = TABLES_DIRECT;
+enum table_access table_access_chosen = TABLES_DIRECT;
 
-void table_way_choose(enum table_way way)
+void table_access_choose(enum table_access way)
 {
     CHECK(way <= TABLES_WINDOW);
-    table_way_chosen = way;
+    table_access_chosen = way;
     machine_flush_all();
 }
 
-const char *table_way_name(enum table_way way)
+const char *table_access_name(enum table_access way)
 {
     static const char *const names[] = {"direct", "recursive", "window"};
 
@@ -27,14 +27,14 @@ static bool is_loaded(const struct tree *tree)
     return machine_root().address == phys_of(tree->root).address;
 }
 
-enum table_way table_way_for(const struct tree *tree)
+enum table_access table_access_for(const struct tree *tree)
 {
-    return table_way_chosen == TABLES_RECURSIVE && !is_loaded(tree) ? TABLES_DIRECT
-                                                                    : table_way_chosen;
+    return table_access_chosen == TABLES_RECURSIVE && !is_loaded(tree) ? TABLES_DIRECT
+                                                                       : table_access_chosen;
 }
 
-struct pte table_way_read_other(enum table_way way, const struct tree *tree, struct pfn table,
-                                unsigned level, uint64_t address)
+struct pte table_access_read_other(enum table_access way, const struct tree *tree, struct pfn table,
+                                   unsigned level, uint64_t address)
 {
     struct pte entry;
 
@@ -58,7 +58,7 @@ struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t add
 
 void table_way_changed(struct tlb_batch *batch)
 {
-    if (table_way_chosen != TABLES_RECURSIVE)
+    if (table_access_chosen != TABLES_RECURSIVE)
         return;
     machine_flush_space();
     tlb_add_space(batch);

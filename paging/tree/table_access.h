@@ -19,28 +19,28 @@
  * and translations of tables' addresses go stale when such an entry changes: table_way_changed.
  *
  * Units: addresses in bytes, levels 1 to 5. Owns: the choice. Fails with: nothing.
- * Context: table_way_choose with one processor; the rest as a walk (interrupts off).
+ * Context: table_access_choose with one processor; the rest as a walk (interrupts off).
  * Spec: Intel SDM volume 3, 4.5 and 4.10.4. Rules: A3, P2.
  */
-#ifndef PAGING_TABLE_WAY_H
-#define PAGING_TABLE_WAY_H
+#ifndef PAGING_TREE_TABLE_ACCESS_H
+#define PAGING_TREE_TABLE_ACCESS_H
 
 #include "lib/options.h"
 #include "paging/tlb/tlb.h"
 #include "paging/tree/tree.h"
 
 /* Chooses the way of walks from now on, and forgets what other ways left in the TLB. */
-void table_way_choose(enum table_way way);
-extern enum table_way table_way_chosen;
-static inline enum table_way table_way(void)
+void table_access_choose(enum table_access way);
+extern enum table_access table_access_chosen;
+static inline enum table_access table_access(void)
 {
-    return table_way_chosen;
+    return table_access_chosen;
 }
 
-const char *table_way_name(enum table_way way);
+const char *table_access_name(enum table_access way);
 
 /* The chosen way, or the direct map where that cannot reach this tree. */
-enum table_way table_way_for(const struct tree *tree);
+enum table_access table_access_for(const struct tree *tree);
 
 /* The entry of a level on an address's path, in the table that it stands in. */
 static inline struct pte *table_way_direct(struct pfn table, unsigned level, uint64_t address)
@@ -49,23 +49,23 @@ static inline struct pte *table_way_direct(struct pfn table, unsigned level, uin
 }
 
 /* The entry by another way than the direct map, and its place in the recursive slot. */
-struct pte table_way_read_other(enum table_way way, const struct tree *tree, struct pfn table,
-                                unsigned level, uint64_t address);
+struct pte table_access_read_other(enum table_access way, const struct tree *tree, struct pfn table,
+                                   unsigned level, uint64_t address);
 struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t address);
 
 /* Reads the entry of a level on an address's path. The tables above it have been walked: table is
  * the one that it stands in. TABLES_RECURSIVE: the tree is loaded. */
-static inline struct pte table_way_read(enum table_way way, const struct tree *tree,
-                                        struct pfn table, unsigned level, uint64_t address)
+static inline struct pte table_access_read(enum table_access way, const struct tree *tree,
+                                           struct pfn table, unsigned level, uint64_t address)
 {
     if (way == TABLES_DIRECT)
         return pte_read(table_way_direct(table, level, address));
-    return table_way_read_other(way, tree, table, level, address);
+    return table_access_read_other(way, tree, table, level, address);
 }
 
 /* The same entry, to be changed: along an own path, with nobody else at it. */
-static inline struct pte *table_way_edit(enum table_way way, const struct tree *tree,
-                                         struct pfn table, unsigned level, uint64_t address)
+static inline struct pte *table_access_edit(enum table_access way, const struct tree *tree,
+                                            struct pfn table, unsigned level, uint64_t address)
 {
     if (way == TABLES_RECURSIVE)
         return table_way_slot(tree, level, address);

@@ -14,8 +14,8 @@
  * Context: interrupts off within a walk; never waits for a device.
  * Spec: Intel SDM volume 3, 4.5 and 4.10. Rules: C1 to C12, P4 to P8, R1.
  */
-#ifndef PAGING_TREE_H
-#define PAGING_TREE_H
+#ifndef PAGING_TREE_TREE_H
+#define PAGING_TREE_TREE_H
 
 #include "lib/options.h"
 #include "lib/status.h"
@@ -41,9 +41,9 @@ struct tree {
 struct tree_hooks {
     void (*slot_hold)(struct slot slot);
     void (*slot_release)(struct slot slot);
-    void (*page_gone)(struct pfn page); /* count 0: unlink it, untie it, free it */
+    void (*page_free_last)(struct pfn page); /* count 0: unlink it, untie it, free it */
     /* The same for TREE_PAGES_TOGETHER at most. */
-    void (*pages_gone)(const struct pfn *pages, unsigned count);
+    void (*pages_free_last)(const struct pfn *pages, unsigned count);
     /* A large page of this order becomes pages of the smaller one, each with count 1. */
     void (*page_split)(struct pfn page, unsigned order, unsigned to);
     /* Pages of this order are about to become parts of a larger one. page_take: from now on an entry
@@ -113,7 +113,7 @@ uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *
 struct tree_place tree_walk(const struct tree *tree, uint64_t address);
 
 /* The same by one of the ways of paging/tree/table_access.h; TABLES_RECURSIVE for the loaded tree only. */
-struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint64_t address);
+struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, uint64_t address);
 
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
 void tree_reserve_drain(struct tree_reserve *reserve);
@@ -265,13 +265,13 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
 
 /* Whether all counts of the page but one, the caller's, are of entries of the ring in this state:
  * none is of an entry about to be dropped or of another's hold. Who finds the page through the ring
- * afterwards (tree_hold_tied) sees the flags that the caller has set before. */
+ * afterwards (rmap_hold_cached) sees the flags that the caller has set before. */
 bool tree_all_in_state(struct pfn page, enum pte_state state);
 
 /* The page that another entry of the ring, at the same index, has read from the slot and that is
  * still tied to it, with one more count; PFN_NONE when there is none. The ring is all the swap
  * cache that is needed: entries that name one slot stand at one index of one ring. */
-struct pfn tree_hold_tied(struct pfn table, unsigned index, struct slot slot);
+struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot);
 
 /* Locks the table of a pointer that tree_find_pointers found, if it still names the page in this
  * state: STATUS_NOT_FOUND if not, or if the table is being dropped; STATUS_AGAIN if the lock is
@@ -283,8 +283,8 @@ MUST_USE enum status tree_lock_pointer(struct pfn page, enum pte_state state,
  * says that it does, another entry of the ring is found. The table is locked. */
 void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 
-/* The same when tree_is_named has said yes, with interrupts off. */
-void tree_repoint_named(struct pfn page, struct pfn table, unsigned index);
+/* The same when rmap_points_into has said yes, with interrupts off. */
+void rmap_repoint(struct pfn page, struct pfn table, unsigned index);
 
 /* Splits a large page that the caller holds, wherever it is named: it becomes 512 pages of the next
  * smaller size, of which the caller holds the first. Takes a table of the reserve. STATUS_AGAIN:
@@ -300,18 +300,18 @@ void tree_forget_page(struct pfn page);
 bool tree_claim(struct pfn page, uint8_t flag);
 
 /* Says that the entry names the page: for a page that has just been put there. */
-void tree_name_pointer(struct pfn page, struct pfn table, unsigned index);
+void rmap_reference(struct pfn page, struct pfn table, unsigned index);
 
 /* Between the tree's files: a new table joins the ring of its source; a dead one leaves it. */
-void ring_join(struct pfn table, struct pfn source);
-void ring_leave(struct pfn table);
+void rmap_join(struct pfn table, struct pfn source);
+void rmap_leave(struct pfn table);
 
 /* Entries of `from` are about to move to the same indexes of `table`: their rings become one, unless
  * from is alone, which says that nobody else names its pages. */
-void ring_merge(struct pfn table, struct pfn from);
+void rmap_merge(struct pfn table, struct pfn from);
 
 /* Says that the entry names the page, which had another entry at this index before. */
-void ring_name_pointer(struct pfn page, struct pfn table, unsigned index);
+void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index);
 
 /* ---- proof ---- */
 
@@ -342,12 +342,12 @@ extern uint8_t tree_ring_lock;
  * A record comes to name an entry in three ways. Where a page is put into an entry, or moved there,
  * that is done under the lock of the entry's table, which the caller has, or nobody can take any
  * more; parts of a large page are named in a table that nobody knows yet; and otherwise it is
- * name_another, on behalf of one who lets go of the page somewhere else on the ring, and it has no
+ * rmap_choose_another, on behalf of one who lets go of the page somewhere else on the ring, and it has no
  * lock of this table. It stores the name, and then reads the entry again. Here the entry was stored, and
  * then the name is read. With a fence between the two on both sides one of them sees what the other
  * has stored: either the name is seen here, and the ring's lock is taken, or the entry is seen there to
  * be another's, and the search goes on. */
-static inline bool tree_is_named(const struct frame *record, struct pfn table)
+static inline bool rmap_points_into(const struct frame *record, struct pfn table)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(&record->back_table, __ATOMIC_RELAXED) == table.index;

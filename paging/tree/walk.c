@@ -139,16 +139,16 @@ struct pte tree_replace_entry(struct pfn table, unsigned index, struct pte with)
 
 struct tree_place tree_walk(const struct tree *tree, uint64_t address)
 {
-    return tree_walk_by(table_way_for(tree), tree, address);
+    return tree_walk_by(table_access_for(tree), tree, address);
 }
 
-struct tree_place tree_walk_by(enum table_way way, const struct tree *tree, uint64_t address)
+struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, uint64_t address)
 {
     struct tree_place place = {.table = tree->root, .level = tree->levels, .own = true};
 
     for (;;) {
         place.index = (uint16_t)pte_index(address, place.level);
-        place.entry = table_way_read(way, tree, place.table, place.level, address);
+        place.entry = table_access_read(way, tree, place.table, place.level, address);
         if (place.level == 1 || !entry_is_table(place.entry))
             return place;
         place.own = place.own && pte_class(place.entry) == PTE_OWN;
@@ -277,7 +277,7 @@ enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struc
 
 /* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
  * reserve does not have is asked for anew, as is what another processor has changed. */
-static enum status step_down(const struct step *step, struct pfn *next)
+static enum status tree_walk_step_down(const struct step *step, struct pfn *next)
 {
     unsigned index = pte_index(step->address, step->level);
     struct pte entry = pte_read((struct pte *)frame_pointer(step->table) + index);
@@ -332,7 +332,7 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
         if (step.level == tree->levels && tree->forking && purpose == TREE_CHANGE)
             status = STATUS_AGAIN;
         else
-            status = step_down(&step, &next);
+            status = tree_walk_step_down(&step, &next);
         tree_unlock(step.table);
         if (status == OK) {
             step.table = next;

@@ -4,14 +4,14 @@
 #include "lib/check.h"
 #include "pmm/alloc/internal.h"
 
-const struct frame_allocator *frame_allocator(enum pmm_way way)
+const struct frame_allocator *frame_allocator(enum pmm_kind way)
 {
     switch (way) {
     case PMM_LLFREE: return &llfree_allocator;
     case PMM_BITMAP: return &bitmap_allocator;
     case PMM_STACK: return &stack_allocator;
     case PMM_BUDDY: return &buddy_allocator;
-    case PMM_WAYS: break;
+    case PMM_KINDS: break;
     }
     PANIC("there is no frame allocator %u", way);
 }

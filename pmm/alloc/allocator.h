@@ -13,8 +13,8 @@
  * Context: any, also in a fault and on several processors at once; start, add and audit alone.
  * Spec: Wrenger et al., LLFree, USENIX ATC'23; Knuth, TAOCP vol. 1, 2.5 (next-fit, buddy).
  */
-#ifndef PMM_ALLOCATOR_H
-#define PMM_ALLOCATOR_H
+#ifndef PMM_ALLOC_ALLOCATOR_H
+#define PMM_ALLOC_ALLOCATOR_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -76,7 +76,7 @@ struct frame_allocator {
     void (*audit)(const void *self);
 };
 
-const struct frame_allocator *frame_allocator(enum pmm_way way);
+const struct frame_allocator *frame_allocator(enum pmm_kind way);
 
 /* The longest run of free frames below the given number, and how many whole free blocks of the
  * order there are; both walk. */

@@ -38,7 +38,7 @@ static void bitmap_unlock(struct bitmap *self, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-static uint64_t group_mask(unsigned order)
+static uint64_t bitmap_group_mask(unsigned order)
 {
     return order >= ORDER_WORD ? UINT64_MAX : (UINT64_C(1) << (1U << order)) - 1;
 }
@@ -51,7 +51,7 @@ static uint64_t group_words(unsigned order)
 /* The place of a free group in a word, or 64. */
 static unsigned find_in_word(uint64_t taken, unsigned order)
 {
-    uint64_t mask = group_mask(order);
+    uint64_t mask = bitmap_group_mask(order);
     unsigned step = 1U << order;
 
     if (taken == UINT64_MAX)
@@ -75,7 +75,7 @@ static bool words_are_free(const struct bitmap *self, uint64_t at, uint64_t word
 }
 
 /* The first frame of a free block, from the cursor on and around; UINT64_MAX when there is none. */
-static uint64_t find(struct bitmap *self, unsigned order)
+static uint64_t bitmap_find(struct bitmap *self, unsigned order)
 {
     uint64_t step = group_words(order);
     uint64_t groups = self->words / step;
@@ -94,9 +94,9 @@ static uint64_t find(struct bitmap *self, unsigned order)
     return UINT64_MAX;
 }
 
-static void mark(struct bitmap *self, uint64_t first, unsigned order, bool taken)
+static void bitmap_mark(struct bitmap *self, uint64_t first, unsigned order, bool taken)
 {
-    uint64_t mask = group_mask(order) << first % WORD_BITS;
+    uint64_t mask = bitmap_group_mask(order) << first % WORD_BITS;
 
     for (uint64_t i = 0; i < group_words(order); i++) {
         uint64_t *word = &self->taken[first / WORD_BITS + i];
@@ -116,9 +116,9 @@ static enum status bitmap_take(void *metadata, unsigned cpu, unsigned order, uin
     (void)cpu;
     CHECK(order_valid(order));
     if (self->free >= order_frames(order))
-        found = find(self, order);
+        found = bitmap_find(self, order);
     if (found != UINT64_MAX) {
-        mark(self, found, order, true);
+        bitmap_mark(self, found, order, true);
         self->free -= order_frames(order);
         *first = found;
     }
@@ -134,7 +134,7 @@ static void bitmap_give(void *metadata, unsigned cpu, uint64_t first, unsigned o
     (void)cpu;
     CHECK(order_valid(order) && first % order_frames(order) == 0);
     CHECK(first + order_frames(order) <= self->frames);
-    mark(self, first, order, false);
+    bitmap_mark(self, first, order, false);
     self->free += order_frames(order);
     bitmap_unlock(self, were_on);
 }
@@ -182,7 +182,7 @@ static void bitmap_add(void *metadata, uint64_t first, uint64_t count)
     for (uint64_t at = first; at < first + count;) {
         unsigned order = at % WORD_BITS == 0 && first + count - at >= WORD_BITS ? ORDER_WORD : 0;
 
-        mark(self, at, order, false);
+        bitmap_mark(self, at, order, false);
         at += order_frames(order);
     }
     self->free += count;

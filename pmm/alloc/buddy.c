@@ -77,7 +77,7 @@ static void withdraw(struct buddy *self, uint64_t block, unsigned order)
 }
 
 /* Makes a block free and joins it with its buddy as often as that is free too. */
-static void release(struct buddy *self, uint64_t block, unsigned order)
+static void buddy_release(struct buddy *self, uint64_t block, unsigned order)
 {
     self->free += order_frames(order);
     for (; order < ORDER_GIB; order++) {
@@ -143,7 +143,7 @@ static void buddy_give(void *metadata, unsigned cpu, uint64_t first, unsigned or
     (void)cpu;
     check_taken(self, first, order);
     self->states[first] = STATE_NONE;
-    release(self, first, order);
+    buddy_release(self, first, order);
     buddy_unlock(self, were_on);
 }
 
@@ -205,7 +205,7 @@ static void buddy_add(void *metadata, uint64_t first, uint64_t count)
         while (order < ORDER_GIB && first % order_frames(order + 1) == 0 &&
                order_frames(order + 1) <= count)
             order++;
-        release(self, first, order);
+        buddy_release(self, first, order);
         first += order_frames(order);
         count -= order_frames(order);
     }

@@ -3,8 +3,8 @@
  *
  * Owns: nothing. Context: any.
  */
-#ifndef PMM_ALLOCATORS_H
-#define PMM_ALLOCATORS_H
+#ifndef PMM_ALLOC_INTERNAL_H
+#define PMM_ALLOC_INTERNAL_H
 
 #include "pmm/alloc/allocator.h"
 

@@ -71,17 +71,17 @@ static uint64_t reservation_word(uint32_t tree, uint32_t free)
     return ((uint64_t)tree + 1) << 32 | free;
 }
 
-static uint64_t tree_start(uint32_t tree)
+static uint64_t llfree_tree_start(uint32_t tree)
 {
     return (uint64_t)tree * TREE_AREAS;
 }
 
 static uint64_t tree_end(const struct llfree *self, uint32_t tree)
 {
-    return min_u64(tree_start(tree) + TREE_AREAS, self->lower.count);
+    return min_u64(llfree_tree_start(tree) + TREE_AREAS, self->lower.count);
 }
 
-static bool tree_claim(uint32_t *word, uint32_t frames)
+static bool llfree_tree_claim(uint32_t *word, uint32_t frames)
 {
     uint32_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 
@@ -192,7 +192,7 @@ static bool reserve_between(struct llfree *self, struct reservation *own, uint32
 
 /* Reserves another tree with enough frames: one in part use if there is one, behind the present
  * one, or where this processor's share of memory begins. */
-static bool reserve(struct llfree *self, unsigned cpu, uint32_t frames)
+static bool llfree_reserve(struct llfree *self, unsigned cpu, uint32_t frames)
 {
     struct reservation *own = &self->reservations[cpu];
     uint64_t word = __atomic_load_n(&own->word, __ATOMIC_RELAXED);
@@ -214,7 +214,8 @@ static bool refill_reservation(struct llfree *self, struct reservation *own, uin
     if (word == 0)
         return false;
     more = __atomic_load_n(&self->trees[tree], __ATOMIC_ACQUIRE) & TREE_FREE_MASK;
-    if (more == 0 || reserved_free(word) + more < frames || !tree_claim(&self->trees[tree], more))
+    if (more == 0 || reserved_free(word) + more < frames ||
+        !llfree_tree_claim(&self->trees[tree], more))
         return false;
     if (!reservation_return(own, tree, more))
         tree_return(self, tree, more);
@@ -236,7 +237,7 @@ static enum status take_claimed(struct llfree *self, struct reservation *own, ui
 {
     uint64_t near = __atomic_load_n(&own->near, __ATOMIC_RELAXED);
     enum status status =
-        lower_take(&self->lower, tree_start(tree), tree_end(self, tree), near, order, first);
+        lower_take(&self->lower, llfree_tree_start(tree), tree_end(self, tree), near, order, first);
 
     if (status == OK)
         __atomic_store_n(&own->near, *first, __ATOMIC_RELAXED);
@@ -259,8 +260,8 @@ static unsigned take_some_claimed(struct llfree *self, struct reservation *own, 
         *mask = UINT64_MAX;
         return 64;
     }
-    count = lower_take_some(&self->lower, tree_start(tree), tree_end(self, tree), near, claimed,
-                            first, mask);
+    count = lower_take_some(&self->lower, llfree_tree_start(tree), tree_end(self, tree), near,
+                            claimed, first, mask);
     if (count > 0) /* the next word is the next to have any */
         __atomic_store_n(&own->near, *first + 64, __ATOMIC_RELAXED);
     if (count < claimed && !reservation_return(own, tree, claimed - count))
@@ -283,7 +284,7 @@ static unsigned llfree_take_some(void *metadata, unsigned cpu, uint64_t *first, 
             count = take_some_claimed(self, own, tree, claimed, first, mask);
         if (count > 0)
             return count;
-        if ((claimed > 0 || !refill_reservation(self, own, 1)) && !reserve(self, cpu, 1))
+        if ((claimed > 0 || !refill_reservation(self, own, 1)) && !llfree_reserve(self, cpu, 1))
             break;
     }
     return 0;
@@ -293,7 +294,7 @@ static enum status take_of_trees(struct llfree *self, struct reservation *own, u
                                  uint64_t *first)
 {
     for (uint32_t tree = 0; tree < self->tree_count; tree++) {
-        if (tree_claim(&self->trees[tree], 1U << order) &&
+        if (llfree_tree_claim(&self->trees[tree], 1U << order) &&
             take_claimed(self, own, tree, order, first) == OK)
             return OK;
     }
@@ -338,13 +339,14 @@ static bool claim_gib(struct llfree *self, uint32_t from)
     return true;
 }
 
-static enum status take_gib(struct llfree *self, uint64_t *first)
+static enum status llfree_take_gib(struct llfree *self, uint64_t *first)
 {
     drain_all(self);
     for (uint32_t from = 0; from + TREES_PER_GIB <= self->tree_count; from += TREES_PER_GIB) {
         if (!claim_gib(self, from))
             continue;
-        for (uint64_t area = tree_start(from); area < tree_start(from + TREES_PER_GIB); area++)
+        for (uint64_t area = llfree_tree_start(from);
+             area < llfree_tree_start(from + TREES_PER_GIB); area++)
             CHECK_MSG(lower_take_area(&self->lower, area), "area %lx of a free tree is in use",
                       area);
         *first = (uint64_t)from * TREE_FRAMES;
@@ -361,7 +363,7 @@ static enum status llfree_take(void *metadata, unsigned cpu, unsigned order, uin
 
     CHECK(cpu < self->cpus && order_valid(order));
     if (order == ORDER_GIB)
-        return take_gib(self, first);
+        return llfree_take_gib(self, first);
     for (unsigned tries = 0; tries < TRIES; tries++) {
         uint32_t tree = reservation_claim(own, frames);
 
@@ -371,7 +373,7 @@ static enum status llfree_take(void *metadata, unsigned cpu, unsigned order, uin
         } else if (refill_reservation(self, own, frames)) {
             continue;
         }
-        if (!reserve(self, cpu, frames))
+        if (!llfree_reserve(self, cpu, frames))
             break;
     }
     return take_anywhere(self, own, order, first);
@@ -411,7 +413,7 @@ static void give_gib(struct llfree *self, uint64_t first)
     for (uint32_t i = 0; i < TREES_PER_GIB; i++) {
         uint32_t tree = (uint32_t)(first / TREE_FRAMES) + i;
 
-        for (uint64_t area = tree_start(tree); area < tree_start(tree + 1); area++)
+        for (uint64_t area = llfree_tree_start(tree); area < llfree_tree_start(tree + 1); area++)
             lower_give(&self->lower, area * AREA_FRAMES, ORDER_HUGE);
         tree_return(self, tree, TREE_FRAMES);
     }
@@ -552,7 +554,7 @@ static void llfree_audit(const void *metadata)
         unsigned holders = 0;
         uint64_t free = 0;
 
-        for (uint64_t area = tree_start(tree); area < tree_end(self, tree); area++)
+        for (uint64_t area = llfree_tree_start(tree); area < tree_end(self, tree); area++)
             free += lower_audit_area(&self->lower, area);
         for (unsigned cpu = 0; cpu < self->cpus; cpu++) {
             uint64_t own = self->reservations[cpu].word;

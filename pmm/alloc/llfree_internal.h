@@ -12,8 +12,8 @@
  * Spec: Wrenger et al., LLFree: Scalable and Optionally-Persistent Page-Frame Allocation, USENIX
  * ATC'23, section 4.
  */
-#ifndef PMM_LLFREE_INTERNAL_H
-#define PMM_LLFREE_INTERNAL_H
+#ifndef PMM_ALLOC_LLFREE_INTERNAL_H
+#define PMM_ALLOC_LLFREE_INTERNAL_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -67,7 +67,7 @@ static uint64_t free_groups(uint64_t taken, unsigned order)
     return free & places[order];
 }
 
-static uint64_t group_mask(unsigned order)
+static uint64_t lower_group_mask(unsigned order)
 {
     return order == ORDER_WORD ? UINT64_MAX : (UINT64_C(1) << (1U << order)) - 1;
 }
@@ -84,7 +84,7 @@ static unsigned take_in_word(uint64_t *word, unsigned order)
         if (groups == 0)
             return 64;
         bit = (unsigned)__builtin_ctzll(groups);
-        if (__atomic_compare_exchange_n(word, &old, old | group_mask(order) << bit, true,
+        if (__atomic_compare_exchange_n(word, &old, old | lower_group_mask(order) << bit, true,
                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             return bit;
     }
@@ -312,7 +312,7 @@ void lower_give(struct llfree_lower *lower, uint64_t first, unsigned order)
     CHECK_MSG((old & AREA_HUGE) == 0, "frame %lx is given back with order %u, but is of 2 MiB",
               first, order);
     if (order <= ORDER_WORD) {
-        give_in_word(&taken[bit / 64], group_mask(order) << bit % 64, first);
+        give_in_word(&taken[bit / 64], lower_group_mask(order) << bit % 64, first);
     } else {
         for (unsigned i = 0; i < 1U << (order - ORDER_WORD); i++)
             give_in_word(&taken[bit / 64 + i], UINT64_MAX, first);

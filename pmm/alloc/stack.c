@@ -37,7 +37,7 @@ static void stack_unlock(struct stack *self, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-static void push(struct stack *self, uint64_t frame)
+static void stack_push(struct stack *self, uint64_t frame)
 {
     CHECK_MSG(self->place[frame] == TAKEN, "frame %lx is given back but was not taken", frame);
     self->place[frame] = (uint32_t)self->free;
@@ -67,7 +67,7 @@ static bool block_is_free(const struct stack *self, uint64_t first, uint64_t siz
     return true;
 }
 
-static uint64_t find(const struct stack *self, uint64_t size)
+static uint64_t stack_find(const struct stack *self, uint64_t size)
 {
     uint64_t blocks = self->frames / size;
     uint64_t from = self->cursor / size;
@@ -91,7 +91,7 @@ static enum status stack_take(void *metadata, unsigned cpu, unsigned order, uint
     (void)cpu;
     CHECK(order_valid(order));
     if (self->free >= size)
-        found = order == 0 ? self->entries[self->free - 1] : find(self, size);
+        found = order == 0 ? self->entries[self->free - 1] : stack_find(self, size);
     if (found != UINT64_MAX) {
         for (uint64_t frame = found; frame < found + size; frame++)
             pull(self, frame);
@@ -112,7 +112,7 @@ static void stack_give(void *metadata, unsigned cpu, uint64_t first, unsigned or
     CHECK(order_valid(order) && first % order_frames(order) == 0);
     CHECK(first + order_frames(order) <= self->frames);
     for (uint64_t frame = first; frame < first + order_frames(order); frame++)
-        push(self, frame);
+        stack_push(self, frame);
     stack_unlock(self, were_on);
 }
 
@@ -155,7 +155,7 @@ static void stack_add(void *metadata, uint64_t first, uint64_t count)
 
     CHECK(first + count <= self->frames);
     for (uint64_t i = count; i-- > 0;)
-        push(self, first + i);
+        stack_push(self, first + i);
 }
 
 static uint64_t stack_free_frames(const void *metadata)

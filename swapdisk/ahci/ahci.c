@@ -15,14 +15,15 @@
 #define ENABLE_TRIES 5U
 #define ENABLE_US    10000U
 
-static enum status fail(struct ahci_hba *hba, enum status status, const char *why, uint32_t value)
+static enum status ahci_fail(struct ahci_hba *hba, enum status status, const char *why,
+                             uint32_t value)
 {
     print_to(hba->note, AHCI_NOTE_SIZE, "%s (%x)", why, value);
     return status;
 }
 
 /* A controller that is gone or asleep reads as all ones. */
-static bool answers(const struct ahci_hba *hba)
+static bool ahci_answers(const struct ahci_hba *hba)
 {
     return hba_read(hba, HBA_VS) != ALL_ONES && hba_read(hba, HBA_CAP) != ALL_ONES &&
            hba_read(hba, HBA_GHC) != ALL_ONES;
@@ -108,19 +109,19 @@ enum status ahci_start(struct ahci_hba *hba, const struct hba_access *access,
     CHECK(access->read != NULL && access->write != NULL);
     *hba = (struct ahci_hba){.access = *access, .quirks = *quirks};
     if (access->size < HBA_PORTS + PORT_SIZE)
-        return fail(hba, STATUS_UNSUPPORTED, "its registers are too few", access->size);
-    if (!answers(hba))
-        return fail(hba, STATUS_IO, "it does not answer", hba_read(hba, HBA_VS));
+        return ahci_fail(hba, STATUS_UNSUPPORTED, "its registers are too few", access->size);
+    if (!ahci_answers(hba))
+        return ahci_fail(hba, STATUS_IO, "it does not answer", hba_read(hba, HBA_VS));
     take_from_firmware(hba);
     if (!enable(hba))
-        return fail(hba, STATUS_IO, "it does not enter AHCI mode", hba_read(hba, HBA_GHC));
+        return ahci_fail(hba, STATUS_IO, "it does not enter AHCI mode", hba_read(hba, HBA_GHC));
     if (!reset(hba))
-        return fail(hba, STATUS_TIMEOUT, "its reset does not end", hba_read(hba, HBA_GHC));
-    if (!answers(hba))
-        return fail(hba, STATUS_IO, "it is gone after its reset", hba_read(hba, HBA_VS));
+        return ahci_fail(hba, STATUS_TIMEOUT, "its reset does not end", hba_read(hba, HBA_GHC));
+    if (!ahci_answers(hba))
+        return ahci_fail(hba, STATUS_IO, "it is gone after its reset", hba_read(hba, HBA_VS));
     read_capabilities(hba);
     if (hba->implemented == 0)
-        return fail(hba, STATUS_UNSUPPORTED, "it has no ports", hba_read(hba, HBA_PI));
+        return ahci_fail(hba, STATUS_UNSUPPORTED, "it has no ports", hba_read(hba, HBA_PI));
     return ahci_ports_start(hba);
 }
 

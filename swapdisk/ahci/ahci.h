@@ -13,8 +13,8 @@
  * Context: thread or fault without any spin lock held; one command at a time on a port.
  * Spec: Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set (ACS-3).
  */
-#ifndef SWAPDISK_AHCI_H
-#define SWAPDISK_AHCI_H
+#ifndef SWAPDISK_AHCI_AHCI_H
+#define SWAPDISK_AHCI_AHCI_H
 
 #include <stdbool.h>
 #include <stdint.h>

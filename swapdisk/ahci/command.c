@@ -225,7 +225,7 @@ static enum status run_once(struct ahci_port *port, const struct command *comman
 }
 
 /* Issues a command until it succeeds, with a reset after each failure. */
-static enum status run(struct ahci_port *port, const struct command *command)
+static enum status command_run(struct ahci_port *port, const struct command *command)
 {
     unsigned timeouts = 0;
 
@@ -274,7 +274,7 @@ static enum status run_bounced(struct ahci_port *port, const struct command *com
     through.frames = port->bounce;
     for (unsigned i = 0; command->opcode == ATA_WRITE_DMA_EXT && i < pages; i++)
         machine_copy_frame(frame_pointer(port->bounce[i]), frame_pointer(command->frames[i]));
-    status = run(port, &through);
+    status = command_run(port, &through);
     for (unsigned i = 0; status == OK && command->opcode == ATA_READ_DMA_EXT && i < pages; i++) {
         uint64_t left = command->bytes - i * PAGE_SIZE;
 
@@ -285,13 +285,13 @@ static enum status run_bounced(struct ahci_port *port, const struct command *com
 }
 
 /* One command at a time: a waiter spins with interrupts as they are. Each holder is bounded. */
-static void take(struct ahci_port *port)
+static void command_take(struct ahci_port *port)
 {
     while (__atomic_exchange_n(&port->busy, 1, __ATOMIC_ACQUIRE) != 0)
         machine_pause();
 }
 
-static void give_back(struct ahci_port *port)
+static void command_give_back(struct ahci_port *port)
 {
     CHECK(port->busy == 1);
     __atomic_store_n(&port->busy, 0, __ATOMIC_RELEASE);
@@ -302,7 +302,7 @@ static enum status transfer(struct ahci_port *port, struct command command, unsi
 {
     enum status status = OK;
 
-    take(port);
+    command_take(port);
     while (status == OK && sectors > 0) {
         unsigned pages = (unsigned)min_u64(pages_of(sectors), port->hba->pages_max);
         bool bounced = out_of_reach(port, command.frames, pages);
@@ -311,12 +311,12 @@ static enum status transfer(struct ahci_port *port, struct command command, unsi
             pages = (unsigned)min_u64(pages, AHCI_BOUNCE_PAGES);
         command.sectors = (unsigned)min_u64(sectors, pages * SECTORS_PER_PAGE);
         command.bytes = command.sectors * SECTOR_SIZE;
-        status = bounced ? run_bounced(port, &command) : run(port, &command);
+        status = bounced ? run_bounced(port, &command) : command_run(port, &command);
         command.lba += command.sectors;
         command.frames += pages;
         sectors -= command.sectors;
     }
-    give_back(port);
+    command_give_back(port);
     return status;
 }
 
@@ -361,9 +361,9 @@ enum status ahci_flush(struct ahci_port *port)
 
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
-    take(port);
-    status = run(port, &command);
-    give_back(port);
+    command_take(port);
+    status = command_run(port, &command);
+    command_give_back(port);
     return status;
 }
 

@@ -4,8 +4,8 @@
  * swapdisk/ahci/hardware.c implements it and pci.h's hardware_pci(); host tests put fakes in its place.
  * Units: bytes. Owns: the mappings, which stay. Context: thread.
  */
-#ifndef SWAPDISK_HARDWARE_H
-#define SWAPDISK_HARDWARE_H
+#ifndef SWAPDISK_AHCI_HARDWARE_H
+#define SWAPDISK_AHCI_HARDWARE_H
 
 #include <stdint.h>
 

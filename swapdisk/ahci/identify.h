@@ -7,8 +7,8 @@
  * Context: any.
  * Spec: ATA/ATAPI Command Set (ACS-3), 7.12.7.
  */
-#ifndef SWAPDISK_IDENTIFY_H
-#define SWAPDISK_IDENTIFY_H
+#ifndef SWAPDISK_AHCI_IDENTIFY_H
+#define SWAPDISK_AHCI_IDENTIFY_H
 
 #include <stdbool.h>
 #include <stdint.h>

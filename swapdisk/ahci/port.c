@@ -138,7 +138,7 @@ static void free_frame(struct pfn frame)
 }
 
 /* Gives back all memory of a port, its object included. */
-static void release(struct ahci_port *port)
+static void port_release(struct ahci_port *port)
 {
     struct pfn object = port->object;
 
@@ -151,7 +151,7 @@ static void release(struct ahci_port *port)
     pmm_free(object);
 }
 
-static enum status create(struct ahci_hba *hba, unsigned number)
+static enum status port_create(struct ahci_hba *hba, unsigned number)
 {
     struct ahci_port *port;
     struct pfn object;
@@ -229,8 +229,8 @@ static bool ready_or_absent(const struct ahci_port *port)
     return link_state(port) != PxSSTS_DET_READY || device_ready(port);
 }
 
-static void wait_for(const struct ahci_hba *hba, uint32_t ports, uint64_t milliseconds,
-                     bool (*settled)(const struct ahci_port *port))
+static void port_wait_for(const struct ahci_hba *hba, uint32_t ports, uint64_t milliseconds,
+                          bool (*settled)(const struct ahci_port *port))
 {
     struct deadline end = deadline_after_ms(milliseconds);
 
@@ -247,13 +247,13 @@ static void wait_for(const struct ahci_hba *hba, uint32_t ports, uint64_t millis
  * behind, and some controllers take no FIS until they are cleared. */
 static void wait_for_devices(const struct ahci_hba *hba, uint32_t ports)
 {
-    wait_for(hba, ports, PRESENCE_MS, answered);
-    wait_for(hba, ports, LINK_MS, link_settled);
+    port_wait_for(hba, ports, PRESENCE_MS, answered);
+    port_wait_for(hba, ports, LINK_MS, link_settled);
     for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
         if ((ports >> i & 1) != 0)
             clear_events(hba->ports[i]);
     }
-    wait_for(hba, ports, READY_MS, ready_or_absent);
+    port_wait_for(hba, ports, READY_MS, ready_or_absent);
 }
 
 /* Resets one port by itself and starts it again; why not, in words, when it stays out of use. */
@@ -317,7 +317,7 @@ static void identify(struct ahci_port *port)
 }
 
 /* Second half of bringing a port up, after the waits. */
-static void probe(struct ahci_port *port)
+static void port_probe(struct ahci_port *port)
 {
     const char *why;
 
@@ -346,7 +346,7 @@ enum status ahci_ports_start(struct ahci_hba *hba)
     for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
         if ((hba->implemented >> i & 1) == 0)
             continue;
-        if (create(hba, i) != OK) {
+        if (port_create(hba, i) != OK) {
             print_to(hba->note, AHCI_NOTE_SIZE, "no memory for its ports");
             ahci_ports_stop(hba);
             return STATUS_NO_MEMORY;
@@ -365,7 +365,7 @@ enum status ahci_ports_start(struct ahci_hba *hba)
     wait_for_devices(hba, ports);
     for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
         if ((ports >> i & 1) != 0)
-            probe(hba->ports[i]);
+            port_probe(hba->ports[i]);
     }
     return OK;
 }
@@ -383,7 +383,7 @@ void ahci_ports_stop(struct ahci_hba *hba)
         /* Memory that an engine may still write to is never used for anything else; neither is
          * what another processor, stopped by a crash, was using. */
         if (stop_engines(port) && port->busy == 0)
-            release(port);
+            port_release(port);
     }
 }
 

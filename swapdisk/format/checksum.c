@@ -11,7 +11,7 @@ static const uint32_t crc32c_table[16] = {
     0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
 };
 
-static uint32_t run(const uint32_t table[16], uint32_t crc, const void *data, size_t size)
+static uint32_t checksum_run(const uint32_t table[16], uint32_t crc, const void *data, size_t size)
 {
     const uint8_t *at = data;
 
@@ -26,10 +26,10 @@ static uint32_t run(const uint32_t table[16], uint32_t crc, const void *data, si
 
 uint32_t checksum_crc32(uint32_t crc, const void *data, size_t size)
 {
-    return run(crc32_table, crc, data, size);
+    return checksum_run(crc32_table, crc, data, size);
 }
 
 uint32_t checksum_crc32c(uint32_t crc, const void *data, size_t size)
 {
-    return run(crc32c_table, crc, data, size);
+    return checksum_run(crc32c_table, crc, data, size);
 }

@@ -7,8 +7,8 @@
  * Units: bytes. Owns: nothing; pure. Cannot fail. Context: any.
  * Spec: UEFI 2.10, 5.3.2 (CRC-32, polynomial 0x04C11DB7); RFC 3720, B.4 (CRC-32C, 0x1EDC6F41).
  */
-#ifndef SWAPDISK_CHECKSUM_H
-#define SWAPDISK_CHECKSUM_H
+#ifndef SWAPDISK_FORMAT_CHECKSUM_H
+#define SWAPDISK_FORMAT_CHECKSUM_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -201,7 +201,7 @@ static const char *scan_entries(struct table_read *read, uint32_t size)
     return NULL;
 }
 
-static const char *read_entries(struct table_read *read)
+static const char *gpt_read_entries(struct table_read *read)
 {
     uint64_t lba = read->header.entries_lba;
     uint64_t left = (uint64_t)read->header.entry_count * read->header.entry_size;
@@ -241,7 +241,7 @@ static const char *read_table(struct table_read *read, uint64_t lba)
     problem =
         gpt_header_decode(frame_pointer(read->frame), lba, read->source->sectors, &read->header);
     if (problem == NULL)
-        problem = read_entries(read);
+        problem = gpt_read_entries(read);
     if (read->collect) {
         if (problem == NULL)
             read->gpt->header = read->header;

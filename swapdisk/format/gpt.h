@@ -11,8 +11,8 @@
  * Context: thread; waits for the disk with the source's bound.
  * Spec: UEFI 2.10, 5.2.3 (protective MBR), 5.3 (GPT disk layout).
  */
-#ifndef SWAPDISK_GPT_H
-#define SWAPDISK_GPT_H
+#ifndef SWAPDISK_FORMAT_GPT_H
+#define SWAPDISK_FORMAT_GPT_H
 
 #include <stdbool.h>
 #include <stdint.h>

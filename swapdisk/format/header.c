@@ -51,7 +51,7 @@ static uint32_t page_checksum(const uint8_t page[SWAP_HEADER_SIZE])
     return checksum_crc32c(crc, page + AT_CRC + 4, SWAP_HEADER_SIZE - AT_CRC - 4);
 }
 
-static void put_text(uint8_t *field, const char *text, size_t size)
+static void header_put_text(uint8_t *field, const char *text, size_t size)
 {
     size_t length = strlen(text);
 
@@ -91,9 +91,9 @@ void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header
     put_le64(page + AT_GENERATION, header->generation);
     put_le32(page + AT_STATE, header->state);
     put_le64(page + AT_PREPARED_AT, header->prepared_at);
-    put_text(page + AT_PREPARED_BY, header->prepared_by, SWAP_PREPARED_BY_SIZE);
-    put_text(page + AT_MODEL, header->model, MODEL_FIELD);
-    put_text(page + AT_SERIAL, header->serial, SERIAL_FIELD);
+    header_put_text(page + AT_PREPARED_BY, header->prepared_by, SWAP_PREPARED_BY_SIZE);
+    header_put_text(page + AT_MODEL, header->model, MODEL_FIELD);
+    header_put_text(page + AT_SERIAL, header->serial, SERIAL_FIELD);
     put_le32(page + AT_CRC, page_checksum(page));
 }
 

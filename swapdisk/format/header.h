@@ -12,8 +12,8 @@
  * adds 1 to the generation, in the first copy before the second.
  * Fails with: a sentence in words. Context: any.
  */
-#ifndef SWAPDISK_HEADER_H
-#define SWAPDISK_HEADER_H
+#ifndef SWAPDISK_FORMAT_HEADER_H
+#define SWAPDISK_FORMAT_HEADER_H
 
 #include <stdbool.h>
 #include <stdint.h>

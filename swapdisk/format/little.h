@@ -3,8 +3,8 @@
  *
  * Units: bytes. Owns: nothing. Cannot fail. Context: any.
  */
-#ifndef SWAPDISK_LITTLE_H
-#define SWAPDISK_LITTLE_H
+#ifndef SWAPDISK_FORMAT_LITTLE_H
+#define SWAPDISK_FORMAT_LITTLE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -9,8 +9,8 @@
  * frame as it was, or when two reads of the same sectors differ; STATUS_RANGE past the end.
  * Context: thread; waits for the disk with the source's bound.
  */
-#ifndef SWAPDISK_SOURCE_H
-#define SWAPDISK_SOURCE_H
+#ifndef SWAPDISK_FORMAT_VERIFIED_READ_H
+#define SWAPDISK_FORMAT_VERIFIED_READ_H
 
 #include <stdint.h>
 

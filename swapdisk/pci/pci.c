@@ -37,13 +37,13 @@
 /* 192 bytes hold at most this many capabilities of 4 bytes: the bound of a list in a circle. */
 #define CAPABILITIES_MAX 48
 
-static struct pci_place place_of(uint32_t number)
+static struct pci_place pci_place_of(uint32_t number)
 {
     return (struct pci_place){(uint8_t)(number >> 8), (uint8_t)(number >> 3 & 31),
                               (uint8_t)(number & 7)};
 }
 
-static uint32_t read(const struct pci_access *access, struct pci_place place, unsigned offset)
+static uint32_t pci_read(const struct pci_access *access, struct pci_place place, unsigned offset)
 {
     CHECK(offset % 4 == 0 && offset < 256);
     return access->read(access->context, place, offset);
@@ -76,16 +76,16 @@ static uint32_t after(uint32_t number, bool present, bool multifunction)
 bool pci_scan_next(struct pci_scan *scan, struct pci_function *function)
 {
     while (scan->next < PLACES) {
-        struct pci_place place = place_of(scan->next);
-        uint32_t id = read(scan->access, place, PCI_ID);
+        struct pci_place place = pci_place_of(scan->next);
+        uint32_t id = pci_read(scan->access, place, PCI_ID);
         bool present = id_present(id);
-        uint32_t header = present ? read(scan->access, place, PCI_HEADER) : 0;
+        uint32_t header = present ? pci_read(scan->access, place, PCI_HEADER) : 0;
         uint32_t class_code;
 
         scan->next = after(scan->next, present, (header & PCI_HEADER_MULTIFUNCTION) != 0);
         if (!present)
             continue;
-        class_code = read(scan->access, place, PCI_CLASS);
+        class_code = pci_read(scan->access, place, PCI_CLASS);
         *function = (struct pci_function){.place = place,
                                           .vendor = (uint16_t)id,
                                           .device = (uint16_t)(id >> 16),
@@ -101,20 +101,20 @@ bool pci_scan_next(struct pci_scan *scan, struct pci_function *function)
 void pci_command(const struct pci_access *access, struct pci_place place, uint32_t set,
                  uint32_t clear)
 {
-    uint32_t command = read(access, place, PCI_COMMAND) & PCI_COMMAND_MASK;
+    uint32_t command = pci_read(access, place, PCI_COMMAND) & PCI_COMMAND_MASK;
 
     CHECK(((set | clear) & ~PCI_COMMAND_MASK) == 0 && (set & clear) == 0);
     write(access, place, PCI_COMMAND, (command | set) & ~clear);
 }
 
 /* Writes all ones, reads what sticks, and puts the old value back. */
-static uint32_t probe(const struct pci_access *access, struct pci_place place, unsigned offset)
+static uint32_t pci_probe(const struct pci_access *access, struct pci_place place, unsigned offset)
 {
-    uint32_t old = read(access, place, offset);
+    uint32_t old = pci_read(access, place, offset);
     uint32_t sticks;
 
     write(access, place, offset, UINT32_MAX);
-    sticks = read(access, place, offset);
+    sticks = pci_read(access, place, offset);
     write(access, place, offset, old);
     return sticks;
 }
@@ -122,8 +122,8 @@ static uint32_t probe(const struct pci_access *access, struct pci_place place, u
 struct pci_bar pci_bar(const struct pci_access *access, struct pci_place place, unsigned index)
 {
     unsigned offset = PCI_BAR0 + 4 * index;
-    uint32_t command = read(access, place, PCI_COMMAND) & PCI_COMMAND_MASK;
-    uint32_t low = read(access, place, offset);
+    uint32_t command = pci_read(access, place, PCI_COMMAND) & PCI_COMMAND_MASK;
+    uint32_t low = pci_read(access, place, offset);
     struct pci_bar bar = {.memory = (low & PCI_BAR_IO) == 0};
     uint32_t flags = bar.memory ? 15 : 3;
     bool wide = bar.memory && (low & PCI_BAR_TYPE_MASK) == PCI_BAR_TYPE_64;
@@ -134,10 +134,11 @@ struct pci_bar pci_bar(const struct pci_access *access, struct pci_place place, 
         return bar;
     bar.base = low & ~flags;
     if (wide)
-        bar.base |= (uint64_t)read(access, place, offset + 4) << 32;
+        bar.base |= (uint64_t)pci_read(access, place, offset + 4) << 32;
     pci_command(access, place, 0, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
-    mask = probe(access, place, offset) & ~(uint64_t)flags;
-    mask |= wide ? (uint64_t)probe(access, place, offset + 4) << 32 : UINT64_C(0xffffffff) << 32;
+    mask = pci_probe(access, place, offset) & ~(uint64_t)flags;
+    mask |=
+        wide ? (uint64_t)pci_probe(access, place, offset + 4) << 32 : UINT64_C(0xffffffff) << 32;
     if (!bar.memory)
         mask |= 0xffff0000; /* a device may leave the upper half of an I/O address out */
     pci_command(access, place, command, 0);
@@ -154,11 +155,11 @@ static unsigned find_capability(const struct pci_access *access, struct pci_plac
 {
     unsigned at;
 
-    if ((read(access, place, PCI_COMMAND) & PCI_STATUS_CAPABILITIES) == 0)
+    if ((pci_read(access, place, PCI_COMMAND) & PCI_STATUS_CAPABILITIES) == 0)
         return 0;
-    at = read(access, place, PCI_CAPABILITIES) & 0xfc;
+    at = pci_read(access, place, PCI_CAPABILITIES) & 0xfc;
     for (unsigned i = 0; i < CAPABILITIES_MAX && at >= 0x40; i++) {
-        uint32_t head = read(access, place, at);
+        uint32_t head = pci_read(access, place, at);
 
         if ((head & 0xff) == wanted)
             return at;
@@ -170,7 +171,7 @@ static unsigned find_capability(const struct pci_access *access, struct pci_plac
 static void power_up(const struct pci_access *access, struct pci_place place)
 {
     unsigned at = find_capability(access, place, PCI_CAPABILITY_POWER);
-    uint32_t state = at != 0 && at < 0xfc ? read(access, place, at + 4) : 0;
+    uint32_t state = at != 0 && at < 0xfc ? pci_read(access, place, at + 4) : 0;
 
     if ((state & PCI_POWER_STATE_MASK) == 0)
         return;
@@ -184,7 +185,7 @@ static void clear_in_capability(const struct pci_access *access, struct pci_plac
     unsigned at = find_capability(access, place, capability);
 
     if (at != 0)
-        write(access, place, at, read(access, place, at) & ~bits);
+        write(access, place, at, pci_read(access, place, at) & ~bits);
 }
 
 void pci_wake(const struct pci_access *access, struct pci_place place)

@@ -11,8 +11,8 @@
  * Context: any, one processor at a time; a scan takes some ten thousand reads.
  * Spec: PCI Local Bus 3.0, chapter 6; PCI Power Management 1.2, 3.2.4.
  */
-#ifndef SWAPDISK_PCI_H
-#define SWAPDISK_PCI_H
+#ifndef SWAPDISK_PCI_PCI_H
+#define SWAPDISK_PCI_PCI_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -14,7 +14,7 @@
 #define NEW_TAG(page)   (0x2000 + (uint64_t)(page))
 #define CHILD_TAG(page) (0x3000 + (uint64_t)(page))
 
-static uint64_t page_at(unsigned number)
+static uint64_t cow_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
@@ -24,11 +24,11 @@ static unsigned count_holding(uint64_t (*tag_of)(unsigned page), unsigned from, 
     unsigned right = 0;
 
     for (unsigned i = from; i < to; i++)
-        right += page_holds(page_at(i), tag_of(i));
+        right += page_holds(cow_page_at(i), tag_of(i));
     return right;
 }
 
-static uint64_t old_tag(unsigned page)
+static uint64_t cow_old_tag(unsigned page)
 {
     return OLD_TAG(page);
 }
@@ -49,15 +49,15 @@ static bool fill_parent(struct space *parent)
     bool ok = space_map_at(parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
 
     for (unsigned i = 0; i < PAGES && ok; i++)
-        ok = page_fill(page_at(i), OLD_TAG(i));
+        ok = page_fill(cow_page_at(i), OLD_TAG(i));
     return ok;
 }
 
 /* Writes one word of a page, of which the rest must come along in the copy. */
 static bool write_word_of(unsigned page)
 {
-    return word_write(page_at(page) + 8 * 5, page) &&
-           page_holds_but(page_at(page), OLD_TAG(page), 5, page);
+    return word_write(cow_page_at(page) + 8 * 5, page) &&
+           page_holds_but(cow_page_at(page), OLD_TAG(page), 5, page);
 }
 
 /* Words written right after the fork, through whatever the TLB has: they must not reach the other
@@ -68,16 +68,17 @@ static void write_words(struct space *parent, struct space *child)
     bool ok = write_word_of(last) && write_word_of(last - 1);
 
     space_switch(child);
-    ok = ok && count_holding(old_tag, 0, PAGES) == PAGES && write_word_of(last - 2) &&
+    ok = ok && count_holding(cow_old_tag, 0, PAGES) == PAGES && write_word_of(last - 2) &&
          write_word_of(last - 3);
     space_switch(parent);
-    ok = ok && page_holds(page_at(last - 2), OLD_TAG(last - 2)) &&
-         page_holds(page_at(last - 3), OLD_TAG(last - 3));
+    ok = ok && page_holds(cow_page_at(last - 2), OLD_TAG(last - 2)) &&
+         page_holds(cow_page_at(last - 3), OLD_TAG(last - 3));
     ktap_check(ok, "words written right after the fork stay on their side, with their pages' rest");
-    ok = page_fill(page_at(last), OLD_TAG(last)) && page_fill(page_at(last - 1), OLD_TAG(last - 1));
+    ok = page_fill(cow_page_at(last), OLD_TAG(last)) &&
+         page_fill(cow_page_at(last - 1), OLD_TAG(last - 1));
     space_switch(child);
-    ok = ok && page_fill(page_at(last - 2), OLD_TAG(last - 2)) &&
-         page_fill(page_at(last - 3), OLD_TAG(last - 3));
+    ok = ok && page_fill(cow_page_at(last - 2), OLD_TAG(last - 2)) &&
+         page_fill(cow_page_at(last - 3), OLD_TAG(last - 3));
     space_switch(parent);
     ktap_check(ok, "all four written back");
 }
@@ -88,14 +89,15 @@ static void write_both_sides(struct space *parent, struct space *child)
     bool ok = true;
 
     space_switch(child);
-    ktap_check(count_holding(old_tag, 0, PAGES) == PAGES, "the child reads what the parent wrote");
+    ktap_check(count_holding(cow_old_tag, 0, PAGES) == PAGES,
+               "the child reads what the parent wrote");
     for (unsigned i = PAGES / 2; i < PAGES && ok; i++)
-        ok = page_fill(page_at(i), CHILD_TAG(i));
+        ok = page_fill(cow_page_at(i), CHILD_TAG(i));
     space_switch(parent);
-    ktap_check(ok && count_holding(old_tag, 0, PAGES) == PAGES,
+    ktap_check(ok && count_holding(cow_old_tag, 0, PAGES) == PAGES,
                "the child's writes do not reach the parent");
     for (unsigned i = PAGES / 4; i < PAGES * 3 / 4 && ok; i++)
-        ok = page_fill(page_at(i), NEW_TAG(i));
+        ok = page_fill(cow_page_at(i), NEW_TAG(i));
     ktap_check(ok && count_holding(parent_tag, 0, PAGES) == PAGES, "the parent has its own writes");
     space_switch(child);
     ktap_check(count_holding(child_tag, 0, PAGES) == PAGES, "the child has its own");
@@ -105,17 +107,17 @@ static void write_both_sides(struct space *parent, struct space *child)
 /* After the other side has gone, or has its own copy, a write keeps the frame. */
 static void write_as_last_owner(struct space *parent, struct space *child)
 {
-    struct pfn frame = pte_frame(leaf_entry(parent, page_at(0)));
+    struct pfn frame = pte_frame(leaf_entry(parent, cow_page_at(0)));
     uint64_t copies = parent->faults.cow_copy;
     bool ok;
 
     space_destroy(child);
-    ok = page_fill(page_at(0), NEW_TAG(0)) && page_holds(page_at(0), NEW_TAG(0));
-    ktap_check(ok && pfn_equal(pte_frame(leaf_entry(parent, page_at(0))), frame) &&
+    ok = page_fill(cow_page_at(0), NEW_TAG(0)) && page_holds(cow_page_at(0), NEW_TAG(0));
+    ktap_check(ok && pfn_equal(pte_frame(leaf_entry(parent, cow_page_at(0))), frame) &&
                    parent->faults.cow_copy == copies,
                "the last owner writes without a copy");
     ktap_check(frame_record(frame)->count == 1 &&
-                   pte_class(leaf_entry(parent, page_at(0))) == PTE_OWN,
+                   pte_class(leaf_entry(parent, cow_page_at(0))) == PTE_OWN,
                "its entry is own again");
 }
 
@@ -156,24 +158,24 @@ static void fork_of_a_fork(struct space *parent)
     if (space_fork(parent, &child) != OK)
         return;
     space_switch(child);
-    ok = page_holds(page_at(1), OLD_TAG(1));
+    ok = page_holds(cow_page_at(1), OLD_TAG(1));
     if (space_fork(child, &grandchild) != OK)
         return;
     ktap_check(ok, "a second fork of pages that are COW already");
     space_switch(grandchild);
-    ok = page_holds(page_at(1), OLD_TAG(1)) && page_fill(page_at(1), CHILD_TAG(1));
+    ok = page_holds(cow_page_at(1), OLD_TAG(1)) && page_fill(cow_page_at(1), CHILD_TAG(1));
     space_switch(child);
-    ok = ok && page_holds(page_at(1), OLD_TAG(1));
+    ok = ok && page_holds(cow_page_at(1), OLD_TAG(1));
     space_switch(parent);
-    ok = ok && page_holds(page_at(1), OLD_TAG(1)) && page_fill(page_at(2), NEW_TAG(2));
+    ok = ok && page_holds(cow_page_at(1), OLD_TAG(1)) && page_fill(cow_page_at(2), NEW_TAG(2));
     space_switch(grandchild);
-    ok = ok && page_holds(page_at(1), CHILD_TAG(1)) && page_holds(page_at(2), OLD_TAG(2));
+    ok = ok && page_holds(cow_page_at(1), CHILD_TAG(1)) && page_holds(cow_page_at(2), OLD_TAG(2));
     ktap_check(ok, "three generations see three contents");
     space_audit();
     space_switch(parent);
     space_destroy(child);
     space_switch(grandchild);
-    ktap_check(page_holds(page_at(1), CHILD_TAG(1)) && page_holds(page_at(3), OLD_TAG(3)),
+    ktap_check(page_holds(cow_page_at(1), CHILD_TAG(1)) && page_holds(cow_page_at(3), OLD_TAG(3)),
                "the grandchild outlives the child");
     space_switch(parent);
     space_destroy(grandchild);
@@ -188,7 +190,7 @@ static unsigned fork_children(struct space *parent, struct space **children)
         if (space_fork(parent, &children[count]) != OK)
             break;
         space_switch(children[count]);
-        if (!page_fill(page_at(5), CHILD_TAG(count)) || !page_holds(page_at(4), OLD_TAG(4)))
+        if (!page_fill(cow_page_at(5), CHILD_TAG(count)) || !page_holds(cow_page_at(4), OLD_TAG(4)))
             break;
         space_switch(parent);
     }
@@ -200,7 +202,7 @@ static void many_children(struct space *parent)
     static struct space *children[CHILDREN];
     uint64_t copies = parent->faults.cow_copy;
     unsigned count = fork_children(parent, children);
-    struct pfn shared = pte_frame(leaf_entry(parent, page_at(4)));
+    struct pfn shared = pte_frame(leaf_entry(parent, cow_page_at(4)));
     unsigned tables = 0;
     unsigned right = 0;
 
@@ -209,18 +211,18 @@ static void many_children(struct space *parent)
                "%u children share a page with count %u", count, frame_record(shared)->count);
     space_audit();
     for (unsigned i = 0; i < count; i++) {
-        struct pfn table = leaf_table(children[i], page_at(4));
+        struct pfn table = leaf_table(children[i], cow_page_at(4));
 
-        tables +=
-            !pfn_equal(table, leaf_table(parent, page_at(4))) && frame_record(table)->count == 1;
+        tables += !pfn_equal(table, leaf_table(parent, cow_page_at(4))) &&
+                  frame_record(table)->count == 1;
     }
     ktap_check(tables == count, "%u of them own their leaf table", tables);
-    ktap_check(page_fill(page_at(4), NEW_TAG(4)) && frame_record(shared)->count == CHILDREN &&
+    ktap_check(page_fill(cow_page_at(4), NEW_TAG(4)) && frame_record(shared)->count == CHILDREN &&
                    parent->faults.cow_copy > copies,
                "the parent's write copies");
     for (unsigned i = 0; i < count; i++) {
         space_switch(children[i]);
-        right += page_holds(page_at(4), OLD_TAG(4)) && page_holds(page_at(5), CHILD_TAG(i));
+        right += page_holds(cow_page_at(4), OLD_TAG(4)) && page_holds(cow_page_at(5), CHILD_TAG(i));
     }
     ktap_check(right == count, "%u children still see the old content and their own", right);
     space_switch(parent);
@@ -229,7 +231,7 @@ static void many_children(struct space *parent)
     ktap_metric("children", count, "spaces");
 }
 
-static void run(const struct options *options)
+static void cow_run(const struct options *options)
 {
     struct space *parent;
     struct ledger before;
@@ -252,5 +254,5 @@ const struct experiment cow_experiment = {
     .name = "cow",
     .question = "Do two address spaces see one page until one of them writes?",
     .checks = 19,
-    .run = run,
+    .run = cow_run,
 };

@@ -143,7 +143,7 @@ static void run_lost(const struct options *options)
            0)
         machine_relax();
     delay_us(100000);
-    shoot_set_bound_ms(LOST_BOUND_MS);
+    shootdown_set_bound_ms(LOST_BOUND_MS);
     ktap_check(space_unmap(space, START, PAGE_SIZE) != OK, "a shootdown that is not answered");
 }
 

@@ -26,7 +26,7 @@ static bool dirty_frames(struct space *space, uint64_t start)
 }
 
 /* Writes one word of each page in random order; returns how many pages were right. */
-static unsigned touch_all(uint64_t start, struct random *random)
+static unsigned demand_zero_touch_all(uint64_t start, struct random *random)
 {
     unsigned right = 0;
 
@@ -41,13 +41,13 @@ static unsigned touch_all(uint64_t start, struct random *random)
     return right;
 }
 
-static void measure(struct space *space, uint64_t start, const struct options *options)
+static void demand_zero_measure(struct space *space, uint64_t start, const struct options *options)
 {
     struct random random = random_from(options->seed);
     struct ledger mapped = ledger_take();
     uint64_t faults = space->faults.first_write;
     uint64_t ticks = machine_ticks();
-    unsigned right = touch_all(start, &random);
+    unsigned right = demand_zero_touch_all(start, &random);
 
     ticks = machine_ticks() - ticks;
     faults = space->faults.first_write - faults;
@@ -59,7 +59,7 @@ static void measure(struct space *space, uint64_t start, const struct options *o
     ktap_metric("touch_and_verify", ticks / PAGES, "ticks");
 }
 
-static void run(const struct options *options)
+static void demand_zero_run(const struct options *options)
 {
     struct ledger empty;
     struct space *space;
@@ -78,7 +78,7 @@ static void run(const struct options *options)
     ktap_check(ledger_even(&empty), "the unmap gave everything back");
     mapped = space_map_at(space, start, REGION_SIZE, RIGHTS_READ_WRITE) == OK;
     if (mapped)
-        measure(space, start, options);
+        demand_zero_measure(space, start, options);
     space_audit();
     ktap_check(true, "audit");
     end_space(space);
@@ -89,5 +89,5 @@ const struct experiment demand_zero_experiment = {
     .question = "Does memory cost nothing until it is touched, and is it zero then?",
     .checks = 7,
     .reserves = true,
-    .run = run,
+    .run = demand_zero_run,
 };

@@ -15,7 +15,7 @@
 #include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 #include "tests/runner/experiment.h"
-#include "tests/runner/payload.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 
 #define START UINT64_C(0x600000000)
@@ -45,7 +45,7 @@ static const char *const names[POINTS] = {"entry", "decode", "find", "allocate",
 
 /* ---- counting ---- */
 
-static void sort_in(uint64_t *sorted, unsigned count, uint64_t value)
+static void fault_anatomy_sort_in(uint64_t *sorted, unsigned count, uint64_t value)
 {
     for (; count > 0 && sorted[count - 1] > value; count--)
         sorted[count] = sorted[count - 1];
@@ -59,7 +59,7 @@ static void end_fault(void)
     if (anatomy.instructions == 0)
         return;
     if (anatomy.faults < ARRAY_COUNT(anatomy.totals))
-        sort_in(anatomy.totals, anatomy.faults, anatomy.instructions);
+        fault_anatomy_sort_in(anatomy.totals, anatomy.faults, anatomy.instructions);
     anatomy.faults++;
     anatomy.least = min_u64(anatomy.least, anatomy.instructions);
     anatomy.most = max_u64(anatomy.most, anatomy.instructions);
@@ -70,7 +70,7 @@ static void end_fault(void)
     anatomy.instructions = 0;
 }
 
-static void visit(uint64_t rip)
+static void fault_anatomy_visit(uint64_t rip)
 {
     unsigned point = step_point_at(rip);
 
@@ -91,18 +91,18 @@ static void begin_kind(void)
 
 /* ---- making faults ---- */
 
-static bool run_payload(const char *payload, unsigned count, bool handler)
+static bool fault_anatomy_run_user_code(const char *code, unsigned count, bool handler)
 {
-    struct program program = payload_program(space_current(), payload, START + PAGE_SIZE);
+    struct program program = user_code_program(space_current(), code, START + PAGE_SIZE);
 
     program.frame.rsi = count;
     program.frame.rdx = PAGE_SIZE;
-    program.frame.rcx = PAYLOAD_BUFFER;
-    program.handler = handler ? payload_address(payload_skip_handler) : 0;
+    program.frame.rcx = USER_CODE_BUFFER;
+    program.handler = handler ? user_code_address(user_code_skip_handler) : 0;
     return program_run(&program) == PROGRAM_EXITED;
 }
 
-/* The median of the ticks that the payload wrote. */
+/* The median of the ticks that the user code wrote. */
 static uint64_t median_ticks(void)
 {
     static uint64_t ticks[FAULTS];
@@ -110,9 +110,9 @@ static uint64_t median_ticks(void)
     for (unsigned i = 0; i < FAULTS; i++) {
         uint64_t value = 0;
 
-        if (!word_read(PAYLOAD_BUFFER + i * sizeof(value), &value))
+        if (!word_read(USER_CODE_BUFFER + i * sizeof(value), &value))
             return 0;
-        sort_in(ticks, i, value);
+        fault_anatomy_sort_in(ticks, i, value);
     }
     return ticks[FAULTS / 2];
 }
@@ -163,7 +163,7 @@ static void print_parts(const char *kind)
  * anew for stepping. */
 struct kind {
     const char *name;
-    const char *payload;
+    const char *code;
     bool handler;
     unsigned must_pass; /* a part without which it is not this kind */
     bool (*prepare)(struct space *space);
@@ -173,14 +173,15 @@ static bool examine(struct space *space, const struct kind *kind)
 {
     char name[64];
     uint64_t ticks;
-    bool ok = kind->prepare(space) && run_payload(kind->payload, FAULTS, kind->handler);
+    bool ok =
+        kind->prepare(space) && fault_anatomy_run_user_code(kind->code, FAULTS, kind->handler);
 
     ticks = ok ? median_ticks() : 0;
     ok = ok && kind->prepare(space);
     begin_kind();
     if (ok) {
-        step_begin(visit);
-        ok = run_payload(kind->payload, FAULTS, kind->handler);
+        step_begin(fault_anatomy_visit);
+        ok = fault_anatomy_run_user_code(kind->code, FAULTS, kind->handler);
         step_end();
     }
     end_fault();
@@ -234,18 +235,18 @@ static bool map_nothing(struct space *space)
  * its first write in the table makes the parent's table its own. */
 static struct space *child;
 
-static bool share_pages(struct space *space)
+static bool fault_anatomy_share_pages(struct space *space)
 {
     if (child != NULL)
         space_destroy(child);
     child = NULL;
     return map_own_pages(space) && space_fork(space, &child) == OK && word_write(START, 2) &&
-           word_write(PAYLOAD_BUFFER, 0) && word_write(PAYLOAD_STACK - sizeof(uint64_t), 0);
+           word_write(USER_CODE_BUFFER, 0) && word_write(USER_CODE_STACK - sizeof(uint64_t), 0);
 }
 
 static bool share_and_leave(struct space *space)
 {
-    bool ok = share_pages(space);
+    bool ok = fault_anatomy_share_pages(space);
 
     if (child != NULL)
         space_destroy(child);
@@ -254,32 +255,33 @@ static bool share_and_leave(struct space *space)
 }
 
 static const struct kind kinds[] = {
-    {"zero_read", payload_measure_read, false, POINT_MAP, map_fresh},
-    {"anon_first_write", payload_measure_write, false, POINT_CLEAR, map_fresh},
-    {"zero_to_private", payload_measure_write, false, POINT_CLEAR, map_zero_pages},
-    {"cow_copy", payload_measure_write, false, POINT_COPY, share_pages},
-    {"cow_reuse", payload_measure_write, false, POINT_MAP, share_and_leave},
-    {"violation", payload_measure_write, true, POINT_UPCALL, map_nothing},
+    {"zero_read", user_code_measure_read, false, POINT_MAP, map_fresh},
+    {"anon_first_write", user_code_measure_write, false, POINT_CLEAR, map_fresh},
+    {"zero_to_private", user_code_measure_write, false, POINT_CLEAR, map_zero_pages},
+    {"cow_copy", user_code_measure_write, false, POINT_COPY, fault_anatomy_share_pages},
+    {"cow_reuse", user_code_measure_write, false, POINT_MAP, share_and_leave},
+    {"violation", user_code_measure_write, true, POINT_UPCALL, map_nothing},
 };
 
 /* The floor: delivery, the entry, a handler that does nothing, the return. */
-static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
+static bool fault_anatomy_skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     (void)address;
     (void)error;
-    frame->rip += PAYLOAD_STORE_LENGTH;
+    frame->rip += USER_CODE_STORE_LENGTH;
     return true;
 }
 
 static void measure_floor(struct space *space)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
-    bool ok = map_nothing(space) && run_payload(payload_measure_nothing, FAULTS, false);
+    bool ok =
+        map_nothing(space) && fault_anatomy_run_user_code(user_code_measure_nothing, FAULTS, false);
     uint64_t nothing = ok ? median_ticks() : 0;
 
     ktap_metric("clock", nothing, "ticks");
-    trap_page_fault = skip_store;
-    ok = ok && run_payload(payload_measure_write, FAULTS, false);
+    trap_page_fault = fault_anatomy_skip_store;
+    ok = ok && fault_anatomy_run_user_code(user_code_measure_write, FAULTS, false);
     trap_page_fault = handler;
     ktap_metric("delivery", ok ? median_ticks() : 0, "ticks");
     ktap_check(ok, "an empty handler: delivery and return");
@@ -287,13 +289,13 @@ static void measure_floor(struct space *space)
 
 extern const struct experiment fault_anatomy_experiment;
 
-static void run(const struct options *options)
+static void fault_anatomy_run(const struct options *options)
 {
     struct space *space;
     enum status status;
 
     (void)options;
-    if (table_way() != TABLES_DIRECT) {
+    if (table_access() != TABLES_DIRECT) {
         for (unsigned i = 0; i < fault_anatomy_experiment.checks; i++)
             ktap_skip("the fast path reads tables by the direct map only", "the parts of a fault");
         return;
@@ -303,8 +305,8 @@ static void run(const struct options *options)
     space_set_zero_levels(space, 1); /* page by page */
     pmm_idle_pause(); /* frames cleared beforehand would hide what clearing is of a fault */
     pmm_drain();
-    status = payload_install(space);
-    if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
+    status = user_code_install(space);
+    if (ktap_check(status == OK, "pieces of user code are in place: %s", status_name(status))) {
         measure_floor(space);
         for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++) {
             bool ok = examine(space, &kinds[i]);
@@ -324,5 +326,5 @@ const struct experiment fault_anatomy_experiment = {
     .name = "fault-anatomy",
     .question = "What is a fault made of?",
     .checks = 8,
-    .run = run,
+    .run = fault_anatomy_run,
 };

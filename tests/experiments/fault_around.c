@@ -22,7 +22,7 @@
  * end in the middle of a group, after 128 at the least. */
 #define FAULTS_MORE (PAGES / PTE_ENTRIES + PAGES / 64)
 
-static uint64_t page_at(unsigned number)
+static uint64_t fault_around_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
@@ -34,7 +34,7 @@ static bool map_group(struct space *space, unsigned group)
            space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL) == OK;
 }
 
-static void put(unsigned group, const char *figure, uint64_t value, const char *unit)
+static void fault_around_put(unsigned group, const char *figure, uint64_t value, const char *unit)
 {
     char name[32];
 
@@ -51,17 +51,17 @@ static void write_in_order(struct space *space, unsigned group)
     unsigned right = 0;
 
     for (unsigned i = 0; i < PAGES; i++)
-        ok = word_write(page_at(i) + 16, i + 1) && ok;
+        ok = word_write(fault_around_page_at(i) + 16, i + 1) && ok;
     ticks = machine_ticks() - ticks;
     faults = space->faults.first_write - faults;
     for (unsigned i = 0; i < PAGES; i++)
-        right += page_is_zero_but(page_at(i), 2, i + 1);
+        right += page_is_zero_but(fault_around_page_at(i), 2, i + 1);
     ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
     ktap_check(ok && right == PAGES && faults >= PAGES / group &&
                    faults <= PAGES / group + FAULTS_MORE,
                "groups of %u: %lu faults for %u pages, all of them right", group, faults, PAGES);
-    put(group, "faults", faults, "faults");
-    put(group, "write", ticks / PAGES, "ticks");
+    fault_around_put(group, "faults", faults, "faults");
+    fault_around_put(group, "write", ticks / PAGES, "ticks");
 }
 
 /* An emulator translates code as it meets it: no figure shall have that in it. */
@@ -71,7 +71,7 @@ static void warm_up(struct space *space)
         bool ok = map_group(space, group);
 
         for (unsigned i = 0; i < PAGES && ok; i++)
-            ok = word_write(page_at(i), 1);
+            ok = word_write(fault_around_page_at(i), 1);
         CHECK(ok && space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
     }
 }
@@ -82,13 +82,13 @@ static void write_sparsely(struct space *space, unsigned group)
     bool ok = map_group(space, group);
 
     for (unsigned i = 0; i < PAGES; i += SPARSE)
-        ok = word_write(page_at(i + SPARSE / 2), 1) && ok;
+        ok = word_write(fault_around_page_at(i + SPARSE / 2), 1) && ok;
     ok = space_query(space, START, &view) == OK && ok;
     ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
     ktap_check(ok && view.resident <= group * (PAGES / SPARSE) && view.resident >= PAGES / SPARSE,
                "groups of %u: %lu pages for %u that were written", group, view.resident,
                PAGES / SPARSE);
-    put(group, "resident", view.resident, "pages");
+    fault_around_put(group, "resident", view.resident, "pages");
 }
 
 /* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole: all
@@ -96,17 +96,19 @@ static void write_sparsely(struct space *space, unsigned group)
 static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;
-    bool ok = map_group(space, 16) && space_unmap(space, page_at(3), PAGE_SIZE) == OK &&
-              space_unmap(space, page_at(12), PAGE_SIZE) == OK &&
-              space_map_guard(space, page_at(12), PAGE_SIZE) == OK &&
-              space_protect(space, page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
-              word_write(page_at(6), 1);
+    bool ok = map_group(space, 16) &&
+              space_unmap(space, fault_around_page_at(3), PAGE_SIZE) == OK &&
+              space_unmap(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
+              space_map_guard(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
+              space_protect(space, fault_around_page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
+              word_write(fault_around_page_at(6), 1);
 
-    *whole = ok && leaf_state(space, page_at(4)) == PTE_LEAF &&
-             leaf_state(space, page_at(8)) == PTE_LEAF;
-    ok = ok && leaf_state(space, page_at(9)) == PTE_TICKET &&
-         leaf_state(space, page_at(10)) == PTE_TICKET && !word_read(page_at(3), &value) &&
-         !word_read(page_at(12), &value) && !word_write(page_at(9), 1);
+    *whole = ok && leaf_state(space, fault_around_page_at(4)) == PTE_LEAF &&
+             leaf_state(space, fault_around_page_at(8)) == PTE_LEAF;
+    ok = ok && leaf_state(space, fault_around_page_at(9)) == PTE_TICKET &&
+         leaf_state(space, fault_around_page_at(10)) == PTE_TICKET &&
+         !word_read(fault_around_page_at(3), &value) &&
+         !word_read(fault_around_page_at(12), &value) && !word_write(fault_around_page_at(9), 1);
     CHECK(space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
     return ok;
 }
@@ -123,7 +125,7 @@ static void leave_others_alone(struct space *space)
 
 static void stay_within_the_limit(struct space *space)
 {
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     uint64_t others = page_resident();
     uint64_t most = 0;
     bool ok;
@@ -135,7 +137,7 @@ static void stay_within_the_limit(struct space *space)
     ok = map_group(space, 16);
     page_set_limit(others + RESIDENT);
     for (unsigned i = 0; i < PAGES / 4; i++) {
-        ok = word_write(page_at(i), i) && ok;
+        ok = word_write(fault_around_page_at(i), i) && ok;
         most = max_u64(most, page_resident() - others);
     }
     page_set_limit(limit);
@@ -144,7 +146,7 @@ static void stay_within_the_limit(struct space *space)
                RESIDENT);
 }
 
-static void run(const struct options *options)
+static void fault_around_run(const struct options *options)
 {
     struct space *space;
 
@@ -167,5 +169,5 @@ const struct experiment fault_around_experiment = {
     .name = "fault-around",
     .question = "What does a write save that brings the pages around it, and what does it waste?",
     .checks = 2 * GROUPS + 2,
-    .run = run,
+    .run = fault_around_run,
 };

@@ -45,7 +45,7 @@ static enum question asked;
 
 /* ---- the handler ---- */
 
-static bool rights_allow(struct rights rights, bool write)
+static bool fault_dumb_rights_allow(struct rights rights, bool write)
 {
     return rights.user && (!write || rights.write);
 }
@@ -57,18 +57,18 @@ static bool is_valid(struct space *space, uint64_t address, struct pte entry, bo
 
     if (asked == ASK_TICKET) {
         descriptor = descriptor_of(entry, descriptor_limit);
-        return descriptor != NULL && rights_allow(descriptor->rights, write);
+        return descriptor != NULL && fault_dumb_rights_allow(descriptor->rights, write);
     }
     if (asked == ASK_REGION) {
         region = space_region_at(space, address);
         return region != NULL && region->what.descriptor != NULL &&
-               rights_allow(region->what.descriptor->rights, write);
+               fault_dumb_rights_allow(region->what.descriptor->rights, write);
     }
     return true;
 }
 
 /* Tables down to the leaf, made where there is none. */
-static bool make_tables(struct space *space, uint64_t address)
+static bool fault_dumb_make_tables(struct space *space, uint64_t address)
 {
     struct tree_reserve reserve = {0};
     struct tlb_batch batch;
@@ -83,7 +83,7 @@ static bool make_tables(struct space *space, uint64_t address)
 }
 
 /* A cleared page into an entry that names none. One processor runs the space. */
-static bool put_page(const struct tree_place *place)
+static bool fault_dumb_put_page(const struct tree_place *place)
 {
     struct pfn page;
 
@@ -93,7 +93,7 @@ static bool put_page(const struct tree_place *place)
         pmm_free(page);
         return false;
     }
-    tree_name_pointer(page, place->table, place->index);
+    rmap_reference(page, place->table, place->index);
     page_publish(page);
     tree_replace_entry(place->table, place->index, pte_leaf(page, 1, PTE_OWN, RIGHTS_READ_WRITE));
     tree_unlock(place->table);
@@ -113,16 +113,16 @@ static bool on_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
     if (!is_valid(space, address, place.entry, (error & PF_WR) != 0))
         return false;
     if (place.level > 1) {
-        if (!make_tables(space, address))
+        if (!fault_dumb_make_tables(space, address))
             return false;
         place = tree_walk(&space->tree, address);
     }
-    return put_page(&place);
+    return fault_dumb_put_page(&place);
 }
 
 /* ---- a program that behaves, then one that does not ---- */
 
-static bool map_all(struct space *space)
+static bool fault_dumb_map_all(struct space *space)
 {
     bool ok = space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
               space_map_at(space, READ_ONLY, WILD * PAGE_SIZE, RIGHTS_READ) == OK &&
@@ -135,7 +135,7 @@ static bool map_all(struct space *space)
 }
 
 /* Ticks for a first touch; the first page of each table makes the table and does not count. */
-static uint64_t touch_all(void)
+static uint64_t fault_dumb_touch_all(void)
 {
     uint64_t ticks = 0;
     unsigned touched = 0;
@@ -202,17 +202,17 @@ static void try_handler(enum question question, struct random *random)
 
     if (!start_space(&space))
         return;
-    right = map_all(space);
+    right = fault_dumb_map_all(space);
     asked = question;
     if (question != ASK_SHIPPED)
         trap_page_fault = on_fault;
-    ticks = touch_all();
+    ticks = fault_dumb_touch_all();
     right = right && ticks > 0 && pages_are_right();
     before = ledger_take();
     backed = go_wild(space, random);
     spent = ledger_growth(&before, FRAME_ANONYMOUS);
     trap_page_fault = shipped;
-    floor_metric_of(names[question], "first_touch", ticks);
+    null_fault_metric_of(names[question], "first_touch", ticks);
     print_to(name, sizeof(name), "%s.silently_backed", names[question]);
     ktap_metric(name, backed, "accesses");
     ktap_check(right && pages_are_right(), "%s: %u pages are zero but for what was written",
@@ -228,11 +228,11 @@ static void try_handler(enum question question, struct random *random)
     end_space(space);
 }
 
-static void run(const struct options *options)
+static void fault_dumb_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
 
-    floor_measure();
+    null_fault_measure();
     for (unsigned question = 0; question < QUESTIONS; question++)
         try_handler((enum question)question, &random);
 }
@@ -241,5 +241,5 @@ const struct experiment fault_dumb_experiment = {
     .name = "fault-dumb",
     .question = "Should the handler validate?",
     .checks = 2 * QUESTIONS,
-    .run = run,
+    .run = fault_dumb_run,
 };

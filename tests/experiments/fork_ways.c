@@ -44,7 +44,7 @@ static const struct shape shapes[] = {
     {"1024m", GIB / PAGE_SIZE, PAGE_SIZE},    {"sparse_1t", SPARSE_PAGES, SPARSE_STRIDE},
 };
 
-static uint64_t page_at(const struct shape *shape, uint64_t number)
+static uint64_t fork_ways_page_at(const struct shape *shape, uint64_t number)
 {
     return START + number * shape->stride;
 }
@@ -79,16 +79,16 @@ static enum status own_path(struct tree *tree, uint64_t address, unsigned level)
 }
 
 /* Owns each table of this level that has pages in it. */
-static bool own_tables(struct space *child, const struct shape *shape, unsigned level)
+static bool fork_ways_own_tables(struct space *child, const struct shape *shape, unsigned level)
 {
     uint64_t last = UINT64_MAX;
     enum status status = OK;
 
     for (uint64_t i = 0; i < shape->pages && status == OK; i++) {
-        uint64_t table = page_at(shape, i) / pte_span(level + 1);
+        uint64_t table = fork_ways_page_at(shape, i) / pte_span(level + 1);
 
         if (table != last)
-            status = own_path(&child->tree, page_at(shape, i), level);
+            status = own_path(&child->tree, fork_ways_page_at(shape, i), level);
         last = table;
     }
     return status == OK;
@@ -100,18 +100,18 @@ static bool copy_all(struct space *child, const struct shape *shape)
     enum status status = OK;
 
     for (uint64_t i = 0; i < shape->pages && status == OK; i++)
-        status = fault_resolve(child, page_at(shape, i), access);
+        status = fault_resolve(child, fork_ways_page_at(shape, i), access);
     return status == OK;
 }
 
 static bool share_leaf_tables(struct space *child, const struct shape *shape)
 {
-    return own_tables(child, shape, 2);
+    return fork_ways_own_tables(child, shape, 2);
 }
 
-static bool share_pages(struct space *child, const struct shape *shape)
+static bool fork_ways_share_pages(struct space *child, const struct shape *shape)
 {
-    return own_tables(child, shape, 1);
+    return fork_ways_own_tables(child, shape, 1);
 }
 
 static bool share_all(struct space *child, const struct shape *shape)
@@ -125,29 +125,29 @@ static const struct way {
     const char *name;
     bool (*finish)(struct space *child, const struct shape *shape);
 } ways[] = {{"eager", copy_all},
-            {"page", share_pages},
+            {"page", fork_ways_share_pages},
             {"leaf_table", share_leaf_tables},
             {"all_levels", share_all}};
 
 /* ---- contents ---- */
 
 /* The word that a page has: what the parent wrote, or the child. */
-static uint64_t word_of(uint64_t number, bool child)
+static uint64_t fork_ways_word_of(uint64_t number, bool child)
 {
     return number * 2 + 1000 + child;
 }
 
-static bool fill(const struct shape *shape)
+static bool fork_ways_fill(const struct shape *shape)
 {
     bool ok = true;
 
     for (uint64_t i = 0; i < shape->pages && ok; i++)
-        ok = word_write(page_at(shape, i) + 40, word_of(i, false)) &&
-             word_write(page_at(shape, i) + 4088, i);
+        ok = word_write(fork_ways_page_at(shape, i) + 40, fork_ways_word_of(i, false)) &&
+             word_write(fork_ways_page_at(shape, i) + 4088, i);
     return ok;
 }
 
-static uint64_t count_right(const struct shape *shape, unsigned share)
+static uint64_t fork_ways_count_right(const struct shape *shape, unsigned share)
 {
     uint64_t right = 0;
 
@@ -155,9 +155,9 @@ static uint64_t count_right(const struct shape *shape, unsigned share)
         uint64_t word = 0;
         uint64_t last = 0;
 
-        right += word_read(page_at(shape, i) + 40, &word) &&
-                 word_read(page_at(shape, i) + 4088, &last) && last == i &&
-                 word == word_of(i, is_written(i, share));
+        right += word_read(fork_ways_page_at(shape, i) + 40, &word) &&
+                 word_read(fork_ways_page_at(shape, i) + 4088, &last) && last == i &&
+                 word == fork_ways_word_of(i, is_written(i, share));
     }
     return right;
 }
@@ -167,7 +167,8 @@ static uint64_t write_share(const struct shape *shape, unsigned share)
     uint64_t ticks = machine_ticks();
 
     for (uint64_t i = 0; i < shape->pages && share > 0; i++) {
-        if (is_written(i, share) && !word_write(page_at(shape, i) + 40, word_of(i, true)))
+        if (is_written(i, share) &&
+            !word_write(fork_ways_page_at(shape, i) + 40, fork_ways_word_of(i, true)))
             return 0;
     }
     return machine_ticks() - ticks;
@@ -175,12 +176,13 @@ static uint64_t write_share(const struct shape *shape, unsigned share)
 
 /* ---- measuring ---- */
 
-static void put(const struct shape *shape, const struct way *way, const char *what, uint64_t ticks)
+static void fork_ways_put(const struct shape *shape, const struct way *way, const char *what,
+                          uint64_t ticks)
 {
     char name[32];
 
     print_to(name, sizeof(name), "%s.%s", way->name, what);
-    floor_metric_of(name, shape->name, ticks);
+    null_fault_metric_of(name, shape->name, ticks);
 }
 
 /* One fork, its writes and its end; whether both sides read what they should. */
@@ -197,7 +199,7 @@ static bool try_once(struct space *parent, const struct shape *shape, const stru
         return false;
     ok = way->finish(child, shape);
     if (share == 0) {
-        put(shape, way, "fork", machine_ticks() - began);
+        fork_ways_put(shape, way, "fork", machine_ticks() - began);
         ktap_note("%s, %s: the fork has made %lu tables and %lu pages", shape->name, way->name,
                   (uint64_t)ledger_growth(&before, FRAME_TABLE),
                   (uint64_t)ledger_growth(&before, FRAME_ANONYMOUS));
@@ -209,18 +211,18 @@ static bool try_once(struct space *parent, const struct shape *shape, const stru
     print_to(what, sizeof(what), "write%u", share);
     began = write_share(shape, share);
     if (share > 0)
-        put(shape, way, what, began);
-    ok = ok && count_right(shape, share) == shape->pages;
+        fork_ways_put(shape, way, what, began);
+    ok = ok && fork_ways_count_right(shape, share) == shape->pages;
     space_switch(parent);
-    ok = ok && count_right(shape, 0) == shape->pages;
+    ok = ok && fork_ways_count_right(shape, 0) == shape->pages;
     began = machine_ticks();
     space_destroy(child);
     if (share == 0)
-        put(shape, way, "drop", machine_ticks() - began);
+        fork_ways_put(shape, way, "drop", machine_ticks() - began);
     return ok;
 }
 
-static void try_shape(const struct shape *shape)
+static void fork_ways_try_shape(const struct shape *shape)
 {
     struct space *parent;
     bool filled;
@@ -228,7 +230,7 @@ static void try_shape(const struct shape *shape)
     if (!start_space(&parent))
         return;
     filled = space_map_at(parent, START, shape->pages * shape->stride, RIGHTS_READ_WRITE) == OK &&
-             fill(shape);
+             fork_ways_fill(shape);
     for (unsigned way = 0; way < ARRAY_COUNT(ways); way++) {
         bool ok = filled;
 
@@ -241,7 +243,7 @@ static void try_shape(const struct shape *shape)
 }
 
 /* The pages of both sides, their tables, and as much again to spare. */
-static bool fits(const struct shape *shape)
+static bool fork_ways_fits(const struct shape *shape)
 {
     uint64_t tables = shape->stride == PAGE_SIZE ? shape->pages / PTE_ENTRIES : shape->pages * 2;
 
@@ -250,14 +252,14 @@ static bool fits(const struct shape *shape)
 
 static void run_shapes(uint64_t most)
 {
-    floor_measure();
+    null_fault_measure();
     for (unsigned i = 0; i < ARRAY_COUNT(shapes); i++) {
         bool dense = shapes[i].stride == PAGE_SIZE;
 
         if (dense && shapes[i].pages * PAGE_SIZE > most)
             continue;
-        if (fits(&shapes[i])) {
-            try_shape(&shapes[i]);
+        if (fork_ways_fits(&shapes[i])) {
+            fork_ways_try_shape(&shapes[i]);
             continue;
         }
         for (unsigned way = 0; way < ARRAY_COUNT(ways); way++)
@@ -265,7 +267,7 @@ static void run_shapes(uint64_t most)
     }
 }
 
-static void run(const struct options *options)
+static void fork_ways_run(const struct options *options)
 {
     (void)options;
     run_shapes(DENSE_USUAL);
@@ -276,10 +278,10 @@ const struct experiment fork_ways_experiment = {
     .question = "How should memory be copied?",
     .checks = 3 * ARRAY_COUNT(ways),
     .reserves = true,
-    .run = run,
+    .run = fork_ways_run,
 };
 
-static void run_all(const struct options *options)
+static void fork_ways_run_all(const struct options *options)
 {
     (void)options;
     run_shapes(UINT64_MAX);
@@ -291,5 +293,5 @@ const struct experiment fork_ways_all_experiment = {
     .checks = ARRAY_COUNT(shapes) * ARRAY_COUNT(ways),
     .only_by_name = true,
     .reserves = true,
-    .run = run_all,
+    .run = fork_ways_run_all,
 };

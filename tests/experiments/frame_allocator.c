@@ -47,7 +47,7 @@ struct contest {
 
 /* ---- blocks and their books ---- */
 
-static bool take(struct contest *contest, unsigned order)
+static bool frame_allocator_take(struct contest *contest, unsigned order)
 {
     uint64_t first;
 
@@ -121,7 +121,7 @@ static void measure_repeat(struct contest *contest, unsigned order, const char *
  * places: what is free then is scattered as after long use. */
 static void fill_to(struct contest *contest, unsigned percent)
 {
-    while (take(contest, 0)) {
+    while (frame_allocator_take(contest, 0)) {
     }
     while (contest->frames > (uint64_t)ZONE_FRAMES * percent / 100)
         give(contest, any_block(contest));
@@ -188,7 +188,7 @@ static void measure_fragmentation(struct contest *contest)
                              : (unsigned)random_below(&contest->random, 6);
 
         if (random_below(&contest->random, 16) < (wants ? 10U : 6U))
-            take(contest, order);
+            frame_allocator_take(contest, order);
         else if (contest->count > 0)
             give(contest, any_block(contest));
     }
@@ -232,7 +232,7 @@ static bool take_and_give(const struct contest *contest)
     return true;
 }
 
-static void work(void *context)
+static void frame_allocator_work(void *context)
 {
     struct worker *worker = context;
     uint64_t began;
@@ -257,13 +257,13 @@ static bool work_together(const struct contest *contest, unsigned count, uint64_
 
     for (unsigned i = 0; i < count; i++)
         workers[i] = (struct worker){contest, &ready, count, 0, true, NULL};
-    while (begun < count && thread_create((unsigned)__builtin_ctzll(others), work, &workers[begun],
-                                          &workers[begun].thread) == OK) {
+    while (begun < count && thread_create((unsigned)__builtin_ctzll(others), frame_allocator_work,
+                                          &workers[begun], &workers[begun].thread) == OK) {
         begun++;
         others &= others - 1;
     }
     __atomic_fetch_add(&ready, count - begun, __ATOMIC_ACQ_REL);
-    work(&workers[0]);
+    frame_allocator_work(&workers[0]);
     *ticks = 0;
     for (unsigned i = 0; i < begun; i++) {
         if (i > 0)
@@ -312,7 +312,7 @@ static void run_contest(struct contest *contest)
                "%s handed nothing out twice and lost nothing", contest->allocator->name);
 }
 
-static void run(const struct options *options)
+static void frame_allocator_run(const struct options *options)
 {
     struct pfn metadata;
     struct pfn books;
@@ -324,8 +324,8 @@ static void run(const struct options *options)
         return;
     memory = pmm_alloc_order(ORDER_HUGE, FRAME_KERNEL, FRAME_UNCLEARED, &books) == OK;
     if (ktap_check(memory, "2 MiB for the books")) {
-        for (unsigned way = 0; way < PMM_WAYS; way++) {
-            struct contest contest = {.allocator = frame_allocator((enum pmm_way)way),
+        for (unsigned way = 0; way < PMM_KINDS; way++) {
+            struct contest contest = {.allocator = frame_allocator((enum pmm_kind)way),
                                       .self = frame_pointer(metadata),
                                       .books = frame_pointer(books),
                                       .right = true,
@@ -344,6 +344,6 @@ static void run(const struct options *options)
 const struct experiment frame_allocator_experiment = {
     .name = "frame-allocator",
     .question = "Bitmap, stack or buddy, or LLFree?",
-    .checks = 3 + PMM_WAYS,
-    .run = run,
+    .checks = 3 + PMM_KINDS,
+    .run = frame_allocator_run,
 };

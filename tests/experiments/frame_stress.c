@@ -92,7 +92,7 @@ static void give_block(struct worker *worker, uint64_t block)
 }
 
 /* What each processor does until the end. */
-static void work(void *context)
+static void frame_stress_work(void *context)
 {
     struct worker *worker = context;
 
@@ -117,7 +117,7 @@ static void work(void *context)
 }
 
 /* Starts a worker on every other processor; how many. */
-static unsigned start_others(const struct options *options, struct deadline end)
+static unsigned frame_stress_start_others(const struct options *options, struct deadline end)
 {
     uint64_t others = machine_processors() & ~(UINT64_C(1) << machine_cpu());
     unsigned count = 0;
@@ -126,7 +126,8 @@ static unsigned start_others(const struct options *options, struct deadline end)
         struct worker *worker = &workers[1 + count];
 
         *worker = (struct worker){.random = random_from(options->seed + 1 + count), .end = end};
-        if (thread_create((unsigned)__builtin_ctzll(others), work, worker, &worker->thread) == OK)
+        if (thread_create((unsigned)__builtin_ctzll(others), frame_stress_work, worker,
+                          &worker->thread) == OK)
             count++;
     }
     return count;
@@ -138,11 +139,11 @@ static void stress(const struct options *options, uint64_t ms)
     struct deadline end = deadline_after_ms(ms);
     uint64_t wrong = 0;
     uint64_t steps = 0;
-    unsigned others = start_others(options, end);
+    unsigned others = frame_stress_start_others(options, end);
     unsigned idle = 0;
 
     workers[0] = (struct worker){.random = random_from(options->seed), .end = end};
-    work(&workers[0]);
+    frame_stress_work(&workers[0]);
     for (unsigned i = 1; i <= others; i++)
         thread_join(workers[i].thread);
     for (unsigned i = 0; i < PLACES; i++) {
@@ -165,7 +166,7 @@ static void stress(const struct options *options, uint64_t ms)
 }
 
 /* A whole GiB, where one is free: in blocks of 2 MiB, which go back one by one. */
-static void take_gib(void)
+static void frame_stress_take_gib(void)
 {
     struct pfn first;
 
@@ -182,13 +183,13 @@ static void take_gib(void)
 
 static void run_short(const struct options *options)
 {
-    take_gib();
+    frame_stress_take_gib();
     stress(options, SHORT_MS);
 }
 
-static void run_long(const struct options *options)
+static void frame_stress_run_long(const struct options *options)
 {
-    take_gib();
+    frame_stress_take_gib();
     stress(options, options->seconds * UINT64_C(1000));
 }
 
@@ -204,5 +205,5 @@ const struct experiment frame_stress_minute_experiment = {
     .question = "Do frames of mixed orders stay whose they are, for a minute?",
     .checks = 3,
     .only_by_name = true,
-    .run = run_long,
+    .run = frame_stress_run_long,
 };

@@ -11,7 +11,7 @@
 #define HOLD_MS 5000U
 
 /* An address, the frame that the tree says is there, and the rights, as bits of the entry. */
-static void describe(const struct space *space, uint64_t address, const char *what)
+static void hold_describe(const struct space *space, uint64_t address, const char *what)
 {
     struct pte entry = leaf_entry(space, address);
 
@@ -21,7 +21,7 @@ static void describe(const struct space *space, uint64_t address, const char *wh
               (entry.word & PTE_D) != 0 ? "D" : "-", (entry.word & PTE_NX) != 0 ? "X" : "-", what);
 }
 
-static void run(const struct options *options)
+static void hold_run(const struct options *options)
 {
     struct deadline end;
     struct space *space;
@@ -37,9 +37,9 @@ static void run(const struct options *options)
          word_read(START + 4 * PAGE_SIZE, &value);
     ktap_check(ok, "pages to look at");
     if (ok) {
-        describe(space, START, "own");
-        describe(space, START + PAGE_SIZE, "zero");
-        describe(space, START + 4 * PAGE_SIZE, "read-only");
+        hold_describe(space, START, "own");
+        hold_describe(space, START + PAGE_SIZE, "zero");
+        hold_describe(space, START + 4 * PAGE_SIZE, "read-only");
         ktap_note("holding for %u ms", HOLD_MS);
         for (end = deadline_after_ms(HOLD_MS); !deadline_passed(end);) {
         }
@@ -52,5 +52,5 @@ const struct experiment hold_experiment = {
     .question = "What does the machine's own view say of these pages?",
     .checks = 1,
     .only_by_name = true,
-    .run = run,
+    .run = hold_run,
 };

@@ -22,24 +22,25 @@
 /* From one page to the next: other tables at each level that the steps reach. */
 #define STEP (UINT64_C(37) * 0x40201000)
 
-static uint64_t page_at(uint64_t start, unsigned number)
+static uint64_t levels_page_at(uint64_t start, unsigned number)
 {
     return start + number * STEP;
 }
 
-static bool fill(uint64_t start, uint64_t tag)
+static bool levels_fill(uint64_t start, uint64_t tag)
 {
     for (unsigned i = 0; i < PAGES; i++) {
-        if (!page_is_zero(page_at(start, i)) || !page_fill(page_at(start, i), tag + i))
+        if (!page_is_zero(levels_page_at(start, i)) ||
+            !page_fill(levels_page_at(start, i), tag + i))
             return false;
     }
     return true;
 }
 
-static bool holds(uint64_t start, uint64_t tag)
+static bool levels_holds(uint64_t start, uint64_t tag)
 {
     for (unsigned i = 0; i < PAGES; i++) {
-        if (!page_holds(page_at(start, i), tag + i))
+        if (!page_holds(levels_page_at(start, i), tag + i))
             return false;
     }
     return true;
@@ -49,12 +50,12 @@ static bool holds(uint64_t start, uint64_t tag)
 static bool named_back(const struct space *space, uint64_t start)
 {
     for (unsigned i = 0; i < PAGES; i++) {
-        struct pfn page = pte_frame(leaf_entry(space, page_at(start, i)));
+        struct pfn page = pte_frame(leaf_entry(space, levels_page_at(start, i)));
         struct tree_pointer pointer;
 
         if (tree_find_pointers(page, PTE_LEAF, &pointer, 1) != 1 ||
-            tree_pointer_address(pointer) != page_at(start, i)) {
-            ktap_note("the page at %lx is named at %lx", page_at(start, i),
+            tree_pointer_address(pointer) != levels_page_at(start, i)) {
+            ktap_note("the page at %lx is named at %lx", levels_page_at(start, i),
                       tree_pointer_address(pointer));
             return false;
         }
@@ -71,7 +72,7 @@ static bool forks(struct space *parent, uint64_t start)
     if (space_fork(parent, &child) != OK)
         return false;
     space_switch(child);
-    ok = holds(start, 1) && page_fill(start, 900);
+    ok = levels_holds(start, 1) && page_fill(start, 900);
     space_switch(parent);
     ok = ok && page_holds(start, 1);
     space_destroy(child);
@@ -83,8 +84,8 @@ static void try_range(struct space *space, uint64_t start)
     uint64_t end = lower_half_end(space->tree.levels);
     uint64_t size = round_up(PAGES * STEP, GIB);
 
-    ktap_check(space_map_at(space, start, size, RIGHTS_READ_WRITE) == OK && fill(start, 1) &&
-                   holds(start, 1),
+    ktap_check(space_map_at(space, start, size, RIGHTS_READ_WRITE) == OK && levels_fill(start, 1) &&
+                   levels_holds(start, 1),
                "%u pages from %lx on", PAGES, start);
     ktap_check(named_back(space, start), "each is found from its frame");
     ktap_check(forks(space, start), "a fork has them, and its writes are its own");
@@ -108,7 +109,7 @@ static void try_past_the_end(struct space *space)
                "no address is there: a general protection fault");
 }
 
-static void run(const struct options *options)
+static void levels_run(const struct options *options)
 {
     struct space *space;
 
@@ -129,5 +130,5 @@ const struct experiment levels_experiment = {
     .question = "Do the walkers go as deep as the processor does?",
     .checks = 8,
     .reserves = true,
-    .run = run,
+    .run = levels_run,
 };

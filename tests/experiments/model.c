@@ -85,7 +85,7 @@ void model_machine_begin(void)
 }
 
 /* What others have promised is not the model's to know. */
-enum overcommit_way model_machine_overcommit(void)
+enum overcommit_policy model_machine_overcommit(void)
 {
     return OVERCOMMIT_ALWAYS;
 }
@@ -100,7 +100,7 @@ bool model_machine_kernel_may(const struct model_op *op)
     return op->execute ? (cpu_read_cr4() & CR4_SMEP) == 0 : !cpu_smap_on() || op->ac;
 }
 
-static struct tree_place place_of(const struct model_op *op)
+static struct tree_place model_experiment_place_of(const struct model_op *op)
 {
     bool were_on = machine_interrupts_off();
     struct tree_place place = tree_walk(&model()->spaces[op->space].space->tree, model_address(op));
@@ -111,7 +111,7 @@ static struct tree_place place_of(const struct model_op *op)
 
 struct model_walk model_machine_walk(const struct model_op *op)
 {
-    struct tree_place place = place_of(op);
+    struct tree_place place = model_experiment_place_of(op);
 
     return (struct model_walk){.level = place.level, .entry = place.entry.word};
 }
@@ -120,7 +120,7 @@ struct model_walk model_machine_walk(const struct model_op *op)
  * be a cached one, and by the tables. */
 static void check_read(const struct model_op *op, uint64_t value, uint64_t known)
 {
-    struct tree_place place = place_of(op);
+    struct tree_place place = model_experiment_place_of(op);
     const uint64_t *words;
 
     CHECK_MSG(value == known, "%lx holds %lx, the model says %lx", model_address(op), value, known);
@@ -197,7 +197,7 @@ static void make_possible(struct model_op *op)
         op->user = false;
 }
 
-static void perform(struct model_op *op)
+static void model_experiment_perform(struct model_op *op)
 {
     make_possible(op);
     (void)model_perform(op);
@@ -214,7 +214,7 @@ static unsigned free_place(void)
     if (number < MODEL_SPACES)
         return number;
     number = model()->running == 0 ? 1 : 0;
-    perform(&(struct model_op){.kind = MODEL_DESTROY, .space = number});
+    model_experiment_perform(&(struct model_op){.kind = MODEL_DESTROY, .space = number});
     return number;
 }
 
@@ -232,7 +232,7 @@ static void fork_parent(struct worker *worker)
 }
 
 /* Every page of every space reads as the model has it, and is refused where it says so. */
-static void read_all(void)
+static void model_experiment_read_all(void)
 {
     for (unsigned space = 0; space < MODEL_SPACES; space++) {
         for (unsigned i = 0; model()->spaces[space].space != NULL && i < 4 * model()->cell_count;
@@ -244,7 +244,7 @@ static void read_all(void)
                                   .word = i % 2,
                                   .ac = true};
 
-            perform(&op);
+            model_experiment_perform(&op);
         }
     }
 }
@@ -257,11 +257,11 @@ static void read_lanes(unsigned worked)
         for (unsigned i = 1; i < MODEL_SHARES; i++)
             memcpy(model()->shares[i].words, workers[number].model.shares[i].words,
                    sizeof(model()->shares[i].words));
-        read_all();
+        model_experiment_read_all();
     }
 }
 
-static void end_spaces(void)
+static void model_experiment_end_spaces(void)
 {
     space_switch(NULL);
     model()->running = MODEL_SPACES;
@@ -272,7 +272,7 @@ static void end_spaces(void)
     }
 }
 
-static void work(void *argument)
+static void model_experiment_work(void *argument)
 {
     struct worker *worker = argument;
 
@@ -281,15 +281,15 @@ static void work(void *argument)
     for (unsigned i = 0; i < ROUND_OPS / worker_count; i++) {
         struct model_op op = model_choose();
 
-        perform(&op);
+        model_experiment_perform(&op);
         if (i % FORK_EACH == FORK_EACH / 2)
             fork_parent(worker);
         if (i % EVICT_EACH == EVICT_EACH / 2)
-            (void)page_make_room();
+            (void)page_reclaim_some();
         if (i % YIELD_EACH == 0)
             thread_yield();
     }
-    read_all();
+    model_experiment_read_all();
     space_switch(NULL);
     model()->running = MODEL_SPACES;
 }
@@ -297,16 +297,16 @@ static void work(void *argument)
 /* ---- rounds ---- */
 
 /* One space, and what a few hundred operations leave in it. */
-static void make_parent(uint64_t seed)
+static void model_experiment_make_parent(uint64_t seed)
 {
     of_cpu[machine_cpu()] = &parent;
     model_begin(seed, kernel_map_levels());
-    perform(&(struct model_op){.kind = MODEL_CREATE});
+    model_experiment_perform(&(struct model_op){.kind = MODEL_CREATE});
     for (unsigned i = 0; i < PARENT_OPS; i++) {
         struct model_op op = model_choose();
 
         if (op.kind != MODEL_FORK && op.kind != MODEL_DESTROY && op.kind != MODEL_CREATE)
-            perform(&op);
+            model_experiment_perform(&op);
     }
     space_switch(NULL);
     model()->running = MODEL_SPACES;
@@ -328,10 +328,10 @@ static bool start_worker(unsigned number, unsigned cpu, uint64_t seed)
     worker->model.last_tag = (uint64_t)(number + 2) << 40;
     worker->model.lane = number + 1;
     of_cpu[cpu] = worker;
-    return thread_create(cpu, work, worker, &worker->thread) == OK;
+    return thread_create(cpu, model_experiment_work, worker, &worker->thread) == OK;
 }
 
-static unsigned processors(void)
+static unsigned model_experiment_processors(void)
 {
     unsigned count = 0;
 
@@ -363,16 +363,16 @@ static bool run_round(uint64_t seed, unsigned count)
     unsigned cpu = machine_cpu();
     unsigned worked;
 
-    make_parent(seed);
+    model_experiment_make_parent(seed);
     worked = run_workers(count, seed);
     of_cpu[cpu] = &parent;
-    read_all();
+    model_experiment_read_all();
     read_lanes(worked);
     space_audit();
-    end_spaces();
+    model_experiment_end_spaces();
     for (unsigned i = 0; i < worked; i++) {
         of_cpu[cpu] = &workers[i];
-        end_spaces();
+        model_experiment_end_spaces();
     }
     return worked == count;
 }
@@ -380,8 +380,8 @@ static bool run_round(uint64_t seed, unsigned count)
 /* In every other round memory is short. */
 static unsigned run_rounds(const struct options *options, unsigned rounds, uint64_t end_ns)
 {
-    unsigned count = (unsigned)min_u64(processors(), WORKERS_MAX);
-    uint64_t limit = page_limit();
+    unsigned count = (unsigned)min_u64(model_experiment_processors(), WORKERS_MAX);
+    uint64_t limit = resident_limit;
     unsigned round = 0;
     bool ok = true;
 
@@ -399,7 +399,7 @@ static unsigned run_rounds(const struct options *options, unsigned rounds, uint6
     return round;
 }
 
-static void report(void)
+static void model_experiment_report(void)
 {
     uint64_t operations = parent.operations;
     uint64_t violations = parent.violations;
@@ -426,11 +426,11 @@ static void drive(const struct options *options, unsigned rounds, uint64_t secon
 
     memset(workers, 0, sizeof(workers));
     memset(&parent, 0, sizeof(parent));
-    done = run_rounds(options, processors() == 1 ? rounds : (rounds + 1) / 2,
+    done = run_rounds(options, model_experiment_processors() == 1 ? rounds : (rounds + 1) / 2,
                       machine_now_ns() + seconds * UINT64_C(1000000000));
-    report();
+    model_experiment_report();
     ktap_metric("swapped_in", swap_usage().pages_read - before.pages_read, "pages");
-    if (processors() > 1 && swap_usage().pages_read == before.pages_read)
+    if (model_experiment_processors() > 1 && swap_usage().pages_read == before.pages_read)
         ktap_skip("the workers never had more pages at a time than may be resident",
                   "pages went out and came back");
     else
@@ -438,7 +438,7 @@ static void drive(const struct options *options, unsigned rounds, uint64_t secon
                    "pages went out and came back");
 }
 
-static void run(const struct options *options)
+static void model_experiment_run(const struct options *options)
 {
     drive(options, ROUNDS, 0);
 }
@@ -448,10 +448,10 @@ const struct experiment model_experiment = {
     .question = "Do address spaces mean what an independent model says, through real faults?",
     .checks = 3,
     .reserves = true,
-    .run = run,
+    .run = model_experiment_run,
 };
 
-static void run_long(const struct options *options)
+static void model_experiment_run_long(const struct options *options)
 {
     drive(options, 1, options->seconds);
 }
@@ -462,5 +462,5 @@ const struct experiment model_long_experiment = {
     .checks = 3,
     .only_by_name = true,
     .reserves = true,
-    .run = run_long,
+    .run = model_experiment_run_long,
 };

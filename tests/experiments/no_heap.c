@@ -13,7 +13,7 @@
 #define START UINT64_C(0x400000000)
 #define PAGES 1024U
 
-static unsigned touch(unsigned seed)
+static unsigned no_heap_touch(unsigned seed)
 {
     unsigned done = 0;
 
@@ -30,9 +30,9 @@ static void fault_without_pools(struct space *parent, struct space *child)
 
     pool_shut(true);
     calls = pool_calls();
-    done = touch(1);
+    done = no_heap_touch(1);
     space_switch(child);
-    done += touch(2);
+    done += no_heap_touch(2);
     space_switch(parent);
     calls = pool_calls() - calls;
     pool_shut(false);
@@ -61,7 +61,7 @@ static void frames_without_pools(void)
     ktap_check(calls == 0 && done > 0, "%u orders of frames with all pools shut", done);
 }
 
-static void run(const struct options *options)
+static void no_heap_run(const struct options *options)
 {
     struct space *parent;
     struct space *child;
@@ -71,7 +71,7 @@ static void run(const struct options *options)
     if (!start_space(&parent))
         return;
     if (space_map_at(parent, START, 4 * PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-        touch(0) == PAGES && space_fork(parent, &child) == OK) {
+        no_heap_touch(0) == PAGES && space_fork(parent, &child) == OK) {
         ktap_metric("heap_calls_to_map_and_fork", pool_calls() - calls, "calls");
         ktap_check(pool_calls() > calls, "mapping and forking take objects from pools");
         fault_without_pools(parent, child);
@@ -85,5 +85,5 @@ const struct experiment no_heap_experiment = {
     .name = "no-heap",
     .question = "Can paging and the kernel heap be decoupled?",
     .checks = 3,
-    .run = run,
+    .run = no_heap_run,
 };

@@ -22,7 +22,7 @@
 /* AUDIT walks the record of every frame; the ledger is compared after each run. */
 #define AUDIT_EVERY 16U
 
-static bool touch(unsigned seed)
+static bool no_memory_touch(unsigned seed)
 {
     for (unsigned i = 0; i < PAGES; i++) {
         if (!word_write(START + i * STRIDE, seed + i))
@@ -50,7 +50,7 @@ static bool fork_and_copy(struct space *parent)
     if (space_fork(parent, &child) != OK)
         return false;
     space_switch(child);
-    ok = touch(200) && check(200);
+    ok = no_memory_touch(200) && check(200);
     space_switch(parent);
     ok = ok && check(100);
     space_destroy(child);
@@ -66,14 +66,15 @@ static bool scenario(void)
     if (space_create(&space) != OK)
         return false;
     space_switch(space);
-    ok = space_map_at(space, START, PAGES * STRIDE, RIGHTS_READ_WRITE) == OK && touch(100) &&
-         fork_and_copy(space) && space_unmap(space, START + STRIDE, STRIDE) == OK;
+    ok = space_map_at(space, START, PAGES * STRIDE, RIGHTS_READ_WRITE) == OK &&
+         no_memory_touch(100) && fork_and_copy(space) &&
+         space_unmap(space, START + STRIDE, STRIDE) == OK;
     space_switch(NULL);
     space_destroy(space);
     return ok;
 }
 
-static void run(const struct options *options)
+static void no_memory_run(const struct options *options)
 {
     struct ledger before = ledger_take();
     unsigned uneven = 0;
@@ -101,5 +102,5 @@ const struct experiment no_memory_experiment = {
     .name = "no-memory",
     .question = "Does every allocation that fails leave things as they were?",
     .checks = 4,
-    .run = run,
+    .run = no_memory_run,
 };

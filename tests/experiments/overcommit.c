@@ -33,9 +33,10 @@ static const char *const names[] = {[OVERCOMMIT_HEURISTIC] = "heuristic",
                                     [OVERCOMMIT_NEVER] = "never",
                                     [OVERCOMMIT_ALWAYS] = "always"};
 
-_Static_assert(ARRAY_COUNT(names) == OVERCOMMIT_WAYS, "one name for each policy");
+_Static_assert(ARRAY_COUNT(names) == OVERCOMMIT_POLICIES, "one name for each policy");
 
-static void put(enum overcommit_way way, const char *figure, uint64_t value, const char *unit)
+static void overcommit_put(enum overcommit_policy way, const char *figure, uint64_t value,
+                           const char *unit)
 {
     char name[64];
 
@@ -46,7 +47,7 @@ static void put(enum overcommit_way way, const char *figure, uint64_t value, con
 /* ---- promises ---- */
 
 /* Maps parts until one is refused; says how many were given. */
-static unsigned map_parts(struct space *space, enum overcommit_way way, uint64_t part)
+static unsigned map_parts(struct space *space, enum overcommit_policy way, uint64_t part)
 {
     enum status status = OK;
     unsigned given = 0;
@@ -59,15 +60,15 @@ static unsigned map_parts(struct space *space, enum overcommit_way way, uint64_t
         ticks = machine_ticks() - ticks;
         given += status == OK;
     }
-    put(way, "committed", commit_pages(), "pages");
-    put(way, "parts", given, "parts");
+    overcommit_put(way, "committed", commit_pages(), "pages");
+    overcommit_put(way, "parts", given, "parts");
     if (status != OK)
-        put(way, "refusal", ticks, "ticks");
+        overcommit_put(way, "refusal", ticks, "ticks");
     ktap_note("%s: %s", names[way], status_name(status));
     return given;
 }
 
-static void ask_in_parts(enum overcommit_way way)
+static void ask_in_parts(enum overcommit_policy way)
 {
     uint64_t limit = commit_limit();
     uint64_t whole = (commit_total() + 1) * PAGE_SIZE;
@@ -162,14 +163,14 @@ static void run_out(struct space *bystander, struct space *victim)
     ktap_check(held == BYSTANDER_PAGES, "the other has %u of %u pages", held, BYSTANDER_PAGES);
 }
 
-static void run(const struct options *options)
+static void overcommit_run(const struct options *options)
 {
     struct space *bystander;
     struct space *victim;
 
-    for (unsigned way = 0; way < OVERCOMMIT_WAYS; way++) {
-        commit_choose((enum overcommit_way)way);
-        ask_in_parts((enum overcommit_way)way);
+    for (unsigned way = 0; way < OVERCOMMIT_POLICIES; way++) {
+        commit_choose((enum overcommit_policy)way);
+        ask_in_parts((enum overcommit_policy)way);
     }
     commit_choose(OVERCOMMIT_ALWAYS);
     if (start_space(&bystander)) {
@@ -185,6 +186,6 @@ static void run(const struct options *options)
 const struct experiment overcommit_experiment = {
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
-    .checks = 4 * OVERCOMMIT_WAYS + 4,
-    .run = run,
+    .checks = 4 * OVERCOMMIT_POLICIES + 4,
+    .run = overcommit_run,
 };

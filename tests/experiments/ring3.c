@@ -1,7 +1,7 @@
 /*
  * ring3: does ring 3 work, and is everything that a program does wrong its own affair?
  *
- * Small payloads run in pages of a space: they exit, make system calls, fault, take upcalls, and do
+ * Small pieces of user code run in pages of a space: they exit, make system calls, fault, take upcalls, and do
  * what programs must not do. Each run must end as it should, the kernel goes on, and what the
  * processor reported is compared.
  */
@@ -12,7 +12,7 @@
 #include "lib/print.h"
 #include "paging/kernel/layout.h"
 #include "tests/runner/experiment.h"
-#include "tests/runner/payload.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 
 #define READ_ONLY UINT64_C(0x10000000)
@@ -22,7 +22,7 @@
 
 #define NON_CANONICAL UINT64_C(0x0200000000000000)
 
-/* Runs the payload with this argument; says in words how it ended when that was not as wanted. */
+/* Runs the user code with this argument; says in words how it ended when that was not as wanted. */
 static bool ends_with(struct program *program, enum program_end wanted)
 {
     enum program_end end = program_run(program);
@@ -35,24 +35,24 @@ static bool ends_with(struct program *program, enum program_end wanted)
     return false;
 }
 
-static bool exits_with(struct space *space, const char *payload, uint64_t argument, uint64_t second,
-                       uint64_t code)
+static bool exits_with(struct space *space, const char *code, uint64_t argument, uint64_t second,
+                       uint64_t expected)
 {
-    struct program program = payload_program(space, payload, argument);
+    struct program program = user_code_program(space, code, argument);
     bool ok;
 
     program.frame.rsi = second;
     ok = ends_with(&program, PROGRAM_EXITED);
-    if (ok && program.exit_code != code)
-        ktap_note("it exited with %lx instead of %lx", program.exit_code, code);
-    return ok && program.exit_code == code;
+    if (ok && program.exit_code != expected)
+        ktap_note("it exited with %lx instead of %lx", program.exit_code, expected);
+    return ok && program.exit_code == expected;
 }
 
 /* A violation with this error code and reason at this address. */
-static bool violates(struct space *space, const char *payload, uint64_t address, uint64_t error,
+static bool violates(struct space *space, const char *code, uint64_t address, uint64_t error,
                      enum status reason)
 {
-    struct program program = payload_program(space, payload, address);
+    struct program program = user_code_program(space, code, address);
     char words[256];
 
     if (!ends_with(&program, PROGRAM_VIOLATION))
@@ -65,9 +65,9 @@ static bool violates(struct space *space, const char *payload, uint64_t address,
     return false;
 }
 
-static bool traps(struct space *space, const char *payload, uint64_t argument, unsigned vector)
+static bool traps(struct space *space, const char *code, uint64_t argument, unsigned vector)
 {
-    struct program program = payload_program(space, payload, argument);
+    struct program program = user_code_program(space, code, argument);
 
     if (!ends_with(&program, PROGRAM_TRAPPED))
         return false;
@@ -81,15 +81,15 @@ static void try_calls(struct space *space)
     uint64_t unsupported = (uint64_t)(int64_t)STATUS_UNSUPPORTED;
     uint64_t range = (uint64_t)(int64_t)STATUS_RANGE;
 
-    ktap_check(exits_with(space, payload_exit, 42, 0, 42), "a program exits with its number");
-    ktap_check(exits_with(space, payload_call, 0, PROGRAM_NULL, 0), "a system call returns");
-    ktap_check(exits_with(space, payload_call, 0, PROGRAM_CALLS, unsupported) &&
-                   exits_with(space, payload_call, 0, UINT64_MAX, unsupported),
+    ktap_check(exits_with(space, user_code_exit, 42, 0, 42), "a program exits with its number");
+    ktap_check(exits_with(space, user_code_call, 0, PROGRAM_NULL, 0), "a system call returns");
+    ktap_check(exits_with(space, user_code_call, 0, PROGRAM_CALLS, unsupported) &&
+                   exits_with(space, user_code_call, 0, UINT64_MAX, unsupported),
                "a system call that does not exist is refused");
-    ktap_check(exits_with(space, payload_map, MAPPED, 0, MAPPED),
+    ktap_check(exits_with(space, user_code_map, MAPPED, 0, MAPPED),
                "a page mapped by system call is written, read and unmapped");
-    ktap_check(exits_with(space, payload_map, DIRECT_MAP_BASE, 0, range) &&
-                   exits_with(space, payload_map, MAPPED + 1, 0, range),
+    ktap_check(exits_with(space, user_code_map, DIRECT_MAP_BASE, 0, range) &&
+                   exits_with(space, user_code_map, MAPPED + 1, 0, range),
                "an address outside the program's half, or between pages, is refused");
 }
 
@@ -98,26 +98,26 @@ static void try_faults(struct space *space)
     uint64_t faults = space->faults.zero_read;
     uint64_t value = 1;
 
-    ktap_check(exits_with(space, payload_read, FRESH, 0, 0) &&
+    ktap_check(exits_with(space, user_code_read, FRESH, 0, 0) &&
                    space->faults.zero_read == faults + 1,
                "a read of fresh memory is resolved");
-    ktap_check(exits_with(space, payload_write, FRESH + PAGE_SIZE, 0, 0) &&
+    ktap_check(exits_with(space, user_code_write, FRESH + PAGE_SIZE, 0, 0) &&
                    word_read(FRESH + PAGE_SIZE, &value) && value == 1,
                "a write is, and the kernel sees it");
-    ktap_check(violates(space, payload_read, UNMAPPED, PF_US, STATUS_NOT_FOUND) &&
-                   violates(space, payload_write, UNMAPPED, PF_US | PF_WR, STATUS_NOT_FOUND),
+    ktap_check(violates(space, user_code_read, UNMAPPED, PF_US, STATUS_NOT_FOUND) &&
+                   violates(space, user_code_write, UNMAPPED, PF_US | PF_WR, STATUS_NOT_FOUND),
                "accesses to unmapped memory end the program");
-    ktap_check(violates(space, payload_write, READ_ONLY, PF_US | PF_WR, STATUS_DENIED),
+    ktap_check(violates(space, user_code_write, READ_ONLY, PF_US | PF_WR, STATUS_DENIED),
                "a write to read-only memory does");
-    ktap_check(
-        violates(space, payload_read, IMAGE_BASE, PF_P | PF_US, STATUS_NOT_FOUND) &&
-            violates(space, payload_write, DIRECT_MAP_BASE, PF_P | PF_US | PF_WR, STATUS_NOT_FOUND),
-        "the kernel's half is closed to it");
-    ktap_check(traps(space, payload_read, NON_CANONICAL, TRAP_GP),
+    ktap_check(violates(space, user_code_read, IMAGE_BASE, PF_P | PF_US, STATUS_NOT_FOUND) &&
+                   violates(space, user_code_write, DIRECT_MAP_BASE, PF_P | PF_US | PF_WR,
+                            STATUS_NOT_FOUND),
+               "the kernel's half is closed to it");
+    ktap_check(traps(space, user_code_read, NON_CANONICAL, TRAP_GP),
                "a non-canonical address is a general-protection fault of the program");
     if (cpu_features()->nx)
         ktap_check(
-            violates(space, payload_jump, FRESH + PAGE_SIZE, PF_P | PF_US | PF_ID, STATUS_DENIED),
+            violates(space, user_code_jump, FRESH + PAGE_SIZE, PF_P | PF_US | PF_ID, STATUS_DENIED),
             "data is not executed");
     else
         ktap_skip("the processor has no NX", "data is not executed");
@@ -125,27 +125,27 @@ static void try_faults(struct space *space)
 
 static void try_instructions(struct space *space)
 {
-    ktap_check(traps(space, payload_hlt, 0, TRAP_GP),
+    ktap_check(traps(space, user_code_hlt, 0, TRAP_GP),
                "a privileged instruction is a general-protection fault");
-    ktap_check(traps(space, payload_ud2, 0, TRAP_UD), "an undefined one is an invalid opcode");
+    ktap_check(traps(space, user_code_ud2, 0, TRAP_UD), "an undefined one is an invalid opcode");
 }
 
 static void try_upcalls(struct space *space)
 {
-    struct program program = payload_program(space, payload_counts, UNMAPPED);
+    struct program program = user_code_program(space, user_code_counts, UNMAPPED);
     uint64_t refused = UNMAPPED;
 
-    program.frame.rsi = payload_address(payload_count_handler);
+    program.frame.rsi = user_code_address(user_code_count_handler);
     ktap_check(ends_with(&program, PROGRAM_EXITED) && program.exit_code == 3 &&
                    program.upcalls == 3,
                "three violations reach the handler, and the registers come back");
-    program = payload_program(space, payload_write, UNMAPPED);
-    program.handler = payload_address(payload_skip_handler);
+    program = user_code_program(space, user_code_write, UNMAPPED);
+    program.handler = user_code_address(user_code_skip_handler);
     program.frame.rsp = UNMAPPED + PAGE_SIZE;
     ktap_check(ends_with(&program, PROGRAM_VIOLATION) && program.frame.cr2 == UNMAPPED &&
                    program.upcalls == 0 && program.frame.rsp == UNMAPPED + PAGE_SIZE,
                "without a stack for the handler the violation ends the program");
-    program = payload_program(space, payload_call, refused);
+    program = user_code_program(space, user_code_call, refused);
     program.frame.rsi = PROGRAM_UPCALL_RETURN;
     ktap_check(ends_with(&program, PROGRAM_TRAPPED) && program.frame.vector == USER_SYSTEM_CALL,
                "a return from an upcall that cannot be read is refused");
@@ -158,22 +158,22 @@ static bool call_from_the_end(struct space *space)
     static const uint8_t syscall[] = {0x0f, 0x05};
     struct rights rights = {.write = true, .execute = true, .user = true};
     uint64_t end = cpu_user_end();
-    struct program program = program_new(space, end - sizeof(syscall), PAYLOAD_STACK, 0);
+    struct program program = program_new(space, end - sizeof(syscall), USER_CODE_STACK, 0);
 
     if (space_map_at(space, end - PAGE_SIZE, PAGE_SIZE, rights) != OK ||
         !user_copy_out(end - sizeof(syscall), syscall, sizeof(syscall), NULL))
         return false;
     return ends_with(&program, PROGRAM_TRAPPED) && program.frame.vector == TRAP_GP &&
-           program.frame.rip == end && program.frame.rsp == PAYLOAD_STACK;
+           program.frame.rip == end && program.frame.rsp == USER_CODE_STACK;
 }
 
 /* Whether a return from an upcall with this frame ends the program by this vector. */
 static bool forged_return(struct space *space, const struct upcall_frame *forged, unsigned vector)
 {
-    struct program program = payload_program(space, payload_call, PAYLOAD_BUFFER);
+    struct program program = user_code_program(space, user_code_call, USER_CODE_BUFFER);
 
     program.frame.rsi = PROGRAM_UPCALL_RETURN;
-    return user_copy_out(PAYLOAD_BUFFER, forged, sizeof(*forged), NULL) &&
+    return user_copy_out(USER_CODE_BUFFER, forged, sizeof(*forged), NULL) &&
            ends_with(&program, PROGRAM_TRAPPED) && program.frame.vector == vector &&
            (program.frame.rflags & ~(USER_FLAGS | RFLAGS_FIXED | RFLAGS_IF | RFLAGS_RF)) == 0;
 }
@@ -181,7 +181,7 @@ static bool forged_return(struct space *space, const struct upcall_frame *forged
 static void try_returns(struct space *space)
 {
     struct upcall_frame beyond = {.rip = cpu_user_end()};
-    struct upcall_frame flags = {.rip = payload_address(payload_hlt), .rflags = UINT64_MAX};
+    struct upcall_frame flags = {.rip = user_code_address(user_code_hlt), .rflags = UINT64_MAX};
 
     ktap_check(call_from_the_end(space),
                "SYSRET to a non-canonical address is a general-protection fault of the program");
@@ -190,7 +190,7 @@ static void try_returns(struct space *space)
     ktap_check(forged_return(space, &flags, TRAP_GP), "forged flags give no privilege");
 }
 
-static void run(const struct options *options)
+static void ring3_run(const struct options *options)
 {
     struct space *space;
     enum status status;
@@ -198,12 +198,12 @@ static void run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    status = payload_install(space);
+    status = user_code_install(space);
     if (status == OK)
         status = space_map_at(space, READ_ONLY, MIB, RIGHTS_READ);
     if (status == OK)
         status = space_map_at(space, FRESH, MIB, RIGHTS_READ_WRITE);
-    if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
+    if (ktap_check(status == OK, "pieces of user code are in place: %s", status_name(status))) {
         try_calls(space);
         try_faults(space);
         try_instructions(space);
@@ -218,5 +218,5 @@ const struct experiment ring3_experiment = {
     .name = "ring3",
     .question = "Does ring 3 work, and is what a program does wrong its own affair?",
     .checks = 21,
-    .run = run,
+    .run = ring3_run,
 };

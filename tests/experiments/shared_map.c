@@ -43,7 +43,7 @@ struct family {
     struct space *grandchild;
 };
 
-static uint64_t page_at(unsigned number)
+static uint64_t shared_map_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
@@ -53,20 +53,20 @@ static unsigned count_pages(uint64_t (*tag_of)(unsigned page), unsigned from, un
     unsigned right = 0;
 
     for (unsigned i = from; i < to; i++)
-        right += page_holds(page_at(i), tag_of(i));
+        right += page_holds(shared_map_page_at(i), tag_of(i));
     return right;
 }
 
-static bool fill_pages(uint64_t (*tag_of)(unsigned page), unsigned from, unsigned to)
+static bool shared_map_fill_pages(uint64_t (*tag_of)(unsigned page), unsigned from, unsigned to)
 {
     bool ok = true;
 
     for (unsigned i = from; i < to && ok; i++)
-        ok = page_fill(page_at(i), tag_of(i));
+        ok = page_fill(shared_map_page_at(i), tag_of(i));
     return ok;
 }
 
-static uint64_t old_tag(unsigned page)
+static uint64_t shared_map_old_tag(unsigned page)
 {
     return TAG(page);
 }
@@ -85,21 +85,21 @@ static void touch_first(const struct family *family)
 
     for (unsigned i = 0; i < 3; i++) {
         space_switch(spaces[i]);
-        ok = ok && fill_pages(old_tag, i * PAGES / 3, (i + 1) * PAGES / 3);
+        ok = ok && shared_map_fill_pages(shared_map_old_tag, i * PAGES / 3, (i + 1) * PAGES / 3);
     }
     ktap_check(ok, "parent, child and grandchild each write a third of %u pages first", PAGES);
     for (unsigned i = 0; i < 3; i++) {
         space_switch(spaces[i]);
-        right += count_pages(old_tag, 0, PAGES);
+        right += count_pages(shared_map_old_tag, 0, PAGES);
     }
     ktap_check(right == 3 * PAGES, "%u of %u pages read as another wrote them, or oneself", right,
                3 * PAGES);
     right = 0;
     for (unsigned i = 0; i < PAGES; i++) {
-        struct pte own = leaf_entry(family->parent, page_at(i));
+        struct pte own = leaf_entry(family->parent, shared_map_page_at(i));
 
         for (unsigned j = 0; j < 3; j++) {
-            struct pte entry = leaf_entry(spaces[j], page_at(i));
+            struct pte entry = leaf_entry(spaces[j], shared_map_page_at(i));
 
             right += pte_state(entry, 1) == PTE_LEAF && pte_class(entry) == PTE_SHARED &&
                      pfn_equal(pte_frame(entry), pte_frame(own));
@@ -121,26 +121,29 @@ static bool is_refused(uint64_t address, bool write)
 /* What one does to its own mapping the others do not see; what it writes they do. */
 static void keep_apart(const struct family *family)
 {
-    bool ok = space_protect(family->child, page_at(8), 8 * PAGE_SIZE, RIGHTS_READ) == OK;
+    bool ok = space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE, RIGHTS_READ) == OK;
 
     space_switch(family->child);
-    ok = ok && is_refused(page_at(9), true) && page_holds(page_at(9), TAG(9));
+    ok = ok && is_refused(shared_map_page_at(9), true) && page_holds(shared_map_page_at(9), TAG(9));
     space_switch(family->parent);
-    ok = ok && fill_pages(new_tag, 8, 16);
+    ok = ok && shared_map_fill_pages(new_tag, 8, 16);
     space_switch(family->child);
     ktap_check(ok && count_pages(new_tag, 8, 16) == 8,
                "read-only in the child: what the parent writes is read there");
-    ok = space_protect(family->child, page_at(8), 8 * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-         fill_pages(old_tag, 8, 16);
-    ok = ok && space_unmap(family->child, page_at(20), 4 * PAGE_SIZE) == OK &&
-         is_refused(page_at(21), false) && count_pages(old_tag, 16, 20) == 4 &&
-         count_pages(old_tag, 24, PAGES) == PAGES - 24;
+    ok = space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE, RIGHTS_READ_WRITE) ==
+             OK &&
+         shared_map_fill_pages(shared_map_old_tag, 8, 16);
+    ok = ok && space_unmap(family->child, shared_map_page_at(20), 4 * PAGE_SIZE) == OK &&
+         is_refused(shared_map_page_at(21), false) &&
+         count_pages(shared_map_old_tag, 16, 20) == 4 &&
+         count_pages(shared_map_old_tag, 24, PAGES) == PAGES - 24;
     space_switch(family->grandchild);
-    ktap_check(ok && count_pages(old_tag, 0, PAGES) == PAGES,
+    ktap_check(ok && count_pages(shared_map_old_tag, 0, PAGES) == PAGES,
                "unmapped in the middle by the child: the grandchild has all");
-    ok = space_advise(family->grandchild, page_at(30), 8 * PAGE_SIZE, SPACE_DONT_NEED) == OK;
-    ktap_check(ok && leaf_state(family->grandchild, page_at(30)) == PTE_TICKET &&
-                   count_pages(old_tag, 0, PAGES) == PAGES,
+    ok = space_advise(family->grandchild, shared_map_page_at(30), 8 * PAGE_SIZE, SPACE_DONT_NEED) ==
+         OK;
+    ktap_check(ok && leaf_state(family->grandchild, shared_map_page_at(30)) == PTE_TICKET &&
+                   count_pages(shared_map_old_tag, 0, PAGES) == PAGES,
                "what one does not need is not lost");
 }
 
@@ -148,7 +151,7 @@ static void keep_apart(const struct family *family)
 static void make_short(void)
 {
     page_set_limit(page_clock_size() - PAGES + RESIDENT);
-    while (page_clock_size() > page_limit() && page_make_room()) {
+    while (page_clock_size() > resident_limit && page_reclaim_some()) {
     }
 }
 
@@ -156,15 +159,15 @@ static void make_short(void)
 static void go_out(const struct family *family)
 {
     struct swap_usage before = swap_usage();
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     struct swap_usage after;
     bool ok = true;
 
     make_short();
     for (unsigned i = 0; i < 3 && ok; i++) {
         space_switch(i % 2 == 0 ? family->parent : family->grandchild);
-        ok = count_pages(i % 2 == 0 ? old_tag : new_tag, 0, PAGES) == PAGES &&
-             fill_pages(i % 2 == 0 ? new_tag : old_tag, 0, PAGES);
+        ok = count_pages(i % 2 == 0 ? shared_map_old_tag : new_tag, 0, PAGES) == PAGES &&
+             shared_map_fill_pages(i % 2 == 0 ? new_tag : shared_map_old_tag, 0, PAGES);
     }
     page_set_limit(limit);
     after = swap_usage();
@@ -187,9 +190,9 @@ struct player {
     unsigned wrong; /* words that never came, or came wrong */
 };
 
-static uint64_t word_at(unsigned page, unsigned side, unsigned number)
+static uint64_t shared_map_word_at(unsigned page, unsigned side, unsigned number)
 {
-    return page_at(page) + (side * 8 + number % 8) * sizeof(uint64_t);
+    return shared_map_page_at(page) + (side * 8 + number % 8) * sizeof(uint64_t);
 }
 
 /* Waits for the other's word of this round. What stands there before is an older one. */
@@ -222,8 +225,8 @@ static void play(void *argument)
 
         for (unsigned i = 0; i < PAGES && player->wrong == 0; i++) {
             unsigned page = (first + i * 5) % PAGES;
-            uint64_t own = word_at(page, player->side, (unsigned)round);
-            uint64_t other = word_at(page, 1 - player->side, (unsigned)round);
+            uint64_t own = shared_map_word_at(page, player->side, (unsigned)round);
+            uint64_t other = shared_map_word_at(page, 1 - player->side, (unsigned)round);
             bool ok = player->side == 0 ? word_write(own, round) && await_word(other, round)
                                         : await_word(other, round) && word_write(own, round);
 
@@ -240,9 +243,9 @@ static bool disturb(struct space *space, unsigned round)
 {
     unsigned page = 24 + round * 7 % (PAGES - 32); /* it has not all below */
     struct space *fork;
-    bool ok = space_protect(space, page_at(page), 8 * PAGE_SIZE,
+    bool ok = space_protect(space, shared_map_page_at(page), 8 * PAGE_SIZE,
                             round % 2 == 0 ? RIGHTS_READ : RIGHTS_READ_WRITE) == OK &&
-              space_advise(space, page_at(page), 8 * PAGE_SIZE, SPACE_WILL_NEED) == OK;
+              space_advise(space, shared_map_page_at(page), 8 * PAGE_SIZE, SPACE_WILL_NEED) == OK;
 
     if (!ok || space_fork(space, &fork) != OK)
         return false;
@@ -256,7 +259,7 @@ static bool blank_words(const struct family *family)
 
     space_switch(family->parent);
     for (unsigned i = 0; i < 16 * PAGES && ok; i++)
-        ok = word_write(word_at(i / 16, i / 8 % 2, i % 8), 0);
+        ok = word_write(shared_map_word_at(i / 16, i / 8 % 2, i % 8), 0);
     space_switch(NULL);
     return ok;
 }
@@ -289,7 +292,7 @@ static bool play_both(const struct family *family, struct player players[2], uns
 static void play_if_possible(const struct family *family)
 {
     uint64_t cpus = machine_processors();
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     struct player players[2];
     struct swap_usage before;
     bool ok;
@@ -314,26 +317,26 @@ static void play_if_possible(const struct family *family)
 
 /* ---- cost, and the end ---- */
 
-static void measure(void)
+static void shared_map_measure(void)
 {
     struct space *space;
     struct space *fork;
     uint64_t begun;
     bool ok = start_space(&space) &&
               space_map_shared_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-              word_write(page_at(0), 1) && space_fork(space, &fork) == OK;
+              word_write(shared_map_page_at(0), 1) && space_fork(space, &fork) == OK;
 
     if (!ktap_check(ok, "a space and its fork share memory"))
         return;
     begun = machine_ticks();
     for (unsigned i = 1; i < PAGES; i++)
-        ok = ok && word_write(page_at(i), i);
+        ok = ok && word_write(shared_map_page_at(i), i);
     ktap_metric("first_touch", (machine_ticks() - begun) / (PAGES - 1), "ticks");
     space_switch(fork);
-    ok = ok && word_write(page_at(0), 1);
+    ok = ok && word_write(shared_map_page_at(0), 1);
     begun = machine_ticks();
     for (unsigned i = 1; i < PAGES; i++)
-        ok = ok && word_write(page_at(i) + 8, i);
+        ok = ok && word_write(shared_map_page_at(i) + 8, i);
     ktap_metric("touch_of_another", (machine_ticks() - begun) / (PAGES - 1), "ticks");
     ktap_check(ok && fork->faults.shared >= PAGES - 1 && fork->faults.cow_copy == 0,
                "the fork finds the pages, and copies none");
@@ -347,7 +350,7 @@ static void end_family(const struct family *family, uint64_t committed)
     bool once = commit_pages() == committed + PAGES;
 
     space_switch(family->parent);
-    once = once && fill_pages(new_tag, 0, PAGES);
+    once = once && shared_map_fill_pages(new_tag, 0, PAGES);
     space_switch(family->grandchild);
     space_destroy(family->parent);
     space_destroy(family->child);
@@ -358,7 +361,7 @@ static void end_family(const struct family *family, uint64_t committed)
     ktap_check(commit_pages() == committed, "and not any more when that has gone");
 }
 
-static void run(const struct options *options)
+static void shared_map_run(const struct options *options)
 {
     uint64_t committed = commit_pages();
     struct family family = {0};
@@ -377,7 +380,7 @@ static void run(const struct options *options)
     play_if_possible(&family);
     space_audit();
     end_family(&family, committed);
-    measure();
+    shared_map_measure();
 }
 
 const struct experiment shared_map_experiment = {
@@ -385,5 +388,5 @@ const struct experiment shared_map_experiment = {
     .question = "Do spaces that share memory see each other's writes?",
     .checks = 14,
     .reserves = true, /* it promises more than it lets be resident */
-    .run = run,
+    .run = shared_map_run,
 };

@@ -102,7 +102,7 @@ static uint64_t commit_once(const struct space *space, unsigned pages)
     return machine_now_ns() - began;
 }
 
-static void sort(uint64_t *values, unsigned count)
+static void shootdown_sort(uint64_t *values, unsigned count)
 {
     for (unsigned i = 1; i < count; i++) {
         for (unsigned j = i; j > 0 && values[j - 1] > values[j]; j--) {
@@ -114,7 +114,7 @@ static void sort(uint64_t *values, unsigned count)
     }
 }
 
-static void measure(const struct space *space, unsigned processors)
+static void shootdown_measure(const struct space *space, unsigned processors)
 {
     uint64_t samples[SAMPLES];
     unsigned limit = tlb_limit();
@@ -124,7 +124,7 @@ static void measure(const struct space *space, unsigned processors)
     for (unsigned b = 0; b < ARRAY_COUNT(batches); b++) {
         for (unsigned i = 0; i < SAMPLES; i++)
             samples[i] = commit_once(space, batches[b]);
-        sort(samples, SAMPLES);
+        shootdown_sort(samples, SAMPLES);
         if (batches[b] == 0)
             print_to(name, sizeof(name), "cpus%u.whole", processors);
         else
@@ -146,15 +146,15 @@ static bool add_processor(struct space *space, unsigned cpu)
 }
 
 /* How many answers one commit brings. */
-static uint64_t answers(const struct space *space)
+static uint64_t shootdown_answers(const struct space *space)
 {
-    uint64_t before = shoot_counts().served;
+    uint64_t before = shootdown_counts().served;
 
     commit_once(space, 1);
-    return shoot_counts().served - before;
+    return shootdown_counts().served - before;
 }
 
-static void run(const struct options *options)
+static void shootdown_run(const struct options *options)
 {
     uint64_t others = machine_processors() & ~UINT64_C(1);
     struct space *space;
@@ -165,13 +165,13 @@ static void run(const struct options *options)
         return;
     party.count = party.arrived = 0;
     party.over = false;
-    right = answers(space) == 0;
+    right = shootdown_answers(space) == 0;
     ktap_check(right, "a space that one processor runs disturbs no other");
-    measure(space, 1);
+    shootdown_measure(space, 1);
     for (; others != 0 && party.count < OTHERS && right; others &= others - 1) {
         right = add_processor(space, (unsigned)__builtin_ctzll(others)) &&
-                answers(space) == party.count;
-        measure(space, party.count + 1);
+                shootdown_answers(space) == party.count;
+        shootdown_measure(space, party.count + 1);
     }
     ktap_check(right, "each that runs it answers, and no other");
     if (party.count == 0)
@@ -181,7 +181,7 @@ static void run(const struct options *options)
     __atomic_store_n(&party.over, true, __ATOMIC_RELEASE);
     for (unsigned i = 0; i < party.count; i++)
         thread_join(party.threads[i]);
-    right = space->tree.processors == 1 && answers(space) == 0;
+    right = space->tree.processors == 1 && shootdown_answers(space) == 0;
     ktap_check(right, "those that left are left alone");
     end_space(space);
 }
@@ -190,5 +190,5 @@ const struct experiment shootdown_experiment = {
     .name = "shootdown",
     .question = "What does it cost to make other processors forget a translation?",
     .checks = 4,
-    .run = run,
+    .run = shootdown_run,
 };

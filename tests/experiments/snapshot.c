@@ -28,12 +28,12 @@
 
 static const unsigned dirtied[] = {1, 4, 16, 64, 256, 1024, 4096};
 
-static uint64_t page_at(unsigned number)
+static uint64_t snapshot_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
 
-static uint64_t word_of(unsigned number)
+static uint64_t snapshot_word_of(unsigned number)
 {
     return UINT64_C(0x5a00000000) + number;
 }
@@ -47,8 +47,8 @@ static bool dirty(unsigned count, unsigned round)
     for (unsigned i = 0; i < PAGES && ok; i += step) {
         uint64_t value = 0;
 
-        ok = word_read(page_at(i) + 8, &value) && value == word_of(i) &&
-             word_write(page_at(i) + 8, round);
+        ok = word_read(snapshot_page_at(i) + 8, &value) && value == snapshot_word_of(i) &&
+             word_write(snapshot_page_at(i) + 8, round);
     }
     return ok;
 }
@@ -72,14 +72,14 @@ static bool parent_is_whole(unsigned pages)
     uint64_t value;
 
     for (unsigned i = 0; i < pages; i++) {
-        if (!word_read(page_at(i) + 8, &value) || value != word_of(i))
+        if (!word_read(snapshot_page_at(i) + 8, &value) || value != snapshot_word_of(i))
             return false;
     }
     return true;
 }
 
 /* Returns the ticks of one restore, 0 when it failed. */
-static uint64_t measure(struct space *parent, unsigned count)
+static uint64_t snapshot_measure(struct space *parent, unsigned count)
 {
     unsigned rounds = (unsigned)max_u64(ROUNDS_MIN, min_u64(ROUNDS_MAX, WORK / count));
     uint64_t ns = machine_now_ns();
@@ -94,48 +94,48 @@ static uint64_t measure(struct space *parent, unsigned count)
     print_to(name, sizeof(name), "restores.%u", count);
     ktap_metric(name, rounds * UINT64_C(1000000000) / ns, "per-second");
     print_to(name, sizeof(name), "restore.%u", count);
-    floor_metric(name, ticks / rounds);
+    null_fault_metric(name, ticks / rounds);
     return ok ? ticks / rounds : 0;
 }
 
-static bool make_parent(struct space **parent)
+static bool snapshot_make_parent(struct space **parent)
 {
     bool ok = start_space(parent) &&
               space_map_at(*parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
 
     for (unsigned i = 0; i < PAGES && ok; i++)
-        ok = word_write(page_at(i) + 8, word_of(i));
+        ok = word_write(snapshot_page_at(i) + 8, snapshot_word_of(i));
     return ok;
 }
 
-static void try_all(struct space *parent)
+static void snapshot_try_all(struct space *parent)
 {
     struct ledger before = ledger_take();
     uint64_t first = 0;
     uint64_t ticks = 0;
 
     for (unsigned i = 0; i < ARRAY_COUNT(dirtied); i++) {
-        ticks = measure(parent, dirtied[i]);
+        ticks = snapshot_measure(parent, dirtied[i]);
         if (i == 0)
             first = ticks;
         ktap_check(ticks > 0, "%u pages: each child begins with what the parent has", dirtied[i]);
     }
     if (ticks > first)
-        floor_metric("a_dirtied_page", (ticks - first) / (PAGES - 1));
+        null_fault_metric("a_dirtied_page", (ticks - first) / (PAGES - 1));
     ktap_check(parent_is_whole(PAGES), "the parent has all its pages as they were");
     ktap_check(ledger_even(&before), "no frame and no table stays behind");
 }
 
-static void run(const struct options *options)
+static void snapshot_run(const struct options *options)
 {
     struct space *parent = NULL;
     bool made;
 
     (void)options;
-    floor_measure();
-    made = pmm_usage().by_kind[FRAME_FREE] > 3 * PAGES && make_parent(&parent);
+    null_fault_measure();
+    made = pmm_usage().by_kind[FRAME_FREE] > 3 * PAGES && snapshot_make_parent(&parent);
     if (made) {
-        try_all(parent);
+        snapshot_try_all(parent);
     } else {
         for (unsigned i = 0; i < ARRAY_COUNT(dirtied) + 2; i++)
             ktap_skip("there is not so much memory", "%u pages twice", PAGES);
@@ -150,5 +150,5 @@ const struct experiment snapshot_experiment = {
     .name = "snapshot",
     .question = "How many restores a second?",
     .checks = ARRAY_COUNT(dirtied) + 2,
-    .run = run,
+    .run = snapshot_run,
 };

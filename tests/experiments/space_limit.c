@@ -109,7 +109,7 @@ static bool contents_are_right(void)
     return true;
 }
 
-static void run(const struct options *options)
+static void space_limit_run(const struct options *options)
 {
     struct ledger before = ledger_take();
     enum status status;
@@ -134,5 +134,5 @@ const struct experiment space_limit_experiment = {
     .name = "space-limit",
     .question = "What does the hard limit on address spaces cost and save?",
     .checks = 8,
-    .run = run,
+    .run = space_limit_run,
 };

@@ -109,7 +109,7 @@ static void interrupts(void)
                "interrupts that no controller has in service are counted and dropped");
 }
 
-static void run(const struct options *options)
+static void spurious_run(const struct options *options)
 {
     struct space *space;
 
@@ -130,5 +130,5 @@ const struct experiment spurious_experiment = {
     .name = "spurious",
     .question = "Do faults and interrupts without a cause do no harm?",
     .checks = 8,
-    .run = run,
+    .run = spurious_run,
 };

@@ -30,13 +30,13 @@ static uint64_t tag_of(unsigned page, unsigned round)
     return base_tag + ((uint64_t)round << 32) + page;
 }
 
-static uint64_t page_at(unsigned number)
+static uint64_t swap_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
 
 /* A random order of the pages: Fisher and Yates. */
-static void shuffle(uint16_t *order, struct random *random)
+static void swap_shuffle(uint16_t *order, struct random *random)
 {
     for (unsigned i = 0; i < PAGES; i++)
         order[i] = (uint16_t)i;
@@ -55,7 +55,7 @@ static unsigned fill_in_order(const uint16_t *order, unsigned round, unsigned ev
 
     for (unsigned i = 0; i < PAGES; i++) {
         if (order[i] % every == 0)
-            done += page_fill(page_at(order[i]), tag_of(order[i], round));
+            done += page_fill(swap_page_at(order[i]), tag_of(order[i], round));
     }
     return done;
 }
@@ -66,7 +66,7 @@ static unsigned check_in_order(const uint16_t *order, unsigned every)
     unsigned right = 0;
 
     for (unsigned i = 0; i < PAGES; i++)
-        right += page_holds(page_at(order[i]),
+        right += page_holds(swap_page_at(order[i]),
                             tag_of(order[i], every != 0 && order[i] % every == 0 ? 1 : 0));
     return right;
 }
@@ -78,7 +78,7 @@ static unsigned name_samples(const struct space *space)
     unsigned named = 0;
 
     for (unsigned i = 0; i < PAGES && named < SAMPLES; i += 3) {
-        struct pte entry = leaf_entry(space, page_at(i));
+        struct pte entry = leaf_entry(space, swap_page_at(i));
         uint64_t tag = tag_of(i, 1);
 
         if (pte_state(entry, 1) != PTE_SWAPPED)
@@ -98,19 +98,19 @@ static void out_and_back(struct space *space, const struct options *options)
     uint64_t ticks = machine_ticks();
     unsigned right;
 
-    shuffle(order, &random);
+    swap_shuffle(order, &random);
     right = fill_in_order(order, 0, 1);
     ktap_check(right == PAGES && page_clock_size() <= RESIDENT,
                "%u pages written, %lu of them resident", right, page_clock_size());
     ktap_metric("write", (machine_ticks() - ticks) / PAGES, "ticks");
-    shuffle(order, &random);
+    swap_shuffle(order, &random);
     ticks = machine_ticks();
     right = check_in_order(order, 0);
     ktap_check(right == PAGES, "%u pages came back intact, in random order", right);
     ktap_metric("read", (machine_ticks() - ticks) / PAGES, "ticks");
-    shuffle(order, &random);
+    swap_shuffle(order, &random);
     right = fill_in_order(order, 1, 3);
-    shuffle(order, &random);
+    swap_shuffle(order, &random);
     ktap_check(right == (PAGES + 2) / 3 && check_in_order(order, 3) == PAGES,
                "a third written again, all intact");
     ktap_check(space->faults.swap_in >= PAGES, "%lu pages were read from the area",
@@ -128,16 +128,16 @@ static void fork_while_out(struct space *parent)
         return;
     space_switch(child);
     for (unsigned i = 0; i < PAGES; i += 5)
-        ok = ok && page_fill(page_at(i), tag_of(i, 2));
+        ok = ok && page_fill(swap_page_at(i), tag_of(i, 2));
     space_switch(parent);
     for (unsigned i = 0; i < PAGES; i++)
-        right += page_holds(page_at(i), tag_of(i, i % 3 == 0 ? 1 : 0));
+        right += page_holds(swap_page_at(i), tag_of(i, i % 3 == 0 ? 1 : 0));
     ktap_check(ok && right == PAGES, "%u of the parent's pages are as they were", right);
     space_audit();
     space_switch(child);
     right = 0;
     for (unsigned i = 0; i < PAGES; i++)
-        right += page_holds(page_at(i), tag_of(i, i % 5 == 0 ? 2 : i % 3 == 0 ? 1 : 0));
+        right += page_holds(swap_page_at(i), tag_of(i, i % 5 == 0 ? 2 : i % 3 == 0 ? 1 : 0));
     ktap_check(right == PAGES, "%u of the child's pages are right", right);
     ktap_metric("found_in_other_side", child->faults.swap_cached + parent->faults.swap_cached,
                 "faults");
@@ -145,7 +145,7 @@ static void fork_while_out(struct space *parent)
     space_destroy(child);
 }
 
-static void report(const struct space *space)
+static void swap_report(const struct space *space)
 {
     struct swap_usage usage = swap_usage();
     struct reclaim_counts counts = reclaim_counts();
@@ -162,9 +162,9 @@ static void report(const struct space *space)
     ktap_check(usage.corrupt == 0 && usage.errors == 0, "no transfer failed, no check value lied");
 }
 
-static void run(const struct options *options)
+static void swap_run(const struct options *options)
 {
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     struct space *space;
     unsigned samples;
 
@@ -184,7 +184,7 @@ static void run(const struct options *options)
         fork_while_out(space);
         samples = name_samples(space);
         ktap_check(samples > 0, "%u pages that are out are named above", samples);
-        report(space);
+        swap_report(space);
         space_audit();
     }
     end_space(space);
@@ -195,5 +195,5 @@ const struct experiment swap_experiment = {
     .name = "swap",
     .question = "Does a working set larger than memory come back intact from the disk?",
     .checks = 9,
-    .run = run,
+    .run = swap_run,
 };

@@ -42,7 +42,7 @@ static struct {
     uint64_t dropped_wholes;          /* times that all of a space were */
 } test;
 
-static uint64_t region_start(unsigned number)
+static uint64_t table_access_region_start(unsigned number)
 {
     return UINT64_C(0x400000000) * (number + 1) + number * 2 * MIB;
 }
@@ -50,18 +50,20 @@ static uint64_t region_start(unsigned number)
 static bool fill_space(unsigned number, struct random *random)
 {
     struct space *space = test.spaces[number];
-    bool ok = space_map_at(space, region_start(number), REGION, RIGHTS_READ_WRITE) == OK &&
-              space_map_at(space, GIB * 512, GIB * 512, RIGHTS_READ) == OK &&
-              space_map_guard(space, 2 * MIB, MIB) == OK;
+    bool ok =
+        space_map_at(space, table_access_region_start(number), REGION, RIGHTS_READ_WRITE) == OK &&
+        space_map_at(space, GIB * 512, GIB * 512, RIGHTS_READ) == OK &&
+        space_map_guard(space, 2 * MIB, MIB) == OK;
     uint64_t value;
 
     space_switch(space);
     for (unsigned i = 0; i < PAGES && ok; i++) {
-        uint64_t page = region_start(number) + random_below(random, REGION / PAGE_SIZE) * PAGE_SIZE;
+        uint64_t page = table_access_region_start(number) +
+                        random_below(random, REGION / PAGE_SIZE) * PAGE_SIZE;
 
         test.pages[number][i] = page;
         ok = word_write(page, page) &&
-             word_read(region_start(number) + random_below(random, REGION), &value) &&
+             word_read(table_access_region_start(number) + random_below(random, REGION), &value) &&
              word_read(512 * GIB + random_below(random, 512 * GIB), &value);
     }
     return ok;
@@ -81,7 +83,8 @@ static bool slot_shows(const struct space *space, uint64_t address, const struct
     return false;
 }
 
-static bool same_place(enum table_way way, const struct space *space, uint64_t address)
+static bool table_access_same_place(enum table_access way, const struct space *space,
+                                    uint64_t address)
 {
     bool were_on = machine_interrupts_off();
     struct tree_place wanted = tree_walk_by(TABLES_DIRECT, &space->tree, address);
@@ -92,7 +95,7 @@ static bool same_place(enum table_way way, const struct space *space, uint64_t a
         wanted.own == found.own && ((wanted.entry.word ^ found.entry.word) & CONTENT) == 0)
         return way != TABLES_RECURSIVE || slot_shows(space, address, &wanted);
     ktap_note("%lx of space %u, %s: %lx of level %u in frame %x; direct: %lx of level %u in %x",
-              address, space->tree.number, table_way_name(way), found.entry.word, found.level,
+              address, space->tree.number, table_access_name(way), found.entry.word, found.level,
               found.table.index, wanted.entry.word, wanted.level, wanted.table.index);
     return false;
 }
@@ -101,7 +104,7 @@ static uint64_t random_address(const struct space *space, unsigned number, struc
 {
     switch (random_below(random, 3)) {
     case 0: return test.pages[number % SPACES][random_below(random, PAGES)];
-    case 1: return region_start(number % SPACES) + random_below(random, REGION);
+    case 1: return table_access_region_start(number % SPACES) + random_below(random, REGION);
     default: return random_below(random, lower_half_end(space->tree.levels));
     }
 }
@@ -118,9 +121,12 @@ static unsigned compare_all(struct random *random)
             const struct space *own = test.spaces[loaded];
             const struct space *foreign = test.spaces[other];
 
-            different += !same_place(TABLES_RECURSIVE, own, random_address(own, loaded, random));
-            different += !same_place(TABLES_WINDOW, own, random_address(own, loaded, random));
-            different += !same_place(TABLES_WINDOW, foreign, random_address(own, other, random));
+            different += !table_access_same_place(TABLES_RECURSIVE, own,
+                                                  random_address(own, loaded, random));
+            different +=
+                !table_access_same_place(TABLES_WINDOW, own, random_address(own, loaded, random));
+            different += !table_access_same_place(TABLES_WINDOW, foreign,
+                                                  random_address(own, other, random));
         }
     }
     return different;
@@ -180,7 +186,7 @@ static void drop_page(uint64_t address)
     test.dropped_pages++;
 }
 
-static void load(const struct space *space)
+static void table_access_load(const struct space *space)
 {
     machine_load_root(phys_of(space->tree.root));
     test.dropped_wholes++;
@@ -189,7 +195,8 @@ static void load(const struct space *space)
 /* The entry of level 1, with no more than it takes to get there: the caller knows that all tables
  * are there, as it must for the slot, where nobody walks but the processor. The window costs a
  * translation each time. */
-static struct pte *find(enum table_way way, const struct space *space, uint64_t address)
+static struct pte *table_access_find(enum table_access way, const struct space *space,
+                                     uint64_t address)
 {
     const struct tree *tree = &space->tree;
     unsigned level = tree->levels;
@@ -208,33 +215,34 @@ static struct pte *find(enum table_way way, const struct space *space, uint64_t 
     return table_way_direct(pte_frame(entry), 1, address);
 }
 
-static uint64_t read_own(enum table_way way, const struct space *own, const struct space *foreign,
-                         uint64_t address)
+static uint64_t read_own(enum table_access way, const struct space *own,
+                         const struct space *foreign, uint64_t address)
 {
     (void)foreign;
-    return pte_read(find(way, own, address)).word;
+    return pte_read(table_access_find(way, own, address)).word;
 }
 
-static uint64_t read_foreign(enum table_way way, const struct space *own,
+static uint64_t read_foreign(enum table_access way, const struct space *own,
                              const struct space *foreign, uint64_t address)
 {
     uint64_t word;
 
     if (way != TABLES_RECURSIVE)
-        return pte_read(find(way, foreign, address)).word;
-    load(foreign);
-    word = pte_read(find(way, foreign, address)).word;
-    load(own);
+        return pte_read(table_access_find(way, foreign, address)).word;
+    table_access_load(foreign);
+    word = pte_read(table_access_find(way, foreign, address)).word;
+    table_access_load(own);
     return word;
 }
 
-static uint64_t change(enum table_way way, const struct space *space, uint64_t address)
+static uint64_t change(enum table_access way, const struct space *space, uint64_t address)
 {
-    return __atomic_fetch_and(&find(way, space, address)->word, ~PTE_A, __ATOMIC_ACQ_REL);
+    return __atomic_fetch_and(&table_access_find(way, space, address)->word, ~PTE_A,
+                              __ATOMIC_ACQ_REL);
 }
 
-static uint64_t edit_own(enum table_way way, const struct space *own, const struct space *foreign,
-                         uint64_t address)
+static uint64_t edit_own(enum table_access way, const struct space *own,
+                         const struct space *foreign, uint64_t address)
 {
     uint64_t word = change(way, own, address);
 
@@ -244,22 +252,22 @@ static uint64_t edit_own(enum table_way way, const struct space *own, const stru
 }
 
 /* A space that is not loaded has no translations here: loading it drops them all. */
-static uint64_t edit_foreign(enum table_way way, const struct space *own,
+static uint64_t edit_foreign(enum table_access way, const struct space *own,
                              const struct space *foreign, uint64_t address)
 {
     uint64_t word;
 
     if (way != TABLES_RECURSIVE)
         return change(way, foreign, address);
-    load(foreign);
+    table_access_load(foreign);
     word = change(way, foreign, address);
-    load(own);
+    table_access_load(own);
     return word;
 }
 
 struct operation {
     const char *name;
-    uint64_t (*run)(enum table_way way, const struct space *own, const struct space *foreign,
+    uint64_t (*run)(enum table_access way, const struct space *own, const struct space *foreign,
                     uint64_t address);
     bool foreign;
     bool edits;
@@ -287,7 +295,7 @@ static bool accessed_is(unsigned number, bool set)
     return true;
 }
 
-static bool touch_all(unsigned number)
+static bool table_access_touch_all(unsigned number)
 {
     bool ok = true;
     uint64_t value;
@@ -299,7 +307,7 @@ static bool touch_all(unsigned number)
 }
 
 /* Ticks of one instruction where that is a whole number, else 0. */
-static uint64_t ticks_per_instruction(void)
+static uint64_t table_access_ticks_per_instruction(void)
 {
     uint64_t first;
     uint64_t second;
@@ -310,17 +318,18 @@ static uint64_t ticks_per_instruction(void)
     return first == second && first % MEASURE_NOPS == 0 ? first / MEASURE_NOPS : 0;
 }
 
-static void put(const struct operation *operation, enum table_way way, const char *what,
-                uint64_t value, const char *unit)
+static void table_access_put(const struct operation *operation, enum table_access way,
+                             const char *what, uint64_t value, const char *unit)
 {
     char name[64];
 
-    print_to(name, sizeof(name), "%s.%s%s", operation->name, table_way_name(way), what);
+    print_to(name, sizeof(name), "%s.%s%s", operation->name, table_access_name(way), what);
     ktap_metric(name, value, unit);
 }
 
 /* One figure: every page several times. Returns whether each entry was the page's. */
-static bool measure(const struct operation *operation, enum table_way way, uint64_t unit)
+static bool table_access_measure(const struct operation *operation, enum table_access way,
+                                 uint64_t unit)
 {
     const struct space *own = test.spaces[1];
     const struct space *foreign = test.spaces[2];
@@ -340,10 +349,11 @@ static bool measure(const struct operation *operation, enum table_way way, uint6
     }
     ticks = machine_ticks() - ticks;
     machine_interrupts_restore(were_on);
-    put(operation, way, "", ticks / count / (unit != 0 ? unit : 1),
-        unit != 0 ? "instructions" : "ticks");
-    put(operation, way, ".invalidated", (test.dropped_pages + count / 2) / count, "translations");
-    put(operation, way, ".emptied", (test.dropped_wholes + count / 2) / count, "TLBs");
+    table_access_put(operation, way, "", ticks / count / (unit != 0 ? unit : 1),
+                     unit != 0 ? "instructions" : "ticks");
+    table_access_put(operation, way, ".invalidated", (test.dropped_pages + count / 2) / count,
+                     "translations");
+    table_access_put(operation, way, ".emptied", (test.dropped_wholes + count / 2) / count, "TLBs");
     return present == count;
 }
 
@@ -352,13 +362,14 @@ static void run_operation(const struct operation *operation, uint64_t unit)
     unsigned number = operation->foreign ? 2 : 1;
 
     for (unsigned way = 0; way < WAYS; way++) {
-        bool ok = touch_all(number) && accessed_is(number, true) &&
-                  measure(operation, (enum table_way)way, unit);
+        bool ok = table_access_touch_all(number) && accessed_is(number, true) &&
+                  table_access_measure(operation, (enum table_access)way, unit);
 
         if (operation->edits)
-            ok = ok && accessed_is(number, false) && touch_all(number) && accessed_is(number, true);
+            ok = ok && accessed_is(number, false) && table_access_touch_all(number) &&
+                 accessed_is(number, true);
         ktap_check(ok, "%s, %s: every entry is the processor's own", operation->name,
-                   table_way_name((enum table_way)way));
+                   table_access_name((enum table_access)way));
     }
 }
 
@@ -394,7 +405,7 @@ static bool make_spaces(struct random *random)
     return space_fork(test.spaces[0], &test.spaces[SPACES]) == OK;
 }
 
-static void end_spaces(void)
+static void table_access_end_spaces(void)
 {
     space_switch(NULL);
     for (unsigned i = 0; i <= SPACES; i++) {
@@ -404,15 +415,15 @@ static void end_spaces(void)
     }
 }
 
-static void run(const struct options *options)
+static void table_access_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
-    enum table_way before = table_way();
+    enum table_access before = table_access();
     unsigned shown = 0;
     uint32_t number;
 
     /* Changes of tables then also drop what the recursive slot showed of them. */
-    table_way_choose(TABLES_RECURSIVE);
+    table_access_choose(TABLES_RECURSIVE);
     if (ktap_check(make_spaces(&random), "%u address spaces and a fork", SPACES)) {
         ktap_check(compare_all(&random) == 0, "%u random entries in each of %u spaces are the same",
                    ADDRESSES, SPACES + 1);
@@ -423,21 +434,21 @@ static void run(const struct options *options)
                    "the window shows zeroes where there is no space");
         try_windows();
         for (unsigned i = 0; i < ARRAY_COUNT(operations); i++)
-            run_operation(&operations[i], ticks_per_instruction());
+            run_operation(&operations[i], table_access_ticks_per_instruction());
         number = test.spaces[3]->tree.number;
         space_audit();
-        end_spaces();
+        table_access_end_spaces();
         ktap_check(window_shows(number, tree_zero_page()), "and zeroes again after the spaces");
         ktap_check(many_are_shown(), "%u spaces, each in the window, and none after",
                    (unsigned)MANY);
     }
-    end_spaces();
-    table_way_choose(before);
+    table_access_end_spaces();
+    table_access_choose(before);
 }
 
 const struct experiment table_access_experiment = {
     .name = "table-access",
     .question = "Recursive slot, permanent window or direct map?",
     .checks = 21,
-    .run = run,
+    .run = table_access_run,
 };

@@ -62,7 +62,7 @@ static void give_marks(void)
 }
 
 /* Marks a frame; false if it is marked already. */
-static bool mark(uint64_t frame)
+static bool table_ledger_mark(uint64_t frame)
 {
     uint64_t *bits = frame_pointer(walk.marks[frame / MARKS_A_FRAME]);
     uint64_t bit = UINT64_C(1) << frame % 64;
@@ -74,11 +74,11 @@ static bool mark(uint64_t frame)
 }
 
 /* Recursion ends at level 1. The top level's upper half is the kernel's. */
-static void follow(uint64_t physical, unsigned level, unsigned entries)
+static void table_ledger_follow(uint64_t physical, unsigned level, unsigned entries)
 {
     const uint64_t *words = phys_pointer((struct phys){physical});
 
-    if (!mark(physical >> PAGE_SHIFT)) {
+    if (!table_ledger_mark(physical >> PAGE_SHIFT)) {
         walk.shared++;
         return;
     }
@@ -87,7 +87,7 @@ static void follow(uint64_t physical, unsigned level, unsigned entries)
         uint64_t word = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
 
         if ((word & (HARDWARE_P | HARDWARE_PS)) == HARDWARE_P)
-            follow(word & HARDWARE_ADDRESS, level - 1, PTE_ENTRIES);
+            table_ledger_follow(word & HARDWARE_ADDRESS, level - 1, PTE_ENTRIES);
     }
 }
 
@@ -102,14 +102,14 @@ static void follow_all(void)
         if (spaces[i] == NULL)
             continue;
         space_switch(spaces[i]);
-        follow(machine_root().address, spaces[i]->tree.levels, PTE_ENTRIES / 2);
+        table_ledger_follow(machine_root().address, spaces[i]->tree.levels, PTE_ENTRIES / 2);
     }
     space_switch(NULL);
 }
 
 /* ---- comparing ---- */
 
-static bool compare(const struct ledger *before, const char *step)
+static bool table_ledger_compare(const struct ledger *before, const char *step)
 {
     struct tree_census census = space_audit();
     uint64_t sum = 0;
@@ -132,7 +132,7 @@ static bool compare(const struct ledger *before, const char *step)
     return same;
 }
 
-static void report(void)
+static void table_ledger_report(void)
 {
     struct pmm_usage usage;
     uint64_t ticks = machine_ticks();
@@ -148,17 +148,17 @@ static void report(void)
     }
     ktap_metric("tables.all", sum, "frames");
     ktap_metric("links_to_shared", walk.shared, "entries");
-    floor_metric("walk_a_table", ticks / sum);
+    null_fault_metric("walk_a_table", ticks / sum);
     ticks = machine_ticks();
     usage = pmm_usage();
     ticks = machine_ticks() - ticks;
     ktap_metric("pages", usage.by_kind[FRAME_ANONYMOUS], "frames");
-    floor_metric("ask_the_ledger", ticks);
+    null_fault_metric("ask_the_ledger", ticks);
 }
 
 /* ---- spaces ---- */
 
-static bool touch(struct space *space, uint64_t stride, uint64_t tag)
+static bool table_ledger_touch(struct space *space, uint64_t stride, uint64_t tag)
 {
     bool ok = true;
 
@@ -173,10 +173,10 @@ static bool make(unsigned number, uint64_t stride)
 {
     return space_create(&spaces[number]) == OK &&
            space_map_at(spaces[number], START, PAGES * stride, RIGHTS_READ_WRITE) == OK &&
-           touch(spaces[number], stride, 1);
+           table_ledger_touch(spaces[number], stride, 1);
 }
 
-static void end_spaces(void)
+static void table_ledger_end_spaces(void)
 {
     for (unsigned i = 0; i < SPACES; i++) {
         if (spaces[i] != NULL)
@@ -185,36 +185,39 @@ static void end_spaces(void)
     }
 }
 
-static void try_all(const struct ledger *before)
+static void table_ledger_try_all(const struct ledger *before)
 {
     bool ok = make(0, PAGE_SIZE) && make(1, 2 * MIB) && make(2, GIB);
 
-    ktap_check(ok && compare(before, "made"), "dense, sparse and sparser: the books agree");
+    ktap_check(ok && table_ledger_compare(before, "made"),
+               "dense, sparse and sparser: the books agree");
     ok = space_fork(spaces[1], &spaces[3]) == OK && space_fork(spaces[2], &spaces[4]) == OK &&
          space_fork(spaces[4], &spaces[5]) == OK;
-    ok = ok && compare(before, "forked");
+    ok = ok && table_ledger_compare(before, "forked");
     ktap_check(ok && walk.shared > 0, "after forks, with %lu links to tables met before",
                walk.shared);
-    ok = touch(spaces[3], 2 * MIB, 100);
-    ktap_check(ok && compare(before, "copied"), "after a child has copied all of its tables");
-    report();
+    ok = table_ledger_touch(spaces[3], 2 * MIB, 100);
+    ktap_check(ok && table_ledger_compare(before, "copied"),
+               "after a child has copied all of its tables");
+    table_ledger_report();
     ok = space_unmap(spaces[5], START, PAGES / 2 * GIB) == OK;
-    ktap_check(ok && compare(before, "unmapped"), "after half of a grandchild is unmapped");
+    ktap_check(ok && table_ledger_compare(before, "unmapped"),
+               "after half of a grandchild is unmapped");
     space_destroy(spaces[2]);
     spaces[2] = NULL;
-    ktap_check(compare(before, "destroyed"), "after the parent of both has gone");
+    ktap_check(table_ledger_compare(before, "destroyed"), "after the parent of both has gone");
 }
 
-static void run(const struct options *options)
+static void table_ledger_run(const struct options *options)
 {
     struct ledger before;
 
     (void)options;
-    floor_measure();
+    null_fault_measure();
     if (ktap_check(make_marks(), "a bit for each frame")) {
         before = ledger_take();
-        try_all(&before);
-        end_spaces();
+        table_ledger_try_all(&before);
+        table_ledger_end_spaces();
         ktap_check(ledger_growth(&before, FRAME_TABLE) == 0, "no table is left");
     }
     give_marks();
@@ -225,5 +228,5 @@ const struct experiment table_ledger_experiment = {
     .question = "How is the RAM used by the tables recorded?",
     .checks = 7,
     .reserves = true,
-    .run = run,
+    .run = table_ledger_run,
 };

@@ -59,7 +59,7 @@ static unsigned send_out(unsigned wanted)
     return sent;
 }
 
-static bool make_space(const struct stride *stride, unsigned out, struct space **space)
+static bool ticket_exit_make_space(const struct stride *stride, unsigned out, struct space **space)
 {
     bool ok = start_space(space) &&
               space_map_at(*space, START, PAGES * stride->bytes, RIGHTS_READ_WRITE) == OK;
@@ -90,12 +90,12 @@ static struct {
     unsigned left; /* in tables that were given back: what a way has forgotten */
 } book;
 
-static struct pte entry_at(struct pfn table, unsigned index)
+static struct pte ticket_exit_entry_at(struct pfn table, unsigned index)
 {
     return pte_read((const struct pte *)frame_pointer(table) + index);
 }
 
-static bool is_table(struct pte entry, unsigned level)
+static bool ticket_exit_is_table(struct pte entry, unsigned level)
 {
     return pte_state(entry, level) == PTE_TABLE;
 }
@@ -115,10 +115,10 @@ static void clear_entry(struct pfn table, unsigned index, unsigned level)
     bool were_on = machine_interrupts_off();
     struct tlb_release release = {.level = (uint8_t)level};
     bool locked = tree_lock(table);
-    struct pte entry = entry_at(table, index);
+    struct pte entry = ticket_exit_entry_at(table, index);
 
     CHECK(locked);
-    if (is_table(entry, level))
+    if (ticket_exit_is_table(entry, level))
         book.left += frame_record(pte_frame(entry))->held;
     release.entry = tree_replace_entry(table, index, pte_empty());
     tree_unlock(table);
@@ -132,11 +132,11 @@ static void list_table(struct pfn table, unsigned level, uint32_t owner, bool ta
     unsigned end = level == 4 || level == 5 ? PTE_ENTRIES / 2 : PTE_ENTRIES;
 
     for (unsigned i = 0; i < end; i++) {
-        struct pte entry = entry_at(table, i);
+        struct pte entry = ticket_exit_entry_at(table, i);
         struct listed listed = {table, (uint16_t)i, (uint16_t)level, owner,
                                 book.generations[owner]};
 
-        if (is_table(entry, level)) {
+        if (ticket_exit_is_table(entry, level)) {
             list_table(pte_frame(entry), level - 1, owner, tables);
             if (tables) {
                 CHECK(book.table_count < TABLES_MAX);
@@ -179,11 +179,11 @@ static void scan_table(struct pfn table, unsigned level)
     unsigned end = level == 4 || level == 5 ? PTE_ENTRIES / 2 : PTE_ENTRIES;
 
     for (unsigned i = 0; i < end; i++) {
-        struct pte entry = entry_at(table, i);
+        struct pte entry = ticket_exit_entry_at(table, i);
 
-        if (is_table(entry, level))
+        if (ticket_exit_is_table(entry, level))
             scan_table(pte_frame(entry), level - 1);
-        if (is_table(entry, level) || is_held(entry, level))
+        if (ticket_exit_is_table(entry, level) || is_held(entry, level))
             clear_entry(table, i, level);
     }
 }
@@ -214,7 +214,7 @@ static void by_generation(struct space *space)
 }
 
 /* What the lazy way owes: all that is of an old generation, wherever it is among the others. */
-static void sweep(void)
+static void ticket_exit_sweep(void)
 {
     for (unsigned i = 0; i < book.entry_count; i++) {
         const struct listed *listed = &book.entries[i];
@@ -238,9 +238,9 @@ static const struct {
 
 /* ---- measuring ---- */
 
-static void put(const struct stride *stride, const char *what, uint64_t ticks)
+static void ticket_exit_put(const struct stride *stride, const char *what, uint64_t ticks)
 {
-    floor_metric_of(what, stride->name, ticks);
+    null_fault_metric_of(what, stride->name, ticks);
 }
 
 /* Others live beside it where the way looks at all of them. They come later, so that the pages that
@@ -249,7 +249,8 @@ static unsigned make_others(enum way way, struct space **others)
 {
     unsigned made = 0;
 
-    while (way == WAY_LAZY && made < LIVING && make_space(&strides[0], 0, &others[made])) {
+    while (way == WAY_LAZY && made < LIVING &&
+           ticket_exit_make_space(&strides[0], 0, &others[made])) {
         list_space(others[made], 1 + made);
         made++;
     }
@@ -264,13 +265,14 @@ static bool take_down(const struct stride *stride, enum way way, struct space *s
 
     ways[way].take_down(space);
     if (way == WAY_LAZY) {
-        put(stride, "lazy.exit", machine_ticks() - ticks);
+        ticket_exit_put(stride, "lazy.exit", machine_ticks() - ticks);
         ticks = machine_ticks();
-        sweep();
+        ticket_exit_sweep();
     }
     gone = way == WAY_LIVE || (book.left == 0 && frame_record(space->tree.root)->held == 0);
     space_destroy(space);
-    put(stride, way == WAY_LAZY ? "lazy.sweep" : ways[way].name, machine_ticks() - ticks);
+    ticket_exit_put(stride, way == WAY_LAZY ? "lazy.sweep" : ways[way].name,
+                    machine_ticks() - ticks);
     return gone;
 }
 
@@ -291,7 +293,7 @@ static bool try_way(const struct stride *stride, enum way way, struct random *ra
     bool ok;
 
     memset(&book, 0, sizeof(book));
-    ok = make_space(stride, OUT, &space);
+    ok = ticket_exit_make_space(stride, OUT, &space);
     if (space == NULL)
         return false;
     list_space(space, 0);
@@ -306,12 +308,12 @@ static bool try_way(const struct stride *stride, enum way way, struct random *ra
     return ledger_even(&before) && ok;
 }
 
-static void run(const struct options *options)
+static void ticket_exit_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
     uint32_t slots = swap_usage().used;
 
-    floor_measure();
+    null_fault_measure();
     for (unsigned way = 0; way < WAYS; way++) {
         bool even = true;
 
@@ -328,5 +330,5 @@ const struct experiment ticket_exit_experiment = {
     .question = "How is a dead process cleaned up without scanning everything?",
     .checks = WAYS + 1,
     .reserves = true,
-    .run = run,
+    .run = ticket_exit_run,
 };

@@ -266,7 +266,7 @@ static void try_speculation(struct random *random)
     ktap_check(shipped == 0, "%lu forged entries name memory", shipped);
 }
 
-static void run(const struct options *options)
+static void ticket_forge_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
 
@@ -279,5 +279,5 @@ const struct experiment ticket_forge_experiment = {
     .name = "ticket-forge",
     .question = "Is the signature enough?",
     .checks = 7,
-    .run = run,
+    .run = ticket_forge_run,
 };

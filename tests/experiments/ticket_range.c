@@ -54,8 +54,8 @@ struct image {
     uint64_t starts[PARTS + 1];
 };
 
-static void put(const struct image *image, const char *way, const char *what, uint64_t value,
-                const char *unit)
+static void ticket_range_put(const struct image *image, const char *way, const char *what,
+                             uint64_t value, const char *unit)
 {
     char name[64];
 
@@ -63,14 +63,14 @@ static void put(const struct image *image, const char *way, const char *what, ui
     ktap_metric(name, value, unit);
 }
 
-static void lay_out(struct image *image)
+static void ticket_range_lay_out(struct image *image)
 {
     image->starts[0] = START;
     for (unsigned i = 0; i < PARTS; i++)
         image->starts[i + 1] = image->starts[i] + image->bytes / 8 * parts[i].eighths;
 }
 
-static unsigned part_of(const struct image *image, uint64_t address)
+static unsigned ticket_range_part_of(const struct image *image, uint64_t address)
 {
     unsigned part = 0;
 
@@ -81,7 +81,7 @@ static unsigned part_of(const struct image *image, uint64_t address)
 
 /* ---- upper: the shipped way ---- */
 
-static bool map_image(struct image *image)
+static bool ticket_range_map_image(struct image *image)
 {
     bool ok = space_create(&image->space) == OK;
 
@@ -113,16 +113,17 @@ static bool reserve_upper(struct image *image)
     struct ledger before = ledger_take();
     uint64_t tables;
     uint64_t used;
-    bool ok = map_image(image);
+    bool ok = ticket_range_map_image(image);
 
     tables = (uint64_t)ledger_growth(&before, FRAME_TABLE) - 1; /* but the root */
     used = ledger_take().descriptors - before.descriptors;
-    put(image, "upper", "records", used, "tickets");
-    put(image, "upper", "entries", count_entries(&image->space->tree, START, image->starts[PARTS]),
-        "entries");
-    put(image, "upper", "bytes",
-        used * sizeof(struct descriptor) + tables * PAGE_SIZE + PARTS * sizeof(struct region),
-        "bytes");
+    ticket_range_put(image, "upper", "records", used, "tickets");
+    ticket_range_put(image, "upper", "entries",
+                     count_entries(&image->space->tree, START, image->starts[PARTS]), "entries");
+    ticket_range_put(image, "upper", "bytes",
+                     used * sizeof(struct descriptor) + tables * PAGE_SIZE +
+                         PARTS * sizeof(struct region),
+                     "bytes");
     return ok && used == PARTS;
 }
 
@@ -131,7 +132,7 @@ static bool reserve_upper(struct image *image)
 /* The number of an address's record. It is the whole payload, since 16 bits would run out. */
 static uint64_t number_of(const struct image *image, uint64_t at, bool per_page)
 {
-    return per_page ? (at - START) / PAGE_SIZE + 1 : part_of(image, at) + 1;
+    return per_page ? (at - START) / PAGE_SIZE + 1 : ticket_range_part_of(image, at) + 1;
 }
 
 /* A table of 512 equal or rising tickets, in a space without regions. */
@@ -176,8 +177,8 @@ static bool ways_agree(const struct tree *tree, const struct image *image, bool 
 
         agree = agree && pte_state(ticket, 1) == PTE_TICKET &&
                 pte_payload(ticket) == number_of(image, at, per_page) && descriptor != NULL &&
-                descriptor->rights.write == parts[part_of(image, at)].rights.write &&
-                descriptor->rights.execute == parts[part_of(image, at)].rights.execute;
+                descriptor->rights.write == parts[ticket_range_part_of(image, at)].rights.write &&
+                descriptor->rights.execute == parts[ticket_range_part_of(image, at)].rights.execute;
     }
     machine_interrupts_restore(were_on);
     return agree;
@@ -199,13 +200,14 @@ static bool reserve_leaves(const struct image *image, bool per_page)
     before = ledger_take();
     for (uint64_t at = START; at < image->starts[PARTS] && ok; at += pte_span(2))
         ok = fill_table(tree, image, at, per_page);
-    put(image, way, "records", records, "tickets");
-    put(image, way, "entries", count_entries(tree, START, image->starts[PARTS]), "entries");
-    put(image, way, "bytes",
-        (uint64_t)ledger_growth(&before, FRAME_TABLE) * PAGE_SIZE +
-            records * (per_page ? PAGE_RECORD : sizeof(struct descriptor)) +
-            (per_page ? 0 : PARTS * sizeof(struct region)),
-        "bytes");
+    ticket_range_put(image, way, "records", records, "tickets");
+    ticket_range_put(image, way, "entries", count_entries(tree, START, image->starts[PARTS]),
+                     "entries");
+    ticket_range_put(image, way, "bytes",
+                     (uint64_t)ledger_growth(&before, FRAME_TABLE) * PAGE_SIZE +
+                         records * (per_page ? PAGE_RECORD : sizeof(struct descriptor)) +
+                         (per_page ? 0 : PARTS * sizeof(struct region)),
+                     "bytes");
     ok = ok && ways_agree(tree, image, per_page);
     space_destroy(space);
     return ok;
@@ -221,7 +223,7 @@ static void try_image(uint64_t bytes)
     struct image image = {.bytes = bytes};
     bool ok;
 
-    lay_out(&image);
+    ticket_range_lay_out(&image);
     ok = reserve_upper(&image);
     if (is_room_for_leaves(&image))
         ok = ok && reserve_leaves(&image, true) && reserve_leaves(&image, false);
@@ -235,7 +237,7 @@ static void try_image(uint64_t bytes)
 
 /* ---- touching ---- */
 
-static void shuffle(uint16_t *order, struct random *random)
+static void ticket_range_shuffle(uint16_t *order, struct random *random)
 {
     for (unsigned i = 0; i < TOUCHED_PAGES; i++)
         order[i] = (uint16_t)i;
@@ -249,41 +251,41 @@ static void shuffle(uint16_t *order, struct random *random)
 }
 
 /* A page that may be written is filled, the others read; where writing is forbidden it fails. */
-static bool touch(const struct image *image, unsigned number)
+static bool ticket_range_touch(const struct image *image, unsigned number)
 {
     uint64_t address = START + number * PAGE_SIZE;
 
-    if (!parts[part_of(image, address)].rights.write)
+    if (!parts[ticket_range_part_of(image, address)].rights.write)
         return !word_write(address, 1) && page_is_zero(address);
     return page_is_zero(address) && page_fill(address, number + 1);
 }
 
-static bool holds(const struct image *image, unsigned number)
+static bool ticket_range_holds(const struct image *image, unsigned number)
 {
     uint64_t address = START + number * PAGE_SIZE;
 
-    if (!parts[part_of(image, address)].rights.write)
+    if (!parts[ticket_range_part_of(image, address)].rights.write)
         return page_is_zero(address);
     return page_holds(address, number + 1);
 }
 
 /* In random order all are touched, then looked at. */
-static void touch_all(struct random *random)
+static void ticket_range_touch_all(struct random *random)
 {
     static uint16_t order[TOUCHED_PAGES];
     struct image image = {.bytes = TOUCHED_BYTES};
     unsigned touched = 0;
     unsigned right = 0;
 
-    lay_out(&image);
-    if (map_image(&image)) {
+    ticket_range_lay_out(&image);
+    if (ticket_range_map_image(&image)) {
         space_switch(image.space);
-        shuffle(order, random);
+        ticket_range_shuffle(order, random);
         for (unsigned i = 0; i < TOUCHED_PAGES; i++)
-            touched += touch(&image, order[i]);
-        shuffle(order, random);
+            touched += ticket_range_touch(&image, order[i]);
+        ticket_range_shuffle(order, random);
         for (unsigned i = 0; i < TOUCHED_PAGES; i++)
-            right += holds(&image, order[i]);
+            right += ticket_range_holds(&image, order[i]);
         space_audit();
         space_switch(NULL);
     }
@@ -323,20 +325,20 @@ static bool measure_split(unsigned level)
         ok = ok && tree_walk(&space->tree, start).level == 1 && value == 0;
     }
     print_to(name, sizeof(name), "split.level%u", level);
-    floor_metric(name, split > plain ? (split - plain) / SPLITS : 0);
+    null_fault_metric(name, split > plain ? (split - plain) / SPLITS : 0);
     end_space(space);
     return ok;
 }
 
-static void run(const struct options *options)
+static void ticket_range_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
     bool ok = true;
 
-    floor_measure();
+    null_fault_measure();
     for (unsigned i = 0; i < ARRAY_COUNT(image_bytes); i++)
         try_image(image_bytes[i]);
-    touch_all(&random);
+    ticket_range_touch_all(&random);
     for (unsigned level = 2; level <= 4; level++)
         ok &= measure_split(level);
     ktap_check(ok, "a ticket of each level is split by the first touch in it");
@@ -347,5 +349,5 @@ const struct experiment ticket_range_experiment = {
     .question = "Are 2,000 tickets for an 8 MiB program avoidable?",
     .checks = 6,
     .reserves = true,
-    .run = run,
+    .run = ticket_range_run,
 };

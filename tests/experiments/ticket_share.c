@@ -41,7 +41,7 @@ static const struct shape shapes[] = {
     {16, 1, GIB / PAGE_SIZE}, {16, 64, GIB / PAGE_SIZE}, {16, 1, 64 * GIB / PAGE_SIZE},
 };
 
-static void put(const struct shape *shape, const char *what, uint64_t bytes)
+static void ticket_share_put(const struct shape *shape, const char *what, uint64_t bytes)
 {
     uint64_t mapped = shape->spaces * shape->pages * PAGE_SIZE;
     char name[64];
@@ -74,7 +74,7 @@ static bool reads_zero(struct space *space, const struct shape *shape)
 }
 
 /* Tables and objects beyond the spaces themselves; regions are counted by their size. */
-static void try_shape(const struct shape *shape)
+static void ticket_share_try_shape(const struct shape *shape)
 {
     struct ledger before;
     unsigned made = 0;
@@ -96,9 +96,10 @@ static void try_shape(const struct shape *shape)
     ktap_check(made == shape->spaces && ok && descriptors == 1,
                "%u spaces with %u regions of %lu MiB in all read as zero by %u descriptor", made,
                shape->regions, shape->pages * PAGE_SIZE / MIB, descriptors);
-    put(shape, "shared", tables + regions + descriptors * sizeof(struct descriptor));
-    put(shape, "per_region",
-        tables + regions + (uint64_t)shape->regions * made * sizeof(struct descriptor));
+    ticket_share_put(shape, "shared", tables + regions + descriptors * sizeof(struct descriptor));
+    ticket_share_put(shape, "per_region",
+                     tables + regions +
+                         (uint64_t)shape->regions * made * sizeof(struct descriptor));
     while (made > 0)
         space_destroy(spaces[--made]);
 }
@@ -195,7 +196,8 @@ static void try_seed(void)
         ok = write_tickets(&space->tree, i, i + PTE_ENTRIES);
     ktap_check(ok && count_found(&space->tree) == SEED_PAGES,
                "each of %u pages has a ticket of its own", SEED_PAGES);
-    put(&shape, "per_page",
+    ticket_share_put(
+        &shape, "per_page",
         (uint64_t)(ledger_growth(&before, FRAME_TABLE) + ledger_growth(&before, FRAME_KERNEL)) *
             PAGE_SIZE);
     while (frames > 0)
@@ -203,11 +205,11 @@ static void try_seed(void)
     space_destroy(space);
 }
 
-static void run(const struct options *options)
+static void ticket_share_run(const struct options *options)
 {
     (void)options;
     for (unsigned i = 0; i < ARRAY_COUNT(shapes); i++)
-        try_shape(&shapes[i]);
+        ticket_share_try_shape(&shapes[i]);
     try_seed();
 }
 
@@ -216,5 +218,5 @@ const struct experiment ticket_share_experiment = {
     .question = "Can blank pages share one ticket?",
     .checks = 7,
     .reserves = true,
-    .run = run,
+    .run = ticket_share_run,
 };

@@ -32,7 +32,7 @@ static struct {
     bool remembers;    /* the machine is known to keep every translation until it is flushed */
 } scene;
 
-static void put(struct pte entry)
+static void tlb_truth_put(struct pte entry)
 {
     __atomic_store_n(&scene.entry->word, entry.word, __ATOMIC_SEQ_CST);
 }
@@ -50,16 +50,16 @@ static void site(const char *name, struct pte changed, bool (*stale)(void), void
     bool before;
     bool after;
 
-    put(scene.sound);
+    tlb_truth_put(scene.sound);
     machine_flush_all();
     stale();
     (void)probe_user_write64(START, OLD, NULL);
     (void)stale();
-    put(changed);
+    tlb_truth_put(changed);
     before = stale();
     flush();
     after = stale();
-    put(scene.sound);
+    tlb_truth_put(scene.sound);
     machine_flush_all();
     ktap_check(!after, "%s: after the flush the entry is obeyed", name);
     if (scene.remembers)
@@ -145,7 +145,7 @@ static void flush_other(void)
 {
     uint64_t page = START;
 
-    machine_flush_on(
+    machine_shootdown(
         OTHER_PROCESSOR, 0,
         &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES, .count = 1, .pages = &page});
 }
@@ -160,7 +160,7 @@ static void another_processor(void)
         ktap_skip("one processor", "another processor, without it");
         return;
     }
-    put(scene.sound);
+    tlb_truth_put(scene.sound);
     other_reads();
     site("another processor, INVLPG there", pte_empty(), other_reads, flush_other);
     __atomic_store_n(&reader.over, true, __ATOMIC_RELEASE);
@@ -200,7 +200,7 @@ static void name_unseen_sites(void)
         ktap_note("QEMU's TCG cannot show: %s", sites[i]);
 }
 
-static void run(const struct options *options)
+static void tlb_truth_run(const struct options *options)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
     struct pfn table;
@@ -228,5 +228,5 @@ const struct experiment tlb_truth_experiment = {
     .name = "tlb-truth",
     .question = "Is each flush needed, and is each enough?",
     .checks = 2 * SITES + 1,
-    .run = run,
+    .run = tlb_truth_run,
 };

@@ -139,7 +139,7 @@ static void try_user_pages(void)
                "kernel fetch from a user page");
 }
 
-static bool map_all(struct space *space)
+static bool wild_map_all(struct space *space)
 {
     struct rights kernel_data = {.write = true};
     struct rights kernel_code = {.write = true, .execute = true};
@@ -151,7 +151,7 @@ static bool map_all(struct space *space)
            space_map_guard(space, GUARD, PAGE_SIZE) == OK;
 }
 
-static void run(const struct options *options)
+static void wild_run(const struct options *options)
 {
     struct space *space;
     uint64_t violations;
@@ -159,7 +159,7 @@ static void run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    if (map_all(space)) {
+    if (wild_map_all(space)) {
         try_unmapped();
         try_read_only();
         try_execute();
@@ -177,5 +177,5 @@ const struct experiment wild_experiment = {
     .name = "wild",
     .question = "Is every access that must not succeed caught, decoded and survived?",
     .checks = 19,
-    .run = run,
+    .run = wild_run,
 };

@@ -50,7 +50,7 @@ static struct {
     bool over;
 } wire;
 
-static uint64_t page_at(unsigned number)
+static uint64_t wire_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
@@ -71,7 +71,7 @@ static uint64_t faults_since(void)
 static void note_frames(void)
 {
     for (unsigned i = 0; i < WIRED; i++)
-        wire.frames[i] = pte_frame(leaf_entry(wire.space, page_at(i))).index;
+        wire.frames[i] = pte_frame(leaf_entry(wire.space, wire_page_at(i))).index;
 }
 
 static unsigned same_frames(void)
@@ -79,14 +79,14 @@ static unsigned same_frames(void)
     unsigned same = 0;
 
     for (unsigned i = 0; i < WIRED; i++)
-        same += leaf_state(wire.space, page_at(i)) == PTE_LEAF &&
-                pte_frame(leaf_entry(wire.space, page_at(i))).index == wire.frames[i];
+        same += leaf_state(wire.space, wire_page_at(i)) == PTE_LEAF &&
+                pte_frame(leaf_entry(wire.space, wire_page_at(i))).index == wire.frames[i];
     return same;
 }
 
 /* ---- threads on other processors ---- */
 
-static unsigned processors(void)
+static unsigned wire_processors(void)
 {
     unsigned count = 0;
 
@@ -96,7 +96,7 @@ static unsigned processors(void)
 }
 
 /* Starts one thread on each of so many processors other than this one; how many there are. */
-static unsigned start_others(void (*entry)(void *), unsigned most)
+static unsigned wire_start_others(void (*entry)(void *), unsigned most)
 {
     uint64_t cpus = machine_processors() & ~(UINT64_C(1) << machine_cpu());
     unsigned count = 0;
@@ -138,8 +138,8 @@ static void press_everywhere(void)
 {
     unsigned others;
 
-    wire.each = OTHERS / (unsigned)max_u64(1, min_u64(CPUS_MOST, processors()));
-    others = start_others(press, CPUS_MOST - 1);
+    wire.each = OTHERS / (unsigned)max_u64(1, min_u64(CPUS_MOST, wire_processors()));
+    others = wire_start_others(press, CPUS_MOST - 1);
     press(NULL);
     join_others(others);
     space_switch(wire.space);
@@ -162,13 +162,13 @@ static void stay(void)
 
     (void)faults_since();
     for (unsigned i = 0; i < WIRED; i++)
-        right += page_fill(page_at(i), TAG(i));
+        right += page_fill(wire_page_at(i), TAG(i));
     note_frames();
     press_everywhere();
     out = swap_usage().pages_written - out;
     ktap_check(wire.failed == 0 && out > 0, "%lu pages went out, of others", out);
     for (unsigned i = 0; i < WIRED; i++)
-        right += page_holds(page_at(i), TAG(i));
+        right += page_holds(wire_page_at(i), TAG(i));
     ktap_check(right == 2 * WIRED && same_frames() == WIRED,
                "%u wired pages are in their frames, with what they hold", same_frames());
     ktap_check(wire.faults == 0, "%lu faults at wired pages", wire.faults);
@@ -189,18 +189,18 @@ static void fork_alone(void)
     ktap_metric("fork", (machine_ticks() - ticks) / WIRED, "ticks");
     (void)faults_since();
     for (unsigned i = 0; i < WIRED; i++)
-        right += word_write(page_at(i) + 8, 1);
+        right += word_write(wire_page_at(i) + 8, 1);
     ktap_check(right == WIRED && wire.faults == 0 && same_frames() == WIRED,
                "the parent writes to %u of its pages, with %lu faults", right, wire.faults);
     for (unsigned i = 0; i < WIRED; i++)
-        apart += leaf_state(child, page_at(i)) == PTE_LEAF &&
-                 pte_frame(leaf_entry(child, page_at(i))).index != wire.frames[i];
+        apart += leaf_state(child, wire_page_at(i)) == PTE_LEAF &&
+                 pte_frame(leaf_entry(child, wire_page_at(i))).index != wire.frames[i];
     ktap_check(apart == WIRED && child->wired == 0, "the child has %u pages of its own", apart);
     /* They can go out, and come back. */
     press_everywhere();
     space_switch(child);
     for (right = 0, apart = 0; apart < WIRED; apart++)
-        right += page_holds(page_at(apart), TAG(apart));
+        right += page_holds(wire_page_at(apart), TAG(apart));
     space_switch(wire.space);
     ktap_check(right == WIRED, "%u of them hold what stood there", right);
     space_destroy(child);
@@ -215,7 +215,7 @@ static void write_in_turn(void *number)
     space_switch(wire.space);
     for (uint64_t round = 1; ok && !__atomic_load_n(&wire.over, __ATOMIC_ACQUIRE); round++) {
         for (unsigned i = 0; i < WIRED && ok; i++)
-            ok = word_write(page_at(i), round);
+            ok = word_write(wire_page_at(i), round);
         __atomic_store_n(&wire.working, 1, __ATOMIC_RELEASE);
     }
     space_switch(NULL);
@@ -231,12 +231,12 @@ static bool of_one_moment(struct space *child)
     bool ok;
 
     space_switch(child);
-    ok = word_read(page_at(0), &first);
+    ok = word_read(wire_page_at(0), &first);
     before = first;
     for (unsigned i = 1; i < WIRED && ok; i++) {
         uint64_t value;
 
-        ok = word_read(page_at(i), &value) && value <= before && value + 1 >= first;
+        ok = word_read(wire_page_at(i), &value) && value <= before && value + 1 >= first;
         before = value;
     }
     space_switch(wire.space);
@@ -245,7 +245,7 @@ static bool of_one_moment(struct space *child)
 
 static void fork_beside_a_writer(void)
 {
-    unsigned writers = start_others(write_in_turn, 1);
+    unsigned writers = wire_start_others(write_in_turn, 1);
     unsigned right = 0;
 
     while (writers > 0 && __atomic_load_n(&wire.working, __ATOMIC_ACQUIRE) == 0)
@@ -283,9 +283,9 @@ static void unwire(void)
                "unwired, %lu of the pages are left", ok ? view.resident : WIRED);
 }
 
-static void run(const struct options *options)
+static void wire_run(const struct options *options)
 {
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
 
     (void)options;
     if (swap_usage().slots < SLOTS_NEEDED) {
@@ -317,5 +317,5 @@ const struct experiment wire_experiment = {
     .name = "wire",
     .question = "Do wired pages stay, whatever is short, and does a fork leave them alone?",
     .checks = 10,
-    .run = run,
+    .run = wire_run,
 };

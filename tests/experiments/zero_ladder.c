@@ -30,7 +30,7 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/null_fault.h"
-#include "tests/runner/payload.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/page/zero_merge.h"
 
@@ -113,10 +113,10 @@ static void write_from_ring3(void)
 
     if (!start_space(&space))
         return;
-    if (payload_install(space) == OK) {
+    if (user_code_install(space) == OK) {
         for (unsigned level = 1; level <= space->tree.levels; level++) {
             uint64_t start = 2 * pte_span(level) + (level < 3 ? 4 * GIB : 0);
-            struct program program = payload_program(space, payload_write, start);
+            struct program program = user_code_program(space, user_code_write, start);
 
             levels += space_map_zeroes(space, start, pte_span(level), RIGHTS_READ) == OK;
             refused += program_run(&program) == PROGRAM_VIOLATION &&
@@ -204,7 +204,7 @@ static bool measure_splits(unsigned level)
         ok = space_map_zeroes(space, start, pte_span(level), RIGHTS_READ_WRITE) == OK &&
              split_one(space, start, level, &ticks);
     }
-    floor_metric_of("split", level_names[level], ticks / SPLITS);
+    null_fault_metric_of("split", level_names[level], ticks / SPLITS);
     space_audit();
     end_space(space);
     return ok;
@@ -215,7 +215,7 @@ static bool measure_splits(unsigned level)
 static const uint64_t strides[] = {PAGE_SIZE, 16 * PAGE_SIZE, 2 * MIB, 64 * MIB, GIB};
 
 /* True when all that was read is zero. */
-static bool sweep(const char *way, uint64_t stride)
+static bool zero_ladder_sweep(const char *way, uint64_t stride)
 {
     uint64_t sum = 0;
     uint64_t began = machine_ticks();
@@ -247,7 +247,7 @@ static bool sweep_tree(const char *way, bool eager)
         space_set_zero_levels(space, 1);
         ok = (eager ? space_map_zeroes(space, START, SWEEP_BYTES, RIGHTS_READ)
                     : space_map_at(space, START, SWEEP_BYTES, RIGHTS_READ)) == OK;
-        ok = ok && sweep(way, strides[i]) && (space->faults.zero_read == 0) == eager;
+        ok = ok && zero_ladder_sweep(way, strides[i]) && (space->faults.zero_read == 0) == eager;
         end_space(space);
     }
     return ok;
@@ -276,7 +276,7 @@ static bool sweep_through(struct space *space, struct pfn pointers)
     CHECK(place.level == 4 && place.entry.word == 0);
     entries[place.index].word = phys_of(pointers).address | PTE_P | PTE_A | PTE_US;
     for (unsigned i = 0; i < ARRAY_COUNT(strides) && ok; i++)
-        ok = sweep("large", strides[i]);
+        ok = zero_ladder_sweep("large", strides[i]);
     entries[place.index] = pte_empty();
     machine_flush_space();
     return ok && space->faults.zero_read == 0;
@@ -291,7 +291,7 @@ static bool sweep_large(struct space *space, struct pfn page)
 
     for (unsigned i = 0; i < 1U << ORDER_LARGE; i++)
         machine_clear_frame(frame_pointer((struct pfn){page.index + i}));
-    floor_metric("large.clear", machine_ticks() - began);
+    null_fault_metric("large.clear", machine_ticks() - began);
     if (!full_table((struct pte){phys_of(page).address | PTE_P | PTE_A | PTE_US | PTE_PS},
                     &directory))
         return false;
@@ -374,8 +374,8 @@ static void merge_back(void)
          write_pages();
     before = ledger_take();
     ticks = machine_ticks();
-    given_back = zero_scan(MERGE_PAGES);
-    floor_metric_of("merge", "page", (machine_ticks() - ticks) / MERGE_PAGES);
+    given_back = zero_merge(MERGE_PAGES);
+    null_fault_metric_of("merge", "page", (machine_ticks() - ticks) / MERGE_PAGES);
     ktap_metric("merge.given_back", given_back, "frames");
     ktap_check(
         ok && given_back == zero && ledger_growth(&before, FRAME_ANONYMOUS) == -(int64_t)zero,
@@ -432,7 +432,7 @@ static void try_terabytes(bool eager, struct random *random)
     ticks = machine_ticks();
     ok = (eager ? space_map_zeroes(space, START, BYTES, RIGHTS_READ)
                 : space_map_at(space, START, BYTES, RIGHTS_READ)) == OK;
-    floor_metric_of("map_127t", way, machine_ticks() - ticks);
+    null_fault_metric_of("map_127t", way, machine_ticks() - ticks);
     mapped = ledger_take();
     frames = (uint64_t)ledger_growth(&before, FRAME_TABLE) + 4;
     ktap_check(ok && frames <= space->tree.levels + 1U,
@@ -440,7 +440,7 @@ static void try_terabytes(bool eager, struct random *random)
                mapped_how, frames);
     ticks = machine_ticks();
     ok = ok && read_random_bytes(random);
-    floor_metric_of("random_read", way, (machine_ticks() - ticks) / RANDOM_READS);
+    null_fault_metric_of("random_read", way, (machine_ticks() - ticks) / RANDOM_READS);
     ktap_check(ok, "a byte of each of %u random pages is zero", RANDOM_READS);
     ktap_check(count_whole_pages(random) == WHOLE_PAGES, "%u random pages are zero in every byte",
                WHOLE_PAGES);
@@ -452,14 +452,14 @@ static void try_terabytes(bool eager, struct random *random)
     end_space(space);
 }
 
-static void run(const struct options *options)
+static void zero_ladder_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
     unsigned levels = kernel_map_levels();
     unsigned right = 0;
 
     note_content();
-    floor_measure();
+    null_fault_measure();
     for (unsigned level = 1; level <= 4; level++)
         right += count_frames(level);
     ktap_check(right == 4, "links at each of %u levels read as zero", right);
@@ -483,5 +483,5 @@ const struct experiment zero_ladder_experiment = {
     .question = "What do the shared zero page and zero tables buy?",
     .checks = 20,
     .reserves = true,
-    .run = run,
+    .run = zero_ladder_run,
 };

@@ -24,7 +24,7 @@ static unsigned count_zero_pages(const struct space *space, uint64_t start)
     return right;
 }
 
-static void read_all(struct space *space, uint64_t start)
+static void zero_page_read_all(struct space *space, uint64_t start)
 {
     struct ledger before = ledger_take();
     uint64_t ticks = machine_ticks();
@@ -75,7 +75,7 @@ static void check_zero_frame(void)
                "the zero frame is zero and was never counted");
 }
 
-static void run(const struct options *options)
+static void zero_page_run(const struct options *options)
 {
     struct space *space;
     uint64_t start;
@@ -86,7 +86,7 @@ static void run(const struct options *options)
     /* Page by page: what the larger zeroes save is the question of zero-ladder. */
     space_set_zero_levels(space, 1);
     if (space_map(space, PAGES * PAGE_SIZE, 2 * MIB, RIGHTS_READ_WRITE, &start) == OK) {
-        read_all(space, start);
+        zero_page_read_all(space, start);
         write_one(space, start);
         check_zero_frame();
     }
@@ -99,5 +99,5 @@ const struct experiment zero_page_experiment = {
     .name = "zero-page",
     .question = "What does reading fresh memory cost?",
     .checks = 9,
-    .run = run,
+    .run = zero_page_run,
 };

@@ -190,7 +190,7 @@ static void measure_background(struct space *space)
     (void)measure_bursts(space, "on_end", BURSTS);
 }
 
-static void run(const struct options *options)
+static void zeroing_run(const struct options *options)
 {
     struct space *space;
 
@@ -211,5 +211,5 @@ const struct experiment zeroing_experiment = {
     .name = "zeroing",
     .question = "Clear pages in a burst, or in the background?",
     .checks = 8,
-    .run = run,
+    .run = zeroing_run,
 };

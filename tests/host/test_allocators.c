@@ -41,7 +41,7 @@ struct zone {
     unsigned count;
 };
 
-static void zone_start(struct zone *zone, enum pmm_way way, uint64_t frames)
+static void zone_start(struct zone *zone, enum pmm_kind way, uint64_t frames)
 {
     uint64_t size;
 
@@ -206,7 +206,7 @@ static void random_step(struct zone *zone, struct random *random, unsigned perce
     }
 }
 
-static void random_sequences(enum pmm_way way, uint64_t frames, uint64_t hole)
+static void random_sequences(enum pmm_kind way, uint64_t frames, uint64_t hole)
 {
     struct random random = random_from(frames * 31 + (uint64_t)way);
     struct zone zone;
@@ -230,7 +230,7 @@ static void random_sequences(enum pmm_way way, uint64_t frames, uint64_t hole)
 
 static void test_random(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
 
     random_sequences(way, 3000, 1111);
     random_sequences(way, 20480, 9000);
@@ -265,7 +265,7 @@ static void small_step(struct zone *zone, unsigned step)
 
 static void test_exhaustive(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     unsigned sequences = 1;
     struct zone zone;
 
@@ -295,7 +295,7 @@ static void test_exhaustive(void **state)
 /* Every order: as many blocks as there are, none more, and all of it back. */
 static void test_fill(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     uint64_t frames = (UINT64_C(1) << ORDER_GIB) * 2 + 5000;
     struct zone zone;
 
@@ -327,7 +327,7 @@ static void test_fill(void **state)
  * nothing is left when no single frame is. */
 static void test_take_some(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     struct random random = random_from(7);
     uint64_t frames = 3 * 8192 + 77;
     unsigned whole = 0;
@@ -363,7 +363,7 @@ static void test_take_some(void **state)
 /* A GiB split to 2 MiB, one of those to frames, given back in another order: whole again. */
 static void test_split(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     uint64_t frames = (UINT64_C(1) << ORDER_GIB) + 512;
     struct zone zone;
 
@@ -389,7 +389,7 @@ static void test_split(void **state)
 /* What a split left is one block again, of 2 MiB and then of 1 GiB, and can be taken as such. */
 static void test_join(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     uint64_t frames = UINT64_C(1) << ORDER_GIB;
     struct zone zone;
     uint64_t first;
@@ -424,7 +424,7 @@ static void fresh(struct zone *zone)
 
 static void test_mistakes(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     uint64_t first = 0;
     struct zone zone;
 
@@ -460,7 +460,7 @@ static double seconds_since(const struct timespec *began)
 /* 1 TiB with a hole of 100 GiB: start, a block of every order, everything back. */
 static void test_tebibyte(void **state)
 {
-    enum pmm_way way = (enum pmm_way)(uintptr_t)*state;
+    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
     const struct frame_allocator *allocator = frame_allocator(way);
     uint64_t frames = UINT64_C(1) << 28;
     uint64_t gib = UINT64_C(1) << ORDER_GIB;

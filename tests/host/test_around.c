@@ -142,7 +142,7 @@ static void only_the_region_gets_pages(void **state)
     assert_int_equal(page_clock_size(), 4);
     assert_int_equal(touch(page_at(4), true), -1);
     assert_int_equal(touch(page_at(9), true), -1);
-    /* The wish survives a change of rights, and a fork. */
+    /* The hint survives a change of rights, and a fork. */
     assert_int_equal(space_protect(space, page_at(32), PAGE_SIZE * GROUP, read_only), OK);
     assert_int_equal(space_protect(space, page_at(32), PAGE_SIZE * GROUP, read_write), OK);
     assert_int_equal(touch(page_at(40), true), 1);
@@ -178,7 +178,7 @@ static void nothing_goes_out_for_what_was_not_asked_for(void **state)
     end();
 }
 
-static void a_fork_keeps_the_wish(void **state)
+static void a_fork_keeps_the_hint(void **state)
 {
     struct space *child;
 
@@ -204,7 +204,7 @@ int main(void)
         cmocka_unit_test(only_the_region_gets_pages),
         cmocka_unit_test(a_limit_is_honoured),
         cmocka_unit_test(nothing_goes_out_for_what_was_not_asked_for),
-        cmocka_unit_test(a_fork_keeps_the_wish),
+        cmocka_unit_test(a_fork_keeps_the_hint),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

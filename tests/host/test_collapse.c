@@ -267,7 +267,7 @@ static void tables_that_were_shared_are_taken_back(void **state)
 
 static void evict_all(void)
 {
-    while (page_make_room())
+    while (page_reclaim_some())
         ;
     assert_int_equal(page_clock_size(), 0);
 }
@@ -540,7 +540,7 @@ static void others_come(void)
     assert_int_equal(page_clock_size(), 0);
     assert_int_equal(reclaim_pages(8, &evicted), OK);
     assert_int_equal(evicted, 0);
-    assert_int_equal(zero_scan(100), 0);
+    assert_int_equal(zero_merge(100), 0);
     assert_false(large_split_one());
 }
 

@@ -20,7 +20,7 @@
 
 static int set_up(void **state)
 {
-    pmm_choose((enum pmm_way)(uintptr_t)*state);
+    pmm_choose((enum pmm_kind)(uintptr_t)*state);
     fake_machine_start(MEMORY);
     return 0;
 }

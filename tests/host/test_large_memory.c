@@ -51,7 +51,7 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static void start(enum pmm_way way)
+static void start(enum pmm_kind way)
 {
     uint64_t resident;
     double began;
@@ -100,7 +100,7 @@ static void test_start(void **state)
     struct pfn low;
     struct pfn huge;
 
-    start((enum pmm_way)(uintptr_t)*state);
+    start((enum pmm_kind)(uintptr_t)*state);
     ledger_is_exact();
     before = pmm_usage();
     assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &high), OK);

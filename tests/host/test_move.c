@@ -190,7 +190,7 @@ static void move_one(struct random *dice)
         assert_int_equal(space_fork(space, &child), OK);
     touch_some(&range, dice);
     if (random_below(dice, 2) == 0)
-        (void)page_make_room();
+        (void)page_reclaim_some();
     assert_int_equal(space_remap_moving(space, old, range.size, range.size + 3 * PAGE_SIZE, &place),
                      OK);
     assert_int_not_equal(place, old);
@@ -202,13 +202,13 @@ static void move_one(struct random *dice)
     assert_true(is_gone(place + range.size + 3 * PAGE_SIZE));
     check_range(&neighbour);
     touch_some(&range, dice);
-    (void)page_make_room();
+    (void)page_reclaim_some();
     check_range(&range);
     if (child != NULL) {
         space_switch(child);
         check_range(&child_range);
         touch_some(&child_range, dice);
-        (void)page_make_room();
+        (void)page_reclaim_some();
         check_range(&child_range);
         space_audit();
         space_switch(space);
@@ -251,7 +251,7 @@ static void shared_pages_are_evicted_after_a_move(void **state)
     assert_int_equal(space_fork(space, &child), OK);
     write_word(4 * MIB + PAGE_SIZE, 13);
     assert_int_equal(space_remap_moving(space, 4 * MIB, 2 * MIB + PAGE_SIZE, 3 * MIB, &place), OK);
-    while (page_make_room())
+    while (page_reclaim_some())
         ;
     assert_int_equal(page_clock_size(), 0);
     assert_int_equal(swap_usage().used, 3);
@@ -330,7 +330,7 @@ static void running_out_changes_nothing(void **state)
         write_word(at, at);
     assert_int_equal(space_fork(space, &child), OK);
     for (; status == STATUS_NO_MEMORY; frames++) {
-        while (page_make_room())
+        while (page_reclaim_some())
             ;
         model_leave_frames(frames);
         status = space_remap_moving(space, 6 * MIB - PAGE_SIZE, 4 * MIB, 5 * MIB, &place);

@@ -167,7 +167,7 @@ static void test_allocators(void **state)
 {
     uint64_t size;
 
-    zone.allocator = frame_allocator((enum pmm_way)(uintptr_t)*state);
+    zone.allocator = frame_allocator((enum pmm_kind)(uintptr_t)*state);
     size = round_up(zone.allocator->size(ZONE_FRAMES, THREADS), 64);
     zone.self = aligned_alloc(64, size);
     memset(zone.owner, 0, sizeof(zone.owner));
@@ -251,7 +251,7 @@ static void test_memory(void **state)
     struct pmm_usage before;
     struct pmm_usage after;
 
-    pmm_choose((enum pmm_way)(uintptr_t)*state);
+    pmm_choose((enum pmm_kind)(uintptr_t)*state);
     fake_machine_start(24 * MIB);
     before = pmm_usage();
     run_threads(memory_take, memory_give);

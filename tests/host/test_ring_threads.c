@@ -96,7 +96,7 @@ static void the_one_left_is_named(void **state)
         for (unsigned i = 0; i < PTE_ENTRIES; i++) {
             assert_int_equal(frame_record(pages[i])->count, 1);
             assert_int_equal(frame_record(pages[i])->back_table, tables[TABLES - 1].index);
-            assert_true(ring_has_name(pages[i]));
+            assert_true(rmap_has_pointer(pages[i]));
         }
     }
 }
@@ -110,7 +110,7 @@ static int set_up(void **state)
             return -1;
         tree_place_table(tables[i], 1, 0);
         if (i > 0)
-            ring_join(tables[i], tables[0]);
+            rmap_join(tables[i], tables[0]);
     }
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {
         if (pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &pages[i]) != OK)

@@ -470,9 +470,9 @@ static void a_fault_looks_again_what_is_mapped(void **state)
     for (unsigned i = 0; i < 40; i++)
         assert_int_equal(fault_resolve(child, at(PAGES + i), write_access), OK);
     page_set_limit(20);
-    assert_true(page_make_room());
+    assert_true(page_reclaim_some());
     while (pte_state(section_entry(parent, 1), 1) != PTE_SWAPPED)
-        assert_true(page_make_room());
+        assert_true(page_reclaim_some());
     while_unanswered(map_another);
     assert_int_equal(read(parent, 1), 0);
     all_answered();
@@ -521,7 +521,7 @@ static void zero_pages_stay_the_sections(void **state)
     assert_int_equal(space_advise(child, at(0), PAGE_SIZE, SPACE_DONT_NEED), OK);
     assert_int_equal(space_advise(parent, at(0), PAGE_SIZE, SPACE_DONT_NEED), OK);
     assert_int_equal(frame_record(pte_frame(section_entry(child, 0)))->count, 1);
-    assert_int_equal(zero_scan(16), 0);
+    assert_int_equal(zero_merge(16), 0);
     assert_int_equal(pte_state(section_entry(child, 0), 1), PTE_LEAF);
     write(parent, 0, 5);
     assert_int_equal(read(child, 0), 5);

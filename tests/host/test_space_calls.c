@@ -206,7 +206,7 @@ static void cold_pages_go_first(void **state)
     assert_int_equal(space_map_at(space, START, 2 * lot, read_write), OK);
     assert_int_equal(space_advise(space, START, 2 * lot, SPACE_WILL_NEED), OK);
     assert_int_equal(space_advise(space, START + lot, lot, SPACE_COLD), OK);
-    assert_true(page_make_room());
+    assert_true(page_reclaim_some());
     assert_int_equal(space_protect(space, START + lot, lot, read_only), OK);
     assert_int_equal(view_of(START).resident, 16);
     assert_int_equal(view_of(START + lot).resident, 0);
@@ -228,7 +228,7 @@ static void the_hand_leaves_an_empty_clock(void **state)
     assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
     assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_WILL_NEED), OK);
     assert_int_equal(page_clock_size(), 1);
-    assert_true(page_make_room());
+    assert_true(page_reclaim_some());
     assert_int_equal(page_clock_size(), 0);
     fake_machine_be_cpu(0);
     end();
@@ -247,7 +247,7 @@ static void withheld_pages_go_out(void **state)
     assert_int_equal(space_fork(space, &child), OK);
     assert_int_equal(space_protect(space, START + lot, lot, (struct rights){.none = true}), OK);
     assert_int_equal(space_protect(child, START + lot, lot, (struct rights){.none = true}), OK);
-    assert_true(page_make_room());
+    assert_true(page_reclaim_some());
     assert_int_equal(view_of(START).resident, 16);
     assert_int_equal(view_of(START + lot).resident, 0);
     assert_int_equal(swap_usage().used, 16);

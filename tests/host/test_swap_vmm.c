@@ -68,12 +68,12 @@ static void note_cached(const struct model_op *op)
  * when it is in no clock. */
 static uint64_t tied_on_their_way;
 
-static void look_at_ties(void)
+static void look_at_swap_cache(void)
 {
     for (uint32_t i = 0; i < pmm_frame_limit(); i++) {
         const struct frame *record = frame_record((struct pfn){i});
 
-        if (record->kind != FRAME_ANONYMOUS || (record->flags & FRAME_TIED) == 0 ||
+        if (record->kind != FRAME_ANONYMOUS || (record->flags & FRAME_SWAP_CACHED) == 0 ||
             record->live != 0)
             continue;
         CHECK_MSG((record->flags & FRAME_IO) != 0,
@@ -91,7 +91,7 @@ static void contents_survive_eviction(void **state)
     uint64_t read;
 
     (void)state;
-    fake_on_relax = look_at_ties;
+    fake_on_relax = look_at_swap_cache;
     open_in_ram(SLOTS_PLENTY);
     for (uint64_t round = 0; round * ROUND < ops; round++) {
         page_set_limit(LIMIT_LEAST + round % 7 * 3);
@@ -137,7 +137,7 @@ static bool slot_to_be_read(const struct model_op *op, struct slot *slot)
     for (uint32_t i = 0; i < pmm_frame_limit(); i++) {
         const struct frame *record = frame_record((struct pfn){i});
 
-        if (record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_TIED) != 0 &&
+        if (record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_SWAP_CACHED) != 0 &&
             record->slot_or_base == slot->index)
             return false;
     }

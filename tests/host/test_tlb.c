@@ -67,8 +67,8 @@ static int set_up(void **state)
 {
     static const struct tree_hooks hooks = {.slot_hold = on_slot,
                                             .slot_release = on_slot,
-                                            .page_gone = on_page_gone,
-                                            .pages_gone = on_pages_gone};
+                                            .page_free_last = on_page_gone,
+                                            .pages_free_last = on_pages_gone};
     struct pfn zero;
 
     (void)state;

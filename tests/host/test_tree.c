@@ -237,7 +237,7 @@ static void tickets_are_split_around_a_page(void **state)
     assert_int_equal(forest_check().tables, 4);
     assert_int_equal(forest_entries(0, SPAN_4, 2 * SPAN_4), 3 * 511 + 1);
     forest_end();
-    assert_int_equal(forest.pages_gone, 1);
+    assert_int_equal(forest.pages_free_last, 1);
 }
 
 /* Three tables on the path to the first page; that of level 2 is the one in which the range ends. */
@@ -288,13 +288,13 @@ static void forks_copy_one_table_a_level(void **state)
     assert_int_equal(forest_check().tables, 1 + 7 + 3);
     assert_int_equal(forest_check().pages, 4);
     forest_destroy(0);
-    assert_int_equal(forest.pages_gone, 1);
+    assert_int_equal(forest.pages_free_last, 1);
     assert_int_equal(forest_check().tables, 1 + 3 + 3);
     forest_put(1, 16, CONTENT_SWAPPED);
     assert_int_equal(forest_check().tables, 1 + 3 + 3);
-    assert_int_equal(forest.pages_gone, 2);
+    assert_int_equal(forest.pages_free_last, 2);
     forest_end();
-    assert_int_equal(forest.pages_gone, 4);
+    assert_int_equal(forest.pages_free_last, 4);
 }
 
 /* Counts of tables past 16 bits: forks that change nothing. Counts of pages: forks that each copy
@@ -336,7 +336,7 @@ static void count_many(unsigned forks, bool copy)
     forest_check();
     assert_int_equal(frame_record(pte_frame(place.entry))->count, 1);
     forest_end();
-    assert_int_equal(forest.pages_gone, 1);
+    assert_int_equal(forest.pages_free_last, 1);
 }
 
 static void counts_go_past_sixteen_bits(void **state)
@@ -433,17 +433,17 @@ static void a_drop_goes_in_steps(void **state)
     /* Entry 0 of each upper table but that of level 2, where 2 MiB are entry 1; entries 0 and 1 of
      * the leaf table; three tables, the last of them in the step that says done. */
     assert_int_equal(drop_in_steps(&child, 0), 1 + 2 + 2 + 3 - 1);
-    assert_int_equal(forest.pages_gone, 0);
+    assert_int_equal(forest.pages_free_last, 0);
     assert_int_equal(drop_in_steps(&child, 1), 0);
     tree_destroy(&child);
     forest_check();
     fork_with_own_path(&child);
     forest_destroy(0);
-    assert_int_equal(forest.pages_gone, 0);
+    assert_int_equal(forest.pages_free_last, 0);
     assert_int_equal(drop_in_steps(&child, 0), 1 + 2 + 2 + 3 - 1);
-    assert_int_equal(forest.pages_gone, 2);
+    assert_int_equal(forest.pages_free_last, 2);
     assert_int_equal(drop_in_steps(&child, 1), 3 + 3 - 1);
-    assert_int_equal(forest.pages_gone, 3);
+    assert_int_equal(forest.pages_free_last, 3);
     tree_destroy(&child);
     forest_end();
 }

@@ -122,9 +122,9 @@ static struct space_view view_of(uint64_t address)
 /* All that can go out does, and all that is zero becomes the zero page. */
 static void press(void)
 {
-    while (page_make_room()) {
+    while (page_reclaim_some()) {
     }
-    (void)zero_scan(UINT32_MAX);
+    (void)zero_merge(UINT32_MAX);
 }
 
 /* ---- what a wire promises ---- */

@@ -106,8 +106,8 @@ static uint64_t access_bits(const struct mmu_machine *machine, struct mmu_access
 }
 
 /* SDM volume 3, 4.6.1: by the mode of the access, then by the mode of the address. */
-static bool rights_allow(const struct mmu_machine *machine, const struct mmu_walk *page,
-                         struct mmu_access access)
+static bool mmu_model_rights_allow(const struct mmu_machine *machine, const struct mmu_walk *page,
+                                   struct mmu_access access)
 {
     if (access.user) {
         if (!page->user)
@@ -143,7 +143,7 @@ static bool key_allows(const struct mmu_machine *machine, const struct mmu_walk 
 uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *walk, unsigned key,
                    struct mmu_access access)
 {
-    bool by_rights = rights_allow(machine, walk, access);
+    bool by_rights = mmu_model_rights_allow(machine, walk, access);
     bool by_key = key_allows(machine, walk, key, access);
 
     if (by_rights && by_key)

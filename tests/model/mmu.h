@@ -13,8 +13,8 @@
  * Spec: Intel SDM volume 3, 4.5 (entries), 4.6.1 (access rights), 4.6.2 (protection keys), 4.7
  * (error code), 4.8 (accessed and dirty).
  */
-#ifndef TESTS_MMU_MODEL_H
-#define TESTS_MMU_MODEL_H
+#ifndef TESTS_MODEL_MMU_H
+#define TESTS_MODEL_MMU_H
 
 #include <stdbool.h>
 #include <stdint.h>

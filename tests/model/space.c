@@ -171,7 +171,7 @@ bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t 
 }
 
 /* The pages that a call to map asks for: 4 KiB unless it says otherwise. */
-static unsigned wish_of(const struct model_op *op)
+static unsigned hint_of(const struct model_op *op)
 {
     if (op->kind != MODEL_MAP || op->alignment == PAGE_SIZE)
         return 1;
@@ -187,7 +187,7 @@ static void set_cells(struct model_space *space, const struct model_op *op, enum
         space->cells[i] = (struct model_cell){.kind = kind,
                                               .committed = kind == CELL_BLANK && op->rights.write,
                                               .rights = op->rights,
-                                              .level = wish_of(op)};
+                                              .level = hint_of(op)};
     }
     if (kind == CELL_SHARED)
         group = model_new_group((model()->bounds[op->to] - model()->bounds[op->from]) / PAGE_SIZE);
@@ -204,16 +204,16 @@ static enum status commitment_of(const struct model_op *op, enum cell_kind kind,
 }
 
 /* How it comes: with pages only where there are few of them. */
-static unsigned coming_of(const struct model_op *op, uint64_t pages)
+static unsigned populate_of(const struct model_op *op, uint64_t pages)
 {
-    if (op->kind != MODEL_MAP || op->coming == 0 || pages > MODEL_POPULATED_MAX)
+    if (op->kind != MODEL_MAP || op->populate == 0 || pages > MODEL_POPULATED_MAX)
         return 0;
-    if (op->coming == SPACE_WIRED && (op->rights.none || pages > model_wired_room()))
+    if (op->populate == SPACE_WIRED && (op->rights.none || pages > model_wired_room()))
         return 0;
-    return op->coming;
+    return op->populate;
 }
 
-static enum status map(const struct model_op *op)
+static enum status model_map(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
     uint64_t start = model()->bounds[op->from];
@@ -222,10 +222,10 @@ static enum status map(const struct model_op *op)
                           : op->kind == MODEL_MAP_SHARED ? CELL_SHARED
                                                          : CELL_BLANK;
     enum status expected = model_cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
-    unsigned coming = coming_of(op, size / PAGE_SIZE);
+    unsigned populate = populate_of(op, size / PAGE_SIZE);
     enum status status;
 
-    if (expected == OK && coming == SPACE_WIRED)
+    if (expected == OK && populate == SPACE_WIRED)
         expected = model_commitment(size / PAGE_SIZE);
     else if (expected == OK)
         expected = commitment_of(op, kind, size);
@@ -235,15 +235,15 @@ static enum status map(const struct model_op *op)
         status = space_map_guard(space->space, start, size);
     else if (op->kind == MODEL_MAP_ZEROES)
         status = space_map_zeroes(space->space, start, size, op->rights);
-    else if (coming != 0)
-        status = space_map_with(space->space, start, size, op->rights, wish_of(op), coming);
-    else if (wish_of(op) > 1)
-        status = space_map_large_at(space->space, start, size, op->rights, wish_of(op));
+    else if (populate != 0)
+        status = space_map_with(space->space, start, size, op->rights, hint_of(op), populate);
+    else if (hint_of(op) > 1)
+        status = space_map_large_at(space->space, start, size, op->rights, hint_of(op));
     else
         status = space_map_at(space->space, start, size, op->rights);
     if (model_as_expected(status, expected))
         set_cells(space, op, kind);
-    if (status == OK && coming == SPACE_WIRED)
+    if (status == OK && populate == SPACE_WIRED)
         model_note_wired(op->space, op->from, op->to);
     return status;
 }
@@ -302,7 +302,7 @@ static enum status map_found(const struct model_op *op)
     return OK;
 }
 
-static enum status unmap(const struct model_op *op)
+static enum status model_unmap(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
     uint64_t start = model()->bounds[op->from];
@@ -315,7 +315,7 @@ static enum status unmap(const struct model_op *op)
     return status;
 }
 
-static void destroy(unsigned number)
+static void model_destroy(unsigned number)
 {
     if (model()->running == number)
         run_in(MODEL_SPACES);
@@ -326,7 +326,7 @@ static void destroy(unsigned number)
 }
 
 /* A new space; parent MODEL_SPACES: a blank one. When there is no room another one goes. */
-static enum status make_space(unsigned parent)
+static enum status model_make_space(unsigned parent)
 {
     unsigned number = 0;
     struct space *fresh = NULL;
@@ -337,7 +337,7 @@ static enum status make_space(unsigned parent)
         number++;
     if (number == MODEL_SPACES) {
         number = (parent + 1 + (unsigned)any(MODEL_SPACES - 1)) % MODEL_SPACES;
-        destroy(number);
+        model_destroy(number);
     }
     if (parent < MODEL_SPACES)
         expected = model_commitment(model_committed(&model()->spaces[parent]));
@@ -370,25 +370,25 @@ enum status model_perform(const struct model_op *op)
     case MODEL_MAP:
     case MODEL_MAP_ZEROES:
     case MODEL_MAP_SHARED:
-    case MODEL_GUARD: status = map(op); break;
+    case MODEL_GUARD: status = model_map(op); break;
     case MODEL_MAP_FOUND: status = map_found(op); break;
-    case MODEL_UNMAP: status = unmap(op); break;
+    case MODEL_UNMAP: status = model_unmap(op); break;
     case MODEL_PROTECT: status = model_protect(op); break;
     case MODEL_WILL_NEED:
     case MODEL_DONT_NEED:
     case MODEL_COLD:
     case MODEL_SEQUENTIAL:
     case MODEL_ONE_BY_ONE: status = model_advise(op); break;
-    case MODEL_ZERO_SCAN: (void)zero_scan(SCANNED_TOGETHER); break;
+    case MODEL_ZERO_SCAN: (void)zero_merge(SCANNED_TOGETHER); break;
     case MODEL_COLLAPSE: status = model_collapse(op); break;
     case MODEL_MOVE: status = model_move(op); break;
     case MODEL_QUERY: status = model_query(op); break;
     case MODEL_WIRE: status = model_wire(op); break;
     case MODEL_UNWIRE: status = model_unwire(op); break;
     case MODEL_REMAP: status = model_remap(op); break;
-    case MODEL_FORK: status = make_space(op->space); break;
-    case MODEL_CREATE: status = make_space(MODEL_SPACES); break;
-    case MODEL_DESTROY: destroy(op->space); break;
+    case MODEL_FORK: status = model_make_space(op->space); break;
+    case MODEL_CREATE: status = model_make_space(MODEL_SPACES); break;
+    case MODEL_DESTROY: model_destroy(op->space); break;
     case MODEL_SWITCH: run_in((unsigned)any(4) == 0 ? MODEL_SPACES : op->space); break;
     case MODEL_KINDS: PANIC("no operation");
     }

@@ -13,8 +13,8 @@
  * Fails with: a panic with values; model_describe says how to get there again.
  * Context: host tests, and a thread of the image.
  */
-#ifndef TESTS_SPACE_MODEL_H
-#define TESTS_SPACE_MODEL_H
+#ifndef TESTS_MODEL_SPACE_H
+#define TESTS_MODEL_SPACE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -64,10 +64,10 @@ struct model_op {
     uint64_t place;  /* of a move: the address to go to, sound or not */
     struct rights rights;
     uint64_t alignment;
-    unsigned coming; /* of a map, if it is small: of enum space_coming */
-    unsigned page;   /* 0: the cell's first, 1: its last */
-    unsigned word;   /* 0: the page's first, 1: its last */
-    bool shared;     /* of what is mapped where there is room */
+    unsigned populate; /* of a map, if it is small: of enum space_populate */
+    unsigned page;     /* 0: the cell's first, 1: its last */
+    unsigned word;     /* 0: the page's first, 1: its last */
+    bool shared;       /* of what is mapped where there is room */
     bool write;
     bool execute;
     bool user;
@@ -78,7 +78,7 @@ struct model_op {
 void model_begin(uint64_t seed, unsigned levels);
 
 /* The policy of overcommit of this round, which is otherwise a random one. */
-void model_overcommit(enum overcommit_way way);
+void model_overcommit(enum overcommit_policy way);
 
 /* The next random operation, which model_perform can be given any number of times. */
 struct model_op model_choose(void);

@@ -5,7 +5,7 @@
 
 /* ---- rounds ---- */
 
-static void sort(uint64_t *numbers, unsigned count)
+static void model_sort(uint64_t *numbers, unsigned count)
 {
     for (unsigned i = 1; i < count; i++) {
         uint64_t number = numbers[i];
@@ -67,7 +67,7 @@ static void choose_bounds(void)
     }
     model()->bounds[wanted] = SPACE_FIRST_ADDRESS;
     model()->bounds[wanted + 1] = SPACE_FIRST_ADDRESS + 5 * PAGE_SIZE;
-    sort(model()->bounds, wanted + 2);
+    model_sort(model()->bounds, wanted + 2);
     for (unsigned i = 1; i < wanted + 2; i++) {
         if (model()->bounds[i] != model()->bounds[kept])
             model()->bounds[++kept] = model()->bounds[i];
@@ -75,7 +75,7 @@ static void choose_bounds(void)
     model()->cell_count = kept;
 }
 
-void model_overcommit(enum overcommit_way way)
+void model_overcommit(enum overcommit_policy way)
 {
     model()->overcommit = way;
     commit_choose(way);
@@ -207,7 +207,7 @@ struct model_op model_choose(void)
     op.new_to = op.from + 1 + (unsigned)any(model()->cell_count - op.from);
     op.rights = some_rights();
     op.alignment = PAGE_SIZE << (chance(50) ? 0 : chance(50) ? 9 : 18);
-    op.coming = chance(70) ? 0 : chance(60) ? SPACE_POPULATED : SPACE_WIRED;
+    op.populate = chance(70) ? 0 : chance(60) ? SPACE_POPULATED : SPACE_WIRED;
     op.page = (unsigned)any(2);
     op.word = (unsigned)any(2);
     op.shared = chance(40);

@@ -7,8 +7,8 @@
  *
  * Context: as space_model.h says.
  */
-#ifndef TESTS_SPACE_MODEL_INTERNAL_H
-#define TESTS_SPACE_MODEL_INTERNAL_H
+#ifndef TESTS_MODEL_SPACE_INTERNAL_H
+#define TESTS_MODEL_SPACE_INTERNAL_H
 
 #include "lib/random.h"
 #include "pmm/pmm.h"
@@ -62,7 +62,7 @@ struct model {
     struct model_group groups[MODEL_SHARES];
     unsigned lane;    /* which words of shared pages are ours: others may have theirs beside them */
     unsigned running; /* MODEL_SPACES: none */
-    enum overcommit_way overcommit;
+    enum overcommit_policy overcommit;
     uint64_t last_tag;
     uint64_t done;
     struct model_op op; /* the last one */
@@ -93,7 +93,7 @@ struct model_walk {
 
 /* At the start of a round, after its seed and levels are set; and the policy of overcommit. */
 void model_machine_begin(void);
-enum overcommit_way model_machine_overcommit(void);
+enum overcommit_policy model_machine_overcommit(void);
 
 /* Makes the access of an operation in the space that runs, with its faults. What is read must be
  * `known`, and a write leaves `written`. Anything but OK: why it was refused. */

@@ -18,7 +18,7 @@ uint64_t model_pages(unsigned from, unsigned to)
 
 /* ---- protect ---- */
 
-static uint64_t newly_writable(const struct model_space *space, const struct model_op *op)
+static uint64_t model_newly_writable(const struct model_space *space, const struct model_op *op)
 {
     uint64_t pages = 0;
 
@@ -30,7 +30,7 @@ static uint64_t newly_writable(const struct model_space *space, const struct mod
 }
 
 /* Wishes that not all of the range has are given up. */
-static void make_wishes_common(struct model_space *space, const struct model_op *op)
+static void make_hints_common(struct model_space *space, const struct model_op *op)
 {
     unsigned level = space->cells[op->from].level;
     bool around = space->cells[op->from].around;
@@ -52,12 +52,12 @@ enum status model_protect(const struct model_op *op)
     enum status status;
 
     if (all_memory(space, op->from, op->to))
-        expected = model_commitment(newly_writable(space, op));
+        expected = model_commitment(model_newly_writable(space, op));
     status = space_protect(space->space, model()->bounds[op->from],
                            model_pages(op->from, op->to) * PAGE_SIZE, op->rights);
     if (!model_as_expected(status, expected))
         return status;
-    make_wishes_common(space, op);
+    make_hints_common(space, op);
     for (unsigned i = op->from; i < op->to; i++) {
         space->cells[i].rights = op->rights;
         space->cells[i].committed |= op->rights.write && space->cells[i].kind == CELL_BLANK;

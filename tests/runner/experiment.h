@@ -7,8 +7,8 @@
  *
  * Units: as each figure says. Context: thread, interrupts as the run has them.
  */
-#ifndef TESTS_EXPERIMENT_H
-#define TESTS_EXPERIMENT_H
+#ifndef TESTS_RUNNER_EXPERIMENT_H
+#define TESTS_RUNNER_EXPERIMENT_H
 
 #include <stdbool.h>
 

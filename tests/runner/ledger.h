@@ -4,8 +4,8 @@
  *
  * Units: frames, slots, objects. Owns: nothing. Context: thread.
  */
-#ifndef TESTS_LEDGER_H
-#define TESTS_LEDGER_H
+#ifndef TESTS_RUNNER_LEDGER_H
+#define TESTS_RUNNER_LEDGER_H
 
 #include <stdbool.h>
 

@@ -116,7 +116,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     ktap_suite_end();
 }
 
-static bool idle_step(void)
+static bool runner_idle_step(void)
 {
     return pmm_idle_fill(IDLE_FRAMES) > 0;
 }
@@ -160,12 +160,12 @@ static void start_services(const struct bootinfo *info)
         status = vmm_init();
     if (status != OK)
         PANIC("the services of memory: %s", status_name(status));
-    table_way_choose(info->options.tables);
-    ktap_note("tables: reached by the %s way", table_way_name(table_way()));
-    flush_limit_start();
+    table_access_choose(info->options.tables);
+    ktap_note("tables: reached by the %s way", table_access_name(table_access()));
+    tlb_limit_start();
     space_set_limit(info->options.spaces);
     fault_start();
-    thread_set_idle_work(idle_step);
+    thread_set_idle_work(runner_idle_step);
     watchdog_start(info->options.watchdog);
     machine_interrupts_restore(true);
 }

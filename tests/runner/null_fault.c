@@ -13,9 +13,9 @@
 /* Page 0 is mapped in no space. */
 #define NOWHERE UINT64_C(8)
 
-static uint64_t floor_ticks;
+static uint64_t null_fault_ticks;
 
-static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
+static bool null_fault_skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     (void)address;
     (void)error;
@@ -23,46 +23,46 @@ static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *fram
     return true;
 }
 
-static void sort_in(uint64_t *sorted, unsigned count, uint64_t value)
+static void null_fault_sort_in(uint64_t *sorted, unsigned count, uint64_t value)
 {
     for (; count > 0 && sorted[count - 1] > value; count--)
         sorted[count] = sorted[count - 1];
     sorted[count] = value;
 }
 
-uint64_t floor_measure(void)
+uint64_t null_fault_measure(void)
 {
     bool were_on = machine_interrupts_off();
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
     uint64_t faults[FAULTS];
     uint64_t nothing[FAULTS];
 
-    trap_page_fault = skip_store;
+    trap_page_fault = null_fault_skip_store;
     for (unsigned i = 0; i < FAULTS; i++) {
-        sort_in(nothing, i, measure_nothing());
-        sort_in(faults, i, measure_write(NOWHERE));
+        null_fault_sort_in(nothing, i, measure_nothing());
+        null_fault_sort_in(faults, i, measure_write(NOWHERE));
     }
     trap_page_fault = handler;
     machine_interrupts_restore(were_on);
-    floor_ticks = max_u64(faults[FAULTS / 2], nothing[FAULTS / 2] + 1) - nothing[FAULTS / 2];
-    ktap_metric("floor", floor_ticks, "ticks");
-    return floor_ticks;
+    null_fault_ticks = max_u64(faults[FAULTS / 2], nothing[FAULTS / 2] + 1) - nothing[FAULTS / 2];
+    ktap_metric("floor", null_fault_ticks, "ticks");
+    return null_fault_ticks;
 }
 
-void floor_metric(const char *name, uint64_t ticks)
+void null_fault_metric(const char *name, uint64_t ticks)
 {
     char of_floor[64];
 
-    CHECK(floor_ticks > 0);
+    CHECK(null_fault_ticks > 0);
     print_to(of_floor, sizeof(of_floor), "%s.of_floor", name);
     ktap_metric(name, ticks, "ticks");
-    ktap_metric(of_floor, (ticks * 100 + floor_ticks / 2) / floor_ticks, "percent");
+    ktap_metric(of_floor, (ticks * 100 + null_fault_ticks / 2) / null_fault_ticks, "percent");
 }
 
-void floor_metric_of(const char *what, const char *which, uint64_t ticks)
+void null_fault_metric_of(const char *what, const char *which, uint64_t ticks)
 {
     char name[64];
 
     print_to(name, sizeof(name), "%s.%s", what, which);
-    floor_metric(name, ticks);
+    null_fault_metric(name, ticks);
 }

@@ -3,8 +3,8 @@
  *
  * Context: thread, after the handover. Owns nothing.
  */
-#ifndef TESTS_SUMMARY_H
-#define TESTS_SUMMARY_H
+#ifndef TESTS_RUNNER_SUMMARY_H
+#define TESTS_RUNNER_SUMMARY_H
 
 #include "lib/bootinfo.h"
 

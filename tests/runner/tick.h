@@ -3,8 +3,8 @@
  *
  * Units: ticks an instruction. Owns: nothing. Context: any.
  */
-#ifndef TESTS_TICK_H
-#define TESTS_TICK_H
+#ifndef TESTS_RUNNER_TICK_H
+#define TESTS_RUNNER_TICK_H
 
 #include <stdint.h>
 

@@ -11,7 +11,7 @@ static void keep_limit(const char *why)
               tlb_limit());
 }
 
-void flush_limit_start(void)
+void tlb_limit_start(void)
 {
     struct tlb_cost cost;
     enum status status;

@@ -4,11 +4,11 @@
  *
  * Units: pages, ticks. Owns: nothing. Context: thread in the kernel's own root.
  */
-#ifndef TESTS_FLUSH_LIMIT_H
-#define TESTS_FLUSH_LIMIT_H
+#ifndef TESTS_RUNNER_TLB_LIMIT_H
+#define TESTS_RUNNER_TLB_LIMIT_H
 
 /* Where a tick is a number of instructions, or the figures say nothing, the limit stays as it is,
  * and the log says why. */
-void flush_limit_start(void);
+void tlb_limit_start(void);
 
 #endif

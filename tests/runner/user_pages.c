@@ -29,7 +29,7 @@ const uint64_t *page_of_tag(uint64_t tag)
 }
 
 /* Says why an access was refused; after some, only counts: one cause refuses thousands. */
-static void complain(const char *what, uint64_t address, const struct trap_info *info)
+static void user_pages_complain(const char *what, uint64_t address, const struct trap_info *info)
 {
     if (complaints++ < COMPLAINTS_MAX)
         ktap_note("%s the page at %lx: vector %u, error %lx, %s", what, address, info->vector,
@@ -42,7 +42,7 @@ static bool fetch_page(uint64_t address)
 
     if (user_copy_in(found, address, PAGE_SIZE, &info))
         return true;
-    complain("reading", address, &info);
+    user_pages_complain("reading", address, &info);
     return false;
 }
 
@@ -66,7 +66,7 @@ bool page_fill(uint64_t address, uint64_t tag)
     page_of_tag(tag);
     if (user_copy_out(address, expected, PAGE_SIZE, &info))
         return true;
-    complain("writing", address, &info);
+    user_pages_complain("writing", address, &info);
     return false;
 }
 
@@ -110,7 +110,7 @@ bool word_read(uint64_t address, uint64_t *value)
     return probe_user_read64(address, value, &info);
 }
 
-static struct tree_place place_of(const struct space *space, uint64_t address)
+static struct tree_place user_pages_place_of(const struct space *space, uint64_t address)
 {
     bool were_on = machine_interrupts_off();
     struct tree_place place = tree_walk(&space->tree, address);
@@ -121,12 +121,12 @@ static struct tree_place place_of(const struct space *space, uint64_t address)
 
 unsigned level_at(const struct space *space, uint64_t address)
 {
-    return place_of(space, address).level;
+    return user_pages_place_of(space, address).level;
 }
 
 struct pte leaf_entry(const struct space *space, uint64_t address)
 {
-    struct tree_place place = place_of(space, address);
+    struct tree_place place = user_pages_place_of(space, address);
 
     return place.level == 1 ? place.entry : pte_empty();
 }
@@ -138,7 +138,7 @@ enum pte_state leaf_state(const struct space *space, uint64_t address)
 
 struct pfn leaf_table(const struct space *space, uint64_t address)
 {
-    struct tree_place place = place_of(space, address);
+    struct tree_place place = user_pages_place_of(space, address);
 
     return place.level == 1 ? place.table : PFN_NONE;
 }

@@ -8,8 +8,8 @@
  * Fails with: false, when the access was refused or the content is not what it should be.
  * Context: thread.
  */
-#ifndef TESTS_USER_PAGES_H
-#define TESTS_USER_PAGES_H
+#ifndef TESTS_RUNNER_USER_PAGES_H
+#define TESTS_RUNNER_USER_PAGES_H
 
 #include <stdbool.h>
 #include <stdint.h>

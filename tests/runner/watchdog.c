@@ -13,7 +13,7 @@ static struct {
 } watchdog;
 
 /* Two processors that look at the same moment may both note the same change: no harm. */
-static void look(void)
+static void watchdog_look(void)
 {
     uint64_t progress = ktap_progress();
     uint64_t now = machine_now_ns();
@@ -34,5 +34,5 @@ void watchdog_start(uint32_t seconds)
     watchdog.limit_ns = seconds * UINT64_C(1000000000);
     watchdog.since_ns = machine_now_ns();
     watchdog.progress = ktap_progress();
-    thread_set_every_second(look);
+    thread_set_every_second(watchdog_look);
 }

@@ -7,8 +7,8 @@
  *
  * Units: seconds. Owns: the processors' once-a-second call. Context: thread.
  */
-#ifndef TESTS_WATCHDOG_H
-#define TESTS_WATCHDOG_H
+#ifndef TESTS_RUNNER_WATCHDOG_H
+#define TESTS_RUNNER_WATCHDOG_H
 
 #include <stdint.h>
 

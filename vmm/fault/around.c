@@ -13,7 +13,7 @@
 /* How many pages may become resident within the limit. */
 static unsigned room(unsigned wanted)
 {
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     uint64_t resident;
 
     if (limit == UINT64_MAX)

@@ -7,8 +7,8 @@
  * Units: addresses in bytes. Owns: nothing. Fails with: false, and fault_last_reason() says why.
  * Context: a fault, interrupts off, no lock. Rules: P9.
  */
-#ifndef VMM_FAULT_MACHINE_H
-#define VMM_FAULT_MACHINE_H
+#ifndef VMM_FAULT_ENTRY_H
+#define VMM_FAULT_ENTRY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,9 +16,9 @@
 struct trap_frame;
 
 /* All that may wait: for other processors, for the disk. */
-bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame);
+bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* Nothing is mapped at the address of the running space, or a guard: a violation. */
-bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame);
+bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 #endif

@@ -86,7 +86,7 @@ static bool ask_program(uint64_t address, uint64_t error, struct trap_frame *fra
 }
 
 /* Why no page can mend the fault, whatever the tables say; else OK. */
-static enum status hopeless(const struct space *space, uint64_t address, uint64_t error)
+static enum status fault_unresolvable(const struct space *space, uint64_t address, uint64_t error)
 {
     if (space == NULL || address >= lower_half_end(space->tree.levels))
         return STATUS_NOT_FOUND;
@@ -97,14 +97,14 @@ static enum status hopeless(const struct space *space, uint64_t address, uint64_
 /* Ring 0 in user memory, where it may be: what ring 3 could have resolved at once. */
 static bool resolve_as_user(uint64_t address, uint64_t error, bool user_allowed)
 {
-    return (error & PF_US) == 0 && user_allowed && table_way() == TABLES_DIRECT &&
+    return (error & PF_US) == 0 && user_allowed && table_access() == TABLES_DIRECT &&
            fault_fast_any(address, error | PF_US);
 }
 
-bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
+bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     struct space *space = space_current();
-    enum status status = hopeless(space, address, error);
+    enum status status = fault_unresolvable(space, address, error);
     struct fault_access access = {.write = (error & PF_WR) != 0,
                                   .execute = (error & PF_ID) != 0,
                                   .from_user = (error & PF_US) != 0,
@@ -120,7 +120,7 @@ bool fault_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
     return ask_program(address, error, frame);
 }
 
-bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame)
+bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     struct space *space = space_current();
 
@@ -135,8 +135,8 @@ bool fault_nothing(uint64_t address, uint64_t error, struct trap_frame *frame)
 void fault_start(void)
 {
     fault_zero_page = tree_zero_page();
-    if (table_way() != TABLES_DIRECT)
-        trap_page_fault = fault_slowly;
+    if (table_access() != TABLES_DIRECT)
+        trap_page_fault = fault_slow;
     else
         trap_page_fault = kernel_map_levels() == 5 ? fault_fast_5 : fault_fast_4;
 }

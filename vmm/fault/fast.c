@@ -45,9 +45,9 @@ struct fast {
 /* ---- the walk ---- */
 
 /* An entry that ends the walk. */
-INLINE enum end end_at(uint64_t word)
+INLINE enum fast_result end_at(uint64_t word)
 {
-    return word == 0 || word == pte_guard().word ? NOTHING : LEFT;
+    return word == 0 || word == pte_guard().word ? FAST_UNMAPPED : FAST_SLOW_PATH;
 }
 
 /* Any entry but the usual one: of a table that others share, or that the processor has not walked
@@ -60,7 +60,7 @@ INLINE bool step_unusual(uint64_t *word, uint64_t error)
     wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
     if (wrong != 0 && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
         return false;
-    *word &= fault_words.frame_mask;
+    *word &= fault_constants.frame_mask;
     return true;
 }
 
@@ -70,14 +70,14 @@ INLINE bool step_unusual(uint64_t *word, uint64_t error)
 INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
 {
     *word = pte_read(entry).word - OWN_TABLE;
-    if (__builtin_expect((*word & fault_words.no_frame) == 0, 1))
+    if (__builtin_expect((*word & fault_constants.no_frame) == 0, 1))
         return true;
     *word += OWN_TABLE;
     return step_unusual(word, error);
 }
 
 /* The same in the table whose address the word is. */
-INLINE bool step_down(uint64_t *word, const struct fast *fast, unsigned level)
+INLINE bool fast_step_down(uint64_t *word, const struct fast *fast, unsigned level)
 {
     const struct pte *entries = direct(*word);
 
@@ -85,28 +85,28 @@ INLINE bool step_down(uint64_t *word, const struct fast *fast, unsigned level)
 }
 
 /* Outside of any space the top table is the kernel's, in whose lower half nothing is. */
-INLINE enum end walk_to_leaf(struct fast *fast, unsigned levels)
+INLINE enum fast_result walk_to_leaf(struct fast *fast, unsigned levels)
 {
     uint64_t index = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
     const struct pte *top = machine_top();
     uint64_t word;
 
     if (UNLIKELY(index >= LOWER_ENTRIES))
-        return LEFT;
+        return FAST_SLOW_PATH;
     if (!step(&word, &top[index], fast->error))
         return end_at(word);
-    if (levels == 5 && !step_down(&word, fast, 4))
+    if (levels == 5 && !fast_step_down(&word, fast, 4))
         return end_at(word);
-    if (!step_down(&word, fast, 3) || !step_down(&word, fast, 2))
+    if (!fast_step_down(&word, fast, 3) || !fast_step_down(&word, fast, 2))
         return end_at(word);
     fast->record = record_of(word);
     fast->leaf = (struct pte *)direct(word) + pte_index(fast->address, 1);
-    return RESOLVED;
+    return FAST_RESOLVED;
 }
 
 /* Lock and flags are neighbours, and a table that may be used has no flag: one exchange takes the
  * lock and sees that the table is not dead (rule P6). */
-INLINE bool lock_table(struct frame *record)
+INLINE bool fast_lock_table(struct frame *record)
 {
     uint16_t free_and_alive = 0;
 
@@ -123,46 +123,47 @@ INLINE bool lock_table(struct frame *record)
 /* ---- what seldom happens, behind the path ---- */
 
 /* Frames for the processor's cache, and once more. */
-OUT_OF_LINE bool refill(uint64_t address, uint64_t error, struct trap_frame *frame)
+OUT_OF_LINE bool fast_refill(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
-    return (pmm_refill() && fault_fast_any(address, error)) || fault_slowly(address, error, frame);
+    return (pmm_refill() && fault_fast_any(address, error)) || fault_slow(address, error, frame);
 }
 
 /* Without a frame it is a try, which ends here. */
-OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame, enum end end)
+OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
+                           enum fast_result result)
 {
     if (frame == NULL)
         return false;
-    if (end == NOTHING && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
-        return fault_nothing(address, error, frame);
-    if (end == REFILL)
-        return refill(address, error, frame);
-    return fault_slowly(address, error, frame);
+    if (result == FAST_UNMAPPED && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
+        return fault_unmapped(address, error, frame);
+    if (result == FAST_REFILL)
+        return fast_refill(address, error, frame);
+    return fault_slow(address, error, frame);
 }
 
-INLINE bool leave(const struct fast *fast, enum end end)
+INLINE bool fast_leave(const struct fast *fast, enum fast_result result)
 {
-    return otherwise(fast->address, fast->error, fast->frame, end);
+    return otherwise(fast->address, fast->error, fast->frame, result);
 }
 
 OUT_OF_LINE bool unlock_otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
-                                  enum end end, struct frame *table)
+                                  enum fast_result result, struct frame *table)
 {
     spin_unlock_fast(&table->lock);
-    return otherwise(address, error, frame, end);
+    return otherwise(address, error, frame, result);
 }
 
-INLINE bool unlock_and_leave(const struct fast *fast, enum end end)
+INLINE bool unlock_and_leave(const struct fast *fast, enum fast_result result)
 {
-    return unlock_otherwise(fast->address, fast->error, fast->frame, end, fast->record);
+    return unlock_otherwise(fast->address, fast->error, fast->frame, result, fast->record);
 }
 
 /* The same where address and error code are taken from the frame, to have two registers more. */
 __attribute__((noinline, cold)) bool fault_give_up(struct trap_frame *frame, struct frame *table,
-                                                   enum end end)
+                                                   enum fast_result result)
 {
     spin_unlock_fast(&table->lock);
-    return frame != NULL && otherwise(frame->cr2, frame->error, frame, end);
+    return frame != NULL && otherwise(frame->cr2, frame->error, frame, result);
 }
 
 /* ---- what stands in the entry ---- */
@@ -171,21 +172,21 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
 {
     uint32_t index = (uint32_t)pte_payload(entry) & 0xffff;
     const struct descriptor *descriptor =
-        (const struct descriptor *)(uintptr_t)fault_words.descriptors + index;
+        (const struct descriptor *)(uintptr_t)fault_constants.descriptors + index;
 
     if (UNLIKELY(index >= descriptor_bound()) || UNLIKELY(descriptor->ticket.word != entry.word))
         return unlock_and_leave(fast, end_at(entry.word));
     if (UNLIKELY(fast->error >= 32))
-        return unlock_and_leave(fast, LEFT);
+        return unlock_and_leave(fast, FAST_SLOW_PATH);
     if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
-        return unlock_and_leave(fast, LEFT);
+        return unlock_and_leave(fast, FAST_SLOW_PATH);
     if ((fast->error & PF_WR) != 0)
         return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
     /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
     fault_count(&space_current()->faults.zero_read);
-    return unlock(fast->record);
+    return fast_unlock_table(fast->record);
 }
 
 /* A page that is there is written. The compare says all at once: the entry is a COW leaf, the right
@@ -197,20 +198,20 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 
     if (UNLIKELY(((entry.word & compared) ^ fast->error) !=
                  (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
-        return unlock_and_leave(fast, LEFT);
+        return unlock_and_leave(fast, FAST_SLOW_PATH);
     if (pfn_equal(pte_frame(entry), fault_zero_page))
         return fault_write_zero_page(fast->frame, fast->leaf, fast->record, entry.word,
                                      fast->address);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
         return fault_copy_page(fast->frame, fast->leaf, fast->record, fast->address);
-    if (UNLIKELY((record->flags & FRAME_TIED) != 0))
-        return unlock_and_leave(fast, LEFT);
+    if (UNLIKELY((record->flags & FRAME_SWAP_CACHED) != 0))
+        return unlock_and_leave(fast, FAST_SLOW_PATH);
     CODE_POINT(POINT_MAP);
     /* COW becomes own, and R/W comes with it; the processor may set A meanwhile (rule E8). */
     __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
                        __ATOMIC_ACQ_REL);
     fault_count(&space_current()->faults.cow_reuse);
-    return unlock(fast->record);
+    return fast_unlock_table(fast->record);
 }
 
 /* ---- the ways in ---- */
@@ -218,14 +219,14 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 INLINE bool handle(struct fast *fast, unsigned levels)
 {
     struct pte entry;
-    enum end end;
+    enum fast_result result;
 
     CODE_POINT(POINT_FIND);
-    end = walk_to_leaf(fast, levels);
-    if (UNLIKELY(end != RESOLVED))
-        return leave(fast, end);
-    if (UNLIKELY(!lock_table(fast->record)))
-        return leave(fast, LEFT);
+    result = walk_to_leaf(fast, levels);
+    if (UNLIKELY(result != FAST_RESOLVED))
+        return fast_leave(fast, result);
+    if (UNLIKELY(!fast_lock_table(fast->record)))
+        return fast_leave(fast, FAST_SLOW_PATH);
     entry = pte_read(fast->leaf);
     return pte_present(entry) ? write_leaf(fast, entry) : resolve_ticket(fast, entry);
 }

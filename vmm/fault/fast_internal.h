@@ -22,12 +22,12 @@
 #define CLASS(class) ((uint64_t)(class) << PTE_CLASS_SHIFT)
 
 /* How it ended. */
-enum end {
-    RESOLVED,
-    LEFT,    /* to the slow path; nothing has changed */
-    NOTHING, /* the address is not mapped, or guarded */
-    REFILL,  /* the processor's cache of frames is empty; nothing has changed */
-    DAMAGED  /* a free frame's record has been written to */
+enum fast_result {
+    FAST_RESOLVED,
+    FAST_SLOW_PATH, /* to the slow path; nothing has changed */
+    FAST_UNMAPPED,  /* the address is not mapped, or guarded */
+    FAST_REFILL,    /* the processor's cache of frames is empty; nothing has changed */
+    FAST_DAMAGED    /* a free frame's record has been written to */
 };
 
 /* Constants of 64 bits, as words in memory: an instruction can use such a one in place, while each
@@ -35,21 +35,21 @@ enum end {
  * does not know better. */
 INLINE void *direct(uint64_t physical)
 {
-    return fault_words.direct_map + physical;
+    return fault_constants.direct_map + physical;
 }
 
 INLINE struct frame *record_of(uint64_t physical)
 {
-    return (struct frame *)(uintptr_t)(fault_words.records +
+    return (struct frame *)(uintptr_t)(fault_constants.records +
                                        physical / (PAGE_SIZE / sizeof(struct frame)));
 }
 
 INLINE struct frame *record_at(uint32_t index)
 {
-    return (struct frame *)(uintptr_t)fault_words.records + index;
+    return (struct frame *)(uintptr_t)fault_constants.records + index;
 }
 
-INLINE bool unlock(struct frame *table)
+INLINE bool fast_unlock_table(struct frame *table)
 {
     spin_unlock_fast(&table->lock);
     return true;
@@ -57,7 +57,7 @@ INLINE bool unlock(struct frame *table)
 
 /* Unlocks the table and ends the path: without a frame it was a try, and has failed; otherwise the slow
  * path goes on, or the processor's caches are filled and it begins again. */
-bool fault_give_up(struct trap_frame *frame, struct frame *table, enum end end);
+bool fault_give_up(struct trap_frame *frame, struct frame *table, enum fast_result result);
 
 /* A ticket is written. own_bits: what the new entry has besides the page. */
 bool fault_first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,

@@ -36,15 +36,15 @@ INLINE unsigned leaf_index(const struct pte *leaf)
 /* frame_pfn with a word in memory for the constant. */
 INLINE struct pfn pfn_of_table(const struct frame *table)
 {
-    return (struct pfn){(uint32_t)(((uintptr_t)table - fault_words.records) / sizeof(*table))};
+    return (struct pfn){(uint32_t)(((uintptr_t)table - fault_constants.records) / sizeof(*table))};
 }
 
 /* Takes a frame and makes it a page that is ready to stand in an entry: its record names the entry,
  * and it is in the processor's clock. Reclaim may see the page before the entry names it, and
  * leaves it alone. The clock's lock comes first, so that a held one can still end the path. */
-INLINE enum end take_page(const struct pte *leaf, const struct frame *table,
-                          struct pmm_cache *caches, enum pmm_cache_content content,
-                          enum frame_clear clear, struct pfn *page)
+INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct frame *table,
+                                       struct pmm_cache *caches, enum pmm_cache_content content,
+                                       enum frame_clear clear, struct pfn *page)
 {
     struct page_clock *clock = page_clock_beside(caches);
     struct frame *record;
@@ -52,15 +52,15 @@ INLINE enum end take_page(const struct pte *leaf, const struct frame *table,
 
     *page = PFN_NONE;
     if (UNLIKELY(!spin_try(&clock->lock)))
-        return LEFT;
+        return FAST_SLOW_PATH;
     if (UNLIKELY(!pmm_take(caches, content, FRAME_ANONYMOUS, clear, page))) {
         spin_unlock_fast(&clock->lock);
-        return REFILL;
+        return FAST_REFILL;
     }
     CODE_POINT(POINT_MAP);
     record = record_at(page->index);
     if (UNLIKELY(!pmm_is_free(record)))
-        return DAMAGED;
+        return FAST_DAMAGED;
     pmm_prepare_page(record, clock->record, pfn_of_table(table).index, leaf_place(leaf));
     last = clock->last;
     record->link_prev = last;
@@ -71,7 +71,7 @@ INLINE enum end take_page(const struct pte *leaf, const struct frame *table,
     clock->last = page->index;
     clock->size++;
     spin_unlock_fast(&clock->lock);
-    return RESOLVED;
+    return FAST_RESOLVED;
 }
 
 /* Panics, and says with what values. */
@@ -82,10 +82,10 @@ OUT_OF_LINE bool damaged(struct pfn page)
 }
 
 /* No page was taken: the path ends. */
-INLINE bool without_page(struct trap_frame *frame, struct frame *table, enum end end,
+INLINE bool without_page(struct trap_frame *frame, struct frame *table, enum fast_result result,
                          struct pfn page)
 {
-    return end == DAMAGED ? damaged(page) : fault_give_up(frame, table, end);
+    return result == FAST_DAMAGED ? damaged(page) : fault_give_up(frame, table, result);
 }
 
 INLINE uint64_t entry_of(struct pfn page, uint64_t word)
@@ -100,7 +100,7 @@ INLINE void install(struct pte *leaf, uint64_t word)
 
 /* Whether this processor, which runs the space, is not the only one that does: a translation that
  * others may have is not for the fast path to change. One that joins waits for us (space.c). */
-INLINE bool others_run(void)
+INLINE bool fast_others_run(void)
 {
     uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
 
@@ -115,16 +115,16 @@ INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct fram
                          enum pmm_cache_content content)
 {
     struct pfn page;
-    enum end end = take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
+    enum fast_result result = fast_take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
 
-    if (UNLIKELY(end != RESOLVED))
-        return without_page(frame, table, end, page);
+    if (UNLIKELY(result != FAST_RESOLVED))
+        return without_page(frame, table, result, page);
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_bits));
     table->held++;
     fault_count(&space_current()->faults.first_write);
-    return unlock(table);
+    return fast_unlock_table(table);
 }
 
 static GOES_ON bool first_write_zeroed(struct trap_frame *frame, struct pte *leaf,
@@ -139,8 +139,8 @@ GOES_ON bool fault_first_write(struct trap_frame *frame, struct pte *leaf, struc
     struct pmm_cache *caches = own_caches();
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(page_most != UINT64_MAX))
-        return fault_give_up(frame, table, LEFT);
+    if (UNLIKELY(resident_limit != UINT64_MAX))
+        return fault_give_up(frame, table, FAST_SLOW_PATH);
     if (UNLIKELY(pmm_has_zeroed(caches)))
         return first_write_zeroed(frame, leaf, table, own_bits);
     return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
@@ -152,10 +152,10 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
                               enum pmm_cache_content content)
 {
     struct pfn page;
-    enum end end = take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
+    enum fast_result result = fast_take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
 
-    if (UNLIKELY(end != RESOLVED))
-        return without_page(frame, table, end, page);
+    if (UNLIKELY(result != FAST_RESOLVED))
+        return without_page(frame, table, result, page);
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_word(word)));
@@ -163,7 +163,7 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     fault_count(&space_current()->faults.zero_to_private);
-    return unlock(table);
+    return fast_unlock_table(table);
 }
 
 static GOES_ON bool write_zero_page_zeroed(struct trap_frame *frame, struct pte *leaf,
@@ -178,8 +178,8 @@ GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, s
     struct pmm_cache *caches = own_caches();
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return fault_give_up(frame, table, LEFT);
+    if (UNLIKELY(fast_others_run()) || UNLIKELY(resident_limit != UINT64_MAX))
+        return fault_give_up(frame, table, FAST_SLOW_PATH);
     if (UNLIKELY(pmm_has_zeroed(caches)))
         return write_zero_page_zeroed(frame, leaf, table, word, address);
     return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
@@ -187,7 +187,7 @@ GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, s
 
 /* The table's entry has been replaced that a page's record names: the next one of the ring becomes
  * the named one, if it names the page as a leaf, which tables that share all their pages do. As in
- * name_another (tree_ring.c) the name is stored before the entry is read. */
+ * rmap_choose_another (tree_ring.c) the name is stored before the entry is read. */
 INLINE bool name_next(struct frame *record, const struct frame *table, const struct pte *leaf,
                       uint64_t word)
 {
@@ -201,7 +201,8 @@ INLINE bool name_next(struct frame *record, const struct frame *table, const str
         const uint64_t *other = direct(((uint64_t)next << PAGE_SHIFT) + leaf_place(leaf));
 
         __atomic_exchange_n(&record->back_table, next, __ATOMIC_SEQ_CST);
-        found = ((__atomic_load_n(other, __ATOMIC_SEQ_CST) ^ word) & fault_words.leaf_mask) == 0;
+        found =
+            ((__atomic_load_n(other, __ATOMIC_SEQ_CST) ^ word) & fault_constants.leaf_mask) == 0;
         if (UNLIKELY(!found))
             record->back_table = pfn_of_table(table).index; /* whose lock we have */
     }
@@ -220,19 +221,19 @@ OUT_OF_LINE bool let_go_slowly(struct frame *table, const struct pte *leaf, stru
 
 OUT_OF_LINE bool gone(struct pfn page)
 {
-    page_hooks()->page_gone(page);
+    page_hooks()->page_free_last(page);
     return true;
 }
 
 /* The page that was copied is let go of, after the flush. */
-INLINE bool let_go(struct frame *table, const struct pte *leaf, uint64_t word)
+INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t word)
 {
-    struct frame *record = record_of(word & fault_words.frame_mask);
+    struct frame *record = record_of(word & fault_constants.frame_mask);
 
     /* The D of an entry that goes is kept in the record (rule E8). */
     if (__builtin_expect((word & PTE_D) != 0, 1))
         __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    if (tree_is_named(record, pfn_of_table(table)) &&
+    if (rmap_points_into(record, pfn_of_table(table)) &&
         UNLIKELY(!name_next(record, table, leaf, word)))
         return let_go_slowly(table, leaf, pte_frame((struct pte){word}));
     spin_unlock_fast(&table->lock);
@@ -246,20 +247,20 @@ GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct 
                              uint64_t address)
 {
     struct pfn page;
-    enum end end;
+    enum fast_result result;
     uint64_t word;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(others_run()) || UNLIKELY(page_most != UINT64_MAX))
-        return fault_give_up(frame, table, LEFT);
-    end = take_page(leaf, table, own_caches(), PMM_CACHE_ANY, FRAME_UNCLEARED, &page);
-    if (UNLIKELY(end != RESOLVED))
-        return without_page(frame, table, end, page);
+    if (UNLIKELY(fast_others_run()) || UNLIKELY(resident_limit != UINT64_MAX))
+        return fault_give_up(frame, table, FAST_SLOW_PATH);
+    result = fast_take_page(leaf, table, own_caches(), PMM_CACHE_ANY, FRAME_UNCLEARED, &page);
+    if (UNLIKELY(result != FAST_RESOLVED))
+        return without_page(frame, table, result, page);
     word = pte_read(leaf).word;
-    machine_copy_frame(direct(phys_of(page).address), direct(word & fault_words.frame_mask));
+    machine_copy_frame(direct(phys_of(page).address), direct(word & fault_constants.frame_mask));
     install(leaf, entry_of(page, own_word(word)));
     fault_count(&space_current()->faults.cow_copy);
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    return let_go(table, leaf, word);
+    return fast_let_go(table, leaf, word);
 }

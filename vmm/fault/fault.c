@@ -12,7 +12,7 @@
  *                      level, if the space allows; else
  *                      split down in place, again
  *   ticket             fill: the zero page                own path; a cleared page, own, and for
- *                                                         tickets around it where the region wishes
+ *                                                         tickets around it where the region hints
  *   ticket, shared,    split down in place, again         make the path own and split, again
  *   above leaf
  *   ticket, shared     fill: the section's page, shared   own path; the same
@@ -49,16 +49,16 @@
 
 struct pfn fault_zero_page;
 
-struct fault_words fault_words = {.frame_mask = PTE_FRAME_MASK,
-                                  .leaf_mask = PTE_FRAME_MASK | PTE_P,
-                                  .no_frame = ~PTE_FRAME_MASK,
-                                  .direct_map = (uint8_t *)DIRECT_MAP_BASE,
-                                  .records = FRAME_RECORDS_BASE,
-                                  .descriptors = DESCRIPTORS_BASE};
+struct fault_constants fault_constants = {.frame_mask = PTE_FRAME_MASK,
+                                          .leaf_mask = PTE_FRAME_MASK | PTE_P,
+                                          .no_frame = ~PTE_FRAME_MASK,
+                                          .direct_map = (uint8_t *)DIRECT_MAP_BASE,
+                                          .records = FRAME_RECORDS_BASE,
+                                          .descriptors = DESCRIPTORS_BASE};
 
 /* ---- classify ---- */
 
-static bool rights_allow(struct rights rights, struct fault_access access)
+static bool fault_rights_allow(struct rights rights, struct fault_access access)
 {
     if (access.wire)
         return !rights.none;
@@ -96,7 +96,7 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
         return STATUS_DENIED;
     if (state == PTE_EMPTY || state == PTE_GUARD)
         return STATUS_NOT_FOUND;
-    return rights_allow(op->rights, op->access) ? OK : STATUS_DENIED;
+    return fault_rights_allow(op->rights, op->access) ? OK : STATUS_DENIED;
 }
 
 /* ---- plan ---- */
@@ -110,7 +110,7 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
-        return page_make_room() ? STATUS_AGAIN : STATUS_NO_MEMORY;
+        return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
     if (status != OK)
         return status;
     fault_count(&op->space->faults.path);
@@ -123,13 +123,13 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
 }
 
 /* What is read needs no table below the one where its ticket becomes zeroes, if it does. */
-static enum status make_path(struct fault_op *op)
+static enum status fault_make_path(struct fault_op *op)
 {
     return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
                             : make_path_to(op, op->shared ? 1 : op->space->zero_levels, TREE_FILL);
 }
 
-enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
+enum status fault_reserve_page(struct fault_op *op, enum frame_clear clear)
 {
     if (!pfn_is_none(op->page) && clear == FRAME_CLEARED && !op->page_cleared) {
         machine_clear_frame(frame_pointer(op->page));
@@ -143,7 +143,7 @@ enum status fault_want_page(struct fault_op *op, enum frame_clear clear)
 
 /* ---- perform ---- */
 
-static bool same_place(const struct tree_place *a, const struct tree_place *b)
+static bool fault_same_place(const struct tree_place *a, const struct tree_place *b)
 {
     return pfn_equal(a->table, b->table) && a->entry.word == b->entry.word &&
            a->level == b->level && a->own == b->own;
@@ -155,7 +155,7 @@ bool fault_lock_unchanged(struct fault_op *op)
 
     op->were_on = machine_interrupts_off();
     now = tree_walk(&op->space->tree, op->address);
-    if (same_place(&now, &op->place) && tree_lock(now.table)) {
+    if (fault_same_place(&now, &op->place) && tree_lock(now.table)) {
         const struct pte *entries = frame_pointer(now.table);
 
         if (pte_read(&entries[now.index]).word == op->place.entry.word)
@@ -174,7 +174,7 @@ void fault_unlock(struct fault_op *op)
 }
 
 /* A ticket is read: zeroes as far as it reaches, with the right to write kept for later. */
-static enum status show_zeroes(struct fault_op *op)
+static enum status fault_show_zeroes(struct fault_op *op)
 {
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
@@ -186,7 +186,7 @@ static enum status show_zeroes(struct fault_op *op)
 }
 
 /* After an entry was changed: the page's translation goes, then what the entry named. */
-static void let_go(struct fault_op *op)
+static void fault_let_go(struct fault_op *op)
 {
     struct tlb_batch batch;
 
@@ -198,7 +198,7 @@ static void let_go(struct fault_op *op)
 
 /* Whether other processors may have the page's translation. The leaf table is locked with
  * interrupts off, so that one that joins waits for what follows. */
-static bool others_run(const struct space *space)
+static bool fault_others_run(const struct space *space)
 {
     return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
             ~(UINT64_C(1) << machine_cpu())) != 0;
@@ -213,12 +213,12 @@ static enum status replace_under_others(struct fault_op *op)
 
     op->page = PFN_NONE;
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
-    tree_name_pointer(page, op->place.table, op->place.index);
+    rmap_reference(page, op->place.table, op->place.index);
     tree_hold(page);
     tree_replace_entry(op->place.table, op->place.index, pte_transit(page, op->rights));
     fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
-    let_go(op);
+    fault_let_go(op);
     page_publish(page);
     swap_end_transit(page, SLOT_NONE, true);
     __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
@@ -228,9 +228,9 @@ static enum status replace_under_others(struct fault_op *op)
 
 /* The page set aside goes into the entry of the locked table, which is then unlocked. It is in a
  * clock first: from the unlocking on another processor may drop it. */
-static void put_page(struct fault_op *op)
+static void fault_put_page(struct fault_op *op)
 {
-    tree_name_pointer(op->page, op->place.table, op->place.index);
+    rmap_reference(op->page, op->place.table, op->place.index);
     page_publish(op->page);
     tree_replace_entry(op->place.table, op->place.index,
                        pte_leaf(op->page, 1, PTE_OWN, op->rights));
@@ -242,10 +242,10 @@ static void put_page(struct fault_op *op)
 /* The same where something present stood: it is flushed, then let go of. */
 static enum status replace_page(struct fault_op *op)
 {
-    if (others_run(op->space))
+    if (fault_others_run(op->space))
         return replace_under_others(op);
-    put_page(op);
-    let_go(op);
+    fault_put_page(op);
+    fault_let_go(op);
     return OK;
 }
 
@@ -257,7 +257,7 @@ static enum status give_cleared_page(struct fault_op *op)
 
     if (!was_zero_page && op->around > 0 && fault_give_around(op))
         return OK;
-    status = fault_want_page(op, FRAME_CLEARED);
+    status = fault_reserve_page(op, FRAME_CLEARED);
     if (status != OK)
         return status;
     if (!fault_lock_unchanged(op))
@@ -266,7 +266,7 @@ static enum status give_cleared_page(struct fault_op *op)
         fault_count(&op->space->faults.zero_to_private);
         return replace_page(op);
     }
-    put_page(op);
+    fault_put_page(op);
     fault_count(&op->space->faults.first_write);
     return OK;
 }
@@ -278,7 +278,7 @@ static enum status reuse_page(struct fault_op *op)
     struct pte *entries = frame_pointer(op->place.table);
     struct pfn page = pte_frame(op->place.entry);
 
-    if ((frame_record(page)->flags & FRAME_TIED) != 0 && !page_untie_alone(page))
+    if ((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0 && !swap_cache_remove_alone(page))
         return STATUS_AGAIN;
     pte_make_own(&entries[op->place.index]);
     fault_count(&op->space->faults.cow_reuse);
@@ -289,7 +289,7 @@ static enum status write_cow_page(struct fault_op *op)
 {
     struct pfn shared = pte_frame(op->place.entry);
     bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
-    enum status status = alone ? OK : fault_want_page(op, FRAME_UNCLEARED);
+    enum status status = alone ? OK : fault_reserve_page(op, FRAME_UNCLEARED);
 
     if (status != OK)
         return status;
@@ -329,7 +329,7 @@ static enum status perform_leaf(struct fault_op *op)
     return write_cow_page(op);
 }
 
-static enum status perform(struct fault_op *op, enum pte_state state)
+static enum status fault_perform(struct fault_op *op, enum pte_state state)
 {
     switch (state) {
     case PTE_TICKET: return op->shared ? section_link(op) : give_cleared_page(op);
@@ -342,7 +342,7 @@ static enum status perform(struct fault_op *op, enum pte_state state)
 
 /* ---- large pages ---- */
 
-/* Whether a ticket becomes a large page: the region wishes so, and the ticket stands for as much. A
+/* Whether a ticket becomes a large page: the region hints so, and the ticket stands for as much. A
  * read takes it too: zeroes would have to be split by the first write. */
 static bool wants_large(const struct fault_op *op, enum pte_state state)
 {
@@ -366,7 +366,7 @@ static enum status give_large_page(struct fault_op *op)
         pmm_free_order(page, frame_record(page)->level);
         return STATUS_AGAIN;
     }
-    tree_name_pointer(page, op->place.table, op->place.index);
+    rmap_reference(page, op->place.table, op->place.index);
     large_publish(page);
     tree_replace_entry(op->place.table, op->place.index,
                        pte_leaf(page, level, PTE_OWN, op->rights));
@@ -386,7 +386,7 @@ static enum status write_large_page(struct fault_op *op)
     if (pte_class(op->place.entry) != PTE_COW)
         return note_spurious(op);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1)
-        return make_path(op);
+        return fault_make_path(op);
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
@@ -430,10 +430,10 @@ static enum status attempt(struct fault_op *op)
     if (wants_large(op, state))
         return give_large_page(op);
     if (may_show_zeroes(op, state))
-        return show_zeroes(op);
+        return fault_show_zeroes(op);
     if (op->place.level > 1 || (op->access.write && !op->place.own))
-        return make_path(op);
-    return perform(op, state);
+        return fault_make_path(op);
+    return fault_perform(op, state);
 }
 
 enum status fault_resolve(struct space *space, uint64_t address, struct fault_access access)

@@ -9,8 +9,8 @@
  * changed. Context: a fault, or a thread that wants to do what a fault would do. It may wait for
  * the disk. Rules: C6 to C9, E1 to E5, P1 to P9.
  */
-#ifndef VMM_FAULT_H
-#define VMM_FAULT_H
+#ifndef VMM_FAULT_FAULT_H
+#define VMM_FAULT_FAULT_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,14 +55,14 @@ bool fault_fast_any(uint64_t address, uint64_t error);
 
 /* Words that the fast path computes with; in fault.c. They never change, but the compiler is not told,
  * or it would keep them in registers over the copying of a page. */
-extern struct fault_words {
+extern struct fault_constants {
     uint64_t frame_mask;
     uint64_t leaf_mask;  /* with PTE_P: whether an entry names a page, and as a leaf */
     uint64_t no_frame;   /* all other bits */
     uint8_t *direct_map; /* a pointer, so that a sum with it is left to the addressing mode */
     uint64_t records;
     uint64_t descriptors;
-} fault_words;
+} fault_constants;
 
 /* The zero page; fault_start sets it. */
 extern struct pfn fault_zero_page;

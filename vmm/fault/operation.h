@@ -4,8 +4,8 @@
  * Units, context, errors: as vmm/fault/fault.h. Owns: nothing between calls.
  * Rules: C9, E5.
  */
-#ifndef VMM_SWAP_IN_H
-#define VMM_SWAP_IN_H
+#ifndef VMM_FAULT_OPERATION_H
+#define VMM_FAULT_OPERATION_H
 
 #include "pmm/pmm.h"
 #include "vmm/fault/fault.h"
@@ -20,7 +20,7 @@ struct fault_op {
     struct tree_reserve reserve; /* tables set aside */
     struct pfn page;             /* page set aside; PFN_NONE: none */
     bool page_cleared;
-    uint8_t page_level; /* of a ticket: the size of page that its region wishes for */
+    uint8_t page_level; /* of a ticket: the size of page that its region hints for */
     uint8_t around;     /* of a ticket: how many pages a write to it brings, as a power of two */
     bool shared;        /* of a ticket: a section has the page */
     bool takes_small;   /* there was no large page */
@@ -28,14 +28,14 @@ struct fault_op {
 };
 
 /* Makes sure that a page is set aside, without any lock. */
-MUST_USE enum status fault_want_page(struct fault_op *op, enum frame_clear clear);
+MUST_USE enum status fault_reserve_page(struct fault_op *op, enum frame_clear clear);
 
 /* Walks again and locks the leaf table if all is still as the walk before found it; false: start
  * over. Interrupts stay off until the lock is released (rule P4). */
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
 
-/* A ticket is written whose region wishes for more than one page at a time (vmm/fault/around.c): true when
+/* A ticket is written whose region hints for more than one page at a time (vmm/fault/around.c): true when
  * its page is there; false when nothing has changed. */
 MUST_USE bool fault_give_around(struct fault_op *op);
 

@@ -17,19 +17,20 @@
 
 /* Another entry has read the slot: its page serves this one too. While it comes or goes FRAME_IO is
  * set, and one that has not come, or is gone, is not tied by the time the flag is off. */
-static enum status use_tied_page(struct fault_op *op, struct pfn tied)
+static enum status use_cached_page(struct fault_op *op, struct pfn tied)
 {
     struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
     uint8_t flags = __atomic_load_n(&frame_record(tied)->flags, __ATOMIC_ACQUIRE);
 
-    if ((flags & (FRAME_TIED | FRAME_IO)) != FRAME_TIED || !fault_lock_unchanged(op)) {
+    if ((flags & (FRAME_SWAP_CACHED | FRAME_IO)) != FRAME_SWAP_CACHED ||
+        !fault_lock_unchanged(op)) {
         page_release(tied);
         machine_relax();
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
     /* The entry by which the page was found may have gone meanwhile, and no other was named then. */
-    ring_name_pointer(tied, op->place.table, op->place.index);
+    rmap_set_pointer(tied, op->place.table, op->place.index);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
     fault_count(&op->space->faults.swap_cached);
@@ -42,9 +43,9 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
     if (!fault_lock_unchanged(op))
         return false;
     __atomic_or_fetch(&frame_record(op->page)->flags, FRAME_IO, __ATOMIC_RELAXED);
-    tree_name_pointer(op->page, op->place.table, op->place.index);
+    rmap_reference(op->page, op->place.table, op->place.index);
     tree_hold(op->page); /* the transfer's own */
-    page_tie(op->page, slot);
+    swap_cache_add(op->page, slot);
     tree_replace_entry(op->place.table, op->place.index,
                        pte_transit(op->page, pte_rights(op->place.entry)));
     fault_unlock(op);
@@ -53,7 +54,8 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
 
 /* One entry in transit becomes a leaf, or `swapped`. A lock that is held at the moment is met again at
  * the caller's next look. */
-static void end_one(struct pfn page, struct slot slot, bool in_frame, struct tree_pointer at)
+static void swap_in_end_one(struct pfn page, struct slot slot, bool in_frame,
+                            struct tree_pointer at)
 {
     bool were_on = machine_interrupts_off();
     struct pte old;
@@ -83,14 +85,14 @@ void swap_end_transit(struct pfn page, struct slot slot, bool in_frame)
 
     while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
-            end_one(page, slot, in_frame, pointers[i]);
+            swap_in_end_one(page, slot, in_frame, pointers[i]);
         machine_relax(); /* an entry in a table that is being dropped goes with it */
     }
 }
 
 static enum status read_slot(struct fault_op *op, struct slot slot)
 {
-    enum status status = fault_want_page(op, FRAME_UNCLEARED);
+    enum status status = fault_reserve_page(op, FRAME_UNCLEARED);
     struct pfn page = op->page;
 
     if (status != OK)
@@ -104,7 +106,7 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
         page_publish(page);
     swap_end_transit(page, slot, status == OK);
     if (status != OK)
-        page_untie(page); /* the entries have counts of the slot again */
+        swap_cache_remove(page); /* the entries have counts of the slot again */
     __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     page_release(page);
     if (status != OK)
@@ -121,10 +123,10 @@ enum status swap_in(struct fault_op *op)
     CHECK_MSG(swap_count(slot) > 0, "entry %lx names slot %x, which is free", op->place.entry.word,
               slot.index);
     if (swap_count(slot) > 1) {
-        struct pfn tied = tree_hold_tied(op->place.table, op->place.index, slot);
+        struct pfn tied = rmap_hold_cached(op->place.table, op->place.index, slot);
 
         if (!pfn_is_none(tied))
-            return use_tied_page(op, tied);
+            return use_cached_page(op, tied);
     }
     return read_slot(op, slot);
 }

@@ -28,7 +28,7 @@ static void unlock_list(bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-static uint64_t frames_of(struct pfn page)
+static uint64_t large_frames_of(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
@@ -43,7 +43,7 @@ enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page
     unsigned order = 9 * (level - 1);
 
     CHECK(level == 2 || level == 3);
-    if (page_limit() != UINT64_MAX)
+    if (resident_limit != UINT64_MAX)
         return STATUS_NO_MEMORY; /* who counts pages wants them one by one */
     return pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
 }
@@ -51,7 +51,7 @@ enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page
 void large_publish(struct pfn page)
 {
     struct frame *record = frame_record(page);
-    uint64_t frames = frames_of(page);
+    uint64_t frames = large_frames_of(page);
     bool were_on = lock_list();
 
     record->link_prev = UINT32_MAX;
@@ -66,7 +66,7 @@ void large_publish(struct pfn page)
 void large_withdraw(struct pfn page)
 {
     struct frame *record = frame_record(page);
-    uint64_t frames = frames_of(page);
+    uint64_t frames = large_frames_of(page);
     bool were_on = lock_list();
 
     CHECK(list.frames >= frames);
@@ -95,7 +95,7 @@ bool large_take(struct pfn page)
 }
 
 /* Out of the list, or no longer wired: true for one that was. */
-static bool leave(struct pfn page)
+static bool large_leave(struct pfn page)
 {
     bool wired = page_is_wired(page);
 
@@ -108,13 +108,13 @@ static bool leave(struct pfn page)
 
 void large_gone(struct pfn page)
 {
-    (void)leave(page);
+    (void)large_leave(page);
     pmm_free_order(page, frame_record(page)->level);
 }
 
 void large_split_parts(struct pfn page, unsigned order, unsigned to)
 {
-    bool wired = leave(page);
+    bool wired = large_leave(page);
 
     pmm_split(page, order, to);
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {

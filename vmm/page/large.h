@@ -16,8 +16,8 @@
  * Fails with: STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller
  * takes small pages then. Context: a fault or a thread.
  */
-#ifndef VMM_LARGE_H
-#define VMM_LARGE_H
+#ifndef VMM_PAGE_LARGE_H
+#define VMM_PAGE_LARGE_H
 
 #include "lib/status.h"
 #include "paging/tree/tree.h"

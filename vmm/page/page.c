@@ -16,9 +16,9 @@
 /* So often nothing is found to evict, each time beside another who evicts, until that is the answer. */
 #define TRIES_BESIDE_OTHERS 64U
 
-uint64_t page_most = UINT64_MAX;
+uint64_t resident_limit = UINT64_MAX;
 
-static uint64_t tied_pages;
+static uint64_t swap_cached_pages;
 
 uint64_t page_clocks_begun;
 
@@ -42,12 +42,7 @@ void page_init(void)
 void page_set_limit(uint64_t frames)
 {
     CHECK(frames > EVICT_TOGETHER);
-    page_most = frames;
-}
-
-uint64_t page_limit(void)
-{
-    return page_most;
+    resident_limit = frames;
 }
 
 /* Clocks from 0 on of which each may have a page: one at least. */
@@ -71,7 +66,7 @@ uint64_t page_clock_size(void)
 
 bool page_try_alloc(enum frame_clear clear, struct pfn *page)
 {
-    return (page_most == UINT64_MAX || page_resident() < page_most) &&
+    return (resident_limit == UINT64_MAX || page_resident() < resident_limit) &&
            pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
@@ -85,7 +80,7 @@ static uint64_t pages_out(void)
 
 /* Makes room, or finds that another has. While others evict, most pages may be theirs, or held by
  * them for a look: nothing to be found then does not mean that there is nothing. */
-static enum status make_room(void)
+static enum status page_make_room(void)
 {
     enum status status = OK;
 
@@ -101,14 +96,14 @@ static enum status make_room(void)
         if (!reclaim_await_another(calls + 1))
             break;
     }
-    if (kept_paths_give_back())
+    if (spare_tables_free_all())
         return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }
 
-bool page_make_room(void)
+bool page_reclaim_some(void)
 {
-    return make_room() == OK;
+    return page_make_room() == OK;
 }
 
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
@@ -118,7 +113,7 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
     while (status == OK) {
         if (page_try_alloc(clear, page))
             return OK;
-        status = make_room();
+        status = page_make_room();
     }
     return status;
 }
@@ -233,7 +228,7 @@ static struct pfn turn_clock(struct page_clock *clock)
     return page;
 }
 
-void page_next_to_go(struct pfn page)
+void page_deactivate(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
     uint16_t number;
@@ -284,14 +279,14 @@ struct pfn page_clock_next(void)
 
 /* ---- ties and ends ---- */
 
-void page_tie(struct pfn page, struct slot slot)
+void swap_cache_add(struct pfn page, struct slot slot)
 {
     struct frame *record = frame_record(page);
 
-    CHECK((record->flags & FRAME_TIED) == 0);
+    CHECK((record->flags & FRAME_SWAP_CACHED) == 0);
     record->slot_or_base = slot.index;
-    __atomic_or_fetch(&record->flags, FRAME_TIED, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&tied_pages, 1, __ATOMIC_RELAXED);
+    __atomic_or_fetch(&record->flags, FRAME_SWAP_CACHED, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
 }
 
 /* What is left to do once the flag is off. */
@@ -301,22 +296,22 @@ static void end_tie(struct pfn page)
     struct slot slot = {record->slot_or_base};
 
     record->slot_or_base = UINT32_MAX;
-    __atomic_sub_fetch(&tied_pages, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
     swap_release(slot);
 }
 
-void page_untie(struct pfn page)
+void swap_cache_remove(struct pfn page)
 {
     struct frame *record = frame_record(page);
 
-    CHECK((record->flags & FRAME_TIED) != 0);
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_TIED, __ATOMIC_RELAXED);
+    CHECK((record->flags & FRAME_SWAP_CACHED) != 0);
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_SWAP_CACHED, __ATOMIC_RELAXED);
     end_tie(page);
 }
 
-bool page_untie_alone(struct pfn page)
+bool swap_cache_remove_alone(struct pfn page)
 {
-    if (!tree_claim(page, FRAME_TIED))
+    if (!tree_claim(page, FRAME_SWAP_CACHED))
         return false;
     end_tie(page);
     return true;
@@ -378,17 +373,18 @@ static void end_gone(struct pfn page)
     if ((record->flags & FRAME_WIRED) != 0)
         page_forget_wire(page);
     else
-        page_untie(page);
+        swap_cache_remove(page);
 }
 
-static void pages_gone(const struct pfn *pages, unsigned count)
+static void pages_free_last(const struct pfn *pages, unsigned count)
 {
     withdraw_gone(pages, count);
     /* holds: the pages, which nothing else knows any more but their slots */
-    pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_TIED | FRAME_IO | FRAME_WIRED, end_gone);
+    pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_SWAP_CACHED | FRAME_IO | FRAME_WIRED,
+                  end_gone);
 }
 
-static void page_gone(struct pfn page)
+static void page_free_last(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
@@ -399,8 +395,8 @@ static void page_gone(struct pfn page)
         return;
     }
     (void)page_withdraw(page); /* one that was evicted is in no clock any more */
-    if ((record->flags & FRAME_TIED) != 0)
-        page_untie(page);
+    if ((record->flags & FRAME_SWAP_CACHED) != 0)
+        swap_cache_remove(page);
     if ((record->flags & FRAME_WIRED) != 0)
         page_forget_wire(page);
     pmm_free(page);
@@ -409,15 +405,15 @@ static void page_gone(struct pfn page)
 void page_release(struct pfn page)
 {
     if (tree_release(page) == 0)
-        page_gone(page);
+        page_free_last(page);
 }
 
 const struct tree_hooks *page_hooks(void)
 {
     static const struct tree_hooks hooks = {.slot_hold = swap_hold,
                                             .slot_release = swap_release,
-                                            .page_gone = page_gone,
-                                            .pages_gone = pages_gone,
+                                            .page_free_last = page_free_last,
+                                            .pages_free_last = pages_free_last,
                                             .page_split = large_split_parts,
                                             .page_take = collapse_take_page,
                                             .page_put = collapse_put_page};
@@ -503,9 +499,9 @@ void page_audit(const struct tree_census *census)
     CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_resident() + large_frames(),
               "%lu anonymous frames, %lu in the clocks, %lu wired, %lu in large pages",
               usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), page_wired(), large_frames());
-    CHECK_MSG(swap_references() == census->swapped + tied_pages,
+    CHECK_MSG(swap_references() == census->swapped + swap_cached_pages,
               "slots have %lu counts, %lu entries and %lu ties name them", swap_references(),
-              census->swapped, tied_pages);
+              census->swapped, swap_cached_pages);
     pmm_audit();
     swap_audit();
 }

@@ -9,7 +9,7 @@
  * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
  * its links and `live`, which names the clock.
  * State of a page: page_alloc -> page_publish -> in a clock, then named by entries (resident)
- *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_gone frees it.
+ *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_free_last frees it.
  * The rule: a page that an entry names as a leaf is in a clock, and is so before the entry names it.
  *   Outside of a clock only one knows the page: who has allocated it, or to whom page_withdraw has
  *   said true. Entries in transit may name it meanwhile, with a hold and FRAME_IO on it, by which
@@ -22,8 +22,8 @@
  * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
  * Context: a fault or a thread without any table lock; page_alloc may wait for the disk.
  */
-#ifndef VMM_PAGE_H
-#define VMM_PAGE_H
+#ifndef VMM_PAGE_PAGE_H
+#define VMM_PAGE_PAGE_H
 
 #include "cpu/cpu.h"
 #include "cpu/smp/spin.h"
@@ -36,7 +36,7 @@ void page_init(void);
 
 /* How many anonymous pages may be resident; UINT64_MAX: as many as there is memory for. */
 void page_set_limit(uint64_t frames);
-uint64_t page_limit(void);
+extern uint64_t resident_limit;
 
 /* A frame for a page, evicting others when the limit or memory says so. */
 MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
@@ -46,7 +46,7 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 
 /* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there is
  * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
-bool page_make_room(void);
+bool page_reclaim_some(void);
 
 /* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
  * hold and FRAME_IO on it; a table may be locked. */
@@ -60,7 +60,7 @@ bool page_withdraw(struct pfn page);
 struct pfn page_clock_next(void);
 
 /* Puts a page that is in the clock under the hand. */
-void page_next_to_go(struct pfn page);
+void page_deactivate(struct pfn page);
 
 /* Pages in all clocks; the same and those that are wired. */
 uint64_t page_clock_size(void);
@@ -87,11 +87,11 @@ void page_forget_wire(struct pfn page);
 
 /* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
  * the count back (rule C9). */
-void page_tie(struct pfn page, struct slot slot);
-void page_untie(struct pfn page);
+void swap_cache_add(struct pfn page, struct slot slot);
+void swap_cache_remove(struct pfn page);
 
-/* As page_untie, if the page's count is 1: then nobody has found it through the tie. */
-MUST_USE bool page_untie_alone(struct pfn page);
+/* As swap_cache_remove, if the page's count is 1: then nobody has found it through the tie. */
+MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
 /* The class of a leaf that names a page after its transfer: COW is right for any count, since a write
  * finds out whether it is the last owner's; a section's page is shared for real. */
@@ -123,9 +123,6 @@ struct page_clock {
 
 _Static_assert(sizeof(struct page_clock) <= sizeof(pmm_caches[0][PMM_CACHE_ANY].above),
                "it stands beside the processor's cache of frames");
-
-/* UINT64_MAX, or how many pages may be resident. */
-extern uint64_t page_most;
 
 /* Clocks that have ever had a page, a bit each. */
 extern uint64_t page_clocks_begun;

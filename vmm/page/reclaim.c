@@ -33,7 +33,7 @@ static uint64_t ended;
 
 /* ---- choosing ---- */
 
-static struct pte *entry_at(struct tree_pointer pointer)
+static struct pte *reclaim_entry_at(struct tree_pointer pointer)
 {
     return (struct pte *)frame_pointer(pointer.table) + pointer.index;
 }
@@ -41,7 +41,7 @@ static struct pte *entry_at(struct tree_pointer pointer)
 /* Finds the entries that name a page which can be read, or is withheld: at most POINTERS_MAX are
  * stored. One that a change of rights makes the other kind meanwhile is missed, or found twice:
  * then they are not as many as the page's count says, or cannot be locked, and the page stays. */
-static unsigned find_pointers(struct pfn page, struct tree_pointer pointers[POINTERS_MAX])
+static unsigned reclaim_find_pointers(struct pfn page, struct tree_pointer pointers[POINTERS_MAX])
 {
     unsigned leaves = tree_find_pointers(page, PTE_LEAF, pointers, POINTERS_MAX);
     unsigned room = leaves < POINTERS_MAX ? POINTERS_MAX - leaves : 0;
@@ -76,7 +76,7 @@ static void unlock_pointer(struct tree_pointer pointer, bool were_on)
 }
 
 /* Takes the A bit of a locked entry. One that is withheld has none: nobody uses it. */
-static bool take_accessed(struct pte *at)
+static bool reclaim_take_accessed(struct pte *at)
 {
     return pte_present(pte_read(at)) &&
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
@@ -93,7 +93,7 @@ static bool was_used(const struct victim *victim)
 
         if (!lock_pointer(at, victim->page, &were_on))
             return true;
-        used |= take_accessed(entry_at(at));
+        used |= reclaim_take_accessed(reclaim_entry_at(at));
         if (victim->shared)
             used |= section_take_accessed(victim->page, at);
         unlock_pointer(at, were_on);
@@ -113,7 +113,7 @@ static bool can_go(struct victim *victim, bool spare_used)
     const struct frame *record = frame_record(victim->page);
 
     add_one(&counts.looked_at);
-    victim->pointer_count = find_pointers(victim->page, victim->pointers);
+    victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
     /* How many leaves a section's page has is known when they have been recalled. */
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
@@ -150,7 +150,7 @@ static bool put_in_transit(struct victim *victim)
             continue;
         if (victim->shared)
             victim->recalled += section_recall(victim->page, at);
-        rights = pte_rights(pte_read(entry_at(at)));
+        rights = pte_rights(pte_read(reclaim_entry_at(at)));
         old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
         if (pte_present(old) && (old.word & PTE_D) != 0)
             __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
@@ -177,7 +177,7 @@ static enum status find_slot(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
 
-    victim->clean = (record->flags & FRAME_TIED) != 0;
+    victim->clean = (record->flags & FRAME_SWAP_CACHED) != 0;
     if (victim->clean) {
         CHECK((record->flags & FRAME_DIRTY) == 0);
         victim->slot = (struct slot){record->slot_or_base};
@@ -233,7 +233,7 @@ static enum status write_victims(struct victim *victims, unsigned count)
 /* A page that stays is in a clock again before an entry names it as a leaf. One that goes is found
  * by its tie as long as an entry in transit names it; so FRAME_IO keeps others off until the tie is
  * cut, and nobody takes a page that is in no clock. */
-static void finish(struct victim *victim)
+static void reclaim_finish(struct victim *victim)
 {
     struct frame *record = frame_record(victim->page);
 
@@ -241,8 +241,8 @@ static void finish(struct victim *victim)
         page_publish(victim->page);
     /* Forks and unmaps may have come between: the entries are looked for again until none is left. */
     swap_end_transit(victim->page, victim->slot, !victim->done);
-    if (victim->done && (record->flags & FRAME_TIED) != 0)
-        page_untie(victim->page);
+    if (victim->done && (record->flags & FRAME_SWAP_CACHED) != 0)
+        swap_cache_remove(victim->page);
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     if (victim->slot.index != UINT32_MAX)
         swap_release(victim->slot); /* the count that kept it for this transfer */
@@ -289,14 +289,14 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
             (*evicted)++;
             add_one(victims[i].clean ? &counts.clean : &counts.written);
         }
-        finish(&victims[i]);
+        reclaim_finish(&victims[i]);
     }
     return status;
 }
 
 /* Chooses victims: the first time around A bits are taken, the second time what was not used since
  * is found. Where programs run on, all may be used again by then: then one goes in spite of it. */
-static unsigned choose(struct victim *victims, unsigned wanted)
+static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
 {
     uint64_t size = page_clock_size();
     unsigned chosen = 0;
@@ -328,7 +328,7 @@ enum status reclaim_pages(unsigned wanted, unsigned *evicted)
     CHECK(wanted <= VICTIMS_MAX);
     *evicted = 0;
     __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
-    chosen = choose(victims, wanted);
+    chosen = reclaim_choose(victims, wanted);
     if (chosen > 0)
         status = evict(victims, chosen, evicted);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);

@@ -10,8 +10,8 @@
  * Fails with: STATUS_NO_SPACE (no slot), STATUS_IO, STATUS_TIMEOUT: the pages concerned stay.
  * Context: a fault or a thread without any lock; it waits for the disk.
  */
-#ifndef VMM_RECLAIM_H
-#define VMM_RECLAIM_H
+#ifndef VMM_PAGE_RECLAIM_H
+#define VMM_PAGE_RECLAIM_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -10,7 +10,7 @@
 /* Frames in wired pages; changed atomically. */
 static uint64_t wired;
 
-static uint64_t frames_of(const struct frame *record)
+static uint64_t wired_frames_of(const struct frame *record)
 {
     return (record->flags & FRAME_BLOCK) != 0 ? UINT64_C(1) << record->level : 1;
 }
@@ -30,20 +30,20 @@ void page_mark_wired(struct pfn page)
     struct frame *record = frame_record(page);
 
     CHECK_MSG(record->kind == FRAME_ANONYMOUS &&
-                  (record->flags & (FRAME_WIRED | FRAME_TIED | FRAME_IO)) == 0,
+                  (record->flags & (FRAME_WIRED | FRAME_SWAP_CACHED | FRAME_IO)) == 0,
               "page %x of kind %u with flags %x is to be wired", page.index, record->kind,
               record->flags);
     __atomic_or_fetch(&record->flags, FRAME_WIRED, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&wired, frames_of(record), __ATOMIC_RELAXED);
+    __atomic_add_fetch(&wired, wired_frames_of(record), __ATOMIC_RELAXED);
 }
 
 void page_forget_wire(struct pfn page)
 {
     struct frame *record = frame_record(page);
 
-    CHECK((record->flags & FRAME_WIRED) != 0 && page_wired() >= frames_of(record));
+    CHECK((record->flags & FRAME_WIRED) != 0 && page_wired() >= wired_frames_of(record));
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_WIRED, __ATOMIC_RELAXED);
-    __atomic_sub_fetch(&wired, frames_of(record), __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&wired, wired_frames_of(record), __ATOMIC_RELAXED);
 }
 
 bool page_wire(struct pfn page)

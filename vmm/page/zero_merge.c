@@ -9,7 +9,7 @@
 /* Pages that share one shootdown. */
 #define TOGETHER 16U
 
-static struct zero_scan_counts counts;
+static struct zero_merge_counts counts;
 
 static bool is_zero(struct pfn page)
 {
@@ -26,24 +26,24 @@ static bool is_zero(struct pfn page)
 
 /* Whether one entry names the page, beside our own count, and nothing else is under way with it. A
  * section's page never becomes the zero page (rule S2). */
-static bool is_alone(struct pfn page)
+static bool zero_merge_is_alone(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
     return __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 2 &&
-           (record->flags & (FRAME_IO | FRAME_TIED | FRAME_SHARED)) == 0;
+           (record->flags & (FRAME_IO | FRAME_SWAP_CACHED | FRAME_SHARED)) == 0;
 }
 
 /* The entry that names the page goes in transit. holds: one count of the page. False: it is in use
  * at the moment; it stays as it is, for the next round. */
-static bool protect(struct pfn page)
+static bool zero_merge_protect(struct pfn page)
 {
     struct frame *record = frame_record(page);
     bool were_on = machine_interrupts_off();
     struct tree_pointer at;
     bool found = tree_find_pointers(page, PTE_LEAF, &at, 1) == 1 &&
                  tree_lock_pointer(page, PTE_LEAF, at) == OK;
-    bool alone = found && is_alone(page);
+    bool alone = found && zero_merge_is_alone(page);
 
     if (alone) {
         struct pte entry = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
@@ -60,11 +60,11 @@ static bool protect(struct pfn page)
 }
 
 /* Takes the page under the hand out of the clock and protects it, if it looks zero. */
-static bool take(struct pfn page)
+static bool zero_merge_take(struct pfn page)
 {
     fault_count(&counts.looked_at);
-    if (is_alone(page) && is_zero(page) && page_withdraw(page)) {
-        if (protect(page)) {
+    if (zero_merge_is_alone(page) && is_zero(page) && page_withdraw(page)) {
+        if (zero_merge_protect(page)) {
             fault_count(&counts.protected);
             return true;
         }
@@ -78,7 +78,7 @@ static bool take(struct pfn page)
 
 /* One entry in transit shows the zero page, unless a call has withheld it meanwhile. A lock that is
  * held at the moment is met again at the caller's next look. */
-static void end_one(struct pfn page, struct tree_pointer at)
+static void zero_merge_end_one(struct pfn page, struct tree_pointer at)
 {
     bool were_on = machine_interrupts_off();
     struct rights rights;
@@ -100,18 +100,18 @@ static void end_one(struct pfn page, struct tree_pointer at)
 }
 
 /* A fork may have copied the entry meanwhile, so it is looked for again until none is left. */
-static void show_zeroes(struct pfn page)
+static void zero_merge_show_zeroes(struct pfn page)
 {
     struct tree_pointer at;
 
     while (tree_find_pointers(page, PTE_TRANSIT, &at, 1) > 0) {
-        end_one(page, at);
+        zero_merge_end_one(page, at);
         machine_relax(); /* an entry in a table that is being dropped goes with it */
     }
 }
 
 /* Nobody has a translation of the page any more. holds: one count of it, FRAME_IO. */
-static bool finish(struct pfn page)
+static bool zero_merge_finish(struct pfn page)
 {
     struct frame *record = frame_record(page);
     bool zero = is_zero(page);
@@ -120,7 +120,7 @@ static bool finish(struct pfn page)
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
     page_publish(page);
     if (zero)
-        show_zeroes(page);
+        zero_merge_show_zeroes(page);
     else
         swap_end_transit(page, SLOT_NONE, true);
     last = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
@@ -132,7 +132,7 @@ static bool finish(struct pfn page)
     return last;
 }
 
-unsigned zero_scan(unsigned budget)
+unsigned zero_merge(unsigned budget)
 {
     uint64_t looks = min_u64(budget, page_clock_size());
     unsigned given_back = 0;
@@ -144,7 +144,7 @@ unsigned zero_scan(unsigned budget)
 
         for (; looks > 0 && count < TOGETHER; looks--) {
             pages[count] = page_clock_next();
-            if (!pfn_is_none(pages[count]) && take(pages[count]))
+            if (!pfn_is_none(pages[count]) && zero_merge_take(pages[count]))
                 count++;
         }
         if (count == 0)
@@ -154,12 +154,12 @@ unsigned zero_scan(unsigned budget)
         tlb_add_everything(&batch);
         tlb_commit(&batch);
         for (unsigned i = 0; i < count; i++)
-            given_back += finish(pages[i]);
+            given_back += zero_merge_finish(pages[i]);
     }
     return given_back;
 }
 
-struct zero_scan_counts zero_scan_counts(void)
+struct zero_merge_counts zero_merge_counts(void)
 {
     return counts;
 }

@@ -14,22 +14,22 @@
  * Units: pages. Owns: nothing between calls. Fails with: nothing; a page that is in use stays.
  * Context: thread, without any lock or TLB batch; it waits for other processors. Rules: R3, E5, P2.
  */
-#ifndef VMM_ZERO_SCAN_H
-#define VMM_ZERO_SCAN_H
+#ifndef VMM_PAGE_ZERO_MERGE_H
+#define VMM_PAGE_ZERO_MERGE_H
 
 #include <stdint.h>
 
 /* Looks at so many resident pages, each once; returns how many frames came back. */
-unsigned zero_scan(unsigned budget);
+unsigned zero_merge(unsigned budget);
 
 /* Since start. */
-struct zero_scan_counts {
+struct zero_merge_counts {
     uint64_t looked_at;
     uint64_t protected;  /* held zeroes at the first look */
     uint64_t changed;    /* of these: written before the second */
     uint64_t given_back; /* of these: frames that are free again */
 };
 
-struct zero_scan_counts zero_scan_counts(void);
+struct zero_merge_counts zero_merge_counts(void);
 
 #endif

@@ -17,8 +17,8 @@
  * Spec: Intel SDM volume 2, SYSCALL and SYSRET; System V AMD64 ABI, 3.2.2 (red zone).
  * Rules: A5 (user memory only between STAC and CLAC).
  */
-#ifndef VMM_PROGRAM_H
-#define VMM_PROGRAM_H
+#ifndef VMM_PROGRAM_PROGRAM_H
+#define VMM_PROGRAM_PROGRAM_H
 
 #include "cpu/trap/user.h"
 #include "vmm/space/space.h"
@@ -52,7 +52,7 @@ struct upcall_frame {
 _Static_assert(sizeof(struct upcall_frame) ==
                    sizeof(struct trap_frame) - offsetof(struct trap_frame, r11),
                "the upper part of a trap's frame");
-_Static_assert(offsetof(struct upcall_frame, rip) == 88, "tests/runner/payload.S knows it");
+_Static_assert(offsetof(struct upcall_frame, rip) == 88, "tests/runner/user_code.S knows it");
 
 enum program_end {
     PROGRAM_EXITED,    /* by its own system call */

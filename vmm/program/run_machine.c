@@ -53,7 +53,7 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 
 /* Where the program goes on is its own affair, as long as it is in its half, in ring 3, and with
  * flags of its own; all that it cannot be trusted with is put right before anything else. */
-static enum trap_way upcall_return(struct trap_frame *frame)
+static enum trap_return upcall_return(struct trap_frame *frame)
 {
     uint64_t interrupts = frame->rflags & RFLAGS_IF;
     bool whole = user_copy_in(&frame->r11, frame->rdi, sizeof(struct upcall_frame), NULL);
@@ -89,7 +89,7 @@ static bool parse_rights(uint64_t flags, struct rights *rights)
     return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
 }
 
-static enum status map(struct space *space, const struct trap_frame *frame)
+static enum status program_map(struct space *space, const struct trap_frame *frame)
 {
     struct rights rights;
 
@@ -114,7 +114,7 @@ __attribute__((noinline)) static enum status advise(struct space *space,
                : space_advise(space, frame->rdi, frame->rsi, (enum space_advice)frame->rdx);
 }
 
-static enum status unmap(struct space *space, const struct trap_frame *frame)
+static enum status program_unmap(struct space *space, const struct trap_frame *frame)
 {
     return space_unmap(space, frame->rdi, frame->rsi);
 }
@@ -133,7 +133,7 @@ static inline enum status change_space(const struct trap_frame *frame,
     return status;
 }
 
-static enum trap_way on_system_call(struct trap_frame *frame)
+static enum trap_return on_system_call(struct trap_frame *frame)
 {
     enum status status;
 
@@ -142,8 +142,8 @@ static enum trap_way on_system_call(struct trap_frame *frame)
     case PROGRAM_EXIT: return TRAP_UNRESOLVED;
     case PROGRAM_UPCALL_RETURN: return upcall_return(frame);
     case PROGRAM_SET_HANDLER: status = set_handler(frame->rdi); break;
-    case PROGRAM_MAP: status = change_space(frame, map); break;
-    case PROGRAM_UNMAP: status = change_space(frame, unmap); break;
+    case PROGRAM_MAP: status = change_space(frame, program_map); break;
+    case PROGRAM_UNMAP: status = change_space(frame, program_unmap); break;
     case PROGRAM_PROTECT: status = change_space(frame, protect); break;
     case PROGRAM_ADVISE: status = change_space(frame, advise); break;
     default: status = STATUS_UNSUPPORTED; break;

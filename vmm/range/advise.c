@@ -10,7 +10,7 @@ struct part {
     uint64_t end;
 };
 
-static struct part part_of(const struct region *region, uint64_t start, uint64_t end)
+static struct part advise_part_of(const struct region *region, uint64_t start, uint64_t end)
 {
     return (struct part){.start = max_u64(region->node.start, start),
                          .end = min_u64(region->node.end, end)};
@@ -18,14 +18,14 @@ static struct part part_of(const struct region *region, uint64_t start, uint64_t
 
 /* ---- will need ---- */
 
-static enum status bring(struct space *space, uint64_t start, uint64_t end)
+static enum status advise_bring(struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find_covered(space, start, end);
     enum status status = OK;
 
     for (; region != NULL && region->node.start < end && status == OK;
          region = region_next(region)) {
-        struct part part = part_of(region, start, end);
+        struct part part = advise_part_of(region, start, end);
 
         if (!region->what.descriptor->rights.none)
             status = space_populate(space, region, part.start, part.end);
@@ -57,13 +57,13 @@ static enum status forget(struct space *space, uint64_t start, uint64_t end)
     tlb_begin(&batch, &space->tree);
     for (; region != NULL && region->node.start < end && status == OK;
          region = region_next(region)) {
-        struct part part = part_of(region, start, end);
+        struct part part = advise_part_of(region, start, end);
 
         status = tree_prepare_range(&space->tree, part.start, part.end, &batch);
     }
     for (region = first; region != NULL && region->node.start < end && status == OK;
          region = region_next(region)) {
-        struct part part = part_of(region, start, end);
+        struct part part = advise_part_of(region, start, end);
 
         tree_replace_range(&space->tree, part.start, part.end, region->what.descriptor->ticket,
                            &batch);
@@ -118,7 +118,7 @@ static void cool(struct pte *at, unsigned level, void *context)
         return;
     if (pte_present(entry))
         __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
-    page_next_to_go(page);
+    page_deactivate(page);
 }
 
 /* ---- sequential ---- */
@@ -133,21 +133,21 @@ void space_set_around(unsigned pages)
 
 /* Region by region, since their rights may differ: no meaning changes, so that some may have the advice
  * when memory ends. */
-static enum status wish_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
+static enum status hint_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
 {
     enum status status = OK;
 
     for (uint64_t at = start; at < end && status == OK;) {
         const struct region *region = region_find(space, at);
         const struct descriptor *now = region->what.descriptor;
-        struct page_wish wish = {.level = now->page_level, .around = around};
-        struct part part = part_of(region, at, end);
+        struct page_hint hint = {.level = now->page_level, .around = around};
+        struct part part = advise_part_of(region, at, end);
         struct descriptor *descriptor;
 
         at = part.end;
         if (now->around == around || now->shared)
             continue;
-        status = descriptor_wished(now->rights, wish, &descriptor);
+        status = descriptor_with_hint(now->rights, hint, &descriptor);
         if (status != OK)
             break;
         status = space_change_descriptor(space, part.start, part.end, descriptor);
@@ -162,11 +162,11 @@ static enum status advise(struct space *space, uint64_t start, uint64_t end,
     if (region_find_covered(space, start, end) == NULL)
         return STATUS_NOT_FOUND;
     switch (advice) {
-    case SPACE_WILL_NEED: return bring(space, start, end);
+    case SPACE_WILL_NEED: return advise_bring(space, start, end);
     case SPACE_DONT_NEED:
         return any_is_wired(space, start, end) ? STATUS_BUSY : forget(space, start, end);
-    case SPACE_SEQUENTIAL: return wish_around(space, start, end, sequential_order);
-    case SPACE_RANDOM: return wish_around(space, start, end, 0);
+    case SPACE_SEQUENTIAL: return hint_around(space, start, end, sequential_order);
+    case SPACE_RANDOM: return hint_around(space, start, end, 0);
     case SPACE_COLD: space_visit_pages(space, start, end, cool, NULL); return OK;
     case SPACE_COLLAPSE: return collapse_range(space, start, end);
     }
@@ -185,7 +185,7 @@ enum status space_advise(struct space *space, uint64_t start, uint64_t size,
         status = advise(space, start, start + size, advice);
         space_unlock(space);
         /* Pages that go out one by one hardly ever make a block of 2 MiB. */
-    } while (status == STATUS_NO_MEMORY && advice != SPACE_COLLAPSE && page_make_room());
+    } while (status == STATUS_NO_MEMORY && advice != SPACE_COLLAPSE && page_reclaim_some());
     return status;
 }
 

@@ -29,8 +29,8 @@ bool collapse_take_page(struct pfn page, unsigned order)
         return large_take(page);
     if (!page_withdraw(page))
         return false;
-    alone = (record->flags & FRAME_TIED) != 0
-                ? page_untie_alone(page)
+    alone = (record->flags & FRAME_SWAP_CACHED) != 0
+                ? swap_cache_remove_alone(page)
                 : __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
     if (!alone)
         page_publish(page);
@@ -49,7 +49,7 @@ void collapse_put_page(struct pfn page, unsigned order)
 
 /* Where the tables on the way to the page are, and whether each has one pointer: then making the
  * path own copies nothing. False: there are no tables so far down, or others have them too. */
-static bool is_alone(const struct space *space, uint64_t address, unsigned level)
+static bool collapse_is_alone(const struct space *space, uint64_t address, unsigned level)
 {
     bool were_on = machine_interrupts_off();
     struct pfn table = space->tree.root;
@@ -84,7 +84,7 @@ static enum status make_own(struct space *space, uint64_t address, unsigned leve
         tlb_commit(&batch);
         if (status == STATUS_AGAIN)
             machine_relax();
-    } while (status == STATUS_AGAIN && is_alone(space, address, level + 1));
+    } while (status == STATUS_AGAIN && collapse_is_alone(space, address, level + 1));
     tree_reserve_drain(&reserve);
     return status;
 }
@@ -113,7 +113,8 @@ static enum status bring_in(struct space *space, struct tree_merge *merge)
 }
 
 /* What the answer means; STATUS_BUSY: try again. */
-static enum status follow(struct space *space, struct tree_merge *merge, enum tree_merged found)
+static enum status collapse_follow(struct space *space, struct tree_merge *merge,
+                                   enum tree_merged found)
 {
     switch (found) {
     case TREE_MERGED: fault_count(&counts.in_place); return OK;
@@ -146,7 +147,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
     unsigned tries = 0;
     enum status status;
 
-    if (!is_alone(space, address, level)) {
+    if (!collapse_is_alone(space, address, level)) {
         fault_count(&counts.refused);
         return STATUS_AGAIN;
     }
@@ -156,7 +157,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
     do {
         enum tree_merged found = tree_merge(&space->tree, &merge);
 
-        status = follow(space, &merge, found);
+        status = collapse_follow(space, &merge, found);
         if (found == TREE_MERGE_IN_USE && machine_now_ns() >= end)
             break;
         tries += found != TREE_MERGE_IN_USE;
@@ -217,7 +218,7 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
     struct region *region = region_find(space, start);
     enum status status = OK;
 
-    if (page_limit() != UINT64_MAX) { /* as in large_alloc */
+    if (resident_limit != UINT64_MAX) { /* as in large_alloc */
         fault_count(&counts.no_block);
         return STATUS_NO_MEMORY;
     }

@@ -12,8 +12,8 @@
  * Context: thread, with the space's lock; it waits for other processors and for the disk.
  * Rules: P2, P6, E8, C2, R1. The steps are in paging/tree/merge.c.
  */
-#ifndef VMM_COLLAPSE_H
-#define VMM_COLLAPSE_H
+#ifndef VMM_RANGE_COLLAPSE_H
+#define VMM_RANGE_COLLAPSE_H
 
 #include "vmm/space/space.h"
 

@@ -24,18 +24,18 @@ struct map_call {
     struct space *space;
     uint64_t start;
     uint64_t size;
-    uint64_t alignment;      /* 0: at start */
-    uint8_t level;           /* of its pages; 1: small ones */
-    uint8_t blank;           /* of enum space_blank */
-    uint8_t coming;          /* of enum space_coming */
-    bool came;               /* its pages were on their way: no more can be tried */
-    struct region_what what; /* with a count of the descriptor, until there is a region */
+    uint64_t alignment;            /* 0: at start */
+    uint8_t level;                 /* of its pages; 1: small ones */
+    uint8_t blank;                 /* of enum space_blank */
+    uint8_t populate;              /* of enum space_populate */
+    bool came;                     /* its pages were on their way: no more can be tried */
+    struct region_attributes what; /* with a count of the descriptor, until there is a region */
 };
 
 #define INLINE static inline __attribute__((always_inline))
 
 /* Finds the place, or sees that it is free; gap: in which it lies. */
-INLINE enum status find_place(struct map_call *map, struct region_gap *gap)
+INLINE enum status map_find_place(struct map_call *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
 
@@ -48,8 +48,8 @@ INLINE enum status find_place(struct map_call *map, struct region_gap *gap)
 }
 
 /* The entries of a range that is prepared. Cannot fail. */
-static void put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
-                        struct tlb_batch *batch)
+static void map_put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
+                            struct tlb_batch *batch)
 {
     const struct descriptor *descriptor = map->what.descriptor;
     struct tree *tree = &map->space->tree;
@@ -75,7 +75,7 @@ fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, stru
         /* From here on nothing can fail. Without a region the range stays empty, and replacing
          * empty by empty gives back the tables that prepare has made. */
         if (status == OK)
-            put_entries(map, end, ticket, &batch);
+            map_put_entries(map, end, ticket, &batch);
         else
             tree_replace_range(tree, map->start, end, pte_empty(), &batch);
     }
@@ -135,17 +135,17 @@ INLINE enum status fill_accounted(const struct map_call *map, struct region_gap 
 
     if (map->what.kind == REGION_SHARED)
         return fill_shared(map, gap);
-    status = commit_take(promised);
+    status = commit_charge(promised);
     if (status != OK)
         return status;
     status = fill_place(map, gap);
     if (status != OK)
-        commit_give(promised);
+        commit_uncharge(promised);
     return status;
 }
 
 enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
-                             const struct region_what *what, enum space_blank blank)
+                             const struct region_attributes *what, enum space_blank blank)
 {
     struct map_call map = {.space = space,
                            .start = start,
@@ -167,7 +167,7 @@ enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
 __attribute__((noinline)) static enum status fill_now(struct map_call *map)
 {
     uint64_t end = map->start + map->size;
-    bool wired = (map->coming & SPACE_WIRED) != 0;
+    bool wired = (map->populate & SPACE_WIRED) != 0;
     enum status status = space_fill_now(map->space, map->start, end, &map->what, wired, &map->came);
 
     if (status != OK)
@@ -183,20 +183,20 @@ INLINE enum status try_map(struct map_call *map)
     enum status status;
 
     space_lock(map->space);
-    status = find_place(map, &gap);
+    status = map_find_place(map, &gap);
     if (status == OK)
-        status = map->coming == 0 ? fill_accounted(map, gap) : fill_now(map);
+        status = map->populate == 0 ? fill_accounted(map, gap) : fill_now(map);
     space_unlock(map->space);
     return status;
 }
 
-INLINE enum status map_range(struct map_call *map)
+INLINE enum status map_own_range(struct map_call *map)
 {
     enum status status;
 
     do {
         status = try_map(map);
-    } while (status == STATUS_NO_MEMORY && !map->came && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !map->came && page_reclaim_some());
     return status;
 }
 
@@ -207,8 +207,8 @@ INLINE enum status map_blank_here(struct map_call *map, struct rights rights)
 
     if (status != OK)
         return status;
-    map->what.committed = rights.write || (map->coming & SPACE_WIRED) != 0;
-    status = map_range(map);
+    map->what.committed = rights.write || (map->populate & SPACE_WIRED) != 0;
+    status = map_own_range(map);
     if (status != OK)
         descriptor_put(map->what.descriptor, 1);
     return status;
@@ -239,17 +239,17 @@ enum status space_map_large_at(struct space *space, uint64_t start, uint64_t siz
 }
 
 enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
-                           unsigned level, unsigned coming)
+                           unsigned level, unsigned populate)
 {
     struct map_call map = {.space = space,
                            .start = start,
                            .size = size,
                            .level = (uint8_t)level,
-                           .coming = (uint8_t)coming};
+                           .populate = (uint8_t)populate};
     enum status status = space_check_range(space, start, size);
 
-    CHECK(level >= 1 && level <= 3 && coming <= (SPACE_POPULATED | SPACE_WIRED));
-    if (status == OK && rights.none && (coming & SPACE_WIRED) != 0)
+    CHECK(level >= 1 && level <= 3 && populate <= (SPACE_POPULATED | SPACE_WIRED));
+    if (status == OK && rights.none && (populate & SPACE_WIRED) != 0)
         status = STATUS_DENIED;
     return status == OK ? map_blank(&map, rights) : status;
 }
@@ -286,7 +286,7 @@ static enum status map_shared(struct map_call *map, struct rights rights)
     if (status != OK)
         return status;
     map->what.kind = REGION_SHARED;
-    status = map_range(map);
+    status = map_own_range(map);
     if (status != OK)
         descriptor_put(map->what.descriptor, 1);
     return status;
@@ -321,7 +321,7 @@ enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
         .space = space, .start = start, .size = size, .what = {.kind = REGION_GUARD}};
     enum status status = space_check_range(space, start, size);
 
-    return status == OK ? map_range(&map) : status;
+    return status == OK ? map_own_range(&map) : status;
 }
 
 /* ---- unmap ---- */
@@ -366,7 +366,7 @@ static inline void empty_run(struct space *space, const struct tree_run *run)
     else
         empty_rest(run, cleared);
     if (tree_run_is_last(run))
-        kept_path_keep(space, run);
+        spare_tables_keep(space, run);
 }
 
 /* The entries go first, then the regions, since faults that found a ticket are over then, and its
@@ -396,7 +396,7 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
     else
         region_remove_range(space, start, end);
     section_unmap_range(space, start, end);
-    commit_give(committed - space->committed);
+    commit_uncharge(committed - space->committed);
     return OK;
 }
 
@@ -427,6 +427,6 @@ enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
         return status;
     do {
         status = try_unmap(space, start, size);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
 }

@@ -53,7 +53,8 @@ static enum status prepare(struct space *space, const struct moving *move, struc
 
 /* The entries, then the region: cannot fail. What is new comes first: tables that the source leaves
  * empty are given back, and some of them may be made for it. */
-static void perform(struct space *space, const struct moving *move, const struct region_what *what)
+static void move_perform(struct space *space, const struct moving *move,
+                         const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
     struct tlb_batch batch;
@@ -69,7 +70,7 @@ static void perform(struct space *space, const struct moving *move, const struct
 }
 
 static enum status move_accounted(struct space *space, const struct moving *move,
-                                  const struct region_what *what)
+                                  const struct region_attributes *what)
 {
     struct tlb_batch batch;
     enum status status;
@@ -78,35 +79,35 @@ static enum status move_accounted(struct space *space, const struct moving *move
     status = prepare(space, move, &batch);
     tlb_commit(&batch);
     if (status == OK)
-        perform(space, move, what);
+        move_perform(space, move, what);
     return status;
 }
 
 /* What growth is promised: in the account, or by a section of its own, which is mapped there. */
 static enum status promise_growth(struct space *space, const struct moving *move,
-                                  const struct region_what *what)
+                                  const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
 
     if (what->kind != REGION_SHARED)
-        return commit_take(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+        return commit_charge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
     return growth < move->new_end ? section_map(space, growth, move->new_end) : OK;
 }
 
 static void take_growth_back(struct space *space, const struct moving *move,
-                             const struct region_what *what)
+                             const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
 
     if (what->kind == REGION_SHARED)
         section_unmap_range(space, growth, move->new_end);
     else
-        commit_give(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+        commit_uncharge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
 }
 
 /* The lowest place with the right distance: a gap that holds the range wherever in the alignment
  * it begins. */
-static bool find_place(const struct space *space, struct moving *move, uint64_t new_size)
+static bool move_find_place(const struct space *space, struct moving *move, uint64_t new_size)
 {
     uint64_t alignment = tree_move_alignment(&space->tree, move->end - move->start);
     uint64_t into = move->start % alignment;
@@ -131,7 +132,7 @@ static enum status check_place(const struct space *space, const struct moving *m
 
 /* What a wired part grows by is there, and wired, before it moves. */
 static enum status move_wired(struct space *space, struct moving *move,
-                              const struct region_what *what)
+                              const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
     uint64_t end = move->new_end;
@@ -155,13 +156,13 @@ static enum status move_wired(struct space *space, struct moving *move,
 static enum status try_move(struct space *space, struct moving *move, uint64_t new_size)
 {
     struct region *region = region_find(space, move->start);
-    struct region_what what;
+    struct region_attributes what;
     enum status status;
 
     if (region == NULL || region->node.start > move->start || region->node.end < move->end ||
         region->what.kind == REGION_GUARD)
         return STATUS_NOT_FOUND;
-    if (move->to == 0 && !find_place(space, move, new_size))
+    if (move->to == 0 && !move_find_place(space, move, new_size))
         return STATUS_NOT_FOUND;
     status = check_place(space, move);
     if (status != OK)
@@ -188,7 +189,7 @@ static enum status move_range(struct space *space, struct moving *move, uint64_t
         space_lock(space);
         status = try_move(space, move, new_size);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && !move->came && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !move->came && page_reclaim_some());
     return status;
 }
 

@@ -19,7 +19,7 @@ static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
     wanted = min_u64(wanted, TOGETHER);
     supply->count = 0;
     while (supply->count < wanted &&
-           (supply->count == 0 || page_resident() + supply->count < page_limit())) {
+           (supply->count == 0 || page_resident() + supply->count < resident_limit)) {
         enum status status = page_alloc(FRAME_CLEARED, &supply->pages[supply->count]);
 
         if (status != OK)
@@ -39,7 +39,7 @@ static bool at_ticket(const struct space *space, const struct region *region, ui
 }
 
 /* Entries of a locked table, by words: what they are is known. */
-static void put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
+static void populate_put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
 {
     struct frame *record = frame_record(page);
 
@@ -69,7 +69,7 @@ unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
                 break;
             machine_clear_frame(frame_pointer(page));
         }
-        put_page(table, &entries[at], page, descriptor->own_bits);
+        populate_put_page(table, &entries[at], page, descriptor->own_bits);
     }
     frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
     return at - from;
@@ -87,7 +87,7 @@ static unsigned fill_from(const struct supply *supply, struct pfn table, unsigne
 
         if (pte_read(&entries[i]).word != descriptor->ticket.word)
             break;
-        tree_name_pointer(page, table, i);
+        rmap_reference(page, table, i);
         page_publish(page);
         tree_replace_entry(table, i, pte_leaf(page, 1, PTE_OWN, descriptor->rights));
         filled++;
@@ -124,7 +124,7 @@ static unsigned fill_at_hand(struct space *space, const struct region *region, u
     uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
     unsigned filled;
 
-    if (page_limit() != UINT64_MAX)
+    if (resident_limit != UINT64_MAX)
         return 0;
     filled = fill_tickets(space, region, from, end, NULL);
     return filled > 0 || !pmm_refill() ? filled : fill_tickets(space, region, from, end, NULL);

@@ -6,7 +6,7 @@
 #include "vmm/space/internal.h"
 
 /* Pages of the range that become writable for the first time: so much more is promised. */
-static uint64_t newly_writable(const struct space *space, uint64_t start, uint64_t end)
+static uint64_t protect_newly_writable(const struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);
     uint64_t bytes = 0;
@@ -80,38 +80,38 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
         status = STATUS_AGAIN;
     } else if (region_find_covered(space, start, end) != NULL) {
         uint64_t promised =
-            descriptors->blank->rights.write ? newly_writable(space, start, end) : 0;
+            descriptors->blank->rights.write ? protect_newly_writable(space, start, end) : 0;
 
-        status = commit_take(promised);
+        status = commit_charge(promised);
         if (status == OK) {
             status = change_rights(space, start, end, descriptors);
             if (status != OK)
-                commit_give(promised);
+                commit_uncharge(promised);
         }
     }
     space_unlock(space);
     return status;
 }
 
-/* What all regions of the range wish for: small pages, one by one, where they differ. */
-static struct page_wish common_wish(struct space *space, uint64_t start, uint64_t end)
+/* What all regions of the range hint for: small pages, one by one, where they differ. */
+static struct page_hint common_hint(struct space *space, uint64_t start, uint64_t end)
 {
     const struct region *region;
-    struct page_wish wish = {0};
+    struct page_hint hint = {0};
 
     space_lock(space);
     region = region_find_covered(space, start, end);
     for (struct region *at = region_find(space, start);
          region != NULL && at != NULL && at->node.start < end; at = region_next(at)) {
-        struct page_wish one = descriptor_wish(at->what.descriptor);
-        bool first = wish.level == 0;
+        struct page_hint one = descriptor_hint(at->what.descriptor);
+        bool first = hint.level == 0;
 
-        wish.level = first || wish.level == one.level ? one.level : 1;
-        wish.around = first || wish.around == one.around ? one.around : 0;
+        hint.level = first || hint.level == one.level ? one.level : 1;
+        hint.around = first || hint.around == one.around ? one.around : 0;
     }
     space_unlock(space);
-    wish.level = wish.level == 0 ? 1 : wish.level;
-    return wish;
+    hint.level = hint.level == 0 ? 1 : hint.level;
+    return hint;
 }
 
 enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
@@ -120,8 +120,8 @@ enum status space_protect(struct space *space, uint64_t start, uint64_t size, st
     enum status status = space_check_range(space, start, size);
 
     if (status == OK)
-        status =
-            descriptor_wished(rights, common_wish(space, start, start + size), &descriptors.blank);
+        status = descriptor_with_hint(rights, common_hint(space, start, start + size),
+                                      &descriptors.blank);
     if (status != OK)
         return status;
     do {
@@ -131,7 +131,7 @@ enum status space_protect(struct space *space, uint64_t start, uint64_t size, st
             if (status == OK)
                 status = try_protect(space, start, start + size, &descriptors);
         }
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     descriptor_put(descriptors.blank, 1);
     if (descriptors.shared != NULL)
         descriptor_put(descriptors.shared, 1);

@@ -11,7 +11,7 @@ struct remapping {
     bool came;        /* new pages of a wired part were on their way: no more can be tried */
 };
 
-static enum status grow(struct space *space, struct remapping *remap, struct region *region)
+static enum status remap_grow(struct space *space, struct remapping *remap, struct region *region)
 {
     const struct region *next = region_next(region);
     enum status status;
@@ -36,7 +36,7 @@ static enum status try_remap(struct space *space, struct remapping *remap)
     if (region == NULL || region->node.start > remap->start || region->node.end < remap->end)
         return STATUS_NOT_FOUND;
     if (remap->new_end > remap->end)
-        status = grow(space, remap, region);
+        status = remap_grow(space, remap, region);
     else if (remap->new_end < remap->end)
         status = space_empty_range(space, region, remap->new_end, remap->end);
     return status;
@@ -55,6 +55,6 @@ enum status space_remap(struct space *space, uint64_t start, uint64_t old_size, 
         space_lock(space);
         status = try_remap(space, &remap);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && !remap.came && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !remap.came && page_reclaim_some());
     return status;
 }

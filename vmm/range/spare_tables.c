@@ -6,7 +6,7 @@
 /* What space->kept says beside the address. */
 #define LEVEL_MASK UINT64_C(7)
 
-bool kept_path_give_back(struct space *space)
+bool spare_tables_free(struct space *space)
 {
     uint64_t level = space->kept & LEVEL_MASK;
     uint64_t start = space->kept - level;
@@ -26,20 +26,20 @@ bool kept_path_give_back(struct space *space)
     return given;
 }
 
-void kept_path_keep_other(struct space *space, const struct tree_run *run)
+void spare_tables_keep_other(struct space *space, const struct tree_run *run)
 {
-    (void)kept_path_give_back(space);
+    (void)spare_tables_free(space);
     __atomic_store_n(&space->kept, round_down(run->start, pte_span(run->bottom + 1)) | run->bottom,
                      __ATOMIC_RELAXED);
 }
 
-bool kept_paths_give_back(void)
+bool spare_tables_free_all(void)
 {
     struct space *space;
     bool given = false;
 
     while (!given && (space = space_lock_one_that_keeps(false)) != NULL) {
-        given = kept_path_give_back(space);
+        given = spare_tables_free(space);
         space_unlock(space);
     }
     return given;
@@ -49,7 +49,7 @@ void kept_all_give_back(void)
 {
     struct space *space;
 
-    while (kept_paths_give_back()) {
+    while (spare_tables_free_all()) {
         /* one more */
     }
     while ((space = space_lock_one_that_keeps(true)) != NULL) {

@@ -10,33 +10,33 @@
  * Units: bytes. Owns: nothing; space->kept says where the path is, by the first address of its lowest
  * table, and that table's level. A range call that goes another way may have used or given back the
  * tables meanwhile: that is seen by a look.
- * State: none (0) -> kept_path_keep -> kept -> kept_path_give_back -> none.
- * Fails with: nothing. Context: the space is locked, no TLB batch is open, for kept_path_give_back
- * and kept_path_keep; no lock is held that others wait for, for kept_paths_give_back.
+ * State: none (0) -> spare_tables_keep -> kept -> spare_tables_free -> none.
+ * Fails with: nothing. Context: the space is locked, no TLB batch is open, for spare_tables_free
+ * and spare_tables_keep; no lock is held that others wait for, for spare_tables_free_all.
  * Rules: C10, C12.
  */
-#ifndef VMM_KEPT_PATH_H
-#define VMM_KEPT_PATH_H
+#ifndef VMM_RANGE_SPARE_TABLES_H
+#define VMM_RANGE_SPARE_TABLES_H
 
 #include "paging/tree/run.h"
 #include "vmm/space/space.h"
 
 /* The table of a run has become empty, and is kept instead of the one before. */
-void kept_path_keep_other(struct space *space, const struct tree_run *run);
+void spare_tables_keep_other(struct space *space, const struct tree_run *run);
 
-static inline void kept_path_keep(struct space *space, const struct tree_run *run)
+static inline void spare_tables_keep(struct space *space, const struct tree_run *run)
 {
     uint64_t place = round_down(run->start, pte_span(run->bottom + 1)) | run->bottom;
 
     if (space->kept != place)
-        kept_path_keep_other(space, run);
+        spare_tables_keep_other(space, run);
 }
 
 /* Gives the tables back that are kept and empty; false: there are none. */
-bool kept_path_give_back(struct space *space);
+bool spare_tables_free(struct space *space);
 
 /* The same for one of the spaces that are not locked just now. */
-bool kept_paths_give_back(void);
+bool spare_tables_free_all(void);
 
 /* All of them, and the object of a region that each may keep: for who wants to see what is in use. */
 void kept_all_give_back(void);

@@ -27,7 +27,7 @@ uint64_t space_wired_limit(void)
 {
     uint64_t limit = __atomic_load_n(&account.limit, __ATOMIC_RELAXED);
 
-    return limit != UINT64_MAX ? limit : min_u64(pmm_usage().total, page_limit()) / 2;
+    return limit != UINT64_MAX ? limit : min_u64(pmm_usage().total, resident_limit) / 2;
 }
 
 void space_set_wired_limit(uint64_t pages)
@@ -35,7 +35,7 @@ void space_set_wired_limit(uint64_t pages)
     __atomic_store_n(&account.limit, pages, __ATOMIC_RELAXED);
 }
 
-static enum status take(uint64_t pages)
+static enum status wire_take(uint64_t pages)
 {
     uint64_t limit = space_wired_limit();
     uint64_t before = space_wired_pages();
@@ -50,7 +50,7 @@ static enum status take(uint64_t pages)
     return OK;
 }
 
-void wire_give(uint64_t pages)
+void wire_uncharge(uint64_t pages)
 {
     uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
 
@@ -197,7 +197,7 @@ static enum status wire_regions(struct space *space, uint64_t start, uint64_t en
 }
 
 /* Boundaries of entries and of regions at the ends of a range: what may lack memory. */
-static enum status cut(struct space *space, uint64_t start, uint64_t end)
+static enum status wire_cut(struct space *space, uint64_t start, uint64_t end)
 {
     struct tlb_batch batch;
     enum status status;
@@ -211,17 +211,17 @@ static enum status cut(struct space *space, uint64_t start, uint64_t end)
 static enum status wire_accounted(struct space *space, uint64_t start, uint64_t end,
                                   const struct work *work, bool *came)
 {
-    enum status status = commit_take(work->promise);
+    enum status status = commit_charge(work->promise);
 
     if (status != OK)
         return status;
-    status = cut(space, start, end);
+    status = wire_cut(space, start, end);
     if (status == OK) {
         *came = true;
         status = wire_regions(space, start, end);
     }
     if (status != OK)
-        commit_give(work->promise);
+        commit_uncharge(work->promise);
     return status;
 }
 
@@ -237,12 +237,12 @@ static enum status try_wire(struct space *space, uint64_t start, uint64_t end, b
         return STATUS_DENIED;
     if (work.pages == 0)
         return OK;
-    status = take(work.pages);
+    status = wire_take(work.pages);
     if (status != OK)
         return status;
     status = wire_accounted(space, start, end, &work, came);
     if (status != OK)
-        wire_give(work.pages);
+        wire_uncharge(work.pages);
     return status;
 }
 
@@ -257,7 +257,7 @@ enum status space_wire(struct space *space, uint64_t start, uint64_t size)
         space_lock(space);
         status = try_wire(space, start, start + size, &came);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && !came && page_make_room());
+    } while (status == STATUS_NO_MEMORY && !came && page_reclaim_some());
     return status;
 }
 
@@ -270,12 +270,12 @@ static enum status try_unwire(struct space *space, uint64_t start, uint64_t end)
         return STATUS_NOT_FOUND;
     if (work_of(space, start, end).pages == (end - start) / PAGE_SIZE)
         return OK;
-    status = cut(space, start, end);
+    status = wire_cut(space, start, end);
     if (status != OK)
         return status;
     unwire_pages(space, start, end, true);
     region_settle(space, start, end, false);
-    wire_give(wired - space->wired);
+    wire_uncharge(wired - space->wired);
     return OK;
 }
 
@@ -289,21 +289,21 @@ enum status space_unwire(struct space *space, uint64_t start, uint64_t size)
         space_lock(space);
         status = try_unwire(space, start, start + size);
         space_unlock(space);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
 }
 
 /* ---- mappings that come with their pages ---- */
 
-static enum status fill(struct space *space, uint64_t start, uint64_t end,
-                        const struct region_what *what, bool wired, bool *came)
+static enum status wire_fill(struct space *space, uint64_t start, uint64_t end,
+                             const struct region_attributes *what, bool wired, bool *came)
 {
-    struct region_what apart = *what;
+    struct region_attributes apart = *what;
     const struct region *region;
     enum status status;
 
     apart.wired = false;
-    apart.coming = true;
+    apart.populate = true;
     status = space_fill_range(space, start, end, &apart, BLANK_TICKETS);
     if (status != OK)
         return status;
@@ -319,16 +319,16 @@ static enum status fill(struct space *space, uint64_t start, uint64_t end,
 }
 
 enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
-                           const struct region_what *what, bool wired, bool *came)
+                           const struct region_attributes *what, bool wired, bool *came)
 {
     uint64_t pages = wired ? (end - start) / PAGE_SIZE : 0;
-    enum status status = take(pages);
+    enum status status = wire_take(pages);
 
     if (status != OK)
         return status;
-    status = fill(space, start, end, what, wired, came);
+    status = wire_fill(space, start, end, what, wired, came);
     if (status != OK)
-        wire_give(pages);
+        wire_uncharge(pages);
     return status;
 }
 
@@ -344,5 +344,5 @@ void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wir
 
     CHECK_MSG(status == OK, "%lx to %lx does not go again: %d", start, end, (int)status);
     if (wired)
-        wire_give((end - start) / PAGE_SIZE);
+        wire_uncharge((end - start) / PAGE_SIZE);
 }

@@ -15,7 +15,7 @@
 #include "vmm/space/internal.h"
 
 /* Makes the child's path down to a level its own. */
-static enum status make_path(struct space *child, uint64_t address, unsigned level)
+static enum status wire_fork_make_path(struct space *child, uint64_t address, unsigned level)
 {
     struct tree_reserve reserve = {0};
     enum status status;
@@ -25,7 +25,7 @@ static enum status make_path(struct space *child, uint64_t address, unsigned lev
 
         status =
             tree_reserve_fill(&reserve, tree_path_needs(&child->tree, address, level, TREE_CHANGE));
-        if (status == STATUS_NO_MEMORY && page_make_room())
+        if (status == STATUS_NO_MEMORY && page_reclaim_some())
             status = STATUS_AGAIN;
         if (status != OK)
             continue;
@@ -52,7 +52,7 @@ static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
 }
 
 /* Locks a table of the child, where reclaim may be for a moment; returns whether interrupts were on. */
-static bool lock_table(struct pfn table)
+static bool wire_fork_lock_table(struct pfn table)
 {
     for (;;) {
         bool were_on = machine_interrupts_off();
@@ -74,8 +74,8 @@ static enum status put_copy(struct tree_place place, struct pfn page)
 
     if (status != OK)
         return status;
-    were_on = lock_table(place.table);
-    tree_name_pointer(copy, place.table, place.index);
+    were_on = wire_fork_lock_table(place.table);
+    rmap_reference(copy, place.table, place.index);
     if (place.level == 1)
         page_publish(copy);
     else
@@ -112,15 +112,16 @@ static enum status copy_page(struct space *child, uint64_t address, uint64_t *by
     enum status status = OK;
 
     if (!place.own)
-        status = make_path(child, address, level);
+        status = wire_fork_make_path(child, address, level);
     place = find_page(child, address, &page);
     if (status == OK)
         status = put_copy(place, page);
     *bytes = status == OK ? pte_span(level) : 0;
-    return status == STATUS_NO_MEMORY && level > 1 ? make_path(child, address, level - 1) : status;
+    return status == STATUS_NO_MEMORY && level > 1 ? wire_fork_make_path(child, address, level - 1)
+                                                   : status;
 }
 
-static enum status copy_pages(struct space *child, struct space *parent)
+static enum status wire_fork_copy_pages(struct space *child, struct space *parent)
 {
     struct region *region = region_find(parent, 0);
     enum status status = OK;
@@ -162,7 +163,7 @@ static void empty(struct space *child)
 
 enum status wire_fork(struct space *child, struct space *parent)
 {
-    enum status status = copy_pages(child, parent);
+    enum status status = wire_fork_copy_pages(child, parent);
     struct tlb_batch batch;
 
     if (status != OK)

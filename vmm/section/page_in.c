@@ -44,13 +44,13 @@ static struct section *section_of(struct pfn table)
 /* ---- bringing ---- */
 
 /* Makes the section's tables down to the page's. */
-static enum status make_path(struct fault_op *op, struct tree *tree, uint64_t at)
+static enum status section_page_make_path(struct fault_op *op, struct tree *tree, uint64_t at)
 {
     enum status status = tree_reserve_fill(&op->reserve, tree_path_needs(tree, at, 1, TREE_BUILD));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
-        return page_make_room() ? STATUS_AGAIN : STATUS_NO_MEMORY;
+        return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
     if (status != OK)
         return status;
     tlb_begin(&batch, tree);
@@ -85,8 +85,8 @@ static void unlock_place(const struct tree_place *place, bool were_on)
 
 /* The page set aside becomes the section's: its record says so from now on. One count is the entry's,
  * one the caller's. The table is locked. */
-static struct pfn take_page(struct fault_op *op, const struct section *section,
-                            const struct tree_place *place, uint8_t flags)
+static struct pfn section_page_take_page(struct fault_op *op, const struct section *section,
+                                         const struct tree_place *place, uint8_t flags)
 {
     struct pfn page = op->page;
 
@@ -94,7 +94,7 @@ static struct pfn take_page(struct fault_op *op, const struct section *section,
     __atomic_or_fetch(&frame_record(page)->flags, (uint8_t)(FRAME_SHARED | flags),
                       __ATOMIC_RELAXED);
     name_section(place->table, section);
-    tree_name_pointer(page, place->table, place->index);
+    rmap_reference(page, place->table, place->index);
     tree_hold(page);
     return page;
 }
@@ -103,14 +103,14 @@ static struct pfn take_page(struct fault_op *op, const struct section *section,
 static enum status make_page(struct fault_op *op, const struct section *section,
                              const struct tree_place *place, struct pfn *page)
 {
-    enum status status = fault_want_page(op, FRAME_CLEARED);
+    enum status status = fault_reserve_page(op, FRAME_CLEARED);
     bool were_on;
 
     if (status != OK)
         return status;
     if (!lock_place(place, &were_on))
         return STATUS_AGAIN;
-    *page = take_page(op, section, place, 0);
+    *page = section_page_take_page(op, section, place, 0);
     page_publish(*page);
     tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, all_rights));
     unlock_place(place, were_on);
@@ -136,14 +136,14 @@ static enum status read_page(struct fault_op *op, const struct section *section,
                              const struct tree_place *place, struct pfn *page)
 {
     struct slot slot = pte_slot(place->entry);
-    enum status status = fault_want_page(op, FRAME_UNCLEARED);
+    enum status status = fault_reserve_page(op, FRAME_UNCLEARED);
     bool were_on;
 
     if (status != OK)
         return status;
     if (!lock_place(place, &were_on))
         return STATUS_AGAIN;
-    *page = take_page(op, section, place, FRAME_IO);
+    *page = section_page_take_page(op, section, place, FRAME_IO);
     tree_replace_entry(place->table, place->index, pte_transit(*page, all_rights));
     unlock_place(place, were_on);
     /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
@@ -161,7 +161,8 @@ static enum status read_page(struct fault_op *op, const struct section *section,
 }
 
 /* The page is brought to memory, and held. STATUS_AGAIN: start over. */
-static enum status bring(struct fault_op *op, const struct section_place *where, struct pfn *page)
+static enum status section_page_bring(struct fault_op *op, const struct section_place *where,
+                                      struct pfn *page)
 {
     struct section *section = where->section;
     bool were_on = machine_interrupts_off();
@@ -170,7 +171,7 @@ static enum status bring(struct fault_op *op, const struct section_place *where,
 
     machine_interrupts_restore(were_on);
     if (place.level > 1)
-        return make_path(op, &section->tree, where->at);
+        return section_page_make_path(op, &section->tree, where->at);
     switch (state) {
     case PTE_EMPTY: return make_page(op, section, &place, page);
     case PTE_LEAF: return hold_page(&place, page);
@@ -218,7 +219,7 @@ enum status section_link(struct fault_op *op)
         machine_relax();
         return STATUS_AGAIN;
     }
-    status = bring(op, &place, &page);
+    status = section_page_bring(op, &place, &page);
     if (status == OK)
         status = put_shared_page(op, &place, page);
     section_put(place.section);
@@ -277,7 +278,8 @@ static unsigned visit_leaves(struct pfn page, struct tree_pointer where, visit_l
     return visited;
 }
 
-static bool take_accessed(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
+static bool section_page_take_accessed(struct pfn page, struct pfn table, unsigned index,
+                                       struct pte *leaf)
 {
     (void)page;
     (void)table;
@@ -287,7 +289,7 @@ static bool take_accessed(struct pfn page, struct pfn table, unsigned index, str
 
 bool section_take_accessed(struct pfn page, struct tree_pointer at)
 {
-    return visit_leaves(page, at, take_accessed) > 0;
+    return visit_leaves(page, at, section_page_take_accessed) > 0;
 }
 
 /* Rights stand in the leaf, and its region, or the one that is about to be, has the descriptor. */

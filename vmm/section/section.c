@@ -55,14 +55,14 @@ static enum status create_section(uint64_t pages, struct section **created)
 /* As create_section, with its promise, and in the list. */
 static enum status make_section(uint64_t pages, struct section **made)
 {
-    enum status status = commit_take(pages);
+    enum status status = commit_charge(pages);
     bool were_on;
 
     if (status != OK)
         return status;
     status = create_section(pages, made);
     if (status != OK) {
-        commit_give(pages);
+        commit_uncharge(pages);
         return status;
     }
     were_on = sections_lock_all();
@@ -71,7 +71,7 @@ static enum status make_section(uint64_t pages, struct section **made)
     return OK;
 }
 
-static void hold(struct section *section)
+static void section_hold(struct section *section)
 {
     __atomic_add_fetch(&section->count, 1, __ATOMIC_RELAXED);
 }
@@ -87,7 +87,7 @@ void section_put(struct section *section)
     LIST_REMOVE(section, link);
     sections_unlock_all(were_on);
     tree_destroy(&section->tree);
-    commit_give(section->pages);
+    commit_uncharge(section->pages);
     pool_free(&section_pool, section);
 }
 
@@ -99,18 +99,18 @@ static struct mapping *mapping_of(struct region_node *node)
 }
 
 /* The first mapping that ends after the address; the one after a mapping. NULL: none. */
-static struct mapping *find(const struct space *space, uint64_t address)
+static struct mapping *section_find(const struct space *space, uint64_t address)
 {
     return mapping_of(region_tree_find(&space->mappings, address));
 }
 
-static struct mapping *next_of(struct mapping *mapping)
+static struct mapping *section_next_of(struct mapping *mapping)
 {
     return mapping_of(region_tree_next(&mapping->node));
 }
 
 /* Puts a fresh mapping into its space and its section, which counts it. */
-static void add(struct mapping *mapping)
+static void section_add(struct mapping *mapping)
 {
     bool were_on = sections_lock_all();
 
@@ -166,13 +166,13 @@ enum status section_map(struct space *space, uint64_t start, uint64_t end)
     }
     mapping->section = section; /* which has a count for it */
     mapping->origin = start;
-    add(mapping);
+    section_add(mapping);
     return OK;
 }
 
-static enum status cut_at(struct space *space, uint64_t address)
+static enum status section_cut_at(struct space *space, uint64_t address)
 {
-    struct mapping *mapping = find(space, address);
+    struct mapping *mapping = section_find(space, address);
     struct mapping *behind;
     enum status status;
     bool were_on;
@@ -184,7 +184,7 @@ static enum status cut_at(struct space *space, uint64_t address)
         return status;
     behind->section = mapping->section;
     behind->origin = mapping->origin;
-    hold(behind->section);
+    section_hold(behind->section);
     /* In one step: no page of it may be in no mapping in between. */
     were_on = sections_lock_all();
     region_tree_resize(&mapping->node, mapping->node.start, address);
@@ -197,17 +197,17 @@ static enum status cut_at(struct space *space, uint64_t address)
 
 enum status section_cut_mappings(struct space *space, uint64_t start, uint64_t end)
 {
-    enum status status = cut_at(space, start);
+    enum status status = section_cut_at(space, start);
 
-    return status == OK ? cut_at(space, end) : status;
+    return status == OK ? section_cut_at(space, end) : status;
 }
 
 void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
 {
-    struct mapping *mapping = find(space, start);
+    struct mapping *mapping = section_find(space, start);
 
     while (mapping != NULL && mapping->node.start < end) {
-        struct mapping *next = next_of(mapping);
+        struct mapping *next = section_next_of(mapping);
 
         CHECK(mapping->node.start >= start && mapping->node.end <= end);
         remove_mapping(mapping);
@@ -218,10 +218,10 @@ void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
 /* The next one is looked up before a mapping goes to its new place, which lies outside the range. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to)
 {
-    struct mapping *mapping = find(space, start);
+    struct mapping *mapping = section_find(space, start);
 
     while (mapping != NULL && mapping->node.start < end) {
-        struct mapping *next = next_of(mapping);
+        struct mapping *next = section_next_of(mapping);
         bool were_on = sections_lock_all();
 
         CHECK(mapping->node.start >= start && mapping->node.end <= end);
@@ -239,18 +239,18 @@ void section_move_range(struct space *space, uint64_t start, uint64_t end, uint6
 
 enum status section_copy_mappings(struct space *child, struct space *parent)
 {
-    struct mapping *from = find(parent, 0);
+    struct mapping *from = section_find(parent, 0);
     enum status status = OK;
 
-    for (; from != NULL && status == OK; from = next_of(from)) {
+    for (; from != NULL && status == OK; from = section_next_of(from)) {
         struct mapping *copy;
 
         status = make_mapping(child, from->node.start, from->node.end, &copy);
         if (status == OK) {
             copy->section = from->section;
             copy->origin = from->origin;
-            hold(copy->section);
-            add(copy);
+            section_hold(copy->section);
+            section_add(copy);
         }
     }
     return status;
@@ -264,9 +264,9 @@ void section_unmap_all(struct space *space)
 /* ---- places ---- */
 
 /* The place of an address; the lock is held. */
-static bool place_of(struct space *space, uint64_t address, struct section_place *place)
+static bool section_place_of(struct space *space, uint64_t address, struct section_place *place)
 {
-    const struct mapping *mapping = find(space, address);
+    const struct mapping *mapping = section_find(space, address);
 
     if (mapping == NULL || mapping->node.start > address)
         return false;
@@ -278,10 +278,10 @@ static bool place_of(struct space *space, uint64_t address, struct section_place
 bool section_hold_at(struct space *space, uint64_t address, struct section_place *place)
 {
     bool were_on = sections_lock_all();
-    bool found = place_of(space, address, place);
+    bool found = section_place_of(space, address, place);
 
     if (found)
-        hold(place->section);
+        section_hold(place->section);
     sections_unlock_all(were_on);
     return found;
 }
@@ -290,8 +290,8 @@ bool section_is_at(struct space *space, uint64_t address, const struct section_p
 {
     struct section_place now;
     bool were_on = sections_lock_all();
-    bool same =
-        place_of(space, address, &now) && now.section == place->section && now.at == place->at;
+    bool same = section_place_of(space, address, &now) && now.section == place->section &&
+                now.at == place->at;
 
     sections_unlock_all(were_on);
     return same;
@@ -316,7 +316,7 @@ void section_audit_space(const struct space *space)
     uint64_t shared = 0;
 
     (void)region_tree_audit(&space->mappings);
-    for (struct mapping *at = find(space, 0); at != NULL; at = next_of(at)) {
+    for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
         struct region *region = region_find(space, at->node.start);
 
         CHECK_MSG(at->space == space &&

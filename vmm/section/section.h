@@ -25,8 +25,8 @@
  * Context: thread, with the space's lock; what a fault or reclaim calls says so.
  * Rules: S1 to S3, C1, C5, P2 to P4, T1.
  */
-#ifndef VMM_SECTION_H
-#define VMM_SECTION_H
+#ifndef VMM_SECTION_SECTION_H
+#define VMM_SECTION_SECTION_H
 
 #include <bsd/sys/queue.h>
 

@@ -7,18 +7,18 @@
 #include "vmm/page/page.h"
 
 static struct {
-    enum overcommit_way way;
+    enum overcommit_policy way;
     uint64_t frames; /* of the machine, constant once it is read; 0: not read */
     uint64_t pages;  /* changed atomically */
 } account = {.way = OVERCOMMIT_HEURISTIC};
 
-void commit_choose(enum overcommit_way way)
+void commit_choose(enum overcommit_policy way)
 {
-    CHECK(way < OVERCOMMIT_WAYS);
+    CHECK(way < OVERCOMMIT_POLICIES);
     account.way = way;
 }
 
-enum overcommit_way commit_way(void)
+enum overcommit_policy commit_policy(void)
 {
     return account.way;
 }
@@ -54,7 +54,7 @@ uint64_t commit_limit(void)
         usage.by_kind[FRAME_FREE] + usage.by_kind[FRAME_ANONYMOUS] + usage.by_kind[FRAME_SWAP];
     uint64_t kept = pmm_reserve() + frames / PTE_ENTRIES;
 
-    frames = min_u64(frames > kept ? frames - kept : 0, page_limit());
+    frames = min_u64(frames > kept ? frames - kept : 0, resident_limit);
     return frames + slots_of_disk();
 }
 
@@ -84,7 +84,7 @@ __attribute__((noinline)) static enum status take_what_is_there(uint64_t pages)
     return OK;
 }
 
-enum status commit_take(uint64_t pages)
+enum status commit_charge(uint64_t pages)
 {
     if (account.way == OVERCOMMIT_NEVER)
         return take_what_is_there(pages);
@@ -94,7 +94,7 @@ enum status commit_take(uint64_t pages)
     return OK;
 }
 
-void commit_give(uint64_t pages)
+void commit_uncharge(uint64_t pages)
 {
     uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
 

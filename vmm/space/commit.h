@@ -24,8 +24,8 @@
  * Fails with: STATUS_COMMIT: refused, nothing has changed. Context: thread; never waits.
  * Rules: C13.
  */
-#ifndef VMM_COMMIT_H
-#define VMM_COMMIT_H
+#ifndef VMM_SPACE_COMMIT_H
+#define VMM_SPACE_COMMIT_H
 
 #include <stdint.h>
 
@@ -33,12 +33,12 @@
 #include "lib/status.h"
 
 /* The policy of what follows; heuristic unless called. */
-void commit_choose(enum overcommit_way way);
-enum overcommit_way commit_way(void);
+void commit_choose(enum overcommit_policy way);
+enum overcommit_policy commit_policy(void);
 
 /* Promises so many pages more; takes promises back. */
-MUST_USE enum status commit_take(uint64_t pages);
-void commit_give(uint64_t pages);
+MUST_USE enum status commit_charge(uint64_t pages);
+void commit_uncharge(uint64_t pages);
 
 /* The account, and what memory and the disk can hold together: frames that are free or hold a page
  * of a program, without the reserve and without tables for them, and the slots of the disk. */

@@ -23,7 +23,7 @@ static struct {
     uint8_t lock;
     uint16_t unused; /* index of the first unused; 0 = none */
     unsigned in_use;
-    /* By wishes and rights: the one descriptor of blank memory; 0 = none. */
+    /* By hints and rights: the one descriptor of blank memory; 0 = none. */
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
     /* By rights: the one of memory that sections back. */
     uint16_t shared[16];
@@ -46,7 +46,7 @@ static unsigned rights_number(struct rights rights)
 }
 
 /* One more frame of descriptors, all unused. */
-static enum status grow(void)
+static enum status descriptor_grow(void)
 {
     uint32_t limit = descriptor_limit + (uint32_t)DESCRIPTORS_FRAME;
     struct pfn frame;
@@ -79,13 +79,13 @@ static enum status grow(void)
 enum status descriptor_init(void)
 {
     CHECK(descriptor_limit == 0);
-    return grow();
+    return descriptor_grow();
 }
 
 /* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1, 2
  * and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
  * reserved bit; or it brings more than one page, which is no work for the fast path. */
-static uint32_t allowed_codes(struct rights rights, struct page_wish wish)
+static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
 {
     uint32_t allowed = 0;
 
@@ -96,55 +96,55 @@ static uint32_t allowed_codes(struct rights rights, struct page_wish wish)
         bool fetch = (code & 16) != 0;
 
         if (!rights.none && user == rights.user && !reserved &&
-            (!write || (rights.write && wish.around == 0)) && (!fetch || rights.execute))
+            (!write || (rights.write && hint.around == 0)) && (!fetch || rights.execute))
             allowed |= UINT32_C(1) << code;
     }
     return allowed;
 }
 
 /* What sections back the fast path leaves alone: no error code is allowed, and there are no bits. */
-static void fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
-                 struct page_wish wish)
+static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
+                            struct page_hint hint)
 {
-    bool fast = !rights.none && !wish.shared;
+    bool fast = !rights.none && !hint.shared;
     struct pfn none = {0};
 
     descriptor->generation++;
     descriptor->index = index;
     descriptor->rights = rights;
-    descriptor->page_level = wish.level;
-    descriptor->around = wish.around;
-    descriptor->shared = wish.shared;
+    descriptor->page_level = hint.level;
+    descriptor->around = hint.around;
+    descriptor->shared = hint.shared;
     __atomic_store_n(&descriptor->count, 1, __ATOMIC_RELEASE);
-    descriptor->allows = fast ? allowed_codes(rights, wish) : 0;
+    descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
     descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
     descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
     descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 
-static enum status take_unused(struct rights rights, struct page_wish wish,
+static enum status take_unused(struct rights rights, struct page_hint hint,
                                struct descriptor **taken)
 {
-    enum status status = table.unused == 0 ? grow() : OK;
+    enum status status = table.unused == 0 ? descriptor_grow() : OK;
     uint16_t index = table.unused;
 
     if (status != OK)
         return status;
     *taken = descriptor_at(index);
     table.unused = (*taken)->next_unused;
-    fill(*taken, index, rights, wish);
+    descriptor_fill(*taken, index, rights, hint);
     table.in_use++;
     return OK;
 }
 
 /* Where the index stands of the one descriptor that says this. */
-static uint16_t *place_of(struct rights rights, struct page_wish wish)
+static uint16_t *descriptor_place_of(struct rights rights, struct page_hint hint)
 {
-    if (__builtin_expect(wish.level == 1 && wish.around == 0 && !wish.shared, 1))
+    if (__builtin_expect(hint.level == 1 && hint.around == 0 && !hint.shared, 1))
         return &table.blank[0][0][rights_number(rights)];
-    CHECK(wish.level >= 1 && wish.level <= LEVELS && wish.around <= AROUND_MOST);
-    return wish.shared ? &table.shared[rights_number(rights)]
-                       : &table.blank[wish.around][wish.level - 1][rights_number(rights)];
+    CHECK(hint.level >= 1 && hint.level <= LEVELS && hint.around <= AROUND_MOST);
+    return hint.shared ? &table.shared[rights_number(rights)]
+                       : &table.blank[hint.around][hint.level - 1][rights_number(rights)];
 }
 
 /* The last counts, or what looked like them: the table stops naming it before it is unused. */
@@ -157,7 +157,7 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
     CHECK(before >= counts);
     if (before == counts) {
-        __atomic_store_n(place_of(descriptor->rights, descriptor_wish(descriptor)), 0,
+        __atomic_store_n(descriptor_place_of(descriptor->rights, descriptor_hint(descriptor)), 0,
                          __ATOMIC_RELEASE);
         table.in_use--;
         descriptor->ticket = pte_empty();
@@ -173,7 +173,7 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
 /* The shared descriptor with the table's lock, and one is made if there is none. One that was counted
  * by mistake is put. */
 __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
-                                                          struct page_wish wish,
+                                                          struct page_hint hint,
                                                           struct descriptor **descriptor,
                                                           struct descriptor *mistaken)
 {
@@ -185,7 +185,7 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, stru
         *descriptor = descriptor_at(*shared);
         descriptor_hold(*descriptor, 1);
     } else {
-        status = take_unused(rights, wish, descriptor);
+        status = take_unused(rights, hint, descriptor);
         if (status == OK)
             __atomic_store_n(shared, (*descriptor)->index, __ATOMIC_RELEASE);
     }
@@ -198,24 +198,24 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, stru
 
 /* The shared descriptor is mostly there, and is counted without the lock. Its index may be another
  * descriptor's by the time that it is counted: the table tells. */
-enum status descriptor_wished(struct rights rights, struct page_wish wish,
-                              struct descriptor **descriptor)
+enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
+                                 struct descriptor **descriptor)
 {
-    uint16_t *shared = place_of(rights, wish);
+    uint16_t *shared = descriptor_place_of(rights, hint);
     uint16_t index = __atomic_load_n(shared, __ATOMIC_ACQUIRE);
     struct descriptor *held = descriptor_at(index);
     uint32_t count;
 
     if (index == 0)
-        return hold_or_make(shared, rights, wish, descriptor, NULL);
+        return hold_or_make(shared, rights, hint, descriptor, NULL);
     count = __atomic_load_n(&held->count, __ATOMIC_ACQUIRE);
     do {
         if (count == 0 || count == UINT32_MAX)
-            return hold_or_make(shared, rights, wish, descriptor, NULL);
+            return hold_or_make(shared, rights, hint, descriptor, NULL);
     } while (!__atomic_compare_exchange_n(&held->count, &count, count + 1, false, __ATOMIC_ACQ_REL,
                                           __ATOMIC_ACQUIRE));
     if (__atomic_load_n(shared, __ATOMIC_ACQUIRE) != index)
-        return hold_or_make(shared, rights, wish, descriptor, held);
+        return hold_or_make(shared, rights, hint, descriptor, held);
     *descriptor = held;
     return OK;
 }

@@ -13,8 +13,8 @@
  * Context: thread; descriptor_of in a fault too. Protectors: (c) constant while counted, (d) the
  * table's lock. Rules: E6, T1, T2.
  */
-#ifndef VMM_DESCRIPTOR_H
-#define VMM_DESCRIPTOR_H
+#ifndef VMM_SPACE_DESCRIPTOR_H
+#define VMM_SPACE_DESCRIPTOR_H
 
 #include "lib/status.h"
 #include "paging/kernel/layout.h"
@@ -45,27 +45,27 @@ _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line"
 /* Once, before any other call: the first frame of the table. */
 MUST_USE enum status descriptor_init(void);
 
-/* Where pages come from: what blank memory wishes for, large pages of this level where they fit
+/* Where pages come from: what blank memory hints for, large pages of this level where they fit
  * (vmm/page/large.h), 1: small ones, and 2^around pages at a first write; or from a section. */
-struct page_wish {
+struct page_hint {
     uint8_t level;
     uint8_t around;
     bool shared; /* a section's (vmm/section/section.h); the others are 1 and 0 then */
 };
 
-/* The descriptor of memory with these rights and wishes, with one more count. */
-MUST_USE enum status descriptor_wished(struct rights rights, struct page_wish wish,
-                                       struct descriptor **descriptor);
+/* The descriptor of memory with these rights and hints, with one more count. */
+MUST_USE enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
+                                          struct descriptor **descriptor);
 
 static inline enum status descriptor_blank(struct rights rights, unsigned level,
                                            struct descriptor **descriptor)
 {
-    return descriptor_wished(rights, (struct page_wish){.level = (uint8_t)level}, descriptor);
+    return descriptor_with_hint(rights, (struct page_hint){.level = (uint8_t)level}, descriptor);
 }
 
-static inline struct page_wish descriptor_wish(const struct descriptor *descriptor)
+static inline struct page_hint descriptor_hint(const struct descriptor *descriptor)
 {
-    return (struct page_wish){.level = descriptor->page_level,
+    return (struct page_hint){.level = descriptor->page_level,
                               .around = descriptor->around,
                               .shared = descriptor->shared};
 }
@@ -79,7 +79,7 @@ static inline enum status descriptor_anonymous(struct rights rights, struct desc
  * and which part of it is the mapping's to say (rule T1). */
 static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
 {
-    return descriptor_wished(rights, (struct page_wish){.level = 1, .shared = true}, descriptor);
+    return descriptor_with_hint(rights, (struct page_hint){.level = 1, .shared = true}, descriptor);
 }
 
 /* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile. False

@@ -55,7 +55,7 @@ enum space_blank {
  * what is promised is accounted in them. The region takes a count of its own of the descriptor.
  * STATUS_NO_MEMORY: the caller makes room and starts over. */
 MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
-                                      const struct region_what *what, enum space_blank blank);
+                                      const struct region_attributes *what, enum space_blank blank);
 
 /* first is the region that covers start, or the next one. */
 MUST_USE enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
@@ -94,14 +94,14 @@ bool space_names_page(struct pte entry, unsigned level, struct pfn *page);
  * behind it is called, neither of which can fail. *came: it was at pages that it failed, which
  * nothing that the caller does would mend. */
 MUST_USE enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
-                                    const struct region_what *what, bool wired, bool *came);
+                                    const struct region_attributes *what, bool wired, bool *came);
 void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wired);
 void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired);
 
 /* ---- wired pages (wire.c, wire_fork.c) ---- */
 
 /* Gives pages back to what may be wired: their regions are gone. */
-void wire_give(uint64_t pages);
+void wire_uncharge(uint64_t pages);
 
 /* After a change of rights of a range: its wired pages are their space's own again. */
 void wire_mend(struct space *space, uint64_t start, uint64_t end);
@@ -156,7 +156,7 @@ static inline struct region_gap region_find_gap(const struct space *space, uint6
 /* Adds a range to the gap in which it lies: to a neighbour that says the same, or as a region of its
  * own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
-                                uint64_t end, const struct region_what *what);
+                                uint64_t end, const struct region_attributes *what);
 
 /* Gives back the object of a region that a space keeps. */
 void region_give_spare(struct space *space);

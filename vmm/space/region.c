@@ -5,10 +5,10 @@
 
 static struct pool region_pool = POOL("region", struct region);
 
-static bool says_the_same(const struct region_what *a, const struct region_what *b)
+static bool attributes_equal(const struct region_attributes *a, const struct region_attributes *b)
 {
     return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed &&
-           a->wired == b->wired && !a->coming && !b->coming;
+           a->wired == b->wired && !a->populate && !b->populate;
 }
 
 const struct region *space_region_at(struct space *space, uint64_t address)
@@ -49,8 +49,8 @@ void region_give_spare(struct space *space)
 }
 
 /* Puts a region into a gap; the caller's count of the descriptor goes with it. */
-static inline enum status create(struct space *space, struct region_gap gap, uint64_t start,
-                                 uint64_t end, const struct region_what *what)
+static inline enum status region_create(struct space *space, struct region_gap gap, uint64_t start,
+                                        uint64_t end, const struct region_attributes *what)
 {
     struct region *region;
     enum status status = take_region(space, &region);
@@ -66,7 +66,7 @@ static inline enum status create(struct space *space, struct region_gap gap, uin
     return OK;
 }
 
-static inline void destroy(struct space *space, struct region *region)
+static inline void region_destroy(struct space *space, struct region *region)
 {
     CHECK(space->region_count > 0);
     region_tree_remove(&space->regions, &region->node);
@@ -83,10 +83,10 @@ static bool join_next(struct space *space, struct region *region)
     uint64_t end;
 
     if (next == NULL || next->node.start != region->node.end ||
-        !says_the_same(&region->what, &next->what))
+        !attributes_equal(&region->what, &next->what))
         return false;
     end = next->node.end;
-    destroy(space, next);
+    region_destroy(space, next);
     region_tree_resize(&region->node, region->node.start, end);
     return true;
 }
@@ -95,14 +95,14 @@ static bool join_next(struct space *space, struct region *region)
 
 /* Gives the range to a neighbour that says the same; false when there is none. */
 static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_t start,
-                             uint64_t end, const struct region_what *what)
+                             uint64_t end, const struct region_attributes *what)
 {
     if (gap.before != NULL && gap.before->node.end == start &&
-        says_the_same(&gap.before->what, what)) {
+        attributes_equal(&gap.before->what, what)) {
         region_tree_resize(&gap.before->node, gap.before->node.start, end);
         (void)join_next(space, gap.before);
     } else if (gap.next != NULL && gap.next->node.start == end &&
-               says_the_same(&gap.next->what, what)) {
+               attributes_equal(&gap.next->what, what)) {
         region_tree_resize(&gap.next->node, start, gap.next->node.end);
     } else {
         return false;
@@ -113,18 +113,18 @@ static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_
 }
 
 enum status region_add(struct space *space, struct region_gap gap, uint64_t start, uint64_t end,
-                       const struct region_what *what)
+                       const struct region_attributes *what)
 {
     enum status status = OK;
 
     if (!add_to_neighbour(space, gap, start, end, what))
-        status = create(space, gap, start, end, what);
+        status = region_create(space, gap, start, end, what);
     if (status == OK && what->committed)
         space->committed += (end - start) / PAGE_SIZE;
     return status;
 }
 
-static enum status cut_at(struct space *space, uint64_t address)
+static enum status region_cut_at(struct space *space, uint64_t address)
 {
     struct region *region = region_find(space, address);
     uint64_t end;
@@ -136,8 +136,8 @@ static enum status cut_at(struct space *space, uint64_t address)
     region_tree_resize(&region->node, region->node.start, address);
     if (region->what.descriptor != NULL)
         descriptor_hold(region->what.descriptor, 1);
-    status = create(space, (struct region_gap){region, region_next(region)}, address, end,
-                    &region->what);
+    status = region_create(space, (struct region_gap){region, region_next(region)}, address, end,
+                           &region->what);
     if (status != OK) {
         region_tree_resize(&region->node, region->node.start, end);
         if (region->what.descriptor != NULL)
@@ -148,10 +148,10 @@ static enum status cut_at(struct space *space, uint64_t address)
 
 enum status region_cut(struct space *space, uint64_t start, uint64_t end)
 {
-    enum status status = cut_at(space, start);
+    enum status status = region_cut_at(space, start);
 
     if (status == OK)
-        status = cut_at(space, end);
+        status = region_cut_at(space, end);
     if (status != OK)
         region_merge_range(space, start, start);
     return status;
@@ -163,9 +163,9 @@ void region_remove(struct space *space, struct region *region)
         space->committed -= region_pages(region);
     if (region->what.wired) {
         space->wired -= region_pages(region);
-        wire_give(region_pages(region));
+        wire_uncharge(region_pages(region));
     }
-    destroy(space, region);
+    region_destroy(space, region);
 }
 
 void region_remove_range(struct space *space, uint64_t start, uint64_t end)
@@ -221,7 +221,7 @@ void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to,
 static void set_descriptor(struct space *space, struct region *region,
                            struct descriptor *descriptor)
 {
-    struct region_what *what = &region->what;
+    struct region_attributes *what = &region->what;
 
     if (descriptor->rights.write && !what->committed && what->kind == REGION_PRIVATE) {
         what->committed = true;
@@ -253,7 +253,7 @@ void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired
     struct region *region = region_find(space, start);
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
-        struct region_what *what = &region->what;
+        struct region_attributes *what = &region->what;
 
         CHECK(region->node.start >= start && region->node.end <= end);
         if (wired && !what->committed)
@@ -264,7 +264,7 @@ void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired
             space->wired -= region_pages(region);
         what->committed = what->committed || wired;
         what->wired = wired;
-        what->coming = false;
+        what->populate = false;
     }
     region_merge_range(space, start, end);
 }
@@ -371,14 +371,14 @@ void region_audit(const struct space *space)
                   region->node.start, region->node.end);
         CHECK((region->what.kind == REGION_GUARD) == (region->what.descriptor == NULL));
         CHECK_MSG(before == NULL || before->node.end < region->node.start ||
-                      !says_the_same(&before->what, &region->what),
+                      !attributes_equal(&before->what, &region->what),
                   "regions %lx and %lx say the same", before->node.start, region->node.start);
         CHECK(region->what.kind == REGION_PRIVATE
                   ? region->what.committed || !region->what.descriptor->rights.write
                   : !region->what.committed);
         CHECK(region->what.kind == REGION_GUARD ||
               region->what.descriptor->shared == (region->what.kind == REGION_SHARED));
-        CHECK(!region->what.coming && (region->what.committed || !region->what.wired));
+        CHECK(!region->what.populate && (region->what.committed || !region->what.wired));
         committed += region->what.committed ? region_pages(region) : 0;
         wired += region->what.wired ? region_pages(region) : 0;
         before = region;

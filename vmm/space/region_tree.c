@@ -7,7 +7,7 @@
  * a rotation has moved off that path has been summed up by the rotation from children that did not
  * change.
  */
-#define RB_AUGMENT(node) sum_up(node)
+#define RB_AUGMENT(node) region_tree_sum_up(node)
 
 #include "vmm/space/region_tree.h"
 
@@ -17,7 +17,7 @@
 #include "lib/units.h"
 
 /* What a node says of its subtree, from itself and its children. */
-static inline void sum_up(struct region_node *node)
+static inline void region_tree_sum_up(struct region_node *node)
 {
     const struct region_node *left = RB_LEFT(node, link);
     const struct region_node *right = RB_RIGHT(node, link);
@@ -38,18 +38,19 @@ static inline void sum_up(struct region_node *node)
     node->gap = gap;
 }
 
-static inline int compare(const struct region_node *a, const struct region_node *b)
+static inline int region_tree_compare(const struct region_node *a, const struct region_node *b)
 {
     return a->start < b->start ? -1 : a->start > b->start;
 }
 
 /* As RB_GENERATE_STATIC, whose __unused only BSD's compilers know. */
-RB_GENERATE_INTERNAL(region_tree, region_node, link, compare, __attribute__((unused)) static)
+RB_GENERATE_INTERNAL(region_tree, region_node, link, region_tree_compare,
+                     __attribute__((unused)) static)
 
-static void sum_up_path(struct region_node *node)
+static void region_tree_sum_up_path(struct region_node *node)
 {
     for (; node != NULL; node = RB_PARENT(node, link))
-        sum_up(node);
+        region_tree_sum_up(node);
 }
 
 /* ---- changing ---- */
@@ -77,7 +78,7 @@ void region_tree_insert_between(struct region_tree *tree, struct region_node *be
         RB_ROOT(tree) = node;
     }
     region_tree_RB_INSERT_COLOR(tree, node);
-    sum_up_path(node);
+    region_tree_sum_up_path(node);
 }
 
 void region_tree_insert(struct region_tree *tree, struct region_node *node)
@@ -97,7 +98,7 @@ __attribute__((noinline)) static void remove_with_children(struct region_tree *t
     struct region_node *lowest = RB_PARENT(next, link) == node ? next : RB_PARENT(next, link);
 
     CHECK(RB_REMOVE(region_tree, tree, node) == node);
-    sum_up_path(lowest);
+    region_tree_sum_up_path(lowest);
 }
 
 /* Any other leaves its place to its only child, if it has one: RB_REMOVE's half for this, without the
@@ -123,7 +124,7 @@ void region_tree_remove(struct region_tree *tree, struct region_node *node)
         RB_RIGHT(parent, link) = child;
     if (RB_COLOR(node, link) == RB_BLACK)
         region_tree_RB_REMOVE_COLOR(tree, parent, child);
-    sum_up_path(parent);
+    region_tree_sum_up_path(parent);
 }
 
 void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end)
@@ -131,7 +132,7 @@ void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end)
     CHECK_MSG(start < end, "range %lx to %lx", start, end);
     node->start = start;
     node->end = end;
-    sum_up_path(node);
+    region_tree_sum_up_path(node);
 }
 
 /* ---- finding ---- */
@@ -287,7 +288,7 @@ static uint32_t audit_subtree(struct region_node *node, unsigned *black)
                   (right == NULL || node->end <= right->low),
               "range %lx to %lx is out of order", node->start, node->end);
     before = *node;
-    sum_up(node);
+    region_tree_sum_up(node);
     CHECK_MSG(before.low == node->low && before.high == node->high && before.gap == node->gap,
               "the range at %lx says %lx to %lx, gap %lx; it is %lx to %lx, gap %lx", node->start,
               before.low, before.high, before.gap, node->low, node->high, node->gap);

@@ -13,8 +13,8 @@
  * State of a node: outside -> region_tree_insert -> inside -> region_tree_remove -> outside.
  * Fails with: nothing; an overlap is a CHECK. Context: any, one call on a tree at a time.
  */
-#ifndef VMM_REGION_TREE_H
-#define VMM_REGION_TREE_H
+#ifndef VMM_SPACE_REGION_TREE_H
+#define VMM_SPACE_REGION_TREE_H
 
 #include <bsd/sys/tree.h>
 #include <stdbool.h>

@@ -28,12 +28,12 @@ static void join(struct space *space, uint64_t own)
     uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
 
     if (others != 0)
-        machine_flush_on(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
+        machine_shootdown(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
     pcid_enter(&space->tree, others);
 }
 
 /* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
-static void enter(void *to)
+static void space_enter(void *to)
 {
     uint64_t own = UINT64_C(1) << machine_cpu();
     struct space *from = machine_space();
@@ -57,7 +57,7 @@ enum status vmm_init(void)
 
     page_init();
     tree_init(kernel_map_zero_frame(), page_hooks());
-    thread_on_switch(enter);
+    thread_on_switch(space_enter);
     status = descriptor_init();
     return status == OK ? tree_ready_roots() : status;
 }
@@ -127,13 +127,13 @@ enum status space_create(struct space **space)
 static enum status fork_into(struct space *child, struct space *parent)
 {
     struct tlb_batch batch;
-    enum status status = commit_take(parent->committed);
+    enum status status = commit_charge(parent->committed);
 
     if (status != OK)
         return status;
     status = region_copy_all(child, parent);
     if (status != OK) {
-        commit_give(parent->committed);
+        commit_uncharge(parent->committed);
         return status;
     }
     status = section_copy_all(child, parent);
@@ -157,7 +157,7 @@ static enum status fork_space(struct space *parent, struct space **child)
         return status;
     (*child)->zero_levels = parent->zero_levels;
     space_lock(parent);
-    (void)kept_path_give_back(parent);
+    (void)spare_tables_free(parent);
     status = fork_into(*child, parent);
     space_unlock(parent);
     if (status != OK)
@@ -171,7 +171,7 @@ enum status space_fork(struct space *parent, struct space **child)
 
     do {
         status = fork_space(parent, child);
-    } while (status == STATUS_NO_MEMORY && page_make_room());
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
 }
 
@@ -198,8 +198,8 @@ void space_destroy(struct space *space)
     section_unmap_all(space);
     space_number_give(&space->tree);
     tree_destroy(&space->tree);
-    commit_give(space->committed);
-    wire_give(space->wired);
+    commit_uncharge(space->committed);
+    wire_uncharge(space->wired);
     region_remove_all(space);
     pool_free(&space_pool, record);
 }
@@ -209,7 +209,7 @@ void space_switch(struct space *space)
     bool were_on = machine_interrupts_off();
 
     thread_set_space(space);
-    enter(space);
+    space_enter(space);
     machine_interrupts_restore(were_on);
 }
 

@@ -18,8 +18,8 @@
  * sleeps.
  * Rules: C7, C11, T1 to T4, P1.
  */
-#ifndef VMM_SPACE_H
-#define VMM_SPACE_H
+#ifndef VMM_SPACE_SPACE_H
+#define VMM_SPACE_SPACE_H
 
 #include <stddef.h>
 
@@ -40,17 +40,17 @@ enum region_kind {
 };
 
 /* What a region says beside where it is. */
-struct region_what {
+struct region_attributes {
     struct descriptor *descriptor; /* NULL: a guard */
     enum region_kind kind;
     bool committed; /* private: its pages stand in the account (vmm/space/commit.h) */
     bool wired;     /* each of its pages is there and stays (space_wire) */
-    bool coming;    /* its pages are being brought: until they are, no neighbour says the same */
+    bool populate;  /* its pages are being brought: until they are, no neighbour says the same */
 };
 
 struct region {
     struct region_node node; /* where: node.start and node.end; first */
-    struct region_what what;
+    struct region_attributes what;
 };
 
 _Static_assert(offsetof(struct region, node) == 0, "a node of the range tree is its region");
@@ -124,7 +124,7 @@ MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t 
                                   struct rights rights);
 
 /* The same, with pages of 2 MiB (level 2) or 1 GiB (3) where one fits, is free as a whole and is not
- * yet touched in part; small ones serve elsewhere. A change of rights keeps the wish if all of the
+ * yet touched in part; small ones serve elsewhere. A change of rights keeps the hint if all of the
  * range has it. */
 MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
                                         struct rights rights, unsigned level);
@@ -135,7 +135,7 @@ MUST_USE enum status space_map_zeroes(struct space *space, uint64_t start, uint6
                                       struct rights rights);
 
 /* How a mapping comes: a sum of these. */
-enum space_coming {
+enum space_populate {
     SPACE_POPULATED = 1U << 0, /* with pages in place, as a touch of each would bring them */
     SPACE_WIRED = 1U << 1      /* the same, and wired at once */
 };
@@ -144,7 +144,7 @@ enum space_coming {
  * nothing is mapped. Pages of a populated mapping without access, or that never fit into memory together,
  * are tickets or on the disk when the call returns. */
 MUST_USE enum status space_map_with(struct space *space, uint64_t start, uint64_t size,
-                                    struct rights rights, unsigned level, unsigned coming);
+                                    struct rights rights, unsigned level, unsigned populate);
 
 /* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
  */

@@ -4,7 +4,7 @@
  * Under QEMU's -icount one tick of the time-stamp counter is a known, whole number of instructions:
  * the calibration proves it by 1,000 that do nothing. Without -icount the figures are ticks, and
  * the log says so. A row is the difference between an access that faults and the same access
- * that does not, each between the same two readings of the counter, made in ring 3 by a payload, as
+ * that does not, each between the same two readings of the counter, made in ring 3 by a user code, as
  * a program feels it. Only what has no system call yet is measured from the kernel.
  */
 #include "tests/experiments/bench/bench.h"
@@ -14,8 +14,8 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "tests/runner/experiment.h"
-#include "tests/runner/payload.h"
 #include "tests/runner/tick.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 
 #define START       UINT64_C(0x600000000)
@@ -125,23 +125,23 @@ static void calibrate(void)
 
 /* ---- rows of single faults ---- */
 
-static uint64_t page_at(unsigned number)
+static uint64_t bench_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
 
-/* Runs a payload in ring 3, count times from an address on; its ticks are in the buffer then. */
-static bool run_payload(const char *payload, uint64_t first, uint64_t step, uint64_t count)
+/* Runs a user code in ring 3, count times from an address on; its ticks are in the buffer then. */
+static bool bench_run_user_code(const char *code, uint64_t first, uint64_t step, uint64_t count)
 {
-    struct program program = payload_program(space_current(), payload, first);
+    struct program program = user_code_program(space_current(), code, first);
     enum program_end end;
     char words[256];
 
-    CHECK(count * sizeof(uint64_t) <= PAYLOAD_BUFFER_SIZE);
+    CHECK(count * sizeof(uint64_t) <= USER_CODE_BUFFER_SIZE);
     program.frame.rsi = count;
     program.frame.rdx = step;
-    program.frame.rcx = PAYLOAD_BUFFER;
-    program.handler = payload_address(payload_skip_handler);
+    program.frame.rcx = USER_CODE_BUFFER;
+    program.handler = user_code_address(user_code_skip_handler);
     end = program_run(&program);
     if (end == PROGRAM_EXITED)
         return true;
@@ -150,39 +150,40 @@ static bool run_payload(const char *payload, uint64_t first, uint64_t step, uint
     return false;
 }
 
-static uint64_t payload_ticks(uint64_t number)
+static uint64_t user_code_ticks(uint64_t number)
 {
     uint64_t ticks = 0;
-    bool ok = word_read(PAYLOAD_BUFFER + number * sizeof(ticks), &ticks);
+    bool ok = word_read(USER_CODE_BUFFER + number * sizeof(ticks), &ticks);
 
     CHECK(ok);
     return ticks;
 }
 
-static void measure(const char *payload, uint64_t first, uint64_t step, unsigned count)
+static void bench_measure(const char *code, uint64_t first, uint64_t step, unsigned count)
 {
-    if (!run_payload(payload, first, step, count))
+    if (!bench_run_user_code(code, first, step, count))
         return;
     for (unsigned i = 0; i < count; i++)
-        bench_add(payload_ticks(i));
+        bench_add(user_code_ticks(i));
 }
 
 /* The least that the same access takes when it does not fault. */
-static void set_overhead(const char *payload)
+static void set_overhead(const char *code)
 {
     bench.overhead = UINT64_MAX;
-    if (!run_payload(payload, PAYLOAD_BUFFER + PAYLOAD_BUFFER_SIZE - PAGE_SIZE, 0, SAMPLES_MAX))
+    if (!bench_run_user_code(code, USER_CODE_BUFFER + USER_CODE_BUFFER_SIZE - PAGE_SIZE, 0,
+                             SAMPLES_MAX))
         return;
     for (unsigned i = 0; i < SAMPLES_MAX; i++)
-        bench.overhead = min_u64(bench.overhead, payload_ticks(i));
+        bench.overhead = min_u64(bench.overhead, user_code_ticks(i));
 }
 
 /* An empty handler that steps over the store: the floor of every fault. */
-static bool skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
+static bool bench_skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     (void)address;
     (void)error;
-    frame->rip += PAYLOAD_STORE_LENGTH;
+    frame->rip += USER_CODE_STORE_LENGTH;
     return true;
 }
 
@@ -191,12 +192,12 @@ static void null_fault(void)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
 
-    set_overhead(payload_measure_nothing);
-    trap_page_fault = skip_store;
-    if (run_payload(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX)) {
+    set_overhead(user_code_measure_nothing);
+    trap_page_fault = bench_skip_store;
+    if (bench_run_user_code(user_code_measure_write, START, PAGE_SIZE, SAMPLES_MAX)) {
         trap_page_fault = handler;
         for (unsigned i = 0; i < SAMPLES_MAX; i++)
-            bench_add(payload_ticks(i));
+            bench_add(user_code_ticks(i));
     }
     trap_page_fault = handler;
     bench_end_row("null_fault");
@@ -213,48 +214,48 @@ static bool unmap_pages(struct space *space)
 }
 
 /* The leaf tables exist already: one access a table makes them. */
-static void make_tables(void)
+static void bench_make_tables(void)
 {
     uint64_t value;
 
     for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
-        CHECK(word_read(page_at(i), &value));
+        CHECK(word_read(bench_page_at(i), &value));
 }
 
 /* The first page of each table was taken to make the table, so the others are measured. */
-static void access_others(const char *payload)
+static void access_others(const char *code)
 {
     for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
-        measure(payload, page_at(i + 1), PAGE_SIZE, PTE_ENTRIES - 1);
+        bench_measure(code, bench_page_at(i + 1), PAGE_SIZE, PTE_ENTRIES - 1);
 }
 
-static void access_fresh(const char *payload)
+static void access_fresh(const char *code)
 {
-    make_tables();
-    access_others(payload);
+    bench_make_tables();
+    access_others(code);
 }
 
 static void touch_rows(struct space *space)
 {
-    set_overhead(payload_measure_write);
+    set_overhead(user_code_measure_write);
     if (map_pages(space))
-        access_fresh(payload_measure_write);
+        access_fresh(user_code_measure_write);
     bench_end_row("anon_first_write");
-    set_overhead(payload_measure_read);
+    set_overhead(user_code_measure_read);
     if (unmap_pages(space) && map_pages(space))
-        access_fresh(payload_measure_read);
+        access_fresh(user_code_measure_read);
     bench_end_row("zero_read");
-    set_overhead(payload_measure_write);
-    measure(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
+    set_overhead(user_code_measure_write);
+    bench_measure(user_code_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
     bench_end_row("zero_to_private");
 }
 
 /* Both sides own their leaf tables first: one write a table, to its first page. */
-static void own_tables(struct space *space)
+static void bench_own_tables(struct space *space)
 {
     space_switch(space);
     for (unsigned i = 0; i < SAMPLES_MAX; i += PTE_ENTRIES)
-        CHECK(word_write(page_at(i), 1));
+        CHECK(word_write(bench_page_at(i), 1));
 }
 
 /* Every page of the space is resident and own. */
@@ -262,15 +263,15 @@ static void cow_rows(struct space *parent)
 {
     struct space *child;
 
-    set_overhead(payload_measure_write);
+    set_overhead(user_code_measure_write);
     if (space_fork(parent, &child) != OK)
         return;
-    own_tables(child);
-    own_tables(parent);
-    access_others(payload_measure_write);
+    bench_own_tables(child);
+    bench_own_tables(parent);
+    access_others(user_code_measure_write);
     bench_end_row("cow_copy");
     space_switch(child);
-    access_others(payload_measure_write);
+    access_others(user_code_measure_write);
     bench_end_row("cow_reuse");
     space_switch(parent);
     space_destroy(child);
@@ -279,42 +280,43 @@ static void cow_rows(struct space *parent)
 /* A store to memory that is not there, to the program's handler, which steps over it, and back. */
 static void violation_row(void)
 {
-    set_overhead(payload_measure_nothing);
-    measure(payload_measure_write, START + GIB, 0, SAMPLES_MAX);
+    set_overhead(user_code_measure_nothing);
+    bench_measure(user_code_measure_write, START + GIB, 0, SAMPLES_MAX);
     bench_end_row("violation");
 }
 
 static void call_rows(void)
 {
-    set_overhead(payload_measure_nothing);
-    measure(payload_measure_call, 0, 0, SAMPLES_MAX);
+    set_overhead(user_code_measure_nothing);
+    bench_measure(user_code_measure_call, 0, 0, SAMPLES_MAX);
     bench_end_row("null_syscall");
-    measure(payload_measure_map, START + GIB, 0, SAMPLES_MAX);
+    bench_measure(user_code_measure_map, START + GIB, 0, SAMPLES_MAX);
     bench_end_row("map_unmap_page");
     /* Each time at another place, whose tables are made, and those of the one before given back. */
-    measure(payload_measure_map, START + 2 * GIB, GIB, SAMPLES_MAX);
+    bench_measure(user_code_measure_map, START + 2 * GIB, GIB, SAMPLES_MAX);
     bench_end_row("map_unmap_elsewhere");
 }
 
 /* One call on all pages, which are resident; its share of each. */
 static bool add_bulk_call(enum program_call call, uint64_t argument)
 {
-    struct program program = payload_program(space_current(), payload_measure_range_call, START);
+    struct program program =
+        user_code_program(space_current(), user_code_measure_range_call, START);
 
     program.frame.rsi = 1;
-    program.frame.rcx = PAYLOAD_BUFFER;
+    program.frame.rcx = USER_CODE_BUFFER;
     program.frame.r8 = call;
     program.frame.r9 = SAMPLES_MAX * PAGE_SIZE;
     program.frame.r10 = argument;
     if (program_run(&program) != PROGRAM_EXITED || program.exit_code != OK)
         return false;
-    bench_add(payload_ticks(0) / SAMPLES_MAX);
+    bench_add(user_code_ticks(0) / SAMPLES_MAX);
     return true;
 }
 
-static bool fill_pages(void)
+static bool bench_fill_pages(void)
 {
-    return run_payload(payload_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
+    return bench_run_user_code(user_code_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
 }
 
 /* Writes in order where each brings sixteen pages: all of their stores together, shared by the pages. */
@@ -324,10 +326,10 @@ static bool write_groups(struct space *space, uint64_t overhead)
 
     if (!map_pages(space) ||
         space_advise(space, START, SAMPLES_MAX * PAGE_SIZE, SPACE_SEQUENTIAL) != OK ||
-        !fill_pages())
+        !bench_fill_pages())
         return false;
     for (unsigned i = 0; i < SAMPLES_MAX; i++)
-        ticks += max_u64(payload_ticks(i), overhead) - overhead;
+        ticks += max_u64(user_code_ticks(i), overhead) - overhead;
     bench_add(ticks / SAMPLES_MAX);
     return unmap_pages(space);
 }
@@ -338,7 +340,7 @@ static void around_row(struct space *space)
     bool ok = true;
     uint64_t overhead;
 
-    set_overhead(payload_measure_write);
+    set_overhead(user_code_measure_write);
     overhead = bench.overhead;
     bench.overhead = 0;
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
@@ -348,17 +350,17 @@ static void around_row(struct space *space)
 
 static void bulk_rows(struct space *space)
 {
-    bool ok = fill_pages();
+    bool ok = bench_fill_pages();
 
     bench.overhead = 0; /* its share of a page is nothing */
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
         ok = add_bulk_call(PROGRAM_PROTECT, i % 2 == 0 ? 0 : PROGRAM_MAP_WRITE);
     bench_end_row("protect_bulk");
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
-        ok = fill_pages() && add_bulk_call(PROGRAM_ADVISE, SPACE_DONT_NEED);
+        ok = bench_fill_pages() && add_bulk_call(PROGRAM_ADVISE, SPACE_DONT_NEED);
     bench_end_row("dontneed_bulk");
     for (unsigned i = 0; i < BULK_ROUNDS && ok; i++)
-        ok = fill_pages() && add_bulk_call(PROGRAM_UNMAP, 0) && map_pages(space);
+        ok = bench_fill_pages() && add_bulk_call(PROGRAM_UNMAP, 0) && map_pages(space);
     bench_end_row("unmap_bulk");
     ktap_check(ok, "calls on %u pages at once went through", SAMPLES_MAX);
     if (unmap_pages(space))
@@ -398,7 +400,7 @@ static void clean_frame_row(void)
     bench_end_row("frame_clean");
 }
 
-static void run(const struct options *options)
+static void bench_run(const struct options *options)
 {
     bool were_on = machine_interrupts_off(); /* the watchdog's look is no fault's work */
     struct space *space;
@@ -411,8 +413,8 @@ static void run(const struct options *options)
     calibrate();
     if (start_space(&space)) {
         space_set_zero_levels(space, 1); /* like for like: Linux has no larger zeroes */
-        status = payload_install(space);
-        if (ktap_check(status == OK, "payloads are in place: %s", status_name(status))) {
+        status = user_code_install(space);
+        if (ktap_check(status == OK, "pieces of user code are in place: %s", status_name(status))) {
             null_fault();
             touch_rows(space);
             cow_rows(space);
@@ -436,5 +438,5 @@ const struct experiment bench_experiment = {
     .checks = 32,
     .only_by_name = true,
     .reserves = true,
-    .run = run,
+    .run = bench_run,
 };

@@ -5,8 +5,8 @@
  * State: bench_time_readings -> bench_add, as often as wanted -> bench_end_row -> the next row.
  * Context: thread, one at a time.
  */
-#ifndef TESTS_BENCH_H
-#define TESTS_BENCH_H
+#ifndef TESTS_EXPERIMENTS_BENCH_BENCH_H
+#define TESTS_EXPERIMENTS_BENCH_BENCH_H
 
 #include <stdint.h>
 

@@ -121,7 +121,7 @@ static void exit_by_page(struct space *back)
 }
 
 /* One call: 512 pages become one of 2 MiB. */
-static void merge_once(struct space *space)
+static void bench_calls_merge_once(struct space *space)
 {
     uint64_t began = machine_ticks();
     bool done = space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK;
@@ -137,14 +137,14 @@ static void merge(struct space *space)
     CHECK(space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
           word_write(START, 1));
     for (unsigned i = 0; i < LARGES && large_split_one(); i++)
-        merge_once(space);
+        bench_calls_merge_once(space);
     CHECK(space_unmap(space, START, LARGE) == OK);
     bench_end_row("merge_in_place");
     for (unsigned i = 0; i < LARGES; i++) {
         CHECK(space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK);
         for (unsigned page = PTE_ENTRIES; page-- > 0;)
             CHECK(word_write(START + page * PAGE_SIZE, 1));
-        merge_once(space);
+        bench_calls_merge_once(space);
         CHECK(space_unmap(space, START, LARGE) == OK);
     }
     bench_end_row("merge_copied");

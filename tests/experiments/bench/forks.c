@@ -38,24 +38,24 @@ static uint64_t region_size(const struct parent *parent)
 }
 
 /* A gap behind each region keeps it apart from the next one. */
-static uint64_t region_start(const struct parent *parent, unsigned region)
+static uint64_t bench_forks_region_start(const struct parent *parent, unsigned region)
 {
     return START + region * (region_size(parent) + PAGE_SIZE);
 }
 
 /* The pages, their tables, and some to spare. */
-static bool fits(const struct parent *parent)
+static bool bench_forks_fits(const struct parent *parent)
 {
     return parent->bytes / parent->stride < pmm_usage().by_kind[FRAME_FREE] / 8 * 7;
 }
 
 /* Maps the regions and touches their pages; how many those are, 0 on failure. */
-static uint64_t fill(struct space *space, const struct parent *parent)
+static uint64_t bench_forks_fill(struct space *space, const struct parent *parent)
 {
     uint64_t resident = 0;
 
     for (unsigned region = 0; region < REGIONS; region++) {
-        uint64_t start = region_start(parent, region);
+        uint64_t start = bench_forks_region_start(parent, region);
         uint64_t end = start + region_size(parent);
 
         if (space_map_at(space, start, end - start, RIGHTS_KERNEL) != OK)
@@ -90,13 +90,13 @@ static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
     uint64_t median;
     char name[32];
 
-    if (!fits(parent)) {
+    if (!bench_forks_fits(parent)) {
         ktap_skip("there is not so much memory", "%s", parent->row);
         return 0;
     }
     if (!start_space(&space))
         return 0;
-    resident = fill(space, parent);
+    resident = bench_forks_fill(space, parent);
     print_to(name, sizeof(name), "%s.resident", parent->row);
     ktap_metric(name, resident, "pages");
     if (resident > 0 && space->region_count == REGIONS)

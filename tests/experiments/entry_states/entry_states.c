@@ -236,8 +236,8 @@ static unsigned decode_all(const struct entry_layout *layout)
     return right;
 }
 
-static void put(const struct entry_layout *layout, const char *what, uint64_t value,
-                const char *unit)
+static void entry_states_put(const struct entry_layout *layout, const char *what, uint64_t value,
+                             const char *unit)
 {
     char name[64];
 
@@ -257,19 +257,20 @@ static void try_layout(const struct entry_layout *layout)
     ticks = machine_ticks();
     right = (unsigned)min_u64(right, decode_all(layout));
     ticks = machine_ticks() - ticks;
-    put(layout, "states_in_entry", states_told(layout), "states");
-    put(layout, "pages_looked_up", (uint64_t)entry_world.looks * 1000 / ENTRY_PAGES, "per-mille");
-    put(layout, "side_table_8m", layout->side_bytes(), "bytes");
-    floor_metric_of(layout->name, "decode", ticks / ENTRY_PAGES);
+    entry_states_put(layout, "states_in_entry", states_told(layout), "states");
+    entry_states_put(layout, "pages_looked_up", (uint64_t)entry_world.looks * 1000 / ENTRY_PAGES,
+                     "per-mille");
+    entry_states_put(layout, "side_table_8m", layout->side_bytes(), "bytes");
+    null_fault_metric_of(layout->name, "decode", ticks / ENTRY_PAGES);
     ktap_check(right == ENTRY_PAGES, "%s: %u of %u pages are read back as they were written",
                layout->name, right, ENTRY_PAGES);
 }
 
-static void run(const struct options *options)
+static void entry_states_run(const struct options *options)
 {
     struct random random = random_from(options->seed);
 
-    floor_measure();
+    null_fault_measure();
     report_sweep();
     entry_world_make(&random);
     for (unsigned i = 0; i < ENTRY_LAYOUTS; i++)
@@ -280,5 +281,5 @@ const struct experiment entry_states_experiment = {
     .name = "entry-states",
     .question = "What fits into the spare bits?",
     .checks = 6,
-    .run = run,
+    .run = entry_states_run,
 };

@@ -7,8 +7,8 @@
  * Units: pages, numbered from 0. Owns: one world of pages. Context: thread, one at a time.
  * State: entry_world_make -> (encode all, decode each) for each layout in turn.
  */
-#ifndef TESTS_ENTRY_LAYOUTS_H
-#define TESTS_ENTRY_LAYOUTS_H
+#ifndef TESTS_EXPERIMENTS_ENTRY_STATES_LAYOUTS_H
+#define TESTS_EXPERIMENTS_ENTRY_STATES_LAYOUTS_H
 
 #include "lib/random.h"
 #include "paging/pte.h"

@@ -27,7 +27,7 @@
 #define TAG(page)  (0x5000 + (uint64_t)(page))
 #define TAG2(page) (0x9000 + (uint64_t)(page))
 
-static uint64_t page_at(unsigned number)
+static uint64_t large_page_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
@@ -37,41 +37,41 @@ static bool fill_all(void)
     bool ok = true;
 
     for (unsigned i = 0; i < PAGES; i++)
-        ok = page_fill(page_at(i), TAG(i)) && ok;
+        ok = page_fill(large_page_page_at(i), TAG(i)) && ok;
     return ok;
 }
 
-static unsigned count_right(unsigned from, unsigned to)
+static unsigned large_page_count_right(unsigned from, unsigned to)
 {
     unsigned right = 0;
 
     for (unsigned i = from; i < to; i++)
-        right += page_holds(page_at(i), TAG(i));
+        right += page_holds(large_page_page_at(i), TAG(i));
     return right;
 }
 
 /* One word of every page; ticks for each MiB. */
-static uint64_t touch_all(bool *ok)
+static uint64_t large_page_touch_all(bool *ok)
 {
     uint64_t ticks = machine_ticks();
 
     for (unsigned i = 0; i < PAGES; i++)
-        *ok = word_write(page_at(i), 1) && *ok;
+        *ok = word_write(large_page_page_at(i), 1) && *ok;
     return (machine_ticks() - ticks) / (PAGES * PAGE_SIZE / MIB);
 }
 
-static void measure(struct space *space, bool large)
+static void large_page_measure(struct space *space, bool large)
 {
     struct ledger before = ledger_take();
     uint64_t faults = space->faults.first_write + space->faults.large;
     bool ok = (large ? space_map_large_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE, 2)
                      : space_map_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE)) == OK;
-    uint64_t ticks = touch_all(&ok);
+    uint64_t ticks = large_page_touch_all(&ok);
 
     faults = space->faults.first_write + space->faults.large - faults;
     ktap_check(ok && faults == (large ? LARGES : PAGES), "%s pages: %lu faults",
                large ? "large" : "small", faults);
-    floor_metric_of("touch_mib", large ? "large" : "small", ticks);
+    null_fault_metric_of("touch_mib", large ? "large" : "small", ticks);
     ktap_metric(large ? "tables.large" : "tables.small",
                 (uint64_t)ledger_growth(&before, FRAME_TABLE), "frames");
 }
@@ -86,44 +86,47 @@ static void fork_and_write(struct space *parent)
 
     if (!ktap_check(space_fork(parent, &child) == OK, "a fork"))
         return;
-    ok = page_fill(page_at(7), TAG2(7));
+    ok = page_fill(large_page_page_at(7), TAG2(7));
     ticks = machine_ticks() - ticks;
     ktap_check(ok && large_splits() == splits + 1, "a write of one side splits one page");
     space_switch(child);
-    ok = count_right(0, PAGES) == PAGES && page_fill(page_at(7), TAG2(8)) &&
-         page_fill(page_at(9), TAG2(9));
+    ok = large_page_count_right(0, PAGES) == PAGES && page_fill(large_page_page_at(7), TAG2(8)) &&
+         page_fill(large_page_page_at(9), TAG2(9));
     ktap_check(ok && large_splits() == splits + 1, "the other side reads all that was, and writes");
     space_switch(parent);
-    ok = page_holds(page_at(7), TAG2(7)) && page_holds(page_at(9), TAG(9)) &&
-         page_fill(page_at(7), TAG(7));
-    ktap_check(ok && count_right(0, PAGES) == PAGES, "no write of the one reaches the other");
-    floor_metric("fork_and_split", ticks);
+    ok = page_holds(large_page_page_at(7), TAG2(7)) && page_holds(large_page_page_at(9), TAG(9)) &&
+         page_fill(large_page_page_at(7), TAG(7));
+    ktap_check(ok && large_page_count_right(0, PAGES) == PAGES,
+               "no write of the one reaches the other");
+    null_fault_metric("fork_and_split", ticks);
     space_audit();
     space_destroy(child);
-    ok = page_fill(page_at(PTE_ENTRIES), TAG(PTE_ENTRIES));
-    ktap_check(ok && level_at(parent, page_at(PTE_ENTRIES)) == 2,
+    ok = page_fill(large_page_page_at(PTE_ENTRIES), TAG(PTE_ENTRIES));
+    ktap_check(ok && level_at(parent, large_page_page_at(PTE_ENTRIES)) == 2,
                "the last owner has the other pages back whole");
 }
 
-static void cut(struct space *space)
+static void large_page_cut(struct space *space)
 {
     const unsigned first = 2 * PTE_ENTRIES;
     uint64_t value;
-    bool ok = space_unmap(space, page_at(first + 5), 3 * PAGE_SIZE) == OK;
+    bool ok = space_unmap(space, large_page_page_at(first + 5), 3 * PAGE_SIZE) == OK;
 
-    ok = ok && level_at(space, page_at(first)) == 1 && !word_read(page_at(first + 6), &value) &&
-         page_holds(page_at(first + 4), TAG(first + 4)) &&
-         count_right(first + 8, first + PTE_ENTRIES) == PTE_ENTRIES - 8;
+    ok = ok && level_at(space, large_page_page_at(first)) == 1 &&
+         !word_read(large_page_page_at(first + 6), &value) &&
+         page_holds(large_page_page_at(first + 4), TAG(first + 4)) &&
+         large_page_count_right(first + 8, first + PTE_ENTRIES) == PTE_ENTRIES - 8;
     ktap_check(ok, "an unmap of three pages leaves the other 509");
-    ok = space_protect(space, page_at(3 * PTE_ENTRIES), LARGE, RIGHTS_READ) == OK &&
-         level_at(space, page_at(3 * PTE_ENTRIES)) == 2 &&
-         !word_write(page_at(3 * PTE_ENTRIES + 1), 1);
+    ok = space_protect(space, large_page_page_at(3 * PTE_ENTRIES), LARGE, RIGHTS_READ) == OK &&
+         level_at(space, large_page_page_at(3 * PTE_ENTRIES)) == 2 &&
+         !word_write(large_page_page_at(3 * PTE_ENTRIES + 1), 1);
     ktap_check(ok, "a whole page read-only stays whole");
-    ok = space_protect(space, page_at(3 * PTE_ENTRIES), PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-         level_at(space, page_at(3 * PTE_ENTRIES)) == 1 &&
-         word_write(page_at(3 * PTE_ENTRIES), TAG(3 * PTE_ENTRIES)) &&
-         !word_write(page_at(3 * PTE_ENTRIES + 1), 1);
-    ktap_check(ok && count_right(3 * PTE_ENTRIES, PAGES) == PTE_ENTRIES,
+    ok = space_protect(space, large_page_page_at(3 * PTE_ENTRIES), PAGE_SIZE, RIGHTS_READ_WRITE) ==
+             OK &&
+         level_at(space, large_page_page_at(3 * PTE_ENTRIES)) == 1 &&
+         word_write(large_page_page_at(3 * PTE_ENTRIES), TAG(3 * PTE_ENTRIES)) &&
+         !word_write(large_page_page_at(3 * PTE_ENTRIES + 1), 1);
+    ktap_check(ok && large_page_count_right(3 * PTE_ENTRIES, PAGES) == PTE_ENTRIES,
                "one page of it writable splits it");
     space_audit();
 }
@@ -132,7 +135,7 @@ static void cut(struct space *space)
 static void move(struct space *space)
 {
     const unsigned first = PTE_ENTRIES;
-    const uint64_t from = page_at(first);
+    const uint64_t from = large_page_page_at(first);
     const uint64_t to = from + GIB;
     struct space_view view;
     bool ok = space_query(space, from, &view) == OK && view.resident == PAGES &&
@@ -152,7 +155,8 @@ static void move(struct space *space)
     }
     ok = ok && page_fill(to + 3 * PAGE_SIZE, TAG(first + 3)) &&
          space_move(space, to, LARGE, from) == OK;
-    ktap_check(ok && count_right(0, PAGES) == PAGES, "it is split there, and moves back");
+    ktap_check(ok && large_page_count_right(0, PAGES) == PAGES,
+               "it is split there, and moves back");
     space_audit();
 }
 
@@ -207,22 +211,23 @@ static void try_gib(struct space *space)
     space_audit();
 }
 
-static void run(const struct options *options)
+static void large_page_run(const struct options *options)
 {
     struct space *space;
 
     (void)options;
-    floor_measure();
+    null_fault_measure();
     if (!start_space(&space))
         return;
-    measure(space, false);
+    large_page_measure(space, false);
     if (space_unmap(space, START, LARGES * LARGE) == OK)
-        measure(space, true);
-    ktap_check(fill_all() && count_right(0, PAGES) == PAGES && level_at(space, START) == 2,
+        large_page_measure(space, true);
+    ktap_check(fill_all() && large_page_count_right(0, PAGES) == PAGES &&
+                   level_at(space, START) == 2,
                "all bytes are there");
     fork_and_write(space);
     move(space);
-    cut(space);
+    large_page_cut(space);
     take_apart(space);
     large_page_merge(space);
     try_gib(space);
@@ -235,5 +240,5 @@ const struct experiment large_page_experiment = {
         "What does a page of 2 MiB save, and what do taking it apart and putting it together cost?",
     .checks = 17 + LARGE_PAGE_MERGE_CHECKS,
     .reserves = true,
-    .run = run,
+    .run = large_page_run,
 };

@@ -39,33 +39,33 @@
 /* Pages that go out in a round, where they lie in clocks. */
 #define EVICTED 8U
 
-static uint64_t page_at(unsigned number)
+static uint64_t large_page_merge_page_at(unsigned number)
 {
     return START + number * PAGE_SIZE;
 }
 
-static bool fill_pages(unsigned count)
+static bool large_page_merge_fill_pages(unsigned count)
 {
     bool ok = true;
 
     for (unsigned i = 0; i < count; i++)
-        ok = page_fill(page_at(i), TAG(i)) && ok;
+        ok = page_fill(large_page_merge_page_at(i), TAG(i)) && ok;
     return ok;
 }
 
-static unsigned count_right(unsigned count)
+static unsigned large_page_merge_count_right(unsigned count)
 {
     unsigned right = 0;
 
     for (unsigned i = 0; i < count; i++)
-        right += page_holds(page_at(i), TAG(i));
+        right += page_holds(large_page_merge_page_at(i), TAG(i));
     return right;
 }
 
 /* ---- what it costs ---- */
 
 /* One call on the first 2 MiB; the least ticks that one took are kept. */
-static bool merge_once(struct space *space, uint64_t *least)
+static bool large_page_merge_merge_once(struct space *space, uint64_t *least)
 {
     uint64_t ticks = machine_ticks();
     bool ok = space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK;
@@ -85,14 +85,15 @@ static void merge_by_copying(struct space *space)
     for (unsigned round = 0; round < SAMPLES && ok; round++) {
         ok = space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK;
         for (unsigned i = PTE_ENTRIES - 1; i-- > 0;)
-            ok = page_fill(page_at(i), TAG(i)) && ok;
-        ok = ok && merge_once(space, &least) && count_right(PTE_ENTRIES - 1) == PTE_ENTRIES - 1 &&
-             page_is_zero(page_at(PTE_ENTRIES - 1));
+            ok = page_fill(large_page_merge_page_at(i), TAG(i)) && ok;
+        ok = ok && large_page_merge_merge_once(space, &least) &&
+             large_page_merge_count_right(PTE_ENTRIES - 1) == PTE_ENTRIES - 1 &&
+             page_is_zero(large_page_merge_page_at(PTE_ENTRIES - 1));
         ok = ok && space_unmap(space, START, LARGE) == OK;
     }
     ktap_check(ok && collapse_counts().copied == before.copied + SAMPLES,
                "scattered pages and a hole become one page of 2 MiB, by copying");
-    floor_metric_of("merge", "copied", least);
+    null_fault_metric_of("merge", "copied", least);
 }
 
 static void merge_in_place(struct space *space)
@@ -100,14 +101,16 @@ static void merge_in_place(struct space *space)
     struct collapse_counts before = collapse_counts();
     uint64_t least = UINT64_MAX;
     bool ok = space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
-              fill_pages(PTE_ENTRIES);
+              large_page_merge_fill_pages(PTE_ENTRIES);
 
     for (unsigned round = 0; round < SAMPLES && ok; round++)
-        ok = large_split_one() && level_at(space, START) == 1 && merge_once(space, &least);
+        ok = large_split_one() && level_at(space, START) == 1 &&
+             large_page_merge_merge_once(space, &least);
     ktap_check(ok && collapse_counts().in_place == before.in_place + SAMPLES,
                "what a split left is one page of 2 MiB again, in place");
-    ktap_check(count_right(PTE_ENTRIES) == PTE_ENTRIES, "no byte of it has changed");
-    floor_metric_of("merge", "in_place", least);
+    ktap_check(large_page_merge_count_right(PTE_ENTRIES) == PTE_ENTRIES,
+               "no byte of it has changed");
+    null_fault_metric_of("merge", "in_place", least);
     space_audit();
 }
 
@@ -121,12 +124,12 @@ static void shared_stay(struct space *space)
         ktap_check(false, "a fork");
         return;
     }
-    ok = page_fill(page_at(3), TAG(3)) && level_at(space, START) == 1 &&
+    ok = page_fill(large_page_merge_page_at(3), TAG(3)) && level_at(space, START) == 1 &&
          space_advise(space, START, LARGE, SPACE_COLLAPSE) == STATUS_AGAIN &&
          level_at(space, START) == 1;
     space_destroy(child);
     ok = ok && space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK &&
-         level_at(space, START) == 2 && count_right(PTE_ENTRIES) == PTE_ENTRIES;
+         level_at(space, START) == 2 && large_page_merge_count_right(PTE_ENTRIES) == PTE_ENTRIES;
     ktap_check(ok, "shared pages stay small until they are alone");
     space_audit();
 }
@@ -149,7 +152,7 @@ static bool stop;
 /* Each worker's words are a cache line apart from the others'. */
 static uint64_t word_in(const struct worker *worker, unsigned page)
 {
-    return page_at(page) + (worker->number + 1) * 64;
+    return large_page_merge_page_at(page) + (worker->number + 1) * 64;
 }
 
 static void check_word(struct worker *worker, unsigned page)
@@ -160,7 +163,7 @@ static void check_word(struct worker *worker, unsigned page)
         worker->wrong_address = word_in(worker, page);
 }
 
-static void work(void *argument)
+static void large_page_merge_work(void *argument)
 {
     struct worker *worker = argument;
 
@@ -179,7 +182,7 @@ static void work(void *argument)
     space_switch(NULL);
 }
 
-static unsigned start_workers(struct space *space)
+static unsigned large_page_merge_start_workers(struct space *space)
 {
     uint64_t cpus = machine_processors() & ~(UINT64_C(1) << machine_cpu());
     unsigned started = 0;
@@ -192,7 +195,8 @@ static unsigned start_workers(struct space *space)
         worker->space = space;
         worker->number = started;
         worker->random = random_from(started + 1);
-        if (thread_create((unsigned)__builtin_ctzll(cpus), work, worker, &worker->thread) != OK)
+        if (thread_create((unsigned)__builtin_ctzll(cpus), large_page_merge_work, worker,
+                          &worker->thread) != OK)
             break;
     }
     return started;
@@ -249,7 +253,7 @@ static void beside_others(struct space *space)
     bool ok = space_unmap(space, START, LARGE) == OK &&
               space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK &&
               space_advise(space, START, LARGE, SPACE_WILL_NEED) == OK;
-    unsigned count = start_workers(space);
+    unsigned count = large_page_merge_start_workers(space);
     unsigned merged = merge_under(space, count);
     uint64_t writes = 0;
 

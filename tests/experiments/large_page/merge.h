@@ -3,8 +3,8 @@
  *
  * Context: the experiment's thread, in the space, which runs.
  */
-#ifndef TESTS_LARGE_PAGE_MERGE_H
-#define TESTS_LARGE_PAGE_MERGE_H
+#ifndef TESTS_EXPERIMENTS_LARGE_PAGE_MERGE_H
+#define TESTS_EXPERIMENTS_LARGE_PAGE_MERGE_H
 
 #include "vmm/space/space.h"
 

@@ -21,7 +21,8 @@ static uint64_t nx_bit(void)
     return cpu_features()->nx ? PTE_NX : 0;
 }
 
-static void describe(uint64_t address, uint64_t word, unsigned level, const char *what)
+static void mmu_truth_hold_describe(uint64_t address, uint64_t word, unsigned level,
+                                    const char *what)
 {
     ktap_note("hold va=%lx pa=%lx flags=%s%s%s%s%s what=%s", round_down(address, pte_span(level)),
               word & PTE_FRAME_MASK, (word & PTE_RW) != 0 ? "W" : "-",
@@ -51,7 +52,7 @@ static bool map_and_touch(const struct mmu_machine *mode, enum scratch_target ta
            *entry == (entries[level - 1] | expected.sets[level - 1]);
 }
 
-static void hold(const struct mmu_machine *mode, unsigned level, const char *size)
+static void mmu_truth_hold_hold(const struct mmu_machine *mode, unsigned level, const char *size)
 {
     struct deadline end;
     bool ok;
@@ -60,9 +61,11 @@ static void hold(const struct mmu_machine *mode, unsigned level, const char *siz
     ok = map_and_touch(mode, SCRATCH_CODE, level, CODE_BITS, MMU_FETCH);
     /* Both frames may lie in one larger page, whose entry the data's replaces. */
     if (level == 1)
-        describe(scratch_address(SCRATCH_CODE), *scratch_entry(SCRATCH_CODE, level), level, size);
+        mmu_truth_hold_describe(scratch_address(SCRATCH_CODE), *scratch_entry(SCRATCH_CODE, level),
+                                level, size);
     ok = map_and_touch(mode, SCRATCH_DATA, level, DATA_BITS | nx_bit(), MMU_WRITE) && ok;
-    describe(scratch_address(SCRATCH_DATA), *scratch_entry(SCRATCH_DATA, level), level, size);
+    mmu_truth_hold_describe(scratch_address(SCRATCH_DATA), *scratch_entry(SCRATCH_DATA, level),
+                            level, size);
     ktap_note("holding for %u ms", HOLD_MS);
     for (end = deadline_after_ms(HOLD_MS); !deadline_passed(end);) {
     }
@@ -70,7 +73,7 @@ static void hold(const struct mmu_machine *mode, unsigned level, const char *siz
     ktap_check(ok, "%s pages are as the model says", size);
 }
 
-static void run(const struct options *options)
+static void mmu_truth_hold_run(const struct options *options)
 {
     struct mmu_machine mode;
     enum status status = scratch_start();
@@ -81,10 +84,10 @@ static void run(const struct options *options)
     mode = scratch_machine();
     mode.wp = true;
     mode.nxe = cpu_features()->nx;
-    hold(&mode, 1, "small");
-    hold(&mode, 2, "large");
+    mmu_truth_hold_hold(&mode, 1, "small");
+    mmu_truth_hold_hold(&mode, 2, "large");
     if (mode.pages_1g)
-        hold(&mode, 3, "huge");
+        mmu_truth_hold_hold(&mode, 3, "huge");
     else
         ktap_skip("the processor has none", "huge pages are as the model says");
     scratch_end();
@@ -95,5 +98,5 @@ const struct experiment mmu_hold_experiment = {
     .question = "What does the machine's own view say of pages of every size?",
     .checks = 4,
     .only_by_name = true,
-    .run = run,
+    .run = mmu_truth_hold_run,
 };

@@ -100,7 +100,7 @@ static bool chosen(unsigned choices, enum choice choice)
     return (choices >> choice & 1) != 0;
 }
 
-static uint64_t word_of(unsigned choices, bool large)
+static uint64_t mmu_truth_word_of(unsigned choices, bool large)
 {
     return (chosen(choices, CHOOSE_P) ? PTE_P : 0) | (chosen(choices, CHOOSE_RW) ? PTE_RW : 0) |
            (chosen(choices, CHOOSE_US) ? PTE_US : 0) | (chosen(choices, CHOOSE_A) ? PTE_A : 0) |
@@ -118,12 +118,12 @@ static void write_entries(const struct trial *trial, unsigned number)
     unsigned leaf = number & ((1U << CHOICES) - 1);
 
     *scratch_entry(trial->target, trial->upper) =
-        scratch_base(trial->target, trial->upper, large) | word_of(upper, large);
+        scratch_base(trial->target, trial->upper, large) | mmu_truth_word_of(upper, large);
     *scratch_entry(trial->target, 1) =
-        large ? 0 : scratch_base(trial->target, 1, false) | word_of(leaf, false);
+        large ? 0 : scratch_base(trial->target, 1, false) | mmu_truth_word_of(leaf, false);
 }
 
-static void read_entries(const struct trial *trial, uint64_t *words)
+static void mmu_truth_read_entries(const struct trial *trial, uint64_t *words)
 {
     for (unsigned level = 1; level <= trial->mode.levels; level++)
         words[level - 1] = *scratch_entry(trial->target, level);
@@ -276,7 +276,7 @@ static void print_kept(void)
 
 /* ---- trying ---- */
 
-static void judge(const struct trial *trial, unsigned access)
+static void mmu_truth_judge(const struct trial *trial, unsigned access)
 {
     truth.made++;
     truth.by_access[access]++;
@@ -304,11 +304,11 @@ static void try_one(struct trial *trial, unsigned number)
     trial->data = ~trial->written;
     *scratch_data() = trial->data;
     write_entries(trial, number / ACCESSES);
-    read_entries(trial, trial->before);
+    mmu_truth_read_entries(trial, trial->before);
     trial->expected = mmu_model(&trial->mode, trial->before, trial->access);
     trial->found = scratch_access(trial->access, trial->written);
-    read_entries(trial, trial->after);
-    judge(trial, access);
+    mmu_truth_read_entries(trial, trial->after);
+    mmu_truth_judge(trial, access);
 }
 
 /* Where the processor's physical addresses have all 52 bits, none is reserved above them. */
@@ -435,7 +435,7 @@ static void check_features(void)
     }
 }
 
-static void report(uint64_t began)
+static void mmu_truth_report(uint64_t began)
 {
     for (unsigned i = 0; i < ARRAY_COUNT(deviations); i++) {
         if (deviations[i].count > 0)
@@ -471,7 +471,7 @@ static void run_with(unsigned highest, bool all)
     scratch_end();
     check_accesses();
     check_features();
-    report(began);
+    mmu_truth_report(began);
 }
 
 /* The upper entry stands at each level above the leaf's. */
@@ -481,7 +481,7 @@ static void run_sample(const struct options *options)
     run_with(kernel_map_levels(), false);
 }
 
-static void run_all(const struct options *options)
+static void mmu_truth_run_all(const struct options *options)
 {
     (void)options;
     run_with(2, true);
@@ -499,5 +499,5 @@ const struct experiment mmu_truth_all_experiment = {
     .question = "Does this MMU do what the manual says, in every combination?",
     .checks = 12,
     .only_by_name = true,
-    .run = run_all,
+    .run = mmu_truth_run_all,
 };

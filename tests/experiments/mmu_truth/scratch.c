@@ -15,20 +15,20 @@
 /* Both at a multiple of 512 GiB, in entries of the top table that nothing else uses. */
 #define SCRATCH UINT64_C(0x100000000000)
 /* The code of ring 3: under another top entry than the scratch addresses, whatever the depth. */
-#define PAYLOAD_4 UINT64_C(0x200000000000)
-#define PAYLOAD_5 UINT64_C(0x4000000000000)
+#define USER_CODE_4 UINT64_C(0x200000000000)
+#define USER_CODE_5 UINT64_C(0x4000000000000)
 
 #define TABLES_MAX MMU_LEVELS_MAX
 
 /* Words that allow everything. */
 #define OPEN (PTE_P | PTE_RW | PTE_US | PTE_A)
 
-/* Where instructions stand: in the payload for each kind of data access, and in the code's frame
+/* Where instructions stand: in the user code for each kind of data access, and in the code's frame
  * for ring 0, which calls, and for ring 3, which goes there and ends by #UD. */
-#define PAYLOAD_READ  0U
-#define PAYLOAD_WRITE 16U
-#define CODE_KERNEL   0U
-#define CODE_USER     16U
+#define USER_CODE_READ  0U
+#define USER_CODE_WRITE 16U
+#define CODE_KERNEL     0U
+#define CODE_USER       16U
 
 static const uint8_t read_instructions[] = {0x48, 0x8b, 0x07, 0x0f,
                                             0x0b}; /* mov (%rdi), %rax; ud2 */
@@ -45,8 +45,8 @@ static struct {
     struct phys root;             /* with the kernel's half */
     struct phys root_without_nx;  /* with a copy of it */
     struct phys path[TABLES_MAX]; /* index level - 1; the top one stands for both roots */
-    struct phys payload_path[TABLES_MAX];
-    struct phys payload;
+    struct phys user_code_path[TABLES_MAX];
+    struct phys user_code;
     struct phys targets[SCRATCH_TARGETS];
     /* as it was before scratch_enter */
     struct phys kernel_root;
@@ -70,7 +70,7 @@ static uint64_t *words_at(struct phys table)
     return phys_pointer(table);
 }
 
-static enum status take(struct phys *frame)
+static enum status mmu_truth_scratch_take(struct phys *frame)
 {
     struct pfn taken;
     enum status status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &taken);
@@ -80,21 +80,21 @@ static enum status take(struct phys *frame)
     return status;
 }
 
-static void give_back(struct phys *frame)
+static void mmu_truth_scratch_give_back(struct phys *frame)
 {
     if (frame->address != 0)
         pmm_free(pfn_of(*frame));
     frame->address = 0;
 }
 
-static bool is_table(uint64_t word, unsigned level)
+static bool mmu_truth_scratch_is_table(uint64_t word, unsigned level)
 {
     return level > 1 && (word & PTE_P) != 0 && (word & PTE_PS) == 0;
 }
 
-static uint64_t payload_base(void)
+static uint64_t user_code_base(void)
 {
-    return scratch.levels == 5 ? PAYLOAD_5 : PAYLOAD_4;
+    return scratch.levels == 5 ? USER_CODE_5 : USER_CODE_4;
 }
 
 /* Copies a table and all below it, without no-execute. The recursive slot is left out: it would
@@ -105,14 +105,14 @@ static enum status copy_without_nx(struct phys from, unsigned level, unsigned fi
     enum status status = OK;
 
     if (copy->address == 0)
-        status = take(copy);
+        status = mmu_truth_scratch_take(copy);
     for (unsigned i = first; i < PTE_ENTRIES && status == OK; i++) {
         uint64_t word = words_at(from)[i] & ~PTE_NX;
         struct phys below = {0};
 
         if (level == scratch.levels && i == recursive_index(level))
             continue;
-        if (is_table(word, level)) {
+        if (mmu_truth_scratch_is_table(word, level)) {
             status = copy_without_nx((struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &below);
             word = below.address == 0 ? 0 : (word & ~PTE_FRAME_MASK) | below.address;
         }
@@ -127,19 +127,20 @@ static void free_copy(struct phys *table, unsigned level, unsigned first)
         uint64_t word = words_at(*table)[i];
         struct phys below = {word & PTE_FRAME_MASK};
 
-        if (is_table(word, level))
+        if (mmu_truth_scratch_is_table(word, level))
             free_copy(&below, level - 1, 0);
     }
-    give_back(table);
+    mmu_truth_scratch_give_back(table);
 }
 
 /* Tables from level 1 to the one below the top, every entry of the address open. */
-static enum status make_path(struct phys *path, uint64_t address, struct phys page)
+static enum status mmu_truth_scratch_make_path(struct phys *path, uint64_t address,
+                                               struct phys page)
 {
     enum status status = OK;
 
     for (unsigned level = 1; level < scratch.levels && status == OK; level++) {
-        status = take(&path[level - 1]);
+        status = mmu_truth_scratch_take(&path[level - 1]);
         if (status == OK)
             words_at(path[level - 1])[pte_index(address, level)] =
                 (level == 1 ? page.address : path[level - 2].address) | OPEN;
@@ -154,7 +155,7 @@ static void link_root(struct phys root, uint64_t address, const struct phys *pat
 
 static enum status make_roots(void)
 {
-    enum status status = take(&scratch.root);
+    enum status status = mmu_truth_scratch_take(&scratch.root);
 
     if (status == OK)
         status = copy_without_nx(kernel_map_root(), scratch.levels, PTE_ENTRIES / 2,
@@ -164,8 +165,8 @@ static enum status make_roots(void)
     kernel_map_share_half(pfn_of(scratch.root));
     link_root(scratch.root, SCRATCH, scratch.path);
     link_root(scratch.root_without_nx, SCRATCH, scratch.path);
-    link_root(scratch.root, payload_base(), scratch.payload_path);
-    link_root(scratch.root_without_nx, payload_base(), scratch.payload_path);
+    link_root(scratch.root, user_code_base(), scratch.user_code_path);
+    link_root(scratch.root_without_nx, user_code_base(), scratch.user_code_path);
     return OK;
 }
 
@@ -178,8 +179,8 @@ static void write_code(void)
 {
     struct phys code = scratch.targets[SCRATCH_CODE];
 
-    put_code(scratch.payload, PAYLOAD_READ, read_instructions, sizeof(read_instructions));
-    put_code(scratch.payload, PAYLOAD_WRITE, write_instructions, sizeof(write_instructions));
+    put_code(scratch.user_code, USER_CODE_READ, read_instructions, sizeof(read_instructions));
+    put_code(scratch.user_code, USER_CODE_WRITE, write_instructions, sizeof(write_instructions));
     put_code(code, CODE_KERNEL, return_instruction, sizeof(return_instruction));
     put_code(code, CODE_USER, undefined_instruction, sizeof(undefined_instruction));
 }
@@ -190,13 +191,14 @@ enum status scratch_start(void)
 
     memset(&scratch, 0, sizeof(scratch));
     scratch.levels = kernel_map_levels();
-    status = take(&scratch.payload);
+    status = mmu_truth_scratch_take(&scratch.user_code);
     for (unsigned i = 0; i < SCRATCH_TARGETS && status == OK; i++)
-        status = take(&scratch.targets[i]);
+        status = mmu_truth_scratch_take(&scratch.targets[i]);
     if (status == OK)
-        status = make_path(scratch.path, SCRATCH, (struct phys){0});
+        status = mmu_truth_scratch_make_path(scratch.path, SCRATCH, (struct phys){0});
     if (status == OK)
-        status = make_path(scratch.payload_path, payload_base(), scratch.payload);
+        status = mmu_truth_scratch_make_path(scratch.user_code_path, user_code_base(),
+                                             scratch.user_code);
     if (status == OK)
         status = make_roots();
     if (status != OK) {
@@ -212,13 +214,13 @@ void scratch_end(void)
     for (unsigned i = 0; i + 1 < TABLES_MAX; i++) {
         /* The top one stands for a root. */
         if (i + 1 < scratch.levels)
-            give_back(&scratch.path[i]);
-        give_back(&scratch.payload_path[i]);
+            mmu_truth_scratch_give_back(&scratch.path[i]);
+        mmu_truth_scratch_give_back(&scratch.user_code_path[i]);
     }
     for (unsigned i = 0; i < SCRATCH_TARGETS; i++)
-        give_back(&scratch.targets[i]);
-    give_back(&scratch.payload);
-    give_back(&scratch.root);
+        mmu_truth_scratch_give_back(&scratch.targets[i]);
+    mmu_truth_scratch_give_back(&scratch.user_code);
+    mmu_truth_scratch_give_back(&scratch.root);
     /* The lower half names the paths, which are gone by now: only the copy below it is freed. */
     free_copy(&scratch.root_without_nx, scratch.levels, PTE_ENTRIES / 2);
 }
@@ -415,14 +417,14 @@ static struct scratch_outcome access_from_kernel(struct mmu_access access, uint6
 static struct scratch_outcome access_from_user(struct mmu_access access, uint64_t address,
                                                uint64_t value)
 {
-    struct trap_frame frame = user_frame(payload_base() + PAYLOAD_READ, 0, address);
-    uint64_t end = payload_base() + PAYLOAD_READ + MOVE_LENGTH;
+    struct trap_frame frame = user_frame(user_code_base() + USER_CODE_READ, 0, address);
+    uint64_t end = user_code_base() + USER_CODE_READ + MOVE_LENGTH;
     struct scratch_outcome outcome;
 
     frame.rsi = value;
     frame.rflags = RFLAGS_FIXED | (access.ac ? RFLAGS_AC : 0);
     if (access.kind == MMU_WRITE) {
-        frame.rip = payload_base() + PAYLOAD_WRITE;
+        frame.rip = user_code_base() + USER_CODE_WRITE;
         end = frame.rip + MOVE_LENGTH;
     } else if (access.kind == MMU_FETCH) {
         frame.rip = end = address;

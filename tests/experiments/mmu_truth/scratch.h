@@ -6,7 +6,7 @@
  * the tree's: no class, no counts. Two roots show them, one with the kernel's half and one with a
  * copy of it without the no-execute bit, which is reserved while EFER.NXE is off.
  *
- *     PAYLOAD  ring 3's instructions, readable and executable
+ *     USER_CODE  ring 3's instructions, readable and executable
  *     SCRATCH  + the frame's own address below 1 GiB, so that a page of any size reaches it
  *
  * Units: levels 1 to 5. Owns: its frames, from scratch_start to scratch_end.
@@ -15,8 +15,8 @@
  * Fails with: STATUS_NO_MEMORY. Context: thread, one at a time.
  * Rules: A4 (the second root has writable and executable memory; nothing but a test loads it).
  */
-#ifndef TESTS_MMU_SCRATCH_H
-#define TESTS_MMU_SCRATCH_H
+#ifndef TESTS_EXPERIMENTS_MMU_TRUTH_SCRATCH_H
+#define TESTS_EXPERIMENTS_MMU_TRUTH_SCRATCH_H
 
 #include "lib/status.h"
 #include "lib/units.h"

@@ -59,7 +59,7 @@ static uint64_t block_page(unsigned block, unsigned page)
     return STRESS_BLOCKS_START + block * STRESS_BLOCK_BYTES + page * PAGE_SIZE;
 }
 
-static bool fail(struct stress_worker *worker, const char *what, uint64_t address)
+static bool stress_steps_fail(struct stress_worker *worker, const char *what, uint64_t address)
 {
     if (worker->wrong == NULL) {
         worker->wrong = what;
@@ -76,29 +76,31 @@ static unsigned pick(struct stress_worker *worker, unsigned below)
 /* ---- what a page holds, and how an access is refused ---- */
 
 /* The words of a page by its tag; those of tag 0 are zero. */
-static uint64_t word_of(uint64_t tag, unsigned word)
+static uint64_t stress_steps_word_of(uint64_t tag, unsigned word)
 {
     return tag == 0 ? 0 : (tag + word) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-static bool fill(struct stress_worker *worker, unsigned page, uint64_t tag)
+static bool stress_steps_fill(struct stress_worker *worker, unsigned page, uint64_t tag)
 {
     for (unsigned i = 0; i < STRESS_WORDS; i++)
-        worker->buffer[i] = word_of(tag, i);
+        worker->buffer[i] = stress_steps_word_of(tag, i);
     if (!user_copy_out(own_page(worker, page), worker->buffer, PAGE_SIZE, NULL))
-        return fail(worker, "a page of its own could not be written", own_page(worker, page));
+        return stress_steps_fail(worker, "a page of its own could not be written",
+                                 own_page(worker, page));
     return true;
 }
 
-static bool holds(struct stress_worker *worker, unsigned page, uint64_t tag)
+static bool stress_steps_holds(struct stress_worker *worker, unsigned page, uint64_t tag)
 {
     uint64_t address = own_page(worker, page);
 
     if (!user_copy_in(worker->buffer, address, PAGE_SIZE, NULL))
-        return fail(worker, "a page of its own could not be read", address);
+        return stress_steps_fail(worker, "a page of its own could not be read", address);
     for (unsigned i = 0; i < STRESS_WORDS; i++) {
-        if (worker->buffer[i] != word_of(tag, i))
-            return fail(worker, "a page of its own holds something else", address + i * 8);
+        if (worker->buffer[i] != stress_steps_word_of(tag, i))
+            return stress_steps_fail(worker, "a page of its own holds something else",
+                                     address + i * 8);
     }
     return true;
 }
@@ -119,9 +121,9 @@ static void expect_read_refused(struct stress_worker *worker, uint64_t address)
     uint64_t value;
 
     if (probe_user_read64(address, &value, &info))
-        fail(worker, "a page without access can be read", address);
+        stress_steps_fail(worker, "a page without access can be read", address);
     else if (!is_refusal(&info, address, false))
-        fail(worker, "a read was refused by another fault", address);
+        stress_steps_fail(worker, "a read was refused by another fault", address);
     worker->refused++;
 }
 
@@ -130,9 +132,9 @@ static void expect_write_refused(struct stress_worker *worker, uint64_t address)
     struct trap_info info;
 
     if (probe_user_write64(address, ~UINT64_C(0), &info))
-        fail(worker, "a page that may not be written was written", address);
+        stress_steps_fail(worker, "a page that may not be written was written", address);
     else if (!is_refusal(&info, address, true))
-        fail(worker, "a write was refused by another fault", address);
+        stress_steps_fail(worker, "a write was refused by another fault", address);
     worker->refused++;
 }
 
@@ -147,7 +149,7 @@ static void check_own(struct stress_worker *worker, unsigned page)
     if (access <= OWN_READ)
         expect_write_refused(worker, own_page(worker, page) + pick(worker, STRESS_WORDS) * 8);
     if (access >= OWN_READ)
-        holds(worker, page, worker->tags[page]);
+        stress_steps_holds(worker, page, worker->tags[page]);
 }
 
 void stress_check_all(struct stress_worker *worker)
@@ -161,7 +163,7 @@ static void fill_own(struct stress_worker *worker, unsigned page)
     if (worker->access[page] != OWN_WRITE)
         return;
     worker->tags[page] = random_next(&worker->random) | 1;
-    fill(worker, page, worker->tags[page]);
+    stress_steps_fill(worker, page, worker->tags[page]);
 }
 
 /* A run of pages that are all mapped, or all not. */
@@ -208,7 +210,7 @@ static void change_own(struct stress_worker *worker, enum action action)
     if (action == ACT_PROTECT)
         access = OWN_NONE + pick(worker, 3);
     if (call_on(worker, action, own_page(worker, from), count * PAGE_SIZE, access) != OK)
-        fail(worker, "a call on its own range failed", own_page(worker, from));
+        stress_steps_fail(worker, "a call on its own range failed", own_page(worker, from));
     for (unsigned i = from; i < from + count; i++) {
         if (action != ACT_BLANK)
             worker->access[i] = access;
@@ -246,7 +248,7 @@ static bool try_write(struct stress_worker *worker, unsigned area, uint64_t addr
     if (probe_user_write64(address, value, &info))
         return true;
     if (!is_refusal(&info, address, true) || was_open_since(area, before))
-        fail(worker, "a word that all may write could not be written", address);
+        stress_steps_fail(worker, "a word that all may write could not be written", address);
     return false;
 }
 
@@ -258,7 +260,7 @@ static bool try_read(struct stress_worker *worker, unsigned area, uint64_t addre
     if (probe_user_read64(address, value, &info))
         return true;
     if (!is_refusal(&info, address, false) || was_open_since(area, before))
-        fail(worker, "a word that all may read could not be read", address);
+        stress_steps_fail(worker, "a word that all may read could not be read", address);
     return false;
 }
 
@@ -273,11 +275,11 @@ static void touch_shared(struct stress_worker *worker)
     if (try_write(worker, page, own, worker->own_count[page] + 1))
         worker->own_count[page]++;
     if (try_read(worker, page, own, &value) && value != worker->own_count[page])
-        fail(worker, "a shared page lost its own write", own);
+        stress_steps_fail(worker, "a shared page lost its own write", own);
     if (!try_read(worker, page, stress_shared_word(page, other), &value))
         return;
     if (value < worker->seen[page][other])
-        fail(worker, "a shared page went back", stress_shared_word(page, other));
+        stress_steps_fail(worker, "a shared page went back", stress_shared_word(page, other));
     worker->seen[page][other] = value;
 }
 
@@ -293,11 +295,11 @@ static void touch_block(struct stress_worker *worker)
     uint64_t value;
 
     if (try_read(worker, area, page + FREE_WORD * 8, &value) && value != 0)
-        fail(worker, "blank memory is not zero", page + FREE_WORD * 8);
+        stress_steps_fail(worker, "blank memory is not zero", page + FREE_WORD * 8);
     if (pick(worker, 4) != 0 || !try_write(worker, area, own, page))
         return;
     if (try_read(worker, area, own, &value) && value != page && was_open_since(area, before))
-        fail(worker, "a block lost its own write", own);
+        stress_steps_fail(worker, "a block lost its own write", own);
 }
 
 /* Closes the area for all others; false: somebody else has it. */
@@ -317,12 +319,12 @@ static void open_area(unsigned area)
     __atomic_add_fetch(&closures[area], 1, __ATOMIC_SEQ_CST);
 }
 
-static bool protect(struct stress_worker *worker, uint64_t start, uint64_t size,
-                    enum stress_access access)
+static bool stress_steps_protect(struct stress_worker *worker, uint64_t start, uint64_t size,
+                                 enum stress_access access)
 {
     worker->protects++;
     if (space_protect(worker->space, start, size, rights_for(access)) != OK)
-        return fail(worker, "an area could not be protected", start);
+        return stress_steps_fail(worker, "an area could not be protected", start);
     return true;
 }
 
@@ -337,25 +339,26 @@ static void close_page(struct stress_worker *worker)
 
     if (!close_area(worker, area))
         return;
-    protect(worker, page, PAGE_SIZE, OWN_READ);
+    stress_steps_protect(worker, page, PAGE_SIZE, OWN_READ);
     for (unsigned i = 0; i < worker->count; i++)
         probe_user_read64(word_of_worker(page, i), &words[i], NULL);
     expect_write_refused(worker, word_of_worker(page, worker->number));
-    protect(worker, page, PAGE_SIZE, OWN_NONE);
+    stress_steps_protect(worker, page, PAGE_SIZE, OWN_NONE);
     expect_read_refused(worker, page);
-    protect(worker, page, PAGE_SIZE, OWN_READ);
+    stress_steps_protect(worker, page, PAGE_SIZE, OWN_READ);
     for (unsigned i = 0; i < worker->count; i++) {
         if (!probe_user_read64(word_of_worker(page, i), &value, NULL) || value != words[i])
-            fail(worker, "a page changed that nobody may write", word_of_worker(page, i));
+            stress_steps_fail(worker, "a page changed that nobody may write",
+                              word_of_worker(page, i));
     }
-    protect(worker, page, PAGE_SIZE, OWN_WRITE);
+    stress_steps_protect(worker, page, PAGE_SIZE, OWN_WRITE);
     open_area(area);
 }
 
 static void blank(struct stress_worker *worker, uint64_t block)
 {
     if (space_advise(worker->space, block, STRESS_BLOCK_BYTES, SPACE_DONT_NEED) != OK)
-        fail(worker, "a block could not be blanked", block);
+        stress_steps_fail(worker, "a block could not be blanked", block);
 }
 
 /* A block is blanked while others may still write it, so that they split its one entry under the
@@ -370,16 +373,16 @@ static void close_block(struct stress_worker *worker)
     if (!close_area(worker, STRESS_SHARED + block))
         return;
     blank(worker, start);
-    protect(worker, start, STRESS_BLOCK_BYTES, OWN_READ);
+    stress_steps_protect(worker, start, STRESS_BLOCK_BYTES, OWN_READ);
     blank(worker, start);
     for (unsigned i = 0; i < STRESS_BLOCK_BYTES / PAGE_SIZE; i += 1 + pick(worker, 64)) {
         uint64_t word = word_of_worker(start + i * PAGE_SIZE, pick(worker, worker->count));
 
         if (!probe_user_read64(word, &value, NULL) || value != 0)
-            fail(worker, "a block that was blanked is not zero", word);
+            stress_steps_fail(worker, "a block that was blanked is not zero", word);
     }
     expect_write_refused(worker, start);
-    protect(worker, start, STRESS_BLOCK_BYTES, OWN_WRITE);
+    stress_steps_protect(worker, start, STRESS_BLOCK_BYTES, OWN_WRITE);
     open_area(STRESS_SHARED + block);
 }
 
@@ -391,24 +394,24 @@ static void write_in_child(struct stress_worker *worker, struct space *child)
 {
     if (space_protect(child, STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE) !=
         OK)
-        fail(worker, "a child could not be protected", STRESS_SHARED_START);
+        stress_steps_fail(worker, "a child could not be protected", STRESS_SHARED_START);
     for (unsigned page = 0; page < STRESS_SHARED; page++) {
         uint64_t word = stress_shared_word(page, worker->number);
         uint64_t value;
 
         if (!word_read(word, &value) || value != worker->own_count[page])
-            fail(worker, "a child's shared page is not the parent's", word);
+            stress_steps_fail(worker, "a child's shared page is not the parent's", word);
         if (!word_write(word, UINT64_MAX))
-            fail(worker, "a child's shared page could not be written", word);
+            stress_steps_fail(worker, "a child's shared page could not be written", word);
     }
     for (unsigned i = 0; i < STRESS_OWN_PAGES && worker->wrong == NULL; i++) {
         check_own(worker, i);
         if (worker->access[i] == OWN_UNMAPPED)
             continue;
         if (space_protect(child, own_page(worker, i), PAGE_SIZE, RIGHTS_READ_WRITE) != OK)
-            fail(worker, "a child could not be protected", own_page(worker, i));
-        if (holds(worker, i, worker->tags[i]) && i % 2 == 0)
-            fill(worker, i, worker->tags[i] + 2);
+            stress_steps_fail(worker, "a child could not be protected", own_page(worker, i));
+        if (stress_steps_holds(worker, i, worker->tags[i]) && i % 2 == 0)
+            stress_steps_fill(worker, i, worker->tags[i] + 2);
     }
 }
 
@@ -418,7 +421,7 @@ static void check_child(struct stress_worker *worker, const uint64_t tags[STRESS
 {
     for (unsigned i = 0; i < STRESS_OWN_PAGES && worker->wrong == NULL; i++) {
         if (access[i] != OWN_UNMAPPED)
-            holds(worker, i, i % 2 == 0 ? tags[i] + 2 : tags[i]);
+            stress_steps_holds(worker, i, i % 2 == 0 ? tags[i] + 2 : tags[i]);
     }
 }
 
@@ -429,7 +432,7 @@ static void fork_and_check(struct stress_worker *worker)
     struct space *child;
 
     if (space_fork(worker->space, &child) != OK) {
-        fail(worker, "a fork failed", 0);
+        stress_steps_fail(worker, "a fork failed", 0);
         return;
     }
     worker->forks++;
@@ -463,13 +466,13 @@ static void wire_shared(struct stress_worker *worker)
 
     /* Nobody may touch a page that is closed, nor wire it. */
     if (status != OK && status != STATUS_DENIED)
-        fail(worker, "shared pages could not be wired or unwired", start);
+        stress_steps_fail(worker, "shared pages could not be wired or unwired", start);
     for (unsigned page = first; page < STRESS_SHARED && worker->wrong == NULL; page++) {
         uint64_t value;
 
         if (probe_user_read64(stress_shared_word(page, worker->number), &value, NULL) &&
             value != worker->own_count[page])
-            fail(worker, "a shared page lost a write when it was wired", start);
+            stress_steps_fail(worker, "a shared page lost a write when it was wired", start);
     }
 }
 

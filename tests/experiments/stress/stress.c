@@ -23,7 +23,7 @@
 
 static struct stress_worker workers[STRESS_WORKERS_MAX];
 
-static unsigned processors(void)
+static unsigned stress_processors(void)
 {
     unsigned count = 0;
 
@@ -32,7 +32,7 @@ static unsigned processors(void)
     return count;
 }
 
-static void work(void *argument)
+static void stress_work(void *argument)
 {
     struct stress_worker *worker = argument;
 
@@ -47,11 +47,11 @@ static void work(void *argument)
     space_switch(NULL);
 }
 
-static unsigned start_workers(struct space *space, const struct options *options)
+static unsigned stress_start_workers(struct space *space, const struct options *options)
 {
     uint64_t end_ns = machine_now_ns() + options->seconds * UINT64_C(1000000000);
     uint64_t cpus = machine_processors();
-    unsigned count = (unsigned)min_u64(processors(), STRESS_WORKERS_MAX);
+    unsigned count = (unsigned)min_u64(stress_processors(), STRESS_WORKERS_MAX);
     unsigned started = 0;
 
     memset(workers, 0, sizeof(workers));
@@ -64,7 +64,8 @@ static unsigned start_workers(struct space *space, const struct options *options
         worker->count = count;
         worker->end_ns = end_ns;
         worker->random = random_from(options->seed + started);
-        if (thread_create((unsigned)__builtin_ctzll(cpus), work, worker, &worker->thread) != OK)
+        if (thread_create((unsigned)__builtin_ctzll(cpus), stress_work, worker, &worker->thread) !=
+            OK)
             break;
     }
     ktap_check(started == count, "%u workers, one on each processor", started);
@@ -87,7 +88,7 @@ static void wait_for_workers(unsigned count, uint32_t seconds)
         thread_join(workers[i].thread);
 }
 
-static void report(unsigned count, const struct fault_counts *faults)
+static void stress_report(unsigned count, const struct fault_counts *faults)
 {
     uint64_t steps = 0;
     uint64_t forks = 0;
@@ -116,15 +117,15 @@ static void report(unsigned count, const struct fault_counts *faults)
     ktap_metric("protects", protects, "calls");
     ktap_metric("refused", refused, "accesses");
     ktap_metric("closed", closed, "areas");
-    ktap_metric("shootdowns", shoot_counts().sent, "requests");
+    ktap_metric("shootdowns", shootdown_counts().sent, "requests");
     ktap_metric("cow_copies", faults->cow_copy, "faults");
     ktap_metric("swap_ins", faults->swap_in, "faults");
     ktap_metric("spurious", faults->spurious, "faults");
 }
 
-static void run(const struct options *options)
+static void stress_run(const struct options *options)
 {
-    uint64_t limit = page_limit();
+    uint64_t limit = resident_limit;
     struct space *space;
     unsigned count;
     bool shared_right = true;
@@ -136,12 +137,12 @@ static void run(const struct options *options)
                    space_map_at(space, STRESS_BLOCKS_START, STRESS_BLOCKS * STRESS_BLOCK_BYTES,
                                 RIGHTS_READ_WRITE) == OK,
                "the shared pages and the blocks are mapped");
-    count = processors();
+    count = stress_processors();
     page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + (count + 1) * RESIDENT);
-    count = start_workers(space, options);
+    count = stress_start_workers(space, options);
     wait_for_workers(count, options->seconds);
     page_set_limit(limit);
-    report(count, &space->faults);
+    stress_report(count, &space->faults);
     for (unsigned page = 0; page < STRESS_SHARED; page++) {
         for (unsigned i = 0; i < count; i++) {
             uint64_t value;
@@ -161,5 +162,5 @@ const struct experiment stress_experiment = {
     .question = "Do all processors together, in one address space, ever see a wrong byte?",
     .checks = STRESS_WORKERS_MAX + 4,
     .only_by_name = true,
-    .run = run,
+    .run = stress_run,
 };

@@ -16,8 +16,8 @@
  * Units: bytes, pages. Owns: the areas' numbers. Fails with: worker->wrong, what was wrong first.
  * Context: threads, one worker on each processor.
  */
-#ifndef TESTS_STRESS_H
-#define TESTS_STRESS_H
+#ifndef TESTS_EXPERIMENTS_STRESS_STRESS_H
+#define TESTS_EXPERIMENTS_STRESS_STRESS_H
 
 #include "lib/random.h"
 #include "vmm/space/space.h"

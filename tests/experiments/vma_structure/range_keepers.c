@@ -22,7 +22,7 @@ static struct {
     uint64_t seen[LINES_SEEN];
 } lines;
 
-static inline void touch(const void *pointer)
+static inline void vma_structure_range_keepers_touch(const void *pointer)
 {
     uint64_t line = (uint64_t)(uintptr_t)pointer / LINE;
 
@@ -119,7 +119,7 @@ static uint32_t *list_link(uint32_t page)
     while (*link != KEEPER_NONE) {
         struct list_node *node = &node_at(*link)->list;
 
-        touch(node);
+        vma_structure_range_keepers_touch(node);
         if (node->end > page)
             break;
         link = &node->next;
@@ -131,7 +131,7 @@ static bool list_insert(uint32_t number, uint32_t start, uint32_t end)
 {
     uint32_t *link = list_link(start);
 
-    touch(node_at(number));
+    vma_structure_range_keepers_touch(node_at(number));
     node_at(number)->list = (struct list_node){*link, start, end};
     *link = number;
     return true;
@@ -162,7 +162,7 @@ static uint32_t list_find_gap(uint32_t size)
     for (uint32_t number = list_first; number != KEEPER_NONE;) {
         const struct list_node *node = &node_at(number)->list;
 
-        touch(node);
+        vma_structure_range_keepers_touch(node);
         if (node->start - at >= size)
             break;
         at = node->end;
@@ -177,22 +177,22 @@ RB_HEAD(keeper_tree, tree_node);
 
 static struct keeper_tree tree_root;
 
-static void sum_up(struct tree_node *node)
+static void vma_structure_range_keepers_sum_up(struct tree_node *node)
 {
     const struct tree_node *left = RB_LEFT(node, link);
     const struct tree_node *right = RB_RIGHT(node, link);
     uint32_t gap = 0;
 
-    touch(node);
+    vma_structure_range_keepers_touch(node);
     node->low = node->start;
     node->high = node->end;
     if (left != NULL) {
-        touch(left);
+        vma_structure_range_keepers_touch(left);
         gap = left->gap > node->start - left->high ? left->gap : node->start - left->high;
         node->low = left->low;
     }
     if (right != NULL) {
-        touch(right);
+        vma_structure_range_keepers_touch(right);
         if (right->low - node->end > gap)
             gap = right->low - node->end;
         if (right->gap > gap)
@@ -204,23 +204,23 @@ static void sum_up(struct tree_node *node)
 
 static int tree_compare(const struct tree_node *a, const struct tree_node *b)
 {
-    touch(b);
+    vma_structure_range_keepers_touch(b);
     return a->start < b->start ? -1 : a->start > b->start;
 }
 
 /* <bsd/sys/tree.h> calls it for the nodes of a rotation; the way up is done here. */
 #undef RB_AUGMENT
-#define RB_AUGMENT(node) sum_up(node)
+#define RB_AUGMENT(node) vma_structure_range_keepers_sum_up(node)
 
 RB_GENERATE_INTERNAL(keeper_tree, tree_node, link, tree_compare, __attribute__((unused)) static)
 
-static void sum_up_path(struct tree_node *node)
+static void vma_structure_range_keepers_sum_up_path(struct tree_node *node)
 {
     for (; node != NULL; node = RB_PARENT(node, link))
-        sum_up(node);
+        vma_structure_range_keepers_sum_up(node);
 }
 
-static bool tree_start(uint32_t pages)
+static bool vma_structure_range_keepers_tree_start(uint32_t pages)
 {
     (void)pages;
     RB_INIT(&tree_root);
@@ -239,7 +239,7 @@ static bool tree_insert(uint32_t number, uint32_t start, uint32_t end)
     *node = (struct tree_node){.start = start, .end = end};
     if (RB_INSERT(keeper_tree, &tree_root, node) != NULL)
         return false;
-    sum_up_path(node);
+    vma_structure_range_keepers_sum_up_path(node);
     return true;
 }
 
@@ -256,7 +256,7 @@ static void tree_remove(uint32_t number, uint32_t start, uint32_t end)
         lowest = RB_PARENT(next, link) == node ? next : RB_PARENT(next, link);
     }
     RB_REMOVE(keeper_tree, &tree_root, node);
-    sum_up_path(lowest);
+    vma_structure_range_keepers_sum_up_path(lowest);
 }
 
 static uint32_t tree_find(uint32_t page)
@@ -264,7 +264,7 @@ static uint32_t tree_find(uint32_t page)
     const struct tree_node *node = RB_ROOT(&tree_root);
 
     while (node != NULL) {
-        touch(node);
+        vma_structure_range_keepers_touch(node);
         if (page < node->start)
             node = RB_LEFT(node, link);
         else if (page >= node->end)
@@ -289,8 +289,8 @@ static uint32_t tree_find_gap(uint32_t size)
         const struct tree_node *left = RB_LEFT(node, link);
         const struct tree_node *right = RB_RIGHT(node, link);
 
-        touch(node);
-        touch(left != NULL ? left : node);
+        vma_structure_range_keepers_touch(node);
+        vma_structure_range_keepers_touch(left != NULL ? left : node);
         if (left != NULL && left->gap >= size) {
             node = left;
             continue;
@@ -298,7 +298,7 @@ static uint32_t tree_find_gap(uint32_t size)
         if (left != NULL && node->start - left->high >= size)
             return left->high;
         CHECK(right != NULL);
-        touch(right);
+        vma_structure_range_keepers_touch(right);
         if (right->low - node->end >= size)
             return node->end;
         node = right;
@@ -349,13 +349,14 @@ static bool scan_start(uint32_t pages)
     return ok;
 }
 
-static struct tree_place place_of(uint32_t page)
+static struct tree_place vma_structure_range_keepers_place_of(uint32_t page)
 {
     struct tree_place place = tree_walk(scan.tree, page * PAGE_SIZE);
 
     if (lines.on) {
         lines.count += scan.tree->levels - 1U;
-        touch((const struct pte *)frame_pointer(place.table) + place.index);
+        vma_structure_range_keepers_touch((const struct pte *)frame_pointer(place.table) +
+                                          place.index);
     }
     return place;
 }
@@ -365,12 +366,12 @@ static void scan_set(uint32_t start, uint32_t end, struct pte with)
 {
     for (uint32_t page = start; page < end;) {
         bool were_on = machine_interrupts_off();
-        struct tree_place place = place_of(page);
+        struct tree_place place = vma_structure_range_keepers_place_of(page);
         bool locked = tree_lock(place.table);
 
         CHECK(locked && place.level == 1);
         for (uint32_t i = place.index; i < PTE_ENTRIES && page < end; i++, page++) {
-            touch((const struct pte *)frame_pointer(place.table) + i);
+            vma_structure_range_keepers_touch((const struct pte *)frame_pointer(place.table) + i);
             tree_replace_entry(place.table, i, with);
         }
         tree_unlock(place.table);
@@ -397,7 +398,7 @@ static uint32_t scan_find(uint32_t page)
 
     if (page >= scan.pages)
         return KEEPER_NONE;
-    entry = place_of(page).entry;
+    entry = vma_structure_range_keepers_place_of(page).entry;
     return entry.word == 0 ? KEEPER_NONE : (uint32_t)pte_payload(entry);
 }
 
@@ -406,10 +407,10 @@ static uint32_t scan_find_gap(uint32_t size)
     uint32_t free_from = 0;
 
     for (uint32_t page = 0; page < scan.pages;) {
-        const struct pte *entries = frame_pointer(place_of(page).table);
+        const struct pte *entries = frame_pointer(vma_structure_range_keepers_place_of(page).table);
 
         for (unsigned i = 0; i < PTE_ENTRIES; i++, page++) {
-            touch(&entries[i]);
+            vma_structure_range_keepers_touch(&entries[i]);
             if (pte_read(&entries[i]).word != 0)
                 free_from = page + 1;
             else if (page + 1 - free_from >= size)
@@ -421,6 +422,7 @@ static uint32_t scan_find_gap(uint32_t size)
 
 const struct keeper keepers[KEEPERS] = {
     {"list", list_start, list_stop, list_insert, list_remove, list_find, list_find_gap},
-    {"tree", tree_start, tree_stop, tree_insert, tree_remove, tree_find, tree_find_gap},
+    {"tree", vma_structure_range_keepers_tree_start, tree_stop, tree_insert, tree_remove, tree_find,
+     tree_find_gap},
     {"scan", scan_start, scan_stop, scan_insert, scan_remove, scan_find, scan_find_gap},
 };

@@ -10,8 +10,8 @@
  * State: keeper_make_room -> (start, insert all, operate, stop) for each keeper -> keeper_end.
  * Fails with: false, when memory is out. Context: thread, one at a time.
  */
-#ifndef TESTS_RANGE_KEEPERS_H
-#define TESTS_RANGE_KEEPERS_H
+#ifndef TESTS_EXPERIMENTS_VMA_STRUCTURE_RANGE_KEEPERS_H
+#define TESTS_EXPERIMENTS_VMA_STRUCTURE_RANGE_KEEPERS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -120,13 +120,13 @@ struct cost {
     uint64_t lines;
 };
 
-static void put(const struct keeper *keeper, const char *what, const struct cost *cost,
-                unsigned times)
+static void vma_structure_put(const struct keeper *keeper, const char *what,
+                              const struct cost *cost, unsigned times)
 {
     char name[64];
 
     print_to(name, sizeof(name), "%s.%s.%u", keeper->name, what, model.count);
-    floor_metric(name, cost->ticks / times);
+    null_fault_metric(name, cost->ticks / times);
     print_to(name, sizeof(name), "%s.%s.%u.lines", keeper->name, what, model.count);
     if (cost->lines > 0)
         ktap_metric(name, (cost->lines + times / 2) / times, "lines");
@@ -149,7 +149,7 @@ static bool try_finds(const struct keeper *keeper)
         right &= keeper->find(page) == found;
         cost.lines += keeper_count_lines(false);
     }
-    put(keeper, "find", &cost, FINDS);
+    vma_structure_put(keeper, "find", &cost, FINDS);
     return right;
 }
 
@@ -174,7 +174,7 @@ static bool try_inserts(const struct keeper *keeper)
         cost.lines += keeper_count_lines(false);
         right &= keeper->find(range.end - 1) == range.start;
     }
-    put(keeper, "insert", &cost, INSERTS);
+    vma_structure_put(keeper, "insert", &cost, INSERTS);
     return right;
 }
 
@@ -195,7 +195,7 @@ static bool try_gaps(const struct keeper *keeper)
     }
     for (uint32_t size = 1; size <= BIG_GAP + 1; size += GAP_MAX - 1)
         right &= keeper->find_gap(size) == model_find_gap(size);
-    put(keeper, "find_gap", &cost, GAPS);
+    vma_structure_put(keeper, "find_gap", &cost, GAPS);
     return right;
 }
 
@@ -211,7 +211,7 @@ static uint32_t common_divisor(uint32_t a, uint32_t b)
 }
 
 /* Put in in an order that is not that of the addresses: by steps that come to each number once. */
-static bool fill(const struct keeper *keeper)
+static bool vma_structure_fill(const struct keeper *keeper)
 {
     uint32_t step = model.count / 2 + 1;
     bool ok = true;
@@ -243,7 +243,7 @@ static void try_keeper(const struct keeper *keeper)
         ktap_skip("there is not so much memory", "%s, %u ranges", keeper->name, model.count);
         return;
     }
-    if (keeper == &keepers[0] ? fill_backwards(keeper) : fill(keeper)) {
+    if (keeper == &keepers[0] ? fill_backwards(keeper) : vma_structure_fill(keeper)) {
         ok = try_finds(keeper);
         ok = try_inserts(keeper) && ok;
         ok = try_gaps(keeper) && ok;
@@ -313,7 +313,7 @@ static void try_space(void)
         return;
     }
     if (space_map_guard(space, SPACE_FIRST_ADDRESS, START - SPACE_FIRST_ADDRESS) == OK &&
-        fill(&space_keeper)) {
+        vma_structure_fill(&space_keeper)) {
         ok = try_finds(&space_keeper);
         ok = try_inserts(&space_keeper) && ok;
         ok = try_gaps(&space_keeper) && ok;
@@ -322,12 +322,12 @@ static void try_space(void)
     space_keeper.stop();
 }
 
-static void run(const struct options *options)
+static void vma_structure_run(const struct options *options)
 {
     struct pfn block;
     bool memory = pmm_alloc_order(ORDER_HUGE, FRAME_KERNEL, FRAME_UNCLEARED, &block) == OK;
 
-    floor_measure();
+    null_fault_measure();
     if (!ktap_check(memory, "2 MiB for the model"))
         return;
     model.ranges = frame_pointer(block);
@@ -352,5 +352,5 @@ const struct experiment vma_structure_experiment = {
     .name = "vma-structure",
     .question = "Which structure tracks virtual memory?",
     .checks = 1 + ARRAY_COUNT(sizes) * (KEEPERS + 1),
-    .run = run,
+    .run = vma_structure_run,
 };

@@ -4,8 +4,8 @@
  *
  * Context: host tests. Fails by ending the process with words.
  */
-#ifndef TESTS_HOST_CHILD_H
-#define TESTS_HOST_CHILD_H
+#ifndef TESTS_HOST_FAKE_CHILD_H
+#define TESTS_HOST_FAKE_CHILD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -177,7 +177,7 @@ static void perform(const struct machine_flush *flush)
 
 uint64_t fake_asked;
 
-void machine_flush_on(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush)
 {
     unsigned self = cpu;
 

@@ -250,8 +250,8 @@ void model_check(void)
         tables += census.tables[level];
     CHECK_MSG(second.tables == tables, "%lu tables in one audit, %lu in the other", tables,
               second.tables);
-    CHECK_MSG(second.pages <= page_limit(), "%lu pages, the limit is %lu", second.pages,
-              page_limit());
+    CHECK_MSG(second.pages <= resident_limit, "%lu pages, the limit is %lu", second.pages,
+              resident_limit);
     model_compare();
     fake_mmu_check();
 }

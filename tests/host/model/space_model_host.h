@@ -7,8 +7,8 @@
  * Fails with: a panic with values; the seed and the operation are printed with it.
  * Context: host tests.
  */
-#ifndef TESTS_HOST_SPACE_MODEL_HOST_H
-#define TESTS_HOST_SPACE_MODEL_HOST_H
+#ifndef TESTS_HOST_MODEL_SPACE_MODEL_HOST_H
+#define TESTS_HOST_MODEL_SPACE_MODEL_HOST_H
 
 #include "tests/model/space.h"
 

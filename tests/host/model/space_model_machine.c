@@ -66,7 +66,7 @@ void model_machine_begin(void)
     fake_mmu_start(model()->levels);
 }
 
-enum overcommit_way model_machine_overcommit(void)
+enum overcommit_policy model_machine_overcommit(void)
 {
     if (chance(60))
         return OVERCOMMIT_ALWAYS;
@@ -149,7 +149,7 @@ bool model_machine_kernel_may(const struct model_op *op)
 
 uint64_t model_machine_wired_most(void)
 {
-    return page_limit() == UINT64_MAX ? 64 : 4;
+    return resident_limit == UINT64_MAX ? 64 : 4;
 }
 
 void model_machine_look(uint64_t address)

@@ -27,10 +27,10 @@ static void slot_release(struct slot slot)
     forest.slots[slot.index]--;
 }
 
-static void page_gone(struct pfn page)
+static void page_free_last(struct pfn page)
 {
     CHECK(frame_record(page)->count == 0);
-    forest.pages_gone++;
+    forest.pages_free_last++;
     if ((frame_record(page)->flags & FRAME_BLOCK) != 0)
         pmm_free_order(page, frame_record(page)->level);
     else
@@ -42,19 +42,19 @@ static void page_split(struct pfn page, unsigned order, unsigned to)
     pmm_split(page, order, to);
 }
 
-static void pages_gone(const struct pfn *pages, unsigned count)
+static void pages_free_last(const struct pfn *pages, unsigned count)
 {
     CHECK(count <= TREE_PAGES_TOGETHER);
     for (unsigned i = 0; i < count; i++)
-        page_gone(pages[i]);
+        page_free_last(pages[i]);
 }
 
 void forest_start(uint64_t memory, unsigned levels, const uint64_t *bounds, unsigned bound_count)
 {
     static const struct tree_hooks hooks = {.slot_hold = slot_hold,
                                             .slot_release = slot_release,
-                                            .page_gone = page_gone,
-                                            .pages_gone = pages_gone,
+                                            .page_free_last = page_free_last,
+                                            .pages_free_last = pages_free_last,
                                             .page_split = page_split};
 
     CHECK(bound_count >= 2 && bound_count <= FOREST_CELLS + 1);
@@ -215,7 +215,7 @@ static struct pte make_entry(struct tree_place place, enum content_kind kind,
     if (kind == CONTENT_PAGE || kind == CONTENT_WITHHELD || kind == CONTENT_TRANSIT) {
         content->number = ++forest.last_tag;
         page = make_page(content->number);
-        tree_name_pointer(page, place.table, place.index);
+        rmap_reference(page, place.table, place.index);
     }
     switch (kind) {
     case CONTENT_PAGE: return pte_leaf(page, 1, PTE_OWN, rights);
@@ -298,7 +298,7 @@ static void replace_at(struct tree *tree, uint64_t address, unsigned level, stru
     (void)machine_interrupts_off();
     place = table_at_level(tree, address, level); /* a table there goes as a whole */
     CHECK(tree_lock(place.table));
-    tree_name_pointer(page, place.table, place.index);
+    rmap_reference(page, place.table, place.index);
     old = tree_replace_entry(place.table, place.index, pte_leaf(page, level, PTE_OWN, all_rights));
     tree_unlock(place.table);
     machine_interrupts_restore(true);

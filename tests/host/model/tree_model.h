@@ -7,8 +7,8 @@
  * Units: bounds are numbered, cell i is [bound i, bound i + 1). Fails with: a panic with values.
  * Context: host tests.
  */
-#ifndef TESTS_HOST_TREE_MODEL_H
-#define TESTS_HOST_TREE_MODEL_H
+#ifndef TESTS_HOST_MODEL_TREE_MODEL_H
+#define TESTS_HOST_MODEL_TREE_MODEL_H
 
 #include "paging/tree/tree.h"
 #include "tests/host/model/tree_oracle.h"
@@ -49,7 +49,7 @@ struct forest {
     uint64_t bounds[FOREST_CELLS + 1];
     struct forest_tree trees[FOREST_TREES];
     uint32_t slots[FOREST_SLOTS]; /* counts */
-    uint64_t pages_gone;
+    uint64_t pages_free_last;
     uint64_t last_tag;
     uint64_t tables_at_start;
 };

@@ -8,8 +8,8 @@
  *
  * Units: frames. Owns: nothing between calls. Context: host tests, no walk under way.
  */
-#ifndef TESTS_HOST_TREE_ORACLE_H
-#define TESTS_HOST_TREE_ORACLE_H
+#ifndef TESTS_HOST_MODEL_TREE_ORACLE_H
+#define TESTS_HOST_MODEL_TREE_ORACLE_H
 
 #include "paging/tree/tree.h"
 

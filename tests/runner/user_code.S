@@ -1,5 +1,5 @@
 /*
- * Payloads: code that runs in ring 3, wherever it is copied. See tests/runner/payload.h.
+ * Payloads: code that runs in ring 3, wherever it is copied. See tests/runner/user_code.h.
  *
  * Registers: a system call keeps all but rax, rcx and r11 (vmm/program/program.h).
  */
@@ -17,10 +17,10 @@
 #define UPCALL_RIP      88
 
 /* The linker script keeps them in read-only data: this image's ring 0 does not execute them. */
-        .section .payload, "a", @progbits
+        .section .user_code, "a", @progbits
         .balign 16
 
-.macro PAYLOAD name
+.macro USER_CODE name
         .globl  \name
         .hidden \name
         .type   \name, @object
@@ -37,14 +37,14 @@
         syscall
 .endm
 
-PAYLOAD payload_exit
+USER_CODE user_code_exit
         EXIT
-END payload_exit
+END user_code_exit
 
 /* rbx: address, r12: rounds left, r13: step, r14: where the ticks go, r15: first reading, rbp: the
  * status of the last call */
 .macro MEASURE name, instruction:vararg
-PAYLOAD \name
+USER_CODE \name
         movq    %rdi, %rbx
         movq    %rsi, %r12
         movq    %rdx, %r13
@@ -92,36 +92,36 @@ END \name
         syscall
 .endm
 
-        MEASURE payload_measure_read, movb (%rdi), %cl
+        MEASURE user_code_measure_read, movb (%rdi), %cl
         /* An encoding of three bytes: c6 07 01. */
-        MEASURE payload_measure_write, movb $1, (%rdi)
-        MEASURE payload_measure_nothing
-        MEASURE payload_measure_call, NULL_CALL
-        MEASURE payload_measure_map, MAP_AND_UNMAP
-        MEASURE payload_measure_range_call, RANGE_CALL
+        MEASURE user_code_measure_write, movb $1, (%rdi)
+        MEASURE user_code_measure_nothing
+        MEASURE user_code_measure_call, NULL_CALL
+        MEASURE user_code_measure_map, MAP_AND_UNMAP
+        MEASURE user_code_measure_range_call, RANGE_CALL
 
-PAYLOAD payload_read
+USER_CODE user_code_read
         movq    (%rdi), %rdi
         EXIT
-END payload_read
+END user_code_read
 
-PAYLOAD payload_write
+USER_CODE user_code_write
         movb    $1, (%rdi)
         xorl    %edi, %edi
         EXIT
-END payload_write
+END user_code_write
 
-PAYLOAD payload_jump
+USER_CODE user_code_jump
         jmp     *%rdi
-END payload_jump
+END user_code_jump
 
-PAYLOAD payload_skip_handler
+USER_CODE user_code_skip_handler
         addq    $STORE_LENGTH, UPCALL_RIP(%rdi)
         movl    $PROGRAM_UPCALL_RETURN, %eax
         syscall
-END payload_skip_handler
+END user_code_skip_handler
 
-PAYLOAD payload_counts
+USER_CODE user_code_counts
         movq    %rdi, %r12
         movq    %rsi, %rdi
         movl    $PROGRAM_SET_HANDLER, %eax
@@ -147,26 +147,26 @@ PAYLOAD payload_counts
         EXIT
 1:      movq    $-1, %rdi
         EXIT
-END payload_counts
+END user_code_counts
 
-PAYLOAD payload_count_handler
+USER_CODE user_code_count_handler
         incq    %rbx
         addq    $STORE_LENGTH, UPCALL_RIP(%rdi)
         movl    $1, %r11d
         movl    $1, %ecx
         movl    $PROGRAM_UPCALL_RETURN, %eax
         syscall
-END payload_count_handler
+END user_code_count_handler
 
-PAYLOAD payload_hlt
+USER_CODE user_code_hlt
         hlt
-END payload_hlt
+END user_code_hlt
 
-PAYLOAD payload_ud2
+USER_CODE user_code_ud2
         ud2
-END payload_ud2
+END user_code_ud2
 
-PAYLOAD payload_map
+USER_CODE user_code_map
         movq    %rdi, %rbx
         movl    $PAGE_SIZE, %esi
         movl    $PROGRAM_MAP_WRITE, %edx
@@ -186,13 +186,13 @@ PAYLOAD payload_map
         EXIT
 1:      movq    %rax, %rdi
         EXIT
-END payload_map
+END user_code_map
 
-PAYLOAD payload_call
+USER_CODE user_code_call
         movq    %rsi, %rax
         syscall
         movq    %rax, %rdi
         EXIT
-END payload_call
+END user_code_call
 
         .section .note.GNU-stack, "", @progbits

@@ -154,10 +154,10 @@ static void they_go_when_memory_is_out(void **state)
     map(HERE, PAGE_SIZE);
     unmap(HERE, PAGE_SIZE);
     model_leave_frames(0);
-    assert_true(page_make_room());
+    assert_true(page_reclaim_some());
     assert_int_equal(tables(), 0);
     assert_int_equal(pmm_usage().by_kind[FRAME_FREE], PATH);
-    assert_false(page_make_room());
+    assert_false(page_reclaim_some());
     end();
 }
 
@@ -170,7 +170,7 @@ static void a_locked_space_keeps_them(void **state)
     unmap(HERE, PAGE_SIZE);
     model_leave_frames(0);
     mutex_lock(&space->lock);
-    assert_false(page_make_room());
+    assert_false(page_reclaim_some());
     mutex_unlock(&space->lock);
     assert_int_equal(tables(), PATH);
     end();

@@ -47,7 +47,7 @@ static int start(void **state)
 static int restore(void **state)
 {
     (void)state;
-    table_way_choose(TABLES_DIRECT);
+    table_access_choose(TABLES_DIRECT);
     fake_kernel_map_set_levels(4);
     fake_kernel_map_window_full = false;
     fake_on_flush_space = NULL;
@@ -131,7 +131,7 @@ static struct space *make_space(struct random *random)
     return space;
 }
 
-static void assert_same_walk(enum table_way way, const struct space *space, uint64_t address)
+static void assert_same_walk(enum table_access way, const struct space *space, uint64_t address)
 {
     bool were_on = machine_interrupts_off();
     struct tree_place wanted = tree_walk_by(TABLES_DIRECT, &space->tree, address);
@@ -192,20 +192,20 @@ static void the_slot_is_for_the_loaded_tree(void **state)
     volatile bool panicked;
 
     (void)state;
-    table_way_choose(TABLES_RECURSIVE);
-    assert_int_equal(table_way_for(&space->tree), TABLES_DIRECT);
+    table_access_choose(TABLES_RECURSIVE);
+    assert_int_equal(table_access_for(&space->tree), TABLES_DIRECT);
     panicked = PANICS((void)tree_walk_by(TABLES_RECURSIVE, &space->tree, START));
     assert_true(panicked);
     space_switch(space);
-    assert_int_equal(table_way_for(&space->tree), TABLES_RECURSIVE);
+    assert_int_equal(table_access_for(&space->tree), TABLES_RECURSIVE);
     space_switch(NULL);
-    table_way_choose(TABLES_DIRECT);
+    table_access_choose(TABLES_DIRECT);
     space_destroy(space);
 }
 
 /* With the slot in use a path that becomes own empties the TLB at once: before anything is read or
  * changed through it, and before the batch is committed. Without it nothing more is flushed. */
-static unsigned flushes_of_own_path(enum table_way way)
+static unsigned flushes_of_own_path(enum table_access way)
 {
     struct random random = random_from(4);
     struct space *space = make_space(&random);
@@ -217,7 +217,7 @@ static unsigned flushes_of_own_path(enum table_way way)
     touch(space, START, true);
     assert_int_equal(space_fork(space, &child), OK);
     assert_int_equal(tree_reserve_fill(&reserve, 4), OK);
-    table_way_choose(way);
+    table_access_choose(way);
     fake_on_flush_space = count_flush;
     tlb_begin(&batch, &space->tree);
     flushes = 0;
@@ -226,7 +226,7 @@ static unsigned flushes_of_own_path(enum table_way way)
     assert_int_equal(batch.whole_space, way == TABLES_RECURSIVE);
     tlb_commit(&batch);
     fake_on_flush_space = NULL;
-    table_way_choose(TABLES_DIRECT);
+    table_access_choose(TABLES_DIRECT);
     tree_reserve_drain(&reserve);
     space_destroy(child);
     space_destroy(space);

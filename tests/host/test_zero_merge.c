@@ -78,7 +78,7 @@ static void zero_pages_give_their_frames_back(void **state)
     begin();
     words_of(space, 3)[0] = 1;
     words_of(space, 17)[511] = 1;
-    assert_int_equal(zero_scan(PAGES), PAGES - 2);
+    assert_int_equal(zero_merge(PAGES), PAGES - 2);
     assert_int_equal(page_clock_size(), 2);
     assert_int_equal(words_of(space, 3)[0], 1);
     assert_int_equal(words_of(space, 17)[511], 1);
@@ -92,15 +92,15 @@ static void zero_pages_give_their_frames_back(void **state)
 
 static void a_scan_keeps_to_its_budget(void **state)
 {
-    uint64_t looked_at = zero_scan_counts().looked_at;
+    uint64_t looked_at = zero_merge_counts().looked_at;
 
     (void)state;
     begin();
-    assert_int_equal(zero_scan(0), 0);
-    assert_int_equal(zero_scan(5), 5);
-    assert_int_equal(zero_scan_counts().looked_at, looked_at + 5);
-    assert_int_equal(zero_scan(1000), PAGES - 5);
-    assert_int_equal(zero_scan_counts().looked_at, looked_at + PAGES);
+    assert_int_equal(zero_merge(0), 0);
+    assert_int_equal(zero_merge(5), 5);
+    assert_int_equal(zero_merge_counts().looked_at, looked_at + 5);
+    assert_int_equal(zero_merge(1000), PAGES - 5);
+    assert_int_equal(zero_merge_counts().looked_at, looked_at + PAGES);
     end();
 }
 
@@ -121,7 +121,7 @@ static void scan_while(void (*other)(void), unsigned given_back)
     flush = fake_on_flush_space;
     before_flush = other;
     fake_on_flush_space = flush_late;
-    assert_int_equal(zero_scan(PAGES), given_back);
+    assert_int_equal(zero_merge(PAGES), given_back);
     fake_on_flush_space = flush;
 }
 
@@ -133,12 +133,12 @@ static void store(void)
 
 static void a_store_before_the_flush_is_kept(void **state)
 {
-    uint64_t changed = zero_scan_counts().changed;
+    uint64_t changed = zero_merge_counts().changed;
 
     (void)state;
     begin_with(8);
     scan_while(store, 7);
-    assert_int_equal(zero_scan_counts().changed, changed + 1);
+    assert_int_equal(zero_merge_counts().changed, changed + 1);
     assert_int_equal(words_of(space, 7)[0], 42);
     assert_int_equal(fault_resolve(space, START + 7 * PAGE_SIZE, write_access), OK);
     assert_int_equal(space->faults.cow_reuse, 1);
@@ -155,7 +155,7 @@ static void shared_tables_show_zeroes_to_all(void **state)
     (void)state;
     begin();
     assert_int_equal(space_fork(space, &child), OK);
-    assert_int_equal(zero_scan(PAGES), PAGES);
+    assert_int_equal(zero_merge(PAGES), PAGES);
     assert_true(shows_zero_page(space, 0) && shows_zero_page(child, PAGES - 1));
     assert_int_equal(fault_resolve(child, START, write_access), OK);
     words_of(child, 0)[0] = 1;
@@ -173,11 +173,11 @@ static void shared_and_withheld_pages_stay(void **state)
     assert_int_equal(space_fork(space, &child), OK);
     assert_int_equal(fault_resolve(child, START, write_access), OK);
     /* Two leaf tables name every page but the first, which has been copied. */
-    assert_int_equal(zero_scan(2 * PAGES), 2);
+    assert_int_equal(zero_merge(2 * PAGES), 2);
     space_destroy(child);
     assert_int_equal(space_protect(space, START, PAGES * PAGE_SIZE, (struct rights){.none = true}),
                      OK);
-    assert_int_equal(zero_scan(PAGES), 0);
+    assert_int_equal(zero_merge(PAGES), 0);
     assert_int_equal(page_clock_size(), PAGES - 1);
     end();
 }
