@@ -34,7 +34,8 @@ void machine_pause(void);
 unsigned machine_cpu(void);
 
 /* For the layers above: the address space that the running processor is in, and its top table, as
- * they were set last on this processor. At first NULL, and a table in whose lower half is nothing. */
+ * they were set last on this processor. At first NULL, and a table in whose lower half is
+ * nothing. */
 void *machine_space(void);
 const void *machine_top(void);
 void machine_set_space(void *space, const void *top);

@@ -23,8 +23,8 @@
 #define MACHINE_FLAG_IF    (UINT64_C(1) << 9)
 #define MACHINE_PAGE_WORDS 512L
 
-/* How frames are cleared and copied: by REP STOSB and MOVSB where the processor makes them fast, else
- * by words. Words until cpu_prepare_paging knows. */
+/* How frames are cleared and copied: by REP STOSB and MOVSB where the processor makes them fast,
+ * else by words. Words until cpu_prepare_paging knows. */
 extern bool machine_by_bytes;
 
 static inline bool machine_interrupts_on(void)

@@ -1,10 +1,9 @@
 /*
  * The end of a run: exit, power off, reset or halt.
  *
- * State: finish_start once the options are known, end_run_relocated once in the upper half, then one
- * of the two that do not return. An end that fails falls through to the next: the debug-exit
- * port, the firmware's reset, halting for ever.
- * Fails with: nothing. Context: any, also in a crash.
+ * State: finish_start once the options are known, end_run_relocated once in the upper half, then
+ * one of the two that do not return. An end that fails falls through to the next: the debug-exit
+ * port, the firmware's reset, halting for ever. Fails with: nothing. Context: any, also in a crash.
  * Spec: UEFI 2.10, 8.5.1 (ResetSystem); QEMU's isa-debug-exit and fw_cfg devices.
  */
 #ifndef EFI_END_RUN_H

@@ -1,5 +1,6 @@
 /*
- * What efi/ starts once the machine is taken over: implemented by the layer above, tests/runner/main.c.
+ * What efi/ starts once the machine is taken over: implemented by the layer above,
+ * tests/runner/main.c.
  *
  * Context: thread, in the upper half, interrupts off, pmm/ ready, consoles attached, the log begun
  * (its version line is printed). info stays valid for the whole run.

@@ -1,9 +1,9 @@
 /*
  * All processors: found in the MADT, given stacks, started, and told of in the log.
  *
- * Units: as cpu/smp/start.h. Owns: the stacks of all processors but the first's own, and their names.
- * State: processors_find (before boot services are left) -> processors_start -> processors_print.
- * Fails with: nothing: what cannot be started is named in the log and left out.
+ * Units: as cpu/smp/start.h. Owns: the stacks of all processors but the first's own, and their
+ * names. State: processors_find (before boot services are left) -> processors_start ->
+ * processors_print. Fails with: nothing: what cannot be started is named in the log and left out.
  * Context: the start of the run.
  */
 #ifndef EFI_PROCESSORS_H

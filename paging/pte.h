@@ -251,7 +251,8 @@ static inline struct pte pte_exchange(struct pte *entry, struct pte with)
     return (struct pte){__atomic_exchange_n(&entry->word, with.word, __ATOMIC_ACQ_REL)};
 }
 
-/* What the entries of a run have in common: the bits that any present one has, and that all have. */
+/* What the entries of a run have in common: the bits that any present one has, and that all
+ * have. */
 struct pte_bits {
     uint64_t any;
     uint64_t all;

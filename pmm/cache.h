@@ -116,9 +116,9 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
     words[3] = UINT32_MAX;
 }
 
-/* The same for a page, which an entry is to name. The first word has been made before: count 1, kind,
- * and what the owner keeps in `live`. The place is the entry's in its table, in bytes. What is in front
- * of it in a list of its owner's is left to the owner (link_prev). */
+/* The same for a page, which an entry is to name. The first word has been made before: count 1,
+ * kind, and what the owner keeps in `live`. The place is the entry's in its table, in bytes. What
+ * is in front of it in a list of its owner's is left to the owner (link_prev). */
 static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32_t table,
                                     uint32_t place)
 {

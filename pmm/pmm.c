@@ -1,8 +1,8 @@
 /* The frames' comings and goings: what lies behind the processors' caches. */
 #include "pmm/internal.h"
 
-/* Frames that a cache takes from the allocator at once, and gives back when it is full: words of its
- * bits, or one block. */
+/* Frames that a cache takes from the allocator at once, and gives back when it is full: words of
+ * its bits, or one block. */
 #define BATCH_ORDER 7U
 #define BATCH       (1U << BATCH_ORDER)
 #define WORD        64U
@@ -179,8 +179,8 @@ static void pmm_put_word(uint32_t frames[WORD], uint32_t first)
         __builtin_memcpy(&frames[i], &pair, sizeof(pair));
 }
 
-/* Up to BATCH frames, word by word of the allocator's bits: the more of a word are in use, the fewer come
- * of it. */
+/* Up to BATCH frames, word by word of the allocator's bits: the more of a word are in use, the
+ * fewer come of it. */
 static uint32_t take_words_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
 {
     uint32_t count = 0;

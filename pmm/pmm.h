@@ -2,9 +2,9 @@
  * Physical memory: which frames there are, and who has them.
  *
  * Single frames come from a cache of the running processor, blocks from the frame allocator that
- * the run has chosen (pmm/alloc/allocator.h). A processor's number is only a hint here: a cache is taken
- * by one exchange of its state and whoever finds it taken goes to the allocator, so interrupts stay
- * as they are and a thread may move at any time.
+ * the run has chosen (pmm/alloc/allocator.h). A processor's number is only a hint here: a cache is
+ * taken by one exchange of its state and whoever finds it taken goes to the allocator, so
+ * interrupts stay as they are and a thread may move at any time.
  *
  * Units: frames of 4 KiB; a block of order n is 2^n frames at a multiple of 2^n, n = 0 to 9 or 18.
  * Owns: every frame of kind FRAME_FREE, and the frame records.
@@ -78,9 +78,9 @@ void pmm_free_order(struct pfn first, unsigned order);
  * the whole and count 1, and is given back by itself. */
 void pmm_split(struct pfn first, unsigned order, unsigned to);
 
-/* The way back: blocks of one order that make up an aligned one of a larger, which their caller holds
- * alone and which all have count 1, become that one, of the same kind and with count 1. What else
- * their records say is gone. */
+/* The way back: blocks of one order that make up an aligned one of a larger, which their caller
+ * holds alone and which all have count 1, become that one, of the same kind and with count 1. What
+ * else their records say is gone. */
 void pmm_join(struct pfn first, unsigned order, unsigned from);
 
 /* Gives a frame that stays in use another kind, as the zero page of the image gets its own. */
@@ -214,10 +214,10 @@ static inline bool pmm_has_zeroed(const struct pmm_cache *caches)
 }
 
 /* As pmm_alloc, but only what lies in one of the running processor's caches, so that nothing is
- * called; frames that are zeroes may lie there when pmm_has_zeroed says so. False when there is nothing,
- * and pmm_refill may help. The frame's record is for the caller to look at (pmm_is_free) and to write,
- * as is its content: with FRAME_CLEARED it clears what does not come from the cache of zeroed frames.
- * The figures are counted without care for other processors: each has its own. */
+ * called; frames that are zeroes may lie there when pmm_has_zeroed says so. False when there is
+ * nothing, and pmm_refill may help. The frame's record is for the caller to look at (pmm_is_free)
+ * and to write, as is its content: with FRAME_CLEARED it clears what does not come from the cache
+ * of zeroed frames. The figures are counted without care for other processors: each has its own. */
 static inline __attribute__((always_inline)) bool
 pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_kind kind,
          enum frame_clear clear, struct pfn *frame)

@@ -181,8 +181,8 @@ void pmm_idle_resume(void)
 
 /* ---- taking and giving back ---- */
 
-/* What the taken cache holds once it was filled from the pool, if it was empty. When nothing is left
- * it is closed, so that nobody looks again before there is something, and stays held. */
+/* What the taken cache holds once it was filled from the pool, if it was empty. When nothing is
+ * left it is closed, so that nobody looks again before there is something, and stays held. */
 static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
 {
     if (state == PMM_CACHE_EMPTY)

@@ -115,8 +115,8 @@ MUST_USE static inline bool mutex_try(struct mutex *mutex)
     return true;
 }
 
-/* The slow ends of the two below: waits for a mutex that was not free, and locks it; gives one that is
- * wanted to who has waited longest. */
+/* The slow ends of the two below: waits for a mutex that was not free, and locks it; gives one that
+ * is wanted to who has waited longest. */
 void mutex_wait(struct mutex *mutex);
 void mutex_hand_over(struct mutex *mutex);
 
@@ -146,8 +146,8 @@ static inline void mutex_unlock(struct mutex *mutex)
  * since a thread that becomes ready waits for its end. */
 void thread_set_idle_work(bool (*step)(void));
 
-/* Wakes one halted processor, if there is one, to look for idle work. A hint: one that is just about
- * to halt is not woken, and looks when something else wakes it. Context: any. */
+/* Wakes one halted processor, if there is one, to look for idle work. A hint: one that is just
+ * about to halt is not woken, and looks when something else wakes it. Context: any. */
 void thread_wake_idle(void);
 
 /* ---- time ---- */

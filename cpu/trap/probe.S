@@ -1,8 +1,9 @@
 /*
  * Accesses that may fault, and where they go on when they do.
  *
- * A landing finds the vector in r8, the error code in r9 and for #PF CR2 in r10; the stack pointer and all
- * other registers are as the faulting instruction found them (probe_fix_up in cpu/trap/probe.c).
+ * A landing finds the vector in r8, the error code in r9 and for #PF CR2 in r10; the stack pointer
+ * and all other registers are as the faulting instruction found them (probe_fix_up in
+ * cpu/trap/probe.c).
  *
  * Registers: System V AMD64 ABI. Spec: Intel SDM volume 2, STAC and CLAC.
  */

@@ -1,8 +1,8 @@
 /*
  * The way into every trap and back: the only code between the vector and C.
  *
- * The frame that it builds is struct trap_frame of cpu/trap/trap.h. The processor aligns the stack to 16
- * bytes before it pushes, and the frame is 192 bytes, so that C is called as its ABI wants.
+ * The frame that it builds is struct trap_frame of cpu/trap/trap.h. The processor aligns the stack
+ * to 16 bytes before it pushes, and the frame is 192 bytes, so that C is called as its ABI wants.
  * Interrupts are off from the gate to IRETQ: all gates are interrupt gates.
  *
  * Spec: Intel SDM volume 3, 6.14 (64-bit exceptions); System V AMD64 ABI (who saves what).

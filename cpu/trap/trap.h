@@ -3,8 +3,8 @@
  *
  * A page fault takes the fast path: only the registers that C may change are saved, and
  * trap_page_fault is asked. If it says no, and for all other vectors, the frame is completed, and
- * the order is: the vector's own handler, stray interrupts, the exception table (cpu/trap/probe.h), the
- * crash report (cpu/crash/crash.h).
+ * the order is: the vector's own handler, stray interrupts, the exception table (cpu/trap/probe.h),
+ * the crash report (cpu/crash/crash.h).
  *
  * A handler may change CS of a frame: GS follows it, since the way out looks at what is there then.
  *
@@ -72,8 +72,8 @@ _Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap/trap.S buil
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
 extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* What becomes of a system call: an end of user_run (cpu/trap/user.h); back by SYSRET, with rax and all
- * that it does not lose from the frame; or back by IRETQ, with all that C may change. */
+/* What becomes of a system call: an end of user_run (cpu/trap/user.h); back by SYSRET, with rax and
+ * all that it does not lose from the frame; or back by IRETQ, with all that C may change. */
 enum trap_return { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
 
 /* Serves a system call: the frame is filled from r11 on, as on the fast path of a page fault; rip

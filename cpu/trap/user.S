@@ -2,7 +2,8 @@
  * Into ring 3 and back: user_enter is left by IRETQ and comes back by user_leave.
  *
  * Registers: System V AMD64 ABI; what C preserves waits on the stack, and RSP0 points below it, so
- * that traps from ring 3 start there. The offsets are those of struct trap_frame in cpu/trap/trap.h.
+ * that traps from ring 3 start there. The offsets are those of struct trap_frame in
+ * cpu/trap/trap.h.
  */
 
 #include "cpu/gs.h"

@@ -1,6 +1,6 @@
 /*
- * The console's fonts, as the fonts-spleen package has them: efi/console/fonts.mk unpacks the files and
- * says where they are.
+ * The console's fonts, as the fonts-spleen package has them: efi/console/fonts.mk unpacks the files
+ * and says where they are.
  */
     .macro font name, file
     .section .rodata.font_\name, "a", @progbits

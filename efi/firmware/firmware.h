@@ -51,12 +51,12 @@ void firmware_boot_source(const struct firmware *firmware, char *text, size_t si
 /* efi/firmware/exit_boot_services.c: the memory map as it is now, converted into info. */
 MUST_USE enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *info);
 
-/* efi/firmware/exit_boot_services.c: ends boot services and converts the final map. On failure they may be partly gone:
- * only runtime services are left. */
+/* efi/firmware/exit_boot_services.c: ends boot services and converts the final map. On failure they
+ * may be partly gone: only runtime services are left. */
 MUST_USE enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info);
 
-/* efi/firmware/confirm_write.c: on a real machine, where the options name a set to write to, counts ten seconds
- * down in the log; Esc turns the swap disk off. */
+/* efi/firmware/confirm_write.c: on a real machine, where the options name a set to write to, counts
+ * ten seconds down in the log; Esc turns the swap disk off. */
 void firmware_confirm_swap(const struct firmware *firmware, struct options *options);
 
 static inline bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)

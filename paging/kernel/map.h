@@ -40,8 +40,8 @@ void kernel_map_share_half(struct pfn top_table);
 struct phys kernel_map_root(void);
 unsigned kernel_map_levels(void);
 
-/* The zero page, the first frame of the zero ladder (paging/tree/zero_ladder.h): frames of the image,
- * read-only through every alias (A2). */
+/* The zero page, the first frame of the zero ladder (paging/tree/zero_ladder.h): frames of the
+ * image, read-only through every alias (A2). */
 struct pfn kernel_map_zero_frame(void);
 
 /* Compares a top table's upper half with the kernel's; panics on a difference. */
@@ -58,7 +58,8 @@ struct phys kernel_map_firmware_root(void);
 void kernel_map_enter_firmware(void);
 unsigned kernel_map_firmware_levels(void);
 
-/* ---- kernel_map_windows.c: two of the three ways to the tables (paging/tree/table_access.h) ---- */
+/* ---- kernel_map_windows.c: two of the three ways to the tables (paging/tree/table_access.h)
+ * ---- */
 
 /* Shows a top table in the window at the place of a space that is not shown. STATUS_NO_MEMORY.
  * Calls for spaces come one at a time. */

@@ -35,7 +35,8 @@
 /* Entries that wait for the flush before their targets are dropped. */
 #define TLB_RELEASES_MAX 64U
 
-/* Tables in which nothing is that wait for it: twice what the two boundary paths of a range have. */
+/* Tables in which nothing is that wait for it: twice what the two boundary paths of a range
+ * have. */
 #define TLB_EMPTIES_MAX 16U
 
 /* An entry taken out of a table: what it named is dropped after the flush. */

@@ -36,8 +36,8 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
 
-/* One of the entries that name a page is named by its record. All stand at one index, but for those of
- * a section's page, whose record names the section's own (rules R1, S3). */
+/* One of the entries that name a page is named by its record. All stand at one index, but for those
+ * of a section's page, whose record names the section's own (rules R1, S3). */
 static void check_name(struct pfn page, struct pte entry, unsigned index)
 {
     const struct frame *record = frame_record(page);

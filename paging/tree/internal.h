@@ -67,8 +67,8 @@ static inline bool entry_is_shared_leaf(struct pte entry, unsigned level)
            (level == 1 || (entry.word & PTE_PS) != 0);
 }
 
-/* Whether a processor may have a translation of the entry. One in transit may have been a leaf until
- * just now: who evicts it flushes only after the exchange. */
+/* Whether a processor may have a translation of the entry. One in transit may have been a leaf
+ * until just now: who evicts it flushes only after the exchange. */
 static inline bool entry_may_be_cached(struct pte entry)
 {
     return pte_present(entry) || (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT == PTE_TYPE_TRANSIT;
@@ -111,8 +111,8 @@ static inline unsigned leaf_order(unsigned level)
 /* Splits the large page that an entry of a locked table names, for all who share it: `table`, which
  * is fresh and has its place, becomes the table of its parts, and every entry that named the page
  * links it: own if there is one, COW otherwise. All entries that name a large page have the same
- * rights. Of the page's counts `holds` are not entries', and stay with its first part. STATUS_AGAIN:
- * the lock of a sharer's table is held. */
+ * rights. Of the page's counts `holds` are not entries', and stay with its first part.
+ * STATUS_AGAIN: the lock of a sharer's table is held. */
 MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
                                       struct pfn table, unsigned holds, unsigned *sharers);
 

@@ -2,12 +2,12 @@
  * Merging: what 512 entries of a table name becomes one large page, which takes the table's place.
  *
  * In place, where the pages are the parts of one aligned block, in order: what a split left behind
- * and nobody has parted from. Otherwise by copying into a block that the caller brings; blank entries
- * become zeroes. All of it belongs to this tree alone: the path is own, each page has one pointer and
- * no hold, and the rights are the same. Whatever is not so stays as it is.
+ * and nobody has parted from. Otherwise by copying into a block that the caller brings; blank
+ * entries become zeroes. All of it belongs to this tree alone: the path is own, each page has one
+ * pointer and no hold, and the rights are the same. Whatever is not so stays as it is.
  *
- * The order of things (rules P2, P6), with the regions locked by the caller, so that only faults and
- * reclaim are about:
+ * The order of things (rules P2, P6), with the regions locked by the caller, so that only faults
+ * and reclaim are about:
  *
  *   look       under the table's lock: each entry; pages leave their clock, so that nobody finds them
  *   take out   the table is marked dead, no entry in it is present any more; from here on nothing

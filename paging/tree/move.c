@@ -79,8 +79,8 @@ static void unlock_table(struct pfn table, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* The table that an entry of a locked table names, which a range call has made own; PFN_NONE when it
- * names none. */
+/* The table that an entry of a locked table names, which a range call has made own; PFN_NONE when
+ * it names none. */
 static struct pfn own_table(struct pte entry, unsigned level)
 {
     if (level == 1 || !entry_is_table(entry))
@@ -148,8 +148,8 @@ static void rebase(struct pfn table, uint64_t distance)
     }
 }
 
-/* Puts the entry into the target's locked table, where there is nothing but, at times, own tables that
- * hold nothing, since nothing is mapped there: they go. */
+/* Puts the entry into the target's locked table, where there is nothing but, at times, own tables
+ * that hold nothing, since nothing is mapped there: they go. */
 static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn table,
                     struct tlb_batch *batch)
 {

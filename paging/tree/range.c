@@ -121,8 +121,9 @@ enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end
 
 /* ---- performing ---- */
 
-/* The entries of one table on [from, to): under its lock as long as the batch has room. Returns where
- * it stopped: at `to`, or at an entry that a fault has made a table since it was looked at. */
+/* The entries of one table on [from, to): under its lock as long as the batch has room. Returns
+ * where it stopped: at `to`, or at an entry that a fault has made a table since it was looked
+ * at. */
 static uint64_t run_in_table(const struct range_call *call, struct pfn table, unsigned level,
                              uint64_t from, uint64_t to)
 {
@@ -146,8 +147,9 @@ static uint64_t run_in_table(const struct range_call *call, struct pfn table, un
     return from;
 }
 
-/* Where the entries end that are for the run from an address on: they lie in the range with all that
- * they stand for, and are no tables that are to be gone into. Entries of level 1 are all for it. */
+/* Where the entries end that are for the run from an address on: they lie in the range with all
+ * that they stand for, and are no tables that are to be gone into. Entries of level 1 are all for
+ * it. */
 static uint64_t end_of_run(const struct range_call *call, const struct pte *entries, unsigned level,
                            uint64_t at, uint64_t to)
 {
@@ -334,8 +336,8 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* Whether the new rights forbid something that an entry with these bits allowed. A page that becomes
- * the programs' is no longer ring 0's to touch and to run as it likes (SMAP, SMEP). */
+/* Whether the new rights forbid something that an entry with these bits allowed. A page that
+ * becomes the programs' is no longer ring 0's to touch and to run as it likes (SMAP, SMEP). */
 static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
 {
     return call->rights.none || ((any & PTE_MAY_WRITE) != 0 && !call->rights.write) ||
@@ -344,8 +346,8 @@ static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
            ((all & PTE_US) == 0 && call->rights.user);
 }
 
-/* Own leaves get their rights in place, by one locked instruction for what is taken away and one for
- * what is given, where there is any of it (rule E8). */
+/* Own leaves get their rights in place, by one locked instruction for what is taken away and one
+ * for what is given, where there is any of it (rule E8). */
 static void protect_own_leaves(const struct range_call *call, struct pte *from,
                                const struct pte *to, struct pte_bits bits)
 {

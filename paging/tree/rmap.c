@@ -121,9 +121,9 @@ static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }
 
-/* Another entry at the index that names the page becomes the named one, or none. Who lets go of such
- * an entry meanwhile looks into the record without the ring's lock (rmap_points_into): so it is named
- * first, and looked at once more afterwards. */
+/* Another entry at the index that names the page becomes the named one, or none. Who lets go of
+ * such an entry meanwhile looks into the record without the ring's lock (rmap_points_into): so it
+ * is named first, and looked at once more afterwards. */
 static void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table,
                                 unsigned index)
 {

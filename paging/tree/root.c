@@ -1,8 +1,8 @@
 /*
  * Whole trees: their roots, and a fork, which shares the entries of one root with another.
  *
- * Some roots wait for a tree: the lower half is zero, the upper half is the kernel's, so that a tree
- * begins and ends without clearing and copying it. As many as there are after tree_ready_roots
+ * Some roots wait for a tree: the lower half is zero, the upper half is the kernel's, so that a
+ * tree begins and ends without clearing and copying it. As many as there are after tree_ready_roots
  * stay: the ledger is even when the trees are gone.
  */
 #include "cpu/machine.h"

@@ -28,8 +28,8 @@ static inline bool is_own_table(struct pte entry)
 }
 
 /* Own tables of a tree go, and come where nothing is, by range calls only, and those hold the
- * regions' lock: so what is found stays, and the walk needs neither locks nor interrupts off. It does
- * not go into a table that is shared, which a fault may replace. */
+ * regions' lock: so what is found stays, and the walk needs neither locks nor interrupts off. It
+ * does not go into a table that is shared, which a fault may replace. */
 static inline __attribute__((always_inline)) bool find(struct tree_run *run,
                                                        const struct tree *tree, uint64_t start,
                                                        uint64_t end, unsigned levels,
@@ -64,7 +64,8 @@ static inline __attribute__((always_inline)) bool find(struct tree_run *run,
     return true;
 }
 
-/* The walk is there twice, so that in the common one both levels are constants, and it has no loop. */
+/* The walk is there twice, so that in the common one both levels are constants, and it has no
+ * loop. */
 __attribute__((noinline)) static bool find_any(struct tree_run *run, const struct tree *tree,
                                                uint64_t start, uint64_t end)
 {

@@ -2,18 +2,18 @@
  * Runs: range calls on the entries of one table.
  *
  * Most ranges that programs map and unmap are a run of entries of one table: a page or some, within
- * the 2 MiB of a leaf table; 2 MiB or some, within 1 GiB. Such a range has one path and not two, and
- * needs no step that does not concern it: a walk without a lock finds the path; tables that are
+ * the 2 MiB of a leaf table; 2 MiB or some, within 1 GiB. Such a range has one path and not two,
+ * and needs no step that does not concern it: a walk without a lock finds the path; tables that are
  * missing are filled before anybody can see them, and linked by one store. Those that become empty
  * stay until the caller has them given back. What does not fit goes the way of all ranges
  * (paging/tree/range.c): a run across two tables, a path that is shared or ends at a ticket, the
  * recursive way to the tables.
  *
- * Units: bytes, ranges half-open; levels as in paging/tree/tree.h. Owns: tables taken and not yet linked.
- * State: tree_run_find -> tree_run_take -> tree_run_put or tree_run_give, to map; tree_run_find ->
- * tree_run_clear -> tree_run_empty if it has stopped -> tree_run_give_back, to unmap.
- * Fails with: STATUS_NO_MEMORY from tree_run_take; putting and emptying cannot fail (rule C7).
- * Context: as range calls: the space's regions are locked from the first step to the last.
+ * Units: bytes, ranges half-open; levels as in paging/tree/tree.h. Owns: tables taken and not yet
+ * linked. State: tree_run_find -> tree_run_take -> tree_run_put or tree_run_give, to map;
+ * tree_run_find -> tree_run_clear -> tree_run_empty if it has stopped -> tree_run_give_back, to
+ * unmap. Fails with: STATUS_NO_MEMORY from tree_run_take; putting and emptying cannot fail (rule
+ * C7). Context: as range calls: the space's regions are locked from the first step to the last.
  * Rules: C7, C10, C12, P2, P4 to P6.
  */
 #ifndef PAGING_TREE_RUN_H
@@ -67,11 +67,12 @@ MUST_USE static inline enum status tree_run_take(struct tree_run *run)
 /* Gives them back, when nothing is put. */
 void tree_run_give(struct tree_run *run);
 
-/* Every entry of a run that is blank becomes `with`: a ticket or a guard. No translation is stale. */
+/* Every entry of a run that is blank becomes `with`: a ticket or a guard. No translation is
+ * stale. */
 void tree_run_put(const struct tree_run *run, struct pte with);
 
-/* Entries of a run whose table is there become empty, up to the first that names something or that a
- * processor may have cached: how many. If all are, no translation is stale. */
+/* Entries of a run whose table is there become empty, up to the first that names something or that
+ * a processor may have cached: how many. If all are, no translation is stale. */
 MUST_USE unsigned tree_run_clear(const struct tree_run *run);
 
 /* The same for whatever stands in the run from an entry on: what they named is dropped. */
@@ -83,7 +84,8 @@ MUST_USE static inline bool tree_run_is_last(const struct tree_run *run)
     return frame_record(run->table)->live == 0 && run->bottom < run->tree->levels;
 }
 
-/* Gives back the tables of the path in which nothing is, from the lowest on; false: there is none. */
+/* Gives back the tables of the path in which nothing is, from the lowest on; false: there is
+ * none. */
 bool tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch);
 
 #endif

@@ -46,9 +46,9 @@ struct tree_hooks {
     void (*pages_free_last)(const struct pfn *pages, unsigned count);
     /* A large page of this order becomes pages of the smaller one, each with count 1. */
     void (*page_split)(struct pfn page, unsigned order, unsigned to);
-    /* Pages of this order are about to become parts of a larger one. page_take: from now on an entry
-     * of a locked table alone knows the page; false when others hold it. page_put: the page, which
-     * was taken or is new, may be found again. */
+    /* Pages of this order are about to become parts of a larger one. page_take: from now on an
+     * entry of a locked table alone knows the page; false when others hold it. page_put: the page,
+     * which was taken or is new, may be found again. */
     bool (*page_take)(struct pfn page, unsigned order);
     void (*page_put)(struct pfn page, unsigned order);
 };
@@ -102,8 +102,8 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
 void tree_fork_end(struct tree *parent);
 
 /* Between the two, for what the child does not share any more: makes the path of an address the
- * parent's own again, all the way down. Nothing else names its tables. Returns where the table ends,
- * or the entry, that it has come to. */
+ * parent's own again, all the way down. Nothing else names its tables. Returns where the table
+ * ends, or the entry, that it has come to. */
 uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch);
 
 /* ---- walking and paths ---- */
@@ -112,7 +112,8 @@ uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *
  */
 struct tree_place tree_walk(const struct tree *tree, uint64_t address);
 
-/* The same by one of the ways of paging/tree/table_access.h; TABLES_RECURSIVE for the loaded tree only. */
+/* The same by one of the ways of paging/tree/table_access.h; TABLES_RECURSIVE for the loaded tree
+ * only. */
 struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, uint64_t address);
 
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
@@ -123,8 +124,8 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
                          enum tree_purpose purpose);
 
 /* Makes sure that the table of this level on the address's path exists, and unless it is to fill
- * that the path down to it is own. Takes no more tables than tree_path_needs says. STATUS_AGAIN: start over;
- * so it also says when what is to be filled or changed has gone meanwhile. */
+ * that the path down to it is own. Takes no more tables than tree_path_needs says. STATUS_AGAIN:
+ * start over; so it also says when what is to be filled or changed has gone meanwhile. */
 MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                                     enum tree_purpose purpose, struct tree_reserve *reserve,
                                     struct tlb_batch *batch);
@@ -158,7 +159,8 @@ void tree_drop(const struct tlb_release *release);
 /* The same for an own table in which nothing is, which is dead and has been unlinked. */
 void tree_drop_empty(struct pfn table);
 
-/* A drop under way: the tables that die, from the highest to the lowest, and where it is in each. */
+/* A drop under way: the tables that die, from the highest to the lowest, and where it is in
+ * each. */
 #define TREE_LEVELS_MAX 5U
 
 struct tree_dropper {
@@ -189,8 +191,8 @@ void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct 
 void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rights rights,
                      struct tlb_batch *batch);
 
-/* First half of a change of rights: tree_prepare_range, and every table that is reached in the range
- * becomes own. */
+/* First half of a change of rights: tree_prepare_range, and every table that is reached in the
+ * range becomes own. */
 MUST_USE enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
                                           struct tlb_batch *batch);
 
@@ -205,15 +207,15 @@ void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct 
 /* What the distance from a range of this size to the place that it moves to is a multiple of. */
 uint64_t tree_move_alignment(const struct tree *tree, uint64_t size);
 
-/* First half of a move to a place that is empty and does not overlap: the tables of the source become
- * own, and the boundary paths of both are made. Who gives up afterwards replaces the target by
- * empty, which gives tables back. */
+/* First half of a move to a place that is empty and does not overlap: the tables of the source
+ * become own, and the boundary paths of both are made. Who gives up afterwards replaces the target
+ * by empty, which gives tables back. */
 MUST_USE enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_t to, uint64_t size,
                                        struct tlb_batch *batch);
 
 /* Second half: all that stands in the source stands in the target afterwards, and the source is
- * empty; each part of it is flushed before it appears. It waits for pages in transit, and so no batch
- * is open. Cannot fail. */
+ * empty; each part of it is flushed before it appears. It waits for pages in transit, and so no
+ * batch is open. Cannot fail. */
 void tree_move_range(struct tree *tree, uint64_t from, uint64_t to, uint64_t size);
 
 /* ---- merging (tree_merge.c) ---- */
@@ -243,8 +245,8 @@ enum tree_merged {
 };
 
 /* Puts the pages of one own table together; those of 2 MiB only in place. The caller keeps the
- * tree's regions, so that only faults and reclaim come to it meanwhile. No batch is open; it waits for
- * other processors. */
+ * tree's regions, so that only faults and reclaim come to it meanwhile. No batch is open; it waits
+ * for other processors. */
 MUST_USE enum tree_merged tree_merge(struct tree *tree, struct tree_merge *merge);
 
 /* ---- the reverse map (rule R1) ---- */
@@ -306,8 +308,8 @@ void rmap_reference(struct pfn page, struct pfn table, unsigned index);
 void rmap_join(struct pfn table, struct pfn source);
 void rmap_leave(struct pfn table);
 
-/* Entries of `from` are about to move to the same indexes of `table`: their rings become one, unless
- * from is alone, which says that nobody else names its pages. */
+/* Entries of `from` are about to move to the same indexes of `table`: their rings become one,
+ * unless from is alone, which says that nobody else names its pages. */
 void rmap_merge(struct pfn table, struct pfn from);
 
 /* Says that the entry names the page, which had another entry at this index before. */
@@ -336,17 +338,18 @@ void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
 /* Guards the links of all rings and the named entry of all pages (paging/tree/rmap.c). */
 extern uint8_t tree_ring_lock;
 
-/* Whether a page's record names an entry of the table that has just been replaced, by one whose count
- * of the page is still there. If not there is nothing to do, and the ring's lock is not needed:
+/* Whether a page's record names an entry of the table that has just been replaced, by one whose
+ * count of the page is still there. If not there is nothing to do, and the ring's lock is not
+ * needed:
  *
  * A record comes to name an entry in three ways. Where a page is put into an entry, or moved there,
  * that is done under the lock of the entry's table, which the caller has, or nobody can take any
  * more; parts of a large page are named in a table that nobody knows yet; and otherwise it is
- * rmap_choose_another, on behalf of one who lets go of the page somewhere else on the ring, and it has no
- * lock of this table. It stores the name, and then reads the entry again. Here the entry was stored, and
- * then the name is read. With a fence between the two on both sides one of them sees what the other
- * has stored: either the name is seen here, and the ring's lock is taken, or the entry is seen there to
- * be another's, and the search goes on. */
+ * rmap_choose_another, on behalf of one who lets go of the page somewhere else on the ring, and it
+ * has no lock of this table. It stores the name, and then reads the entry again. Here the entry was
+ * stored, and then the name is read. With a fence between the two on both sides one of them sees
+ * what the other has stored: either the name is seen here, and the ring's lock is taken, or the
+ * entry is seen there to be another's, and the search goes on. */
 static inline bool rmap_points_into(const struct frame *record, struct pfn table)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

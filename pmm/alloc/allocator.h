@@ -6,12 +6,11 @@
  * none of them allocates anything, and the same code runs in the kernel and on the host.
  *
  * Units: frames; a block of order n is 2^n frames at a multiple of 2^n. Orders 0 to 9, and 18.
- * Owns: nothing; the metadata is the caller's.
- * State: size -> start (every frame is taken) -> add (ranges become free) -> take, give, split, join.
- * Fails with: STATUS_NO_MEMORY from take, when there is no such block. Giving back what was not
- * taken is a CHECK in every build.
- * Context: any, also in a fault and on several processors at once; start, add and audit alone.
- * Spec: Wrenger et al., LLFree, USENIX ATC'23; Knuth, TAOCP vol. 1, 2.5 (next-fit, buddy).
+ * Owns: nothing; the metadata is the caller's. State: size -> start (every frame is taken) -> add
+ * (ranges become free) -> take, give, split, join. Fails with: STATUS_NO_MEMORY from take, when
+ * there is no such block. Giving back what was not taken is a CHECK in every build. Context: any,
+ * also in a fault and on several processors at once; start, add and audit alone. Spec: Wrenger et
+ * al., LLFree, USENIX ATC'23; Knuth, TAOCP vol. 1, 2.5 (next-fit, buddy).
  */
 #ifndef PMM_ALLOC_ALLOCATOR_H
 #define PMM_ALLOC_ALLOCATOR_H
@@ -51,9 +50,9 @@ struct frame_allocator {
     enum status (*take)(void *self, unsigned cpu, unsigned order, uint64_t *first);
     void (*give)(void *self, unsigned cpu, uint64_t first, unsigned order);
 
-    /* Takes some single frames, one at least if the allocator has any at hand: they lie in the 64 from
-     * first on, a multiple of 64, as the mask says. How many; 0 when take may still find one, or it
-     * may not. NULL where that is done no faster than one by one. */
+    /* Takes some single frames, one at least if the allocator has any at hand: they lie in the 64
+     * from first on, a multiple of 64, as the mask says. How many; 0 when take may still find one,
+     * or it may not. NULL where that is done no faster than one by one. */
     unsigned (*take_some)(void *self, unsigned cpu, uint64_t *first, uint64_t *mask);
 
     /* Gives back the count single frames first + i whose bit i is set; first is a multiple of 64.

@@ -1,5 +1,6 @@
 /*
- * The four frame allocators by name, for pmm/alloc/allocator.c: everybody else asks frame_allocator().
+ * The four frame allocators by name, for pmm/alloc/allocator.c: everybody else asks
+ * frame_allocator().
  *
  * Owns: nothing. Context: any.
  */

@@ -301,8 +301,8 @@ static enum status take_of_trees(struct llfree *self, struct reservation *own, u
     return STATUS_NO_MEMORY;
 }
 
-/* From any tree and any reservation: what is left when nothing more can be reserved. The frames of a
- * block may be counted in two places, by a tree and by who has it reserved: in the end all are
+/* From any tree and any reservation: what is left when nothing more can be reserved. The frames of
+ * a block may be counted in two places, by a tree and by who has it reserved: in the end all are
  * counted by their trees. */
 static enum status take_anywhere(struct llfree *self, struct reservation *own, unsigned order,
                                  uint64_t *first)

@@ -1,6 +1,6 @@
 /*
- * Between the two halves of LLFree: pmm/alloc/llfree.c (trees and reservations) and pmm/alloc/llfree_lower.c
- * (areas of 2 MiB and their bits).
+ * Between the two halves of LLFree: pmm/alloc/llfree.c (trees and reservations) and
+ * pmm/alloc/llfree_lower.c (areas of 2 MiB and their bits).
  *
  * No lock anywhere: every change is one compare-and-swap of one word, and every counter promises
  * no more than what lies below it. Frames are claimed from the top down (a counter first, then the
@@ -54,12 +54,14 @@ void lower_add(struct llfree_lower *lower, uint64_t first, uint64_t count);
 MUST_USE enum status lower_take(struct llfree_lower *lower, uint64_t from, uint64_t to,
                                 uint64_t near, unsigned order, uint64_t *first);
 
-/* Takes single frames that lie in one word of bits, at most so many, which the caller has claimed of the
- * tree: bit i of the mask is frame first + i. How many; 0 when no area has any at the moment. */
+/* Takes single frames that lie in one word of bits, at most so many, which the caller has claimed
+ * of the tree: bit i of the mask is frame first + i. How many; 0 when no area has any at the
+ * moment. */
 unsigned lower_take_some(struct llfree_lower *lower, uint64_t from, uint64_t to, uint64_t near,
                          unsigned most, uint64_t *first, uint64_t *mask);
 
-/* The same for the one word with the frame first, a multiple of 64, if all of its frames are free. */
+/* The same for the one word with the frame first, a multiple of 64, if all of its frames are
+ * free. */
 bool lower_take_word(struct llfree_lower *lower, uint64_t first);
 
 /* Takes one whole free area as a block; false when it is not free as a whole. */

@@ -154,8 +154,8 @@ static uint64_t take_bits(uint64_t *word, unsigned most)
     return 0;
 }
 
-/* Takes frames of one area, whose counter has been lowered by so many: the word of bits, and which of
- * it. No word has any only if others take and give back at the same time. */
+/* Takes frames of one area, whose counter has been lowered by so many: the word of bits, and which
+ * of it. No word has any only if others take and give back at the same time. */
 static uint64_t take_some_in_area(struct llfree_area *area, unsigned near, unsigned claimed,
                                   unsigned *word)
 {

@@ -1,9 +1,9 @@
 /*
  * fault-around: what does one write save that brings the pages around it, and what does it waste?
  *
- * The same memory is written in order with groups of 1 to 16 pages: faults and ticks. Then only every
- * 32nd page is written: what else has come is the waste. What is brought must be blank, must be nobody
- * else's, and may not exceed the limit of resident pages.
+ * The same memory is written in order with groups of 1 to 16 pages: faults and ticks. Then only
+ * every 32nd page is written: what else has come is the waste. What is brought must be blank, must
+ * be nobody else's, and may not exceed the limit of resident pages.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"
@@ -18,8 +18,8 @@
 #define GROUPS   5U
 #define RESIDENT 64U
 
-/* Besides a fault for each group: each leaf table takes one, and the processor's cache of frames may
- * end in the middle of a group, after 128 at the least. */
+/* Besides a fault for each group: each leaf table takes one, and the processor's cache of frames
+ * may end in the middle of a group, after 128 at the least. */
 #define FAULTS_MORE (PAGES / PTE_ENTRIES + PAGES / 64)
 
 static uint64_t fault_around_page_at(unsigned number)
@@ -91,8 +91,8 @@ static void write_sparsely(struct space *space, unsigned group)
     fault_around_put(group, "resident", view.resident, "pages");
 }
 
-/* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole: all
- * else has come; the caches may have had fewer frames. */
+/* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole:
+ * all else has come; the caches may have had fewer frames. */
 static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;

@@ -7,9 +7,9 @@
  *
  * One handler in three variants, the same code but for what it asks before it maps a cleared page:
  * nothing (dumb); the ticket that stands in the entry (ticket: one compare and the rights); or the
- * tree of regions (region: a search, and the rights). A program touches fresh pages of a region with
- * leaf tables in place, then goes wild: random addresses, writes to what is read-only, and a guard.
- * The shipped handler does the same, for comparison.
+ * tree of regions (region: a search, and the rights). A program touches fresh pages of a region
+ * with leaf tables in place, then goes wild: random addresses, writes to what is read-only, and a
+ * guard. The shipped handler does the same, for comparison.
  *
  * The answer is ticks for a first touch by each, and how many wild accesses were silently backed
  * with memory. The checks: with validation none, and no frame is spent; every page of the region is

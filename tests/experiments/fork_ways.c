@@ -8,9 +8,9 @@
  * paths down to level 2 or 1, or write-fault each page.
  *
  * For each size and way the child writes a share of its pages, 0, 1, 10, 50 or 100 %, chosen at
- * random, and is dropped. The answer is ticks for the fork, for the writes and for the drop: what is
- * saved at the fork is paid, or not, when pages are written. The checks: afterwards each side reads
- * what it should in every page, and a fork at every level has copied one table.
+ * random, and is dropped. The answer is ticks for the fork, for the writes and for the drop: what
+ * is saved at the fork is paid, or not, when pages are written. The checks: afterwards each side
+ * reads what it should in every page, and a fork at every level has copied one table.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"

@@ -13,9 +13,9 @@
  * short, and pages go out to the swap area meanwhile.
  *
  * A round ends with all of a worker's spaces read through, the common parent too, in which each
- * worker's words of shared pages must be found, AUDIT, and all of it given back. The answer is how many
- * operations were compared and how many violations caught; a difference ends the run with values, and
- * the seed of the round is in the log.
+ * worker's words of shared pages must be found, AUDIT, and all of it given back. The answer is how
+ * many operations were compared and how many violations caught; a difference ends the run with
+ * values, and the seed of the round is in the log.
  *
  * The model's accesses from ring 3 are made by ring 0 here, with the flag that lets it touch user
  * pages; instructions are fetched only where that must fail, since pages hold no code.

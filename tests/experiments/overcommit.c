@@ -1,9 +1,10 @@
 /*
  * overcommit: what is promised, and what happens at the end?
  *
- * For each policy of vmm/space/commit.h: equal parts of what memory and the disk can hold are mapped one
- * after the other, and one call asks for more than the whole machine has. Then a program writes what
- * it was promised until memory has really run out, beside another whose pages must survive.
+ * For each policy of vmm/space/commit.h: equal parts of what memory and the disk can hold are
+ * mapped one after the other, and one call asks for more than the whole machine has. Then a program
+ * writes what it was promised until memory has really run out, beside another whose pages must
+ * survive.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"

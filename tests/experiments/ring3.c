@@ -1,9 +1,9 @@
 /*
  * ring3: does ring 3 work, and is everything that a program does wrong its own affair?
  *
- * Small pieces of user code run in pages of a space: they exit, make system calls, fault, take upcalls, and do
- * what programs must not do. Each run must end as it should, the kernel goes on, and what the
- * processor reported is compared.
+ * Small pieces of user code run in pages of a space: they exit, make system calls, fault, take
+ * upcalls, and do what programs must not do. Each run must end as it should, the kernel goes on,
+ * and what the processor reported is compared.
  */
 #include "cpu/cpu.h"
 #include "cpu/features.h"

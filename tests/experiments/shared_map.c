@@ -4,12 +4,12 @@
  * A parent maps memory shared, forks, and the child forks. The three see the same pages, whoever
  * touches one first; rights, unmap and don't-need are each one's own; and the pages stay while any
  * of the three does. Then fewer pages may be resident than there are: they go out once for all and
- * come back once. On two processors parent and child pass a word of each page to and fro, in an order
- * that is another each round, with pages going out in between; a third space changes its rights and
- * forks on the side.
+ * come back once. On two processors parent and child pass a word of each page to and fro, in an
+ * order that is another each round, with pages going out in between; a third space changes its
+ * rights and forks on the side.
  *
- * Figures: what it costs to make a page, to find one that another space has made, and to hand a word
- * over to the other processor.
+ * Figures: what it costs to make a page, to find one that another space has made, and to hand a
+ * word over to the other processor.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"

@@ -3,7 +3,8 @@
  *
  * Whoever runs a program again and again from one state, as a fuzzer does, forks it, lets the child
  * dirty k pages, drops the child and begins again. What does such a restore cost, and how does it
- * grow with k, when nothing but the dirtied pages and the tables above them is copied and let go of?
+ * grow with k, when nothing but the dirtied pages and the tables above them is copied and let go
+ * of?
  *
  * For k from 1 to 4,096 the parent has 4,096 pages of which the child writes k, spread evenly. Two
  * figures of time, restores a second and ticks for each, and what a dirtied page adds. The checks:

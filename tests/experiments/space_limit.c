@@ -1,9 +1,9 @@
 /*
  * space-limit: what does the hard limit on address spaces cost and save?
  *
- * The limit is lowered, so that it is reached before memory ends: what a space costs by itself, what
- * the refusal of the one past the limit costs, and whether a bomb of forks, each of which writes a
- * page and forks again, ends with that error and leaves everything as it was.
+ * The limit is lowered, so that it is reached before memory ends: what a space costs by itself,
+ * what the refusal of the one past the limit costs, and whether a bomb of forks, each of which
+ * writes a page and forks again, ends with that error and leaves everything as it was.
  */
 #include "cpu/machine.h"
 #include "tests/runner/experiment.h"

@@ -1,11 +1,12 @@
 /*
  * table-access: recursive slot, permanent window or direct map?
  *
- * The same entries are looked up and changed by each of the three ways of paging/tree/table_access.h, first
- * to see that they are the same, then to see what it costs. A change takes the A bit of a page's
- * entry, as looking for pages that are not used does; touching the page brings it back, which
- * shows that the entry was the one that the processor walks. Figures are for one entry: time, and
- * what had to be invalidated: single translations, or all of the space at once.
+ * The same entries are looked up and changed by each of the three ways of
+ * paging/tree/table_access.h, first to see that they are the same, then to see what it costs. A
+ * change takes the A bit of a page's entry, as looking for pages that are not used does; touching
+ * the page brings it back, which shows that the entry was the one that the processor walks. Figures
+ * are for one entry: time, and what had to be invalidated: single translations, or all of the space
+ * at once.
  *
  * Nothing else runs in these spaces, so their own paths are changed exclusively (rule A3).
  */

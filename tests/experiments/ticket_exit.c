@@ -7,14 +7,14 @@
  *
  * The same spaces are built, more and more sparse, with some pages out in the swap area, and each
  * is taken down in one of four ways over its real tables:
- * - live counts, as shipped: drop the root; a table is left when its count of held entries is used up.
- * - full scan: every entry of every table is looked at.
- * - owner list: each entry that was filled is on a list, in order of filling, and each table too.
- * - lazy: the space's generation changes and nothing else; a sweep over the entries of all spaces
- *   lets go of those of an old generation later. Exit and sweep are two figures.
- * The lists of the last two are made before the clock starts: a kernel would make them fault by
- * fault; what they hold is the figure `list`. The answer is ticks by stride. The checks: afterwards
- * frames, tables and slots are what they were before the space was made.
+ * - live counts, as shipped: drop the root; a table is left when its count of held entries is used
+ * up. - full scan: every entry of every table is looked at. - owner list: each entry that was
+ * filled is on a list, in order of filling, and each table too. - lazy: the space's generation
+ * changes and nothing else; a sweep over the entries of all spaces   lets go of those of an old
+ * generation later. Exit and sweep are two figures. The lists of the last two are made before the
+ * clock starts: a kernel would make them fault by fault; what they hold is the figure `list`. The
+ * answer is ticks by stride. The checks: afterwards frames, tables and slots are what they were
+ * before the space was made.
  */
 #include "cpu/machine.h"
 #include "lib/bytes.h"

@@ -5,11 +5,11 @@
  * or similar, to make sure that the ticket index is actually valid". How many entries that nobody
  * made are taken for tickets, by the width of that signature?
  *
- * A table has 4,096 tickets in use. Against it go half a million entries of each kind: random payloads,
- * tickets with one to three bits of their payload flipped, and stale ones, whose index has got a
- * new ticket since. The seed's tickets have an index and a signature of 0, 4, 8, 12 or 16 bits; the
- * shipped ones have a generation of 8 bits in it as well, 24 bits in all. The answer is how many
- * per million are taken.
+ * A table has 4,096 tickets in use. Against it go half a million entries of each kind: random
+ * payloads, tickets with one to three bits of their payload flipped, and stale ones, whose index
+ * has got a new ticket since. The seed's tickets have an index and a signature of 0, 4, 8, 12 or 16
+ * bits; the shipped ones have a generation of 8 bits in it as well, 24 bits in all. The answer is
+ * how many per million are taken.
  *
  * Then the shipped decoder itself: every way to flip one to three of all 64 bits of each ticket in
  * use, and tickets whose descriptor has gone. And rule E7: whatever a forged payload is, the entry

@@ -1,18 +1,18 @@
 /*
  * ticket-range: are 2,000 tickets for an 8 MiB program avoidable?
  *
- * The question (seed 000): a program of 8 MiB that is mostly demand-paged "would be 2000 tickets, or
- * about 16K of memory, pretty bad in terms of both memory use and taking up ticket numbers".
+ * The question (seed 000): a program of 8 MiB that is mostly demand-paged "would be 2000 tickets,
+ * or about 16K of memory, pretty bad in terms of both memory use and taking up ticket numbers".
  *
  * An image of code, constants, data and blank memory, 8 MiB to 8 GiB, is reserved in three ways:
  * - page: a ticket and a record of 8 bytes for each page; leaf tables hold them.
  * - range: one descriptor for each part, named by an entry for each page; leaf tables hold them.
  * - upper: as shipped, one descriptor for each part, named by the fewest entries that cover it, at
- *   the highest levels that fit.
- * The first two are built in spaces of their own, without regions, where memory allows it. Figures are records, entries
- * and bytes, and what it costs to split an upper ticket when a page in it is touched first. The
- * check: after touching all pages in random order each has the right content and the right to write
- * that its part gives; and the three ways say the same of each page.
+ * the highest levels that fit. The first two are built in spaces of their own, without regions,
+ * where memory allows it. Figures are records, entries and bytes, and what it costs to split an
+ * upper ticket when a page in it is touched first. The check: after touching all pages in random
+ * order each has the right content and the right to write that its part gives; and the three ways
+ * say the same of each page.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"

@@ -1,8 +1,8 @@
 /*
  * ticket-share: can blank pages share one ticket?
  *
- * The question (seed 000): "if I have 5 program data pages that are all blank, they can all refer to
- * the same" ticket. What does memory cost that is reserved and not yet touched, in bytes of
+ * The question (seed 000): "if I have 5 program data pages that are all blank, they can all refer
+ * to the same" ticket. What does memory cost that is reserved and not yet touched, in bytes of
  * bookkeeping for each GiB, with N address spaces of M pages each?
  *
  * Three ways, each built for real and taken down again, and counted in frames and objects:

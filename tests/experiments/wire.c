@@ -1,13 +1,15 @@
 /*
  * wire: do wired pages stay, whatever is short, and does a fork leave them alone?
  *
- * A range is wired. Then every processor writes more pages than may be resident, so that all that can
- * go out goes; the wired pages may take no fault and must stay in their frames. A fork copies them:
- * the parent writes on without a fault, the child has what stood there, and neither sees the other.
+ * A range is wired. Then every processor writes more pages than may be resident, so that all that
+ * can go out goes; the wired pages may take no fault and must stay in their frames. A fork copies
+ * them: the parent writes on without a fault, the child has what stood there, and neither sees the
+ * other.
  *
  * On several processors one writes to the wired pages all the time, one after the other in turn,
  * while another forks. So the child's copies show the order of the writes: no page behind another
- * one may be newer, or the copies were not made at one moment. On one processor that part is skipped.
+ * one may be newer, or the copies were not made at one moment. On one processor that part is
+ * skipped.
  *
  * Faults are counted at the gate, by their address.
  */
@@ -223,7 +225,8 @@ static void write_in_turn(void *number)
         __atomic_add_fetch(&wire.failed, 1, __ATOMIC_RELAXED);
 }
 
-/* Whether the copies are of one moment: some pages of a round, those behind them of the one before. */
+/* Whether the copies are of one moment: some pages of a round, those behind them of the one
+ * before. */
 static bool of_one_moment(struct space *child)
 {
     uint64_t first;

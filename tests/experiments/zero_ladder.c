@@ -9,12 +9,11 @@
  * - split: what the first write to a link of each level costs, and that it splits its own path and
  *   nothing else.
  * - sweep: reads at strides of 4 KiB to 1 GiB over three kinds of zeroes: links as high as they go,
- *   made when the memory was mapped; pages linked one by one as they are read; and one zero page
- *   of 2 MiB in the way of Linux's huge zero page. The last is built here by hand, since the tree has
- *   none: a directory full of it, in a directory-pointer table full of that.
- * - merge: pages that were written and are zero again are given back by a scan (vmm/page/zero_merge.h).
- * - terabytes: 127 TiB readable in one space, by a byte of each of a million random pages, mapped
- *   eagerly and lazily.
+ * made when the memory was mapped; pages linked one by one as they are read; and one zero page   of
+ * 2 MiB in the way of Linux's huge zero page. The last is built here by hand, since the tree has
+ * none: a directory full of it, in a directory-pointer table full of that. - merge: pages that were
+ * written and are zero again are given back by a scan (vmm/page/zero_merge.h). - terabytes: 127 TiB
+ * readable in one space, by a byte of each of a million random pages, mapped   eagerly and lazily.
  *
  * The checks: every byte that is read is zero, and the ladder's frames are never written: their
  * content is the same at the end, and stores of ring 3 and of the kernel are refused.
@@ -304,8 +303,8 @@ static bool sweep_large(struct space *space, struct pfn page)
     return ok;
 }
 
-/* The zero page of 2 MiB, which the first write must copy whole, or split. Where memory has no 2 MiB
- * in one piece there are no figures. */
+/* The zero page of 2 MiB, which the first write must copy whole, or split. Where memory has no 2
+ * MiB in one piece there are no figures. */
 static bool try_large(void)
 {
     struct space *space;
@@ -415,7 +414,8 @@ static unsigned count_whole_pages(struct random *random)
     return zero;
 }
 
-/* Four levels take the root; five a table below it. Of the ladder the page and tables 1 to 3 show. */
+/* Four levels take the root; five a table below it. Of the ladder the page and tables 1 to 3
+ * show. */
 static void try_terabytes(bool eager, struct random *random)
 {
     const char *way = eager ? "eager" : "lazy";

@@ -323,8 +323,8 @@ static void test_fill(void **state)
     zone_end(&zone);
 }
 
-/* By words of bits, of which some have all their frames and some only a few: nothing is taken twice, and
- * nothing is left when no single frame is. */
+/* By words of bits, of which some have all their frames and some only a few: nothing is taken
+ * twice, and nothing is left when no single frame is. */
 static void test_take_some(void **state)
 {
     enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;

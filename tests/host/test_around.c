@@ -33,7 +33,8 @@ static int set_up(void **state)
     return model_start_with_swap(MEMORY, SLOTS);
 }
 
-/* The first frame after a drain opens the cache, the next one fills it: with enough for some groups. */
+/* The first frame after a drain opens the cache, the next one fills it: with enough for some
+ * groups. */
 static void fill_caches(void)
 {
     struct pfn frames[2];

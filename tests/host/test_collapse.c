@@ -1,5 +1,5 @@
-/* Collapse: which pages become large ones, that what programs see never changes, and what stays. The
- * random tests of spaces collapse as well; here is what chance does not reach. */
+/* Collapse: which pages become large ones, that what programs see never changes, and what stays.
+ * The random tests of spaces collapse as well; here is what chance does not reach. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -199,8 +199,8 @@ static void what_a_split_left_becomes_one_page_in_place(void **state)
     end();
 }
 
-/* Pages anywhere, in the order in which they came, and holes between them: tickets, and what was read
- * before it was written. */
+/* Pages anywhere, in the order in which they came, and holes between them: tickets, and what was
+ * read before it was written. */
 static void scattered_pages_and_holes_are_copied(void **state)
 {
     struct pmm_usage usage;

@@ -21,7 +21,8 @@
 #define THREADS 4U
 #define STEPS   400000U
 
-/* Few: each is made and unmade all the time, and so the same indexes come back with other rights. */
+/* Few: each is made and unmade all the time, and so the same indexes come back with other
+ * rights. */
 #define RIGHTS 3U
 
 struct worker {

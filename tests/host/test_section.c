@@ -404,7 +404,8 @@ static void all_answered(void)
     fake_on_flush_space = flush;
 }
 
-/* Through a translation that it still has: the frame is what the section's entry in transit names. */
+/* Through a translation that it still has: the frame is what the section's entry in transit
+ * names. */
 static void store(void)
 {
     assert_int_equal(pte_state(section_entry(parent, 7), 1), PTE_TRANSIT);
@@ -451,7 +452,8 @@ static void a_page_that_is_not_found_everywhere_stays(void **state)
     end();
 }
 
-/* While a fault makes room, its place gets another section, with the same tickets in the same table. */
+/* While a fault makes room, its place gets another section, with the same tickets in the same
+ * table. */
 static void map_another(void)
 {
     fake_machine_be_cpu(1);
@@ -481,7 +483,8 @@ static void a_fault_looks_again_what_is_mapped(void **state)
     end();
 }
 
-/* An access by an instruction that is always the same; what the tables allow may be refused once. */
+/* An access by an instruction that is always the same; what the tables allow may be refused
+ * once. */
 static bool fault_at(uint64_t address)
 {
     struct trap_frame frame = {.rip = 0x401000};

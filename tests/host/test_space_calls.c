@@ -213,7 +213,8 @@ static void cold_pages_go_first(void **state)
     end();
 }
 
-/* The hand stands in the long round of a clock that has become empty; the only page is in the next. */
+/* The hand stands in the long round of a clock that has become empty; the only page is in the
+ * next. */
 static void the_hand_leaves_an_empty_clock(void **state)
 {
     const uint64_t lot = 30 * PAGE_SIZE;
@@ -234,7 +235,8 @@ static void the_hand_leaves_an_empty_clock(void **state)
     end();
 }
 
-/* Pages that nobody may touch go out like others, and before those that are used; they come back. */
+/* Pages that nobody may touch go out like others, and before those that are used; they come
+ * back. */
 static void withheld_pages_go_out(void **state)
 {
     const uint64_t lot = 16 * PAGE_SIZE;

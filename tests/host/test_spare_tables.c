@@ -1,4 +1,5 @@
-/* Ranges that are a run of entries of one table, and the tables that stay when they are unmapped. */
+/* Ranges that are a run of entries of one table, and the tables that stay when they are
+ * unmapped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +21,8 @@
 #define HERE  (1024 * GIB)
 #define THERE (2048 * GIB)
 
-/* Tables on the path of a page, with the four levels that the tests have; the root is none of them. */
+/* Tables on the path of a page, with the four levels that the tests have; the root is none of
+ * them. */
 #define PATH 3U
 
 static const struct rights read_write = {.write = true, .user = true};

@@ -240,7 +240,8 @@ static void tickets_are_split_around_a_page(void **state)
     assert_int_equal(forest.pages_free_last, 1);
 }
 
-/* Three tables on the path to the first page; that of level 2 is the one in which the range ends. */
+/* Three tables on the path to the first page; that of level 2 is the one in which the range
+ * ends. */
 static void running_out_changes_nothing(void **state)
 {
     enum status status = STATUS_NO_MEMORY;

@@ -402,7 +402,8 @@ static void large_pages_are_wired_whole(void **state)
     end();
 }
 
-/* Pages that are wired one by one are not put together, which could move them; large ones neither. */
+/* Pages that are wired one by one are not put together, which could move them; large ones
+ * neither. */
 static void wired_pages_are_not_put_together(void **state)
 {
     struct pfn page;

@@ -1,9 +1,9 @@
 /*
  * Between the files of the model: space_model_choose.c (which operations), space_model.c
- * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are mapped),
- * space_model_shared.c (what is shared), and the two machines
- * that it runs on: tests/host/model/space_model_machine.c, with comparison in space_model_check.c, and
- * the booted image, tests/experiments/model.c.
+ * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are
+ * mapped), space_model_shared.c (what is shared), and the two machines that it runs on:
+ * tests/host/model/space_model_machine.c, with comparison in space_model_check.c, and the booted
+ * image, tests/experiments/model.c.
  *
  * Context: as space_model.h says.
  */
@@ -150,8 +150,8 @@ void model_hold_cells(const struct model_space *space);
 /* Pages promised for all that is shared. */
 uint64_t model_shared_pages(void);
 
-/* What another model shares is shared with this one too, from forks of its spaces, for as long as the
- * other has it: blank where this one's words are. */
+/* What another model shares is shared with this one too, from forks of its spaces, for as long as
+ * the other has it: blank where this one's words are. */
 void model_shares_from(const struct model *parent);
 
 /* True when the call did what the model says; false when it failed, as it may. */

@@ -1,9 +1,9 @@
 /*
  * An experiment: a question, figures, and checks that fail when the machinery is wrong.
  *
- * Each experiment is one object in the list of tests/runner/experiments.c. It runs in a thread of its own
- * making, creates the address spaces it needs, reports through lib/ktap.h as many checks as it has
- * planned, and leaves the ledger even: the runner compares after each.
+ * Each experiment is one object in the list of tests/runner/experiments.c. It runs in a thread of
+ * its own making, creates the address spaces it needs, reports through lib/ktap.h as many checks as
+ * it has planned, and leaves the ledger even: the runner compares after each.
  *
  * Units: as each figure says. Context: thread, interrupts as the run has them.
  */

@@ -5,9 +5,9 @@
  * No fault of this machine can cost less, whatever its handler does, so a cost that is said as a
  * share of the floor can be compared between machines.
  *
- * Units: ticks; percent of the floor. Owns: the last measured floor.
- * State: null_fault_measure, at the start of an experiment, then null_fault_metric as often as wanted.
- * Context: thread; nobody else faults meanwhile. Fails with: nothing.
+ * Units: ticks; percent of the floor. Owns: the last measured floor. State: null_fault_measure, at
+ * the start of an experiment, then null_fault_metric as often as wanted. Context: thread; nobody
+ * else faults meanwhile. Fails with: nothing.
  */
 #ifndef TESTS_RUNNER_NULL_FAULT_H
 #define TESTS_RUNNER_NULL_FAULT_H

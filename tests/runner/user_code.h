@@ -65,7 +65,8 @@ extern const char user_code_call[];
 
 #define USER_CODE_BUFFER_SIZE (64 * KIB)
 
-/* Maps code, stack and buffer into the space that runs, and copies the pieces of user code there. */
+/* Maps code, stack and buffer into the space that runs, and copies the pieces of user code
+ * there. */
 MUST_USE enum status user_code_install(struct space *space);
 
 /* A program that is about to run a user code. */

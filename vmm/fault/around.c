@@ -1,9 +1,9 @@
 /*
  * Fault-around: one write brings the pages of a group of tickets.
  *
- * What nobody has asked for must not cost anybody anything: pages come from the processor's caches of
- * frames only, none goes out for them, and the limit of resident pages holds. They are pages as all
- * others: own, in the clock, accounted.
+ * What nobody has asked for must not cost anybody anything: pages come from the processor's caches
+ * of frames only, none goes out for them, and the limit of resident pages holds. They are pages as
+ * all others: own, in the clock, accounted.
  */
 #include "cpu/machine.h"
 #include "vmm/fault/operation.h"
@@ -22,8 +22,8 @@ static unsigned room(unsigned wanted)
     return resident < limit ? (unsigned)min_u64(wanted, limit - resident) : 0;
 }
 
-/* The group's tickets from the one that was written on, then those before it that are in a row with it.
- * holds: table(leaf) */
+/* The group's tickets from the one that was written on, then those before it that are in a row with
+ * it. holds: table(leaf) */
 static unsigned fill_group(const struct fault_op *op)
 {
     const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_bound());

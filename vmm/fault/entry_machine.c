@@ -35,8 +35,8 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
 bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* What may have changed the space since start: faults; calls, which make paths own and leave
- * translations that allow less behind; and evictions, after which another space that shares the page
- * may have brought it back. How the slow path sees that there was progress. */
+ * translations that allow less behind; and evictions, after which another space that shares the
+ * page may have brought it back. How the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;

@@ -51,7 +51,8 @@ INLINE enum fast_result end_at(uint64_t word)
 }
 
 /* Any entry but the usual one: of a table that others share, or that the processor has not walked
- * through yet; or the end of the walk. A write needs own tables all the way; what is read may be filled in place for all. */
+ * through yet; or the end of the walk. A write needs own tables all the way; what is read may be
+ * filled in place for all. */
 INLINE bool step_unusual(uint64_t *word, uint64_t error)
 {
     uint64_t wrong;

@@ -55,8 +55,8 @@ INLINE bool fast_unlock_table(struct frame *table)
     return true;
 }
 
-/* Unlocks the table and ends the path: without a frame it was a try, and has failed; otherwise the slow
- * path goes on, or the processor's caches are filled and it begins again. */
+/* Unlocks the table and ends the path: without a frame it was a try, and has failed; otherwise the
+ * slow path goes on, or the processor's caches are filled and it begins again. */
 bool fault_give_up(struct trap_frame *frame, struct frame *table, enum fast_result result);
 
 /* A ticket is written. own_bits: what the new entry has besides the page. */

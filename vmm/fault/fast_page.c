@@ -1,9 +1,11 @@
 /*
- * The fast path's faults that take a page: a ticket written, the zero page written, a COW page copied.
+ * The fast path's faults that take a page: a ticket written, the zero page written, a COW page
+ * copied.
  *
- * Each goes on where the walk of fault_fast.c has ended, under the leaf table's lock, and is reached
- * by a jump, not by a call. None uses more than the nine registers that the entry has saved: that
- * is what the order of steps serves, and why some values are read again instead of kept.
+ * Each goes on where the walk of fault_fast.c has ended, under the leaf table's lock, and is
+ * reached by a jump, not by a call. None uses more than the nine registers that the entry has
+ * saved: that is what the order of steps serves, and why some values are read again instead of
+ * kept.
  */
 #include "vmm/fault/fast_internal.h"
 

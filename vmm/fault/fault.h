@@ -53,8 +53,8 @@ bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
 /* The same for trees of any depth, without what is behind it; false: nothing has changed. */
 bool fault_fast_any(uint64_t address, uint64_t error);
 
-/* Words that the fast path computes with; in fault.c. They never change, but the compiler is not told,
- * or it would keep them in registers over the copying of a page. */
+/* Words that the fast path computes with; in fault.c. They never change, but the compiler is not
+ * told, or it would keep them in registers over the copying of a page. */
 extern struct fault_constants {
     uint64_t frame_mask;
     uint64_t leaf_mask;  /* with PTE_P: whether an entry names a page, and as a leaf */

@@ -35,13 +35,13 @@ MUST_USE enum status fault_reserve_page(struct fault_op *op, enum frame_clear cl
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
 
-/* A ticket is written whose region hints for more than one page at a time (vmm/fault/around.c): true when
- * its page is there; false when nothing has changed. */
+/* A ticket is written whose region hints for more than one page at a time (vmm/fault/around.c):
+ * true when its page is there; false when nothing has changed. */
 MUST_USE bool fault_give_around(struct fault_op *op);
 
 /* Ends a transfer in either direction: every entry in transit to the page becomes a COW leaf, of a
- * section's page a shared one, or names the slot when the content is in the slot alone. The caller holds
- * a count of the page. */
+ * section's page a shared one, or names the slot when the content is in the slot alone. The caller
+ * holds a count of the page. */
 void swap_end_transit(struct pfn page, struct slot slot, bool in_frame);
 
 /* Brings the page of a swapped entry back, in place for all sharers of its table. STATUS_AGAIN when

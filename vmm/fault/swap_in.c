@@ -29,7 +29,8 @@ static enum status use_cached_page(struct fault_op *op, struct pfn tied)
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
-    /* The entry by which the page was found may have gone meanwhile, and no other was named then. */
+    /* The entry by which the page was found may have gone meanwhile, and no other was named
+     * then. */
     rmap_set_pointer(tied, op->place.table, op->place.index);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
@@ -52,8 +53,8 @@ static bool begin_transit(struct fault_op *op, struct slot slot)
     return true;
 }
 
-/* One entry in transit becomes a leaf, or `swapped`. A lock that is held at the moment is met again at
- * the caller's next look. */
+/* One entry in transit becomes a leaf, or `swapped`. A lock that is held at the moment is met again
+ * at the caller's next look. */
 static void swap_in_end_one(struct pfn page, struct slot slot, bool in_frame,
                             struct tree_pointer at)
 {

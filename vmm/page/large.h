@@ -8,13 +8,12 @@
  * (rules C2 and R1, paging/tree/rmap.c).
  *
  * Units: levels as in entries: 2 is 2 MiB, 3 is 1 GiB. Owns: the list of large pages; in the record
- * of a large page its links.
- * State: large_alloc, or parts are put together (vmm/range/collapse.h) -> (an entry names it:
- * large_publish) -> resident -> split, gone, or large_take: a part itself. One that is wired is in no
- * list (page_wire), and so are its parts when it is split.
- * Protectors: the list's lock, taken with interrupts off, inside table locks and the ring's.
- * Fails with: STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller
- * takes small pages then. Context: a fault or a thread.
+ * of a large page its links. State: large_alloc, or parts are put together (vmm/range/collapse.h)
+ * -> (an entry names it: large_publish) -> resident -> split, gone, or large_take: a part itself.
+ * One that is wired is in no list (page_wire), and so are its parts when it is split. Protectors:
+ * the list's lock, taken with interrupts off, inside table locks and the ring's. Fails with:
+ * STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller takes small
+ * pages then. Context: a fault or a thread.
  */
 #ifndef VMM_PAGE_LARGE_H
 #define VMM_PAGE_LARGE_H

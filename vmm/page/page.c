@@ -13,7 +13,8 @@
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
 #define EVICT_TOGETHER 16U
 
-/* So often nothing is found to evict, each time beside another who evicts, until that is the answer. */
+/* So often nothing is found to evict, each time beside another who evicts, until that is the
+ * answer. */
 #define TRIES_BESIDE_OTHERS 64U
 
 uint64_t resident_limit = UINT64_MAX;
@@ -363,7 +364,8 @@ static void withdraw_gone(const struct pfn *pages, unsigned count)
     machine_interrupts_restore(were_on);
 }
 
-/* What a tied page leaves behind, or a wired one, which is never tied; a transfer would still hold the page. */
+/* What a tied page leaves behind, or a wired one, which is never tied; a transfer would still hold
+ * the page. */
 static void end_gone(struct pfn page)
 {
     const struct frame *record = frame_record(page);

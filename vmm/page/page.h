@@ -3,24 +3,23 @@
  * becomes of one that nobody names any more.
  *
  * Each processor has a clock of its own, a list in the order of arrival: a fresh page joins that of
- * the processor that made it, whose lock is nearly always free. The hand goes once around one clock,
- * then around the next one.
+ * the processor that made it, whose lock is nearly always free. The hand goes once around one
+ * clock, then around the next one.
  *
  * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
- * its links and `live`, which names the clock.
- * State of a page: page_alloc -> page_publish -> in a clock, then named by entries (resident)
- *   -> page_withdraw (being evicted) -> gone, or back by page_publish; page_free_last frees it.
- * The rule: a page that an entry names as a leaf is in a clock, and is so before the entry names it.
- *   Outside of a clock only one knows the page: who has allocated it, or to whom page_withdraw has
- *   said true. Entries in transit may name it meanwhile, with a hold and FRAME_IO on it, by which
- *   others that find it keep off. FRAME_IO ends when the page is published and no entry is in
- *   transit, or when the tie is cut by which it could be found.
- * Wired: a page that is to stay is in no clock, for good: so nothing that looks for pages to take
- *   ever meets it. One entry names it, along an own path; who wires or unwires has its table locked.
- * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
- * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what
- * evicting fails with (STATUS_IO, STATUS_NO_SPACE).
- * Context: a fault or a thread without any table lock; page_alloc may wait for the disk.
+ * its links and `live`, which names the clock. State of a page: page_alloc -> page_publish -> in a
+ * clock, then named by entries (resident)   -> page_withdraw (being evicted) -> gone, or back by
+ * page_publish; page_free_last frees it. The rule: a page that an entry names as a leaf is in a
+ * clock, and is so before the entry names it.   Outside of a clock only one knows the page: who has
+ * allocated it, or to whom page_withdraw has   said true. Entries in transit may name it meanwhile,
+ * with a hold and FRAME_IO on it, by which   others that find it keep off. FRAME_IO ends when the
+ * page is published and no entry is in   transit, or when the tie is cut by which it could be
+ * found. Wired: a page that is to stay is in no clock, for good: so nothing that looks for pages to
+ * take   ever meets it. One entry names it, along an own path; who wires or unwires has its table
+ * locked. Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
+ * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what evicting
+ * fails with (STATUS_IO, STATUS_NO_SPACE). Context: a fault or a thread without any table lock;
+ * page_alloc may wait for the disk.
  */
 #ifndef VMM_PAGE_PAGE_H
 #define VMM_PAGE_PAGE_H
@@ -44,8 +43,8 @@ MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 /* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
 bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 
-/* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there is
- * more than before, so that it is worth another try. No table lock and no TLB batch is open. */
+/* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there
+ * is more than before, so that it is worth another try. No table lock and no TLB batch is open. */
 bool page_reclaim_some(void);
 
 /* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
@@ -67,8 +66,8 @@ uint64_t page_clock_size(void);
 uint64_t page_resident(void);
 
 /* Takes a page, a large one too, out of its clock or list for good, until page_unwire puts it back.
- * False: another has just taken it, to evict it or to look at it; look again. The table of its entry,
- * which is own or withheld, is locked. */
+ * False: another has just taken it, to evict it or to look at it; look again. The table of its
+ * entry, which is own or withheld, is locked. */
 MUST_USE bool page_wire(struct pfn page);
 void page_unwire(struct pfn page);
 
@@ -80,8 +79,8 @@ static inline bool page_is_wired(struct pfn page)
 /* Frames in wired pages. */
 uint64_t page_wired(void);
 
-/* Between the files of pages: a page that is in no clock is wired; one that goes, or is split, is so no
- * more. */
+/* Between the files of pages: a page that is in no clock is wired; one that goes, or is split, is
+ * so no more. */
 void page_mark_wired(struct pfn page);
 void page_forget_wire(struct pfn page);
 
@@ -93,8 +92,8 @@ void swap_cache_remove(struct pfn page);
 /* As swap_cache_remove, if the page's count is 1: then nobody has found it through the tie. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
-/* The class of a leaf that names a page after its transfer: COW is right for any count, since a write
- * finds out whether it is the last owner's; a section's page is shared for real. */
+/* The class of a leaf that names a page after its transfer: COW is right for any count, since a
+ * write finds out whether it is the last owner's; a section's page is shared for real. */
 static inline enum pte_class page_class(struct pfn page)
 {
     return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
@@ -116,7 +115,8 @@ struct page_clock {
     uint32_t first; /* (k) looked at next; UINT32_MAX: none */
     uint32_t last;  /* (k) arrived last */
     uint64_t size;  /* (k) pages */
-    /* Of the record of a page in it: count 1, the kind, and as `live` the processor's number + 1. */
+    /* Of the record of a page in it: count 1, the kind, and as `live` the processor's number +
+     * 1. */
     uint64_t record;
     uint64_t bit; /* of the processor, in page_clocks_begun */
 } __attribute__((aligned(64)));

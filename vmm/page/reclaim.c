@@ -239,7 +239,8 @@ static void reclaim_finish(struct victim *victim)
 
     if (!victim->done)
         page_publish(victim->page);
-    /* Forks and unmaps may have come between: the entries are looked for again until none is left. */
+    /* Forks and unmaps may have come between: the entries are looked for again until none is
+     * left. */
     swap_end_transit(victim->page, victim->slot, !victim->done);
     if (victim->done && (record->flags & FRAME_SWAP_CACHED) != 0)
         swap_cache_remove(victim->page);

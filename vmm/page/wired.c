@@ -1,7 +1,7 @@
 /*
  * Wired pages. What evicts, scans, cools or splits finds its pages in the clocks and in the list of
- * large pages, and takes one out before anything else is done to it. So a page that is in none of them
- * cannot be taken, and nothing on those ways has to ask whether it may.
+ * large pages, and takes one out before anything else is done to it. So a page that is in none of
+ * them cannot be taken, and nothing on those ways has to ask whether it may.
  */
 #include "cpu/machine.h"
 #include "vmm/page/large.h"

@@ -131,8 +131,8 @@ void space_set_around(unsigned pages)
     sequential_order = (uint8_t)__builtin_ctz(pages);
 }
 
-/* Region by region, since their rights may differ: no meaning changes, so that some may have the advice
- * when memory ends. */
+/* Region by region, since their rights may differ: no meaning changes, so that some may have the
+ * advice when memory ends. */
 static enum status hint_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
 {
     enum status status = OK;

@@ -18,8 +18,8 @@ static struct collapse_counts counts;
 
 /* ---- single pages: what the tree calls ---- */
 
-/* Out of its clock the page is found by its tie only, which is cut if nobody has. Who looks at a page
- * of the clock has a hold on it, which shows in the count. */
+/* Out of its clock the page is found by its tie only, which is cut if nobody has. Who looks at a
+ * page of the clock has a hold on it, which shows in the count. */
 bool collapse_take_page(struct pfn page, unsigned order)
 {
     const struct frame *record = frame_record(page);
@@ -173,7 +173,8 @@ static enum status collapse_page(struct space *space, const struct region *regio
 
 /* ---- ranges ---- */
 
-/* The worst is said: an error of the disk rather than no block, that rather than something in use. */
+/* The worst is said: an error of the disk rather than no block, that rather than something in
+ * use. */
 static unsigned weight(enum status status)
 {
     return status == OK ? 0 : status == STATUS_AGAIN ? 1 : status == STATUS_NO_MEMORY ? 2 : 3;
@@ -226,7 +227,8 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 
-        /* Only in private memory a ticket is as good as zeroes; what is wired stays in its frames. */
+        /* Only in private memory a ticket is as good as zeroes; what is wired stays in its
+         * frames. */
         if (region->what.kind != REGION_PRIVATE || region->what.wired ||
             region->what.descriptor->rights.none)
             continue;

@@ -1,11 +1,12 @@
 /*
  * Collapse: pages of 4 KiB become pages of 2 MiB again, and those become pages of 1 GiB.
  *
- * Splitting is what writes to a shared page, changes of a part and want of memory do (vmm/page/large.h);
- * this is the way back, on request. Where all 512 pages are one block in order still, nothing is
- * copied. Otherwise, where 2 MiB are free as a whole, their content moves there, and what was never
- * touched becomes zeroes. Pages that are out on the swap disk are brought in first. What others share
- * stays, and so does what is in use at the moment or has not the rights of its region all over.
+ * Splitting is what writes to a shared page, changes of a part and want of memory do
+ * (vmm/page/large.h); this is the way back, on request. Where all 512 pages are one block in order
+ * still, nothing is copied. Otherwise, where 2 MiB are free as a whole, their content moves there,
+ * and what was never touched becomes zeroes. Pages that are out on the swap disk are brought in
+ * first. What others share stays, and so does what is in use at the moment or has not the rights of
+ * its region all over.
  *
  * Units: bytes; pages of level 2 and 3. Owns: nothing between calls.
  * Fails with: STATUS_AGAIN, STATUS_NO_MEMORY, what bringing in fails with.

@@ -2,8 +2,8 @@
  * Moving a mapping to another place, with what it holds.
  *
  * The new place is a gap at a distance that moves the entries by the fewest of them, however many
- * pages there are (paging/tree/move.c). The region's node takes its new range along: so all that can
- * fail is over before the first entry moves.
+ * pages there are (paging/tree/move.c). The region's node takes its new range along: so all that
+ * can fail is over before the first entry moves.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"

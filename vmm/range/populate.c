@@ -29,7 +29,8 @@ static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
     return OK;
 }
 
-/* Where the address's entry is: in a leaf table of one's own, with the ticket of a private region. */
+/* Where the address's entry is: in a leaf table of one's own, with the ticket of a private
+ * region. */
 static bool at_ticket(const struct space *space, const struct region *region, uint64_t address,
                       struct tree_place *place)
 {
@@ -95,8 +96,8 @@ static unsigned fill_from(const struct supply *supply, struct pfn table, unsigne
     return filled;
 }
 
-/* Puts pages in place of the tickets that follow each other from an address on: those of the supply,
- * or without one such as the processor has at hand. Says how many. */
+/* Puts pages in place of the tickets that follow each other from an address on: those of the
+ * supply, or without one such as the processor has at hand. Says how many. */
 static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
                              uint64_t end, const struct supply *supply)
 {
@@ -171,7 +172,8 @@ enum status space_bring(struct space *space, const struct region *region, uint64
     return status;
 }
 
-/* How far from an address on an access would find all there already; the address itself: not at all. */
+/* How far from an address on an access would find all there already; the address itself: not at
+ * all. */
 static uint64_t end_of_present(const struct space *space, uint64_t address, bool write)
 {
     bool were_on = machine_interrupts_off();

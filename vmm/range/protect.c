@@ -18,8 +18,8 @@ static uint64_t protect_newly_writable(const struct space *space, uint64_t start
     return bytes / PAGE_SIZE;
 }
 
-/* Entries of private and of shared regions get tickets of their own. Where two kinds meet there is a
- * leaf table, or a boundary of larger entries, since their tickets differ. */
+/* Entries of private and of shared regions get tickets of their own. Where two kinds meet there is
+ * a leaf table, or a boundary of larger entries, since their tickets differ. */
 static void protect_entries(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors, struct tlb_batch *batch)
 {

@@ -2,18 +2,17 @@
  * Kept paths: tables that an unmapped range leaves empty stay for the next one.
  *
  * A program that unmaps a range often maps one at the same place soon: a stack, a buffer, a part of
- * the heap. So the lowest table of the last path that became empty in a space stays in its tree with
- * those above it, at most levels - 1 tables a space. They are given back when another path of the
- * space becomes empty, before a fork shares them, at the space's end, and when memory is out. The
- * ledger has them as tables, and AUDIT finds them, since they stand in the tree.
+ * the heap. So the lowest table of the last path that became empty in a space stays in its tree
+ * with those above it, at most levels - 1 tables a space. They are given back when another path of
+ * the space becomes empty, before a fork shares them, at the space's end, and when memory is out.
+ * The ledger has them as tables, and AUDIT finds them, since they stand in the tree.
  *
- * Units: bytes. Owns: nothing; space->kept says where the path is, by the first address of its lowest
- * table, and that table's level. A range call that goes another way may have used or given back the
- * tables meanwhile: that is seen by a look.
- * State: none (0) -> spare_tables_keep -> kept -> spare_tables_free -> none.
- * Fails with: nothing. Context: the space is locked, no TLB batch is open, for spare_tables_free
- * and spare_tables_keep; no lock is held that others wait for, for spare_tables_free_all.
- * Rules: C10, C12.
+ * Units: bytes. Owns: nothing; space->kept says where the path is, by the first address of its
+ * lowest table, and that table's level. A range call that goes another way may have used or given
+ * back the tables meanwhile: that is seen by a look. State: none (0) -> spare_tables_keep -> kept
+ * -> spare_tables_free -> none. Fails with: nothing. Context: the space is locked, no TLB batch is
+ * open, for spare_tables_free and spare_tables_keep; no lock is held that others wait for, for
+ * spare_tables_free_all. Rules: C10, C12.
  */
 #ifndef VMM_RANGE_SPARE_TABLES_H
 #define VMM_RANGE_SPARE_TABLES_H
@@ -38,7 +37,8 @@ bool spare_tables_free(struct space *space);
 /* The same for one of the spaces that are not locked just now. */
 bool spare_tables_free_all(void);
 
-/* All of them, and the object of a region that each may keep: for who wants to see what is in use. */
+/* All of them, and the object of a region that each may keep: for who wants to see what is in
+ * use. */
 void kept_all_give_back(void);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * Wiring: pages of a range that come at once, and stay.
  *
- * Each page of a wired region is named by one entry, which is own or withheld and stands on a path of
- * own tables; the page is in no clock (vmm/page/page.h). It is made so by the fault that a write would take,
- * whatever the rights, so that a later right to write needs no page. What would end it is done with
- * the space locked, and either ends the wire with the mapping or mends it (fork, change of rights).
+ * Each page of a wired region is named by one entry, which is own or withheld and stands on a path
+ * of own tables; the page is in no clock (vmm/page/page.h). It is made so by the fault that a write
+ * would take, whatever the rights, so that a later right to write needs no page. What would end it
+ * is done with the space locked, and either ends the wire with the mapping or mends it (fork,
+ * change of rights).
  */
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
@@ -92,8 +93,8 @@ static void unwire_page(struct pte *at, unsigned level, void *context)
         page_unwire(page);
 }
 
-/* Brings and wires the pages of a region, in which no large page reaches across an end; when it fails
- * some are wired. */
+/* Brings and wires the pages of a region, in which no large page reaches across an end; when it
+ * fails some are wired. */
 static enum status wire_region(struct space *space, const struct region *region)
 {
     uint64_t end = region->node.end;

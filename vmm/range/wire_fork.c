@@ -1,12 +1,12 @@
 /*
- * Forks of spaces with wired pages (rule A5): the child gets copies at once, and the parent keeps its
- * frames and its right to write to them.
+ * Forks of spaces with wired pages (rule A5): the child gets copies at once, and the parent keeps
+ * its frames and its right to write to them.
  *
  * A fork shares all that the parent has. Until its end the parent's paths stay shared, so that who
- * would write there waits. Meanwhile the child's paths to what is wired are made its own, and copies
- * take the place of the pages there; then only the parent names its wired pages and the tables above
- * them, and all of these become its own again, the pages first: from when the path is, a write finds
- * nothing to copy.
+ * would write there waits. Meanwhile the child's paths to what is wired are made its own, and
+ * copies take the place of the pages there; then only the parent names its wired pages and the
+ * tables above them, and all of these become its own again, the pages first: from when the path is,
+ * a write finds nothing to copy.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
@@ -51,7 +51,8 @@ static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
     return status;
 }
 
-/* Locks a table of the child, where reclaim may be for a moment; returns whether interrupts were on. */
+/* Locks a table of the child, where reclaim may be for a moment; returns whether interrupts were
+ * on. */
 static bool wire_fork_lock_table(struct pfn table)
 {
     for (;;) {

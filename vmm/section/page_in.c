@@ -4,7 +4,8 @@
  * The entry in the section's own tree is class shared too, and carries one count; so a page of a
  * section is named by shared leaves only, and its record names the section's entry. That entry's
  * table says in its record which section it belongs to. No processor walks the tree, and no window
- * shows its root: it is reached by the direct map, whatever way was chosen (paging/tree/table_access.h).
+ * shows its root: it is reached by the direct map, whatever way was chosen
+ * (paging/tree/table_access.h).
  *
  * A fault holds the page from the lock of the section's table on, until the space's entry names it:
  * reclaim, which compares the page's count after its flush, sees either the hold or the leaf.
@@ -19,8 +20,8 @@ static const struct rights all_rights = {.write = true, .user = true};
 
 /* ---- from a table to its section ---- */
 
-/* The section's place in the direct map, in units of 16 bytes, fits into the two fields that name an
- * entry in records of pages: 48 bits. The table is locked. */
+/* The section's place in the direct map, in units of 16 bytes, fits into the two fields that name
+ * an entry in records of pages: 48 bits. The table is locked. */
 static void name_section(struct pfn table, const struct section *section)
 {
     uint64_t place = ((uint64_t)(uintptr_t)section - DIRECT_MAP_BASE) / 16;
@@ -31,8 +32,8 @@ static void name_section(struct pfn table, const struct section *section)
     record->back_index = (uint16_t)(place >> 32);
 }
 
-/* A table of a section that is locked, and not dead, keeps its section: whoever drops the tree waits
- * for the lock before it goes past the table. */
+/* A table of a section that is locked, and not dead, keeps its section: whoever drops the tree
+ * waits for the lock before it goes past the table. */
 static struct section *section_of(struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -83,8 +84,8 @@ static void unlock_place(const struct tree_place *place, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* The page set aside becomes the section's: its record says so from now on. One count is the entry's,
- * one the caller's. The table is locked. */
+/* The page set aside becomes the section's: its record says so from now on. One count is the
+ * entry's, one the caller's. The table is locked. */
 static struct pfn section_page_take_page(struct fault_op *op, const struct section *section,
                                          const struct tree_place *place, uint8_t flags)
 {
@@ -207,8 +208,8 @@ static enum status put_shared_page(struct fault_op *op, const struct section_pla
     return OK;
 }
 
-/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is under
- * way. */
+/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is
+ * under way. */
 enum status section_link(struct fault_op *op)
 {
     struct section_place place;
@@ -259,8 +260,8 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
     return done;
 }
 
-/* A mapping's tree is one as long as the mapping is in the list, which is locked; interrupts are off
- * in its walk, so that no table of it is freed (rule P5). */
+/* A mapping's tree is one as long as the mapping is in the list, which is locked; interrupts are
+ * off in its walk, so that no table of it is freed (rule P5). */
 static unsigned visit_leaves(struct pfn page, struct tree_pointer where, visit_leaf *visit)
 {
     struct section *section = section_of(where.table);

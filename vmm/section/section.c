@@ -215,7 +215,8 @@ void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
-/* The next one is looked up before a mapping goes to its new place, which lies outside the range. */
+/* The next one is looked up before a mapping goes to its new place, which lies outside the
+ * range. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to)
 {
     struct mapping *mapping = section_find(space, start);

@@ -13,17 +13,15 @@
  * names the slot.
  *
  * Units: bytes, whole pages. Owns: its tree, with one count on each page in it; its promise in the
- * account (vmm/space/commit.h), for all its pages and whatever the rights, since even reading makes pages.
- * State: section_map (first mapping) -> mappings copied by forks, cut, moved -> the last mapping
- *   and the last hold go: the tree is dropped and the promise taken back.
- * A page's entry in the section's tree:
- *   empty -> (touched) leaf -> in transit -> swapped -> in transit -> leaf
- * Protectors: (m) sections_lock, a spin lock taken with interrupts off, inside table locks; where
- * a space's mappings stand is changed by who holds the space's lock as well. (a) atomic.
- * Fails with: STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE, STATUS_IO,
- * STATUS_TIMEOUT, STATUS_CORRUPT as a fault does.
- * Context: thread, with the space's lock; what a fault or reclaim calls says so.
- * Rules: S1 to S3, C1, C5, P2 to P4, T1.
+ * account (vmm/space/commit.h), for all its pages and whatever the rights, since even reading makes
+ * pages. State: section_map (first mapping) -> mappings copied by forks, cut, moved -> the last
+ * mapping   and the last hold go: the tree is dropped and the promise taken back. A page's entry in
+ * the section's tree:   empty -> (touched) leaf -> in transit -> swapped -> in transit -> leaf
+ * Protectors: (m) sections_lock, a spin lock taken with interrupts off, inside table locks; where a
+ * space's mappings stand is changed by who holds the space's lock as well. (a) atomic. Fails with:
+ * STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE, STATUS_IO,
+ * STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread, with the space's lock; what a
+ * fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4, T1.
  */
 #ifndef VMM_SECTION_SECTION_H
 #define VMM_SECTION_SECTION_H
@@ -68,7 +66,8 @@ static inline bool space_has_mappings(const struct space *space)
 }
 
 /* Makes a boundary at each end of the range: a mapping across it becomes two. STATUS_NO_MEMORY: a
- * boundary may be there already, which means nothing. A space without mappings is left by one look. */
+ * boundary may be there already, which means nothing. A space without mappings is left by one
+ * look. */
 MUST_USE enum status section_cut_mappings(struct space *space, uint64_t start, uint64_t end);
 
 MUST_USE static inline enum status section_cut(struct space *space, uint64_t start, uint64_t end)
@@ -76,8 +75,8 @@ MUST_USE static inline enum status section_cut(struct space *space, uint64_t sta
     return space_has_mappings(space) ? section_cut_mappings(space, start, end) : OK;
 }
 
-/* Takes the mappings of a range out, at whose ends there are boundaries. No entry of the range names a
- * page any more. */
+/* Takes the mappings of a range out, at whose ends there are boundaries. No entry of the range
+ * names a page any more. */
 void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end);
 
 static inline void section_unmap_range(struct space *space, uint64_t start, uint64_t end)
@@ -86,11 +85,12 @@ static inline void section_unmap_range(struct space *space, uint64_t start, uint
         section_unmap_mappings(space, start, end);
 }
 
-/* Gives the mappings of a range, at whose ends there are boundaries, the free range from `to` on. */
+/* Gives the mappings of a range, at whose ends there are boundaries, the free range from `to`
+ * on. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to);
 
-/* Copies all mappings into a space that has none, which no processor runs yet. STATUS_NO_MEMORY: some
- * may be copied; section_unmap_all takes them out. */
+/* Copies all mappings into a space that has none, which no processor runs yet. STATUS_NO_MEMORY:
+ * some may be copied; section_unmap_all takes them out. */
 MUST_USE enum status section_copy_mappings(struct space *child, struct space *parent);
 
 MUST_USE static inline enum status section_copy_all(struct space *child, struct space *parent)
@@ -119,18 +119,18 @@ bool section_is_at(struct space *space, uint64_t address, const struct section_p
 /* Lets a hold go. With the last one the section goes, which takes as long as it has pages. */
 void section_put(struct section *section);
 
-/* Does what the fault's ticket asks for: brings the section's page, if it is not in memory, and links it
- * as a shared leaf. The walk has ended at the ticket, in a leaf table, along own tables for a write.
- * STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
+/* Does what the fault's ticket asks for: brings the section's page, if it is not in memory, and
+ * links it as a shared leaf. The walk has ended at the ticket, in a leaf table, along own tables
+ * for a write. STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
 MUST_USE enum status section_link(struct fault_op *op);
 
 /* Of a page that its section's entry names, whose table is locked with interrupts off: takes the A
  * bits of its shared leaves, true when one was set. */
 bool section_take_accessed(struct pfn page, struct tree_pointer at);
 
-/* The same, but its shared leaves become tickets again. Returns how many: so many counts of the page
- * are the caller's, who lets them go after a flush of everything (rules P2, P3). Leaves that are not
- * reached now keep their counts, and show in the page's count. */
+/* The same, but its shared leaves become tickets again. Returns how many: so many counts of the
+ * page are the caller's, who lets them go after a flush of everything (rules P2, P3). Leaves that
+ * are not reached now keep their counts, and show in the page's count. */
 unsigned section_recall(struct pfn page, struct tree_pointer at);
 
 /* ---- proof ---- */

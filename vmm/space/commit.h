@@ -4,9 +4,9 @@
  * A region is committed once it is private and writable, and stays so until it is unmapped: when it
  * is made read-only the pages that were written are still its own. A guard, and memory that never
  * was writable, shows no page but the zero page, and is not counted. The account is the sum over
- * the private regions of all spaces and all sections, exactly, since residency a space is not exact with
- * shared tables (rule C13); a fork commits all that its parent has for itself. A section is committed
- * whole until its last mapping goes (vmm/section/section.h).
+ * the private regions of all spaces and all sections, exactly, since residency a space is not exact
+ * with shared tables (rule C13); a fork commits all that its parent has for itself. A section is
+ * committed whole until its last mapping goes (vmm/section/section.h).
  *
  * The policy says when a promise is refused, before any work is done:
  *

@@ -35,7 +35,8 @@ static struct descriptor *descriptor_at(uint32_t index)
     return (struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
 }
 
-/* Four bits of what are four bytes of 0 or 1: each is brought to its place by one of the factors. */
+/* Four bits of what are four bytes of 0 or 1: each is brought to its place by one of the
+ * factors. */
 static unsigned rights_number(struct rights rights)
 {
     uint32_t bytes;
@@ -82,8 +83,8 @@ enum status descriptor_init(void)
     return descriptor_grow();
 }
 
-/* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1, 2
- * and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
+/* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1,
+ * 2 and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
  * reserved bit; or it brings more than one page, which is no work for the fast path. */
 static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
 {
@@ -102,7 +103,8 @@ static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
     return allowed;
 }
 
-/* What sections back the fast path leaves alone: no error code is allowed, and there are no bits. */
+/* What sections back the fast path leaves alone: no error code is allowed, and there are no
+ * bits. */
 static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
                             struct page_hint hint)
 {
@@ -170,8 +172,8 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     machine_interrupts_restore(were_on);
 }
 
-/* The shared descriptor with the table's lock, and one is made if there is none. One that was counted
- * by mistake is put. */
+/* The shared descriptor with the table's lock, and one is made if there is none. One that was
+ * counted by mistake is put. */
 __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
                                                           struct page_hint hint,
                                                           struct descriptor **descriptor,
@@ -220,8 +222,8 @@ enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
     return OK;
 }
 
-/* Without NX an entry does not say whether its region allows execution. Then there may be two that it
- * can have come from; of one alone it is known. */
+/* Without NX an entry does not say whether its region allows execution. Then there may be two that
+ * it can have come from; of one alone it is known. */
 bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
 {
     struct rights other = rights;

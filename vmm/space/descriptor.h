@@ -75,16 +75,16 @@ static inline enum status descriptor_anonymous(struct rights rights, struct desc
     return descriptor_blank(rights, 1, descriptor);
 }
 
-/* The descriptor of memory that sections back, with these rights, with one more count. Which section
- * and which part of it is the mapping's to say (rule T1). */
+/* The descriptor of memory that sections back, with these rights, with one more count. Which
+ * section and which part of it is the mapping's to say (rule T1). */
 static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
 {
     return descriptor_with_hint(rights, (struct page_hint){.level = 1, .shared = true}, descriptor);
 }
 
-/* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile. False
- * on a processor without NX when shared regions differ in the right to execute, which entries do not
- * say there. */
+/* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile.
+ * False on a processor without NX when shared regions differ in the right to execute, which entries
+ * do not say there. */
 MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
 
 /* So many counts more, or less. */

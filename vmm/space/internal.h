@@ -1,6 +1,6 @@
 /*
- * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c, advise.c,
- * populate.c, remap.c, move.c, wire.c, wire_fork.c, section.c.
+ * Between the files of address spaces: space.c, space_number.c, region.c, map.c, protect.c,
+ * advise.c, populate.c, remap.c, move.c, wire.c, wire_fork.c, section.c.
  *
  * Owns: nothing. Context: as space.h says; the space's lock is held, where not said otherwise.
  */
@@ -28,7 +28,8 @@ MUST_USE enum status space_number_take(struct tree *tree);
 /* Gives the number back, before the root goes. Waits for every processor at times. */
 void space_number_give(const struct tree *tree);
 
-/* Locks a space that keeps a path, or the object of a region, and is not locked; NULL: there is none. */
+/* Locks a space that keeps a path, or the object of a region, and is not locked; NULL: there is
+ * none. */
 struct space *space_lock_one_that_keeps(bool objects);
 
 static inline void space_lock(struct space *space)
@@ -66,14 +67,14 @@ MUST_USE enum status space_empty_range(struct space *space, struct region *first
 MUST_USE enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
                                              struct descriptor *descriptor);
 
-/* Makes a page of every page of [start, end), which lies in one region, as an access would that is a
- * write where the region allows it. The lock is held, so that it stays the region's. */
+/* Makes a page of every page of [start, end), which lies in one region, as an access would that is
+ * a write where the region allows it. The lock is held, so that it stays the region's. */
 MUST_USE enum status space_populate(struct space *space, const struct region *region,
                                     uint64_t start, uint64_t end);
 
-/* Fills the entries [from, to) of a locked leaf table on an own path with cleared pages, as far as they
- * are the descriptor's tickets and this processor's caches have frames; how many. No limit of resident
- * pages is looked at. */
+/* Fills the entries [from, to) of a locked leaf table on an own path with cleared pages, as far as
+ * they are the descriptor's tickets and this processor's caches have frames; how many. No limit of
+ * resident pages is looked at. */
 unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
                             const struct descriptor *descriptor);
 
@@ -106,9 +107,9 @@ void wire_uncharge(uint64_t pages);
 /* After a change of rights of a range: its wired pages are their space's own again. */
 void wire_mend(struct space *space, uint64_t start, uint64_t end);
 
-/* In a fork whose flush is over, between tree_fork and tree_fork_end: the child gets copies of what is
- * wired in the parent, whose pages and tables of them are its own afterwards. When memory does not
- * suffice for that, the child's tree is empty. */
+/* In a fork whose flush is over, between tree_fork and tree_fork_end: the child gets copies of what
+ * is wired in the parent, whose pages and tables of them are its own afterwards. When memory does
+ * not suffice for that, the child's tree is empty. */
 MUST_USE enum status wire_fork(struct space *child, struct space *parent);
 
 /* ---- regions (region.c) ---- */
@@ -153,8 +154,8 @@ static inline struct region_gap region_find_gap(const struct space *space, uint6
     return (struct region_gap){region_of(before), region_of(next)};
 }
 
-/* Adds a range to the gap in which it lies: to a neighbour that says the same, or as a region of its
- * own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
+/* Adds a range to the gap in which it lies: to a neighbour that says the same, or as a region of
+ * its own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
                                 uint64_t end, const struct region_attributes *what);
 
@@ -170,15 +171,16 @@ void region_remove_range(struct space *space, uint64_t start, uint64_t end);
 void region_remove(struct space *space, struct region *region);
 
 /* Says of the regions of a range, at whose ends there are boundaries, whether they are wired, which
- * commits them, and that nothing is on its way any more; joins neighbours that then say the same. */
+ * commits them, and that nothing is on its way any more; joins neighbours that then say the
+ * same. */
 void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired);
 
 /* Joins neighbours that say the same, from the one that touches start to the one that touches end.
  */
 void region_merge_range(struct space *space, uint64_t start, uint64_t end);
 
-/* Gives the region [start, end) the free range [to, new_end), and joins it with neighbours there that
- * say the same. */
+/* Gives the region [start, end) the free range [to, new_end), and joins it with neighbours there
+ * that say the same. */
 void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end);
 
 /* The region at start, when every page of the range is in a region that is no guard; else NULL. */

@@ -20,8 +20,8 @@ const struct region *space_region_at(struct space *space, uint64_t address)
 
 /* ---- one region ---- */
 
-/* An object for a region: the one that went last, or one of the pool. A program that maps and unmaps
- * by turns needs no other. */
+/* An object for a region: the one that went last, or one of the pool. A program that maps and
+ * unmaps by turns needs no other. */
 static inline enum status take_region(struct space *space, struct region **region)
 {
     void *object = space->spare;

@@ -3,9 +3,9 @@
 /*
  * <bsd/sys/tree.h> calls this for the two nodes of a rotation and for the parent above them, and in
  * a removal for some nodes of a path; it does not go up from where a node was put in or taken out.
- * So that is done here, from the lowest node whose subtree changed, after the rotations: a node that
- * a rotation has moved off that path has been summed up by the rotation from children that did not
- * change.
+ * So that is done here, from the lowest node whose subtree changed, after the rotations: a node
+ * that a rotation has moved off that path has been summed up by the rotation from children that did
+ * not change.
  */
 #define RB_AUGMENT(node) region_tree_sum_up(node)
 
@@ -101,8 +101,8 @@ __attribute__((noinline)) static void remove_with_children(struct region_tree *t
     region_tree_sum_up_path(lowest);
 }
 
-/* Any other leaves its place to its only child, if it has one: RB_REMOVE's half for this, without the
- * sums that are made after it. */
+/* Any other leaves its place to its only child, if it has one: RB_REMOVE's half for this, without
+ * the sums that are made after it. */
 void region_tree_remove(struct region_tree *tree, struct region_node *node)
 {
     struct region_node *left = RB_LEFT(node, link);

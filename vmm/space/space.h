@@ -2,21 +2,18 @@
  * Address spaces: a tree that the processor can walk, and the regions that say what is where.
  *
  * A region [start, end) holds a counted descriptor; regions stand in a range tree by address
- * (vmm/space/region_tree.h) and never overlap. Neighbours that say the same are one. The entries of the
- * tree follow them: in a private table, a ticket found at an address is the descriptor of the region
- * that covers it (rule T2).
+ * (vmm/space/region_tree.h) and never overlap. Neighbours that say the same are one. The entries of
+ * the tree follow them: in a private table, a ticket found at an address is the descriptor of the
+ * region that covers it (rule T2).
  *
- * Units: bytes; ranges are half-open and whole pages, in the lower half, page 0 left out.
- * Owns: its regions, their counts on descriptors, its tree.
- * State: space_create or space_fork -> live -> space_destroy.
- * At most SPACES_MAX of them (paging/kernel/layout.h), or as many as the option `spaces` says, exist at
- * once; one more is an ordinary error.
- * Fails with: STATUS_RANGE (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS
- * (overlap), STATUS_NOT_FOUND (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_COMMIT (too
- * much promised: vmm/space/commit.h), STATUS_NO_MEMORY; a call that fails has changed no meaning.
- * Context: thread. One call on a space at a time: its lock is taken inside, and who waits for it
- * sleeps.
- * Rules: C7, C11, T1 to T4, P1.
+ * Units: bytes; ranges are half-open and whole pages, in the lower half, page 0 left out. Owns: its
+ * regions, their counts on descriptors, its tree. State: space_create or space_fork -> live ->
+ * space_destroy. At most SPACES_MAX of them (paging/kernel/layout.h), or as many as the option
+ * `spaces` says, exist at once; one more is an ordinary error. Fails with: STATUS_RANGE (unaligned,
+ * empty, wrapping, outside the lower half), STATUS_EXISTS (overlap), STATUS_NOT_FOUND (nothing
+ * mapped there, or no gap), STATUS_LIMIT, STATUS_COMMIT (too much promised: vmm/space/commit.h),
+ * STATUS_NO_MEMORY; a call that fails has changed no meaning. Context: thread. One call on a space
+ * at a time: its lock is taken inside, and who waits for it sleeps. Rules: C7, C11, T1 to T4, P1.
  */
 #ifndef VMM_SPACE_SPACE_H
 #define VMM_SPACE_SPACE_H
@@ -123,14 +120,15 @@ static inline struct space *space_current(void);
 MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t size,
                                   struct rights rights);
 
-/* The same, with pages of 2 MiB (level 2) or 1 GiB (3) where one fits, is free as a whole and is not
- * yet touched in part; small ones serve elsewhere. A change of rights keeps the hint if all of the
- * range has it. */
+/* The same, with pages of 2 MiB (level 2) or 1 GiB (3) where one fits, is free as a whole and is
+ * not yet touched in part; small ones serve elsewhere. A change of rights keeps the hint if all of
+ * the range has it. */
 MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
                                         struct rights rights, unsigned level);
 
-/* The same, but it shows zeroes at once, by the fewest entries of the zero ladder and whatever level
- * reads are held to: reading it takes no fault and no frame. Without access it is space_map_at. */
+/* The same, but it shows zeroes at once, by the fewest entries of the zero ladder and whatever
+ * level reads are held to: reading it takes no fault and no frame. Without access it is
+ * space_map_at. */
 MUST_USE enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
                                       struct rights rights);
 
@@ -140,9 +138,9 @@ enum space_populate {
     SPACE_WIRED = 1U << 1      /* the same, and wired at once */
 };
 
-/* As space_map_large_at, of small pages with level 1. What prevents pages from coming is said, and then
- * nothing is mapped. Pages of a populated mapping without access, or that never fit into memory together,
- * are tickets or on the disk when the call returns. */
+/* As space_map_large_at, of small pages with level 1. What prevents pages from coming is said, and
+ * then nothing is mapped. Pages of a populated mapping without access, or that never fit into
+ * memory together, are tickets or on the disk when the call returns. */
 MUST_USE enum status space_map_with(struct space *space, uint64_t start, uint64_t size,
                                     struct rights rights, unsigned level, unsigned populate);
 
@@ -152,8 +150,9 @@ MUST_USE enum status space_map(struct space *space, uint64_t size, uint64_t alig
                                struct rights rights, uint64_t *start);
 
 /* Maps blank memory that is shared with all forks from now on, and with theirs: all see the same
- * pages, whoever touches one first. Rights are each space's own. It is promised whole, once for all,
- * until the last mapping of any part goes. At a fixed address, or in the lowest gap that fits. */
+ * pages, whoever touches one first. Rights are each space's own. It is promised whole, once for
+ * all, until the last mapping of any part goes. At a fixed address, or in the lowest gap that
+ * fits. */
 MUST_USE enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
                                          struct rights rights);
 MUST_USE enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
@@ -166,8 +165,8 @@ MUST_USE enum status space_map_guard(struct space *space, uint64_t start, uint64
  * range is mapped. */
 MUST_USE enum status space_unmap(struct space *space, uint64_t start, uint64_t size);
 
-/* Gives the range other rights, or none: then pages are kept, withheld (rule E3). It may begin and end
- * in the middle of regions and cover several; a hole or a guard in it is STATUS_NOT_FOUND. */
+/* Gives the range other rights, or none: then pages are kept, withheld (rule E3). It may begin and
+ * end in the middle of regions and cover several; a hole or a guard in it is STATUS_NOT_FOUND. */
 MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t size,
                                    struct rights rights);
 
@@ -177,39 +176,41 @@ enum space_advice {
                       * STATUS_BUSY where some of them are wired */
     SPACE_COLD,      /* pages go out before others when memory is short */
     SPACE_COLLAPSE,  /* pages become large ones now, as many as lie in the range as a whole */
-    /* A first write, to what has not been read before, brings pages for the tickets around it too: those
-     * of an aligned group, as many of them as are there in a row, there are frames at hand for and the
-     * limit of resident pages allows. SPACE_RANDOM: one page again, as at the start. */
+    /* A first write, to what has not been read before, brings pages for the tickets around it too:
+     * those of an aligned group, as many of them as are there in a row, there are frames at hand
+     * for and the limit of resident pages allows. SPACE_RANDOM: one page again, as at the start. */
     SPACE_SEQUENTIAL,
     SPACE_RANDOM
 };
 
-/* The pages of a group for what is called sequential from now on: a power of two, 1 to 16, which it is
- * at the start. */
+/* The pages of a group for what is called sequential from now on: a power of two, 1 to 16, which it
+ * is at the start. */
 void space_set_around(unsigned pages);
 
 /* Advice on a range as space_protect takes it. What prevents pages from coming (STATUS_NO_MEMORY,
- * STATUS_IO, ...) is said; those that came stay. SPACE_COLLAPSE leaves alone what others share or use
- * (STATUS_AGAIN), and what no block is free for (STATUS_NO_MEMORY), and goes on with the rest. */
+ * STATUS_IO, ...) is said; those that came stay. SPACE_COLLAPSE leaves alone what others share or
+ * use (STATUS_AGAIN), and what no block is free for (STATUS_NO_MEMORY), and goes on with the
+ * rest. */
 MUST_USE enum status space_advise(struct space *space, uint64_t start, uint64_t size,
                                   enum space_advice advice);
 
-/* Wires a range as space_protect takes it: from the return of the call on each of its pages is there,
- * in a frame of its own, and stays there until it is unwired or unmapped: nothing evicts, moves or
- * merges it, and no access that the rights allow takes a fault, whatever the rights become meanwhile.
- * A fork copies wired pages for the child at once, where they are not wired; while it does, a write
- * by another processor waits. Pages that move stay wired, and what a wired mapping grows by becomes so.
- * Wires do not nest: what is wired already stays as it is.
- * What never was writable is promised now (vmm/space/commit.h). A range without access that is not wired yet
- * is STATUS_DENIED, and so is shared memory. More wired pages than the limit are STATUS_LIMIT, before any work; what prevents
- * pages from coming is said, and then nothing is wired that was not before. */
+/* Wires a range as space_protect takes it: from the return of the call on each of its pages is
+ * there, in a frame of its own, and stays there until it is unwired or unmapped: nothing evicts,
+ * moves or merges it, and no access that the rights allow takes a fault, whatever the rights become
+ * meanwhile. A fork copies wired pages for the child at once, where they are not wired; while it
+ * does, a write by another processor waits. Pages that move stay wired, and what a wired mapping
+ * grows by becomes so. Wires do not nest: what is wired already stays as it is. What never was
+ * writable is promised now (vmm/space/commit.h). A range without access that is not wired yet is
+ * STATUS_DENIED, and so is shared memory. More wired pages than the limit are STATUS_LIMIT, before
+ * any work; what prevents pages from coming is said, and then nothing is wired that was not
+ * before. */
 MUST_USE enum status space_wire(struct space *space, uint64_t start, uint64_t size);
 
 /* Gives what is wired of the range back: its pages may go as all others. */
 MUST_USE enum status space_unwire(struct space *space, uint64_t start, uint64_t size);
 
-/* How many pages of all spaces are wired, and how many may be: a half of what memory and the limit of
- * resident pages allow, unless set; UINT64_MAX sets that again. What is wired stays. */
+/* How many pages of all spaces are wired, and how many may be: a half of what memory and the limit
+ * of resident pages allow, unless set; UINT64_MAX sets that again. What is wired stays. */
 uint64_t space_wired_pages(void);
 uint64_t space_wired_limit(void);
 void space_set_wired_limit(uint64_t pages);
@@ -223,16 +224,17 @@ struct space_view {
     bool committed;
     bool wired;
     uint64_t resident; /* pages, those that it shares with a fork included; the zero page is none,
-                        * and of a section's those that the space itself has touched since they came */
+                        * and of a section's those that the space itself has touched since they
+                        * came */
 };
 
 /* The region that covers the address, or the first one after it; STATUS_NOT_FOUND: none. */
 MUST_USE enum status space_query(struct space *space, uint64_t address, struct space_view *view);
 
 /* Makes the part of a region that begins at start larger or smaller: what is too much at its end is
- * unmapped, what is new is blank, with the rights of the region; of a shared one it is shared with forks
- * from now on, and not with those before. STATUS_NOT_FOUND: the old range does
- * not lie in one region; STATUS_EXISTS: there is no room behind it. */
+ * unmapped, what is new is blank, with the rights of the region; of a shared one it is shared with
+ * forks from now on, and not with those before. STATUS_NOT_FOUND: the old range does not lie in one
+ * region; STATUS_EXISTS: there is no room behind it. */
 MUST_USE enum status space_remap(struct space *space, uint64_t start, uint64_t old_size,
                                  uint64_t new_size);
 

@@ -3,9 +3,9 @@
  *
  * Under QEMU's -icount one tick of the time-stamp counter is a known, whole number of instructions:
  * the calibration proves it by 1,000 that do nothing. Without -icount the figures are ticks, and
- * the log says so. A row is the difference between an access that faults and the same access
- * that does not, each between the same two readings of the counter, made in ring 3 by a user code, as
- * a program feels it. Only what has no system call yet is measured from the kernel.
+ * the log says so. A row is the difference between an access that faults and the same access that
+ * does not, each between the same two readings of the counter, made in ring 3 by a user code, as a
+ * program feels it. Only what has no system call yet is measured from the kernel.
  */
 #include "tests/experiments/bench/bench.h"
 #include "cpu/machine.h"
@@ -319,7 +319,8 @@ static bool bench_fill_pages(void)
     return bench_run_user_code(user_code_measure_write, START, PAGE_SIZE, SAMPLES_MAX);
 }
 
-/* Writes in order where each brings sixteen pages: all of their stores together, shared by the pages. */
+/* Writes in order where each brings sixteen pages: all of their stores together, shared by the
+ * pages. */
 static bool write_groups(struct space *space, uint64_t overhead)
 {
     uint64_t ticks = 0;

@@ -2,9 +2,9 @@
  * Rows of bench about forks: what a fork costs beside how much memory the parent has.
  *
  * Each parent has 20 regions. With 256 MiB resident it is the fork of Linux's figures; the others
- * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number of
- * instructions within 10 %, since a fork shares the entries of the top table and copies the regions,
- * and looks at nothing else.
+ * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number
+ * of instructions within 10 %, since a fork shares the entries of the top table and copies the
+ * regions, and looks at nothing else.
  */
 #include "cpu/machine.h"
 #include "cpu/measure.h"

@@ -23,7 +23,8 @@ static const struct entry_area *area_of(unsigned number)
     return &entry_world.areas[low];
 }
 
-/* The shipped layout, with a ticket compared as descriptor_of does. Only a ticket's rights stand elsewhere, in the descriptor that it names. */
+/* The shipped layout, with a ticket compared as descriptor_of does. Only a ticket's rights stand
+ * elsewhere, in the descriptor that it names. */
 static uint64_t shipped_encode(const struct entry_page *page)
 {
     struct pfn frame = {page->number};

@@ -1,5 +1,6 @@
 /*
- * Three layouts of an entry that hold the same pages, for tests/experiments/entry_states/entry_states.c.
+ * Three layouts of an entry that hold the same pages, for
+ * tests/experiments/entry_states/entry_states.c.
  *
  * What a layout cannot say in the entry it says in a table beside the entries: descriptors, areas,
  * or a record a page. A decoder that looks there counts it.

@@ -1,11 +1,12 @@
 /*
- * large-page: what does a page of 2 MiB save, and what do taking it apart and putting it together cost?
+ * large-page: what does a page of 2 MiB save, and what do taking it apart and putting it together
+ * cost?
  *
  * The same memory is touched with small pages and with large ones: faults, tables and ticks. Then a
  * large page meets what small ones meet: a fork with writes on both sides, which splits it once for
  * both; an unmap and a change of rights of a part; a shortage of memory, which takes large pages
- * apart so that their parts can go out. Nobody may see another's write, or lose a byte. Then the way
- * back: pages are put together (tests/experiments/large_page/merge.c).
+ * apart so that their parts can go out. Nobody may see another's write, or lose a byte. Then the
+ * way back: pages are put together (tests/experiments/large_page/merge.c).
  *
  * A page of 1 GiB is tried where a whole one is free.
  */
@@ -131,7 +132,8 @@ static void large_page_cut(struct space *space)
     space_audit();
 }
 
-/* A move keeps a large page whole, and its entry is found by the page as before: it can be split. */
+/* A move keeps a large page whole, and its entry is found by the page as before: it can be
+ * split. */
 static void move(struct space *space)
 {
     const unsigned first = PTE_ENTRIES;
@@ -178,7 +180,8 @@ static void take_apart(struct space *space)
     space_audit();
 }
 
-/* Split down to one page of 4 KiB by a change of rights, and whole again when that is taken back. */
+/* Split down to one page of 4 KiB by a change of rights, and whole again when that is taken
+ * back. */
 static bool gib_comes_back(struct space *space)
 {
     const uint64_t odd = GIB_START + 9 * PAGE_SIZE;

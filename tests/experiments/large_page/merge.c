@@ -3,8 +3,8 @@
  * whether anybody sees a wrong byte meanwhile.
  *
  * For the last, a worker on each other processor writes its own word in every page of 2 MiB, and
- * looks whether it holds what it wrote last. Under its hands the pages are put together, taken apart,
- * sent to the swap area and brought back.
+ * looks whether it holds what it wrote last. Under its hands the pages are put together, taken
+ * apart, sent to the swap area and brought back.
  */
 #include "tests/experiments/large_page/merge.h"
 

@@ -105,8 +105,8 @@ static bool stress_steps_holds(struct stress_worker *worker, unsigned page, uint
     return true;
 }
 
-/* A page fault at the address, by a read or a write of the kernel, and for no other reason than that
- * the page is not there or may not be written. */
+/* A page fault at the address, by a read or a write of the kernel, and for no other reason than
+ * that the page is not there or may not be written. */
 static bool is_refusal(const struct trap_info *info, uint64_t address, bool write)
 {
     uint64_t expected = write ? PF_WR : 0;
@@ -362,8 +362,8 @@ static void blank(struct stress_worker *worker, uint64_t block)
 }
 
 /* A block is blanked while others may still write it, so that they split its one entry under the
- * hands of the protection. Blanked once more it reads as zeroes everywhere, since nobody may write it
- * before it is open. */
+ * hands of the protection. Blanked once more it reads as zeroes everywhere, since nobody may write
+ * it before it is open. */
 static void close_block(struct stress_worker *worker)
 {
     unsigned block = pick(worker, STRESS_BLOCKS);
@@ -388,8 +388,8 @@ static void close_block(struct stress_worker *worker)
 
 /* ---- forks ---- */
 
-/* The child gives all of its pages the right to be written, finds in them what they held, also where
- * the parent had no access, and writes its own. */
+/* The child gives all of its pages the right to be written, finds in them what they held, also
+ * where the parent had no access, and writes its own. */
 static void write_in_child(struct stress_worker *worker, struct space *child)
 {
     if (space_protect(child, STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE) !=
@@ -415,7 +415,8 @@ static void write_in_child(struct stress_worker *worker, struct space *child)
     }
 }
 
-/* What the child holds after the parent has gone on: its own writes, and what it has not written. */
+/* What the child holds after the parent has gone on: its own writes, and what it has not
+ * written. */
 static void check_child(struct stress_worker *worker, const uint64_t tags[STRESS_OWN_PAGES],
                         const enum stress_access access[STRESS_OWN_PAGES])
 {
@@ -454,8 +455,8 @@ static void fork_and_check(struct stress_worker *worker)
 
 /* ---- wires ---- */
 
-/* Some of the shared pages are wired, or no more, while others write, close, fork and evict. Wires do
- * not nest, so another may end this one at once: what is seen is that nothing is lost. */
+/* Some of the shared pages are wired, or no more, while others write, close, fork and evict. Wires
+ * do not nest, so another may end this one at once: what is seen is that nothing is lost. */
 static void wire_shared(struct stress_worker *worker)
 {
     unsigned first = pick(worker, STRESS_SHARED);

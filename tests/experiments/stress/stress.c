@@ -4,7 +4,8 @@
  * One worker on each processor, all in the same address space, for `seconds=`. Each maps, touches,
  * unmaps, protects and blanks pages of its own; writes and closes pages that all share; reads and
  * writes blocks of zeroes; and forks the space, where parent and child then go on by themselves
- * (tests/experiments/stress/stress.h). Fewer pages may be resident than are in use, so that swap goes on under all of it.
+ * (tests/experiments/stress/stress.h). Fewer pages may be resident than are in use, so that swap
+ * goes on under all of it.
  *
  * At the end every page is checked, AUDIT compares all counts, and the ledger is even.
  */

@@ -1,6 +1,6 @@
 /*
- * Between tests/experiments/stress/stress.c, which starts the workers and sums up, and tests/experiments/stress/steps.c, which is
- * what they do.
+ * Between tests/experiments/stress/stress.c, which starts the workers and sums up, and
+ * tests/experiments/stress/steps.c, which is what they do.
  *
  * Three parts of one address space:
  *
@@ -9,9 +9,9 @@
  *   blocks         2 MiB each, in which everybody writes now and then, and that read as zeroes of
  *                  one entry in between
  *
- * A shared page or a block is an area. One worker at a time closes an area: it takes the rights away
- * from all, looks whether anything changes, and opens it again. Whoever is refused meanwhile is refused
- * rightly.
+ * A shared page or a block is an area. One worker at a time closes an area: it takes the rights
+ * away from all, looks whether anything changes, and opens it again. Whoever is refused meanwhile
+ * is refused rightly.
  *
  * Units: bytes, pages. Owns: the areas' numbers. Fails with: worker->wrong, what was wrong first.
  * Context: threads, one worker on each processor.

@@ -1,7 +1,7 @@
 /*
- * Three ways to keep which ranges of an address space are taken, for tests/experiments/vma_structure/vma_structure.c: a list
- * in order of address, a red-black tree that knows the largest gap of each subtree, and the page
- * tables themselves, scanned.
+ * Three ways to keep which ranges of an address space are taken, for
+ * tests/experiments/vma_structure/vma_structure.c: a list in order of address, a red-black tree
+ * that knows the largest gap of each subtree, and the page tables themselves, scanned.
  *
  * Each counts the cache lines that it touches when it is told to. What was touched before by the
  * same operation does not count again, as far as a table of 4,096 lines remembers.

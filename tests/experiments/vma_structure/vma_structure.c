@@ -5,11 +5,12 @@
  * has the present bit off?" The answer there: keep the ranges in a self-balancing tree, since a
  * browser has 567 of them over 642,410 pages; with that nobody gave a figure.
  *
- * Three structures hold the same ranges (tests/experiments/vma_structure/range_keepers.h): a list in order of address, a
- * red-black tree that knows gaps, and the page tables, scanned entry by entry; beside them a real
- * address space does the same by its calls. At 567 ranges over 642,410 pages, and 10 to 100,000
- * ranges of a few pages, each finds the range of an address, puts in a range that was taken out,
- * and looks for the lowest gap of a size that only one gap has, at three quarters of the addresses.
+ * Three structures hold the same ranges (tests/experiments/vma_structure/range_keepers.h): a list
+ * in order of address, a red-black tree that knows gaps, and the page tables, scanned entry by
+ * entry; beside them a real address space does the same by its calls. At 567 ranges over 642,410
+ * pages, and 10 to 100,000 ranges of a few pages, each finds the range of an address, puts in a
+ * range that was taken out, and looks for the lowest gap of a size that only one gap has, at three
+ * quarters of the addresses.
  *
  * The answer is ticks and cache lines for each. The check: each gives the same answers as a sorted
  * array that is searched by halves, and walked for gaps.

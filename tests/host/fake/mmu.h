@@ -5,8 +5,8 @@
  * entry used, D on leaves that are written. What it has seen once it uses again, whole translations
  * and the tables on the way to them, and not even a fault makes it forget: it behaves as the worst
  * of all processors that run the space. So a flush that is missing shows as a wrong page. Where the
- * machine has contexts (PCIDs), what is cached is tagged with the one that is loaded, but for global
- * pages, and another context's stays: it shows when that is loaded again without a flush.
+ * machine has contexts (PCIDs), what is cached is tagged with the one that is loaded, but for
+ * global pages, and another context's stays: it shows when that is loaded again without a flush.
  *
  * Written from the SDM alone, not from paging/: it is the tests' second opinion.
  * State: fake_mmu_start -> started; the root is the machine's. Fails with: a panic with values.
@@ -38,8 +38,9 @@ bool fake_mmu_translate(uint64_t address, struct fake_access access, struct phys
 /* Looks ahead, as a processor may at any time: caches what a read would find. */
 void fake_mmu_speculate(uint64_t address);
 
-/* Compares all that the calling processor may use of its cache with the tables: a cached translation may allow less than they do, but
- * it names the same frame and allows no more (RULES.md, P2). Panics on a difference. */
+/* Compares all that the calling processor may use of its cache with the tables: a cached
+ * translation may allow less than they do, but it names the same frame and allows no more
+ * (RULES.md, P2). Panics on a difference. */
 void fake_mmu_check(void);
 
 /* The walk of a root by itself, without caches and without setting A or D. */

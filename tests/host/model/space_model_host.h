@@ -27,8 +27,8 @@ void model_check(void);
 /* The same without the audits: what the spaces mean. */
 void model_compare(void);
 
-/* An access of the running space by one instruction of a program, which faults as often as it takes: how
- * often, and where the address leads; -1: refused. */
+/* An access of the running space by one instruction of a program, which faults as often as it
+ * takes: how often, and where the address leads; -1: refused. */
 int model_touch(uint64_t address, bool write, struct phys *physical);
 
 /* Takes frames away, or gives them back, until so many are free. */

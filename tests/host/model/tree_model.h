@@ -82,7 +82,8 @@ unsigned forest_fewest(uint64_t start, uint64_t end);
 /* How many entries [start, end) has in a tree. */
 unsigned forest_entries(unsigned number, uint64_t start, uint64_t end);
 
-/* The first 2 MiB of a cell become a large page; false when the cell is too small or not aligned. */
+/* The first 2 MiB of a cell become a large page; false when the cell is too small or not
+ * aligned. */
 bool forest_put_large(unsigned number, unsigned cell);
 
 /* Audits, and every cell of every tree against the model. */
