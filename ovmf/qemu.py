@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Starts QEMU with OVMF and Faultline: the one launcher of `make run`, tests, benchmarks and debug.
+"""Starts QEMU with OVMF and Faultline, for `make run`, tests, benchmarks and the debugger.
 
 As a module: describe a Machine, call boot() and judge the Result. As a program: see --help.
 
 Every run has a fresh copy of the firmware's variables, a bound on its time, and a scratch folder
-that is removed afterwards; QEMU dies with the process that started it.
+that is removed afterwards. QEMU dies with the process that started it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import resolve
 FIRMWARE_DIRS = ("/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64")
 FIRMWARE = {"4M": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), "2M": ("OVMF_CODE.fd", "OVMF_VARS.fd")}
 DEBUG_EXIT_PORT = 0xF4
-# What QEMU makes of the value v written to isa-debug-exit: the status 2v + 1.
+# The guest writes v to isa-debug-exit, and QEMU ends with 2v + 1.
 VERDICT_OF_STATUS = {33: "pass", 35: "fail", 37: "crash", 39: "skipped"}
 # The exit status of this program and of `make run`.
 STATUS_OF_VERDICT = {"pass": 0, "fail": 1, "crash": 2, "skipped": 3}
@@ -38,7 +38,7 @@ STATUS_BROKEN = 5
 SWAP_SERIAL = "FAULTLINE-SWAP"
 DISK_MODEL = "QEMU HARDDISK"
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
-# Exact repetition: virtual time is counted in instructions, 8 ticks of the TSC each.
+# Repeats exactly: virtual time counts instructions, 8 ticks of the TSC each.
 ICOUNT = ["-icount", "shift=3,sleep=off", "-seed", "1", "-rtc", "base=2024-01-01,clock=vm"]
 
 
@@ -55,7 +55,7 @@ class Disk:
 
 @dataclasses.dataclass
 class Machine:
-    """What is started. Without `image` the application is passed by -kernel."""
+    """The machine to start. Without `image` the application is passed by -kernel."""
 
     efi: str = "build/faultline.efi"
     image: Optional[Disk] = None
@@ -75,6 +75,10 @@ class Machine:
     extra: List[str] = dataclasses.field(default_factory=list)
 
 
+class Trouble(Exception):
+    """A trouble of the launcher or its host, in one line; the guest has no part in it."""
+
+
 @dataclasses.dataclass
 class Result:
     status: int = -1  # of QEMU's process
@@ -92,22 +96,13 @@ class Result:
 
 
 class Monitor:
-    """A QMP connection."""
+    """A QMP connection, over a socket that QEMU inherited: no path that could be too long."""
 
-    def __init__(self, path: str, alive: Callable[[], bool]):
+    def __init__(self, connection: socket.socket, patience: float):
         self.events: List[dict] = []
         self.pending = b""
-        self.socket = socket.socket(socket.AF_UNIX)
-        until = time.monotonic() + 20
-        while True:
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                if time.monotonic() > until or not alive():
-                    raise
-                time.sleep(0.01)
-        self.socket.settimeout(20)
+        self.socket = connection
+        self.socket.settimeout(patience)
         self._message()
         self.command("qmp_capabilities")
 
@@ -135,7 +130,7 @@ class Monitor:
         return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
 
     def drain(self) -> bool:
-        """Takes in the events that have arrived; False once QEMU is gone."""
+        """Takes in the events that have arrived; returns False after QEMU has ended."""
         self.socket.setblocking(False)
         try:
             while True:
@@ -156,7 +151,7 @@ class Monitor:
 
 
 def firmware_files(size: str):
-    """The paths of code and variables, or None where this system has no such firmware."""
+    """Returns the paths of code and variables, or None if this system lacks the firmware."""
     for folder in FIRMWARE_DIRS:
         code, variables = (os.path.join(folder, name) for name in FIRMWARE[size])
         if os.path.exists(code) and os.path.exists(variables):
@@ -176,12 +171,13 @@ def _disk_arguments(disk: Disk, name: str, bus: str) -> List[str]:
         node = {"driver": "blklogwrites", "file": node, "log-super-update-interval": 1,
                 "log": {"driver": "file", "filename": disk.write_log}, "node-name": name}
     device = f"drive={node['node-name']}"
+    serial = disk.serial.replace(",", ",,")
     if disk.usb:
         device = f"usb-storage,{device},removable=on"
     else:
         device = f"ide-hd,{device},bus={bus},rerror=report,werror=report"
-    if disk.serial:
-        device += f",serial={disk.serial}"
+    if serial:
+        device += f",serial={serial}"
     if name == "boot":
         device += ",bootindex=0"
     return ["-blockdev", json.dumps(node), "-device", device]
@@ -205,13 +201,30 @@ def _storage_arguments(machine: Machine) -> List[str]:
     return arguments
 
 
-def command_line(machine: Machine, code: str, variables: str, monitor: str) -> List[str]:
+def program() -> str:
+    """Returns the QEMU to start: QEMU= of the environment, or the usual one."""
+    return os.environ.get("QEMU") or "qemu-system-x86_64"
+
+
+def accelerator() -> str:
+    """Returns ACCEL= of the environment, or TCG, on which all figures are taken."""
+    return os.environ.get("ACCEL") or "tcg"
+
+
+def _in_option(path: str) -> str:
+    """Escapes a path for a comma-separated option of QEMU."""
+    return path.replace(",", ",,")
+
+
+def command_line(machine: Machine, code: str, variables: str, monitor: int) -> List[str]:
+    """Returns QEMU's arguments; monitor is the file descriptor of its end of the QMP connection."""
     arguments = [
-        "qemu-system-x86_64", "-accel", "tcg", "-machine", machine.machine, "-cpu", machine.cpu,
+        program(), "-accel", accelerator(), "-machine", machine.machine, "-cpu", machine.cpu,
         "-m", str(machine.memory), "-smp", str(machine.smp), "-display", "none", "-nodefaults",
-        "-no-user-config", "-no-reboot", "-qmp", f"unix:{monitor},server=on,wait=off",
-        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}",
-        "-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
+        "-no-user-config", "-no-reboot", "-chardev", f"socket,id=qmp,fd={monitor}",
+        "-mon", "chardev=qmp,mode=control",
+        "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_in_option(code)}",
+        "-drive", f"if=pflash,format=raw,unit=1,file={_in_option(variables)}"]
     if machine.serial == "none":
         arguments += ["-serial", "none"]
     else:
@@ -242,30 +255,40 @@ def _die_with_parent():
 class _Run:
     """One QEMU process from start to end."""
 
-    def __init__(self, machine: Machine, folder: str, on_line, every_second):
+    def __init__(self, machine: Machine, folder: str, on_line, every_second, log,
+                 timeout: float):
         self.result = Result()
+        self.log = log
         self.on_line = on_line
         self.every_second = every_second
         self.partial = ""
         self.started = time.monotonic()
-        monitor_path = os.path.join(folder, "qmp")
         variables = os.path.join(folder, "vars.fd")
         firmware = firmware_files(machine.firmware)
         if firmware is None:
-            raise FileNotFoundError(f"no {machine.firmware} OVMF in {', '.join(FIRMWARE_DIRS)}")
+            raise Trouble(f"no {machine.firmware} OVMF in {', '.join(FIRMWARE_DIRS)}")
         shutil.copyfile(firmware[1], variables)
         self.errors = open(os.path.join(folder, "stderr"), "w+b")
-        self.process = subprocess.Popen(
-            command_line(machine, firmware[0], variables, monitor_path), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=_die_with_parent)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    command_line(machine, firmware[0], variables, theirs.fileno()),
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
+                    pass_fds=[theirs.fileno()], preexec_fn=_die_with_parent)
+            except OSError as error:
+                raise Trouble(f"{program()} cannot be started: {error.strerror}") from error
         try:
-            self.monitor = Monitor(monitor_path, lambda: self.process.poll() is None)
-        except OSError:
-            self.monitor = None  # QEMU refused its command line; its words are in stderr
+            self.monitor = Monitor(ours, min(timeout, 20))
+        except (OSError, ValueError, RuntimeError):
+            ours.close()
+            self.monitor = None  # QEMU refused its command line; stderr has its words
 
     def _take(self, data: bytes):
         text = data.decode("latin-1").replace("\r\n", "\n").replace("\r", "")
         self.result.log += text
+        if self.log is not None:
+            self.log.write(text.encode("latin-1"))
         *lines, self.partial = (self.partial + text).split("\n")
         for line in lines:
             if self.on_line is not None:
@@ -319,15 +342,17 @@ class _Run:
         self.process.stdout.close()
 
 
-def boot(machine: Machine, timeout: float = 60, on_line=None, every_second=None) -> Result:
+def boot(machine: Machine, timeout: float = 60, on_line=None, every_second=None,
+         log=None) -> Result:
     """Starts the machine and follows it to its end or the bound, in seconds.
 
-    on_line(line, monitor) is called for every whole line of the serial log as it arrives, and
-    every_second(monitor) about once a second.
+    Calls on_line(line, monitor) for every whole line of the serial log as it arrives, and
+    every_second(monitor) about once a second. Writes the serial log to `log`, a binary file.
+    Raises Trouble if QEMU cannot be started.
     """
     folder = tempfile.mkdtemp(prefix="faultline-")
     try:
-        run = _Run(machine, folder, on_line, every_second)
+        run = _Run(machine, folder, on_line, every_second, log, timeout)
         try:
             run.follow(run.started + timeout)
             run.finish()
@@ -341,7 +366,7 @@ def boot(machine: Machine, timeout: float = 60, on_line=None, every_second=None)
 
 
 def readable(line: str) -> str:
-    """A line of the log without what firmware writes to move a terminal's cursor."""
+    """Returns a line of the log without the firmware's control sequences."""
     return CONTROL_SEQUENCE.sub("", line).replace("\x00", "").rstrip()
 
 
@@ -356,56 +381,154 @@ def shower(resolver: resolve.Resolver):
     return show
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses bad arguments with STATUS_BROKEN: argparse's own status is that of a crash."""
+
+    def error(self, message: str):
+        self.exit(STATUS_BROKEN, f"qemu.py: {message}; see --help\n")
+
+
+def _count(text: str) -> int:
+    """The type of arguments that are whole numbers above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    """The type of arguments that are times above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+_count.__name__, _seconds.__name__ = "count", "time"  # the words of argparse's messages
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Boot Faultline in QEMU.",
-        epilog="Exit status: 0 pass, 1 fail, 2 crash, 3 everything skipped, 4 out of time, "
-               "5 QEMU ended in another way.")
-    parser.add_argument("--efi", default="build/faultline.efi")
-    parser.add_argument("--image", help="boot from this disk image in place of --efi")
+    parser = _Parser(
+        prog="qemu.py",
+        description="Boot Faultline in QEMU and show its log, with file and line in crash reports.",
+        usage="%(prog)s [OPTIONS] [-- QEMU'S ARGUMENTS]",
+        epilog="Exit status: 0 pass, 1 fail, 2 crash, 3 everything skipped, 4 out of time, 5 no "
+               "verdict: the launcher or QEMU had a trouble, or the machine switched itself off. "
+               "Environment: QEMU= is the program to start, ACCEL= its accelerator (tcg; kvm where "
+               "the host has it), TMPDIR= the place of the scratch folder.")
+    parser.add_argument("--efi", default="build/faultline.efi", metavar="FILE",
+                        help="the application to start (%(default)s)")
+    parser.add_argument("--image", metavar="FILE", help="boot from this disk image instead")
     parser.add_argument("--usb", action="store_true", help="the image is a USB stick")
-    parser.add_argument("--append", default="", help="options of the run")
+    parser.add_argument("--append", default="", metavar="OPTIONS",
+                        help="options of the run; with --image, those of its faultline.cfg count")
     parser.add_argument("--swap", action="append", default=[], metavar="FILE",
-                        help="a prepared swap disk on AHCI")
-    parser.add_argument("--machine", default="q35", choices=("q35", "pc"))
-    parser.add_argument("--cpu", default="max")
-    parser.add_argument("--memory", type=int, default=512, help="MiB")
-    parser.add_argument("--smp", type=int, default=1)
-    parser.add_argument("--firmware", default="4M", choices=sorted(FIRMWARE))
-    parser.add_argument("--serial", default="isa", choices=("isa", "pci", "none"))
-    parser.add_argument("--no-vga", action="store_true")
-    parser.add_argument("--no-debug-exit", action="store_true")
+                        help="add a prepared swap disk on AHCI")
+    parser.add_argument("--machine", default="q35", choices=("q35", "pc"),
+                        help="the chipset (%(default)s)")
+    parser.add_argument("--cpu", default="max", help="QEMU's model of the processor (%(default)s)")
+    parser.add_argument("--memory", type=_count, default=512, metavar="MIB",
+                        help="MiB of memory (%(default)s)")
+    parser.add_argument("--smp", type=_count, default=1, metavar="N",
+                        help="processors (%(default)s)")
+    parser.add_argument("--firmware", default="4M", choices=sorted(FIRMWARE),
+                        help="size of OVMF (%(default)s)")
+    parser.add_argument("--serial", default="isa", choices=("isa", "pci", "none"),
+                        help="the serial port, which carries the log (%(default)s)")
+    parser.add_argument("--no-vga", action="store_true", help="leave out the screen")
+    parser.add_argument("--no-debug-exit", action="store_true",
+                        help="leave out the port by which the run sets the exit status")
     parser.add_argument("--icount", action="store_true", help="count instructions as time")
     parser.add_argument("--gdb", metavar="WHERE", help="start stopped, for gdb at WHERE")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds")
-    parser.add_argument("--log", help="also write the serial log to this file")
+    parser.add_argument("--timeout", type=_seconds, default=300, metavar="SECONDS",
+                        help="stop the machine after this time (%(default)s)")
+    parser.add_argument("--log", metavar="FILE", help="also write the serial log, as it arrives")
     return parser
 
 
-def main() -> int:
-    options = _parser().parse_args()
+def _parse(arguments: List[str]):
+    """Returns the options and QEMU's own arguments, those behind `--`."""
+    extra: List[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, extra = arguments[:at], arguments[at + 1:]
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.append and options.image:
+        parser.error("--append reaches only --efi; an image has its options in \\faultline.cfg")
+    if options.usb and not options.image:
+        parser.error("--usb is about --image, which is missing")
+    if options.icount and accelerator() != "tcg":
+        parser.error(f"--icount needs TCG, and ACCEL={accelerator()}")
+    for path in ([options.image] if options.image else [options.efi]) + options.swap:
+        if not os.path.isfile(path):
+            parser.error(f"{path}: no such file")
+    return options, extra
+
+
+class _LogFile:
+    """The file of --log. It is opened before the run: without a place for its log, none begins."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.file = open(path, "wb", buffering=0)
+
+    def write(self, data: bytes):
+        try:
+            self.file.write(data)
+        except OSError as error:
+            raise Trouble(f"{self.path}: {error.strerror}") from error
+
+    def close(self):
+        self.file.close()
+
+
+def _launch() -> int:
+    options, extra = _parse(sys.argv[1:])
     machine = Machine(
         efi=options.efi, append=options.append, machine=options.machine, cpu=options.cpu,
         image=Disk(options.image, usb=options.usb) if options.image else None,
         memory=options.memory, smp=options.smp, firmware=options.firmware, serial=options.serial,
         vga=not options.no_vga, debug_exit=not options.no_debug_exit, icount=options.icount,
-        disks=[Disk(path, serial=SWAP_SERIAL) for path in options.swap], gdb=options.gdb)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(130))
+        disks=[Disk(path, serial=SWAP_SERIAL) for path in options.swap], gdb=options.gdb,
+        extra=extra)
+    log = _LogFile(options.log) if options.log else None
     resolver = resolve.Resolver(str(Path(options.efi).with_suffix(".so")))
     try:
-        result = boot(machine, options.timeout, shower(resolver))
+        result = boot(machine, options.timeout, shower(resolver), log=log)
     finally:
         resolver.close()
-    if options.log:
-        Path(options.log).write_text(result.log, "latin-1")
+        if log is not None:
+            log.close()
     sys.stderr.write(result.stderr)
     if result.timed_out:
         print(f"qemu.py: stopped after {options.timeout:g} s", file=sys.stderr)
         return STATUS_TIMEOUT
     if result.verdict:
         return STATUS_OF_VERDICT[result.verdict]
-    print(f"qemu.py: QEMU ended with status {result.status} {result.shutdown}", file=sys.stderr)
+    raise Trouble(f"QEMU ended with status {result.status} {result.shutdown}".rstrip())
+
+
+def main() -> int:
+    """Runs the program. Whatever goes wrong outside of the guest ends with one line and 5."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(130))
+    try:
+        if sys.stdout is None or sys.stderr is None:
+            raise Trouble("standard output or standard error is closed")
+        sys.stdout.reconfigure(errors="backslashreplace")
+        status = _launch()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        trouble = "the output was closed; the run was stopped"
+    except (Trouble, subprocess.SubprocessError) as error:
+        trouble = str(error)
+    except OSError as error:
+        trouble = f"{error.filename or 'output'}: {error.strerror or error}"
+    # Output that cannot be written must not be tried again at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.write(2, f"qemu.py: {trouble}\n".encode(errors="backslashreplace"))
     return STATUS_BROKEN
 
 

@@ -98,9 +98,14 @@ class Case:
 
     def launch(self, *arguments, **settings) -> subprocess.CompletedProcess:
         """Runs the launcher as a program; returns its status and its words."""
-        return subprocess.run(["ovmf/qemu.py", *map(str, arguments)], timeout=BOOT_SECONDS, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, **settings)
+        return subprocess.run(["ovmf/qemu.py", *map(str, arguments)], text=True,
+                              timeout=BOOT_SECONDS, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+    @staticmethod
+    def environment(**settings: str) -> Dict[str, str]:
+        """Returns the environment of this process with some settings changed."""
+        return dict(os.environ, **settings)
 
     def ended(self, run: Run, verdict: str):
         """Checks that QEMU's status and the log both give this verdict."""

@@ -1,9 +1,11 @@
-"""The log of a run, read strictly: docs/log.md in code.
+#!/usr/bin/env python3
+"""Reads the log of a run strictly: docs/log.md in code.
 
-parse() gives a Log or raises LogError with the line that is wrong. Whatever is not in the
-specification is an error, a log without its last line first of all.
+parse() returns a Log, or raises LogError that names the bad line. A line that the specification
+does not allow is an error, and so is a log without its last line.
 """
 
+import argparse
 import dataclasses
 import re
 import sys
@@ -23,7 +25,7 @@ CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 
 
 class LogError(Exception):
-    """What is wrong, and at which line."""
+    """The line that is refused, and the reason."""
 
 
 @dataclasses.dataclass
@@ -58,7 +60,7 @@ class Log:
     bail_out: Optional[str] = None  # the reason
 
     def count(self, level: str, what: str) -> int:
-        """How many experiments or checks passed ('pass'), failed ('fail'), were skipped ('skip')."""
+        """Returns how many experiments or checks passed, failed or were skipped ('skip')."""
         items = list(self.suites.values())
         if level == "checks":
             items = [check for suite in items for check in suite.checks]
@@ -75,7 +77,7 @@ class _Reader:
         lines = text.replace("\r\n", "\n").split("\n")
         self.lines = lines[:-1] if lines[-1] == "" else lines
         self.at = 0
-        # What the firmware itself wrote stands before; it may have left its line unfinished.
+        # Skips the firmware's own output, whose last line may be unfinished.
         while self.at < len(self.lines):
             if CONTROL_SEQUENCE.sub("", self.lines[self.at]) == VERSION:
                 break
@@ -138,7 +140,7 @@ def _note(reader: _Reader, log: Log, suite: Optional[Suite]):
 
 
 def _notes(reader: _Reader, log: Log, suite: Optional[Suite] = None):
-    """Takes the diagnostic lines that stand here, indented as the suite is."""
+    """Takes the notes up to the next line of another kind, with the indentation of the suite."""
     indent = INDENT if suite else ""
     while True:
         line = reader.peek()
@@ -230,8 +232,8 @@ def _end(reader: _Reader, log: Log):
 
 
 def _bailed_out(reader: _Reader, log: Log):
-    """A log that ends by 'Bail out!': what stands before it may be cut at any place, since a crash
-    comes at any place; notes are gathered, nothing else is believed."""
+    """Reads a log that ends by 'Bail out!': takes the notes and no results, since a crash may cut
+    any line before it."""
     while not reader.peek().startswith("Bail out!"):
         line = reader.peek().lstrip(" ")
         if line.startswith("# "):
@@ -265,10 +267,20 @@ def parse(text: str) -> Log:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="log.py", description="Check that a log is whole and allowed by docs/log.md, and "
+        "print its verdict with the numbers of checks and figures.",
+        epilog="Exit status: 0 the verdict is pass, 1 it is another one, 2 the log is refused or "
+        "cannot be read.")
+    parser.add_argument("file", nargs="?", metavar="FILE",
+                        help="the log; standard input without it")
+    options = parser.parse_args()
     try:
-        log = parse(Path(sys.argv[1]).read_text("latin-1") if sys.argv[1:] else sys.stdin.read())
-    except LogError as error:
-        print(f"log.py: {error}", file=sys.stderr)
+        data = Path(options.file).read_bytes() if options.file else sys.stdin.buffer.read()
+        log = parse(data.decode("latin-1"))
+    except (LogError, OSError) as error:
+        words = f"{options.file}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"log.py: {words}", file=sys.stderr)
         return 2
     print(f"{log.verdict}: {log.count('checks', 'pass')} checks passed, "
           f"{log.count('checks', 'fail')} failed, {log.count('checks', 'skip')} skipped, "

@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""Tests the tools of the host: the launcher, the log reader, the resolver and make-image.
+
+A script stands in for QEMU, so that each of its endings takes no time. Every trouble of a tool must
+end with its own status and one line that begins with its name.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "ovmf")]
+sys.dont_write_bytecode = True
+
+import qemu  # noqa: E402
+import tap  # noqa: E402
+
+# Writes its arguments, one a line, and what the test wants; then ends as the test wants.
+FAKE_QEMU = """#!/bin/sh
+printf '# argument %s\\n' "$@"
+printf '%b' "$FAKE_WORDS"
+[ -z "$FAKE_SECONDS" ] || exec sleep "$FAKE_SECONDS"
+exit "$FAKE_STATUS"
+"""
+TMPFS = ["unshare", "--map-root-user", "--mount", "sh", "-c",
+         'mount -t tmpfs -o size=$0 tmpfs "$1" && shift && exec "$@"']
+
+
+class ToolCase(unittest.TestCase):
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory(prefix="faultline-tools-")
+        self.addCleanup(self.scratch.cleanup)
+        self.folder = Path(self.scratch.name)
+
+    def file(self, name: str, text: str = "") -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def run_tool(self, *command, **settings):
+        """Runs a program in the tree, with settings of the environment in capitals."""
+        environment = dict(os.environ)
+        for key in [key for key in settings if key.isupper()]:
+            environment[key] = settings.pop(key)
+        settings = {"stdout": subprocess.PIPE, **settings}
+        return subprocess.run([str(item) for item in command], cwd=ROOT, env=environment, text=True,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60,
+                              **settings)
+
+    def refused(self, done, name: str, status: int, words: str = ""):
+        """Checks for the status and one line of stderr, from the tool, with these words."""
+        self.assertEqual(done.returncode, status, done.stderr)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertTrue(lines[0].startswith(name + ": "), lines[0])
+        self.assertIn(words, lines[0])
+
+    def on_small_disk(self, size: str, *command, **settings):
+        """Runs a command beside a tmpfs of this size at folder/small, or skips the test."""
+        small = self.folder / "small"
+        small.mkdir(exist_ok=True)
+        if self.run_tool(*TMPFS, size, small, "true").returncode != 0:
+            self.skipTest("this system mounts no tmpfs for a user namespace")
+        return self.run_tool(*TMPFS, size, small, *command, **settings)
+
+
+class Launcher(ToolCase):
+    def setUp(self):
+        super().setUp()
+        self.efi = self.file("some.efi")
+        self.fake = self.file("fake-qemu", FAKE_QEMU)
+        os.chmod(self.fake, 0o755)
+
+    def launch(self, *arguments, words="", status=33, **settings):
+        settings = {"QEMU": self.fake, **settings}
+        return self.run_tool("ovmf/qemu.py", "--efi", self.efi, *arguments, FAKE_WORDS=words,
+                             FAKE_STATUS=str(status), **settings)
+
+    def arguments(self, *arguments, **settings):
+        """Returns the arguments with which QEMU is started."""
+        done = self.launch(*arguments, **settings)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return re.findall(r"^# argument (.*)$", done.stdout, re.MULTILINE)
+
+    def test_status_of_each_ending(self):
+        for status, mine in ((33, 0), (35, 1), (37, 2), (39, 3)):
+            self.assertEqual(self.launch(status=status).returncode, mine)
+        for status in (0, 1, 2, 3, 4, 5, 134):
+            self.refused(self.launch(status=status), "qemu.py", 5, f"status {status}")
+        done = self.launch("--timeout", "0.3", FAKE_SECONDS="30")
+        self.refused(done, "qemu.py", 4, "stopped after 0.3 s")
+
+    def test_help_is_true(self):
+        done = self.launch("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        text = " ".join(done.stdout.split())
+        for verdict, status in qemu.STATUS_OF_VERDICT.items():
+            word = "everything skipped" if verdict == "skipped" else verdict
+            self.assertIn(f"{status} {word}", text)
+        self.assertIn(f"{qemu.STATUS_TIMEOUT} out of time, {qemu.STATUS_BROKEN} no verdict", text)
+        tried = {"--help"}
+        disk = self.file("disk.img")
+        for given, wanted in (
+                (("--efi", self.efi), self.efi), (("--append", "run=cow"), "run=cow"),
+                (("--image", disk), f'"filename": "{disk}"'),
+                (("--image", disk, "--usb"), "usb-storage"), (("--swap", disk), "FAULTLINE-SWAP"),
+                (("--machine", "pc"), "ich9-ahci"), (("--cpu", "qemu64"), "qemu64"),
+                (("--memory", "77"), "77"), (("--smp", "3"), "3"), (("--serial", "pci"), "pci-serial"),
+                (("--firmware", "4M"), "OVMF_CODE_4M.fd"), (("--icount",), "-icount"),
+                (("--gdb", "tcp::1"), "tcp::1"), (("--", "-name", "hello"), "hello")):
+            tried.update(word for word in given if word.startswith("--"))
+            self.assertIn(wanted, "\n".join(self.arguments(*given)))
+        for given, unwanted in (("--no-vga", "VGA"), ("--no-debug-exit", "isa-debug-exit")):
+            tried.add(given)
+            self.assertIn(unwanted, "\n".join(self.arguments()))
+            self.assertNotIn(unwanted, "\n".join(self.arguments(given)))
+        listed = set(re.findall(r"--[a-z-]+", done.stdout.split("options:")[1])) | {"--"}
+        self.assertEqual(listed, tried | {"--timeout", "--log"})
+
+    def test_environment(self):
+        self.assertEqual(self.arguments(ACCEL="kvm")[:2], ["-accel", "kvm"])
+        self.assertEqual(self.arguments(ACCEL="")[:2], ["-accel", "tcg"])
+        self.refused(self.launch("--icount", ACCEL="kvm"), "qemu.py", 5, "--icount needs TCG")
+
+    def test_bad_arguments(self):
+        for given in (["--no-such"], ["stray"], ["--smp", "0"], ["--smp", "many"], ["--memory", "-1"],
+                      ["--memory"], ["--timeout", "0"], ["--timeout", "nan"], ["--machine", "vax"],
+                      ["--firmware", "3M"], ["--serial", "usb"], ["--efi", "/no/such"],
+                      ["--efi", "/"], ["--image", "/no/such"], ["--swap", "/no/such"], ["--usb"],
+                      ["--image", self.efi, "--append", "run=cow"], ["--log", "/no/such/log"],
+                      ["--log", "/"]):
+            with self.subTest(given=given):
+                self.refused(self.launch(*given), "qemu.py", 5)
+
+    def test_no_qemu(self):
+        self.refused(self.launch(QEMU="/no/such"), "qemu.py", 5, "/no/such cannot be started")
+        self.refused(self.launch(QEMU=self.file("plain")), "qemu.py", 5, "cannot be started")
+
+    def test_no_firmware(self):
+        done = self.run_tool(sys.executable, "-B", "-c", "import sys; sys.path.insert(0, 'ovmf'); "
+                             "import qemu; qemu.FIRMWARE_DIRS = ('/no/such',); sys.exit(qemu.main())",
+                             "--efi", self.efi)
+        self.refused(done, "qemu.py", 5, "no 4M OVMF in /no/such")
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            self.refused(self.launch(words="# hello\\n", stdout=full), "qemu.py", 5, "No space left")
+        self.refused(self.launch("--log", "/dev/full"), "qemu.py", 5, "/dev/full: No space left")
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as closed:
+            done = self.launch(words="# hello\\n", stdout=closed)
+        self.refused(done, "qemu.py", 5, "the output was closed")
+        done = self.run_tool("sh", "-c", f"ovmf/qemu.py --efi {self.efi} >&-", QEMU=self.fake)
+        self.refused(done, "qemu.py", 5, "closed")
+
+    def test_letters_that_the_terminal_lacks(self):
+        done = self.launch(words="# caf\\0351\\n", PYTHONIOENCODING="ascii")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("# caf\\xe9", done.stdout)
+
+    def test_scratch_folder_on_a_full_disk(self):
+        done = self.on_small_disk("100k", "ovmf/qemu.py", "--efi", self.efi, QEMU=self.fake,
+                                  TMPDIR=str(self.folder / "small"))
+        self.refused(done, "qemu.py", 5, "No space left")
+
+    def test_log_is_what_came(self):
+        path = self.folder / "log"
+        words = "KTAP version 1\\r\\n# crash on cpu 0: x\\r\\nhalf a line"
+        done = self.launch("--log", path, words=words)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(path.read_text().endswith("KTAP version 1\n# crash on cpu 0: x\nhalf a line"))
+
+    def test_commas_in_paths(self):
+        odd = self.folder / "a,b  c"
+        odd.mkdir()
+        given = self.arguments(TMPDIR=str(odd))
+        drive = next(word for word in given if "unit=1" in word)
+        self.assertIn("a,,b  c/faultline-", drive)
+
+
+class LogReader(ToolCase):
+    def test_help_and_bad_arguments(self):
+        done = self.run_tool("tests/boot/log.py", "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for words in ("FILE", "0 the verdict is pass", "1 it is another one", "2 the log is refused"):
+            self.assertIn(words, " ".join(done.stdout.split()))
+        for given in ("/no/such", "/", self.file("empty"), "/dev/null"):
+            self.refused(self.run_tool("tests/boot/log.py", given), "log.py", 2)
+        binary = self.folder / "binary"
+        binary.write_bytes(bytes(range(256)))
+        self.refused(self.run_tool("tests/boot/log.py", binary), "log.py", 2)
+        done = self.run_tool("tests/boot/log.py", "--no-such")
+        self.assertEqual(done.returncode, 2)
+        self.assertNotIn("Traceback", done.stderr)
+
+
+class Resolver(ToolCase):
+    LOG = ("# Faultline {version}\n# crash on cpu 0: x\n# image at 0000000000100000\n"
+           "# at {at:016x} faulty+0x0\n# backtrace:\n#   0: {at:016x} faulty+0x0\n"
+           "#   1: {back:016x} main+0x9\n")
+
+    def setUp(self):
+        super().setUp()
+        source = self.file("tiny.c", "int faulty(int x)\n{\n    return x + 1;\n}\n")
+        self.image = self.folder / "tiny.so"
+        self.run_tool("gcc", "-g", "-shared", "-fPIC", "-o", self.image, source)
+        symbols = self.run_tool("nm", self.image).stdout
+        self.at = 0x100000 + int(re.search(r"^(\w+) T faulty$", symbols, re.MULTILINE)[1], 16)
+        self.file("version.h", '#define FAULTLINE_VERSION "mine"\n')
+
+    def resolve(self, version, **settings):
+        log = self.file("log", self.LOG.format(version=version, at=self.at, back=self.at + 1))
+        done = self.run_tool(sys.executable, "ovmf/resolve.py", "--image", self.image, log,
+                             **settings)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout, Path(log).read_text()
+
+    def test_places(self):
+        shown, _ = self.resolve("mine")
+        self.assertEqual(shown.count("tiny.c:2)"), 3, shown)
+
+    def test_log_of_another_build(self):
+        shown, log = self.resolve("another")
+        self.assertEqual(shown, log)
+
+    def test_without_addr2line(self):
+        shown, log = self.resolve("mine", PATH="/no/such")
+        self.assertEqual(shown, log)
+
+
+class MakeImage(ToolCase):
+    def refused_image(self, done, words):
+        self.refused(done, "make-image", 1, words)
+        self.assertEqual(list(self.folder.glob("*.part")), [])
+        self.assertFalse((self.folder / "image").exists())
+
+    def test_bad_arguments(self):
+        application = self.file("application", "x" * 300000)
+        image = self.folder / "image"
+        self.refused_image(self.run_tool("ovmf/make-image"), "usage")
+        self.refused_image(self.run_tool("ovmf/make-image", "/no/such", image), "no such file")
+        done = self.run_tool("ovmf/make-image", application, "/no/such/image")
+        self.refused_image(done, "/no/such: no such folder")
+        done = self.run_tool("ovmf/make-image", application, image, TMPDIR="/no/such")
+        self.refused_image(done, "scratch folder")
+
+    def test_application_that_is_too_large(self):
+        application = self.file("application")
+        os.truncate(application, 100 << 20)
+        done = self.run_tool("ovmf/make-image", application, self.folder / "image")
+        self.assertEqual(done.returncode, 1)
+        self.assertFalse((self.folder / "image").exists())
+
+    def test_full_disk(self):
+        application = self.file("application", "x" * 300000)
+        small = self.folder / "small"
+        done = self.on_small_disk("200k", "ovmf/make-image", application, self.folder / "image",
+                                  TMPDIR=str(small))
+        self.refused_image(done, "disk full")
+        # The command looks at the folder while it is mounted.
+        done = self.on_small_disk("200k", "sh", "-c", 'ovmf/make-image "$0" "$1/image"; '
+                                  'echo "status $?"; ls -A "$1"', application, small)
+        self.assertEqual(done.stdout, "status 1\n")
+        self.assertEqual(done.stderr, "make-image: disk full; no image was made\n")
+
+
+class Runners(ToolCase):
+    def test_bad_arguments(self):
+        for given in (["tests/run"], ["tests/run", "no-such-test"], ["tests/run", "--needs", "none"],
+                      ["tests/run", "--fuzz", "gpt", "soon"], ["tests/run", "--fuzz", "none", "3"],
+                      ["tests/soak", "--rounds", "x"], ["tests/mutants/run", "no-such-mutant"],
+                      ["ovmf/resolve.py"], ["ovmf/resolve.py", "/no/such"],
+                      ["ovmf/setup"], ["ovmf/setup", "no-such"]):
+            with self.subTest(given=given):
+                done = self.run_tool(*given)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertNotIn("Traceback", done.stderr)
+                self.assertNotEqual(done.stderr.strip(), "")
+
+
+if __name__ == "__main__":
+    sys.exit(tap.run_unittests(sys.modules["__main__"]))
