@@ -55,6 +55,9 @@ CITED = re.compile(r"\b([A-Z]\d{1,2})\b")
 NO_RULES = {f"R{number}" for number in range(8, 16)} | {"D0"}  # registers, a power state of PCI
 # A path of the tree in a document; X and NAME in it stand for any name.
 DOCUMENT_PATH = re.compile(r"(?<![\w./-])(?:" + "|".join(FOLDERS) + r"|docs|\.ci)/[\w./*-]*")
+CODE_FILES = {".c", ".h", ".S", ".py", ".mk", ".lds", ""}
+CODE_NAME = re.compile(r"(?<![\w/-])[A-Za-z]\w*_\w+")
+FOREIGN_NAMES = {"glossary.md"}  # names of other systems
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 FUNCTION_LINES = 80
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK|not imple" r"mented|unimple" r"mented|"
@@ -383,19 +386,31 @@ def guards(root: Path) -> Outcome:
 
 
 def paths(root: Path) -> Outcome:
-    """Every file and folder that a page names is in the tree."""
+    """Every file, folder and name of the code that a page names is in the tree."""
     problems, count = [], 0
+    code = set()
+    for path in root.rglob("*"):
+        if path.suffix not in CODE_FILES or path.relative_to(root).parts[0] in ("build", ".git"):
+            continue
+        code.add(path.stem)
+        code.update(re.split("(?:test|fuzz)_", path.stem))
+        if path.is_file():
+            code.update(re.findall(r"\w+", path.read_text(errors="replace")))
     for page in documents(root):
         text = (root / page).read_text()
         found = [(match.start(), match[0].rstrip("."), root) for match in DOCUMENT_PATH.finditer(text)]
         found += [(match.start(), match[1], root / page.parent) for match in LINK.finditer(text)]
         for start, name, base in found:
-            count += 1
             pattern = re.sub(r"(?<![A-Za-z])(X|NAME)(?![A-Za-z])", "*", name).rstrip("/")
             if not any(base.glob(pattern)):
-                line = text[:start].count("\n") + 1
-                problems.append(f"{page}:{line}: there is no {name}")
-    return f"{count} paths in {len(documents(root))} pages", problems
+                problems.append((page, start, name))
+        names = [(match.start(), name) for match in re.finditer(r"`([^`\n]+)`", text)
+                 for name in CODE_NAME.findall(match[1]) if page.name not in FOREIGN_NAMES]
+        problems += [(page, start, name) for start, name in names if name not in code]
+        count += len(found) + len(names)
+    return (f"{count} paths and names in {len(documents(root))} pages",
+            [f"{page}:{(root / page).read_text()[:start].count(chr(10)) + 1}: there is no {name}"
+             for page, start, name in problems])
 
 
 def shrink(root: Path, write: bool) -> Outcome:

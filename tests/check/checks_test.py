@@ -205,7 +205,9 @@ class Rules(unittest.TestCase):
     def test_paths_in_pages(self):
         for text, problems in (("`pmm/pmm.c`", 0), ("pmm/pmm.d", 1), ("tests/mutants/NAME.patch", 0),
                                ("tests/fuzz/fuzz_X.c", 1), ("pmm/*.c.", 0), ("[a](docs/no.md)", 2),
-                               ("[a](https://example.org/pmm/a)", 0), ("build/vmm/a", 0)):
+                               ("[a](https://example.org/pmm/a)", 0), ("build/vmm/a", 0),
+                               ("`machine_ticks`, `run.machine_ticks(a)`, `test_a`", 0),
+                               ("`machine_tocks`", 1)):
             self.assertEqual(len(self.problems(checks.paths, README_DOT_md=text + "\n")), problems, text)
         self.assertEqual(len(self.problems(checks.paths, docs__a_DOT_md="[a](b.md)\n")), 1)
 
