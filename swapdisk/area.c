@@ -7,30 +7,27 @@
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/grant.h"
 #include "swapdisk/disks.h"
+#include "swapdisk/mark.h"
 #include "swapdisk/slots.h"
 
-/* Slots cost 16 bytes of memory each. A disk is used up to four times the machine's memory, which
- * costs 1.6 % of it, but this much in any case. */
+/* A slot costs 12 bytes of memory. A disk is used up to four times the machine's memory, which
+ * costs 1.2 % of it, and up to the least in any case. */
 #define SLOTS_LEAST     UINT32_C(65536)
 #define SLOTS_PER_FRAME 4U
 
 /* Pages zeroed by one command when the area is wiped. */
 #define WIPE_PAGES 64U
 
-/* Disk only: what the header says, and how far this run has changed it. */
-enum mark { MARK_NONE, MARK_SET, MARK_FAILED };
-
 static struct {
     bool open;
     bool wipe;
     enum swap_backing backing;
-    struct disk_chosen disk;
-    struct swap_header header; /* as last written, or found */
-    struct pfn page;           /* the header's page, on its way to the disk */
-    enum mark mark;
-    uint8_t marking;        /* taken while the mark is written */
-    struct mutex disk_lock; /* one command at a time; who waits for it sleeps */
+    struct disk_chosen disk;   /* disk-backed: with its grant */
+    struct block_device block; /* where the slots are */
+    uint64_t first_lba;        /* of slot 0 */
+    struct mutex disk_lock;    /* disk-backed: one command at a time; waiters sleep */
     uint64_t pages_written;
     uint64_t pages_read;
     uint64_t corrupt;
@@ -42,108 +39,37 @@ static void area_count_all(uint64_t *counter, uint64_t by)
     __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 }
 
-/* Writes what changes of a header, its first sector, and makes it durable. */
-static enum status write_header_at(uint64_t lba)
-{
-    enum status status;
-
-    swap_header_encode(frame_pointer(area.page), &area.header);
-    status = ahci_write(area.disk.port, area.disk.grant, lba, 1, &area.page);
-    return status == OK ? ahci_flush(area.disk.port) : status;
-}
-
-/* Goes on to the next generation with this state: first copy, flush, second copy, flush. A power
- * cut anywhere between leaves headers that agree or differ by that one step. */
-static enum status write_headers(enum swap_state state)
-{
-    const struct disk_finding *finding = &area.disk.finding;
-    uint64_t second_lba = swap_second_header_lba(finding->first_lba, finding->last_lba);
-    enum status status = OK;
-
-    if (area.disk.finding.lagging)
-        status = write_header_at(second_lba);
-    if (status != OK)
-        return status;
-    area.disk.finding.lagging = false;
-    CHECK(area.header.generation < UINT64_MAX);
-    area.header.generation++;
-    area.header.state = state;
-    status = write_header_at(finding->first_lba);
-    return status == OK ? write_header_at(second_lba) : status;
-}
-
-/* The in-use mark stands on the disk before the first page does. A mark that failed leaves the
- * headers in doubt: nothing more is written in this run. */
-static enum status ensure_mark(void)
-{
-    enum status status;
-
-    if (__atomic_load_n(&area.mark, __ATOMIC_ACQUIRE) == MARK_SET)
-        return OK;
-    while (__atomic_exchange_n(&area.marking, 1, __ATOMIC_ACQUIRE) != 0)
-        machine_pause();
-    status = area.mark == MARK_FAILED ? STATUS_IO : OK;
-    if (area.mark == MARK_NONE) {
-        status = write_headers(SWAP_STATE_IN_USE);
-        __atomic_store_n(&area.mark, status == OK ? MARK_SET : MARK_FAILED, __ATOMIC_RELEASE);
-    }
-    __atomic_store_n(&area.marking, 0, __ATOMIC_RELEASE);
-    return status;
-}
-
 static uint64_t lba_of(struct slot slot)
 {
-    return area.disk.finding.first_lba + SWAP_HEADER_SECTORS +
-           (uint64_t)slot.index * SECTORS_PER_PAGE;
+    return area.first_lba + (uint64_t)slot.index * SECTORS_PER_PAGE;
 }
 
-static enum status store_disk(struct slot first, const struct pfn *frames, unsigned pages)
+static enum status store(struct slot first, const struct pfn *frames, unsigned pages)
 {
     enum status status;
 
+    if (area.backing == SWAP_BACKING_RAM)
+        return block_write(&area.block, NULL, lba_of(first), pages * SECTORS_PER_PAGE, frames);
     mutex_lock(&area.disk_lock);
-    status = ensure_mark();
+    status = mark_ensure();
     if (status == OK)
-        status = ahci_write(area.disk.port, area.disk.grant, lba_of(first),
-                            pages * SECTORS_PER_PAGE, frames);
+        status = block_write(&area.block, area.disk.grant, lba_of(first), pages * SECTORS_PER_PAGE,
+                             frames);
     mutex_unlock(&area.disk_lock);
     return status;
 }
 
-static enum status load_disk(struct slot first, const struct pfn *frames, unsigned pages)
+static enum status load(struct slot first, const struct pfn *frames, unsigned pages)
 {
+    bool disk = area.backing == SWAP_BACKING_DISK;
     enum status status;
 
-    mutex_lock(&area.disk_lock);
-    status = ahci_read(area.disk.port, lba_of(first), pages * SECTORS_PER_PAGE, frames);
-    mutex_unlock(&area.disk_lock);
+    if (disk)
+        mutex_lock(&area.disk_lock);
+    status = block_read(&area.block, lba_of(first), pages * SECTORS_PER_PAGE, frames);
+    if (disk)
+        mutex_unlock(&area.disk_lock);
     return status;
-}
-
-static enum status store_ram(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    for (unsigned i = 0; i < pages; i++) {
-        struct slot_record *record = slots_record((struct slot){first.index + i});
-
-        if (pfn_is_none(record->frame) &&
-            pmm_alloc(FRAME_SWAP, FRAME_UNCLEARED, &record->frame) != OK) {
-            record->frame = PFN_NONE;
-            return STATUS_NO_MEMORY;
-        }
-        machine_copy_frame(frame_pointer(record->frame), frame_pointer(frames[i]));
-    }
-    return OK;
-}
-
-static enum status load_ram(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    for (unsigned i = 0; i < pages; i++) {
-        const struct slot_record *record = slots_record((struct slot){first.index + i});
-
-        CHECK(!pfn_is_none(record->frame));
-        machine_copy_frame(frame_pointer(frames[i]), frame_pointer(record->frame));
-    }
-    return OK;
 }
 
 /* The slots exist and somebody holds each. */
@@ -176,8 +102,7 @@ enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned
     check_run(first, frames, pages);
     for (unsigned i = 0; i < pages; i++)
         stamp((struct slot){first.index + i}, frames[i]);
-    status = area.backing == SWAP_BACKING_DISK ? store_disk(first, frames, pages)
-                                               : store_ram(first, frames, pages);
+    status = store(first, frames, pages);
     if (status != OK) {
         area_count_all(&area.errors, 1);
         return status;
@@ -208,8 +133,7 @@ enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned 
     for (unsigned i = 0; i < pages; i++)
         CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
                   "reading slot %x, which holds no page", first.index + i);
-    status = area.backing == SWAP_BACKING_DISK ? load_disk(first, frames, pages)
-                                               : load_ram(first, frames, pages);
+    status = load(first, frames, pages);
     if (status != OK) {
         area_count_all(&area.errors, 1);
         return status;
@@ -253,11 +177,12 @@ void swap_hold(struct slot slot)
 
 void swap_release(struct slot slot)
 {
-    struct pfn frame = PFN_NONE;
-
     CHECK(area.open);
-    if (slots_release(slot, &frame) && !pfn_is_none(frame))
-        pmm_free(frame);
+    if (!slots_release(slot))
+        return;
+    /* Before the slot is free: afterwards another holder may write it. */
+    block_discard(&area.block, lba_of(slot), SECTORS_PER_PAGE);
+    slots_free(slot);
 }
 
 uint32_t swap_count(struct slot slot)
@@ -286,18 +211,17 @@ uint64_t swap_disk_offset(void)
 {
     if (area.backing != SWAP_BACKING_DISK)
         return 0;
-    return lba_of((struct slot){0}) * SECTOR_SIZE;
+    return area.first_lba * SECTOR_SIZE;
+}
+
+struct pfn swap_ram_frame(struct slot slot)
+{
+    return block_ram_frame(&area.block, slot.index);
 }
 
 void swap_audit(void)
 {
     slots_audit();
-}
-
-/* Takes the chosen disk, if there is one and it passes its second look. */
-static bool open_disk(void)
-{
-    return disks_open(&area.disk) == OK;
 }
 
 static uint32_t disk_slots(void)
@@ -311,41 +235,57 @@ static uint32_t disk_slots(void)
 
 static void say(void)
 {
-    const struct disk_identity *identity;
+    const struct disk_identity *identity = area.disk.identity;
 
     if (area.backing == SWAP_BACKING_RAM) {
         ktap_note("swap: in RAM, %u slots, since no disk may be written", slots_total());
         return;
     }
-    identity = &area.disk.port->identity;
     ktap_note("swap: on disk %s serial %s, sectors %lu to %lu, %u slots from byte %lu",
               identity->model, identity->serial, area.disk.finding.first_lba,
               area.disk.finding.last_lba, slots_total(), swap_disk_offset());
-    if (area.header.state == SWAP_STATE_IN_USE)
+    if (area.disk.finding.header.state == SWAP_STATE_IN_USE)
         ktap_note("swap: an earlier run did not end in order; its pages are not used");
+}
+
+static enum status open_disk(void)
+{
+    enum status status = mark_open(&area.disk);
+
+    if (status != OK)
+        return status;
+    area.block = area.disk.block;
+    area.first_lba = area.disk.finding.first_lba + SWAP_HEADER_SECTORS;
+    status = slots_open(disk_slots());
+    if (status != OK)
+        mark_close();
+    return status;
+}
+
+static enum status open_ram(uint32_t ram_slots)
+{
+    uint32_t pages = (uint32_t)min_u64(ram_slots, min_u64(SLOTS_MAX, BLOCK_RAM_PAGES_MAX));
+    enum status status = block_ram_open(pages, &area.block);
+
+    if (status != OK)
+        return status;
+    status = slots_open(pages);
+    if (status != OK)
+        block_ram_close(&area.block);
+    return status;
 }
 
 enum status swap_open(const struct options *options, uint32_t ram_slots)
 {
-    enum status status = OK;
+    enum status status;
 
     CHECK(!area.open && ram_slots > 0);
     memset(&area, 0, sizeof(area));
     area.wipe = options->wipe;
-    area.backing = open_disk() ? SWAP_BACKING_DISK : SWAP_BACKING_RAM;
-    if (area.backing == SWAP_BACKING_DISK) {
-        area.header = area.disk.finding.header;
-        status = pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &area.page);
-    }
-    if (status == OK) {
-        status =
-            slots_open(area.backing == SWAP_BACKING_DISK ? disk_slots()
-                                                         : (uint32_t)min_u64(ram_slots, SLOTS_MAX));
-        if (status != OK && area.backing == SWAP_BACKING_DISK)
-            pmm_free(area.page);
-    }
+    area.backing = disks_open(&area.disk) == OK ? SWAP_BACKING_DISK : SWAP_BACKING_RAM;
+    status = area.backing == SWAP_BACKING_DISK ? open_disk() : open_ram(ram_slots);
     if (status != OK) {
-        validate_revoke();
+        swap_grant_revoke();
         return status;
     }
     area.open = true;
@@ -359,11 +299,14 @@ static bool ever_written(uint32_t index)
 }
 
 /* Zeroes every slot of the disk that this run has written. */
-static enum status wipe_disk(struct pfn zeroes)
+static enum status wipe_disk(void)
 {
     struct pfn frames[WIPE_PAGES];
-    enum status status = OK;
+    struct pfn zeroes;
+    enum status status = pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &zeroes);
 
+    if (status != OK)
+        return status;
     for (unsigned i = 0; i < WIPE_PAGES; i++)
         frames[i] = zeroes;
     for (uint32_t at = 0; status == OK && at < slots_total();) {
@@ -372,53 +315,40 @@ static enum status wipe_disk(struct pfn zeroes)
         while (pages < WIPE_PAGES && at + pages < slots_total() && ever_written(at + pages))
             pages++;
         if (pages > 0)
-            status = store_disk((struct slot){at}, frames, pages);
+            status = store((struct slot){at}, frames, pages);
         at += pages > 0 ? pages : 1;
     }
-    return status == OK ? ahci_flush(area.disk.port) : status;
+    pmm_free(zeroes);
+    return status == OK ? block_flush(&area.block) : status;
 }
 
-/* Takes the mark off again. A disk that was never marked was never written. */
+/* Wipes where the options ask for it, and takes the mark off. A disk without the mark was never
+ * written. */
 static enum status close_disk(void)
 {
     enum status status = OK;
 
-    if (area.mark == MARK_FAILED)
+    if (mark_has_failed())
         return STATUS_IO;
-    if (area.mark == MARK_SET) {
-        if (area.wipe) {
-            machine_clear_frame(frame_pointer(area.page));
-            status = wipe_disk(area.page);
-        }
-        if (status == OK)
-            status = write_headers(SWAP_STATE_CLEAN);
-    }
-    return status;
-}
-
-static void close_ram(void)
-{
-    for (uint32_t i = 0; i < slots_total(); i++) {
-        struct slot_record *record = slots_record((struct slot){i});
-
-        if (!pfn_is_none(record->frame))
-            pmm_free(record->frame);
-        record->frame = PFN_NONE;
-    }
+    if (!mark_is_set())
+        return OK;
+    if (area.wipe)
+        status = wipe_disk();
+    return status == OK ? mark_clear() : status;
 }
 
 enum status swap_close(void)
 {
     enum status status = OK;
 
-    CHECK(area.open && area.marking == 0);
+    CHECK(area.open);
     if (area.backing == SWAP_BACKING_DISK) {
         status = close_disk();
-        pmm_free(area.page);
+        mark_close();
     } else {
-        close_ram();
+        block_ram_close(&area.block);
     }
-    validate_revoke();
+    swap_grant_revoke();
     slots_close();
     area.open = false;
     return status;

@@ -71,6 +71,9 @@ struct swap_usage swap_usage(void);
 /* The sum of the counts of all slots: what AUDIT compares with the entries and ties that exist. */
 uint64_t swap_references(void);
 
+/* Returns the frame in which a RAM-backed area keeps a slot's page: for tests. */
+struct pfn swap_ram_frame(struct slot slot);
+
 /* Where slot 0 begins on the disk, in bytes from its start; 0 for a RAM-backed area. */
 uint64_t swap_disk_offset(void);
 

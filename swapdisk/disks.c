@@ -4,6 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
+#include "swapdisk/ahci/grant.h"
 #include "swapdisk/ahci/hardware.h"
 #include "swapdisk/pci/pci.h"
 
@@ -42,15 +43,18 @@ struct controller {
     bool started;
 };
 
+struct found_disk {
+    struct block_device block;
+    const struct disk_identity *identity;
+    struct disk_report *report;
+};
+
 static struct {
     struct controller controllers[HARDWARE_HBAS_MAX];
     unsigned controller_count;
     struct disk_report reports[DISK_REPORTS_MAX];
     unsigned report_count;
-    struct {
-        struct ahci_port *port;
-        struct disk_report *report;
-    } disks[DISKS_MAX];
+    struct found_disk disks[DISKS_MAX];
     struct disk_finding findings[DISKS_MAX];
     unsigned disk_count;
     int chosen; /* index into disks; -1 = none */
@@ -100,21 +104,17 @@ static const char *left_alone(const struct pci_function *function)
     }
 }
 
-static enum status read_port(void *context, uint64_t lba, unsigned sectors, struct pfn frame)
+static struct disk_view view_of(struct found_disk *disk)
 {
-    return ahci_read(context, lba, sectors, &frame);
-}
-
-static struct disk_view view_of(struct ahci_port *port)
-{
-    return (struct disk_view){.device = port,
-                              .identity = &port->identity,
-                              .source = {read_port, port, port->identity.sectors}};
+    return (struct disk_view){.device = disk->block.device,
+                              .identity = disk->identity,
+                              .source = block_source(&disk->block)};
 }
 
 static void disks_judge(struct ahci_port *port, struct disk_report *about)
 {
-    struct disk_view view = view_of(port);
+    struct found_disk *disk = &found.disks[found.disk_count];
+    struct disk_view view;
 
     memcpy(about->model, port->identity.model, IDENTITY_MODEL_SIZE);
     memcpy(about->serial, port->identity.serial, IDENTITY_SERIAL_SIZE);
@@ -123,12 +123,12 @@ static void disks_judge(struct ahci_port *port, struct disk_report *about)
         print_to(about->reason, REASON_SIZE, "more disks than are looked at: left alone");
         return;
     }
+    *disk = (struct found_disk){block_of_ahci(port), &port->identity, about};
+    view = view_of(disk);
     if (validate_disk(&view, &found.findings[found.disk_count]) != OK) {
         print_to(about->reason, REASON_SIZE, "no memory to look at it: left alone");
         return;
     }
-    found.disks[found.disk_count].port = port;
-    found.disks[found.disk_count].report = about;
     found.disk_count++;
 }
 
@@ -229,17 +229,20 @@ const struct disk_report *disks_report(unsigned index)
 
 enum status disks_open(struct disk_chosen *chosen)
 {
+    struct found_disk *disk;
     struct disk_view view;
     enum status status;
 
     if (found.chosen < 0)
         return STATUS_NOT_FOUND;
-    chosen->port = found.disks[found.chosen].port;
-    view = view_of(chosen->port);
+    disk = &found.disks[found.chosen];
+    view = view_of(disk);
+    chosen->block = disk->block;
+    chosen->identity = disk->identity;
     status = validate_grant(&view, found.findings[found.chosen].header.set_uuid, &chosen->grant,
                             &chosen->finding);
     if (status != OK) {
-        struct disk_report *about = found.disks[found.chosen].report;
+        struct disk_report *about = disk->report;
 
         print_to(about->reason, REASON_SIZE, "refused at the second look: %s",
                  chosen->finding.reason);
@@ -253,7 +256,7 @@ void disks_stop(void)
 {
     const struct pci_access *pci = hardware_pci();
 
-    validate_revoke();
+    swap_grant_revoke();
     for (unsigned i = 0; i < found.controller_count; i++) {
         if (found.controllers[i].started)
             ahci_stop(&found.controllers[i].hba);

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "lib/options.h"
-#include "swapdisk/ahci/ahci.h"
+#include "swapdisk/block.h"
 #include "swapdisk/validate.h"
 
 #define DISK_REPORTS_MAX 40U
@@ -36,13 +36,16 @@ void disks_scan(const struct options *options, bool under_hypervisor);
 unsigned disks_count(void);
 const struct disk_report *disks_report(unsigned index);
 
-/* The chosen disk, validated once more, with its grant. STATUS_NOT_FOUND when none was chosen,
- * STATUS_REFUSED when the second look differs; the report has the reason. */
+/* The disk that may be written. */
 struct disk_chosen {
-    struct ahci_port *port;
+    struct block_device block;
+    const struct disk_identity *identity;
     const struct swap_grant *grant;
     struct disk_finding finding;
 };
+
+/* Validates the chosen disk once more and makes its grant. Fails with STATUS_NOT_FOUND if no disk
+ * was chosen, with STATUS_REFUSED if the second look differs; its report then has the reason. */
 MUST_USE enum status disks_open(struct disk_chosen *chosen);
 
 /* Stops every controller: engines stopped, interrupts and bus mastering off. */

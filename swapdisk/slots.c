@@ -14,7 +14,7 @@
 #define PFNS_PER_FRAME    ((uint32_t)(PAGE_SIZE / sizeof(struct pfn)))
 
 #define BITMAPS_MAX     (SLOTS_MAX / SLOTS_PER_BITMAP)
-#define DIRECTORIES_MAX (SLOTS_MAX / RECORDS_PER_FRAME / PFNS_PER_FRAME)
+#define DIRECTORIES_MAX (SLOTS_MAX / RECORDS_PER_FRAME / PFNS_PER_FRAME + 1)
 
 /* One frame of the bitmap: bit set = free. free lets the search pass over full ones. */
 struct bitmap {
@@ -153,7 +153,7 @@ void slots_hold(struct slot slot)
     slots_unlock(were_on);
 }
 
-bool slots_release(struct slot slot, struct pfn *frame)
+bool slots_release(struct slot slot)
 {
     bool were_on = lock();
     struct slot_record *record = slots_record(slot);
@@ -161,15 +161,20 @@ bool slots_release(struct slot slot, struct pfn *frame)
 
     CHECK_MSG(record->count > 0, "releasing the free slot %x", slot.index);
     last = --record->count == 0;
-    if (last) {
-        *frame = record->frame;
-        record->frame = PFN_NONE;
+    if (last)
         record->generation &= SLOT_GENERATION_MASK;
-        slots.used--;
-        mark_free(slot.index);
-    }
     slots_unlock(were_on);
     return last;
+}
+
+void slots_free(struct slot slot)
+{
+    bool were_on = lock();
+
+    CHECK_MSG(slots_record(slot)->count == 0, "freeing slot %x, which is held", slot.index);
+    slots.used--;
+    mark_free(slot.index);
+    slots_unlock(were_on);
 }
 
 uint32_t slots_count(struct slot slot)
@@ -221,16 +226,12 @@ static enum status add_directory(void)
 /* One frame of records, all free. */
 static enum status add_records(uint32_t number)
 {
-    struct slot_record *records;
     struct pfn frame;
 
     if (number % PFNS_PER_FRAME == 0 && add_directory() != OK)
         return STATUS_NO_MEMORY;
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame) != OK)
         return STATUS_NO_MEMORY;
-    records = frame_pointer(frame);
-    for (uint32_t i = 0; i < RECORDS_PER_FRAME; i++)
-        records[i].frame = PFN_NONE;
     *record_frame(number) = frame;
     slots.total += RECORDS_PER_FRAME;
     return OK;
@@ -292,7 +293,6 @@ void slots_audit(void)
                   record->count, is_free(i));
         CHECK_MSG(record->count != 0 || (record->generation & SLOT_FULL) == 0,
                   "free slot %x is full", i);
-        CHECK_MSG(record->count != 0 || pfn_is_none(record->frame), "free slot %x has a frame", i);
         used += record->count != 0;
     }
     for (uint32_t i = 0; i < slots.bitmap_count; i++)

@@ -23,14 +23,13 @@
 struct slot_record {
     uint32_t count;      /* (l) entries and holds that name the slot; 0 = free */
     uint32_t check;      /* (h) over the page, the slot and the generation */
-    uint32_t generation; /* (h) bit 31: full; below: how often it was written, never reset */
-    struct pfn frame;    /* (h) RAM-backed: where the page is, or PFN_NONE */
+    uint32_t generation; /* (h) bit 31: full; below: number of writes, never reset */
 };
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
 #define SLOT_GENERATION_MASK (SLOT_FULL - 1)
 
-_Static_assert(sizeof(struct slot_record) == 16, "256 records a frame");
+_Static_assert(sizeof(struct slot_record) == 12, "341 records a frame");
 
 MUST_USE enum status slots_open(uint32_t count);
 
@@ -45,9 +44,10 @@ MUST_USE enum status slots_take(unsigned wanted, struct slot *first, unsigned *c
 
 void slots_hold(struct slot slot);
 
-/* One holder less; whether it was the last. The frame of a RAM-backed page is handed to the
- * caller then, through *frame. */
-bool slots_release(struct slot slot, struct pfn *frame);
+/* Drops one reference. Returns whether it was the last: then the slot is empty but not yet free, and
+ * the caller ends its use with slots_free once nothing on the device needs it. */
+bool slots_release(struct slot slot);
+void slots_free(struct slot slot);
 
 uint32_t slots_count(struct slot slot);
 

@@ -5,19 +5,10 @@
 #include "lib/check.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/grant.h"
 
 /* Attribute bits that a partition of ours may have: hidden, and no drive letter. */
 #define ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
-
-/* The only object of its kind; each field stands twice, so that a stray write is noticed. */
-struct swap_grant {
-    const void *device;
-    uint64_t first_lba;
-    uint64_t last_lba;
-    uintptr_t not_device;
-    uint64_t not_first_lba;
-    uint64_t not_last_lba;
-};
 
 /* One look at one disk. */
 struct look {
@@ -27,9 +18,6 @@ struct look {
     struct pfn second;
     const struct gpt_partition *partition;
 };
-
-static struct swap_grant the_grant;
-static bool granted;
 
 /* Too large for a stack; looks happen one after the other, in one thread. */
 static struct gpt table;
@@ -222,19 +210,11 @@ int validate_choose(struct disk_finding *findings, unsigned count, const struct 
     return several ? -1 : chosen;
 }
 
-static bool grant_intact(void)
-{
-    return (uintptr_t)the_grant.device == ~the_grant.not_device &&
-           the_grant.first_lba == ~the_grant.not_first_lba &&
-           the_grant.last_lba == ~the_grant.not_last_lba;
-}
-
 enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                            const struct swap_grant **grant, struct disk_finding *finding)
 {
     enum status status;
 
-    CHECK(!granted);
     *grant = NULL;
     status = validate_disk(view, finding);
     if (status != OK)
@@ -245,31 +225,6 @@ enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[
         print_to(finding->reason, REASON_SIZE, "it has become another set");
         return STATUS_REFUSED;
     }
-    the_grant = (struct swap_grant){.device = view->device,
-                                    .first_lba = finding->first_lba,
-                                    .last_lba = finding->last_lba,
-                                    .not_device = ~(uintptr_t)view->device,
-                                    .not_first_lba = ~finding->first_lba,
-                                    .not_last_lba = ~finding->last_lba};
-    granted = true;
-    *grant = &the_grant;
+    *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba);
     return OK;
-}
-
-bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint64_t lba,
-                       uint64_t sectors)
-{
-    if (!granted || grant != &the_grant || device == NULL)
-        return false;
-    if (!grant_intact())
-        PANIC("the swap grant was overwritten: sectors %lx to %lx", the_grant.first_lba,
-              the_grant.last_lba);
-    return grant->device == device && sectors > 0 && lba >= grant->first_lba &&
-           lba <= grant->last_lba && sectors - 1 <= grant->last_lba - lba;
-}
-
-void validate_revoke(void)
-{
-    granted = false;
-    the_grant = (struct swap_grant){0};
 }

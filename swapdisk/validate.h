@@ -55,12 +55,4 @@ int validate_choose(struct disk_finding *findings, unsigned count, const struct 
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                                     const struct swap_grant **grant, struct disk_finding *finding);
 
-/* Whether the grant allows writing [lba, lba + sectors) of the device. Never wraps; false for
- * NULL, for what is not the grant, and after validate_revoke. */
-bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint64_t lba,
-                       uint64_t sectors);
-
-/* Ends the grant: no write passes afterwards. */
-void validate_revoke(void);
-
 #endif

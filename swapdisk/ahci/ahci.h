@@ -21,8 +21,8 @@
 
 #include "lib/status.h"
 #include "lib/units.h"
-#include "swapdisk/ahci/identify.h"
-#include "swapdisk/validate.h"
+#include "swapdisk/ahci/grant.h"
+#include "swapdisk/format/identify.h"
 
 #define AHCI_PORTS_MAX    32U
 #define AHCI_SLOTS_USED   2U   /* command slots taken in turn */

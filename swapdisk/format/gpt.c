@@ -4,8 +4,8 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/frame.h"
-#include "swapdisk/ahci/identify.h"
 #include "swapdisk/format/checksum.h"
+#include "swapdisk/format/identify.h"
 #include "swapdisk/format/little.h"
 
 /* The protective MBR (UEFI 2.10, table 5.3 and 5.4). */

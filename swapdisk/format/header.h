@@ -18,8 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "swapdisk/ahci/identify.h"
 #include "swapdisk/format/gpt.h"
+#include "swapdisk/format/identify.h"
 
 #define SWAP_HEADER_SIZE      4096U
 #define SWAP_HEADER_VERSION   1U

@@ -7,7 +7,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/frame.h"
-#include "swapdisk/ahci/identify.h"
+#include "swapdisk/format/identify.h"
 
 /* A byte that differs from call to call, so that an earlier read cannot pass for this one. */
 static uint8_t fresh_pattern(void)

@@ -14,6 +14,7 @@
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/ahci/internal.h"
 #include "swapdisk/format/little.h"
+#include "swapdisk/validate.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
 
@@ -124,7 +125,7 @@ static void use(struct ahci_port *port)
         CHECK(ahci_write(port, grant, 2040, 20, frames) != OK);
     }
     CHECK(ahci_write(port, NULL, 2056, 20, frames) != OK);
-    validate_revoke();
+    swap_grant_revoke();
     for (unsigned i = 0; i < 3; i++)
         pmm_free(frames[i]);
 }

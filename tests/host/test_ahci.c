@@ -9,6 +9,7 @@
 
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
+#include "swapdisk/validate.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
 
@@ -75,7 +76,7 @@ static void assert_quiet(void)
 static int tear_down(void **state)
 {
     (void)state;
-    validate_revoke();
+    swap_grant_revoke();
     for (unsigned i = 0; i < 2; i++)
         fake_disk_free(&disks[i]);
     fake_clock_step_ns = 1000;
@@ -272,7 +273,7 @@ static void writes_need_a_grant(void **state)
     assert_int_equal(ahci_write(port, grant, last - 7, 8, frames), OK);
     assert_int_equal(ahci_write(port, grant, FIRST, 2048, frames), OK);
     assert_frames_are(&disks[0], FIRST, 2048);
-    validate_revoke();
+    swap_grant_revoke();
     assert_int_equal(ahci_write(port, grant, FIRST, 8, frames), STATUS_REFUSED);
     assert_int_equal(disks[0].log_count, 3);
     stop();
@@ -299,7 +300,7 @@ static void grant_withdrawn_in_the_middle(void **state)
     (void)state;
     port = started_port();
     grant = grant_for(port);
-    disks[0].on_command = validate_revoke;
+    disks[0].on_command = swap_grant_revoke;
     assert_int_equal(ahci_write(port, grant, FIRST, 2048, frames), STATUS_REFUSED);
     assert_int_equal(disks[0].log_count, 1);
     assert_int_equal(disks[0].log[0].sectors, 1024);
@@ -721,7 +722,7 @@ static void bounce_through_low_memory(void **state)
     fill_frames(6);
     assert_int_equal(ahci_write(port, grant, FIRST + 8, 999, frames), OK);
     assert_frames_are(&disks[0], FIRST + 8, 999);
-    validate_revoke();
+    swap_grant_revoke();
     stop();
 }
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/grant.h"
 #include "swapdisk/disks.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
@@ -214,12 +215,12 @@ static void one_prepared_among_others(void **state)
     assert_true(disks_report(2)->chosen);
     assert_true(said(2, "22222222-2222-2222-2222-222222222222"));
     assert_int_equal(disks_open(&chosen), OK);
-    assert_true(swap_grant_covers(chosen.grant, chosen.port, 2048, 8));
-    assert_string_equal(chosen.port->identity.serial, "S2");
+    assert_true(swap_grant_covers(chosen.grant, chosen.block.device, 2048, 8));
+    assert_string_equal(chosen.identity->serial, "S2");
     assert_int_equal(function->registers[1] & 0x406, 0x406);
     disks_stop();
     assert_int_equal(function->registers[1] & 4, 0);
-    assert_false(swap_grant_covers(chosen.grant, chosen.port, 2048, 8));
+    assert_false(swap_grant_covers(chosen.grant, chosen.block.device, 2048, 8));
     disks_scan(&options, true);
 }
 
@@ -242,7 +243,7 @@ static void two_that_match(void **state)
     memset(options.swap_uuid, 0x33, 16);
     disks_scan(&options, false);
     assert_int_equal(disks_open(&chosen), OK);
-    assert_string_equal(chosen.port->identity.serial, "S3");
+    assert_string_equal(chosen.identity->serial, "S3");
 }
 
 static void real_machine_needs_the_name(void **state)
@@ -271,7 +272,7 @@ static void cloned_disk(void **state)
     disks_scan(&options, true);
     assert_true(said(1, "another serial number"));
     assert_int_equal(disks_open(&chosen), OK);
-    assert_string_equal(chosen.port->identity.serial, "S1");
+    assert_string_equal(chosen.identity->serial, "S1");
 }
 
 static void broken_controllers_are_named(void **state)

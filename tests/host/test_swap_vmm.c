@@ -10,7 +10,6 @@
 #include "lib/random.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
-#include "swapdisk/slots.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/fake/mmu.h"
@@ -147,7 +146,7 @@ static bool slot_to_be_read(const struct model_op *op, struct slot *slot)
 /* Turns one bit of the slot over, accesses the page, turns it back. */
 static bool try_damaged(const struct model_op *op, struct slot slot, struct random *random)
 {
-    uint8_t *bytes = frame_pointer(slots_record(slot)->frame);
+    uint8_t *bytes = frame_pointer(swap_ram_frame(slot));
     uint64_t at = random_below(random, PAGE_SIZE);
     uint8_t bit = (uint8_t)(1U << random_below(random, 8));
     uint64_t corrupt = swap_usage().corrupt;
@@ -157,7 +156,7 @@ static bool try_damaged(const struct model_op *op, struct slot slot, struct rand
     model_may_fail = true;
     status = model_perform(op);
     model_may_fail = false;
-    assert_ptr_equal(bytes, frame_pointer(slots_record(slot)->frame));
+    assert_ptr_equal(bytes, frame_pointer(swap_ram_frame(slot)));
     bytes[at] ^= bit;
     assert_true(status == STATUS_CORRUPT || status == STATUS_DENIED);
     assert_int_equal(swap_usage().corrupt - corrupt, status == STATUS_CORRUPT);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/grant.h"
 #include "swapdisk/validate.h"
 #include "tests/host/fake/disk.h"
 #include "tests/host/fake/machine.h"
@@ -32,7 +33,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    validate_revoke();
+    swap_grant_revoke();
     fake_disk_free(&disk);
     return 0;
 }
@@ -347,7 +348,7 @@ static void grant_covers_the_partition_and_nothing_else(void **state)
     assert_false(swap_grant_covers(grant, &identity, FIRST, 1));
     assert_false(swap_grant_covers(grant, NULL, FIRST, 1));
     assert_false(swap_grant_covers(NULL, &disk, FIRST, 1));
-    validate_revoke();
+    swap_grant_revoke();
     assert_false(swap_grant_covers(grant, &disk, FIRST, 1));
 }
 

@@ -5,7 +5,6 @@
 #include "cpu/machine.h"
 #include "cpu/trap/trap.h"
 #include "swapdisk/area.h"
-#include "swapdisk/slots.h"
 #include "tests/host/fake/kernel_map.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/fake/mmu.h"
@@ -145,7 +144,7 @@ static void check_shared(const struct model_space *space, const struct region *r
     if (state == PTE_LEAF)
         check_words(frame_pointer(pte_frame(entry)), words, address);
     else if (state == PTE_SWAPPED && swap_usage().backing == SWAP_BACKING_RAM)
-        check_words(frame_pointer(slots_record(pte_slot(entry))->frame), words, address);
+        check_words(frame_pointer(swap_ram_frame(pte_slot(entry))), words, address);
     else if (state == PTE_EMPTY)
         CHECK_MSG(words[0] == 0 && words[1] == 0, "what was written to %lx is lost", address);
 }
@@ -170,7 +169,7 @@ static void check_absent(const struct model_cell *known, const struct region *re
         CHECK_MSG(known->kind == CELL_BLANK && model_same_rights(pte_rights(entry), known->rights),
                   "%lx is swapped: %lx", address, walk->entry);
         if (swap_usage().backing == SWAP_BACKING_RAM)
-            check_words(frame_pointer(slots_record(pte_slot(entry))->frame), words, address);
+            check_words(frame_pointer(swap_ram_frame(pte_slot(entry))), words, address);
         return;
     case PTE_WITHHELD:
         CHECK_MSG(known->kind == CELL_BLANK && known->rights.none, "%lx is withheld", address);

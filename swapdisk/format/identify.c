@@ -1,5 +1,5 @@
 /* What an ATA disk says of itself: IDENTIFY DEVICE, decoded. */
-#include "swapdisk/ahci/identify.h"
+#include "swapdisk/format/identify.h"
 
 #include "lib/bytes.h"
 #include "lib/check.h"

@@ -1,0 +1,53 @@
+/* Block devices: the checks that all members share. */
+#include "swapdisk/block.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/check.h"
+
+static bool in_range(const struct block_device *block, uint64_t lba, unsigned sectors)
+{
+    return lba < block->sectors && sectors <= block->sectors - lba;
+}
+
+enum status block_read(const struct block_device *block, uint64_t lba, unsigned sectors,
+                       const struct pfn *frames)
+{
+    CHECK(sectors > 0 && frames != NULL);
+    if (!in_range(block, lba, sectors))
+        return STATUS_RANGE;
+    return block->operations->read(block->device, lba, sectors, frames);
+}
+
+enum status block_write(const struct block_device *block, const struct swap_grant *grant,
+                        uint64_t lba, unsigned sectors, const struct pfn *frames)
+{
+    CHECK(sectors > 0 && frames != NULL);
+    if (!in_range(block, lba, sectors))
+        return STATUS_RANGE;
+    return block->operations->write(block->device, grant, lba, sectors, frames);
+}
+
+enum status block_flush(const struct block_device *block)
+{
+    return block->operations->flush(block->device);
+}
+
+void block_discard(const struct block_device *block, uint64_t lba, unsigned sectors)
+{
+    CHECK(in_range(block, lba, sectors));
+    if (block->operations->discard != NULL)
+        block->operations->discard(block->device, lba, sectors);
+}
+
+static enum status block_source_read(void *context, uint64_t lba, unsigned sectors,
+                                     struct pfn frame)
+{
+    return block_read(context, lba, sectors, &frame);
+}
+
+struct sector_source block_source(struct block_device *block)
+{
+    return (struct sector_source){block_source_read, block, block->sectors};
+}

@@ -1,0 +1,31 @@
+/* The AHCI disk as a block device. The driver checks grants at its choke point, not here. */
+#include "swapdisk/ahci/ahci.h"
+#include "swapdisk/block.h"
+
+static enum status block_ahci_read(void *device, uint64_t lba, unsigned sectors,
+                                   const struct pfn *frames)
+{
+    return ahci_read(device, lba, sectors, frames);
+}
+
+static enum status block_ahci_write(void *device, const struct swap_grant *grant, uint64_t lba,
+                                    unsigned sectors, const struct pfn *frames)
+{
+    return ahci_write(device, grant, lba, sectors, frames);
+}
+
+static enum status block_ahci_flush(void *device)
+{
+    return ahci_flush(device);
+}
+
+static const struct block_operations ahci_operations = {
+    .read = block_ahci_read, .write = block_ahci_write, .flush = block_ahci_flush};
+
+struct block_device block_of_ahci(struct ahci_port *port)
+{
+    return (struct block_device){.operations = &ahci_operations,
+                                 .device = port,
+                                 .sectors = port->identity.sectors,
+                                 .name = port->identity.serial};
+}

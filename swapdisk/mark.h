@@ -1,0 +1,34 @@
+/*
+ * The in-use mark of a prepared disk: what its two headers say while pages are on it.
+ *
+ * State: none -> (mark_ensure) -> set -> (mark_clear) -> none; a failed write -> failed, for the
+ * rest of the run. Each step is one generation of the headers.
+ * Units: none. Owns: one frame, from mark_open to mark_close.
+ * Fails with: the device's status, and STATUS_IO once a mark has failed.
+ * Context: thread or fault with the disk's mutex held, which makes the calls exclusive.
+ * Spec: docs/disk-safety.md, rule 13.
+ */
+#ifndef SWAPDISK_MARK_H
+#define SWAPDISK_MARK_H
+
+#include <stdbool.h>
+
+#include "swapdisk/disks.h"
+
+/* Begins with the headers that the chosen disk was found with. The disk must outlive the mark.
+ * Writes nothing. Fails with STATUS_NO_MEMORY. */
+MUST_USE enum status mark_open(const struct disk_chosen *disk);
+
+/* Marks the disk as in use, unless this run has done so: both headers, each made durable. */
+MUST_USE enum status mark_ensure(void);
+
+/* Returns whether mark_ensure has set the mark, or has failed to. */
+bool mark_is_set(void);
+bool mark_has_failed(void);
+
+/* Marks the disk as clean. */
+MUST_USE enum status mark_clear(void);
+
+void mark_close(void);
+
+#endif
