@@ -44,7 +44,7 @@ static uint64_t lba_of(struct slot slot)
     return area.first_lba + (uint64_t)slot.index * SECTORS_PER_PAGE;
 }
 
-static enum status store(struct slot first, const struct pfn *frames, unsigned pages)
+static enum status swap_store(struct slot first, const struct pfn *frames, unsigned pages)
 {
     enum status status;
 
@@ -59,7 +59,7 @@ static enum status store(struct slot first, const struct pfn *frames, unsigned p
     return status;
 }
 
-static enum status load(struct slot first, const struct pfn *frames, unsigned pages)
+static enum status swap_load(struct slot first, const struct pfn *frames, unsigned pages)
 {
     bool disk = area.backing == SWAP_BACKING_DISK;
     enum status status;
@@ -102,7 +102,7 @@ enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned
     check_run(first, frames, pages);
     for (unsigned i = 0; i < pages; i++)
         stamp((struct slot){first.index + i}, frames[i]);
-    status = store(first, frames, pages);
+    status = swap_store(first, frames, pages);
     if (status != OK) {
         area_count_all(&area.errors, 1);
         return status;
@@ -133,7 +133,7 @@ enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned 
     for (unsigned i = 0; i < pages; i++)
         CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
                   "reading slot %x, which holds no page", first.index + i);
-    status = load(first, frames, pages);
+    status = swap_load(first, frames, pages);
     if (status != OK) {
         area_count_all(&area.errors, 1);
         return status;
@@ -315,7 +315,7 @@ static enum status wipe_disk(void)
         while (pages < WIPE_PAGES && at + pages < slots_total() && ever_written(at + pages))
             pages++;
         if (pages > 0)
-            status = store((struct slot){at}, frames, pages);
+            status = swap_store((struct slot){at}, frames, pages);
         at += pages > 0 ? pages : 1;
     }
     pmm_free(zeroes);

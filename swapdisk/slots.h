@@ -44,8 +44,8 @@ MUST_USE enum status slots_take(unsigned wanted, struct slot *first, unsigned *c
 
 void slots_hold(struct slot slot);
 
-/* Drops one reference. Returns whether it was the last: then the slot is empty but not yet free, and
- * the caller ends its use with slots_free once nothing on the device needs it. */
+/* Drops one reference. Returns whether it was the last: then the slot is empty but not yet free,
+ * and the caller ends its use with slots_free once nothing on the device needs it. */
 bool slots_release(struct slot slot);
 void slots_free(struct slot slot);
 

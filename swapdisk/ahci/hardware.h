@@ -1,8 +1,8 @@
 /*
  * The machine-facing part of swapdisk/: device registers, and nothing that decides anything.
  *
- * swapdisk/ahci/hardware.c implements it and pci.h's hardware_pci(); host tests put fakes in its
- * place. Units: bytes. Owns: the mappings, which stay. Context: thread.
+ * hardware.c implements it, and hardware_pci() of pci.h; host tests put fakes in its place.
+ * Units: bytes. Owns: the mappings, which stay. Context: thread.
  */
 #ifndef SWAPDISK_AHCI_HARDWARE_H
 #define SWAPDISK_AHCI_HARDWARE_H

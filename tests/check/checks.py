@@ -29,7 +29,7 @@ WINGS = {
     "cpu": ("cpu", "cpu/trap", "cpu/smp", "cpu/crash"),
     "pmm": ("pmm/alloc", "pmm"),
     "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree"),
-    "swapdisk": ("swapdisk/block", "swapdisk/pci", "swapdisk/ahci", "swapdisk/format",
+    "swapdisk": ("swapdisk/pci", "swapdisk/format", "swapdisk/block", "swapdisk/ahci",
                  "swapdisk/fs", "swapdisk"),
     "vmm": ("vmm/page", "vmm/policy", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
             "vmm/program"),
