@@ -254,6 +254,7 @@ static enum status open_disk(void)
 
     if (status != OK)
         return status;
+    CHECK(area.disk.grant != NULL && area.disk.finding.prepared);
     area.block = area.disk.block;
     area.first_lba = area.disk.finding.first_lba + SWAP_HEADER_SECTORS;
     status = slots_open(disk_slots());

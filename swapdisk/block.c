@@ -31,6 +31,7 @@ enum status block_write(const struct block_device *block, const struct swap_gran
 
 enum status block_flush(const struct block_device *block)
 {
+    CHECK(block->operations != NULL);
     return block->operations->flush(block->device);
 }
 
@@ -49,5 +50,6 @@ static enum status block_source_read(void *context, uint64_t lba, unsigned secto
 
 struct sector_source block_source(struct block_device *block)
 {
+    CHECK(block->operations != NULL && block->sectors > 0);
     return (struct sector_source){block_source_read, block, block->sectors};
 }

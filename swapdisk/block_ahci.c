@@ -1,4 +1,5 @@
 /* The AHCI disk as a block device. The driver checks grants at its choke point, not here. */
+#include "lib/check.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/block.h"
 
@@ -24,6 +25,7 @@ static const struct block_operations ahci_operations = {
 
 struct block_device block_of_ahci(struct ahci_port *port)
 {
+    CHECK(port->state == AHCI_PORT_READY && port->identity.sectors > 0);
     return (struct block_device){.operations = &ahci_operations,
                                  .device = port,
                                  .sectors = port->identity.sectors,

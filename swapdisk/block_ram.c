@@ -144,6 +144,7 @@ static enum status ram_add_leaf(struct ram_disk *disk)
 
     if (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &leaf) != OK)
         return STATUS_NO_MEMORY;
+    CHECK(disk->leaf_count < LEAVES_MAX);
     pages = frame_pointer(leaf);
     for (unsigned i = 0; i < LEAF_PAGES; i++)
         pages[i] = PFN_NONE;

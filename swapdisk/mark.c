@@ -15,15 +15,20 @@ static struct {
 
 enum status mark_open(const struct disk_chosen *disk)
 {
+    CHECK(mark.disk == NULL && disk->grant != NULL && disk->finding.prepared);
     memset(&mark, 0, sizeof(mark));
     mark.disk = disk;
     mark.header = disk->finding.header;
     mark.lagging = disk->finding.lagging;
-    return pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &mark.page);
+    if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &mark.page) == OK)
+        return OK;
+    mark.disk = NULL;
+    return STATUS_NO_MEMORY;
 }
 
 void mark_close(void)
 {
+    CHECK(mark.disk != NULL);
     pmm_free(mark.page);
     mark.disk = NULL;
 }
@@ -52,6 +57,7 @@ static enum status write_headers(enum swap_state state)
     if (status != OK)
         return status;
     mark.lagging = false;
+    CHECK(second_lba > finding->first_lba && second_lba < finding->last_lba);
     CHECK(mark.header.generation < UINT64_MAX);
     mark.header.generation++;
     mark.header.state = state;

@@ -172,6 +172,7 @@ void slots_free(struct slot slot)
     bool were_on = lock();
 
     CHECK_MSG(slots_record(slot)->count == 0, "freeing slot %x, which is held", slot.index);
+    CHECK(slots.used > 0);
     slots.used--;
     mark_free(slot.index);
     slots_unlock(were_on);
