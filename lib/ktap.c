@@ -128,6 +128,14 @@ void ktap_skip(const char *reason, const char *format, ...)
     print(" # SKIP %s\n", reason);
 }
 
+unsigned ktap_checks_left(void)
+{
+    CHECK(the_log.suite.name != NULL);
+    if (the_log.suite.done >= the_log.suite.planned)
+        return 0;
+    return the_log.suite.planned - the_log.suite.done;
+}
+
 void ktap_note(const char *format, ...)
 {
     va_list arguments;

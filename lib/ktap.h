@@ -40,6 +40,9 @@ bool ktap_check(bool ok, const char *format, ...) PRINTF_LIKE(2, 3);
 /* One check that this machine cannot make. */
 void ktap_skip(const char *reason, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Returns how many checks of the current experiment are planned and not made yet. */
+unsigned ktap_checks_left(void);
+
 /* A diagnostic line; the text has no newline. */
 void ktap_note(const char *format, ...) PRINTF_LIKE(1, 2);
 

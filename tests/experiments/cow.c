@@ -250,7 +250,8 @@ static void cow_run(const struct options *options)
     end_space(parent);
 }
 
-const struct experiment cow_experiment = {
+EXPERIMENT(cow, 040) = {
+    .theme = THEME_PAGES,
     .name = "cow",
     .question = "Do two address spaces see one page until one of them writes?",
     .checks = 19,

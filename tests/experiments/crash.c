@@ -181,8 +181,9 @@ static void run_dead(const struct options *options)
                "a processor that is not there does not answer within %u ms", ABSENT_MS);
 }
 
-#define CRASHES(variable, its_name, its_question, function)                                        \
-    const struct experiment variable = {                                                           \
+#define CRASHES(identifier, order, its_name, its_question, function)                               \
+    EXPERIMENT(identifier, order) = {                                                              \
+        .theme = THEME_CRASHES,                                                                    \
         .name = (its_name),                                                                        \
         .question = (its_question),                                                                \
         .checks = 1,                                                                               \
@@ -190,21 +191,27 @@ static void run_dead(const struct options *options)
         .run = (function),                                                                         \
     }
 
-CRASHES(crash_null_experiment, "crash-null", "What does a stray access of the kernel look like?",
+CRASHES(crash_null, 460, "crash-null", "What does a stray access of the kernel look like?",
         run_null);
-CRASHES(crash_panic_experiment, "crash-panic", "What does a panic look like?", run_panic);
-CRASHES(crash_jump_experiment, "crash-jump", "What does a jump into nowhere look like?", run_jump);
-CRASHES(crash_double_fault_experiment, "crash-double-fault",
+CRASHES(crash_panic, 470, "crash-panic", "What does a panic look like?", run_panic);
+CRASHES(crash_jump, 480, "crash-jump", "What does a jump into nowhere look like?", run_jump);
+CRASHES(crash_double_fault, 490, "crash-double-fault",
         "What does a fault that cannot be delivered look like?", run_double_fault);
-CRASHES(crash_handler_experiment, "crash-handler",
+CRASHES(crash_handler, 500, "crash-handler",
         "What does a fault inside the fault handler look like?", run_handler);
-CRASHES(crash_overflow_experiment, "crash-overflow",
+CRASHES(crash_overflow, 510, "crash-overflow",
         "What does the overflow of a thread's stack look like?", run_overflow);
-CRASHES(crash_lost_experiment, "crash-lost-shootdown",
+CRASHES(crash_lost, 520, "crash-lost-shootdown",
         "What does a processor that does not answer look like?", run_lost);
-CRASHES(crash_lock_order_experiment, "crash-lock-order",
+CRASHES(crash_lock_order, 530, "crash-lock-order",
         "Does the test build notice locks that are taken in both orders?", run_lock_order);
-CRASHES(crash_hang_experiment, "crash-hang", "Does the watchdog end a run that does not go on?",
+CRASHES(crash_hang, 540, "crash-hang", "Does the watchdog end a run that does not go on?",
         run_hang);
-CRASHES(dead_processor_experiment, "dead-processor",
-        "Is a processor that does not start waited for without an end?", run_dead);
+EXPERIMENT(dead_processor, 420) = {
+    .theme = THEME_PROCESSOR,
+    .name = "dead-processor",
+    .question = "Is a processor that does not start waited for without an end?",
+    .checks = 1,
+    .only_by_name = true,
+    .run = run_dead,
+};

@@ -84,7 +84,8 @@ static void demand_zero_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment demand_zero_experiment = {
+EXPERIMENT(demand_zero, 010) = {
+    .theme = THEME_PAGES,
     .name = "demand-zero",
     .question = "Does memory cost nothing until it is touched, and is it zero then?",
     .checks = 7,

@@ -287,8 +287,6 @@ static void measure_floor(struct space *space)
     ktap_check(ok, "an empty handler: delivery and return");
 }
 
-extern const struct experiment fault_anatomy_experiment;
-
 static void fault_anatomy_run(const struct options *options)
 {
     struct space *space;
@@ -296,8 +294,7 @@ static void fault_anatomy_run(const struct options *options)
 
     (void)options;
     if (table_access() != TABLES_DIRECT) {
-        for (unsigned i = 0; i < fault_anatomy_experiment.checks; i++)
-            ktap_skip("the fast path reads tables by the direct map only", "the parts of a fault");
+        experiment_skip_rest("the fast path reads tables by the direct map only");
         return;
     }
     if (!start_space(&space))
@@ -322,7 +319,8 @@ static void fault_anatomy_run(const struct options *options)
     pmm_idle_resume();
 }
 
-const struct experiment fault_anatomy_experiment = {
+EXPERIMENT(fault_anatomy, 110) = {
+    .theme = THEME_PAGES,
     .name = "fault-anatomy",
     .question = "What is a fault made of?",
     .checks = 8,

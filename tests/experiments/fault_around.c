@@ -165,7 +165,8 @@ static void fault_around_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment fault_around_experiment = {
+EXPERIMENT(fault_around, 350) = {
+    .theme = THEME_PAGES,
     .name = "fault-around",
     .question = "What does a write save that brings the pages around it, and what does it waste?",
     .checks = 2 * GROUPS + 2,

@@ -237,7 +237,8 @@ static void fault_dumb_run(const struct options *options)
         try_handler((enum question)question, &random);
 }
 
-const struct experiment fault_dumb_experiment = {
+EXPERIMENT(fault_dumb, 370) = {
+    .theme = THEME_PAGES,
     .name = "fault-dumb",
     .question = "Should the handler validate?",
     .checks = 2 * QUESTIONS,

@@ -273,7 +273,8 @@ static void fork_ways_run(const struct options *options)
     run_shapes(DENSE_USUAL);
 }
 
-const struct experiment fork_ways_experiment = {
+EXPERIMENT(fork_ways, 310) = {
+    .theme = THEME_TABLES,
     .name = "fork-ways",
     .question = "How should memory be copied?",
     .checks = 3 * ARRAY_COUNT(ways),
@@ -287,7 +288,8 @@ static void fork_ways_run_all(const struct options *options)
     run_shapes(UINT64_MAX);
 }
 
-const struct experiment fork_ways_all_experiment = {
+EXPERIMENT(fork_ways_all, 320) = {
+    .theme = THEME_TABLES,
     .name = "fork-ways-all",
     .question = "How should memory be copied, up to a GiB?",
     .checks = ARRAY_COUNT(shapes) * ARRAY_COUNT(ways),

@@ -341,7 +341,8 @@ static void frame_allocator_run(const struct options *options)
     pmm_free_order(metadata, ORDER_HUGE);
 }
 
-const struct experiment frame_allocator_experiment = {
+EXPERIMENT(frame_allocator, 140) = {
+    .theme = THEME_FRAMES,
     .name = "frame-allocator",
     .question = "Bitmap, stack or buddy, or LLFree?",
     .checks = 3 + PMM_KINDS,

@@ -193,14 +193,16 @@ static void frame_stress_run_long(const struct options *options)
     stress(options, options->seconds * UINT64_C(1000));
 }
 
-const struct experiment frame_stress_experiment = {
+EXPERIMENT(frame_stress, 150) = {
+    .theme = THEME_FRAMES,
     .name = "frame-stress",
     .question = "Do frames of mixed orders stay whose they are?",
     .checks = 3,
     .run = run_short,
 };
 
-const struct experiment frame_stress_minute_experiment = {
+EXPERIMENT(frame_stress_minute, 160) = {
+    .theme = THEME_FRAMES,
     .name = "frame-stress-minute",
     .question = "Do frames of mixed orders stay whose they are, for a minute?",
     .checks = 3,

@@ -47,7 +47,8 @@ static void hold_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment hold_experiment = {
+EXPERIMENT(hold, 440) = {
+    .theme = THEME_PAGES,
     .name = "hold",
     .question = "What does the machine's own view say of these pages?",
     .checks = 1,

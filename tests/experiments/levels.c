@@ -125,7 +125,8 @@ static void levels_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment levels_experiment = {
+EXPERIMENT(levels, 080) = {
+    .theme = THEME_TABLES,
     .name = "levels",
     .question = "Do the walkers go as deep as the processor does?",
     .checks = 8,

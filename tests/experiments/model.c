@@ -443,7 +443,8 @@ static void model_experiment_run(const struct options *options)
     drive(options, ROUNDS, 0);
 }
 
-const struct experiment model_experiment = {
+EXPERIMENT(model, 390) = {
+    .theme = THEME_RANDOM,
     .name = "model",
     .question = "Do address spaces mean what an independent model says, through real faults?",
     .checks = 3,
@@ -456,7 +457,8 @@ static void model_experiment_run_long(const struct options *options)
     drive(options, 1, options->seconds);
 }
 
-const struct experiment model_long_experiment = {
+EXPERIMENT(model_long, 400) = {
+    .theme = THEME_RANDOM,
     .name = "model-long",
     .question = "Do they for as long as seconds= says?",
     .checks = 3,

@@ -81,7 +81,8 @@ static void no_heap_run(const struct options *options)
     end_space(parent);
 }
 
-const struct experiment no_heap_experiment = {
+EXPERIMENT(no_heap, 170) = {
+    .theme = THEME_FRAMES,
     .name = "no-heap",
     .question = "Can paging and the kernel heap be decoupled?",
     .checks = 3,

@@ -98,7 +98,8 @@ static void no_memory_run(const struct options *options)
     ktap_check(scenario(), "the scenario goes through again");
 }
 
-const struct experiment no_memory_experiment = {
+EXPERIMENT(no_memory, 190) = {
+    .theme = THEME_FRAMES,
     .name = "no-memory",
     .question = "Does every allocation that fails leave things as they were?",
     .checks = 4,

@@ -184,7 +184,8 @@ static void overcommit_run(const struct options *options)
     commit_choose(options->overcommit);
 }
 
-const struct experiment overcommit_experiment = {
+EXPERIMENT(overcommit, 210) = {
+    .theme = THEME_FRAMES,
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
     .checks = 4 * OVERCOMMIT_POLICIES + 4,

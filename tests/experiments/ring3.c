@@ -214,7 +214,8 @@ static void ring3_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment ring3_experiment = {
+EXPERIMENT(ring3, 100) = {
+    .theme = THEME_PROCESSOR,
     .name = "ring3",
     .question = "Does ring 3 work, and is what a program does wrong its own affair?",
     .checks = 21,

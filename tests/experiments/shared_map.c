@@ -383,7 +383,8 @@ static void shared_map_run(const struct options *options)
     shared_map_measure();
 }
 
-const struct experiment shared_map_experiment = {
+EXPERIMENT(shared_map, 050) = {
+    .theme = THEME_PAGES,
     .name = "shared-map",
     .question = "Do spaces that share memory see each other's writes?",
     .checks = 14,

@@ -186,7 +186,8 @@ static void shootdown_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment shootdown_experiment = {
+EXPERIMENT(shootdown, 240) = {
+    .theme = THEME_PROCESSOR,
     .name = "shootdown",
     .question = "What does it cost to make other processors forget a translation?",
     .checks = 4,

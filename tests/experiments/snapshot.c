@@ -138,8 +138,7 @@ static void snapshot_run(const struct options *options)
     if (made) {
         snapshot_try_all(parent);
     } else {
-        for (unsigned i = 0; i < ARRAY_COUNT(dirtied) + 2; i++)
-            ktap_skip("there is not so much memory", "%u pages twice", PAGES);
+        experiment_skip_rest("there is no memory for %u pages twice", PAGES);
     }
     if (parent != NULL) {
         space_audit();
@@ -147,7 +146,8 @@ static void snapshot_run(const struct options *options)
     }
 }
 
-const struct experiment snapshot_experiment = {
+EXPERIMENT(snapshot, 360) = {
+    .theme = THEME_PAGES,
     .name = "snapshot",
     .question = "How many restores a second?",
     .checks = ARRAY_COUNT(dirtied) + 2,

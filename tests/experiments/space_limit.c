@@ -130,7 +130,8 @@ static void space_limit_run(const struct options *options)
     space_set_limit(options->spaces);
 }
 
-const struct experiment space_limit_experiment = {
+EXPERIMENT(space_limit, 200) = {
+    .theme = THEME_FRAMES,
     .name = "space-limit",
     .question = "What does the hard limit on address spaces cost and save?",
     .checks = 8,

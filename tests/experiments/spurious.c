@@ -126,7 +126,8 @@ static void spurious_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment spurious_experiment = {
+EXPERIMENT(spurious, 220) = {
+    .theme = THEME_PROCESSOR,
     .name = "spurious",
     .question = "Do faults and interrupts without a cause do no harm?",
     .checks = 8,

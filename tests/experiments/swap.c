@@ -20,8 +20,6 @@
 /* Pages named in the log, for the host to find on the disk. */
 #define SAMPLES 16U
 
-extern const struct experiment swap_experiment;
-
 /* Tags are unique for each page, round and run, so that an old page is not taken for a new one. */
 static uint64_t base_tag;
 
@@ -169,9 +167,8 @@ static void swap_run(const struct options *options)
     unsigned samples;
 
     if (swap_usage().slots < SLOTS_NEEDED) {
-        ktap_note("the swap area has %u slots, this needs %u", swap_usage().slots, SLOTS_NEEDED);
-        for (unsigned i = 0; i < swap_experiment.checks; i++)
-            ktap_skip("the swap area is too small", "out to the area and back");
+        experiment_skip_rest("the swap area has %u slots, this needs %u", swap_usage().slots,
+                             SLOTS_NEEDED);
         return;
     }
     if (!start_space(&space))
@@ -191,7 +188,8 @@ static void swap_run(const struct options *options)
     page_set_limit(limit);
 }
 
-const struct experiment swap_experiment = {
+EXPERIMENT(swap, 060) = {
+    .theme = THEME_PAGES,
     .name = "swap",
     .question = "Does a working set larger than memory come back intact from the disk?",
     .checks = 9,

@@ -447,7 +447,8 @@ static void table_access_run(const struct options *options)
     table_access_choose(before);
 }
 
-const struct experiment table_access_experiment = {
+EXPERIMENT(table_access, 090) = {
+    .theme = THEME_TABLES,
     .name = "table-access",
     .question = "Recursive slot, permanent window or direct map?",
     .checks = 21,

@@ -223,7 +223,8 @@ static void table_ledger_run(const struct options *options)
     give_marks();
 }
 
-const struct experiment table_ledger_experiment = {
+EXPERIMENT(table_ledger, 300) = {
+    .theme = THEME_TABLES,
     .name = "table-ledger",
     .question = "How is the RAM used by the tables recorded?",
     .checks = 7,

@@ -325,7 +325,8 @@ static void ticket_exit_run(const struct options *options)
     ktap_check(swap_usage().used == slots, "no slot of a page that was out is left");
 }
 
-const struct experiment ticket_exit_experiment = {
+EXPERIMENT(ticket_exit, 290) = {
+    .theme = THEME_TABLES,
     .name = "ticket-exit",
     .question = "How is a dead process cleaned up without scanning everything?",
     .checks = WAYS + 1,

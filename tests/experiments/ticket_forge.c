@@ -275,7 +275,8 @@ static void ticket_forge_run(const struct options *options)
     try_speculation(&random);
 }
 
-const struct experiment ticket_forge_experiment = {
+EXPERIMENT(ticket_forge, 260) = {
+    .theme = THEME_TABLES,
     .name = "ticket-forge",
     .question = "Is the signature enough?",
     .checks = 7,

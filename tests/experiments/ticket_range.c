@@ -344,7 +344,8 @@ static void ticket_range_run(const struct options *options)
     ktap_check(ok, "a ticket of each level is split by the first touch in it");
 }
 
-const struct experiment ticket_range_experiment = {
+EXPERIMENT(ticket_range, 280) = {
+    .theme = THEME_TABLES,
     .name = "ticket-range",
     .question = "Are 2,000 tickets for an 8 MiB program avoidable?",
     .checks = 6,

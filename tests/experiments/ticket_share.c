@@ -213,7 +213,8 @@ static void ticket_share_run(const struct options *options)
     try_seed();
 }
 
-const struct experiment ticket_share_experiment = {
+EXPERIMENT(ticket_share, 270) = {
+    .theme = THEME_TABLES,
     .name = "ticket-share",
     .question = "Can blank pages share one ticket?",
     .checks = 7,

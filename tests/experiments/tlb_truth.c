@@ -224,7 +224,8 @@ static void tlb_truth_run(const struct options *options)
     end_space(scene.space);
 }
 
-const struct experiment tlb_truth_experiment = {
+EXPERIMENT(tlb_truth, 230) = {
+    .theme = THEME_PROCESSOR,
     .name = "tlb-truth",
     .question = "Is each flush needed, and is each enough?",
     .checks = 2 * SITES + 1,

@@ -173,7 +173,8 @@ static void wild_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment wild_experiment = {
+EXPERIMENT(wild, 070) = {
+    .theme = THEME_PAGES,
     .name = "wild",
     .question = "Is every access that must not succeed caught, decoded and survived?",
     .checks = 19,

@@ -35,8 +35,6 @@
 /* What is not wired, and the copies of a child, may all be out at once. */
 #define SLOTS_NEEDED (OTHERS + 2 * WIRED)
 
-extern const struct experiment wire_experiment;
-
 #define TAG(page) (0xb000 + (uint64_t)(page))
 
 /* Of any processor; the space's own pages that are wired stand at START. */
@@ -292,8 +290,8 @@ static void wire_run(const struct options *options)
 
     (void)options;
     if (swap_usage().slots < SLOTS_NEEDED) {
-        for (unsigned i = 0; i < wire_experiment.checks; i++)
-            ktap_skip("the swap area is too small", "wired pages while others go out");
+        experiment_skip_rest("the swap area has %u slots, this needs %u", swap_usage().slots,
+                             SLOTS_NEEDED);
         return;
     }
     memset(&wire, 0, sizeof(wire));
@@ -316,7 +314,8 @@ static void wire_run(const struct options *options)
     trap_page_fault = wire.handler;
 }
 
-const struct experiment wire_experiment = {
+EXPERIMENT(wire, 340) = {
+    .theme = THEME_PAGES,
     .name = "wire",
     .question = "Do wired pages stay, whatever is short, and does a fork leave them alone?",
     .checks = 10,

@@ -478,7 +478,8 @@ static void zero_ladder_run(const struct options *options)
     check_content();
 }
 
-const struct experiment zero_ladder_experiment = {
+EXPERIMENT(zero_ladder, 030) = {
+    .theme = THEME_PAGES,
     .name = "zero-ladder",
     .question = "What do the shared zero page and zero tables buy?",
     .checks = 20,

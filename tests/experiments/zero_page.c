@@ -95,7 +95,8 @@ static void zero_page_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment zero_page_experiment = {
+EXPERIMENT(zero_page, 020) = {
+    .theme = THEME_PAGES,
     .name = "zero-page",
     .question = "What does reading fresh memory cost?",
     .checks = 9,

@@ -207,7 +207,8 @@ static void zeroing_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment zeroing_experiment = {
+EXPERIMENT(zeroing, 180) = {
+    .theme = THEME_FRAMES,
     .name = "zeroing",
     .question = "Clear pages in a burst, or in the background?",
     .checks = 8,

@@ -1,11 +1,13 @@
 /*
- * An experiment: a question, figures, and checks that fail when the machinery is wrong.
+ * An experiment: a question, figures, and checks that fail when the code under test is wrong.
  *
- * Each experiment is one object in the list of tests/runner/experiments.c. It runs in a thread of
- * its own making, creates the address spaces it needs, reports through lib/ktap.h as many checks as
- * it has planned, and leaves the ledger even: the runner compares after each.
+ * A file of tests/experiments defines one by EXPERIMENT. The macro puts a pointer to it into a
+ * section of the image, and the runner walks that section, so an experiment needs no entry in a
+ * list. docs/extend.md has a worked example.
  *
- * Units: as each figure says. Context: thread, interrupts as the run has them.
+ * State: the runner begins the suite and calls `run` in the kernel's own address space. `run`
+ * creates the spaces that it needs, reports `checks` checks through lib/ktap.h, and frees what it
+ * took: the runner compares the ledger before and after. Context: thread, interrupts on.
  */
 #ifndef TESTS_RUNNER_EXPERIMENT_H
 #define TESTS_RUNNER_EXPERIMENT_H
@@ -16,17 +18,49 @@
 #include "lib/ktap.h"
 #include "lib/random.h"
 
+/* The headings under which a report lists experiments. */
+enum theme {
+    THEME_PAGES,     /* how a page fault becomes a page */
+    THEME_TABLES,    /* page tables, descriptors and tickets */
+    THEME_PROCESSOR, /* what the MMU, the TLB and the other processors do */
+    THEME_FRAMES,    /* physical memory and its limits */
+    THEME_RANDOM,    /* random operations, compared with a model */
+    THEME_COST,      /* costs beside those of Linux */
+    THEME_CRASHES,   /* crashes on purpose */
+    THEMES
+};
+
 struct experiment {
     const char *name;
     const char *question;
-    unsigned checks;   /* without the ledger's, which the runner adds */
-    bool only_by_name; /* not among `all` and not by a glob: it crashes or waits on purpose */
-    bool
-        reserves; /* promises itself more than the machine has: no overcommit policy but `always` */
+    enum theme theme;
+    bool only_by_name; /* excluded from `all` and from globs: it crashes, waits or takes long */
+    bool reserves;     /* maps more than fits into memory: runs with overcommit=always */
+    unsigned checks;   /* without the check of the ledger, which the runner adds */
+    unsigned (*more_checks)(void); /* checks that depend on the image or machine; NULL: none */
     void (*run)(const struct options *options);
 };
 
-/* The list, ended by NULL. */
-extern const struct experiment *const experiments[];
+/* Defines the experiment `identifier`_experiment. Experiments run by ascending order, which has
+ * three digits; those of one order run as their files are linked, by name. */
+#define EXPERIMENT(identifier, order)                                                              \
+    static const struct experiment identifier##_experiment;                                        \
+    static const struct experiment *const identifier##_in_image                                    \
+        __attribute__((used, section(".experiments." #order))) = &identifier##_experiment;         \
+    _Static_assert(sizeof(#order) == 4, "three digits, since the linker sorts them as text");      \
+    static const struct experiment identifier##_experiment
+
+/* Returns the experiment that runs at this place, from 0; NULL behind the last. */
+const struct experiment *experiment_at(unsigned place);
+
+/* Panics if two experiments have the same name. */
+void experiments_audit(void);
+
+/* Prints name and question of each experiment under its theme. */
+void experiments_print(void);
+
+/* Skips all checks of the running experiment that it has not made yet, for a reason such as "the
+ * swap area is too small". The runner still checks the ledger. */
+void experiment_skip_rest(const char *format, ...) PRINTF_LIKE(1, 2);
 
 #endif

@@ -76,14 +76,15 @@ static bool is_wanted(const struct experiment *experiment, const struct options 
 static bool every_item_names(const struct options *options)
 {
     const char *list = options->run;
+    const struct experiment *experiment;
     struct options item = {0};
     bool all = true;
 
     while (next_item(&list, &item)) {
         bool any = false;
 
-        for (unsigned i = 0; experiments[i] != NULL; i++)
-            any = any || item_names(&item, experiments[i]);
+        for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++)
+            any = any || item_names(&item, experiment);
         if (!any)
             ktap_note("run=%s names no experiment", item.run);
         all = all && any;
@@ -93,21 +94,25 @@ static bool every_item_names(const struct options *options)
 
 static unsigned count_wanted(const struct options *options)
 {
+    const struct experiment *experiment;
     unsigned wanted = 0;
 
-    for (unsigned i = 0; experiments[i] != NULL; i++)
-        wanted += is_wanted(experiments[i], options);
+    for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++)
+        wanted += is_wanted(experiment, options);
     return wanted;
 }
 
 static void run_one(const struct experiment *experiment, const struct options *options)
 {
     struct ledger before = ledger_take();
+    unsigned checks = experiment->checks;
     uint64_t began;
 
+    if (experiment->more_checks != NULL)
+        checks += experiment->more_checks();
     thread_sleep_us(IDLE_US);
     began = machine_now_ns();
-    ktap_suite_begin(experiment->name, experiment->checks + 1);
+    ktap_suite_begin(experiment->name, checks + 1);
     ktap_note("%s", experiment->question);
     commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
     experiment->run(options);
@@ -182,21 +187,22 @@ static void stop_services(void)
 enum verdict faultline_main(const struct bootinfo *info)
 {
     const struct options *options = &info->options;
+    const struct experiment *experiment;
     unsigned wanted = count_wanted(options);
 
+    experiments_audit();
     summary_print_machine(info);
     if (!every_item_names(options)) {
         ktap_note("there are:");
-        for (unsigned i = 0; experiments[i] != NULL; i++)
-            ktap_note("  %s: %s", experiments[i]->name, experiments[i]->question);
+        experiments_print();
         ktap_bail_out(VERDICT_FAIL, "nothing to run");
         return VERDICT_FAIL;
     }
     start_services(info);
     ktap_plan(wanted);
-    for (unsigned i = 0; experiments[i] != NULL; i++) {
-        if (is_wanted(experiments[i], options))
-            run_one(experiments[i], options);
+    for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++) {
+        if (is_wanted(experiment, options))
+            run_one(experiment, options);
     }
     stop_services();
     return ktap_end();

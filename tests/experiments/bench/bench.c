@@ -433,7 +433,8 @@ static void bench_run(const struct options *options)
     machine_interrupts_restore(were_on);
 }
 
-const struct experiment bench_experiment = {
+EXPERIMENT(bench, 430) = {
+    .theme = THEME_COST,
     .name = "bench",
     .question = "What does each path of the pager cost?",
     .checks = 32,

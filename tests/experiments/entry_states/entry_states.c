@@ -277,7 +277,8 @@ static void entry_states_run(const struct options *options)
         try_layout(&entry_layouts[i]);
 }
 
-const struct experiment entry_states_experiment = {
+EXPERIMENT(entry_states, 250) = {
+    .theme = THEME_TABLES,
     .name = "entry-states",
     .question = "What fits into the spare bits?",
     .checks = 6,

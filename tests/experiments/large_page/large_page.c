@@ -237,7 +237,8 @@ static void large_page_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment large_page_experiment = {
+EXPERIMENT(large_page, 330) = {
+    .theme = THEME_PAGES,
     .name = "large-page",
     .question =
         "What does a page of 2 MiB save, and what do taking it apart and putting it together cost?",

@@ -93,7 +93,8 @@ static void mmu_truth_hold_run(const struct options *options)
     scratch_end();
 }
 
-const struct experiment mmu_hold_experiment = {
+EXPERIMENT(mmu_hold, 450) = {
+    .theme = THEME_PROCESSOR,
     .name = "mmu-hold",
     .question = "What does the machine's own view say of pages of every size?",
     .checks = 4,

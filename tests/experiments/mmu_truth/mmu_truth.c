@@ -487,14 +487,16 @@ static void mmu_truth_run_all(const struct options *options)
     run_with(2, true);
 }
 
-const struct experiment mmu_truth_experiment = {
+EXPERIMENT(mmu_truth, 120) = {
+    .theme = THEME_PROCESSOR,
     .name = "mmu-truth",
     .question = "Does this MMU do what the manual says, bit by bit?",
     .checks = 12,
     .run = run_sample,
 };
 
-const struct experiment mmu_truth_all_experiment = {
+EXPERIMENT(mmu_truth_all, 130) = {
+    .theme = THEME_PROCESSOR,
     .name = "mmu-truth-all",
     .question = "Does this MMU do what the manual says, in every combination?",
     .checks = 12,

@@ -158,7 +158,8 @@ static void stress_run(const struct options *options)
     end_space(space);
 }
 
-const struct experiment stress_experiment = {
+EXPERIMENT(stress, 410) = {
+    .theme = THEME_RANDOM,
     .name = "stress",
     .question = "Do all processors together, in one address space, ever see a wrong byte?",
     .checks = STRESS_WORKERS_MAX + 4,

@@ -349,7 +349,8 @@ static void vma_structure_run(const struct options *options)
     pmm_free_order(block, ORDER_HUGE);
 }
 
-const struct experiment vma_structure_experiment = {
+EXPERIMENT(vma_structure, 380) = {
+    .theme = THEME_TABLES,
     .name = "vma-structure",
     .question = "Which structure tracks virtual memory?",
     .checks = 1 + ARRAY_COUNT(sizes) * (KEEPERS + 1),
