@@ -25,7 +25,7 @@ say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1
 GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out clean help core-objects,$(GOALS)),)
 include $(B)/setup-build.mk
-ifneq ($(filter test check fuzz mutants tidy everything $(B)/host% $(B)/fuzz%,$(GOALS)),)
+ifneq ($(filter test check fuzz mutants tidy everything $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
 include $(B)/setup-test.mk
 endif
 ifneq ($(filter debug,$(GOALS)),)
@@ -111,7 +111,8 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/time_scale.c cpu/crc32c.c \
 	tests/model/%.c,$(KERNEL_SOURCES)))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
-HOST_SUPPORT := $(filter-out tests/host/test_%,$(wildcard tests/host/*.c tests/host/*/*.c))
+HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/%, \
+	$(wildcard tests/host/*.c tests/host/*/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 THREAD_TESTS := $(filter %_threads,$(HOST_TESTS))
@@ -127,6 +128,10 @@ FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -D
 FLAVOUR_host-gcc := $(CC) -O2 -Wno-unused-result # clang checks it, and obeys a cast to void
 FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
 FLAVOUR_tsan := $(CLANG) -O1 -fsanitize=thread -DPMM_JUNK=1
+
+# Each access of memory becomes a call, which tests/host/explore/ answers in the sanitizer's place.
+FLAVOUR_explore := $(CC) -O2 -fsanitize=thread --param tsan-distinguish-volatile=1 \
+	--param tsan-instrument-func-entry-exit=0 -Wno-tsan -Wno-unused-result
 
 # $(1) is the flavour's name and folder.
 define flavour
@@ -146,13 +151,22 @@ $(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
 $(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
 	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
 endef
-$(foreach name,host host-gcc fuzz tsan,$(eval $(call flavour,$(name))))
+$(foreach name,host host-gcc fuzz tsan explore,$(eval $(call flavour,$(name))))
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a $(B)/fuzz/libfake.a
 	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
 
+# Of the host's files those that write simulated memory are explored with the sources.
+EXPLORED := tests/host/explore/program_operation.c tests/host/fake/mmu.c tests/host/fake/cpu.c \
+	tests/host/fake/kernel_map.c
+$(B)/explore/explore: $(patsubst %,$(B)/host-gcc/%.o,$(filter-out $(EXPLORED), \
+		$(wildcard tests/host/explore/*.c))) \
+		$(EXPLORED:%=$(B)/explore/%.o) $(B)/explore/libfaultline.a $(B)/host-gcc/libfake.a
+	$(call say,LINK,$@)
+	$(CC) -no-pie -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+
 HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%) \
-	$(THREAD_TESTS:%=$(B)/tsan/%)
+	$(THREAD_TESTS:%=$(B)/tsan/%) $(B)/explore/explore
 FUZZ_PROGRAMS := $(FUZZERS:%=$(B)/fuzz/%)
 
 # One stamp a source, made anew only when the source or one of its headers changed.
@@ -164,11 +178,11 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 		$(if $(filter efi/%,$<),$(EFI_INCLUDES)) 2>$@.err || { cat $@.err; exit 1; }
 	touch $@
 
--include $(shell find $(B)/kernel $(B)/host $(B)/host-gcc $(B)/fuzz $(B)/tsan -name '*.d' 2>/dev/null)
+-include $(shell find $(B)/kernel $(B)/host $(B)/host-gcc $(B)/fuzz $(B)/tsan $(B)/explore -name '*.d' 2>/dev/null)
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run test check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
@@ -184,13 +198,19 @@ everything: all $(HOST_PROGRAMS) $(FUZZ_PROGRAMS)
 nothing:
 
 # T= runs one test, and builds only what that one needs.
-ifdef T
+ifneq ($(and $(T),$(filter test,$(GOALS))),)
 TEST_NEEDS := $(or $(shell tests/run --needs $(T)),$(error no such test))
 else
 TEST_NEEDS := everything
 endif
 test: $(TEST_NEEDS) ## all tests, or one of them with T=name (T=list names them)
 	prove --timer $(if $(T),--verbose) --jobs $(JOBS) --exec tests/run $(or $(T),$$(tests/run --list))
+
+SCHEDULE :=
+explore: $(B)/explore/explore ## interleavings on the host [T="cow write fork" SCHEDULE=0:141]
+	$(if $(T),,$(error T= names a list, or says SET-UP PROGRAM PROGRAM))
+	$(if $(SCHEDULE),$< --schedule $(SCHEDULE) "$(T)",\
+		$(if $(word 2,$(T)),echo "one: $(T)" | $< --lines -,$< $(T)))
 
 check: $(KERNEL_OBJECTS) ## layers, the seam, assembly, format, clang-tidy, shape of the sources
 	tests/check/run

@@ -26,6 +26,9 @@ void (*fake_on_flush_all)(void);
 uint64_t fake_processors = 1;
 bool fake_contexts;
 
+/* The explorer of interleavings has its own of these, which a schedule decides. */
+#define DECIDED __attribute__((weak))
+
 /* Each thread is a processor. */
 static _Thread_local bool interrupts = true;
 static _Thread_local unsigned cpu;
@@ -35,7 +38,7 @@ static unsigned contexts[CPU_MAX];
 static void *spaces[CPU_MAX];
 static const void *tops[CPU_MAX]; /* NULL: none was set yet */
 
-_Noreturn void panic_at(const char *file, int line, const char *format, ...)
+DECIDED _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
     va_list arguments;
 
@@ -81,7 +84,7 @@ void fake_machine_start(uint64_t bytes)
     pmm_set_reserve(0);
 }
 
-bool machine_interrupts_off(void)
+DECIDED bool machine_interrupts_off(void)
 {
     bool were_on = interrupts;
 
@@ -89,17 +92,17 @@ bool machine_interrupts_off(void)
     return were_on;
 }
 
-void machine_interrupts_restore(bool were_on)
+DECIDED void machine_interrupts_restore(bool were_on)
 {
     interrupts = were_on;
 }
 
-bool machine_interrupts_on(void)
+DECIDED bool machine_interrupts_on(void)
 {
     return interrupts;
 }
 
-void machine_pause(void)
+DECIDED void machine_pause(void)
 {
 }
 
@@ -130,12 +133,12 @@ void machine_set_space(void *to, const void *top)
     tops[cpu] = top;
 }
 
-void machine_clear_frame(void *frame)
+DECIDED void machine_clear_frame(void *frame)
 {
     memset(frame, 0, PAGE_SIZE);
 }
 
-void machine_copy_frame(void *restrict to, const void *restrict from)
+DECIDED void machine_copy_frame(void *restrict to, const void *restrict from)
 {
     memcpy(to, from, PAGE_SIZE);
 }
@@ -163,7 +166,7 @@ uint64_t machine_processors(void)
     return fake_processors;
 }
 
-static void perform(const struct machine_flush *flush)
+void fake_machine_flush(const struct machine_flush *flush)
 {
     if (flush->kind == MACHINE_FLUSH_PAGES) {
         for (unsigned i = 0; i < flush->count; i++)
@@ -177,21 +180,21 @@ static void perform(const struct machine_flush *flush)
 
 uint64_t fake_asked;
 
-void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush)
+DECIDED void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush)
 {
     unsigned self = cpu;
 
     fake_asked |= (where | answers) & fake_processors & ~(UINT64_C(1) << self);
     for (uint64_t at = where & fake_processors; at != 0; at &= at - 1) {
         cpu = (unsigned)__builtin_ctzll(at);
-        perform(flush);
+        fake_machine_flush(flush);
     }
     cpu = self;
 }
 
 void (*fake_on_relax)(void);
 
-void machine_relax(void)
+DECIDED void machine_relax(void)
 {
     if (fake_on_relax != NULL)
         fake_on_relax();
@@ -203,7 +206,7 @@ const void *machine_thread(void)
     return NULL;
 }
 
-void mutex_wait(struct mutex *mutex)
+DECIDED void mutex_wait(struct mutex *mutex)
 {
     PANIC("the mutex %p is held already", (void *)mutex);
 }

@@ -54,6 +54,10 @@ extern void (*fake_on_flush_page)(uint64_t address);
 extern void (*fake_on_flush_space)(void);
 extern void (*fake_on_flush_all)(void);
 
+/* Makes a flush as the calling processor. */
+struct machine_flush;
+void fake_machine_flush(const struct machine_flush *flush);
+
 /* Called where code waits for others: what they can see then. NULL: nothing. */
 extern void (*fake_on_relax)(void);
 

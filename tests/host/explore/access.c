@@ -1,0 +1,287 @@
+/*
+ * Accesses of memory: what the compiler calls in place of ThreadSanitizer's runtime.
+ *
+ * An access is a point, where another processor may come in between, if several processors use its
+ * word of 8 bytes and one of them writes it. Plain accesses count as atomic ones do: a race is
+ * often on them. Which words these are is learned from the runs so far.
+ */
+#include "tests/host/explore/internal.h"
+
+#include <string.h>
+
+#include "paging/kernel/layout.h"
+#include "pmm/frame.h"
+
+#define WORD UINT64_C(8)
+
+/* In the byte of a word: who reads it, and from bit 3 on who writes it. */
+#define WRITES_SHIFT 3U
+#define ALL          7U
+
+static struct region *region_of_access(uintptr_t at)
+{
+    for (unsigned i = 0; i < REGIONS; i++) {
+        if (at - explorer->regions[i].base < explorer->regions[i].size)
+            return &explorer->regions[i];
+    }
+    return NULL;
+}
+
+static bool is_shared(uint8_t users)
+{
+    unsigned writers = users >> WRITES_SHIFT;
+    unsigned all = (users & ALL) | writers;
+
+    return writers != 0 && (all & (all - 1)) != 0;
+}
+
+static void note_users(struct region *region, uintptr_t at, size_t size, bool write)
+{
+    uint8_t user = (uint8_t)(1U << (explorer->self + (write ? WRITES_SHIFT : 0)));
+    size_t first = (at - region->base) / WORD;
+    size_t last = (at - region->base + size - 1) / WORD;
+
+    for (size_t i = first; i <= last && i < region->size / WORD; i++)
+        region->users[i] |= user;
+}
+
+static void note_written(struct region *region, uintptr_t at, size_t size)
+{
+    size_t first = (at - region->base) / PAGE_SIZE;
+    size_t last = (at - region->base + size - 1) / PAGE_SIZE;
+
+    for (size_t i = first; i <= last && i < region->size / PAGE_SIZE; i++)
+        region->written[i] = 1;
+}
+
+void explorer_access(const volatile void *address, size_t size, bool write, const void *code)
+{
+    uintptr_t at = (uintptr_t)address;
+    struct region *region;
+
+    if (explorer == NULL)
+        return;
+    region = region_of_access(at);
+    if (region == NULL)
+        return;
+    if (write)
+        note_written(region, at, size);
+    /* Of an instruction only what it does to tables and pages counts: the rest is the model's. */
+    if (!explorer->running ||
+        (explorer_self()->instruction > 0 && region >= &explorer->regions[REGIONS_WRITTEN]))
+        return;
+    explorer_count(code);
+    note_users(region, at, size, write);
+    if (explorer_self()->instruction > 0)
+        return;
+    if (explorer->settings.everywhere || is_shared(region->users[(at - region->base) / WORD]))
+        explorer_point(code);
+}
+
+unsigned run_shared_words(void)
+{
+    unsigned shared = 0;
+
+    for (unsigned i = 0; i < REGIONS; i++) {
+        const struct region *region = &explorer->regions[i];
+
+        for (size_t word = 0; word < region->size / WORD; word++)
+            shared += is_shared(region->users[word]);
+    }
+    return shared;
+}
+
+/* ---- the compiler's calls ---- */
+
+#define PLAIN(size)                                                                                \
+    void __tsan_read##size(void *at);                                                              \
+    void __tsan_write##size(void *at);                                                             \
+    void __tsan_unaligned_read##size(void *at);                                                    \
+    void __tsan_unaligned_write##size(void *at);                                                   \
+    void __tsan_volatile_read##size(void *at);                                                     \
+    void __tsan_volatile_write##size(void *at);                                                    \
+    void __tsan_unaligned_volatile_read##size(void *at);                                           \
+    void __tsan_unaligned_volatile_write##size(void *at);                                          \
+    void __tsan_read##size(void *at)                                                               \
+    {                                                                                              \
+        explorer_access(at, size, false, CALLER);                                                  \
+    }                                                                                              \
+    void __tsan_write##size(void *at)                                                              \
+    {                                                                                              \
+        explorer_access(at, size, true, CALLER);                                                   \
+    }                                                                                              \
+    void __tsan_unaligned_read##size(void *at)                                                     \
+    {                                                                                              \
+        explorer_access(at, size, false, CALLER);                                                  \
+    }                                                                                              \
+    void __tsan_unaligned_write##size(void *at)                                                    \
+    {                                                                                              \
+        explorer_access(at, size, true, CALLER);                                                   \
+    }                                                                                              \
+    void __tsan_volatile_read##size(void *at)                                                      \
+    {                                                                                              \
+        explorer_access(at, size, false, CALLER);                                                  \
+    }                                                                                              \
+    void __tsan_volatile_write##size(void *at)                                                     \
+    {                                                                                              \
+        explorer_access(at, size, true, CALLER);                                                   \
+    }                                                                                              \
+    void __tsan_unaligned_volatile_read##size(void *at)                                            \
+    {                                                                                              \
+        explorer_access(at, size, false, CALLER);                                                  \
+    }                                                                                              \
+    void __tsan_unaligned_volatile_write##size(void *at)                                           \
+    {                                                                                              \
+        explorer_access(at, size, true, CALLER);                                                   \
+    }
+
+PLAIN(1)
+PLAIN(2)
+PLAIN(4)
+PLAIN(8)
+PLAIN(16)
+
+void __tsan_init(void);
+void __tsan_read_range(void *at, size_t size);
+void __tsan_write_range(void *at, size_t size);
+void __tsan_func_entry(void *caller);
+void __tsan_func_exit(void);
+void __tsan_atomic_thread_fence(int order);
+void __tsan_atomic_signal_fence(int order);
+
+void __tsan_init(void)
+{
+}
+
+void __tsan_func_entry(void *caller)
+{
+    (void)caller;
+}
+
+void __tsan_func_exit(void)
+{
+}
+
+void __tsan_read_range(void *at, size_t size)
+{
+    explorer_access(at, size, false, CALLER);
+}
+
+void __tsan_write_range(void *at, size_t size)
+{
+    explorer_access(at, size, true, CALLER);
+}
+
+/* All processors see one order of accesses already. */
+void __tsan_atomic_thread_fence(int order)
+{
+    (void)order;
+}
+
+void __tsan_atomic_signal_fence(int order)
+{
+    (void)order;
+}
+
+/* Takes the place of an atomic exchange of a lock byte that another holds. */
+static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
+{
+    if (old == 1 && with == 1)
+        explorer_failed_try(at, CALLER);
+}
+
+#define LOAD_AND_STORE(bits, type)                                                                 \
+    type __tsan_atomic##bits##_load(const volatile type *at, int order);                           \
+    void __tsan_atomic##bits##_store(volatile type *at, type value, int order);                    \
+    type __tsan_atomic##bits##_exchange(volatile type *at, type value, int order);                 \
+    type __tsan_atomic##bits##_load(const volatile type *at, int order)                            \
+    {                                                                                              \
+        (void)order;                                                                               \
+        explorer_access(at, sizeof(*at), false, CALLER);                                           \
+        return *at;                                                                                \
+    }                                                                                              \
+    void __tsan_atomic##bits##_store(volatile type *at, type value, int order)                     \
+    {                                                                                              \
+        (void)order;                                                                               \
+        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        *at = value;                                                                               \
+    }                                                                                              \
+    type __tsan_atomic##bits##_exchange(volatile type *at, type value, int order)                  \
+    {                                                                                              \
+        type old;                                                                                  \
+                                                                                                   \
+        (void)order;                                                                               \
+        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        old = *at;                                                                                 \
+        *at = value;                                                                               \
+        if ((bits) == 8)                                                                           \
+            look_at_try(at, old, value);                                                           \
+        return old;                                                                                \
+    }
+
+#define FETCH(bits, type, name, result)                                                            \
+    type __tsan_atomic##bits##_fetch_##name(volatile type *at, type value, int order);             \
+    type __tsan_atomic##bits##_fetch_##name(volatile type *at, type value, int order)              \
+    {                                                                                              \
+        type old;                                                                                  \
+                                                                                                   \
+        (void)order;                                                                               \
+        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        old = *at;                                                                                 \
+        *at = (type)(result);                                                                      \
+        return old;                                                                                \
+    }
+
+#define COMPARE_EXCHANGE(bits, type, strength)                                                     \
+    int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *at, type *expected,       \
+                                                          type value, int order, int otherwise);   \
+    int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *at, type *expected,       \
+                                                          type value, int order, int otherwise)    \
+    {                                                                                              \
+        type old;                                                                                  \
+                                                                                                   \
+        (void)order;                                                                               \
+        (void)otherwise;                                                                           \
+        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        old = *at;                                                                                 \
+        if (old == *expected) {                                                                    \
+            *at = value;                                                                           \
+            return 1;                                                                              \
+        }                                                                                          \
+        *expected = old;                                                                           \
+        return 0;                                                                                  \
+    }
+
+#define COMPARE_EXCHANGE_VALUE(bits, type)                                                         \
+    type __tsan_atomic##bits##_compare_exchange_val(volatile type *at, type expected, type value,  \
+                                                    int order, int otherwise);                     \
+    type __tsan_atomic##bits##_compare_exchange_val(volatile type *at, type expected, type value,  \
+                                                    int order, int otherwise)                      \
+    {                                                                                              \
+        type old;                                                                                  \
+                                                                                                   \
+        (void)order;                                                                               \
+        (void)otherwise;                                                                           \
+        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        old = *at;                                                                                 \
+        if (old == expected)                                                                       \
+            *at = value;                                                                           \
+        return old;                                                                                \
+    }
+
+#define ATOMIC(bits, type)                                                                         \
+    LOAD_AND_STORE(bits, type)                                                                     \
+    FETCH(bits, type, add, old + value)                                                            \
+    FETCH(bits, type, sub, old - value)                                                            \
+    FETCH(bits, type, and, old &value)                                                             \
+    FETCH(bits, type, or, old | value)                                                             \
+    FETCH(bits, type, xor, old ^ value)                                                            \
+    FETCH(bits, type, nand, ~(old & value))                                                        \
+    COMPARE_EXCHANGE(bits, type, strong)                                                           \
+    COMPARE_EXCHANGE(bits, type, weak)                                                             \
+    COMPARE_EXCHANGE_VALUE(bits, type)
+
+ATOMIC(8, uint8_t)
+ATOMIC(16, uint16_t)
+ATOMIC(32, uint32_t)
+ATOMIC(64, uint64_t)

@@ -1,0 +1,306 @@
+/* Operations of programs: the calls that are explored. */
+#include <string.h>
+
+#include "cpu/machine.h"
+#include "cpu/registers.h"
+#include "cpu/trap/trap.h"
+#include "lib/check.h"
+#include "pmm/pmm.h"
+#include "tests/host/explore/program.h"
+#include "tests/host/explore/run.h"
+#include "tests/host/fake/mmu.h"
+#include "vmm/page/large.h"
+#include "vmm/page/reclaim.h"
+#include "vmm/page/zero_merge.h"
+#include "vmm/range/spare_tables.h"
+#include "vmm/space/space.h"
+
+/* So many faults in a row at one access are no progress. */
+#define FAULTS_MAX 40U
+
+/* The instruction of all accesses. */
+#define PROGRAM_RIP UINT64_C(0x401000)
+
+/* Pages that one call of the scan looks at, and that `evict` asks for. */
+#define SCAN_PAGES    8U
+#define EVICT_PAGES   4U
+#define EVICT_AT_ONCE 16U
+
+struct space *program_spaces[SPACES_OF_TEST];
+
+static const struct rights rights_of[] = {
+    {.none = true}, {.user = true}, {.write = true, .user = true}};
+
+/* ---- accesses ---- */
+
+/* The word behind a translation; the frame must be one that a program may use. */
+static uint64_t *word_at(struct phys physical, bool write, uint64_t address)
+{
+    const struct frame *record = frame_record(pfn_of(physical));
+
+    /* The first frame of a large page speaks for all. */
+    if (record->kind == FRAME_FREE)
+        record = frame_record((struct pfn){pfn_of(physical).index & ~(PTE_ENTRIES - 1)});
+    CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),
+              "an access to %lx reaches frame %lx of kind %u", address, physical.address >> 12,
+              record->kind);
+    return phys_pointer(physical);
+}
+
+/* One try of the instruction: true when it has been executed, otherwise interrupts are off, as they
+ * are in the handler. */
+static bool try_instruction(uint64_t address, bool write, uint64_t *value, uint64_t *error)
+{
+    struct fake_access access = {.write = write, .user = true};
+    struct phys physical;
+    bool done;
+
+    run_instruction_begin();
+    done = fake_mmu_translate(address, access, &physical, error);
+    if (done && write)
+        *word_at(physical, true, address) = *value;
+    else if (done)
+        *value = *word_at(physical, false, address);
+    else
+        (void)machine_interrupts_off();
+    run_instruction_end();
+    return done;
+}
+
+bool program_touch(uint64_t address, bool write, uint64_t *value)
+{
+    for (unsigned i = 0; i < FAULTS_MAX; i++) {
+        struct trap_frame frame = {.rip = PROGRAM_RIP, .cr2 = address, .rflags = RFLAGS_IF};
+        bool resolved;
+
+        if (try_instruction(address, write, value, &frame.error))
+            return true;
+        resolved = trap_page_fault(address, frame.error, &frame);
+        machine_interrupts_restore(true);
+        if (!resolved)
+            return false;
+    }
+    PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
+}
+
+static struct result perform_read(const struct call *call)
+{
+    struct result result = {0, 0};
+
+    if (!program_touch(call->operation->at, false, &result.value))
+        result.status = STATUS_DENIED;
+    return result;
+}
+
+static struct result perform_write(const struct call *call)
+{
+    uint64_t value = call->value;
+
+    return (struct result){program_touch(call->operation->at, true, &value) ? OK : STATUS_DENIED,
+                           0};
+}
+
+static struct result perform_fill(const struct call *call)
+{
+    uint64_t value = call->value;
+
+    for (uint64_t at = 0; at < call->operation->size; at += PAGE_SIZE, value++)
+        CHECK(program_touch(call->operation->at + at, true, &value));
+    return (struct result){0, 0};
+}
+
+/* ---- ranges ---- */
+
+static struct result said(enum status status)
+{
+    return (struct result){(int)status, 0};
+}
+
+static struct result perform_map(const struct call *call)
+{
+    return said(space_map_at(call->space, call->operation->at, call->operation->size,
+                             rights_of[call->operation->kind->argument]));
+}
+
+static struct result perform_map_large(const struct call *call)
+{
+    return said(space_map_large_at(call->space, call->operation->at, call->operation->size,
+                                   rights_of[2], 2));
+}
+
+static struct result perform_map_zeroes(const struct call *call)
+{
+    return said(
+        space_map_zeroes(call->space, call->operation->at, call->operation->size, rights_of[2]));
+}
+
+static struct result perform_map_shared(const struct call *call)
+{
+    return said(
+        space_map_shared_at(call->space, call->operation->at, call->operation->size, rights_of[2]));
+}
+
+static struct result perform_unmap(const struct call *call)
+{
+    return said(space_unmap(call->space, call->operation->at, call->operation->size));
+}
+
+static struct result perform_protect(const struct call *call)
+{
+    return said(space_protect(call->space, call->operation->at, call->operation->size,
+                              rights_of[call->operation->kind->argument]));
+}
+
+/* How much is collapsed depends on the moment. */
+static struct result perform_advise(const struct call *call)
+{
+    enum space_advice advice = (enum space_advice)call->operation->kind->argument;
+    enum status status =
+        space_advise(call->space, call->operation->at, call->operation->size, advice);
+
+    return said(advice == SPACE_COLLAPSE ? OK : status);
+}
+
+static struct result perform_move(const struct call *call)
+{
+    return said(
+        space_move(call->space, call->operation->at, call->operation->size, PROGRAM_MOVE_TO));
+}
+
+static struct result perform_remap(const struct call *call)
+{
+    uint64_t size = call->operation->size;
+
+    return said(space_remap(call->space, call->operation->at, size, 2 * size));
+}
+
+static struct result perform_wire(const struct call *call)
+{
+    return said(space_wire(call->space, call->operation->at, call->operation->size));
+}
+
+static struct result perform_unwire(const struct call *call)
+{
+    return said(space_unwire(call->space, call->operation->at, call->operation->size));
+}
+
+/* ---- spaces ---- */
+
+/* The first free number behind the parent in a set-up, where no program has a fork yet. */
+static struct result perform_fork(const struct call *call)
+{
+    unsigned number = call->operation->kind->argument + call->processor;
+
+    while (number < SPACES_OF_TEST - 1 && program_spaces[number] != NULL)
+        number++;
+    CHECK(program_spaces[number] == NULL);
+    return said(space_fork(call->space, &program_spaces[number]));
+}
+
+static struct result perform_end(const struct call *call)
+{
+    program_spaces[call->operation->space] = NULL;
+    space_destroy(call->space);
+    return (struct result){0, 0};
+}
+
+static struct result perform_enter(const struct call *call)
+{
+    space_switch(call->space);
+    return (struct result){0, 0};
+}
+
+static struct result perform_leave(const struct call *call)
+{
+    (void)call;
+    space_switch(NULL);
+    return (struct result){0, 0};
+}
+
+/* ---- memory ---- */
+
+/* What comes of these depends on the moment, and any outcome will do. */
+static struct result perform_evict(const struct call *call)
+{
+    unsigned evicted;
+    enum status status = reclaim_pages(EVICT_PAGES, &evicted);
+
+    (void)call;
+    (void)status;
+    return (struct result){0, 0};
+}
+
+static struct result perform_out(const struct call *call)
+{
+    (void)call;
+    for (unsigned idle = 0; idle < 3;) {
+        unsigned evicted;
+
+        CHECK(reclaim_pages(EVICT_AT_ONCE, &evicted) == OK);
+        idle = evicted > 0 ? 0 : idle + 1;
+    }
+    return (struct result){0, 0};
+}
+
+static struct result perform_scan(const struct call *call)
+{
+    (void)call;
+    (void)zero_merge(SCAN_PAGES);
+    return (struct result){0, 0};
+}
+
+static struct result perform_split(const struct call *call)
+{
+    (void)call;
+    (void)large_split_one();
+    return (struct result){0, 0};
+}
+
+static struct result perform_spare(const struct call *call)
+{
+    (void)call;
+    kept_all_give_back();
+    return (struct result){0, 0};
+}
+
+static const struct operation_kind kinds[] = {
+    {"read", perform_read, 0, 1},
+    {"write", perform_write, 0, 1},
+    {"fill", perform_fill, 0, 512},
+    {"map", perform_map, 2, 1},
+    {"map-large", perform_map_large, 0, 512},
+    {"map-zeroes", perform_map_zeroes, 0, 1},
+    {"map-shared", perform_map_shared, 0, 1},
+    {"unmap", perform_unmap, 0, 1},
+    {"none", perform_protect, 0, 1},
+    {"ro", perform_protect, 1, 1},
+    {"rw", perform_protect, 2, 1},
+    {"need", perform_advise, SPACE_WILL_NEED, 1},
+    {"dont", perform_advise, SPACE_DONT_NEED, 1},
+    {"cold", perform_advise, SPACE_COLD, 1},
+    {"collapse", perform_advise, SPACE_COLLAPSE, 512},
+    {"sequential", perform_advise, SPACE_SEQUENTIAL, 1},
+    {"move", perform_move, 0, 512},
+    {"remap", perform_remap, 0, 1},
+    {"wire", perform_wire, 0, 1},
+    {"unwire", perform_unwire, 0, 1},
+    {"fork", perform_fork, SPACE_OF_FORK, 0},
+    {"child", perform_fork, 1, 0}, /* set-ups: the next number from 1 on */
+    {"end", perform_end, 0, 0},
+    {"enter", perform_enter, 0, 0},
+    {"leave", perform_leave, 0, 0},
+    {"evict", perform_evict, 0, 0},
+    {"out", perform_out, 0, 0},
+    {"scan", perform_scan, 0, 0},
+    {"split", perform_split, 0, 0},
+    {"spare", perform_spare, 0, 0},
+};
+
+const struct operation_kind *operation_find(const char *name)
+{
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    }
+    return NULL;
+}

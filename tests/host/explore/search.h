@@ -1,0 +1,62 @@
+/*
+ * Searching the schedules of a scenario for one that breaks something.
+ *
+ * First all serial orders of the operations, which say what outcomes are right; then runs that
+ * learn which words are shared; then all schedules of few preemptions, or evenly spread ones where
+ * there are too many; then random ones by priorities.
+ *
+ * Owns: its figures, in memory that restoring leaves alone. Context: host tests.
+ */
+#ifndef TESTS_HOST_EXPLORE_SEARCH_H
+#define TESTS_HOST_EXPLORE_SEARCH_H
+
+#include "tests/host/explore/run.h"
+
+#define FAILURES_MAX 16U
+
+struct search_limits {
+    unsigned bound;     /* preemptions */
+    unsigned schedules; /* of up to so many preemptions, for each processor that begins */
+    unsigned random;    /* schedules drawn */
+    unsigned depth;     /* changes of priority in each */
+    unsigned thin;      /* run_settings */
+    uint64_t seed;      /* of what is drawn, and of the first of spread schedules */
+    bool stops;         /* at the first failure */
+};
+
+#define SEARCH_LIMITS_USUAL                                                                        \
+    {                                                                                              \
+        .bound = 1, .schedules = 400, .random = 100, .depth = 3, .thin = 6, .seed = 1              \
+    }
+
+/* Failures of one kind: the same words but for numbers. */
+struct search_failure {
+    char key[200];
+    unsigned times;
+    unsigned schedule; /* the number of the first one */
+};
+
+struct search_figures {
+    unsigned serial;
+    unsigned learning;
+    unsigned bounded;
+    unsigned random;
+    unsigned stride; /* of the points, one in so many was tried */
+    unsigned points; /* of the run that is preempted nowhere, the larger one */
+    unsigned words;  /* shared */
+    unsigned failure_count;
+    struct search_failure failures[FAILURES_MAX];
+};
+
+/* Before scenario_start. */
+void search_init(void);
+
+/* Searches the scenario, which has been started. Prints the first failure of each kind with its
+ * schedule and trace, as "# " lines. */
+const struct search_figures *search_scenario(const struct search_limits *limits);
+
+/* Runs one schedule, given as text, and prints its trace. Returns true when nothing broke; false
+ * with words if the text is no schedule. */
+bool search_replay(const char *schedule);
+
+#endif
