@@ -2,9 +2,9 @@
 #include "cpu/cpu.h"
 
 #include "cpu/features.h"
+#include "cpu/machine.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
-#include "cpu/trap/user.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/units.h"
@@ -25,9 +25,6 @@
      SEGMENT_LONG)
 #define SYSTEM_TSS_AVAILABLE (UINT64_C(9) << 40)
 
-/* Present, DPL 0, 64-bit interrupt gate: SDM volume 3, 6.14.1. */
-#define GATE_INTERRUPT UINT8_C(0x8e)
-
 /* Memory types of the PAT, an entry a byte: SDM volume 3, 12.12.2. The default but for entry 4:
  * WB, WT, UC-, UC, then WC in place of WB, WT, UC-, UC. */
 #define PAT_VALUE UINT64_C(0x0007040100070406)
@@ -35,13 +32,6 @@
 /* What firmware may have on in CR4 and what stays: its runtime services may use vectors, and the
  * number of levels cannot change in long mode. */
 #define CR4_KEPT (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_LA57)
-
-struct table_pointer {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
 
 #define TCG_NAME "TCGTCGTCGTCG"
 
@@ -51,10 +41,9 @@ bool machine_by_bytes;
 /* The program's half of a top table, as machine_top() shows it where there is none. */
 static const uint64_t no_table[256];
 uint8_t trap_smap;
-uint64_t trap_nmis_nested;
+uint64_t trap_user_end;
 
-static struct idt_gate idt[TRAP_VECTORS] __attribute__((aligned(16)));
-static bool traps_ready;
+static bool gs_loaded; /* on the first processor; another loads GS before it runs C */
 static bool contexts_on;
 
 /* ---- before the own tables ---- */
@@ -123,28 +112,6 @@ static void fill_gdt(struct cpu *cpu)
     cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
 }
 
-static void set_gate(unsigned vector, const char *entry)
-{
-    uint64_t offset = (uint64_t)(uintptr_t)entry;
-
-    idt[vector].offset_low = (uint16_t)(offset & 0xffff);
-    idt[vector].offset_middle = (uint16_t)(offset >> 16 & 0xffff);
-    idt[vector].offset_high = (uint32_t)(offset >> 32);
-    idt[vector].selector = SELECTOR_KERNEL_CODE;
-    idt[vector].type = GATE_INTERRUPT;
-}
-
-static void fill_idt(void)
-{
-    for (unsigned vector = 0; vector < TRAP_VECTORS; vector++)
-        set_gate(vector, trap_stubs + (size_t)vector * TRAP_STUB_SIZE);
-    set_gate(TRAP_NMI, trap_nmi_stub);
-    set_gate(TRAP_PF, cpu_features()->smap ? trap_page_fault_stub_smap : trap_page_fault_stub);
-    idt[TRAP_DF].ist = IST_DOUBLE_FAULT + 1;
-    idt[TRAP_NMI].ist = IST_NMI + 1;
-    idt[TRAP_MC].ist = IST_MACHINE_CHECK + 1;
-}
-
 /* CS is loaded by a far return; DS, ES and FS are not used in long mode and hold nothing. GS has a
  * base and no selector. */
 static void load_segments(const struct cpu *cpu)
@@ -173,12 +140,23 @@ static void load_segments(const struct cpu *cpu)
     msr_write(IA32_KERNEL_GS, 0);
 }
 
-static void load_traps(void)
+void cpu_load_tables(unsigned number, const struct cpu_stacks *stacks)
 {
-    struct table_pointer pointer = {sizeof(idt) - 1, (uint64_t)(uintptr_t)idt};
+    struct cpu *cpu = &cpu_table[number];
 
+    CHECK(number < CPU_MAX);
+    CHECK(stacks->rsp0 % 16 == 0 && stacks->double_fault % 16 == 0);
+    CHECK(stacks->nmi % 16 == 0 && stacks->machine_check % 16 == 0);
+    CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
+    machine_interrupts_off();
+    cpu->self = cpu;
+    cpu->top = no_table;
+    cpu->number = number;
+    fill_tss(cpu, stacks);
+    fill_gdt(cpu);
+    load_segments(cpu);
     __asm__ volatile("ltr %w0" : : "r"(SELECTOR_TSS));
-    __asm__ volatile("lidt %0" : : "m"(pointer) : "memory");
+    gs_loaded = true;
 }
 
 /* ---- control registers ---- */
@@ -197,7 +175,7 @@ static void start_contexts(void)
     contexts_on = true;
 }
 
-static void set_control_registers(void)
+void cpu_set_control_registers(void)
 {
     const struct cpu_features *features = cpu_features();
     uint64_t cr0 = cr0_read() & ~(CR0_EM | CR0_TS | CR0_AM | CR0_CD | CR0_NW);
@@ -212,46 +190,15 @@ static void set_control_registers(void)
     cr4 |= features->umip ? CR4_UMIP : 0;
     cr4_write(cr4);
     trap_smap = features->smap;
+    trap_user_end = cpu_user_end();
     start_contexts();
-}
-
-static void init(struct cpu *cpu, const struct cpu_stacks *stacks)
-{
-    CHECK(stacks->rsp0 % 16 == 0 && stacks->double_fault % 16 == 0);
-    CHECK(stacks->nmi % 16 == 0 && stacks->machine_check % 16 == 0);
-    CHECK(stacks->double_fault != 0 && stacks->nmi != 0 && stacks->machine_check != 0);
-    machine_interrupts_off();
-    cpu->self = cpu;
-    cpu->top = no_table;
-    cpu->number = (uint32_t)(cpu - cpu_table);
-    *(uint64_t *)(uintptr_t)(stacks->nmi - NMI_MARK) = 0;
-    fill_tss(cpu, stacks);
-    fill_gdt(cpu);
-    load_segments(cpu);
-    load_traps();
-    set_control_registers();
-    user_init();
-}
-
-void cpu_init(const struct cpu_stacks *stacks)
-{
-    fill_idt();
-    init(&cpu_table[0], stacks);
-    traps_ready = true;
-    pic_init();
-}
-
-void cpu_init_other(unsigned number, const struct cpu_stacks *stacks)
-{
-    CHECK(traps_ready && number > 0 && number < CPU_MAX);
-    init(&cpu_table[number], stacks);
 }
 
 struct cpu *cpu_self(void)
 {
     struct cpu *self;
 
-    if (!traps_ready)
+    if (!gs_loaded)
         return &cpu_table[0];
     __asm__("movq %%gs:%c1, %0" : "=r"(self) : "i"(GS_SELF));
     return self;
@@ -260,11 +207,6 @@ struct cpu *cpu_self(void)
 void cpu_set_apic_id(uint32_t id)
 {
     cpu_self()->apic_id = id;
-}
-
-bool cpu_traps_ready(void)
-{
-    return traps_ready;
 }
 
 bool machine_has_contexts(void)
@@ -277,17 +219,12 @@ bool cpu_smap_on(void)
     return trap_smap != 0;
 }
 
-/* The number of levels does not change once user_init has seen it. */
+/* The number of levels is final once cpu_set_control_registers has run. */
 uint64_t cpu_user_end(void)
 {
     if (trap_user_end != 0)
         return trap_user_end;
     return UINT64_C(1) << ((cr4_read() & CR4_LA57) != 0 ? 56 : 47);
-}
-
-void cpu_disarm_nmi(void)
-{
-    set_gate(TRAP_NMI, trap_return_stub);
 }
 
 uint64_t cpu_read_cr0(void)

@@ -1,13 +1,14 @@
 /*
- * One processor's own tables and registers: GDT, TSS with its stacks, IDT, control registers, PIC,
- * local APIC.
+ * One processor's own tables and registers: GDT, TSS with its stacks, control registers, local
+ * APIC.
  *
- * Owns: an array of struct cpu, one for each processor; the IDT is shared by all.
- * State: firmware's -> cpu_prepare_paging -> cpu_init -> own for ever.
- * Fails with: nothing. Context: cpu_prepare_paging on the firmware's tables with boot services
- * gone; cpu_init in the upper half with interrupts off; each once a processor.
- * Spec: Intel SDM volume 3, chapters 2 (registers), 3 (segments), 6 (interrupts), 8.7 (TSS), 11
- * (local APIC), 12.12 (PAT); Intel 8259A data sheet.
+ * Owns: an array of struct cpu, one for each processor.
+ * State: firmware's -> cpu_prepare_paging -> traps_init (cpu/trap/trap.h), which calls
+ * cpu_load_tables and cpu_set_control_registers -> own.
+ * Fails with: nothing. Context: cpu_prepare_paging on the firmware's tables after
+ * ExitBootServices; the other two in the upper half with interrupts off; each once a processor.
+ * Spec: Intel SDM volume 3, chapters 2 (registers), 3 (segments), 8.7 (TSS), 11 (local APIC), 12.12
+ * (PAT).
  */
 #ifndef CPU_CPU_H
 #define CPU_CPU_H
@@ -38,15 +39,11 @@ struct cpu_stacks {
  * PAT entry 4 (PAT = 1, PCD = PWT = 0) becomes write-combining; the others keep their default. */
 void cpu_prepare_paging(void);
 
-/* For the first processor: loads its own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps
- * are ours from its return on. Interrupts stay off. */
-void cpu_init(const struct cpu_stacks *stacks);
+/* Loads the GDT and the TSS of the processor with this number, and points GS to its struct cpu. */
+void cpu_load_tables(unsigned number, const struct cpu_stacks *stacks);
 
-/* The same for another processor, which has loaded GS already; what all share is left alone. */
-void cpu_init_other(unsigned number, const struct cpu_stacks *stacks);
-
-/* Whether cpu_init has run: whether a fault comes to cpu/trap/trap.c. */
-bool cpu_traps_ready(void);
+/* Sets CR0 and CR4 to the same bits on every processor. */
+void cpu_set_control_registers(void);
 
 /* Whether CR4.SMAP is on: user memory is touched between STAC and CLAC only. */
 bool cpu_smap_on(void);

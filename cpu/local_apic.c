@@ -3,6 +3,7 @@
 #include "cpu/local_apic.h"
 
 #include "cpu/features.h"
+#include "cpu/machine.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
 #include "lib/units.h"

@@ -1,11 +1,11 @@
 /*
  * The one seam to the machine: what the logic above needs of the processor, resolved at link time.
  *
- * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/time.c, the shortest of them in
- * cpu/machine_inline.h, which every source gets before this header. In host tests
- * tests/host/fake/machine.c stands in for them, with a simulated MMU and TLB, so that no logic
- * has an #ifdef for the host and none has inline assembly. `make check` proves that the core
- * links with nothing else unresolved.
+ * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/clock/time.c, the shortest of
+ * them in cpu/machine_inline.h, which every source gets before this header. In host tests
+ * tests/host/fake/machine.c stands in for them, with a simulated MMU and TLB, so that no logic has
+ * an #ifdef for the host and none has inline assembly. `make check` proves that the core links with
+ * nothing else unresolved.
  *
  * Units: bytes, nanoseconds, ticks of the time-stamp counter.
  * Fails with: nothing. Context: any, unless said otherwise.

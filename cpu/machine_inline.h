@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "cpu/gs.h"
-#include "cpu/trap/points.h"
+#include "cpu/points.h"
 
 #define MACHINE_FLAG_IF    (UINT64_C(1) << 9)
 #define MACHINE_PAGE_WORDS 512L
@@ -54,7 +54,7 @@ static inline void machine_pause(void)
     __asm__ volatile("pause" : : : "memory");
 }
 
-/* Meaningful from cpu_init on: before it GS is the firmware's. */
+/* Meaningful from traps_init on: before it GS is the firmware's. */
 static inline unsigned machine_cpu(void)
 {
     uint64_t number;

@@ -7,11 +7,12 @@
  */
 #include "efi/firmware/firmware.h"
 
+#include "cpu/clock/time.h"
 #include "cpu/cpu.h"
 #include "cpu/crash/crash.h"
 #include "cpu/features.h"
 #include "cpu/machine.h"
-#include "cpu/time.h"
+#include "cpu/trap/trap.h"
 #include "efi/acpi/acpi.h"
 #include "efi/console/console.h"
 #include "efi/console/framebuffer.h"
@@ -177,7 +178,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     end_run_relocated();
     crash_add_guard(STACK_WINDOW_BASE, STACK_WINDOW_BASE + PAGE_SIZE, "stack of cpu 0");
     stacks = processors_trap_stacks(0);
-    cpu_init(&stacks);
+    traps_init(&stacks);
     local_apic = mask_local_apic();
     pmm_choose(info->options.pmm);
     status = pmm_init(info->options.memory_limit);

@@ -19,6 +19,8 @@
 #include "cpu/local_apic.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "lib/print.h"
@@ -35,12 +37,20 @@
 #define STOP_MS      1000U
 #define TOLD_IN_FULL 8U
 
+/* Each CPU's part in a crash: its own, but that others read stopped and frame. */
+struct crash_state {
+    unsigned depth;          /* of its reports */
+    bool stopped;            /* for good, for another CPU's report */
+    struct trap_frame frame; /* of the trap that its first report is about; rip 0: none */
+};
+
 struct guard {
     uint64_t low;
     uint64_t high;
     const char *name;
 };
 
+static struct crash_state states[CPU_MAX];
 static struct guard guards[GUARDS_MAX];
 static unsigned guard_count;
 static unsigned reporter; /* the processor that reports, plus 1; 0: no crash yet */
@@ -81,15 +91,15 @@ _Noreturn static void crash_finish(void)
 /* Stops this processor for good, and leaves word of where it was. */
 _Noreturn static void stop(const struct trap_frame *frame)
 {
-    struct cpu *self = cpu_self();
+    struct crash_state *self = &states[cpu_self()->number];
 
     if (frame != NULL)
-        self->crash = *frame;
+        self->frame = *frame;
     __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
     cpu_halt();
 }
 
-void crash_stop_if_asked(const struct trap_frame *frame)
+void trap_stop_if_asked(const struct trap_frame *frame)
 {
     unsigned who = __atomic_load_n(&reporter, __ATOMIC_ACQUIRE);
 
@@ -100,7 +110,7 @@ void crash_stop_if_asked(const struct trap_frame *frame)
 /* The other processors that run, a bit each. */
 static uint64_t others(void)
 {
-    return cpu_traps_ready() ? machine_processors() & ~(UINT64_C(1) << cpu_self()->number) : 0;
+    return traps_ready() ? machine_processors() & ~(UINT64_C(1) << cpu_self()->number) : 0;
 }
 
 static uint64_t not_stopped(void)
@@ -110,7 +120,7 @@ static uint64_t not_stopped(void)
     for (uint64_t at = left; at != 0; at &= at - 1) {
         unsigned cpu = (unsigned)__builtin_ctzll(at);
 
-        if (__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE))
+        if (__atomic_load_n(&states[cpu].stopped, __ATOMIC_ACQUIRE))
             left &= ~(UINT64_C(1) << cpu);
     }
     return left;
@@ -128,10 +138,10 @@ static void stop_others(void)
 
 static void print_other(unsigned cpu, bool in_full)
 {
-    const struct trap_frame *frame = &cpu_table[cpu].crash;
+    const struct trap_frame *frame = &states[cpu].frame;
     char name[NAME_SIZE];
 
-    if (!__atomic_load_n(&cpu_table[cpu].stopped, __ATOMIC_ACQUIRE)) {
+    if (!__atomic_load_n(&states[cpu].stopped, __ATOMIC_ACQUIRE)) {
         print("# cpu %u: it does not take an NMI\n", cpu);
     } else if (frame->rip == 0) {
         print("# cpu %u: it panicked too\n", cpu);
@@ -165,7 +175,7 @@ static unsigned crash_enter(const struct trap_frame *frame)
     unsigned depth;
 
     machine_interrupts_off();
-    depth = ++cpu_self()->crashes;
+    depth = ++states[cpu_self()->number].depth;
     if (depth > 3)
         cpu_halt();
     if (depth == 1 && !__atomic_compare_exchange_n(&reporter, &who, cpu_self()->number + 1, false,
@@ -174,8 +184,8 @@ static unsigned crash_enter(const struct trap_frame *frame)
     trap_page_fault = trap_page_fault_none;
     if (depth == 1)
         stop_others();
-    if (cpu_traps_ready())
-        cpu_disarm_nmi();
+    if (traps_ready())
+        traps_disarm_nmi();
     if (depth > 2)
         crash_finish();
     return depth;
@@ -197,7 +207,7 @@ _Noreturn static void end(const char *what)
 /* The second report: the trap that the first one met, and what the first was about. */
 _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
 {
-    const struct trap_frame *first = &cpu_self()->crash;
+    const struct trap_frame *first = &states[cpu_self()->number].frame;
     char name[NAME_SIZE];
 
     print("\n# crash within the report of a crash: %s\n", what);
@@ -213,10 +223,10 @@ _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
     end(what);
 }
 
-void crash_trap(const struct trap_frame *frame)
+void trap_unhandled(const struct trap_frame *frame)
 {
     unsigned depth = crash_enter(frame);
-    struct trap_frame *saved = &cpu_self()->crash;
+    struct trap_frame *saved = &states[cpu_self()->number].frame;
     char what[TEXT_SIZE];
     char name[NAME_SIZE];
 

@@ -8,20 +8,12 @@
  *
  * Owns: the hooks and the list of guard pages. Fails with: nothing; nothing here returns, but the
  * setters. Context: any, including stacks that are nearly used up (#DF has its own).
- * panic_at of lib/check.h is here too.
+ * panic_at of lib/check.h, trap_unhandled and trap_stop_if_asked of cpu/trap/trap.h are here too.
  */
 #ifndef CPU_CRASH_CRASH_H
 #define CPU_CRASH_CRASH_H
 
 #include <stdint.h>
-
-struct trap_frame;
-
-/* Reports a trap that nobody handled, and ends the run. */
-_Noreturn void crash_trap(const struct trap_frame *frame);
-
-/* For an NMI: stops this processor if another one is reporting a crash. */
-void crash_stop_if_asked(const struct trap_frame *frame);
 
 /* Prints the entry states along the walk to an address, as lines that begin with "# "; from
  * paging/. Without it the report leaves them out. */

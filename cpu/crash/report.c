@@ -1,11 +1,13 @@
 /* The parts of a crash report. */
 #include "cpu/crash/report.h"
 
+#include "cpu/cpu.h"
 #include "cpu/crash/crash.h"
 #include "cpu/crash/symbols.h"
-#include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/trap/entry.h"
 #include "cpu/trap/probe.h"
+#include "cpu/trap/trap.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 
@@ -32,7 +34,7 @@ static bool near_stack(uint64_t address)
 
 static bool read_word(uint64_t address, uint64_t *value)
 {
-    if (cpu_traps_ready())
+    if (traps_ready())
         return probe_read64(address, value, NULL);
     if (!near_stack(address))
         return false;
@@ -99,7 +101,7 @@ void crash_print_code(uint64_t rip)
     char text[CODE_TEXT_SIZE];
     size_t length = 0;
 
-    if (!cpu_traps_ready())
+    if (!traps_ready())
         return;
     for (unsigned i = 0; i < CODE_BYTES; i++) {
         bool at_rip = i == CODE_BEFORE;

@@ -7,7 +7,7 @@
  * waited for while it is held counts. Table locks are ordered by level, parents first (rule P8).
  *
  * Units: none. Owns: the orders seen so far, and each processor's list of held locks.
- * Fails with: a panic. Context: any, from cpu_init on.
+ * Fails with: a panic. Context: any, from traps_init on.
  */
 #ifndef CPU_SMP_LOCK_CHECK_H
 #define CPU_SMP_LOCK_CHECK_H

@@ -11,11 +11,23 @@
 #include "cpu/percpu.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
 #include "lib/check.h"
 
 /* An emulator's processor may not run at all for seconds on a busy host. */
 #define BOUND_MS 20000U
 
+/* One CPU's request to others, and what they ask of it. */
+struct shoot {
+    uint64_t from;    /* CPUs that await this one's answer, a bit each */
+    uint64_t pending; /* CPUs that have not answered this one's request */
+    uint64_t where;   /* CPUs that flush; the others only answer */
+    struct machine_flush flush;
+    uint64_t sent;
+    uint64_t served;
+} __attribute__((aligned(64)));
+
+static struct shoot shoots[CPU_MAX];
 static unsigned bound_ms = BOUND_MS;
 
 void shootdown_set_bound_ms(unsigned milliseconds)
@@ -37,19 +49,19 @@ static void shootdown_perform(const struct machine_flush *flush)
 }
 
 /* Does what others ask of this processor. */
-static void serve(struct cpu *self)
+static void serve(struct shoot *self)
 {
-    uint64_t from = __atomic_exchange_n(&self->shoot.from, 0, __ATOMIC_ACQ_REL);
-    uint64_t own = UINT64_C(1) << self->number;
+    uint64_t from = __atomic_exchange_n(&self->from, 0, __ATOMIC_ACQ_REL);
+    uint64_t own = UINT64_C(1) << machine_cpu();
 
     for (; from != 0; from &= from - 1) {
-        struct shoot *request = &cpu_table[__builtin_ctzll(from)].shoot;
+        struct shoot *request = &shoots[__builtin_ctzll(from)];
 
         CHECK((request->pending & own) != 0);
         if ((request->where & own) != 0)
             shootdown_perform(&request->flush);
         __atomic_and_fetch(&request->pending, ~own, __ATOMIC_ACQ_REL);
-        self->shoot.served++;
+        self->served++;
     }
 }
 
@@ -57,7 +69,7 @@ static bool on_shoot(struct trap_frame *frame)
 {
     (void)frame;
     cpu_local_apic_end();
-    serve(cpu_self());
+    serve(&shoots[machine_cpu()]);
     return true;
 }
 
@@ -66,37 +78,36 @@ void shootdown_start(void)
     trap_set_handler(VECTOR_SHOOT, on_shoot);
 }
 
-static void ask(const struct cpu *self, uint64_t others)
+static void ask(uint64_t own, uint64_t others)
 {
     for (; others != 0; others &= others - 1) {
-        struct cpu *other = &cpu_table[__builtin_ctzll(others)];
-        uint64_t before =
-            __atomic_fetch_or(&other->shoot.from, UINT64_C(1) << self->number, __ATOMIC_ACQ_REL);
+        unsigned other = (unsigned)__builtin_ctzll(others);
+        uint64_t before = __atomic_fetch_or(&shoots[other].from, own, __ATOMIC_ACQ_REL);
 
         /* If somebody else has asked, an interrupt is on its way. */
-        if (before == 0 && !local_apic_send(other->apic_id, ICR_FIXED | VECTOR_SHOOT))
-            PANIC("cpu %u takes no interrupt", other->number);
+        if (before == 0 && !local_apic_send(cpu_table[other].apic_id, ICR_FIXED | VECTOR_SHOOT))
+            PANIC("cpu %u takes no interrupt", other);
     }
 }
 
-static void await(struct cpu *self)
+static void await(struct shoot *self)
 {
     struct deadline end = deadline_after_ms(bound_ms);
     uint64_t pending;
 
-    while ((pending = __atomic_load_n(&self->shoot.pending, __ATOMIC_ACQUIRE)) != 0) {
-        if (__atomic_load_n(&self->shoot.from, __ATOMIC_RELAXED) != 0)
+    while ((pending = __atomic_load_n(&self->pending, __ATOMIC_ACQUIRE)) != 0) {
+        if (__atomic_load_n(&self->from, __ATOMIC_RELAXED) != 0)
             serve(self);
         if (deadline_passed(end))
             PANIC("TLB shootdown lost: cpu %u has not answered cpu %u for %u ms",
-                  (unsigned)__builtin_ctzll(pending), self->number, bound_ms);
+                  (unsigned)__builtin_ctzll(pending), machine_cpu(), bound_ms);
     }
 }
 
 void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush)
 {
-    struct cpu *self = cpu_self();
-    uint64_t own = UINT64_C(1) << self->number;
+    struct shoot *self = &shoots[machine_cpu()];
+    uint64_t own = UINT64_C(1) << machine_cpu();
     uint64_t others = (where | answers) & machine_processors() & ~own;
 
     if ((where & own) != 0)
@@ -106,20 +117,20 @@ void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_fl
 #ifdef LOCK_CHECKS
     lock_check_none();
 #endif
-    CHECK_MSG(self->shoot.pending == 0, "cpu %u asks while it awaits answers", self->number);
-    self->shoot.flush = *flush;
-    self->shoot.where = where;
-    self->shoot.sent++;
-    __atomic_store_n(&self->shoot.pending, others, __ATOMIC_SEQ_CST);
-    ask(self, others);
+    CHECK_MSG(self->pending == 0, "cpu %u asks while it awaits answers", machine_cpu());
+    self->flush = *flush;
+    self->where = where;
+    self->sent++;
+    __atomic_store_n(&self->pending, others, __ATOMIC_SEQ_CST);
+    ask(own, others);
     await(self);
 }
 
 void machine_relax(void)
 {
-    struct cpu *self = cpu_self();
+    struct shoot *self = &shoots[machine_cpu()];
 
-    if (__atomic_load_n(&self->shoot.from, __ATOMIC_RELAXED) != 0)
+    if (__atomic_load_n(&self->from, __ATOMIC_RELAXED) != 0)
         serve(self);
     if (machine_interrupts_on())
         thread_yield();
@@ -131,8 +142,8 @@ struct shootdown_counts shootdown_counts(void)
     struct shootdown_counts counts = {0, 0};
 
     for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
-        counts.sent += cpu_table[cpu].shoot.sent;
-        counts.served += cpu_table[cpu].shoot.served;
+        counts.sent += shoots[cpu].sent;
+        counts.served += shoots[cpu].served;
     }
     return counts;
 }

@@ -7,6 +7,7 @@
 #include "cpu/registers.h"
 #include "cpu/smp/start_layout.h"
 #include "cpu/smp/thread.h"
+#include "cpu/trap/trap.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 
@@ -54,7 +55,7 @@ _Noreturn static void ap_arrive(struct cpu *cpu)
     cpu->number = how.number;
     machine_load_root(how.kernel_root);
     cpu_prepare_paging();
-    cpu_init_other(how.number, &how.stacks);
+    traps_init_other(how.number, &how.stacks);
     cpu_mask_local_apic(how.local_apic);
     threads_start(how.number);
     cpu_set_online(how.number);

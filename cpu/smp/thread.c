@@ -3,8 +3,10 @@
 
 #include "cpu/local_apic.h"
 #include "cpu/percpu.h"
+#include "cpu/smp/internal.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/spin.h"
+#include "cpu/trap/trap.h"
 #include "lib/check.h"
 #include "lib/units.h"
 
@@ -16,30 +18,25 @@
 #define FIRST_WORDS  8U
 #define FIRST_RETURN 6U
 
-enum thread_state { THREAD_FREE, THREAD_READY, THREAD_RUNNING, THREAD_WAITING, THREAD_ENDED };
-
-/* Protectors: (c) constant once created; (r) the ready lock of its processor; (p) its processor,
- * interrupts off; (q) the lock of what it waits for. */
-struct thread {
-    uint64_t rsp;        /* (p) while it does not run */
-    struct thread *next; /* (r)(q) in one queue at most */
-    uint8_t state;       /* (r) */
-    unsigned cpu;        /* (c) */
-    struct stack *stack; /* (c) NULL: the main thread's, or an idle one's */
-    void *space;         /* (p) */
-    uint64_t wake_ns;    /* (p) while it sleeps */
-    void (*entry)(void *argument);
-    void *argument;
-    struct semaphore ended;
-    uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
-};
-
 /* Stacks stay mapped, with their guards, and serve one thread after the other. Protector: the
  * stacks' lock. */
 struct stack {
     uint64_t top; /* 0: none yet */
     bool taken;   /* by thread_create, until joined */
 };
+
+/* One CPU's threads. Protectors: (p) its CPU, interrupts off; (r) its ready lock. */
+struct scheduler {
+    struct thread *idle;       /* constant after threads_start and thread_add_stack */
+    struct thread *left;       /* (p) on the stack that a switch has just left */
+    struct thread *sleepers;   /* (p) */
+    uint64_t second_ns;        /* (p) when it runs every_second next */
+    struct thread_queue ready; /* (r) */
+    uint8_t ready_lock;
+    bool halted; /* (r) asleep in HLT, until an interrupt wakes it */
+} __attribute__((aligned(64)));
+
+static struct scheduler schedulers[CPU_MAX];
 
 static void (*every_second)(void);
 static bool (*idle_work)(void);
@@ -54,9 +51,20 @@ static unsigned taken_count;
 
 void thread_switch(uint64_t *save, uint64_t load);
 
+static struct scheduler *scheduler_self(void)
+{
+    return &schedulers[machine_cpu()];
+}
+
+static void thread_interrupt(unsigned cpu, uint32_t vector)
+{
+    if (!local_apic_send(cpu_table[cpu].apic_id, ICR_FIXED | vector))
+        PANIC("cpu %u takes no interrupt", cpu);
+}
+
 /* ---- queues ---- */
 
-static void thread_push(struct thread_queue *queue, struct thread *thread)
+void thread_queue_push(struct thread_queue *queue, struct thread *thread)
 {
     thread->next = NULL;
     if (queue->last != NULL)
@@ -66,7 +74,7 @@ static void thread_push(struct thread_queue *queue, struct thread *thread)
     queue->last = thread;
 }
 
-static struct thread *pop(struct thread_queue *queue)
+struct thread *thread_queue_pop(struct thread_queue *queue)
 {
     struct thread *thread = queue->first;
 
@@ -79,69 +87,68 @@ static struct thread *pop(struct thread_queue *queue)
     return thread;
 }
 
-/* Makes a thread ready, and wakes its processor if that is halted. Interrupts are off. */
-static void make_ready(struct thread *thread)
+void thread_make_ready(struct thread *thread)
 {
-    struct cpu *cpu = &cpu_table[thread->cpu];
+    struct scheduler *of = &schedulers[thread->cpu];
     bool halted;
 
-    spin_lock(&cpu->ready_lock);
+    spin_lock(&of->ready_lock);
     CHECK(thread->state != THREAD_READY && thread->state != THREAD_FREE);
     thread->state = THREAD_READY;
-    thread_push(&cpu->ready, thread);
-    halted = cpu->halted;
-    cpu->halted = false;
-    spin_unlock(&cpu->ready_lock);
-    if (halted && cpu != cpu_self() && !local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
-        PANIC("cpu %u takes no interrupt", thread->cpu);
+    thread_queue_push(&of->ready, thread);
+    halted = of->halted;
+    of->halted = false;
+    spin_unlock(&of->ready_lock);
+    if (halted && thread->cpu != machine_cpu())
+        thread_interrupt(thread->cpu, VECTOR_WAKE);
 }
 
 /* ---- time ---- */
 
 /* Sets the timer for the first sleeper, or for the next second. */
-static void arm_timer(struct cpu *cpu)
+static void arm_timer(struct scheduler *own)
 {
     uint64_t now = machine_now_ns();
-    uint64_t at = every_second != NULL ? cpu->second_ns : UINT64_MAX;
+    uint64_t at = every_second != NULL ? own->second_ns : UINT64_MAX;
 
-    for (const struct thread *thread = cpu->sleepers; thread != NULL; thread = thread->next)
+    for (const struct thread *thread = own->sleepers; thread != NULL; thread = thread->next)
         at = min_u64(at, thread->wake_ns);
     local_apic_timer_arm(at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 1);
 }
 
 /* Wakes who has slept long enough. Interrupts are off. */
-static void wake_sleepers(struct cpu *cpu)
+static void wake_sleepers(struct scheduler *own)
 {
     uint64_t now = machine_now_ns();
-    struct thread **at = &cpu->sleepers;
+    struct thread **at = &own->sleepers;
 
     while (*at != NULL) {
         struct thread *thread = *at;
 
         if (thread->wake_ns <= now) {
             *at = thread->next;
-            make_ready(thread);
+            thread_make_ready(thread);
         } else {
             at = &thread->next;
         }
     }
 }
 
-static void look_at_clock(struct cpu *cpu)
+static void look_at_clock(struct scheduler *own)
 {
-    wake_sleepers(cpu);
-    if (every_second != NULL && machine_now_ns() >= cpu->second_ns) {
-        cpu->second_ns = machine_now_ns() + SECOND_NS;
+    wake_sleepers(own);
+    if (every_second != NULL && machine_now_ns() >= own->second_ns) {
+        own->second_ns = machine_now_ns() + SECOND_NS;
         every_second();
     }
-    arm_timer(cpu);
+    arm_timer(own);
 }
 
 static bool on_timer(struct trap_frame *frame)
 {
     (void)frame;
     cpu_local_apic_end();
-    look_at_clock(cpu_self());
+    look_at_clock(scheduler_self());
     return true;
 }
 
@@ -157,18 +164,17 @@ static bool on_wake(struct trap_frame *frame)
 /* The first thing on the new stack: the thread that was left may now go on, or be reused. */
 static void finish_switch(void)
 {
-    struct cpu *cpu = cpu_self();
-    struct thread *left = cpu->left;
+    struct scheduler *own = scheduler_self();
+    struct thread *left = own->left;
 
-    cpu->left = NULL;
+    own->left = NULL;
     if (left != NULL && left->state == THREAD_ENDED)
         semaphore_up(&left->ended);
 }
 
-/* Goes on with the next ready thread; this one is in a queue already, or has ended. Interrupts are
- * off. */
-static void schedule(void)
+void thread_schedule(void)
 {
+    struct scheduler *own = scheduler_self();
     struct cpu *cpu = cpu_self();
     struct thread *self = cpu->current;
     struct thread *next;
@@ -177,22 +183,22 @@ static void schedule(void)
 #ifdef LOCK_CHECKS
     lock_check_none();
 #endif
-    if (cpu->sleepers != NULL)
-        wake_sleepers(cpu);
-    spin_lock(&cpu->ready_lock);
-    next = pop(&cpu->ready);
+    if (own->sleepers != NULL)
+        wake_sleepers(own);
+    spin_lock(&own->ready_lock);
+    next = thread_queue_pop(&own->ready);
     if (next == NULL)
-        next = cpu->idle;
+        next = own->idle;
     CHECK(next != NULL);
     next->state = THREAD_RUNNING;
-    spin_unlock(&cpu->ready_lock);
+    spin_unlock(&own->ready_lock);
     if (next == self)
         return;
     self->rsp0 = cpu->tss.rsp[0];
     cpu->tss.rsp[0] = next->rsp0;
     cpu->kernel_stack = next->rsp0;
     cpu->current = next;
-    cpu->left = self;
+    own->left = self;
     if (next->space != self->space && enter != NULL)
         enter(next->space);
     thread_switch(&self->rsp, next->rsp);
@@ -204,14 +210,14 @@ _Noreturn static void thread_begin(void)
     struct thread *self = cpu_self()->current;
 
     finish_switch();
-    if (self == cpu_self()->idle)
+    if (self == scheduler_self()->idle)
         thread_idle();
     machine_interrupts_restore(true);
     self->entry(self->argument);
     machine_interrupts_off();
     CHECK_MSG(self->space == NULL, "a thread of cpu %u ended in an address space", self->cpu);
     self->state = THREAD_ENDED;
-    schedule();
+    thread_schedule();
     PANIC("a thread that has ended goes on");
 }
 
@@ -241,30 +247,31 @@ void threads_come_from(const struct thread_memory *from)
 
 void threads_start(unsigned number)
 {
+    struct scheduler *own = scheduler_self();
     struct cpu *cpu = cpu_self();
 
     CHECK(cpu->current == NULL && number == cpu->number);
     trap_set_handler(VECTOR_TIMER, on_timer);
     trap_set_handler(VECTOR_WAKE, on_wake);
-    cpu->second_ns = machine_now_ns() + SECOND_NS;
+    own->second_ns = machine_now_ns() + SECOND_NS;
     if (number == 0) {
         main_thread.state = THREAD_RUNNING;
         main_thread.rsp0 = cpu->tss.rsp[0];
         cpu->current = &main_thread;
         return;
     }
-    cpu->idle = &idle_threads[number];
-    cpu->idle->cpu = number;
-    cpu->idle->state = THREAD_RUNNING;
-    cpu->idle->rsp0 = cpu->tss.rsp[0];
-    cpu->current = cpu->idle;
+    own->idle = &idle_threads[number];
+    own->idle->cpu = number;
+    own->idle->state = THREAD_RUNNING;
+    own->idle->rsp0 = cpu->tss.rsp[0];
+    cpu->current = own->idle;
 }
 
 void thread_add_stack(unsigned number, uint64_t top)
 {
     CHECK(number < CPU_MAX && top % 16 == 0);
-    if (number == 0 && cpu_table[0].idle == NULL) {
-        cpu_table[0].idle = &idle_threads[0];
+    if (number == 0 && schedulers[0].idle == NULL) {
+        schedulers[0].idle = &idle_threads[0];
         prepare_stack(&idle_threads[0], top);
         return;
     }
@@ -295,24 +302,24 @@ static bool thread_idle_step(void)
  * is taken: what makes a thread ready in between ends the HLT. */
 _Noreturn void thread_idle(void)
 {
-    struct cpu *cpu = cpu_self();
+    struct scheduler *own = scheduler_self();
 
     machine_interrupts_off();
     for (;;) {
         while (thread_idle_step())
-            schedule();
-        spin_lock(&cpu->ready_lock);
-        cpu->halted = cpu->ready.first == NULL;
-        spin_unlock(&cpu->ready_lock);
-        if (cpu->halted && local_apic_timer_hz() != 0) {
-            look_at_clock(cpu);
+            thread_schedule();
+        spin_lock(&own->ready_lock);
+        own->halted = own->ready.first == NULL;
+        spin_unlock(&own->ready_lock);
+        if (own->halted && local_apic_timer_hz() != 0) {
+            look_at_clock(own);
             __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
-        } else if (cpu->halted) {
-            look_at_clock(cpu);
+        } else if (own->halted) {
+            look_at_clock(own);
             __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
         }
-        cpu->halted = false;
-        schedule();
+        own->halted = false;
+        thread_schedule();
     }
 }
 
@@ -386,7 +393,7 @@ enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *arg
     prepare_stack(made, made->stack->top);
     *thread = made;
     were_on = machine_interrupts_off();
-    make_ready(made);
+    thread_make_ready(made);
     machine_interrupts_restore(were_on);
     return OK;
 }
@@ -405,9 +412,10 @@ void thread_join(struct thread *thread)
 
 bool thread_may_wait(void)
 {
-    const struct cpu *cpu = cpu_self();
+    const struct thread *current = machine_thread();
+    const struct thread *idle = scheduler_self()->idle;
 
-    return cpu->current != NULL && cpu->current != cpu->idle && cpu->idle != NULL;
+    return current != NULL && current != idle && idle != NULL;
 }
 
 void thread_yield(void)
@@ -415,8 +423,8 @@ void thread_yield(void)
     bool were_on = machine_interrupts_off();
 
     if (thread_may_wait()) {
-        make_ready(cpu_self()->current);
-        schedule();
+        thread_make_ready(cpu_self()->current);
+        thread_schedule();
     }
     machine_interrupts_restore(were_on);
 }
@@ -424,16 +432,16 @@ void thread_yield(void)
 void thread_sleep_us(uint64_t microseconds)
 {
     bool were_on = machine_interrupts_off();
-    struct cpu *cpu = cpu_self();
-    struct thread *self = cpu->current;
+    struct scheduler *own = scheduler_self();
+    struct thread *self = cpu_self()->current;
 
     CHECK(thread_may_wait());
     self->wake_ns = machine_now_ns() + microseconds * 1000;
     self->state = THREAD_WAITING;
-    self->next = cpu->sleepers;
-    cpu->sleepers = self;
-    arm_timer(cpu);
-    schedule();
+    self->next = own->sleepers;
+    own->sleepers = self;
+    arm_timer(own);
+    thread_schedule();
     machine_interrupts_restore(were_on);
 }
 
@@ -449,12 +457,12 @@ void thread_set_every_second(void (*look)(void))
 
     every_second = look;
     for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
-        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+        unsigned cpu = (unsigned)__builtin_ctzll(at);
 
-        if (cpu == cpu_self())
-            arm_timer(cpu_self());
-        else if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_TIMER))
-            PANIC("cpu %u takes no interrupt", cpu->number);
+        if (cpu == machine_cpu())
+            arm_timer(scheduler_self());
+        else
+            thread_interrupt(cpu, VECTOR_TIMER);
     }
     machine_interrupts_restore(were_on);
 }
@@ -468,11 +476,10 @@ void thread_set_idle_work(bool (*step)(void))
 void thread_wake_idle(void)
 {
     for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
-        const struct cpu *cpu = &cpu_table[__builtin_ctzll(at)];
+        unsigned cpu = (unsigned)__builtin_ctzll(at);
 
-        if (cpu != cpu_self() && __atomic_load_n(&cpu->halted, __ATOMIC_RELAXED)) {
-            if (!local_apic_send(cpu->apic_id, ICR_FIXED | VECTOR_WAKE))
-                PANIC("cpu %u takes no interrupt", cpu->number);
+        if (cpu != machine_cpu() && __atomic_load_n(&schedulers[cpu].halted, __ATOMIC_RELAXED)) {
+            thread_interrupt(cpu, VECTOR_WAKE);
             return;
         }
     }
@@ -489,95 +496,4 @@ void thread_set_space(void *space)
 
     if (self != NULL)
         self->space = space;
-}
-
-/* ---- public: semaphores and mutexes ---- */
-
-void semaphore_up(struct semaphore *semaphore)
-{
-    bool were_on = machine_interrupts_off();
-    struct thread *woken;
-
-    spin_lock(&semaphore->lock);
-    woken = pop(&semaphore->waiting);
-    if (woken == NULL)
-        semaphore->count++;
-    spin_unlock(&semaphore->lock);
-    if (woken != NULL)
-        make_ready(woken);
-    machine_interrupts_restore(were_on);
-}
-
-/* Leaves the processor, in a queue whose lock is still held. A waker on another processor may make
- * the thread ready before it is off its stack: only this processor goes on with it, later. */
-static void wait_in(struct thread_queue *queue, uint8_t *lock)
-{
-    struct thread *self = cpu_self()->current;
-
-    CHECK(thread_may_wait());
-    self->state = THREAD_WAITING;
-    thread_push(queue, self);
-    spin_unlock(lock);
-    schedule();
-}
-
-void semaphore_down(struct semaphore *semaphore)
-{
-    bool were_on = machine_interrupts_off();
-
-    spin_lock(&semaphore->lock);
-    if (semaphore->count > 0) {
-        semaphore->count--;
-        spin_unlock(&semaphore->lock);
-    } else {
-        wait_in(&semaphore->waiting, &semaphore->lock);
-    }
-    machine_interrupts_restore(were_on);
-}
-
-/* Says that it is wanted, or finds that it is free now and takes it; holds: its queue. */
-static bool take_or_want(struct mutex *mutex)
-{
-    for (;;) {
-        uint8_t state = MUTEX_HELD;
-
-        if (mutex_try(mutex))
-            return true;
-        if (__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_WANTED, false,
-                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
-            state == MUTEX_WANTED)
-            return false;
-    }
-}
-
-void mutex_wait(struct mutex *mutex)
-{
-    bool were_on = machine_interrupts_off();
-
-    spin_lock(&mutex->lock);
-    if (take_or_want(mutex)) {
-        spin_unlock(&mutex->lock);
-    } else {
-        CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");
-        /* Whoever unlocks hands it over. */
-        wait_in(&mutex->waiting, &mutex->lock);
-        CHECK(mutex->state != MUTEX_FREE && mutex->owner == cpu_self()->current);
-    }
-    machine_interrupts_restore(were_on);
-}
-
-void mutex_hand_over(struct mutex *mutex)
-{
-    bool were_on = machine_interrupts_off();
-    struct thread *next;
-
-    spin_lock(&mutex->lock);
-    next = pop(&mutex->waiting);
-    CHECK(mutex->state == MUTEX_WANTED && next != NULL);
-    mutex->owner = next;
-    __atomic_store_n(&mutex->state, mutex->waiting.first != NULL ? MUTEX_WANTED : MUTEX_HELD,
-                     __ATOMIC_RELEASE);
-    spin_unlock(&mutex->lock);
-    make_ready(next);
-    machine_interrupts_restore(were_on);
 }

@@ -9,7 +9,7 @@
  * Units: bytes, virtual addresses. Owns: nothing.
  * Fails with: false, and info (which may be NULL) says what the processor reported. Where the
  * result is true, info is untouched.
- * Context: any, also in a crash, once cpu_init has run.
+ * Context: any, also in a crash, once traps_init has run.
  * Rules: A5 (user memory only between STAC and CLAC, where SMAP is on).
  */
 #ifndef CPU_TRAP_PROBE_H

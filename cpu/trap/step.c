@@ -4,6 +4,7 @@
 #include "cpu/features.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/trap/entry.h"
 #include "cpu/trap/user.h"
 #include "lib/check.h"
 

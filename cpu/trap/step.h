@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#include "cpu/trap/points.h"
+#include "cpu/points.h"
 
 void step_begin(void (*visit)(uint64_t rip));
 void step_end(void);

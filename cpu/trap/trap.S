@@ -9,7 +9,7 @@
  */
 
 #include "cpu/gs.h"
-#include "cpu/trap/points.h"
+#include "cpu/points.h"
 
 #define FRAME_LOW       64      /* bytes of the frame below r11 */
 #define FRAME_SWAP_GS   8
@@ -35,7 +35,7 @@
 #define SELECTOR_USER_DATA  0x1b        /* of cpu/cpu.h */
 #define SELECTOR_USER_CODE  0x23
 
-/* Notes its own address in .points: see cpu/trap/points.h. */
+/* Notes its own address in .points: see cpu/points.h. */
 .macro CODE_POINT number
 771:
         .pushsection .points, "a", @progbits
@@ -222,7 +222,7 @@ trap_dispatch_frame:
  * is looking at the machine already.
  *
  *   top - 40   what the processor pushes
- *   top - 48   1 while a handler is under way (cpu_init clears it)
+ *   top - 48   1 while a handler is under way (traps_init clears it)
  *   top - 56   a register, for a moment
  *   top - 104  the copy, the rest of the frame below it
  *

@@ -1,9 +1,9 @@
 /* Traps in C: who is asked, in which order. */
 #include "cpu/trap/trap.h"
 
-#include "cpu/crash/crash.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/trap/entry.h"
 #include "cpu/trap/probe.h"
 #include "cpu/trap/user.h"
 #include "lib/check.h"
@@ -17,6 +17,8 @@ bool (*trap_page_fault)(uint64_t address, uint64_t error,
                         struct trap_frame *frame) = trap_page_fault_none;
 
 static bool (*handlers[TRAP_VECTORS])(struct trap_frame *frame);
+static struct trap_counts counts_of[CPU_MAX]; /* each its processor's own */
+uint64_t trap_nmis_nested;
 
 bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
@@ -35,7 +37,7 @@ void trap_set_handler(unsigned vector, bool (*handler)(struct trap_frame *frame)
 
 struct trap_counts trap_counts(void)
 {
-    struct trap_counts counts = cpu_self()->traps;
+    struct trap_counts counts = counts_of[machine_cpu()];
 
     counts.nested_nmis = __atomic_load_n(&trap_nmis_nested, __ATOMIC_RELAXED);
     return counts;
@@ -44,7 +46,7 @@ struct trap_counts trap_counts(void)
 /* An interrupt that nobody waited for: ended at whichever controller has it in service. */
 static void end_stray(unsigned vector)
 {
-    struct trap_counts *counts = &cpu_self()->traps;
+    struct trap_counts *counts = &counts_of[machine_cpu()];
 
     if (vector != APIC_SPURIOUS_VECTOR && cpu_local_apic_serves(vector)) {
         cpu_local_apic_end();
@@ -75,7 +77,7 @@ static void dispatch(struct trap_frame *frame)
     bool (*handler)(struct trap_frame * frame) = handlers[frame->vector];
 
     if (frame->vector == TRAP_NMI)
-        crash_stop_if_asked(frame);
+        trap_stop_if_asked(frame);
     if (handler != NULL && handler(frame))
         return;
     if (frame->vector >= TRAP_EXCEPTIONS)
@@ -83,7 +85,7 @@ static void dispatch(struct trap_frame *frame)
     else if (is_of_program(frame))
         user_exit(frame);
     else if (!may_be_expected(frame) || !probe_fix_up(frame))
-        crash_trap(frame);
+        trap_unhandled(frame);
 }
 
 /* Called by cpu/trap/trap.S for every trap but a resolved page fault. An NMI or a machine check may

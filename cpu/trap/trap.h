@@ -4,7 +4,7 @@
  * A page fault takes the fast path: only the registers that C may change are saved, and
  * trap_page_fault is asked. If it says no, and for all other vectors, the frame is completed, and
  * the order is: the vector's own handler, stray interrupts, the exception table (cpu/trap/probe.h),
- * the crash report (cpu/crash/crash.h).
+ * the crash report (trap_unhandled).
  *
  * A handler may change CS of a frame: GS follows it, since the way out looks at what is there then.
  *
@@ -67,6 +67,21 @@ _Static_assert(sizeof(struct trap_frame) == 24 * 8, "cpu/trap/trap.S builds it")
 _Static_assert(offsetof(struct trap_frame, r11) == 64, "the fast path fills it from here");
 _Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap/trap.S builds it");
 
+struct cpu_stacks;
+
+/* For the first processor: loads its own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps
+ * reach cpu/trap/trap.c once it returns. Interrupts stay off. */
+void traps_init(const struct cpu_stacks *stacks);
+
+/* The same for another processor, which has loaded GS already and shares IDT and PIC. */
+void traps_init_other(unsigned number, const struct cpu_stacks *stacks);
+
+/* Whether traps_init has run. */
+bool traps_ready(void);
+
+/* Makes an NMI return at once: a second report would begin in the middle of the first. */
+void traps_disarm_nmi(void);
+
 /* Resolves a page fault: true = go on where it happened. Address and error code are those of the
  * frame. On the fast path: see struct trap_frame.
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
@@ -96,6 +111,14 @@ struct trap_counts {
 };
 
 struct trap_counts trap_counts(void);
+
+/* ---- defined in cpu/crash/crash.c, as panic_at of lib/check.h is ---- */
+
+/* Reports a trap that nothing handles, and ends the run. */
+_Noreturn void trap_unhandled(const struct trap_frame *frame);
+
+/* For an NMI: stops this processor if another one reports a crash. */
+void trap_stop_if_asked(const struct trap_frame *frame);
 
 /* ---- words; pure, in cpu/trap/describe.c ---- */
 

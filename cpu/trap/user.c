@@ -20,8 +20,6 @@ extern const char trap_system_call_entry[];
 void user_enter(struct trap_frame *frame, void *rsp0);
 _Noreturn void user_leave(uint64_t stack);
 
-uint64_t trap_user_end;
-
 static enum trap_return no_system_call(struct trap_frame *frame)
 {
     (void)frame;
@@ -32,7 +30,6 @@ enum trap_return (*trap_system_call)(struct trap_frame *frame) = no_system_call;
 
 void user_init(void)
 {
-    trap_user_end = cpu_user_end();
     msr_write(IA32_STAR, (uint64_t)SELECTOR_KERNEL_CODE << STAR_SYSCALL_SHIFT |
                              (uint64_t)(SELECTOR_USER_DATA - 8) << STAR_SYSRET_SHIFT);
     msr_write(IA32_LSTAR, (uint64_t)(uintptr_t)trap_system_call_entry);

@@ -42,7 +42,7 @@ static inline bool trap_from_user(const struct trap_frame *frame)
 
 /* ---- for cpu/ ---- */
 
-/* Prepares this processor for SYSCALL: once, in cpu_init. */
+/* Prepares this processor for SYSCALL: once, in traps_init. */
 void user_init(void);
 
 /* Ends the user_run that the trap came from, with this frame. */

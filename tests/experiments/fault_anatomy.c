@@ -3,7 +3,7 @@
  *
  * Each kind of fault is made by ring 3 over fresh pages and stepped through, instruction by
  * instruction, from the first of the entry to the return (cpu/trap/step.h). The points in the code
- * (cpu/trap/points.h) say to which part each one belongs. What the processor does by itself,
+ * (cpu/points.h) say to which part each one belongs. What the processor does by itself,
  * delivery and IRETQ, has no instructions: it is measured in ticks, without stepping, by a handler
  * that does nothing; beside it stands the same kind of fault as a whole, in ticks.
  */

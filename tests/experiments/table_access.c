@@ -11,9 +11,9 @@
  * Nothing else runs in these spaces, so their own paths are changed exclusively (rule A3).
  */
 #include "paging/tree/table_access.h"
+#include "cpu/clock/measure.h"
 #include "cpu/features.h"
 #include "cpu/machine.h"
-#include "cpu/measure.h"
 #include "cpu/trap/probe.h"
 #include "cpu/trap/trap.h"
 #include "lib/print.h"

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
+#include "cpu/clock/time.h"
 #include "cpu/crash/symbols.h"
 #include "cpu/crc32c.h"
-#include "cpu/time.h"
 #include "cpu/trap/trap.h"
 #include "lib/units.h"
 

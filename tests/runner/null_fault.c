@@ -1,8 +1,8 @@
 /* What an empty fault costs. */
 #include "tests/runner/null_fault.h"
 
+#include "cpu/clock/measure.h"
 #include "cpu/machine.h"
-#include "cpu/measure.h"
 #include "cpu/trap/trap.h"
 #include "lib/ktap.h"
 #include "lib/print.h"

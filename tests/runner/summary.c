@@ -2,8 +2,8 @@
 #include "tests/runner/summary.h"
 
 #include "build/version.h"
+#include "cpu/clock/time.h"
 #include "cpu/features.h"
-#include "cpu/time.h"
 #include "efi/processors.h"
 #include "lib/ktap.h"
 #include "paging/kernel/layout.h"

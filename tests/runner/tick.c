@@ -1,8 +1,8 @@
 /* What a tick of the time-stamp counter is. */
 #include "tests/runner/tick.h"
 
+#include "cpu/clock/measure.h"
 #include "cpu/machine.h"
-#include "cpu/measure.h"
 #include "lib/units.h"
 
 /* So many measurements must agree. */

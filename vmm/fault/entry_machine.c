@@ -1,8 +1,8 @@
 /* The machine's side of faults: from the processor's error code to an access, and back. */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
-#include "cpu/trap/points.h"
 #include "cpu/trap/trap.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"

@@ -15,7 +15,7 @@
 #include "vmm/fault/fast_internal.h"
 
 #include "cpu/machine.h"
-#include "cpu/trap/points.h"
+#include "cpu/points.h"
 #include "vmm/fault/entry.h"
 #include "vmm/page/page.h"
 

@@ -10,7 +10,7 @@
 #include "vmm/fault/fast_internal.h"
 
 #include "cpu/machine.h"
-#include "cpu/trap/points.h"
+#include "cpu/points.h"
 #include "vmm/page/page.h"
 
 INLINE struct pmm_cache *own_caches(void)

@@ -3,8 +3,8 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
-#include "cpu/trap/points.h"
 #include "cpu/trap/probe.h"
 #include "lib/check.h"
 #include "lib/print.h"

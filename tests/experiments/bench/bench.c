@@ -8,8 +8,8 @@
  * program feels it. Only what has no system call yet is measured from the kernel.
  */
 #include "tests/experiments/bench/bench.h"
+#include "cpu/clock/measure.h"
 #include "cpu/machine.h"
-#include "cpu/measure.h"
 #include "cpu/trap/trap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"

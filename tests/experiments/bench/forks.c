@@ -6,8 +6,8 @@
  * of instructions within 10 %, since a fork shares the entries of the top table and copies the
  * regions, and looks at nothing else.
  */
+#include "cpu/clock/measure.h"
 #include "cpu/machine.h"
-#include "cpu/measure.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "tests/experiments/bench/bench.h"

@@ -7,8 +7,8 @@
  *
  * Assembly has a macro of its own for it. Owns: nothing. Context: any.
  */
-#ifndef CPU_TRAP_POINTS_H
-#define CPU_TRAP_POINTS_H
+#ifndef CPU_POINTS_H
+#define CPU_POINTS_H
 
 /* What a page fault is made of: each point begins a part. */
 #define POINT_ENTRY    0 /* from the vector: registers saved */

@@ -1,5 +1,5 @@
 /* The clock: the time-stamp counter, calibrated against whatever clock of known rate there is. */
-#include "cpu/time.h"
+#include "cpu/clock/time.h"
 
 #include <stddef.h>
 

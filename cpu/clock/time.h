@@ -14,8 +14,8 @@
  * Spec: ACPI 6.4, 4.8.3.3 (PM timer); IA-PC HPET 1.0a; Intel 8254 data sheet; Intel SDM volume
  * 3, 18.7.3.
  */
-#ifndef CPU_TIME_H
-#define CPU_TIME_H
+#ifndef CPU_CLOCK_TIME_H
+#define CPU_CLOCK_TIME_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,7 +44,7 @@ const struct time_source *time_source(void);
 /* "ACPI PM timer". */
 const char *time_source_name(enum time_source_kind kind);
 
-/* ---- pure, in cpu/time_scale.c ---- */
+/* ---- pure, in cpu/clock/scale.c ---- */
 
 /* Ticks to nanoseconds by one multiplication: ns = ticks * multiplier / 2^shift, in 128 bits. */
 struct time_scale {

@@ -1,4 +1,4 @@
-/* One instruction between two readings of the time-stamp counter; see cpu/measure.h. */
+/* One instruction between two readings of the time-stamp counter; see cpu/clock/measure.h. */
 
     .macro measured name, instruction:vararg
     .globl \name

@@ -8,8 +8,8 @@
  * Units: ticks. Context: thread; the address is accessed by ring 0, without an exception table.
  * Spec: Intel SDM volume 2, RDTSC.
  */
-#ifndef CPU_MEASURE_H
-#define CPU_MEASURE_H
+#ifndef CPU_CLOCK_MEASURE_H
+#define CPU_CLOCK_MEASURE_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* Ticks to nanoseconds by a multiplication; pure. */
-#include "cpu/time.h"
+#include "cpu/clock/time.h"
 
 #include "lib/check.h"
 

@@ -1,0 +1,96 @@
+/* Semaphores and mutexes, whose waiters sleep. */
+#include "cpu/smp/thread.h"
+
+#include "cpu/percpu.h"
+#include "cpu/smp/internal.h"
+#include "cpu/smp/spin.h"
+#include "lib/check.h"
+
+void semaphore_up(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *woken;
+
+    spin_lock(&semaphore->lock);
+    woken = thread_queue_pop(&semaphore->waiting);
+    if (woken == NULL)
+        semaphore->count++;
+    spin_unlock(&semaphore->lock);
+    if (woken != NULL)
+        thread_make_ready(woken);
+    machine_interrupts_restore(were_on);
+}
+
+/* Leaves the processor, in a queue whose lock is still held. A waker on another processor may make
+ * the thread ready before it is off its stack: only this processor goes on with it, later. */
+static void wait_in(struct thread_queue *queue, uint8_t *lock)
+{
+    struct thread *self = cpu_self()->current;
+
+    CHECK(thread_may_wait());
+    self->state = THREAD_WAITING;
+    thread_queue_push(queue, self);
+    spin_unlock(lock);
+    thread_schedule();
+}
+
+void semaphore_down(struct semaphore *semaphore)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&semaphore->lock);
+    if (semaphore->count > 0) {
+        semaphore->count--;
+        spin_unlock(&semaphore->lock);
+    } else {
+        wait_in(&semaphore->waiting, &semaphore->lock);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+/* Says that it is wanted, or finds that it is free now and takes it; holds: its queue. */
+static bool take_or_want(struct mutex *mutex)
+{
+    for (;;) {
+        uint8_t state = MUTEX_HELD;
+
+        if (mutex_try(mutex))
+            return true;
+        if (__atomic_compare_exchange_n(&mutex->state, &state, MUTEX_WANTED, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+            state == MUTEX_WANTED)
+            return false;
+    }
+}
+
+void mutex_wait(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&mutex->lock);
+    if (take_or_want(mutex)) {
+        spin_unlock(&mutex->lock);
+    } else {
+        CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");
+        /* Whoever unlocks hands it over. */
+        wait_in(&mutex->waiting, &mutex->lock);
+        CHECK(mutex->state != MUTEX_FREE && mutex->owner == cpu_self()->current);
+    }
+    machine_interrupts_restore(were_on);
+}
+
+void mutex_hand_over(struct mutex *mutex)
+{
+    bool were_on = machine_interrupts_off();
+    struct thread *next;
+
+    spin_lock(&mutex->lock);
+    next = thread_queue_pop(&mutex->waiting);
+    CHECK(mutex->state == MUTEX_WANTED && next != NULL);
+    mutex->owner = next;
+    __atomic_store_n(&mutex->state, mutex->waiting.first != NULL ? MUTEX_WANTED : MUTEX_HELD,
+                     __ATOMIC_RELEASE);
+    spin_unlock(&mutex->lock);
+    thread_make_ready(next);
+    machine_interrupts_restore(were_on);
+}
