@@ -23,16 +23,22 @@
 #include "efi/processors.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
+#include "lib/print.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
 #include "pmm/pmm.h"
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
 
-/* Everything that is known of the options before it is known whether they are right. */
+/* Bytes of unreadable load options that an error shows. */
+#define LOAD_BYTES_SHOWN 16U
+
+/* The options as they came, before they are parsed. */
 struct option_input {
     char load[OPTION_TEXT_SIZE];
     enum option_text load_kind;
+    size_t load_size;                            /* bytes that the firmware passed */
+    char load_bytes[3U * LOAD_BYTES_SHOWN + 1U]; /* the first of them, in hexadecimal */
     struct config_file file;
 };
 
@@ -55,10 +61,14 @@ static void report_option(struct option_reporter *reporter, const char *text)
 static void read_options(const struct firmware *firmware)
 {
     const EFI_LOADED_IMAGE *image = firmware->image;
-    size_t size = image->LoadOptions != NULL ? image->LoadOptionsSize : 0;
+    const unsigned char *bytes = image->LoadOptions;
+    size_t size = bytes != NULL ? image->LoadOptionsSize : 0;
 
+    option_input.load_size = size;
+    for (size_t i = 0; i < min_u64(size, LOAD_BYTES_SHOWN); i++)
+        print_to(option_input.load_bytes + 3 * i, 4, " %02x", bytes[i]);
     option_input.load_kind =
-        options_text(image->LoadOptions, size, option_input.load, sizeof(option_input.load));
+        options_text(bytes, size, option_input.load, sizeof(option_input.load));
     firmware_read_config(firmware, &option_input.file);
 }
 
@@ -71,18 +81,33 @@ static unsigned parse_options(struct option_reporter *reporter)
     return options_parse(&sources, &bootinfo.options, reporter);
 }
 
+/* Logs the load options, with '?' for what a terminal cannot show. */
+static void report_load_options(void)
+{
+    static char text[OPTION_TEXT_SIZE];
+
+    for (size_t i = 0; option_input.load[i] != '\0'; i++)
+        text[i] = option_printable(option_input.load[i]);
+    ktap_note("load options: %s", text);
+}
+
 /* Says what the options are and what is wrong with them; returns the number of errors. */
 static unsigned report_options(void)
 {
     struct option_reporter reporter = {.report = report_option};
     unsigned errors = 0;
 
-    if (option_input.load_kind == OPTION_TEXT_BINARY)
-        ktap_note("load options: not text, ignored");
+    if (option_input.load_kind == OPTION_TEXT_FIRMWARE)
+        ktap_note("load options: the firmware's mark, no options");
     else if (option_input.load_kind == OPTION_TEXT_READ)
-        ktap_note("load options: %s", option_input.load);
+        report_load_options();
     if (option_input.file.text != NULL)
         ktap_note("faultline.cfg: %zu bytes", option_input.file.size);
+    if (option_input.load_kind == OPTION_TEXT_BINARY) {
+        ktap_note("option error: load options: %zu bytes that are no text:%s",
+                  option_input.load_size, option_input.load_bytes);
+        errors++;
+    }
     if (option_input.load_kind == OPTION_TEXT_LONG) {
         ktap_note("option error: load options: longer than %u characters", OPTION_TEXT_SIZE - 1);
         errors++;

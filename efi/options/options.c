@@ -41,7 +41,7 @@ static const char *shown(struct piece piece, char buffer[SHOWN_SIZE])
     size_t size = piece.size < SHOWN_SIZE - 1 ? piece.size : SHOWN_SIZE - 1;
 
     for (size_t i = 0; i < size; i++)
-        buffer[i] = piece.at[i] >= ' ' && piece.at[i] <= '~' ? piece.at[i] : '?';
+        buffer[i] = option_printable(piece.at[i]);
     buffer[size] = '\0';
     if (size < piece.size)
         memcpy(buffer + size - 3, "...", 3);

@@ -24,12 +24,13 @@
 #define OPTION_TEXT_SIZE 2048U
 #define OPTION_FILE_SIZE 16384U
 
-/* What the load options' bytes turned out to be. */
+/* Contents of the load options. */
 enum option_text {
-    OPTION_TEXT_NONE,   /* nothing but blanks */
-    OPTION_TEXT_READ,   /* text, now in the buffer */
-    OPTION_TEXT_BINARY, /* data of the firmware's own boot manager: to be ignored */
-    OPTION_TEXT_LONG    /* text that does not fit the buffer */
+    OPTION_TEXT_NONE,     /* nothing but blanks */
+    OPTION_TEXT_READ,     /* text, copied to the buffer */
+    OPTION_TEXT_FIRMWARE, /* a known mark of the firmware's boot manager: no options */
+    OPTION_TEXT_BINARY,   /* neither text nor a known mark: an error */
+    OPTION_TEXT_LONG      /* text that does not fit the buffer: an error */
 };
 
 struct option_sources {
@@ -43,8 +44,14 @@ struct option_reporter {
     void (*report)(struct option_reporter *reporter, const char *text);
 };
 
-/* Turns load options as the firmware passes them (UCS-2, or bytes from tools that forget to
- * widen them) into text; what is not ASCII in a text becomes '?'. */
+/* Returns the character, or '?' for one that a terminal might act on. */
+static inline char option_printable(char letter)
+{
+    return letter >= ' ' && letter <= '~' ? letter : '?';
+}
+
+/* Converts load options to text: UTF-16 or one byte a character, with or without a byte-order
+ * mark. A character outside of printable ASCII becomes DEL, which the parser then refuses. */
 enum option_text options_text(const void *bytes, size_t size, char *text, size_t text_size);
 
 /* Fills the options: defaults, then file, then load options. Returns the number of errors, each

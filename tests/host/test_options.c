@@ -384,12 +384,6 @@ static void load_option_text(void **state)
     static const uint16_t wide[] = u"seed=7\twipe=1";
     static const uint16_t quote[] = u"run=“cow”";
     static const uint16_t blank[] = u"  \t ";
-    /* What EDK II appends to boot entries that it made by itself, and a block of small numbers. */
-    static const uint8_t guid[] = {0x4e, 0xac, 0x08, 0x81, 0x11, 0x9f, 0x59, 0x4d,
-                                   0x85, 0x0e, 0xe2, 0x1a, 0x52, 0x2c, 0x59, 0xb2};
-    static const uint8_t numbers[] = {'A', 0, 0, 0, 1, 0, 0, 0};
-    static const uint8_t control[] = {'a', 0, 7, 0};
-    static const uint8_t tail[] = {'s', 'e', 'e', 'd', '=', '1', 0, 0x12, 0x13};
     char text[64];
 
     (void)state;
@@ -400,9 +394,11 @@ static void load_option_text(void **state)
     assert_string_equal(text, "seed=7 wipe=1");
     assert_int_equal(text_of(u"ab\0\0", 10, text, sizeof(text)), OPTION_TEXT_READ);
     assert_string_equal(text, "ab");
-    /* What somebody typed is never silently ignored. */
+    /* Characters that no option has stay visible to the parser, which refuses them. */
     assert_int_equal(text_of(quote, sizeof(quote), text, sizeof(text)), OPTION_TEXT_READ);
-    assert_string_equal(text, "run=?cow?");
+    assert_string_equal(text, "run=\x7f"
+                              "cow\x7f");
+    assert_int_equal(parse_load(text), 1);
     /* From a tool that does not widen. */
     assert_int_equal(text_of("seed=7", 7, text, sizeof(text)), OPTION_TEXT_READ);
     assert_string_equal(text, "seed=7");
@@ -414,15 +410,85 @@ static void load_option_text(void **state)
     assert_int_equal(text_of("", 1, text, sizeof(text)), OPTION_TEXT_NONE);
     assert_int_equal(text_of(blank, sizeof(blank), text, sizeof(text)), OPTION_TEXT_NONE);
 
-    assert_int_equal(text_of(guid, sizeof(guid), text, sizeof(text)), OPTION_TEXT_BINARY);
-    assert_string_equal(text, "");
-    assert_int_equal(text_of(numbers, sizeof(numbers), text, sizeof(text)), OPTION_TEXT_BINARY);
-    assert_int_equal(text_of(control, sizeof(control), text, sizeof(text)), OPTION_TEXT_BINARY);
-    assert_int_equal(text_of(tail, sizeof(tail), text, sizeof(text)), OPTION_TEXT_BINARY);
-
     assert_int_equal(text_of(wide, sizeof(wide), text, 14), OPTION_TEXT_READ);
     assert_int_equal(text_of(wide, sizeof(wide), text, 13), OPTION_TEXT_LONG);
     assert_string_equal(text, "");
+}
+
+/* A mistake in the bytes is an error of the run: the parser complains, or the kind says so. */
+static void assert_error(const void *bytes, size_t size)
+{
+    char text[64];
+    enum option_text kind = text_of(bytes, size, text, sizeof(text));
+
+    if (kind == OPTION_TEXT_READ)
+        assert_true(parse_load(text) > 0);
+    else
+        assert_int_equal(kind, OPTION_TEXT_BINARY);
+}
+
+static void unreadable_load_options(void **state)
+{
+    static const uint16_t control[] = u"swap=none \x01";
+    static const uint16_t inside[] = u"swap=n\x07one";
+    static const uint16_t cyrillic[] = u"своп=нет swap=none";
+    static const uint16_t only_cyrillic[] = u"своп";
+    static const uint16_t no_break[] = u"swap=none\u00a0run=cow";
+    static const uint16_t hidden[] = u"run=cow\0swap=none";
+    static const uint8_t numbers[] = {'A', 0, 0, 0, 1, 0, 0, 0};
+    static const uint8_t almost_mark[] = {0, 0, 'B', 'P'};
+    static const uint8_t odd[] = {'s', 0, 'e', 0, 'e', 0, 'd', 0, '='};
+
+    (void)state;
+    assert_error(control, sizeof(control));
+    assert_error(inside, sizeof(inside));
+    assert_error(cyrillic, sizeof(cyrillic));
+    assert_error(only_cyrillic, sizeof(only_cyrillic));
+    assert_error(no_break, sizeof(no_break));
+    assert_error(hidden, sizeof(hidden));
+    assert_error(numbers, sizeof(numbers));
+    assert_error(almost_mark, sizeof(almost_mark));
+    assert_error(odd, sizeof(odd));
+    assert_error("swap=none\1", 11);
+    assert_error("swap=non\xe9", 10);
+    assert_error("run=cow\0swap=none", 18);
+    assert_error("abc", 4);
+}
+
+static void firmware_marks(void **state)
+{
+    static const uint8_t edk2[] = {0x4e, 0xac, 0x08, 0x81, 0x11, 0x9f, 0x59, 0x4d,
+                                   0x85, 0x0e, 0xe2, 0x1a, 0x52, 0x2c, 0x59, 0xb2};
+    static const uint8_t ami[] = {0, 0, 'B', 'O'};
+    char text[64] = "x";
+
+    (void)state;
+    assert_int_equal(text_of(edk2, sizeof(edk2), text, sizeof(text)), OPTION_TEXT_FIRMWARE);
+    assert_string_equal(text, "");
+    assert_int_equal(text_of(ami, sizeof(ami), text, sizeof(text)), OPTION_TEXT_FIRMWARE);
+    assert_int_equal(text_of(edk2, sizeof(edk2) - 1, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_true(parse_load(text) > 0);
+}
+
+static void byte_order_marks(void **state)
+{
+    static const uint16_t little[] = u"\ufeffseed=7";
+    static const uint8_t big[] = {0xfe, 0xff, 0, 's', 0, 'e', 0, 'e', 0, 'd', 0, '=', 0, '7'};
+    static const char utf8[] = "\xef\xbb\xbfseed=7";
+    char text[64];
+
+    (void)state;
+    assert_int_equal(text_of(little, sizeof(little), text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7");
+    assert_int_equal(text_of(big, sizeof(big), text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7");
+    assert_int_equal(text_of(utf8, sizeof(utf8), text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "seed=7");
+    assert_int_equal(text_of("\xff\xfe", 2, text, sizeof(text)), OPTION_TEXT_NONE);
+    assert_int_equal(text_of("\xef\xbb\xbf", 3, text, sizeof(text)), OPTION_TEXT_NONE);
+    /* Three letters in a byte each are no letter and a half of UTF-16. */
+    assert_int_equal(text_of("a=b", 4, text, sizeof(text)), OPTION_TEXT_READ);
+    assert_string_equal(text, "a=b");
 }
 
 static bool matches(const char *run, const char *name)
@@ -497,6 +563,9 @@ int main(void)
         cmocka_unit_test(file_format),
         cmocka_unit_test(load_options_win),
         cmocka_unit_test(load_option_text),
+        cmocka_unit_test(unreadable_load_options),
+        cmocka_unit_test(firmware_marks),
+        cmocka_unit_test(byte_order_marks),
         cmocka_unit_test(globs),
         cmocka_unit_test(random_bytes),
     };

@@ -27,6 +27,18 @@ def unknown_option(t: Case):
 
 
 @case
+def unreadable_options(t: Case):
+    """A control character, and letters that are not ASCII, end the run before any disk is written."""
+    for append in ("swap=none run=cow \x01", "swap=none run=swap \u00e9\u00e8\u00ea" * 12):
+        disk = t.swap_disk()
+        before = disks.digest(disk.path)
+        run = t.boot(disks=[disk], append=append)
+        t.ended(run, "fail")
+        t.said(run, "^option error: load options")
+        t.untouched(disk, before)
+
+
+@case
 def bad_value(t: Case):
     run = t.boot(append="mem=lots seed=x1")
     t.ended(run, "fail")
