@@ -1,4 +1,4 @@
-/* prepare-swap: what is on a disk, and how the headers come to be there. */
+/* prepare-swap: finds the content of a disk, and writes table and headers. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -37,7 +37,7 @@ void read_at(int fd, uint64_t offset, void *buffer, size_t size)
 
     if (done != (ssize_t)size)
         quit(EXIT_SYSTEM, "cannot read %zu bytes at %" PRIu64 ": %s", size, offset,
-             done < 0 ? strerror(errno) : "the end was met");
+             done < 0 ? strerror(errno) : "end of the file or disk");
 }
 
 static void write_at(const struct job *job, uint64_t offset, const void *buffer, size_t size)
@@ -46,7 +46,7 @@ static void write_at(const struct job *job, uint64_t offset, const void *buffer,
 
     if (done != (ssize_t)size)
         quit(EXIT_SYSTEM, "cannot write %zu bytes at %" PRIu64 ": %s", size, offset,
-             done < 0 ? strerror(errno) : "the end was met");
+             done < 0 ? strerror(errno) : "end of the file or disk");
 }
 
 static enum status read_sectors(void *context, uint64_t lba, unsigned sectors, struct pfn frame)
@@ -140,13 +140,13 @@ const struct gpt_partition *find_partition(const struct gpt *table, uint64_t fir
         if (first_lba != 0 ? partition->first_lba != first_lba : !ours)
             continue;
         if (found != NULL)
-            quit(EXIT_NOT_ALLOWED, "there are several partitions of Faultline's type");
+            quit(EXIT_NOT_ALLOWED, "the disk has several partitions of Faultline's type");
         found = partition;
     }
     return found;
 }
 
-/* Zeroes the start of a range, so that no mark of its former content is left there. */
+/* Zeroes the start of a range, so that no signature of its former content remains. */
 static void zero_edge(const struct job *job, uint64_t offset, uint64_t size)
 {
     static const uint8_t zeroes[EDGE];
@@ -189,7 +189,7 @@ static void write_partition(const struct job *job)
     write_at(job, first * SECTOR_SIZE, page, sizeof(page));
 }
 
-/* Reads everything back and judges it as the application will. */
+/* Reads table and headers back and judges them as the application will. */
 static void prove(struct job *job)
 {
     uint64_t places[2] = {
@@ -201,7 +201,7 @@ static void prove(struct job *job)
     if (read_table(job, &job->table) == OK)
         partition = find_partition(&job->table, job->partition.first_lba);
     if (partition == NULL || gpt_disagreement(&job->table) != NULL)
-        quit(EXIT_SYSTEM, "the partition table did not arrive");
+        quit(EXIT_SYSTEM, "the partition table reads back differently");
     for (unsigned i = 0; i < 2 && problem == NULL; i++) {
         uint8_t page[SWAP_HEADER_SIZE];
         struct swap_header found;
@@ -212,7 +212,7 @@ static void prove(struct job *job)
             problem = swap_header_misplaced(&found, &job->table, partition, &job->identity);
     }
     if (problem != NULL)
-        quit(EXIT_SYSTEM, "the headers did not arrive: %s", problem);
+        quit(EXIT_SYSTEM, "the headers read back differently: %s", problem);
 }
 
 void perform(struct job *job)
@@ -222,7 +222,7 @@ void perform(struct job *job)
     write_partition(job);
     if (fsync(job->write_fd) != 0)
         quit(EXIT_SYSTEM, "cannot make it durable: %s", strerror(errno));
-    /* What was read through the disk's own device must not come from its old cache. */
+    /* Reads after this must not come from the old cache of the whole disk's device. */
     if (job->block && job->disk_fd != job->write_fd)
         posix_fadvise(job->disk_fd, 0, 0, POSIX_FADV_DONTNEED);
     prove(job);

@@ -1,4 +1,4 @@
-/* prepare-swap: what is to be done to which disk, and whether it may be. */
+/* prepare-swap: plans the work on an image or device, and refuses it where it would do harm. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -22,7 +22,7 @@
 #define DEFAULT_MODEL  "QEMU HARDDISK"
 #define DEFAULT_SERIAL "QM00001"
 
-/* Whether the partition already is what this program makes: then nothing is lost. */
+/* Returns whether the partition has this program's header: then nothing is lost. */
 static bool prepared_already(const struct job *job)
 {
     uint8_t page[SWAP_HEADER_SIZE];
@@ -48,7 +48,7 @@ static void set_identity_text(char *field, size_t size, const char *text, const 
     memcpy(field, text, length + 1);
 }
 
-/* Asks an ATA disk itself; Linux hands out the words of IDENTIFY DEVICE. */
+/* Identifies an ATA disk from the words of IDENTIFY DEVICE, which Linux hands out. */
 static bool ask_device(int fd, struct disk_identity *identity)
 {
     uint16_t words[256];
@@ -62,7 +62,7 @@ static bool ask_device(int fd, struct disk_identity *identity)
     return true;
 }
 
-static void identify_device(struct job *job, const struct hint *hint)
+static void identify_device(struct job *job, const struct request *request)
 {
     struct disk_identity *identity = &job->identity;
     uint64_t bytes = 0;
@@ -78,33 +78,33 @@ static void identify_device(struct job *job, const struct hint *hint)
     if (asked && identity->sectors != bytes / SECTOR_SIZE)
         quit(EXIT_NOT_ALLOWED, "the disk says %" PRIu64 " sectors, Linux says %" PRIu64,
              identity->sectors, bytes / SECTOR_SIZE);
-    if (!asked && (hint->serial == NULL || hint->model == NULL))
+    if (!asked && (request->serial == NULL || request->model == NULL))
         quit(EXIT_NOT_ALLOWED, "the disk does not tell its model and serial number: give both "
                                "with --model and --serial, as the disk has them on SATA");
     identity->sectors = bytes / SECTOR_SIZE;
     identity->sector_size = SECTOR_SIZE;
-    if (hint->model != NULL)
-        set_identity_text(identity->model, IDENTITY_MODEL_SIZE, hint->model, "model");
-    if (hint->serial != NULL)
-        set_identity_text(identity->serial, IDENTITY_SERIAL_SIZE, hint->serial, "serial number");
+    if (request->model != NULL)
+        set_identity_text(identity->model, IDENTITY_MODEL_SIZE, request->model, "model");
+    if (request->serial != NULL)
+        set_identity_text(identity->serial, IDENTITY_SERIAL_SIZE, request->serial, "serial number");
     if (identity->serial[0] == '\0')
         quit(EXIT_NOT_ALLOWED, "the disk has no serial number that the header could be bound to");
 }
 
-static void identify_image(struct job *job, const struct hint *hint, uint64_t bytes)
+static void identify_image(struct job *job, const struct request *request, uint64_t bytes)
 {
     job->identity =
         (struct disk_identity){.sectors = bytes / SECTOR_SIZE, .sector_size = SECTOR_SIZE};
     set_identity_text(job->identity.model, IDENTITY_MODEL_SIZE,
-                      hint->model != NULL ? hint->model : DEFAULT_MODEL, "model");
+                      request->model != NULL ? request->model : DEFAULT_MODEL, "model");
     set_identity_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
-                      hint->serial != NULL ? hint->serial : DEFAULT_SERIAL, "serial number");
+                      request->serial != NULL ? request->serial : DEFAULT_SERIAL, "serial number");
     if (bytes % SECTOR_SIZE != 0 || bytes < IMAGE_LEAST)
         quit(EXIT_USAGE, "an image has at least 4 MiB and whole sectors, not %" PRIu64 " bytes",
              bytes);
 }
 
-/* A table with one partition, up to the last whole 4 KiB. */
+/* Plans a table with one partition, up to the last whole 4 KiB. */
 static void plan_table(struct job *job)
 {
     uint64_t sectors = job->identity.sectors;
@@ -143,7 +143,7 @@ static void use_partition(struct job *job, const struct gpt_partition *partition
                                     (partition->last_lba - partition->first_lba + 1) * SECTOR_SIZE);
 }
 
-/* An image or a whole disk: its own table with our partition, or a new one. */
+/* Plans an image or a whole disk: keeps a table with our partition, or makes a new one. */
 static void plan_whole(struct job *job)
 {
     uint64_t bytes = job->identity.sectors * SECTOR_SIZE;
@@ -161,42 +161,42 @@ static void plan_whole(struct job *job)
     plan_table(job);
 }
 
-void plan_image(struct job *job, const struct hint *hint, const struct stat *about)
+void plan_image(struct job *job, const struct request *request, const struct stat *about)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-    if (hint->size != 0 && hint->size != (uint64_t)about->st_size)
+    if (request->size != 0 && request->size != (uint64_t)about->st_size)
         quit(EXIT_USAGE, "the image exists with %jd bytes: --size is for a new one",
              (intmax_t)about->st_size);
-    identify_image(job, hint, (uint64_t)about->st_size);
-    job->disk_fd = open(hint->target, hint->yes ? O_RDWR | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
+    identify_image(job, request, (uint64_t)about->st_size);
+    job->disk_fd = open(request->target, request->yes ? O_RDWR | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
     if (job->disk_fd < 0)
-        quit(EXIT_SYSTEM, "cannot open %s: %s", hint->target, strerror(errno));
-    /* QEMU holds locks of this kind on the images that it has open. */
-    if (hint->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
-        quit(EXIT_NOT_ALLOWED, "%s is in use", hint->target);
-    job->write_fd = hint->yes ? job->disk_fd : -1;
+        quit(EXIT_SYSTEM, "cannot open %s: %s", request->target, strerror(errno));
+    /* QEMU locks its open images in this way. */
+    if (request->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
+        quit(EXIT_NOT_ALLOWED, "%s is in use", request->target);
+    job->write_fd = request->yes ? job->disk_fd : -1;
     plan_whole(job);
 }
 
-void plan_new_image(struct job *job, const struct hint *hint)
+void plan_new_image(struct job *job, const struct request *request)
 {
-    /* A device that is not there is a mistake, not the hint for a file in its place. */
-    if (strncmp(hint->target, "/dev/", 5) == 0)
-        quit(EXIT_USAGE, "there is no device %s", hint->target);
+    /* A missing device is a mistake, not a request for a file in its place. */
+    if (strncmp(request->target, "/dev/", 5) == 0)
+        quit(EXIT_USAGE, "there is no device %s", request->target);
     job->create = true;
-    identify_image(job, hint, hint->size != 0 ? hint->size : DEFAULT_SIZE);
+    identify_image(job, request, request->size != 0 ? request->size : DEFAULT_SIZE);
     plan_table(job);
-    if (!hint->yes)
+    if (!request->yes)
         return;
-    job->disk_fd = open(hint->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    job->disk_fd = open(request->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (job->disk_fd < 0 ||
         ftruncate(job->disk_fd, (off_t)(job->identity.sectors * SECTOR_SIZE)) != 0)
-        quit(EXIT_SYSTEM, "cannot create %s: %s", hint->target, strerror(errno));
+        quit(EXIT_SYSTEM, "cannot create %s: %s", request->target, strerror(errno));
     job->write_fd = job->disk_fd;
 }
 
-/* A number in a file of sysfs; false when there is no such file. */
+/* Reads a number from a file of sysfs. Returns false if there is no such file. */
 static bool sysfs_number(dev_t device, const char *name, uint64_t *value)
 {
     char path[PATH_MAX];
@@ -212,7 +212,7 @@ static bool sysfs_number(dev_t device, const char *name, uint64_t *value)
     return read;
 }
 
-/* Opens the disk that a partition is on: its parent folder in sysfs names it. */
+/* Opens the disk of a partition: its parent folder in sysfs has the name. */
 static int open_parent(dev_t device)
 {
     char path[PATH_MAX];
@@ -231,37 +231,38 @@ static int open_parent(dev_t device)
     return fd;
 }
 
-/* Exclusive opening fails while a device is mounted, used as swap, or part of another device. */
-static int open_exclusively(const struct hint *hint)
+/* Opens a device exclusively: Linux refuses while it is mounted, used as swap, or part of another
+ * device. */
+static int open_exclusively(const struct request *request)
 {
-    int fd = open(hint->target, (hint->yes ? O_RDWR : O_RDONLY) | O_EXCL | O_CLOEXEC);
+    int fd = open(request->target, (request->yes ? O_RDWR : O_RDONLY) | O_EXCL | O_CLOEXEC);
 
     if (fd < 0)
-        quit(errno == EBUSY ? EXIT_NOT_ALLOWED : EXIT_SYSTEM, "cannot take %s: %s", hint->target,
+        quit(errno == EBUSY ? EXIT_NOT_ALLOWED : EXIT_SYSTEM, "cannot take %s: %s", request->target,
              errno == EBUSY ? "it is mounted or in use" : strerror(errno));
     return fd;
 }
 
-void plan_device(struct job *job, const struct hint *hint, const struct stat *about)
+void plan_device(struct job *job, const struct request *request, const struct stat *about)
 {
     const struct gpt_partition *partition;
     uint64_t number;
     uint64_t start = 0;
-    int own_fd = open_exclusively(hint);
+    int own_fd = open_exclusively(request);
 
     job->block = true;
-    job->write_fd = hint->yes ? own_fd : -1;
+    job->write_fd = request->yes ? own_fd : -1;
     if (!sysfs_number(about->st_rdev, "partition", &number)) {
         job->disk_fd = own_fd;
-        identify_device(job, hint);
+        identify_device(job, request);
         plan_whole(job);
         return;
     }
     if (!sysfs_number(about->st_rdev, "start", &start) || start == 0)
-        quit(EXIT_SYSTEM, "cannot find where %s begins", hint->target);
+        quit(EXIT_SYSTEM, "cannot find where %s begins", request->target);
     job->disk_fd = open_parent(about->st_rdev);
     job->write_base = start * SECTOR_SIZE;
-    identify_device(job, hint);
+    identify_device(job, request);
     if (read_table(job, &job->table) != OK)
         quit(EXIT_NOT_ALLOWED, "the disk has no sound GUID partition table");
     partition = find_partition(&job->table, start);
@@ -279,7 +280,7 @@ void plan_device(struct job *job, const struct hint *hint, const struct stat *ab
     use_partition(job, partition);
 }
 
-void plan_header(struct job *job, const struct hint *hint)
+void plan_header(struct job *job, const struct request *request)
 {
     struct swap_header *header = &job->header;
     char host[48] = "";
@@ -291,8 +292,8 @@ void plan_header(struct job *job, const struct hint *hint)
                                    .generation = 1,
                                    .state = SWAP_STATE_CLEAN,
                                    .prepared_at = (uint64_t)time(NULL)};
-    if (hint->has_uuid)
-        memcpy(header->set_uuid, hint->uuid, 16);
+    if (request->has_uuid)
+        memcpy(header->set_uuid, request->uuid, 16);
     else
         random_guid(header->set_uuid, 6);
     memcpy(header->partition_guid, job->partition.unique, 16);

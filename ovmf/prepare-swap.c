@@ -49,7 +49,7 @@ _Noreturn void quit(int status, const char *format, ...)
     exit(status);
 }
 
-/* What the shared code asks of the machine: a panic's end, and a number that changes. */
+/* The shared code's machine: a panic ends the program, and ticks are a number that changes. */
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
     char message[256];
@@ -69,14 +69,14 @@ uint64_t machine_ticks(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-static void say_plan(const struct job *job, const struct hint *hint)
+static void say_plan(const struct job *job, const struct request *request)
 {
     uint64_t first = job->partition.first_lba;
     uint64_t last = job->partition.last_lba;
     uint64_t bytes = (last - first + 1) * SECTOR_SIZE;
     char text[37];
 
-    printf("target:    %s\n", hint->target);
+    printf("target:    %s\n", request->target);
     printf("disk:      model \"%s\", serial \"%s\", %" PRIu64 " sectors of 512 bytes\n",
            job->identity.model, job->identity.serial, job->identity.sectors);
     gpt_guid_text(job->partition.unique, text);
@@ -101,21 +101,21 @@ static void say_plan(const struct job *job, const struct hint *hint)
     fflush(stdout);
 }
 
-/* Other content is overwritten only by someone who can read the label of the disk. */
-static void ask_for_serial(const struct job *job, const struct hint *hint)
+/* Asks for the disk's serial number before other content is overwritten: it is on the label. */
+static void ask_for_serial(const struct job *job, const struct request *request)
 {
     char line[128];
 
     if (job->content == NULL)
         return;
-    if (!hint->force)
+    if (!request->force)
         quit(EXIT_NOT_ALLOWED, "refused, since there is %s: --force would destroy it",
              job->content);
-    if (!hint->yes)
+    if (!request->yes)
         return;
     fprintf(stderr,
             "This destroys %s on %s.\nType the disk's serial number to go on: ", job->content,
-            hint->target);
+            request->target);
     if (fgets(line, sizeof(line), stdin) == NULL)
         line[0] = '\0';
     line[strcspn(line, "\n")] = '\0';
@@ -145,26 +145,26 @@ static uint64_t parse_size(const char *text)
     return value * unit;
 }
 
-static struct hint parse_arguments(int argc, char **argv)
+static struct request parse_arguments(int argc, char **argv)
 {
     static const struct option options[] = {
         {"yes", no_argument, NULL, 'y'},         {"force", no_argument, NULL, 'f'},
         {"size", required_argument, NULL, 's'},  {"serial", required_argument, NULL, 'n'},
         {"model", required_argument, NULL, 'm'}, {"uuid", required_argument, NULL, 'u'},
         {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
-    struct hint hint = {0};
+    struct request request = {0};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (letter) {
-        case 'y': hint.yes = true; break;
-        case 'f': hint.force = true; break;
-        case 's': hint.size = parse_size(optarg); break;
-        case 'n': hint.serial = optarg; break;
-        case 'm': hint.model = optarg; break;
+        case 'y': request.yes = true; break;
+        case 'f': request.force = true; break;
+        case 's': request.size = parse_size(optarg); break;
+        case 'n': request.serial = optarg; break;
+        case 'm': request.model = optarg; break;
         case 'u':
-            hint.has_uuid = true;
-            if (!swap_uuid_parse(optarg, hint.uuid))
+            request.has_uuid = true;
+            if (!swap_uuid_parse(optarg, request.uuid))
                 quit(EXIT_USAGE, "not a UUID: %s", optarg);
             break;
         case 'h': fputs(usage, stdout); exit(EXIT_DONE);
@@ -175,33 +175,33 @@ static struct hint parse_arguments(int argc, char **argv)
         fputs(usage, stderr);
         exit(EXIT_USAGE);
     }
-    hint.target = argv[optind];
-    return hint;
+    request.target = argv[optind];
+    return request;
 }
 
 int main(int argc, char **argv)
 {
-    struct hint hint = parse_arguments(argc, argv);
+    struct request request = parse_arguments(argc, argv);
     static struct job job;
     struct stat about;
 
     job.disk_fd = job.write_fd = -1;
     make_frames();
-    if (stat(hint.target, &about) != 0) {
+    if (stat(request.target, &about) != 0) {
         if (errno != ENOENT)
-            quit(EXIT_SYSTEM, "cannot look at %s: %s", hint.target, strerror(errno));
-        plan_new_image(&job, &hint);
+            quit(EXIT_SYSTEM, "cannot look at %s: %s", request.target, strerror(errno));
+        plan_new_image(&job, &request);
     } else if (S_ISREG(about.st_mode)) {
-        plan_image(&job, &hint, &about);
+        plan_image(&job, &request, &about);
     } else if (S_ISBLK(about.st_mode)) {
-        plan_device(&job, &hint, &about);
+        plan_device(&job, &request, &about);
     } else {
-        quit(EXIT_USAGE, "%s is neither a file nor a disk", hint.target);
+        quit(EXIT_USAGE, "%s is neither a file nor a disk", request.target);
     }
-    plan_header(&job, &hint);
-    say_plan(&job, &hint);
-    ask_for_serial(&job, &hint);
-    if (!hint.yes) {
+    plan_header(&job, &request);
+    say_plan(&job, &request);
+    ask_for_serial(&job, &request);
+    if (!request.yes) {
         printf("This was a dry run: nothing was changed. --yes does it.\n");
         return EXIT_DONE;
     }

@@ -1,8 +1,8 @@
 /*
- * What the parts of prepare-swap share: the hint of the command line, and the job that it becomes.
+ * Shared by the files of prepare-swap: the request of the command line, and the job made from it.
  *
- * State of a job: planned (nothing is written) -> said -> performed -> proved. Every error ends the
- * program with one of its exit statuses and a sentence.
+ * State of a job: planned (nothing is written) -> printed -> done -> verified. Each error ends
+ * the program with one of its exit statuses and a sentence.
  */
 #ifndef OVMF_PREPARE_SWAP_H
 #define OVMF_PREPARE_SWAP_H
@@ -14,20 +14,20 @@
 
 enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE, EXIT_SYSTEM };
 
-/* What a table written here looks like: 128 entries, one partition from 1 MiB on. */
+/* The table that this program writes: 128 entries, one partition from 1 MiB on. */
 #define TABLE_ENTRIES    128U
 #define TABLE_ENTRY_SIZE 128U
 #define TABLE_SECTORS    (TABLE_ENTRIES * TABLE_ENTRY_SIZE / SECTOR_SIZE)
 #define FIRST_PARTITION  2048U
 #define IMAGE_LEAST      (4 * MIB)
 
-/* How much is zeroed at the start, and looked at on both ends. */
+/* Bytes that are zeroed at the start, and examined at both ends. */
 #define EDGE MIB
 
-struct hint {
+struct request {
     bool yes;
     bool force;
-    uint64_t size; /* bytes of a new image; 0 = not given */
+    uint64_t size; /* bytes of a new image; 0: not given */
     const char *serial;
     const char *model;
     bool has_uuid;
@@ -35,15 +35,15 @@ struct hint {
     const char *target;
 };
 
-/* What is to be done to what. Offsets are within disk_fd, which is the image or the whole disk. */
+/* The planned work. Offsets are within disk_fd, the image or the whole disk. */
 struct job {
-    int disk_fd;         /* reads of the table, and of the partition */
+    int disk_fd;         /* for reads of table and partition */
     int write_fd;        /* the partition's own device, or the same as disk_fd; -1 in a dry run */
     uint64_t write_base; /* the byte of the disk at which write_fd begins */
     bool create;         /* the image does not exist yet */
     bool make_table;     /* a new partition table is written */
     bool block;          /* a device, not a file */
-    const char *content; /* what was found there; NULL = nothing that would be lost */
+    const char *content; /* what would be lost; NULL: nothing */
     struct disk_identity identity;
     struct gpt table;
     struct gpt_partition partition;
@@ -53,33 +53,34 @@ struct job {
 /* Ends the program. */
 _Noreturn void quit(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* ---- the disk (prepare-disk.c); what cannot be read or written ends the program ---- */
+/* ---- the disk (prepare-disk.c); an error of reading or writing ends the program ---- */
 
-/* Before anything else: frames for reading, where the shared code looks for physical memory. */
+/* Makes the frames that the shared code reads into. Call it first. */
 void make_frames(void);
 
-/* A random GUID (RFC 4122, version 4); the version's byte differs between text and disk order. */
+/* Makes a random GUID (RFC 4122, version 4). The byte of the version differs between text and disk
+ * order. */
 void random_guid(uint8_t guid[16], unsigned version_byte);
 
 void read_at(int fd, uint64_t offset, void *buffer, size_t size);
 MUST_USE enum status read_table(struct job *job, struct gpt *table);
 
-/* The partition that begins at first_lba, or for 0 the one of our type; NULL: none. */
+/* Returns the partition that begins at first_lba, or for 0 the one of our type; NULL for none. */
 const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba);
 
-/* What stands in a range of the disk, in words; NULL when both of its ends are blank. */
+/* Returns what a range of the disk contains, NULL if both of its ends are blank. */
 const char *find_content(int fd, uint64_t start, uint64_t size);
 
-/* Writes what the job says, reads it back, and judges it as the application will. */
+/* Performs the job, reads the result back, and judges it as the application will. */
 void perform(struct job *job);
 
-/* ---- the plan (prepare-plan.c): changes nothing but that a new image is created ---- */
+/* ---- the plan (prepare-plan.c): changes nothing, except that it creates a new image ---- */
 
-void plan_image(struct job *job, const struct hint *hint, const struct stat *about);
-void plan_new_image(struct job *job, const struct hint *hint);
-void plan_device(struct job *job, const struct hint *hint, const struct stat *about);
+void plan_image(struct job *job, const struct request *request, const struct stat *about);
+void plan_new_image(struct job *job, const struct request *request);
+void plan_device(struct job *job, const struct request *request, const struct stat *about);
 
-/* After one of these: the header that is to be written. */
-void plan_header(struct job *job, const struct hint *hint);
+/* Plans the header, after one of the above. */
+void plan_header(struct job *job, const struct request *request);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * What other systems leave on a disk: the marks by which ovmf/prepare-swap knows foreign content.
+ * Signatures of other systems' content on a disk.
  *
- * The list only gives refusals a name. What is not in it and is not zero is refused as well.
+ * The list gives refusals a name. Other content is refused as well, unless it is zero.
  *
  * Units: bytes from the start of the partition; from_end: bytes before its end, rounded down to
  * `align`. Owns: nothing. Included by ovmf/prepare-swap.c only.
@@ -32,7 +32,7 @@ struct signature {
         .size = sizeof(bytes_) - 1, .bytes = (bytes_)                                              \
     }
 
-/* The marks at the end of a page of swap space, for one page size. */
+/* The signatures at the end of a page of swap space, for one page size. */
 #define SWAP_MARKS(page_)                                                                          \
     AT((page_)-10, "SWAPSPACE2", "Linux swap space"),                                              \
         AT((page_)-10, "SWAP-SPACE", "old Linux swap space"),                                      \

@@ -1,4 +1,4 @@
-/* The swap area: pages to and from slots, on the disk of the grant or in RAM. */
+/* The swap area: transfers pages to and from slots, on the disk of the grant or in RAM. */
 #include "swapdisk/area.h"
 
 #include "cpu/machine.h"
@@ -72,7 +72,7 @@ static enum status swap_load(struct slot first, const struct pfn *frames, unsign
     return status;
 }
 
-/* The slots exist and somebody holds each. */
+/* Checks that all slots of a transfer exist and are held. */
 static void check_run(struct slot first, const struct pfn *frames, unsigned pages)
 {
     CHECK(area.open && frames != NULL && pages > 0);
@@ -83,13 +83,13 @@ static void check_run(struct slot first, const struct pfn *frames, unsigned page
                   first.index + i);
 }
 
-/* A new generation of a slot, with the check value of the page about to go there. */
+/* Starts a new generation of a slot, with the check value of the page to be written. */
 static void stamp(struct slot slot, struct pfn frame)
 {
     struct slot_record *record = slots_record(slot);
     uint32_t generation = (record->generation + 1) & SLOT_GENERATION_MASK;
 
-    /* Generation 0 is 'never written'. */
+    /* Generation 0 means never written. */
     generation = generation == 0 ? 1 : generation;
     record->generation = generation;
     record->check = slots_check_value(slot, generation, frame_pointer(frame));
@@ -113,7 +113,7 @@ enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned
     return OK;
 }
 
-/* Whether a page that was read is the one that was written; one that is not is wiped out. */
+/* Returns whether a page that was read has the check value of its write. Zeroes it otherwise. */
 static bool page_intact(struct slot slot, struct pfn frame)
 {
     const struct slot_record *record = slots_record(slot);
@@ -238,14 +238,14 @@ static void say(void)
     const struct disk_identity *identity = area.disk.identity;
 
     if (area.backing == SWAP_BACKING_RAM) {
-        ktap_note("swap: in RAM, %u slots, since no disk may be written", slots_total());
+        ktap_note("swap: in RAM, %u slots, because no disk may be written", slots_total());
         return;
     }
     ktap_note("swap: on disk %s serial %s, sectors %lu to %lu, %u slots from byte %lu",
               identity->model, identity->serial, area.disk.finding.first_lba,
               area.disk.finding.last_lba, slots_total(), swap_disk_offset());
     if (area.disk.finding.header.state == SWAP_STATE_IN_USE)
-        ktap_note("swap: an earlier run did not end in order; its pages are not used");
+        ktap_note("swap: an earlier run did not close it; its pages are not used");
 }
 
 static enum status open_disk(void)

@@ -1,9 +1,9 @@
 /*
  * The swap area: slots of one page, on a prepared disk or in RAM, and the I/O of pages to them.
  *
- * A slot's count is the number of entries and holds that name it (RULES.md C1, C9). Every page
- * written gets a check value over its content, its slot and the slot's generation; a page that
- * does not come back the same is reported as STATUS_CORRUPT and never handed out.
+ * A slot's count is the number of references from entries and holders (RULES.md C1, C9). Every page
+ * written gets a check value over its content, its slot and the slot's generation. A page that
+ * reads back differently is reported as STATUS_CORRUPT and never handed out.
  *
  * Units: slots of 4 KiB, counted from 0; slot s of a disk is at byte swap_disk_offset() + 4096 * s.
  * Owns: its counts and check values, and the frames of a RAM-backed area.
@@ -28,56 +28,56 @@ enum swap_backing { SWAP_BACKING_RAM, SWAP_BACKING_DISK };
 
 struct swap_usage {
     enum swap_backing backing;
-    uint32_t slots;         /* all there are */
+    uint32_t slots;         /* in the area */
     uint32_t used;          /* with a count above 0 */
     uint64_t pages_written; /* since start */
     uint64_t pages_read;
-    uint64_t corrupt; /* pages whose check value did not agree */
-    uint64_t errors;  /* transfers that failed after their retries */
+    uint64_t corrupt; /* pages whose check value did not match */
+    uint64_t errors;  /* transfers that failed, retries included */
 };
 
-/* Opens the area: on the disk that disks_scan() chose, else in RAM with ram_slots slots. Says in
- * the log which, and why. Nothing is written to the disk before the first slot is. Fails with
- * STATUS_NO_MEMORY only. */
+/* Opens the area on the disk that disks_scan() chose, otherwise in RAM with ram_slots slots. Logs
+ * which, and why. Writes nothing to the disk. Fails with STATUS_NO_MEMORY only. */
 MUST_USE enum status swap_open(const struct options *options, uint32_t ram_slots);
 
-/* Ends it in order: zeroes every slot ever written where the options ask for it, marks the disk
- * clean, and gives all memory back. Slots may still be held; they are lost. The status is the
- * device's; the area is closed in any case, and so is the grant. */
+/* Closes the area: zeroes the slots if the options ask for it, marks the disk clean, and frees all
+ * memory. Slots that are still held are lost. Returns the device's status; area and grant are
+ * closed in any case. */
 MUST_USE enum status swap_close(void);
 
-/* Takes a free slot with count 1. */
+/* Allocates a free slot with count 1. */
 MUST_USE enum status swap_alloc(struct slot *slot);
 
-/* Takes up to wanted consecutive free slots, each with count 1, and says how many: at least 1. */
+/* Allocates up to `wanted` consecutive free slots, each with count 1. Sets *count to their number,
+ * at least 1. */
 MUST_USE enum status swap_alloc_run(unsigned wanted, struct slot *first, unsigned *count);
 
-/* One more, or one less, pointer to a slot; at 0 it is free. */
+/* Add and drop a reference to a slot. At 0 the slot is free. */
 void swap_hold(struct slot slot);
 void swap_release(struct slot slot);
 uint32_t swap_count(struct slot slot);
 
-/* Writes or reads the page of a slot from or to a frame; returns when it is done. */
+/* Write and read the page of a slot from or to a frame; return when the transfer is complete. */
 MUST_USE enum status swap_write(struct slot slot, struct pfn frame);
 MUST_USE enum status swap_read(struct slot slot, struct pfn frame);
 
-/* Writes or reads count pages of consecutive slots, frames[i] for slot + i, in as few commands as
- * they fit. On failure nothing is said of which arrived. */
+/* Write and read the pages of consecutive slots, frames[i] for slot + i, in as few commands as
+ * possible. On failure, any part may have been transferred. */
 MUST_USE enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned count);
 MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned count);
 
 struct swap_usage swap_usage(void);
 
-/* The sum of the counts of all slots: what AUDIT compares with the entries and ties that exist. */
+/* Returns the sum of all counts: AUDIT compares it with the entries and swap-cache references. */
 uint64_t swap_references(void);
 
 /* Returns the frame in which a RAM-backed area keeps a slot's page: for tests. */
 struct pfn swap_ram_frame(struct slot slot);
 
-/* Where slot 0 begins on the disk, in bytes from its start; 0 for a RAM-backed area. */
+/* Returns the disk's byte offset of slot 0, or 0 for a RAM-backed area. */
 uint64_t swap_disk_offset(void);
 
-/* Compares the counts with the usage; panics on a difference. */
+/* Compares counts and usage; panics on a difference. */
 void swap_audit(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* The machine's disks: found, identified, judged, and stopped again. */
+/* Finds the machine's disks, judges them, and stops their controllers. */
 #include "swapdisk/disks.h"
 
 #include "lib/bytes.h"
@@ -22,7 +22,7 @@
 /* Disks that are judged; more are reported and left alone. */
 #define DISKS_MAX 16U
 
-/* Controllers whose registers promise more than they hold. */
+/* Controllers whose registers claim more than the hardware does. */
 struct known_quirk {
     uint16_t vendor;
     uint16_t device;
@@ -90,7 +90,7 @@ static struct ahci_quirks quirks_of(const struct pci_function *function)
     return (struct ahci_quirks){0};
 }
 
-/* What is said of a storage controller that is not driven; NULL for AHCI. */
+/* Returns why a storage controller is not used; NULL for AHCI. */
 static const char *left_alone(const struct pci_function *function)
 {
     switch (function->subclass) {
@@ -161,7 +161,8 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     pci_wake(pci, function->place);
     bar = pci_bar(pci, function->place, ABAR);
     if (!bar.present || !bar.memory) {
-        disks_report_refusals(function->place, "an AHCI controller without registers: left alone");
+        disks_report_refusals(function->place,
+                              "an AHCI controller whose registers have no address: left alone");
         return;
     }
     if (hardware_map_hba((struct phys){bar.base}, bar.size, &access) != OK) {
@@ -182,7 +183,7 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     }
 }
 
-/* Decides which disk may be written, and tells each report why. */
+/* Chooses the disk that may be written, and puts the reason into each report. */
 static void disks_choose(const struct options *options, bool under_hypervisor)
 {
     found.chosen = validate_choose(found.findings, found.disk_count, options, under_hypervisor);

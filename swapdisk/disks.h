@@ -1,9 +1,9 @@
 /*
- * The machine's disks: found, identified, and each with a sentence on why it may be written or not.
+ * The machine's disks: finds them, identifies them, and says why each may be written or not.
  *
  * Units: bytes. Owns: the controllers and their ports from disks_scan to disks_stop.
  * State: disks_scan -> (disks_open) -> disks_stop.
- * Fails with: nothing; what cannot be used is in the report.
+ * Fails with: nothing; a device that cannot be used is in the report.
  * Context: thread, once; waits for controllers and disks with bounds.
  * Spec: docs/disk-safety.md.
  */
@@ -19,20 +19,21 @@
 
 #define DISK_REPORTS_MAX 40U
 
-/* One disk, or one controller or device that is left alone. */
+/* One disk, or one controller or device that the driver leaves alone. */
 struct disk_report {
     char place[32]; /* PCI address, and the port */
     char model[IDENTITY_MODEL_SIZE];
     char serial[IDENTITY_SERIAL_SIZE];
-    uint64_t bytes; /* 0: no disk */
+    uint64_t bytes; /* 0: not a disk */
     bool chosen;    /* the one disk that may be written */
     char reason[REASON_SIZE];
 };
 
-/* Finds controllers and disks, and judges them by the options. Nothing is written to any disk. */
+/* Finds controllers and disks, and chooses by the options which disk may be written. Writes nothing
+ * to any disk. */
 void disks_scan(const struct options *options, bool under_hypervisor);
 
-/* What was found, for the log. */
+/* Reports of the scan, for the log. */
 unsigned disks_count(void);
 const struct disk_report *disks_report(unsigned index);
 
@@ -48,7 +49,7 @@ struct disk_chosen {
  * was chosen, with STATUS_REFUSED if the second look differs; its report then has the reason. */
 MUST_USE enum status disks_open(struct disk_chosen *chosen);
 
-/* Stops every controller: engines stopped, interrupts and bus mastering off. */
+/* Stops every controller: engines, interrupts and bus mastering. */
 void disks_stop(void);
 
 #endif

@@ -16,7 +16,7 @@
 #define BITMAPS_MAX     (SLOTS_MAX / SLOTS_PER_BITMAP)
 #define DIRECTORIES_MAX (SLOTS_MAX / RECORDS_PER_FRAME / PFNS_PER_FRAME + 1)
 
-/* One frame of the bitmap: bit set = free. free lets the search pass over full ones. */
+/* One frame of the bitmap: a set bit is a free slot. The search skips frames whose `free` is 0. */
 struct bitmap {
     struct pfn frame;
     uint32_t free;
@@ -25,7 +25,7 @@ struct bitmap {
 static struct {
     uint32_t total;
     uint32_t used;
-    uint32_t next; /* where the search for a free slot begins */
+    uint32_t next; /* start of the next search for a free slot */
     uint32_t directory_count;
     uint32_t bitmap_count;
     struct pfn directories[DIRECTORIES_MAX]; /* frames of pfns of frames of records */
@@ -47,7 +47,7 @@ static void slots_unlock(bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* Where the frame of a record's number is noted. */
+/* Returns the directory entry of a frame of records. */
 static struct pfn *record_frame(uint32_t number)
 {
     struct pfn *directory = frame_pointer(slots.directories[number / PFNS_PER_FRAME]);
@@ -90,7 +90,7 @@ static void mark_used(uint32_t index)
     slots.bitmaps[index / SLOTS_PER_BITMAP].free--;
 }
 
-/* The first free slot at or after from, or the total: passes over full frames and words. */
+/* Returns the first free slot at or after `from`, or the total. Skips full frames and words. */
 static uint32_t find_from(uint32_t from)
 {
     while (from < slots.total) {
@@ -147,7 +147,7 @@ void slots_hold(struct slot slot)
     struct slot_record *record = slots_record(slot);
 
     CHECK_MSG(record->count > 0, "holding the free slot %x", slot.index);
-    /* A count that wrapped would free a page that somebody still needs. */
+    /* A count that wrapped would free a page that is still referenced. */
     CHECK_MSG(record->count < UINT32_MAX, "slot %x has too many holders", slot.index);
     record->count++;
     slots_unlock(were_on);
@@ -224,7 +224,7 @@ static enum status add_directory(void)
     return OK;
 }
 
-/* One frame of records, all free. */
+/* Adds one frame of records, all free. */
 static enum status add_records(uint32_t number)
 {
     struct pfn frame;

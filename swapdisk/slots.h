@@ -1,11 +1,11 @@
 /*
- * The slots of the swap area: who holds them, which are free, and how their pages are checked.
+ * The slots of the swap area: reference counts, free slots, and check values of their pages.
  *
  * Units: slots of 4 KiB, from 0. Owns: the frames of the records and of the bitmap, from slots_open
  * to slots_close.
  * State of a slot: as in area.h. Fails with: STATUS_NO_MEMORY (slots_open), STATUS_NO_SPACE.
  * Context: any; never waits. Counts and bitmap have one lock; the other fields of a record belong
- * to whoever holds the slot.
+ * to the holder of the slot.
  */
 #ifndef SWAPDISK_SLOTS_H
 #define SWAPDISK_SLOTS_H
@@ -16,13 +16,13 @@
 #include "lib/status.h"
 #include "lib/units.h"
 
-/* 64 GiB of swap space; more of a partition is left unused. */
+/* 64 GiB of swap space; the rest of a larger partition is not used. */
 #define SLOTS_MAX (UINT32_C(1) << 24)
 
 /* Protectors: (l) the slots' lock; (h) the holder that writes or reads the slot. */
 struct slot_record {
-    uint32_t count;      /* (l) entries and holds that name the slot; 0 = free */
-    uint32_t check;      /* (h) over the page, the slot and the generation */
+    uint32_t count;      /* (l) references from entries and holders; 0 = free */
+    uint32_t check;      /* (h) check value of page, slot and generation */
     uint32_t generation; /* (h) bit 31: full; below: number of writes, never reset */
 };
 
@@ -33,13 +33,14 @@ _Static_assert(sizeof(struct slot_record) == 12, "341 records a frame");
 
 MUST_USE enum status slots_open(uint32_t count);
 
-/* Gives all memory back; whatever is still held is lost. */
+/* Frees all memory. Slots that are still held are lost. */
 void slots_close(void);
 
 uint32_t slots_total(void);
 uint32_t slots_used(void);
 
-/* Takes up to wanted consecutive free slots, each with count 1 and empty. */
+/* Allocates up to `wanted` consecutive free slots, each empty and with count 1. Sets *count to
+ * their number, at least 1. */
 MUST_USE enum status slots_take(unsigned wanted, struct slot *first, unsigned *count);
 
 void slots_hold(struct slot slot);
@@ -51,13 +52,13 @@ void slots_free(struct slot slot);
 
 uint32_t slots_count(struct slot slot);
 
-/* The sum of all counts; walks every record. */
+/* Returns the sum of all counts; walks every record. */
 uint64_t slots_references(void);
 
-/* The record of a slot that somebody holds, or that slots_close is about to forget. */
+/* Returns the record of a slot. The caller holds the slot, or no other user of the area is left. */
 struct slot_record *slots_record(struct slot slot);
 
-/* The check value of a page in a slot of a generation. */
+/* Returns the check value of a page in a slot, for the slot's generation. */
 uint32_t slots_check_value(struct slot slot, uint32_t generation, const void *page);
 
 /* Compares counts, bitmap and totals; panics on a difference. */

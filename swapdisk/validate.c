@@ -1,4 +1,4 @@
-/* The one judge of whether a disk may be written. The rules are numbered in docs/disk-safety.md. */
+/* Decides whether a disk may be written. docs/disk-safety.md numbers the rules. */
 #include "swapdisk/validate.h"
 
 #include "lib/bytes.h"
@@ -7,10 +7,10 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
 
-/* Attribute bits that a partition of ours may have: hidden, and no drive letter. */
+/* Attribute bits that a partition of ours may have: 'hidden' and 'no drive letter'. */
 #define ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
 
-/* One look at one disk. */
+/* State of judging one disk. */
 struct look {
     const struct disk_view *view;
     struct disk_finding *finding;
@@ -19,7 +19,7 @@ struct look {
     const struct gpt_partition *partition;
 };
 
-/* Too large for a stack; looks happen one after the other, in one thread. */
+/* Too large for a stack. One thread judges disks one after the other. */
 static struct gpt table;
 
 static const char *find_partition(struct look *look)
@@ -45,7 +45,7 @@ static const char *judge_table(struct look *look)
     return find_partition(look);
 }
 
-/* The partition by itself, with its table sound in both copies. */
+/* Judges the partition entry; its table is sound in both copies. */
 static const char *judge_partition(const struct look *look)
 {
     const struct gpt_partition *partition = look->partition;
@@ -102,7 +102,7 @@ static const char *judge_headers(struct look *look)
             swap_header_misplaced(&look->finding->header, &table, partition, look->view->identity);
     look->finding->lagging =
         problem == NULL && second.generation != look->finding->header.generation;
-    /* Two steps of the generation must be left, for the mark and its end. */
+    /* The mark and its end take two generations. */
     if (problem == NULL && look->finding->header.generation > UINT64_MAX - 2)
         problem = "its generation is used up";
     return problem;
@@ -158,7 +158,7 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
     return OK;
 }
 
-/* Whether the options let this prepared disk be written; adds to its reason why or why not. */
+/* Returns whether the options let this prepared disk be written. Updates its reason. */
 static bool wanted(struct disk_finding *finding, const struct options *options,
                    bool under_hypervisor)
 {
@@ -222,7 +222,7 @@ enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[
     if (!finding->prepared)
         return STATUS_REFUSED;
     if (memcmp(finding->header.set_uuid, set_uuid, 16) != 0) {
-        print_to(finding->reason, REASON_SIZE, "it has become another set");
+        print_to(finding->reason, REASON_SIZE, "it is another set than at the first look");
         return STATUS_REFUSED;
     }
     *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba);

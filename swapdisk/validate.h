@@ -1,13 +1,13 @@
 /*
- * The one judge of whether a disk may be written, and the grant that says so.
+ * Decides whether a disk may be written, and makes the grant.
  *
- * A grant names a device and a range of sectors. Only this module makes one, after reading
- * everything itself; the command layer of the driver asks swap_grant_covers() about each write at
- * the last moment. docs/disk-safety.md lists the rules.
+ * A grant names a device and a range of sectors. Only this module makes one, after it has read
+ * table and headers itself; the choke point of the driver asks swap_grant_covers() about each
+ * write. docs/disk-safety.md lists the rules.
  *
  * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: the one grant there can be.
  * State: no grant -> validate_grant -> granted -> validate_revoke -> no grant.
- * Fails with: STATUS_REFUSED and the reason in words.
+ * Fails with: STATUS_REFUSED, with the reason as a sentence.
  * Context: thread; waits for the disk with the source's bound.
  */
 #ifndef SWAPDISK_VALIDATE_H
@@ -28,30 +28,30 @@ struct swap_grant;
 /* What was found on one disk. */
 struct disk_finding {
     bool prepared;             /* one partition of ours, and everything agrees */
-    struct swap_header header; /* prepared: the newer copy, which is the first */
+    struct swap_header header; /* prepared: the first copy, which is the newer */
     bool lagging;              /* prepared: the second copy is one generation behind */
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
-    char reason[REASON_SIZE]; /* not prepared: why, in words; prepared: which set */
+    char reason[REASON_SIZE]; /* prepared: which set; else why not */
 };
 
-/* One disk as the validator sees it. */
+/* A disk to be judged. */
 struct disk_view {
-    const void *device; /* which port: carried into the grant */
+    const void *device; /* names the device in the grant */
     const struct disk_identity *identity;
     struct sector_source source;
 };
 
-/* Reads the disk's tables and headers and judges them. Only a lack of memory is a status; what is
- * wrong with the disk stands in the finding. */
+/* Reads the disk's tables and headers and judges them. Fails with STATUS_NO_MEMORY only; a problem
+ * of the disk is in the finding. */
 MUST_USE enum status validate_disk(const struct disk_view *view, struct disk_finding *finding);
 
-/* Chooses among the findings by the user's options: the index of the one disk that may be written,
- * or -1. Writes into each finding's reason why it is or is not the one. */
+/* Chooses the one disk that may be written, by the user's options. Returns its index, or -1 for
+ * none. Updates each finding's reason. */
 int validate_choose(struct disk_finding *findings, unsigned count, const struct options *options,
                     bool under_hypervisor);
 
-/* Reads and judges the disk once more, and makes the grant if it still is the set. */
+/* Reads and judges the disk once more, and makes the grant if it is still the set. */
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                                     const struct swap_grant **grant, struct disk_finding *finding);
 

@@ -11,7 +11,7 @@
 #define HANDOFF_MS      25U
 #define HANDOFF_BUSY_MS 2000U
 
-/* Some controllers want GHC.AE written more than once. */
+/* Some controllers ignore the first writes of GHC.AE. */
 #define ENABLE_TRIES 5U
 #define ENABLE_US    10000U
 
@@ -22,15 +22,15 @@ static enum status ahci_fail(struct ahci_hba *hba, enum status status, const cha
     return status;
 }
 
-/* A controller that is gone or asleep reads as all ones. */
+/* Returns whether the controller answers. All ones means that it was removed or is powered down. */
 static bool ahci_answers(const struct ahci_hba *hba)
 {
     return hba_read(hba, HBA_VS) != ALL_ONES && hba_read(hba, HBA_CAP) != ALL_ONES &&
            hba_read(hba, HBA_GHC) != ALL_ONES;
 }
 
-/* Asks the firmware to let go. One that does not is overruled: the reset that follows ends
- * whatever it was doing. */
+/* Asks the firmware to hand the controller over. If it does not in time, the reset that follows
+ * takes it anyway. */
 static void take_from_firmware(struct ahci_hba *hba)
 {
     struct deadline end;
@@ -48,7 +48,7 @@ static void take_from_firmware(struct ahci_hba *hba)
     }
 }
 
-/* Turns AHCI mode on and interrupts off. */
+/* Turns AHCI mode on and interrupts off. Returns false if the controller does not accept it. */
 static bool enable(struct ahci_hba *hba)
 {
     for (unsigned i = 0; i < ENABLE_TRIES; i++) {
@@ -64,7 +64,7 @@ static bool enable(struct ahci_hba *hba)
     return false;
 }
 
-/* Resets the controller. CAP and PI are set by the firmware once and may be lost by it. */
+/* Resets the controller and restores CAP and PI, which only firmware sets and a reset may clear. */
 static bool reset(struct ahci_hba *hba)
 {
     uint32_t cap = hba_read(hba, HBA_CAP);
@@ -85,7 +85,7 @@ static bool reset(struct ahci_hba *hba)
     return true;
 }
 
-/* Reads what the controller can do, within what the driver uses. */
+/* Reads the capabilities, reduced to those that the driver uses. */
 static void read_capabilities(struct ahci_hba *hba)
 {
     hba->cap = hba_read(hba, HBA_CAP);
@@ -109,16 +109,18 @@ enum status ahci_start(struct ahci_hba *hba, const struct hba_access *access,
     CHECK(access->read != NULL && access->write != NULL);
     *hba = (struct ahci_hba){.access = *access, .quirks = *quirks};
     if (access->size < HBA_PORTS + PORT_SIZE)
-        return ahci_fail(hba, STATUS_UNSUPPORTED, "its registers are too few", access->size);
+        return ahci_fail(hba, STATUS_UNSUPPORTED, "its register range is too small", access->size);
     if (!ahci_answers(hba))
         return ahci_fail(hba, STATUS_IO, "it does not answer", hba_read(hba, HBA_VS));
     take_from_firmware(hba);
     if (!enable(hba))
         return ahci_fail(hba, STATUS_IO, "it does not enter AHCI mode", hba_read(hba, HBA_GHC));
     if (!reset(hba))
-        return ahci_fail(hba, STATUS_TIMEOUT, "its reset does not end", hba_read(hba, HBA_GHC));
+        return ahci_fail(hba, STATUS_TIMEOUT, "its reset does not complete",
+                         hba_read(hba, HBA_GHC));
     if (!ahci_answers(hba))
-        return ahci_fail(hba, STATUS_IO, "it is gone after its reset", hba_read(hba, HBA_VS));
+        return ahci_fail(hba, STATUS_IO, "it does not answer after its reset",
+                         hba_read(hba, HBA_VS));
     read_capabilities(hba);
     if (hba->implemented == 0)
         return ahci_fail(hba, STATUS_UNSUPPORTED, "it has no ports", hba_read(hba, HBA_PI));

@@ -30,8 +30,8 @@
 #define AHCI_BOUNCE_PAGES 16U  /* pages of one command that goes through bounce buffers */
 #define AHCI_NOTE_SIZE    112
 
-/* A command must be done in this time: what disks are given that first have to spin up. A flush may
- * have a whole cache to write; IDENTIFY is asked of a disk that has just said that it is ready. */
+/* Limits of a command. A disk may have to spin up first, and a flush may have a whole cache to
+ * write; IDENTIFY goes to a disk that has just reported ready. */
 #define AHCI_COMMAND_MS  30000U
 #define AHCI_FLUSH_MS    60000U
 #define AHCI_IDENTIFY_MS 5000U
@@ -44,17 +44,17 @@ struct hba_access {
     uint32_t size; /* bytes of registers */
 };
 
-/* What is known to be wrong with a controller beyond what it says of itself. */
+/* Known defects of a controller that its registers do not report. */
 struct ahci_quirks {
-    bool low_memory_only; /* reaches 4 GiB only, whatever CAP.S64A says */
-    uint16_t pages_max;   /* pages of one command; 0 = no limit of its own */
+    bool low_memory_only; /* addresses above 4 GiB fail, whatever CAP.S64A says */
+    uint16_t pages_max;   /* pages of one command; 0: no limit of its own */
 };
 
 enum ahci_port_state {
     AHCI_PORT_EMPTY,   /* no device answers */
-    AHCI_PORT_SKIPPED, /* a device that is not a disk, or a disk that is not used */
+    AHCI_PORT_SKIPPED, /* not a disk, or a disk that the driver does not use */
     AHCI_PORT_READY,
-    AHCI_PORT_DEAD /* gave up on it */
+    AHCI_PORT_DEAD /* failed; not used again */
 };
 
 struct ahci_counters {
@@ -69,16 +69,16 @@ struct ahci_port {
     struct ahci_hba *hba;
     unsigned number;
     enum ahci_port_state state;
-    uint8_t busy;      /* 1 while a command is under way */
-    unsigned turn;     /* which slot the next command takes */
-    struct pfn object; /* the frame that this object stands in */
+    uint8_t busy;      /* 1 while a command runs */
+    unsigned turn;     /* command slot of the next command */
+    struct pfn object; /* frame that holds this object */
     struct pfn lists;  /* command list and received FISes */
     struct pfn tables[AHCI_SLOTS_USED];
     struct pfn bounce[AHCI_BOUNCE_PAGES]; /* PFN_NONE while not needed */
     uint32_t signature;
     struct disk_identity identity;
     struct ahci_counters counters;
-    char note[AHCI_NOTE_SIZE]; /* not ready: why, in words */
+    char note[AHCI_NOTE_SIZE]; /* why the port is not ready */
 };
 
 struct ahci_hba {
@@ -90,25 +90,25 @@ struct ahci_hba {
     unsigned pages_max;
     unsigned slots;                          /* command slots in use */
     struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
-    char note[AHCI_NOTE_SIZE];               /* start failed: why, in words */
+    char note[AHCI_NOTE_SIZE];               /* why the start failed */
 };
 
-/* Takes the controller over and brings up every port. A failure of one port is in its state and
- * note; the status is the controller's own, with its note. */
+/* Takes the controller over and brings up every port. A port that fails has its state and note; the
+ * status and the controller's note are for the controller itself. */
 MUST_USE enum status ahci_start(struct ahci_hba *hba, const struct hba_access *access,
                                 const struct ahci_quirks *quirks);
 
-/* Stops all engines and gives the memory back where the controller has let go of it. */
+/* Stops all engines and frees their memory. Keeps the memory of an engine that does not stop. */
 void ahci_stop(struct ahci_hba *hba);
 
-/* Moves sectors between the disk and frames, 8 to a frame, the last perhaps in part, in as few
- * commands as they fit. When it fails nothing is said of what arrived. */
+/* Transfers sectors between the disk and frames, 8 to a frame, in as few commands as possible. The
+ * last frame may be used in part. On failure, any part may have been transferred. */
 MUST_USE enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
                                const struct pfn *frames);
 MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant,
                                 uint64_t lba, unsigned sectors, const struct pfn *frames);
 
-/* Makes what was written durable. */
+/* Makes completed writes durable. */
 MUST_USE enum status ahci_flush(struct ahci_port *port);
 
 #endif

@@ -1,10 +1,10 @@
-/* AHCI, commands: built, judged, issued, waited for, and tried again. */
+/* AHCI commands: build, check, issue, wait and retry. */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "swapdisk/ahci/internal.h"
 
-/* A command is issued at most this many times, one that timed out twice. */
+/* Most attempts of a command, and most of them that may time out. */
 #define TRIES    3U
 #define TIMEOUTS 2U
 
@@ -13,19 +13,19 @@
 #define FIS_FLAG_COMMAND 0x80U
 #define DEVICE_LBA       0x40U
 
-/* Bytes of one region: a controller takes up to 4 MiB, the driver a page. */
+/* Byte count of a region: the controller takes up to 4 MiB, the driver uses a page. */
 #define PRD_COUNT_MASK UINT32_C(0x3fffff)
 
 #define LOW_LIMIT (UINT64_C(1) << 32)
 
-/* One command before it becomes words in memory. */
+/* One command, before build() encodes it. */
 struct command {
     uint8_t opcode;
     uint64_t lba;
     unsigned sectors;
-    const struct pfn *frames; /* NULL: the data go to the identify buffer, or there are none */
-    uint32_t bytes;           /* of data */
-    const struct swap_grant *grant; /* what a write appeals to */
+    const struct pfn *frames;       /* NULL: data for the identify buffer, or none */
+    uint32_t bytes;                 /* of data */
+    const struct swap_grant *grant; /* permits a write */
 };
 
 static void put_prd(const struct ahci_port *port, struct prd *prd, uint64_t address, uint32_t bytes)
@@ -36,7 +36,7 @@ static void put_prd(const struct ahci_port *port, struct prd *prd, uint64_t addr
         .dba = (uint32_t)address, .dbau = (uint32_t)(address >> 32), .count = bytes - 1};
 }
 
-/* The region table; returns how many regions. */
+/* Fills in the region table and returns the number of regions. */
 static uint16_t put_regions(const struct ahci_port *port, struct command_table *table,
                             const struct command *command)
 {
@@ -109,7 +109,7 @@ static uint64_t fis_sectors(const struct fis_h2d *fis)
     return count == 0 ? 65536 : count;
 }
 
-/* Bytes that the regions of a slot name: what the controller could move. */
+/* Returns the bytes that the slot's regions let the controller transfer. */
 static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
 {
     const struct command_table *table = command_table(port, slot);
@@ -120,8 +120,8 @@ static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
     return bytes;
 }
 
-/* Whether the words that the controller is about to read are a command of the allow-list; for a
- * write, whether the grant covers exactly what they say. */
+/* Returns whether the encoded command, as the controller will read it, is on the allow-list. A
+ * write also needs a grant that covers it. */
 static bool allowed(const struct ahci_port *port, unsigned slot, const struct swap_grant *grant)
 {
     const struct fis_h2d *fis = &command_table(port, slot)->command.fis;
@@ -142,13 +142,13 @@ static bool allowed(const struct ahci_port *port, unsigned slot, const struct sw
     }
 }
 
-/* The choke point: the only place that makes a disk do anything. */
+/* The choke point: no other function starts a command. */
 static enum status issue(struct ahci_port *port, unsigned slot, const struct swap_grant *grant)
 {
     if (!allowed(port, slot, grant))
         return STATUS_REFUSED;
     port->counters.commands++;
-    /* What was built must be in memory before the controller is told to look. */
+    /* The command must be in memory before the controller reads it. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     port_write(port, PxCI, UINT32_C(1) << slot);
     return OK;
@@ -163,8 +163,8 @@ static uint64_t longest_ms(uint8_t opcode)
     }
 }
 
-/* Waits until the slot is done, the port reports an error, or the link changes. A port that is
- * gone reads as all ones, which shows as a changed link. */
+/* Waits until the slot completes, the port reports an error, or the link changes. A port that was
+ * removed reads as all ones, which shows as a changed link. */
 static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_t opcode)
 {
     struct deadline end = deadline_after_ms(longest_ms(opcode));
@@ -183,7 +183,7 @@ static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_
     return STATUS_TIMEOUT;
 }
 
-/* What the device says at the end: the task file, and the FIS that brought it where one did. */
+/* Returns whether the device reports success, in the task file and in the FIS if one arrived. */
 static bool ended_well(const struct ahci_port *port)
 {
     const volatile uint8_t *fis = &port_lists(port)->received[RECEIVED_D2H];
@@ -194,8 +194,8 @@ static bool ended_well(const struct ahci_port *port)
     return fis[0] != FIS_TYPE_D2H || (fis[2] & (PxTFD_ERR | PxTFD_DF)) == 0;
 }
 
-/* Whether all bytes were moved: a controller may end a command early without an error. IDENTIFY
- * moves by PIO, for which some controllers leave the count alone. */
+/* Returns whether all bytes were transferred: a controller may end a command early without an
+ * error. IDENTIFY transfers by PIO, for which some controllers leave the count at 0. */
 static bool moved_all(const struct ahci_port *port, unsigned slot, const struct command *command)
 {
     uint32_t moved = port_lists(port)->headers[slot].prdbc;
@@ -203,7 +203,7 @@ static bool moved_all(const struct ahci_port *port, unsigned slot, const struct 
     return moved == command->bytes || (command->opcode == ATA_IDENTIFY_DEVICE && moved == 0);
 }
 
-/* Issues a command once; an error leaves the engine as it is, for the recovery. */
+/* Issues a command once. After an error the engine is left as it is, for the recovery. */
 static enum status run_once(struct ahci_port *port, const struct command *command)
 {
     unsigned slot = port->turn;
@@ -224,7 +224,7 @@ static enum status run_once(struct ahci_port *port, const struct command *comman
     return status;
 }
 
-/* Issues a command until it succeeds, with a reset after each failure. */
+/* Issues a command until it succeeds, and resets the port after each failure. */
 static enum status command_run(struct ahci_port *port, const struct command *command)
 {
     unsigned timeouts = 0;
@@ -240,7 +240,7 @@ static enum status command_run(struct ahci_port *port, const struct command *com
             return status;
         port->counters.errors++;
         if (status == STATUS_TIMEOUT && ++timeouts == TIMEOUTS) {
-            ahci_port_give_up(port, "its commands do not end", port_read(port, PxCI));
+            ahci_port_give_up(port, "its commands do not complete", port_read(port, PxCI));
             return STATUS_IO;
         }
         if (!ahci_port_recover(port))
@@ -263,7 +263,7 @@ static unsigned pages_of(unsigned sectors)
     return (sectors + SECTORS_PER_PAGE - 1) / SECTORS_PER_PAGE;
 }
 
-/* Runs a transfer through frames that the controller reaches. The command's own range stands. */
+/* Runs a transfer through bounce frames, which the controller can reach. */
 static enum status run_bounced(struct ahci_port *port, const struct command *command)
 {
     struct command through = *command;
@@ -284,7 +284,7 @@ static enum status run_bounced(struct ahci_port *port, const struct command *com
     return status;
 }
 
-/* One command at a time: a waiter spins with interrupts as they are. Each holder is bounded. */
+/* Takes the port for one command. A waiter spins, interrupts unchanged; each holder is bounded. */
 static void command_take(struct ahci_port *port)
 {
     while (__atomic_exchange_n(&port->busy, 1, __ATOMIC_ACQUIRE) != 0)
@@ -297,7 +297,7 @@ static void command_give_back(struct ahci_port *port)
     __atomic_store_n(&port->busy, 0, __ATOMIC_RELEASE);
 }
 
-/* Cuts a transfer into commands. */
+/* Splits a transfer into commands. */
 static enum status transfer(struct ahci_port *port, struct command command, unsigned sectors)
 {
     enum status status = OK;
@@ -343,7 +343,7 @@ enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant, u
     CHECK(sectors > 0 && frames != NULL);
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
-    /* All of it or nothing: a transfer of several commands is judged as a whole, too. */
+    /* The grant must cover the whole transfer, also if it takes several commands. */
     if (!swap_grant_covers(grant, port, lba, sectors))
         return STATUS_REFUSED;
     if (!on_disk(port, lba, sectors))
@@ -372,7 +372,7 @@ enum status ahci_identify(struct ahci_port *port)
     struct command command = {.opcode = ATA_IDENTIFY_DEVICE,
                               .bytes = sizeof(port_lists(port)->identify)};
 
-    /* Stale data must not pass for an answer: a blank buffer is refused by identity_decode. */
+    /* identity_decode refuses a blank buffer, so stale data cannot pass for an answer. */
     memset(port_lists(port)->identify, 0, sizeof(port_lists(port)->identify));
     return run_once(port, &command);
 }

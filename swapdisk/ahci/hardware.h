@@ -1,5 +1,5 @@
 /*
- * The machine-facing part of swapdisk/: device registers, and nothing that decides anything.
+ * The machine-facing part of swapdisk/: access to device registers, and no decisions.
  *
  * hardware.c implements it, and hardware_pci() of pci.h; host tests put fakes in its place.
  * Units: bytes. Owns: the mappings, which stay. Context: thread.
@@ -13,11 +13,11 @@
 #include "lib/units.h"
 #include "swapdisk/ahci/ahci.h"
 
-/* Controllers that can be mapped. */
+/* Most controllers that can be mapped. */
 #define HARDWARE_HBAS_MAX 8U
 
-/* Maps a controller's registers, uncached. STATUS_LIMIT when too many are mapped, STATUS_REFUSED
- * when the range is not device memory. */
+/* Maps a controller's registers, uncached. Fails with STATUS_LIMIT if too many are mapped, with
+ * STATUS_REFUSED if the range is not device memory. */
 MUST_USE enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access);
 
 #endif

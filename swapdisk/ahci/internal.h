@@ -1,8 +1,8 @@
 /*
- * What the parts of the AHCI driver share: registers, structures in memory, and their calls.
+ * Shared by the files of the AHCI driver: registers, structures in memory, internal calls.
  *
- * ahci.c brings the controller up, ahci_port.c its ports, ahci_command.c issues commands. Nothing
- * else includes this.
+ * ahci.c brings up the controller and port.c its ports; command.c issues commands. No other file
+ * includes this.
  *
  * Units: bytes for offsets. Owns: nothing. Context: as ahci.h.
  * Spec: Serial ATA AHCI 1.3.1, chapters 3 and 4; Serial ATA 3.1, 10.5 (FIS types).
@@ -84,7 +84,7 @@
 
 #define ALL_ONES UINT32_MAX
 
-/* ATA commands (ACS-3): these and no others are ever issued. */
+/* The only ATA commands that are ever issued (ACS-3). */
 #define ATA_READ_DMA_EXT    0x25U
 #define ATA_WRITE_DMA_EXT   0x35U
 #define ATA_FLUSH_CACHE_EXT 0xeaU
@@ -115,7 +115,7 @@ struct fis_h2d {
 struct command_header {
     uint16_t flags; /* CFL in bits 0 to 4, W in bit 6 */
     uint16_t prdtl;
-    volatile uint32_t prdbc; /* the controller writes it */
+    volatile uint32_t prdbc; /* bytes transferred; the controller writes it */
     uint32_t ctba;
     uint32_t ctbau;
     uint32_t reserved[4];
@@ -132,7 +132,7 @@ struct prd {
     uint32_t count; /* bytes - 1 in bits 0 to 21 */
 };
 
-/* A command table (4.2.3). A slot has a frame of its own for it: that is the stride. */
+/* A command table (4.2.3). Each slot has a frame of its own for it, so the stride is a page. */
 struct command_table {
     union {
         struct fis_h2d fis;
@@ -143,12 +143,12 @@ struct command_table {
     struct prd prds[AHCI_PAGES_MAX];
 };
 
-/* The frame that the port's registers point into. */
+/* The frame that the port's registers refer to. */
 struct port_lists {
     struct command_header headers[32]; /* PxCLB: 1 KiB aligned */
     volatile uint8_t received[256];    /* PxFB: 256 bytes aligned */
     uint8_t unused[768];
-    uint16_t identify[256]; /* where IDENTIFY DEVICE arrives */
+    uint16_t identify[256]; /* receives the data of IDENTIFY DEVICE */
 };
 
 #define RECEIVED_D2H 0x40U /* the D2H register FIS in the received area (4.2.1) */
@@ -192,30 +192,30 @@ static inline struct port_lists *port_lists(const struct ahci_port *port)
     return frame_pointer(port->lists);
 }
 
-/* The command table of a slot: the one place that knows where it is. */
+/* Returns the command table of a slot. No other code computes its address. */
 static inline struct command_table *command_table(const struct ahci_port *port, unsigned slot)
 {
     CHECK(slot < AHCI_SLOTS_USED);
     return frame_pointer(port->tables[slot]);
 }
 
-/* ahci_port.c: brings up every port of the controller; each says in its note how it went. */
+/* In port.c. Brings up every port of the controller; each note says how it went. */
 MUST_USE enum status ahci_ports_start(struct ahci_hba *hba);
 
-/* Stops the ports and frees what is theirs. */
+/* Stops the ports and frees their memory. */
 void ahci_ports_stop(struct ahci_hba *hba);
 
-/* Resets a port after an error and sees to it that the same disk answers; if not, it is dead.
- * Whether the port is usable again. */
+/* Resets a port after an error and checks that the same disk answers; otherwise the port is dead.
+ * Returns whether the port is usable. */
 bool ahci_port_recover(struct ahci_port *port);
 
-/* Whether the link has been lost or re-made since the last command. */
+/* Returns whether the link was lost or came up again since the last command. */
 bool ahci_port_changed(const struct ahci_port *port);
 
-/* Gives up on a port, for ever. */
+/* Declares a port dead and stops its engines. */
 void ahci_port_give_up(struct ahci_port *port, const char *why, uint32_t value);
 
-/* ahci_command.c: IDENTIFY DEVICE into the lists' own buffer, without retries. */
+/* In command.c. Runs IDENTIFY DEVICE once, into the buffer of the lists. */
 MUST_USE enum status ahci_identify(struct ahci_port *port);
 
 #endif

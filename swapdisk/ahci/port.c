@@ -1,5 +1,5 @@
 /*
- * AHCI, the ports: engines, links, and what is at their ends.
+ * AHCI ports: engines, links and attached devices.
  *
  *             no link              not a disk, or one that is not used
  *   probe ---------------> EMPTY   probe ---------------> SKIPPED
@@ -10,7 +10,7 @@
  *                         |
  *                         +-------> DEAD   ahci_port_give_up
  *
- * A new port object counts as dead until its probe has ended.
+ * A new port object is dead until its probe ends.
  */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
@@ -22,18 +22,18 @@
 /* An engine stops within this (AHCI 10.1.2, 10.3.2). */
 #define ENGINE_MS 500U
 
-/* How long COMRESET is held; the least is 1 ms (10.4.2). */
+/* Duration of COMRESET; the least is 1 ms (10.4.2). */
 #define COMRESET_US 2000U
 
-/* A device answers COMRESET within 10 ms (Serial ATA 3.1, 8.4); some need a little longer. */
+/* A device answers COMRESET within 10 ms (Serial ATA 3.1, 8.4); some need longer. */
 #define PRESENCE_MS 50U
 
-/* From there to a link that works, and from that to a device that is ready. */
+/* Limits from the answer to a working link, and from there to a ready device. */
 #define LINK_MS  1000U
 #define READY_MS 10000U
 
-/* IDENTIFY DEVICE is asked this often, with a reset in between: the first command after a link has
- * come up is the likeliest to fail. */
+/* Attempts of IDENTIFY DEVICE, with a reset in between: the first command after a link came up is
+ * the most likely to fail. */
 #define IDENTIFY_TRIES 2U
 
 /* PxSIG (Serial ATA 3.1, 11.4; AHCI 3.3.9). */
@@ -42,7 +42,7 @@
 #define SIGNATURE_PORT_MULTIPLIER UINT32_C(0x96690101)
 #define SIGNATURE_ENCLOSURE       UINT32_C(0xc33c0101)
 
-/* Frames below this index are reached with 32-bit addresses. */
+/* Frames below this index have 32-bit addresses. */
 #define LOW_FRAMES (UINT32_C(1) << 20)
 
 static void assert_port(const struct ahci_port *port)
@@ -58,7 +58,7 @@ static void note(struct ahci_port *port, enum ahci_port_state state, const char 
     print_to(port->note, AHCI_NOTE_SIZE, "%s (%x)", why, value);
 }
 
-/* Clears bits of PxCMD and waits until the engine says that it has stopped. */
+/* Clears bits of PxCMD and waits until the engine reports that it has stopped. */
 static bool stop_engine(const struct ahci_port *port, uint32_t enable, uint32_t running)
 {
     struct deadline end = deadline_after_ms(ENGINE_MS);
@@ -71,7 +71,7 @@ static bool stop_engine(const struct ahci_port *port, uint32_t enable, uint32_t 
     return true;
 }
 
-/* Both engines: first commands, then received FISes (10.1.2). */
+/* Stops both engines: first commands, then received FISes (10.1.2). */
 static bool stop_engines(const struct ahci_port *port)
 {
     return stop_engine(port, PxCMD_ST, PxCMD_CR) && stop_engine(port, PxCMD_FRE, PxCMD_FR);
@@ -87,7 +87,7 @@ static bool device_ready(const struct ahci_port *port)
     return (port_read(port, PxTFD) & (PxTFD_BSY | PxTFD_DRQ)) == 0;
 }
 
-/* Errors and interrupts are cleared by writing ones; errors first, since they raise interrupts. */
+/* Clears errors and interrupts by writing ones; errors first, since they raise interrupts. */
 static void clear_events(const struct ahci_port *port)
 {
     port_write(port, PxSERR, ALL_ONES);
@@ -137,7 +137,7 @@ static void free_frame(struct pfn frame)
         pmm_free(frame);
 }
 
-/* Gives back all memory of a port, its object included. */
+/* Frees all memory of a port, including its object. */
 static void port_release(struct ahci_port *port)
 {
     struct pfn object = port->object;
@@ -169,7 +169,8 @@ static enum status port_create(struct ahci_hba *hba, unsigned number)
     return allocate(port);
 }
 
-/* First half of bringing a port up (10.1.2): from any state of the engines to COMRESET held. */
+/* Begins to bring a port up (10.1.2): from any state of the engines to COMRESET held. Returns false
+ * if an engine does not stop. */
 static bool begin_reset(struct ahci_port *port)
 {
     uint32_t command;
@@ -191,8 +192,8 @@ static void end_reset(const struct ahci_port *port)
     port_write(port, PxSCTL, PxSCTL_IPM_NONE);
 }
 
-/* An engine that does not stop: COMRESET is the stronger means (10.4.2). Afterwards it stops or the
- * port cannot be used. */
+/* As begin_reset; if an engine does not stop, COMRESET is the stronger means (10.4.2), and one more
+ * try follows it. */
 static bool begin_reset_by_force(struct ahci_port *port)
 {
     if (begin_reset(port))
@@ -203,15 +204,15 @@ static bool begin_reset_by_force(struct ahci_port *port)
     return begin_reset(port);
 }
 
-/* The device is there and ready: clears what the reset left behind and starts the engine. */
+/* Starts the command engine of a ready device, after clearing the events of the reset. */
 static void start_engine(const struct ahci_port *port)
 {
     clear_events(port);
     port_write(port, PxCMD, port_read(port, PxCMD) | PxCMD_ST);
 }
 
-/* The waits are common to a set of ports, so that many empty or broken ones cost no more than
- * one. Each predicate says whether a port need not be waited for any longer. */
+/* Several ports wait together, so that many empty or broken ports take no longer than one. Each
+ * predicate returns whether a port needs no more waiting. */
 static bool answered(const struct ahci_port *port)
 {
     return link_state(port) != PxSSTS_DET_NONE;
@@ -243,8 +244,8 @@ static void port_wait_for(const struct ahci_hba *hba, uint32_t ports, uint64_t m
     }
 }
 
-/* After COMRESET was released: waits for links and devices. A link that came up leaves errors
- * behind, and some controllers take no FIS until they are cleared. */
+/* Waits for links and devices after COMRESET was released. A new link leaves errors behind, and
+ * some controllers receive no FIS until these are cleared. */
 static void wait_for_devices(const struct ahci_hba *hba, uint32_t ports)
 {
     port_wait_for(hba, ports, PRESENCE_MS, answered);
@@ -256,7 +257,7 @@ static void wait_for_devices(const struct ahci_hba *hba, uint32_t ports)
     port_wait_for(hba, ports, READY_MS, ready_or_absent);
 }
 
-/* Resets one port by itself and starts it again; why not, in words, when it stays out of use. */
+/* Resets one port and starts it again. Returns NULL, or why the port cannot be used. */
 static const char *reset_port(struct ahci_port *port)
 {
     port->counters.resets++;
@@ -266,12 +267,12 @@ static const char *reset_port(struct ahci_port *port)
     end_reset(port);
     wait_for_devices(port->hba, UINT32_C(1) << port->number);
     if (link_state(port) != PxSSTS_DET_READY || !device_ready(port))
-        return "the disk is gone";
+        return "the disk does not answer after a reset";
     start_engine(port);
     return NULL;
 }
 
-/* Asks for the disk's identity until it answers; the engine runs. */
+/* Asks for the disk's identity until it answers. The engine is running. */
 static bool ask_identity(struct ahci_port *port)
 {
     for (unsigned i = 0; i < IDENTIFY_TRIES; i++) {
@@ -287,14 +288,14 @@ static const char *not_a_disk(uint32_t signature)
 {
     switch (signature) {
     case SIGNATURE_DISK: return NULL;
-    case SIGNATURE_ATAPI: return "a CD or other packet device: not used";
+    case SIGNATURE_ATAPI: return "an optical drive or other packet device: not used";
     case SIGNATURE_PORT_MULTIPLIER: return "a port multiplier: not used";
     case SIGNATURE_ENCLOSURE: return "an enclosure's management: not used";
-    default: return "a device of unknown kind: not used";
+    default: return "a device of an unknown kind: not used";
     }
 }
 
-/* There is nothing to use behind this port: it goes silent. */
+/* Stops a port that has no usable device. */
 static void retire(struct ahci_port *port, enum ahci_port_state state, const char *why,
                    uint32_t value)
 {
@@ -303,7 +304,7 @@ static void retire(struct ahci_port *port, enum ahci_port_state state, const cha
         ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
 }
 
-/* Asks a disk what it is; the engine runs. */
+/* Identifies the disk of a port whose engine is running. */
 static void identify(struct ahci_port *port)
 {
     const char *why;
@@ -316,7 +317,7 @@ static void identify(struct ahci_port *port)
         port->state = AHCI_PORT_READY;
 }
 
-/* Second half of bringing a port up, after the waits. */
+/* Finishes bringing a port up, after the waits. */
 static void port_probe(struct ahci_port *port)
 {
     const char *why;
@@ -380,8 +381,8 @@ void ahci_ports_stop(struct ahci_hba *hba)
         assert_port(port);
         port->state = AHCI_PORT_DEAD;
         port_write(port, PxIE, 0);
-        /* Memory that an engine may still write to is never used for anything else; neither is
-         * what another processor, stopped by a crash, was using. */
+        /* An engine that did not stop may still write to its memory, and a processor that a crash
+         * stopped may have been using it: such memory is never freed. */
         if (stop_engines(port) && port->busy == 0)
             port_release(port);
     }
@@ -402,8 +403,8 @@ bool ahci_port_changed(const struct ahci_port *port)
            link_state(port) != PxSSTS_DET_READY;
 }
 
-/* Whether the disk that answers is the one that was identified at the start. A grant was made for
- * that disk and must not serve for one that was plugged in since. */
+/* Returns whether the disk that answers is the one identified at the start. A grant is for that
+ * disk and must not serve for one that was plugged in later. */
 static bool same_disk(struct ahci_port *port)
 {
     struct disk_identity found;

@@ -1,7 +1,7 @@
-/* The two cyclic checksums of the on-disk formats, four bits at a time. */
+/* The two cyclic checksums of the on-disk formats, computed four bits at a time. */
 #include "swapdisk/format/checksum.h"
 
-/* The remainders of the 16 values of four bits, for the reflected polynomials. */
+/* Remainders of the 16 values of four bits, for the reflected polynomials. */
 static const uint32_t crc32_table[16] = {
     0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
     0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,

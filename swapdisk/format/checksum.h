@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Continued from crc, 0 to begin; initial and final inversion included. */
+/* Returns the checksum continued from crc, 0 at the start. Includes the initial and final
+ * inversion. */
 uint32_t checksum_crc32(uint32_t crc, const void *data, size_t size);
 uint32_t checksum_crc32c(uint32_t crc, const void *data, size_t size);
 

@@ -1,4 +1,4 @@
-/* The GUID partition table: read with doubt, both copies, and compared. */
+/* The GUID partition table: reads both copies, checks each and compares them. */
 #include "swapdisk/format/gpt.h"
 
 #include "lib/bytes.h"
@@ -52,16 +52,16 @@ static const uint8_t signature[8] = "EFI PART";
 static const char no_table[] = "there is no partition table";
 static const char unreadable[] = "the partition table cannot be read";
 
-/* One reading of one table, step by step. */
+/* State of reading one copy of the table. */
 struct table_read {
     const struct sector_source *source;
     struct gpt *gpt;
     struct pfn frame;
     struct pfn second;
-    bool collect; /* partitions go into gpt */
+    bool collect; /* partitions are added to gpt */
     struct gpt_header header;
     uint32_t crc;
-    enum status status; /* of the source, when it failed */
+    enum status status; /* of the source */
 };
 
 static uint64_t entry_sectors(const struct gpt_header *header)
@@ -71,7 +71,8 @@ static uint64_t entry_sectors(const struct gpt_header *header)
     return (size + SECTOR_SIZE - 1) / SECTOR_SIZE;
 }
 
-/* The array lies between the MBR and the usable sectors, or between those and the backup header. */
+/* Returns whether the array of entries is in its place: between the MBR and the usable sectors, or
+ * between those and the backup header. */
 static bool entries_placed(const struct gpt_header *header)
 {
     uint64_t count = entry_sectors(header);
@@ -105,9 +106,9 @@ static const char *header_ranges(const struct gpt_header *header, uint64_t secto
     if (header->my_lba == PRIMARY_LBA
             ? header->alternate_lba <= header->last_usable || header->alternate_lba >= sectors
             : header->alternate_lba != PRIMARY_LBA || header->my_lba <= header->last_usable)
-        return "the partition table's other copy is not where it belongs";
+        return "the partition table gives its other copy an address that is not possible";
     return entries_placed(header) ? NULL
-                                  : "the partition table's entries are not where they belong";
+                                  : "the partition table's entries are outside of their place";
 }
 
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
@@ -134,9 +135,9 @@ const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t 
     header->entry_size = get_le32(sector + HEADER_ENTRY_SIZE);
     header->entries_crc = get_le32(sector + HEADER_ENTRIES_CRC);
     if (!all_zero(sector + HEADER_RESERVED, 4))
-        return "the partition table's header has data where none belongs";
+        return "the partition table's header has data in reserved bytes";
     if (header->my_lba != lba)
-        return "the partition table's header was made for another place";
+        return "the partition table's header has the address of another sector";
     return header_ranges(header, sectors);
 }
 
@@ -157,7 +158,7 @@ static void decode_entry(const uint8_t *entry, struct gpt_partition *partition)
     partition->name[GPT_NAME_SIZE - 1] = '\0';
 }
 
-/* Takes one more partition, unless it contradicts the header or an earlier one. */
+/* Adds a partition. Returns what is wrong if it contradicts the header or an earlier partition. */
 static const char *add_partition(struct table_read *read, const uint8_t *entry)
 {
     struct gpt *gpt = read->gpt;
@@ -182,7 +183,7 @@ static const char *add_partition(struct table_read *read, const uint8_t *entry)
     return NULL;
 }
 
-/* The entries of the frame just read: size bytes, a whole number of entries. */
+/* Scans the entries in the frame just read: size bytes, a whole number of entries. */
 static const char *scan_entries(struct table_read *read, uint32_t size)
 {
     const uint8_t *bytes = frame_pointer(read->frame);
@@ -224,13 +225,13 @@ static const char *gpt_read_entries(struct table_read *read)
         lba += SECTORS_PER_PAGE;
         left -= size;
     }
-    /* A wrong checksum explains whatever else looks wrong. */
+    /* A wrong checksum explains any other problem. */
     return read->crc != read->header.entries_crc
                ? "the partition table's entries have a wrong checksum"
                : problem;
 }
 
-/* Reads header and entries at lba. NULL, or what is wrong; then no partition stands in gpt. */
+/* Reads header and entries at lba. Returns NULL, or what is wrong; then gpt has no partitions. */
 static const char *read_table(struct table_read *read, uint64_t lba)
 {
     const char *problem;
@@ -271,7 +272,7 @@ static const char *mbr_decode(const uint8_t *sector)
     return protective == 1 ? NULL : "it has no protective MBR record, or several";
 }
 
-/* Primary and backup tell the same, and the backup is at the disk's end. */
+/* Returns how primary and backup differ, NULL if they agree and the backup is at the disk's end. */
 static const char *tables_differ(const struct gpt_header *a, const struct gpt_header *b)
 {
     if (a->alternate_lba != b->my_lba)
@@ -331,7 +332,7 @@ void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors)
     uint8_t *record = sector + MBR_RECORDS;
 
     memset(sector, 0, SECTOR_SIZE);
-    record[2] = 2; /* CHS of LBA 1, and the largest CHS: nobody reads them, the format has them */
+    record[2] = 2; /* CHS of LBA 1, and the largest CHS: required by the format, used by no one */
     record[MBR_RECORD_TYPE] = MBR_TYPE_GPT;
     memset(record + 5, 0xff, 3);
     put_le32(record + MBR_RECORD_START, PRIMARY_LBA);
@@ -371,7 +372,7 @@ void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition)
 
 void gpt_guid_text(const uint8_t guid[GPT_GUID_SIZE], char text[GPT_GUID_TEXT_SIZE])
 {
-    /* The first three fields are little-endian numbers; the rest is in the order of the text. */
+    /* The first three fields are little-endian numbers; the rest has the order of the text. */
     static const uint8_t order[GPT_GUID_SIZE] = {3, 2, 1,  0,  5,  4,  7,  6,
                                                  8, 9, 10, 11, 12, 13, 14, 15};
 

@@ -1,8 +1,8 @@
 /*
- * The GUID partition table: read with doubt, both copies, and compared.
+ * The GUID partition table: both copies are read, checked and compared.
  *
- * The primary table describes the disk when it is sound, the backup when it is not;
- * gpt_disagreement() says whether both are sound and tell the same, which is what writing asks for.
+ * The primary table describes the disk if it is sound, otherwise the backup does.
+ * gpt_disagreement() returns whether both are sound and equal, which writing requires.
  *
  * Units: sectors of 512 bytes; ranges of partitions are inclusive, as on the disk.
  * Owns: nothing; the caller's struct gpt. GUIDs are kept in the byte order of the disk.
@@ -35,7 +35,7 @@ struct gpt_partition {
     uint64_t first_lba;
     uint64_t last_lba; /* inclusive */
     uint64_t attributes;
-    char name[GPT_NAME_SIZE]; /* characters outside printable ASCII as '?' */
+    char name[GPT_NAME_SIZE]; /* '?' for characters outside printable ASCII */
 };
 
 /* One of the two headers. */
@@ -52,10 +52,10 @@ struct gpt_header {
 };
 
 struct gpt {
-    const char *mbr_problem;     /* NULL: a protective MBR and nothing else */
-    const char *primary_problem; /* NULL: sound; else what is wrong, in words */
+    const char *mbr_problem;     /* NULL: a protective MBR and no other record */
+    const char *primary_problem; /* NULL: sound; else what is wrong */
     const char *backup_problem;
-    bool from_backup; /* what follows was taken from the backup */
+    bool from_backup; /* the fields below are from the backup */
     struct gpt_header header;
     unsigned count;
     struct gpt_partition partitions[GPT_PARTITIONS_MAX]; /* disjoint, inside the usable range */
@@ -65,21 +65,20 @@ struct gpt {
 MUST_USE enum status gpt_read(const struct sector_source *source, struct gpt *gpt, struct pfn frame,
                               struct pfn second);
 
-/* NULL when MBR, primary and backup are sound and agree; else why not, in words. */
+/* Returns NULL if MBR, primary and backup are sound and agree, else why not. */
 const char *gpt_disagreement(const struct gpt *gpt);
 
-/* Decodes and checks one header that was read from lba of a disk of so many sectors. NULL when it
- * is sound, else what is wrong. */
+/* Decodes and checks one header that was read from lba, of a disk with so many sectors. Returns
+ * NULL if it is sound, else what is wrong. */
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
                               struct gpt_header *header);
 
-/* Builds what ovmf/prepare-swap writes: the protective MBR, one header with its checksum, and one
- * entry of 128 bytes. */
+/* Encode the protective MBR, one header with its checksum, and one entry of 128 bytes. */
 void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors);
 void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header);
 void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition);
 
-/* A GUID of the disk as text, 36 characters and a zero. */
+/* Writes a GUID as text: 36 characters and a zero. */
 #define GPT_GUID_TEXT_SIZE 37
 void gpt_guid_text(const uint8_t guid[GPT_GUID_SIZE], char text[GPT_GUID_TEXT_SIZE]);
 

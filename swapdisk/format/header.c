@@ -1,4 +1,4 @@
-/* The header of a prepared swap partition: layout, checks, and where things stand. */
+/* The header of a prepared swap partition: layout, checks and positions. */
 #include "swapdisk/format/header.h"
 
 #include "lib/bytes.h"
@@ -11,7 +11,7 @@ const uint8_t swap_partition_type[GPT_GUID_SIZE] = {
     0x42, 0x17, 0x4d, 0x88, 0x38, 0x3b, 0x93, 0x4d, 0x9c, 0xa8, 0xfa, 0xef, 0x6a, 0x85, 0x81, 0x51,
 };
 
-/* Byte offsets; docs/disk-safety.md has the same table. What is not named is zero. */
+/* Byte offsets, as in docs/disk-safety.md. Bytes without a name are zero. */
 #define AT_MAGIC          0
 #define AT_VERSION        16
 #define AT_SIZE           20
@@ -60,7 +60,7 @@ static void header_put_text(uint8_t *field, const char *text, size_t size)
     memcpy(field, text, length);
 }
 
-/* A text field is printable ASCII, ended and filled up with zeroes. */
+/* Decodes a text field: printable ASCII, padded with zeroes. Returns false for anything else. */
 static bool get_text(const uint8_t *field, size_t field_size, char *text, size_t size)
 {
     size_t length = 0;
@@ -127,7 +127,7 @@ const char *swap_header_decode(const uint8_t page[SWAP_HEADER_SIZE], struct swap
     if (state != SWAP_STATE_CLEAN && state != SWAP_STATE_IN_USE)
         return "its header has an unknown state";
     if (!all_zero(page + AT_RESERVED, 4) || !all_zero(page + AT_END, SWAP_HEADER_SIZE - AT_END))
-        return "its header has data where none belongs";
+        return "its header has data in reserved bytes";
     decode_numbers(page, header);
     if (!get_text(page + AT_PREPARED_BY, SWAP_PREPARED_BY_SIZE, header->prepared_by,
                   sizeof(header->prepared_by)) ||
@@ -147,7 +147,7 @@ const char *swap_headers_disagree(const struct swap_header *first, const struct 
         first->prepared_at != second->prepared_at ||
         strcmp(first->prepared_by, second->prepared_by) != 0 ||
         strcmp(first->model, second->model) != 0 || strcmp(first->serial, second->serial) != 0)
-        return "its two headers tell different things";
+        return "its two headers have different contents";
     if (first->generation == second->generation)
         return first->state == second->state ? NULL : "its two headers have different states";
     if (second->generation < UINT64_MAX && first->generation == second->generation + 1)
@@ -193,7 +193,7 @@ uint64_t swap_slot_count(uint64_t first_lba, uint64_t last_lba)
 
 static const char hex_digits[] = "0123456789abcdef";
 
-/* Whether a hyphen stands before this byte of a UUID's text. */
+/* Returns whether a UUID's text has a hyphen before this byte. */
 static bool hyphen_before(unsigned byte)
 {
     return byte == 4 || byte == 6 || byte == 8 || byte == 10;

@@ -1,4 +1,4 @@
-/* What an ATA disk says of itself: IDENTIFY DEVICE, decoded. */
+/* Decodes the data of IDENTIFY DEVICE. */
 #include "swapdisk/format/identify.h"
 
 #include "lib/bytes.h"
@@ -37,10 +37,10 @@
 /* LBA48 commands carry 48 bits. */
 #define SECTORS_LIMIT (UINT64_C(1) << 48)
 
-/* A disk smaller than this holds no partition table. */
+/* A smaller disk cannot hold a partition table. */
 #define SECTORS_LEAST 128U
 
-/* A character for the log: blanks for zeroes, and nothing that a terminal would act on. */
+/* Returns a character for the log: a blank for zero, '?' for control characters. */
 static char printable(unsigned letter)
 {
     if (letter == 0)
@@ -48,7 +48,7 @@ static char printable(unsigned letter)
     return letter >= ' ' && letter < 0x7f ? (char)letter : '?';
 }
 
-/* ATA texts hold the first character of each pair in the high byte, padded with blanks. */
+/* Decodes an ATA text: the first character of each pair is in the high byte, blanks pad it. */
 static void decode_text(const uint16_t *words, unsigned count, char *text)
 {
     unsigned length = count * 2;
@@ -64,7 +64,7 @@ static void decode_text(const uint16_t *words, unsigned count, char *text)
     text[length - start] = '\0';
 }
 
-/* Word 255: when its low byte is the signature, all 512 bytes add up to zero. */
+/* Checks word 255: if its low byte is the signature, all 512 bytes add up to zero. */
 static bool integrity_holds(const uint16_t words[256])
 {
     unsigned sum = 0;
@@ -140,7 +140,7 @@ enum status identity_decode(const uint16_t words[256], struct disk_identity *ide
     else if (identity->sector_size != SECTOR_SIZE)
         *why = "its logical sectors are not of 512 bytes";
     else if (identity->sectors < SECTORS_LEAST || identity->sectors > SECTORS_LIMIT)
-        *why = "its capacity makes no sense";
+        *why = "its capacity is out of range";
     return *why == NULL ? OK : STATUS_UNSUPPORTED;
 }
 

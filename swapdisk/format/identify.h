@@ -1,9 +1,9 @@
 /*
- * What an ATA disk says of itself: the 512 bytes of IDENTIFY DEVICE, decoded.
+ * The identity of an ATA disk, decoded from the 512 bytes of IDENTIFY DEVICE.
  *
  * Units: logical sectors; sizes in bytes. Owns: nothing; pure functions.
  * Fails with: STATUS_CORRUPT (the data contradicts itself), STATUS_UNSUPPORTED (a disk that the
- * driver does not use), each with the reason in words.
+ * driver does not use), each with a sentence that says why.
  * Context: any.
  * Spec: ATA/ATAPI Command Set (ACS-3), 7.12.7.
  */
@@ -38,12 +38,12 @@ struct disk_identity {
     bool removable;
 };
 
-/* Decodes the words. *why is set to a sentence unless the status is OK; identity is filled as far
- * as it can be in any case, for the report. */
+/* Decodes the words. Sets *why to a sentence unless the status is OK. Fills in identity as far as
+ * possible in any case, for the report. */
 MUST_USE enum status identity_decode(const uint16_t words[256], struct disk_identity *identity,
                                      const char **why);
 
-/* Whether both describe the same disk: model, serial and capacity. */
+/* Returns whether both describe the same disk: model, serial number and capacity. */
 bool identity_same(const struct disk_identity *a, const struct disk_identity *b);
 
 #endif

@@ -1,4 +1,4 @@
-/* Reading that trusts nothing: every sector twice, into frames that say when nothing arrived. */
+/* Verified reads: each sector twice, into frames whose pattern shows if nothing arrived. */
 #include "swapdisk/format/verified_read.h"
 
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 #include "pmm/frame.h"
 #include "swapdisk/format/identify.h"
 
-/* A byte that differs from call to call, so that an earlier read cannot pass for this one. */
+/* Returns a byte that changes from call to call, so that stale data cannot pass for new data. */
 static uint8_t fresh_pattern(void)
 {
     static uint32_t calls;
@@ -25,7 +25,8 @@ static enum status read_over(const struct sector_source *source, uint64_t lba, u
     return source->read(source->context, lba, sectors, frame);
 }
 
-/* What the read left alone still shows the pattern: it did not write past the sectors. */
+/* Returns whether the frame still has the pattern after the sectors: the read did not write past
+ * them. */
 static bool rest_untouched(struct pfn frame, unsigned sectors, uint8_t pattern)
 {
     const uint8_t *bytes = frame_pointer(frame);
@@ -40,7 +41,8 @@ static bool rest_untouched(struct pfn frame, unsigned sectors, uint8_t pattern)
 enum status source_read(const struct sector_source *source, uint64_t lba, unsigned sectors,
                         struct pfn frame, struct pfn second)
 {
-    /* The two patterns differ in every byte: a byte that did not arrive differs between them. */
+    /* The two patterns differ in every byte, so a byte that did not arrive differs between the
+     * frames. */
     uint8_t pattern = fresh_pattern();
     uint8_t inverse = (uint8_t)~pattern;
     size_t size = (size_t)sectors * SECTOR_SIZE;

@@ -1,12 +1,12 @@
 /*
- * A disk as something that sectors are read from, and reading that trusts nothing.
+ * A source of sectors, and verified reads from it.
  *
- * Partition tables and headers are read through this contract: from an AHCI port in the machine,
+ * Partition tables and headers are read through this interface: from a block device in the machine,
  * from an image in host tests, the fuzzers and ovmf/prepare-swap.
  *
  * Units: sectors of 512 bytes, at most 8 into one frame. Owns: nothing.
- * Fails with: what the source's read returns; STATUS_IO when a read claims success and left the
- * frame as it was, or when two reads of the same sectors differ; STATUS_RANGE past the end.
+ * Fails with: the status of the source's read; STATUS_IO if a read claims success and leaves the
+ * frame unchanged, or if two reads of the same sectors differ; STATUS_RANGE past the end.
  * Context: thread; waits for the disk with the source's bound.
  */
 #ifndef SWAPDISK_FORMAT_VERIFIED_READ_H
@@ -20,11 +20,11 @@
 struct sector_source {
     enum status (*read)(void *context, uint64_t lba, unsigned sectors, struct pfn frame);
     void *context;
-    uint64_t sectors; /* all there are */
+    uint64_t sectors; /* capacity */
 };
 
-/* Reads 1 to 8 sectors twice, each time into a frame filled with a fresh pattern, and compares.
- * Afterwards frame holds the sectors and the rest of it is zero; second is scratch. */
+/* Reads 1 to 8 sectors twice, each time into a frame with a fresh pattern, and compares. On success
+ * `frame` holds the sectors and zeroes after them; `second` is scratch. */
 MUST_USE enum status source_read(const struct sector_source *source, uint64_t lba, unsigned sectors,
                                  struct pfn frame, struct pfn second);
 

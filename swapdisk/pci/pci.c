@@ -29,12 +29,12 @@
 #define PCI_MSI_ENABLE       (UINT32_C(1) << 16) /* message control, bit 0 */
 #define PCI_MSIX_ENABLE      (UINT32_C(1) << 31) /* message control, bit 15 */
 
-/* What a function needs from D3 to D0 (PCI Power Management 1.2, 5.4). */
+/* Time from D3 to D0 (PCI Power Management 1.2, 5.4). */
 #define POWER_UP_US 10000U
 
 #define PLACES 65536U
 
-/* 192 bytes hold at most this many capabilities of 4 bytes: the bound of a list in a circle. */
+/* Bound for a list that loops: 192 bytes hold at most this many capabilities of 4 bytes. */
 #define CAPABILITIES_MAX 48
 
 static struct pci_place pci_place_of(uint32_t number)
@@ -56,7 +56,7 @@ static void write(const struct pci_access *access, struct pci_place place, unsig
     access->write(access->context, place, offset, value);
 }
 
-/* Vendor FFFF is 'nobody answers'; 0 is what some bridges say instead. */
+/* Returns whether a function answers: vendor FFFF means none, and some bridges return 0 instead. */
 static bool id_present(uint32_t id)
 {
     return (id & 0xffff) != 0xffff && (id & 0xffff) != 0;
@@ -67,7 +67,8 @@ void pci_scan_begin(struct pci_scan *scan, const struct pci_access *access)
     *scan = (struct pci_scan){.access = access};
 }
 
-/* Where the scan goes on: a device without function 0 or with only that one is passed over. */
+/* Returns the next place of the scan: skips the rest of a device without function 0, or with that
+ * function alone. */
 static uint32_t after(uint32_t number, bool present, bool multifunction)
 {
     return number % 8 == 0 && (!present || !multifunction) ? number + 8 : number + 1;
@@ -140,16 +141,16 @@ struct pci_bar pci_bar(const struct pci_access *access, struct pci_place place, 
     mask |=
         wide ? (uint64_t)pci_probe(access, place, offset + 4) << 32 : UINT64_C(0xffffffff) << 32;
     if (!bar.memory)
-        mask |= 0xffff0000; /* a device may leave the upper half of an I/O address out */
+        mask |= 0xffff0000; /* a device may omit the upper half of an I/O address */
     pci_command(access, place, command, 0);
-    /* The size is the lowest bit that sticks; a mask with holes above it is no base address. */
+    /* The size is the lowest writable bit; a mask with holes above it is not a base address. */
     bar.size = mask & (~mask + 1);
     bar.present = bar.base != 0 && (mask & UINT32_MAX & ~(uint64_t)flags) != 0 &&
                   mask == ~(bar.size - 1) && bar.base % bar.size == 0;
     return bar;
 }
 
-/* The configuration offset of a capability, 0 when the function has none such. */
+/* Returns the configuration offset of a capability, 0 if the function lacks it. */
 static unsigned find_capability(const struct pci_access *access, struct pci_place place,
                                 unsigned wanted)
 {

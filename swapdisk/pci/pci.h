@@ -1,7 +1,7 @@
 /*
  * PCI configuration space: finding functions and reading their registers.
  *
- * All access goes through a small contract, so that host tests put a fake machine behind it. The
+ * All access goes through two functions, so that host tests can substitute a simulated machine. The
  * scan visits every bus number instead of following bridges: a machine with several root bridges
  * is then complete, and a bridge with a wrong secondary number cannot send the scan in a circle.
  *
@@ -27,21 +27,22 @@
 #define PCI_COMMAND_MASTER  (UINT32_C(1) << 2)
 #define PCI_COMMAND_NO_INTX (UINT32_C(1) << 10)
 
-/* Where a function is. */
+/* Address of a function. */
 struct pci_place {
     uint8_t bus;
     uint8_t device;   /* 0 to 31 */
     uint8_t function; /* 0 to 7 */
 };
 
-/* The contract: offset is a multiple of 4 below 256. An absent function reads as all ones. */
+/* Access to configuration space. offset is a multiple of 4 below 256. An absent function reads as
+ * all ones. */
 struct pci_access {
     uint32_t (*read)(void *context, struct pci_place place, unsigned offset);
     void (*write)(void *context, struct pci_place place, unsigned offset, uint32_t value);
     void *context;
 };
 
-/* What the scan reports of a function. */
+/* A function that the scan found. */
 struct pci_function {
     struct pci_place place;
     uint16_t vendor;
@@ -52,7 +53,7 @@ struct pci_function {
     uint8_t header_type; /* without the multi-function bit */
 };
 
-/* A scan's cursor; the fields are the scan's own. */
+/* The cursor of a scan; only the scan uses its fields. */
 struct pci_scan {
     const struct pci_access *access;
     uint32_t next; /* bus * 256 + device * 8 + function; 65536 = done */
@@ -66,15 +67,16 @@ struct pci_bar {
     uint64_t size; /* bytes, a power of two */
 };
 
-/* The machine's own configuration space, by the ports CF8 and CFC (swapdisk/ahci/hardware.c). */
+/* Returns access to this machine's configuration space, through ports CF8 and CFC
+ * (swapdisk/ahci/hardware.c). */
 const struct pci_access *hardware_pci(void);
 
 /* Visits every function: begin once, then next until it returns false. */
 void pci_scan_begin(struct pci_scan *scan, const struct pci_access *access);
 bool pci_scan_next(struct pci_scan *scan, struct pci_function *function);
 
-/* Decodes base address register `index`, 0 to 5. Sizing writes to the register: the function's
- * decoding is off meanwhile, and everything is put back. */
+/* Decodes base address register `index`, 0 to 5. Sizing writes to the register: decoding is off
+ * meanwhile, and all values are restored. */
 struct pci_bar pci_bar(const struct pci_access *access, struct pci_place place, unsigned index);
 
 /* Sets and clears bits of the command register. */

@@ -158,7 +158,7 @@ static void finds_what_is_there(void **state)
     assert_string_equal(hba.ports[0]->identity.serial, "S1");
     assert_int_equal(hba.ports[0]->identity.sectors, SECTORS);
     assert_int_equal(hba.ports[1]->state, AHCI_PORT_SKIPPED);
-    assert_non_null(strstr(hba.ports[1]->note, "CD"));
+    assert_non_null(strstr(hba.ports[1]->note, "optical"));
     assert_int_equal(hba.ports[2]->state, AHCI_PORT_READY);
     assert_string_equal(hba.ports[2]->identity.serial, "S2");
     assert_non_null(strstr(hba.ports[3]->note, "multiplier"));

@@ -210,7 +210,7 @@ static void one_prepared_among_others(void **state)
     assert_string_equal(disks_report(0)->serial, "S1");
     assert_int_equal(disks_report(0)->bytes, SECTORS * SECTOR_SIZE);
     assert_true(said(0, "no GUID partition table"));
-    assert_true(said(1, "CD"));
+    assert_true(said(1, "optical"));
     assert_false(disks_report(0)->chosen || disks_report(1)->chosen);
     assert_true(disks_report(2)->chosen);
     assert_true(said(2, "22222222-2222-2222-2222-222222222222"));
@@ -288,8 +288,8 @@ static void broken_controllers_are_named(void **state)
     disks_scan(&options, true);
     assert_int_equal(disks_count(), 3);
     assert_true(said(0, "does not answer"));
-    assert_true(said(1, "without registers"));
-    assert_true(said(2, "without registers"));
+    assert_true(said(1, "registers have no address"));
+    assert_true(said(2, "registers have no address"));
 }
 
 static void more_than_fits(void **state)
