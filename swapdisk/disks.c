@@ -4,6 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
+#include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/ahci/hardware.h"
 #include "swapdisk/pci/pci.h"
@@ -18,9 +19,6 @@
 
 /* The AHCI base address register (AHCI 1.3.1, 2.1.11). */
 #define ABAR 5U
-
-/* Disks that are judged; more are reported and left alone. */
-#define DISKS_MAX 16U
 
 /* Controllers whose registers claim more than the hardware does. */
 struct known_quirk {
@@ -37,44 +35,102 @@ static const struct known_quirk known_quirks[] = {
     {0x1b21, 0x0600, 0xff00, {.low_memory_only = true}},
 };
 
+/* An AHCI controller, in a frame of its own. */
 struct controller {
+    struct controller *next;
+    struct pfn self;
     struct ahci_hba hba;
     struct pci_place place;
     bool started;
 };
 
+_Static_assert(sizeof(struct controller) <= PAGE_SIZE, "a controller fits its frame");
+
+/* A report, and what is known of the disk that it is about. */
 struct found_disk {
-    struct block_device block;
+    struct disk_report report;
+    struct block_device block; /* no operations: not a disk, or a disk that was not judged */
     const struct disk_identity *identity;
-    struct disk_report *report;
+    struct disk_finding finding;
 };
 
+#define ENTRIES_PER_FRAME ((PAGE_SIZE - 16) / sizeof(struct found_disk))
+
+struct disk_frame {
+    struct disk_frame *next;
+    struct pfn self;
+    unsigned count;
+    struct found_disk entries[ENTRIES_PER_FRAME];
+};
+
+_Static_assert(sizeof(struct disk_frame) <= PAGE_SIZE, "the entries fit their frame");
+
 static struct {
-    struct controller controllers[HARDWARE_HBAS_MAX];
-    unsigned controller_count;
-    struct disk_report reports[DISK_REPORTS_MAX];
-    unsigned report_count;
-    struct found_disk disks[DISKS_MAX];
-    struct disk_finding findings[DISKS_MAX];
-    unsigned disk_count;
-    int chosen; /* index into disks; -1 = none */
-} found = {.chosen = -1};
+    struct controller *controllers; /* the last one first */
+    struct disk_frame *first;       /* entries in the order of the scan */
+    struct disk_frame *last;
+    unsigned count;
+    struct disk_finding *findings; /* of all disks that were judged */
+    struct disk_finding *last_finding;
+    struct found_disk *chosen; /* NULL: none */
+    bool out_of_memory;        /* a device could not be examined */
+    struct found_disk spare;   /* stands for devices that could not be listed */
+} found;
 
-/* A new report, or the last one again when there are too many. */
-static struct disk_report *disks_report_refusals(struct pci_place place, const char *reason)
+static struct found_disk *entry_at(unsigned index)
 {
-    struct disk_report *added;
-
-    if (found.report_count == DISK_REPORTS_MAX) {
-        added = &found.reports[DISK_REPORTS_MAX - 1];
-        reason = "more devices than are reported: left alone";
-    } else {
-        added = &found.reports[found.report_count++];
+    for (struct disk_frame *at = found.first; at != NULL; at = at->next) {
+        if (index < at->count)
+            return &at->entries[index];
+        index -= at->count;
     }
-    *added = (struct disk_report){0};
-    print_to(added->place, sizeof(added->place), "%02x:%02x.%u", place.bus, place.device,
-             place.function);
-    print_to(added->reason, REASON_SIZE, "%s", reason);
+    CHECK(index == 0 && found.out_of_memory);
+    return &found.spare;
+}
+
+static struct disk_frame *add_entry_frame(void)
+{
+    struct disk_frame *frame;
+    struct pfn self;
+
+    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &self) != OK)
+        return NULL;
+    frame = frame_pointer(self);
+    frame->self = self;
+    if (found.last != NULL)
+        found.last->next = frame;
+    else
+        found.first = frame;
+    found.last = frame;
+    return frame;
+}
+
+/* Returns an entry for one more device. All devices that there is no memory to list share one. */
+static struct found_disk *add_entry(void)
+{
+    struct disk_frame *frame = found.last;
+
+    if (!found.out_of_memory && (frame == NULL || frame->count == ENTRIES_PER_FRAME))
+        frame = add_entry_frame();
+    if (!found.out_of_memory && frame != NULL) {
+        found.count++;
+        return &frame->entries[frame->count++];
+    }
+    found.out_of_memory = true;
+    return &found.spare;
+}
+
+/* Adds a report on a device, with the reason why it is not used. */
+static struct found_disk *report(struct pci_place place, const char *reason)
+{
+    struct found_disk *added = add_entry();
+
+    *added = (struct found_disk){0};
+    print_to(added->report.place, sizeof(added->report.place), "%02x:%02x.%u", place.bus,
+             place.device, place.function);
+    if (added == &found.spare)
+        reason = "no memory to examine this and other devices: no disk is written";
+    print_to(added->report.reason, REASON_SIZE, "%s", reason);
     return added;
 }
 
@@ -111,72 +167,87 @@ static struct disk_view view_of(struct found_disk *disk)
                               .source = block_source(&disk->block)};
 }
 
-static void disks_judge(struct ahci_port *port, struct disk_report *about)
+static void judge(struct ahci_port *port, struct found_disk *disk)
 {
-    struct found_disk *disk = &found.disks[found.disk_count];
     struct disk_view view;
 
-    memcpy(about->model, port->identity.model, IDENTITY_MODEL_SIZE);
-    memcpy(about->serial, port->identity.serial, IDENTITY_SERIAL_SIZE);
-    about->bytes = port->identity.sectors * port->identity.sector_size;
-    if (found.disk_count == DISKS_MAX) {
-        print_to(about->reason, REASON_SIZE, "more disks than are looked at: left alone");
-        return;
-    }
-    *disk = (struct found_disk){block_of_ahci(port), &port->identity, about};
+    memcpy(disk->report.model, port->identity.model, IDENTITY_MODEL_SIZE);
+    memcpy(disk->report.serial, port->identity.serial, IDENTITY_SERIAL_SIZE);
+    disk->report.bytes = port->identity.sectors * port->identity.sector_size;
+    disk->block = block_of_ahci(port);
+    disk->identity = &port->identity;
     view = view_of(disk);
-    if (validate_disk(&view, &found.findings[found.disk_count]) != OK) {
-        print_to(about->reason, REASON_SIZE, "no memory to look at it: left alone");
+    if (validate_disk(&view, &disk->finding) != OK) {
+        print_to(disk->report.reason, REASON_SIZE, "no memory to examine it: no disk is written");
+        found.out_of_memory = true;
         return;
     }
-    found.disk_count++;
+    if (found.last_finding != NULL)
+        found.last_finding->next = &disk->finding;
+    else
+        found.findings = &disk->finding;
+    found.last_finding = &disk->finding;
 }
 
 static void look_at_port(const struct controller *controller, struct ahci_port *port)
 {
-    struct disk_report *about;
+    struct found_disk *disk;
     size_t length;
 
     if (port->state == AHCI_PORT_EMPTY)
         return;
-    about = disks_report_refusals(controller->place, port->note);
-    length = strlen(about->place);
-    print_to(about->place + length, sizeof(about->place) - length, " port %u", port->number);
-    /* The last report may stand for several devices: none of them is judged. */
-    if (port->state == AHCI_PORT_READY && found.report_count < DISK_REPORTS_MAX)
-        disks_judge(port, about);
+    disk = report(controller->place, port->note);
+    length = strlen(disk->report.place);
+    print_to(disk->report.place + length, sizeof(disk->report.place) - length, " port %u",
+             port->number);
+    if (port->state == AHCI_PORT_READY && disk != &found.spare)
+        judge(port, disk);
+}
+
+static struct controller *add_controller(struct pci_place place)
+{
+    struct controller *controller;
+    struct pfn self;
+
+    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &self) != OK) {
+        report(place, "no memory to examine it: no disk is written");
+        found.out_of_memory = true;
+        return NULL;
+    }
+    controller = frame_pointer(self);
+    *controller = (struct controller){.next = found.controllers, .self = self, .place = place};
+    found.controllers = controller;
+    return controller;
 }
 
 static void start_controller(const struct pci_access *pci, const struct pci_function *function)
 {
-    struct controller *controller = &found.controllers[found.controller_count];
     struct ahci_quirks quirks = quirks_of(function);
+    struct controller *controller;
     struct hba_access access;
+    enum status status;
     struct pci_bar bar;
 
-    if (found.controller_count == HARDWARE_HBAS_MAX) {
-        disks_report_refusals(function->place, "more AHCI controllers than are driven: left alone");
-        return;
-    }
     pci_wake(pci, function->place);
     bar = pci_bar(pci, function->place, ABAR);
     if (!bar.present || !bar.memory) {
-        disks_report_refusals(function->place,
-                              "an AHCI controller whose registers have no address: left alone");
+        report(function->place, "an AHCI controller whose registers have no address: left alone");
         return;
     }
     if (hardware_map_hba((struct phys){bar.base}, bar.size, &access) != OK) {
-        disks_report_refusals(function->place,
-                              "an AHCI controller whose registers cannot be mapped: left alone");
+        report(function->place, "an AHCI controller whose registers cannot be mapped: left alone");
         return;
     }
+    controller = add_controller(function->place);
+    if (controller == NULL)
+        return;
     pci_command(pci, function->place, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX,
                 0);
-    found.controller_count++;
-    controller->place = function->place;
-    controller->started = ahci_start(&controller->hba, &access, &quirks) == OK;
+    status = ahci_start(&controller->hba, &access, &quirks);
+    controller->started = status == OK;
+    found.out_of_memory = found.out_of_memory || status == STATUS_NO_MEMORY;
     if (!controller->started)
-        disks_report_refusals(function->place, controller->hba.note);
+        report(function->place, controller->hba.note);
     for (unsigned i = 0; controller->started && i < AHCI_PORTS_MAX; i++) {
         if (controller->hba.ports[i] != NULL)
             look_at_port(controller, controller->hba.ports[i]);
@@ -184,15 +255,27 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
 }
 
 /* Chooses the disk that may be written, and puts the reason into each report. */
-static void disks_choose(const struct options *options, bool under_hypervisor)
+static void choose(const struct options *options, bool under_hypervisor)
 {
-    found.chosen = validate_choose(found.findings, found.disk_count, options, under_hypervisor);
-    for (unsigned i = 0; i < found.disk_count; i++) {
-        struct disk_report *about = found.disks[i].report;
+    struct disk_finding *chosen = validate_choose(found.findings, options, under_hypervisor);
 
-        about->chosen = (int)i == found.chosen;
-        memcpy(about->reason, found.findings[i].reason, REASON_SIZE);
+    for (struct disk_frame *frame = found.first; frame != NULL; frame = frame->next) {
+        for (unsigned i = 0; i < frame->count; i++) {
+            struct found_disk *disk = &frame->entries[i];
+
+            if (disk->finding.reason[0] != '\0')
+                memcpy(disk->report.reason, disk->finding.reason, REASON_SIZE);
+            if (&disk->finding != chosen)
+                continue;
+            if (found.out_of_memory)
+                print_to(disk->report.reason, REASON_SIZE,
+                         "refused, because there was no memory to examine all disks");
+            else
+                found.chosen = disk;
+        }
     }
+    if (found.chosen != NULL)
+        found.chosen->report.chosen = true;
 }
 
 void disks_scan(const struct options *options, bool under_hypervisor)
@@ -201,7 +284,7 @@ void disks_scan(const struct options *options, bool under_hypervisor)
     struct pci_function function;
     struct pci_scan scan;
 
-    CHECK(found.controller_count == 0 && found.report_count == 0);
+    CHECK(found.controllers == NULL && found.first == NULL);
     pci_scan_begin(&scan, pci);
     while (pci_scan_next(&scan, &function)) {
         const char *reason;
@@ -210,45 +293,41 @@ void disks_scan(const struct options *options, bool under_hypervisor)
             continue;
         reason = left_alone(&function);
         if (reason != NULL)
-            disks_report_refusals(function.place, reason);
+            report(function.place, reason);
         else
             start_controller(pci, &function);
     }
-    disks_choose(options, under_hypervisor);
+    choose(options, under_hypervisor);
 }
 
 unsigned disks_count(void)
 {
-    return found.report_count;
+    return found.count + (found.spare.report.reason[0] != '\0' ? 1 : 0);
 }
 
 const struct disk_report *disks_report(unsigned index)
 {
-    CHECK(index < found.report_count);
-    return &found.reports[index];
+    CHECK(index < disks_count());
+    return &entry_at(index)->report;
 }
 
 enum status disks_open(struct disk_chosen *chosen)
 {
-    struct found_disk *disk;
+    struct found_disk *disk = found.chosen;
     struct disk_view view;
     enum status status;
 
-    if (found.chosen < 0)
+    if (disk == NULL)
         return STATUS_NOT_FOUND;
-    disk = &found.disks[found.chosen];
     view = view_of(disk);
     chosen->block = disk->block;
     chosen->identity = disk->identity;
-    status = validate_grant(&view, found.findings[found.chosen].header.set_uuid, &chosen->grant,
-                            &chosen->finding);
+    status = validate_grant(&view, disk->finding.header.set_uuid, &chosen->grant, &chosen->finding);
     if (status != OK) {
-        struct disk_report *about = disk->report;
-
-        print_to(about->reason, REASON_SIZE, "refused at the second look: %s",
+        print_to(disk->report.reason, REASON_SIZE, "refused at the second look: %s",
                  chosen->finding.reason);
-        about->chosen = false;
-        found.chosen = -1;
+        disk->report.chosen = false;
+        found.chosen = NULL;
     }
     return status;
 }
@@ -258,11 +337,20 @@ void disks_stop(void)
     const struct pci_access *pci = hardware_pci();
 
     swap_grant_revoke();
-    for (unsigned i = 0; i < found.controller_count; i++) {
-        if (found.controllers[i].started)
-            ahci_stop(&found.controllers[i].hba);
-        pci_command(pci, found.controllers[i].place, PCI_COMMAND_NO_INTX, PCI_COMMAND_MASTER);
+    while (found.controllers != NULL) {
+        struct controller *controller = found.controllers;
+
+        if (controller->started)
+            ahci_stop(&controller->hba);
+        pci_command(pci, controller->place, PCI_COMMAND_NO_INTX, PCI_COMMAND_MASTER);
+        found.controllers = controller->next;
+        pmm_free(controller->self);
+    }
+    while (found.first != NULL) {
+        struct disk_frame *frame = found.first;
+
+        found.first = frame->next;
+        pmm_free(frame->self);
     }
     memset(&found, 0, sizeof(found));
-    found.chosen = -1;
 }

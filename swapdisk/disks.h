@@ -1,6 +1,9 @@
 /*
  * The machine's disks: finds them, identifies them, and says why each may be written or not.
  *
+ * There is no limit on controllers and disks but memory. A disk that cannot be examined for lack of
+ * memory may be a second copy of a set, so then no disk is written.
+ *
  * Units: bytes. Owns: the controllers and their ports from disks_scan to disks_stop.
  * State: disks_scan -> (disks_open) -> disks_stop.
  * Fails with: nothing; a device that cannot be used is in the report.
@@ -16,8 +19,6 @@
 #include "lib/options.h"
 #include "swapdisk/block.h"
 #include "swapdisk/validate.h"
-
-#define DISK_REPORTS_MAX 40U
 
 /* One disk, or one controller or device that the driver leaves alone. */
 struct disk_report {

@@ -144,7 +144,7 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
     struct look look = {.view = view, .finding = finding};
 
     CHECK(view->device != NULL && view->identity != NULL);
-    *finding = (struct disk_finding){0};
+    *finding = (struct disk_finding){.next = finding->next};
     if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &look.frame) != OK)
         return STATUS_NO_MEMORY;
     if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &look.second) != OK) {
@@ -190,24 +190,24 @@ static void refuse_both(struct disk_finding *a, struct disk_finding *b)
              a->header.serial, uuid);
 }
 
-int validate_choose(struct disk_finding *findings, unsigned count, const struct options *options,
-                    bool under_hypervisor)
+struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,
+                                     bool under_hypervisor)
 {
-    int chosen = -1;
+    struct disk_finding *chosen = NULL;
     bool several = false;
 
     CHECK(options->swap == SWAP_AUTO || options->swap == SWAP_NONE || options->swap == SWAP_SET);
-    for (unsigned i = 0; i < count; i++) {
-        if (!findings[i].prepared || !wanted(&findings[i], options, under_hypervisor))
+    for (struct disk_finding *at = first; at != NULL; at = at->next) {
+        if (!at->prepared || !wanted(at, options, under_hypervisor))
             continue;
-        if (chosen >= 0) {
-            refuse_both(&findings[chosen], &findings[i]);
+        if (chosen != NULL) {
+            refuse_both(chosen, at);
             several = true;
         } else {
-            chosen = (int)i;
+            chosen = at;
         }
     }
-    return several ? -1 : chosen;
+    return several ? NULL : chosen;
 }
 
 enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],

@@ -32,7 +32,8 @@ struct disk_finding {
     bool lagging;              /* prepared: the second copy is one generation behind */
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
-    char reason[REASON_SIZE]; /* prepared: which set; else why not */
+    struct disk_finding *next; /* the caller's list; NULL at its end */
+    char reason[REASON_SIZE];  /* prepared: which set; else why not */
 };
 
 /* A disk to be judged. */
@@ -46,10 +47,10 @@ struct disk_view {
  * of the disk is in the finding. */
 MUST_USE enum status validate_disk(const struct disk_view *view, struct disk_finding *finding);
 
-/* Chooses the one disk that may be written, by the user's options. Returns its index, or -1 for
- * none. Updates each finding's reason. */
-int validate_choose(struct disk_finding *findings, unsigned count, const struct options *options,
-                    bool under_hypervisor);
+/* Chooses the one disk of a list that may be written, by the user's options. Returns NULL if no disk
+ * or several match. Updates each finding's reason. */
+struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,
+                                     bool under_hypervisor);
 
 /* Reads and judges the disk once more, and makes the grant if it is still the set. */
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],

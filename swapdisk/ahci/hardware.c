@@ -16,8 +16,6 @@
 /* All registers of 32 ports (AHCI 1.3.1, 3). */
 #define HBA_BYTES UINT64_C(0x1100)
 
-static unsigned window_count;
-
 static void select_register(struct pci_place place, unsigned offset)
 {
     port_out32(CONFIG_ADDRESS, CONFIG_ENABLE | (uint32_t)place.bus << 16 |
@@ -65,13 +63,10 @@ enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access 
     void *registers;
 
     CHECK(base.address % 4 == 0 && size > 0);
-    if (window_count == HARDWARE_HBAS_MAX)
-        return STATUS_LIMIT;
     size = min_u64(size, HBA_BYTES);
     registers = kernel_map_device(base, size, DEVICE_UNCACHED);
     if (registers == NULL)
         return STATUS_REFUSED;
-    window_count++;
     *access = (struct hba_access){
         .read = window_read, .write = window_write, .context = registers, .size = (uint32_t)size};
     return OK;

@@ -13,11 +13,8 @@
 #include "lib/units.h"
 #include "swapdisk/ahci/ahci.h"
 
-/* Most controllers that can be mapped. */
-#define HARDWARE_HBAS_MAX 8U
-
-/* Maps a controller's registers, uncached. Fails with STATUS_LIMIT if too many are mapped, with
- * STATUS_REFUSED if the range is not device memory. */
+/* Maps a controller's registers, uncached. Fails with STATUS_REFUSED if the range is not device
+ * memory. */
 MUST_USE enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access);
 
 #endif

@@ -292,16 +292,88 @@ static void broken_controllers_are_named(void **state)
     assert_true(said(2, "registers have no address"));
 }
 
-static void more_than_fits(void **state)
+/* Fills ports of the first controller with blank disks, so that the twin of the first is the n-th
+ * disk; both are refused wherever it is. */
+static void twin_anywhere(void **state)
+{
+    static const unsigned places[] = {1, 15, 16, 17, 30, 31, 32, 40, 63};
+    static struct fake_disk blank[64];
+    struct disk_chosen chosen;
+
+    (void)state;
+    fake_disk_prepare(&disks[0], 0x11);
+    fake_disk_free(&disks[2]);
+    fake_disk_make(&disks[2], SECTORS, "Fake", "S1");
+    memcpy(disks[2].bytes, disks[0].bytes, SECTORS * SECTOR_SIZE);
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        fake_pci_clear();
+        fake_hba_make(&fakes[0], 32);
+        fake_hba_make(&fakes[1], 32);
+        add_hba(0);
+        add_hba(1);
+        for (unsigned j = 0; j <= places[i]; j++) {
+            struct fake_disk *disk = j == 0 ? &disks[0] : j == places[i] ? &disks[2] : &blank[j];
+
+            if (disk == &blank[j])
+                fake_disk_make(disk, 128, "Blank", "B");
+            fake_hba_attach(&fakes[j / 32], j % 32, FAKE_DISK, disk);
+        }
+        disks_scan(&options, true);
+        assert_int_equal(disks_count(), places[i] + 1);
+        assert_true(said(0, "S1 matches as well"));
+        assert_true(said(places[i], "S1 matches as well"));
+        assert_int_equal(disks_open(&chosen), STATUS_NOT_FOUND);
+        disks_stop();
+        for (unsigned j = 1; j < places[i]; j++) {
+            assert_int_equal(blank[j].log_count, 0);
+            fake_disk_free(&blank[j]);
+        }
+    }
+}
+
+static void many_devices_are_all_reported(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 45; i++)
+    for (unsigned i = 0; i < 60; i++)
         fake_pci_add((struct pci_place){(uint8_t)(1 + i), 0, 0}, 0x010802);
     disks_scan(&options, true);
-    assert_int_equal(disks_count(), DISK_REPORTS_MAX);
-    assert_true(said(DISK_REPORTS_MAX - 2, "NVMe"));
-    assert_true(said(DISK_REPORTS_MAX - 1, "more devices than are reported"));
-    assert_true(PANICS((void)disks_report(DISK_REPORTS_MAX)));
+    assert_int_equal(disks_count(), 60);
+    for (unsigned i = 0; i < 60; i++)
+        assert_true(said(i, "NVMe"));
+    assert_true(PANICS((void)disks_report(60)));
+}
+
+/* A disk that cannot be examined for lack of memory may be a twin: then none is written. */
+static void no_memory_refuses_all(void **state)
+{
+    uint64_t allocations;
+    unsigned served = 0;
+
+    (void)state;
+    add_hba(0);
+    fake_disk_prepare(&disks[0], 0x11);
+    for (unsigned i = 0; i < 3; i++)
+        fake_hba_attach(&fakes[0], i, FAKE_DISK, &disks[i]);
+    pmm_fail_from(0, 0);
+    disks_scan(&options, true);
+    assert_true(disks_report(0)->chosen);
+    disks_stop();
+    allocations = pmm_fail_from(0, 0);
+    for (uint64_t i = 1; i <= allocations; i++) {
+        struct disk_chosen chosen;
+        enum status status;
+
+        pmm_fail_from(i, UINT64_MAX);
+        disks_scan(&options, true);
+        pmm_fail_from(0, 0);
+        status = disks_open(&chosen);
+        assert_int_equal(status, STATUS_NOT_FOUND);
+        served += disks_count() > 0;
+        disks_stop();
+    }
+    assert_int_equal(served, allocations);
+    disks_scan(&options, true);
+    assert_true(disks_report(0)->chosen);
 }
 
 #define CASE(name_) cmocka_unit_test_setup_teardown(name_, set_up, tear_down)
@@ -319,7 +391,9 @@ int main(void)
         CASE(real_machine_needs_the_name),
         CASE(cloned_disk),
         CASE(broken_controllers_are_named),
-        CASE(more_than_fits),
+        CASE(twin_anywhere),
+        CASE(many_devices_are_all_reported),
+        CASE(no_memory_refuses_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

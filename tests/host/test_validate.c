@@ -389,7 +389,20 @@ static void grants_are_refused(void **state)
     assert_true(PANICS((void)validate_grant(&seen, uuid, &grant, &finding)));
 }
 
-static void make_findings(struct disk_finding *findings, unsigned count)
+static struct disk_finding findings[3];
+
+/* The index of the finding that the options choose among the first count, or -1. */
+static int choose(unsigned count, const struct options *options, bool under_hypervisor)
+{
+    const struct disk_finding *chosen;
+
+    for (unsigned i = 0; i < count; i++)
+        findings[i].next = i + 1 < count ? &findings[i + 1] : NULL;
+    chosen = validate_choose(count > 0 ? findings : NULL, options, under_hypervisor);
+    return chosen == NULL ? -1 : (int)(chosen - findings);
+}
+
+static void make_findings(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         findings[i] = (struct disk_finding){.prepared = true};
@@ -401,46 +414,44 @@ static void make_findings(struct disk_finding *findings, unsigned count)
 static void choice_by_options(void **state)
 {
     struct options options = {.swap = SWAP_AUTO};
-    struct disk_finding findings[3];
 
     (void)state;
-    make_findings(findings, 1);
-    assert_int_equal(validate_choose(findings, 1, &options, true), 0);
-    assert_int_equal(validate_choose(findings, 1, &options, false), -1);
+    make_findings(1);
+    assert_int_equal(choose(1, &options, true), 0);
+    assert_int_equal(choose(1, &options, false), -1);
     assert_non_null(strstr(findings[0].reason, "real machine"));
     options.swap = SWAP_NONE;
-    assert_int_equal(validate_choose(findings, 1, &options, true), -1);
+    assert_int_equal(choose(1, &options, true), -1);
     assert_non_null(strstr(findings[0].reason, "swap=none"));
     options.swap = SWAP_SET;
     memset(options.swap_uuid, 0x11, 16);
-    assert_int_equal(validate_choose(findings, 1, &options, true), 0);
-    assert_int_equal(validate_choose(findings, 1, &options, false), 0);
+    assert_int_equal(choose(1, &options, true), 0);
+    assert_int_equal(choose(1, &options, false), 0);
     options.swap_uuid[15] = 0;
-    assert_int_equal(validate_choose(findings, 1, &options, true), -1);
+    assert_int_equal(choose(1, &options, true), -1);
     assert_non_null(strstr(findings[0].reason, "another set"));
-    assert_int_equal(validate_choose(findings, 0, &options, true), -1);
+    assert_int_equal(choose(0, &options, true), -1);
 }
 
 static void two_that_match_are_both_refused(void **state)
 {
     struct options options = {.swap = SWAP_AUTO};
-    struct disk_finding findings[3];
 
     (void)state;
-    make_findings(findings, 3);
+    make_findings(3);
     findings[1].prepared = false;
     strcpy(findings[1].reason, "untouched");
-    assert_int_equal(validate_choose(findings, 3, &options, true), -1);
+    assert_int_equal(choose(3, &options, true), -1);
     assert_non_null(strstr(findings[0].reason, "S3"));
     assert_string_equal(findings[1].reason, "untouched");
     assert_non_null(strstr(findings[2].reason, "S1"));
     /* Naming one of them settles it. */
     options.swap = SWAP_SET;
     memset(options.swap_uuid, 0x33, 16);
-    assert_int_equal(validate_choose(findings, 3, &options, false), 2);
+    assert_int_equal(choose(3, &options, false), 2);
     /* Unless both bear that name. */
     memset(findings[0].header.set_uuid, 0x33, 16);
-    assert_int_equal(validate_choose(findings, 3, &options, false), -1);
+    assert_int_equal(choose(3, &options, false), -1);
 }
 
 #define CASE(name_) cmocka_unit_test_setup_teardown(name_, set_up, tear_down)
