@@ -162,7 +162,7 @@ static void write_table(const struct job *job)
     uint64_t sectors = job->identity.sectors;
 
     zero_edge(job, 0, FIRST_PARTITION * SECTOR_SIZE);
-    gpt_entry_encode(entries, &job->partition);
+    gpt_entry_encode(entries, &job->partition, "Faultline swap");
     header.entries_crc = checksum_crc32(0, entries, sizeof(entries));
     write_at(job, 2 * SECTOR_SIZE, entries, sizeof(entries));
     write_at(job, (sectors - 1 - TABLE_SECTORS) * SECTOR_SIZE, entries, sizeof(entries));

@@ -120,8 +120,7 @@ static void plan_table(struct job *job)
                                   .entry_size = TABLE_ENTRY_SIZE};
     random_guid(header->disk_guid, 7);
     *partition = (struct gpt_partition){.first_lba = FIRST_PARTITION,
-                                        .last_lba = (header->last_usable + 1) / 8 * 8 - 1,
-                                        .name = "Faultline swap"};
+                                        .last_lba = (header->last_usable + 1) / 8 * 8 - 1};
     memcpy(partition->type, swap_partition_type, GPT_GUID_SIZE);
     random_guid(partition->unique, 7);
     job->make_table = true;

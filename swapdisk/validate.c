@@ -39,6 +39,7 @@ static const char *judge_table(struct look *look)
     switch (gpt_read(&look->view->source, &table, look->frame, look->second)) {
     case OK: break;
     case STATUS_NOT_FOUND: return "it has no GUID partition table";
+    case STATUS_LIMIT: return table.primary_problem;
     case STATUS_CORRUPT: return "both copies of its partition table are damaged";
     default: return "its partition table cannot be read reliably";
     }

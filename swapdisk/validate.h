@@ -47,8 +47,8 @@ struct disk_view {
  * of the disk is in the finding. */
 MUST_USE enum status validate_disk(const struct disk_view *view, struct disk_finding *finding);
 
-/* Chooses the one disk of a list that may be written, by the user's options. Returns NULL if no disk
- * or several match. Updates each finding's reason. */
+/* Chooses the one disk of a list that may be written, by the options. Returns NULL if no disk or
+ * several match. Updates each finding's reason. */
 struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,
                                      bool under_hypervisor);
 

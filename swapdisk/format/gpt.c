@@ -1,6 +1,8 @@
 /* The GUID partition table: reads both copies, checks each and compares them. */
 #include "swapdisk/format/gpt.h"
 
+#include <stddef.h>
+
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/frame.h"
@@ -37,19 +39,22 @@
 #define GPT_REVISION        UINT32_C(0x00010000)
 
 /* An entry (UEFI 2.10, table 5.6). */
-#define ENTRY_TYPE       0
-#define ENTRY_UNIQUE     16
-#define ENTRY_FIRST_LBA  32
-#define ENTRY_LAST_LBA   40
-#define ENTRY_ATTRIBUTES 48
-#define ENTRY_NAME       56
-#define ENTRY_LEAST_SIZE 128
+#define ENTRY_TYPE         0
+#define ENTRY_UNIQUE       16
+#define ENTRY_FIRST_LBA    32
+#define ENTRY_LAST_LBA     40
+#define ENTRY_ATTRIBUTES   48
+#define ENTRY_NAME         56
+#define ENTRY_NAME_LETTERS 36
+#define ENTRY_LEAST_SIZE   128
 
 #define PRIMARY_LBA 1
 
 static const uint8_t signature[8] = "EFI PART";
 
 static const char no_table[] = "there is no partition table";
+static const char too_large[] = "the partition table is larger than 4 MiB, more than is read";
+static const char too_many[] = "the disk has more than 4,096 partitions, more than are compared";
 static const char unreadable[] = "the partition table cannot be read";
 
 /* State of reading one copy of the table. */
@@ -101,14 +106,16 @@ static const char *header_ranges(const struct gpt_header *header, uint64_t secto
     if (header->entry_size < ENTRY_LEAST_SIZE || header->entry_size > PAGE_SIZE ||
         (header->entry_size & (header->entry_size - 1)) != 0)
         return "the partition table's entries have an impossible size";
-    if (header->entry_count == 0 || header->entry_count > GPT_ENTRIES_MAX)
-        return "the partition table has no entries, or more than are looked at";
+    if (header->entry_count == 0)
+        return "the partition table has room for no entry";
     if (header->my_lba == PRIMARY_LBA
             ? header->alternate_lba <= header->last_usable || header->alternate_lba >= sectors
             : header->alternate_lba != PRIMARY_LBA || header->my_lba <= header->last_usable)
         return "the partition table gives its other copy an address that is not possible";
-    return entries_placed(header) ? NULL
-                                  : "the partition table's entries are outside of their place";
+    if (!entries_placed(header))
+        return "the partition table's entries are outside of their place";
+    return (uint64_t)header->entry_count * header->entry_size > GPT_TABLE_BYTES_MAX ? too_large
+                                                                                    : NULL;
 }
 
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
@@ -148,14 +155,6 @@ static void decode_entry(const uint8_t *entry, struct gpt_partition *partition)
     partition->first_lba = get_le64(entry + ENTRY_FIRST_LBA);
     partition->last_lba = get_le64(entry + ENTRY_LAST_LBA);
     partition->attributes = get_le64(entry + ENTRY_ATTRIBUTES);
-    for (unsigned i = 0; i < GPT_NAME_SIZE - 1; i++) {
-        uint16_t letter = get_le16(entry + ENTRY_NAME + 2 * i);
-
-        partition->name[i] = (char)(letter == 0 || (letter >= ' ' && letter < 0x7f) ? letter : '?');
-        if (letter == 0)
-            break;
-    }
-    partition->name[GPT_NAME_SIZE - 1] = '\0';
 }
 
 /* Adds a partition. Returns what is wrong if it contradicts the header or an earlier partition. */
@@ -165,7 +164,7 @@ static const char *add_partition(struct table_read *read, const uint8_t *entry)
     struct gpt_partition *added = &gpt->partitions[gpt->count];
 
     if (gpt->count == GPT_PARTITIONS_MAX)
-        return "the partition table has more partitions than are looked at";
+        return too_many;
     *added = (struct gpt_partition){0};
     decode_entry(entry, added);
     if (added->first_lba > added->last_lba || added->first_lba < read->header.first_usable ||
@@ -285,10 +284,17 @@ static const char *tables_differ(const struct gpt_header *a, const struct gpt_he
     return NULL;
 }
 
+static bool is_limit(const char *problem)
+{
+    return problem == too_large || problem == too_many;
+}
+
 static enum status no_sound_table(const struct gpt *gpt, enum status primary, enum status backup)
 {
     if (primary != OK && backup != OK)
         return primary;
+    if (is_limit(gpt->primary_problem) || is_limit(gpt->backup_problem))
+        return STATUS_LIMIT;
     return gpt->primary_problem == no_table && gpt->backup_problem == no_table ? STATUS_NOT_FOUND
                                                                                : STATUS_CORRUPT;
 }
@@ -300,7 +306,8 @@ enum status gpt_read(const struct sector_source *source, struct gpt *gpt, struct
         .source = source, .gpt = gpt, .frame = frame, .second = second, .collect = true};
     struct table_read backup = primary;
 
-    *gpt = (struct gpt){0};
+    /* Not the partitions: those up to count are set as they are read. */
+    memset(gpt, 0, offsetof(struct gpt, partitions));
     if (source->sectors <= PRIMARY_LBA + 1)
         return STATUS_NOT_FOUND;
     gpt->mbr_problem = source_read(source, 0, 1, frame, second) == OK
@@ -358,16 +365,17 @@ void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header)
     put_le32(sector + HEADER_CRC, checksum_crc32(0, sector, HEADER_LEAST_SIZE));
 }
 
-void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition)
+void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, const char *name)
 {
+    CHECK(strlen(name) <= ENTRY_NAME_LETTERS);
     memset(entry, 0, ENTRY_LEAST_SIZE);
     memcpy(entry + ENTRY_TYPE, partition->type, GPT_GUID_SIZE);
     memcpy(entry + ENTRY_UNIQUE, partition->unique, GPT_GUID_SIZE);
     put_le64(entry + ENTRY_FIRST_LBA, partition->first_lba);
     put_le64(entry + ENTRY_LAST_LBA, partition->last_lba);
     put_le64(entry + ENTRY_ATTRIBUTES, partition->attributes);
-    for (unsigned i = 0; partition->name[i] != '\0'; i++)
-        put_le16(entry + ENTRY_NAME + 2 * i, (uint8_t)partition->name[i]);
+    for (unsigned i = 0; name[i] != '\0'; i++)
+        put_le16(entry + ENTRY_NAME + 2 * i, (uint8_t)name[i]);
 }
 
 void gpt_guid_text(const uint8_t guid[GPT_GUID_SIZE], char text[GPT_GUID_TEXT_SIZE])

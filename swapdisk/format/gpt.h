@@ -7,7 +7,7 @@
  * Units: sectors of 512 bytes; ranges of partitions are inclusive, as on the disk.
  * Owns: nothing; the caller's struct gpt. GUIDs are kept in the byte order of the disk.
  * Fails with: STATUS_NOT_FOUND (no table in either place), STATUS_CORRUPT (tables, but neither
- * sound), STATUS_LIMIT (more entries than are looked at), and what the source returns.
+ * sound), STATUS_LIMIT (too large for the work limits), and the status of the source's read.
  * Context: thread; waits for the disk with the source's bound.
  * Spec: UEFI 2.10, 5.2.3 (protective MBR), 5.3 (GPT disk layout).
  */
@@ -20,10 +20,12 @@
 #include "lib/status.h"
 #include "swapdisk/format/verified_read.h"
 
-#define GPT_GUID_SIZE      16
-#define GPT_NAME_SIZE      37 /* 36 characters and a zero */
-#define GPT_ENTRIES_MAX    1024U
-#define GPT_PARTITIONS_MAX 128U
+#define GPT_GUID_SIZE 16
+
+/* The work is bounded, not the number of entries: bytes of an array that are read, and partitions
+ * that are compared with one another. */
+#define GPT_TABLE_BYTES_MAX (4 * MIB)
+#define GPT_PARTITIONS_MAX  4096U
 
 /* Attribute bits of an entry (UEFI 2.10, table 5.8; bit 60 is Microsoft's read-only). */
 #define GPT_ATTRIBUTE_REQUIRED  (UINT64_C(1) << 0)
@@ -35,7 +37,6 @@ struct gpt_partition {
     uint64_t first_lba;
     uint64_t last_lba; /* inclusive */
     uint64_t attributes;
-    char name[GPT_NAME_SIZE]; /* '?' for characters outside printable ASCII */
 };
 
 /* One of the two headers. */
@@ -73,10 +74,11 @@ const char *gpt_disagreement(const struct gpt *gpt);
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
                               struct gpt_header *header);
 
-/* Encode the protective MBR, one header with its checksum, and one entry of 128 bytes. */
+/* Encode the protective MBR, one header with its checksum, and one entry of 128 bytes with an ASCII
+ * name of at most 36 characters. */
 void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors);
 void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header);
-void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition);
+void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, const char *name);
 
 /* Writes a GUID as text: 36 characters and a zero. */
 #define GPT_GUID_TEXT_SIZE 37

@@ -82,7 +82,6 @@ static void judge(const struct gpt *gpt)
 
         CHECK(a->first_lba >= gpt->header.first_usable && a->first_lba <= a->last_lba &&
               a->last_lba <= gpt->header.last_usable);
-        CHECK(memchr(a->name, 0, sizeof(a->name)) != NULL);
         for (unsigned j = 0; j < i; j++)
             CHECK(a->last_lba < gpt->partitions[j].first_lba ||
                   gpt->partitions[j].last_lba < a->first_lba);

@@ -89,8 +89,7 @@ struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk)
 
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk)
 {
-    struct gpt_partition partition = {
-        .first_lba = 2048, .last_lba = disk->sectors - 64, .name = "Faultline swap"};
+    struct gpt_partition partition = {.first_lba = 2048, .last_lba = disk->sectors - 64};
 
     memcpy(partition.type, swap_partition_type, GPT_GUID_SIZE);
     memset(partition.unique, 0x9a, GPT_GUID_SIZE);
@@ -127,14 +126,18 @@ void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header
                          const struct gpt_partition *partitions, unsigned count)
 {
     struct gpt_header copy = *header;
-    uint64_t backup_entries = disk->sectors - 1 - TABLE_SECTORS;
+    size_t size = (size_t)header->entry_count * header->entry_size;
+    uint64_t sectors = (size + SECTOR_SIZE - 1) / SECTOR_SIZE;
+    uint64_t backup_entries = disk->sectors - 1 - sectors;
     uint8_t *entries = fake_disk_sector(disk, header->entries_lba);
 
-    memset(entries, 0, ENTRIES * ENTRY_SIZE);
+    CHECK(count <= header->entry_count && header->entries_lba + sectors < backup_entries);
+    memset(entries, 0, sectors * SECTOR_SIZE);
     for (unsigned i = 0; i < count; i++)
-        gpt_entry_encode(entries + i * ENTRY_SIZE, &partitions[i]);
-    memcpy(fake_disk_sector(disk, backup_entries), entries, ENTRIES * ENTRY_SIZE);
-    copy.entries_crc = checksum_crc32(0, entries, (size_t)copy.entry_count * copy.entry_size);
+        gpt_entry_encode(entries + (size_t)i * header->entry_size, &partitions[i],
+                         "Faultline swap");
+    memcpy(fake_disk_sector(disk, backup_entries), entries, sectors * SECTOR_SIZE);
+    copy.entries_crc = checksum_crc32(0, entries, size);
     gpt_header_encode(fake_disk_sector(disk, 1), &copy);
     copy.my_lba = disk->sectors - 1;
     copy.alternate_lba = 1;
