@@ -15,7 +15,8 @@ static struct {
     unsigned checks_passed;
     unsigned checks_failed;
     unsigned checks_skipped;
-    bool open; /* between begin and end */
+    unsigned failures; /* outside of experiments */
+    bool open;         /* between begin and end */
     struct {
         const char *name; /* NULL: no suite is open */
         unsigned planned;
@@ -155,9 +156,24 @@ void ktap_metric(const char *name, uint64_t value, const char *unit)
     print("    # metric %s.%s=%lu %s\n", the_log.suite.name, name, value, unit);
 }
 
+void ktap_fail(const char *format, ...)
+{
+    va_list arguments;
+
+    note_progress();
+    CHECK(the_log.open && the_log.suite.name == NULL);
+    the_log.failures++;
+    print("# failure: ");
+    va_start(arguments, format);
+    print_va(format, arguments);
+    va_end(arguments);
+    print("\n");
+}
+
 enum verdict ktap_verdict(void)
 {
-    if (the_log.failed > 0 || (the_log.suite.name != NULL && the_log.suite.failed > 0))
+    if (the_log.failed > 0 || the_log.failures > 0 ||
+        (the_log.suite.name != NULL && the_log.suite.failed > 0))
         return VERDICT_FAIL;
     return the_log.passed > 0 ? VERDICT_PASS : VERDICT_SKIPPED;
 }

@@ -46,6 +46,9 @@ unsigned ktap_checks_left(void);
 /* A diagnostic line; the text has no newline. */
 void ktap_note(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* A failure outside of all experiments, such as at closing: the verdict is then `fail`. */
+void ktap_fail(const char *format, ...) PRINTF_LIKE(1, 2);
+
 /* A figure of the current experiment. */
 void ktap_metric(const char *name, uint64_t value, const char *unit);
 

@@ -6,6 +6,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
+#include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/disks.h"
@@ -323,16 +324,38 @@ static enum status wipe_disk(void)
     return status == OK ? block_flush(&area.block) : status;
 }
 
-/* Wipes where the options ask for it, and takes the mark off. A disk without the mark was never
- * written. */
+/* Judges the disk again. If another system has rewritten its tables during the run, the granted
+ * range may hold that system's data: then nothing more is written. */
+static enum status look_at_disk_again(void)
+{
+    struct disk_view view = {.device = area.block.device,
+                             .identity = area.disk.identity,
+                             .source = block_source(&area.block)};
+    struct disk_finding now;
+    enum status status = validate_unchanged(&view, &area.disk.finding, &now);
+
+    if (status == OK && mark_matches(&now.header))
+        return OK;
+    if (status == OK) {
+        status = STATUS_CORRUPT;
+        print_to(now.reason, REASON_SIZE, "its headers have another generation or state");
+    }
+    ktap_note("swap: disk %s is not as this run left it and is not written any more: %s",
+              area.block.name, status == STATUS_NO_MEMORY ? "no memory to read it" : now.reason);
+    return status;
+}
+
+/* Wipes the slots if the options ask for it, and takes the mark off. A disk without the mark was
+ * never written. */
 static enum status close_disk(void)
 {
     enum status status = OK;
 
     if (mark_has_failed())
         return STATUS_IO;
-    if (!mark_is_set())
-        return OK;
+    status = look_at_disk_again();
+    if (status != OK || !mark_is_set())
+        return status;
     if (area.wipe)
         status = wipe_disk();
     return status == OK ? mark_clear() : status;

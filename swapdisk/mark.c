@@ -89,6 +89,12 @@ bool mark_has_failed(void)
     return mark.state == MARK_FAILED;
 }
 
+bool mark_matches(const struct swap_header *header)
+{
+    CHECK(mark.disk != NULL);
+    return header->generation == mark.header.generation && header->state == mark.header.state;
+}
+
 enum status mark_clear(void)
 {
     enum status status;

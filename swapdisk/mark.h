@@ -26,6 +26,9 @@ MUST_USE enum status mark_ensure(void);
 bool mark_is_set(void);
 bool mark_has_failed(void);
 
+/* Returns whether a header that was read is the one that this run found or last wrote. */
+bool mark_matches(const struct swap_header *header);
+
 /* Marks the disk as clean. */
 MUST_USE enum status mark_clear(void);
 

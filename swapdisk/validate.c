@@ -6,6 +6,7 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
+#include "swapdisk/format/checksum.h"
 
 /* Attribute bits that a partition of ours may have: 'hidden' and 'no drive letter'. */
 #define ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
@@ -18,6 +19,9 @@ struct look {
     struct pfn second;
     const struct gpt_partition *partition;
 };
+
+static const char unreadable_table[] = "its partition table cannot be read reliably";
+static const char unreadable_header[] = "its header cannot be read reliably";
 
 /* Too large for a stack. One thread judges disks one after the other. */
 static struct gpt table;
@@ -41,7 +45,7 @@ static const char *judge_table(struct look *look)
     case STATUS_NOT_FOUND: return "it has no GUID partition table";
     case STATUS_LIMIT: return table.primary_problem;
     case STATUS_CORRUPT: return "both copies of its partition table are damaged";
-    default: return "its partition table cannot be read reliably";
+    default: return unreadable_table;
     }
     return find_partition(look);
 }
@@ -83,7 +87,7 @@ static const char *judge_device(const struct look *look)
 static const char *read_header(struct look *look, uint64_t lba, struct swap_header *header)
 {
     if (source_read(&look->view->source, lba, SWAP_HEADER_SECTORS, look->frame, look->second) != OK)
-        return "its header cannot be read reliably";
+        return unreadable_header;
     return swap_header_decode(frame_pointer(look->frame), header);
 }
 
@@ -122,6 +126,16 @@ static const char *validate_judge(struct look *look)
     return problem;
 }
 
+/* Both tables are equal and sound, so the primary's header, which has the entries' checksum, stands
+ * for all of them. */
+static uint32_t tables_checksum(void)
+{
+    uint8_t sector[SECTOR_SIZE];
+
+    gpt_header_encode(sector, &table.header);
+    return checksum_crc32(0, sector, sizeof(sector));
+}
+
 static void conclude(const struct look *look, const char *problem)
 {
     struct disk_finding *finding = look->finding;
@@ -129,6 +143,7 @@ static void conclude(const struct look *look, const char *problem)
 
     finding->prepared = problem == NULL;
     if (problem != NULL) {
+        finding->unread = problem == unreadable_table || problem == unreadable_header;
         print_to(finding->reason, REASON_SIZE, "%s%s", problem,
                  table.from_backup && table.count > 0 ? " (read from the backup table)" : "");
         finding->header = (struct swap_header){0};
@@ -136,6 +151,7 @@ static void conclude(const struct look *look, const char *problem)
     }
     finding->first_lba = look->partition->first_lba;
     finding->last_lba = look->partition->last_lba;
+    finding->tables_checksum = tables_checksum();
     swap_uuid_text(finding->header.set_uuid, uuid);
     print_to(finding->reason, REASON_SIZE, "prepared as set %s", uuid);
 }
@@ -228,4 +244,22 @@ enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[
     }
     *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba);
     return OK;
+}
+
+enum status validate_unchanged(const struct disk_view *view, const struct disk_finding *before,
+                               struct disk_finding *now)
+{
+    enum status status = validate_disk(view, now);
+
+    CHECK(before->prepared);
+    if (status != OK)
+        return status;
+    if (!now->prepared)
+        return now->unread ? STATUS_IO : STATUS_CORRUPT;
+    if (now->tables_checksum == before->tables_checksum && now->first_lba == before->first_lba &&
+        now->last_lba == before->last_lba &&
+        memcmp(now->header.set_uuid, before->header.set_uuid, 16) == 0)
+        return OK;
+    print_to(now->reason, REASON_SIZE, "its partition table or its set is another one");
+    return STATUS_CORRUPT;
 }

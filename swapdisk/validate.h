@@ -30,6 +30,8 @@ struct disk_finding {
     bool prepared;             /* one partition of ours, and everything agrees */
     struct swap_header header; /* prepared: the first copy, which is the newer */
     bool lagging;              /* prepared: the second copy is one generation behind */
+    bool unread;               /* not prepared: a read failed */
+    uint32_t tables_checksum;  /* prepared: over all of both partition tables */
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
     struct disk_finding *next; /* the caller's list; NULL at its end */
@@ -55,5 +57,12 @@ struct disk_finding *validate_choose(struct disk_finding *first, const struct op
 /* Reads and judges the disk once more, and makes the grant if it is still the set. */
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                                     const struct swap_grant **grant, struct disk_finding *finding);
+
+/* Reads and judges the disk again at the end of a run, into `now`; `before` is from the grant. Fails
+ * with STATUS_CORRUPT if partition tables or set differ or if the disk is no longer prepared, with
+ * STATUS_IO if it cannot be read. The reason is in `now`. */
+MUST_USE enum status validate_unchanged(const struct disk_view *view,
+                                        const struct disk_finding *before,
+                                        struct disk_finding *now);
 
 #endif

@@ -260,6 +260,7 @@ def parse(text: str) -> Log:
     _suites(reader, log)
     _end(reader, log)
     failed, passed = log.count("experiments", "fail"), log.count("experiments", "pass")
+    failed = failed or any(note.startswith("failure: ") for note in log.notes)
     verdict = "fail" if failed else "pass" if passed else "skipped"
     if log.verdict != verdict:
         reader.fail(f"the verdict is {log.verdict}, the results say {verdict}")

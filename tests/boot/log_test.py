@@ -86,6 +86,11 @@ class Accepts(unittest.TestCase):
     def test_fail(self):
         self.assertEqual(log.parse(FAILED).verdict, "fail")
 
+    def test_failure_outside_of_experiments(self):
+        text = GOOD.replace("# totals: experiments", "# failure: the disk is lost\n# totals: experiments")
+        self.refused(text, "the results say fail")
+        self.assertEqual(log.parse(text.replace("verdict: pass", "verdict: fail")).verdict, "fail")
+
     def test_skipped(self):
         self.assertEqual(log.parse(SKIPPED).verdict, "skipped")
 

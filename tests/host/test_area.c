@@ -609,6 +609,61 @@ static void second_look_differs(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* Another system writes to the disk during the run: closing says so and writes nothing more. */
+static void rewritten_disk_is_noticed(void **state)
+{
+    uint64_t backup = SECTORS - 1;
+    uint64_t second = swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba);
+    uint64_t places[] = {0, 1, 2, backup, backup - 32, FIRST, second};
+    static uint8_t before[SECTORS * SECTOR_SIZE];
+
+    (void)state;
+    memcpy(before, disk.bytes, sizeof(before));
+    for (unsigned i = 0; i < 2 * ARRAY_COUNT(places); i++) {
+        bool swaps = i % 2 == 1;
+        struct slot slot;
+        size_t writes;
+
+        if (i > 0)
+            assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+        assert_int_equal(swap_alloc(&slot), OK);
+        if (swaps)
+            assert_int_equal(swap_write(slot, frames[0]), OK);
+        /* Of sector 0 the type of the first record. */
+        disk.bytes[places[i / 2] * SECTOR_SIZE + (i / 2 == 0 ? 450 : 40)] ^= 1;
+        writes = disk.log_count;
+        assert_int_equal(swap_close(), STATUS_CORRUPT);
+        assert_int_equal(disk.log_count, writes);
+        memcpy(disk.bytes, before, sizeof(before));
+    }
+}
+
+/* Another system makes a sound table with one more partition, or a new set in the same place. */
+static void replaced_table_is_noticed(void **state)
+{
+    struct gpt_header header = fake_disk_gpt_header(&disk);
+    struct swap_header other = fake_disk_swap_header(&disk, 0x22);
+    struct gpt_partition two[2];
+    struct slot slot;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        two[i] = fake_disk_partition(&disk);
+    two[1].first_lba = two[1].last_lba = 100;
+    memset(two[1].type, 0x77, 16);
+    memset(two[1].unique, 0x78, 16);
+    fake_disk_put_table(&disk, &header, two, 2);
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_close(), STATUS_CORRUPT);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    fake_disk_put_headers(&disk, &other);
+    assert_int_equal(swap_close(), STATUS_CORRUPT);
+    assert_int_equal(disk.log_count, 0);
+}
+
 #define RAM(name_)  cmocka_unit_test_setup_teardown(name_, set_up_ram, tear_down)
 #define DISK(name_) cmocka_unit_test_setup_teardown(name_, set_up_disk, tear_down)
 /* These fill memory up or end in the middle: what they hold is not counted afterwards. */
@@ -643,6 +698,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(wipe_zeroes_what_was_written, set_up_wipe, tear_down),
         DISK(second_open_after_close),
         DISK(second_look_differs),
+        DISK(rewritten_disk_is_noticed),
+        DISK(replaced_table_is_noticed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,6 +75,35 @@ static void all_passed(void **state)
                          "# verdict: pass\n");
 }
 
+static void run_that_fails_at_closing(void *context)
+{
+    (void)context;
+    ktap_begin();
+    ktap_plan(1);
+    ktap_suite_begin("good", 1);
+    CHECK(ktap_check(true, "one"));
+    ktap_suite_end();
+    CHECK(ktap_verdict() == VERDICT_PASS);
+    ktap_fail("disk %s is lost", "S1");
+    CHECK(ktap_verdict() == VERDICT_FAIL);
+    CHECK(ktap_end() == VERDICT_FAIL);
+}
+
+static void a_failure_outside_of_experiments_counts(void **state)
+{
+    (void)state;
+    assert_log(run_that_fails_at_closing, "KTAP version 1\n"
+                                          "1..1\n"
+                                          "    KTAP version 1\n"
+                                          "    1..1\n"
+                                          "    ok 1 one\n"
+                                          "ok 1 good\n"
+                                          "# failure: disk S1 is lost\n"
+                                          "# totals: experiments pass:1 fail:0 skip:0\n"
+                                          "# totals: checks pass:1 fail:0 skip:0\n"
+                                          "# verdict: fail\n");
+}
+
 static void run_with_a_failure(void *context)
 {
     (void)context;
@@ -350,9 +379,13 @@ static void misuse_panics(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_passed),        cmocka_unit_test(one_failed),
-        cmocka_unit_test(all_skipped),       cmocka_unit_test(skips_do_not_spoil),
-        cmocka_unit_test(plans_must_be_met), cmocka_unit_test(bailing_out),
+        cmocka_unit_test(all_passed),
+        cmocka_unit_test(one_failed),
+        cmocka_unit_test(a_failure_outside_of_experiments_counts),
+        cmocka_unit_test(all_skipped),
+        cmocka_unit_test(skips_do_not_spoil),
+        cmocka_unit_test(plans_must_be_met),
+        cmocka_unit_test(bailing_out),
         cmocka_unit_test(misuse_panics),
     };
 

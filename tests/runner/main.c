@@ -180,7 +180,7 @@ static void stop_services(void)
     enum status status = swap_close();
 
     if (status != OK)
-        ktap_note("closing the swap area: %s", status_name(status));
+        ktap_fail("closing the swap area: %s", status_name(status));
     disks_stop();
 }
 
