@@ -58,9 +58,9 @@ struct disk_finding *validate_choose(struct disk_finding *first, const struct op
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                                     const struct swap_grant **grant, struct disk_finding *finding);
 
-/* Reads and judges the disk again at the end of a run, into `now`; `before` is from the grant. Fails
- * with STATUS_CORRUPT if partition tables or set differ or if the disk is no longer prepared, with
- * STATUS_IO if it cannot be read. The reason is in `now`. */
+/* Reads and judges the disk again at the end of a run, into `now`; `before` is from the grant.
+ * Fails with STATUS_CORRUPT if partition tables or set differ or if the disk is no longer prepared,
+ * with STATUS_IO if it cannot be read. The reason is in `now`. */
 MUST_USE enum status validate_unchanged(const struct disk_view *view,
                                         const struct disk_finding *before,
                                         struct disk_finding *now);
