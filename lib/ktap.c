@@ -6,6 +6,10 @@
 
 #include "lib/print.h"
 
+/* A note up to this size is printed by one call, so that a note of another thread, as on a disk
+ * error, cannot be in the middle of it. */
+#define NOTE_SIZE 384
+
 static struct {
     unsigned planned; /* experiments */
     unsigned finished;
@@ -139,10 +143,20 @@ unsigned ktap_checks_left(void)
 
 void ktap_note(const char *format, ...)
 {
+    const char *indent = the_log.suite.name != NULL ? "    " : "";
+    char text[NOTE_SIZE];
     va_list arguments;
+    size_t length;
 
     note_progress();
-    print("%s# ", the_log.suite.name != NULL ? "    " : "");
+    va_start(arguments, format);
+    length = print_to_va(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (length < sizeof(text)) {
+        print("%s# %s\n", indent, text);
+        return;
+    }
+    print("%s# ", indent);
     va_start(arguments, format);
     print_va(format, arguments);
     va_end(arguments);

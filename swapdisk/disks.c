@@ -3,6 +3,7 @@
 
 #include "lib/bytes.h"
 #include "lib/check.h"
+#include "lib/ktap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
@@ -160,6 +161,45 @@ static const char *left_alone(const struct pci_function *function)
     }
 }
 
+/* Returns the swap slot of a sector, SLOT_NONE if the port is not the chosen disk's or no slot has
+ * the sector. */
+static struct slot slot_of(const struct ahci_port *port, uint64_t lba)
+{
+    const struct found_disk *disk = found.chosen;
+    uint64_t first;
+
+    if (disk == NULL || disk->block.device != port)
+        return SLOT_NONE;
+    first = disk->finding.first_lba + SWAP_HEADER_SECTORS;
+    if (lba < first ||
+        lba >= swap_second_header_lba(disk->finding.first_lba, disk->finding.last_lba))
+        return SLOT_NONE;
+    return (struct slot){(uint32_t)((lba - first) / SECTORS_PER_PAGE)};
+}
+
+/* Logs one command that did not complete at its first attempt. */
+static void log_disk_error(const struct ahci_port *port, const struct ahci_error *error)
+{
+    struct slot slot = slot_of(port, error->lba);
+    char place[64] = "";
+    char swap[32] = "";
+
+    if (error->sectors > 0)
+        print_to(place, sizeof(place), " of %u sectors at LBA %lu", error->sectors, error->lba);
+    if (error->sectors > 0 && slot.index != SLOT_NONE.index)
+        print_to(swap, sizeof(swap), " (swap slot %u)", slot.index);
+    if (error->tries == 0)
+        ktap_note("disk error: serial %s: %s%s%s: lost, because %s", port->identity.serial,
+                  error->command, place, swap, port->note);
+    else
+        ktap_note(
+            "disk error: serial %s: %s%s%s: %s, ATA status %02x, error %02x, command slot %u, "
+            "tries %u: %s",
+            port->identity.serial, error->command, place, swap,
+            error->timed_out ? "timed out" : "failed", error->ata_status, error->ata_error,
+            error->slot, error->tries, error->healed ? "healed" : "lost");
+}
+
 static struct disk_view view_of(struct found_disk *disk)
 {
     return (struct disk_view){.device = disk->block.device,
@@ -245,6 +285,7 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
                 0);
     status = ahci_start(&controller->hba, &access, &quirks);
     controller->started = status == OK;
+    controller->hba.on_error = log_disk_error;
     found.out_of_memory = found.out_of_memory || status == STATUS_NO_MEMORY;
     if (!controller->started)
         report(function->place, controller->hba.note);
@@ -332,9 +373,37 @@ enum status disks_open(struct disk_chosen *chosen)
     return status;
 }
 
+/* Logs the errors of each disk that had any, and the totals. */
+static void log_error_totals(void)
+{
+    uint64_t commands = 0;
+    uint64_t errors = 0;
+
+    for (struct controller *at = found.controllers; at != NULL; at = at->next) {
+        for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+            const struct ahci_port *port = at->hba.ports[i];
+
+            if (port == NULL)
+                continue;
+            commands += port->counters.commands;
+            errors += port->counters.healed + port->counters.lost;
+            if (port->counters.healed + port->counters.lost > 0)
+                ktap_note(
+                    "disk errors: serial %s: %lu commands failed at first, %lu were healed by a "
+                    "retry, %lu were lost; %lu resets",
+                    port->identity.serial, port->counters.healed + port->counters.lost,
+                    port->counters.healed, port->counters.lost, port->counters.resets);
+        }
+    }
+    if (commands > 0)
+        ktap_note("disk errors: %lu in all, of %lu commands", errors, commands);
+}
+
 void disks_stop(void)
 {
     const struct pci_access *pci = hardware_pci();
+
+    log_error_totals();
 
     swap_grant_revoke();
     while (found.controllers != NULL) {

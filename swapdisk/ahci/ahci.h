@@ -59,8 +59,23 @@ enum ahci_port_state {
 
 struct ahci_counters {
     uint64_t commands; /* issued, retries included */
-    uint64_t errors;   /* commands that failed */
+    uint64_t errors;   /* attempts that failed */
+    uint64_t healed;   /* commands that a retry completed */
+    uint64_t lost;     /* commands that failed for good */
     uint64_t resets;   /* recoveries by COMRESET */
+};
+
+/* A command that did not complete at its first attempt. */
+struct ahci_error {
+    const char *command; /* its name in ACS-3 */
+    uint64_t lba;
+    unsigned sectors;   /* 0: a flush */
+    unsigned slot;      /* command slot of the last failed attempt */
+    uint8_t ata_status; /* PxTFD of that attempt */
+    uint8_t ata_error;
+    unsigned tries; /* attempts; 0: the port was lost before */
+    bool timed_out;
+    bool healed;
 };
 
 struct ahci_hba;
@@ -91,6 +106,10 @@ struct ahci_hba {
     unsigned slots;                          /* command slots in use */
     struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
     char note[AHCI_NOTE_SIZE];               /* why the start failed */
+
+    /* Called once for each command that did not complete at its first attempt; NULL: nothing. Set
+     * after ahci_start. Context: that of the command, with the port taken. */
+    void (*on_error)(const struct ahci_port *port, const struct ahci_error *error);
 };
 
 /* Takes the controller over and brings up every port. A port that fails has its state and note; the

@@ -224,29 +224,67 @@ static enum status run_once(struct ahci_port *port, const struct command *comman
     return status;
 }
 
+static const char *command_name(uint8_t opcode)
+{
+    switch (opcode) {
+    case ATA_READ_DMA_EXT: return "READ DMA EXT";
+    case ATA_WRITE_DMA_EXT: return "WRITE DMA EXT";
+    case ATA_FLUSH_CACHE_EXT: return "FLUSH CACHE EXT";
+    default: return "IDENTIFY DEVICE";
+    }
+}
+
+/* Counts a command that did not complete at its first attempt, and reports it. */
+static enum status report_error(struct ahci_port *port, struct ahci_error *error, bool healed)
+{
+    error->healed = healed;
+    *(healed ? &port->counters.healed : &port->counters.lost) += 1;
+    if (port->hba->on_error != NULL)
+        port->hba->on_error(port, error);
+    return healed ? OK : STATUS_IO;
+}
+
+/* Records an attempt that failed, before the reset that follows it. */
+static void note_attempt(struct ahci_port *port, struct ahci_error *error, unsigned slot)
+{
+    uint32_t task_file = port_read(port, PxTFD);
+
+    port->counters.errors++;
+    error->slot = slot;
+    error->ata_status = (uint8_t)task_file;
+    error->ata_error = (uint8_t)(task_file >> 8);
+}
+
 /* Issues a command until it succeeds, and resets the port after each failure. */
 static enum status command_run(struct ahci_port *port, const struct command *command)
 {
+    struct ahci_error error = {
+        .command = command_name(command->opcode), .lba = command->lba, .sectors = command->sectors};
     unsigned timeouts = 0;
 
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
     if (ahci_port_changed(port) && !ahci_port_recover(port))
-        return STATUS_IO;
-    for (unsigned i = 0; i < TRIES; i++) {
+        return report_error(port, &error, false);
+    for (error.tries = 1; error.tries <= TRIES; error.tries++) {
+        unsigned slot = port->turn;
         enum status status = run_once(port, command);
 
-        if (status == OK || status == STATUS_REFUSED)
+        if (status == STATUS_REFUSED)
             return status;
-        port->counters.errors++;
-        if (status == STATUS_TIMEOUT && ++timeouts == TIMEOUTS) {
+        if (status == OK)
+            return error.tries > 1 ? report_error(port, &error, true) : OK;
+        note_attempt(port, &error, slot);
+        error.timed_out = status == STATUS_TIMEOUT;
+        if (error.timed_out && ++timeouts == TIMEOUTS) {
             ahci_port_give_up(port, "its commands do not complete", port_read(port, PxCI));
-            return STATUS_IO;
+            return report_error(port, &error, false);
         }
         if (!ahci_port_recover(port))
-            return STATUS_IO;
+            return report_error(port, &error, false);
     }
-    return STATUS_IO;
+    error.tries = TRIES;
+    return report_error(port, &error, false);
 }
 
 static bool out_of_reach(const struct ahci_port *port, const struct pfn *frames, unsigned count)

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
@@ -609,6 +610,104 @@ static void second_look_differs(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+static struct {
+    struct print_sink sink; /* first, so that a sink is the log */
+    char text[8192];
+    size_t length;
+} noted;
+
+static void note_text(struct print_sink *sink, const char *text, size_t size)
+{
+    (void)sink;
+    assert_true(noted.length + size < sizeof(noted.text));
+    memcpy(noted.text + noted.length, text, size);
+    noted.length += size;
+}
+
+static unsigned lines_with(const char *words)
+{
+    unsigned count = 0;
+
+    for (const char *at = noted.text; (at = strstr(at, words)) != NULL; at++)
+        count++;
+    return count;
+}
+
+static void listen(void)
+{
+    memset(&noted, 0, sizeof(noted));
+    noted.sink.write = note_text;
+    print_attach(&noted.sink);
+}
+
+static void fail_next(enum fake_failure failure, unsigned times)
+{
+    disk.fail_from = disk.commands;
+    disk.fail_count = times;
+    disk.failure = failure;
+}
+
+/* Each command with an error has one line, healed or lost, with all that is known; the totals come
+ * at the end. */
+static void errors_are_in_the_log_once(void **state)
+{
+    struct slot slots[3];
+
+    (void)state;
+    listen();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        assert_int_equal(swap_write(slots[i], frames[i]), OK);
+    }
+    assert_int_equal(lines_with("disk error"), 0);
+    fail_next(FAKE_ERROR, 1);
+    assert_int_equal(swap_write(slots[1], frames[1]), OK);
+    assert_int_equal(lines_with("# disk error: serial S1: WRITE DMA EXT of 8 sectors at LBA 2064 "
+                                "(swap slot 1): failed, ATA status 51, error 04, command slot "),
+                     1);
+    assert_int_equal(lines_with(", tries 2: healed\n"), 1);
+    fail_next(FAKE_LINK, 2);
+    assert_int_equal(swap_read(slots[2], frames[2]), OK);
+    assert_int_equal(lines_with("READ DMA EXT of 8 sectors at LBA 2072 (swap slot 2)"), 1);
+    assert_int_equal(lines_with(", tries 3: healed\n"), 1);
+    fail_next(FAKE_SHORT, 3);
+    assert_int_equal(swap_read(slots[0], frames[0]), STATUS_IO);
+    assert_int_equal(lines_with(", tries 3: lost\n"), 1);
+    fail_next(FAKE_HANG, 1);
+    assert_int_equal(swap_read(slots[0], frames[0]), OK);
+    assert_int_equal(lines_with("timed out, ATA status"), 1);
+    assert_int_equal(lines_with("disk error:"), 4);
+    assert_int_equal(swap_close(), OK);
+    disks_stop();
+    print_detach(&noted.sink);
+    assert_int_equal(
+        lines_with("# disk errors: serial S1: 4 commands failed at first, 3 were healed "
+                   "by a retry, 1 were lost; 7 resets\n"),
+        1);
+    assert_int_equal(lines_with("# disk errors: 4 in all, of "), 1);
+}
+
+/* A disk that is unplugged, or is found to be gone before a command. */
+static void lost_disks_are_in_the_log(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    listen();
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    fake_hba_attach(&fake, 0, FAKE_NOTHING, NULL);
+    assert_int_equal(swap_read(slot, frames[0]), STATUS_IO);
+    assert_int_equal(lines_with("(swap slot 0): lost, because the disk does not answer"), 1);
+    assert_int_equal(swap_read(slot, frames[0]), STATUS_IO);
+    assert_int_equal(lines_with("disk error:"), 1);
+    assert_int_equal(swap_close(), STATUS_IO);
+    disks_stop();
+    print_detach(&noted.sink);
+    assert_int_equal(
+        lines_with("1 commands failed at first, 0 were healed by a retry, 1 were lost"), 1);
+}
+
 /* Another system writes to the disk during the run: closing says so and writes nothing more. */
 static void rewritten_disk_is_noticed(void **state)
 {
@@ -698,6 +797,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(wipe_zeroes_what_was_written, set_up_wipe, tear_down),
         DISK(second_open_after_close),
         DISK(second_look_differs),
+        DISK(errors_are_in_the_log_once),
+        DISK(lost_disks_are_in_the_log),
         DISK(rewritten_disk_is_noticed),
         DISK(replaced_table_is_noticed),
     };
