@@ -1,4 +1,4 @@
-/* The pages of programs. */
+/* Pages of programs: made, freed, and counted. */
 #include "vmm/page/page.h"
 
 #include "cpu/machine.h"
@@ -7,7 +7,6 @@
 #include "swapdisk/area.h"
 #include "vmm/page/large.h"
 #include "vmm/page/reclaim.h"
-#include "vmm/range/collapse.h"
 #include "vmm/range/spare_tables.h"
 
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
@@ -21,48 +20,10 @@ uint64_t resident_limit = UINT64_MAX;
 
 static uint64_t swap_cached_pages;
 
-uint64_t page_clocks_begun;
-
-/* Where the next look is. Its lock comes before those of the clocks. */
-static struct {
-    uint8_t lock;
-    unsigned clock;
-    uint64_t left; /* looks until it goes on to the next clock */
-} hand;
-
-void page_init(void)
-{
-    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
-        *page_clock_of(cpu) = (struct page_clock){.first = UINT32_MAX,
-                                                  .last = UINT32_MAX,
-                                                  .record = 1 | (uint64_t)FRAME_ANONYMOUS << 32 |
-                                                            (uint64_t)(cpu + 1) << 48,
-                                                  .bit = UINT64_C(1) << cpu};
-}
-
 void page_set_limit(uint64_t frames)
 {
     CHECK(frames > EVICT_TOGETHER);
     resident_limit = frames;
-}
-
-/* Clocks from 0 on of which each may have a page: one at least. */
-static unsigned clocks_begun(void)
-{
-    uint64_t begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
-
-    return 64 - (unsigned)__builtin_clzll(begun | 1);
-}
-
-/* Exact when nobody publishes or withdraws meanwhile. */
-uint64_t page_clock_size(void)
-{
-    unsigned begun = clocks_begun();
-    uint64_t size = 0;
-
-    for (unsigned i = 0; i < begun; i++)
-        size += __atomic_load_n(&page_clock_of(i)->size, __ATOMIC_RELAXED);
-    return size;
 }
 
 bool page_try_alloc(enum frame_clear clear, struct pfn *page)
@@ -119,165 +80,6 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
     return status;
 }
 
-/* ---- the clocks: lists through the records ---- */
-
-/* Puts a page in front of all others of its clock, which is locked, or behind them. */
-static void link_first(struct page_clock *clock, struct pfn page)
-{
-    frame_record(page)->link_next = clock->first;
-    if (clock->first == UINT32_MAX)
-        clock->last = page.index;
-    else
-        frame_record((struct pfn){clock->first})->link_prev = page.index;
-    clock->first = page.index;
-    clock->size++;
-}
-
-static void link_last(struct page_clock *clock, struct pfn page)
-{
-    frame_record(page)->link_prev = clock->last;
-    if (clock->last == UINT32_MAX)
-        page_clock_begin(clock, page);
-    else
-        frame_record((struct pfn){clock->last})->link_next = page.index;
-    clock->last = page.index;
-    clock->size++;
-}
-
-void page_publish(struct pfn page)
-{
-    bool were_on = machine_interrupts_off();
-    struct frame *record = frame_record(page);
-    struct page_clock *clock = page_clock_of(machine_cpu());
-
-    CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
-          record->link_prev == UINT32_MAX);
-    spin_lock(&clock->lock);
-    __atomic_store_n(&record->live, (uint16_t)(machine_cpu() + 1), __ATOMIC_RELAXED);
-    link_last(clock, page);
-    spin_unlock(&clock->lock);
-    machine_interrupts_restore(were_on);
-}
-
-/* Takes so many pages that follow each other, from first to last, out of their clock, which is
- * locked. */
-static void unlink_run(struct page_clock *clock, const struct frame *first,
-                       const struct frame *last, unsigned length)
-{
-    struct pfn before = {first->link_prev};
-    struct pfn behind = {last->link_next};
-
-    CHECK(clock->size >= length);
-    if (pfn_is_none(before))
-        clock->first = behind.index;
-    else
-        frame_record(before)->link_next = behind.index;
-    if (pfn_is_none(behind))
-        clock->last = before.index;
-    else
-        frame_record(behind)->link_prev = before.index;
-    clock->size -= length;
-}
-
-/* Takes a page out of its clock, which is locked. */
-static void unlink_page(struct page_clock *clock, struct pfn page)
-{
-    struct frame *record = frame_record(page);
-
-    unlink_run(clock, record, record, 1);
-    record->link_next = record->link_prev = UINT32_MAX;
-}
-
-/* Between the look at the record and the lock another may have taken the page out. */
-bool page_withdraw(struct pfn page)
-{
-    bool were_on = machine_interrupts_off();
-    struct frame *record = frame_record(page);
-    bool withdrawn = false;
-    uint16_t number;
-
-    while (!withdrawn && (number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
-        struct page_clock *clock = page_clock_of(number - 1U);
-
-        spin_lock(&clock->lock);
-        withdrawn = record->live == number;
-        if (withdrawn) {
-            unlink_page(clock, page);
-            __atomic_store_n(&record->live, 0, __ATOMIC_RELAXED);
-        }
-        spin_unlock(&clock->lock);
-    }
-    machine_interrupts_restore(were_on);
-    return withdrawn;
-}
-
-/* The first page of a clock goes behind all others, and is held. One whose last pointer has just
- * gone is on its way out of the clock, and is passed over: PFN_NONE, as when there is no page. */
-static struct pfn turn_clock(struct page_clock *clock)
-{
-    struct pfn page;
-
-    spin_lock(&clock->lock);
-    page.index = clock->first;
-    if (!pfn_is_none(page)) {
-        unlink_page(clock, page);
-        link_last(clock, page);
-        if (!tree_try_hold(page))
-            page = PFN_NONE;
-    }
-    spin_unlock(&clock->lock);
-    return page;
-}
-
-void page_deactivate(struct pfn page)
-{
-    bool were_on = machine_interrupts_off();
-    uint16_t number;
-
-    spin_lock(&hand.lock);
-    number = __atomic_load_n(&frame_record(page)->live, __ATOMIC_RELAXED);
-    if (number != 0) {
-        struct page_clock *clock = page_clock_of(number - 1U);
-
-        spin_lock(&clock->lock);
-        if (frame_record(page)->live == number) {
-            unlink_page(clock, page);
-            link_first(clock, page);
-            hand.clock = number - 1U;
-            hand.left = clock->size;
-        }
-        spin_unlock(&clock->lock);
-    }
-    spin_unlock(&hand.lock);
-    machine_interrupts_restore(were_on);
-}
-
-struct pfn page_clock_next(void)
-{
-    bool were_on = machine_interrupts_off();
-    unsigned begun = clocks_begun();
-    struct pfn page = PFN_NONE;
-    uint64_t looks;
-
-    spin_lock(&hand.lock);
-    /* Each page once, and each clock may be empty. */
-    for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
-        /* Pages may have left the clock since its round began. */
-        hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
-        if (hand.left == 0) {
-            hand.clock = (hand.clock + 1) % begun;
-            hand.left = page_clock_of(hand.clock)->size;
-        }
-        if (hand.left > 0) {
-            hand.left--;
-            page = turn_clock(page_clock_of(hand.clock));
-        }
-    }
-    spin_unlock(&hand.lock);
-    machine_interrupts_restore(were_on);
-    return page;
-}
-
 /* ---- ties and ends ---- */
 
 void swap_cache_add(struct pfn page, struct slot slot)
@@ -318,52 +120,6 @@ bool swap_cache_remove_alone(struct pfn page)
     return true;
 }
 
-/* Takes the first of the pages out of its clock, which is locked, and those with it that follow it
- * there; how many. Their links stay as they were: they are on their way to be free. */
-static unsigned unlink_gone(struct page_clock *clock, const struct pfn *pages, unsigned count)
-{
-    const struct frame *first = frame_record(pages[0]);
-    struct frame *last = frame_record(pages[0]);
-    const struct pfn *at = pages;
-
-    for (;;) {
-        __atomic_store_n(&last->live, 0, __ATOMIC_RELAXED);
-        at++;
-        if (at == &pages[count] || last->link_next != at->index)
-            break;
-        last = frame_record(*at);
-    }
-    unlink_run(clock, first, last, (unsigned)(at - pages));
-    return (unsigned)(at - pages);
-}
-
-/* Nobody publishes or withdraws a page whose count is 0, so that its clock is what its record says.
- */
-static void withdraw_gone(const struct pfn *pages, unsigned count)
-{
-    bool were_on = machine_interrupts_off();
-    struct page_clock *locked = NULL;
-
-    for (unsigned done = 0; done < count;) {
-        uint16_t number = frame_record(pages[done])->live;
-
-        if (number == 0) {
-            done++;
-            continue;
-        }
-        if (locked != page_clock_of(number - 1U)) {
-            if (locked != NULL)
-                spin_unlock(&locked->lock);
-            locked = page_clock_of(number - 1U);
-            spin_lock(&locked->lock);
-        }
-        done += unlink_gone(locked, &pages[done], count - done);
-    }
-    if (locked != NULL)
-        spin_unlock(&locked->lock);
-    machine_interrupts_restore(were_on);
-}
-
 /* What a tied page leaves behind, or a wired one, which is never tied; a transfer would still hold
  * the page. */
 static void end_gone(struct pfn page)
@@ -380,7 +136,7 @@ static void end_gone(struct pfn page)
 
 static void pages_free_last(const struct pfn *pages, unsigned count)
 {
-    withdraw_gone(pages, count);
+    page_withdraw_freed(pages, count);
     /* holds: the pages, which nothing else knows any more but their slots */
     pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_SWAP_CACHED | FRAME_IO | FRAME_WIRED,
                   end_gone);
@@ -410,6 +166,34 @@ void page_release(struct pfn page)
         page_free_last(page);
 }
 
+/* A merge takes a page: false when others hold it. Out of its clock a page can be found through the
+ * swap cache only, which it leaves if no one has; a page that is being looked at is held. */
+static bool page_take_for_merge(struct pfn page, unsigned order)
+{
+    const struct frame *record = frame_record(page);
+    bool alone;
+
+    if (order > 0)
+        return large_take(page);
+    if (!page_withdraw(page))
+        return false;
+    alone = (record->flags & FRAME_SWAP_CACHED) != 0
+                ? swap_cache_remove_alone(page)
+                : __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
+    if (!alone)
+        page_publish(page);
+    return alone;
+}
+
+/* Makes a page that a merge has taken resident again. */
+static void page_put_back(struct pfn page, unsigned order)
+{
+    if (order > 0)
+        large_publish(page);
+    else
+        page_publish(page);
+}
+
 const struct tree_hooks *page_hooks(void)
 {
     static const struct tree_hooks hooks = {.slot_hold = swap_hold,
@@ -417,35 +201,10 @@ const struct tree_hooks *page_hooks(void)
                                             .page_free_last = page_free_last,
                                             .pages_free_last = pages_free_last,
                                             .page_split = large_split_parts,
-                                            .page_take = collapse_take_page,
-                                            .page_put = collapse_put_page};
+                                            .page_take = page_take_for_merge,
+                                            .page_put = page_put_back};
 
     return &hooks;
-}
-
-/* Every clock is one list, both ways, of as many pages as it says, all of them its own. */
-static void audit_clocks(void)
-{
-    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
-        const struct page_clock *clock = page_clock_of(cpu);
-        struct pfn before = PFN_NONE;
-        uint64_t pages = 0;
-
-        for (struct pfn at = {clock->first}; !pfn_is_none(at) && pages <= clock->size; pages++) {
-            const struct frame *record = frame_record(at);
-
-            CHECK_MSG(record->kind == FRAME_ANONYMOUS && record->live == cpu + 1 &&
-                          record->link_prev == before.index,
-                      "page %x of kind %u in clock %u says clock %u, behind %x and not %x",
-                      at.index, record->kind, cpu, record->live - 1U, record->link_prev,
-                      before.index);
-            before = at;
-            at.index = record->link_next;
-        }
-        CHECK_MSG(pages == clock->size && clock->last == before.index,
-                  "clock %u has %lu pages of %lu, and ends in %x, not %x", cpu, pages, clock->size,
-                  before.index, clock->last);
-    }
 }
 
 /* Says of a page in no clock all that its record says, and what the entry is that it names. */
@@ -495,7 +254,7 @@ void page_audit(const struct tree_census *census)
         tables += census->tables[level];
     CHECK_MSG(usage.by_kind[FRAME_TABLE] == tables, "%lu table frames, %lu reachable tables",
               usage.by_kind[FRAME_TABLE], tables);
-    audit_clocks();
+    page_clock_audit();
     if (usage.by_kind[FRAME_ANONYMOUS] != page_resident() + large_frames())
         report_pages();
     CHECK_MSG(usage.by_kind[FRAME_ANONYMOUS] == page_resident() + large_frames(),

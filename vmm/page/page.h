@@ -84,6 +84,12 @@ uint64_t page_wired(void);
 void page_mark_wired(struct pfn page);
 void page_forget_wire(struct pfn page);
 
+/* Withdraws those of the pages that are in a clock. Their counts are 0. */
+void page_withdraw_freed(const struct pfn *pages, unsigned count);
+
+/* Panics unless each clock is one list, both ways, of as many pages as it says. */
+void page_clock_audit(void);
+
 /* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
  * the count back (rule C9). */
 void swap_cache_add(struct pfn page, struct slot slot);

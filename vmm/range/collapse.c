@@ -16,35 +16,6 @@
 
 static struct collapse_counts counts;
 
-/* ---- single pages: what the tree calls ---- */
-
-/* Out of its clock the page is found by its tie only, which is cut if nobody has. Who looks at a
- * page of the clock has a hold on it, which shows in the count. */
-bool collapse_take_page(struct pfn page, unsigned order)
-{
-    const struct frame *record = frame_record(page);
-    bool alone;
-
-    if (order > 0)
-        return large_take(page);
-    if (!page_withdraw(page))
-        return false;
-    alone = (record->flags & FRAME_SWAP_CACHED) != 0
-                ? swap_cache_remove_alone(page)
-                : __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
-    if (!alone)
-        page_publish(page);
-    return alone;
-}
-
-void collapse_put_page(struct pfn page, unsigned order)
-{
-    if (order > 0)
-        large_publish(page);
-    else
-        page_publish(page);
-}
-
 /* ---- one large page ---- */
 
 /* Where the tables on the way to the page are, and whether each has one pointer: then making the

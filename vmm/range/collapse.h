@@ -35,8 +35,4 @@ struct collapse_counts {
 
 struct collapse_counts collapse_counts(void);
 
-/* What the tree calls: struct tree_hooks. */
-bool collapse_take_page(struct pfn page, unsigned order);
-void collapse_put_page(struct pfn page, unsigned order);
-
 #endif

@@ -1,0 +1,273 @@
+/* The clocks: lists of the resident pages, one for each processor. */
+#include "cpu/machine.h"
+#include "vmm/page/page.h"
+
+uint64_t page_clocks_begun;
+
+/* Where the next look is. Its lock comes before those of the clocks. */
+static struct {
+    uint8_t lock;
+    unsigned clock;
+    uint64_t left; /* looks until it goes on to the next clock */
+} hand;
+
+void page_init(void)
+{
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
+        *page_clock_of(cpu) = (struct page_clock){.first = UINT32_MAX,
+                                                  .last = UINT32_MAX,
+                                                  .record = 1 | (uint64_t)FRAME_ANONYMOUS << 32 |
+                                                            (uint64_t)(cpu + 1) << 48,
+                                                  .bit = UINT64_C(1) << cpu};
+}
+
+/* Clocks from 0 on of which each may have a page: one at least. */
+static unsigned clocks_begun(void)
+{
+    uint64_t begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
+
+    return 64 - (unsigned)__builtin_clzll(begun | 1);
+}
+
+/* Exact when nobody publishes or withdraws meanwhile. */
+uint64_t page_clock_size(void)
+{
+    unsigned begun = clocks_begun();
+    uint64_t size = 0;
+
+    for (unsigned i = 0; i < begun; i++)
+        size += __atomic_load_n(&page_clock_of(i)->size, __ATOMIC_RELAXED);
+    return size;
+}
+
+/* ---- lists through the records ---- */
+
+/* Puts a page in front of all others of its clock, which is locked, or behind them. */
+static void link_first(struct page_clock *clock, struct pfn page)
+{
+    frame_record(page)->link_next = clock->first;
+    if (clock->first == UINT32_MAX)
+        clock->last = page.index;
+    else
+        frame_record((struct pfn){clock->first})->link_prev = page.index;
+    clock->first = page.index;
+    clock->size++;
+}
+
+static void link_last(struct page_clock *clock, struct pfn page)
+{
+    frame_record(page)->link_prev = clock->last;
+    if (clock->last == UINT32_MAX)
+        page_clock_begin(clock, page);
+    else
+        frame_record((struct pfn){clock->last})->link_next = page.index;
+    clock->last = page.index;
+    clock->size++;
+}
+
+void page_publish(struct pfn page)
+{
+    bool were_on = machine_interrupts_off();
+    struct frame *record = frame_record(page);
+    struct page_clock *clock = page_clock_of(machine_cpu());
+
+    CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
+          record->link_prev == UINT32_MAX);
+    spin_lock(&clock->lock);
+    __atomic_store_n(&record->live, (uint16_t)(machine_cpu() + 1), __ATOMIC_RELAXED);
+    link_last(clock, page);
+    spin_unlock(&clock->lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* Takes so many pages that follow each other, from first to last, out of their clock, which is
+ * locked. */
+static void unlink_run(struct page_clock *clock, const struct frame *first,
+                       const struct frame *last, unsigned length)
+{
+    struct pfn before = {first->link_prev};
+    struct pfn behind = {last->link_next};
+
+    CHECK(clock->size >= length);
+    if (pfn_is_none(before))
+        clock->first = behind.index;
+    else
+        frame_record(before)->link_next = behind.index;
+    if (pfn_is_none(behind))
+        clock->last = before.index;
+    else
+        frame_record(behind)->link_prev = before.index;
+    clock->size -= length;
+}
+
+/* Takes a page out of its clock, which is locked. */
+static void unlink_page(struct page_clock *clock, struct pfn page)
+{
+    struct frame *record = frame_record(page);
+
+    unlink_run(clock, record, record, 1);
+    record->link_next = record->link_prev = UINT32_MAX;
+}
+
+/* Between the look at the record and the lock another may have taken the page out. */
+bool page_withdraw(struct pfn page)
+{
+    bool were_on = machine_interrupts_off();
+    struct frame *record = frame_record(page);
+    bool withdrawn = false;
+    uint16_t number;
+
+    while (!withdrawn && (number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
+        struct page_clock *clock = page_clock_of(number - 1U);
+
+        spin_lock(&clock->lock);
+        withdrawn = record->live == number;
+        if (withdrawn) {
+            unlink_page(clock, page);
+            __atomic_store_n(&record->live, 0, __ATOMIC_RELAXED);
+        }
+        spin_unlock(&clock->lock);
+    }
+    machine_interrupts_restore(were_on);
+    return withdrawn;
+}
+
+/* The first page of a clock goes behind all others, and is held. One whose last pointer has just
+ * gone is on its way out of the clock, and is passed over: PFN_NONE, as when there is no page. */
+static struct pfn turn_clock(struct page_clock *clock)
+{
+    struct pfn page;
+
+    spin_lock(&clock->lock);
+    page.index = clock->first;
+    if (!pfn_is_none(page)) {
+        unlink_page(clock, page);
+        link_last(clock, page);
+        if (!tree_try_hold(page))
+            page = PFN_NONE;
+    }
+    spin_unlock(&clock->lock);
+    return page;
+}
+
+void page_deactivate(struct pfn page)
+{
+    bool were_on = machine_interrupts_off();
+    uint16_t number;
+
+    spin_lock(&hand.lock);
+    number = __atomic_load_n(&frame_record(page)->live, __ATOMIC_RELAXED);
+    if (number != 0) {
+        struct page_clock *clock = page_clock_of(number - 1U);
+
+        spin_lock(&clock->lock);
+        if (frame_record(page)->live == number) {
+            unlink_page(clock, page);
+            link_first(clock, page);
+            hand.clock = number - 1U;
+            hand.left = clock->size;
+        }
+        spin_unlock(&clock->lock);
+    }
+    spin_unlock(&hand.lock);
+    machine_interrupts_restore(were_on);
+}
+
+struct pfn page_clock_next(void)
+{
+    bool were_on = machine_interrupts_off();
+    unsigned begun = clocks_begun();
+    struct pfn page = PFN_NONE;
+    uint64_t looks;
+
+    spin_lock(&hand.lock);
+    /* Each page once, and each clock may be empty. */
+    for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
+        /* Pages may have left the clock since its round began. */
+        hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
+        if (hand.left == 0) {
+            hand.clock = (hand.clock + 1) % begun;
+            hand.left = page_clock_of(hand.clock)->size;
+        }
+        if (hand.left > 0) {
+            hand.left--;
+            page = turn_clock(page_clock_of(hand.clock));
+        }
+    }
+    spin_unlock(&hand.lock);
+    machine_interrupts_restore(were_on);
+    return page;
+}
+
+/* ---- ends and proof ---- */
+
+/* Takes the first of the pages out of its clock, which is locked, and those with it that follow it
+ * there; how many. Their links stay as they were: they are on their way to be free. */
+static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, unsigned count)
+{
+    const struct frame *first = frame_record(pages[0]);
+    struct frame *last = frame_record(pages[0]);
+    const struct pfn *at = pages;
+
+    for (;;) {
+        __atomic_store_n(&last->live, 0, __ATOMIC_RELAXED);
+        at++;
+        if (at == &pages[count] || last->link_next != at->index)
+            break;
+        last = frame_record(*at);
+    }
+    unlink_run(clock, first, last, (unsigned)(at - pages));
+    return (unsigned)(at - pages);
+}
+
+/* A page whose count is 0 is neither published nor withdrawn by others: its record names its clock.
+ */
+void page_withdraw_freed(const struct pfn *pages, unsigned count)
+{
+    bool were_on = machine_interrupts_off();
+    struct page_clock *locked = NULL;
+
+    for (unsigned done = 0; done < count;) {
+        uint16_t number = frame_record(pages[done])->live;
+
+        if (number == 0) {
+            done++;
+            continue;
+        }
+        if (locked != page_clock_of(number - 1U)) {
+            if (locked != NULL)
+                spin_unlock(&locked->lock);
+            locked = page_clock_of(number - 1U);
+            spin_lock(&locked->lock);
+        }
+        done += unlink_freed(locked, &pages[done], count - done);
+    }
+    if (locked != NULL)
+        spin_unlock(&locked->lock);
+    machine_interrupts_restore(were_on);
+}
+
+/* Every clock is one list, both ways, of as many pages as it says, all of them its own. */
+void page_clock_audit(void)
+{
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
+        const struct page_clock *clock = page_clock_of(cpu);
+        struct pfn before = PFN_NONE;
+        uint64_t pages = 0;
+
+        for (struct pfn at = {clock->first}; !pfn_is_none(at) && pages <= clock->size; pages++) {
+            const struct frame *record = frame_record(at);
+
+            CHECK_MSG(record->kind == FRAME_ANONYMOUS && record->live == cpu + 1 &&
+                          record->link_prev == before.index,
+                      "page %x of kind %u in clock %u says clock %u, behind %x and not %x",
+                      at.index, record->kind, cpu, record->live - 1U, record->link_prev,
+                      before.index);
+            before = at;
+            at.index = record->link_next;
+        }
+        CHECK_MSG(pages == clock->size && clock->last == before.index,
+                  "clock %u has %lu pages of %lu, and ends in %x, not %x", cpu, pages, clock->size,
+                  before.index, clock->last);
+    }
+}
