@@ -107,8 +107,8 @@ static enum status take_object(struct pool *pool, struct free_object **taken)
     return OK;
 }
 
-/* holds: the pool's lock */
-static void give_object(struct pool *pool, struct free_object *freed)
+/* True when its frame has become free. holds: the pool's lock */
+static bool give_object(struct pool *pool, struct free_object *freed)
 {
     struct pool_frame *frame =
         (struct pool_frame *)(uintptr_t)round_down((uintptr_t)freed, PAGE_SIZE);
@@ -124,22 +124,26 @@ static void give_object(struct pool *pool, struct free_object *freed)
     frame->in_use--;
     pool->in_use--;
     __atomic_fetch_sub(&objects, 1, __ATOMIC_RELAXED);
-    if (frame->in_use == 0) {
-        unlink_frame(pool, frame);
-        frame->pool = NULL;
-        pmm_free(pfn_of((struct phys){(uintptr_t)frame - DIRECT_MAP_BASE}));
-    }
+    if (frame->in_use != 0)
+        return false;
+    unlink_frame(pool, frame);
+    frame->pool = NULL;
+    pmm_free(pfn_of((struct phys){(uintptr_t)frame - DIRECT_MAP_BASE}));
+    return true;
 }
 
 /* holds: the pool's lock */
-static void give_chain(struct pool *pool, struct free_object *first)
+static uint32_t give_chain(struct pool *pool, struct free_object *first)
 {
+    uint32_t frames = 0;
+
     while (first != NULL) {
         struct free_object *next = first->next;
 
-        give_object(pool, first);
+        frames += give_object(pool, first);
         first = next;
     }
+    return frames;
 }
 
 enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
@@ -163,7 +167,7 @@ enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
         }
     }
     if (status != OK)
-        give_chain(pool, chain);
+        (void)give_chain(pool, chain);
     spin_unlock(&pool->lock);
     machine_interrupts_restore(were_on);
     if (status == OK)
@@ -195,14 +199,16 @@ enum status pool_alloc(struct pool *pool, void **object)
     return status;
 }
 
-void pool_free_chain(struct pool *pool, void *first)
+uint32_t pool_free_chain(struct pool *pool, void *first)
 {
     bool were_on = machine_interrupts_off();
+    uint32_t frames;
 
     spin_lock(&pool->lock);
-    give_chain(pool, first);
+    frames = give_chain(pool, first);
     spin_unlock(&pool->lock);
     machine_interrupts_restore(were_on);
+    return frames;
 }
 
 void pool_free(struct pool *pool, void *object)
@@ -210,7 +216,7 @@ void pool_free(struct pool *pool, void *object)
     bool were_on = machine_interrupts_off();
 
     spin_lock(&pool->lock);
-    give_object(pool, object);
+    (void)give_object(pool, object);
     spin_unlock(&pool->lock);
     machine_interrupts_restore(were_on);
 }

@@ -41,9 +41,9 @@ MUST_USE enum status pool_alloc_uncleared(struct pool *pool, void **object);
 void pool_free(struct pool *pool, void *object);
 
 /* The same for many at once, all or none: each begins with the address of the next, the last with
- * NULL; what else is in an object is junk. */
+ * NULL; what else is in an object is junk. Freeing returns how many frames have become free. */
 MUST_USE enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first);
-void pool_free_chain(struct pool *pool, void *first);
+uint32_t pool_free_chain(struct pool *pool, void *first);
 
 /* Objects in use, of all pools: what leaks anywhere shows here. */
 uint64_t pool_objects(void);

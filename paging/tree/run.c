@@ -239,7 +239,7 @@ static struct pfn table_above(const struct tree_run *run, unsigned level)
     return table;
 }
 
-bool tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
+unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
 {
     bool were_on = machine_interrupts_off();
     struct pfn table = run->table;
@@ -258,5 +258,5 @@ bool tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
     machine_interrupts_restore(were_on);
     if (level > run->lowest)
         tlb_add_page(batch, run->start);
-    return level > run->lowest;
+    return level - run->lowest;
 }

@@ -84,8 +84,8 @@ MUST_USE static inline bool tree_run_is_last(const struct tree_run *run)
     return frame_record(run->table)->live == 0 && run->bottom < run->tree->levels;
 }
 
-/* Gives back the tables of the path in which nothing is, from the lowest on; false: there is
- * none. */
-bool tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch);
+/* Frees the tables of the path that are empty, from the lowest on; returns how many. They are free
+ * when the batch is committed. */
+unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch);
 
 #endif

@@ -5,7 +5,7 @@
 #include "lib/ktap.h"
 #include "pmm/pool.h"
 #include "swapdisk/area.h"
-#include "vmm/range/spare_tables.h"
+#include "vmm/page/shrinker.h"
 #include "vmm/space/space.h"
 
 struct ledger ledger_take(void)
@@ -38,7 +38,7 @@ bool ledger_even(const struct ledger *before)
     bool even = true;
 
     _Static_assert(ARRAY_COUNT(kinds) == FRAME_KINDS, "one name for each kind");
-    kept_all_give_back(); /* what spaces keep for their next range is no leak */
+    (void)shrinkers_free(UINT64_MAX); /* what is kept for the next use is no leak */
     after = ledger_take();
     /* An index whose generations are used up is never used again: its table's growth is no leak. */
     after.frames.by_kind[FRAME_KERNEL] -= after.descriptor_frames - before->descriptor_frames;

@@ -7,7 +7,7 @@
 #include "swapdisk/area.h"
 #include "vmm/page/large.h"
 #include "vmm/page/reclaim.h"
-#include "vmm/range/spare_tables.h"
+#include "vmm/page/shrinker.h"
 
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
 #define EVICT_TOGETHER 16U
@@ -58,7 +58,7 @@ static enum status page_make_room(void)
         if (!reclaim_await_another(calls + 1))
             break;
     }
-    if (spare_tables_free_all())
+    if (shrinkers_free(EVICT_TOGETHER) > 0)
         return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }

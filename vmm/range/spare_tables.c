@@ -1,29 +1,30 @@
 /* Tables that stay for the next range. */
 #include "vmm/range/spare_tables.h"
 
+#include "vmm/page/shrinker.h"
 #include "vmm/space/internal.h"
 
 /* What space->kept says beside the address. */
 #define LEVEL_MASK UINT64_C(7)
 
-bool spare_tables_free(struct space *space)
+unsigned spare_tables_free(struct space *space)
 {
     uint64_t level = space->kept & LEVEL_MASK;
     uint64_t start = space->kept - level;
     struct tlb_batch batch;
     struct tree_run run;
-    bool given;
+    unsigned freed;
 
     if (space->kept == 0)
-        return false;
+        return 0;
     __atomic_store_n(&space->kept, 0, __ATOMIC_RELAXED);
     if (!tree_run_find(&run, &space->tree, start, start + pte_span((unsigned)level)) ||
         !tree_run_is_there(&run))
-        return false;
+        return 0;
     tlb_begin(&batch, &space->tree);
-    given = tree_run_give_back(&run, &batch);
+    freed = tree_run_give_back(&run, &batch);
     tlb_commit(&batch);
-    return given;
+    return freed;
 }
 
 void spare_tables_keep_other(struct space *space, const struct tree_run *run)
@@ -33,27 +34,22 @@ void spare_tables_keep_other(struct space *space, const struct tree_run *run)
                      __ATOMIC_RELAXED);
 }
 
-bool spare_tables_free_all(void)
+static bool keeps_tables(const struct space *space)
 {
-    struct space *space;
-    bool given = false;
-
-    while (!given && (space = space_lock_one_that_keeps(false)) != NULL) {
-        given = spare_tables_free(space);
-        space_unlock(space);
-    }
-    return given;
+    return __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
 }
 
-void kept_all_give_back(void)
+/* Frees the tables of spaces that are not locked, space by space. */
+static uint64_t spare_tables_shrink(uint64_t pages)
 {
+    uint64_t freed = 0;
     struct space *space;
 
-    while (spare_tables_free_all()) {
-        /* one more */
-    }
-    while ((space = space_lock_one_that_keeps(true)) != NULL) {
-        region_give_spare(space);
+    while (freed < pages && (space = space_lock_one_that_keeps(keeps_tables)) != NULL) {
+        freed += spare_tables_free(space);
         space_unlock(space);
     }
+    return freed;
 }
+
+SHRINKER(spare_tables, spare_tables_shrink);

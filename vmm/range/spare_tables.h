@@ -11,8 +11,7 @@
  * lowest table, and that table's level. A range call that goes another way may have used or given
  * back the tables meanwhile: that is seen by a look. State: none (0) -> spare_tables_keep -> kept
  * -> spare_tables_free -> none. Fails with: nothing. Context: the space is locked, no TLB batch is
- * open, for spare_tables_free and spare_tables_keep; no lock is held that others wait for, for
- * spare_tables_free_all. Rules: C10, C12.
+ * open. Rules: C10, C12.
  */
 #ifndef VMM_RANGE_SPARE_TABLES_H
 #define VMM_RANGE_SPARE_TABLES_H
@@ -31,14 +30,8 @@ static inline void spare_tables_keep(struct space *space, const struct tree_run 
         spare_tables_keep_other(space, run);
 }
 
-/* Gives the tables back that are kept and empty; false: there are none. */
-bool spare_tables_free(struct space *space);
-
-/* The same for one of the spaces that are not locked just now. */
-bool spare_tables_free_all(void);
-
-/* All of them, and the object of a region that each may keep: for who wants to see what is in
- * use. */
-void kept_all_give_back(void);
+/* Frees the tables that are kept and empty; returns how many. When memory is short the shrinker
+ * does so for the spaces that are not locked. */
+unsigned spare_tables_free(struct space *space);
 
 #endif

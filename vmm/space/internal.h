@@ -28,9 +28,9 @@ MUST_USE enum status space_number_take(struct tree *tree);
 /* Gives the number back, before the root goes. Waits for every processor at times. */
 void space_number_give(const struct tree *tree);
 
-/* Locks a space that keeps a path, or the object of a region, and is not locked; NULL: there is
- * none. */
-struct space *space_lock_one_that_keeps(bool objects);
+/* Finds a space that is not locked and keeps something, as `keeps` says of it without its lock, and
+ * locks it. NULL: there is none. */
+struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space));
 
 static inline void space_lock(struct space *space)
 {
@@ -158,9 +158,6 @@ static inline struct region_gap region_find_gap(const struct space *space, uint6
  * its own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
                                 uint64_t end, const struct region_attributes *what);
-
-/* Gives back the object of a region that a space keeps. */
-void region_give_spare(struct space *space);
 
 /* Makes a boundary at each end of the range: a region across it becomes two. No entry changes (T1).
  * STATUS_NO_MEMORY: everything is as before. */

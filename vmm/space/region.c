@@ -1,6 +1,7 @@
 /* Regions: what is where in an address space. Their range tree, merging and cutting. */
 #include "cpu/machine.h"
 #include "pmm/pool.h"
+#include "vmm/page/shrinker.h"
 #include "vmm/space/internal.h"
 
 static struct pool region_pool = POOL("region", struct region);
@@ -42,11 +43,33 @@ static inline void give_region(struct space *space, struct region *region)
         pool_free(&region_pool, region);
 }
 
-void region_give_spare(struct space *space)
+static bool keeps_region(const struct space *space)
 {
-    pool_free(&region_pool, space->spare);
-    __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
+    return __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL;
 }
+
+/* Frees the spare objects of spaces that are not locked. A frame becomes free with the last object
+ * in it, so that all of them may be needed for one page. */
+static uint64_t region_free_spares(uint64_t pages)
+{
+    struct region *chain = NULL;
+    struct space *space;
+
+    (void)pages;
+    while ((space = space_lock_one_that_keeps(keeps_region)) != NULL) {
+        struct region *spare = space->spare;
+
+        if (spare != NULL) { /* used before the space was locked */
+            *(struct region **)(void *)spare = chain;
+            chain = spare;
+            __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
+        }
+        space_unlock(space);
+    }
+    return pool_free_chain(&region_pool, chain);
+}
+
+SHRINKER(spare_regions, region_free_spares);
 
 /* Puts a region into a gap; the caller's count of the descriptor goes with it. */
 static inline enum status region_create(struct space *space, struct region_gap gap, uint64_t start,

@@ -63,7 +63,7 @@ enum status vmm_init(void)
 }
 
 /* A space on the list lives until its end has it locked, for good. */
-struct space *space_lock_one_that_keeps(bool objects)
+struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space))
 {
     bool were_on = machine_interrupts_off();
     struct space *found = NULL;
@@ -71,11 +71,7 @@ struct space *space_lock_one_that_keeps(bool objects)
 
     spin_lock(&spaces_lock);
     LIST_FOREACH (record, &spaces, link) {
-        const struct space *space = &record->space;
-        bool keeps = objects ? __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL
-                             : __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
-
-        if (keeps && mutex_try(&record->space.lock)) {
+        if (keeps(&record->space) && mutex_try(&record->space.lock)) {
             found = &record->space;
             break;
         }

@@ -11,8 +11,8 @@
 #include "tests/host/fake/mmu.h"
 #include "vmm/page/large.h"
 #include "vmm/page/reclaim.h"
+#include "vmm/page/shrinker.h"
 #include "vmm/page/zero_merge.h"
-#include "vmm/range/spare_tables.h"
 #include "vmm/space/space.h"
 
 /* So many faults in a row at one access are no progress. */
@@ -259,7 +259,7 @@ static struct result perform_split(const struct call *call)
 static struct result perform_spare(const struct call *call)
 {
     (void)call;
-    kept_all_give_back();
+    (void)shrinkers_free(UINT64_MAX);
     return (struct result){0, 0};
 }
 

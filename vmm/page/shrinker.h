@@ -1,0 +1,36 @@
+/*
+ * Shrinkers: memory that is kept for the next use, and is freed when nothing else can be reclaimed.
+ *
+ * A file that keeps memory registers a shrinker with SHRINKER; the linker collects them, so that a
+ * new one touches no other file. Reclaim calls them after it has found no page to evict: while
+ * memory is there they cost nothing.
+ *
+ * Units: pages of 4 KiB. Owns: nothing. Fails with: nothing.
+ * Context: a fault or a thread, without any lock or TLB batch that others wait for.
+ */
+#ifndef VMM_PAGE_SHRINKER_H
+#define VMM_PAGE_SHRINKER_H
+
+#include <stdint.h>
+
+struct shrinker {
+    const char *name;
+    /* Tries to free this many pages, and returns how many it has freed: 0 when nothing is kept, or
+     * when others have it locked. It neither allocates nor waits. */
+    uint64_t (*free)(uint64_t pages);
+};
+
+/* Registers a shrinker. Pointers, since the linker may put holes between larger objects. */
+#define SHRINKER(id, free_pages)                                                                   \
+    static const struct shrinker shrinker_##id = {.name = #id, .free = (free_pages)};              \
+    static const struct shrinker *const shrinker_##id##_entry                                      \
+        __attribute__((used, section("shrinkers"))) = &shrinker_##id
+
+/* The table, in the order of linking. Empty, with both ends NULL, where no member is linked. */
+extern const struct shrinker *const __start_shrinkers[] __attribute__((weak));
+extern const struct shrinker *const __stop_shrinkers[] __attribute__((weak));
+
+/* Calls shrinkers until this many pages are free; returns how many that are. */
+uint64_t shrinkers_free(uint64_t pages);
+
+#endif
