@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
+import figures
 import ratchet
 
 # From the lowest to the highest: a folder includes headers of itself and of those before it.
@@ -413,6 +414,11 @@ def paths(root: Path) -> Outcome:
     return (f"{count} paths and names in {len(documents(root))} pages",
             [f"{page}:{(root / page).read_text()[:start].count(chr(10)) + 1}: there is no {name}"
              for page, start, name in problems])
+
+
+def quotes(root: Path) -> Outcome:
+    """Figures in pages are those of the record; tests/check/figures measures them."""
+    return figures.quoted(root)
 
 
 def shrink(root: Path, write: bool) -> Outcome:

@@ -12,6 +12,7 @@ sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "tests/check")]
 sys.dont_write_bytecode = True
 
 import checks  # noqa: E402
+import figures  # noqa: E402
 import tap  # noqa: E402
 
 TREE = {
@@ -210,6 +211,39 @@ class Rules(unittest.TestCase):
                                ("`machine_tocks`", 1)):
             self.assertEqual(len(self.problems(checks.paths, README_DOT_md=text + "\n")), problems, text)
         self.assertEqual(len(self.problems(checks.paths, docs__a_DOT_md="[a](b.md)\n")), 1)
+
+    def test_figures_in_pages(self):
+        record = "made with\ta\nbench\tcost\t1200\nicount\tsize.a\t64\nicount\tsize.b\t21\n"
+        record += "README.md\tcosts {cost} instructions\nREADME.md\t{size.a/size.b} times\n"
+        for text, problems in (("costs 1,200\ninstructions, 3 times", 0),
+                               ("costs 1,201 instructions, 3 times", 1),
+                               ("costs 1,200 instructions, 4 times", 1), ("costs 3 times", 1),
+                               ("costs 1,200 instructions, 3 times, 7 ticks", 1)):
+            found = self.problems(checks.quotes, README_DOT_md=text + "\n",
+                                  tests__check__figures_DOT_tsv=record)
+            self.assertEqual(len(found), problems, text)
+        lost = record.replace("icount\tsize.b\t21\n", "")
+        found = self.problems(checks.quotes, README_DOT_md="costs 1,200 instructions, 3 times\n",
+                              tests__check__figures_DOT_tsv=lost)
+        self.assertEqual(len(found), 1)
+
+    def test_figures_as_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "tests/check").mkdir(parents=True)
+            (root / figures.FILE).write_text("made with\ta\nbench\tcost\t100\nREADME.md\t{cost} each\n"
+                                             "README.md\tlines example\n")
+            (root / "README.md").write_text("100 each\n```\nKTAP version 1\n...\nok 1 a\n```\n")
+            for made, cost, problems in (("a", 100, 0), ("a", 101, 1), ("b", 109, 0), ("b", 111, 1)):
+                found = figures.compared(root, made, {"bench": {"cost": cost}})
+                self.assertEqual(len(found), problems, (made, cost))
+            self.assertEqual(len(figures.compared(root, "a", {"bench": {}})), 1)
+            good, bad = "KTAP version 1\n    ok 1 a\n", "KTAP version 1\nok 1 b\n"
+            self.assertEqual(figures.examples(root, {"example": good}), [])
+            self.assertEqual(len(figures.examples(root, {"example": bad})), 1)
+            figures.write(root, "b", {"bench": {"cost": 1234}})
+            self.assertTrue((root / "README.md").read_text().startswith("1,234 each"))
+            self.assertEqual(figures.compared(root, "b", {"bench": {"cost": 1234}}), [])
 
     def test_declared_functions(self):
         text = ("/* f(int); */\n#define M(a) g(a);\nint a(void);\nMUST_USE enum status b(\n    int x"
