@@ -1,4 +1,4 @@
-/* A model of the x86-64 MMU, by the manual alone. */
+/* A model of the x86-64 MMU, written from the manual alone. */
 #include "tests/model/mmu.h"
 
 #include "lib/check.h"
@@ -96,7 +96,7 @@ enum mmu_step mmu_step(struct mmu_walk *walk, const struct mmu_machine *machine,
     return walk->outcome;
 }
 
-/* The bits that say what was tried. I/D only where the processor can refuse a fetch by itself. */
+/* Error-code bits of the kind of access. I/D only if NX or SMEP can refuse a fetch. */
 static uint64_t access_bits(const struct mmu_machine *machine, struct mmu_access access)
 {
     bool tells_fetches = machine->nxe || machine->smep;
@@ -105,22 +105,23 @@ static uint64_t access_bits(const struct mmu_machine *machine, struct mmu_access
            (access.kind == MMU_FETCH && tells_fetches ? ERROR_ID : 0);
 }
 
-/* SDM volume 3, 4.6.1: by the mode of the access, then by the mode of the address. */
-static bool mmu_model_rights_allow(const struct mmu_machine *machine, const struct mmu_walk *page,
-                                   struct mmu_access access)
+/* SDM volume 3, 4.6.1: by the mode of the access, then by the mode of the address. Without keys. */
+static enum mmu_rule mmu_rights_rule(const struct mmu_machine *machine, const struct mmu_walk *page,
+                                     struct mmu_access access)
 {
-    if (access.user) {
-        if (!page->user)
-            return false;
-        if (access.kind == MMU_WRITE)
-            return page->writable;
-        return access.kind == MMU_READ || page->executable;
+    if (access.user && !page->user)
+        return MMU_RULE_US;
+    if (access.kind == MMU_FETCH && !page->executable)
+        return MMU_RULE_NX;
+    if (!access.user && page->user) {
+        if (access.kind == MMU_FETCH && machine->smep)
+            return MMU_RULE_SMEP;
+        if (access.kind != MMU_FETCH && machine->smap && !access.ac)
+            return MMU_RULE_SMAP;
     }
-    if (access.kind == MMU_FETCH)
-        return page->executable && !(page->user && machine->smep);
-    if (page->user && machine->smap && !access.ac)
-        return false;
-    return access.kind == MMU_READ || page->writable || !machine->wp;
+    if (access.kind == MMU_WRITE && !page->writable && (access.user || machine->wp))
+        return MMU_RULE_RW;
+    return MMU_RULE_ALLOWED;
 }
 
 /* SDM volume 3, 4.6.2: a key watches data accesses only, and CR0.WP = 0 frees ring 0 of the write
@@ -140,10 +141,20 @@ static bool key_allows(const struct mmu_machine *machine, const struct mmu_walk 
            !(access.user || machine->wp);
 }
 
+enum mmu_rule mmu_rule_of(const struct mmu_machine *machine, const struct mmu_walk *walk,
+                          unsigned key, struct mmu_access access)
+{
+    enum mmu_rule rule = mmu_rights_rule(machine, walk, access);
+
+    if (rule != MMU_RULE_ALLOWED || key_allows(machine, walk, key, access))
+        return rule;
+    return MMU_RULE_KEYS;
+}
+
 uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *walk, unsigned key,
                    struct mmu_access access)
 {
-    bool by_rights = mmu_model_rights_allow(machine, walk, access);
+    bool by_rights = mmu_rights_rule(machine, walk, access) == MMU_RULE_ALLOWED;
     bool by_key = key_allows(machine, walk, key, access);
 
     if (by_rights && by_key)
@@ -151,24 +162,21 @@ uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *wal
     return ERROR_P | access_bits(machine, access) | (by_key ? 0 : ERROR_PK);
 }
 
-/* What was used is accessed: for sure when the access is allowed, and in the entries above the page
- * when rights refuse it. Of other faults and of the page's own entry the manual leaves it open.
- * D follows a write that is allowed, and nothing else. SDM volume 3, 4.8; 6.15, note to #PF. */
+/* SDM volume 3, 4.8: an allowed access sets A in each entry that it used, and an allowed write sets D
+ * in the page's entry. The section does not say whether an access that ends in a fault sets A in the
+ * entries that it used before: some processors do, others mark a walk only when it succeeds. A fault
+ * never sets D, and no access marks an entry that it did not use. */
 static void leave_bits(struct mmu_result *result, const struct mmu_walk *walk,
                        struct mmu_access access)
 {
-    for (unsigned i = 0; i < MMU_LEVELS_MAX; i++) {
-        bool above = walk->outcome == MMU_LEAF && i + 1 > walk->level;
+    uint64_t *marked = result->allowed ? result->must : result->may;
 
-        if ((walk->used >> i & 1) == 0)
-            continue;
-        if (result->allowed || above)
-            result->sets[i] = ENTRY_ACCESSED;
-        else
-            result->spares[i] = ENTRY_ACCESSED;
+    for (unsigned i = 0; i < MMU_LEVELS_MAX; i++) {
+        if ((walk->used >> i & 1) != 0)
+            marked[i] = ENTRY_ACCESSED;
     }
     if (result->allowed && access.kind == MMU_WRITE)
-        result->sets[walk->level - 1] |= ENTRY_DIRTY;
+        result->must[walk->level - 1] |= ENTRY_DIRTY;
 }
 
 struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine *machine,
@@ -177,16 +185,20 @@ struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine 
     struct mmu_result result = {.level = walk->level};
 
     CHECK(walk->outcome != MMU_GOES_ON);
-    if (walk->outcome == MMU_NOT_PRESENT)
+    if (walk->outcome == MMU_NOT_PRESENT) {
+        result.rule = MMU_RULE_P;
         result.error = access_bits(machine, access);
-    else if (walk->outcome == MMU_RESERVED)
+    } else if (walk->outcome == MMU_RESERVED) {
+        result.rule = MMU_RULE_RESERVED;
         result.error = ERROR_P | ERROR_RSVD | access_bits(machine, access);
-    else
+    } else {
+        result.rule = mmu_rule_of(machine, walk, ENTRY_KEY(walk->entry), access);
         result.error = mmu_judge(machine, walk, ENTRY_KEY(walk->entry), access);
+    }
     /* The mode of the address refuses the access before a key of IA32_PKRS could. */
-    if (walk->outcome == MMU_LEAF && access.user && !walk->user)
-        result.error_spares = result.error & ERROR_PK;
-    result.allowed = walk->outcome == MMU_LEAF && result.error == 0;
+    if (result.rule == MMU_RULE_US)
+        result.error_may = result.error & ERROR_PK;
+    result.allowed = result.rule == MMU_RULE_ALLOWED;
     if (result.allowed)
         result.physical_base = walk->entry & ADDRESS_MASK & ~(BIT(shift_of(walk->level)) - 1);
     leave_bits(&result, walk, access);

@@ -57,16 +57,31 @@ struct mmu_walk {
     unsigned used;  /* bit n: the entry of level n + 1 was used for translation */
 };
 
-/* What the access does. Bits are those of the word: accessed is 5, dirty is 6. */
+/* The rule of the manual that decides an access. */
+enum mmu_rule {
+    MMU_RULE_P,        /* an entry is not present */
+    MMU_RULE_RESERVED, /* an entry has reserved bits */
+    MMU_RULE_US,       /* user access to a supervisor page */
+    MMU_RULE_RW,       /* write to a read-only page */
+    MMU_RULE_NX,       /* fetch from a page without execute rights */
+    MMU_RULE_SMEP,     /* supervisor fetch from a user page */
+    MMU_RULE_SMAP,     /* supervisor access to a user page */
+    MMU_RULE_KEYS,     /* protection keys alone */
+    MMU_RULE_ALLOWED,
+    MMU_RULES
+};
+
+/* The result of an access. Bits are those of the entry's word: accessed is 5, dirty is 6. A
+ * processor sets the bits of `must`, chooses those of `may`, and sets no other bit. */
 struct mmu_result {
     bool allowed;
-    uint64_t error;                /* where not: the page-fault error code, */
-    uint64_t error_spares;         /* and its bits that the manual leaves open */
-    uint64_t physical_base;        /* where allowed: of the page, */
-    unsigned level;                /* and its level; where not, where the walk ended */
-    uint64_t sets[MMU_LEVELS_MAX]; /* index level - 1: bits that are set afterwards */
-    uint64_t
-        spares[MMU_LEVELS_MAX]; /* bits that may or may not have been set on the way to a fault */
+    enum mmu_rule rule;
+    uint64_t error;                /* page-fault error code, if not allowed */
+    uint64_t error_may;            /* bits of it that the manual leaves open */
+    uint64_t physical_base;        /* of the page, if allowed */
+    unsigned level;                /* where the walk ended */
+    uint64_t must[MMU_LEVELS_MAX]; /* index level - 1 */
+    uint64_t may[MMU_LEVELS_MAX];
 };
 
 /* ---- the whole ---- */
@@ -89,7 +104,11 @@ struct mmu_result mmu_model(const struct mmu_machine *machine, const uint64_t *e
 /* Bits that must be zero in a present entry of this level. */
 uint64_t mmu_reserved_bits(const struct mmu_machine *machine, unsigned level, uint64_t entry);
 
-/* Error code of an access to a page with these rights over all levels and this key; 0: allowed. */
+/* Returns the rule that decides an access to a page with these rights over all levels and this key. */
+enum mmu_rule mmu_rule_of(const struct mmu_machine *machine, const struct mmu_walk *walk,
+                          unsigned key, struct mmu_access access);
+
+/* Returns the error code of such an access; 0 if it is allowed. */
 uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *walk, unsigned key,
                    struct mmu_access access);
 

@@ -182,7 +182,8 @@ def mmu_view(t: Case):
 # ---- the MMU, held to its manual ----
 
 
-KNOWN_FAILURE = r"^known failure of TCGTCGTCGTCG: (.*): (\d+) combinations$"
+DEVIATION = r"^QEMU's TCG deviates, rule \S+: (.*): (\d+) accesses$"
+RULES = ("P", "reserved", "U/S", "R/W", "NX", "SMEP", "SMAP", "keys", "allowed")
 
 
 def mmu_truth_on(t: Case, cpu: str, skipped=()):
@@ -191,9 +192,11 @@ def mmu_truth_on(t: Case, cpu: str, skipped=()):
     t.passed(run, ("mmu-truth",))
     made = run.log.metrics.get("mmu-truth.combinations") if run.log else None
     t.check(made and made.value >= 300000, f"{made.value if made else 0} combinations")
-    t.check(not run.notes("^difference"), "no difference but those that are known")
-    known = [found[1] for found in run.notes(KNOWN_FAILURE)]
-    t.check(known, "what is known of the emulator is named", *known)
+    t.check(not run.notes("^difference"), "no difference but QEMU's own")
+    for rule in RULES:
+        t.said(run, rf"^rule {rule}: \d+ as the manual says, \d+ as QEMU deviates, 0 different$")
+    known = [found[1] for found in run.notes(DEVIATION)]
+    t.check(known, "QEMU's deviations are named", *known)
     for feature in skipped:
         t.check(re.search(rf"ok \d+ {feature} on and off # SKIP", run.result.log),
                 f"the log says that {feature} is absent")
@@ -220,7 +223,7 @@ def mmu_truth_unknown(t: Case):
     """Deviations of TCG are excused only if CPUID names TCG; otherwise the run fails."""
     run = t.boot(cpu="max,-hypervisor", append="run=mmu-truth exit=poweroff")
     t.check(run.log and run.log.verdict == "fail", "the log says fail", run.log_error)
-    t.check(not run.notes(KNOWN_FAILURE), "nothing is known of a processor without a name")
+    t.check(not run.notes(DEVIATION), "a processor without a name has no excuse")
     t.said(run, r"^difference: \w+ from ring [03] at [0-9a-f]+: expected #PF [0-9a-f]+, found")
     t.said(run, r"^ +level 4: [0-9a-f]{16} before")
 
@@ -232,7 +235,7 @@ def tlb_truth(t: Case):
         run = t.boot(cpu=cpu, smp=2, append="run=tlb-truth,spurious")
         t.passed(run, ("tlb-truth", "spurious"))
         checks = run.log.suites["tlb-truth"].checks if run.log else []
-        t.check(checks and not any(check.skipped for check in checks),
+        t.check(checks and not any(check.skipped for check in checks if "global" not in check.text),
                 "each old translation was used before its flush")
         for site in ("global pages", "process-context identifiers", "paging-structure caches"):
             t.said(run, rf"^QEMU's TCG cannot show: .*{site}")

@@ -49,7 +49,7 @@ static bool map_and_touch(const struct mmu_machine *mode, enum scratch_target ta
     found = scratch_access(access, 0);
     return expected.allowed && found.allowed && expected.level == level &&
            expected.physical_base == scratch_base(target, level, true) &&
-           *entry == (entries[level - 1] | expected.sets[level - 1]);
+           *entry == (entries[level - 1] | expected.must[level - 1]);
 }
 
 static void mmu_truth_hold_hold(const struct mmu_machine *mode, unsigned level, const char *size)
