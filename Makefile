@@ -82,7 +82,7 @@ $(B)/version.h:
 
 # ---- the image, the stick and the swap disk ------------------------------------------------------
 
--include efi/console/fonts.mk cpu/crash/symbols.mk efi/image/image.mk
+-include efi/console/fonts.mk cpu/crash/symbols.mk efi/image/image.mk ovmf/bochs.mk
 
 $(B)/faultline.img: $(B)/faultline.efi ovmf/make-image
 	$(call say,IMAGE,$@)
@@ -182,7 +182,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run test explore check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
@@ -193,7 +193,10 @@ OPTIONS :=
 run: $(B)/faultline.efi $(B)/swap.img ## boot in QEMU with a swap disk [OPTIONS="run=cow seed=7"]
 	ovmf/qemu.py --efi $(B)/faultline.efi --swap $(B)/swap.img --append "$(OPTIONS)" $(QEMU_ARGS)
 
-everything: all $(HOST_PROGRAMS) $(FUZZ_PROGRAMS)
+run-bochs: $(B)/faultline.efi $(B)/bochs-loader.efi ## boot in Bochs [OPTIONS="run=cow" BOCHS_ARGS="--smp 2"]
+	ovmf/bochs.py --efi $(B)/faultline.efi --append "$(OPTIONS)" $(BOCHS_ARGS)
+
+everything: $(B)/bochs-loader.efi all $(HOST_PROGRAMS) $(FUZZ_PROGRAMS)
 
 nothing:
 
@@ -244,4 +247,4 @@ clean: ## remove build/
 	rm -rf $(B)
 
 help: ## this list
-	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'

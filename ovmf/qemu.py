@@ -381,14 +381,14 @@ def shower(resolver: resolve.Resolver):
     return show
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Refuses bad arguments with STATUS_BROKEN: argparse's own status is that of a crash."""
 
     def error(self, message: str):
-        self.exit(STATUS_BROKEN, f"qemu.py: {message}; see --help\n")
+        self.exit(STATUS_BROKEN, f"{self.prog}: {message}; see --help\n")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """The type of arguments that are whole numbers above 0."""
     number = int(text)
     if number < 1:
@@ -396,7 +396,7 @@ def _count(text: str) -> int:
     return number
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """The type of arguments that are times above 0."""
     number = float(text)
     if not 0 < number < float("inf"):
@@ -404,11 +404,8 @@ def _seconds(text: str) -> float:
     return number
 
 
-_count.__name__, _seconds.__name__ = "count", "time"  # the words of argparse's messages
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="qemu.py",
         description="Boot Faultline in QEMU and show its log, with file and line in crash reports.",
         usage="%(prog)s [OPTIONS] [-- QEMU'S ARGUMENTS]",
@@ -427,9 +424,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--machine", default="q35", choices=("q35", "pc"),
                         help="the chipset (%(default)s)")
     parser.add_argument("--cpu", default="max", help="QEMU's model of the processor (%(default)s)")
-    parser.add_argument("--memory", type=_count, default=512, metavar="MIB",
+    parser.add_argument("--memory", type=count, default=512, metavar="MIB",
                         help="MiB of memory (%(default)s)")
-    parser.add_argument("--smp", type=_count, default=1, metavar="N",
+    parser.add_argument("--smp", type=count, default=1, metavar="N",
                         help="processors (%(default)s)")
     parser.add_argument("--firmware", default="4M", choices=sorted(FIRMWARE),
                         help="size of OVMF (%(default)s)")
@@ -440,7 +437,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="leave out the port by which the run sets the exit status")
     parser.add_argument("--icount", action="store_true", help="count instructions as time")
     parser.add_argument("--gdb", metavar="WHERE", help="start stopped, for gdb at WHERE")
-    parser.add_argument("--timeout", type=_seconds, default=300, metavar="SECONDS",
+    parser.add_argument("--timeout", type=seconds, default=300, metavar="SECONDS",
                         help="stop the machine after this time (%(default)s)")
     parser.add_argument("--log", metavar="FILE", help="also write the serial log, as it arrives")
     return parser
@@ -466,7 +463,7 @@ def _parse(arguments: List[str]):
     return options, extra
 
 
-class _LogFile:
+class LogFile:
     """The file of --log. It is opened before the run: without a place for its log, none begins."""
 
     def __init__(self, path: str):
@@ -492,7 +489,7 @@ def _launch() -> int:
         vga=not options.no_vga, debug_exit=not options.no_debug_exit, icount=options.icount,
         disks=[Disk(path, serial=SWAP_SERIAL) for path in options.swap], gdb=options.gdb,
         extra=extra)
-    log = _LogFile(options.log) if options.log else None
+    log = LogFile(options.log) if options.log else None
     resolver = resolve.Resolver(str(Path(options.efi).with_suffix(".so")))
     try:
         result = boot(machine, options.timeout, shower(resolver), log=log)
@@ -509,17 +506,20 @@ def _launch() -> int:
     raise Trouble(f"QEMU ended with status {result.status} {result.shutdown}".rstrip())
 
 
-def main() -> int:
-    """Runs the program. Whatever goes wrong outside of the guest ends with one line and 5."""
+def run_program(name: str, launch: Callable[[], int]) -> int:
+    """Runs a launcher's main function. Whatever goes wrong outside of the guest ends with one line
+    and STATUS_BROKEN; an interruption ends with 130."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(130))
     try:
         if sys.stdout is None or sys.stderr is None:
             raise Trouble("standard output or standard error is closed")
         sys.stdout.reconfigure(errors="backslashreplace")
-        status = _launch()
+        status = launch()
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         trouble = "the output was closed; the run was stopped"
     except (Trouble, subprocess.SubprocessError) as error:
@@ -528,12 +528,13 @@ def main() -> int:
         trouble = f"{error.filename or 'output'}: {error.strerror or error}"
     # Output that cannot be written must not be tried again at the interpreter's end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.write(2, f"qemu.py: {trouble}\n".encode(errors="backslashreplace"))
+    os.write(2, f"{name}: {trouble}\n".encode(errors="backslashreplace"))
     return STATUS_BROKEN
 
 
+def main() -> int:
+    return run_program("qemu.py", _launch)
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

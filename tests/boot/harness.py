@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
+import bochs
 import disks
 import log
 import qemu
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Bound of one boot, in seconds. A whole run takes 16 to 30 s on an idle machine.
 BOOT_SECONDS = 180
+# Of one boot on Bochs, whose whole run takes three minutes on an idle machine.
+BOCHS_SECONDS = 1200
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
 HEX = r"[0-9a-f]+"
 
@@ -86,8 +89,14 @@ class Case:
 
     # ---- machines ----
 
+    def boot_on_bochs(self, machine: bochs.Machine) -> Run:
+        """Boots Faultline on Bochs and reads the log."""
+        return self._read(bochs.boot(machine, BOCHS_SECONDS))
+
     def boot(self, on_line=None, every_second=None, **settings) -> Run:
-        result = qemu.boot(qemu.Machine(**settings), BOOT_SECONDS, on_line, every_second)
+        return self._read(qemu.boot(qemu.Machine(**settings), BOOT_SECONDS, on_line, every_second))
+
+    def _read(self, result: qemu.Result) -> Run:
         run = Run(result, None)
         try:
             run.log = log.parse(result.log)
@@ -112,7 +121,7 @@ class Case:
         result = run.result
         self.check(not result.timed_out, f"it ended by itself, after {result.seconds:.1f} s",
                    result.last_state)
-        self.check(result.status == STATUS[verdict], f"QEMU's status says {verdict}",
+        self.check(result.status == STATUS[verdict], f"the machine's status says {verdict}",
                    f"status {result.status}, {result.shutdown}", result.stderr)
         self.check(run.log is not None, "the log is whole", run.log_error)
         self.check(run.log is not None and run.log.verdict == verdict, f"the log says {verdict}")

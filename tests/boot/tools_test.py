@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "ovmf")]
 sys.dont_write_bytecode = True
 
+import bochs  # noqa: E402
 import qemu  # noqa: E402
 import tap  # noqa: E402
 
@@ -182,6 +183,40 @@ class Launcher(ToolCase):
         given = self.arguments(TMPDIR=str(odd))
         drive = next(word for word in given if "unit=1" in word)
         self.assertIn("a,,b  c/faultline-", drive)
+
+
+class BochsLauncher(ToolCase):
+    def launch(self, *arguments, **settings):
+        return self.run_tool(sys.executable, "ovmf/bochs.py", "--efi", self.file("some.efi"),
+                             *arguments, **settings)
+
+    def test_help_and_bad_arguments(self):
+        done = self.launch("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for given in (["--no-such"], ["--smp", "3"], ["--memory", "4096"], ["--efi", "/no/such"],
+                      ["--timeout", "x"], ["--log", "/no/such/log"]):
+            with self.subTest(given=given):
+                self.refused(self.launch(*given), "bochs.py", 5)
+
+    def test_no_bochs(self):
+        self.refused(self.launch(PATH="/no/such"), "bochs.py", 5, "bochs is not installed")
+
+    def test_endings(self):
+        """A script stands in for Bochs: the verdict counts only if the machine switched itself off."""
+        fake = self.folder / "bochs"
+        fake.write_text("#!/bin/sh\nprintf '%b' \"$FAKE_SERIAL\" >serial.log\n"
+                        "echo \"$FAKE_END\" >bochs.log\nexit 1\n")
+        os.chmod(fake, 0o755)
+        path = f"{self.folder}:{os.environ['PATH']}"
+        off = "1p[ACPI  ] >>PANIC<< ACPI control: soft power off"
+        if bochs.firmware() is None or not os.path.exists(bochs.VGA_ROM):
+            self.skipTest("this system lacks the firmware for Bochs")
+        for verdict, status in qemu.STATUS_OF_VERDICT.items():
+            done = self.launch(PATH=path, FAKE_SERIAL=f"x\\n# verdict: {verdict}\\n", FAKE_END=off)
+            self.assertEqual(done.returncode, status, done.stderr)
+        for serial, end in (("# verdict: pass\\n", "3rd (triple) fault"), ("ok 1 cow\\n", off)):
+            done = self.launch(PATH=path, FAKE_SERIAL=serial, FAKE_END=end)
+            self.refused(done, "bochs.py", 5, "no verdict")
 
 
 class LogReader(ToolCase):

@@ -4,7 +4,8 @@
  * At every site the entry is changed by hand, and the access is repeated before the flush and after
  * it. After the flush the processor must obey the entry. Before the flush it may use the cached
  * translation: if it does, the site proves that a missing flush would be noticed. That is a passed
- * check on any machine. QEMU's TCG caches every translation of a user page, so there it must be seen.
+ * check on any machine. QEMU's TCG caches every translation of a user page, so there it must be
+ * seen.
  */
 #include "cpu/features.h"
 #include "cpu/machine.h"

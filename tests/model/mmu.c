@@ -162,10 +162,10 @@ uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *wal
     return ERROR_P | access_bits(machine, access) | (by_key ? 0 : ERROR_PK);
 }
 
-/* SDM volume 3, 4.8: an allowed access sets A in each entry that it used, and an allowed write sets D
- * in the page's entry. The section does not say whether an access that ends in a fault sets A in the
- * entries that it used before: some processors do, others mark a walk only when it succeeds. A fault
- * never sets D, and no access marks an entry that it did not use. */
+/* SDM volume 3, 4.8: an allowed access sets A in each entry that it used, and an allowed write sets
+ * D in the page's entry. The section does not say whether an access that ends in a fault sets A in
+ * the entries that it used before: some processors do, others mark a walk only when it succeeds. A
+ * fault never sets D, and no access marks an entry that it did not use. */
 static void leave_bits(struct mmu_result *result, const struct mmu_walk *walk,
                        struct mmu_access access)
 {

@@ -104,7 +104,8 @@ struct mmu_result mmu_model(const struct mmu_machine *machine, const uint64_t *e
 /* Bits that must be zero in a present entry of this level. */
 uint64_t mmu_reserved_bits(const struct mmu_machine *machine, unsigned level, uint64_t entry);
 
-/* Returns the rule that decides an access to a page with these rights over all levels and this key. */
+/* Returns the rule that decides an access to a page with these rights over all levels and this key.
+ * */
 enum mmu_rule mmu_rule_of(const struct mmu_machine *machine, const struct mmu_walk *walk,
                           unsigned key, struct mmu_access access);
 

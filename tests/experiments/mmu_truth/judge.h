@@ -1,9 +1,10 @@
 /*
- * Judges the accesses of mmu-truth: as the manual says, as a listed emulator deviates, or different.
+ * Judges the accesses of mmu-truth: as the manual says, as a listed emulator deviates, or
+ * different.
  *
- * An emulator's deviations from the manual are listed by rule, and only accesses on that emulator, by
- * its CPUID leaf, are excused by them. The log gives each with its number, and the totals of each
- * rule. Where the manual leaves the accessed flag open, the processor's choice is a figure.
+ * An emulator's deviations from the manual are listed by rule, and only accesses on that emulator,
+ * by its CPUID leaf, are excused by them. The log gives each with its number, and the totals of
+ * each rule. Where the manual leaves the accessed flag open, the processor's choice is a figure.
  *
  * State: judge_start -> (judge_trial -> judge_print_kept)* -> judge_report.
  * Fails with: nothing. Context: judge_trial with interrupts off, in a mode of the scratch tables.

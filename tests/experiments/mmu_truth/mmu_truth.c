@@ -1,14 +1,15 @@
 /*
  * mmu-truth: does this processor's MMU do what the manual says, bit by bit?
  *
- * Makes each combination once: the bits of one upper entry and of the leaf, the control registers, the
- * protection keys, read, write and fetch, ring 0 and ring 3. Each is compared with the model
- * (tests/model/mmu.h): success, error code, CR2, data, and the accessed and dirty bits of both entries.
- * An upper entry that names a table is also tried with the bits that it ignores, dirty and protection
- * key, and as a large page.
+ * Makes each combination once: the bits of one upper entry and of the leaf, the control registers,
+ * the protection keys, read, write and fetch, ring 0 and ring 3. Each is compared with the model
+ * (tests/model/mmu.h): success, error code, CR2, data, and the accessed and dirty bits of both
+ * entries. An upper entry that names a table is also tried with the bits that it ignores, dirty and
+ * protection key, and as a large page.
  *
- * mmu-truth takes every n-th combination, evenly over all of them. mmu-truth-all takes each one for the
- * upper entry of level 2: half an hour under QEMU's TCG. tests/experiments/mmu_truth/judge.h judges.
+ * mmu-truth takes every n-th combination, evenly over all of them. mmu-truth-all takes each one for
+ * the upper entry of level 2: half an hour under QEMU's TCG. tests/experiments/mmu_truth/judge.h
+ * judges.
  */
 #include "cpu/features.h"
 #include "cpu/machine.h"
