@@ -63,7 +63,7 @@ bool fault_give_around(struct fault_op *op)
         filled = try_group(op);
     if (filled == 0)
         return false;
-    fault_count(&op->space->faults.first_write);
+    count_event(&op->space->faults.first_write);
     __atomic_add_fetch(&op->space->faults.around, filled - 1, __ATOMIC_RELAXED);
     return true;
 }

@@ -9,6 +9,7 @@
 #include "paging/tree/table_access.h"
 #include "vmm/fault/entry.h"
 #include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
 /* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
@@ -125,7 +126,7 @@ bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
     struct space *space = space_current();
 
     if (space != NULL)
-        fault_count(&space->faults.violations);
+        count_event(&space->faults.violations);
     last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
     return ask_program(address, error, frame);
 }

@@ -186,7 +186,7 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
     /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
-    fault_count(&space_current()->faults.zero_read);
+    count_event(&space_current()->faults.zero_read);
     return fast_unlock_table(fast->record);
 }
 
@@ -211,7 +211,7 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
     /* COW becomes own, and R/W comes with it; the processor may set A meanwhile (rule E8). */
     __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
                        __ATOMIC_ACQ_REL);
-    fault_count(&space_current()->faults.cow_reuse);
+    count_event(&space_current()->faults.cow_reuse);
     return fast_unlock_table(fast->record);
 }
 

@@ -125,7 +125,7 @@ INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct fram
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_bits));
     table->held++;
-    fault_count(&space_current()->faults.first_write);
+    count_event(&space_current()->faults.first_write);
     return fast_unlock_table(table);
 }
 
@@ -164,7 +164,7 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
     table->held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    fault_count(&space_current()->faults.zero_to_private);
+    count_event(&space_current()->faults.zero_to_private);
     return fast_unlock_table(table);
 }
 
@@ -261,7 +261,7 @@ GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct 
     word = pte_read(leaf).word;
     machine_copy_frame(direct(phys_of(page).address), direct(word & fault_constants.frame_mask));
     install(leaf, entry_of(page, own_word(word)));
-    fault_count(&space_current()->faults.cow_copy);
+    count_event(&space_current()->faults.cow_copy);
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     return fast_let_go(table, leaf, word);

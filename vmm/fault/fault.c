@@ -45,7 +45,7 @@
 #include "vmm/fault/operation.h"
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"
-#include "vmm/section/section.h"
+#include "vmm/page/transfer.h"
 
 struct pfn fault_zero_page;
 
@@ -106,16 +106,16 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
 {
     struct tree *tree = &op->space->tree;
     enum status status =
-        tree_reserve_fill(&op->reserve, tree_path_needs(tree, op->address, level, purpose));
+        tree_reserve_fill(&op->reserve.tables, tree_path_needs(tree, op->address, level, purpose));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
         return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
     if (status != OK)
         return status;
-    fault_count(&op->space->faults.path);
+    count_event(&op->space->faults.path);
     tlb_begin(&batch, tree);
-    status = tree_make_path(tree, op->address, level, purpose, &op->reserve, &batch);
+    status = tree_make_path(tree, op->address, level, purpose, &op->reserve.tables, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax(); /* another processor has a table, or is in the middle of a fork */
@@ -127,18 +127,6 @@ static enum status fault_make_path(struct fault_op *op)
 {
     return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
                             : make_path_to(op, op->shared ? 1 : op->space->zero_levels, TREE_FILL);
-}
-
-enum status fault_reserve_page(struct fault_op *op, enum frame_clear clear)
-{
-    if (!pfn_is_none(op->page) && clear == FRAME_CLEARED && !op->page_cleared) {
-        machine_clear_frame(frame_pointer(op->page));
-        op->page_cleared = true;
-    }
-    if (!pfn_is_none(op->page))
-        return OK;
-    op->page_cleared = clear == FRAME_CLEARED;
-    return page_alloc(clear, &op->page);
 }
 
 /* ---- perform ---- */
@@ -181,7 +169,7 @@ static enum status fault_show_zeroes(struct fault_op *op)
     tree_replace_entry(op->place.table, op->place.index,
                        zero_ladder_entry(op->place.level, op->rights));
     fault_unlock(op);
-    fault_count(&op->space->faults.zero_read);
+    count_event(&op->space->faults.zero_read);
     return OK;
 }
 
@@ -209,19 +197,14 @@ static bool fault_others_run(const struct space *space)
  * the fault looks again and finds that. */
 static enum status replace_under_others(struct fault_op *op)
 {
-    struct pfn page = op->page;
+    struct pfn page = page_reserve_take(&op->reserve);
 
-    op->page = PFN_NONE;
-    __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
-    rmap_reference(page, op->place.table, op->place.index);
-    tree_hold(page);
-    tree_replace_entry(op->place.table, op->place.index, pte_transit(page, op->rights));
+    transfer_begin_in(page, (struct tree_pointer){op->place.table, op->place.index}, op->rights,
+                      SLOT_NONE);
     fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
     fault_let_go(op);
-    page_publish(page);
-    swap_end_transit(page, SLOT_NONE, true);
-    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    transfer_end(page, &(struct transfer_end){.result = TRANSFER_LEAF});
     page_release(page);
     return STATUS_AGAIN;
 }
@@ -230,13 +213,13 @@ static enum status replace_under_others(struct fault_op *op)
  * clock first: from the unlocking on another processor may drop it. */
 static void fault_put_page(struct fault_op *op)
 {
-    rmap_reference(op->page, op->place.table, op->place.index);
-    page_publish(op->page);
+    rmap_reference(op->reserve.page, op->place.table, op->place.index);
+    page_publish(op->reserve.page);
     tree_replace_entry(op->place.table, op->place.index,
-                       pte_leaf(op->page, 1, PTE_OWN, op->rights));
+                       pte_leaf(op->reserve.page, 1, PTE_OWN, op->rights));
     fault_unlock(op);
     /* holds: page(published) */
-    op->page = PFN_NONE;
+    op->reserve.page = PFN_NONE;
 }
 
 /* The same where something present stood: it is flushed, then let go of. */
@@ -257,17 +240,17 @@ static enum status give_cleared_page(struct fault_op *op)
 
     if (!was_zero_page && op->around > 0 && fault_give_around(op))
         return OK;
-    status = fault_reserve_page(op, FRAME_CLEARED);
+    status = page_reserve_fill(&op->reserve, FRAME_CLEARED);
     if (status != OK)
         return status;
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     if (was_zero_page) {
-        fault_count(&op->space->faults.zero_to_private);
+        count_event(&op->space->faults.zero_to_private);
         return replace_page(op);
     }
     fault_put_page(op);
-    fault_count(&op->space->faults.first_write);
+    count_event(&op->space->faults.first_write);
     return OK;
 }
 
@@ -281,7 +264,7 @@ static enum status reuse_page(struct fault_op *op)
     if ((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0 && !swap_cache_remove_alone(page))
         return STATUS_AGAIN;
     pte_make_own(&entries[op->place.index]);
-    fault_count(&op->space->faults.cow_reuse);
+    count_event(&op->space->faults.cow_reuse);
     return OK;
 }
 
@@ -289,7 +272,7 @@ static enum status write_cow_page(struct fault_op *op)
 {
     struct pfn shared = pte_frame(op->place.entry);
     bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
-    enum status status = alone ? OK : fault_reserve_page(op, FRAME_UNCLEARED);
+    enum status status = alone ? OK : page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
 
     if (status != OK)
         return status;
@@ -300,20 +283,20 @@ static enum status write_cow_page(struct fault_op *op)
         fault_unlock(op);
         return status;
     }
-    if (pfn_is_none(op->page)) { /* shared again since it was looked at */
+    if (pfn_is_none(op->reserve.page)) { /* shared again since it was looked at */
         fault_unlock(op);
         return STATUS_AGAIN;
     }
-    machine_copy_frame(frame_pointer(op->page), frame_pointer(shared));
-    op->page_cleared = false;
-    fault_count(&op->space->faults.cow_copy);
+    machine_copy_frame(frame_pointer(op->reserve.page), frame_pointer(shared));
+    op->reserve.cleared = false;
+    count_event(&op->space->faults.cow_copy);
     return replace_page(op);
 }
 
 /* The entry allows the access already: another processor was faster, or the TLB was late. */
 static enum status note_spurious(struct fault_op *op)
 {
-    fault_count(&op->space->faults.spurious);
+    count_event(&op->space->faults.spurious);
     machine_flush_page(op->address);
     return OK;
 }
@@ -332,7 +315,7 @@ static enum status perform_leaf(struct fault_op *op)
 static enum status fault_perform(struct fault_op *op, enum pte_state state)
 {
     switch (state) {
-    case PTE_TICKET: return op->shared ? section_link(op) : give_cleared_page(op);
+    case PTE_TICKET: return op->shared ? fault_map_shared(op) : give_cleared_page(op);
     case PTE_LEAF: return perform_leaf(op);
     case PTE_SWAPPED: return swap_in(op);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
@@ -371,7 +354,7 @@ static enum status give_large_page(struct fault_op *op)
     tree_replace_entry(op->place.table, op->place.index,
                        pte_leaf(page, level, PTE_OWN, op->rights));
     fault_unlock(op);
-    fault_count(&op->space->faults.large);
+    count_event(&op->space->faults.large);
     return OK;
 }
 
@@ -395,7 +378,7 @@ static enum status write_large_page(struct fault_op *op)
     fault_unlock(op);
     if (!alone)
         return STATUS_AGAIN;
-    fault_count(&op->space->faults.cow_reuse);
+    count_event(&op->space->faults.cow_reuse);
     return OK;
 }
 
@@ -438,7 +421,8 @@ static enum status attempt(struct fault_op *op)
 
 enum status fault_resolve(struct space *space, uint64_t address, struct fault_access access)
 {
-    struct fault_op op = {.space = space, .address = address, .access = access, .page = PFN_NONE};
+    struct fault_op op = {
+        .space = space, .address = address, .access = access, .reserve = {.page = PFN_NONE}};
     enum status status;
 
     CHECK(address < lower_half_end(space->tree.levels));
@@ -446,12 +430,10 @@ enum status fault_resolve(struct space *space, uint64_t address, struct fault_ac
         status = attempt(&op);
     } while (status == STATUS_AGAIN);
 
-    tree_reserve_drain(&op.reserve);
-    if (!pfn_is_none(op.page))
-        pmm_free(op.page);
+    page_reserve_drain(&op.reserve);
     if (status == STATUS_DENIED || status == STATUS_NOT_FOUND)
-        fault_count(&space->faults.violations);
+        count_event(&space->faults.violations);
     else if (status != OK)
-        fault_count(&space->faults.failed);
+        count_event(&space->faults.failed);
     return status;
 }

@@ -80,6 +80,26 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
     return status;
 }
 
+enum status page_reserve_fill(struct page_reserve *reserve, enum frame_clear clear)
+{
+    if (pfn_is_none(reserve->page)) {
+        reserve->cleared = clear == FRAME_CLEARED;
+        return page_alloc(clear, &reserve->page);
+    }
+    if (clear == FRAME_CLEARED && !reserve->cleared) {
+        machine_clear_frame(frame_pointer(reserve->page));
+        reserve->cleared = true;
+    }
+    return OK;
+}
+
+void page_reserve_drain(struct page_reserve *reserve)
+{
+    tree_reserve_drain(&reserve->tables);
+    if (!pfn_is_none(reserve->page))
+        pmm_free(page_reserve_take(reserve));
+}
+
 /* ---- ties and ends ---- */
 
 void swap_cache_add(struct pfn page, struct slot slot)

@@ -43,6 +43,28 @@ MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 /* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
 bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 
+/* Memory that a fault sets aside before it takes a lock (rule C7). */
+struct page_reserve {
+    struct tree_reserve tables;
+    struct pfn page; /* PFN_NONE: none */
+    bool cleared;    /* the page is zero */
+};
+
+/* Makes sure that a page is set aside, without any lock. */
+MUST_USE enum status page_reserve_fill(struct page_reserve *reserve, enum frame_clear clear);
+
+/* Takes the page; the caller owns it. */
+static inline struct pfn page_reserve_take(struct page_reserve *reserve)
+{
+    struct pfn page = reserve->page;
+
+    reserve->page = PFN_NONE;
+    return page;
+}
+
+/* Frees all that is left. */
+void page_reserve_drain(struct page_reserve *reserve);
+
 /* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there
  * is more than before, so that it is worth another try. No table lock and no TLB batch is open. */
 bool page_reclaim_some(void);
@@ -107,6 +129,12 @@ static inline enum pte_class page_class(struct pfn page)
 
 /* What the tree calls. */
 const struct tree_hooks *page_hooks(void);
+
+/* Counts an event for the log; several processors count at once. */
+static inline void count_event(uint64_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
 
 /* Takes one count off; at zero the page is gone. */
 void page_release(struct pfn page);

@@ -3,9 +3,8 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
-#include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
-#include "vmm/section/section.h"
+#include "vmm/page/transfer.h"
 
 #define VICTIMS_MAX 16U
 
@@ -26,6 +25,22 @@ struct victim {
 };
 
 static struct reclaim_counts counts;
+
+static const struct reclaim_shared *shared_pages;
+
+void reclaim_set_shared(const struct reclaim_shared *shared)
+{
+    __atomic_store_n(&shared_pages, shared, __ATOMIC_RELEASE);
+}
+
+/* A shared page has been seen, so that its owner has named them. */
+static const struct reclaim_shared *reclaim_shared_pages(void)
+{
+    const struct reclaim_shared *shared = __atomic_load_n(&shared_pages, __ATOMIC_ACQUIRE);
+
+    CHECK(shared != NULL);
+    return shared;
+}
 
 /* Calls that have begun and ended: others that have begun and not ended are at the pages too. */
 static uint64_t begun;
@@ -95,15 +110,10 @@ static bool was_used(const struct victim *victim)
             return true;
         used |= reclaim_take_accessed(reclaim_entry_at(at));
         if (victim->shared)
-            used |= section_take_accessed(victim->page, at);
+            used |= reclaim_shared_pages()->take_accessed(victim->page, at);
         unlock_pointer(at, were_on);
     }
     return used;
-}
-
-static void add_one(uint64_t *counter)
-{
-    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
 }
 
 /* Whether the page can go: every entry is found, and none was used since the last look, which is no
@@ -112,7 +122,7 @@ static bool can_go(struct victim *victim, bool spare_used)
 {
     const struct frame *record = frame_record(victim->page);
 
-    add_one(&counts.looked_at);
+    count_event(&counts.looked_at);
     victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
     /* How many leaves a section's page has is known when they have been recalled. */
@@ -120,11 +130,11 @@ static bool can_go(struct victim *victim, bool spare_used)
         (record->flags & FRAME_IO) != 0 ||
         (!victim->shared &&
          victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1)) {
-        add_one(&counts.busy);
+        count_event(&counts.busy);
         return false;
     }
     if (was_used(victim) && spare_used) {
-        add_one(&counts.second_chances);
+        count_event(&counts.second_chances);
         return false;
     }
     return true;
@@ -137,23 +147,16 @@ static bool can_go(struct victim *victim, bool spare_used)
  * compared: who finds the page through its tie either shows in the count or sees the flag. */
 static bool put_in_transit(struct victim *victim)
 {
-    struct frame *record = frame_record(victim->page);
-
-    __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
+    transfer_begin_out(victim->page);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
-        struct rights rights;
-        struct pte old;
         bool were_on;
 
         if (!lock_pointer(at, victim->page, &were_on))
             continue;
         if (victim->shared)
-            victim->recalled += section_recall(victim->page, at);
-        rights = pte_rights(pte_read(reclaim_entry_at(at)));
-        old = tree_replace_entry(at.table, at.index, pte_transit(victim->page, rights));
-        if (pte_present(old) && (old.word & PTE_D) != 0)
-            __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+            victim->recalled += reclaim_shared_pages()->recall(victim->page, at);
+        transfer_take_entry(victim->page, at);
         unlock_pointer(at, were_on);
     }
     return tree_all_in_state(victim->page, PTE_TRANSIT);
@@ -169,7 +172,7 @@ static void end_recall(struct victim *victim)
         page_release(victim->page);
     victim->busy = !tree_all_in_state(victim->page, PTE_TRANSIT);
     if (victim->busy)
-        add_one(&counts.busy);
+        count_event(&counts.busy);
 }
 
 /* A tied page has never been writable since it was read: its slot still has its content. */
@@ -230,21 +233,12 @@ static enum status write_victims(struct victim *victims, unsigned count)
 
 /* ---- ending ---- */
 
-/* A page that stays is in a clock again before an entry names it as a leaf. One that goes is found
- * by its tie as long as an entry in transit names it; so FRAME_IO keeps others off until the tie is
- * cut, and nobody takes a page that is in no clock. */
+/* Forks and unmaps may have come between: the end of the transfer looks for all entries. */
 static void reclaim_finish(struct victim *victim)
 {
-    struct frame *record = frame_record(victim->page);
-
-    if (!victim->done)
-        page_publish(victim->page);
-    /* Forks and unmaps may have come between: the entries are looked for again until none is
-     * left. */
-    swap_end_transit(victim->page, victim->slot, !victim->done);
-    if (victim->done && (record->flags & FRAME_SWAP_CACHED) != 0)
-        swap_cache_remove(victim->page);
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    transfer_end(victim->page,
+                 &(struct transfer_end){.result = victim->done ? TRANSFER_SLOT : TRANSFER_LEAF,
+                                        .slot = victim->slot});
     if (victim->slot.index != UINT32_MAX)
         swap_release(victim->slot); /* the count that kept it for this transfer */
     page_release(victim->page);     /* likewise */
@@ -288,7 +282,7 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     for (unsigned i = 0; i < count; i++) {
         if (victims[i].done) {
             (*evicted)++;
-            add_one(victims[i].clean ? &counts.clean : &counts.written);
+            count_event(victims[i].clean ? &counts.clean : &counts.written);
         }
         reclaim_finish(&victims[i]);
     }

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "lib/status.h"
+#include "paging/tree/tree.h"
 
 /* Tries to evict so many pages, at most 16; evicted says how many went. Fewer without an error
  * means that the rest is in use. */
@@ -29,6 +30,20 @@ uint64_t reclaim_calls(void);
  * not be found may soon be there. Returns when one of those that run is over, or at once with
  * interrupts off, where a thread of this processor would be waited for in vain. */
 bool reclaim_await_another(uint64_t calls);
+
+/* What reclaim needs of pages that are shared for real (FRAME_SHARED): only their owner, a section,
+ * knows the shared leaves. `at` is the owner's entry, whose table is locked with interrupts off. */
+struct reclaim_shared {
+    /* Takes the A bits of the shared leaves; true when one was set. */
+    bool (*take_accessed)(struct pfn page, struct tree_pointer at);
+    /* Turns the shared leaves into tickets. Returns how many: the caller owns that many references
+     * to the page, and drops them after a flush of everything (rules P2, P3). Leaves that cannot be
+     * reached now keep their references, which shows in the page's count. */
+    unsigned (*recall)(struct pfn page, struct tree_pointer at);
+};
+
+/* Names the functions, before there is such a page; again is allowed. */
+void reclaim_set_shared(const struct reclaim_shared *shared);
 
 /* Since start. */
 struct reclaim_counts {

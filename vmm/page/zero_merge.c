@@ -2,9 +2,8 @@
 #include "vmm/page/zero_merge.h"
 
 #include "cpu/machine.h"
-#include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
-#include "vmm/space/space.h"
+#include "vmm/page/transfer.h"
 
 /* Pages that share one shootdown. */
 #define TOGETHER 16U
@@ -38,7 +37,6 @@ static bool zero_merge_is_alone(struct pfn page)
  * at the moment; it stays as it is, for the next round. */
 static bool zero_merge_protect(struct pfn page)
 {
-    struct frame *record = frame_record(page);
     bool were_on = machine_interrupts_off();
     struct tree_pointer at;
     bool found = tree_find_pointers(page, PTE_LEAF, &at, 1) == 1 &&
@@ -46,12 +44,8 @@ static bool zero_merge_protect(struct pfn page)
     bool alone = found && zero_merge_is_alone(page);
 
     if (alone) {
-        struct pte entry = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
-
-        __atomic_or_fetch(&record->flags, FRAME_IO, __ATOMIC_RELAXED);
-        entry = tree_replace_entry(at.table, at.index, pte_transit(page, pte_rights(entry)));
-        if ((entry.word & PTE_D) != 0)
-            __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+        transfer_begin_out(page);
+        transfer_take_entry(page, at);
     }
     if (found)
         tree_unlock(at.table);
@@ -62,10 +56,10 @@ static bool zero_merge_protect(struct pfn page)
 /* Takes the page under the hand out of the clock and protects it, if it looks zero. */
 static bool zero_merge_take(struct pfn page)
 {
-    fault_count(&counts.looked_at);
+    count_event(&counts.looked_at);
     if (zero_merge_is_alone(page) && is_zero(page) && page_withdraw(page)) {
         if (zero_merge_protect(page)) {
-            fault_count(&counts.protected);
+            count_event(&counts.protected);
             return true;
         }
         page_publish(page);
@@ -76,58 +70,19 @@ static bool zero_merge_take(struct pfn page)
 
 /* ---- ending ---- */
 
-/* One entry in transit shows the zero page, unless a call has withheld it meanwhile. A lock that is
- * held at the moment is met again at the caller's next look. */
-static void zero_merge_end_one(struct pfn page, struct tree_pointer at)
-{
-    bool were_on = machine_interrupts_off();
-    struct rights rights;
-    struct pte old;
-
-    if (tree_lock_pointer(page, PTE_TRANSIT, at) != OK) {
-        machine_interrupts_restore(were_on);
-        return;
-    }
-    old = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
-    rights = pte_rights(old);
-    tree_replace_entry(at.table, at.index,
-                       rights.none ? pte_page(page, 1, PTE_COW, rights)
-                                   : zero_ladder_entry(1, rights));
-    tree_unlock(at.table);
-    machine_interrupts_restore(were_on);
-    if (!rights.none)
-        tree_drop(&(struct tlb_release){.entry = old, .level = 1});
-}
-
-/* A fork may have copied the entry meanwhile, so it is looked for again until none is left. */
-static void zero_merge_show_zeroes(struct pfn page)
-{
-    struct tree_pointer at;
-
-    while (tree_find_pointers(page, PTE_TRANSIT, &at, 1) > 0) {
-        zero_merge_end_one(page, at);
-        machine_relax(); /* an entry in a table that is being dropped goes with it */
-    }
-}
-
 /* Nobody has a translation of the page any more. holds: one count of it, FRAME_IO. */
 static bool zero_merge_finish(struct pfn page)
 {
-    struct frame *record = frame_record(page);
+    const struct frame *record = frame_record(page);
     bool zero = is_zero(page);
     bool last;
 
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELAXED);
-    page_publish(page);
-    if (zero)
-        zero_merge_show_zeroes(page);
-    else
-        swap_end_transit(page, SLOT_NONE, true);
+    transfer_end(page, &(struct transfer_end){.result = zero ? TRANSFER_ZERO : TRANSFER_LEAF});
     last = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
     if (!zero)
-        fault_count(&counts.changed);
+        count_event(&counts.changed);
     if (last)
-        fault_count(&counts.given_back);
+        count_event(&counts.given_back);
     page_release(page);
     return last;
 }

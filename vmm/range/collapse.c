@@ -65,7 +65,7 @@ static enum status find_block(struct tree_merge *merge)
 {
     if (large_alloc(merge->level, FRAME_UNCLEARED, &merge->block) == OK)
         return STATUS_BUSY;
-    fault_count(&counts.no_block);
+    count_event(&counts.no_block);
     return STATUS_NO_MEMORY;
 }
 
@@ -78,7 +78,7 @@ static enum status bring_in(struct space *space, struct tree_merge *merge)
 
     if (pfn_is_none(merge->block))
         return find_block(merge);
-    fault_count(&counts.brought_in);
+    count_event(&counts.brought_in);
     status = fault_resolve(space, merge->missing, access);
     return status == OK ? STATUS_BUSY : status;
 }
@@ -88,9 +88,9 @@ static enum status collapse_follow(struct space *space, struct tree_merge *merge
                                    enum tree_merged found)
 {
     switch (found) {
-    case TREE_MERGED: fault_count(&counts.in_place); return OK;
+    case TREE_MERGED: count_event(&counts.in_place); return OK;
     case TREE_MERGE_COPIED:
-        fault_count(&counts.copied);
+        count_event(&counts.copied);
         merge->block = PFN_NONE;
         return OK;
     case TREE_MERGE_NOTHING: return OK;
@@ -119,7 +119,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
     enum status status;
 
     if (!collapse_is_alone(space, address, level)) {
-        fault_count(&counts.refused);
+        count_event(&counts.refused);
         return STATUS_AGAIN;
     }
     status = make_own(space, address, level - 1);
@@ -138,7 +138,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
     if (status == STATUS_BUSY)
         status = STATUS_AGAIN;
     if (status == STATUS_AGAIN)
-        fault_count(&counts.refused);
+        count_event(&counts.refused);
     return status;
 }
 
@@ -191,7 +191,7 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
     enum status status = OK;
 
     if (resident_limit != UINT64_MAX) { /* as in large_alloc */
-        fault_count(&counts.no_block);
+        count_event(&counts.no_block);
         return STATUS_NO_MEMORY;
     }
     for (; region != NULL && region->node.start < end; region = region_next(region)) {

@@ -12,52 +12,6 @@
 #include "vmm/space/commit.h"
 #include "vmm/space/internal.h"
 
-static struct {
-    uint64_t limit; /* UINT64_MAX: a half of memory */
-    uint64_t pages; /* changed atomically */
-} account = {.limit = UINT64_MAX};
-
-/* ---- the account ---- */
-
-uint64_t space_wired_pages(void)
-{
-    return __atomic_load_n(&account.pages, __ATOMIC_RELAXED);
-}
-
-uint64_t space_wired_limit(void)
-{
-    uint64_t limit = __atomic_load_n(&account.limit, __ATOMIC_RELAXED);
-
-    return limit != UINT64_MAX ? limit : min_u64(pmm_usage().total, resident_limit) / 2;
-}
-
-void space_set_wired_limit(uint64_t pages)
-{
-    __atomic_store_n(&account.limit, pages, __ATOMIC_RELAXED);
-}
-
-static enum status wire_take(uint64_t pages)
-{
-    uint64_t limit = space_wired_limit();
-    uint64_t before = space_wired_pages();
-
-    if (pages == 0)
-        return OK;
-    do {
-        if (before > limit || pages > limit - before)
-            return STATUS_LIMIT;
-    } while (!__atomic_compare_exchange_n(&account.pages, &before, before + pages, false,
-                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-    return OK;
-}
-
-void wire_uncharge(uint64_t pages)
-{
-    uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
-
-    CHECK_MSG(before >= pages, "%lu pages are given back, %lu are wired", pages, before);
-}
-
 /* ---- pages ---- */
 
 static bool is_own_page(struct tree_place place)
@@ -238,7 +192,7 @@ static enum status try_wire(struct space *space, uint64_t start, uint64_t end, b
         return STATUS_DENIED;
     if (work.pages == 0)
         return OK;
-    status = wire_take(work.pages);
+    status = wire_charge(work.pages);
     if (status != OK)
         return status;
     status = wire_accounted(space, start, end, &work, came);
@@ -323,7 +277,7 @@ enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
                            const struct region_attributes *what, bool wired, bool *came)
 {
     uint64_t pages = wired ? (end - start) / PAGE_SIZE : 0;
-    enum status status = wire_take(pages);
+    enum status status = wire_charge(pages);
 
     if (status != OK)
         return status;

@@ -12,4 +12,7 @@
 bool sections_lock_all(void);
 void sections_unlock_all(bool were_on);
 
+/* Tells reclaim how to evict pages of sections. */
+void section_start_reclaim(void);
+
 #endif

@@ -13,6 +13,8 @@
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
 #include "vmm/page/page.h"
+#include "vmm/page/reclaim.h"
+#include "vmm/page/transfer.h"
 #include "vmm/section/internal.h"
 
 /* What the section's own entries allow; each mapping narrows it. */
@@ -40,191 +42,6 @@ static struct section *section_of(struct pfn table)
     uint64_t place = (uint64_t)record->back_index << 32 | record->back_table;
 
     return phys_pointer((struct phys){place * 16});
-}
-
-/* ---- bringing ---- */
-
-/* Makes the section's tables down to the page's. */
-static enum status section_page_make_path(struct fault_op *op, struct tree *tree, uint64_t at)
-{
-    enum status status = tree_reserve_fill(&op->reserve, tree_path_needs(tree, at, 1, TREE_BUILD));
-    struct tlb_batch batch;
-
-    if (status == STATUS_NO_MEMORY)
-        return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
-    if (status != OK)
-        return status;
-    tlb_begin(&batch, tree);
-    status = tree_make_path(tree, at, 1, TREE_BUILD, &op->reserve, &batch);
-    tlb_commit(&batch);
-    if (status == STATUS_AGAIN)
-        machine_relax();
-    return status == OK ? STATUS_AGAIN : status;
-}
-
-/* Locks the table of a section's entry, if that is what it was; interrupts are off then. */
-static bool lock_place(const struct tree_place *place, bool *were_on)
-{
-    const struct pte *entries = frame_pointer(place->table);
-
-    *were_on = machine_interrupts_off();
-    if (tree_lock(place->table)) {
-        if (pte_read(&entries[place->index]).word == place->entry.word)
-            return true;
-        tree_unlock(place->table);
-    }
-    machine_interrupts_restore(*were_on);
-    machine_pause();
-    return false;
-}
-
-static void unlock_place(const struct tree_place *place, bool were_on)
-{
-    tree_unlock(place->table);
-    machine_interrupts_restore(were_on);
-}
-
-/* The page set aside becomes the section's: its record says so from now on. One count is the
- * entry's, one the caller's. The table is locked. */
-static struct pfn section_page_take_page(struct fault_op *op, const struct section *section,
-                                         const struct tree_place *place, uint8_t flags)
-{
-    struct pfn page = op->page;
-
-    op->page = PFN_NONE;
-    __atomic_or_fetch(&frame_record(page)->flags, (uint8_t)(FRAME_SHARED | flags),
-                      __ATOMIC_RELAXED);
-    name_section(place->table, section);
-    rmap_reference(page, place->table, place->index);
-    tree_hold(page);
-    return page;
-}
-
-/* Touched for the first time. */
-static enum status make_page(struct fault_op *op, const struct section *section,
-                             const struct tree_place *place, struct pfn *page)
-{
-    enum status status = fault_reserve_page(op, FRAME_CLEARED);
-    bool were_on;
-
-    if (status != OK)
-        return status;
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
-    *page = section_page_take_page(op, section, place, 0);
-    page_publish(*page);
-    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, all_rights));
-    unlock_place(place, were_on);
-    /* holds: page(count of the entry, the caller's) */
-    return OK;
-}
-
-static enum status hold_page(const struct tree_place *place, struct pfn *page)
-{
-    bool were_on;
-
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
-    *page = pte_frame(place->entry);
-    tree_hold(*page);
-    unlock_place(place, were_on);
-    return OK;
-}
-
-/* Once for all mappings: whoever else wants the page meets the section's entry in transit. The page
- * is not tied to the slot, since it is written from anywhere without a fault. */
-static enum status read_page(struct fault_op *op, const struct section *section,
-                             const struct tree_place *place, struct pfn *page)
-{
-    struct slot slot = pte_slot(place->entry);
-    enum status status = fault_reserve_page(op, FRAME_UNCLEARED);
-    bool were_on;
-
-    if (status != OK)
-        return status;
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
-    *page = section_page_take_page(op, section, place, FRAME_IO);
-    tree_replace_entry(place->table, place->index, pte_transit(*page, all_rights));
-    unlock_place(place, were_on);
-    /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
-    status = swap_read(slot, *page);
-    if (status == OK)
-        page_publish(*page);
-    swap_end_transit(*page, slot, status == OK);
-    swap_release(slot);
-    __atomic_and_fetch(&frame_record(*page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
-    if (status == OK)
-        fault_count(&op->space->faults.swap_in);
-    else
-        page_release(*page);
-    return status;
-}
-
-/* The page is brought to memory, and held. STATUS_AGAIN: start over. */
-static enum status section_page_bring(struct fault_op *op, const struct section_place *where,
-                                      struct pfn *page)
-{
-    struct section *section = where->section;
-    bool were_on = machine_interrupts_off();
-    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, where->at);
-    enum pte_state state = pte_state(place.entry, place.level);
-
-    machine_interrupts_restore(were_on);
-    if (place.level > 1)
-        return section_page_make_path(op, &section->tree, where->at);
-    switch (state) {
-    case PTE_EMPTY: return make_page(op, section, &place, page);
-    case PTE_LEAF: return hold_page(&place, page);
-    case PTE_SWAPPED: return read_page(op, section, &place, page);
-    case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
-    default:
-        PANIC("entry %lx (%s) of a section at %lx", place.entry.word, pte_state_name(state),
-              where->at);
-    }
-}
-
-/* ---- linking ---- */
-
-/* The page of a section, which is held once more for the entry, takes the place of its ticket. That
- * it is the right one is looked at under the lock: meanwhile another section may have been mapped
- * here, whose tickets are the same. */
-static enum status put_shared_page(struct fault_op *op, const struct section_place *place,
-                                   struct pfn page)
-{
-    bool right = fault_lock_unchanged(op);
-
-    if (right && !section_is_at(op->space, op->address, place)) {
-        fault_unlock(op);
-        right = false;
-    }
-    if (!right) {
-        page_release(page);
-        return STATUS_AGAIN;
-    }
-    tree_replace_entry(op->place.table, op->place.index, pte_leaf(page, 1, PTE_SHARED, op->rights));
-    fault_unlock(op);
-    fault_count(&op->space->faults.shared);
-    return OK;
-}
-
-/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is
- * under way. */
-enum status section_link(struct fault_op *op)
-{
-    struct section_place place;
-    struct pfn page = PFN_NONE;
-    enum status status;
-
-    if (!section_hold_at(op->space, op->address, &place)) {
-        machine_relax();
-        return STATUS_AGAIN;
-    }
-    status = section_page_bring(op, &place, &page);
-    if (status == OK)
-        status = put_shared_page(op, &place, page);
-    section_put(place.section);
-    return status;
 }
 
 /* ---- letting go ---- */
@@ -288,7 +105,7 @@ static bool section_page_take_accessed(struct pfn page, struct pfn table, unsign
     return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
-bool section_take_accessed(struct pfn page, struct tree_pointer at)
+static bool shared_take_accessed(struct pfn page, struct tree_pointer at)
 {
     return visit_leaves(page, at, section_page_take_accessed) > 0;
 }
@@ -307,7 +124,155 @@ static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struc
     return true;
 }
 
-unsigned section_recall(struct pfn page, struct tree_pointer at)
+static unsigned shared_recall(struct pfn page, struct tree_pointer at)
 {
     return visit_leaves(page, at, recall_leaf);
+}
+
+static const struct reclaim_shared shared_pages = {.take_accessed = shared_take_accessed,
+                                                   .recall = shared_recall};
+
+void section_start_reclaim(void)
+{
+    reclaim_set_shared(&shared_pages);
+}
+
+/* ---- bringing ---- */
+
+/* Makes the section's tables down to the page's. */
+static enum status section_page_make_path(struct page_reserve *reserve, struct tree *tree,
+                                          uint64_t at)
+{
+    enum status status =
+        tree_reserve_fill(&reserve->tables, tree_path_needs(tree, at, 1, TREE_BUILD));
+    struct tlb_batch batch;
+
+    if (status == STATUS_NO_MEMORY)
+        return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
+    if (status != OK)
+        return status;
+    tlb_begin(&batch, tree);
+    status = tree_make_path(tree, at, 1, TREE_BUILD, &reserve->tables, &batch);
+    tlb_commit(&batch);
+    if (status == STATUS_AGAIN)
+        machine_relax();
+    return status == OK ? STATUS_AGAIN : status;
+}
+
+/* Locks the table of a section's entry, if that is what it was; interrupts are off then. */
+static bool lock_place(const struct tree_place *place, bool *were_on)
+{
+    const struct pte *entries = frame_pointer(place->table);
+
+    *were_on = machine_interrupts_off();
+    if (tree_lock(place->table)) {
+        if (pte_read(&entries[place->index]).word == place->entry.word)
+            return true;
+        tree_unlock(place->table);
+    }
+    machine_interrupts_restore(*were_on);
+    machine_pause();
+    return false;
+}
+
+static void unlock_place(const struct tree_place *place, bool were_on)
+{
+    tree_unlock(place->table);
+    machine_interrupts_restore(were_on);
+}
+
+/* The page set aside becomes the section's: its record says so from now on. The table is locked. */
+static struct pfn section_take_page(struct page_reserve *reserve, const struct section *section,
+                                    const struct tree_place *place)
+{
+    struct pfn page = page_reserve_take(reserve);
+
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_SHARED, __ATOMIC_RELAXED);
+    name_section(place->table, section);
+    return page;
+}
+
+/* Touched for the first time. */
+static enum status make_page(struct page_reserve *reserve, const struct section *section,
+                             const struct tree_place *place, struct pfn *page)
+{
+    enum status status = page_reserve_fill(reserve, FRAME_CLEARED);
+    bool were_on;
+
+    if (status != OK)
+        return status;
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = section_take_page(reserve, section, place);
+    rmap_reference(*page, place->table, place->index);
+    tree_hold(*page);
+    page_publish(*page);
+    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, all_rights));
+    unlock_place(place, were_on);
+    /* holds: page(count of the entry, the caller's) */
+    return OK;
+}
+
+static enum status hold_page(const struct tree_place *place, struct pfn *page)
+{
+    bool were_on;
+
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = pte_frame(place->entry);
+    tree_hold(*page);
+    unlock_place(place, were_on);
+    return OK;
+}
+
+/* Reads a page once for all mappings: others that want it meet the section's entry in transit. The
+ * page is not in the swap cache, since mappings write to it without a fault. */
+static enum status read_page(struct space *space, struct page_reserve *reserve,
+                             const struct section_place *where, const struct tree_place *place,
+                             struct pfn *page)
+{
+    struct slot slot = pte_slot(place->entry);
+    enum status status = page_reserve_fill(reserve, FRAME_UNCLEARED);
+    bool were_on;
+
+    if (status != OK)
+        return status;
+    if (!lock_place(place, &were_on))
+        return STATUS_AGAIN;
+    *page = section_take_page(reserve, where->section, place);
+    transfer_begin_in(*page, (struct tree_pointer){place->table, place->index}, all_rights,
+                      SLOT_NONE);
+    unlock_place(place, were_on);
+    /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
+    status = swap_read(slot, *page);
+    transfer_end(*page, &(struct transfer_end){
+                            .result = status == OK ? TRANSFER_LEAF : TRANSFER_SLOT, .slot = slot});
+    swap_release(slot);
+    if (status == OK)
+        count_event(&space->faults.swap_in);
+    else
+        page_release(*page);
+    return status;
+}
+
+enum status section_bring(struct space *space, const struct section_place *where,
+                          struct page_reserve *reserve, struct pfn *page)
+{
+    struct section *section = where->section;
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, where->at);
+    enum pte_state state = pte_state(place.entry, place.level);
+
+    machine_interrupts_restore(were_on);
+    if (place.level > 1)
+        return section_page_make_path(reserve, &section->tree, where->at);
+    switch (state) {
+    case PTE_EMPTY: return make_page(reserve, section, &place, page);
+    case PTE_LEAF: return hold_page(&place, page);
+    case PTE_SWAPPED: return read_page(space, reserve, where, &place, page);
+    case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
+    default:
+        PANIC("entry %lx (%s) of a section at %lx", place.entry.word, pte_state_name(state),
+              where->at);
+    }
 }

@@ -67,6 +67,7 @@ static enum status make_section(uint64_t pages, struct section **made)
     }
     were_on = sections_lock_all();
     LIST_INSERT_HEAD(&sections, *made, link);
+    section_start_reclaim(); /* before any section has a page */
     sections_unlock_all(were_on);
     return OK;
 }

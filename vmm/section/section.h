@@ -28,7 +28,7 @@
 
 #include <bsd/sys/queue.h>
 
-#include "vmm/fault/operation.h"
+#include "vmm/page/page.h"
 #include "vmm/space/space.h"
 
 /* A page of a section that more mappings may show is not evicted: so long is the list that is
@@ -119,19 +119,10 @@ bool section_is_at(struct space *space, uint64_t address, const struct section_p
 /* Lets a hold go. With the last one the section goes, which takes as long as it has pages. */
 void section_put(struct section *section);
 
-/* Does what the fault's ticket asks for: brings the section's page, if it is not in memory, and
- * links it as a shared leaf. The walk has ended at the ticket, in a leaf table, along own tables
- * for a write. STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
-MUST_USE enum status section_link(struct fault_op *op);
-
-/* Of a page that its section's entry names, whose table is locked with interrupts off: takes the A
- * bits of its shared leaves, true when one was set. */
-bool section_take_accessed(struct pfn page, struct tree_pointer at);
-
-/* The same, but its shared leaves become tickets again. Returns how many: so many counts of the
- * page are the caller's, who lets them go after a flush of everything (rules P2, P3). Leaves that
- * are not reached now keep their counts, and show in the page's count. */
-unsigned section_recall(struct pfn page, struct tree_pointer at);
+/* Brings the page at a place to memory, and holds it for the caller. The space counts a read from
+ * the disk. STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
+MUST_USE enum status section_bring(struct space *space, const struct section_place *where,
+                                   struct page_reserve *reserve, struct pfn *page);
 
 /* ---- proof ---- */
 

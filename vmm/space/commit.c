@@ -5,6 +5,7 @@
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "vmm/page/page.h"
+#include "vmm/space/space.h"
 
 static struct {
     enum overcommit_policy way;
@@ -99,4 +100,50 @@ void commit_uncharge(uint64_t pages)
     uint64_t before = __atomic_fetch_sub(&account.pages, pages, __ATOMIC_RELAXED);
 
     CHECK_MSG(before >= pages, "%lu pages are given back, %lu are committed", pages, before);
+}
+
+/* ---- wired pages ---- */
+
+static struct {
+    uint64_t limit; /* UINT64_MAX: a half of memory */
+    uint64_t pages; /* changed atomically */
+} wired = {.limit = UINT64_MAX};
+
+uint64_t space_wired_pages(void)
+{
+    return __atomic_load_n(&wired.pages, __ATOMIC_RELAXED);
+}
+
+uint64_t space_wired_limit(void)
+{
+    uint64_t limit = __atomic_load_n(&wired.limit, __ATOMIC_RELAXED);
+
+    return limit != UINT64_MAX ? limit : min_u64(pmm_usage().total, resident_limit) / 2;
+}
+
+void space_set_wired_limit(uint64_t pages)
+{
+    __atomic_store_n(&wired.limit, pages, __ATOMIC_RELAXED);
+}
+
+enum status wire_charge(uint64_t pages)
+{
+    uint64_t limit = space_wired_limit();
+    uint64_t before = space_wired_pages();
+
+    if (pages == 0)
+        return OK;
+    do {
+        if (before > limit || pages > limit - before)
+            return STATUS_LIMIT;
+    } while (!__atomic_compare_exchange_n(&wired.pages, &before, before + pages, false,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return OK;
+}
+
+void wire_uncharge(uint64_t pages)
+{
+    uint64_t before = __atomic_fetch_sub(&wired.pages, pages, __ATOMIC_RELAXED);
+
+    CHECK_MSG(before >= pages, "%lu pages are given back, %lu are wired", pages, before);
 }

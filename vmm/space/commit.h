@@ -20,7 +20,9 @@
  * With the last two a program can be told at a fault that there is no page left: its own access
  * fails, and nobody else loses a page.
  *
- * Units: pages of 4 KiB. Owns: the account.
+ * Wired pages have an account of their own, with a limit (vmm/space/space.h).
+ *
+ * Units: pages of 4 KiB. Owns: both accounts.
  * Fails with: STATUS_COMMIT: refused, nothing has changed. Context: thread; never waits.
  * Rules: C13.
  */
@@ -47,5 +49,9 @@ uint64_t commit_limit(void);
 
 /* What the whole machine has: the bound of one call under the heuristic. */
 uint64_t commit_total(void);
+
+/* Charges wired pages; STATUS_LIMIT: more than space_wired_limit. Takes the charge back. */
+MUST_USE enum status wire_charge(uint64_t pages);
+void wire_uncharge(uint64_t pages);
 
 #endif

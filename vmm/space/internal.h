@@ -101,9 +101,6 @@ void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wir
 
 /* ---- wired pages (wire.c, wire_fork.c) ---- */
 
-/* Gives pages back to what may be wired: their regions are gone. */
-void wire_uncharge(uint64_t pages);
-
 /* After a change of rights of a range: its wired pages are their space's own again. */
 void wire_mend(struct space *space, uint64_t start, uint64_t end);
 

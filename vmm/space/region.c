@@ -2,6 +2,7 @@
 #include "cpu/machine.h"
 #include "pmm/pool.h"
 #include "vmm/page/shrinker.h"
+#include "vmm/space/commit.h"
 #include "vmm/space/internal.h"
 
 static struct pool region_pool = POOL("region", struct region);

@@ -52,8 +52,7 @@ struct region {
 
 _Static_assert(offsetof(struct region, node) == 0, "a node of the range tree is its region");
 
-/* What the faults of a space were: figures for the log. Several processors count, by fault_count.
- */
+/* What the faults of a space were: figures for the log. */
 struct fault_counts {
     uint64_t zero_read;       /* a ticket read: the zero page */
     uint64_t first_write;     /* a ticket written: a cleared page */
@@ -87,11 +86,6 @@ struct space {
     struct region *spare; /* the lock's: the object of the region that went last, or NULL */
     struct fault_counts faults;
 };
-
-static inline void fault_count(uint64_t *counter)
-{
-    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
-}
 
 /* Starts vmm/: descriptors, zero page, hooks of the tree. Once. */
 MUST_USE enum status vmm_init(void);

@@ -1,0 +1,46 @@
+/* Faults in shared regions: a ticket becomes a shared leaf of the section's page. */
+#include "cpu/machine.h"
+#include "vmm/fault/operation.h"
+#include "vmm/page/page.h"
+#include "vmm/section/section.h"
+
+/* The page of a section, which is held once more for the entry, takes the place of its ticket. That
+ * it is the right one is looked at under the lock: meanwhile another section may have been mapped
+ * here, whose tickets are the same. */
+static enum status put_shared_page(struct fault_op *op, const struct section_place *place,
+                                   struct pfn page)
+{
+    bool right = fault_lock_unchanged(op);
+
+    if (right && !section_is_at(op->space, op->address, place)) {
+        fault_unlock(op);
+        right = false;
+    }
+    if (!right) {
+        page_release(page);
+        return STATUS_AGAIN;
+    }
+    tree_replace_entry(op->place.table, op->place.index, pte_leaf(page, 1, PTE_SHARED, op->rights));
+    fault_unlock(op);
+    count_event(&op->space->faults.shared);
+    return OK;
+}
+
+/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is
+ * under way. */
+enum status fault_map_shared(struct fault_op *op)
+{
+    struct section_place place;
+    struct pfn page = PFN_NONE;
+    enum status status;
+
+    if (!section_hold_at(op->space, op->address, &place)) {
+        machine_relax();
+        return STATUS_AGAIN;
+    }
+    status = section_bring(op->space, &place, &op->reserve, &page);
+    if (status == OK)
+        status = put_shared_page(op, &place, page);
+    section_put(place.section);
+    return status;
+}

@@ -1,0 +1,110 @@
+/* Transfers: an entry in transit, while its page comes to memory or leaves it. */
+#include "vmm/page/transfer.h"
+
+#include "cpu/machine.h"
+#include "swapdisk/area.h"
+#include "vmm/page/page.h"
+
+/* Entries converted after one look at the reverse map. */
+#define POINTERS_TOGETHER 16U
+
+static struct pte transfer_read_entry(struct tree_pointer at)
+{
+    return pte_read((const struct pte *)frame_pointer(at.table) + at.index);
+}
+
+void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights rights,
+                       struct slot slot)
+{
+    CHECK((frame_record(page)->flags & FRAME_IO) == 0);
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
+    rmap_reference(page, at.table, at.index);
+    tree_hold(page);
+    if (slot.index != UINT32_MAX)
+        swap_cache_add(page, slot);
+    tree_replace_entry(at.table, at.index, pte_transit(page, rights));
+}
+
+void transfer_begin_out(struct pfn page)
+{
+    CHECK((frame_record(page)->flags & FRAME_IO) == 0);
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
+}
+
+void transfer_take_entry(struct pfn page, struct tree_pointer at)
+{
+    struct rights rights = pte_rights(transfer_read_entry(at));
+    struct pte old;
+
+    CHECK((frame_record(page)->flags & FRAME_IO) != 0);
+    old = tree_replace_entry(at.table, at.index, pte_transit(page, rights));
+    if (pte_present(old) && (old.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+}
+
+/* What an entry in transit becomes; *keeps: it still references the page. */
+static struct pte transfer_entry(struct pfn page, const struct transfer_end *end,
+                                 struct rights rights, bool *keeps)
+{
+    *keeps = false;
+    switch (end->result) {
+    case TRANSFER_SLOT: swap_hold(end->slot); return pte_swapped(end->slot, rights);
+    case TRANSFER_TICKET: return end->ticket;
+    case TRANSFER_ZERO:
+        if (!rights.none)
+            return zero_ladder_entry(1, rights);
+        break;
+    case TRANSFER_LEAF: break;
+    }
+    *keeps = true;
+    return pte_page(page, 1, page_class(page), rights);
+}
+
+/* Ends one entry. If its table is locked, returns; the caller looks again. */
+static void transfer_end_entry(struct pfn page, const struct transfer_end *end,
+                               struct tree_pointer at)
+{
+    bool were_on = machine_interrupts_off();
+    struct pte old;
+    bool keeps;
+
+    if (tree_lock_pointer(page, PTE_TRANSIT, at) != OK) {
+        machine_interrupts_restore(were_on);
+        return;
+    }
+    old = transfer_read_entry(at);
+    tree_replace_entry(at.table, at.index, transfer_entry(page, end, pte_rights(old), &keeps));
+    tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    if (!keeps)
+        tree_drop(&(struct tlb_release){.entry = old, .level = 1});
+}
+
+static void transfer_end_entries(struct pfn page, const struct transfer_end *end)
+{
+    struct tree_pointer pointers[POINTERS_TOGETHER];
+    unsigned found;
+
+    while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
+        for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
+            transfer_end_entry(page, end, pointers[i]);
+        machine_relax(); /* an entry in a table that is being dropped goes with it */
+    }
+}
+
+/* As long as an entry in transit references a page that leaves, it can be found in the swap cache:
+ * FRAME_IO keeps others from it until it is there no more, so that no one takes a page that is in
+ * no clock. */
+void transfer_end(struct pfn page, const struct transfer_end *end)
+{
+    struct frame *record = frame_record(page);
+    bool stays = end->result == TRANSFER_LEAF || end->result == TRANSFER_ZERO;
+
+    CHECK((record->flags & FRAME_IO) != 0);
+    if (stays)
+        page_publish(page);
+    transfer_end_entries(page, end);
+    if (!stays && (record->flags & FRAME_SWAP_CACHED) != 0)
+        swap_cache_remove(page);
+    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+}

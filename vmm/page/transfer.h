@@ -1,0 +1,52 @@
+/*
+ * Transfers: an entry in transit, while its page comes to memory or leaves it.
+ *
+ * An entry of a tree goes in transit before its page is read, written, copied or looked at, and
+ * comes out after that. No lock is held meanwhile; whoever else meets the entry waits. Forks and
+ * unmaps may copy or drop entries in transit, so that the end looks for all of them.
+ *
+ * Units: pages. Owns: nothing; the caller has a hold on the page from begin to end, FRAME_IO is set
+ * as long. State: a page that comes: transfer_begin_in -> (content is read) -> transfer_end. A page
+ * that leaves: page_withdraw -> transfer_begin_out -> transfer_take_entry for each entry -> flush
+ * of everything -> (content is saved or looked at) -> transfer_end.
+ * Fails with: nothing. Context: a fault or a thread; transfer_end holds no lock.
+ * Rules: C9, E5, R1 to R3.
+ */
+#ifndef VMM_PAGE_TRANSFER_H
+#define VMM_PAGE_TRANSFER_H
+
+#include "paging/tree/tree.h"
+#include "pmm/pmm.h"
+
+/* What the entries in transit become. */
+enum transfer_result {
+    TRANSFER_LEAF,  /* leaves of the page: COW, or shared for a section's page */
+    TRANSFER_ZERO,  /* the zero page; withheld entries keep the page */
+    TRANSFER_SLOT,  /* swapped: the content is in the slot alone */
+    TRANSFER_TICKET /* a ticket: the content can be made again, as a pager would */
+};
+
+struct transfer_end {
+    enum transfer_result result;
+    struct slot slot;  /* TRANSFER_SLOT: each entry takes a count of it */
+    struct pte ticket; /* TRANSFER_TICKET */
+};
+
+/* Begins a transfer into a fresh page, which the caller alone knows: the locked entry references it
+ * in transit, and the caller gets a hold. With a slot the page enters the swap cache, which takes
+ * over one count of the slot; SLOT_NONE: it does not. */
+void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights rights,
+                       struct slot slot);
+
+/* Begins a transfer of a page that is in no clock, and that the caller holds. */
+void transfer_begin_out(struct pfn page);
+
+/* Puts one of its entries, in a locked table, in transit. The record keeps its D bit (rule E8). */
+void transfer_take_entry(struct pfn page, struct tree_pointer at);
+
+/* Ends a transfer: all entries in transit become the result. A page that stays is in a clock
+ * before an entry maps it; one that has gone to its slot leaves the swap cache, by which others may
+ * have found it. The caller's hold stays. */
+void transfer_end(struct pfn page, const struct transfer_end *end);
+
+#endif
