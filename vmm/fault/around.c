@@ -8,7 +8,43 @@
 #include "cpu/machine.h"
 #include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
-#include "vmm/space/internal.h"
+
+/* Entries of a locked table, by words: what they are is known. */
+static void populate_put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
+{
+    struct frame *record = frame_record(page);
+
+    pmm_check_free(page);
+    pmm_prepare(page, FRAME_ANONYMOUS);
+    record->back_table = table.index;
+    record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
+    page_publish(page); /* in a clock before an entry names it */
+    __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
+}
+
+unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
+                            const struct descriptor *descriptor)
+{
+    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
+    struct pte *entries = frame_pointer(table);
+    bool zeroed = pmm_has_zeroed(caches);
+    unsigned at = from;
+
+    CHECK(frame_record(table)->lock == 1 && to <= PTE_ENTRIES && !descriptor->rights.none);
+    for (; at < to && pte_read(&entries[at]).word == descriptor->ticket.word; at++) {
+        struct pfn page;
+
+        zeroed = zeroed && pmm_take(caches, PMM_CACHE_ZERO, FRAME_ANONYMOUS, FRAME_CLEARED, &page);
+        if (!zeroed) {
+            if (!pmm_take(caches, PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_CLEARED, &page))
+                break;
+            machine_clear_frame(frame_pointer(page));
+        }
+        populate_put_page(table, &entries[at], page, descriptor->own_bits);
+    }
+    frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
+    return at - from;
+}
 
 /* How many pages may become resident within the limit. */
 static unsigned room(unsigned wanted)
@@ -33,14 +69,14 @@ static unsigned fill_group(const struct fault_op *op)
     unsigned first = index & ~(pages - 1);
     unsigned most = room(pages);
     unsigned from = index;
-    unsigned filled = space_fill_tickets(
+    unsigned filled = fault_fill_tickets(
         op->place.table, index, index + (unsigned)min_u64(most, first + pages - index), descriptor);
 
     while (filled > 0 && from > first && index - from < most - filled &&
            pte_read(&entries[from - 1]).word == op->place.entry.word)
         from--;
     if (from < index)
-        filled += space_fill_tickets(op->place.table, from, index, descriptor);
+        filled += fault_fill_tickets(op->place.table, from, index, descriptor);
     return filled;
 }
 

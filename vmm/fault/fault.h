@@ -43,6 +43,12 @@ extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame 
 /* Why the last fault on this processor that was not resolved was not. */
 enum status fault_last_reason(void);
 
+/* Fills the entries [from, to) of a locked leaf table on an own path with cleared pages, as far as
+ * they are the descriptor's tickets and this processor's caches have frames; how many. No limit of
+ * resident pages is looked at. */
+unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
+                            const struct descriptor *descriptor);
+
 /* ---- between the files of faults ---- */
 
 /* The fast path, for trees of four and of five levels: what trap_page_fault is. What they do not

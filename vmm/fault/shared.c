@@ -34,6 +34,7 @@ enum status fault_map_shared(struct fault_op *op)
     struct pfn page = PFN_NONE;
     enum status status;
 
+    CHECK(op->shared && op->place.level == 1);
     if (!section_hold_at(op->space, op->address, &place)) {
         machine_relax();
         return STATUS_AGAIN;

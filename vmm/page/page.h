@@ -58,6 +58,7 @@ static inline struct pfn page_reserve_take(struct page_reserve *reserve)
 {
     struct pfn page = reserve->page;
 
+    CHECK(!pfn_is_none(page));
     reserve->page = PFN_NONE;
     return page;
 }

@@ -2,7 +2,7 @@
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
 #include "vmm/range/collapse.h"
-#include "vmm/space/internal.h"
+#include "vmm/range/internal.h"
 
 /* The part of a range that lies in one region. */
 struct part {

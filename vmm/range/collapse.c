@@ -5,7 +5,7 @@
 #include "vmm/fault/fault.h"
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"
-#include "vmm/space/internal.h"
+#include "vmm/range/internal.h"
 
 /* Every page may have to be brought in, and some of them twice, since others go out for them. */
 #define TRIES (2 * PTE_ENTRIES)

@@ -2,10 +2,10 @@
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
 #include "vmm/page/page.h"
+#include "vmm/range/internal.h"
 #include "vmm/range/spare_tables.h"
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
 
 enum status space_check_range(const struct space *space, uint64_t start, uint64_t size)
 {

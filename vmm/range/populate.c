@@ -2,7 +2,7 @@
 #include "cpu/machine.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
-#include "vmm/space/internal.h"
+#include "vmm/range/internal.h"
 
 /* Pages put in place together: so long is a table locked. */
 #define TOGETHER 32U
@@ -39,43 +39,6 @@ static bool at_ticket(const struct space *space, const struct region *region, ui
            place->entry.word == region->what.descriptor->ticket.word;
 }
 
-/* Entries of a locked table, by words: what they are is known. */
-static void populate_put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
-{
-    struct frame *record = frame_record(page);
-
-    pmm_check_free(page);
-    pmm_prepare(page, FRAME_ANONYMOUS);
-    record->back_table = table.index;
-    record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
-    page_publish(page); /* in a clock before an entry names it */
-    __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
-}
-
-unsigned space_fill_tickets(struct pfn table, unsigned from, unsigned to,
-                            const struct descriptor *descriptor)
-{
-    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
-    struct pte *entries = frame_pointer(table);
-    bool zeroed = pmm_has_zeroed(caches);
-    unsigned at = from;
-
-    CHECK(frame_record(table)->lock == 1 && to <= PTE_ENTRIES && !descriptor->rights.none);
-    for (; at < to && pte_read(&entries[at]).word == descriptor->ticket.word; at++) {
-        struct pfn page;
-
-        zeroed = zeroed && pmm_take(caches, PMM_CACHE_ZERO, FRAME_ANONYMOUS, FRAME_CLEARED, &page);
-        if (!zeroed) {
-            if (!pmm_take(caches, PMM_CACHE_ANY, FRAME_ANONYMOUS, FRAME_CLEARED, &page))
-                break;
-            machine_clear_frame(frame_pointer(page));
-        }
-        populate_put_page(table, &entries[at], page, descriptor->own_bits);
-    }
-    frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
-    return at - from;
-}
-
 /* Puts pages of the supply in place of the tickets from an index on; how many. */
 static unsigned fill_from(const struct supply *supply, struct pfn table, unsigned index,
                           const struct descriptor *descriptor)
@@ -110,7 +73,7 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
         unsigned most = (unsigned)min_u64((end - address) / PAGE_SIZE, TOGETHER);
 
         filled = supply == NULL
-                     ? space_fill_tickets(place.table, place.index, place.index + most, descriptor)
+                     ? fault_fill_tickets(place.table, place.index, place.index + most, descriptor)
                      : fill_from(supply, place.table, place.index, descriptor);
         tree_unlock(place.table);
     }

@@ -1,9 +1,9 @@
 /* Changing the rights of a range: entries and regions together. */
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
+#include "vmm/range/internal.h"
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
 
 /* Pages of the range that become writable for the first time: so much more is promised. */
 static uint64_t protect_newly_writable(const struct space *space, uint64_t start, uint64_t end)

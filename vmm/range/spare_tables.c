@@ -2,7 +2,7 @@
 #include "vmm/range/spare_tables.h"
 
 #include "vmm/page/shrinker.h"
-#include "vmm/space/internal.h"
+#include "vmm/range/internal.h"
 
 /* What space->kept says beside the address. */
 #define LEVEL_MASK UINT64_C(7)

@@ -9,8 +9,8 @@
  */
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
+#include "vmm/range/internal.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
 
 /* ---- pages ---- */
 

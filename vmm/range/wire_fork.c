@@ -12,7 +12,7 @@
 #include "paging/kernel/layout.h"
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"
-#include "vmm/space/internal.h"
+#include "vmm/range/internal.h"
 
 /* Makes the child's path down to a level its own. */
 static enum status wire_fork_make_path(struct space *child, uint64_t address, unsigned level)

@@ -7,7 +7,7 @@
 #include "vmm/page/page.h"
 #include "vmm/section/internal.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
+#include "vmm/space/region.h"
 
 static struct pool section_pool = POOL("section", struct section);
 static struct pool mapping_pool = POOL("mapping", struct mapping);

@@ -1,9 +1,9 @@
 /* Regions: what is where in an address space. Their range tree, merging and cutting. */
+#include "vmm/space/region.h"
 #include "cpu/machine.h"
 #include "pmm/pool.h"
 #include "vmm/page/shrinker.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
 
 static struct pool region_pool = POOL("region", struct region);
 

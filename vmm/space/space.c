@@ -1,4 +1,4 @@
-/* Address spaces: creation, fork, destruction, and which one runs. */
+/* Address spaces: the list of all, creation, and which one runs. */
 #include "vmm/space/space.h"
 
 #include <bsd/sys/queue.h>
@@ -8,10 +8,17 @@
 #include "paging/kernel/map.h"
 #include "pmm/pool.h"
 #include "vmm/page/page.h"
-#include "vmm/range/spare_tables.h"
-#include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 #include "vmm/space/internal.h"
+#include "vmm/space/region.h"
+
+/* A space with its place in the list of all: the space comes first. */
+struct space_record {
+    struct space space;
+    LIST_ENTRY(space_record) link;
+};
+
+_Static_assert(offsetof(struct space_record, space) == 0, "a space is its record");
 
 static struct pool space_pool = POOL("space", struct space_record);
 
@@ -119,70 +126,17 @@ enum status space_create(struct space **space)
     return OK;
 }
 
-/* holds: parent's regions. The child has nothing yet. */
-static enum status fork_into(struct space *child, struct space *parent)
-{
-    struct tlb_batch batch;
-    enum status status = commit_charge(parent->committed);
-
-    if (status != OK)
-        return status;
-    status = region_copy_all(child, parent);
-    if (status != OK) {
-        commit_uncharge(parent->committed);
-        return status;
-    }
-    status = section_copy_all(child, parent);
-    if (status != OK)
-        return status; /* the end of the child gives back what it has */
-    tlb_begin(&batch, &parent->tree);
-    tree_fork(&child->tree, &parent->tree, &batch);
-    /* No child runs before the parent's translations are gone. */
-    tlb_commit(&batch);
-    if (parent->wired > 0)
-        status = wire_fork(child, parent);
-    tree_fork_end(&parent->tree);
-    return status;
-}
-
-static enum status fork_space(struct space *parent, struct space **child)
-{
-    enum status status = space_create(child);
-
-    if (status != OK)
-        return status;
-    (*child)->zero_levels = parent->zero_levels;
-    space_lock(parent);
-    (void)spare_tables_free(parent);
-    status = fork_into(*child, parent);
-    space_unlock(parent);
-    if (status != OK)
-        space_destroy(*child);
-    return status;
-}
-
-enum status space_fork(struct space *parent, struct space **child)
-{
-    enum status status;
-
-    do {
-        status = fork_space(parent, child);
-    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
-    return status;
-}
-
 void space_set_zero_levels(struct space *space, unsigned level)
 {
     CHECK(level >= 1 && level <= ZERO_LADDER_FRAMES);
     space->zero_levels = (uint8_t)level;
 }
 
-void space_destroy(struct space *space)
+void space_retire(struct space *space)
 {
     struct space_record *record = (struct space_record *)space;
     bool were_on;
 
-    /* Who looks for memory may be about to give its kept path back. Nobody locks it from now on. */
     space_lock(space);
     were_on = machine_interrupts_off();
     CHECK_MSG(space->tree.processors == 0, "processors %lx run in a space that is destroyed",
@@ -191,13 +145,17 @@ void space_destroy(struct space *space)
     LIST_REMOVE(record, link);
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
-    section_unmap_all(space);
+}
+
+void space_free(struct space *space)
+{
+    CHECK(RB_EMPTY(&space->mappings));
     space_number_give(&space->tree);
     tree_destroy(&space->tree);
     commit_uncharge(space->committed);
     wire_uncharge(space->wired);
     region_remove_all(space);
-    pool_free(&space_pool, record);
+    pool_free(&space_pool, space);
 }
 
 void space_switch(struct space *space)
@@ -214,35 +172,10 @@ unsigned space_count(void)
     return space_pool.in_use;
 }
 
-/* ---- proof ---- */
-
-/* So many trees are audited together; more need a larger array only. */
-#define AUDIT_TREES_MAX 1024U
-
-struct tree_census space_audit(void)
+void space_visit_all(void (*visit)(const struct space *space, void *context), void *context)
 {
-    static struct tree trees[AUDIT_TREES_MAX];
-    struct space_record *record;
-    struct tree_census census;
-    unsigned count = 0;
-    uint64_t committed = 0;
-    uint64_t wired = 0;
+    const struct space_record *record;
 
-    LIST_FOREACH (record, &spaces, link) {
-        CHECK(count < AUDIT_TREES_MAX);
-        region_audit(&record->space);
-        section_audit_space(&record->space);
-        committed += record->space.committed;
-        wired += record->space.wired;
-        trees[count++] = record->space.tree;
-    }
-    count += section_audit(&trees[count], AUDIT_TREES_MAX - count, &committed);
-    CHECK_MSG(committed == commit_pages(), "%lu pages committed by regions, %lu in the account",
-              committed, commit_pages());
-    CHECK_MSG(wired == space_wired_pages() && wired == page_wired(),
-              "%lu pages wired by regions, %lu in the account, %lu frames", wired,
-              space_wired_pages(), page_wired());
-    census = tree_audit(trees, count);
-    page_audit(&census);
-    return census;
+    LIST_FOREACH (record, &spaces, link)
+        visit(&record->space, context);
 }
