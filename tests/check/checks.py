@@ -378,6 +378,8 @@ def guards(root: Path) -> Outcome:
                 if not re.search(r"\*(Built|Built in part|To come)\b", body)]
     cases = "".join(path.read_text() for path in (root / "tests/boot").rglob("*.py"))
     experiments = "".join(path.read_text() for path in (root / "tests/experiments").rglob("*.c"))
+    scenarios = root / "tests/host/explore/scenarios"
+    explored = scenarios.read_text() if scenarios.exists() else ""
     named = re.findall(r"\b(test|mutant|experiment)\s+`([^`]+)`", text)
     for kind, name in named:
         folder, _, rest = name.partition("/")
@@ -385,6 +387,7 @@ def guards(root: Path) -> Outcome:
         if not {"mutant": lambda: (root / f"tests/mutants/{name}.patch").exists(),
                 "experiment": lambda: f'"{name}"' in experiments,
                 "test": lambda: (f"def {function}(" in cases if folder == "boot" else
+                                 f"\n{rest} " in explored if folder == "explore" else
                                  (root / f"tests/host/test_{rest}.c").exists())}[kind]():
             problems.append(f"{RULES}: there is no {kind} {name}")
     return f"{len(named)} guards of rules exist", problems

@@ -26,6 +26,7 @@ TREE = {
     "tests/host/test_a.c": "/* Test. */\n#include <stdio.h>\n#include \"efi/entry.h\"\n",
     "tests/boot/cases.py": "def two_processors(t):\n    pass\n",
     "tests/experiments/cow.c": "/* COW. */\nconst char *name = \"cow\";\n",
+    "tests/host/explore/scenarios": "# Lines.\npairs deep=1: own write write\n",
     "tests/mutants/no-flush.patch": "# test: host/a\n",
     "tests/check/ratchet.txt": "# The list.\n",
     "docs/rules.md": "# Rules\n\n**E1.** One.\n*Built:* test `host/a`, mutant\n`no-flush`.\n\n"
@@ -197,7 +198,8 @@ class Rules(unittest.TestCase):
     def test_guards_of_rules(self):
         for guard, problems in (("test `host/a`", 0), ("boot test `boot/two-processors`", 0),
                                 ("mutant `no-flush`", 0), ("experiment `cow`", 0), ("test `host/b`", 1),
-                                ("test `boot/three-processors`", 1), ("mutant `none`", 1),
+                                ("test `boot/three-processors`", 1),
+                                ("test `explore/pairs`", 0), ("test `explore/threes`", 1), ("mutant `none`", 1),
                                 ("experiment `co`", 1)):
             text = f"# Rules\n\n**E1.** One.\n*Built:* {guard}.\n"
             self.assertEqual(len(self.problems(checks.guards, docs__rules_DOT_md=text)), problems, guard)
