@@ -10,7 +10,7 @@
 #include "lib/bytes.h"
 #include "paging/kernel/internal.h"
 #include "paging/kernel/map.h"
-#include "paging/tree/zero_ladder.h"
+#include "paging/zero_ladder.h"
 #include "pmm/memory_map.h"
 
 /* Elf64_Rela, and the one type that a position-independent image has (ELF gABI; AMD64 psABI 4.4).

@@ -27,7 +27,7 @@ handover_jump:
     .size handover_jump, . - handover_jump
 
 /* The zero ladder: the zero page, which whoever reads fresh memory reads, and behind it the zero
- * tables of levels 1 to 4 (RULES.md C8, paging/tree/zero_ladder.h). */
+ * tables of levels 1 to 4 (RULES.md C8, paging/zero_ladder.h). */
     .section .rodata.zero_ladder, "a"
     .balign 4096
     .globl zero_ladder

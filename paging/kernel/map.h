@@ -40,7 +40,7 @@ void kernel_map_share_half(struct pfn top_table);
 struct phys kernel_map_root(void);
 unsigned kernel_map_levels(void);
 
-/* The zero page, the first frame of the zero ladder (paging/tree/zero_ladder.h): frames of the
+/* The zero page, the first frame of the zero ladder (paging/zero_ladder.h): frames of the
  * image, read-only through every alias (A2). */
 struct pfn kernel_map_zero_frame(void);
 

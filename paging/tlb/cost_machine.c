@@ -5,7 +5,6 @@
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
-#include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
 /* Where the pages are, in one leaf table of a root that nothing else runs. */
@@ -14,13 +13,15 @@
 /* Pages that are dropped one by one, behind the working set. */
 #define DROPPED TLB_PAGES_MAX
 
+#define LEVELS_MAX 5U
+
 /* The least of so many measurements counts: an interrupt makes one longer, nothing shorter. */
 #define ROUNDS 32U
 
 /* The tables of all levels, and the root, which is the last. */
 struct scratch {
     unsigned count;
-    struct pfn tables[TREE_RESERVE_MAX];
+    struct pfn tables[LEVELS_MAX];
 };
 
 static void cost_give_back(struct scratch *scratch)

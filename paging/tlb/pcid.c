@@ -2,7 +2,8 @@
 #include "paging/tlb/pcid.h"
 
 #include "cpu/cpu.h"
-#include "paging/tree/tree.h"
+#include "lib/check.h"
+#include "paging/tlb/root.h"
 
 /* PCID 0 is the kernel's own root, which no tree is. */
 #define KERNEL_PCID 0U

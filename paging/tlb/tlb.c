@@ -3,10 +3,11 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
-#include "paging/tree/tree.h"
+#include "paging/tlb/root.h"
 
 static struct tlb_counts counts;
 static unsigned limit = TLB_LIMIT_DEFAULT;
+static const struct tlb_owner *owner;
 
 /* The open batch of each processor: one at a time, so that none is forgotten. */
 static struct tlb_batch *open_batch[CPU_MAX];
@@ -83,11 +84,16 @@ static void drop_releases(struct tlb_batch *batch)
 {
     CHECK_MSG(batch->answered, "frames are let go of before the processors have answered");
     for (unsigned i = 0; i < batch->release_count; i++)
-        tree_drop(&batch->releases[i]);
+        owner->drop(&batch->releases[i]);
     batch->release_count = 0;
     for (unsigned i = 0; i < batch->empty_count; i++)
-        tree_drop_empty(batch->empties[i]);
+        owner->drop_empty(batch->empties[i]);
     batch->empty_count = 0;
+}
+
+void tlb_set_owner(const struct tlb_owner *tables)
+{
+    owner = tables;
 }
 
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree)

@@ -64,6 +64,15 @@ struct tlb_batch {
     struct tlb_release releases[TLB_RELEASES_MAX];
 };
 
+/* Drops what batches release: the tree, which sets it once, before the first batch. */
+struct tlb_owner {
+    void (*drop)(const struct tlb_release *release);
+    void (*drop_empty)(struct pfn table);
+};
+
+void tlb_set_owner(const struct tlb_owner *tables);
+
+/* Opens a batch. tree: the tree whose pages are added; NULL if none are. */
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree);
 
 /* The translation of one page of the tree, and the paging-structure caches: INVLPG empties

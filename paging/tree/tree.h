@@ -20,19 +20,10 @@
 #include "lib/options.h"
 #include "lib/status.h"
 #include "paging/pte.h"
-#include "paging/tlb/pcid.h"
+#include "paging/tlb/root.h"
 #include "paging/tlb/tlb.h"
-#include "paging/tree/zero_ladder.h"
+#include "paging/zero_ladder.h"
 #include "pmm/frame.h"
-
-struct tree {
-    struct pfn root;
-    uint16_t number;     /* of the space, for the window of top tables */
-    uint8_t levels;      /* 4 or 5 */
-    bool forking;        /* the root's lock: no path is made own until the fork is flushed */
-    uint64_t processors; /* that run it, a bit each; changed atomically */
-    struct pcid_context context; /* what those that ran it before may still have cached */
-};
 
 /* Pages that go together, and are unlinked under one lock. */
 #define TREE_PAGES_TOGETHER 128U

@@ -11,8 +11,11 @@
 
 struct tree_globals tree_globals;
 
+static const struct tlb_owner released = {.drop = tree_drop, .drop_empty = tree_drop_empty};
+
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks)
 {
+    tlb_set_owner(&released);
     tree_globals = (struct tree_globals){.hooks = hooks};
     zero_ladder_init(zero_page);
 }

@@ -1,5 +1,5 @@
 /* The zero ladder. */
-#include "paging/tree/zero_ladder.h"
+#include "paging/zero_ladder.h"
 
 #include "pmm/pmm.h"
 

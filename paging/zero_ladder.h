@@ -15,8 +15,8 @@
  * Fails with: nothing. Context: any; building happens before the frames become read-only.
  * Spec: Intel SDM volume 3, 4.5. Rules: C8, E1, E2, A2.
  */
-#ifndef PAGING_TREE_ZERO_LADDER_H
-#define PAGING_TREE_ZERO_LADDER_H
+#ifndef PAGING_ZERO_LADDER_H
+#define PAGING_ZERO_LADDER_H
 
 #include "paging/pte.h"
 

@@ -1,0 +1,25 @@
+/*
+ * What the TLB code needs to know of a tree: its root, which processors run it, and what others may
+ * still have cached of it. The rest of the tree is in paging/tree/tree.h.
+ *
+ * Owns: nothing; the tree owns its root. Context: any.
+ */
+#ifndef PAGING_TLB_ROOT_H
+#define PAGING_TLB_ROOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/units.h"
+#include "paging/tlb/pcid.h"
+
+struct tree {
+    struct pfn root;
+    uint16_t number;     /* of the space, for the window of top tables */
+    uint8_t levels;      /* 4 or 5 */
+    bool forking;        /* the root's lock: no path is made own until the fork is flushed */
+    uint64_t processors; /* those that run the tree, a bit each; atomic */
+    struct pcid_context context; /* for processors that ran the tree before */
+};
+
+#endif
