@@ -2,7 +2,7 @@
 #include "pmm/internal.h"
 #include "pmm/memory_map.h"
 
-/* Different bytes tell a frame that was freed from one that was never written to. */
+/* Two fill patterns: one for frames that were freed, one for frames never used. */
 #define JUNK_FREED UINT64_C(0xd5d5d5d5d5d5d5d5)
 #define JUNK_FRESH UINT64_C(0xa7a7a7a7a7a7a7a7)
 
@@ -59,7 +59,7 @@ static bool free_in_zone(struct pfn frame)
     return pmm.allocator->is_free(zone->self, frame.index - zone->base);
 }
 
-/* Looks at the frame and, when it begins a block, at the block's others; how many it looked at. */
+/* Checks the frame and, if it begins a block, the rest of the block. Returns the frames checked. */
 static uint64_t audit_visit(struct audit *audit, struct pfn first)
 {
     const struct frame *record = frame_record(first);
@@ -80,7 +80,7 @@ static uint64_t audit_visit(struct audit *audit, struct pfn first)
     return size;
 }
 
-/* A frame in a cache or in the pool is free for everybody but the allocator. */
+/* A frame in a cache or in the pool has kind FRAME_FREE, but the allocator counts it as taken. */
 static uint64_t audit_caches(void)
 {
     uint64_t cached = zero_pool_count();

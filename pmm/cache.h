@@ -1,14 +1,13 @@
 /*
  * The processors' caches of single frames, and the steps of the fast path in pmm/pmm.h.
  *
- * Two caches a processor: frames of any content, and frames that are zero already. A cache's state
- * is lock and size in one word, taken and left by one exchange and one store; between the two no
- * other thread, interrupt or processor touches the rest of it, they find it held and go on to the
- * allocator.
+ * Each processor has two caches: frames of any content, and zeroed frames. A cache's state is lock
+ * and size in one word: one exchange locks it, one store unlocks it. Others that find it held go to
+ * the allocator instead of waiting.
  *
  * State of a cache: held or closed (0) -> empty (1) -> 1 + the number of its frames.
  * Units: frames. Owns: frames of kind FRAME_FREE. Fails with: nothing. Context: any.
- * Protectors: (h) who holds the cache, for reading too.
+ * Protectors: (h) the holder of the cache, for reading too.
  */
 #ifndef PMM_CACHE_H
 #define PMM_CACHE_H
@@ -21,7 +20,7 @@
 #include "lib/status.h"
 #include "pmm/frame.h"
 
-/* 1: freed frames are filled with junk, which is checked when they are handed out again. */
+/* 1: frames are filled with junk when freed, and the junk is checked at the next allocation. */
 #ifndef PMM_JUNK
 #define PMM_JUNK 0
 #endif
@@ -35,7 +34,7 @@ enum pmm_cache_content { PMM_CACHE_ANY, PMM_CACHE_ZERO, PMM_CACHES };
 struct pmm_cache {
     uint32_t state;
     bool open;                         /* false: HELD by nobody, until it is opened */
-    uint32_t frames[PMM_CACHE_FRAMES]; /* (h) the one to be handed out next is the last */
+    uint32_t frames[PMM_CACHE_FRAMES]; /* (h) the last one is allocated next */
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
     uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
     uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
@@ -49,14 +48,14 @@ _Static_assert(sizeof(struct pmm_cache) == 2048, "found by a shift");
 extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
 extern uint32_t pmm_frame_end;
 
-/* Both caches of a processor. By bytes, so that the compiler keeps the one address and does not
- * index the whole table anew for each field. */
+/* Returns both caches of a processor. Computed in bytes, so that the compiler keeps one address and
+ * does not index the table again for each field. */
 static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
 {
     return (struct pmm_cache *)((uintptr_t)pmm_caches + cpu * sizeof(pmm_caches[0]));
 }
 
-/* The slow ends of pmm_alloc and pmm_free; state is what the exchange found. */
+/* The slow paths of pmm_alloc and pmm_free; state is the value that the exchange returned. */
 MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                                     bool clear, struct pfn *frame);
 void pmm_refill_zeroed(struct pmm_cache *cache);
@@ -73,13 +72,13 @@ void pmm_junk_check(struct pfn frame);
 /* Panics unless every word of the frame is zero. */
 void pmm_zero_check(struct pfn frame);
 
-/* A figure that may miss an event when two processors count at once. */
+/* Counts an event without a locked instruction; two processors at once may lose one. */
 static inline void pmm_note(uint64_t *figure)
 {
     __atomic_store_n(figure, __atomic_load_n(figure, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
-/* What must hold of a frame in a cache: nobody has written to its record. */
+/* Returns true if the record of a cached frame is untouched: all zero. */
 static inline bool pmm_is_free(const struct frame *record)
 {
     return *(const uint64_t *)(const void *)record == 0;
@@ -93,7 +92,8 @@ static inline void pmm_check_free(struct pfn frame)
               record->count);
 }
 
-/* The record of a frame that gets an owner. As four words: the fields are constants but one. */
+/* Prepares the record of a newly allocated frame, in four stores: all fields but one are
+ * constants. */
 static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
 {
     uint64_t *words = (uint64_t *)(void *)frame_record(frame);
@@ -116,9 +116,9 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
     words[3] = UINT32_MAX;
 }
 
-/* The same for a page, which an entry is to name. The first word has been made before: count 1,
- * kind, and what the owner keeps in `live`. The place is the entry's in its table, in bytes. What
- * is in front of it in a list of its owner's is left to the owner (link_prev). */
+/* As pmm_prepare, for a page that an entry is about to map. first: the record's first word (count
+ * 1, kind, and the owner's value of `live`). place: the entry's offset in its table, in bytes. The
+ * owner sets link_prev itself. */
 static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32_t table,
                                     uint32_t place)
 {
@@ -134,8 +134,8 @@ static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32
     record->base_high = 0;
 }
 
-/* What must hold of a single frame that is given back. Zero page, kernel image and what firmware
- * keeps are saturated. */
+/* Returns true if a single frame may be freed. The zero page, the kernel image and firmware memory
+ * are saturated, so they may not. */
 static inline bool pmm_may_free(const struct frame *record)
 {
     uint16_t lock_and_flags;
@@ -147,7 +147,7 @@ static inline bool pmm_may_free(const struct frame *record)
            (lock_and_flags & (0xff | FRAME_BLOCK << 8)) == 0;
 }
 
-/* Count, kind, level and live become 0 in one store; the rest is written when it is handed out. */
+/* Clears count, kind, level and live in one store; pmm_prepare writes the rest later. */
 static inline void pmm_mark_free(struct frame *record)
 {
     *(uint64_t *)(void *)record = 0;

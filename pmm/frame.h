@@ -1,15 +1,15 @@
 /*
- * The frame record: what is known of each 4 KiB frame of physical memory.
+ * The frame record: the state of one 4 KiB frame of physical memory (Linux: struct page).
  *
- * One record of 32 bytes a frame, found by index at a constant base. pmm/, paging/ and vmm/ agree
- * on it; each field names its protector.
+ * One record of 32 bytes per frame, at a constant base plus its index. pmm/, paging/ and vmm/ share
+ * it; each field names its protector.
  *
- * The frames of a block behind its first keep kind FRAME_FREE: the first one's record speaks for
- * all until pmm_split makes frames, or smaller blocks, of their own out of them.
+ * Only the first frame of a block has a record in use; the others keep kind FRAME_FREE until
+ * pmm_split turns the block into frames or smaller blocks.
  *
  * Protectors: (c) constant while the frame has its kind; (t) the lock of the table that contains
- * the entry in question; (s) the lock in this very record; (a) the allocator; (r) the ring lock.
- * Owns: nothing. Context: any. Rules: RULES.md C1, R1, P6 and 'The frame record'.
+ * the entry that maps it; (s) the lock in this record; (a) the allocator; (r) the ring lock.
+ * Owns: nothing. Context: any. Rules: docs/rules.md C1, R1, P6 and 'The frame record'.
  */
 #ifndef PMM_FRAME_H
 #define PMM_FRAME_H
@@ -22,23 +22,23 @@
 #include "lib/units.h"
 
 enum frame_kind {
-    FRAME_FREE,      /* zero: the records of free memory need no writing at the start */
+    FRAME_FREE,      /* 0: the records of free memory need no write at the start */
     FRAME_ABSENT,    /* no RAM here */
-    FRAME_RESERVED,  /* RAM that the firmware keeps, and what mem= leaves alone */
-    FRAME_METADATA,  /* frame records, and what the frame allocator keeps */
+    FRAME_RESERVED,  /* RAM that the firmware keeps, or that mem= excludes */
+    FRAME_METADATA,  /* frame records, and the frame allocator's metadata */
     FRAME_ZERO,      /* the zero page: saturated, never counted */
     FRAME_KERNEL,    /* image, pools, kernel tables, stacks; the first of those that are owned */
     FRAME_TABLE,     /* a node of the one tree */
-    FRAME_ROOT,      /* one that waits to be a tree's root (paging/tree/root.c) */
+    FRAME_ROOT,      /* a prepared root that no tree uses yet (paging/tree/root.c) */
     FRAME_ANONYMOUS, /* a page of a program */
-    FRAME_DEVICE,    /* memory that a device reads or writes by itself: command lists, buffers */
-    FRAME_SWAP,      /* the store of the RAM-backed swap area */
+    FRAME_DEVICE,    /* DMA memory: command lists, buffers */
+    FRAME_SWAP,      /* the RAM-backed swap area */
     FRAME_KINDS
 };
 
 #define FRAME_KIND_BIT(kind) (UINT32_C(1) << (kind))
 
-/* What pmm_alloc hands out and pmm_free takes back. */
+/* The kinds that pmm_alloc returns and pmm_free accepts. */
 #define FRAME_OWNED_KINDS                                                                          \
     (FRAME_KIND_BIT(FRAME_KERNEL) | FRAME_KIND_BIT(FRAME_TABLE) | FRAME_KIND_BIT(FRAME_ROOT) |     \
      FRAME_KIND_BIT(FRAME_ANONYMOUS) | FRAME_KIND_BIT(FRAME_DEVICE) | FRAME_KIND_BIT(FRAME_SWAP))
@@ -51,8 +51,8 @@ static inline bool frame_is_owned(uint8_t kind)
     return kind >= FRAME_KERNEL && kind < FRAME_KINDS;
 }
 
-/* The legal transitions, as the kinds that each may become once the machine runs. What pmm_init
- * finds absent, reserved or taken gets its kind there. */
+/* Returns the kinds that a frame of this kind may become while the machine runs. pmm_init sets the
+ * kinds of absent, reserved and used frames itself. */
 static inline uint32_t frame_successors(enum frame_kind kind)
 {
     switch (kind) {
@@ -92,9 +92,9 @@ enum frame_flag {
     FRAME_SEEN = 1U << 7, /* visited by AUDIT */
 };
 
-/* A count that is never changed: zero page, kernel, and what had more pointers than can be counted.
- * From COUNT_STILL on a count stands still; the room on both sides of COUNT_SATURATED is for
- * processors that looked at the count just before. */
+/* Saturated counts never change: those of the zero page, of the kernel, and of a frame with more
+ * references than fit. A count from COUNT_STILL on is saturated; the margin around COUNT_SATURATED
+ * is for processors that read the count just before. */
 #define COUNT_SATURATED UINT32_C(0xe0000000)
 #define COUNT_STILL     UINT32_C(0xc0000000)
 
@@ -128,7 +128,7 @@ _Static_assert(offsetof(struct frame, slot_or_base) == 12, "packed without holes
 #define DIRECT_MAP_BASE UINT64_C(0xffff800000000000)
 #endif
 
-/* The record of a frame. The caller knows that the frame is one of the machine's. */
+/* Returns the record of a frame, which must exist in this machine. */
 static inline struct frame *frame_record(struct pfn frame)
 {
     return (struct frame *)(uintptr_t)FRAME_RECORDS_BASE + frame.index;
@@ -139,12 +139,12 @@ static inline struct pfn frame_pfn(const struct frame *record)
     return (struct pfn){(uint32_t)(record - (const struct frame *)(uintptr_t)FRAME_RECORDS_BASE)};
 }
 
-/* The rare cases of counting: a count that stands still, and those that nobody may change. */
+/* The slow cases of counting: a saturated count, and a frame that has no count. */
 void frame_count_saturate(struct pfn frame);
 uint32_t frame_count_keep(struct pfn frame);
 
-/* Counts one pointer more (rule C1). A count that would run over is saturated, which the log says
- * once: the frame is then never freed. Only pages and tables have pointers, and at least one. */
+/* Adds a reference (rule C1). A count that would overflow is saturated, which the log reports once:
+ * the frame is then never freed. Only pages and tables have references, and at least one. */
 static inline void frame_count_up(struct pfn frame)
 {
     struct frame *record = frame_record(frame);
@@ -156,7 +156,8 @@ static inline void frame_count_up(struct pfn frame)
         __atomic_add_fetch(&record->count, 1, __ATOMIC_RELAXED);
 }
 
-/* The same for a frame whose last pointer may go meanwhile; false when it has gone. */
+/* Adds a reference unless the count is 0, for a frame whose last reference may be dropped
+ * meanwhile. Returns false if it was. */
 static inline bool frame_count_up_unless_0(struct pfn frame)
 {
     struct frame *record = frame_record(frame);
@@ -174,8 +175,7 @@ static inline bool frame_count_up_unless_0(struct pfn frame)
     return true;
 }
 
-/* Counts one pointer less; how many there are then, COUNT_SATURATED for a count that stands
- * still. */
+/* Drops a reference. Returns the references left, or COUNT_SATURATED for a saturated count. */
 static inline uint32_t frame_count_down(struct pfn frame)
 {
     struct frame *record = frame_record(frame);
@@ -186,7 +186,7 @@ static inline uint32_t frame_count_down(struct pfn frame)
     return __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
 }
 
-/* A frame's content, or any RAM, through the direct map. */
+/* Return the address of RAM, or of a frame's content, in the direct map. */
 static inline void *phys_pointer(struct phys physical)
 {
     return (void *)(uintptr_t)(DIRECT_MAP_BASE + physical.address);
@@ -197,7 +197,7 @@ static inline void *frame_pointer(struct pfn frame)
     return phys_pointer(phys_of(frame));
 }
 
-/* The frame in which something lies that was reached so. */
+/* Returns the frame of an address in the direct map. */
 static inline struct pfn frame_of_pointer(const void *pointer)
 {
     return (struct pfn){(uint32_t)(((uintptr_t)pointer - DIRECT_MAP_BASE) >> PAGE_SHIFT)};

@@ -1,8 +1,8 @@
-/* Counts of frames that are not counted any more, or never were. */
+/* Reference counts: the slow cases, a saturated count and a count that nobody may change. */
 #include "lib/ktap.h"
 #include "pmm/frame.h"
 
-/* The record of a frame that has pointers. */
+/* Returns the record; panics unless its kind has a reference count. */
 static struct frame *counted(struct pfn frame)
 {
     struct frame *record = frame_record(frame);

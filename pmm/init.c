@@ -1,16 +1,17 @@
-/* The start of physical memory: zones, metadata, and the first kind of every frame. */
+/* Starts the frame database: zones, metadata, and the first kind of every frame. */
 #include "lib/bytes.h"
 #include "pmm/internal.h"
 #include "pmm/memory_map.h"
 
-/* Below this many free frames nothing useful runs: 4 MiB. */
+/* With fewer free frames no experiment can run: 4 MiB. */
 #define FRAMES_LEAST 1024U
 
-/* The first MiB is left alone: real-mode start-up code of other processors, firmware's habits. */
+/* The first MiB stays reserved: other processors start there in real mode, and firmware may still
+ * use it. */
 #define FIRST_FRAME 256U
 
-/* The reserve: a fault's tables on every processor and some for reclaim, but never more than a
- * small part of memory. */
+/* The reserve covers the tables of a fault on every processor and the needs of reclaim, but never
+ * more than a small part of memory. */
 #define RESERVE_MOST 256U
 #define RESERVE_PART 512U
 
@@ -122,7 +123,7 @@ static void keep(uint64_t start, uint64_t end, enum frame_kind kind)
         pmm.by_kind[kind] += end - start;
 }
 
-/* The records of free frames are as they shall be: zero. */
+/* The records of free frames need no write: they are zero already. */
 static void add_free(uint64_t start, uint64_t end)
 {
     for (unsigned number = 0; number < PMM_ZONES; number++) {
@@ -143,7 +144,7 @@ static enum frame_kind kind_of_taken(const struct memory_range *range)
     return range->kernel ? FRAME_KERNEL : FRAME_RESERVED;
 }
 
-/* budget is how many frames may still become free. */
+/* Adds the range to the allocator. budget: frames that may still be added under the limit. */
 static void adopt_range(const struct memory_range *range, uint64_t *budget)
 {
     uint64_t start = range->start / PAGE_SIZE;

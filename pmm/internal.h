@@ -43,36 +43,36 @@ struct pmm {
 
 extern struct pmm pmm;
 
-/* Takes a block from the zones, with floor frames left behind it, or from the low zone only. */
+/* Takes a block from the zones if floor frames stay free. low: from the low zone only. */
 MUST_USE enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first);
 void zones_give(struct pfn first, unsigned order);
 
-/* Gives back single frames, those of one word of the allocator's bits together. */
+/* Frees single frames; neighbours in one group of 64 go back together. */
 void zones_give_many(const struct pfn *frames, unsigned count);
 
-/* How many frames must stay for others than this kind. */
+/* Returns the frames that an allocation of this kind must leave free. */
 int64_t pmm_floor(enum frame_kind kind);
 
-/* Whether the caches may be used now. */
+/* Returns true if the caches may be used now. */
 bool pmm_caches_allowed(void);
 
-/* Gives a cache's frames back and closes it; one that is in use stays as it is. */
+/* Frees a cache's frames and closes it, unless it is held. */
 void cache_close(struct pmm_cache *cache);
 
-/* Lets a closed cache be used, from empty. */
+/* Opens a closed cache; it is empty then. */
 void cache_open(struct pmm_cache *cache);
 
-/* The same for one of the running processor's, if caches may be used now. */
+/* Opens one of the running processor's caches, if caches may be used now. */
 void cache_reopen(struct pmm_cache *cache);
 
 void zero_pool_drain(void);
 void zero_pool_start(void);
 uint64_t zero_pool_count(void);
 
-/* Counts an allocation for pmm_fail_from; whether it is to fail. */
+/* Counts an allocation for pmm_fail_from. Returns true if it must fail. */
 bool pmm_fails_now(void);
 
-/* Follows the level of pressure after frames have come or gone. */
+/* Updates the pressure level after frames were allocated or freed. */
 void pmm_note_pressure(void);
 
 static inline unsigned zone_of(struct pfn frame)

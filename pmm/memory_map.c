@@ -10,7 +10,7 @@
 static struct memory_map the_map;
 static uint64_t edges[EDGES_MAX];
 
-/* Where descriptors overlap the higher number wins. */
+/* Where descriptors overlap, the kind with the higher priority wins. */
 static unsigned priority(enum memory_kind kind)
 {
     switch (kind) {
@@ -29,8 +29,8 @@ static unsigned priority(enum memory_kind kind)
     return 9;
 }
 
-/* The whole pages of a region below the limit: fewer pages of usable memory, more of what is not,
- * when it is not aligned. False when nothing is left. */
+/* Returns the whole pages of a region below the limit. An unaligned region is rounded inward if its
+ * memory is usable and outward if not. Returns false if no page is left. */
 static bool memory_map_region_pages(const struct memory_region *region, uint64_t limit,
                                     uint64_t *start, uint64_t *end)
 {
@@ -54,7 +54,7 @@ static bool memory_map_region_pages(const struct memory_region *region, uint64_t
 
 static void sort_edges(uint32_t count)
 {
-    /* Insertion: firmware's maps are nearly sorted. */
+    /* Insertion sort: firmware's maps are nearly sorted. */
     for (uint32_t i = 1; i < count; i++) {
         uint64_t edge = edges[i];
         uint32_t at = i;
@@ -65,7 +65,7 @@ static void sort_edges(uint32_t count)
     }
 }
 
-/* The kind of the piece between two neighbouring edges; false when no region covers it. */
+/* Returns the kind of memory between two neighbouring edges; false if no region covers it. */
 static bool kind_between(const struct memory_region *regions, uint32_t count, uint64_t limit,
                          uint64_t from, enum memory_kind *kind)
 {

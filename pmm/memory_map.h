@@ -1,9 +1,8 @@
 /*
  * The firmware's memory map, made sound: sorted, disjoint, whole pages.
  *
- * Firmware hands out descriptors that overlap, come in any order, are empty, are not aligned, or
- * wrap. Where two disagree about a page the more careful one wins: what is reserved by any of them
- * is not used.
+ * Firmware's descriptors may overlap, be unsorted, empty or unaligned, or wrap around. Where two
+ * disagree about a page, the safer kind wins: a page that any descriptor reserves is not used.
  *
  * Units: bytes and 4 KiB pages; ranges are half-open. Owns: the one cleaned map.
  * State: empty -> memory_map_build -> built; memory_map_reserve changes kinds afterwards.
@@ -32,8 +31,8 @@ struct memory_map {
     struct memory_range ranges[MEMORY_RANGES_MAX]; /* ascending, disjoint, neighbours differ */
 };
 
-/* Builds the map from the firmware's regions. What lies at or above limit bytes of physical address
- * (the processor's width, frame numbers of 32 bits, rule E7's top 4 GiB) is left out. */
+/* Builds the map from the firmware's regions. Memory at or above limit bytes is left out: the limit
+ * is the processor's address width, 32-bit frame numbers, and the top 4 GiB of rule E7. */
 MUST_USE enum status memory_map_build(const struct memory_region *regions, uint32_t count,
                                       uint64_t limit);
 
@@ -52,7 +51,7 @@ bool memory_is_free(enum memory_kind kind);
 /* Whether [start, end) touches any RAM of the map. */
 bool memory_map_touches_ram(uint64_t start, uint64_t end);
 
-/* The kind in words. */
+/* Returns the name of the kind, for the log. */
 const char *memory_kind_name(enum memory_kind kind);
 
 #endif

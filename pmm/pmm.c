@@ -1,15 +1,15 @@
-/* The frames' comings and goings: what lies behind the processors' caches. */
+/* Frame allocation behind the per-CPU caches: zones, cache refill, blocks, the ledger. */
 #include "pmm/internal.h"
 
-/* Frames that a cache takes from the allocator at once, and gives back when it is full: words of
- * its bits, or one block. */
+/* Frames that a cache takes from the allocator at once, or gives back when it is full: 64-bit words
+ * of its bitmap, or one block. */
 #define BATCH_ORDER 7U
 #define BATCH       (1U << BATCH_ORDER)
 #define WORD        64U
 
 _Static_assert(BATCH == PMM_CACHE_FRAMES / 2 && BATCH % WORD == 0, "half a cache, whole words");
 
-/* A frame that the counter promises is found sooner or later; others may move frames meanwhile. */
+/* Retries for a frame that the counter has promised: other CPUs may move frames meanwhile. */
 #define TAKE_TRIES 1000U
 
 struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
@@ -37,7 +37,7 @@ static enum status any_zone_take(unsigned order, bool low, struct pfn *first)
     return zone_take(&pmm.zones[ZONE_LOW], order, first);
 }
 
-/* Lowers the counter by one frame if the floor stays. */
+/* Lowers the free count by one if more than floor frames are left. */
 static bool claim_frame(int64_t floor)
 {
     int64_t left = __atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED);
@@ -50,8 +50,8 @@ static bool claim_frame(int64_t floor)
     return false;
 }
 
-/* A frame is counted first and then found. A block is found first: while it is looked for, which
- * may be in vain, nobody else shall think that memory is out. */
+/* A single frame is counted first and then found. A block is found first: its search may fail, and
+ * meanwhile no other CPU may see memory as exhausted. */
 enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first)
 {
     int64_t size = (int64_t)order_frames(order);
@@ -85,7 +85,7 @@ void zones_give(struct pfn first, unsigned order)
     __atomic_fetch_add(&pmm.free_frames, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
 }
 
-/* The count frames that follow each other in an array and lie in the 64 from first on. */
+/* Frees the frames of one group of 64 that the mask names. */
 static void give_some(struct pfn first, uint64_t mask, unsigned count)
 {
     const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
@@ -169,7 +169,7 @@ void cache_reopen(struct pmm_cache *cache)
     }
 }
 
-/* Puts as many frames as lie in a word, two in one store; the last one has the lowest number. */
+/* Writes 64 consecutive frame numbers, two in one store; the lowest comes last. */
 static void pmm_put_word(uint32_t frames[WORD], uint32_t first)
 {
     uint64_t pair = (uint64_t)(first + WORD - 2) << 32 | (first + WORD - 1);
@@ -179,8 +179,7 @@ static void pmm_put_word(uint32_t frames[WORD], uint32_t first)
         __builtin_memcpy(&frames[i], &pair, sizeof(pair));
 }
 
-/* Up to BATCH frames, word by word of the allocator's bits: the more of a word are in use, the
- * fewer come of it. */
+/* Takes up to BATCH frames, one word of the allocator's bitmap at a time. */
 static uint32_t take_words_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
 {
     uint32_t count = 0;
@@ -202,7 +201,7 @@ static uint32_t take_words_of(const struct pmm_zone *zone, uint32_t frames[BATCH
     return count;
 }
 
-/* Up to BATCH frames from one zone, of whichever words have some, or as a block if it has one. */
+/* Takes up to BATCH frames from one zone: by words, else as one block, else singly. */
 static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH])
 {
     uint32_t count = 0;
@@ -226,7 +225,7 @@ static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH
     return count;
 }
 
-/* Up to BATCH frames, as long as memory is plentiful. */
+/* Takes up to BATCH frames; none while memory is short. */
 static uint32_t take_batch(uint32_t frames[BATCH])
 {
     uint32_t count;
@@ -241,7 +240,7 @@ static uint32_t take_batch(uint32_t frames[BATCH])
     return count;
 }
 
-/* From the zones, if need be after everything that lies in caches has gone back to them. */
+/* Allocates from the zones. If they are empty, drains all caches and retries once. */
 static enum status take_hard(unsigned order, enum frame_kind kind, bool low, struct pfn *first)
 {
     enum status status;
@@ -256,7 +255,7 @@ static enum status take_hard(unsigned order, enum frame_kind kind, bool low, str
     return status;
 }
 
-/* What every frame or block from the zones goes through. */
+/* Checks a frame or block from the zones, clears it if asked to, and prepares its record. */
 static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, bool clear)
 {
     pmm_check_free(first);
@@ -275,7 +274,7 @@ static void hand_out(struct pfn first, unsigned order, enum frame_kind kind, boo
     }
 }
 
-/* A frame for a cache that its caller holds empty; with it the cache is filled, if it may be. */
+/* Allocates a frame for a cache that the caller holds and that is empty, and refills the cache. */
 static enum status pmm_refill_cache(struct pmm_cache *cache, enum frame_kind kind,
                                     struct pfn *frame)
 {
@@ -339,7 +338,7 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
         cache_reopen(cache);
     } else {
         CHECK(state == PMM_CACHE_EMPTY + PMM_CACHE_FRAMES);
-        /* Those that have lain longest are the least likely to be in the processor's own cache. */
+        /* The oldest are the least likely to be in the processor's data cache. */
         struct pfn oldest[BATCH];
 
         for (unsigned i = 0; i < BATCH; i++)
@@ -354,14 +353,14 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
     pmm_note_pressure();
 }
 
-/* How the records of frames have to look that pmm_free_many takes back. */
+/* Expected frame-record contents in pmm_free_many. */
 struct free_form {
     uint64_t word; /* the first one: count, kind, level and live */
     uint16_t bad;  /* bits of lock and flags that must not be set */
     void (*flagged)(struct pfn frame);
 };
 
-/* A frame whose lock or flags are none of what is usual. */
+/* Slow path: unexpected lock or flag bits. */
 __attribute__((noinline)) static void free_unusual(struct pfn frame, const struct free_form *form)
 {
     const struct frame *record = frame_record(frame);
@@ -550,8 +549,8 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
 
 /* ---- the ledger ---- */
 
-/* The counters of a cache that somebody holds: each is one aligned word, read whole, of now or of a
- * moment ago. That is a race on purpose, which the sanitizer is told. */
+/* Adds the counters of a cache that another CPU may hold. Each is one aligned word, so that a read
+ * is whole but may be slightly old. The race is intended; the sanitizer is told so. */
 __attribute__((noinline, no_sanitize("thread"))) static void glance(const struct pmm_cache *cache,
                                                                     uint64_t by_kind[FRAME_KINDS])
 {
@@ -561,8 +560,8 @@ __attribute__((noinline, no_sanitize("thread"))) static void glance(const struct
         by_kind[kind] += counters[kind];
 }
 
-/* Adds up what a cache has counted. It is held for that, closed or not, unless an interrupted owner
- * holds it, or one on another processor for very long. */
+/* Adds the counters of a cache. Holds it meanwhile, open or closed, unless its owner was
+ * interrupted or keeps it for very long. */
 static void add_counts(struct pmm_cache *cache, uint64_t by_kind[FRAME_KINDS])
 {
     uint32_t state = PMM_CACHE_HELD;

@@ -1,10 +1,10 @@
 /*
- * Physical memory: which frames there are, and who has them.
+ * Physical memory: allocates and frees frames, and keeps the ledger of their use.
  *
  * Single frames come from a cache of the running processor, blocks from the frame allocator that
- * the run has chosen (pmm/alloc/allocator.h). A processor's number is only a hint here: a cache is
- * taken by one exchange of its state and whoever finds it taken goes to the allocator, so
- * interrupts stay as they are and a thread may move at any time.
+ * the run has chosen (pmm/alloc/allocator.h). The processor's number is only a hint: a cache is
+ * locked by one exchange of its state, and a caller that finds it locked goes to the allocator. So
+ * interrupts need not be off, and a thread may migrate at any time.
  *
  * Units: frames of 4 KiB; a block of order n is 2^n frames at a multiple of 2^n, n = 0 to 9 or 18.
  * Owns: every frame of kind FRAME_FREE, and the frame records.
@@ -30,22 +30,22 @@
 void pmm_choose(enum pmm_kind way);
 const struct frame_allocator *pmm_allocator(void);
 
-/* Takes over what the memory map (pmm/memory_map.h) says is free, at most limit bytes of it (0:
- * all); the records of all RAM are mapped and zero. The allocator's metadata is taken from the end
- * of a free range. The first MiB stays reserved: other processors start there. STATUS_NO_MEMORY
- * when fewer frames are left than anything can be done with. */
+/* Takes over the free memory of the map (pmm/memory_map.h), at most limit bytes (0: all). The
+ * records of all RAM are mapped and zero. The allocator's metadata comes from the end of a free
+ * range. The first MiB stays reserved: other processors start there. Returns STATUS_NO_MEMORY if
+ * too few frames are left to run. */
 MUST_USE enum status pmm_init(uint64_t limit);
 
-/* Bytes of the allocator's metadata. */
+/* Returns the bytes of the allocator's metadata. */
 uint64_t pmm_metadata_bytes(void);
 
-/* Frames that would be free but for pmm_init's limit; the ledger has them as reserved. */
+/* Returns the frames excluded by pmm_init's limit; the ledger counts them as reserved. */
 uint64_t pmm_left_out(void);
 
 enum frame_clear { FRAME_UNCLEARED, FRAME_CLEARED };
 
-/* Hands out one frame with count 1 and all other fields zero, or SLOT_NONE and PFN_NONE where
- * those are fields; its content is zero when asked for, otherwise junk. */
+/* Allocates one frame with count 1; its other record fields are zero, SLOT_NONE or PFN_NONE. Its
+ * content is zero with FRAME_CLEARED, otherwise junk. */
 MUST_USE static inline enum status pmm_alloc(enum frame_kind kind, enum frame_clear clear,
                                              struct pfn *frame);
 
@@ -56,34 +56,33 @@ MUST_USE enum status pmm_alloc_low(enum frame_kind kind, enum frame_clear clear,
 MUST_USE enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum frame_clear clear,
                                      struct pfn *first);
 
-/* Fills the running processor's caches where they are empty, so that pmm_take finds a frame. False
- * when there is nothing to fill them with, or somebody has them. */
+/* Refills the running processor's empty caches for pmm_take. Returns false if memory is short or
+ * the caches are locked. */
 bool pmm_refill(void);
 
-/* Takes back a frame whose count has come to 0, or that is held by its caller alone. */
+/* Frees a frame whose count is 0, or of which the caller holds the only reference. */
 static inline void pmm_free(struct pfn frame);
 
-/* Takes back many frames of one kind, whose count, level and live have come to 0. They go past the
- * caches: those that lie together are given back together. A frame with one of the flags is first
- * shown to `flagged`, which takes care of what they mean. */
+/* Frees frames of one kind whose count, level and live are 0. They bypass the caches: neighbours go
+ * back to the allocator together. A frame with one of the flags is first passed to `flagged`, which
+ * handles them. */
 void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kind, uint8_t flags,
                    void (*flagged)(struct pfn frame));
 
-/* As pmm_free, for a frame whose 4 KiB are known to be zero, as an emptied table's are (rule C12):
- * whoever next wants a cleared frame on this processor takes it as it is. */
+/* As pmm_free, for a frame that is all zeros, such as an emptied table (rule C12): it serves the
+ * next request for a cleared frame on this processor. */
 static inline void pmm_free_clean(struct pfn frame);
 void pmm_free_order(struct pfn first, unsigned order);
 
-/* Makes blocks of the smaller order out of one that its caller holds alone. Each has the kind of
- * the whole and count 1, and is given back by itself. */
+/* Splits a block that its caller alone holds into blocks of a smaller order. Each has the same kind
+ * and count 1, and is freed by itself. */
 void pmm_split(struct pfn first, unsigned order, unsigned to);
 
-/* The way back: blocks of one order that make up an aligned one of a larger, which their caller
- * holds alone and which all have count 1, become that one, of the same kind and with count 1. What
- * else their records say is gone. */
+/* Reverses pmm_split: joins blocks of one order, all of count 1 and held by the caller alone, into
+ * one aligned block of the same kind with count 1. Their other record fields are lost. */
 void pmm_join(struct pfn first, unsigned order, unsigned from);
 
-/* Gives a frame that stays in use another kind, as the zero page of the image gets its own. */
+/* Changes the kind of a frame in use; the image's zero page becomes FRAME_ZERO so. */
 void pmm_retype(struct pfn frame, enum frame_kind kind);
 
 struct pmm_usage {
@@ -91,18 +90,18 @@ struct pmm_usage {
     uint64_t by_kind[FRAME_KINDS];
 };
 
-/* How many frames there are of each kind: the ledger. Exact when nobody allocates meanwhile. The
- * counters are in the processors' caches, so the sum visits each that has allocated. */
+/* Returns the number of frames of each kind: the ledger. Exact while no CPU allocates. The counters
+ * are per CPU, so that the sum visits every CPU that has allocated. */
 struct pmm_usage pmm_usage(void);
 
 /* Frames that exist, 0 to pmm_frame_limit() - 1; records exist for all of them. */
 uint32_t pmm_frame_limit(void);
 
-/* Walks every record and compares it with the usage, the caches and the allocator; panics on a
- * difference. Nobody else allocates meanwhile; idle processors are kept from it. */
+/* Compares every record with the usage, the caches and the allocator, and panics on a difference.
+ * No other thread may allocate meanwhile; idle processors are paused. */
 void pmm_audit(void);
 
-/* Gives what the caches and the zero pool hold back to the allocator. */
+/* Returns the frames of all caches and of the zero pool to the allocator. */
 void pmm_drain(void);
 
 /* Each zone's allocator and its metadata: below and above 4 GiB. False when there is none. */
@@ -111,9 +110,9 @@ bool pmm_zone(unsigned number, const void **self, uint64_t *frames);
 
 /* ---- running out ---- */
 
-/* The last frames are kept back: from anonymous pages all of the reserve, from the kernel's objects
- * half of it, from tables, devices and the swap area none, since a fault in flight and reclaim
- * itself must make progress. pmm_init sets a reserve by the size of memory. */
+/* The reserve. Anonymous pages may not use it, the kernel's objects may use half of it, and tables,
+ * devices and the swap area all of it, since a fault in flight and reclaim must make progress.
+ * pmm_init sets it by the size of memory. */
 void pmm_set_reserve(uint64_t frames);
 uint64_t pmm_reserve(void);
 
@@ -121,9 +120,9 @@ enum pmm_pressure { PMM_NORMAL, PMM_LOW, PMM_CRITICAL };
 
 enum pmm_pressure pmm_pressure(void);
 
-/* Called when the level changes, in the context of the allocation or the freeing that changed it:
- * it may set a flag or wake somebody, and neither allocates nor waits. The watcher is the caller's
- * and stays; the list is added to at the start only. */
+/* Called when the level changes, in the context of the allocation or free that changed it. It may
+ * set a flag or wake a thread, but neither allocate nor wait. The caller owns the watcher and keeps
+ * it for good; watchers are added at the start only. */
 struct pmm_watcher {
     void (*changed)(struct pmm_watcher *watcher, enum pmm_pressure level);
     struct pmm_watcher *next; /* the list's own */
@@ -137,13 +136,13 @@ uint64_t pmm_fail_from(uint64_t n, uint64_t count);
 
 /* ---- zeroed frames ---- */
 
-/* What a processor without work does: clears at most budget frames for the pool and returns how
- * many it cleared, 0 when the pool is full enough or memory is short. When the pool has fallen to
- * its low mark, a halted processor is woken (thread_wake_idle). */
+/* Idle work: clears at most budget frames for the pool and returns how many, 0 if the pool is full
+ * enough or memory is short. When the pool falls to its low mark, a halted processor is woken
+ * (thread_wake_idle). */
 unsigned pmm_idle_fill(unsigned budget);
 
-/* Keeps pmm_idle_fill from its work, for who measures or counts, and returns when no processor is
- * at it; until as many calls of the other. */
+/* Pauses pmm_idle_fill for measurements, and returns once no processor is in it. Calls nest; each
+ * needs its pmm_idle_resume. */
 void pmm_idle_pause(void);
 void pmm_idle_resume(void);
 
@@ -158,7 +157,7 @@ struct pmm_zero_figures pmm_zero_figures(void);
 
 /* ---- the fast path ---- */
 
-/* From the running processor's cache of zeroed frames, or through it from the pool. */
+/* Takes a frame from the running processor's cache of zeroed frames, or through it from the pool. */
 static inline bool pmm_take_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
 {
     uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
@@ -213,11 +212,11 @@ static inline bool pmm_has_zeroed(const struct pmm_cache *caches)
     return __atomic_load_n(&caches[PMM_CACHE_ZERO].state, __ATOMIC_RELAXED) != PMM_CACHE_HELD;
 }
 
-/* As pmm_alloc, but only what lies in one of the running processor's caches, so that nothing is
- * called; frames that are zeroes may lie there when pmm_has_zeroed says so. False when there is
- * nothing, and pmm_refill may help. The frame's record is for the caller to look at (pmm_is_free)
- * and to write, as is its content: with FRAME_CLEARED it clears what does not come from the cache
- * of zeroed frames. The figures are counted without care for other processors: each has its own. */
+/* As pmm_alloc, but only from one of the running processor's caches, so that nothing is called.
+ * Returns false if the cache is empty; pmm_refill may help. pmm_has_zeroed says whether zeroed
+ * frames may be there. The caller checks the frame's record (pmm_is_free) and writes it; with
+ * FRAME_CLEARED it also clears a frame that is not from the zeroed cache. The figures need no
+ * atomics: each processor has its own. */
 static inline __attribute__((always_inline)) bool
 pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_kind kind,
          enum frame_clear clear, struct pfn *frame)

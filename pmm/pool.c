@@ -6,13 +6,13 @@
 #include "lib/bytes.h"
 #include "pmm/pmm.h"
 
-/* What a freed object carries: the link, and a mark that tells it from one in use. */
+/* A free object holds the link of the free list, and a mark that objects in use do not have. */
 struct free_object {
     struct free_object *next;
     uint64_t mark;
 };
 
-/* At the start of every frame of a pool. */
+/* The header at the start of each frame of a pool. */
 struct pool_frame {
     struct pool *pool;
     struct free_object *free;
@@ -87,7 +87,7 @@ __attribute__((noinline)) static enum status add_frame(struct pool *pool)
     return OK;
 }
 
-/* holds: the pool's lock. The object is as it was left but for its mark. */
+/* holds: the pool's lock. Clears only the mark; the rest keeps its old content. */
 static enum status take_object(struct pool *pool, struct free_object **taken)
 {
     enum status status = pool->partial == NULL ? add_frame(pool) : OK;

@@ -32,24 +32,24 @@ struct pool {
         .name = (pool_name), .object_size = (uint16_t)((sizeof(type) + 15) & ~(size_t)15)          \
     }
 
-/* An object of zeroes. */
+/* Allocates an object and clears it. */
 MUST_USE enum status pool_alloc(struct pool *pool, void **object);
 
-/* The same, for who sets every field: the object holds whatever it was left with. */
+/* As pool_alloc, but without clearing: the caller sets every field. */
 MUST_USE enum status pool_alloc_uncleared(struct pool *pool, void **object);
 
 void pool_free(struct pool *pool, void *object);
 
-/* The same for many at once, all or none: each begins with the address of the next, the last with
- * NULL; what else is in an object is junk. Freeing returns how many frames have become free. */
+/* Allocates count objects, or none. They form a list: each begins with the address of the next, the
+ * last with NULL; the rest of each object is junk. Freeing returns the frames that became free. */
 MUST_USE enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first);
 uint32_t pool_free_chain(struct pool *pool, void *first);
 
-/* Objects in use, of all pools: what leaks anywhere shows here. */
+/* Returns the objects in use, of all pools, for the ledger. */
 uint64_t pool_objects(void);
 
-/* For experiments and tests: how often pool_alloc was called, for all pools; and shut pools, which
- * answer STATUS_NO_MEMORY, so that who needs them shows. */
+/* For experiments and tests: the calls of pool_alloc so far; and a switch that makes every pool
+ * answer STATUS_NO_MEMORY, which shows the paths that need one. */
 uint64_t pool_calls(void);
 void pool_shut(bool shut);
 

@@ -1,4 +1,4 @@
-/* Running out: the reserve, the levels of pressure, and allocations that fail on purpose. */
+/* Memory pressure: the reserve, the pressure levels, and allocation failures for tests. */
 #include "cpu/smp/spin.h"
 #include "pmm/internal.h"
 
@@ -35,7 +35,8 @@ uint64_t pmm_reserve(void)
 
 /* ---- pressure ---- */
 
-/* Caches hide frames from each other: none of that while memory is short or failures are made. */
+/* A frame in one cache cannot be allocated from another CPU, so caches stay closed while memory is
+ * short or a test makes allocations fail. */
 bool pmm_caches_allowed(void)
 {
     return __atomic_load_n(&pmm.pressure, __ATOMIC_RELAXED) != PMM_CRITICAL &&
@@ -47,8 +48,7 @@ enum pmm_pressure pmm_pressure(void)
     return __atomic_load_n(&pmm.pressure, __ATOMIC_RELAXED);
 }
 
-/* A level is left only with an eighth more than what it is entered at, so that it does not
- * flutter. */
+/* Hysteresis: a level ends only an eighth above the mark at which it began. */
 static bool at_or_below(int64_t left, int64_t mark, bool already)
 {
     return left <= mark + (already ? mark / 8 + 1 : 0);
@@ -77,7 +77,7 @@ void pmm_note_pressure(void)
         pressure_level_of(__atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED), now);
 
     if (level > now) {
-        /* What lies in caches counts too before anybody is alarmed. */
+        /* Cached frames are free too: drain the caches before reporting a lower level. */
         pmm_drain();
         level = pressure_level_of(__atomic_load_n(&pmm.free_frames, __ATOMIC_RELAXED), now);
     }

@@ -1,10 +1,10 @@
 /*
- * Frames that are zero before they are wanted.
+ * The pool of cleared frames.
  *
- * Processors without work clear frames into one pool; each processor that wants zeroes takes them
- * from the pool in batches. The pool is filled up to its high mark once it has fallen below the low
- * one, and only while memory is plentiful: what lies here is free memory all the same. Frames that
- * are given back as zero go to the processor's cache, and from there to the pool while it has room.
+ * Idle processors clear frames into one pool; a processor that needs cleared frames takes them from
+ * the pool in batches. Filling starts when the pool falls below its low mark and ends at the high
+ * one, and only while memory is plentiful. Pooled frames still count as free. Frames that are freed
+ * as zero go to the processor's cache, and from there to the pool while it has room.
  */
 #include "cpu/smp/spin.h"
 #include "cpu/smp/thread.h"
@@ -15,7 +15,7 @@
 /* A batch that a processor takes from the pool. */
 #define BATCH 16U
 
-/* What a full cache gives away at once. */
+/* Frames that a full cache gives away at once. */
 #define HALF (PMM_CACHE_FRAMES / 2)
 
 /* The pool's high mark is this part of memory, and the low mark this part of the high one. */
@@ -63,8 +63,8 @@ uint64_t zero_pool_count(void)
     return __atomic_load_n(&pool.count, __ATOMIC_RELAXED);
 }
 
-/* Takes at most count frames; how many there were. Who meets the low mark sees to it that somebody
- * fills the pool. */
+/* Takes at most count frames and returns how many. At the low mark it wakes an idle processor to
+ * fill the pool. */
 static uint32_t zero_pool_pool_take(uint32_t *frames, uint32_t count)
 {
     bool were_on = lock_pool();
@@ -82,7 +82,7 @@ static uint32_t zero_pool_pool_take(uint32_t *frames, uint32_t count)
     return taken;
 }
 
-/* Adds at most count zeroed frames; for how many there was room. */
+/* Adds at most count zeroed frames. Returns the number added. */
 static uint32_t pool_put(const uint32_t *frames, uint32_t count)
 {
     bool were_on = lock_pool();
@@ -102,13 +102,13 @@ void zero_pool_drain(void)
         zones_give((struct pfn){frame}, 0);
 }
 
-/* Whether frames may be kept here now. */
+/* Returns true if the pool may hold frames now. */
 static bool pool_allowed(void)
 {
     return pmm_pressure() == PMM_NORMAL && pmm_caches_allowed();
 }
 
-/* Lets every processor look into the pool. */
+/* Opens every processor's cache of zeroed frames, so that it asks the pool. */
 static void open_caches(void)
 {
     unsigned cpus = __atomic_load_n(&pmm.cpus, __ATOMIC_RELAXED);
@@ -119,7 +119,7 @@ static void open_caches(void)
 
 /* ---- filling ---- */
 
-/* Whether the pool wants more. */
+/* Returns true while the pool is being filled. */
 static bool pool_wants(void)
 {
     bool were_on = lock_pool();
@@ -132,7 +132,7 @@ static bool pool_wants(void)
     return wants && pool_allowed();
 }
 
-/* One frame cleared into the pool; false when there is none to spare. */
+/* Clears one frame into the pool. Returns false if no frame can be spared. */
 static bool fill_one(void)
 {
     struct pfn frame;
@@ -181,8 +181,8 @@ void pmm_idle_resume(void)
 
 /* ---- taking and giving back ---- */
 
-/* What the taken cache holds once it was filled from the pool, if it was empty. When nothing is
- * left it is closed, so that nobody looks again before there is something, and stays held. */
+/* Fills the held cache from the pool if it is empty, and returns its state. If the pool is empty
+ * too, the cache is closed and stays held, so that nobody asks until the pool has frames. */
 static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
 {
     if (state == PMM_CACHE_EMPTY)
@@ -204,7 +204,7 @@ void pmm_refill_zeroed(struct pmm_cache *cache)
         __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
 }
 
-/* Takes a batch from the pool, and one frame of it. */
+/* Refills the cache by a batch from the pool and takes one frame of it. */
 bool pmm_take_zeroed_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                           struct pfn *frame)
 {
@@ -223,7 +223,7 @@ bool pmm_take_zeroed_slow(struct pmm_cache *cache, uint32_t state, enum frame_ki
     return true;
 }
 
-/* Where zeroed frames go for which a cache has no room. */
+/* Passes zeroed frames that do not fit into a cache to the pool, or to the allocator. */
 static void give_clean(const uint32_t *frames, uint32_t count)
 {
     uint32_t kept = pool_allowed() ? pool_put(frames, count) : 0;

@@ -1,9 +1,9 @@
 /*
  * The interface of the frame allocators: LLFree, bitmap, stack and buddy behind one table.
  *
- * An allocator knows frames by number only, 0 to frames - 1 of its zone; it never touches a frame
- * or its record. All that it keeps lies in one piece of metadata that its caller provides, so that
- * none of them allocates anything, and the same code runs in the kernel and on the host.
+ * An allocator knows frames only by number, 0 to frames - 1 of its zone; it never touches a frame
+ * or its record. Its whole state lies in metadata that the caller provides. So no allocator
+ * allocates memory itself, and the same code runs in the kernel and on the host.
  *
  * Units: frames; a block of order n is 2^n frames at a multiple of 2^n. Orders 0 to 9, and 18.
  * Owns: nothing; the metadata is the caller's. State: size -> start (every frame is taken) -> add
@@ -37,48 +37,49 @@ static inline uint64_t order_frames(unsigned order)
 struct frame_allocator {
     const char *name;
 
-    /* Bytes of metadata for so many frames and processors; self is aligned to 64 bytes. */
+    /* Returns the bytes of metadata needed. The caller aligns self to 64 bytes. */
     uint64_t (*size)(uint64_t frames, unsigned cpus);
 
-    /* Makes the metadata, whatever was in it; all frames are taken. */
+    /* Initialises the metadata. All frames are taken at first. */
     void (*start)(void *self, uint64_t frames, unsigned cpus);
 
-    /* Makes taken frames free, at the start. */
+    /* Frees a range of frames, once at the start. */
     void (*add)(void *self, uint64_t first, uint64_t count);
 
-    /* cpu is a hint below cpus: any is right, the running processor's is fast. */
+    /* Takes a block. cpu is a hint: any number below cpus is correct, the running processor's is
+     * fastest. */
     enum status (*take)(void *self, unsigned cpu, unsigned order, uint64_t *first);
     void (*give)(void *self, unsigned cpu, uint64_t first, unsigned order);
 
-    /* Takes some single frames, one at least if the allocator has any at hand: they lie in the 64
-     * from first on, a multiple of 64, as the mask says. How many; 0 when take may still find one,
-     * or it may not. NULL where that is done no faster than one by one. */
+    /* Takes single frames out of one group of 64 and returns how many: frame first + i for each bit
+     * i of the mask; first is a multiple of 64. 0 means that no group was at hand; take may still
+     * find a frame. NULL if the allocator has no faster way than one by one. */
     unsigned (*take_some)(void *self, unsigned cpu, uint64_t *first, uint64_t *mask);
 
-    /* Gives back the count single frames first + i whose bit i is set; first is a multiple of 64.
-     * NULL where that is done no faster than one by one. */
+    /* Frees single frames of one group of 64: first + i for each of the count bits i of the mask.
+     * NULL if the allocator has no faster way than one by one. */
     void (*give_some)(void *self, unsigned cpu, uint64_t first, uint64_t mask, unsigned count);
 
-    /* Makes blocks of the smaller order out of a taken block, each to be given back alone. */
+    /* Splits a taken block into blocks of a smaller order, which are freed one by one. */
     void (*split)(void *self, uint64_t first, unsigned order, unsigned to);
 
-    /* The way back: all blocks of the smaller order that make up an aligned one of the larger are
-     * taken, and are given back as that one from now on. */
+    /* Reverses split: joins taken blocks of the smaller order into one aligned block, which is freed
+     * as a whole. */
     void (*join)(void *self, uint64_t first, unsigned order, unsigned from);
 
-    /* Exact when nobody takes or gives. */
+    /* Returns the free frames; exact only while no processor takes or frees. */
     uint64_t (*free_frames)(const void *self);
 
     bool (*is_free)(const void *self, uint64_t frame);
 
-    /* Walks everything and panics where two places disagree. */
+    /* Checks all metadata and panics on a contradiction. */
     void (*audit)(const void *self);
 };
 
 const struct frame_allocator *frame_allocator(enum pmm_kind way);
 
-/* The longest run of free frames below the given number, and how many whole free blocks of the
- * order there are; both walk. */
+/* Return the longest run of free frames, and the number of free blocks of an order. Both walk all
+ * metadata. */
 uint64_t frame_allocator_longest_run(const struct frame_allocator *allocator, const void *self,
                                      uint64_t frames);
 uint64_t frame_allocator_whole_blocks(const struct frame_allocator *allocator, const void *self,

@@ -1,7 +1,7 @@
 /*
- * A bitmap with next-fit: a bit a frame, and a cursor from which every search goes on.
+ * A bitmap with next-fit: one bit per frame, and a cursor at which each search begins.
  *
- * The least metadata of all, and any order by looking; the search is what it costs when memory is
+ * It needs the least metadata and supports every order. The price is the search when memory is
  * nearly full.
  */
 #include "cpu/machine.h"
@@ -48,7 +48,7 @@ static uint64_t group_words(unsigned order)
     return order > ORDER_WORD ? UINT64_C(1) << (order - ORDER_WORD) : 1;
 }
 
-/* The place of a free group in a word, or 64. */
+/* Returns the position of a free, aligned group in a word, or 64. */
 static unsigned find_in_word(uint64_t taken, unsigned order)
 {
     uint64_t mask = bitmap_group_mask(order);
@@ -74,7 +74,8 @@ static bool words_are_free(const struct bitmap *self, uint64_t at, uint64_t word
     return true;
 }
 
-/* The first frame of a free block, from the cursor on and around; UINT64_MAX when there is none. */
+/* Searches for a free block from the cursor, with wrap-around. Returns its first frame, or
+ * UINT64_MAX. */
 static uint64_t bitmap_find(struct bitmap *self, unsigned order)
 {
     uint64_t step = group_words(order);
@@ -139,7 +140,7 @@ static void bitmap_give(void *metadata, unsigned cpu, uint64_t first, unsigned o
     bitmap_unlock(self, were_on);
 }
 
-/* Bits do not know of blocks. */
+/* Nothing to record: the bits do not show block boundaries. */
 static void bitmap_split(void *metadata, uint64_t first, unsigned order, unsigned to)
 {
     const struct bitmap *self = metadata;

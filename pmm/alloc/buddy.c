@@ -1,9 +1,9 @@
 /*
- * The binary buddy system: blocks of 2^n frames, halved when a smaller one is wanted and joined
- * again when both halves are free.
+ * The binary buddy system: a block of 2^n frames is halved for a smaller request and joined with its
+ * buddy when both are free.
  *
- * Free blocks of each order stand in a list through two numbers a frame; a byte a frame says what
- * begins there, so a block that is given back with another order than it was taken with shows.
+ * Free blocks of each order form a doubly linked list, two numbers per frame. One byte per frame
+ * records the block that begins there, which detects a block freed with the wrong order.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
@@ -12,10 +12,10 @@
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
 
-/* Blocks are joined up to 1 GiB, through the orders that nobody asks for. */
+/* Blocks are joined up to 1 GiB, also through orders that callers cannot request. */
 #define ORDERS (ORDER_GIB + 1)
 
-/* What begins at a frame: a block that is free or taken, of an order, or none. */
+/* The state byte: order of the block that begins at the frame, free or taken; or none. */
 #define STATE_FREE  0x80U
 #define STATE_TAKEN 0x40U
 #define STATE_NONE  0U
@@ -76,7 +76,7 @@ static void withdraw(struct buddy *self, uint64_t block, unsigned order)
     self->states[block] = STATE_NONE;
 }
 
-/* Makes a block free and joins it with its buddy as often as that is free too. */
+/* Frees a block, then joins it with its buddy while the buddy is free too. */
 static void buddy_release(struct buddy *self, uint64_t block, unsigned order)
 {
     self->free += order_frames(order);
@@ -92,7 +92,7 @@ static void buddy_release(struct buddy *self, uint64_t block, unsigned order)
     insert(self, block, order);
 }
 
-/* Takes the smallest block that is large enough and halves it down to the order. */
+/* Takes the smallest block that is large enough, and halves it down to the order. */
 static uint64_t acquire(struct buddy *self, unsigned order)
 {
     unsigned at = order;
@@ -193,7 +193,7 @@ static void buddy_start(void *metadata, uint64_t frames, unsigned cpus)
     memset(self->states, STATE_NONE, frames);
 }
 
-/* The fewest aligned blocks that make up the range. */
+/* Frees the range as the fewest aligned blocks. */
 static void buddy_add(void *metadata, uint64_t first, uint64_t count)
 {
     struct buddy *self = metadata;

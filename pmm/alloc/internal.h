@@ -9,7 +9,7 @@
 
 #include "pmm/alloc/allocator.h"
 
-/* How many bits are set: the compiler's own would call a library without POPCNT. */
+/* Counts the set bits. Without POPCNT the compiler's builtin would call a library function. */
 static inline unsigned bits_set(uint64_t word)
 {
     unsigned count = 0;

@@ -1,9 +1,8 @@
 /*
- * A free stack: the frame given back last is taken first.
+ * A free stack: the frame freed last is taken first.
  *
- * A single frame costs the same however full memory is. A block of several frames has to be looked
- * for, which is what the place of each frame on the stack is kept for: a free frame can be pulled
- * out of the middle.
+ * A single frame costs the same however full memory is. A block must be searched for; each frame's
+ * position on the stack is recorded, so that a free frame can be removed from the middle.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
@@ -44,7 +43,7 @@ static void stack_push(struct stack *self, uint64_t frame)
     self->entries[self->free++] = (uint32_t)frame;
 }
 
-/* Pulls a free frame out: the top takes its place. */
+/* Removes a free frame from the stack: the top frame moves to its position. */
 static void pull(struct stack *self, uint64_t frame)
 {
     uint32_t place = self->place[frame];
@@ -116,7 +115,7 @@ static void stack_give(void *metadata, unsigned cpu, uint64_t first, unsigned or
     stack_unlock(self, were_on);
 }
 
-/* The stack does not know of blocks. */
+/* Nothing to record: the stack holds single frames. */
 static void stack_split(void *metadata, uint64_t first, unsigned order, unsigned to)
 {
     const struct stack *self = metadata;
@@ -148,7 +147,7 @@ static void stack_start(void *metadata, uint64_t frames, unsigned cpus)
     memset(self->place, 0xff, frames * sizeof(uint32_t));
 }
 
-/* From the last to the first, so that the lowest frame of a range is taken first. */
+/* Pushes from the last to the first, so that the lowest frame is taken first. */
 static void stack_add(void *metadata, uint64_t first, uint64_t count)
 {
     struct stack *self = metadata;
