@@ -157,7 +157,8 @@ struct pmm_zero_figures pmm_zero_figures(void);
 
 /* ---- the fast path ---- */
 
-/* Takes a frame from the running processor's cache of zeroed frames, or through it from the pool. */
+/* Takes a frame from the running processor's cache of zeroed frames, or through it from the
+ * pool. */
 static inline bool pmm_take_zeroed(struct pmm_cache *cache, enum frame_kind kind, struct pfn *frame)
 {
     uint32_t state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);

@@ -1,4 +1,4 @@
-/* The list of the frame allocators, and what can be asked of any of them. */
+/* The table of frame allocators, and helpers that work on any of them. */
 #include "pmm/alloc/allocator.h"
 
 #include "lib/check.h"

@@ -63,8 +63,8 @@ struct frame_allocator {
     /* Splits a taken block into blocks of a smaller order, which are freed one by one. */
     void (*split)(void *self, uint64_t first, unsigned order, unsigned to);
 
-    /* Reverses split: joins taken blocks of the smaller order into one aligned block, which is freed
-     * as a whole. */
+    /* Reverses split: joins taken blocks of the smaller order into one aligned block, which is
+     * freed as a whole. */
     void (*join)(void *self, uint64_t first, unsigned order, unsigned from);
 
     /* Returns the free frames; exact only while no processor takes or frees. */

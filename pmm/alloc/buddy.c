@@ -1,6 +1,6 @@
 /*
- * The binary buddy system: a block of 2^n frames is halved for a smaller request and joined with its
- * buddy when both are free.
+ * The binary buddy system: a block of 2^n frames is halved for a smaller request and joined with
+ * its buddy when both are free.
  *
  * Free blocks of each order form a doubly linked list, two numbers per frame. One byte per frame
  * records the block that begins there, which detects a block freed with the wrong order.

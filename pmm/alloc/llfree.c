@@ -1,10 +1,9 @@
 /*
- * LLFree's upper half: trees of areas with a counter each, and the tree that every processor has
- * reserved for itself.
+ * LLFree's upper half: trees of areas, each with a counter, and one tree reserved per processor.
  *
- * A processor takes frames from its own tree, so that processors do not meet in the same cache
- * lines; the tree's counter moves into the reservation while it lasts. Who finds no tree to reserve
- * takes from whatever tree still counts enough, reserved or not.
+ * A processor takes frames from its own tree, so that processors do not share cache lines. The
+ * tree's counter moves into the reservation while it lasts. If no tree can be reserved, frames come
+ * from any tree with enough free frames, reserved or not.
  */
 #include "lib/bytes.h"
 #include "lib/check.h"
@@ -12,7 +11,7 @@
 #include "pmm/alloc/internal.h"
 #include "pmm/alloc/llfree_internal.h"
 
-/* A tree's word: free frames that no reservation holds, and whether there is a reservation. */
+/* A tree's word: the free frames outside of reservations, and a bit for a reservation. */
 #define TREE_RESERVED  (UINT32_C(1) << 31)
 #define TREE_FREE_MASK UINT32_C(0xffff)
 
@@ -21,21 +20,21 @@ _Static_assert(TREE_FRAMES <= TREE_FREE_MASK, "a tree's counter fits");
 #define TREES_PER_GIB ((1U << ORDER_GIB) / TREE_FRAMES)
 #define NO_TREE       UINT32_MAX
 
-/* A tree counts as nearly empty or nearly full at this many frames; reservations prefer those
- * between, so that whole trees stay whole. */
+/* Below these free frames, or above the rest, a tree is nearly full or nearly empty. Reservations
+ * prefer trees between the two, so that free trees stay whole. */
 #define TREE_FEW  (TREE_FRAMES / 16)
 #define TREE_MANY (TREE_FRAMES - TREE_FRAMES / 16)
 
-/* After so many frames given back to one tree in a row it is reserved: more will follow. */
+/* After this many frees in a row to one tree it gets reserved: more frees are likely. */
 #define GIVES_TO_RESERVE 8U
 
-/* Trees tried one after another when a block of several frames is not found in the first. */
+/* Trees to try for a block before giving up on reservations. */
 #define TRIES 4U
 
 struct reservation {
     uint64_t word;      /* tree + 1 in the upper half, free frames of it in the lower; 0: none */
     uint64_t near;      /* a hint: the last frame taken */
-    uint32_t last_tree; /* hints: where frames were given back last, and how often in a row */
+    uint32_t last_tree; /* hints: the tree of the last frees, and how many came in a row */
     uint32_t gives;
     uint64_t unused[5];
 };
@@ -114,7 +113,7 @@ static bool reservation_return(struct reservation *own, uint32_t tree, uint32_t 
     return false;
 }
 
-/* Claims frames from a reservation; which tree they are of, or NO_TREE. */
+/* Claims frames from a reservation. Returns their tree, or NO_TREE. */
 static uint32_t reservation_claim(struct reservation *own, uint32_t frames)
 {
     uint64_t old = __atomic_load_n(&own->word, __ATOMIC_ACQUIRE);
@@ -127,7 +126,7 @@ static uint32_t reservation_claim(struct reservation *own, uint32_t frames)
     return NO_TREE;
 }
 
-/* Claims as many as there are, at most so many. */
+/* Claims up to `most` frames. Returns how many. */
 static uint32_t reservation_claim_some(struct reservation *own, uint32_t most, uint32_t *tree)
 {
     uint64_t old = __atomic_load_n(&own->word, __ATOMIC_ACQUIRE);
@@ -146,7 +145,7 @@ static uint32_t reservation_claim_some(struct reservation *own, uint32_t most, u
 
 /* ---- reservations ---- */
 
-/* Ends what a reservation's word stood for: its frames count in the tree again. */
+/* Ends a reservation: its free frames return to the tree's counter. */
 static void unreserve(struct llfree *self, uint64_t word)
 {
     uint32_t tree = reserved_tree(word);
@@ -161,7 +160,7 @@ static void unreserve(struct llfree *self, uint64_t word)
               "tree %x with word %x is left with %u frames", tree, old, reserved_free(word));
 }
 
-/* Reserves the tree if it is free to be reserved and counts between least and most. */
+/* Reserves the tree if it is not reserved and has between least and most free frames. */
 static bool try_reserve(struct llfree *self, struct reservation *own, uint32_t tree, uint32_t least,
                         uint32_t most)
 {
@@ -190,8 +189,8 @@ static bool reserve_between(struct llfree *self, struct reservation *own, uint32
     return false;
 }
 
-/* Reserves another tree with enough frames: one in part use if there is one, behind the present
- * one, or where this processor's share of memory begins. */
+/* Reserves another tree with enough free frames, partly used ones first. The search begins behind
+ * the current tree, or where this processor's share of memory begins. */
 static bool llfree_reserve(struct llfree *self, unsigned cpu, uint32_t frames)
 {
     struct reservation *own = &self->reservations[cpu];
@@ -204,7 +203,7 @@ static bool llfree_reserve(struct llfree *self, unsigned cpu, uint32_t frames)
            reserve_between(self, own, from, frames, TREE_FRAMES);
 }
 
-/* Moves what others gave back to the own tree into the reservation. */
+/* Moves frames that others freed into this processor's tree to the reservation. */
 static bool refill_reservation(struct llfree *self, struct reservation *own, uint32_t frames)
 {
     uint64_t word = __atomic_load_n(&own->word, __ATOMIC_ACQUIRE);
@@ -230,8 +229,7 @@ static void drain_all(struct llfree *self)
 
 /* ---- take ---- */
 
-/* The bits for frames that have been claimed of the tree; gives the claim back when they are too
- * scattered. */
+/* Takes the bits of claimed frames. Returns the claim if the free frames are too scattered. */
 static enum status take_claimed(struct llfree *self, struct reservation *own, uint32_t tree,
                                 unsigned order, uint64_t *first)
 {
@@ -246,7 +244,7 @@ static enum status take_claimed(struct llfree *self, struct reservation *own, ui
     return status;
 }
 
-/* Bits for some of the frames that have been claimed of the own tree; the others are given back. */
+/* Takes the bits of some claimed frames of the own tree, and returns the rest of the claim. */
 static unsigned take_some_claimed(struct llfree *self, struct reservation *own, uint32_t tree,
                                   uint32_t claimed, uint64_t *first, uint64_t *mask)
 {
@@ -262,7 +260,7 @@ static unsigned take_some_claimed(struct llfree *self, struct reservation *own, 
     }
     count = lower_take_some(&self->lower, llfree_tree_start(tree), tree_end(self, tree), near,
                             claimed, first, mask);
-    if (count > 0) /* the next word is the next to have any */
+    if (count > 0) /* go on at the next word */
         __atomic_store_n(&own->near, *first + 64, __ATOMIC_RELAXED);
     if (count < claimed && !reservation_return(own, tree, claimed - count))
         tree_return(self, tree, claimed - count);
@@ -301,9 +299,9 @@ static enum status take_of_trees(struct llfree *self, struct reservation *own, u
     return STATUS_NO_MEMORY;
 }
 
-/* From any tree and any reservation: what is left when nothing more can be reserved. The frames of
- * a block may be counted in two places, by a tree and by who has it reserved: in the end all are
- * counted by their trees. */
+/* Last resort when no tree can be reserved: takes from any tree or reservation. The free frames of
+ * a block may be counted partly in a tree and partly in its reservation, so reservations are ended
+ * first. */
 static enum status take_anywhere(struct llfree *self, struct reservation *own, unsigned order,
                                  uint64_t *first)
 {
@@ -323,7 +321,7 @@ static enum status take_anywhere(struct llfree *self, struct reservation *own, u
     return take_of_trees(self, own, order, first);
 }
 
-/* The trees of one aligned GiB, all free and all at once; false when one is not. */
+/* Claims all trees of one aligned GiB, or none. Returns false if one is not free. */
 static bool claim_gib(struct llfree *self, uint32_t from)
 {
     for (uint32_t i = 0; i < TREES_PER_GIB; i++) {
@@ -381,7 +379,7 @@ static enum status llfree_take(void *metadata, unsigned cpu, unsigned order, uin
 
 /* ---- give ---- */
 
-/* Several frames in a row went to a tree that nobody has: it becomes this processor's. */
+/* Reserves the tree after several frees to it in a row, if it is unreserved. */
 static void note_give(struct llfree *self, struct reservation *own, uint32_t tree)
 {
     uint32_t gives = __atomic_load_n(&own->gives, __ATOMIC_RELAXED);
@@ -397,7 +395,7 @@ static void note_give(struct llfree *self, struct reservation *own, uint32_t tre
     __atomic_store_n(&own->gives, gives, __ATOMIC_RELAXED);
 }
 
-/* Counts frames whose bits have been given back. */
+/* Adds freed frames, whose bits are clear already, to a counter. */
 static void count_given(struct llfree *self, struct reservation *own, uint32_t tree,
                         uint32_t frames)
 {
@@ -453,7 +451,7 @@ static void llfree_split(void *metadata, uint64_t first, unsigned order, unsigne
     CHECK(order_valid(order) && order_valid(to) && to < order);
     CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
     if (order < ORDER_HUGE || to == ORDER_HUGE)
-        return; /* small blocks are bits, and a GiB is 512 areas, already */
+        return; /* small blocks are bits, a GiB is 512 areas: nothing to change */
     for (uint64_t at = first; at < first + order_frames(order); at += AREA_FRAMES)
         lower_split_area(&self->lower, at / AREA_FRAMES);
 }
@@ -465,7 +463,7 @@ static void llfree_join(void *metadata, uint64_t first, unsigned order, unsigned
     CHECK(order_valid(order) && order_valid(from) && from < order);
     CHECK(first % order_frames(order) == 0 && first + order_frames(order) <= self->frames);
     if (order < ORDER_HUGE || from == ORDER_HUGE)
-        return; /* as with a split */
+        return; /* as in a split */
     for (uint64_t at = first; at < first + order_frames(order); at += AREA_FRAMES)
         lower_join_area(&self->lower, at / AREA_FRAMES);
 }

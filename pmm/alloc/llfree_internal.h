@@ -2,13 +2,12 @@
  * Between the two halves of LLFree: pmm/alloc/llfree.c (trees and reservations) and
  * pmm/alloc/llfree_lower.c (areas of 2 MiB and their bits).
  *
- * No lock anywhere: every change is one compare-and-swap of one word, and every counter promises
- * no more than what lies below it. Frames are claimed from the top down (a counter first, then the
- * area's, then bits) and given back from the bottom up, so that what a counter says is there to
- * be found.
+ * There are no locks: each change is one compare-and-swap of one word. A counter never exceeds the
+ * free frames below it: frames are claimed from the top down (tree counter, area counter, bits) and
+ * freed from the bottom up.
  *
  * Units: frames. Owns: the metadata handed to start.
- * Context: any, also in a fault; nobody waits for anybody.
+ * Context: any, also in a fault; never waits.
  * Spec: Wrenger et al., LLFree: Scalable and Optionally-Persistent Page-Frame Allocation, USENIX
  * ATC'23, section 4.
  */
@@ -27,12 +26,12 @@
 #define TREE_AREAS  16U
 #define TREE_FRAMES (TREE_AREAS * AREA_FRAMES)
 
-/* An area's word: how many frames are free, or that it is taken as one block of 2 MiB. */
+/* An area's word: the free frames, or a mark that it is taken as one block of 2 MiB. */
 #define AREA_FREE_MASK UINT16_C(0x3ff)
 #define AREA_HUGE      (UINT16_C(1) << 15)
 
 struct llfree_area {
-    uint64_t taken[AREA_WORDS]; /* a bit a frame; all clear while the area is AREA_HUGE */
+    uint64_t taken[AREA_WORDS]; /* one bit per frame; all clear while the area is AREA_HUGE */
 };
 
 _Static_assert(sizeof(struct llfree_area) == 64, "an area's bits are one cache line");
@@ -43,33 +42,32 @@ struct llfree_lower {
     uint64_t count;  /* areas */
 };
 
-/* Makes count areas with every frame taken. */
+/* Initialises count areas; every frame is taken. */
 void lower_start(struct llfree_lower *lower, uint64_t count);
 
-/* Makes taken frames of one area free, at the start. */
+/* Frees frames of one area, at the start. */
 void lower_add(struct llfree_lower *lower, uint64_t first, uint64_t count);
 
-/* Takes a block of order 0 to 9 from the areas [from, to), beginning at the one of the frame near.
- * The caller has claimed as many frames of the tree; STATUS_NO_MEMORY when they are scattered. */
+/* Takes a block of order 0 to 9 from the areas [from, to), beginning at the area of the frame near.
+ * The caller has claimed the frames in the tree. Returns STATUS_NO_MEMORY if the free frames are
+ * too scattered. */
 MUST_USE enum status lower_take(struct llfree_lower *lower, uint64_t from, uint64_t to,
                                 uint64_t near, unsigned order, uint64_t *first);
 
-/* Takes single frames that lie in one word of bits, at most so many, which the caller has claimed
- * of the tree: bit i of the mask is frame first + i. How many; 0 when no area has any at the
- * moment. */
+/* Takes up to `most` single frames of one word of bits, which the caller has claimed in the tree:
+ * bit i of the mask is frame first + i. Returns how many; 0 if no area has a free frame now. */
 unsigned lower_take_some(struct llfree_lower *lower, uint64_t from, uint64_t to, uint64_t near,
                          unsigned most, uint64_t *first, uint64_t *mask);
 
-/* The same for the one word with the frame first, a multiple of 64, if all of its frames are
- * free. */
+/* Takes all 64 frames from first on, a multiple of 64, if all are free. */
 bool lower_take_word(struct llfree_lower *lower, uint64_t first);
 
-/* Takes one whole free area as a block; false when it is not free as a whole. */
+/* Takes a whole area as one block. Returns false unless all of it is free. */
 bool lower_take_area(struct llfree_lower *lower, uint64_t area);
 
 void lower_give(struct llfree_lower *lower, uint64_t first, unsigned order);
 
-/* The count single frames of a word of bits that mask names; first is the word's first. */
+/* Frees the count frames of one word that the mask names; first is the word's first frame. */
 void lower_give_some(struct llfree_lower *lower, uint64_t first, uint64_t mask, unsigned count);
 
 /* Turns an area taken as one block into 512 taken frames. */
@@ -80,7 +78,7 @@ void lower_join_area(struct llfree_lower *lower, uint64_t area);
 
 bool lower_is_free(const struct llfree_lower *lower, uint64_t frame);
 
-/* Free frames of an area by its bits; panics when its word says something else. */
+/* Returns the free frames of an area by its bits; panics if its word differs. */
 uint64_t lower_audit_area(const struct llfree_lower *lower, uint64_t area);
 
 #endif

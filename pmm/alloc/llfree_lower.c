@@ -1,4 +1,4 @@
-/* LLFree's lower half: areas of 2 MiB, a bit a frame, a counter an area. */
+/* LLFree's lower half: areas of 2 MiB, with one bit per frame and one counter per area. */
 #include "pmm/alloc/llfree_internal.h"
 
 #include "lib/bytes.h"
@@ -23,7 +23,7 @@ static bool area_claim(uint16_t *word, unsigned frames)
     return false;
 }
 
-/* Claims as many as there are, at most so many. */
+/* Claims up to `most` frames of the area. Returns how many. */
 static unsigned area_claim_some(uint16_t *word, unsigned most)
 {
     uint16_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -48,7 +48,7 @@ static void area_return(uint16_t *word, unsigned frames)
 
 /* ---- bits ---- */
 
-/* Groups of 2^order free frames in a word of bits, at their places: one bit set for each. */
+/* Returns a word with the first bit set of each free, aligned group of 2^order frames. */
 static uint64_t free_groups(uint64_t taken, unsigned order)
 {
     static const uint64_t places[ORDER_WORD + 1] = {
@@ -72,7 +72,7 @@ static uint64_t lower_group_mask(unsigned order)
     return order == ORDER_WORD ? UINT64_MAX : (UINT64_C(1) << (1U << order)) - 1;
 }
 
-/* Takes a group within one word; its first bit, or 64. */
+/* Takes a group within one word. Returns its first bit, or 64. */
 static unsigned take_in_word(uint64_t *word, unsigned order)
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -90,7 +90,7 @@ static unsigned take_in_word(uint64_t *word, unsigned order)
     }
 }
 
-/* Takes count whole words, or none of them. */
+/* Takes count whole words, or none. */
 static bool take_words(uint64_t *words, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -106,8 +106,8 @@ static bool take_words(uint64_t *words, unsigned count)
     return true;
 }
 
-/* Takes a block in an area whose counter has been lowered for it; its first frame in the area, or
- * AREA_FRAMES. */
+/* Takes a block in an area whose counter was lowered for it. Returns its first frame within the
+ * area, or AREA_FRAMES. */
 static unsigned take_in_area(struct llfree_area *area, unsigned near, unsigned order)
 {
     unsigned words = order > ORDER_WORD ? 1U << (order - ORDER_WORD) : 1;
@@ -129,7 +129,7 @@ static unsigned take_in_area(struct llfree_area *area, unsigned near, unsigned o
     return AREA_FRAMES;
 }
 
-/* The lowest bits of a word, so many of them. */
+/* Returns the count lowest set bits of a word. */
 static uint64_t lowest_bits(uint64_t word, unsigned count)
 {
     uint64_t rest = word;
@@ -139,7 +139,7 @@ static uint64_t lowest_bits(uint64_t word, unsigned count)
     return word & ~rest;
 }
 
-/* Takes what is free in one word, at most so many. */
+/* Takes up to `most` free bits of one word. Returns them. */
 static uint64_t take_bits(uint64_t *word, unsigned most)
 {
     uint64_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -154,8 +154,8 @@ static uint64_t take_bits(uint64_t *word, unsigned most)
     return 0;
 }
 
-/* Takes frames of one area, whose counter has been lowered by so many: the word of bits, and which
- * of it. No word has any only if others take and give back at the same time. */
+/* Takes frames in one word of an area whose counter was lowered by `claimed`. All words can be full
+ * only while other processors take and free frames at the same time. */
 static uint64_t take_some_in_area(struct llfree_area *area, unsigned near, unsigned claimed,
                                   unsigned *word)
 {
@@ -211,7 +211,7 @@ bool lower_take_area(struct llfree_lower *lower, uint64_t area)
                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* One area's part of lower_take. */
+/* Tries one area for lower_take. */
 static bool take_from_area(struct llfree_lower *lower, uint64_t area, unsigned near, unsigned order,
                            uint64_t *first)
 {
@@ -340,7 +340,8 @@ void lower_split_area(struct llfree_lower *lower, uint64_t area)
               "area %lx is split, but its word is %x", area, huge);
 }
 
-/* The area's counter is 0, since all its frames are the caller's: nobody else is at the bits. */
+/* The caller holds all frames of the area, so that its counter is 0 and no other processor changes
+ * its bits. */
 void lower_join_area(struct llfree_lower *lower, uint64_t area)
 {
     uint16_t none = 0;
