@@ -16,7 +16,7 @@ uint64_t pte_nx = PTE_NX;
 
 static uint16_t ticket_key;
 
-/* May-write without COW must be writable, and nothing else may be (rule E1). */
+/* Returns true if R/W is set exactly when may-write is set without COW (rule E1). */
 static bool class_is_sound(struct pte entry)
 {
     bool writable = (entry.word & PTE_MAY_WRITE) != 0 && pte_class(entry) != PTE_COW;
@@ -24,7 +24,7 @@ static bool class_is_sound(struct pte entry)
     return pte_class(entry) != PTE_CLASS_NONE && ((entry.word & PTE_RW) != 0) == writable;
 }
 
-/* Rights lie in the lowest entry: an own link that forbids something was never built (rule E2). */
+/* Rights are in the lowest entry, so an own link that denies an access is corrupt (rule E2). */
 static bool link_is_sound(struct pte entry)
 {
     uint64_t rights = entry.word & (PTE_MAY_WRITE | PTE_US | PTE_NX);
@@ -49,7 +49,7 @@ static enum pte_state present_state(struct pte entry, unsigned level)
     return PTE_LEAF;
 }
 
-/* No access goes with nothing else, and nothing stands above it. */
+/* RIGHTS_NONE excludes the other rights, and the bits above it are zero. */
 static bool rights_are_sound(uint64_t payload)
 {
     return payload >> 32 <= RIGHTS_NONE;

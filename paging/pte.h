@@ -1,20 +1,20 @@
 /*
- * The entry: 64 bits that say one thing each, in the tree's one format for every level.
+ * The page-table entry: 64 bits, in one format for every level of the tree.
  *
  * Present entries, by bit: 0 P, 1 R/W, 2 U/S, 3 PWT, 4 PCD, 5 A, 6 D, 7 PS, 8 G, 9-10 class,
  * 11 may-write, 12-51 frame, 52-62 zero, 63 NX. R/W is derived (rule E1): set exactly when
  * may-write is set and the class is not COW.
  *
  * Entries that are not present: 0 zero, 1-3 type, then a payload of 40 bits: its bits 0-19 at
- * 12-31, 20-27 at 4-11, 28-39 at 52-63. Bits 32-51 are all ones, so that whatever the payload is,
- * a processor that follows it speculatively finds the top 4 GiB of the physical address width,
- * where no RAM is admitted (rule E7). The one exception is empty: all 64 bits zero.
+ * 12-31, 20-27 at 4-11, 28-39 at 52-63. Bits 32-51 are all ones: a processor that speculatively
+ * takes any payload for an address reaches the top 4 GiB of the physical address width, where
+ * Faultline uses no RAM (rule E7, L1TF). The exception is empty: all 64 bits zero.
  *
- * Levels: 1 is the leaf table, 4 or 5 the top. Words are built from named fields and taken apart
- * by named functions only; a pattern that no function here builds is PTE_CORRUPT.
+ * Levels: 1 is the leaf table, 4 or 5 the top. Only the functions here build and decode entries; a
+ * pattern that none of them builds is PTE_CORRUPT.
  *
  * Owns: nothing. Context: any. Cannot fail. Pure, but for the NX mask of the machine.
- * Spec: Intel SDM volume 3, 4.5 (4-level and 5-level paging). Rules: RULES.md E1 to E8.
+ * Spec: Intel SDM volume 3, 4.5 (4-level and 5-level paging). Rules: E1 to E8.
  */
 #ifndef PAGING_PTE_H
 #define PAGING_PTE_H
@@ -49,7 +49,7 @@
 #define PTE_ENTRIES    512U
 #define PTE_INDEX_BITS 9U
 
-/* One entry as it stands in a table. */
+/* One entry. */
 struct pte {
     uint64_t word;
 };
@@ -71,8 +71,8 @@ enum pte_state {
     PTE_STATES
 };
 
-/* What a page may be used for; read is implied (rule E3), unless there is no access at all: then
- * the others are false, and a resident page is withheld. */
+/* The rights to a page. Read is implied (rule E3) unless `none` is set: then the other fields are
+ * false, and a resident page is withheld (PROT_NONE). */
 struct rights {
     bool write;
     bool execute;
@@ -89,10 +89,10 @@ enum pte_type {
     PTE_TYPE_WITHHELD
 };
 
-/* PTE_NX where the processor has it, else 0: then nothing is no-execute, and the log says so. */
+/* PTE_NX if the processor has it, else 0: then every page is executable, which the log reports. */
 extern uint64_t pte_nx;
 
-/* ---- taking apart ---- */
+/* ---- decoding ---- */
 
 static inline bool pte_present(struct pte entry)
 {
@@ -104,7 +104,7 @@ static inline enum pte_class pte_class(struct pte entry)
     return (enum pte_class)((entry.word & PTE_CLASS_MASK) >> PTE_CLASS_SHIFT);
 }
 
-/* The frame of a leaf or table. */
+/* Returns the frame of a leaf or table. */
 static inline struct pfn pte_frame(struct pte entry)
 {
     return (struct pfn){(uint32_t)((entry.word & PTE_FRAME_MASK) >> PAGE_SHIFT)};
@@ -116,7 +116,7 @@ static inline uint64_t pte_payload(struct pte entry)
            (entry.word >> 52) << 28;
 }
 
-/* The frame of an entry in transit or withheld; the slot of a swapped one. */
+/* Return the frame of an entry in transit or withheld, and the slot of a swapped one. */
 static inline struct pfn pte_payload_frame(struct pte entry)
 {
     return (struct pfn){(uint32_t)pte_payload(entry)};
@@ -127,7 +127,7 @@ static inline struct slot pte_slot(struct pte entry)
     return (struct slot){(uint32_t)pte_payload(entry)};
 }
 
-/* The rights of a leaf, or those that a swapped, withheld or transit entry carries. */
+/* Returns the rights of a leaf, or of a swapped, withheld or transit entry. */
 static inline struct rights pte_rights(struct pte entry)
 {
     uint64_t payload = pte_payload(entry);
@@ -142,10 +142,10 @@ static inline struct rights pte_rights(struct pte entry)
                            .none = (payload >> 35 & 1) != 0};
 }
 
-/* The one state that the pattern has at this level, 1 to 5. */
+/* Returns the state of an entry at this level, 1 to 5. */
 enum pte_state pte_state(struct pte entry, unsigned level);
 
-/* Its name, for logs. */
+/* Returns the state's name, for the log. */
 const char *pte_state_name(enum pte_state state);
 
 /* ---- building ---- */
@@ -156,8 +156,8 @@ static inline uint64_t pte_class_bits(enum pte_class class, bool may_write)
            (may_write && class != PTE_COW ? PTE_RW : 0);
 }
 
-/* A leaf of 4 KiB (level 1), 2 MiB (2) or 1 GiB (3); the frame is the first of its block. A is set
- * from the start, so that the processor need not. */
+/* Builds a leaf of 4 KiB (level 1), 2 MiB (2) or 1 GiB (3); frame is the first of its block. A is
+ * set at once, which saves the processor a write. */
 static inline struct pte pte_leaf(struct pfn frame, unsigned level, enum pte_class class,
                                   struct rights rights)
 {
@@ -167,7 +167,7 @@ static inline struct pte pte_leaf(struct pfn frame, unsigned level, enum pte_cla
                         (rights.execute ? 0 : pte_nx) | (level > 1 ? PTE_PS : 0)};
 }
 
-/* A link to the next table that carries rights: one to a zero table or a shared link (rule E2). */
+/* Builds a link that carries rights: to a zero table, or a shared link (rule E2). */
 static inline struct pte pte_link(struct pfn table, enum pte_class class, struct rights rights)
 {
     CHECK(class != PTE_CLASS_NONE);
@@ -176,7 +176,7 @@ static inline struct pte pte_link(struct pfn table, enum pte_class class, struct
                         (rights.execute ? 0 : pte_nx)};
 }
 
-/* Any other link to the next table: rights lie in the lowest entry, so this one allows all. */
+/* Builds any other link to the next table. It allows everything: rights are in the lowest entry. */
 static inline struct pte pte_table(struct pfn table, enum pte_class class)
 {
     return pte_link(table, class, (struct rights){.write = true, .execute = true, .user = true});
@@ -211,7 +211,7 @@ static inline struct pte pte_withheld(struct pfn frame)
                       frame.index | pte_rights_payload((struct rights){.none = true}));
 }
 
-/* A page by its rights: a leaf, or withheld when there are none. */
+/* Builds the entry of a resident page: a leaf, or withheld if the rights allow no access. */
 static inline struct pte pte_page(struct pfn frame, unsigned level, enum pte_class class,
                                   struct rights rights)
 {
@@ -230,16 +230,16 @@ static inline struct pte pte_empty(void)
 
 /* ---- tickets ---- */
 
-/* Sets the key of the signature; tickets made before do not agree with it afterwards. */
+/* Sets the key of the signature. Tickets built with another key no longer decode. */
 void pte_ticket_key(uint16_t key);
 
-/* A ticket: index of a descriptor, its generation, and a keyed check over both (rule E6). */
+/* Builds a ticket: a descriptor's index and generation, and a keyed check over both (rule E6). */
 struct pte pte_ticket(uint16_t index, uint8_t generation);
 
-/* Takes a ticket apart; false when its check does not agree. */
+/* Decodes a ticket. Returns false if its check is wrong. */
 bool pte_ticket_decode(struct pte entry, uint16_t *index, uint8_t *generation);
 
-/* ---- as they stand in tables: the hardware sets A and D at any time (rule E8) ---- */
+/* ---- changes in place: the hardware may set A and D at any time (rule E8) ---- */
 
 static inline struct pte pte_read(const struct pte *entry)
 {
@@ -251,14 +251,13 @@ static inline struct pte pte_exchange(struct pte *entry, struct pte with)
     return (struct pte){__atomic_exchange_n(&entry->word, with.word, __ATOMIC_ACQ_REL)};
 }
 
-/* What the entries of a run have in common: the bits that any present one has, and that all
- * have. */
+/* The OR and the AND of the entries of a run. */
 struct pte_bits {
     uint64_t any;
     uint64_t all;
 };
 
-/* The same of all entries [from, to), whatever they are. */
+/* Returns the OR and the AND of the entries [from, to), in any state. */
 static inline struct pte_bits pte_common(const struct pte *from, const struct pte *to)
 {
     struct pte_bits bits = {.any = 0, .all = UINT64_MAX};
@@ -273,23 +272,23 @@ static inline struct pte_bits pte_common(const struct pte *from, const struct pt
     return bits;
 }
 
-/* Whether all entries of a run of level 1 are own leaves of the same rights: then they differ in
- * what the processor sets and in their frames, and together look like one. */
+/* Returns true if all entries of a run at level 1 are own leaves with the same rights: then they
+ * differ only in A, D and their frames. */
 bool pte_are_own_leaves(struct pte_bits bits);
 
-/* Turns own into COW in place, keeping what the hardware sets meanwhile; returns what it was. */
+/* Turns an own entry into COW in place, and keeps A and D. Returns the old entry. */
 struct pte pte_make_cow(struct pte *entry);
 
-/* Turns COW into own in place: the last owner (rule C6). */
+/* Turns a COW entry into own in place, for the last owner (rule C6). */
 void pte_make_own(struct pte *entry);
 
-/* Which of the 512 entries of a table of this level an address goes through. */
+/* Returns the index of an address in a table of this level. */
 static inline unsigned pte_index(uint64_t address, unsigned level)
 {
     return (unsigned)(address >> (PAGE_SHIFT + 9 * (level - 1))) & (PTE_ENTRIES - 1);
 }
 
-/* Bytes that one entry of this level stands for, and that as a power of two. */
+/* Return the bytes that one entry of this level covers: as a shift, and as a number. */
 static inline unsigned pte_shift(unsigned level)
 {
     return PAGE_SHIFT + 9 * (level - 1);

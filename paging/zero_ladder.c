@@ -1,4 +1,4 @@
-/* The zero ladder. */
+/* Builds and names the zero ladder. */
 #include "paging/zero_ladder.h"
 
 #include "pmm/pmm.h"

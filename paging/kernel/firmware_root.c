@@ -14,13 +14,13 @@
 #include "paging/kernel/map.h"
 #include "pmm/memory_map.h"
 
-/* Devices and firmware are expected below this without being asked for. */
+/* Mapped in any case: devices and firmware are below this address. */
 #define ONE_TO_ONE_ALWAYS (4 * GIB)
 
 extern const uint8_t levels_switch_start[], levels_switch_end[];
 
-/* Maps a range one to one, rounded outward, under a table of level 4; what is mapped already is
- * mapped again, to the same. */
+/* Maps a range one to one, rounded outward, under a table of level 4. Pages that are mapped already
+ * are mapped to the same frames again. */
 static void firmware_root_map_one_to_one(struct phys top, uint64_t start, uint64_t end)
 {
     unsigned level = kernel_tables.gib_pages ? 3 : 2;
@@ -41,7 +41,7 @@ static void firmware_root_map_one_to_one(struct phys top, uint64_t start, uint64
     }
 }
 
-/* The first 4 GiB with its devices, all RAM, and whatever else runtime services use. */
+/* Maps the first 4 GiB with its devices, all RAM, and the other regions of runtime services. */
 static void map_all_one_to_one(struct phys top, const struct bootinfo *info)
 {
     const struct memory_map *map = memory_map();
@@ -61,7 +61,7 @@ static void map_all_one_to_one(struct phys top, const struct bootinfo *info)
     }
 }
 
-/* The one-to-one mappings below and the kernel's half above, under a top table of these levels. */
+/* Fills a root of these levels: the one-to-one mappings below, the kernel's half above. */
 static void fill_root(struct phys root, unsigned levels, struct phys one_to_one)
 {
     struct pte *top = table_at(root);
@@ -74,7 +74,7 @@ static void fill_root(struct phys root, unsigned levels, struct phys one_to_one)
     }
     memcpy(top, table_at(one_to_one), PAGE_SIZE / 2);
     memcpy(top + PTE_ENTRIES / 2, table_at(kernel) + PTE_ENTRIES / 2, PAGE_SIZE / 2);
-    /* The recursive slot names the kernel's root, and nobody looks at tables from here. */
+    /* The recursive slot would show the kernel's root; no code here reads tables through it. */
     top[pte_index(RECURSIVE_BASE_4, 4)] = pte_empty();
 }
 
@@ -96,8 +96,8 @@ void build_firmware_roots(const struct bootinfo *info)
     memcpy(table_at(kernel_tables.switch_page), levels_switch_start, size);
 }
 
-/* Goes from one root with one-to-one mappings to the other. PCID and shadow stacks cannot stay on
- * without paging. */
+/* Switches from one one-to-one root to the other. PCID and shadow stacks must be off while paging
+ * is off. */
 static void switch_levels(struct phys from, struct phys to, unsigned levels)
 {
     void (*code)(uint64_t root, uint64_t cr4) =

@@ -53,7 +53,7 @@ static uint64_t image_offset(const void *place)
     return (uint64_t)((uintptr_t)place - (uintptr_t)image_base);
 }
 
-/* A few pages that 32 bits reach: from the smallest range that has them, so that large ones stay
+/* Chooses a few pages below 4 GiB, from the smallest range that has them, so that large ranges stay
  * whole. */
 static void choose_low_pages(void)
 {
@@ -88,8 +88,8 @@ struct phys low_take(void)
     return taken;
 }
 
-/* The largest usable range gives image, tables and records their pages. Loader and boot-services
- * memory is left alone: this code, its stack and its data still live there. */
+/* Chooses the largest usable range for image, tables and records. Memory of the loader and of boot
+ * services is not touched: this code, its stack and its data are still in it. */
 static void choose_pool(void)
 {
     const struct memory_map *map = memory_map();
@@ -108,7 +108,7 @@ static void choose_pool(void)
     kernel_tables.pool_end = best->end;
 }
 
-/* All of RAM, writable and never executable, but read-only where the image lies (rule A2). */
+/* Maps all RAM, writable and not executable, and the image read-only (rule A2). */
 static void map_direct(void)
 {
     const struct memory_map *map = memory_map();
@@ -132,8 +132,8 @@ static void map_direct(void)
     }
 }
 
-/* Records for all RAM: a page of them for 512 KiB, so neighbouring ranges may share one. Visits
- * the pages that they need; their bytes. They are mapped when told so. */
+/* Visits the pages of frame records for all RAM and returns their bytes. One page of records covers
+ * 512 KiB, so neighbouring ranges may share one. map_them: also maps the pages. */
 static uint64_t visit_records(bool map_them)
 {
     const struct memory_map *map = memory_map();
@@ -161,7 +161,7 @@ static uint64_t visit_records(bool map_them)
     return bytes;
 }
 
-/* All records in one piece of memory, which the ledger has under its own name. */
+/* Maps all records in one range of memory, which the ledger counts as its own kind. */
 static void map_records(void)
 {
     kernel_tables.records_size = visit_records(false);
@@ -194,8 +194,9 @@ static void handover_map_image(void)
     }
 }
 
-/* Every window gets its top entry now: the kernel's half never changes above that (rule A3). The
- * recursive slot names the top table itself; it is not for programs and never executable. */
+/* Makes the top entry of every window now: the kernel's half never changes at that level later
+ * (rule A3). The recursive slot maps the top table itself; it is not for programs and never
+ * executable. */
 static void make_top_entries(void)
 {
     struct pte *top = table_at(kernel_tables.root);
@@ -211,8 +212,8 @@ static void make_top_entries(void)
     top[recursive_index(kernel_tables.levels)] = recursive_entry_for(kernel_tables.root);
 }
 
-/* Words of the copy that name places in the image now name them in the copy. By value, not by
- * addend: what has been changed since the start stays changed. */
+/* Relocates the copy: words that point into the image now point into the copy. Works on current
+ * values, not on addends, so that changes since the start are kept. */
 static void relocate_copy(uint8_t *copy, uint64_t old_base)
 {
     for (const struct elf_rela *rela = image_rela_start; rela < image_rela_end; rela++) {
@@ -294,7 +295,7 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
 
     enter_kernel_levels();
 
-    /* From here on the old copy's data is not changed any more: the new one has it. */
+    /* From here on the old copy's data must not change: the new copy has been made. */
     memcpy(table_at(kernel_tables.image), image_base, kernel_tables.image_size);
     relocate_copy((uint8_t *)table_at(kernel_tables.image), old_base);
     zero_ladder_build(table_at(phys_of(kernel_map_zero_frame())), kernel_map_zero_frame());

@@ -1,6 +1,5 @@
 /*
- * Between the files that build the kernel's tables: kernel_map.c, kernel_map_handover.c,
- * kernel_map_firmware.c, kernel_map_windows.c, kernel_map_proof.c.
+ * Shared by the files that build the kernel's tables.
  *
  * Units: bytes. Owns: the one struct kernel_tables. Context: the handover, then any thread.
  */
@@ -17,8 +16,8 @@
 #define MAP_WRITE   (MAP_READ | PTE_RW)
 #define MAP_EXECUTE (PTE_P | PTE_A | PTE_G)
 
-/* No RAM is admitted in the top 4 GiB of the physical address width (rule E7), and frame numbers
- * have 32 bits, the last of which names no frame. */
+/* RAM in the top 4 GiB of the physical address width is refused (rule E7). Frame numbers have 32
+ * bits, and the last value is PFN_NONE. */
 #define FRAMES_END ((UINT64_C(1) << 44) - PAGE_SIZE)
 
 struct kernel_tables {
@@ -29,7 +28,7 @@ struct kernel_tables {
     unsigned levels;
     unsigned firmware_levels;
     bool gib_pages;
-    uint64_t access_base; /* where physical memory is seen: 0 before the handover */
+    uint64_t access_base; /* base of physical memory: 0 before the handover */
     uint64_t pool_start;  /* frames for tables, image and records, before pmm/ serves */
     uint64_t pool_next;
     uint64_t pool_end;
@@ -48,7 +47,7 @@ extern struct kernel_tables kernel_tables;
 /* Takes zeroed pages from the early pool; panics when it is exhausted. */
 struct phys pool_take(uint64_t pages);
 
-/* Takes a zeroed page below 4 GiB, of the few that are set aside. */
+/* Takes one of the zeroed pages reserved below 4 GiB. */
 struct phys low_take(void);
 
 /* The steps of the handover in other files: the window of top tables, backed by the zero page; the
@@ -63,14 +62,13 @@ void enter_kernel_levels(void);
 void map_range(struct phys root, uint64_t address, struct phys physical, uint64_t size,
                uint64_t flags, bool large);
 
-/* A table as the running processor sees it. */
+/* Returns the address of a table for the running processor. */
 static inline struct pte *table_at(struct phys table)
 {
     return (struct pte *)(uintptr_t)(kernel_tables.access_base + table.address);
 }
 
-/* The table of level 4 that has the windows: the root, or the one that the root's last entry names.
- */
+/* Returns the level-4 table with the windows: the root, or the table of the root's last entry. */
 static inline struct phys kernel_level_4(void)
 {
     if (kernel_tables.levels == 4)
@@ -78,7 +76,7 @@ static inline struct phys kernel_level_4(void)
     return (struct phys){table_at(kernel_tables.root)[PTE_ENTRIES - 1].word & PTE_FRAME_MASK};
 }
 
-/* The entry of the recursive slot in a top table. */
+/* Returns the recursive slot's entry for a top table. */
 static inline struct pte recursive_entry_for(struct phys top)
 {
     return (struct pte){top.address | PTE_P | PTE_RW | PTE_A | pte_nx};

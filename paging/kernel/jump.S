@@ -1,5 +1,5 @@
 /*
- * The jump from where the firmware put the image to where the kernel wants it.
+ * The jump from the image's load address to its final address.
  *
  * void handover_jump(firmware_root, kernel_root, stack_top, displacement, entry, argument)
  *                    rdi            rsi          rdx        rcx           r8     r9
@@ -26,8 +26,8 @@ handover_jump:
     ud2
     .size handover_jump, . - handover_jump
 
-/* The zero ladder: the zero page, which whoever reads fresh memory reads, and behind it the zero
- * tables of levels 1 to 4 (RULES.md C8, paging/zero_ladder.h). */
+/* The zero ladder: the zero page, which backs all reads of fresh memory, and behind it the zero
+ * tables of levels 1 to 4 (rule C8, paging/zero_ladder.h). */
     .section .rodata.zero_ladder, "a"
     .balign 4096
     .globl zero_ladder

@@ -1,5 +1,5 @@
 /*
- * The kernel's half of the address space: where each window stands.
+ * The kernel's half of the address space: the address of each window.
  *
  *   ffff800000000000  direct map of physical memory, 64 TiB of room (pmm/frame.h)
  *   ffffc00000000000  frame records, 32 bytes a frame (pmm/frame.h)
@@ -35,16 +35,16 @@
 
 #define WINDOW_SIZE UINT64_C(0x8000000000)
 
-/* Address spaces at once, and so top tables in their window. */
+/* Address spaces at once, and so top tables in the window. */
 #define SPACES_MAX 65536U
 
-/* Where the program's half ends: its first address past the last, by the number of levels. */
+/* Returns the end of the lower half, by the number of levels. */
 static inline uint64_t lower_half_end(unsigned levels)
 {
     return UINT64_C(1) << (levels * 9 + 11);
 }
 
-/* Where the recursive slot begins, and which entry of the top table it is. */
+/* Return the start of the recursive slot, and its index in the top table. */
 static inline uint64_t recursive_base(unsigned levels)
 {
     return levels == 5 ? RECURSIVE_BASE_5 : RECURSIVE_BASE_4;
@@ -55,8 +55,8 @@ static inline unsigned recursive_index(unsigned levels)
     return pte_index(recursive_base(levels), levels);
 }
 
-/* Where the recursive slot of the loaded root shows the entry of a level on an address's path. To
- * go through the slot is to walk one level less, so each time moves the indexes down by one. */
+/* Returns the address in the recursive slot of an address's entry at a level. Each pass through the
+ * slot walks one level less, which moves all indexes down by one. */
 static inline uint64_t recursive_address(unsigned levels, uint64_t address, unsigned level)
 {
     uint64_t covered = pte_span(levels + 1) - 1;
@@ -66,7 +66,7 @@ static inline uint64_t recursive_address(unsigned levels, uint64_t address, unsi
     return address & ~(uint64_t)(sizeof(struct pte) - 1);
 }
 
-/* Where the window of top tables shows the one of a space. */
+/* Returns the address of a space's top table in the window. */
 static inline uint64_t top_window_address(uint32_t space)
 {
     return TOP_WINDOW_BASE + space * PAGE_SIZE;

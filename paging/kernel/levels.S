@@ -7,7 +7,7 @@
  * paging off, CR4 and CR3, paging on, and back to the caller. paging/kernel/firmware_root.c copies
  * the code from levels_switch_start to levels_switch_end to a page that both roots map one to one
  * and executable, and calls the copy; both map the caller, its stack and its GDT in the same
- * places. Nothing here is executed where it is linked.
+ * places. The linked original is never executed.
  *
  * Interrupts are off. An NMI or a machine check between the two writes of CR0 finds no gate that
  * it can use, and resets the machine: the switch is made while nothing else runs.
@@ -30,7 +30,7 @@ levels_switch_start:
     push    %r15
     pushfq
     cli
-    /* Upper halves of registers do not survive 32-bit code: what is needed is kept in the page. */
+    /* 32-bit code destroys the upper halves of registers, so they are saved in the page. */
     mov     %rsp, saved_rsp(%rip)
     sgdt    saved_gdt(%rip)
     mov     %cs, saved_cs(%rip)

@@ -8,10 +8,10 @@
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 
-/* A large page's PAT bit is 12, since 7 is PS there. */
+/* The PAT bit of a large page is bit 12, since bit 7 is PS. */
 #define PTE_PAT_LARGE (UINT64_C(1) << 12)
 
-/* How a window's next free place is advanced: so that large pages can be used in it. */
+/* Alignment of device mappings, which allows large pages. */
 #define DEVICE_ALIGNMENT (2 * MIB)
 
 extern const uint8_t zero_ladder[];
@@ -35,7 +35,7 @@ struct phys pool_take(uint64_t pages)
     return taken;
 }
 
-/* The table below an entry, made when there is none. */
+/* Returns the table below an entry; makes it if there is none. */
 static struct phys next_table(struct pte *entry, uint64_t user)
 {
     struct phys table;

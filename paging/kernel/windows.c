@@ -1,11 +1,11 @@
 /*
  * The window of top tables, and reads through the recursive slot.
  *
- * The window has a page for each space there can be, 256 MiB in all, and shows the zero page where
- * there is no space. One leaf table full of it serves every directory entry, so that the whole
- * window is backed by four frames; a group of 512 spaces gets a leaf table of its own while one of
- * them exists. The first group keeps its own: a system with few spaces never comes to change it.
- * Nothing in the window is global, writable or executable.
+ * The window has one page for each possible space, 256 MiB in all. Pages of unused spaces map the
+ * zero page. One leaf table full of zero pages serves every directory entry, so that four frames
+ * back the whole window. A group of 512 spaces gets its own leaf table while one of them exists.
+ * The first group always has its own, so that a system with few spaces never changes a directory
+ * entry. No page of the window is global, writable or executable.
  */
 #include "cpu/machine.h"
 #include "cpu/trap/probe.h"

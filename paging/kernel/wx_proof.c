@@ -1,4 +1,4 @@
-/* The proof that no frame of the kernel is both writable and executable (rules A2, A4). */
+/* Proves that no frame of the kernel is both writable and executable (rules A2, A4). */
 #include "cpu/features.h"
 #include "paging/kernel/internal.h"
 #include "paging/kernel/map.h"
@@ -12,7 +12,8 @@ struct proof {
         uint64_t start;
         uint64_t end;
     } ranges[RANGES_MAX];
-    bool collecting; /* first pass: note what is executable; second: compare what is writable */
+    bool
+        collecting; /* first pass: collect executable ranges; second: compare writable leaves with them */
     uint64_t leaves;
 };
 
@@ -52,10 +53,9 @@ static void wx_proof_compare(const struct proof *proof, const struct leaf *leaf)
                   "%lx can write to executable frame %lx", leaf->address, leaf->physical);
 }
 
-/* What is seen through the slot is what the entries below it name, with the rights of all of them
- * together and never executable: tables, writable here as in the direct map and executable nowhere;
- * and where a large page ends the walk, a part of that page with its own rights or less. So it adds
- * nothing to what the rest of the walk compares, and walking it would not end. */
+/* The slot shows the tables themselves: writable, as in the direct map, and never executable. Where
+ * a large page ends the walk, it shows part of that page with at most its rights. So the slot adds
+ * no access that the rest of the walk misses; and walking it would not end. */
 static void check_recursive_slot(struct pte entry)
 {
     CHECK_MSG(((entry.word ^ recursive_entry_for(kernel_tables.root).word) & ~PTE_D) == 0,

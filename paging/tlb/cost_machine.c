@@ -1,4 +1,4 @@
-/* What dropping translations costs, measured through tables of its own. */
+/* Measures the cost of TLB flushes, in page tables of its own. */
 #include "paging/tlb/cost.h"
 
 #include "cpu/features.h"
@@ -7,10 +7,10 @@
 #include "paging/kernel/map.h"
 #include "pmm/pmm.h"
 
-/* Where the pages are, in one leaf table of a root that nothing else runs. */
+/* The address of the pages: one leaf table of a private root. */
 #define START UINT64_C(0x40000000)
 
-/* Pages that are dropped one by one, behind the working set. */
+/* Pages that are flushed one by one; they follow the working set. */
 #define DROPPED TLB_PAGES_MAX
 
 #define LEVELS_MAX 5U
@@ -18,7 +18,7 @@
 /* The least of so many measurements counts: an interrupt makes one longer, nothing shorter. */
 #define ROUNDS 32U
 
-/* The tables of all levels, and the root, which is the last. */
+/* The tables of all levels; the root is the last. */
 struct scratch {
     unsigned count;
     struct pfn tables[LEVELS_MAX];
@@ -45,7 +45,7 @@ static enum status cost_take(struct scratch *scratch)
     return OK;
 }
 
-/* Every page is the zero page, for the kernel to read. */
+/* Maps the zero page at every address, readable by the kernel. */
 static void cost_fill(const struct scratch *scratch)
 {
     uint64_t nx = cpu_features()->nx ? PTE_NX : 0;
@@ -82,7 +82,8 @@ static void drop_pages(void)
         machine_flush_page(START + (TLB_COST_WORKING_SET + i) * PAGE_SIZE);
 }
 
-/* Ticks of the drop and of touching the working set afterwards; everything is cached before. */
+/* Returns the ticks of a flush and of touching the working set again; all pages are cached
+ * before. */
 static uint64_t ticks_of(void (*drop)(void))
 {
     uint64_t least = UINT64_MAX;

@@ -1,15 +1,15 @@
-/* Process-context identifiers. */
+/* Process-context identifiers: which translations survive a load of CR3. */
 #include "paging/tlb/pcid.h"
 
 #include "cpu/cpu.h"
 #include "lib/check.h"
 #include "paging/tlb/root.h"
 
-/* PCID 0 is the kernel's own root, which no tree is. */
+/* PCID 0 belongs to the kernel's own root. */
 #define KERNEL_PCID 0U
 #define PCIDS       (PCID_TREES + 1U)
 
-/* What the translations of a PCID are of. */
+/* The tree, and its state, that the translations of a PCID belong to. */
 struct tag {
     uint64_t id; /* 0: of no tree */
     uint64_t generation;
@@ -20,7 +20,7 @@ struct tag {
 struct processor {
     struct tag tags[PCIDS];
     unsigned loaded;
-    unsigned oldest; /* tree's PCID less 1: the next to be given away */
+    unsigned oldest; /* the next PCID to reuse, less 1 */
     struct pcid_counts counts;
 };
 
@@ -40,7 +40,7 @@ void pcid_start(struct pcid_context *context)
     *context = (struct pcid_context){.id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED)};
 }
 
-/* The PCID that stands for the tree, or PCIDS. */
+/* Returns the PCID of the tree on this processor, or PCIDS. */
 static unsigned pcid_find(const struct processor *self, uint64_t id)
 {
     unsigned pcid = KERNEL_PCID + 1;
@@ -68,8 +68,8 @@ static void pcid_load(struct processor *self, struct phys root, unsigned pcid, b
     machine_load_context(root, pcid, keep);
 }
 
-/* The generations are read here and not before: who raises one later sees this processor in the
- * mask, or asks all, and is answered once the root is loaded. */
+/* The generations must be read here, after this processor has entered the mask: a flush that raises
+ * one later sees the processor in the mask, or asks all, and is answered after the load of CR3. */
 static void pcid_enter_space(struct processor *self, const struct tree *tree, bool undisturbed)
 {
     const struct pcid_context *context = &tree->context;
@@ -116,7 +116,7 @@ void pcid_enter_kernel(struct phys root)
     pcid_load(self, root, KERNEL_PCID, keep);
 }
 
-/* A flush changes nothing that its tree says, so who flushes may hold it as constant. */
+/* A flush does not change the meaning of a tree, so callers may hold it as constant. */
 static uint64_t *generation_of(const struct tree *tree)
 {
     return (uint64_t *)(uintptr_t)&tree->context.generation;
@@ -136,7 +136,8 @@ uint64_t pcid_raise_everything(void)
     return __atomic_add_fetch(&everything, 1, __ATOMIC_SEQ_CST);
 }
 
-/* A flush of single pages says nothing of those before it: their generation must be the next. */
+/* A flush of single pages covers only its own generation, so the processor must have had the one
+ * just before it. A whole flush covers all earlier ones. */
 static void pcid_follow(uint64_t *generation, uint64_t to, bool whole)
 {
     if (*generation + 1 == to || (whole && *generation < to))

@@ -1,23 +1,22 @@
 /*
- * Which translations a processor may still have of a tree that it comes back to: process-context
- * identifiers (PCIDs).
+ * Process-context identifiers (PCIDs): which translations a processor may keep for a tree that it
+ * runs again.
  *
- * A processor that leaves a tree forgets nothing when its translations are tagged with a PCID, and
- * nobody interrupts it for changes of a tree that it does not run. So it asks when it comes back.
- * Its translations of the tree are kept only if all of these hold; else its first load of the root
- * drops them:
+ * With PCIDs a processor keeps the translations of trees that it has left, and shootdowns skip
+ * processors that do not run the tree. So the check comes at the next load of the root.
+ * Translations are kept only if all of these hold; otherwise the load of CR3 flushes them:
  *
- *   - one of its few PCIDs still stands for this tree, by an id that is never used again;
- *   - the tree's generation is the one that they are of: a flush raises it (TLB batches do);
- *   - so is the generation of everything, which flushes that concern every tree raise (rule P3);
- *   - no other processor ran the tree meanwhile: one that runs it alone replaces pages with a flush
- *     of its own only, and tells nobody.
+ *   - one of the processor's PCIDs still belongs to this tree, by an id that is never reused;
+ *   - the tree's generation, which each TLB batch raises, has not changed since;
+ *   - neither has the global generation, which flushes that concern every tree raise (rule P3);
+ *   - no other processor ran the tree meanwhile: a processor that runs a tree alone flushes only
+ *     locally and raises no generation.
  *
- * The kernel's own root has PCID 0 on every processor. Without PCIDs (machine_has_contexts) a
- * change of trees drops everything that is not global, and nothing here is counted.
+ * The kernel's own root has PCID 0 on every processor. Without PCIDs (machine_has_contexts) each
+ * load of CR3 flushes all translations that are not global, and nothing is counted here.
  *
- * Owns: PCID_TREES PCIDs of each processor. State of one: none's -> pcid_enter of a tree that has
- * none -> the tree's, until another tree takes it, the longest given first.
+ * Owns: PCID_TREES PCIDs of each processor. State of a PCID: free -> taken by the tree of a
+ * pcid_enter -> reused by another tree, the least recently assigned first.
  * Fails with: nothing. Context: enter and leave with interrupts off, the others any.
  * Spec: Intel SDM volume 3, 4.10.1 (PCIDs), 4.10.4 (what drops what). Rules: P2, P3.
  */
@@ -28,50 +27,49 @@
 
 #include "cpu/machine.h"
 
-/* Trees that a processor keeps translations of; as many as Linux: more would share one TLB. */
+/* Trees per processor with cached translations. Linux has 6 too: more would compete for the TLB. */
 #define PCID_TREES 6U
 
-/* What each tree has. */
+/* The part of a tree that PCIDs need. */
 struct pcid_context {
     uint64_t id;         /* constant; 1 and up */
     uint64_t generation; /* atomic: flushes of the tree so far */
-    uint32_t last;       /* atomic: who came or went last, as 1 + its number */
+    uint32_t last;       /* atomic: 1 + the CPU that entered or left last */
 };
 
 struct tree;
 
-/* A tree that no processor has run. */
+/* Initialises the context of a tree that no processor has run. */
 void pcid_start(struct pcid_context *context);
 
-/* Loads the tree's root on this processor; others: those that run the tree. The processor stands in
- * the tree's mask already, so that whoever flushes from now on asks it. */
+/* Loads the tree's root on this processor. others: the other processors that run the tree. The
+ * caller has set this processor in the tree's mask, so that later flushes ask it. */
 void pcid_enter(struct tree *tree, uint64_t others);
 
 /* Loads the kernel's own root. */
 void pcid_enter_kernel(struct phys root);
 
-/* This processor has loaded another root, and is about to leave the tree's mask. */
+/* Records that this processor has loaded another root; it leaves the tree's mask next. */
 static inline void pcid_leave(struct pcid_context *context, unsigned cpu)
 {
     __atomic_store_n(&context->last, cpu + 1, __ATOMIC_RELEASE);
 }
 
-/* Entries of the tree have changed: what is cached of it is stale where the tree is not loaded.
- * Comes after the change and before the mask of processors is read. The new generation; 0 without
- * PCIDs. */
+/* Makes cached translations of the tree stale on processors that do not run it. Called after the
+ * change of entries and before the mask is read. Returns the new generation; 0 without PCIDs. */
 uint64_t pcid_raise(const struct tree *tree);
 
-/* The same for all trees. */
+/* Does the same for all trees. */
 uint64_t pcid_raise_everything(void);
 
-/* This processor has dropped what a raise to that generation made stale, if it has the tree loaded:
- * it need not do so again when it comes back. whole: it has dropped all of the tree. */
+/* Records that this processor, if it runs the tree, has flushed the changes of that generation and
+ * need not flush them again. whole: it has flushed all of the tree. */
 void pcid_flushed(const struct tree *tree, uint64_t generation, bool whole);
 
-/* The same for what pcid_raise_everything made stale, in whatever it has loaded. */
+/* Records the same for pcid_raise_everything, for the tree that is loaded. */
 void pcid_flushed_everything(uint64_t generation);
 
-/* For metrics: loads of a root that kept what was cached, and that did not. */
+/* For metrics: loads of a root that kept cached translations, and that flushed them. */
 struct pcid_counts {
     uint64_t kept;
     uint64_t flushed;

@@ -1,4 +1,4 @@
-/* The TLB batch. */
+/* The TLB batch: collects flushes, performs the shootdown, then drops. */
 #include "paging/tlb/tlb.h"
 
 #include "cpu/cpu.h"
@@ -9,7 +9,7 @@ static struct tlb_counts counts;
 static unsigned limit = TLB_LIMIT_DEFAULT;
 static const struct tlb_owner *owner;
 
-/* The open batch of each processor: one at a time, so that none is forgotten. */
+/* The open batch of each processor; a second one would mean that the first was left open. */
 static struct tlb_batch *open_batch[CPU_MAX];
 
 static void tlb_count(uint64_t *counter, uint64_t by)
@@ -17,14 +17,14 @@ static void tlb_count(uint64_t *counter, uint64_t by)
     __atomic_add_fetch(counter, by, __ATOMIC_RELAXED);
 }
 
-/* The processors that run the tree. The changes of its entries are locked instructions, or followed
- * by one, so that a processor that is not seen here loads its root after them. */
+/* Returns the processors that run the tree. Entries are changed by locked instructions, or before
+ * one, so a processor that is not in the mask yet loads its root after the change. */
 static uint64_t processors_of(const struct tlb_batch *batch)
 {
     return batch->tree != NULL ? __atomic_load_n(&batch->tree->processors, __ATOMIC_SEQ_CST) : 0;
 }
 
-/* Who has to answer although he need not flush. */
+/* Returns the processors that must answer even if they have nothing to flush. */
 static uint64_t answers_of(const struct tlb_batch *batch)
 {
     return batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
@@ -68,7 +68,7 @@ static void flush_tree(const struct tlb_batch *batch)
     pcid_flushed(batch->tree, generation, batch->whole_space);
 }
 
-/* Flushes what was added, and waits for whoever has to have answered. */
+/* Flushes the added translations and waits for all answers. */
 static void tlb_flush(struct tlb_batch *batch)
 {
     if (batch->everything || batch->kernel)
@@ -176,7 +176,7 @@ void tlb_await_walks(const struct tree *tree)
 void tlb_make_room(struct tlb_batch *batch)
 {
     CHECK(batch->open);
-    /* What was added stays added: entries of the same range may still be on their way. */
+    /* Keep the added ranges: entries of the same range may still follow. */
     tlb_flush(batch);
     drop_releases(batch);
 }

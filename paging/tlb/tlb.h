@@ -1,20 +1,20 @@
 /*
  * The TLB batch: changing a table and invalidating the TLB are one object.
  *
- * begin, add what became stale, hand over what is to be let go, commit. Commit flushes on every
- * processor that runs the tree, waits for all of them, and lets go then, so that no processor can
- * reach a frame through a stale translation after it has another use (rule P2). A table that is let
- * go of waits for every processor, whatever it runs (rule P5). One batch a processor is open at a
- * time, and opening a second is a CHECK: so none is forgotten, and nobody waits for another thread
- * in between. A batch that is full flushes and drops early.
+ * Begin, add the stale translations, release the removed entries, commit. Commit flushes on every
+ * processor that runs the tree, waits for all of them, and only then drops the released targets. So
+ * no processor can reach a frame through a stale translation after the frame is reused (rule P2). A
+ * released table waits for every processor, whatever it runs (rule P5). A processor has one open
+ * batch at a time; a second is a CHECK, which catches a batch that was left open. A full batch
+ * flushes and drops early.
  *
- * Where translations are tagged (PCIDs), a processor that does not run the tree may still have some
- * of it. It is not asked: commit raises the tree's generation, and the processor compares when it
- * comes back (paging/tlb/pcid.h).
+ * With PCIDs a processor that does not run the tree may still cache translations of it. It is not
+ * interrupted: commit raises the tree's generation, and the processor compares it when it runs the
+ * tree again (paging/tlb/pcid.h).
  *
- * Units: addresses in bytes. Owns: the entries handed over, until commit drops them.
+ * Units: addresses in bytes. Owns: the released entries, until commit drops them.
  * State: closed -> tlb_begin -> open -> (add | release)* -> tlb_commit -> closed.
- * Fails with: nothing; an answer that does not come ends the run (cpu/smp/shootdown.c).
+ * Fails with: nothing; a missing answer ends the run (cpu/smp/shootdown.c).
  * Context: no table lock is held at commit; interrupts may be on (rule P4).
  * Spec: Intel SDM volume 3, 4.10.4. Rules: P2, P3, P5.
  */
@@ -25,21 +25,19 @@
 
 #include "paging/pte.h"
 
-/* Pages that a batch can name. */
+/* Pages that a batch can hold. */
 #define TLB_PAGES_MAX 64U
 
-/* Up to so many are invalidated one by one until a limit is measured; above it the whole space is.
- * Linux's ceiling is 33. */
+/* Until a limit is measured, more pages than this flush the whole space. Linux's limit is 33. */
 #define TLB_LIMIT_DEFAULT 32U
 
-/* Entries that wait for the flush before their targets are dropped. */
+/* Released entries that a batch can hold. */
 #define TLB_RELEASES_MAX 64U
 
-/* Tables in which nothing is that wait for it: twice what the two boundary paths of a range
- * have. */
+/* Released empty tables: twice the tables on the two boundary paths of a range. */
 #define TLB_EMPTIES_MAX 16U
 
-/* An entry taken out of a table: what it named is dropped after the flush. */
+/* An entry removed from a table; its target is dropped after the flush. */
 struct tlb_release {
     struct pte entry;
     uint8_t level;
@@ -50,8 +48,8 @@ struct tree;
 struct tlb_batch {
     const struct tree *tree; /* whose pages are added; NULL: none are */
     bool open;
-    bool answered;   /* nothing was added since all processors answered */
-    bool grace;      /* wait for the processors of the tree although nothing is stale */
+    bool answered;   /* all processors have answered since the last addition */
+    bool grace;      /* wait for the processors of the tree even if nothing is stale */
     bool tables;     /* a table is among the releases, or empty */
     bool everything; /* some translation may be cached in any space (rule P3) */
     bool kernel;     /* some translation of the kernel's half is stale */
@@ -75,37 +73,35 @@ void tlb_set_owner(const struct tlb_owner *tables);
 /* Opens a batch. tree: the tree whose pages are added; NULL if none are. */
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree);
 
-/* The translation of one page of the tree, and the paging-structure caches: INVLPG empties
- * those whatever its address (SDM volume 3, 4.10.4.1). */
+/* Adds one page of the tree, and the paging-structure caches: INVLPG empties them whatever its
+ * address (SDM volume 3, 4.10.4.1). */
 void tlb_add_page(struct tlb_batch *batch, uint64_t address);
 
-/* All translations of [start, end) of the tree. */
+/* Adds all translations of [start, end) of the tree. */
 void tlb_add_range(struct tlb_batch *batch, uint64_t start, uint64_t end);
 
-/* All translations of the tree; or of the programs' half of every tree. */
+/* Add all translations of the tree, or of the lower half of every tree. */
 void tlb_add_space(struct tlb_batch *batch);
 void tlb_add_everything(struct tlb_batch *batch);
 
-/* All translations there are: for the kernel's half, whose pages are global. Nothing else drops
- * those. */
+/* Adds all translations, also global ones: for the kernel's half. No other flush drops those. */
 void tlb_add_kernel(struct tlb_batch *batch);
 
-/* Nothing more became stale, but walks of the tree that have begun are over after commit: for what
- * their entries name besides pages, a descriptor. */
+/* Adds no translation, but makes commit wait until walks of the tree that have begun are over: for
+ * descriptors, which tickets reference without a count. */
 void tlb_add_grace(struct tlb_batch *batch);
 
-/* The same at once, with no batch, where nothing else is to be done. */
+/* Waits for such walks at once, without a batch. */
 void tlb_await_walks(const struct tree *tree);
 
-/* Hands over an entry that was taken out of a table: its target is dropped after the flush. When
- * the batch is full, flush and drop come at once, and it stays open. */
+/* Releases an entry that was removed from a table: its target is dropped after the flush. If the
+ * batch is full, it flushes and drops at once, and stays open. */
 void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 
-/* Hands over an own table in which nothing is, which is dead and has been unlinked; for at most
- * TLB_EMPTIES_MAX there is room. */
+/* Releases an own, empty table that is marked dead and unlinked; at most TLB_EMPTIES_MAX. */
 void tlb_release_empty(struct tlb_batch *batch, struct pfn table);
 
-/* Whether one more entry or table can be handed over without a flush at once; makes room by one. */
+/* Returns true if an entry or table can be released without a flush; tlb_make_room flushes. */
 static inline bool tlb_has_room(const struct tlb_batch *batch)
 {
     return batch->release_count < TLB_RELEASES_MAX && batch->empty_count < TLB_EMPTIES_MAX;
@@ -113,26 +109,27 @@ static inline bool tlb_has_room(const struct tlb_batch *batch)
 
 void tlb_make_room(struct tlb_batch *batch);
 
-/* Flushes, then drops. */
+/* Flushes, waits, then drops, and closes the batch. */
 void tlb_commit(struct tlb_batch *batch);
 
 /* ---- the limit ---- */
 
-/* What flushes were measured to cost, in ticks (paging/tlb/cost.h). */
+/* The measured cost of flushes, in ticks (paging/tlb/cost.h). */
 struct tlb_cost {
-    uint64_t pages; /* so many, one by one */
+    uint64_t pages; /* page_count pages, one by one */
     unsigned page_count;
-    uint64_t whole; /* all at once, with the misses that follow */
+    uint64_t whole; /* the whole space, with the misses that follow */
 };
 
-/* The pages up to which one by one is cheaper, 1 to TLB_PAGES_MAX; 0: the figures say nothing. */
+/* Returns the pages up to which single flushes are cheaper, 1 to TLB_PAGES_MAX; 0 if the figures
+ * are unusable. */
 unsigned tlb_limit_for(const struct tlb_cost *cost);
 
-/* The limit that is in force, and another one: 1 to TLB_PAGES_MAX. */
+/* Return and set the limit in force: 1 to TLB_PAGES_MAX. */
 unsigned tlb_limit(void);
 void tlb_set_limit(unsigned pages);
 
-/* Flushes so far, by kind, each counted once however many processors made it: for metrics. */
+/* Flushes so far, by kind, for metrics; one that several processors perform counts once. */
 struct tlb_counts {
     uint64_t pages;
     uint64_t spaces;
