@@ -12,8 +12,7 @@ struct proof {
         uint64_t start;
         uint64_t end;
     } ranges[RANGES_MAX];
-    bool
-        collecting; /* first pass: collect executable ranges; second: compare writable leaves with them */
+    bool collecting; /* in the first pass; the second compares writable leaves */
     uint64_t leaves;
 };
 
