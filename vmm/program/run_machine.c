@@ -106,8 +106,8 @@ __attribute__((noinline)) static enum status protect(struct space *space,
                                              : STATUS_RANGE;
 }
 
-__attribute__((noinline)) static enum status advise(struct space *space,
-                                                    const struct trap_frame *frame)
+__attribute__((noinline)) static enum status program_advise(struct space *space,
+                                                            const struct trap_frame *frame)
 {
     return frame->rdx > SPACE_RANDOM
                ? STATUS_RANGE
@@ -145,7 +145,7 @@ static enum trap_return on_system_call(struct trap_frame *frame)
     case PROGRAM_MAP: status = change_space(frame, program_map); break;
     case PROGRAM_UNMAP: status = change_space(frame, program_unmap); break;
     case PROGRAM_PROTECT: status = change_space(frame, protect); break;
-    case PROGRAM_ADVISE: status = change_space(frame, advise); break;
+    case PROGRAM_ADVISE: status = change_space(frame, program_advise); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;
