@@ -231,8 +231,9 @@ bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux
 debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
 	ovmf/debug
 
-mutants: all ## each deliberate bug in tests/mutants must turn its test red
-	tests/mutants/run
+MUTANTS :=
+mutants: all ## each deliberate bug in tests/mutants must turn its test red [MUTANTS=--ci or names]
+	tests/mutants/run $(MUTANTS)
 
 FUZZ_SECONDS := 60
 fuzz: $(FUZZ_PROGRAMS) ## each fuzzer for FUZZ_SECONDS (60)
@@ -242,6 +243,7 @@ SOAK :=
 soak: all $(HOST_PROGRAMS) ## the random models at length, minutes a round [SOAK="--rounds 3 --seed 7"]
 	$(MAKE) B=$(B)/checked CHECKS=1 $(B)/checked/faultline.efi
 	tests/soak $(SOAK)
+	tests/mutants/run
 
 clean: ## remove build/
 	rm -rf $(B)

@@ -3,9 +3,9 @@
 
 As a module: describe a Machine, call boot() and judge the Result. As a program: see --help.
 
-Bochs is deterministic: two runs of one image write equal logs and execute equally many instructions.
-It has no debug-exit port and always ends with status 1, so the verdict is that of the log, and counts
-only if the machine switched itself off.
+Bochs is deterministic: two runs of one image write equal logs and execute equally many
+instructions. It has no debug-exit port and always ends with status 1. The verdict is that of the
+log, and it counts only if the machine switched itself off.
 """
 
 import argparse
@@ -27,13 +27,12 @@ import resolve
 FIRMWARE = ("/usr/share/ovmf/OVMF.fd", "/usr/share/OVMF/OVMF.fd", "/usr/share/qemu/OVMF.fd")
 VGA_ROM = "/usr/share/vgabios/vgabios.bin"
 LOADER = "build/bochs-loader.efi"
-# The rate of the TSC, too. Every experiment that is safe by default takes 25e9 instructions.
+# Also the rate of the TSC. A whole default run takes 25e9 instructions.
 INSTRUCTIONS_PER_SECOND = 150000000
 INSTRUCTIONS_MAX = 60000000000
 SWITCHED_OFF = "ACPI control: soft power off"
 STATUS_OF_VERDICT = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
-# In the folder of the run, so that no path of the host is part of this text. `error` and `panic`:
-# a panic ends Bochs; the power switch is one.
+# All paths are in the folder of the run. The power switch is a panic of Bochs, which ends it.
 CONFIGURATION = """\
 config_interface: textconfig
 display_library: term
@@ -68,7 +67,7 @@ class Machine:
 
 
 def missing() -> str:
-    """Returns what this system lacks to run Bochs, or ''."""
+    """Returns the reason why this system cannot run Bochs, or ''."""
     if shutil.which("bochs") is None:
         return "bochs is not installed"
     if firmware() is None:
@@ -82,7 +81,7 @@ def firmware() -> Optional[str]:
 
 
 def _die_with_parent():
-    # A session of its own: Bochs draws on the terminal that controls it.
+    # A new session has no terminal: Bochs would draw on it.
     os.setsid()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
@@ -155,7 +154,7 @@ class _Run:
             self._take(serial)
 
     def finish(self):
-        """Judges how Bochs ended: the verdict of the log counts if the machine switched itself off."""
+        """Takes the verdict of the log, if the machine switched itself off."""
         result = self.result
         self.out.close()
         result.seconds = time.monotonic() - self.started

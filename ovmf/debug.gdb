@@ -1,7 +1,7 @@
 # Commands for gdb, started by ovmf/debug: the machine is stopped at its first instruction.
 #
-# The firmware loads the image somewhere, and the image later moves to the upper half. Symbols are
-# loaded at both places, so a name means both; the debugger stops where the code really runs.
+# The firmware loads the image, and the image later moves to the upper half. Symbols are loaded at
+# both places, so a name means both; the debugger stops where the code runs.
 #   $loaded  where the firmware loads the image, found by ovmf/debug in a first boot
 #   $moved   where it moves to, IMAGE_BASE in paging/kernel/layout.h
 

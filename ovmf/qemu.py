@@ -83,7 +83,7 @@ class Trouble(Exception):
 class Result:
     status: int = -1  # of QEMU's process
     timed_out: bool = False
-    log: str = ""  # what came over the serial line, bare newlines
+    log: str = ""  # the serial line's text, with bare newlines
     stderr: str = ""
     shutdown: str = ""  # QMP's reason: guest-shutdown, guest-reset, host-qmp-quit...
     seconds: float = 0.0
@@ -507,8 +507,8 @@ def _launch() -> int:
 
 
 def run_program(name: str, launch: Callable[[], int]) -> int:
-    """Runs a launcher's main function. Whatever goes wrong outside of the guest ends with one line
-    and STATUS_BROKEN; an interruption ends with 130."""
+    """Runs a launcher's main function and returns the exit status. A trouble outside of the guest
+    ends with one line and STATUS_BROKEN, an interruption with 130."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(130))
     try:

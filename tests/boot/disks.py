@@ -1,4 +1,4 @@
-"""Disks for the boot tests: copies of the prepared one, decoys, and what was written to them."""
+"""Disks for the boot tests: copies of the prepared one, decoys, and records of writes."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from typing import List, Tuple
 
 SECTOR = 512
 PAGE = 4096
-# Room for the record of all writes of a run; sparse.
+# Size of the sparse file that records all writes of a run.
 WRITE_LOG_SIZE = 4 << 30
 WRITE_LOG_MAGIC = 0x6A736677736872
 WRITE_FLAG_DISCARD = 4
@@ -39,7 +39,7 @@ def crc32c(data: bytes) -> int:
 
 
 def tool(*arguments, **options):
-    """Runs a program of the host; its words go into the exception if it fails."""
+    """Runs a program of the host; returns its output, or raises RuntimeError with it."""
     done = subprocess.run([str(argument) for argument in arguments], env=ENVIRONMENT, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     if done.returncode != 0:
@@ -59,7 +59,7 @@ def blank(path: Path, mib: int = 64) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the whole disk."""
+    """Returns the SHA-256 of the whole disk."""
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -74,7 +74,7 @@ def make_write_log(path: Path) -> Path:
 
 
 def is_untouched(path: Path) -> bool:
-    """Whether a write log records nothing at all: its file has no data but zeroes."""
+    """Returns whether a write log is empty: its file has only zeroes."""
     with open(path, "rb") as file:
         offset = 0
         while True:
@@ -90,7 +90,7 @@ def is_untouched(path: Path) -> bool:
 
 
 def read_write_log(path: Path) -> List[Tuple[int, int, int]]:
-    """The recorded writes: (sector, sectors, flags) each. Linux: dm-log-writes, its format."""
+    """Returns the recorded writes, in the format of dm-log-writes, as (sector, sectors, flags)."""
     entries = []
     with open(path, "rb") as file:
         magic, version, count, sector_size = struct.unpack("<QQQI", file.read(28))
@@ -110,7 +110,7 @@ def read_write_log(path: Path) -> List[Tuple[int, int, int]]:
 
 
 def partition(path: Path, number: int = 0) -> Tuple[int, int]:
-    """First and last sector of a partition, by the disk's primary table."""
+    """Returns the first and last sector of a partition, by the disk's primary table."""
     with open(path, "rb") as file:
         file.seek(SECTOR)
         header = file.read(92)
@@ -137,7 +137,7 @@ def flip(path: Path, offset: int):
 
 
 def prepare(path: Path, serial: str, set_uuid: str, mib: int = 64) -> Path:
-    """A fresh swap disk of this set, bound to a serial number."""
+    """Makes a swap disk of this set, bound to a serial number."""
     tool("build/prepare-swap", "--yes", "--size", f"{mib}M", "--serial", serial, "--uuid", set_uuid,
          path)
     return path
@@ -151,14 +151,14 @@ def _with_partition(path: Path, kind: str, content: Path) -> Path:
 
 
 def with_file_system(path: Path) -> Path:
-    """Somebody's GPT disk with an ext4 file system."""
+    """Makes a foreign GPT disk with an ext4 file system."""
     content = blank(path.with_suffix(".part"), 32)
     tool("mkfs.ext4", "-q", content)
     return _with_partition(path, LINUX_FILESYSTEM_TYPE, content)
 
 
 def with_linux_swap(path: Path, hibernated: bool = False) -> Path:
-    """Linux swap; hibernated: with a suspended system's signature in place of the swap magic."""
+    """Makes a disk with Linux swap; hibernated: a suspended system's signature as magic."""
     content = blank(path.with_suffix(".part"), 32)
     tool("mkswap", content)
     if hibernated:
@@ -167,7 +167,7 @@ def with_linux_swap(path: Path, hibernated: bool = False) -> Path:
 
 
 def with_mbr_only(path: Path) -> Path:
-    """A disk with a partition table of the old kind, and a FAT file system in it."""
+    """Makes a disk with an MBR partition table and a FAT file system."""
     blank(path)
     content = blank(path.with_suffix(".part"), 32)
     tool("mkfs.vfat", content)
@@ -179,7 +179,7 @@ def with_mbr_only(path: Path) -> Path:
 
 
 def copy_image(source: Path, target: Path, options: str) -> Path:
-    """The stick's image with another \\faultline.cfg."""
+    """Copies the image of the stick, with another \\faultline.cfg."""
     copy_sparse(source, target)
     config = target.with_suffix(".cfg")
     config.write_text(options)

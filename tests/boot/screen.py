@@ -12,7 +12,7 @@ THRESHOLD = bytes(0 if value < 0x60 else 1 for value in range(256))
 
 
 def read_ppm(path: str) -> Tuple[int, int, List[bytes]]:
-    """Width, height, and one row of zeroes and ones for each line of a P6 picture."""
+    """Returns width, height, and one row of zeroes and ones for each line of a P6 picture."""
     data = Path(path).read_bytes()
     kind, width, height, most = data.split(maxsplit=4)[:4]
     if kind != b"P6" or most != b"255":
@@ -25,7 +25,7 @@ def read_ppm(path: str) -> Tuple[int, int, List[bytes]]:
 
 
 def _glyph_letters(table: bytes, wide: bool, count: int) -> List[List[str]]:
-    """The Unicode table behind the glyphs: the letters of each."""
+    """Returns the letters of each glyph, from the Unicode table behind them."""
     letters: List[List[str]] = []
     if wide:
         for entry in table.split(b"\xff")[:count]:
@@ -43,7 +43,7 @@ def _glyph_letters(table: bytes, wide: bool, count: int) -> List[List[str]]:
 
 
 def glyphs(size: Tuple[int, int]) -> Dict[tuple, str]:
-    """From the rows of a cell to its ASCII letter."""
+    """Returns a dictionary from the rows of a cell to its ASCII letter."""
     data = gzip.decompress(Path(FONTS.format("%dx%d" % size)).read_bytes())
     if data[:2] == b"\x36\x04":
         count, height, width, start = 512 if data[2] & 1 else 256, data[3], 8, 4
@@ -67,8 +67,8 @@ def glyphs(size: Tuple[int, int]) -> Dict[tuple, str]:
 
 
 def read_text(path: str) -> List[str]:
-    """The lines of text on the picture, in the font that finds most letters; \x00 is a cell that
-    is no letter."""
+    """Returns the lines of text on the picture, in the font that finds most letters. A cell without
+    a letter is \x00."""
     width, height, pixels = read_ppm(path)
     best, most = [], 0
     for cell_width, cell_height in SIZES:

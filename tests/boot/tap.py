@@ -1,4 +1,4 @@
-"""TAP on standard output, for tests written in Python."""
+"""Prints TAP on standard output, for tests written in Python."""
 
 import sys
 import traceback

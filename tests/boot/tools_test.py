@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Tests the tools of the host: the launcher, the log reader, the resolver and make-image.
 
-A script stands in for QEMU, so that each of its endings takes no time. Every trouble of a tool must
-end with its own status and one line that begins with its name.
+A script takes the place of QEMU and of Bochs, so each of their endings takes no time. Every trouble
+of a tool must end with its own status and one line that begins with the tool's name.
 """
 
+import importlib.machinery
+import importlib.util
 import os
 import re
 import subprocess
@@ -21,7 +23,7 @@ import bochs  # noqa: E402
 import qemu  # noqa: E402
 import tap  # noqa: E402
 
-# Writes its arguments, one a line, and what the test wants; then ends as the test wants.
+# Prints its arguments, one a line, and FAKE_WORDS; then ends with FAKE_STATUS, or sleeps.
 FAKE_QEMU = """#!/bin/sh
 printf '# argument %s\\n' "$@"
 printf '%b' "$FAKE_WORDS"
@@ -202,7 +204,7 @@ class BochsLauncher(ToolCase):
         self.refused(self.launch(PATH="/no/such"), "bochs.py", 5, "bochs is not installed")
 
     def test_endings(self):
-        """A script stands in for Bochs: the verdict counts only if the machine switched itself off."""
+        """The verdict counts only if the machine switched itself off."""
         fake = self.folder / "bochs"
         fake.write_text("#!/bin/sh\nprintf '%b' \"$FAKE_SERIAL\" >serial.log\n"
                         "echo \"$FAKE_END\" >bochs.log\nexit 1\n")
@@ -303,6 +305,41 @@ class MakeImage(ToolCase):
                                   'echo "status $?"; ls -A "$1"', application, small)
         self.assertEqual(done.stdout, "status 1\n")
         self.assertEqual(done.stderr, "make-image: disk full; no image was made\n")
+
+
+class Mutants(ToolCase):
+    def choose(self, changed, commit):
+        loader = importlib.machinery.SourceFileLoader("mutants_run", str(ROOT / "tests/mutants/run"))
+        module = importlib.util.module_from_spec(
+            importlib.util.spec_from_loader("mutants_run", loader))
+        loader.exec_module(module)
+        patches = sorted((ROOT / "tests/mutants").glob("*.patch"))
+        return module, patches, module.choose(patches, changed, commit)
+
+    def test_changed_files_and_a_sample(self):
+        module, patches, chosen = self.choose([], "commit 1")
+        self.assertEqual(len(chosen), module.SAMPLE)
+        self.assertEqual(chosen, module.choose(patches, [], "commit 1"))
+        self.assertNotEqual(chosen, module.choose(patches, [], "commit 2"))
+        for patch in patches:
+            files = module.touched_files(patch)
+            self.assertTrue(all((ROOT / file).exists() for file in files), files)
+            for file in files:
+                self.assertIn(patch, module.choose(patches, [file], "commit 1"))
+
+    def test_every_mutant_has_its_turn(self):
+        module, patches, chosen = self.choose([], "first")
+        drawn = set(chosen)
+        for number in range(100):
+            drawn.update(module.choose(patches, [], str(number)))
+        self.assertEqual(drawn, set(patches))
+
+    def test_all_without_ci(self):
+        done = self.run_tool("tests/mutants/run", "--list")
+        self.assertEqual(len(done.stdout.split()), len(list((ROOT / "tests/mutants").glob("*.patch"))))
+        done = self.run_tool("tests/mutants/run", "--ci", "--list")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertGreater(len(done.stdout.split()), 5)
 
 
 class Runners(ToolCase):

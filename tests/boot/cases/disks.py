@@ -159,7 +159,7 @@ def swap_pages(t: Case):
     written = inside_partition(t, disk)
     pages = run.notes(rf"^swap-page slot=(\d+) offset=(\d+) check=({HEX}) tag=({HEX})$")
     t.check(len(pages) >= 4, f"the log names {len(pages)} pages on the disk")
-    t.check(len({page[2] for page in pages}) == len(pages), "each has a place of its own")
+    t.check(len({page[2] for page in pages}) == len(pages), "no two have one place")
     with open(disk.path, "rb") as file:
         for page in pages:
             offset, check, tag = int(page[2]), int(page[3], 16), int(page[4], 16)

@@ -1,8 +1,10 @@
 """Options: files, refusals, and two runs with the same ones."""
 
+import re
 from pathlib import Path
 
 import disks
+import qemu
 from harness import Case, case
 
 
@@ -63,3 +65,36 @@ def same_log_twice(t: Case):
         t.said(run, "^clock: an emulator counts instructions, 8 ticks each")
         logs.append(run.result.log)
     t.check(logs[0] == logs[1], "both serial logs are the same")
+
+
+# ---- docs/log.md ----
+
+
+def line_kind(line: str) -> str:
+    """Returns a line of a log without its numbers and without the words of checks and questions."""
+    line = re.sub(r"(?<=[ =:.])[0-9a-f]*[0-9][0-9a-f]*\b", "N", qemu.readable(line))
+    line = re.sub(r"flags=\S+", "flags=F", line)
+    line = re.sub(r"^( {4}ok N) .*?( # SKIP .*)?$", lambda m: m[1] + (" # SKIP" if m[2] else ""), line)
+    line = re.sub(r"^# Faultline .*$", "# Faultline VERSION", line)
+    return re.sub(r"^( *#) .*\?$", r"\1 QUESTION", line)
+
+
+@case
+def log_example(t: Case):
+    """The example of docs/log.md is a log that this image writes."""
+    text = Path("docs/log.md").read_text()
+    options = re.search(r'`make run OPTIONS="(.*?)"`', text)[1]
+    example = re.search(r"```\n(KTAP version 1\n.*?)```", text, re.DOTALL)[1].splitlines()
+    run = t.boot(append=options)
+    t.passed(run, options[len("run="):].split(","))
+    kinds = [line_kind(line) for line in run.result.log.splitlines()]
+    at = 0
+    for number, line in enumerate(example):
+        if line.strip() == "...":
+            continue
+        free = number > 0 and example[number - 1].strip() == "..." or number == 0
+        found = line_kind(line) in (kinds[at:] if free else kinds[at:at + 1])
+        t.check(found, f"the log has: {line_kind(line)}".replace("# SKIP", "(skipped)"),
+                *kinds[at:at + 3])
+        if found:
+            at = kinds.index(line_kind(line), at) + 1
