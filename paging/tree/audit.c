@@ -1,9 +1,9 @@
 /*
- * AUDIT: every count equals what is reachable; and the walk of one address in words.
+ * AUDIT: checks that every count equals the reachable references; and prints one walk.
  *
- * It needs no memory. A first pass visits each table once and takes every pointer off its target's
- * count: what is left must be what holds explain, nothing for all but roots. A second pass puts
- * all counts back.
+ * It needs no memory. The first pass visits each table once and subtracts every reference from its
+ * target's count. The remainder must equal the holds: zero for all but roots. The second pass
+ * restores the counts.
  */
 #include "lib/print.h"
 #include "paging/kernel/map.h"
@@ -20,11 +20,11 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
     struct frame *record = frame_record(target);
 
     if (record->count >= COUNT_STILL)
-        return; /* not counted any more */
+        return; /* saturated */
     if (!audit->taking)
         record->count++;
-    /* Before the first pointer is taken off, or after the last was put back: whichever of them is
-     * own, one of the two passes sees the others. */
+    /* The first pass checks before the first subtraction, the second after the last addition: one
+     * of them sees the other references of an own entry. */
     CHECK_MSG(record->count > 0, "frame %x has fewer counts than pointers (entry %lx)",
               target.index, entry.word);
     CHECK_MSG(!pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
@@ -36,8 +36,8 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
 
-/* One of the entries that name a page is named by its record. All stand at one index, but for those
- * of a section's page, whose record names the section's own (rules R1, S3). */
+/* Checks a page's back pointer. All its entries have one index, except the shared leaves of a
+ * section's page, whose back pointer is the section's own entry (rules R1, S3). */
 static void check_name(struct pfn page, struct pte entry, unsigned index)
 {
     const struct frame *record = frame_record(page);
@@ -70,7 +70,7 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
     audit->census.leaves++;
 }
 
-/* Shows zeroes, of as much as an entry of this level stands for (rule C8). */
+/* Checks an entry that maps zeros (rule C8). */
 static void audit_zero(struct audit *audit, struct pte entry, unsigned level)
 {
     CHECK_MSG(pte_class(entry) == PTE_COW &&
@@ -80,7 +80,8 @@ static void audit_zero(struct audit *audit, struct pte entry, unsigned level)
     audit->census.zero_links[level]++;
 }
 
-/* Rights lie in the lowest entry, but for links of the zero ladder and shared ones (rule E2). */
+/* Returns true if a link allows everything. Rights are in the lowest entry, except for links of the
+ * zero ladder and shared links (rule E2). */
 static bool link_allows_all(struct pte entry)
 {
     uint64_t rights = PTE_MAY_WRITE | PTE_US;
@@ -126,7 +127,7 @@ static void audit_entry(struct audit *audit, struct pte entry, unsigned level, u
     PANIC("entry %lx of level %u is corrupt", entry.word, level);
 }
 
-/* Visits a table the first time that it is reached in this pass. */
+/* Visits a table when it is first reached in this pass. */
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries)
 {
     struct frame *record = frame_record(table);
@@ -162,7 +163,7 @@ static void audit_trees(struct audit *audit, const struct tree *trees, unsigned 
         kernel_map_check_half(trees[i].root);
 }
 
-/* After the first pass: roots have their one count left, everything else none. */
+/* Checks after the first pass: roots have one reference left, all else none. */
 static void check_remainders(const struct tree *trees, unsigned count)
 {
     const struct memory_map *map = memory_map();
@@ -201,7 +202,7 @@ struct tree_census tree_audit(const struct tree *trees, unsigned count)
     return audit.census;
 }
 
-/* ---- one walk in words ---- */
+/* ---- printing one walk ---- */
 
 static void print_entry(struct pte entry, unsigned level, bool of_kernel)
 {

@@ -1,15 +1,15 @@
 /*
- * Drop: one pointer less, and what nobody names any more lets go of what it names (rule C5).
+ * Drop: removes one reference; a table without references drops its own entries (rule C5).
  *
- *   entry                        what goes with it
+ *   entry                        effect
  *   empty, ticket, guard         nothing
  *   swapped                      slot's count - 1
  *   leaf, withheld, in transit   frame's count - 1
  *   table                        table's count - 1; at 0 the table dies: its entries are dropped
  *
- * Dying tables stand in a dropper, from the highest to the lowest: at most one a level. An entry is
- * zeroed, and live and held are lowered, before what it named is let go of, so that a drop can stop
- * after any entry and go on later.
+ * A dropper holds the dying tables from the highest to the lowest, at most one per level. Each
+ * entry is zeroed, and live and held are lowered, before its target is dropped. So a drop can stop
+ * after any entry and continue later.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
@@ -22,16 +22,15 @@ void tree_forget_page(struct pfn page)
         tree_globals.hooks->page_free_last(page);
 }
 
-/* What the hardware noted in the entry goes with the page (rule E8). */
+/* Folds the entry's D into the page's record (rule E8). */
 static void fold_dirty(struct pte entry)
 {
     if (pte_present(entry) && (entry.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* Nobody names the table any more, and no walk is in it, since those that could be have ended
- * before the flush was answered. Reclaim may still come by the ring, under its lock, or by a page;
- * it finds the table dead. */
+/* The table has no references, and no walk is in it: walks ended before the flush was answered.
+ * Reclaim may still reach it through the ring or a page; it finds the table dead. */
 static void push_table(struct tree_dropper *dropper, struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -73,15 +72,14 @@ static void tree_drop_let_go(struct tree_dropper *dropper, struct pte entry, uns
 
 /* ---- the pages of a table ---- */
 
-/* Pages of one dying table, and those of them that nobody names any more. */
+/* Pages of one dying table, and those of them with no reference left. */
 struct page_run {
     struct pfn table;
     unsigned gone_count;
     struct pfn gone[TREE_PAGES_TOGETHER];
 };
 
-/* The last pointer to a page goes if nobody else holds it either: the D of its entry, and which
- * entry its record names, are then of no use to anybody. */
+/* Returns true if this is the page's last reference. Then its D and back pointer need no update. */
 static inline bool is_last(struct pfn page)
 {
     uint32_t one = 1;
@@ -90,8 +88,8 @@ static inline bool is_last(struct pfn page)
                                        __ATOMIC_RELAXED);
 }
 
-/* An entry has been zeroed that named a page: its record shall name another as long as the page's
- * count still holds the one that goes. */
+/* Drops the reference of a zeroed entry to its page. The back pointer moves to another entry while
+ * the count still includes this one. */
 static void let_go_of_page(struct page_run *run, struct pfn page, struct pte entry, unsigned index)
 {
     if (!is_last(page)) {
@@ -103,10 +101,10 @@ static void let_go_of_page(struct page_run *run, struct pfn page, struct pte ent
     run->gone[run->gone_count++] = page;
 }
 
-/* Own leaves, all of them, and of one kind. The run is empty. */
+/* Drops a run of own leaves with equal rights. The page run is empty at first. */
 static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned from, unsigned to)
 {
-    struct pfn *gone = run->gone; /* as a pointer of its own it stays in a register */
+    struct pfn *gone = run->gone; /* a local pointer stays in a register */
 
 #pragma GCC unroll 4
     for (struct pte *at = &entries[from]; at < &entries[to]; at++) {
@@ -125,7 +123,7 @@ static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned 
     run->gone_count = (unsigned)(gone - run->gone);
 }
 
-/* Entries of any kind; how many were held. */
+/* Drops entries of any kind. Returns how many had a target. */
 static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, struct pte *entries,
                           unsigned from, unsigned to)
 {
@@ -150,11 +148,11 @@ static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, st
     return held;
 }
 
-/* Some entries of the leaf table at the end of the dropper; how many. */
+/* Drops up to `most` entries of the dropper's leaf table. Returns how many. */
 static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
 {
     unsigned top = dropper->depth - 1;
-    struct page_run run; /* as large as it is, without clearing it */
+    struct page_run run; /* large, so it is not cleared */
     struct frame *record = frame_record(dropper->tables[top]);
     struct pte *entries = frame_pointer(dropper->tables[top]);
     unsigned from = dropper->next[top];
@@ -177,7 +175,7 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
 
 /* ---- steps ---- */
 
-/* One entry of a higher table at the end of the dropper. */
+/* Drops one entry of the dropper's lowest table, above level 1. */
 static void drop_link(struct tree_dropper *dropper)
 {
     unsigned top = dropper->depth - 1;
@@ -197,8 +195,8 @@ static void drop_link(struct tree_dropper *dropper)
     tree_drop_let_go(dropper, entry, record->level);
 }
 
-/* The table names nothing any more. Two links that are none say that it is in no ring: a neighbour
- * that leaves writes both once, and nobody joins behind a dead table. */
+/* Frees an empty table. If both its links are none, it is in no ring, and that is final: no table
+ * joins behind a dead one. */
 static void free_table(struct pfn table)
 {
     const struct frame *record = frame_record(table);

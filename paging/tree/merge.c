@@ -1,23 +1,23 @@
 /*
- * Merging: what 512 entries of a table name becomes one large page, which takes the table's place.
+ * Merges the pages of a table's 512 entries into one large page, which replaces the table.
  *
- * In place, where the pages are the parts of one aligned block, in order: what a split left behind
- * and nobody has parted from. Otherwise by copying into a block that the caller brings; blank
- * entries become zeroes. All of it belongs to this tree alone: the path is own, each page has one
- * pointer and no hold, and the rights are the same. Whatever is not so stays as it is.
+ * In place, if the pages are the parts of one aligned block in order, as a split leaves them.
+ * Otherwise by copying into the caller's block; blank entries become zeros. All pages must belong
+ * to this tree alone: the path is own, each page has one reference, and all rights are equal.
+ * Otherwise nothing changes.
  *
- * The order of things (rules P2, P6), with the regions locked by the caller, so that only faults
- * and reclaim are about:
+ * The steps (rules P2, P6). The caller has locked the regions, so that only faults and reclaim run
+ * concurrently:
  *
- *   look       under the table's lock: each entry; pages leave their clock, so that nobody finds them
- *   take out   the table is marked dead, no entry in it is present any more; from here on nothing
- *              fails, and whoever comes to the table waits
+ *   look       under the table's lock: check each entry; pages leave their clock
+ *   take out   mark the table dead and make no entry present; from here on nothing fails, and
+ *              faults on the table wait
  *   flush      no processor reads or writes the pages, nor sets a bit of an entry
- *   fill       the block is copied to, or its parts are joined
- *   link       the large page takes the table's place, under the lock of the table above
- *   drop       after another flush: the table, and with it the pages that were copied from
+ *   fill       copy to the block, or join its parts
+ *   link       the large page replaces the table, under the lock of the table above
+ *   drop       after another flush: the table, and with it the pages that were copied
  *
- * The large page is written if a part was, and used if a part was (rule E8).
+ * The large page is dirty if a part was, and accessed if a part was (rule E8).
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
@@ -25,13 +25,13 @@
 #include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 
-/* One merge under way. */
+/* A merge in progress. */
 struct merging {
     struct tree *tree;
     struct tree_merge *merge;
-    struct pfn parent; /* the table that names the table of the parts */
+    struct pfn parent; /* the table above the table of the parts */
     struct pfn table;
-    struct pfn first; /* of the first entry, if that names a page */
+    struct pfn first; /* the page of the first entry, if there is one */
     unsigned order;   /* of the parts */
     unsigned pages;
     bool in_order; /* so far the pages are the parts of one block */
@@ -41,14 +41,14 @@ struct merging {
 
 /* ---- looking ---- */
 
-/* The table above the one of the parts, and that one, by own links only. */
+/* Finds the table of the parts and the one above it, through own links only. */
 static bool find_tables(struct merging *merging)
 {
     const struct tree_merge *merge = merging->merge;
     struct pfn table = merging->tree->root;
 
     for (unsigned level = merging->tree->levels; level >= merge->level; level--) {
-        struct pte entry = pte_read(table_way_direct(table, level, merge->address));
+        struct pte entry = pte_read(table_access_direct(table, level, merge->address));
 
         if (!entry_is_table(entry) || pte_class(entry) != PTE_OWN)
             return false;
@@ -65,7 +65,7 @@ static bool same_rights(struct rights a, struct rights b)
            a.none == b.none;
 }
 
-/* A page that may become a part, if its entry is all that names it. */
+/* Checks a page: it can become a part if its entry is its only reference. */
 static enum tree_merged look_at_page(struct merging *merging, unsigned index, struct pte entry)
 {
     struct pfn page = pte_frame(entry);
@@ -84,7 +84,7 @@ static enum tree_merged look_at_page(struct merging *merging, unsigned index, st
     return TREE_MERGED;
 }
 
-/* TREE_MERGED: the entry is no obstacle. */
+/* Checks one entry. Returns TREE_MERGED if it does not prevent the merge. */
 static enum tree_merged look_at(struct merging *merging, unsigned index, struct pte entry)
 {
     struct tree_merge *merge = merging->merge;
@@ -101,7 +101,7 @@ static enum tree_merged look_at(struct merging *merging, unsigned index, struct 
     }
 }
 
-/* Looks at every entry of the locked table; nothing is changed. */
+/* Checks every entry of the locked table; changes nothing. */
 static enum tree_merged tree_merge_look(struct merging *merging)
 {
     const struct pte *entries = frame_pointer(merging->table);
@@ -117,7 +117,7 @@ static enum tree_merged tree_merge_look(struct merging *merging)
         return TREE_MERGE_NOTHING;
     if (merging->in_order && merging->pages == PTE_ENTRIES)
         return TREE_MERGED;
-    /* Parts that are large themselves are not copied: that would take very long. */
+    /* Parts that are large pages are not copied: that would take too long. */
     if (merge->level > 2)
         return TREE_MERGE_UNFIT;
     return pfn_is_none(merge->block) ? TREE_MERGE_NO_BLOCK : TREE_MERGE_COPIED;
@@ -125,7 +125,7 @@ static enum tree_merged tree_merge_look(struct merging *merging)
 
 /* ---- taking out ---- */
 
-/* Gives the pages of the first entries back to whoever looks for pages. */
+/* Puts the pages of the first entries back into their clocks. */
 static void put_back(const struct merging *merging, unsigned entries)
 {
     const struct pte *at = frame_pointer(merging->table);
@@ -138,7 +138,7 @@ static void put_back(const struct merging *merging, unsigned entries)
     }
 }
 
-/* After this nobody but the entries of the locked table knows the pages. */
+/* Takes the pages out of their clocks: then only entries of the locked table lead to them. */
 static bool take_pages(const struct merging *merging)
 {
     const struct pte *at = frame_pointer(merging->table);
@@ -155,9 +155,9 @@ static bool take_pages(const struct merging *merging)
     return true;
 }
 
-/* No entry stays present. Pages that will be copied are in transit; those that are found by their
- * order again, and what shows zeroes, become blank. None may become empty, which would tell a fault
- * that nothing is mapped there. What is blank is in the live count, and not held. */
+/* Makes every entry non-present. Pages to copy become in transit. Pages that are merged in place,
+ * and zero mappings, become tickets: an empty entry would tell a fault that nothing is mapped. A
+ * ticket counts as live, but not as held. */
 static void take_entries(struct merging *merging, bool in_place)
 {
     struct pte *at = frame_pointer(merging->table);
@@ -229,7 +229,7 @@ static void tree_merge_copy_pages(const struct merging *merging)
     }
 }
 
-/* The large page, in no list yet, with the count of the entry that will name it. */
+/* Makes the large page, in no clock yet, with the reference of its future entry. */
 static struct pfn tree_merge_fill(const struct merging *merging, bool in_place)
 {
     struct pfn page = in_place ? merging->first : merging->merge->block;
@@ -267,9 +267,10 @@ static void link_page(const struct merging *merging, struct pfn page)
     machine_interrupts_restore(were_on);
     CHECK_MSG(pfn_equal(pte_frame(old), merging->table), "entry %lx at %lx names no table %x",
               old.word, merge->address, merging->table.index);
-    /* Nothing in the table was present since the first flush, but caches of the walk name it. */
+    /* No entry of the table was present since the first flush, but paging-structure caches may
+     * still lead to it. */
     tlb_add_page(&batch, merge->address);
-    table_way_changed(&batch);
+    table_access_changed(&batch);
     tlb_release(&batch, (struct tlb_release){.entry = old, .level = (uint8_t)merge->level});
     tlb_commit(&batch);
 }

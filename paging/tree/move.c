@@ -1,26 +1,26 @@
 /*
- * Moving a range within a tree: its entries take the same places under other tables.
+ * Moves a range within a tree: its entries move to the same indexes of other tables.
  *
- * The distance is a multiple of what an entry stands for that is larger than the range
- * (tree_move_alignment). So the fewest entries that cover the source and the fewest that cover the
- * target stand at the same levels and at the same indexes, and all of them in tables on the two
- * boundary paths, which are made before: the rest moves by its upper entries, however much it is.
- * Only entries of the top table change their index; no page stands there.
+ * The distance is a multiple of the span of an entry that is larger than the range
+ * (tree_move_alignment). So the fewest entries that cover source and target have the same levels
+ * and indexes, and all are in tables on the two boundary paths, which are made before. Everything
+ * else moves with its upper entries, whatever its size. Only entries of the top table change their
+ * index; they map no pages.
  *
- * Entries go some at a time: out of the source's table, a flush that also waits for whoever is in a
- * walk, into the target's (rule P2: nothing can be used at two addresses). In between they stand
- * nowhere, and reclaim, which looks for as many entries as a page has counts, leaves such a page
- * alone. A page in transit is waited for, since who ends the transfer looks for its entry.
+ * Entries move in groups: out of the source's table, a flush that also waits for walks, into the
+ * target's table (rule P2: no page is accessible at two addresses). In between no table holds them.
+ * Reclaim, which must find as many entries as a page has references, then skips such a page. A page
+ * in transit is waited for, since the end of the transfer looks for its entry.
  *
- * Tables that move keep their rings, and get their new base. An entry that changes its table finds
- * the other pointers to its page by the ring as before: the rings of both tables become one.
+ * Tables that move keep their rings and get a new base. The rings of both boundary tables are
+ * joined, so that pages which change their table can still be found.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
 #include "paging/tree/internal.h"
 #include "paging/tree/table_access.h"
 
-/* Entries between two flushes: so many are kept on the stack. */
+/* Entries per group; they are kept on the stack. */
 #define MOVE_TOGETHER 64U
 
 _Static_assert(MOVE_TOGETHER <= TLB_RELEASES_MAX, "put_one hands over as many under a lock");
@@ -30,10 +30,10 @@ struct move {
     struct tree *tree;
     uint64_t from;
     uint64_t end;
-    uint64_t distance; /* from an address to where it moves to, modulo 2^64 */
+    uint64_t distance; /* from source to target, modulo 2^64 */
 };
 
-/* Entries that follow each other in one table, on their way. */
+/* Consecutive entries of one table, between source and target. */
 struct carried {
     uint64_t address; /* of the first one, in the source */
     unsigned level;
@@ -79,8 +79,7 @@ static void unlock_table(struct pfn table, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* The table that an entry of a locked table names, which a range call has made own; PFN_NONE when
- * it names none. */
+/* Returns the own table that an entry of a locked table references, or PFN_NONE. */
 static struct pfn own_table(struct pte entry, unsigned level)
 {
     if (level == 1 || !entry_is_table(entry))
@@ -90,13 +89,13 @@ static struct pfn own_table(struct pte entry, unsigned level)
     return pte_frame(entry);
 }
 
-/* The table of a level on an address's path, which is there, and own. */
+/* Returns the table of a level on an address's path, which exists and is own. */
 static struct pfn table_on_path(const struct tree *tree, uint64_t address, unsigned level)
 {
     struct pfn table = tree->root;
 
     for (unsigned at = tree->levels; at > level; at--) {
-        struct pte entry = pte_read(table_way_direct(table, at, address));
+        struct pte entry = pte_read(table_access_direct(table, at, address));
 
         table = own_table(entry, at);
         CHECK_MSG(!pfn_is_none(table), "entry %lx of level %u on the path of %lx", entry.word, at,
@@ -105,7 +104,7 @@ static struct pfn table_on_path(const struct tree *tree, uint64_t address, unsig
     return table;
 }
 
-/* Takes at most `most` entries out of a table, up to one that is in transit. */
+/* Removes up to `most` entries from a table; stops at one in transit. */
 static void tree_move_take(struct carried *carried, struct pfn table, unsigned most,
                            struct tlb_batch *batch)
 {
@@ -114,7 +113,7 @@ static void tree_move_take(struct carried *carried, struct pfn table, unsigned m
     bool were_on = tree_move_lock_table(table);
 
     for (; carried->count < most; at += span) {
-        struct pte entry = pte_read(table_way_direct(table, carried->level, at));
+        struct pte entry = pte_read(table_access_direct(table, carried->level, at));
 
         if (pte_state(entry, carried->level) == PTE_TRANSIT)
             break;
@@ -122,15 +121,15 @@ static void tree_move_take(struct carried *carried, struct pfn table, unsigned m
         if (pte_present(entry))
             tlb_add_range(batch, at, at + span);
         if (!pfn_is_none(own_table(entry, carried->level)))
-            table_way_changed(batch);
+            table_access_changed(batch);
         carried->entries[carried->count++] = entry;
     }
     unlock_table(table, were_on);
-    /* Walks that have found an entry at its old place are over after the flush. */
+    /* Walks that found an entry at its old place are over after the flush. */
     tlb_add_grace(batch);
 }
 
-/* What a table that nobody can reach stands for from now on, and all tables below it. */
+/* Sets the new base of an unreachable table, and of all tables below it. */
 static void rebase(struct pfn table, uint64_t distance)
 {
     struct frame *record = frame_record(table);
@@ -148,12 +147,12 @@ static void rebase(struct pfn table, uint64_t distance)
     }
 }
 
-/* Puts the entry into the target's locked table, where there is nothing but, at times, own tables
- * that hold nothing, since nothing is mapped there: they go. */
+/* Puts the entry into the target's locked table. Nothing is mapped there, but empty own tables may
+ * exist; they are freed. */
 static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn table,
                     struct tlb_batch *batch)
 {
-    struct pte old = pte_read(table_way_direct(table, level, to));
+    struct pte old = pte_read(table_access_direct(table, level, to));
 
     if (old.word != 0) {
         struct pfn empty = own_table(old, level);
@@ -166,7 +165,7 @@ static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn ta
     tree_replace_entry(table, pte_index(to, level), entry);
 }
 
-/* Puts the entries into the target's table. */
+/* Puts the group into the target's table. */
 static void tree_move_put(const struct move *move, const struct carried *carried, struct pfn table,
                           struct tlb_batch *batch)
 {
@@ -184,7 +183,7 @@ static void tree_move_put(const struct move *move, const struct carried *carried
         struct pfn page = entry_page(carried->entries[i], carried->level);
 
         put_one(carried->entries[i], carried->level, to, table, batch);
-        /* A section's page keeps the name of the section's own entry. */
+        /* A section's page keeps its back pointer to the section's own entry. */
         if (!pfn_is_none(page) && !entry_is_shared_leaf(carried->entries[i], carried->level))
             rmap_set_pointer(page, table, pte_index(to, carried->level));
         to += pte_span(carried->level);
@@ -192,8 +191,7 @@ static void tree_move_put(const struct move *move, const struct carried *carried
     unlock_table(table, were_on);
 }
 
-/* Moves at most `most` entries from an address on, which lie in the range with all that they stand
- * for; returns how many. */
+/* Moves up to `most` entries from an address on, whose spans lie in the range. Returns how many. */
 static unsigned move_some(const struct move *move, struct pfn source, unsigned level,
                           uint64_t address, unsigned most)
 {
@@ -210,7 +208,7 @@ static unsigned move_some(const struct move *move, struct pfn source, unsigned l
     tree_move_put(move, &carried, target, &batch);
     tlb_commit(&batch);
     if (carried.count == 0)
-        machine_relax(); /* the first one is in transit */
+        machine_relax(); /* the first entry is in transit */
     return carried.count;
 }
 
@@ -241,7 +239,7 @@ void tree_move_range(struct tree *tree, uint64_t from, uint64_t to, uint64_t siz
     struct tlb_batch batch;
 
     move_table(&move, tree->root, tree->levels, 0);
-    /* Nothing stands there any more; tables that are empty now are given back. */
+    /* Frees the source's tables that are empty now. */
     tlb_begin(&batch, tree);
     tree_replace_range(tree, from, from + size, pte_empty(), &batch);
     tlb_commit(&batch);

@@ -180,7 +180,7 @@ static void tree_range_give_back(const struct range_call *call, struct pfn above
     tree_unlock(above);
     machine_interrupts_restore(were_on);
     tlb_add_page(call->batch, at);
-    table_way_changed(call->batch);
+    table_access_changed(call->batch);
 }
 
 static void tree_range_visit_table(const struct range_call *call, struct pfn table, unsigned level,
@@ -382,7 +382,7 @@ static struct pte_bits protect_each(const struct range_call *call, struct pfn ta
     uint64_t at = from;
 
     for (; at < *to && tlb_has_room(call->batch); at += pte_span(level)) {
-        struct pte entry = pte_read(table_way_direct(table, level, at));
+        struct pte entry = pte_read(table_access_direct(table, level, at));
 
         if (entry_may_be_cached(entry)) {
             bits.any |= cached_bits(entry, level);

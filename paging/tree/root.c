@@ -1,9 +1,9 @@
 /*
- * Whole trees: their roots, and a fork, which shares the entries of one root with another.
+ * Roots of trees: create, destroy, and fork, which shares the entries of one root with another.
  *
- * Some roots wait for a tree: the lower half is zero, the upper half is the kernel's, so that a
- * tree begins and ends without clearing and copying it. As many as there are after tree_ready_roots
- * stay: the ledger is even when the trees are gone.
+ * A stock of prepared roots saves clearing and copying when a tree is created: their lower half is
+ * zero, their upper half the kernel's. The stock keeps the size that tree_ready_roots gave it, so
+ * that the ledger is even after all trees are destroyed.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
@@ -12,7 +12,7 @@
 #include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 
-/* A tree that goes lets others have the processor after so many entries. */
+/* Entries that a destroy drops before it yields the processor. */
 #define DROP_ENTRIES (4 * PTE_ENTRIES)
 
 static bool take_ready_root(struct pfn *root)
@@ -29,7 +29,7 @@ static bool take_ready_root(struct pfn *root)
     return taken;
 }
 
-/* False when there are enough. */
+/* Adds a root to the stock. Returns false if it is full. */
 static bool keep_ready_root(struct pfn root)
 {
     bool were_on = machine_interrupts_off();
@@ -140,7 +140,7 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
     to->held = from->held;
     spin_unlock(&from->lock);
     machine_interrupts_restore(were_on);
-    /* Every translation of the parent that allows writing, and the caches above it (rule P2). */
+    /* All writable translations of the parent, and its paging-structure caches (rule P2). */
     tlb_add_space(batch);
 }
 
@@ -156,7 +156,7 @@ void tree_fork_end(struct tree *parent)
     machine_interrupts_restore(were_on);
 }
 
-/* Makes an entry of a locked table own, if it names a table that nothing else names; the table. */
+/* Makes a link of a locked table own if it is the only reference. Returns the table. */
 static struct pfn own_entry(struct pte *at, struct tlb_batch *batch)
 {
     struct pfn table = pte_frame(pte_read(at));
@@ -166,7 +166,7 @@ static struct pfn own_entry(struct pte *at, struct tlb_batch *batch)
               frame_record(table)->count);
     if (pte_class(pte_read(at)) == PTE_COW) {
         pte_make_own(at);
-        table_way_changed(batch);
+        table_access_changed(batch);
     }
     return table;
 }
@@ -178,7 +178,7 @@ uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *
     uint64_t span;
 
     while (level > 1) {
-        struct pte *at = table_way_direct(table, level, address);
+        struct pte *at = table_access_direct(table, level, address);
         bool were_on = machine_interrupts_off();
         bool locked = tree_lock(table);
         bool goes_on = locked && entry_is_table(pte_read(at));
@@ -193,7 +193,7 @@ uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *
             table = next;
             level--;
         } else {
-            machine_pause(); /* a fault has the table for a moment (rule P4) */
+            machine_pause(); /* a fault holds the lock briefly (rule P4) */
         }
     }
     span = pte_span(level > 1 ? level : 2);

@@ -9,7 +9,7 @@
 
 /* ---- finding ---- */
 
-/* The highest level at which entries begin and end where the range does, which is above 1. */
+/* Returns the highest level, above 1, whose entries begin and end at the range's ends. */
 static inline unsigned tree_run_level_of(const struct tree *tree, uint64_t start, uint64_t end)
 {
     unsigned level = 2;
@@ -19,7 +19,7 @@ static inline unsigned tree_run_level_of(const struct tree *tree, uint64_t start
     return level;
 }
 
-/* The bits of an entry that names an own table, but for its frame and what the processor sets. */
+/* The bits of a link to an own table, except its frame, A and D. */
 #define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_MAY_WRITE | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT)
 
 static inline bool is_own_table(struct pte entry)
@@ -27,9 +27,9 @@ static inline bool is_own_table(struct pte entry)
     return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == OWN_TABLE;
 }
 
-/* Own tables of a tree go, and come where nothing is, by range calls only, and those hold the
- * regions' lock: so what is found stays, and the walk needs neither locks nor interrupts off. It
- * does not go into a table that is shared, which a fault may replace. */
+/* Only range calls, which hold the regions' lock, free own tables or create them where nothing is
+ * mapped. So the walk needs no table locks and no interrupts off. It does not enter shared tables,
+ * which a fault may replace. */
 static inline __attribute__((always_inline)) bool find(struct tree_run *run,
                                                        const struct tree *tree, uint64_t start,
                                                        uint64_t end, unsigned levels,
@@ -64,8 +64,7 @@ static inline __attribute__((always_inline)) bool find(struct tree_run *run,
     return true;
 }
 
-/* The walk is there twice, so that in the common one both levels are constants, and it has no
- * loop. */
+/* Two instances of the walk: in the common one both levels are constants and the loop unrolls. */
 __attribute__((noinline)) static bool find_any(struct tree_run *run, const struct tree *tree,
                                                uint64_t start, uint64_t end)
 {
@@ -104,7 +103,7 @@ void tree_run_give(struct tree_run *run)
         pmm_free_clean(run->fresh[level - 1]);
 }
 
-/* The entries, in a table that is locked or that nobody sees yet, and in which they are empty. */
+/* Sets empty entries of a table that is locked or not yet visible. */
 static inline void tree_run_put_entries(struct pfn table, struct pte *at, unsigned count,
                                         struct pte with)
 {
@@ -120,7 +119,7 @@ static inline void tree_run_put_entries(struct pfn table, struct pte *at, unsign
     }
 }
 
-/* A link to a table below, in the same. */
+/* Sets a link to a lower table, likewise. */
 static void put_link(struct pfn table, struct pte *at, struct pfn below)
 {
     struct frame *record = frame_record(table);
@@ -131,8 +130,7 @@ static void put_link(struct pfn table, struct pte *at, struct pfn below)
     record->held++;
 }
 
-/* The tables that are missing, from the lowest to the highest, which is linked: then all can be
- * seen. */
+/* Fills the missing tables from the lowest up, then links the highest, which makes all visible. */
 __attribute__((noinline)) static void put_tables(const struct tree_run *run, struct pte with)
 {
     unsigned level = run->bottom;
@@ -140,7 +138,7 @@ __attribute__((noinline)) static void put_tables(const struct tree_run *run, str
 
     for (; level < run->lowest; level++) {
         struct pfn table = run->fresh[level - 1];
-        struct pte *at = table_way_direct(table, level, run->start);
+        struct pte *at = table_access_direct(table, level, run->start);
 
         tree_place_table(table, level, run->start);
         if (level == run->bottom)
@@ -173,7 +171,7 @@ void tree_run_put(const struct tree_run *run, struct pte with)
 
 /* ---- emptying ---- */
 
-/* Whether nothing is named, and no processor may have it cached. */
+/* Returns true if the entry has no target and cannot be cached. */
 static inline bool entry_is_plain(struct pte entry)
 {
     return !pte_present(entry) && !entry_is_held(entry);
@@ -212,8 +210,8 @@ void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch 
                         run->start + run->count * span, batch);
 }
 
-/* Marks the locked table dead if nothing is in it and it is not the root: before the entry above it
- * changes (rule P6). */
+/* Marks the locked table dead if it is empty and not the root, before the entry above changes (rule
+ * P6). */
 static bool kill_if_empty(const struct tree_run *run, struct pfn table)
 {
     struct frame *record = frame_record(table);
@@ -224,13 +222,13 @@ static bool kill_if_empty(const struct tree_run *run, struct pfn table)
     return true;
 }
 
-/* The table of a level on the run's path, above the one that was found. */
+/* Returns the table of a level on the run's path, above the run's own. */
 static struct pfn table_above(const struct tree_run *run, unsigned level)
 {
     struct pfn table = run->tree->root;
 
     for (unsigned at = run->tree->levels; at > level; at--) {
-        struct pte entry = pte_read(table_way_direct(table, at, run->start));
+        struct pte entry = pte_read(table_access_direct(table, at, run->start));
 
         CHECK_MSG(is_own_table(entry), "entry %lx of level %u is on the path of a run", entry.word,
                   at);
@@ -251,7 +249,7 @@ unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
 
         tree_unlock(table);
         tree_lock_patiently(above, were_on);
-        tree_unlink_dead(above, table_way_direct(above, level + 1, run->start), table, batch);
+        tree_unlink_dead(above, table_access_direct(above, level + 1, run->start), table, batch);
         table = above;
     }
     tree_unlock(table);

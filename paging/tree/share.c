@@ -1,7 +1,7 @@
 /*
- * The rule of sharing: share, and the copy of a table that unshare makes.
+ * The rule of sharing: share, and the table copy of unshare.
  *
- * What a copied table does with each entry (rule C4):
+ * A copied table treats each entry so (rule C4):
  *
  *   entry                     in the copy             in the source
  *   empty, ticket, guard      copied                  unchanged
@@ -35,7 +35,7 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
         if (pte_class(entry) == PTE_OWN)
             pte_make_cow(source);
         entry = pte_read(source);
-        /* What the source wrote is known from its own D; the copy starts without. */
+        /* The source keeps its D; the copy starts without. */
         return (struct pte){pte_class(entry) == PTE_COW ? entry.word & ~PTE_D : entry.word};
     case PTE_SWAPPED: tree_globals.hooks->slot_hold(pte_slot(entry)); return entry;
     case PTE_TRANSIT:

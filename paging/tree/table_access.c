@@ -1,4 +1,4 @@
-/* Three ways to the tables. */
+/* The three methods to reach page tables: direct map, recursive slot, window. */
 #include "paging/tree/table_access.h"
 
 #include "cpu/machine.h"
@@ -47,16 +47,16 @@ struct pte table_access_read_other(enum table_access way, const struct tree *tre
     } else if (way == TABLES_WINDOW && level == tree->levels) {
         return kernel_map_window_read(tree->number, pte_index(address, level));
     }
-    return pte_read(table_way_direct(table, level, address));
+    return pte_read(table_access_direct(table, level, address));
 }
 
-struct pte *table_way_slot(const struct tree *tree, unsigned level, uint64_t address)
+struct pte *table_access_slot(const struct tree *tree, unsigned level, uint64_t address)
 {
     CHECK_MSG(is_loaded(tree), "the recursive slot shows another root than %x", tree->root.index);
     return (struct pte *)(uintptr_t)recursive_address(tree->levels, address, level);
 }
 
-void table_way_changed(struct tlb_batch *batch)
+void table_access_changed(struct tlb_batch *batch)
 {
     if (table_access_chosen != TABLES_RECURSIVE)
         return;

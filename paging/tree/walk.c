@@ -52,7 +52,7 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
     bool own = true;
 
     for (; at > level; at--) {
-        struct pte entry = pte_read(table_way_direct(table, at, address));
+        struct pte entry = pte_read(table_access_direct(table, at, address));
 
         if (!entry_is_table(entry))
             break;
@@ -199,7 +199,7 @@ static enum status split_zero_link(const struct step *step, unsigned index, stru
     *next = split_entry(step, index, entry);
     /* Pages show what they showed; but the paging-structure caches name the zero table. */
     tlb_add_page(step->batch, step->address);
-    table_way_changed(step->batch);
+    table_access_changed(step->batch);
     return OK;
 }
 
@@ -215,7 +215,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     if (__atomic_load_n(&frame_record(source)->count, __ATOMIC_ACQUIRE) == 1) {
         tree_unlock(source);
         pte_make_own(&entries[index]);
-        table_way_changed(step->batch);
+        table_access_changed(step->batch);
         *own = source;
         return OK;
     }
@@ -224,7 +224,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     tree_unlock(source);
     tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
     tlb_add_page(step->batch, step->address);
-    table_way_changed(step->batch);
+    table_access_changed(step->batch);
     tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
     return OK;
 }
@@ -248,7 +248,7 @@ static enum status split_page(const struct step *step, unsigned index, struct pt
         tlb_add_page(step->batch, step->address);
     else
         tlb_add_everything(step->batch);
-    table_way_changed(step->batch);
+    table_access_changed(step->batch);
     *next = table;
     return pte_class(pte_read((struct pte *)frame_pointer(step->table) + index)) == PTE_OWN
                ? OK

@@ -209,11 +209,11 @@ static struct pte *table_access_find(enum table_access way, const struct space *
         entry = kernel_map_window_read(tree->number, pte_index(address, level));
         test.dropped_pages++;
     } else {
-        entry = pte_read(table_way_direct(tree->root, level, address));
+        entry = pte_read(table_access_direct(tree->root, level, address));
     }
     while (--level > 1)
-        entry = pte_read(table_way_direct(pte_frame(entry), level, address));
-    return table_way_direct(pte_frame(entry), 1, address);
+        entry = pte_read(table_access_direct(pte_frame(entry), level, address));
+    return table_access_direct(pte_frame(entry), 1, address);
 }
 
 static uint64_t read_own(enum table_access way, const struct space *own,
