@@ -1,9 +1,9 @@
 /*
- * A controller whose registers say anything: the driver ends within its bounds, touches only
- * registers that exist, and never asks a disk for what is not allowed.
+ * Fuzzes the AHCI driver with a controller that returns arbitrary register values. The driver must
+ * end within its time bounds, access only existing registers, and issue only allowed commands.
  *
- * Reads return a plausible controller's values or the input's, as the input decides; the clock
- * runs fast. Behind it all is memory that the 'controller' may also scribble on.
+ * The input chooses for each read between a plausible value and its own bytes. The clock runs fast.
+ * The controller may also overwrite the simulated memory.
  */
 #include <stddef.h>
 #include <stdint.h>

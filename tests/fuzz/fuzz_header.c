@@ -1,9 +1,9 @@
 /*
- * Whole disks of any content: the validator accepts one only if it is a prepared disk in every
- * respect, and no single flipped bit of one that it accepts is accepted.
+ * Fuzzes the validator with whole disks. It must accept only a disk that is prepared in every
+ * respect, and must reject an accepted disk after any single bit flip.
  *
- * The input patches a prepared disk; the checksums of the tables and of the headers may be
- * corrected afterwards. What passes is compared with what the disk really says.
+ * The input patches a prepared disk; the checksums of tables and headers may be corrected
+ * afterwards. An accepted disk is compared with its real content.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -100,7 +100,7 @@ static bool accepted(struct disk_finding *finding)
     return finding->prepared;
 }
 
-/* What was accepted is what the disk's own identity and the entries on it say. */
+/* Checks that the finding matches the disk's identity and its partition entries. */
 static void judge(const struct disk_finding *finding)
 {
     const struct swap_header *header = &finding->header;

@@ -1,4 +1,4 @@
-/* Any bytes as a MADT: the parser stays inside, and what it lists is sound. */
+/* Fuzzes the MADT parser: it must stay inside the table and list only sound entries. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

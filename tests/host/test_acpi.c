@@ -188,7 +188,7 @@ static void root_pointer_lies(void **state)
     assert_int_equal(open_acpi(), STATUS_CORRUPT);
 
     put_rsdp(2, BASE + RSDT_AT, BASE + XSDT_AT);
-    put(RSDP_AT + 20, 35, 4); /* shorter than what it must hold */
+    put(RSDP_AT + 20, 35, 4); /* shorter than its required fields */
     seal(RSDP_AT, 35, RSDP_AT + 32);
     assert_int_equal(open_acpi(), STATUS_CORRUPT);
     put(RSDP_AT + 20, UINT32_MAX, 4);
@@ -375,7 +375,7 @@ static void spcr_sound(void **state)
     fields.access = 0;
     assert_int_equal(read_spcr(fields, &spcr), OK);
     assert_int_equal(spcr.registers.access_size, 4);
-    /* Revision 4: the baud rate in plain goes before its code. */
+    /* Revision 4: the plain baud rate has priority over its code. */
     fields.revision = 4;
     fields.length = 88;
     fields.baud = 3;
@@ -470,7 +470,7 @@ static void pm_timer(void **state)
     assert_int_equal(read_fadt(244, 1 << 8, 0x608, 4, 1, 0x708, &timer), OK);
     assert_int_equal(timer.counter.address, 0x708);
     assert_true(timer.wide);
-    /* The extended block stands behind the end of an older table. */
+    /* The extended block is past the end of an older table. */
     assert_int_equal(read_fadt(219, 0, 0x608, 4, 1, 0x708, &timer), OK);
     assert_int_equal(timer.counter.address, 0x608);
     assert_int_equal(read_fadt(244, 0, 0, 0, 0, 0xfed00000, &timer), OK);

@@ -116,7 +116,7 @@ static enum status read_source(void *context, uint64_t lba, unsigned sectors, st
     return ahci_read(context, lba, sectors, &frame);
 }
 
-/* A grant for the disk of port 0, by the only way there is. */
+/* Obtains a grant for the disk of port 0 from the validator. */
 static const struct swap_grant *grant_for(struct ahci_port *port)
 {
     struct disk_view view = {.device = port,
@@ -456,7 +456,7 @@ static void unplugged_while_idle(void **state)
     stop();
 }
 
-/* Another disk in the same port must not get what was granted for the first. */
+/* Another disk in the same port must not be written under the first disk's grant. */
 static void exchanged_disk_is_not_written(void **state)
 {
     const struct swap_grant *grant;
@@ -490,7 +490,7 @@ static void exchanged_during_recovery(void **state)
     stop();
 }
 
-/* The same disk after a glitch of the link goes on. */
+/* The same disk stays usable after a link glitch. */
 static void link_glitch(void **state)
 {
     struct ahci_port *port;

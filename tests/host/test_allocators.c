@@ -1,5 +1,5 @@
 /*
- * The four frame allocators, each alone against a model: a byte a frame that says who has it.
+ * The frame allocators, each compared with a model that has one owner byte per frame.
  *
  * Random sequences of mixed orders, every short sequence on a small zone, whole fills, splits,
  * mistakes that must be caught, zones of odd sizes, and a machine of 1 TiB.
@@ -30,7 +30,7 @@ struct block {
     unsigned order;
 };
 
-/* A zone under test and what the model knows of it. */
+/* A zone under test, and its model. */
 struct zone {
     const struct frame_allocator *allocator;
     void *self;
@@ -176,7 +176,7 @@ static void zone_join(struct zone *zone, uint64_t first, unsigned order, unsigne
 
 /* ---- random sequences ---- */
 
-/* One step: what it is depends on how full memory shall be at that time. */
+/* Performs one step, chosen by how full memory should be at that time. */
 static void random_step(struct zone *zone, struct random *random, unsigned percent)
 {
     unsigned cpu = (unsigned)random_below(random, CPUS);
@@ -386,7 +386,8 @@ static void test_split(void **state)
     zone_end(&zone);
 }
 
-/* What a split left is one block again, of 2 MiB and then of 1 GiB, and can be taken as such. */
+/* The parts of a split join into one block again, of 2 MiB and then of 1 GiB, which can be
+ * taken. */
 static void test_join(void **state)
 {
     enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;

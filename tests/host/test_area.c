@@ -249,7 +249,7 @@ static void full_area(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
-/* Fresh slots come first, so that pages written together stand together. */
+/* Unused slots come first, so that pages written together are adjacent. */
 static void search_goes_on_where_it_was(void **state)
 {
     struct slot slots[3];
@@ -765,7 +765,7 @@ static void replaced_table_is_noticed(void **state)
 
 #define RAM(name_)  cmocka_unit_test_setup_teardown(name_, set_up_ram, tear_down)
 #define DISK(name_) cmocka_unit_test_setup_teardown(name_, set_up_disk, tear_down)
-/* These fill memory up or end in the middle: what they hold is not counted afterwards. */
+/* These tests fill memory or end early, so that leaks are not counted afterwards. */
 #define LOOSE(name_) cmocka_unit_test_setup(name_, set_up_ram)
 
 int main(void)

@@ -113,7 +113,7 @@ static void faults_fall_by_the_group(void **state)
     }
 }
 
-/* Backwards too; and what was there, or read, stays as it is. */
+/* Also backwards; existing pages stay as they are. */
 static void groups_are_what_stands_in_a_row(void **state)
 {
     (void)state;
@@ -132,7 +132,7 @@ static void groups_are_what_stands_in_a_row(void **state)
     end();
 }
 
-/* Other regions, guards and what is not mapped get nothing; nor do pages of no right. */
+/* Other regions, guards, unmapped pages and pages without access are not populated. */
 static void only_the_region_gets_pages(void **state)
 {
     (void)state;
@@ -164,7 +164,7 @@ static void a_limit_is_honoured(void **state)
     end();
 }
 
-/* With few frames left nobody loses a page for one that was not asked for. */
+/* With few frames left no page is evicted to populate a neighbour. */
 static void nothing_goes_out_for_what_was_not_asked_for(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* What AUDIT must notice: each damage in a process of its own. And what a walk says in words. */
+/* AUDIT must notice each kind of damage, in a process of its own each; and the printed walk. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

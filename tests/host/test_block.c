@@ -147,8 +147,8 @@ static void says_its_size_and_name(void **state)
     assert_int_equal(block_flush(&under_test.block), OK);
 }
 
-/* Transfers of every length at every alignment, against an array; what lies outside of a transfer
- * keeps its content, on the device and in memory. */
+/* Transfers of every length at every alignment, compared with an array. Bytes outside of a transfer
+ * stay unchanged, on the device and in memory. */
 static void sectors_come_back(void **state)
 {
     static uint8_t model[PAGES * PAGE_SIZE];
@@ -286,7 +286,7 @@ static void ram_pays_for_what_is_written(void **state)
     assert_int_equal(pmm_usage().by_kind[FRAME_SWAP], 0);
     assert_int_equal(put(4, 16), OK);
     assert_int_equal(pmm_usage().by_kind[FRAME_SWAP], 3);
-    /* The whole page in the middle goes; those at the ends were discarded in part. */
+    /* The whole page in the middle is discarded; those at the ends only in part. */
     block_discard(&under_test.block, under_test.base + 4, 16);
     assert_int_equal(pmm_usage().by_kind[FRAME_SWAP], 2);
 }
@@ -327,7 +327,7 @@ static void ram_opens_or_takes_nothing(void **state)
         .teardown_func = tear_down, .initial_state = &member_                                      \
     }
 #define EACH(name_) OF(ahci_member, name_), OF(ram_member, name_)
-/* Fills memory up: what it holds is not counted afterwards. */
+/* Fills memory, so that leaks are not counted afterwards. */
 #define LOOSE(member_, name_)                                                                      \
     {                                                                                              \
         .name = #name_ " of " #member_, .test_func = name_, .setup_func = set_up,                  \

@@ -193,14 +193,13 @@ static void what_a_split_left_becomes_one_page_in_place(void **state)
     assert_int_equal(large_frames(), PTE_ENTRIES);
     check_all(100);
     write_all(5000);
-    assert_int_equal(collapse(), OK); /* there is nothing left to do */
+    assert_int_equal(collapse(), OK); /* nothing left to merge */
     check_counts(1, 0, 0, 0);
     check_all(5000);
     end();
 }
 
-/* Pages anywhere, in the order in which they came, and holes between them: tickets, and what was
- * read before it was written. */
+/* Scattered pages with holes between them: tickets, and zero pages. */
 static void scattered_pages_and_holes_are_copied(void **state)
 {
     struct pmm_usage usage;
@@ -248,7 +247,7 @@ static void only_whole_pieces_of_one_region_are_taken(void **state)
     end();
 }
 
-/* What stands nowhere but in its own table after a fork ended is own again, on the way. */
+/* Tables with one reference left after a fork ended become own again, along the path. */
 static void tables_that_were_shared_are_taken_back(void **state)
 {
     struct space *child;
@@ -398,7 +397,7 @@ static void shared_tables_and_pages_stay(void **state)
     end();
 }
 
-/* One that somebody looks at has a count more, and the other pages go back to their clock. */
+/* A page held elsewhere has one more reference; the other pages return to their clock. */
 static void pages_in_use_stay(void **state)
 {
     struct pfn page;
@@ -472,11 +471,11 @@ static void flush_late(void)
         before_flush();
     before_flush = NULL;
     flush();
-    /* The processor looks ahead once more: what it caches now is the way to the old table. */
+    /* The processor speculates once more and caches the path to the old table. */
     fake_mmu_speculate(START);
 }
 
-/* The table of the small pages; and the flush after which nobody is in it any more. */
+/* The table of the small pages; and the flush after which no walk is in it. */
 static struct pfn old_table;
 static void (*flush_page)(uint64_t address);
 
@@ -526,7 +525,7 @@ static void a_store_before_the_flush_is_kept(void **state)
     end();
 }
 
-/* Whoever comes finds the table dead and no page to take: reclaim, a scan for zeroes, a fault. */
+/* Reclaim, a scan for zeros and a fault find the table dead, and no page to take. */
 static void others_come(void)
 {
     struct tree_place place = place_of(space, START);

@@ -184,7 +184,7 @@ static void no_ticket_is_used_twice(void **state)
         uint8_t *bits;
 
         if (status == STATUS_NO_MEMORY) {
-            /* The first frame is used up: with room for the next one it goes on. */
+            /* The first frame is full; with memory for the next one, allocation continues. */
             assert_int_equal(descriptor_limit, PAGE_SIZE / sizeof(struct descriptor));
             fake_kernel_map_full = false;
             continue;

@@ -1,4 +1,4 @@
-/* Finding disks: the PCI scan, what is said of each device, and which one may be written. */
+/* Finding disks: the PCI scan, the report on each device, and which disk may be written. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -90,7 +90,7 @@ static void psf2_without_table(void **state)
     touch_glyphs();
     /* One byte short. */
     assert_int_equal(open_copy(bytes, size - 1), STATUS_CORRUPT);
-    /* Too few glyphs for ASCII: what is missing is the question mark, or the first. */
+    /* Too few glyphs for ASCII: a missing one is drawn as the question mark, or as the first. */
     size = make_2(bytes, 32, 0, 64, 8, 16);
     assert_int_equal(open_copy(bytes, size), OK);
     assert_int_equal(font_glyph(&font, 'A')[0], '?');

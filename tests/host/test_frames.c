@@ -522,7 +522,7 @@ static void test_clean_comes_back(void **state)
     assert_int_equal(clean_frame().index, first.index);
     assert_int_equal(pmm_zero_figures().hits, 2);
     assert_true(is_clean(first) && is_clean(second));
-    /* Nobody looks into an empty cache, and giving back opens it again. */
+    /* An empty cache is closed; a free opens it again. */
     assert_int_not_equal(clean_frame().index, first.index);
     pmm_free_clean(second);
     assert_int_equal(clean_frame().index, second.index);
@@ -532,8 +532,8 @@ static void test_clean_comes_back(void **state)
     pmm_audit();
 }
 
-/* More than a cache has room for goes to the pool, and more than that to the allocator: nothing is
- * lost, other processors find the pool's, and all that is handed out as clean is. */
+/* Frames that exceed a cache go to the pool, and then to the allocator. None is lost, other
+ * processors find those of the pool, and all zeroed frames are zero. */
 static void test_clean_overflows(void **state)
 {
     unsigned high = MEMORY / PAGE_SIZE / 32;

@@ -132,7 +132,7 @@ static void both_damaged(void **state)
     assert_int_equal(table.count, 0);
 }
 
-/* Every bit of what a checksum covers, or of the signature: no flip may pass as sound. */
+/* Flips every bit that a checksum covers, and of the signature: no flip may be accepted. */
 static void every_flip_in_the_header_is_noticed(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The header of a prepared partition, and what a disk says of itself. */
+/* The header of a prepared partition, and the disk's identity. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -271,7 +271,7 @@ static void identity_checksum(void **state)
     (void)state;
     for (unsigned bit = 0; bit < 512 * 8; bit++) {
         disk.words[bit / 16] ^= (uint16_t)(1U << (bit % 16));
-        /* In the signature's byte a flip only says that there is no checksum. */
+        /* A flip in the signature's byte only means that there is no checksum. */
         if (bit / 8 != 510 && decode(&identity) != STATUS_CORRUPT)
             fail_msg("bit %u may be flipped", bit);
         disk.words[bit / 16] ^= (uint16_t)(1U << (bit % 16));

@@ -1,6 +1,6 @@
 /*
- * Physical memory of a large machine: 1 TiB with holes, in simulated memory that is there only
- * where it is touched. What the start costs is printed; docs/frames.md states it.
+ * Physical memory of a large machine: 1 TiB with holes, in simulated memory that is backed only
+ * where it is touched. Prints the cost of the start, which docs/frames.md quotes.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -111,7 +111,7 @@ static void damaged_tables_are_refused(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(parse(), STATUS_CORRUPT); /* nobody */
+    assert_int_equal(parse(), STATUS_CORRUPT); /* no processor */
     add_local(0, 0);
     assert_int_equal(parse(), STATUS_CORRUPT);
     begin();
@@ -140,7 +140,7 @@ static void damaged_tables_are_refused(void **state)
     assert_int_equal(parse(), STATUS_CORRUPT);
 }
 
-/* Whatever the bytes are, what is listed is sound and the parser stays in the table. */
+/* For any bytes, the parser stays in the table and lists only sound entries. */
 static void noise_does_no_harm(void **state)
 {
     struct random random = random_from(1);

@@ -43,8 +43,8 @@ static unsigned care_of(enum memory_kind kind)
     return rank;
 }
 
-/* Whether the region says something of the page: usable memory must have all of it, other kinds
- * any byte of it. What lies past the address width is cut off. */
+/* Returns true if the region covers the page: usable memory must cover all of it, other kinds any
+ * byte. The part past the address width is cut off. */
 static bool speaks_of(const struct memory_region *of, uint64_t page, uint64_t limit)
 {
     __uint128_t start = of->start.address;

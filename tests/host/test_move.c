@@ -1,5 +1,5 @@
-/* Ranges that move within a space: what they hold, at each alignment, under forks and eviction, and
- * when memory runs out. */
+/* Moves of ranges within a space: content, at each alignment, with forks and eviction, and when
+ * memory runs out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

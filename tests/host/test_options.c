@@ -14,7 +14,7 @@
 
 #define MESSAGES_MAX 32
 
-/* What was reported in one parse. */
+/* The messages of one parse. */
 struct messages {
     struct option_reporter reporter;
     unsigned count;

@@ -1,5 +1,5 @@
-/* Process-context identifiers: what a processor keeps of the trees that it leaves is never wrong
- * when it comes back, and is kept at all. */
+/* PCIDs: translations of a tree that a processor left are never stale when it returns, and they are
+ * kept where that is allowed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@
 #define PAGES 4U
 #define RIP   UINT64_C(0x401000)
 
-/* So often may one access fault. */
+/* Faults that one access may take. */
 #define FAULTS_MAX 8U
 
 static const struct rights read_write = {.write = true, .user = true};
@@ -53,7 +53,7 @@ static int set_up(void **state)
     return 0;
 }
 
-/* ---- what a program sees ---- */
+/* ---- accesses of a program ---- */
 
 static uint64_t page_at(unsigned page)
 {
@@ -106,7 +106,7 @@ static struct space *make_space(void)
     return space;
 }
 
-/* A processor goes to a space. */
+/* Makes a processor run a space. */
 static void go(unsigned cpu, struct space *space)
 {
     fake_machine_be_cpu(cpu);
@@ -173,7 +173,7 @@ static void own_flushes_are_not_repeated(void **state)
     end(space);
 }
 
-/* Nobody runs the space, so nobody is asked to flush: the generation tells who comes back. */
+/* No processor runs the space, so none is asked to flush; the generation shows it on return. */
 static void changes_meanwhile_are_seen(void **state)
 {
     struct space *space = make_space();
@@ -228,7 +228,7 @@ static void copies_of_one_alone_are_seen(void **state)
     go(1, space);
     assert_int_equal(value_at(0), 7);
     for (unsigned page = 0; page < 2; page++) {
-        /* The other one is there all the time, or comes and goes. */
+        /* The other processor runs the space all the time, or only at times. */
         go(1, space);
         assert_int_equal(value_at(page), page == 0 ? 7 : 0);
         if (page == 1)
@@ -337,7 +337,7 @@ static void put_space(unsigned number, struct space *space, const uint64_t *valu
         world.values[number][page] = values != NULL ? values[page] : 0;
 }
 
-/* Where nobody is: a fork of another one, or a blank one. */
+/* Replaces a space that no processor runs, by a fork of another one or a blank one. */
 static void replace_space(unsigned number)
 {
     unsigned from = (unsigned)any(SPACES);
@@ -423,7 +423,7 @@ static void two_processors_at_random(void **state)
         end(world.spaces[i]);
 }
 
-/* Without contexts every change of spaces drops what is cached, and nothing is counted. */
+/* Without PCIDs every change of spaces flushes, and nothing is counted. */
 static void without_contexts_nothing_is_kept(void **state)
 {
     struct space *space;

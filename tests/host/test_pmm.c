@@ -1,4 +1,4 @@
-/* The frame allocator: beside a set of what is out, with its limits, and what it refuses. */
+/* The frame allocator: compared with a set of allocated frames, its limits, and its refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +24,7 @@
 
 #define LOW_END (4 * GIB)
 
-/* What the allocator's metadata takes. */
+/* Frames of the allocator's metadata. */
 #define METADATA (pmm_metadata_bytes() / PAGE_SIZE)
 
 static struct random dice = {5};
@@ -467,7 +467,7 @@ static void hear(struct print_sink *sink, const char *text, size_t size)
         strncat(said, text, size);
 }
 
-/* At the end of what can be counted the count stands still, says so once, and the frame stays. */
+/* A count that overflows is saturated, reports it once, and keeps its frame. */
 static void counts_saturate(void **state)
 {
     static const char *const words = "has too many pointers to count";
@@ -494,7 +494,7 @@ static void counts_saturate(void **state)
     print_detach(&ear);
     assert_int_equal(record->count, COUNT_SATURATED);
     assert_true(PANICS(pmm_free(frame)));
-    /* What has no pointers is never counted, nor is what nobody points to. */
+    /* Frames without references are not counted, neither are kinds that have none. */
     record->kind = FRAME_ZERO;
     assert_true(PANICS(frame_count_up(frame)));
     assert_true(PANICS((void)frame_count_down(frame)));

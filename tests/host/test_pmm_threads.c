@@ -1,10 +1,10 @@
 /*
- * Frames taken and given back by several threads at once, each a processor.
+ * Frames allocated and freed by several threads at once, each a processor.
  *
- * The allocators alone: a byte a frame says who has it, so a frame that is handed out twice shows
- * at once. All of physical memory: owners write to their frames without any synchronisation, so
- * ThreadSanitizer finds two owners even where the bytes agree. Blocks change hands through shared
- * places, so that many are given back by another thread than took them.
+ * The allocators alone: one owner byte per frame, so that a frame allocated twice shows at once.
+ * All of physical memory: owners write to their frames without synchronisation, so that
+ * ThreadSanitizer finds two owners even if the bytes agree. Blocks pass between threads, so that
+ * many are freed by another thread than the one that allocated them.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -99,7 +99,7 @@ static unsigned random_order(struct random *random)
 static struct {
     const struct frame_allocator *allocator;
     void *self;
-    uint8_t owner[ZONE_FRAMES]; /* 0: nobody */
+    uint8_t owner[ZONE_FRAMES]; /* 0: free */
 } zone;
 
 /* All that a word of bits has, of which one frame is kept and the others go back together. */

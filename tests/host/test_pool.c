@@ -1,4 +1,4 @@
-/* Pools: objects beside a list of what is out, frames that come back, and what is refused. */
+/* Pools: compared with a list of allocated objects; frames that are returned; refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@
 #define MEMORY  (16 * MIB)
 #define OBJECTS 3000U
 
-/* What a frame has of its own before the objects. */
+/* The header in front of a frame's objects. */
 #define FRAME_HEADER 48U
 
 static struct random dice = {9};
@@ -66,7 +66,7 @@ static void take_one(struct pool *pool)
     assert_true(offset >= FRAME_HEADER && offset + pool->object_size <= PAGE_SIZE);
     assert_true(all_bytes_are(object, pool->object_size, 0));
     held[held_count] = (struct held){object, (uint8_t)(1 + random_below(&dice, 255))};
-    /* Whoever overlaps changes this. */
+    /* An overlapping object would change this. */
     memset(object, held[held_count].fill, pool->object_size);
     held_count++;
 }

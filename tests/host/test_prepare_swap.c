@@ -1,4 +1,4 @@
-/* The host tool that prepares disks: what it makes, and above all what it refuses. */
+/* The host tool that prepares disks: its output, and above all its refusals. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <setjmp.h>
@@ -300,7 +300,7 @@ static void force_asks_for_the_serial_number(void **state)
     assert_memory_equal(before + 512, "EFI PART", 8);
 }
 
-/* Our partition type says nothing about what somebody put into the partition since. */
+/* A partition of our type may have been given another content since. */
 static void content_inside_our_partition(void **state)
 {
     (void)state;

@@ -119,7 +119,7 @@ static void buffers_are_never_overrun(void **state)
     }
 }
 
-/* What is not understood prints itself, so that the mistake shows. */
+/* An unknown conversion is printed as it is, so that the mistake shows. */
 static void strange_conversions(void **state)
 {
     const char *formats[][2] = {{"%q|", "%q|"}, {"%5y|", "%y|"}, {"at the end %", "at the end "}};

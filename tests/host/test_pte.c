@@ -54,8 +54,8 @@ static enum pte_state present_says(uint64_t word, unsigned level)
 
 static enum pte_state absent_says(uint64_t word, unsigned level)
 {
-    /* Payload bits 28-39 stand at 52-63: with 32 for slot or frame and 4 rights, 8-11 are spare;
-     * the last of the rights, no access at all, excludes the others. */
+    /* Payload bits 28-39 are at 52-63. With 32 for slot or frame and 4 for rights, bits 8-11 are
+     * spare; the last right, no access, excludes the others. */
     bool spare_clear = bits(word, 60, 63) == 0 && bits(word, 56, 59) <= 8;
     bool no_access = bits(word, 56, 63) == 8;
     bool nothing = bits(word, 4, 31) == 0 && bits(word, 52, 63) == 0;

@@ -37,7 +37,7 @@ static void begin(unsigned slots)
     test.slots = slots;
 }
 
-/* ---- what the array says ---- */
+/* ---- the model: an array ---- */
 
 static struct region_node *plain_find(uint64_t address)
 {
@@ -237,7 +237,7 @@ static void count_gone(struct region_node *node, void *context)
 
     assert_true(node->start > *last);
     *last = node->start;
-    memset(node, 0x5a, sizeof(*node)); /* nobody looks at it again */
+    memset(node, 0x5a, sizeof(*node)); /* not used again */
     copies.count--;
 }
 

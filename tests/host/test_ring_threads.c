@@ -1,10 +1,9 @@
 /*
- * Several processors let go of the same pages at once, through tables of one ring.
+ * Several processors drop the same pages at once, through tables of one ring.
  *
- * Each table's entries name the same pages. All threads but the last table's, which keeps its
- * entries, replace theirs, the same index at about the same time: whichever entry a page's record
- * named, and however the looks at it and the replacing fell, in the end it names the one that is
- * left (rule R1).
+ * The entries of all tables reference the same pages. Each thread replaces the entries of its
+ * table, all at the same index at about the same time; the last table keeps its entries. In every
+ * interleaving each page's back pointer must end at the last table's entry (rule R1).
  */
 #include <pthread.h>
 #include <sched.h>
@@ -38,8 +37,8 @@ static struct pte *entry_at(unsigned table, unsigned index)
     return (struct pte *)frame_pointer(tables[table]) + index;
 }
 
-/* All tables name all pages. Most records name the entry that is the last on the ring in front of
- * the first table, whose entry is found next, while it goes as well; others take turns. */
+/* All tables map all pages. Most back pointers are in the table before the first one in the ring,
+ * so that the next candidate is removed at the same time; the others vary. */
 static void share_pages(unsigned round)
 {
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {

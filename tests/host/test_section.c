@@ -144,7 +144,7 @@ static void check_filled(struct space *space, uint64_t tag)
         assert_int_equal(read(space, i), tag + i);
 }
 
-/* ---- what is seen ---- */
+/* ---- visible content ---- */
 
 static void forks_of_forks_see_one_page(void **state)
 {
@@ -247,7 +247,7 @@ static void the_middle_goes_in_one_space_only(void **state)
     assert_int_equal(read(child, 7), 207);
     assert_int_equal(read(child, 12), 212);
     check_filled(parent, 200);
-    /* What comes to the place has nothing to do with it. */
+    /* A new mapping at the same address is independent of it. */
     assert_int_equal(space_map_shared_at(child, at(8), 4 * PAGE_SIZE, read_write), OK);
     assert_int_equal(section_count(), 2);
     assert_int_equal(read(child, 9), 0);
@@ -290,7 +290,7 @@ static void a_moved_range_keeps_its_pages(void **state)
     assert_int_equal(*words_at(child, to + 6 * PAGE_SIZE, read_access), 1);
     write(parent, 6, 406);
     check_filled(parent, 400);
-    /* Something stands behind it: it moves, and what is new is the child's and its forks' only. */
+    /* The next range is in use, so it moves; new pages belong to the child and its forks only. */
     assert_int_equal(space_map_guard(child, to + 8 * PAGE_SIZE, PAGE_SIZE), OK);
     assert_int_equal(
         space_remap_moving(child, to + 4 * PAGE_SIZE, 4 * PAGE_SIZE, 6 * PAGE_SIZE, &place), OK);
@@ -404,8 +404,7 @@ static void all_answered(void)
     fake_on_flush_space = flush;
 }
 
-/* Through a translation that it still has: the frame is what the section's entry in transit
- * names. */
+/* Stores through a translation that is still cached: the frame of the entry in transit. */
 static void store(void)
 {
     assert_int_equal(pte_state(section_entry(parent, 7), 1), PTE_TRANSIT);
@@ -483,8 +482,7 @@ static void a_fault_looks_again_what_is_mapped(void **state)
     end();
 }
 
-/* An access by an instruction that is always the same; what the tables allow may be refused
- * once. */
+/* Performs an access, always by the same instruction. One spurious fault is allowed. */
 static bool fault_at(uint64_t address)
 {
     struct trap_frame frame = {.rip = 0x401000};

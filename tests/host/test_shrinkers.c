@@ -39,8 +39,8 @@ static uint64_t frames_in_use(void)
     return usage.total - usage.by_kind[FRAME_FREE];
 }
 
-/* Leaves in each space whatever an unmap keeps for the next call. Nothing is mapped afterwards, so
- * that no other object shares a frame with what is kept. */
+/* Leaves in each space the memory that an unmap keeps for the next call. Nothing is mapped
+ * afterwards, so that no other object shares a frame with the kept ones. */
 static void leave_something(void)
 {
     for (unsigned i = 0; i < SPACES; i++) {
@@ -67,7 +67,7 @@ static void end(void)
 
 /* ---- each member ---- */
 
-/* What it says it has freed is free, and then nothing is left to free. */
+/* Checks that the reported frames are free, and that a second call frees none. */
 static void check_frees_all(const struct shrinker *shrinker)
 {
     uint64_t before;

@@ -152,7 +152,7 @@ static void holes_and_guards_are_refused(void **state)
         assert_int_equal(calls[call](hole + PAGE_SIZE, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](GIB, PAGE_SIZE), STATUS_NOT_FOUND);
     }
-    for (unsigned call = 0; call < 3; call++) /* what is there stays */
+    for (unsigned call = 0; call < 3; call++) /* existing mappings stay */
         assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_EXISTS);
     assert_int_equal(space_remap(space, START, 4 * PAGE_SIZE, PAGE_SIZE), STATUS_NOT_FOUND);
     assert_int_equal(space_remap(space, START, 3 * PAGE_SIZE, 5 * PAGE_SIZE), STATUS_EXISTS);
@@ -163,7 +163,7 @@ static void holes_and_guards_are_refused(void **state)
     end();
 }
 
-/* ---- what the calls do ---- */
+/* ---- effects of the calls ---- */
 
 static struct space_view view_of(uint64_t address)
 {
@@ -196,7 +196,7 @@ static void advice_moves_pages(void **state)
     end();
 }
 
-/* The hand comes to cold pages first: of two lots the one that was called cold goes. */
+/* Cold pages are evicted first: of two groups the one advised as cold. */
 static void cold_pages_go_first(void **state)
 {
     const uint64_t lot = 16 * PAGE_SIZE;
@@ -213,8 +213,8 @@ static void cold_pages_go_first(void **state)
     end();
 }
 
-/* The hand stands in the long round of a clock that has become empty; the only page is in the
- * next. */
+/* The hand is in the long round of a clock that became empty; the only page is in the next
+ * clock. */
 static void the_hand_leaves_an_empty_clock(void **state)
 {
     const uint64_t lot = 30 * PAGE_SIZE;
@@ -235,8 +235,7 @@ static void the_hand_leaves_an_empty_clock(void **state)
     end();
 }
 
-/* Pages that nobody may touch go out like others, and before those that are used; they come
- * back. */
+/* Withheld pages are evicted like others, before pages in use, and can be read back later. */
 static void withheld_pages_go_out(void **state)
 {
     const uint64_t lot = 16 * PAGE_SIZE;
@@ -295,7 +294,8 @@ static bool can_read(uint64_t address)
     return fake_mmu_translate(address, (struct fake_access){.user = true}, &physical, &error);
 }
 
-/* Who takes rights away, or the page, does not leave that to the flush of who evicts the page. */
+/* A call that lowers rights or unmaps must flush an entry in transit itself, not rely on the
+ * eviction's flush. */
 static void a_call_flushes_what_is_in_transit(void **state)
 {
     const uint64_t other = START + PAGE_SIZE;
@@ -362,7 +362,7 @@ static void zeroes_stand_at_the_highest_levels(void **state)
         fault_resolve(space, pte_span(4), (struct fault_access){.write = true, .from_user = true}),
         STATUS_DENIED);
     assert_int_equal(space_unmap(space, pte_span(4), size), OK);
-    /* Without access there is nothing to show. */
+    /* A mapping of zeros without access is refused. */
     assert_int_equal(space_map_zeroes(space, START, PAGE_SIZE, (struct rights){.none = true}), OK);
     assert_int_equal(space_audit().zero_links[1], 0);
     end();
@@ -388,7 +388,7 @@ static void promises_are_refused_before_anything_is_done(void **state)
     assert_int_equal(space_remap(space, START, most, 2 * most), STATUS_COMMIT);
     assert_int_equal(space_count(), 1);
     assert_int_equal(commit_pages(), most / PAGE_SIZE);
-    /* What was writable may have pages of its own: it stays in the account. */
+    /* Formerly writable pages may be private: they stay charged. */
     assert_int_equal(space_protect(space, START, most, read_only), OK);
     assert_int_equal(commit_pages(), most / PAGE_SIZE);
     assert_int_equal(space_unmap(space, START, most), OK);

@@ -148,8 +148,8 @@ static void a_fork_shares_none(void **state)
     end();
 }
 
-/* What spaces keep goes last: here nothing else can, since there is no page. The frame of the spare
- * region comes back too. */
+/* Spare tables are freed last; here there is no page to evict. The frame of the spare region is
+ * freed too. */
 static void they_go_when_memory_is_out(void **state)
 {
     (void)state;
@@ -164,7 +164,7 @@ static void they_go_when_memory_is_out(void **state)
     end();
 }
 
-/* Who has the space locked does not give back what it is about to use. */
+/* A locked space keeps its spare tables, which its caller is about to use. */
 static void a_locked_space_keeps_them(void **state)
 {
     (void)state;
@@ -179,7 +179,7 @@ static void a_locked_space_keeps_them(void **state)
     end();
 }
 
-/* Larger entries stand where empty tables did. */
+/* Larger entries replace the empty tables. */
 static void they_give_way(void **state)
 {
     (void)state;
@@ -206,7 +206,7 @@ static void they_give_way(void **state)
 
 /* ---- failing, and other processors ---- */
 
-/* Whichever table there is no memory for: nothing is mapped, and nothing stays. */
+/* Whichever allocation fails: nothing is mapped, and nothing is kept. */
 static void running_out_leaves_nothing(void **state)
 {
     (void)state;

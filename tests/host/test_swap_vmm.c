@@ -23,7 +23,7 @@
 #define SLOTS_PLENTY 2048U
 #define SLOTS_FEW    12U
 
-/* The least that page_set_limit takes is 17: what is evicted together, and one. */
+/* The least limit of page_set_limit: one more than the pages evicted together. */
 #define LIMIT_LEAST 17U
 
 #define ROUND      2000U
@@ -279,7 +279,7 @@ static void close_disk(void)
     fake_disk_free(&disk);
 }
 
-/* The disk's next command but n fails, as often as it is tried again. */
+/* Makes the disk's command after the next n fail, also on every retry. */
 static void fail_after(unsigned commands)
 {
     disk.fail_from = disk.commands + commands;

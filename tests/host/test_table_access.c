@@ -39,7 +39,7 @@ static int start(void **state)
     (void)state;
     fake_machine_start(MEMORY);
     fake_kernel_map_start();
-    commit_choose(OVERCOMMIT_ALWAYS); /* the spaces promise themselves more than there is */
+    commit_choose(OVERCOMMIT_ALWAYS); /* the spaces map more than the machine has */
     status = vmm_init();
     return status == OK ? 0 : -1;
 }
@@ -68,8 +68,8 @@ static uint64_t compose(const unsigned index[6], unsigned levels, unsigned offse
     return address;
 }
 
-/* To see the entry of a level, the walk goes through the slot as often as the level says, and then
- * through what it would have gone through first. */
+/* The address of an entry at level n passes n times through the slot, then through the upper
+ * indexes of the address. */
 static void addresses_follow_the_indexes(void **state)
 {
     struct random random = random_from(1);
@@ -95,14 +95,14 @@ static void addresses_follow_the_indexes(void **state)
     }
 }
 
-/* The slot is in the kernel's half and in nobody's window. */
+/* The slot is in the kernel's half and overlaps no window. */
 static void the_slot_has_a_place_of_its_own(void **state)
 {
     (void)state;
     assert_int_equal(recursive_base(4), UINT64_C(0xffffc10000000000));
     assert_true(recursive_base(4) >= TOP_WINDOW_BASE + WINDOW_SIZE);
     assert_true(recursive_index(4) > 256 && recursive_index(5) > 256);
-    /* With five levels all windows stand under the last entry. */
+    /* With five levels all windows are below the last top entry. */
     assert_true(recursive_index(5) < pte_index(UINT64_C(0xffff800000000000), 5));
     assert_int_equal(recursive_base(5) % pte_span(5), 0);
     assert_int_equal(top_window_address(0), TOP_WINDOW_BASE);

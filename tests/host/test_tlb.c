@@ -1,4 +1,4 @@
-/* The TLB batch: what is flushed, when what is handed over is dropped, and what is refused. */
+/* The TLB batch: its flushes, the time of its drops, and its refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 
 #define BASE UINT64_C(0x7000000000)
 
-/* What happened, in order: 'p' a page, 'w' the whole space, 'a' all, 's' a slot let go of. */
+/* The events in order: 'p' page flush, 'w' whole space, 'a' all, 's' slot released. */
 static char events[512];
 static unsigned event_count;
 static uint64_t last_page;
@@ -229,7 +229,7 @@ static void drops_come_after_the_flush(void **state)
     assert_string_equal(events, "ppss");
 }
 
-/* A full batch flushes and drops at once; what was added is flushed again at the end. */
+/* A full batch flushes and drops at once; its pages are flushed again at commit. */
 static void full_batches_flush_early(void **state)
 {
     struct tlb_batch batch;

@@ -111,7 +111,7 @@ static struct pfn start_out(void)
     return page;
 }
 
-/* What a space reads at the page, after the faults that it takes. */
+/* Returns the word that a space reads from the page, after its faults. */
 static uint64_t read_word(struct space *of)
 {
     assert_int_equal(fault_resolve(of, START, read_access), OK);

@@ -138,7 +138,7 @@ static void every_vector_has_a_name(void **state)
     }
 }
 
-/* The same list stands in cpu/trap/trap.S: an entry that is wrong here shifts the whole frame. */
+/* cpu/trap/trap.S has the same list: a wrong entry there would shift the whole frame. */
 static void error_codes_are_pushed_for_ten_vectors(void **state)
 {
     static const uint32_t pushed = UINT32_C(1) << 8 | UINT32_C(1) << 10 | UINT32_C(1) << 11 |

@@ -298,8 +298,8 @@ static void forks_copy_one_table_a_level(void **state)
     assert_int_equal(forest.pages_free_last, 4);
 }
 
-/* Counts of tables past 16 bits: forks that change nothing. Counts of pages: forks that each copy
- * their tables, as far as memory goes. */
+/* Raises table counts past 16 bits by forks without changes, and page counts by forks that copy
+ * their tables, until memory is out. */
 static void count_many(unsigned forks, bool copy)
 {
     static struct tree trees[70000];
@@ -356,7 +356,7 @@ static void counts_go_past_sixteen_bits(void **state)
 
 /* ---- drops in steps ---- */
 
-/* A table that dies is dead, nobody names it, and its counts are those of its entries. */
+/* Checks a dying table: marked dead, no references, counts equal to its entries. */
 static void check_dying(struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -418,8 +418,8 @@ static void fork_with_own_path(struct tree *child)
     tree_fork_end(&forest.trees[0].tree);
 }
 
-/* What a root alone reaches goes, in as many steps as it has entries up to the last that names
- * something, and one for each table; what others reach too costs nothing. */
+/* A drop takes one step per entry up to the last with a target, and one per table; shared tables
+ * cost nothing. */
 static void a_drop_goes_in_steps(void **state)
 {
     struct tree child;

@@ -1,4 +1,4 @@
-/* The judge: which disks may be written, and what a grant allows. */
+/* The validator: which disks may be written, and what a grant allows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,7 +88,7 @@ static void any_single_flip_is_refused(void **state)
     for (unsigned copy = 0; copy < 2; copy++) {
         uint8_t *bytes = disk.bytes + places[copy] * SECTOR_SIZE;
 
-        /* Each bit of what is used, and one bit of each byte of the rest. */
+        /* Each bit of the used part, and one bit of each byte of the rest. */
         for (unsigned bit = 0; bit < SWAP_HEADER_SIZE * 8; bit += bit < 264 * 8 ? 1 : 8) {
             bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
             if (prepared())
@@ -385,7 +385,7 @@ static void grants_are_refused(void **state)
     assert_null(grant);
     disk.bytes[FIRST * SECTOR_SIZE] ^= 1;
     assert_int_equal(validate_grant(&seen, uuid, &grant, &finding), OK);
-    /* There is one grant at a time. */
+    /* Only one grant exists at a time. */
     assert_true(PANICS((void)validate_grant(&seen, uuid, &grant, &finding)));
 }
 

@@ -170,8 +170,8 @@ static void no_progress_is_a_violation(void **state)
     model_end();
 }
 
-/* With SMAP a page is the kernel's or the program's: when it changes sides, who has it cached as
- * its own must forget it. */
+/* With SMAP a page belongs to the kernel or to the program. When that changes, the cached
+ * translation of the other side must be flushed. */
 static void a_page_changes_sides_for_both(void **state)
 {
     const struct fake_access of_kernel = {.write = true};

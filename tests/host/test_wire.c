@@ -127,7 +127,7 @@ static void press(void)
     (void)zero_merge(UINT32_MAX);
 }
 
-/* ---- what a wire promises ---- */
+/* ---- guarantees of a wire ---- */
 
 static void wired_pages_stay(void **state)
 {
@@ -205,7 +205,7 @@ static void whatever_stands_there_is_wired(void **state)
     end();
 }
 
-/* ---- calls on what is wired ---- */
+/* ---- calls on wired ranges ---- */
 
 static void a_fork_copies_at_once(void **state)
 {
@@ -229,7 +229,7 @@ static void a_fork_copies_at_once(void **state)
         assert_true(pfn_equal(page_of(space, page_at(i)), pages[i]));
         assert_false(pfn_equal(page_of(child, page_at(i)), pages[i]));
     }
-    /* What is not wired is shared as ever. */
+    /* Pages that are not wired are shared as usual. */
     assert_true(pfn_equal(page_of(space, page_at(PAGES)), page_of(child, page_at(PAGES))));
     space_audit();
     press();
@@ -387,7 +387,7 @@ static void large_pages_are_wired_whole(void **state)
     assert_true(pfn_equal(page_of(space, START), page));
     assert_false(pfn_equal(page_of(child, START), page));
     space_audit();
-    /* A part goes: the others are wired one by one. */
+    /* One page is unmapped: the others are wired page by page. */
     assert_int_equal(space_unmap(space, page_at(20), PAGE_SIZE), OK);
     assert_int_equal(space_wired_pages(), PTE_ENTRIES - 1);
     assert_int_equal(space_unwire(space, page_at(100), 10 * PAGE_SIZE), OK);
@@ -519,7 +519,7 @@ static void a_populated_mapping_is_all_there(void **state)
         space_map_with(space, START - 3 * PAGE_SIZE, 3 * PAGE_SIZE, read_write, 1, SPACE_POPULATED),
         OK);
     assert_int_equal(space->region_count, 1);
-    /* Read-only memory shows zeroes; what nobody may touch stays tickets. */
+    /* Read-only memory maps zeros; memory without access stays tickets. */
     assert_int_equal(space_map_with(space, GIB, GIB, read_only, 1, SPACE_POPULATED), OK);
     assert_int_equal(touch(GIB + 5 * MIB, false, 0), 0);
     assert_int_equal(space_map_with(space, 2 * GIB, PAGE_SIZE, no_access, 1, SPACE_POPULATED), OK);

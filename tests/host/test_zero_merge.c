@@ -125,7 +125,7 @@ static void scan_while(void (*other)(void), unsigned given_back)
     fake_on_flush_space = flush;
 }
 
-/* A store through a translation that it still has: the frame is what the entry in transit names. */
+/* Stores through a translation that is still cached: the frame of the entry in transit. */
 static void store(void)
 {
     *(uint64_t *)frame_pointer(pte_payload_frame(entry_of(space, 7))) = 42;

@@ -15,12 +15,12 @@
 struct child_end {
     bool panicked;
     char panic[512];           /* the panic's words */
-    char output[CHILD_OUTPUT]; /* what was printed through lib/print.h */
+    char output[CHILD_OUTPUT]; /* the output of lib/print.h */
     size_t length;
 };
 
-/* Runs body(context) in a fork of this process; the result is valid until the next call. What the
- * body changes in memory is gone afterwards. */
+/* Runs body(context) in a fork of this process, so that its changes in memory are lost. The result
+ * is valid until the next call. */
 const struct child_end *child_run(void (*body)(void *context), void *context);
 
 #endif

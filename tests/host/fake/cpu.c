@@ -1,4 +1,4 @@
-/* What the fault handler asks of the processor besides cpu/machine.h, as host tests have it. */
+/* The processor's part that the fault handler needs besides cpu/machine.h, for host tests. */
 #include "tests/host/fake/cpu.h"
 
 /* Neither the logic nor free of the processor: so it is no part of the portable sources, and is

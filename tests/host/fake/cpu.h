@@ -1,6 +1,6 @@
 /*
- * What the fault handler asks of the processor besides cpu/machine.h: CR4, and the place where it
- * enters itself as the page-fault handler.
+ * The processor's part that the fault handler needs besides cpu/machine.h: CR4, and the slot in
+ * which it registers itself.
  *
  * Context: host tests. Cannot fail.
  */

@@ -45,7 +45,7 @@ static uint32_t signature_of(enum fake_device device)
     }
 }
 
-/* What a device shows after the link has come up. */
+/* Sets the registers of a port to their values after link-up. */
 static void come_up(struct fake_port *port)
 {
     if (port->replace != NULL) {

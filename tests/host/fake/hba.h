@@ -1,9 +1,9 @@
 /*
- * An AHCI controller as host tests have it: registers that behave, disks behind them, failures as
- * settings, and a complaint about everything that a driver must not do.
+ * A simulated AHCI controller for host tests: registers, disks, failures by settings, and a
+ * complaint about every access that a driver must not make.
  *
- * Commands are carried out through the simulated physical memory, from the words that the driver
- * left there. It also stands in for swapdisk/ahci/hardware.c: one PCI configuration space, with
+ * Commands are executed through the simulated physical memory, from the structures that the driver
+ * wrote there. It also stands in for swapdisk/ahci/hardware.c: one PCI configuration space, with
  * controllers at their base addresses.
  *
  * Context: host tests.
@@ -50,7 +50,7 @@ struct fake_hba {
     unsigned enable_writes; /* GHC.AE sticks only after this many writes */
     bool firmware_stays;    /* BOHC.BOS never clears */
     bool ignores_prdbc;     /* IDENTIFY leaves the byte count alone */
-    /* What was seen. */
+    /* Counters of observed events. */
     unsigned complaints;
     char complaint[160]; /* the first */
     bool saw_handoff;

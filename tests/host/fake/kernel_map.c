@@ -15,7 +15,7 @@ bool fake_kernel_map_full;
 unsigned fake_kernel_map_shown;
 bool fake_kernel_map_window_full;
 
-/* What the window shows; a frame of 0 is none. */
+/* The frames mapped in the window; 0: none. */
 static struct pfn window[SPACES_MAX];
 
 static struct pfn zero_frame;

@@ -19,7 +19,7 @@ void fake_kernel_map_start(void);
 /* The number of levels that trees get from now on, 4 or 5. */
 extern unsigned fake_kernel_map_levels;
 
-/* Another number of levels for the trees that are made from now on; there is none at the moment. */
+/* Sets the number of levels for new trees. No tree may exist. */
 void fake_kernel_map_set_levels(unsigned levels);
 
 /* Whether kernel_map_page fails with STATUS_NO_MEMORY. */

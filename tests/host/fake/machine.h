@@ -1,10 +1,10 @@
 /*
- * The machine as host tests have it: simulated physical memory, a clock, a TLB to look into.
+ * The simulated machine of the host tests: physical memory, a clock, and a TLB that tests can read.
  *
  * Stands in for cpu/ behind cpu/machine.h. Memory is mapped at DIRECT_MAP_BASE and the records at
  * FRAME_RECORDS_BASE, the same constants that the tested code was compiled with.
  *
- * Context: host tests. Fails by ending the process with words.
+ * Context: host tests. Fails by ending the process with a message.
  */
 #ifndef TESTS_HOST_FAKE_MACHINE_H
 #define TESTS_HOST_FAKE_MACHINE_H
@@ -58,7 +58,7 @@ extern void (*fake_on_flush_all)(void);
 struct machine_flush;
 void fake_machine_flush(const struct machine_flush *flush);
 
-/* Called where code waits for others: what they can see then. NULL: nothing. */
+/* Called where code waits for other processors, so that a test can act as one. NULL: no call. */
 extern void (*fake_on_relax)(void);
 
 /* Processors that run, a bit each: 1 at the start. One is asked for a flush as another one. */

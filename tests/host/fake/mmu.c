@@ -31,7 +31,7 @@
 enum cached_state { CACHED_NEVER, CACHED_STALE, CACHED_VALID };
 
 struct cached {
-    uint64_t key; /* address of the first byte that it stands for | level of the entry */
+    uint64_t key; /* first address of the entry's span | level of the entry */
     enum cached_state state;
     unsigned cpu;
     unsigned context;
@@ -67,8 +67,8 @@ static bool is_usable(const struct cached *slot)
            (slot->global || slot->context == fake_machine_context());
 }
 
-/* The slot of a key, or the one where it would go. When there is no room, what is of another
- * context goes: a processor may forget at any time. */
+/* Returns the slot of a key, or a free slot for it. If the cache is full, evicts a slot of another
+ * context, as a processor may at any time. */
 static struct cached *slot_of(struct cache *cache, uint64_t address, unsigned level)
 {
     uint64_t key = (address & ~(span(level) - 1)) | level;
@@ -117,9 +117,8 @@ static void insert(struct cache *cache, uint64_t address, const struct fake_walk
                             .dirty = (walk->entry & ENTRY_D) != 0};
 }
 
-/* At the moment of a flush what is cached may be stale, but nothing that it names may have been let
- * go of: first the flush, then the drop. What is of another context is asked about when that is
- * loaded. */
+/* At a flush, cached entries may be stale, but their frames must not have been freed: flush first,
+ * then drop. Entries of another context are checked when it is loaded. */
 static void check_nothing_freed(const struct cache *cache)
 {
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
@@ -166,8 +165,8 @@ static void flush(bool all)
     forget(&tables, all);
 }
 
-/* With contexts: the one that is loaded may have been left when frames were freed, and what it had
- * is forgotten before it is used. */
+/* With PCIDs the loaded context may be older than the free of its frames; its entries are dropped
+ * before use. */
 static void flush_space(void)
 {
     if (fake_contexts) {
@@ -208,7 +207,7 @@ static uint64_t *entry_at(uint64_t table, unsigned level, uint64_t address)
     return &entries[address / span(level) % 512];
 }
 
-/* Goes through one entry; false when the walk ends here. */
+/* Evaluates one entry. Returns false if the walk ends at it. */
 static bool step(struct fake_walk *walk, uint64_t entry, unsigned level)
 {
     walk->level = level;
@@ -273,7 +272,8 @@ static uint64_t violation(const struct fake_walk *walk, struct fake_access acces
     return mmu_judge(&machine, &page, 0, (struct mmu_access){kind, access.user, access.ac});
 }
 
-/* Walks in memory from what is cached, and caches what it meets. False: not present. */
+/* Walks the tables from the lowest cached entry, and caches each entry read. Returns false if an
+ * entry is not present. */
 static bool walk_memory(uint64_t address, struct fake_walk *walk, uint64_t **leaf)
 {
     uint64_t table;

@@ -1,14 +1,14 @@
 /*
  * The processors' MMUs in software, each with a TLB that forgets nothing until it is flushed.
  *
- * It walks the simulated page tables as the SDM says: rights of all levels together, A set on every
- * entry used, D on leaves that are written. What it has seen once it uses again, whole translations
- * and the tables on the way to them, and not even a fault makes it forget: it behaves as the worst
- * of all processors that run the space. So a flush that is missing shows as a wrong page. Where the
- * machine has contexts (PCIDs), what is cached is tagged with the one that is loaded, but for
- * global pages, and another context's stays: it shows when that is loaded again without a flush.
+ * It walks the simulated page tables as the SDM specifies: rights of all levels combined, A set on
+ * each entry used, D on leaves that are written. It caches every translation and every table entry
+ * that it has read, until a flush, even across faults: the worst behaviour that the SDM allows. So
+ * a missing flush shows as a wrong page. With PCIDs, cached entries are tagged with the loaded
+ * context, except global pages; entries of other contexts stay, and show when their context is
+ * loaded again without a flush.
  *
- * Written from the SDM alone, not from paging/: it is the tests' second opinion.
+ * Written from the SDM alone, not from paging/: an independent model.
  * State: fake_mmu_start -> started; the root is the machine's. Fails with: a panic with values.
  * Context: host tests.
  * Spec: Intel SDM volume 3, 4.5 to 4.7 (walk, rights, A and D, error code) and 4.10 (caches).
@@ -35,7 +35,7 @@ void fake_mmu_start(unsigned levels);
 bool fake_mmu_translate(uint64_t address, struct fake_access access, struct phys *physical,
                         uint64_t *error);
 
-/* Looks ahead, as a processor may at any time: caches what a read would find. */
+/* Caches the translation of an address speculatively, as a processor may at any time. */
 void fake_mmu_speculate(uint64_t address);
 
 /* Compares all that the calling processor may use of its cache with the tables: a cached

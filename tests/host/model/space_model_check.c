@@ -1,4 +1,4 @@
-/* Address spaces beside a plain model of what they mean: the comparison, and the ledger. */
+/* Compares address spaces with the plain model, and checks the ledger. */
 #include <stdlib.h>
 #include <string.h>
 

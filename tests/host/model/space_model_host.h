@@ -1,6 +1,6 @@
 /*
- * The model of address spaces on the host: a simulated machine under it, comparison of all that
- * there is, and memory that runs out.
+ * The model of address spaces on the host: on a simulated machine, with full comparison, and with
+ * memory that runs out.
  *
  * State: model_start (once a process) -> model_begin -> (model_choose, model_perform)* ->
  * model_end -> model_begin ...
@@ -15,20 +15,20 @@
 /* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
 void model_start(uint64_t memory);
 
-/* The same with a swap area in memory, of so many slots; what a set-up of cmocka returns. */
+/* As model_start, with a swap area in memory of this many slots. Returns 0, for cmocka. */
 int model_start_with_swap(uint64_t memory, uint32_t slots);
 
 /* Destroys all spaces, and proves that everything was given back. */
 void model_end(void);
 
-/* Compares all that there is: audits, the second audit, every page of every space, the TLB. */
+/* Compares everything: both audits, every page of every space, the TLB. */
 void model_check(void);
 
-/* The same without the audits: what the spaces mean. */
+/* Compares the pages only, without the audits. */
 void model_compare(void);
 
-/* An access of the running space by one instruction of a program, which faults as often as it
- * takes: how often, and where the address leads; -1: refused. */
+/* Performs an access by one instruction of a program, with all faults that it needs. Returns the
+ * number of faults, and the physical address; -1: refused. */
 int model_touch(uint64_t address, bool write, struct phys *physical);
 
 /* Takes frames away, or gives them back, until so many are free. */

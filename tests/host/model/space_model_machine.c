@@ -16,7 +16,7 @@
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 
-/* So often may one access fault: tables, the page, and once or twice for a late TLB. */
+/* Faults that one access may take: tables, the page, and one or two for a stale TLB. */
 #define FAULTS_MAX 8U
 
 /* The instruction of all accesses: the handler must tell one that repeats from one that hangs. */
@@ -93,7 +93,7 @@ static enum status translate(const struct model_op *op, uint64_t address, struct
         machine_interrupts_restore(true);
         if (!resolved)
             return fault_last_reason();
-        /* Another processor would use what is stale now, and would not fault. */
+        /* Another processor could still use a stale translation here, without a fault. */
         fake_mmu_check();
     }
     PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);

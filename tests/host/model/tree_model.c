@@ -146,7 +146,7 @@ void forest_replace(unsigned number, unsigned from, unsigned to, struct content 
                   forest_entries(number, start, end), forest_fewest(start, end));
 }
 
-/* What a cell holds after its rights have changed. */
+/* Returns a cell's content after a change of rights. */
 static struct content protected_content(struct content content, struct rights rights,
                                         uint64_t ticket)
 {
@@ -296,7 +296,7 @@ static void replace_at(struct tree *tree, uint64_t address, unsigned level, stru
     tlb_begin(&batch, tree);
     build_path(tree, address, level, &batch);
     (void)machine_interrupts_off();
-    place = table_at_level(tree, address, level); /* a table there goes as a whole */
+    place = table_at_level(tree, address, level); /* a table there is dropped as a whole */
     CHECK(tree_lock(place.table));
     rmap_reference(page, place.table, place.index);
     old = tree_replace_entry(place.table, place.index, pte_leaf(page, level, PTE_OWN, all_rights));

@@ -1,8 +1,8 @@
 /*
- * Trees without vmm/: the little that stands above a tree, and a model of what each cell holds.
+ * Trees without vmm/: the minimal layer above a tree, and a model of each cell's content.
  *
- * Cells lie between chosen bounds; what a cell holds stands at its first page, and for tickets,
- * guards and zeroes in the whole cell. Pages carry a tag in their first word.
+ * Cells lie between chosen bounds. A page is at a cell's first address; tickets, guards and zeros
+ * fill the whole cell. Pages carry a tag in their first word.
  *
  * Units: bounds are numbered, cell i is [bound i, bound i + 1). Fails with: a panic with values.
  * Context: host tests.

@@ -27,7 +27,7 @@
 #define PAYLOAD_OF(word)                                                                           \
     ((uint32_t)(((word) >> 12 & 0xfffff) | ((word) >> 4 & 0xff) << 20 | (word) >> 52 << 28))
 
-/* What is known of one frame. */
+/* The findings for one frame. */
 struct found {
     uint32_t pointers;
     uint32_t own;      /* pointers that are own */
@@ -56,7 +56,7 @@ static void point(struct oracle *oracle, uint32_t frame, uint64_t word)
         oracle->frames[frame].transits++;
 }
 
-/* The zero page and the zero tables of levels 1 to 4 stand one behind the other (C8). */
+/* The zero page and the zero tables of levels 1 to 4 are consecutive frames (C8). */
 static bool is_zero(const struct oracle *oracle, uint64_t word)
 {
     return FRAME_OF(word) - oracle->zero < 5;
