@@ -2,6 +2,7 @@
 #include "cpu/cpu.h"
 
 #include "cpu/features.h"
+#include "cpu/fpu.h"
 #include "cpu/machine.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
@@ -29,9 +30,8 @@
  * WB, WT, UC-, UC, then WC in place of WB, WT, UC-, UC. */
 #define PAT_VALUE UINT64_C(0x0007040100070406)
 
-/* What firmware may have on in CR4 and what stays: its runtime services may use vectors, and the
- * number of levels cannot change in long mode. */
-#define CR4_KEPT (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_LA57)
+/* Bits of CR4 that cannot change in long mode. */
+#define CR4_KEPT (CR4_PAE | CR4_LA57)
 
 #define TCG_NAME "TCGTCGTCGTCG"
 
@@ -189,6 +189,7 @@ void cpu_set_control_registers(void)
     cr4 |= features->smap ? CR4_SMAP : 0;
     cr4 |= features->umip ? CR4_UMIP : 0;
     cr4_write(cr4);
+    fpu_init();
     trap_smap = features->smap;
     trap_user_end = cpu_user_end();
     start_contexts();

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "cpu/cpu.h"
+#include "cpu/local_apic.h"
 #include "cpu/registers.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -69,10 +70,13 @@ static void detect_flags(void)
     features.apic = bit(flags.d, 9);
     features.pge = bit(flags.d, 13);
     features.pat = bit(flags.d, 16);
+    features.fxsr = bit(flags.d, 24) && bit(flags.d, 25);
     features.pcid = bit(flags.c, 17);
     features.sse4_2 = bit(flags.c, 20);
     features.x2apic = bit(flags.c, 21);
     features.tsc_deadline = bit(flags.c, 24);
+    features.xsave = bit(flags.c, 26);
+    features.avx = features.xsave && bit(flags.c, 28);
     features.hypervisor = bit(flags.c, 31);
     if (features.max_leaf < LEAF_STRUCTURED)
         return;
@@ -196,6 +200,8 @@ void cpu_features_each(const struct cpu_features *of,
          "strings of bytes move slower than words"},
         {"SSE4.2", of->sse4_2, "check values by the CRC32 instruction",
          "check values by a table, slower"},
+        {"AVX", of->avx, "programs have it, and a thread switch keeps its registers",
+         "programs have x87 and SSE only; a thread switch keeps their registers"},
         {"MCE", of->mce, "machine checks are reported", "a machine check resets the machine"},
         {"invariant TSC", of->tsc_invariant, "the clock's rate does not change",
          "the clock's rate may change with power states"},
@@ -215,19 +221,22 @@ static void print_line(const struct cpu_feature_line *line, void *context)
     print("#   %s%s: %s\n", line->present ? "" : "no ", line->name, line->words);
 }
 
-/* What the processor has and Faultline leaves off. */
+/* Prints what the processor has and Faultline leaves off. Where a control register or an MSR says
+ * whether a feature is on, that decides. */
 static void print_unused(const struct cpu_features *of)
 {
+    uint64_t cr4 = cpu_read_cr4();
     const struct {
         const char *name;
         bool present;
     } rows[] = {
-        {"LA57", of->la57 && (cpu_read_cr4() & CR4_LA57) == 0},
-        {"PKU", of->pku},
-        {"PKS", of->pks},
-        {"FSGSBASE", of->fsgsbase},
+        {"LA57", of->la57 && (cr4 & CR4_LA57) == 0},
+        {"PKU", of->pku && (cr4 & CR4_PKE) == 0},
+        {"PKS", of->pks && (cr4 & CR4_PKS) == 0},
+        {"PCID", of->pcid && (cr4 & CR4_PCIDE) == 0},
+        {"FSGSBASE", of->fsgsbase && (cr4 & CR4_FSGSBASE) == 0},
         {"RDTSCP", of->rdtscp},
-        {"x2APIC", of->x2apic},
+        {"x2APIC", of->x2apic && !local_apic_is_x2()},
         {"TSC-deadline", of->tsc_deadline},
     };
 

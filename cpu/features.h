@@ -34,6 +34,9 @@ struct cpu_features {
     /* instructions and time */
     bool erms;   /* fast REP MOVSB and STOSB */
     bool sse4_2; /* the CRC32 instruction */
+    bool fxsr;   /* FXSAVE and SSE */
+    bool xsave;
+    bool avx;
     bool fsgsbase;
     bool rdtscp;
     bool tsc;

@@ -45,6 +45,7 @@ struct table_pointer {
 
 _Static_assert(sizeof(struct table_pointer) == 10, "SDM volume 2, LGDT");
 
+struct fpu_state;
 struct thread;
 
 struct cpu {
@@ -57,7 +58,8 @@ struct cpu {
     struct thread *current;                       /* NULL before threads_start */
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
-    uint32_t apic_id; /* by which others interrupt it */
+    struct fpu_state *fpu; /* where a switch saves them; NULL: the thread runs no program */
+    uint32_t apic_id;      /* by which others interrupt it */
 };
 
 _Static_assert(offsetof(struct cpu, self) == GS_SELF, "cpu/gs.h");

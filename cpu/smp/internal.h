@@ -26,6 +26,7 @@ struct thread {
     void (*entry)(void *argument);
     void *argument;
     struct semaphore ended;
+    struct fpu_state *fpu; /* (p) its program's vector registers, while it does not run */
     uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
 };
 

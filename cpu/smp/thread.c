@@ -1,6 +1,7 @@
 /* Kernel threads. */
 #include "cpu/smp/thread.h"
 
+#include "cpu/fpu.h"
 #include "cpu/local_apic.h"
 #include "cpu/percpu.h"
 #include "cpu/smp/internal.h"
@@ -195,6 +196,7 @@ void thread_schedule(void)
     if (next == self)
         return;
     self->rsp0 = cpu->tss.rsp[0];
+    fpu_switch(&self->fpu, next->fpu);
     cpu->tss.rsp[0] = next->rsp0;
     cpu->kernel_stack = next->rsp0;
     cpu->current = next;

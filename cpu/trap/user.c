@@ -1,6 +1,7 @@
 /* Ring 3: entering it, and what ends a program's run. */
 #include "cpu/trap/user.h"
 
+#include "cpu/fpu.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
 #include "lib/check.h"
@@ -59,12 +60,15 @@ void user_run(struct trap_frame *frame)
     bool were_on = machine_interrupts_off();
     struct cpu *cpu = cpu_self();
     uint64_t kernel_stack = cpu->kernel_stack;
+    struct fpu_state fpu;
 
     CHECK(may_return_to(frame));
     frame->rflags = (frame->rflags & (USER_FLAGS | RFLAGS_IF)) | RFLAGS_FIXED;
     if (!were_on)
         frame->rflags &= ~RFLAGS_IF;
+    fpu_begin(&fpu);
     user_enter(frame, (char *)&cpu->tss + offsetof(struct tss, rsp));
+    fpu_end();
     cpu->kernel_stack = kernel_stack;
     cpu->tss.rsp[0] = kernel_stack;
     machine_interrupts_restore(were_on);

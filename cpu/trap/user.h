@@ -31,7 +31,8 @@
  * with interrupts off, the program has them off as well. */
 struct trap_frame user_frame(uint64_t rip, uint64_t rsp, uint64_t argument);
 
-/* Runs ring 3 from the frame until something ends it; the frame then says what and where. */
+/* Runs ring 3 from the frame until something ends it; the frame then says what and where. The x87
+ * and vector registers begin in their initial state (cpu/fpu.h) and are lost at the end. */
 void user_run(struct trap_frame *frame);
 
 /* Whether the trap came from ring 3. */

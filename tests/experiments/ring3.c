@@ -7,7 +7,9 @@
  */
 #include "cpu/cpu.h"
 #include "cpu/features.h"
+#include "cpu/fpu.h"
 #include "cpu/registers.h"
+#include "cpu/smp/thread.h"
 #include "cpu/trap/probe.h"
 #include "lib/print.h"
 #include "paging/kernel/layout.h"
@@ -190,6 +192,105 @@ static void try_returns(struct space *space)
     ktap_check(forged_return(space, &flags, TRAP_GP), "forged flags give no privilege");
 }
 
+/* ---- x87 and vector registers ---- */
+
+#define VECTOR_ROUNDS 4U
+#define VECTOR_CPU    0U /* its threads switch only where they yield */
+
+/* MXCSR 1f80, FCW 37f, no x87 register in use: SDM volume 1, 8.1.5 and 10.2.3. */
+#define VECTORS_INITIAL UINT64_C(0x37f00001f80)
+
+struct vector_program {
+    struct space *space;
+    struct trap_frame frame;
+    uint64_t cr4;
+    bool exited;
+};
+
+static unsigned vector_yields;
+
+static enum trap_return yield_or_exit(struct trap_frame *frame)
+{
+    if (frame->rax == PROGRAM_EXIT)
+        return TRAP_UNRESOLVED;
+    vector_yields++;
+    thread_yield();
+    return TRAP_RETURN_FAST;
+}
+
+static void run_vectors(void *argument)
+{
+    struct vector_program *program = argument;
+
+    space_switch(program->space);
+    user_run(&program->frame);
+    program->cr4 = cpu_read_cr4();
+    program->exited = program->frame.vector == USER_SYSTEM_CALL;
+    space_switch(NULL);
+}
+
+/* Two programs on one processor, each with registers of its own, that yield to one another. */
+static bool vectors_survive(struct space *space)
+{
+    struct vector_program programs[2];
+    struct thread *threads[2];
+    bool ok = true;
+
+    vector_yields = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        programs[i].space = space;
+        programs[i].frame = user_frame(user_code_address(user_code_vectors),
+                                       USER_CODE_STACK - i * PAGE_SIZE, 0x1234000 + i * 0x2000);
+        programs[i].frame.rsi = VECTOR_ROUNDS;
+        programs[i].frame.rdx = fpu_has_avx();
+        if (thread_create(VECTOR_CPU, run_vectors, &programs[i], &threads[i]) != OK)
+            PANIC("no thread");
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        thread_join(threads[i]);
+        if (!programs[i].exited || programs[i].frame.rdi != 0)
+            ktap_note("program %u: vector %lu, %lu registers changed", i, programs[i].frame.vector,
+                      programs[i].frame.rdi);
+        ok = ok && programs[i].exited && programs[i].frame.rdi == 0;
+    }
+    return ok && vector_yields == 2 * VECTOR_ROUNDS * (fpu_has_avx() ? 2 : 1);
+}
+
+/* Runs a program on each processor that says what registers it begins with. */
+static bool vectors_equal(struct space *space)
+{
+    bool ok = true;
+
+    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
+        unsigned cpu = (unsigned)__builtin_ctzll(at);
+        struct vector_program program = {
+            .space = space,
+            .frame = user_frame(user_code_address(user_code_vectors_initial), USER_CODE_STACK, 0)};
+        struct thread *thread;
+        bool equal;
+
+        if (thread_create(cpu, run_vectors, &program, &thread) != OK)
+            PANIC("no thread");
+        thread_join(thread);
+        equal =
+            program.exited && program.frame.rdi == VECTORS_INITIAL && program.cr4 == cpu_read_cr4();
+        if (!equal)
+            ktap_note("cpu %u: vector %lu, registers %lx, cr4 %lx", cpu, program.frame.vector,
+                      program.frame.rdi, program.cr4);
+        ok = ok && equal;
+    }
+    return ok;
+}
+
+static void try_vectors(struct space *space)
+{
+    trap_system_call = yield_or_exit;
+    ktap_check(vectors_survive(space), "x87, SSE%s registers survive a switch of threads",
+               fpu_has_avx() ? " and AVX" : "");
+    ktap_check(vectors_equal(space),
+               "a program begins with the same registers and CR4 on every processor");
+}
+
 static void ring3_run(const struct options *options)
 {
     struct space *space;
@@ -209,6 +310,7 @@ static void ring3_run(const struct options *options)
         try_instructions(space);
         try_upcalls(space);
         try_returns(space);
+        try_vectors(space);
     }
     space_audit();
     end_space(space);
@@ -218,6 +320,6 @@ EXPERIMENT(ring3, 100) = {
     .theme = THEME_PROCESSOR,
     .name = "ring3",
     .question = "Does ring 3 work, and is what a program does wrong its own affair?",
-    .checks = 21,
+    .checks = 23,
     .run = ring3_run,
 };

@@ -195,4 +195,109 @@ USER_CODE user_code_call
         EXIT
 END user_code_call
 
+/* The pattern of vector register n: RDI + n in both words. */
+.macro PATTERN n
+        leaq    \n(%rdi), %rax
+        movq    %rax, %xmm\n
+        punpcklqdq %xmm\n, %xmm\n
+.endm
+
+.macro PATTERN_HIGH n
+        vinsertf128 $1, %xmm\n, %ymm\n, %ymm\n
+.endm
+
+/* Counts in rbx each word of a vector register that is not its pattern. */
+.macro COMPARE n
+        leaq    \n(%rdi), %rax
+        movq    %xmm\n, %rcx
+        cmpq    %rax, %rcx
+        setne   %cl
+        movzbl  %cl, %ecx
+        addq    %rcx, %rbx
+        psrldq  $8, %xmm\n
+        movq    %xmm\n, %rcx
+        cmpq    %rax, %rcx
+        setne   %cl
+        movzbl  %cl, %ecx
+        addq    %rcx, %rbx
+.endm
+
+.macro LOW_HALF n
+        vextractf128 $1, %ymm\n, %xmm\n
+.endm
+
+.macro EACH_VECTOR what
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        \what   \n
+        .endr
+.endm
+
+/* rbx: differences, rsi: rounds left, r8: AVX or not, r9: MXCSR at [rsp - 8], the x87 at - 16 */
+USER_CODE user_code_vectors
+        movq    %rdx, %r8
+        xorl    %ebx, %ebx
+1:      EACH_VECTOR PATTERN
+        testq   %r8, %r8
+        jz      2f
+        EACH_VECTOR PATTERN_HIGH
+2:      movl    %edi, %r9d              /* rounding and flush to zero: bits 13 to 15 */
+        andl    $0xe000, %r9d
+        orl     $0x1f80, %r9d
+        movl    %r9d, -8(%rsp)
+        ldmxcsr -8(%rsp)
+        fninit
+        movq    %rdi, -16(%rsp)
+        fildq   -16(%rsp)
+        xorl    %eax, %eax
+        syscall
+        fistpq  -16(%rsp)
+        cmpq    %rdi, -16(%rsp)
+        setne   %cl
+        movzbl  %cl, %ecx
+        addq    %rcx, %rbx
+        stmxcsr -8(%rsp)
+        cmpl    %r9d, -8(%rsp)
+        setne   %cl
+        movzbl  %cl, %ecx
+        addq    %rcx, %rbx
+        movl    $0x1f80, -8(%rsp)
+        ldmxcsr -8(%rsp)
+        EACH_VECTOR COMPARE
+        testq   %r8, %r8
+        jz      3f
+        EACH_VECTOR PATTERN
+        EACH_VECTOR PATTERN_HIGH
+        xorl    %eax, %eax
+        syscall
+        EACH_VECTOR LOW_HALF
+        EACH_VECTOR COMPARE
+3:      decq    %rsi
+        jnz     1b
+        movq    %rbx, %rdi
+        EXIT
+END user_code_vectors
+
+USER_CODE user_code_vectors_initial
+        movq    %rsp, %rbx
+        andq    $-16, %rbx
+        subq    $512, %rbx
+        fxsave  (%rbx)
+        movl    24(%rbx), %edi          /* MXCSR */
+        movzwl  (%rbx), %eax            /* FCW */
+        shlq    $32, %rax
+        orq     %rax, %rdi
+        movzbl  4(%rbx), %eax           /* FTW: which x87 registers are in use */
+        shlq    $48, %rax
+        orq     %rax, %rdi
+        xorl    %ecx, %ecx
+1:      orq     160(%rbx, %rcx, 8), %rdx
+        incl    %ecx
+        cmpl    $32, %ecx
+        jb      1b
+        testq   %rdx, %rdx
+        jz      2f
+        notq    %rdi
+2:      EXIT
+END user_code_vectors_initial
+
         .section .note.GNU-stack, "", @progbits

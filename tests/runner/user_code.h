@@ -55,6 +55,14 @@ extern const char user_code_map[];
 /* Makes the system call RSI with RDI and exits with its result. */
 extern const char user_code_call[];
 
+/* Puts patterns that follow from RDI into x87, SSE and, if RDX is not 0, AVX registers, makes
+ * PROGRAM_NULL calls, and exits with the number of registers that have changed, over RSI rounds. */
+extern const char user_code_vectors[];
+
+/* Exits with the x87 and SSE registers that it finds: MXCSR, FCW from bit 32, FTW from bit 48; all
+ * inverted if a vector register is not 0. */
+extern const char user_code_vectors_initial[];
+
 /* Bytes of the store that user_code_skip_handler steps over. */
 #define USER_CODE_STORE_LENGTH 3U
 

@@ -13,7 +13,7 @@ from harness import Case, Skip, case
 @case
 def ring3(t: Case):
     for cpu in ("max", "qemu64"):
-        t.passed(t.boot(cpu=cpu, append="run=ring3"), ("ring3",))
+        t.passed(t.boot(cpu=cpu, smp=2, append="run=ring3"), ("ring3",))
 
 
 @case

@@ -1,0 +1,44 @@
+/*
+ * The x87, SSE and AVX registers of ring-3 programs. The kernel itself uses none of them.
+ *
+ * user_run gives each run of a program the architecture's initial state. The registers stay in the
+ * processor until a thread switch saves them, with XSAVE where CPUID has it, else with FXSAVE.
+ * AVX-512, AMX and other components are off: XCR0 enables what struct fpu_state has room for.
+ *
+ * Units: bytes. Owns: nothing; user_run lends the memory.
+ * State: fpu_init on each processor; then fpu_begin -> fpu_switch* -> fpu_end for each run.
+ * Fails with: nothing. Context: interrupts off.
+ * Spec: Intel SDM volume 1, 10.5 (FXSAVE), 13 (XSAVE).
+ */
+#ifndef CPU_FPU_H
+#define CPU_FPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* SDM volume 1, 13.4: the legacy region, the header, the AVX component. */
+struct fpu_state {
+    uint8_t legacy[512];
+    uint64_t header[8];
+    uint8_t avx[256];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct fpu_state) == 832, "SDM volume 1, 13.4");
+
+/* Sets CR4.OSFXSR, OSXMMEXCPT, OSXSAVE and XCR0, as CPUID allows. */
+void fpu_init(void);
+
+/* Whether programs may use AVX. */
+bool fpu_has_avx(void);
+
+/* Loads the initial state for the running thread's program. A switch saves into *state. */
+void fpu_begin(struct fpu_state *state);
+
+/* Ends what fpu_begin began; the registers are not saved. */
+void fpu_end(void);
+
+/* For a thread switch: saves the registers of the thread that is left, if it runs a program, and
+ * stores at *left where; loads those of the next thread, NULL if it runs no program. */
+void fpu_switch(struct fpu_state **left, struct fpu_state *next);
+
+#endif
