@@ -38,8 +38,9 @@
 
 #define GUESSED_HZ UINT64_C(1000000000)
 
-/* Slower than any processor with long mode, faster than any: what no measurement may give. */
-#define LEAST_HZ UINT64_C(100000000)
+/* Bounds of a believable rate. An emulator's counter may be far slower than any processor; below
+ * 1 MHz a tick is too long to time hardware by. */
+#define LEAST_HZ UINT64_C(1000000)
 #define MOST_HZ  UINT64_C(20000000000)
 
 /* HPET: IA-PC HPET specification 1.0a, 2.3. The low words of 64-bit registers. */
@@ -71,7 +72,7 @@ static struct {
     uint64_t base_ticks;
     uint64_t base_ns;
 } clock = {
-    .source = {TIME_GUESS, GUESSED_HZ, 0, 0},
+    .source = {.kind = TIME_GUESS, .hz = GUESSED_HZ},
     .scale = {1, 0},
 };
 
@@ -162,7 +163,19 @@ static void time_sort(uint64_t *values, unsigned count)
     }
 }
 
-/* The median of several measurements, and how far they lie apart. */
+/* Whether a rate that a source gave is believable; notes the first that is not, for the log. */
+static bool believable(enum time_source_kind kind, uint64_t hz, struct time_source *source)
+{
+    if (hz >= LEAST_HZ && hz <= MOST_HZ)
+        return true;
+    if (hz != 0 && source->refused_hz == 0) {
+        source->refused = kind;
+        source->refused_hz = hz;
+    }
+    return false;
+}
+
+/* Stores the median of several measurements, and how far they lie apart. */
 static bool measured(enum time_source_kind kind, const struct counter *counter,
                      struct time_source *source)
 {
@@ -170,7 +183,7 @@ static bool measured(enum time_source_kind kind, const struct counter *counter,
 
     for (unsigned i = 0; i < MEASUREMENTS; i++) {
         hz[i] = counter != NULL ? measure_by(counter) : pit_measure();
-        if (hz[i] < LEAST_HZ || hz[i] > MOST_HZ)
+        if (!believable(kind, hz[i], source))
             return false;
     }
     time_sort(hz, MEASUREMENTS);
@@ -196,9 +209,10 @@ static bool from_cpuid(struct time_source *source)
     }
     if (hz == 0 && max >= LEAF_FREQUENCY)
         hz = (uint64_t)(cpu_cpuid(LEAF_FREQUENCY).a & 0xffff) * 1000000;
-    if (hz < LEAST_HZ || hz > MOST_HZ)
+    if (!believable(TIME_CPUID, hz, source))
         return false;
-    *source = (struct time_source){TIME_CPUID, hz, 0, 0};
+    source->kind = TIME_CPUID;
+    source->hz = hz;
     return true;
 }
 
@@ -221,7 +235,7 @@ static bool start_hpet(volatile void *registers, struct counter *counter)
 
 static struct time_source best_source(const struct time_clocks *clocks)
 {
-    struct time_source source = {TIME_GUESS, GUESSED_HZ, 0, 0};
+    struct time_source source = {.kind = TIME_GUESS, .hz = GUESSED_HZ};
     struct counter pm_timer = {.port = clocks->pm_timer_port,
                                .mask = clocks->pm_timer_32bit ? UINT32_MAX : UINT32_C(0xffffff),
                                .hz = PM_TIMER_HZ};

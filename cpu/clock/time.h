@@ -26,7 +26,9 @@ struct time_source {
     enum time_source_kind kind;
     uint64_t hz;           /* of the TSC */
     uint64_t spread_ppm;   /* largest less smallest measurement, in millionths; 0 if not measured */
-    unsigned measurements; /* that stand behind hz; 0 for CPUID and the guess */
+    unsigned measurements; /* behind hz; 0 for CPUID and the guess */
+    enum time_source_kind refused; /* the first source whose rate was not believable */
+    uint64_t refused_hz;           /* the rate that it gave; 0: none was refused */
 };
 
 /* Clocks of known rate that firmware tells of; the PIT needs no telling. */

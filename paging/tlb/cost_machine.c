@@ -121,6 +121,7 @@ enum status tlb_cost_measure(struct tlb_cost *cost)
     nothing = ticks_of(drop_nothing);
     cost->pages = above(ticks_of(drop_pages), nothing);
     cost->page_count = DROPPED;
+    cost->miss_count = TLB_COST_WORKING_SET;
     cost->whole = above(ticks_of(machine_flush_space), nothing);
     machine_load_root(kernel_map_root());
     machine_interrupts_restore(were_on);

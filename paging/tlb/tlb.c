@@ -213,7 +213,7 @@ unsigned tlb_limit_for(const struct tlb_cost *cost)
 {
     uint64_t pages;
 
-    if (cost->pages < cost->page_count || cost->whole == 0)
+    if (cost->pages < cost->page_count || cost->whole < max_u64(cost->miss_count, 1))
         return 0;
     pages = cost->whole * cost->page_count / cost->pages;
     return (unsigned)max_u64(1, min_u64(pages, TLB_PAGES_MAX));

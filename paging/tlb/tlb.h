@@ -119,10 +119,11 @@ struct tlb_cost {
     uint64_t pages; /* page_count pages, one by one */
     unsigned page_count;
     uint64_t whole; /* the whole space, with the misses that follow */
+    unsigned miss_count;
 };
 
 /* Returns the pages up to which single flushes are cheaper, 1 to TLB_PAGES_MAX; 0 if the figures
- * are unusable. */
+ * are unusable: less than a tick for each page or miss. */
 unsigned tlb_limit_for(const struct tlb_cost *cost);
 
 /* Return and set the limit in force: 1 to TLB_PAGES_MAX. */

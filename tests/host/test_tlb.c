@@ -177,7 +177,9 @@ static void the_limit_follows_the_costs(void **state)
                  {{.pages = 3200, .page_count = 32, .whole = 1}, 1},
                  {{.pages = 0, .page_count = 32, .whole = 1000}, 0},
                  {{.pages = 31, .page_count = 32, .whole = 1000}, 0},
-                 {{.pages = 3200, .page_count = 32, .whole = 0}, 0}};
+                 {{.pages = 3200, .page_count = 32, .whole = 0}, 0},
+                 {{.pages = 3200, .page_count = 32, .whole = 64, .miss_count = 64}, 1},
+                 {{.pages = 3200, .page_count = 32, .whole = 5, .miss_count = 64}, 0}};
     struct tlb_batch batch;
 
     (void)state;

@@ -205,5 +205,6 @@ enum verdict faultline_main(const struct bootinfo *info)
             run_one(experiment, options);
     }
     stop_services();
+    summary_print_pcids();
     return ktap_end();
 }

@@ -8,6 +8,7 @@
 #include "lib/ktap.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
+#include "paging/tlb/pcid.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "swapdisk/disks.h"
@@ -71,10 +72,8 @@ static void print_tick(void)
     uint64_t ticks = ticks_per_instruction();
 
     if (ticks != 0)
-        ktap_note(
-            "clock: an emulator counts instructions, %lu ticks each (QEMU's -icount): times are "
-            "exact counts",
-            ticks);
+        ktap_note("clock: an emulator counts instructions, %lu ticks each: times are exact counts",
+                  ticks);
     else
         ktap_note("clock: a tick is time, and no number of instructions");
 }
@@ -90,10 +89,22 @@ void summary_print_machine(const struct bootinfo *info)
     cpu_features_print();
     ktap_note("clock: TSC at %lu kHz by %s, spread %lu ppm over %u measurements", time->hz / 1000,
               time_source_name(time->kind), time->spread_ppm, time->measurements);
+    if (time->refused_hz != 0)
+        ktap_note("clock: %lu kHz by %s is not believable", time->refused_hz / 1000,
+                  time_source_name(time->refused));
     print_tick();
     processors_print();
     print_memory(info);
     print_address_map();
+}
+
+void summary_print_pcids(void)
+{
+    struct pcid_counts counts = pcid_counts();
+
+    if (machine_has_contexts())
+        ktap_note("pcid: %lu loads of a root kept the translations, %lu flushed them", counts.kept,
+                  counts.flushed);
 }
 
 void summary_print_disks(void)

@@ -31,7 +31,7 @@ void tlb_limit_start(void)
         cost.page_count, cost.pages, cost.whole, TLB_COST_WORKING_SET);
     limit = tlb_limit_for(&cost);
     if (limit == 0) {
-        keep_limit("the figures tell no difference");
+        keep_limit("less than a tick for each page or miss is not believable");
         return;
     }
     tlb_set_limit(limit);
