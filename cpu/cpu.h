@@ -1,13 +1,12 @@
 /*
- * One processor's own tables and registers: GDT, TSS with its stacks, control registers, local
- * APIC.
+ * One processor's own tables and registers: GDT, TSS with its stacks, control registers.
  *
  * Owns: an array of struct cpu, one for each processor.
  * State: firmware's -> cpu_prepare_paging -> traps_init (cpu/trap/trap.h), which calls
  * cpu_load_tables and cpu_set_control_registers -> own.
  * Fails with: nothing. Context: cpu_prepare_paging on the firmware's tables after
  * ExitBootServices; the other two in the upper half with interrupts off; each once a processor.
- * Spec: Intel SDM volume 3, chapters 2 (registers), 3 (segments), 8.7 (TSS), 11 (local APIC), 12.12
+ * Spec: Intel SDM volume 3, chapters 2 (registers), 3 (segments), 8.7 (TSS), 12.12
  * (PAT).
  */
 #ifndef CPU_CPU_H
@@ -50,15 +49,6 @@ bool cpu_smap_on(void);
 
 /* The first address above the programs' half: 2^47, or 2^56 with five levels. */
 uint64_t cpu_user_end(void);
-
-/* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
- * none, it is off, or it is in x2APIC mode and needs no mapping. */
-uint64_t cpu_local_apic_base(void);
-
-/* Masks every interrupt that the local APIC makes by itself, but an NMI line, and stops its timer.
- * registers: where the caller has mapped it, uncached; NULL in x2APIC mode. Without a local APIC
- * it does nothing. */
-void cpu_mask_local_apic(volatile void *registers);
 
 /* Says by which id others interrupt this processor. */
 void cpu_set_apic_id(uint32_t id);

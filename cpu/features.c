@@ -4,7 +4,6 @@
 #include <stddef.h>
 
 #include "cpu/cpu.h"
-#include "cpu/local_apic.h"
 #include "cpu/registers.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -236,7 +235,7 @@ static void print_unused(const struct cpu_features *of)
         {"PCID", of->pcid && (cr4 & CR4_PCIDE) == 0},
         {"FSGSBASE", of->fsgsbase && (cr4 & CR4_FSGSBASE) == 0},
         {"RDTSCP", of->rdtscp},
-        {"x2APIC", of->x2apic && !local_apic_is_x2()},
+        {"x2APIC", of->x2apic && (msr_read(IA32_APIC_BASE) & APIC_BASE_EXTD) == 0},
         {"TSC-deadline", of->tsc_deadline},
     };
 

@@ -76,22 +76,10 @@ extern struct cpu cpu_table[CPU_MAX];
  * of the first processor. */
 struct cpu *cpu_self(void);
 
-/* Whether an interrupt with this vector is in service in the local APIC; false without one. */
-bool cpu_local_apic_serves(unsigned vector);
-void cpu_local_apic_end(void);
-
 /* 1 while CR4.SMAP is on: read by the assembly, which must not execute STAC or CLAC without. */
 extern uint8_t trap_smap;
 
 /* The first address above the programs' half; 0 before cpu_set_control_registers. */
 extern uint64_t trap_user_end;
-
-/* The 8259A pair: remapped to PIC_VECTOR and masked. */
-#define PIC_VECTOR 0x20U
-void pic_init(void);
-
-/* Ends a stray interrupt of the PIC, vector PIC_VECTOR to PIC_VECTOR + 15: true if there was one,
- * false if it was spurious. */
-bool pic_end_stray(unsigned vector);
 
 #endif

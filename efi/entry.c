@@ -11,6 +11,7 @@
 #include "cpu/cpu.h"
 #include "cpu/crash/crash.h"
 #include "cpu/features.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
 #include "cpu/trap/trap.h"
 #include "efi/acpi/acpi.h"
@@ -178,7 +179,7 @@ static void start_clock(const struct acpi *acpi, enum status acpi_status)
 
 static volatile void *mask_local_apic(void)
 {
-    uint64_t base = cpu_local_apic_base();
+    uint64_t base = local_apic_base();
     void *registers = NULL;
 
     if (base != 0) {
@@ -186,7 +187,7 @@ static volatile void *mask_local_apic(void)
         if (registers == NULL)
             PANIC("the local APIC at %lx cannot be mapped", base);
     }
-    cpu_mask_local_apic(registers);
+    local_apic_mask(registers);
     return registers;
 }
 

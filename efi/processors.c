@@ -2,7 +2,7 @@
 #include "efi/processors.h"
 
 #include "cpu/crash/crash.h"
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
 #include "cpu/smp/shootdown.h"
 #include "cpu/smp/start.h"

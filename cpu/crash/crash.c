@@ -16,7 +16,7 @@
 
 #include "cpu/crash/report.h"
 #include "cpu/crash/symbols.h"
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
 #include "cpu/smp/thread.h"

@@ -1,10 +1,33 @@
-/* Semaphores and mutexes, whose waiters sleep. */
+/* Queues of threads; semaphores and mutexes, whose waiters sleep. */
 #include "cpu/smp/thread.h"
 
 #include "cpu/percpu.h"
 #include "cpu/smp/internal.h"
 #include "cpu/smp/spin.h"
 #include "lib/check.h"
+
+void thread_queue_push(struct thread_queue *queue, struct thread *thread)
+{
+    thread->next = NULL;
+    if (queue->last != NULL)
+        queue->last->next = thread;
+    else
+        queue->first = thread;
+    queue->last = thread;
+}
+
+struct thread *thread_queue_pop(struct thread_queue *queue)
+{
+    struct thread *thread = queue->first;
+
+    if (thread == NULL)
+        return NULL;
+    queue->first = thread->next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    thread->next = NULL;
+    return thread;
+}
 
 void semaphore_up(struct semaphore *semaphore)
 {

@@ -6,7 +6,7 @@
  * that has interrupts off, make progress. A lost answer ends the run with the processor's number.
  */
 #include "cpu/smp/shootdown.h"
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
 #include "cpu/percpu.h"
 #include "cpu/smp/lock_check.h"
@@ -68,7 +68,7 @@ static void serve(struct shoot *self)
 static bool on_shoot(struct trap_frame *frame)
 {
     (void)frame;
-    cpu_local_apic_end();
+    local_apic_end();
     serve(&shoots[machine_cpu()]);
     return true;
 }

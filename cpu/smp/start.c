@@ -2,7 +2,7 @@
 #include "cpu/smp/start.h"
 
 #include "cpu/features.h"
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/percpu.h"
 #include "cpu/registers.h"
 #include "cpu/smp/start_layout.h"
@@ -56,7 +56,7 @@ _Noreturn static void ap_arrive(struct cpu *cpu)
     machine_load_root(how.kernel_root);
     cpu_prepare_paging();
     traps_init_other(how.number, &how.stacks);
-    cpu_mask_local_apic(how.local_apic);
+    local_apic_mask(how.local_apic);
     threads_start(how.number);
     cpu_set_online(how.number);
     thread_idle();

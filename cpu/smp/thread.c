@@ -2,7 +2,7 @@
 #include "cpu/smp/thread.h"
 
 #include "cpu/fpu.h"
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/percpu.h"
 #include "cpu/smp/internal.h"
 #include "cpu/smp/lock_check.h"
@@ -61,31 +61,6 @@ static void thread_interrupt(unsigned cpu, uint32_t vector)
 {
     if (!local_apic_send(cpu_table[cpu].apic_id, ICR_FIXED | vector))
         PANIC("cpu %u takes no interrupt", cpu);
-}
-
-/* ---- queues ---- */
-
-void thread_queue_push(struct thread_queue *queue, struct thread *thread)
-{
-    thread->next = NULL;
-    if (queue->last != NULL)
-        queue->last->next = thread;
-    else
-        queue->first = thread;
-    queue->last = thread;
-}
-
-struct thread *thread_queue_pop(struct thread_queue *queue)
-{
-    struct thread *thread = queue->first;
-
-    if (thread == NULL)
-        return NULL;
-    queue->first = thread->next;
-    if (queue->first == NULL)
-        queue->last = NULL;
-    thread->next = NULL;
-    return thread;
 }
 
 void thread_make_ready(struct thread *thread)
@@ -148,7 +123,7 @@ static void look_at_clock(struct scheduler *own)
 static bool on_timer(struct trap_frame *frame)
 {
     (void)frame;
-    cpu_local_apic_end();
+    local_apic_end();
     look_at_clock(scheduler_self());
     return true;
 }
@@ -156,7 +131,7 @@ static bool on_timer(struct trap_frame *frame)
 static bool on_wake(struct trap_frame *frame)
 {
     (void)frame;
-    cpu_local_apic_end();
+    local_apic_end();
     return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/features.h"
+#include "cpu/interrupts/pic.h"
 #include "cpu/percpu.h"
 #include "cpu/trap/entry.h"
 #include "cpu/trap/user.h"

@@ -1,7 +1,10 @@
 /* Traps in C: who is asked, in which order. */
 #include "cpu/trap/trap.h"
 
-#include "cpu/percpu.h"
+#include "cpu/cpu.h"
+#include "cpu/interrupts/local_apic.h"
+#include "cpu/interrupts/pic.h"
+#include "cpu/machine.h"
 #include "cpu/registers.h"
 #include "cpu/trap/entry.h"
 #include "cpu/trap/probe.h"
@@ -48,8 +51,8 @@ static void end_stray(unsigned vector)
 {
     struct trap_counts *counts = &counts_of[machine_cpu()];
 
-    if (vector != APIC_SPURIOUS_VECTOR && cpu_local_apic_serves(vector)) {
-        cpu_local_apic_end();
+    if (vector != APIC_SPURIOUS_VECTOR && local_apic_serves(vector)) {
+        local_apic_end();
         counts->stray++;
     } else if (vector - PIC_VECTOR < PIC_VECTORS && pic_end_stray(vector)) {
         counts->stray++;

@@ -30,7 +30,7 @@ ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(runner|experim
 # The wings of each folder from the lowest to the highest; a wing includes headers of itself and of
 # those before it. A file may be a wing of its own, by its name without the suffix.
 WINGS = {
-    "cpu": ("cpu", "cpu/clock", "cpu/trap", "cpu/smp", "cpu/crash"),
+    "cpu": ("cpu", "cpu/clock", "cpu/interrupts", "cpu/trap", "cpu/smp", "cpu/crash"),
     "pmm": ("pmm/alloc", "pmm"),
     "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree"),
     "swapdisk": ("swapdisk/pci", "swapdisk/format", "swapdisk/block", "swapdisk/ahci",

@@ -1,6 +1,6 @@
 /* The local APIC: silenced at first, but for an NMI line; by its registers in memory, or by MSRs.
  */
-#include "cpu/local_apic.h"
+#include "cpu/interrupts/local_apic.h"
 
 #include "cpu/features.h"
 #include "cpu/machine.h"
@@ -94,7 +94,7 @@ static void mask_all(void)
         mask(APIC_LVT_CMCI);
 }
 
-uint64_t cpu_local_apic_base(void)
+uint64_t local_apic_base(void)
 {
     uint64_t base;
 
@@ -106,7 +106,7 @@ uint64_t cpu_local_apic_base(void)
     return base & APIC_ADDRESS;
 }
 
-void cpu_mask_local_apic(volatile void *registers)
+void local_apic_mask(volatile void *registers)
 {
     uint64_t base;
 
@@ -128,14 +128,14 @@ void cpu_mask_local_apic(volatile void *registers)
     apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | SPURIOUS_VECTOR);
 }
 
-bool cpu_local_apic_serves(unsigned vector)
+bool local_apic_serves(unsigned vector)
 {
     if (way == APIC_NONE)
         return false;
     return (apic_read(APIC_IN_SERVICE + vector / 32 * 16) >> vector % 32 & 1) != 0;
 }
 
-void cpu_local_apic_end(void)
+void local_apic_end(void)
 {
     apic_write(APIC_EOI, 0);
 }

@@ -1,5 +1,5 @@
 /* The 8259A interrupt controllers: moved away from the exceptions' vectors, and silenced. */
-#include "cpu/percpu.h"
+#include "cpu/interrupts/pic.h"
 
 #include "cpu/port.h"
 #include "lib/check.h"

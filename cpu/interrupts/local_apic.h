@@ -2,13 +2,13 @@
  * The local APIC: interrupts from this processor to others, and its timer.
  *
  * Units: nanoseconds for the timer. Owns: the registers' place, the same on every processor.
- * State: none -> cpu_mask_local_apic (cpu/cpu.h) on each processor -> ready.
+ * State: none -> local_apic_mask on each processor -> ready.
  * Fails with: nothing; a processor that does not take an interrupt within a bound is the caller's
  * to notice. Context: any.
  * Spec: Intel SDM volume 3, 11.4 to 11.6, 11.12 (x2APIC).
  */
-#ifndef CPU_LOCAL_APIC_H
-#define CPU_LOCAL_APIC_H
+#ifndef CPU_INTERRUPTS_LOCAL_APIC_H
+#define CPU_INTERRUPTS_LOCAL_APIC_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +23,19 @@
 #define VECTOR_TIMER 0xf0U
 #define VECTOR_WAKE  0xf1U
 #define VECTOR_SHOOT 0xf2U
+
+/* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
+ * none, it is off, or it is in x2APIC mode and needs no mapping. */
+uint64_t local_apic_base(void);
+
+/* Masks every interrupt that the local APIC makes by itself, but an NMI line, and stops its timer.
+ * registers: where the caller has mapped it, uncached; NULL in x2APIC mode. Without a local APIC
+ * it does nothing. */
+void local_apic_mask(volatile void *registers);
+
+/* Whether an interrupt with this vector is in service in the local APIC; false without one. */
+bool local_apic_serves(unsigned vector);
+void local_apic_end(void);
 
 bool local_apic_present(void);
 bool local_apic_is_x2(void);
