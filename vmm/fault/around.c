@@ -1,15 +1,15 @@
 /*
  * Fault-around: one write brings the pages of a group of tickets.
  *
- * What nobody has asked for must not cost anybody anything: pages come from the processor's caches
- * of frames only, none goes out for them, and the limit of resident pages holds. They are pages as
- * all others: own, in the clock, accounted.
+ * Pages beyond the faulting one are best effort: they come only from the processor's frame caches,
+ * evict nothing, and respect the limit of resident pages. Apart from that they are ordinary pages:
+ * own, in the clock, charged.
  */
 #include "cpu/machine.h"
 #include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
 
-/* Entries of a locked table, by words: what they are is known. */
+/* Puts a page into an entry of a locked table. The entry is known to be a ticket. */
 static void populate_put_page(struct pfn table, struct pte *at, struct pfn page, uint64_t own_bits)
 {
     struct frame *record = frame_record(page);
@@ -18,7 +18,7 @@ static void populate_put_page(struct pfn table, struct pte *at, struct pfn page,
     pmm_prepare(page, FRAME_ANONYMOUS);
     record->back_table = table.index;
     record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
-    page_publish(page); /* in a clock before an entry names it */
+    page_publish(page); /* in a clock before an entry maps it */
     __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
 }
 
@@ -46,7 +46,7 @@ unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
     return at - from;
 }
 
-/* How many pages may become resident within the limit. */
+/* Returns the pages, at most `wanted`, that may become resident within the limit. */
 static unsigned room(unsigned wanted)
 {
     uint64_t limit = resident_limit;
@@ -58,8 +58,8 @@ static unsigned room(unsigned wanted)
     return resident < limit ? (unsigned)min_u64(wanted, limit - resident) : 0;
 }
 
-/* The group's tickets from the one that was written on, then those before it that are in a row with
- * it. holds: table(leaf) */
+/* Fills the group's tickets from the written one upwards, then the adjacent ones below it.
+ * holds: table(leaf) */
 static unsigned fill_group(const struct fault_op *op)
 {
     const struct descriptor *descriptor = descriptor_of(op->place.entry, descriptor_bound());

@@ -1,8 +1,9 @@
 /*
- * The seam between faults and the processor: where the fast path leaves what it does not resolve.
+ * The seam between faults and the processor: the handlers of faults that the fast path does not
+ * resolve.
  *
- * Each is what trap_page_fault is: true when the program goes on. They stand in
- * vmm/fault/entry_machine.c, and host tests compile that as well.
+ * Each has the contract of trap_page_fault: it returns true if the program continues. They are in
+ * vmm/fault/entry_machine.c, which host tests compile too.
  *
  * Units: addresses in bytes. Owns: nothing. Fails with: false, and fault_last_reason() says why.
  * Context: a fault, interrupts off, no lock. Rules: P9.
@@ -15,10 +16,10 @@
 
 struct trap_frame;
 
-/* All that may wait: for other processors, for the disk. */
+/* Handles a fault in full. May wait for other processors and for the disk. */
 bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* Nothing is mapped at the address of the running space, or a guard: a violation. */
+/* Handles a fault at an unmapped address or a guard of the running space: a violation. */
 bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 #endif

@@ -12,11 +12,11 @@
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
-/* EFLAGS.AC: ring 0 may touch user pages although SMAP is on (SDM volume 3, 4.6). */
+/* EFLAGS.AC: ring 0 may access user pages although SMAP is on (SDM volume 3, 4.6). */
 #define EFLAGS_AC (UINT64_C(1) << 18)
 
-/* The last spurious fault of each processor, to tell progress from none (rule P9), and why the last
- * fault that was not resolved was not. */
+/* The last spurious fault of each processor, to detect lack of progress (rule P9), and the reason
+ * of the last unresolved fault. */
 static struct last_fault {
     uint64_t serial; /* of the space; 0: none */
     uint64_t rip;
@@ -25,7 +25,8 @@ static struct last_fault {
     enum status reason;
 } last_faults[CPU_MAX];
 
-/* Ring 0 may touch a user page unless SMEP (fetches) or SMAP without AC (data) forbids it. */
+/* Returns true if ring 0 may access a user page: neither SMEP (fetch) nor SMAP without AC (data)
+ * forbids it. */
 static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame)
 {
     if ((error & PF_ID) != 0)
@@ -70,7 +71,7 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     enum status reason;
 
     CODE_POINT(POINT_SLOW);
-    /* It may wait: for other processors, for the disk. Interrupts are open then, if they were. */
+    /* May wait for other processors and for the disk, with interrupts on if they were. */
     machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
     reason = fault_resolve(space, address, access);
     machine_interrupts_off();
@@ -80,13 +81,13 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     return reason == OK;
 }
 
-/* The program's handler is asked about what it did; ring 0 has none. */
+/* Calls the program's handler of violations; ring 0 has none. */
 static bool ask_program(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
 
-/* Why no page can mend the fault, whatever the tables say; else OK. */
+/* Rejects faults that no mapping can resolve; otherwise returns OK. */
 static enum status fault_unresolvable(const struct space *space, uint64_t address, uint64_t error)
 {
     if (space == NULL || address >= lower_half_end(space->tree.levels))
@@ -95,7 +96,7 @@ static enum status fault_unresolvable(const struct space *space, uint64_t addres
     return (error & ~(PF_P | PF_WR | PF_US | PF_ID)) != 0 ? STATUS_CORRUPT : OK;
 }
 
-/* Ring 0 in user memory, where it may be: what ring 3 could have resolved at once. */
+/* Resolves an allowed ring-0 access to user memory by the fast path, as for ring 3. */
 static bool resolve_as_user(uint64_t address, uint64_t error, bool user_allowed)
 {
     return (error & PF_US) == 0 && user_allowed && table_access() == TABLES_DIRECT &&
@@ -131,8 +132,7 @@ bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
     return ask_program(address, error, frame);
 }
 
-/* The fast path reads tables through the direct map: with another way chosen every fault is slow.
- */
+/* The fast path reads tables through the direct map; with another method every fault is slow. */
 void fault_start(void)
 {
     fault_zero_page = tree_zero_page();

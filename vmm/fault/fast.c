@@ -1,16 +1,16 @@
 /*
- * The fast path of faults: what nearly every fault is, in one walk and under one lock.
+ * The fast path of faults: resolves the common faults in one walk under one lock.
  *
- * It takes the rows of the table in fault.c that need no new table, no disk and no reclaim: a
- * ticket that is read or written, the zero page written, a COW page written by one of several
- * owners or by the last. Whatever else it meets, or may not do, it leaves as it was: the slow path
- * decides and says why. Interrupts are off throughout, which makes it a walk by rule P4; the lock
- * is a try.
+ * It handles the rows of the table in fault.c that need no new table, no disk and no reclaim: a
+ * ticket read or written, the zero page written, a COW page written by one of several owners or by
+ * the last. In every other case it changes nothing and calls the slow path, which also finds the
+ * reason of a violation. Interrupts are off throughout, as in any walk (rule P4); locks are only
+ * tried.
  *
- * The steps of fault.c are written out here once more with constants in place of loops, since each
- * instruction is paid at every fault (`make bench`). What keeps them few: one compare in place of
- * each group of conditions; what seldom happens ends the path instead of being served on it; and no
- * function is called, so that all is done in the registers that the entry has saved anyway.
+ * It repeats steps of fault.c with constants instead of loops, since every fault pays for each
+ * instruction (`make bench`). Three measures keep them few: one compare replaces each group of
+ * conditions; rare cases end the path instead of being handled on it; and no function is called, so
+ * that the registers saved by the entry suffice.
  */
 #include "vmm/fault/fast_internal.h"
 
@@ -19,21 +19,21 @@
 #include "vmm/fault/entry.h"
 #include "vmm/page/page.h"
 
-/* Own is class 1, COW 2, shared 3: this bit is clear along a path of own tables only. */
+/* Own is class 1, COW 2, shared 3: this bit is clear only along a path of own tables. */
 #define PTE_NOT_OWN (UINT64_C(1) << (PTE_CLASS_SHIFT + 1))
 
-/* What the entry of an own table that has been walked through has besides the table's frame. */
+/* The bits of a link to an own table that the processor has walked, besides the frame. */
 #define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_A | CLASS(PTE_OWN) | PTE_MAY_WRITE)
 
-/* The top table's entries of the program's half; a canonical address of the other half has an
- * index far beyond. */
+/* The entries of the lower half in the top table; canonical addresses of the upper half have larger
+ * indexes. */
 #define LOWER_ENTRIES (PTE_ENTRIES / 2)
 
-/* So that an error code can be compared with an entry. */
+/* An error code can be compared with an entry. */
 _Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
 _Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
 
-/* One fault on its way. */
+/* One fault in progress. */
 struct fast {
     uint64_t address;
     uint64_t error;
@@ -44,20 +44,19 @@ struct fast {
 
 /* ---- the walk ---- */
 
-/* An entry that ends the walk. */
+/* Returns the result for an entry that ends the walk. */
 INLINE enum fast_result end_at(uint64_t word)
 {
     return word == 0 || word == pte_guard().word ? FAST_UNMAPPED : FAST_SLOW_PATH;
 }
 
-/* Any entry but the usual one: of a table that others share, or that the processor has not walked
- * through yet; or the end of the walk. A write needs own tables all the way; what is read may be
- * filled in place for all. */
+/* Handles an unusual entry: a link to a shared table or one not yet accessed, or the end of the
+ * walk. A write needs own tables on the whole path; a read may fill shared ones in place. */
 INLINE bool step_unusual(uint64_t *word, uint64_t error)
 {
     uint64_t wrong;
 
-    /* P taken off leaves zero in all three bits of a table's own entry, and in no other's. */
+    /* Subtracting P leaves zero in these three bits only for a link to an own table. */
     wrong = (*word - PTE_P) & (PTE_P | PTE_PS | PTE_NOT_OWN);
     if (wrong != 0 && (wrong != PTE_NOT_OWN || (error & PF_WR) != 0))
         return false;
@@ -65,9 +64,8 @@ INLINE bool step_unusual(uint64_t *word, uint64_t error)
     return true;
 }
 
-/* One level down. The word is the entry that was found, or the next table's address: what is left
- * when all else that the usual entry has is taken off, so that one test says that it is a usual
- * one. */
+/* Descends one level. word: in, the entry; out, the next table's address. Subtracting the bits of
+ * the usual link leaves the address, so that one test shows whether the link is usual. */
 INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
 {
     *word = pte_read(entry).word - OWN_TABLE;
@@ -77,7 +75,7 @@ INLINE bool step(uint64_t *word, const struct pte *entry, uint64_t error)
     return step_unusual(word, error);
 }
 
-/* The same in the table whose address the word is. */
+/* Descends one level from the table whose address is the word. */
 INLINE bool fast_step_down(uint64_t *word, const struct fast *fast, unsigned level)
 {
     const struct pte *entries = direct(*word);
@@ -85,7 +83,7 @@ INLINE bool fast_step_down(uint64_t *word, const struct fast *fast, unsigned lev
     return step(word, &entries[pte_index(fast->address, level)], fast->error);
 }
 
-/* Outside of any space the top table is the kernel's, in whose lower half nothing is. */
+/* Outside of any space the top table is the kernel's, whose lower half is empty. */
 INLINE enum fast_result walk_to_leaf(struct fast *fast, unsigned levels)
 {
     uint64_t index = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
@@ -105,8 +103,8 @@ INLINE enum fast_result walk_to_leaf(struct fast *fast, unsigned levels)
     return FAST_RESOLVED;
 }
 
-/* Lock and flags are neighbours, and a table that may be used has no flag: one exchange takes the
- * lock and sees that the table is not dead (rule P6). */
+/* Lock and flags are adjacent, and a usable table has no flag: one exchange takes the lock and
+ * checks that the table is not dead (rule P6). */
 INLINE bool fast_lock_table(struct frame *record)
 {
     uint16_t free_and_alive = 0;
@@ -121,9 +119,9 @@ INLINE bool fast_lock_table(struct frame *record)
     return true;
 }
 
-/* ---- what seldom happens, behind the path ---- */
+/* ---- rare cases, out of line ---- */
 
-/* Frames for the processor's cache, and once more. */
+/* Refills the processor's frame cache and retries. */
 OUT_OF_LINE bool fast_refill(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     return (pmm_refill() && fault_fast_any(address, error)) || fault_slow(address, error, frame);
@@ -159,7 +157,7 @@ INLINE bool unlock_and_leave(const struct fast *fast, enum fast_result result)
     return unlock_otherwise(fast->address, fast->error, fast->frame, result, fast->record);
 }
 
-/* The same where address and error code are taken from the frame, to have two registers more. */
+/* Takes address and error code from the frame, which saves two registers. */
 __attribute__((noinline, cold)) bool fault_give_up(struct trap_frame *frame, struct frame *table,
                                                    enum fast_result result)
 {
@@ -167,7 +165,7 @@ __attribute__((noinline, cold)) bool fault_give_up(struct trap_frame *frame, str
     return frame != NULL && otherwise(frame->cr2, frame->error, frame, result);
 }
 
-/* ---- what stands in the entry ---- */
+/* ---- by the entry's state ---- */
 
 INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
 {
@@ -183,15 +181,15 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
         return unlock_and_leave(fast, FAST_SLOW_PATH);
     if ((fast->error & PF_WR) != 0)
         return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
-    /* Neither the ticket nor the zero page is counted: live and held stay as they are. */
+    /* Neither the ticket nor the zero page is counted: live and held do not change. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
     count_event(&space_current()->faults.zero_read);
     return fast_unlock_table(fast->record);
 }
 
-/* A page that is there is written. The compare says all at once: the entry is a COW leaf, the right
- * to write is there, the page is of the ring that writes, and the code says nothing else. */
+/* Handles a write to a resident page. One compare checks everything: the entry is a COW leaf with
+ * the right to write, of the ring that writes, and the error code has no other bit. */
 INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 {
     const uint64_t compared = PTE_P | PTE_RW | PTE_US | PTE_CLASS_MASK | PTE_MAY_WRITE;
@@ -208,14 +206,14 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
     if (UNLIKELY((record->flags & FRAME_SWAP_CACHED) != 0))
         return unlock_and_leave(fast, FAST_SLOW_PATH);
     CODE_POINT(POINT_MAP);
-    /* COW becomes own, and R/W comes with it; the processor may set A meanwhile (rule E8). */
+    /* COW becomes own and R/W is set; the processor may set A meanwhile (rule E8). */
     __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
                        __ATOMIC_ACQ_REL);
     count_event(&space_current()->faults.cow_reuse);
     return fast_unlock_table(fast->record);
 }
 
-/* ---- the ways in ---- */
+/* ---- entry points ---- */
 
 INLINE bool handle(struct fast *fast, unsigned levels)
 {

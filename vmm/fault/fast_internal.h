@@ -1,10 +1,10 @@
 /*
- * Between the files of the fast path: fault_fast.c (the walk, and what stands in the entry) and
- * fault_fast_page.c (the kinds of faults that take a page).
+ * Shared by the files of the fast path: fast.c (the walk and the entry's state) and fast_page.c
+ * (the faults that take a page).
  *
  * Units: addresses in bytes. Owns: nothing. Context: a fault, interrupts off.
- * State: fault_fast.c has locked the leaf table; each function below goes on from there, and
- * unlocks it. True: the fault is resolved; false: what fault_give_up says.
+ * State: fast.c has locked the leaf table; each function below continues from there and unlocks it.
+ * Returns true if the fault is resolved, else the result of fault_give_up.
  */
 #ifndef VMM_FAULT_FAST_INTERNAL_H
 #define VMM_FAULT_FAST_INTERNAL_H
@@ -21,18 +21,18 @@
 
 #define CLASS(class) ((uint64_t)(class) << PTE_CLASS_SHIFT)
 
-/* How it ended. */
+/* The result of a step of the fast path. */
 enum fast_result {
     FAST_RESOLVED,
-    FAST_SLOW_PATH, /* to the slow path; nothing has changed */
+    FAST_SLOW_PATH, /* the slow path must decide; nothing has changed */
     FAST_UNMAPPED,  /* the address is not mapped, or guarded */
     FAST_REFILL,    /* the processor's cache of frames is empty; nothing has changed */
     FAST_DAMAGED    /* a free frame's record has been written to */
 };
 
-/* Constants of 64 bits, as words in memory: an instruction can use such a one in place, while each
- * use of an immediate costs an instruction more. They are defined elsewhere, so that the compiler
- * does not know better. */
+/* 64-bit constants as words in memory: an instruction can use a memory operand, while an immediate
+ * costs one more instruction per use. They are defined in another file, so that the compiler cannot
+ * turn them back into immediates. */
 INLINE void *direct(uint64_t physical)
 {
     return fault_constants.direct_map + physical;
@@ -55,19 +55,19 @@ INLINE bool fast_unlock_table(struct frame *table)
     return true;
 }
 
-/* Unlocks the table and ends the path: without a frame it was a try, and has failed; otherwise the
- * slow path goes on, or the processor's caches are filled and it begins again. */
+/* Unlocks the table and ends the path. Without a trap frame it was only a try, and returns false.
+ * Otherwise continues in the slow path, or refills the processor's caches and retries. */
 bool fault_give_up(struct trap_frame *frame, struct frame *table, enum fast_result result);
 
-/* A ticket is written. own_bits: what the new entry has besides the page. */
+/* Resolves a write to a ticket. own_bits: the new entry without its frame. */
 bool fault_first_write(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                        uint64_t own_bits);
 
-/* A COW entry that shows the zero page is written; word: the entry. */
+/* Resolves a write to a COW entry of the zero page. word: the entry. */
 bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                            uint64_t word, uint64_t address);
 
-/* A COW entry is written whose page several entries name: this one gets a copy. */
+/* Resolves a write to a COW entry with other references: this entry gets a copy. */
 bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                      uint64_t address);
 

@@ -1,11 +1,10 @@
 /*
- * The fast path's faults that take a page: a ticket written, the zero page written, a COW page
- * copied.
+ * The fast path's faults that take a page: a write to a ticket, to the zero page, or to a shared
+ * COW page.
  *
- * Each goes on where the walk of fault_fast.c has ended, under the leaf table's lock, and is
- * reached by a jump, not by a call. None uses more than the nine registers that the entry has
- * saved: that is what the order of steps serves, and why some values are read again instead of
- * kept.
+ * Each continues after the walk of fast.c, under the leaf table's lock, and is reached by a jump
+ * instead of a call. None may use more than the nine registers that the entry has saved. This
+ * determines the order of steps, and is why some values are read again instead of kept.
  */
 #include "vmm/fault/fast_internal.h"
 
@@ -18,13 +17,13 @@ INLINE struct pmm_cache *own_caches(void)
     return pmm_caches_of(machine_cpu());
 }
 
-/* What the entry of a page of one's own has besides its frame, from a COW entry. */
+/* Returns the own entry, without its frame, that replaces a COW entry. */
 INLINE uint64_t own_word(uint64_t cow)
 {
     return (cow & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW | CLASS(PTE_OWN);
 }
 
-/* In bytes: where an entry stands in its table. */
+/* Returns the offset of an entry in its table, in bytes. */
 INLINE unsigned leaf_place(const struct pte *leaf)
 {
     return (unsigned)(uintptr_t)leaf & (PAGE_SIZE - sizeof(*leaf));
@@ -35,15 +34,15 @@ INLINE unsigned leaf_index(const struct pte *leaf)
     return leaf_place(leaf) / sizeof(*leaf);
 }
 
-/* frame_pfn with a word in memory for the constant. */
+/* As frame_pfn, with the constant in memory. */
 INLINE struct pfn pfn_of_table(const struct frame *table)
 {
     return (struct pfn){(uint32_t)(((uintptr_t)table - fault_constants.records) / sizeof(*table))};
 }
 
-/* Takes a frame and makes it a page that is ready to stand in an entry: its record names the entry,
- * and it is in the processor's clock. Reclaim may see the page before the entry names it, and
- * leaves it alone. The clock's lock comes first, so that a held one can still end the path. */
+/* Takes a frame and prepares it as a page: sets its back pointer and adds it to the processor's
+ * clock. Reclaim may find the page before the entry maps it, and skips it. The clock's lock is
+ * taken first, so that a held lock can still end the path. */
 INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct frame *table,
                                        struct pmm_cache *caches, enum pmm_cache_content content,
                                        enum frame_clear clear, struct pfn *page)
@@ -76,14 +75,14 @@ INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct fram
     return FAST_RESOLVED;
 }
 
-/* Panics, and says with what values. */
+/* Panics and prints the frame's values. */
 OUT_OF_LINE bool damaged(struct pfn page)
 {
     pmm_check_free(page);
     return false;
 }
 
-/* No page was taken: the path ends. */
+/* Ends the path, since no page could be taken. */
 INLINE bool without_page(struct trap_frame *frame, struct frame *table, enum fast_result result,
                          struct pfn page)
 {
@@ -100,8 +99,8 @@ INLINE void install(struct pte *leaf, uint64_t word)
     __atomic_store_n(&leaf->word, word, __ATOMIC_RELEASE);
 }
 
-/* Whether this processor, which runs the space, is not the only one that does: a translation that
- * others may have is not for the fast path to change. One that joins waits for us (space.c). */
+/* Returns true if other processors run the space too: then the fast path may not change a present
+ * translation. A processor that joins waits for this one (space.c). */
 INLINE bool fast_others_run(void)
 {
     uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
@@ -109,9 +108,9 @@ INLINE bool fast_others_run(void)
     return (processors & (processors - 1)) != 0;
 }
 
-/* ---- the kinds of faults that take a page: each goes on where the walk has ended ---- */
+/* ---- the faults that take a page ---- */
 
-/* A ticket is written. */
+/* Resolves a write to a ticket. */
 INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                          uint64_t own_bits, struct pmm_cache *caches,
                          enum pmm_cache_content content)
@@ -148,7 +147,7 @@ GOES_ON bool fault_first_write(struct trap_frame *frame, struct pte *leaf, struc
     return write_ticket(frame, leaf, table, own_bits, caches, PMM_CACHE_ANY);
 }
 
-/* A COW entry that shows the zero page is written. */
+/* Resolves a write to a COW entry of the zero page. */
 INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                               uint64_t word, uint64_t address, struct pmm_cache *caches,
                               enum pmm_cache_content content)
@@ -187,9 +186,9 @@ GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, s
     return replace_zero_page(frame, leaf, table, word, address, caches, PMM_CACHE_ANY);
 }
 
-/* The table's entry has been replaced that a page's record names: the next one of the ring becomes
- * the named one, if it names the page as a leaf, which tables that share all their pages do. As in
- * rmap_choose_another (tree_ring.c) the name is stored before the entry is read. */
+/* The page's back pointer was the replaced entry: moves it to the next table of the ring, if that
+ * maps the page as a leaf, as tables that share all their pages do. As in rmap_choose_another the
+ * back pointer is stored before the entry is read. */
 INLINE bool name_next(struct frame *record, const struct frame *table, const struct pte *leaf,
                       uint64_t word)
 {
@@ -206,13 +205,13 @@ INLINE bool name_next(struct frame *record, const struct frame *table, const str
         found =
             ((__atomic_load_n(other, __ATOMIC_SEQ_CST) ^ word) & fault_constants.leaf_mask) == 0;
         if (UNLIKELY(!found))
-            record->back_table = pfn_of_table(table).index; /* whose lock we have */
+            record->back_table = pfn_of_table(table).index; /* whose lock is held here */
     }
     spin_unlock_fast(&tree_ring_lock);
     return found;
 }
 
-/* What is left to do when another entry is not found so easily, or the last one has gone. */
+/* Handles the rare cases: no such entry in the next table, or no reference left. */
 OUT_OF_LINE bool let_go_slowly(struct frame *table, const struct pte *leaf, struct pfn shared)
 {
     tree_repoint(shared, pfn_of_table(table), leaf_index(leaf));
@@ -227,12 +226,12 @@ OUT_OF_LINE bool gone(struct pfn page)
     return true;
 }
 
-/* The page that was copied is let go of, after the flush. */
+/* Drops the copied page's reference, after the flush. */
 INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t word)
 {
     struct frame *record = record_of(word & fault_constants.frame_mask);
 
-    /* The D of an entry that goes is kept in the record (rule E8). */
+    /* The D of the removed entry is folded into the record (rule E8). */
     if (__builtin_expect((word & PTE_D) != 0, 1))
         __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     if (rmap_points_into(record, pfn_of_table(table)) &&
@@ -244,7 +243,7 @@ INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t wo
     return true;
 }
 
-/* A COW entry is written whose page several entries name: this one gets a copy. */
+/* Resolves a write to a COW entry with other references: this entry gets a copy. */
 GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                              uint64_t address)
 {

@@ -1,8 +1,8 @@
 /*
- * Faults: the story.
+ * How a fault is resolved.
  *
- * A walk ends at the lowest table on the address's path, with an entry there. What that entry is,
- * and what was tried, says what happens; rights are checked before any work is done.
+ * A walk ends at the lowest table on the address's path, at an entry there. The entry's state and
+ * the access decide what happens; rights are checked before any work is done.
  *
  *   entry              read or fetch                      write
  *   -----------------  ---------------------------------  -------------------------------------
@@ -11,32 +11,32 @@
  *   ticket above leaf  fill: the zero table of that       make the path own and split, again
  *                      level, if the space allows; else
  *                      split down in place, again
- *   ticket             fill: the zero page                own path; a cleared page, own, and for
- *                                                         tickets around it where the region hints
+ *   ticket             fill: the zero page                own path; a cleared page, own; and
+ *                                                         neighbours, if the region has a hint
  *   ticket, shared,    split down in place, again         make the path own and split, again
  *   above leaf
  *   ticket, shared     fill: the section's page, shared   own path; the same
  *   zero table         spurious                           make the path own and split, again
  *   ticket, large      own path; a large page, own        the same
- *   pages wished for
+ *   pages hinted
  *   leaf above level 1 spurious                           own path; count 1: own again, else split
  *                                                         for all who share it, again
  *   leaf, zero page    spurious                           own path; a cleared page, own
- *   leaf, COW          spurious                           own path; count 1: own again (untied),
- *                                                         else a copy, own
+ *   leaf, COW          spurious                           own path; count 1: own again, out of
+ *                                                         the swap cache; else a copy, own
  *   leaf, own, shared  spurious                           own path; spurious
  *   swapped            fill: in transit, read, a COW      the same, then as a COW leaf
- *                      leaf tied to the slot
+ *                      leaf in the swap cache
  *   in transit         wait, again                        wait, again
  *   corrupt            panic with values                  panic with values
  *
- * A violation is also what the region's or entry's rights forbid, and ring 0 at a user page that it
- * may not touch. Filling happens in place for all sharers of a table; changing needs a path of own
- * tables, made from the root down (rule C7: all memory is set aside before the first lock).
+ * An access that the rights of the region or entry deny is a violation, too, as is ring 0 at a
+ * user page that it may not access. Filling happens in place for all sharers of a table. Changing
+ * needs a path of own tables, made from the root down (rule C7: memory is allocated before the
+ * first lock).
  *
- * The outline: classify what the walk found; plan, which sets memory aside without any lock;
- * perform, under the lock of the leaf table, if the entry is still what was classified; otherwise
- * again.
+ * The steps: classify the entry; plan, which allocates memory without any lock; perform, under the
+ * leaf table's lock, if the entry is unchanged; otherwise start over.
  */
 #include "vmm/fault/fault.h"
 
@@ -68,8 +68,8 @@ static bool fault_rights_allow(struct rights rights, struct fault_access access)
     return rights.user ? access.from_user || access.user_allowed : !access.from_user;
 }
 
-/* The rights that the entry or its descriptor carries. Interrupts are off since the walk, so that
- * the descriptor of a ticket stays one. */
+/* Reads the rights of the entry or its descriptor. Interrupts are off since the walk, which keeps
+ * the ticket's descriptor alive. */
 static void read_rights(struct fault_op *op, enum pte_state state)
 {
     const struct descriptor *descriptor;
@@ -101,7 +101,7 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
 
 /* ---- plan ---- */
 
-/* Makes tables on the path down to a level, or makes the path own; the walk then starts over. */
+/* Makes the path down to a level exist, or own; the walk then starts over. */
 static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_purpose purpose)
 {
     struct tree *tree = &op->space->tree;
@@ -118,11 +118,11 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
     status = tree_make_path(tree, op->address, level, purpose, &op->reserve.tables, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
-        machine_relax(); /* another processor has a table, or is in the middle of a fork */
+        machine_relax(); /* another processor holds a table's lock, or is forking */
     return status == OK ? STATUS_AGAIN : status;
 }
 
-/* What is read needs no table below the one where its ticket becomes zeroes, if it does. */
+/* A read that ends at a zero mapping needs no table below it. */
 static enum status fault_make_path(struct fault_op *op)
 {
     return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
@@ -161,7 +161,7 @@ void fault_unlock(struct fault_op *op)
     machine_interrupts_restore(op->were_on);
 }
 
-/* A ticket is read: zeroes as far as it reaches, with the right to write kept for later. */
+/* Resolves a read of a ticket: maps zeros for its whole span, and keeps the right to write. */
 static enum status fault_show_zeroes(struct fault_op *op)
 {
     if (!fault_lock_unchanged(op))
@@ -173,7 +173,7 @@ static enum status fault_show_zeroes(struct fault_op *op)
     return OK;
 }
 
-/* After an entry was changed: the page's translation goes, then what the entry named. */
+/* After an entry was changed: flushes the page, then drops the old target. */
 static void fault_let_go(struct fault_op *op)
 {
     struct tlb_batch batch;
@@ -184,17 +184,17 @@ static void fault_let_go(struct fault_op *op)
     tlb_commit(&batch);
 }
 
-/* Whether other processors may have the page's translation. The leaf table is locked with
- * interrupts off, so that one that joins waits for what follows. */
+/* Returns true if other processors may have the page cached. The leaf table is locked with
+ * interrupts off, so that a processor that joins the space waits. */
 static bool fault_others_run(const struct space *space)
 {
     return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
             ~(UINT64_C(1) << machine_cpu())) != 0;
 }
 
-/* No processor may see the new page written while another still reads the old one. So the entry
- * goes in transit, whoever meets it waits, and after the flush it becomes a COW leaf of one owner;
- * the fault looks again and finds that. */
+/* No processor may write the new page while another still reads the old one. So the entry goes in
+ * transit, on which other faults wait. After the flush it becomes a COW leaf with one owner, and
+ * the fault starts over. */
 static enum status replace_under_others(struct fault_op *op)
 {
     struct pfn page = page_reserve_take(&op->reserve);
@@ -209,8 +209,8 @@ static enum status replace_under_others(struct fault_op *op)
     return STATUS_AGAIN;
 }
 
-/* The page set aside goes into the entry of the locked table, which is then unlocked. It is in a
- * clock first: from the unlocking on another processor may drop it. */
+/* Puts the reserved page into the entry and unlocks the table. The page enters a clock first, since
+ * another processor may drop it after the unlock. */
 static void fault_put_page(struct fault_op *op)
 {
     rmap_reference(op->reserve.page, op->place.table, op->place.index);
@@ -222,7 +222,7 @@ static void fault_put_page(struct fault_op *op)
     op->reserve.page = PFN_NONE;
 }
 
-/* The same where something present stood: it is flushed, then let go of. */
+/* As fault_put_page, for an entry that was present: flushes, then drops the old target. */
 static enum status replace_page(struct fault_op *op)
 {
     if (fault_others_run(op->space))
@@ -232,7 +232,7 @@ static enum status replace_page(struct fault_op *op)
     return OK;
 }
 
-/* A ticket or the zero page is written: a page of zeroes of one's own. */
+/* Resolves a write to a ticket or to the zero page: a cleared page, own. */
 static enum status give_cleared_page(struct fault_op *op)
 {
     bool was_zero_page = pte_present(op->place.entry);
@@ -254,8 +254,8 @@ static enum status give_cleared_page(struct fault_op *op)
     return OK;
 }
 
-/* The last owner: the page is its own again, without a copy (rules C6, C9). A tied page can be
- * found by others through its tie, and is tied no more only if none has. */
+/* Makes the page own again for its last owner, without a copy (rules C6, C9). A page in the swap
+ * cache leaves it first, which succeeds only if no other entry has found it there. */
 static enum status reuse_page(struct fault_op *op)
 {
     struct pte *entries = frame_pointer(op->place.table);
@@ -283,7 +283,7 @@ static enum status write_cow_page(struct fault_op *op)
         fault_unlock(op);
         return status;
     }
-    if (pfn_is_none(op->reserve.page)) { /* shared again since it was looked at */
+    if (pfn_is_none(op->reserve.page)) { /* shared again meanwhile */
         fault_unlock(op);
         return STATUS_AGAIN;
     }
@@ -293,7 +293,7 @@ static enum status write_cow_page(struct fault_op *op)
     return replace_page(op);
 }
 
-/* The entry allows the access already: another processor was faster, or the TLB was late. */
+/* The entry allows the access already: another processor was faster, or the TLB was stale. */
 static enum status note_spurious(struct fault_op *op)
 {
     count_event(&op->space->faults.spurious);
@@ -325,15 +325,15 @@ static enum status fault_perform(struct fault_op *op, enum pte_state state)
 
 /* ---- large pages ---- */
 
-/* Whether a ticket becomes a large page: the region hints so, and the ticket stands for as much. A
- * read takes it too: zeroes would have to be split by the first write. */
+/* Returns true if a ticket becomes a large page: the region hints it, and the ticket's span
+ * suffices. This includes reads, since the first write would have to split zeros. */
 static bool wants_large(const struct fault_op *op, enum pte_state state)
 {
     return state == PTE_TICKET && op->page_level > 1 && op->place.level >= op->page_level &&
            op->rights.write && !op->takes_small;
 }
 
-/* Without a free block small pages serve: the ticket is split further. */
+/* Falls back to small pages if there is no free block: splits the ticket further. */
 static enum status give_large_page(struct fault_op *op)
 {
     unsigned level = op->page_level;
@@ -358,7 +358,7 @@ static enum status give_large_page(struct fault_op *op)
     return OK;
 }
 
-/* A large page is written: the last owner has it back whole, a shared one is split. */
+/* Resolves a write to a large page: the last owner gets it whole, a shared one is split. */
 static enum status write_large_page(struct fault_op *op)
 {
     const struct frame *record = frame_record(pte_frame(op->place.entry));
@@ -382,7 +382,7 @@ static enum status write_large_page(struct fault_op *op)
     return OK;
 }
 
-/* Whether a ticket that is read becomes zeroes at the level where it stands. */
+/* Returns true if a read turns the ticket into zeros at its own level. */
 static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
 {
     return state == PTE_TICKET && !op->access.write && !op->shared &&

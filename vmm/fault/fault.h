@@ -1,13 +1,11 @@
 /*
- * Faults: from a page fault to a page, or to a reason why not.
+ * Faults: resolves a page fault, or returns the reason why it cannot be resolved.
  *
- * Units: addresses in bytes. Owns: nothing between calls; what a fault sets aside and does not need
- * it gives back.
- * Fails with: STATUS_DENIED (the rights forbid it), STATUS_NOT_FOUND (nothing is mapped there, or a
- * guard), STATUS_NO_MEMORY, STATUS_NO_SPACE, STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT (the page
- * did not come back from the swap area as it went): the access cannot be made, and nothing has
- * changed. Context: a fault, or a thread that wants to do what a fault would do. It may wait for
- * the disk. Rules: C6 to C9, E1 to E5, P1 to P9.
+ * Units: addresses in bytes. Owns: nothing between calls; unused reserves are freed. Fails with:
+ * STATUS_DENIED (rights), STATUS_NOT_FOUND (unmapped, or a guard), STATUS_NO_MEMORY,
+ * STATUS_NO_SPACE, STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT (the page read from swap has a wrong
+ * check value). On failure nothing has changed. Context: a fault, or a thread that acts for one.
+ * May wait for the disk. Rules: C6 to C9, E1 to E5, P1 to P9.
  */
 #ifndef VMM_FAULT_FAULT_H
 #define VMM_FAULT_FAULT_H
@@ -18,54 +16,54 @@
 #include "lib/status.h"
 #include "vmm/space/space.h"
 
-/* What was tried. */
+/* The kind of access. */
 struct fault_access {
     bool write;
     bool execute;
     bool from_user;    /* ring 3 */
-    bool user_allowed; /* ring 0 that may touch user pages: SMAP off or EFLAGS.AC, or SMEP off */
-    /* None at all, with write: a page of one's own is to be there as after a write, whatever the
-     * rights are but none (space_wire). */
+    bool user_allowed; /* ring 0 may access user pages: SMAP off or EFLAGS.AC, or SMEP off */
+    /* With write: makes the page own and resident as after a write, whatever its rights, unless it
+     * has none (space_wire). */
     bool wire;
 };
 
-/* Resolves one access of a space: what the fault handler does, callable by tests. */
+/* Resolves one access of a space. Used by the fault handler and by tests. */
 MUST_USE enum status fault_resolve(struct space *space, uint64_t address,
                                    struct fault_access access);
 
-/* Makes these handlers the machine's: from now on page faults come here. After vmm_init. */
+/* Installs the page-fault handlers. Called after vmm_init. */
 void fault_start(void);
 
-/* Offered each violation of ring 3, as trap_page_fault is; NULL: none is resolved. */
+/* Called for each violation of ring 3, with the contract of trap_page_fault; NULL: no handler. */
 struct trap_frame;
 extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* Why the last fault on this processor that was not resolved was not. */
+/* Returns the reason of this processor's last unresolved fault. */
 enum status fault_last_reason(void);
 
-/* Fills the entries [from, to) of a locked leaf table on an own path with cleared pages, as far as
- * they are the descriptor's tickets and this processor's caches have frames; how many. No limit of
- * resident pages is looked at. */
+/* Fills tickets of the descriptor among the entries [from, to) with cleared pages, while this
+ * processor's caches have frames. The leaf table is locked and on an own path. Returns how many.
+ * Ignores the limit of resident pages. */
 unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
                             const struct descriptor *descriptor);
 
-/* ---- between the files of faults ---- */
+/* ---- used by the files of faults ---- */
 
-/* The fast path, for trees of four and of five levels: what trap_page_fault is. What they do not
- * resolve they hand on. */
+/* The fast path for trees of four and of five levels, with the contract of trap_page_fault. Other
+ * faults are passed to the slow path. */
 bool fault_fast_4(uint64_t address, uint64_t error, struct trap_frame *frame);
 bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* The same for trees of any depth, without what is behind it; false: nothing has changed. */
+/* The fast path alone, for any number of levels. Returns false if it changed nothing. */
 bool fault_fast_any(uint64_t address, uint64_t error);
 
-/* Words that the fast path computes with; in fault.c. They never change, but the compiler is not
- * told, or it would keep them in registers over the copying of a page. */
+/* Constants of the fast path, in fault.c. They are not declared const, so that the compiler does
+ * not keep them in registers across the copy of a page. */
 extern struct fault_constants {
     uint64_t frame_mask;
-    uint64_t leaf_mask;  /* with PTE_P: whether an entry names a page, and as a leaf */
+    uint64_t leaf_mask;  /* with PTE_P: tests whether an entry is a leaf */
     uint64_t no_frame;   /* all other bits */
-    uint8_t *direct_map; /* a pointer, so that a sum with it is left to the addressing mode */
+    uint8_t *direct_map; /* a pointer, so that the addressing mode does the addition */
     uint64_t records;
     uint64_t descriptors;
 } fault_constants;

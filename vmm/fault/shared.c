@@ -1,12 +1,11 @@
-/* Faults in shared regions: a ticket becomes a shared leaf of the section's page. */
+/* Faults in shared regions: replaces a ticket by a shared leaf of the section's page. */
 #include "cpu/machine.h"
 #include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
 #include "vmm/section/section.h"
 
-/* The page of a section, which is held once more for the entry, takes the place of its ticket. That
- * it is the right one is looked at under the lock: meanwhile another section may have been mapped
- * here, whose tickets are the same. */
+/* Replaces the ticket by the section's page, which is held for the entry. Checks under the lock
+ * that the section is still mapped here: another one may have been mapped with equal tickets. */
 static enum status put_shared_page(struct fault_op *op, const struct section_place *place,
                                    struct pfn page)
 {
@@ -26,8 +25,7 @@ static enum status put_shared_page(struct fault_op *op, const struct section_pla
     return OK;
 }
 
-/* Where nothing is mapped any more the next walk finds that out, or waits for the move that is
- * under way. */
+/* If nothing is mapped any more, the next walk finds that, or waits for a move in progress. */
 enum status fault_map_shared(struct fault_op *op)
 {
     struct section_place place;
