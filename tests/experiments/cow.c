@@ -46,7 +46,7 @@ static uint64_t child_tag(unsigned page)
 
 static bool fill_parent(struct space *parent)
 {
-    bool ok = space_map_at(parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    bool ok = space_map(parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = page_fill(cow_page_at(i), OLD_TAG(i));

@@ -135,7 +135,8 @@ static void run_lost(const struct options *options)
         ktap_skip("one processor", "a shootdown that is not answered");
         return;
     }
-    if (!start_space(&space) || space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) != OK ||
+    if (!start_space(&space) ||
+        space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) != OK ||
         !word_write(START, 1) ||
         thread_create(last_processor(), stop_answering, space, &thread) != OK)
         return;

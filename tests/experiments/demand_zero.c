@@ -69,14 +69,18 @@ static void demand_zero_run(const struct options *options)
     if (!start_space(&space))
         return;
     empty = ledger_take();
-    mapped = space_map(space, REGION_SIZE, REGION_SIZE, RIGHTS_READ_WRITE, &start) == OK;
+    mapped =
+        space_map(space,
+                  &(struct space_request){
+                      .size = REGION_SIZE, .alignment = REGION_SIZE, .rights = RIGHTS_READ_WRITE},
+                  &start) == OK;
     ktap_check(mapped && ledger_growth(&empty, FRAME_ANONYMOUS) == 0 &&
                    ledger_growth(&empty, FRAME_TABLE) <= space->tree.levels - 3,
                "mapping 1 GiB takes no page, and no table below the one of its entry");
     ktap_metric("map_tables", (uint64_t)ledger_growth(&empty, FRAME_TABLE), "frames");
     ktap_check(mapped && dirty_frames(space, start), "pages filled, then unmapped");
     ktap_check(ledger_even(&empty), "the unmap gave everything back");
-    mapped = space_map_at(space, start, REGION_SIZE, RIGHTS_READ_WRITE) == OK;
+    mapped = space_map(space, &SPACE_AT(start, REGION_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
     if (mapped)
         demand_zero_measure(space, start, options);
     space_audit();

@@ -202,7 +202,7 @@ static bool map_fresh(struct space *space)
 
     if (space_region_at(space, START) != NULL && space_unmap(space, START, PAGES * PAGE_SIZE) != OK)
         return false;
-    return space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    return space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
            word_read(START, &value);
 }
 

@@ -30,7 +30,7 @@ static uint64_t fault_around_page_at(unsigned number)
 static bool map_group(struct space *space, unsigned group)
 {
     space_set_around(group);
-    return space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    return space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
            space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL) == OK;
 }
 
@@ -96,12 +96,15 @@ static void write_sparsely(struct space *space, unsigned group)
 static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;
-    bool ok = map_group(space, 16) &&
-              space_unmap(space, fault_around_page_at(3), PAGE_SIZE) == OK &&
-              space_unmap(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
-              space_map_guard(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
-              space_protect(space, fault_around_page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
-              word_write(fault_around_page_at(6), 1);
+    bool ok =
+        map_group(space, 16) && space_unmap(space, fault_around_page_at(3), PAGE_SIZE) == OK &&
+        space_unmap(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
+        space_map(space,
+                  &(struct space_request){
+                      .at = fault_around_page_at(12), .size = PAGE_SIZE, .flags = SPACE_GUARD},
+                  NULL) == OK &&
+        space_protect(space, fault_around_page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
+        word_write(fault_around_page_at(6), 1);
 
     *whole = ok && leaf_state(space, fault_around_page_at(4)) == PTE_LEAF &&
              leaf_state(space, fault_around_page_at(8)) == PTE_LEAF;

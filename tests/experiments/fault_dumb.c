@@ -124,13 +124,19 @@ static bool on_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 
 static bool fault_dumb_map_all(struct space *space)
 {
-    bool ok = space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-              space_map_at(space, READ_ONLY, WILD * PAGE_SIZE, RIGHTS_READ) == OK &&
-              space_map_guard(space, GUARD, WILD * PAGE_SIZE) == OK;
+    bool ok =
+        space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
+        space_map(space, &SPACE_AT(READ_ONLY, WILD * PAGE_SIZE, RIGHTS_READ), NULL) == OK &&
+        space_map(
+            space,
+            &(struct space_request){.at = GUARD, .size = WILD * PAGE_SIZE, .flags = SPACE_GUARD},
+            NULL) == OK;
 
     for (unsigned i = 0; i < OTHERS && ok; i++)
-        ok = space_map_at(space, OTHERS_START + i * 4 * PAGE_SIZE, PAGE_SIZE,
-                          (i & 1) != 0 ? RIGHTS_READ : RIGHTS_READ_WRITE) == OK;
+        ok = space_map(space,
+                       &SPACE_AT(OTHERS_START + i * 4 * PAGE_SIZE, PAGE_SIZE,
+                                 (i & 1) != 0 ? RIGHTS_READ : RIGHTS_READ_WRITE),
+                       NULL) == OK;
     return ok;
 }
 

@@ -229,7 +229,8 @@ static void fork_ways_try_shape(const struct shape *shape)
 
     if (!start_space(&parent))
         return;
-    filled = space_map_at(parent, START, shape->pages * shape->stride, RIGHTS_READ_WRITE) == OK &&
+    filled = space_map(parent, &SPACE_AT(START, shape->pages * shape->stride, RIGHTS_READ_WRITE),
+                       NULL) == OK &&
              fork_ways_fill(shape);
     for (unsigned way = 0; way < ARRAY_COUNT(ways); way++) {
         bool ok = filled;

@@ -84,12 +84,13 @@ static void try_range(struct space *space, uint64_t start)
     uint64_t end = lower_half_end(space->tree.levels);
     uint64_t size = round_up(PAGES * STEP, GIB);
 
-    ktap_check(space_map_at(space, start, size, RIGHTS_READ_WRITE) == OK && levels_fill(start, 1) &&
-                   levels_holds(start, 1),
+    ktap_check(space_map(space, &SPACE_AT(start, size, RIGHTS_READ_WRITE), NULL) == OK &&
+                   levels_fill(start, 1) && levels_holds(start, 1),
                "%u pages from %lx on", PAGES, start);
     ktap_check(named_back(space, start), "each is found from its frame");
     ktap_check(forks(space, start), "a fork has them, and its writes are its own");
-    ktap_check(space_map_at(space, end - PAGE_SIZE, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    ktap_check(space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
+                       OK &&
                    page_fill(end - PAGE_SIZE, 7) && page_holds(end - PAGE_SIZE, 7),
                "the last page, at %lx", end - PAGE_SIZE);
     ktap_check(space_unmap(space, start, size) == OK && !word_write(start, 1),
@@ -102,8 +103,9 @@ static void try_past_the_end(struct space *space)
     struct trap_info info = {0};
     uint64_t value;
 
-    ktap_check(space_map_at(space, end, PAGE_SIZE, RIGHTS_READ) == STATUS_RANGE &&
-                   space_map_at(space, end - PAGE_SIZE, 2 * PAGE_SIZE, RIGHTS_READ) == STATUS_RANGE,
+    ktap_check(space_map(space, &SPACE_AT(end, PAGE_SIZE, RIGHTS_READ), NULL) == STATUS_RANGE &&
+                   space_map(space, &SPACE_AT(end - PAGE_SIZE, 2 * PAGE_SIZE, RIGHTS_READ), NULL) ==
+                       STATUS_RANGE,
                "a region cannot reach %lx", end);
     ktap_check(!probe_user_read64(end, &value, &info) && info.vector == TRAP_GP,
                "no address is there: a general protection fault");

@@ -70,7 +70,7 @@ static void no_heap_run(const struct options *options)
     (void)options;
     if (!start_space(&parent))
         return;
-    if (space_map_at(parent, START, 4 * PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    if (space_map(parent, &SPACE_AT(START, 4 * PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
         no_heap_touch(0) == PAGES && space_fork(parent, &child) == OK) {
         ktap_metric("heap_calls_to_map_and_fork", pool_calls() - calls, "calls");
         ktap_check(pool_calls() > calls, "mapping and forking take objects from pools");

@@ -66,7 +66,7 @@ static bool scenario(void)
     if (space_create(&space) != OK)
         return false;
     space_switch(space);
-    ok = space_map_at(space, START, PAGES * STRIDE, RIGHTS_READ_WRITE) == OK &&
+    ok = space_map(space, &SPACE_AT(START, PAGES * STRIDE, RIGHTS_READ_WRITE), NULL) == OK &&
          no_memory_touch(100) && fork_and_copy(space) &&
          space_unmap(space, START + STRIDE, STRIDE) == OK;
     space_switch(NULL);

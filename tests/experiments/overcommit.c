@@ -56,8 +56,9 @@ static unsigned map_parts(struct space *space, enum overcommit_policy way, uint6
 
     while (given < PARTS && status == OK) {
         ticks = machine_ticks();
-        status = space_map_at(space, START + given * (round_up(part, GAP) + GAP), part,
-                              RIGHTS_READ_WRITE);
+        status = space_map(
+            space, &SPACE_AT(START + given * (round_up(part, GAP) + GAP), part, RIGHTS_READ_WRITE),
+            NULL);
         ticks = machine_ticks() - ticks;
         given += status == OK;
     }
@@ -86,7 +87,10 @@ static void ask_in_parts(enum overcommit_policy way)
                "%s: %u parts of a quarter of %lu pages", names[way], given, limit);
     ktap_check(commit_pages() - before == given * (limit / PARTS_IN_LIMIT),
                "%s: the account has them", names[way]);
-    status = space_map(space, whole, PAGE_SIZE, RIGHTS_READ_WRITE, &(uint64_t){0});
+    status = space_map(
+        space,
+        &(struct space_request){.size = whole, .alignment = PAGE_SIZE, .rights = RIGHTS_READ_WRITE},
+        &(uint64_t){0});
     ktap_check(status == (way == OVERCOMMIT_ALWAYS ? OK : STATUS_COMMIT),
                "%s: one call for more than the machine: %s", names[way], status_name(status));
     end_space(space);
@@ -111,7 +115,8 @@ static bool fill_bystander(struct space *bystander)
     bool ok;
 
     space_switch(bystander);
-    ok = space_map_at(bystander, START, BYSTANDER_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    ok = space_map(bystander, &SPACE_AT(START, BYSTANDER_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
+                   NULL) == OK;
     for (unsigned i = 0; i < BYSTANDER_PAGES && ok; i++)
         ok = page_fill(START + i * PAGE_SIZE, 7000 + i);
     return ok;
@@ -147,7 +152,8 @@ static void run_out(struct space *bystander, struct space *victim)
     enum status reason;
 
     ktap_check(fill_bystander(bystander) &&
-                   space_map_at(victim, START, VICTIM_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK,
+                   space_map(victim, &SPACE_AT(START, VICTIM_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
+                             NULL) == OK,
                "one has %u pages, another is promised %u", BYSTANDER_PAGES, VICTIM_PAGES);
     pmm_fail_from(ALLOCATIONS, UINT64_MAX);
     written = write_until_told(victim);

@@ -162,7 +162,7 @@ static bool call_from_the_end(struct space *space)
     uint64_t end = cpu_user_end();
     struct program program = program_new(space, end - sizeof(syscall), USER_CODE_STACK, 0);
 
-    if (space_map_at(space, end - PAGE_SIZE, PAGE_SIZE, rights) != OK ||
+    if (space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, rights), NULL) != OK ||
         !user_copy_out(end - sizeof(syscall), syscall, sizeof(syscall), NULL))
         return false;
     return ends_with(&program, PROGRAM_TRAPPED) && program.frame.vector == TRAP_GP &&
@@ -301,9 +301,9 @@ static void ring3_run(const struct options *options)
         return;
     status = user_code_install(space);
     if (status == OK)
-        status = space_map_at(space, READ_ONLY, MIB, RIGHTS_READ);
+        status = space_map(space, &SPACE_AT(READ_ONLY, MIB, RIGHTS_READ), NULL);
     if (status == OK)
-        status = space_map_at(space, FRESH, MIB, RIGHTS_READ_WRITE);
+        status = space_map(space, &SPACE_AT(FRESH, MIB, RIGHTS_READ_WRITE), NULL);
     if (ktap_check(status == OK, "pieces of user code are in place: %s", status_name(status))) {
         try_calls(space);
         try_faults(space);

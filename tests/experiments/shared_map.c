@@ -322,9 +322,12 @@ static void shared_map_measure(void)
     struct space *space;
     struct space *fork;
     uint64_t begun;
-    bool ok = start_space(&space) &&
-              space_map_shared_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-              word_write(shared_map_page_at(0), 1) && space_fork(space, &fork) == OK;
+    bool ok =
+        start_space(&space) &&
+        space_map(space,
+                  &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED),
+                  NULL) == OK &&
+        word_write(shared_map_page_at(0), 1) && space_fork(space, &fork) == OK;
 
     if (!ktap_check(ok, "a space and its fork share memory"))
         return;
@@ -367,7 +370,9 @@ static void shared_map_run(const struct options *options)
     struct family family = {0};
     bool made =
         start_space(&family.parent) &&
-        space_map_shared_at(family.parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+        space_map(family.parent,
+                  &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED),
+                  NULL) == OK &&
         space_fork(family.parent, &family.child) == OK &&
         space_fork(family.child, &family.grandchild) == OK;
 

@@ -78,7 +78,7 @@ static bool others_forget(struct space *space)
 {
     const struct rights none = {.none = true};
 
-    return space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    return space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
            others_may(true, true) && space_protect(space, START, PAGE_SIZE, RIGHTS_READ) == OK &&
            others_may(true, false) && others_may(false, true) &&
            space_protect(space, START, PAGE_SIZE, none) == OK && others_may(false, false) &&

@@ -101,8 +101,9 @@ static uint64_t snapshot_measure(struct space *parent, unsigned count)
 
 static bool snapshot_make_parent(struct space **parent)
 {
-    bool ok = start_space(parent) &&
-              space_map_at(*parent, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    bool ok =
+        start_space(parent) &&
+        space_map(*parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = word_write(snapshot_page_at(i) + 8, snapshot_word_of(i));

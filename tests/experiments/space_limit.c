@@ -65,7 +65,7 @@ static bool arm(void)
         return false;
     count = 1;
     space_switch(spaces[0]);
-    ok = space_map_at(spaces[0], START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    ok = space_map(spaces[0], &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = word_write(START + i * PAGE_SIZE, i);
     return ok;

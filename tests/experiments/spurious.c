@@ -116,7 +116,7 @@ static void spurious_run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    ktap_check(space_map_at(space, START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    ktap_check(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
                    word_write(START, 1),
                "a page that may be written");
     page_faults(space);

@@ -175,7 +175,7 @@ static void swap_run(const struct options *options)
         return;
     base_tag = options->seed << 40 ^ UINT64_C(0x5a00000000000000);
     page_set_limit(RESIDENT);
-    if (space_map_at(space, START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK) {
+    if (space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK) {
         out_and_back(space, options);
         space_audit();
         fork_while_out(space);

@@ -52,9 +52,11 @@ static bool fill_space(unsigned number, struct random *random)
 {
     struct space *space = test.spaces[number];
     bool ok =
-        space_map_at(space, table_access_region_start(number), REGION, RIGHTS_READ_WRITE) == OK &&
-        space_map_at(space, GIB * 512, GIB * 512, RIGHTS_READ) == OK &&
-        space_map_guard(space, 2 * MIB, MIB) == OK;
+        space_map(space, &SPACE_AT(table_access_region_start(number), REGION, RIGHTS_READ_WRITE),
+                  NULL) == OK &&
+        space_map(space, &SPACE_AT(GIB * 512, GIB * 512, RIGHTS_READ), NULL) == OK &&
+        space_map(space, &(struct space_request){.at = 2 * MIB, .size = MIB, .flags = SPACE_GUARD},
+                  NULL) == OK;
     uint64_t value;
 
     space_switch(space);

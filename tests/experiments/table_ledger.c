@@ -172,7 +172,8 @@ static bool table_ledger_touch(struct space *space, uint64_t stride, uint64_t ta
 static bool make(unsigned number, uint64_t stride)
 {
     return space_create(&spaces[number]) == OK &&
-           space_map_at(spaces[number], START, PAGES * stride, RIGHTS_READ_WRITE) == OK &&
+           space_map(spaces[number], &SPACE_AT(START, PAGES * stride, RIGHTS_READ_WRITE), NULL) ==
+               OK &&
            table_ledger_touch(spaces[number], stride, 1);
 }
 

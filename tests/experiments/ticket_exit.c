@@ -61,8 +61,9 @@ static unsigned send_out(unsigned wanted)
 
 static bool ticket_exit_make_space(const struct stride *stride, unsigned out, struct space **space)
 {
-    bool ok = start_space(space) &&
-              space_map_at(*space, START, PAGES * stride->bytes, RIGHTS_READ_WRITE) == OK;
+    bool ok =
+        start_space(space) &&
+        space_map(*space, &SPACE_AT(START, PAGES * stride->bytes, RIGHTS_READ_WRITE), NULL) == OK;
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = word_write(START + i * stride->bytes, i);

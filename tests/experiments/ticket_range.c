@@ -86,8 +86,10 @@ static bool ticket_range_map_image(struct image *image)
     bool ok = space_create(&image->space) == OK;
 
     for (unsigned i = 0; i < PARTS && ok; i++)
-        ok = space_map_at(image->space, image->starts[i], image->starts[i + 1] - image->starts[i],
-                          parts[i].rights) == OK;
+        ok = space_map(image->space,
+                       &SPACE_AT(image->starts[i], image->starts[i + 1] - image->starts[i],
+                                 parts[i].rights),
+                       NULL) == OK;
     return ok;
 }
 
@@ -314,7 +316,7 @@ static bool measure_split(unsigned level)
         uint64_t value = 1;
         uint64_t began;
 
-        ok = space_map_at(space, start, pte_span(level), RIGHTS_READ_WRITE) == OK;
+        ok = space_map(space, &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE), NULL) == OK;
         ok = ok && tree_walk(&space->tree, start).level == level;
         began = machine_ticks();
         ok = ok && word_read(start, &value);

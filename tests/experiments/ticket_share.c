@@ -58,7 +58,8 @@ static bool map_regions(struct space *space, const struct shape *shape)
     bool ok = true;
 
     for (unsigned i = 0; i < shape->regions && ok; i++)
-        ok = space_map_at(space, START + i * (size + PAGE_SIZE), size, RIGHTS_READ_WRITE) == OK;
+        ok = space_map(space, &SPACE_AT(START + i * (size + PAGE_SIZE), size, RIGHTS_READ_WRITE),
+                       NULL) == OK;
     return ok;
 }
 

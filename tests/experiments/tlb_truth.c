@@ -278,7 +278,8 @@ static void tlb_truth_run(const struct options *options)
     memset(&reader, 0, sizeof(reader));
     if (!start_space(&scene.space))
         return;
-    ktap_check(space_map_at(scene.space, START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    ktap_check(space_map(scene.space, &SPACE_AT(START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
+                       OK &&
                    word_write(START, OLD) && word_write(OTHER, NEW),
                "two pages");
     table = leaf_table(scene.space, START);

@@ -144,11 +144,13 @@ static bool wild_map_all(struct space *space)
     struct rights kernel_data = {.write = true};
     struct rights kernel_code = {.write = true, .execute = true};
 
-    return space_map_at(space, READ_ONLY, MIB, RIGHTS_READ) == OK &&
-           space_map_at(space, READ_WRITE, MIB, RIGHTS_READ_WRITE) == OK &&
-           space_map_at(space, KERNEL_DATA, MIB, kernel_data) == OK &&
-           space_map_at(space, KERNEL_CODE, MIB, kernel_code) == OK &&
-           space_map_guard(space, GUARD, PAGE_SIZE) == OK;
+    return space_map(space, &SPACE_AT(READ_ONLY, MIB, RIGHTS_READ), NULL) == OK &&
+           space_map(space, &SPACE_AT(READ_WRITE, MIB, RIGHTS_READ_WRITE), NULL) == OK &&
+           space_map(space, &SPACE_AT(KERNEL_DATA, MIB, kernel_data), NULL) == OK &&
+           space_map(space, &SPACE_AT(KERNEL_CODE, MIB, kernel_code), NULL) == OK &&
+           space_map(space,
+                     &(struct space_request){.at = GUARD, .size = PAGE_SIZE, .flags = SPACE_GUARD},
+                     NULL) == OK;
 }
 
 static void wild_run(const struct options *options)

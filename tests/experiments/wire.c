@@ -150,8 +150,9 @@ static bool map_others(void)
     bool ok = true;
 
     for (unsigned i = 0; i < CPUS_MOST; i++)
-        ok = ok && space_map_at(wire.space, OTHER + i * APART, OTHERS * PAGE_SIZE,
-                                RIGHTS_READ_WRITE) == OK;
+        ok = ok && space_map(wire.space,
+                             &SPACE_AT(OTHER + i * APART, OTHERS * PAGE_SIZE, RIGHTS_READ_WRITE),
+                             NULL) == OK;
     return ok;
 }
 
@@ -300,8 +301,10 @@ static void wire_run(const struct options *options)
     wire.handler = trap_page_fault;
     trap_page_fault = count_fault;
     page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + RESIDENT);
-    if (ktap_check(map_others() && space_map_with(wire.space, START, WIRED * PAGE_SIZE,
-                                                  RIGHTS_READ_WRITE, 1, SPACE_WIRED) == OK,
+    if (ktap_check(map_others() && space_map(wire.space,
+                                             &SPACE_AT(START, WIRED * PAGE_SIZE, RIGHTS_READ_WRITE,
+                                                       .flags = SPACE_WIRED),
+                                             NULL) == OK,
                    "%u pages are wired, %u may be resident", WIRED, RESIDENT)) {
         stay();
         fork_alone();

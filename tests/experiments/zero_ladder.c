@@ -117,7 +117,10 @@ static void write_from_ring3(void)
             uint64_t start = 2 * pte_span(level) + (level < 3 ? 4 * GIB : 0);
             struct program program = user_code_program(space, user_code_write, start);
 
-            levels += space_map_zeroes(space, start, pte_span(level), RIGHTS_READ) == OK;
+            levels +=
+                space_map(space,
+                          &SPACE_AT(start, pte_span(level), RIGHTS_READ, .flags = SPACE_ZEROES),
+                          NULL) == OK;
             refused += program_run(&program) == PROGRAM_VIOLATION &&
                        program.reason == STATUS_DENIED && page_is_zero(start);
         }
@@ -145,7 +148,7 @@ static bool count_frames(unsigned level)
         return false;
     before = ledger_take();
     space_set_zero_levels(space, level);
-    ok = space_map_at(space, start, bytes, RIGHTS_READ) == OK;
+    ok = space_map(space, &SPACE_AT(start, bytes, RIGHTS_READ), NULL) == OK;
     for (uint64_t at = start; at < start + bytes && ok; at += pte_span(level + 1)) {
         uint64_t value = 1;
 
@@ -200,7 +203,9 @@ static bool measure_splits(unsigned level)
         if (i == NOT_TIMED)
             ticks = 0;
 
-        ok = space_map_zeroes(space, start, pte_span(level), RIGHTS_READ_WRITE) == OK &&
+        ok = space_map(space,
+                       &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE, .flags = SPACE_ZEROES),
+                       NULL) == OK &&
              split_one(space, start, level, &ticks);
     }
     null_fault_metric_of("split", level_names[level], ticks / SPLITS);
@@ -244,8 +249,10 @@ static bool sweep_tree(const char *way, bool eager)
         if (!ok)
             break;
         space_set_zero_levels(space, 1);
-        ok = (eager ? space_map_zeroes(space, START, SWEEP_BYTES, RIGHTS_READ)
-                    : space_map_at(space, START, SWEEP_BYTES, RIGHTS_READ)) == OK;
+        ok = (eager ? space_map(space,
+                                &SPACE_AT(START, SWEEP_BYTES, RIGHTS_READ, .flags = SPACE_ZEROES),
+                                NULL)
+                    : space_map(space, &SPACE_AT(START, SWEEP_BYTES, RIGHTS_READ), NULL)) == OK;
         ok = ok && zero_ladder_sweep(way, strides[i]) && (space->faults.zero_read == 0) == eager;
         end_space(space);
     }
@@ -318,7 +325,7 @@ static bool try_large(void)
     ok = start_space(&space);
     if (ok) {
         /* So that the tables above the place exist, whatever the number of levels. */
-        ok = space_map_at(space, START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ) == OK &&
+        ok = space_map(space, &SPACE_AT(START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ), NULL) == OK &&
              sweep_large(space, page);
         end_space(space);
     }
@@ -369,7 +376,8 @@ static void merge_back(void)
 
     if (!start_space(&space))
         return;
-    ok = space_map_at(space, START, MERGE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
+    ok = space_map(space, &SPACE_AT(START, MERGE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
+             OK &&
          write_pages();
     before = ledger_take();
     ticks = machine_ticks();
@@ -430,8 +438,9 @@ static void try_terabytes(bool eager, struct random *random)
     if (!start_space(&space))
         return;
     ticks = machine_ticks();
-    ok = (eager ? space_map_zeroes(space, START, BYTES, RIGHTS_READ)
-                : space_map_at(space, START, BYTES, RIGHTS_READ)) == OK;
+    ok =
+        (eager ? space_map(space, &SPACE_AT(START, BYTES, RIGHTS_READ, .flags = SPACE_ZEROES), NULL)
+               : space_map(space, &SPACE_AT(START, BYTES, RIGHTS_READ), NULL)) == OK;
     null_fault_metric_of("map_127t", way, machine_ticks() - ticks);
     mapped = ledger_take();
     frames = (uint64_t)ledger_growth(&before, FRAME_TABLE) + 4;

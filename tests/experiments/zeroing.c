@@ -115,7 +115,7 @@ static uint64_t burst(struct space *space, unsigned *right)
     uint64_t ticks = 0;
 
     *right = 0;
-    if (space_map_at(space, START, size, RIGHTS_READ_WRITE) != OK)
+    if (space_map(space, &SPACE_AT(START, size, RIGHTS_READ_WRITE), NULL) != OK)
         return 0;
     /* The tables are there: one page beside each end makes them. */
     for (uint64_t at = START; at < START + size; at += PAGE_SIZE) {

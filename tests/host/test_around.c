@@ -50,7 +50,7 @@ static void begin(void)
 {
     model_begin(1, 4);
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL), OK);
     space_switch(space);
     fill_caches();

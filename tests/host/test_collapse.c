@@ -139,7 +139,7 @@ static void check_counts(uint64_t in_place, uint64_t copied, uint64_t refused, u
 static void begin_with_pages(unsigned from, unsigned count)
 {
     begin();
-    assert_int_equal(space_map_at(space, START, LARGE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, LARGE, read_write), NULL), OK);
     for (unsigned i = count; i-- > 0;)
         write_page(from + i, 100 + from + i);
 }
@@ -153,7 +153,8 @@ static void a_split_page_of_others_parts_is_copied(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_large_at(space, START, LARGE, read_write, 2), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, LARGE, read_write, .page_level = 2), NULL),
+                     OK);
     write_all(100);
     assert_int_equal(space_protect(space, START, PAGE_SIZE, read_only), OK);
     assert_int_equal(space_protect(space, START, PAGE_SIZE, read_write), OK);
@@ -176,7 +177,8 @@ static void what_a_split_left_becomes_one_page_in_place(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_large_at(space, START, LARGE, read_write, 2), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, LARGE, read_write, .page_level = 2), NULL),
+                     OK);
     write_all(100);
     page = pte_frame(place_of(space, START).entry);
     assert_int_equal(space_protect(space, START, PAGE_SIZE, read_only), OK);
@@ -232,7 +234,7 @@ static void only_whole_pieces_of_one_region_are_taken(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, 6 * MIB, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 6 * MIB, read_write), NULL), OK);
     for (unsigned i = 0; i < 3 * PTE_ENTRIES; i += 64)
         write_page(i, i);
     assert_int_equal(space_protect(space, START + 5 * MIB, MIB, read_only), OK);
@@ -328,7 +330,7 @@ static void a_gibibyte_is_put_together_in_place(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_large_at(space, GIB, GIB, read_write, 3), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(GIB, GIB, read_write, .page_level = 3), NULL), OK);
     access(GIB + 5 * MIB, true)[3] = 77;
     access(2 * GIB - PAGE_SIZE, true)[4] = 78;
     assert_int_equal(level_at(GIB), 3);

@@ -135,7 +135,7 @@ static void fault_on_a_forged_ticket(void *context)
 
     (void)context;
     CHECK(space_create(&space) == OK);
-    CHECK(space_map_at(space, 2 * MIB, 4 * PAGE_SIZE, rights_of(5)) == OK);
+    CHECK(space_map(space, &SPACE_AT(2 * MIB, 4 * PAGE_SIZE, rights_of(5)), NULL) == OK);
     place = tree_walk(&space->tree, 2 * MIB);
     ((struct pte *)frame_pointer(place.table))[place.index].word ^= UINT64_C(1) << 20;
     (void)fault_resolve(space, 2 * MIB, (struct fault_access){.from_user = true});
@@ -148,7 +148,7 @@ static void fault_on_a_corrupt_entry(void *context)
 
     (void)context;
     CHECK(space_create(&space) == OK);
-    CHECK(space_map_at(space, 2 * MIB, 4 * PAGE_SIZE, rights_of(5)) == OK);
+    CHECK(space_map(space, &SPACE_AT(2 * MIB, 4 * PAGE_SIZE, rights_of(5)), NULL) == OK);
     place = tree_walk(&space->tree, 2 * MIB);
     ((struct pte *)frame_pointer(place.table))[place.index].word ^= UINT64_C(1) << 40;
     (void)fault_resolve(space, 2 * MIB, (struct fault_access){.from_user = true});

@@ -181,8 +181,9 @@ static void move_one(struct random *dice)
     struct space *child = NULL;
     uint64_t place;
 
-    assert_int_equal(space_map_at(space, old, range.size, read_write), OK);
-    assert_int_equal(space_map_at(space, old_end, PAGE_SIZE, whole ? read_only : read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(old, range.size, read_write), NULL), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(old_end, PAGE_SIZE, whole ? read_only : read_write), NULL), OK);
     touch_some(&range, dice);
     (void)word_at(neighbour.start);
     child_range = range;
@@ -244,8 +245,10 @@ static void shared_pages_are_evicted_after_a_move(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, 4 * MIB, 2 * MIB + PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_at(space, 6 * MIB + PAGE_SIZE, PAGE_SIZE, read_only), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(4 * MIB, 2 * MIB + PAGE_SIZE, read_write), NULL),
+                     OK);
+    assert_int_equal(space_map(space, &SPACE_AT(6 * MIB + PAGE_SIZE, PAGE_SIZE, read_only), NULL),
+                     OK);
     write_word(4 * MIB, 11);
     write_word(6 * MIB, 12);
     assert_int_equal(space_fork(space, &child), OK);
@@ -274,7 +277,7 @@ static void a_gibibyte_moves_by_one_entry(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, GIB, GIB, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(GIB, GIB, read_write), NULL), OK);
     for (unsigned i = 0; i < 64; i++)
         write_word(GIB + i * 16 * MIB, 100 + i);
     before = pmm_usage();
@@ -294,9 +297,14 @@ static void unsound_moves_are_refused(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, 4 * MIB, 4 * PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_at(space, there + PAGE_SIZE, PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_guard(space, 16 * MIB, PAGE_SIZE), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(4 * MIB, 4 * PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(there + PAGE_SIZE, PAGE_SIZE, read_write), NULL),
+                     OK);
+    assert_int_equal(
+        space_map(space,
+                  &(struct space_request){.at = 16 * MIB, .size = PAGE_SIZE, .flags = SPACE_GUARD},
+                  NULL),
+        OK);
     assert_int_equal(space_move(space, 4 * MIB, 0, there), STATUS_RANGE);
     assert_int_equal(space_move(space, 4 * MIB, PAGE_SIZE, there + 1), STATUS_RANGE);
     assert_int_equal(space_move(space, 4 * MIB, PAGE_SIZE, UINT64_C(1) << 47), STATUS_RANGE);
@@ -322,8 +330,10 @@ static void running_out_changes_nothing(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, 6 * MIB - PAGE_SIZE, 4 * MIB, read_write), OK);
-    assert_int_equal(space_map_at(space, 10 * MIB - PAGE_SIZE, PAGE_SIZE, read_only), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(6 * MIB - PAGE_SIZE, 4 * MIB, read_write), NULL),
+                     OK);
+    assert_int_equal(space_map(space, &SPACE_AT(10 * MIB - PAGE_SIZE, PAGE_SIZE, read_only), NULL),
+                     OK);
     assert_int_equal(space_protect(space, 6 * MIB - PAGE_SIZE, PAGE_SIZE, read_only), OK);
     assert_int_equal(space_protect(space, 6 * MIB - PAGE_SIZE, PAGE_SIZE, read_write), OK);
     for (uint64_t at = 6 * MIB - PAGE_SIZE; at < 8 * MIB; at += 64 * PAGE_SIZE)

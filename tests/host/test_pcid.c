@@ -102,7 +102,7 @@ static struct space *make_space(void)
     struct space *space;
 
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     return space;
 }
 
@@ -360,8 +360,9 @@ static void change_mapping(unsigned number, unsigned page)
 
     if (*value == UINT64_MAX) {
         *value = 0;
-        assert_int_equal(space_map_at(world.spaces[number], page_at(page), PAGE_SIZE, read_write),
-                         OK);
+        assert_int_equal(
+            space_map(world.spaces[number], &SPACE_AT(page_at(page), PAGE_SIZE, read_write), NULL),
+            OK);
     } else {
         *value = UINT64_MAX;
         assert_int_equal(space_unmap(world.spaces[number], page_at(page), PAGE_SIZE), OK);

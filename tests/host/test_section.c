@@ -90,7 +90,10 @@ static void begin(void)
     model_begin(1, 4);
     model_overcommit(OVERCOMMIT_ALWAYS);
     assert_int_equal(space_create(&parent), OK);
-    assert_int_equal(space_map_shared_at(parent, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(
+        space_map(parent, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write, .flags = SPACE_SHARED),
+                  NULL),
+        OK);
     assert_int_equal(space_fork(parent, &child), OK);
 }
 
@@ -219,8 +222,11 @@ static void protect_knows_both_kinds(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_at(child, at(PAGES), 4 * PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_shared_at(child, at(PAGES + 4), 4 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(child, &SPACE_AT(at(PAGES), 4 * PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(
+        space_map(child, &SPACE_AT(at(PAGES + 4), 4 * PAGE_SIZE, read_write, .flags = SPACE_SHARED),
+                  NULL),
+        OK);
     write(parent, 3, 33);
     write(child, PAGES + 5, 55);
     assert_int_equal(space_protect(child, at(0), (PAGES + 8) * PAGE_SIZE, read_only), OK);
@@ -248,7 +254,9 @@ static void the_middle_goes_in_one_space_only(void **state)
     assert_int_equal(read(child, 12), 212);
     check_filled(parent, 200);
     /* A new mapping at the same address is independent of it. */
-    assert_int_equal(space_map_shared_at(child, at(8), 4 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(
+        space_map(child, &SPACE_AT(at(8), 4 * PAGE_SIZE, read_write, .flags = SPACE_SHARED), NULL),
+        OK);
     assert_int_equal(section_count(), 2);
     assert_int_equal(read(child, 9), 0);
     write(child, 9, 1);
@@ -291,7 +299,12 @@ static void a_moved_range_keeps_its_pages(void **state)
     write(parent, 6, 406);
     check_filled(parent, 400);
     /* The next range is in use, so it moves; new pages belong to the child and its forks only. */
-    assert_int_equal(space_map_guard(child, to + 8 * PAGE_SIZE, PAGE_SIZE), OK);
+    assert_int_equal(space_map(child,
+                               &(struct space_request){.at = to + 8 * PAGE_SIZE,
+                                                       .size = PAGE_SIZE,
+                                                       .flags = SPACE_GUARD},
+                               NULL),
+                     OK);
     assert_int_equal(
         space_remap_moving(child, to + 4 * PAGE_SIZE, 4 * PAGE_SIZE, 6 * PAGE_SIZE, &place), OK);
     assert_int_not_equal(place, to + 4 * PAGE_SIZE);
@@ -314,7 +327,9 @@ static void it_is_promised_once(void **state)
     before = commit_pages();
     assert_int_equal(before, PAGES);
     /* Read-only memory of a section has pages too. */
-    assert_int_equal(space_map_shared_at(child, at(100), 3 * PAGE_SIZE, read_only), OK);
+    assert_int_equal(
+        space_map(child, &SPACE_AT(at(100), 3 * PAGE_SIZE, read_only, .flags = SPACE_SHARED), NULL),
+        OK);
     assert_int_equal(commit_pages(), before + 3);
     assert_int_equal(space_protect(child, at(100), 3 * PAGE_SIZE, read_write), OK);
     assert_int_equal(space_unmap(child, at(100), PAGE_SIZE), OK);
@@ -326,7 +341,9 @@ static void it_is_promised_once(void **state)
     child = NULL;
     assert_int_equal(commit_pages(), before);
     model_overcommit(OVERCOMMIT_NEVER);
-    assert_int_equal(space_map_shared_at(parent, at(100), 2 * MEMORY, read_only), STATUS_COMMIT);
+    assert_int_equal(
+        space_map(parent, &SPACE_AT(at(100), 2 * MEMORY, read_only, .flags = SPACE_SHARED), NULL),
+        STATUS_COMMIT);
     assert_int_equal(section_count(), 1);
     end();
 }
@@ -457,7 +474,9 @@ static void map_another(void)
 {
     fake_machine_be_cpu(1);
     assert_int_equal(space_unmap(parent, at(1), PAGE_SIZE), OK);
-    assert_int_equal(space_map_shared_at(parent, at(1), PAGE_SIZE, read_write), OK);
+    assert_int_equal(
+        space_map(parent, &SPACE_AT(at(1), PAGE_SIZE, read_write, .flags = SPACE_SHARED), NULL),
+        OK);
     fake_machine_be_cpu(0);
 }
 
@@ -467,7 +486,7 @@ static void a_fault_looks_again_what_is_mapped(void **state)
     begin();
     write(parent, 0, 1); /* the table stays */
     write(child, 1, 22);
-    assert_int_equal(space_map_at(child, at(PAGES), 40 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(child, &SPACE_AT(at(PAGES), 40 * PAGE_SIZE, read_write), NULL), OK);
     for (unsigned i = 0; i < 40; i++)
         assert_int_equal(fault_resolve(child, at(PAGES + i), write_access), OK);
     page_set_limit(20);

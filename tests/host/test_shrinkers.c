@@ -44,7 +44,8 @@ static uint64_t frames_in_use(void)
 static void leave_something(void)
 {
     for (unsigned i = 0; i < SPACES; i++) {
-        assert_int_equal(space_map_at(spaces[i], PLACE, 2 * PAGE_SIZE, read_write), OK);
+        assert_int_equal(space_map(spaces[i], &SPACE_AT(PLACE, 2 * PAGE_SIZE, read_write), NULL),
+                         OK);
         assert_int_equal(space_unmap(spaces[i], PLACE, 2 * PAGE_SIZE), OK);
     }
 }

@@ -59,17 +59,18 @@ static enum status call_remap_to(uint64_t start, uint64_t size)
 
 static enum status call_map(uint64_t start, uint64_t size)
 {
-    return space_map_at(space, start, size, read_write);
+    return space_map(space, &SPACE_AT(start, size, read_write), NULL);
 }
 
 static enum status call_map_zeroes(uint64_t start, uint64_t size)
 {
-    return space_map_zeroes(space, start, size, read_write);
+    return space_map(space, &SPACE_AT(start, size, read_write, .flags = SPACE_ZEROES), NULL);
 }
 
 static enum status call_guard(uint64_t start, uint64_t size)
 {
-    return space_map_guard(space, start, size);
+    return space_map(
+        space, &(struct space_request){.at = start, .size = size, .flags = SPACE_GUARD}, NULL);
 }
 
 static enum status call_unmap(uint64_t start, uint64_t size)
@@ -125,7 +126,7 @@ static void unsound_ranges_are_refused(void **state)
                       {UINT64_MAX - 4095, 2 * PAGE_SIZE}};
 
         begin(levels);
-        assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
+        assert_int_equal(space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write), NULL), OK);
         for (unsigned call = 0; call < ARRAY_COUNT(calls); call++) {
             for (unsigned i = 0; i < ARRAY_COUNT(ranges); i++)
                 assert_int_equal(calls[call](ranges[i].start, ranges[i].size), STATUS_RANGE);
@@ -142,9 +143,15 @@ static void holes_and_guards_are_refused(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, 3 * PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_at(space, hole + PAGE_SIZE, PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_guard(space, hole + 2 * PAGE_SIZE, PAGE_SIZE), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 3 * PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(hole + PAGE_SIZE, PAGE_SIZE, read_write), NULL),
+                     OK);
+    assert_int_equal(space_map(space,
+                               &(struct space_request){.at = hole + 2 * PAGE_SIZE,
+                                                       .size = PAGE_SIZE,
+                                                       .flags = SPACE_GUARD},
+                               NULL),
+                     OK);
     for (unsigned call = 4; call < 8; call++) { /* protect and advice */
         assert_int_equal(calls[call](START, 5 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole, PAGE_SIZE), STATUS_NOT_FOUND);
@@ -180,7 +187,7 @@ static void advice_moves_pages(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, size, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, size, read_write), NULL), OK);
     assert_int_equal(view_of(0).resident, 0);
     assert_int_equal(space_advise(space, START, size, SPACE_WILL_NEED), OK);
     assert_int_equal(view_of(START).resident, pages);
@@ -203,7 +210,7 @@ static void cold_pages_go_first(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, 2 * lot, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * lot, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, 2 * lot, SPACE_WILL_NEED), OK);
     assert_int_equal(space_advise(space, START + lot, lot, SPACE_COLD), OK);
     assert_true(page_reclaim_some());
@@ -221,12 +228,12 @@ static void the_hand_leaves_an_empty_clock(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, lot, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, lot, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, lot, SPACE_WILL_NEED), OK);
     assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_COLD), OK);
     assert_int_equal(space_unmap(space, START, lot), OK);
     fake_machine_be_cpu(1);
-    assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, PAGE_SIZE, SPACE_WILL_NEED), OK);
     assert_int_equal(page_clock_size(), 1);
     assert_true(page_reclaim_some());
@@ -243,7 +250,7 @@ static void withheld_pages_go_out(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, 2 * lot, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * lot, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, 2 * lot, SPACE_WILL_NEED), OK);
     assert_int_equal(space_fork(space, &child), OK);
     assert_int_equal(space_protect(space, START + lot, lot, (struct rights){.none = true}), OK);
@@ -302,7 +309,7 @@ static void a_call_flushes_what_is_in_transit(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, 2 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, 2 * PAGE_SIZE, SPACE_WILL_NEED), OK);
     space_switch(space);
     assert_true(can_read(START) && can_read(other));
@@ -323,10 +330,12 @@ static void neighbours_merge(void **state)
 {
     (void)state;
     begin(4);
-    assert_int_equal(space_map_at(space, START, PAGE_SIZE, read_write), OK);
-    assert_int_equal(space_map_at(space, START + 2 * PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(START + 2 * PAGE_SIZE, PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space->region_count, 2);
-    assert_int_equal(space_map_at(space, START + PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START + PAGE_SIZE, PAGE_SIZE, read_write), NULL),
+                     OK);
     assert_int_equal(space->region_count, 1);
     assert_int_equal(space_protect(space, START + PAGE_SIZE, PAGE_SIZE, read_only), OK);
     assert_int_equal(space->region_count, 3);
@@ -348,12 +357,15 @@ static void zeroes_stand_at_the_highest_levels(void **state)
 
     (void)state;
     begin(4);
-    assert_int_equal(space_map_zeroes(space, pte_span(4), size, read_only), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(pte_span(4), size, read_only, .flags = SPACE_ZEROES), NULL), OK);
     census = space_audit();
     assert_int_equal(census.tables[4], 1);
     assert_int_equal(census.tables[1] + census.tables[2] + census.tables[3], 0);
     assert_int_equal(census.zero_links[4], 254);
-    assert_int_equal(space_map_zeroes(space, pte_span(4), PAGE_SIZE, read_only), STATUS_EXISTS);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(pte_span(4), PAGE_SIZE, read_only, .flags = SPACE_ZEROES), NULL),
+        STATUS_EXISTS);
     assert_int_equal(fault_resolve(space, pte_span(4), (struct fault_access){.from_user = true}),
                      OK);
     assert_int_equal(space->faults.zero_read, 0);
@@ -363,7 +375,11 @@ static void zeroes_stand_at_the_highest_levels(void **state)
         STATUS_DENIED);
     assert_int_equal(space_unmap(space, pte_span(4), size), OK);
     /* A mapping of zeros without access is refused. */
-    assert_int_equal(space_map_zeroes(space, START, PAGE_SIZE, (struct rights){.none = true}), OK);
+    assert_int_equal(
+        space_map(space,
+                  &SPACE_AT(START, PAGE_SIZE, (struct rights){.none = true}, .flags = SPACE_ZEROES),
+                  NULL),
+        OK);
     assert_int_equal(space_audit().zero_links[1], 0);
     end();
 }
@@ -379,10 +395,10 @@ static void promises_are_refused_before_anything_is_done(void **state)
     begin(4);
     model_overcommit(OVERCOMMIT_NEVER);
     most = commit_limit() / 4 * 3 * PAGE_SIZE;
-    assert_int_equal(space_map_at(space, START, most, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, most, read_write), NULL), OK);
     assert_int_equal(commit_pages(), most / PAGE_SIZE);
-    assert_int_equal(space_map_at(space, GIB, most, read_write), STATUS_COMMIT);
-    assert_int_equal(space_map_at(space, GIB, most, read_only), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(GIB, most, read_write), NULL), STATUS_COMMIT);
+    assert_int_equal(space_map(space, &SPACE_AT(GIB, most, read_only), NULL), OK);
     assert_int_equal(space_protect(space, GIB, most, read_write), STATUS_COMMIT);
     assert_int_equal(space_fork(space, &child), STATUS_COMMIT);
     assert_int_equal(space_remap(space, START, most, 2 * most), STATUS_COMMIT);

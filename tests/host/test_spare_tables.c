@@ -59,7 +59,7 @@ static uint64_t tables(void)
 
 static void map(uint64_t start, uint64_t size)
 {
-    assert_int_equal(space_map_at(space, start, size, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(start, size, read_write), NULL), OK);
 }
 
 static void unmap(uint64_t start, uint64_t size)
@@ -213,7 +213,8 @@ static void running_out_leaves_nothing(void **state)
     for (unsigned n = 1; n <= PATH; n++) {
         begin();
         (void)pmm_fail_from(n, UINT64_MAX);
-        assert_int_equal(space_map_at(space, HERE, PAGE_SIZE, read_write), STATUS_NO_MEMORY);
+        assert_int_equal(space_map(space, &SPACE_AT(HERE, PAGE_SIZE, read_write), NULL),
+                         STATUS_NO_MEMORY);
         (void)pmm_fail_from(0, 0);
         assert_int_equal(tables(), 0);
         assert_int_equal(space->region_count, 0);

@@ -124,8 +124,12 @@ static struct space *make_space(struct random *random)
     struct space *space;
 
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, GIB, rights), OK);
-    assert_int_equal(space_map_guard(space, START + 2 * GIB, 512 * GIB), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, GIB, rights), NULL), OK);
+    assert_int_equal(space_map(space,
+                               &(struct space_request){
+                                   .at = START + 2 * GIB, .size = 512 * GIB, .flags = SPACE_GUARD},
+                               NULL),
+                     OK);
     for (unsigned i = 0; i < PAGES; i++)
         touch(space, START + random_below(random, GIB), i % 2 == 0);
     return space;

@@ -151,7 +151,7 @@ static void check(const struct transfer_case *test)
     model_begin(1, 4);
     model_overcommit(OVERCOMMIT_ALWAYS);
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, 2 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, read_write), NULL), OK);
     ticket = space_region_at(space, START)->what.descriptor->ticket;
     assert_int_equal(swap_alloc(&slot), OK);
     page = test->in ? start_in(test, slot) : start_out();
@@ -211,7 +211,7 @@ static void a_withheld_page_keeps_its_content(void **state)
     model_begin(1, 4);
     model_overcommit(OVERCOMMIT_ALWAYS);
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, 2 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, read_write), NULL), OK);
     page = start_out();
     assert_int_equal(space_protect(space, START, PAGE_SIZE, (struct rights){.none = true}), OK);
     transfer_end(page, &(struct transfer_end){.result = TRANSFER_ZERO});

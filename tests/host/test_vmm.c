@@ -121,7 +121,7 @@ static void late_translations_are_no_violation(void **state)
     (void)state;
     model_begin(1, 4);
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, page, 2 * PAGE_SIZE, rights), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(page, 2 * PAGE_SIZE, rights), NULL), OK);
     space_switch(space);
     assert_true(touch(page, true));
     for (unsigned i = 0; i < 4; i++) {
@@ -131,7 +131,8 @@ static void late_translations_are_no_violation(void **state)
         assert_true(touch(page, false));
         space_destroy(child);
         assert_int_equal(space_unmap(space, page + PAGE_SIZE, PAGE_SIZE), OK);
-        assert_int_equal(space_map_at(space, page + PAGE_SIZE, PAGE_SIZE, rights), OK);
+        assert_int_equal(space_map(space, &SPACE_AT(page + PAGE_SIZE, PAGE_SIZE, rights), NULL),
+                         OK);
         assert_true(touch(page, true));
         assert_int_equal(space->faults.spurious, spurious + 1);
     }
@@ -151,7 +152,10 @@ static void no_progress_is_a_violation(void **state)
     model_begin(1, 4);
     assert_int_equal(space_create(&space), OK);
     assert_int_equal(
-        space_map_at(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true, .user = true}), OK);
+        space_map(space,
+                  &SPACE_AT(4 * MIB, PAGE_SIZE, (struct rights){.write = true, .user = true}),
+                  NULL),
+        OK);
     space_switch(space);
     assert_true(touch(4 * MIB, true));
     (void)machine_interrupts_off();
@@ -185,7 +189,8 @@ static void a_page_changes_sides_for_both(void **state)
     model_begin(1, 4);
     fake_cr4 = CR4_SMAP;
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, 4 * MIB, PAGE_SIZE, (struct rights){.write = true}), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(4 * MIB, PAGE_SIZE, (struct rights){.write = true}), NULL), OK);
     space_switch(space);
     (void)machine_interrupts_off();
     frame.cr2 = 4 * MIB;

@@ -107,7 +107,7 @@ static void write_all(unsigned pages, uint64_t tag)
 
 static void map_wired(unsigned pages)
 {
-    assert_int_equal(space_map_at(space, START, pages * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, pages * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_wire(space, START, pages * PAGE_SIZE), OK);
 }
 
@@ -142,8 +142,10 @@ static void wired_pages_stay(void **state)
     for (unsigned i = 0; i < PAGES; i++)
         pages[i] = page_of(space, page_at(i));
     /* Others, which can go. */
-    assert_int_equal(space_map_with(space, GIB, PAGES * PAGE_SIZE, read_write, 1, SPACE_POPULATED),
-                     OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(GIB, PAGES * PAGE_SIZE, read_write, .flags = SPACE_POPULATED),
+                  NULL),
+        OK);
     assert_int_equal(space_advise(space, START, PAGES * PAGE_SIZE, SPACE_COLD), OK);
     press();
     assert_int_equal(view_of(GIB).resident, 0);
@@ -186,7 +188,7 @@ static void whatever_stands_there_is_wired(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     for (unsigned i = 0; i < 16; i++)
         (void)touch(page_at(i), true, 50 + i);
     press();
@@ -214,7 +216,8 @@ static void a_fork_copies_at_once(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, 2 * PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 2 * PAGES * PAGE_SIZE, read_write), NULL),
+                     OK);
     assert_int_equal(space_wire(space, START, PAGES * PAGE_SIZE), OK);
     write_all(PAGES, 300);
     (void)touch(page_at(PAGES), true, 1);
@@ -276,7 +279,7 @@ static void a_change_of_rights_keeps_pages(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_only), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_only), NULL), OK);
     assert_int_equal(commit_pages(), 0);
     assert_int_equal(space_wire(space, START, 20 * PAGE_SIZE), OK);
     assert_int_equal(commit_pages(), 20);
@@ -304,7 +307,7 @@ static void pages_are_not_forgotten(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_wire(space, page_at(4), PAGE_SIZE), OK);
     assert_int_equal(touch(page_at(4), true, 9), 0);
     (void)touch(page_at(5), true, 9);
@@ -347,7 +350,11 @@ static void what_grows_or_moves_stays_wired(void **state)
     assert_int_equal(touch(page_at(PAGES + 9), true, 1), 0);
     assert_int_equal(space_remap(space, START, size + 10 * PAGE_SIZE, size), OK);
     assert_int_equal(space_wired_pages(), PAGES);
-    assert_int_equal(space_map_guard(space, START + size, PAGE_SIZE), OK);
+    assert_int_equal(space_map(space,
+                               &(struct space_request){
+                                   .at = START + size, .size = PAGE_SIZE, .flags = SPACE_GUARD},
+                               NULL),
+                     OK);
     assert_int_equal(space_remap_moving(space, START, size, size + 5 * PAGE_SIZE, &place), OK);
     assert_true(place != START);
     press();
@@ -373,7 +380,8 @@ static void large_pages_are_wired_whole(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_large_at(space, START, 4 * MIB, read_write, 2), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, 4 * MIB, read_write, .page_level = 2), NULL),
+                     OK);
     assert_int_equal(space_wire(space, START, 2 * MIB), OK);
     assert_int_equal(space->faults.large, 1);
     assert_int_equal(page_wired(), PTE_ENTRIES);
@@ -413,7 +421,10 @@ static void wired_pages_are_not_put_together(void **state)
     map_wired(PTE_ENTRIES);
     page = page_of(space, page_at(77));
     write_all(PTE_ENTRIES, 20);
-    assert_int_equal(space_map_with(space, START + 2 * MIB, 2 * MIB, read_write, 2, SPACE_WIRED),
+    assert_int_equal(space_map(space,
+                               &SPACE_AT(START + 2 * MIB, 2 * MIB, read_write, .page_level = 2,
+                                         .flags = SPACE_WIRED),
+                               NULL),
                      OK);
     assert_int_equal(space_advise(space, START, 4 * MIB, SPACE_COLLAPSE), OK);
     assert_int_equal(large_frames(), 0);
@@ -430,7 +441,11 @@ static void a_large_page_is_copied_in_parts(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(space_map_with(space, START, 2 * MIB, read_write, 2, SPACE_WIRED), OK);
+    assert_int_equal(
+        space_map(space,
+                  &SPACE_AT(START, 2 * MIB, read_write, .page_level = 2, .flags = SPACE_WIRED),
+                  NULL),
+        OK);
     page = page_of(space, START);
     assert_int_equal(touch(page_at(500), true, 12), 0);
     page_set_limit(2000); /* no large page is given */
@@ -452,19 +467,22 @@ static void too_many_are_refused_before_any_work(void **state)
     (void)state;
     begin();
     space_set_wired_limit(10);
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_wire(space, START, 11 * PAGE_SIZE), STATUS_LIMIT);
     assert_int_equal(view_of(START).resident, 0);
     assert_int_equal(space->region_count, 1);
     assert_int_equal(space_wire(space, START, 6 * PAGE_SIZE), OK);
     assert_int_equal(space_wire(space, page_at(2), 8 * PAGE_SIZE), OK);
     assert_int_equal(space_wire(space, page_at(10), PAGE_SIZE), STATUS_LIMIT);
-    assert_int_equal(space_map_with(space, GIB, PAGE_SIZE, read_write, 1, SPACE_WIRED),
-                     STATUS_LIMIT);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(GIB, PAGE_SIZE, read_write, .flags = SPACE_WIRED), NULL),
+        STATUS_LIMIT);
     assert_int_equal(space_unwire(space, START, PAGE_SIZE), OK);
-    assert_int_equal(space_map_with(space, GIB, PAGE_SIZE, read_write, 1, SPACE_WIRED), OK);
-    assert_int_equal(space_map_with(space, 2 * GIB, PAGE_SIZE, no_access, 1, SPACE_WIRED),
-                     STATUS_DENIED);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(GIB, PAGE_SIZE, read_write, .flags = SPACE_WIRED), NULL), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(2 * GIB, PAGE_SIZE, no_access, .flags = SPACE_WIRED), NULL),
+        STATUS_DENIED);
     assert_int_equal(space_wire(space, 3 * GIB, PAGE_SIZE), STATUS_NOT_FOUND);
     assert_int_equal(space_unwire(space, page_at(PAGES - 1), 2 * PAGE_SIZE), STATUS_NOT_FOUND);
     assert_int_equal(space_wire(space, START + 1, PAGE_SIZE), STATUS_RANGE);
@@ -477,7 +495,7 @@ static void what_fails_is_rolled_back(void **state)
 {
     (void)state;
     begin();
-    assert_int_equal(space_map_at(space, START, PAGES * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_protect(space, page_at(20), PAGE_SIZE, read_only), OK);
     assert_int_equal(space_wire(space, page_at(5), 5 * PAGE_SIZE), OK);
     page_set_limit(28); /* pages of one's own: 5 of them wired */
@@ -489,8 +507,9 @@ static void what_fails_is_rolled_back(void **state)
     assert_false(view_of(START).wired);
     assert_int_equal(space->region_count, 5);
     space_audit();
-    assert_int_equal(space_map_with(space, GIB, 28 * PAGE_SIZE, read_write, 1, SPACE_WIRED),
-                     STATUS_NO_MEMORY);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(GIB, 28 * PAGE_SIZE, read_write, .flags = SPACE_WIRED), NULL),
+        STATUS_NO_MEMORY);
     assert_int_equal(space_query(space, GIB, &(struct space_view){0}), STATUS_NOT_FOUND);
     assert_int_equal(commit_pages(), PAGES);
     assert_int_equal(space_wired_pages(), 5);
@@ -506,23 +525,32 @@ static void a_populated_mapping_is_all_there(void **state)
     (void)state;
     begin();
     assert_int_equal(
-        space_map_with(space, START, pages * PAGE_SIZE, read_write, 1, SPACE_POPULATED), OK);
+        space_map(space, &SPACE_AT(START, pages * PAGE_SIZE, read_write, .flags = SPACE_POPULATED),
+                  NULL),
+        OK);
     assert_int_equal(view_of(START).resident, pages);
     assert_false(view_of(START).wired);
     write_all(pages, 1);
-    assert_int_equal(space_map_with(space, START, PAGE_SIZE, read_write, 1, SPACE_POPULATED),
-                     STATUS_EXISTS);
-    /* What says the same is one region afterwards. */
-    assert_int_equal(space_map_at(space, START + pages * PAGE_SIZE, PAGE_SIZE, read_write), OK);
-    assert_int_equal(space->region_count, 1);
     assert_int_equal(
-        space_map_with(space, START - 3 * PAGE_SIZE, 3 * PAGE_SIZE, read_write, 1, SPACE_POPULATED),
-        OK);
+        space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write, .flags = SPACE_POPULATED), NULL),
+        STATUS_EXISTS);
+    /* What says the same is one region afterwards. */
+    assert_int_equal(
+        space_map(space, &SPACE_AT(START + pages * PAGE_SIZE, PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(space->region_count, 1);
+    assert_int_equal(space_map(space,
+                               &SPACE_AT(START - 3 * PAGE_SIZE, 3 * PAGE_SIZE, read_write,
+                                         .flags = SPACE_POPULATED),
+                               NULL),
+                     OK);
     assert_int_equal(space->region_count, 1);
     /* Read-only memory maps zeros; memory without access stays tickets. */
-    assert_int_equal(space_map_with(space, GIB, GIB, read_only, 1, SPACE_POPULATED), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(GIB, GIB, read_only, .flags = SPACE_POPULATED), NULL), OK);
     assert_int_equal(touch(GIB + 5 * MIB, false, 0), 0);
-    assert_int_equal(space_map_with(space, 2 * GIB, PAGE_SIZE, no_access, 1, SPACE_POPULATED), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(2 * GIB, PAGE_SIZE, no_access, .flags = SPACE_POPULATED), NULL),
+        OK);
     end();
 }
 
@@ -532,8 +560,11 @@ static void large_pages_are_populated(void **state)
 
     (void)state;
     begin();
-    assert_int_equal(
-        space_map_with(space, START - PAGE_SIZE, 4 * MIB, read_write, 2, SPACE_POPULATED), OK);
+    assert_int_equal(space_map(space,
+                               &SPACE_AT(START - PAGE_SIZE, 4 * MIB, read_write, .page_level = 2,
+                                         .flags = SPACE_POPULATED),
+                               NULL),
+                     OK);
     assert_int_equal(view_of(START).resident, 4 * MIB / PAGE_SIZE);
     assert_int_equal(space->faults.large, 1);
     faults = space->faults.spurious;
@@ -552,12 +583,14 @@ static void a_mapping_that_cannot_come_is_not_there(void **state)
     (void)state;
     begin();
     before = pmm_usage();
-    assert_int_equal(space_map_at(space, START - PAGE_SIZE, PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START - PAGE_SIZE, PAGE_SIZE, read_write), NULL),
+                     OK);
     for (uint64_t frames = 0;; frames++) {
         /* Without anything that could go out instead. */
         model_leave_frames(frames);
-        status =
-            space_map_with(space, START, SLOTS * 2 * PAGE_SIZE, read_write, 1, SPACE_POPULATED);
+        status = space_map(
+            space, &SPACE_AT(START, SLOTS * 2 * PAGE_SIZE, read_write, .flags = SPACE_POPULATED),
+            NULL);
         if (status == OK)
             break;
         assert_true(status == STATUS_NO_MEMORY || status == STATUS_NO_SPACE);

@@ -36,7 +36,7 @@ static void begin_with(unsigned pages)
     model_begin(1, 4);
     model_overcommit(OVERCOMMIT_HEURISTIC);
     assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map_at(space, START, pages * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(START, pages * PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space_advise(space, START, pages * PAGE_SIZE, SPACE_WILL_NEED), OK);
 }
 

@@ -223,24 +223,24 @@ static enum status model_map(const struct model_op *op)
                                                          : CELL_BLANK;
     enum status expected = model_cells_free(space, start, start + size) ? OK : STATUS_EXISTS;
     unsigned populate = populate_of(op, size / PAGE_SIZE);
+    uint32_t other = kind == CELL_SHARED            ? SPACE_SHARED
+                     : kind == CELL_GUARD           ? SPACE_GUARD
+                     : op->kind == MODEL_MAP_ZEROES ? SPACE_ZEROES
+                                                    : 0;
+    bool plain = other == 0;
     enum status status;
 
     if (expected == OK && populate == SPACE_WIRED)
         expected = model_commitment(size / PAGE_SIZE);
     else if (expected == OK)
         expected = commitment_of(op, kind, size);
-    if (kind == CELL_SHARED)
-        status = space_map_shared_at(space->space, start, size, op->rights);
-    else if (kind == CELL_GUARD)
-        status = space_map_guard(space->space, start, size);
-    else if (op->kind == MODEL_MAP_ZEROES)
-        status = space_map_zeroes(space->space, start, size, op->rights);
-    else if (populate != 0)
-        status = space_map_with(space->space, start, size, op->rights, hint_of(op), populate);
-    else if (hint_of(op) > 1)
-        status = space_map_large_at(space->space, start, size, op->rights, hint_of(op));
-    else
-        status = space_map_at(space->space, start, size, op->rights);
+    status = space_map(space->space,
+                       &(struct space_request){.at = start,
+                                               .size = size,
+                                               .rights = op->rights,
+                                               .page_level = plain ? (uint8_t)hint_of(op) : 1,
+                                               .flags = plain ? populate : other},
+                       NULL);
     if (model_as_expected(status, expected))
         set_cells(space, op, kind);
     if (status == OK && populate == SPACE_WIRED)
@@ -285,8 +285,12 @@ static enum status map_found(const struct model_op *op)
     uint64_t start = 0;
     enum cell_kind kind = op->shared ? CELL_SHARED : CELL_BLANK;
     enum status refusal = commitment_of(op, kind, size);
-    enum status status = (op->shared ? space_map_shared : space_map)(
-        space->space, size, op->alignment, op->rights, &start);
+    enum status status = space_map(space->space,
+                                   &(struct space_request){.size = size,
+                                                           .alignment = op->alignment,
+                                                           .rights = op->rights,
+                                                           .flags = op->shared ? SPACE_SHARED : 0},
+                                   &start);
 
     if (!model_as_expected(status, expected == UINT64_MAX ? STATUS_NOT_FOUND : refusal))
         return status;

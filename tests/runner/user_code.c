@@ -25,13 +25,15 @@ uint64_t user_code_address(const char *code)
 enum status user_code_install(struct space *space)
 {
     struct rights code = {.write = true, .execute = true, .user = true};
-    enum status status =
-        space_map_at(space, USER_CODE_CODE, round_up(user_code_size(), PAGE_SIZE), code);
+    enum status status = space_map(
+        space, &SPACE_AT(USER_CODE_CODE, round_up(user_code_size(), PAGE_SIZE), code), NULL);
 
     if (status == OK)
-        status = space_map_at(space, USER_CODE_STACK - STACK_SIZE, STACK_SIZE, RIGHTS_READ_WRITE);
+        status = space_map(
+            space, &SPACE_AT(USER_CODE_STACK - STACK_SIZE, STACK_SIZE, RIGHTS_READ_WRITE), NULL);
     if (status == OK)
-        status = space_map_at(space, USER_CODE_BUFFER, USER_CODE_BUFFER_SIZE, RIGHTS_READ_WRITE);
+        status = space_map(
+            space, &SPACE_AT(USER_CODE_BUFFER, USER_CODE_BUFFER_SIZE, RIGHTS_READ_WRITE), NULL);
     if (status == OK &&
         !user_copy_out(USER_CODE_CODE, image_user_code_start, user_code_size(), NULL))
         status = STATUS_NO_MEMORY;

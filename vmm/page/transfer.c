@@ -101,6 +101,8 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     bool stays = end->result == TRANSFER_LEAF || end->result == TRANSFER_ZERO;
 
     CHECK((record->flags & FRAME_IO) != 0);
+    CHECK(end->result != TRANSFER_SLOT || end->slot.index != UINT32_MAX);
+    CHECK(end->result != TRANSFER_TICKET || pte_state(end->ticket, 1) == PTE_TICKET);
     if (stays)
         page_publish(page);
     transfer_end_entries(page, end);

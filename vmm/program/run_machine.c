@@ -93,8 +93,9 @@ static enum status program_map(struct space *space, const struct trap_frame *fra
 {
     struct rights rights;
 
-    return parse_rights(frame->rdx, &rights) ? space_map_at(space, frame->rdi, frame->rsi, rights)
-                                             : STATUS_RANGE;
+    return parse_rights(frame->rdx, &rights)
+               ? space_map(space, &SPACE_AT(frame->rdi, frame->rsi, rights), NULL)
+               : STATUS_RANGE;
 }
 
 __attribute__((noinline)) static enum status protect(struct space *space,

@@ -27,7 +27,7 @@ struct map_call {
     uint64_t alignment;            /* 0: at start */
     uint8_t level;                 /* of its pages; 1: small ones */
     uint8_t blank;                 /* of enum space_blank */
-    uint8_t populate;              /* of enum space_populate */
+    uint8_t populate;              /* SPACE_POPULATED, SPACE_WIRED */
     bool came;                     /* its pages were on their way: no more can be tried */
     struct region_attributes what; /* with a count of the descriptor, until there is a region */
 };
@@ -220,62 +220,13 @@ __attribute__((noinline)) static enum status map_blank(struct map_call *map, str
     return map_blank_here(map, rights);
 }
 
-enum status space_map_at(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+enum status space_map_small_pages(struct space *space, uint64_t at, uint64_t size,
+                                  struct rights rights)
 {
-    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
-    enum status status = space_check_range(space, start, size);
+    struct map_call map = {.space = space, .start = at, .size = size, .level = 1};
+    enum status status = space_check_range(space, at, size);
 
     return status == OK ? map_blank_here(&map, rights) : status;
-}
-
-enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
-                               struct rights rights, unsigned level)
-{
-    struct map_call map = {.space = space, .start = start, .size = size, .level = (uint8_t)level};
-    enum status status = space_check_range(space, start, size);
-
-    CHECK(level == 2 || level == 3);
-    return status == OK ? map_blank(&map, rights) : status;
-}
-
-enum status space_map_with(struct space *space, uint64_t start, uint64_t size, struct rights rights,
-                           unsigned level, unsigned populate)
-{
-    struct map_call map = {.space = space,
-                           .start = start,
-                           .size = size,
-                           .level = (uint8_t)level,
-                           .populate = (uint8_t)populate};
-    enum status status = space_check_range(space, start, size);
-
-    CHECK(level >= 1 && level <= 3 && populate <= (SPACE_POPULATED | SPACE_WIRED));
-    if (status == OK && rights.none && (populate & SPACE_WIRED) != 0)
-        status = STATUS_DENIED;
-    return status == OK ? map_blank(&map, rights) : status;
-}
-
-enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
-                             struct rights rights)
-{
-    struct map_call map = {
-        .space = space, .start = start, .size = size, .level = 1, .blank = BLANK_ZEROES};
-    enum status status = space_check_range(space, start, size);
-
-    return status == OK ? map_blank(&map, rights) : status;
-}
-
-enum status space_map(struct space *space, uint64_t size, uint64_t alignment, struct rights rights,
-                      uint64_t *start)
-{
-    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
-    enum status status;
-
-    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
-    if (size == 0 || size % PAGE_SIZE != 0)
-        return STATUS_RANGE;
-    status = map_blank(&map, rights);
-    *start = map.start;
-    return status;
 }
 
 /* Maps what a section backs; the count of the descriptor is the region's afterwards. */
@@ -292,36 +243,56 @@ static enum status map_shared(struct map_call *map, struct rights rights)
     return status;
 }
 
-enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
-                                struct rights rights)
+/* Which flags go together is the caller's mistake to make, not the program's. */
+static void check_request(const struct space_request *request)
 {
-    struct map_call map = {.space = space, .start = start, .size = size, .level = 1};
-    enum status status = space_check_range(space, start, size);
+    const uint32_t present = SPACE_POPULATED | SPACE_WIRED;
 
-    return status == OK ? map_shared(&map, rights) : status;
+    CHECK(request->alignment == 0 || (request->alignment >= PAGE_SIZE &&
+                                      (request->alignment & (request->alignment - 1)) == 0));
+    CHECK(request->page_level <= 3 && request->flags < SPACE_ZEROES << 1);
+    if ((request->flags & (SPACE_SHARED | SPACE_GUARD | SPACE_ZEROES)) != 0)
+        CHECK((request->flags & present) == 0 && request->page_level <= 1 &&
+              (request->flags & (request->flags - 1)) == 0);
 }
 
-enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
-                             struct rights rights, uint64_t *start)
+/* STATUS_RANGE, or STATUS_DENIED for wired memory without access. */
+static enum status refuse_request(const struct space *space, const struct space_request *request)
 {
-    struct map_call map = {.space = space, .size = size, .alignment = alignment, .level = 1};
-    enum status status;
+    if (request->rights.none && (request->flags & SPACE_WIRED) != 0)
+        return STATUS_DENIED;
+    if (request->alignment == 0)
+        return space_check_range(space, request->at, request->size);
+    return request->size == 0 || request->size % PAGE_SIZE != 0 ? STATUS_RANGE : OK;
+}
 
-    CHECK(alignment >= PAGE_SIZE && (alignment & (alignment - 1)) == 0);
-    if (size == 0 || size % PAGE_SIZE != 0)
-        return STATUS_RANGE;
-    status = map_shared(&map, rights);
-    *start = map.start;
+enum status space_map_request(struct space *space, const struct space_request *request,
+                              uint64_t *start)
+{
+    struct map_call map = {.space = space,
+                           .start = request->at,
+                           .size = request->size,
+                           .alignment = request->alignment,
+                           .level = request->page_level > 1 ? request->page_level : 1,
+                           .blank =
+                               (request->flags & SPACE_ZEROES) != 0 ? BLANK_ZEROES : BLANK_TICKETS,
+                           .populate = (uint8_t)(request->flags & (SPACE_POPULATED | SPACE_WIRED))};
+    enum status status = refuse_request(space, request);
+
+    check_request(request);
+    if (status != OK)
+        return status;
+    if ((request->flags & SPACE_GUARD) != 0) {
+        map.what.kind = REGION_GUARD;
+        status = map_own_range(&map);
+    } else if ((request->flags & SPACE_SHARED) != 0) {
+        status = map_shared(&map, request->rights);
+    } else {
+        status = map_blank(&map, request->rights);
+    }
+    if (start != NULL)
+        *start = map.start;
     return status;
-}
-
-enum status space_map_guard(struct space *space, uint64_t start, uint64_t size)
-{
-    struct map_call map = {
-        .space = space, .start = start, .size = size, .what = {.kind = REGION_GUARD}};
-    enum status status = space_check_range(space, start, size);
-
-    return status == OK ? map_own_range(&map) : status;
 }
 
 /* ---- unmap ---- */

@@ -218,6 +218,7 @@ static enum status remap_grow(struct space *space, struct remapping *remap, stru
     const struct region *next = region_next(region);
     enum status status;
 
+    CHECK(remap->start < remap->end && remap->end < remap->new_end);
     if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
         return STATUS_EXISTS;
     if (!region->what.wired)

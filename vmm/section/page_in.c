@@ -264,6 +264,7 @@ enum status section_bring(struct space *space, const struct section_place *where
     enum pte_state state = pte_state(place.entry, place.level);
 
     machine_interrupts_restore(were_on);
+    CHECK(where->at / PAGE_SIZE < section->pages);
     if (place.level > 1)
         return section_page_make_path(reserve, &section->tree, where->at);
     switch (state) {

@@ -24,6 +24,7 @@
 #include "cpu/smp/thread.h"
 #include "lib/status.h"
 #include "paging/tree/tree.h"
+#include "vmm/space/counts.h"
 #include "vmm/space/descriptor.h"
 #include "vmm/space/region_tree.h"
 
@@ -51,24 +52,6 @@ struct region {
 };
 
 _Static_assert(offsetof(struct region, node) == 0, "a node of the range tree is its region");
-
-/* What the faults of a space were: figures for the log. */
-struct fault_counts {
-    uint64_t zero_read;       /* a ticket read: the zero page */
-    uint64_t first_write;     /* a ticket written: a cleared page */
-    uint64_t zero_to_private; /* the zero page written */
-    uint64_t large;           /* a ticket touched: a large page */
-    uint64_t shared;          /* a ticket of a shared region touched: the section's page */
-    uint64_t cow_copy;
-    uint64_t cow_reuse;   /* the last owner's */
-    uint64_t swap_in;     /* read from the area */
-    uint64_t swap_cached; /* found in the frame that another entry had read */
-    uint64_t around;      /* pages that first writes to others have brought */
-    uint64_t path;        /* tables made or unshared on the way */
-    uint64_t spurious;
-    uint64_t violations;
-    uint64_t failed; /* no memory, device error, lost page */
-};
 
 struct space {
     struct tree tree;
@@ -110,50 +93,49 @@ void space_destroy(struct space *space);
 void space_switch(struct space *space);
 static inline struct space *space_current(void);
 
-/* Maps blank private memory with these rights at a fixed address. */
-MUST_USE enum status space_map_at(struct space *space, uint64_t start, uint64_t size,
-                                  struct rights rights);
-
-/* The same, with pages of 2 MiB (level 2) or 1 GiB (3) where one fits, is free as a whole and is
- * not yet touched in part; small ones serve elsewhere. A change of rights keeps the hint if all of
- * the range has it. */
-MUST_USE enum status space_map_large_at(struct space *space, uint64_t start, uint64_t size,
-                                        struct rights rights, unsigned level);
-
-/* The same, but it shows zeroes at once, by the fewest entries of the zero ladder and whatever
- * level reads are held to: reading it takes no fault and no frame. Without access it is
- * space_map_at. */
-MUST_USE enum status space_map_zeroes(struct space *space, uint64_t start, uint64_t size,
-                                      struct rights rights);
-
-/* How a mapping comes: a sum of these. */
-enum space_populate {
-    SPACE_POPULATED = 1U << 0, /* with pages in place, as a touch of each would bring them */
-    SPACE_WIRED = 1U << 1      /* the same, and wired at once */
+/* How memory is mapped: a sum of these, 0 for private memory whose pages come when touched. */
+enum space_map_flags {
+    /* Every page is present when the call returns; otherwise the call fails, and nothing is mapped.
+     * Without access, or where more pages are mapped than memory holds, some are tickets or on the
+     * disk by then. */
+    SPACE_POPULATED = 1U << 0,
+    SPACE_WIRED = 1U << 1, /* populated, and wired at once (space_wire) */
+    /* Shared with all later forks, and with theirs: all see the same pages. Each space has rights
+     * of its own. All pages are charged once, until the last mapping of any part is removed. */
+    SPACE_SHARED = 1U << 2,
+    SPACE_GUARD = 1U << 3, /* no memory: every access is a violation */
+    /* Shows zeroes at once, by the fewest entries of the zero ladder and whatever level reads are
+     * held to: reads take no fault and no frame. */
+    SPACE_ZEROES = 1U << 4
 };
 
-/* As space_map_large_at, of small pages with level 1. What prevents pages from coming is said, and
- * then nothing is mapped. Pages of a populated mapping without access, or that never fit into
- * memory together, are tickets or on the disk when the call returns. */
-MUST_USE enum status space_map_with(struct space *space, uint64_t start, uint64_t size,
-                                    struct rights rights, unsigned level, unsigned populate);
+/* A range of blank memory to map. */
+struct space_request {
+    uint64_t at; /* where, if alignment is 0 */
+    uint64_t size;
+    uint64_t alignment; /* a power of two, 4 KiB or more: in the lowest gap that fits */
+    struct rights rights;
+    /* Private memory: 2 or 3 hints for pages of 2 MiB or 1 GiB, where one fits, a block is free and
+     * no part of it has been touched; pages of 4 KiB serve elsewhere. A change of rights keeps the
+     * hint if the whole range has it. */
+    uint8_t page_level; /* 0 and 1: 4 KiB */
+    uint32_t flags;     /* enum space_map_flags */
+};
 
-/* Maps it in the lowest gap that fits, at a multiple of alignment (a power of two, 4 KiB or more).
- */
-MUST_USE enum status space_map(struct space *space, uint64_t size, uint64_t alignment,
-                               struct rights rights, uint64_t *start);
+/* A request for a fixed place; other fields may follow, as in .flags = SPACE_WIRED. */
+#define SPACE_AT(address, bytes, access, ...)                                                      \
+    ((struct space_request){.at = (address), .size = (bytes), .rights = access, __VA_ARGS__})
 
-/* Maps blank memory that is shared with all forks from now on, and with theirs: all see the same
- * pages, whoever touches one first. Rights are each space's own. It is promised whole, once for
- * all, until the last mapping of any part goes. At a fixed address, or in the lowest gap that
- * fits. */
-MUST_USE enum status space_map_shared_at(struct space *space, uint64_t start, uint64_t size,
-                                         struct rights rights);
-MUST_USE enum status space_map_shared(struct space *space, uint64_t size, uint64_t alignment,
-                                      struct rights rights, uint64_t *start);
+/* Maps what is requested. Returns in *start where it begins, unless that is NULL. */
+MUST_USE static inline enum status space_map(struct space *space,
+                                             const struct space_request *request, uint64_t *start);
 
-/* Maps a guard: every access is an error that says so. */
-MUST_USE enum status space_map_guard(struct space *space, uint64_t start, uint64_t size);
+/* Two parts of space_map: most calls map small private pages at a fixed address, for which the
+ * compiler decides at the call. */
+MUST_USE enum status space_map_small_pages(struct space *space, uint64_t at, uint64_t size,
+                                           struct rights rights);
+MUST_USE enum status space_map_request(struct space *space, const struct space_request *request,
+                                       uint64_t *start);
 
 /* Unmaps the range; regions that reach beyond it are cut. STATUS_NOT_FOUND when nothing in the
  * range is mapped. */
@@ -251,6 +233,14 @@ unsigned space_count(void);
 /* Compares the regions with each other, and every tree with its counts, for all spaces that exist;
  * panics with values on a difference. */
 struct tree_census space_audit(void);
+
+static inline enum status space_map(struct space *space, const struct space_request *request,
+                                    uint64_t *start)
+{
+    if (start == NULL && request->alignment == 0 && request->flags == 0 && request->page_level <= 1)
+        return space_map_small_pages(space, request->at, request->size, request->rights);
+    return space_map_request(space, request, start);
+}
 
 static inline struct space *space_current(void)
 {

@@ -205,7 +205,8 @@ static void null_fault(void)
 
 static bool map_pages(struct space *space)
 {
-    return space_map_at(space, START, SAMPLES_MAX * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+    return space_map(space, &SPACE_AT(START, SAMPLES_MAX * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
+           OK;
 }
 
 static bool unmap_pages(struct space *space)

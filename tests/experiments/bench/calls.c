@@ -29,7 +29,8 @@ static void touch_large(struct space *space)
     for (unsigned i = 0; i < LARGES; i++) {
         uint64_t began;
 
-        if (space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) != OK)
+        if (space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) !=
+            OK)
             break;
         began = machine_ticks();
         if (fault_resolve(space, START, (struct fault_access){.write = true, .from_user = true}) ==
@@ -46,7 +47,8 @@ static void late_fault(struct space *space)
 {
     bool were_on = machine_interrupts_off();
 
-    CHECK(space_map_at(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK && word_write(START, 1));
+    CHECK(space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
+          word_write(START, 1));
     bench_time_readings();
     for (unsigned i = 0; i < CALLS; i++) {
         struct trap_frame frame = {.cr2 = START,
@@ -71,7 +73,7 @@ static void map_gib(struct space *space)
     bench_time_readings();
     for (unsigned i = 0; i < CALLS; i++) {
         uint64_t began = machine_ticks();
-        bool done = space_map_at(space, start, GIB, RIGHTS_READ_WRITE) == OK &&
+        bool done = space_map(space, &SPACE_AT(start, GIB, RIGHTS_READ_WRITE), NULL) == OK &&
                     space_unmap(space, start, GIB) == OK;
 
         bench_add(machine_ticks() - began);
@@ -89,7 +91,8 @@ static void map_populated(struct space *space)
     for (unsigned i = 0; i < EXITS; i++) {
         uint64_t began = machine_ticks();
 
-        if (space_map_with(space, START, size, RIGHTS_READ_WRITE, 1, SPACE_POPULATED) != OK)
+        if (space_map(space, &SPACE_AT(START, size, RIGHTS_READ_WRITE, .flags = SPACE_POPULATED),
+                      NULL) != OK)
             break;
         bench_add((machine_ticks() - began) / EXIT_PAGES);
         CHECK(space_unmap(space, START, size) == OK);
@@ -108,7 +111,8 @@ static void exit_by_page(struct space *back)
 
         if (!start_space(&space))
             break;
-        ok = space_map_at(space, START, EXIT_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE) == OK;
+        ok = space_map(space, &SPACE_AT(START, EXIT_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
+             OK;
         for (unsigned page = 0; page < EXIT_PAGES && ok; page++)
             ok = word_write(START + page * PAGE_SIZE, 1);
         space_switch(back);
@@ -134,14 +138,15 @@ static void bench_calls_merge_once(struct space *space)
 static void merge(struct space *space)
 {
     bench_time_readings();
-    CHECK(space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
+    CHECK(space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) ==
+              OK &&
           word_write(START, 1));
     for (unsigned i = 0; i < LARGES && large_split_one(); i++)
         bench_calls_merge_once(space);
     CHECK(space_unmap(space, START, LARGE) == OK);
     bench_end_row("merge_in_place");
     for (unsigned i = 0; i < LARGES; i++) {
-        CHECK(space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK);
+        CHECK(space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL) == OK);
         for (unsigned page = PTE_ENTRIES; page-- > 0;)
             CHECK(word_write(START + page * PAGE_SIZE, 1));
         bench_calls_merge_once(space);

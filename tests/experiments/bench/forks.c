@@ -58,7 +58,7 @@ static uint64_t bench_forks_fill(struct space *space, const struct parent *paren
         uint64_t start = bench_forks_region_start(parent, region);
         uint64_t end = start + region_size(parent);
 
-        if (space_map_at(space, start, end - start, RIGHTS_KERNEL) != OK)
+        if (space_map(space, &SPACE_AT(start, end - start, RIGHTS_KERNEL), NULL) != OK)
             return 0;
         for (uint64_t at = start; at < end; at += parent->stride, resident++)
             measure_write(at);

@@ -65,8 +65,11 @@ static void large_page_measure(struct space *space, bool large)
 {
     struct ledger before = ledger_take();
     uint64_t faults = space->faults.first_write + space->faults.large;
-    bool ok = (large ? space_map_large_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE, 2)
-                     : space_map_at(space, START, LARGES * LARGE, RIGHTS_READ_WRITE)) == OK;
+    bool ok =
+        (large
+             ? space_map(space,
+                         &SPACE_AT(START, LARGES * LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL)
+             : space_map(space, &SPACE_AT(START, LARGES * LARGE, RIGHTS_READ_WRITE), NULL)) == OK;
     uint64_t ticks = large_page_touch_all(&ok);
 
     faults = space->faults.first_write + space->faults.large - faults;
@@ -166,7 +169,8 @@ static void move(struct space *space)
 static void take_apart(struct space *space)
 {
     uint64_t splits = large_splits();
-    bool ok = space_map_large_at(space, APART, LARGE, RIGHTS_READ_WRITE, 2) == OK;
+    bool ok =
+        space_map(space, &SPACE_AT(APART, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) == OK;
     uint64_t value;
 
     for (unsigned i = 0; i < PTE_ENTRIES && ok; i++)
@@ -196,7 +200,8 @@ static bool gib_comes_back(struct space *space)
 static void try_gib(struct space *space)
 {
     uint64_t value = 1;
-    bool ok = space_map_large_at(space, GIB_START, GIB, RIGHTS_READ_WRITE, 3) == OK &&
+    bool ok = space_map(space, &SPACE_AT(GIB_START, GIB, RIGHTS_READ_WRITE, .page_level = 3),
+                        NULL) == OK &&
               word_write(GIB_START + 5 * MIB, 77);
 
     if (ok && level_at(space, GIB_START) != 3) {

@@ -83,7 +83,7 @@ static void merge_by_copying(struct space *space)
     bool ok = true;
 
     for (unsigned round = 0; round < SAMPLES && ok; round++) {
-        ok = space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK;
+        ok = space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL) == OK;
         for (unsigned i = PTE_ENTRIES - 1; i-- > 0;)
             ok = page_fill(large_page_merge_page_at(i), TAG(i)) && ok;
         ok = ok && large_page_merge_merge_once(space, &least) &&
@@ -100,8 +100,9 @@ static void merge_in_place(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
     uint64_t least = UINT64_MAX;
-    bool ok = space_map_large_at(space, START, LARGE, RIGHTS_READ_WRITE, 2) == OK &&
-              large_page_merge_fill_pages(PTE_ENTRIES);
+    bool ok =
+        space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) == OK &&
+        large_page_merge_fill_pages(PTE_ENTRIES);
 
     for (unsigned round = 0; round < SAMPLES && ok; round++)
         ok = large_split_one() && level_at(space, START) == 1 &&
@@ -251,7 +252,7 @@ static void beside_others(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
     bool ok = space_unmap(space, START, LARGE) == OK &&
-              space_map_at(space, START, LARGE, RIGHTS_READ_WRITE) == OK &&
+              space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL) == OK &&
               space_advise(space, START, LARGE, SPACE_WILL_NEED) == OK;
     unsigned count = large_page_merge_start_workers(space);
     unsigned merged = merge_under(space, count);

@@ -189,7 +189,7 @@ static enum status call_on(struct stress_worker *worker, enum action action, uin
                            uint64_t size, enum stress_access access)
 {
     switch (action) {
-    case ACT_MAP: return space_map_at(worker->space, start, size, rights_for(access));
+    case ACT_MAP: return space_map(worker->space, &SPACE_AT(start, size, rights_for(access)), NULL);
     case ACT_UNMAP: return space_unmap(worker->space, start, size);
     case ACT_PROTECT: return space_protect(worker->space, start, size, rights_for(access));
     case ACT_BLANK: return space_advise(worker->space, start, size, SPACE_DONT_NEED);

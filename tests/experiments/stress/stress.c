@@ -133,11 +133,15 @@ static void stress_run(const struct options *options)
 
     if (!start_space(&space))
         return;
-    ktap_check(space_map_at(space, STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE,
-                            RIGHTS_READ_WRITE) == OK &&
-                   space_map_at(space, STRESS_BLOCKS_START, STRESS_BLOCKS * STRESS_BLOCK_BYTES,
-                                RIGHTS_READ_WRITE) == OK,
-               "the shared pages and the blocks are mapped");
+    ktap_check(
+        space_map(space,
+                  &SPACE_AT(STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE),
+                  NULL) == OK &&
+            space_map(space,
+                      &SPACE_AT(STRESS_BLOCKS_START, STRESS_BLOCKS * STRESS_BLOCK_BYTES,
+                                RIGHTS_READ_WRITE),
+                      NULL) == OK,
+        "the shared pages and the blocks are mapped");
     count = stress_processors();
     page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + (count + 1) * RESIDENT);
     count = stress_start_workers(space, options);

@@ -271,8 +271,10 @@ static void space_stop(void)
 static bool space_insert(uint32_t number, uint32_t start, uint32_t end)
 {
     (void)number;
-    return space_map_at(space, START + start * PAGE_SIZE, (end - start) * PAGE_SIZE,
-                        RIGHTS_READ_WRITE) == OK;
+    return space_map(
+               space,
+               &SPACE_AT(START + start * PAGE_SIZE, (end - start) * PAGE_SIZE, RIGHTS_READ_WRITE),
+               NULL) == OK;
 }
 
 static void space_remove(uint32_t number, uint32_t start, uint32_t end)
@@ -295,7 +297,11 @@ static uint32_t space_find_gap(uint32_t size)
 {
     uint64_t start;
 
-    if (space_map(space, size * PAGE_SIZE, PAGE_SIZE, RIGHTS_READ_WRITE, &start) != OK)
+    if (space_map(space,
+                  &(struct space_request){.size = size * PAGE_SIZE,
+                                          .alignment = PAGE_SIZE,
+                                          .rights = RIGHTS_READ_WRITE},
+                  &start) != OK)
         return KEEPER_NONE;
     return space_unmap(space, start, size * PAGE_SIZE) == OK
                ? (uint32_t)((start - START) / PAGE_SIZE)
@@ -313,7 +319,11 @@ static void try_space(void)
         ktap_skip("too many calls, or too little memory", "space, %u ranges", model.count);
         return;
     }
-    if (space_map_guard(space, SPACE_FIRST_ADDRESS, START - SPACE_FIRST_ADDRESS) == OK &&
+    if (space_map(space,
+                  &(struct space_request){.at = SPACE_FIRST_ADDRESS,
+                                          .size = START - SPACE_FIRST_ADDRESS,
+                                          .flags = SPACE_GUARD},
+                  NULL) == OK &&
         vma_structure_fill(&space_keeper)) {
         ok = try_finds(&space_keeper);
         ok = try_inserts(&space_keeper) && ok;

@@ -118,26 +118,34 @@ static struct result said(enum status status)
 
 static struct result perform_map(const struct call *call)
 {
-    return said(space_map_at(call->space, call->operation->at, call->operation->size,
-                             rights_of[call->operation->kind->argument]));
+    return said(space_map(call->space,
+                          &SPACE_AT(call->operation->at, call->operation->size,
+                                    rights_of[call->operation->kind->argument]),
+                          NULL));
 }
 
 static struct result perform_map_large(const struct call *call)
 {
-    return said(space_map_large_at(call->space, call->operation->at, call->operation->size,
-                                   rights_of[2], 2));
+    return said(space_map(
+        call->space,
+        &SPACE_AT(call->operation->at, call->operation->size, rights_of[2], .page_level = 2),
+        NULL));
 }
 
 static struct result perform_map_zeroes(const struct call *call)
 {
-    return said(
-        space_map_zeroes(call->space, call->operation->at, call->operation->size, rights_of[2]));
+    return said(space_map(
+        call->space,
+        &SPACE_AT(call->operation->at, call->operation->size, rights_of[2], .flags = SPACE_ZEROES),
+        NULL));
 }
 
 static struct result perform_map_shared(const struct call *call)
 {
-    return said(
-        space_map_shared_at(call->space, call->operation->at, call->operation->size, rights_of[2]));
+    return said(space_map(
+        call->space,
+        &SPACE_AT(call->operation->at, call->operation->size, rights_of[2], .flags = SPACE_SHARED),
+        NULL));
 }
 
 static struct result perform_unmap(const struct call *call)

@@ -1,0 +1,28 @@
+/*
+ * How the faults of a space ended: figures for the log, counted by count_event.
+ *
+ * Units: faults since the space was created. Owns: nothing. Context: any.
+ */
+#ifndef VMM_SPACE_COUNTS_H
+#define VMM_SPACE_COUNTS_H
+
+#include <stdint.h>
+
+struct fault_counts {
+    uint64_t zero_read;       /* a ticket read: the zero page */
+    uint64_t first_write;     /* a ticket written: a cleared page */
+    uint64_t zero_to_private; /* the zero page written */
+    uint64_t large;           /* a ticket touched: a large page */
+    uint64_t shared;          /* a ticket of a shared region touched: the section's page */
+    uint64_t cow_copy;
+    uint64_t cow_reuse;   /* the last owner's */
+    uint64_t swap_in;     /* read from the area */
+    uint64_t swap_cached; /* found in the frame that another entry had read */
+    uint64_t around;      /* pages that first writes to others have brought */
+    uint64_t path;        /* tables made or unshared on the way */
+    uint64_t spurious;
+    uint64_t violations;
+    uint64_t failed; /* no memory, device error, lost page */
+};
+
+#endif
