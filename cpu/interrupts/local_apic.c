@@ -163,9 +163,9 @@ bool local_apic_send(uint32_t id, uint32_t command)
     bool accepted = true;
 
     if (way == APIC_MSR) {
-        /* Unlike a write to memory, WRMSR of the x2APIC's registers is not ordered after earlier
-         * stores: SDM volume 3, 11.12.3. */
-        __asm__ volatile("mfence" : : : "memory");
+        /* WRMSR to an x2APIC register does not wait for earlier stores. MFENCE makes them visible,
+         * and LFENCE lets WRMSR begin only after MFENCE: SDM volume 3, 11.12.3. */
+        __asm__ volatile("mfence\n\tlfence" : : : "memory");
         msr_write(IA32_X2APIC + APIC_ICR_LOW / 16, (uint64_t)id << 32 | command);
     } else {
         while ((apic_read(APIC_ICR_LOW) & ICR_PENDING) != 0 && accepted)
