@@ -66,6 +66,7 @@ static void detect_flags(void)
 
     features.tsc = bit(flags.d, 4);
     features.mce = bit(flags.d, 7);
+    features.mca = bit(flags.d, 14);
     features.apic = bit(flags.d, 9);
     features.pge = bit(flags.d, 13);
     features.pat = bit(flags.d, 16);

@@ -43,6 +43,7 @@ struct cpu_features {
     bool tsc_invariant;
     /* interrupts */
     bool mce;  /* machine-check exception */
+    bool mca;  /* its registers */
     bool apic; /* local APIC */
     bool x2apic;
     bool tsc_deadline;

@@ -197,9 +197,9 @@ static void print_heading(const char *what)
     print("\n# crash on cpu %u: %s\n", cpu_self()->number, what);
 }
 
-_Noreturn static void end(const char *what)
+_Noreturn static void end(const char *what, uint64_t rip)
 {
-    print("# for file and line: ovmf/resolve.py LOG or ADDRESS, with this build\n");
+    crash_print_where(rip);
     ktap_bail_out(VERDICT_CRASH, "%s", what);
     crash_finish();
 }
@@ -220,7 +220,7 @@ _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
         print("# the first: %s at %016lx %s, cr2 %016lx, error 0x%lx\n",
               trap_mnemonic((unsigned)first->vector), first->rip, name, first->cr2, first->error);
     }
-    end(what);
+    end(what, rip != 0 ? rip : first->rip);
 }
 
 void trap_unhandled(const struct trap_frame *frame)
@@ -240,10 +240,12 @@ void trap_unhandled(const struct trap_frame *frame)
     crash_print_registers(saved);
     crash_print_code(saved->rip);
     crash_print_trap_calls(saved);
+    if (saved->vector == TRAP_MC)
+        crash_print_machine_check();
     if ((saved->vector == TRAP_PF || saved->vector == TRAP_DF) && walk_printer != NULL)
         walk_printer(saved->cr2);
     print_others();
-    end(what);
+    end(what, saved->rip);
 }
 
 void panic_at(const char *file, int line, const char *format, ...)
@@ -263,7 +265,7 @@ void panic_at(const char *file, int line, const char *format, ...)
     print_heading(what);
     crash_print_backtrace();
     print_others();
-    end(what);
+    end(what, (uint64_t)(uintptr_t)__builtin_return_address(0) - 1);
 }
 
 void crash_set_walk_printer(void (*printer)(uint64_t address))

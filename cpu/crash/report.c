@@ -4,6 +4,7 @@
 #include "cpu/cpu.h"
 #include "cpu/crash/crash.h"
 #include "cpu/crash/symbols.h"
+#include "cpu/features.h"
 #include "cpu/registers.h"
 #include "cpu/trap/entry.h"
 #include "cpu/trap/probe.h"
@@ -13,7 +14,8 @@
 
 #define NAME_SIZE      96U
 #define WORDS_SIZE     128U
-#define FRAMES_MAX     32U
+#define FRAMES_MAX     32U   /* lines of a backtrace */
+#define CALLS_MAX      2048U /* calls that it follows */
 #define CODE_BEFORE    8U
 #define CODE_BYTES     24U
 #define CODE_TEXT_SIZE (CODE_BYTES * 4 + 8)
@@ -95,6 +97,50 @@ void crash_print_registers(const struct trap_frame *frame)
     print("# image at %016lx\n", (uint64_t)(uintptr_t)image_base);
 }
 
+/* Architectural machine-check registers: SDM volume 3, 15.3. */
+#define IA32_MCG_CAP      UINT32_C(0x179)
+#define MCG_CAP_COUNT     UINT64_C(0xff)
+#define IA32_MCG_STATUS   UINT32_C(0x17a)
+#define IA32_MC0_STATUS   UINT32_C(0x401) /* of bank i: + 4 i; then its address and misc */
+#define MC_BANK_REGISTERS 4U
+#define MC_STATUS_VALID   (UINT64_C(1) << 63)
+#define MC_STATUS_MISCV   (UINT64_C(1) << 59)
+#define MC_STATUS_ADDRV   (UINT64_C(1) << 58)
+
+void crash_print_machine_check(void)
+{
+    unsigned valid = 0;
+    uint64_t banks;
+
+    if (!cpu_features()->mca)
+        return;
+    banks = msr_read(IA32_MCG_CAP) & MCG_CAP_COUNT;
+    print("# machine check: mcg_status %016lx, %lu banks\n", msr_read(IA32_MCG_STATUS), banks);
+    for (uint32_t i = 0; i < banks; i++) {
+        uint32_t at = IA32_MC0_STATUS + i * MC_BANK_REGISTERS;
+        uint64_t status = msr_read(at);
+
+        if ((status & MC_STATUS_VALID) == 0)
+            continue;
+        valid++;
+        print("# bank %u: status %016lx", i, status);
+        if ((status & MC_STATUS_ADDRV) != 0)
+            print("  address %016lx", msr_read(at + 1));
+        if ((status & MC_STATUS_MISCV) != 0)
+            print("  misc %016lx", msr_read(at + 2));
+        print("\n");
+    }
+    if (valid == 0)
+        print("# no bank has a valid error\n");
+}
+
+void crash_print_where(uint64_t address)
+{
+    print("# for file and line: addr2line -e build/faultline.so 0x%lx (the address less 0x%lx), or "
+          "ovmf/resolve.py LOG\n",
+          address - (uint64_t)(uintptr_t)image_base, (uint64_t)(uintptr_t)image_base);
+}
+
 /* Bytes that cannot be read show as '??'; the one at RIP stands in brackets. */
 void crash_print_code(uint64_t rip)
 {
@@ -139,21 +185,41 @@ static void print_call(unsigned number, uint64_t address, uint64_t stack)
     }
 }
 
-/* Along the chain of frame pointers: each points to the caller's, with the return address above.
- * Frames lie upwards on a stack; only a trap may have changed to another one. */
+static void print_repeats(unsigned *repeats)
+{
+    if (*repeats > 0)
+        print("#      and %u more calls from there\n", *repeats);
+    *repeats = 0;
+}
+
+/* Follows the frame pointers: each points to the caller's, with the return address above. Frames
+ * lie upwards on a stack; only a trap may have changed to another one. Equal return addresses, of
+ * a recursion, become one line with a count. */
 static void print_chain(unsigned number, uint64_t rbp)
 {
-    for (; number < FRAMES_MAX && rbp % sizeof(uint64_t) == 0; number++) {
+    uint64_t last = 0;
+    unsigned repeats = 0;
+    unsigned lines = number;
+
+    for (; lines < FRAMES_MAX && number < CALLS_MAX && rbp % sizeof(uint64_t) == 0; number++) {
         uint64_t caller;
         uint64_t address;
 
         if (!read_word(rbp, &caller) || !read_word(rbp + 8, &address) || address == 0)
-            return;
-        print_call(number, address, rbp + 16);
+            break;
+        if (address == last) {
+            repeats++;
+        } else {
+            print_repeats(&repeats);
+            print_call(number, address, rbp + 16);
+            lines++;
+        }
+        last = address;
         if (caller <= rbp && !within(address, trap_entry_start, trap_entry_end))
-            return;
+            break;
         rbp = caller;
     }
+    print_repeats(&repeats);
 }
 
 /* A function without a frame of its own, or a jump into nowhere, is not in the chain: its caller's

@@ -19,6 +19,12 @@ size_t crash_words(const struct trap_frame *frame, const char *guard, char *buff
 void crash_print_registers(const struct trap_frame *frame);
 void crash_print_code(uint64_t rip);
 
+/* Prints each machine-check bank that has a valid error. */
+void crash_print_machine_check(void);
+
+/* Prints the command that finds file and line of an address in the image. */
+void crash_print_where(uint64_t address);
+
 /* The calls that led to a trap. */
 void crash_print_trap_calls(const struct trap_frame *frame);
 

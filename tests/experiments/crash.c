@@ -3,12 +3,15 @@
  *
  * Each of these ends the run as a crash, so that one that goes on has failed.
  */
+#include "cpu/features.h"
 #include "cpu/machine.h"
+#include "cpu/registers.h"
 #include "cpu/smp/shootdown.h"
 #include "cpu/smp/spin.h"
 #include "cpu/smp/thread.h"
 #include "cpu/trap/trap.h"
 #include "efi/processors.h"
+#include "lib/bytes.h"
 #include "paging/kernel/layout.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
@@ -89,6 +92,21 @@ static void run_handler(const struct options *options)
 }
 
 /* ---- on another processor, if there is one ---- */
+
+/* Status of bank 1: valid, with an address. QEMU lets a guest write it; hardware would refuse. */
+#define IA32_MC1_STATUS  UINT32_C(0x405)
+#define IA32_MC1_ADDRESS UINT32_C(0x406)
+#define BANK_STATUS      UINT64_C(0x8400000000000135)
+
+static void run_machine_check(const struct options *options)
+{
+    (void)options;
+    if (cpu_features()->mca && strcmp(cpu_features()->hypervisor_name, "TCGTCGTCGTCG") == 0) {
+        msr_write(IA32_MC1_STATUS, BANK_STATUS);
+        msr_write(IA32_MC1_ADDRESS, NOWHERE);
+    }
+    __asm__ volatile("int $18");
+}
 
 static uint64_t __attribute__((noinline)) go_deeper(uint64_t depth)
 {
@@ -200,6 +218,8 @@ CRASHES(crash_double_fault, 490, "crash-double-fault",
         "What does a fault that cannot be delivered look like?", run_double_fault);
 CRASHES(crash_handler, 500, "crash-handler",
         "What does a fault inside the fault handler look like?", run_handler);
+CRASHES(crash_machine_check, 515, "crash-machine-check",
+        "Does the report of a machine check have its banks?", run_machine_check);
 CRASHES(crash_overflow, 510, "crash-overflow",
         "What does the overflow of a thread's stack look like?", run_overflow);
 CRASHES(crash_lost, 520, "crash-lost-shootdown",

@@ -1,6 +1,7 @@
 """Endings: crashes with their reports, power off and reset, and a screen that can be read."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import disks
@@ -48,7 +49,15 @@ def crash_in_handler(t: Case):
 def crash_overflow(t: Case):
     """The stack of a thread on CPU 1 overflows; the report also gives the place of CPU 0."""
     t.crashes("crash-overflow", r"^crash on cpu 1: stack overflow: stack of cpu 1, thread 1",
-              r"^  0: [0-9a-f]+ go_deeper", r"^cpu 0 was at ", smp=2)
+              r"^  0: [0-9a-f]+ go_deeper", r"^     and \d\d more calls from there$",
+              r"^ +\d+: [0-9a-f]+ overflow\+", r"^cpu 0 was at ", smp=2)
+
+
+@case
+def crash_machine_check(t: Case):
+    t.crashes("crash-machine-check", r"^crash on cpu 0: #MC machine check",
+              r"^machine check: mcg_status [0-9a-f]{16}, \d+ banks$",
+              r"^bank 1: status 8400000000000135  address ffffe00000000000$")
 
 
 @case
@@ -88,7 +97,11 @@ def crash_file_and_line(t: Case):
     address = re.search(r"^#   1: ([0-9a-f]+) run_panic", shown.stdout, re.M)
     told = disks.tool("ovmf/resolve.py", address[1] if address else "nothing")
     t.check(told.strip().endswith(place), "ovmf/resolve.py names the place of an address", told)
-    t.check("# for file and line: ovmf/resolve.py" in log.read_text(), "the report says how")
+    said = re.search(r"^# for file and line: (addr2line -e build/faultline\.so 0x[0-9a-f]+) ",
+                     log.read_text(), re.M)
+    told = subprocess.run(said[1].split() if said else ["false"], capture_output=True, text=True)
+    t.check(told.stdout.strip().endswith(place), "the command in the report names the place",
+            told.stdout + told.stderr)
     shown = t.launch("--append", "run=crash-null")
     found = re.search(r"^# at [0-9a-f]+ read_null\+0x\w+ \(tests/experiments/crash\.c:(\d+)\)$",
                       shown.stdout, re.M)
