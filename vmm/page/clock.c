@@ -8,7 +8,7 @@ uint64_t page_clocks_begun;
 static struct {
     uint8_t lock;
     unsigned clock;
-    uint64_t left; /* looks until it goes on to the next clock */
+    uint64_t left; /* pages left before it moves to the next clock */
 } hand;
 
 void page_init(void)
@@ -29,7 +29,7 @@ static unsigned clocks_begun(void)
     return 64 - (unsigned)__builtin_clzll(begun | 1);
 }
 
-/* Exact when nobody publishes or withdraws meanwhile. */
+/* Exact only while no page is published or withdrawn. */
 uint64_t page_clock_size(void)
 {
     unsigned begun = clocks_begun();
@@ -132,8 +132,8 @@ bool page_withdraw(struct pfn page)
     return withdrawn;
 }
 
-/* The first page of a clock goes behind all others, and is held. One whose last pointer has just
- * gone is on its way out of the clock, and is passed over: PFN_NONE, as when there is no page. */
+/* Moves the first page of a clock to the end and returns it, held. Returns PFN_NONE if the clock is
+ * empty, or if the page's last reference was just dropped: then it is leaving the clock. */
 static struct pfn turn_clock(struct page_clock *clock)
 {
     struct pfn page;

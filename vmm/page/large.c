@@ -81,8 +81,8 @@ void large_withdraw(struct pfn page)
     unlock_list(were_on);
 }
 
-/* Who holds a page of the list has found it there; out of it, its count stands still. One that is
- * wired stays where it is. */
+/* Large pages are found, and held, only through the list; so after removal the count is stable. A
+ * wired page is refused. */
 bool large_take(struct pfn page)
 {
     if (page_is_wired(page))
@@ -130,7 +130,8 @@ void large_split_parts(struct pfn page, unsigned order, unsigned to)
     __atomic_add_fetch(&list.splits, 1, __ATOMIC_RELAXED);
 }
 
-/* The first of the list with one more count; PFN_NONE when it is empty or just goes. */
+/* Returns the first page of the list, held; PFN_NONE if the list is empty or the page is being
+ * freed. */
 static struct pfn hold_first(void)
 {
     bool were_on = lock_list();

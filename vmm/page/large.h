@@ -1,11 +1,10 @@
 /*
  * Large pages: 2 MiB and 1 GiB of memory that one entry maps, on request.
  *
- * A large page is a block of frames whose first frame's record stands for all. It is in no clock:
- * when memory is short one is split into pages of 4 KiB, which join the clock and go out one by
- * one. A 1 GiB page is split into 2 MiB pages first. Whatever needs a part of a large page, a write
- * to a shared one, an unmap or a change of rights of a part, splits it for all who share it
- * (rules C2 and R1, paging/tree/rmap.c).
+ * A large page is a block of frames; only its first frame's record is in use. It is in no clock:
+ * when memory is short, one is split into pages of 4 KiB, which join the clock and are evicted one
+ * by one. A 1 GiB page is split into 2 MiB pages first. A write to a shared large page, and an
+ * unmap or change of rights of a part, split it for all sharers (rules C2 and R1).
  *
  * Units: levels as in entries: 2 is 2 MiB, 3 is 1 GiB. Owns: the list of large pages; in the record
  * of a large page its links. State: large_alloc, or parts are put together (vmm/range/collapse.h)
@@ -37,11 +36,11 @@ void large_withdraw(struct pfn page);
 /* The last pointer has gone. */
 void large_gone(struct pfn page);
 
-/* The tree splits a page: its parts are published as what they are. */
+/* Called when the tree splits a page: publishes its parts by their size. */
 void large_split_parts(struct pfn page, unsigned order, unsigned to);
 
-/* Splits some large page into smaller ones; false when there is none, or none can be split at the
- * moment. No table lock and no TLB batch is open. */
+/* Splits a large page into smaller ones. Returns false if there is none that can be split now. No
+ * table lock or TLB batch may be open. */
 bool large_split_one(void);
 
 /* Frames in large pages. */

@@ -12,8 +12,7 @@
 /* Pages evicted together when one is wanted: they share one flush and few commands. */
 #define EVICT_TOGETHER 16U
 
-/* So often nothing is found to evict, each time beside another who evicts, until that is the
- * answer. */
+/* Passes without a victim, while other CPUs reclaim, before giving up. */
 #define TRIES_BESIDE_OTHERS 64U
 
 uint64_t resident_limit = UINT64_MAX;
@@ -32,7 +31,7 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page)
            pmm_alloc(FRAME_ANONYMOUS, clear, page) == OK;
 }
 
-/* Pages that have gone out since start, whoever sent them. */
+/* Returns the pages evicted since start, by any processor. */
 static uint64_t pages_out(void)
 {
     struct reclaim_counts counts = reclaim_counts();
@@ -40,8 +39,8 @@ static uint64_t pages_out(void)
     return counts.written + counts.clean;
 }
 
-/* Makes room, or finds that another has. While others evict, most pages may be theirs, or held by
- * them for a look: nothing to be found then does not mean that there is nothing. */
+/* Makes room, or finds that another processor has. No victim while others reclaim does not mean out
+ * of memory: they may hold most pages. */
 static enum status page_make_room(void)
 {
     enum status status = OK;
@@ -112,7 +111,7 @@ void swap_cache_add(struct pfn page, struct slot slot)
     __atomic_add_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
 }
 
-/* What is left to do once the flag is off. */
+/* Completes the removal from the swap cache, after the flag is cleared. */
 static void end_tie(struct pfn page)
 {
     struct frame *record = frame_record(page);
@@ -140,8 +139,8 @@ bool swap_cache_remove_alone(struct pfn page)
     return true;
 }
 
-/* What a tied page leaves behind, or a wired one, which is never tied; a transfer would still hold
- * the page. */
+/* Cleans up after the last reference: the swap cache's slot, or the wired state. No transfer can be
+ * in progress, since it would hold the page. */
 static void end_gone(struct pfn page)
 {
     const struct frame *record = frame_record(page);
@@ -227,7 +226,7 @@ const struct tree_hooks *page_hooks(void)
     return &hooks;
 }
 
-/* Says of a page in no clock all that its record says, and what the entry is that it names. */
+/* Prints the record of a page in no clock, and the entry of its back pointer. */
 static void report_page(struct pfn page)
 {
     const struct frame *record = frame_record(page);

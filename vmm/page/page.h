@@ -1,23 +1,22 @@
 /*
- * The pages of programs: how many may be resident, in which order they are looked at, and what
- * becomes of one that nobody names any more.
+ * The pages of programs: the limit of resident pages, the order in which reclaim visits them, and
+ * the end of a page without references.
  *
- * Each processor has a clock of its own, a list in the order of arrival: a fresh page joins that of
- * the processor that made it, whose lock is nearly always free. The hand goes once around one
- * clock, then around the next one.
+ * Each processor has its own clock, a list in order of arrival. A new page joins the clock of the
+ * processor that allocated it, whose lock is nearly always free. The hand goes around one clock,
+ * then around the next.
  *
  * Units: frames of 4 KiB. Owns: the lists of resident pages (the clocks); in the record of a page
- * its links and `live`, which names the clock. State of a page: page_alloc -> page_publish -> in a
- * clock, then named by entries (resident)   -> page_withdraw (being evicted) -> gone, or back by
- * page_publish; page_free_last frees it. The rule: a page that an entry names as a leaf is in a
- * clock, and is so before the entry names it.   Outside of a clock only one knows the page: who has
- * allocated it, or to whom page_withdraw has   said true. Entries in transit may name it meanwhile,
- * with a hold and FRAME_IO on it, by which   others that find it keep off. FRAME_IO ends when the
- * page is published and no entry is in   transit, or when the tie is cut by which it could be
- * found. Wired: a page that is to stay is in no clock, for good: so nothing that looks for pages to
- * take   ever meets it. One entry names it, along an own path; who wires or unwires has its table
- * locked. Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock.
- * Fails with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what evicting
+ * its links and `live`, the number of its clock. State of a page: page_alloc -> page_publish -> in
+ * a clock, then mapped (resident) -> page_withdraw (being evicted) -> evicted, or back by
+ * page_publish; page_free_last frees it. Rule: a page enters a clock before an entry maps it as a
+ * leaf. Outside of a clock the page has one owner: its allocator, or the caller for whom
+ * page_withdraw returned true. Entries in transit may reference it meanwhile; a hold and FRAME_IO
+ * make others that find it wait. FRAME_IO ends when the page is published and no entry is in
+ * transit, or when it leaves the swap cache. A wired page is in no clock, so that reclaim never
+ * finds it. One entry maps it, along an own path; wiring and unwiring lock that entry's table.
+ * Protectors: (k) the clock's lock, taken with interrupts off, inside every other lock. Fails
+ * with: STATUS_NO_MEMORY when neither a free frame nor a page to evict is left; what evicting
  * fails with (STATUS_IO, STATUS_NO_SPACE). Context: a fault or a thread without any table lock;
  * page_alloc may wait for the disk.
  */
@@ -33,14 +32,14 @@
 /* Empties the clocks: once, after pmm_init. */
 void page_init(void);
 
-/* How many anonymous pages may be resident; UINT64_MAX: as many as there is memory for. */
+/* The limit of resident anonymous pages; UINT64_MAX: memory is the only limit. */
 void page_set_limit(uint64_t frames);
 extern uint64_t resident_limit;
 
 /* A frame for a page, evicting others when the limit or memory says so. */
 MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 
-/* As page_alloc when there is a free frame within the limit; never evicts, never waits. */
+/* As page_alloc, but fails instead of evicting or waiting. */
 bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 
 /* Memory that a fault sets aside before it takes a lock (rule C7). */
@@ -66,8 +65,8 @@ static inline struct pfn page_reserve_take(struct page_reserve *reserve)
 /* Frees all that is left. */
 void page_reserve_drain(struct page_reserve *reserve);
 
-/* Evicts some pages for whoever needs memory of another kind, a table or an object: true when there
- * is more than before, so that it is worth another try. No table lock and no TLB batch is open. */
+/* Evicts pages to make room for tables and objects. Returns true if memory was freed, so that the
+ * caller should retry. No table lock or TLB batch may be open. */
 bool page_reclaim_some(void);
 
 /* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
@@ -102,8 +101,8 @@ static inline bool page_is_wired(struct pfn page)
 /* Frames in wired pages. */
 uint64_t page_wired(void);
 
-/* Between the files of pages: a page that is in no clock is wired; one that goes, or is split, is
- * so no more. */
+/* Used within vmm/page/: mark a page that is in no clock as wired; end that before it is freed or
+ * split. */
 void page_mark_wired(struct pfn page);
 void page_forget_wire(struct pfn page);
 
@@ -118,7 +117,8 @@ void page_clock_audit(void);
 void swap_cache_add(struct pfn page, struct slot slot);
 void swap_cache_remove(struct pfn page);
 
-/* As swap_cache_remove, if the page's count is 1: then nobody has found it through the tie. */
+/* As swap_cache_remove, but only if the page's count is 1: then no other entry has found it in the
+ * swap cache. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
 /* The class of a leaf that names a page after its transfer: COW is right for any count, since a
@@ -128,7 +128,7 @@ static inline enum pte_class page_class(struct pfn page)
     return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
 }
 
-/* What the tree calls. */
+/* Returns the functions that the tree calls. */
 const struct tree_hooks *page_hooks(void);
 
 /* Counts an event for the log; several processors count at once. */
@@ -137,7 +137,7 @@ static inline void count_event(uint64_t *counter)
     __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
 }
 
-/* Takes one count off; at zero the page is gone. */
+/* Drops a reference; frees the page at zero. */
 void page_release(struct pfn page);
 
 /* Compares clocks, ledger, slots and the census of all trees; panics on a difference. */

@@ -90,7 +90,7 @@ static void unlock_pointer(struct tree_pointer pointer, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* Takes the A bit of a locked entry. One that is withheld has none: nobody uses it. */
+/* Clears A of a locked entry and returns it. A withheld entry has no A: the page is unused. */
 static bool reclaim_take_accessed(struct pte *at)
 {
     return pte_present(pte_read(at)) &&
@@ -142,9 +142,10 @@ static bool can_go(struct victim *victim, bool spare_used)
 
 /* ---- taking out ---- */
 
-/* Exchanges the entries for 'in transit'; the D that each had is folded into the record. False when
- * the page is named or held by others by now: it stays. FRAME_IO is set before the counts are
- * compared: who finds the page through its tie either shows in the count or sees the flag. */
+/* Puts the entries in transit and folds their D into the record. Returns false if the page has
+ * other references or holds by now: then it stays. FRAME_IO is set before the counts are
+ * compared, so that a fault that finds the page in the swap cache either shows in the count or
+ * sees the flag. */
 static bool put_in_transit(struct victim *victim)
 {
     transfer_begin_out(victim->page);
@@ -162,8 +163,8 @@ static bool put_in_transit(struct victim *victim)
     return tree_all_in_state(victim->page, PTE_TRANSIT);
 }
 
-/* After the flush nobody uses the leaves that were recalled. A section's page goes if the section's
- * entry is all that names it then: no leaf was missed, and no fault has just found it. */
+/* After the flush no processor uses the recalled leaves. A section's page is evicted if the
+ * section's own entry is then its only reference: no leaf was missed, and no fault has found it. */
 static void end_recall(struct victim *victim)
 {
     if (!victim->shared)
@@ -272,7 +273,7 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     tlb_begin(&batch, NULL);
     for (unsigned i = 0; i < count; i++)
         victims[i].busy = !put_in_transit(&victims[i]);
-    /* Shared tables can be reached from any space, so every translation goes (rule P3). */
+    /* Shared tables are reachable from any space, so everything is flushed (rule P3). */
     tlb_add_everything(&batch);
     tlb_commit(&batch);
     for (unsigned i = 0; i < count; i++)
@@ -289,8 +290,8 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     return status;
 }
 
-/* Chooses victims: the first time around A bits are taken, the second time what was not used since
- * is found. Where programs run on, all may be used again by then: then one goes in spite of it. */
+/* Chooses victims: the first round clears A bits, the second takes pages not used since. Running
+ * programs may have used all of them again; then one is evicted in spite of that. */
 static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
 {
     uint64_t size = page_clock_size();

@@ -1,10 +1,9 @@
 /*
- * Reclaim: pages go out to the swap area.
+ * Reclaim: evicts pages to the swap area.
  *
- * The order of things (rules R1, R2, E5): pick by the clock, find every entry that names the page
- * and refuse it unless there are as many as its count says; exchange them for 'in transit'; shoot
- * down; write; exchange for 'swapped'. A page that is still tied to the slot it was read from is
- * clean, and goes without a write.
+ * The steps (rules R1, R2, E5): pick a page by the clock; find every entry that references it, and
+ * skip it unless their number equals its count; put them in transit; shoot down; write; turn them
+ * into swapped entries. A page in the swap cache is clean and needs no write.
  *
  * Units: pages. Owns: nothing between calls.
  * Fails with: STATUS_NO_SPACE (no slot), STATUS_IO, STATUS_TIMEOUT: the pages concerned stay.
@@ -42,7 +41,7 @@ struct reclaim_shared {
     unsigned (*recall)(struct pfn page, struct tree_pointer at);
 };
 
-/* Names the functions, before there is such a page; again is allowed. */
+/* Sets the functions, before such a page exists. May be called again. */
 void reclaim_set_shared(const struct reclaim_shared *shared);
 
 /* Since start. */

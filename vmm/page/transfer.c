@@ -1,4 +1,4 @@
-/* Transfers: an entry in transit, while its page comes to memory or leaves it. */
+/* Transfers: entries in transit while their page is read, written, copied or checked. */
 #include "vmm/page/transfer.h"
 
 #include "cpu/machine.h"
@@ -88,7 +88,7 @@ static void transfer_end_entries(struct pfn page, const struct transfer_end *end
     while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
             transfer_end_entry(page, end, pointers[i]);
-        machine_relax(); /* an entry in a table that is being dropped goes with it */
+        machine_relax(); /* the drop of its table will remove the entry */
     }
 }
 

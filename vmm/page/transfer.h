@@ -1,8 +1,8 @@
 /*
- * Transfers: an entry in transit, while its page comes to memory or leaves it.
+ * Transfers: entries in transit while their page is read, written, copied or checked.
  *
  * An entry of a tree goes in transit before its page is read, written, copied or looked at, and
- * comes out after that. No lock is held meanwhile; whoever else meets the entry waits. Forks and
+ * comes out after that. No lock is held meanwhile; other faults on the entry wait. Forks and
  * unmaps may copy or drop entries in transit, so that the end looks for all of them.
  *
  * Units: pages. Owns: nothing; the caller has a hold on the page from begin to end, FRAME_IO is set
@@ -18,7 +18,7 @@
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
-/* What the entries in transit become. */
+/* The new state of the entries in transit. */
 enum transfer_result {
     TRANSFER_LEAF,  /* leaves of the page: COW, or shared for a section's page */
     TRANSFER_ZERO,  /* the zero page; withheld entries keep the page */

@@ -33,8 +33,8 @@ static bool zero_merge_is_alone(struct pfn page)
            (record->flags & (FRAME_IO | FRAME_SWAP_CACHED | FRAME_SHARED)) == 0;
 }
 
-/* The entry that names the page goes in transit. holds: one count of the page. False: it is in use
- * at the moment; it stays as it is, for the next round. */
+/* Puts the page's entry in transit. holds: one reference to the page. Returns false if the page is
+ * in use; it stays for the next round. */
 static bool zero_merge_protect(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
@@ -70,7 +70,7 @@ static bool zero_merge_take(struct pfn page)
 
 /* ---- ending ---- */
 
-/* Nobody has a translation of the page any more. holds: one count of it, FRAME_IO. */
+/* Ends the transfer after the flush. holds: one reference to the page, FRAME_IO. */
 static bool zero_merge_finish(struct pfn page)
 {
     const struct frame *record = frame_record(page);
@@ -105,7 +105,7 @@ unsigned zero_merge(unsigned budget)
         if (count == 0)
             break;
         tlb_begin(&batch, NULL);
-        /* Shared tables can be reached from any space, so every translation goes (rule P3). */
+        /* Shared tables are reachable from any space, so everything is flushed (rule P3). */
         tlb_add_everything(&batch);
         tlb_commit(&batch);
         for (unsigned i = 0; i < count; i++)

@@ -1,15 +1,14 @@
 /*
- * Merge-back: pages of programs that hold nothing but zeroes become the zero page again.
+ * Zero merge: replaces pages that contain only zeros by the zero page.
  *
- * The order of things (rule R3): look, and pass over what is not zero; protect, by putting the
- * page's entry in transit, so that whoever touches it waits; shoot down; look again, now that
- * nobody can write; then replace the entry by one that shows the zero page, or bring it back. What
- * programs read never changes. A page that several entries name, that is withheld or still tied to
- * a slot of the swap area is left alone.
+ * The steps (rule R3): check the page and skip it if it is not zero; put its entry in transit, so
+ * that accesses wait; shoot down; check again, now that no processor can write; then map the zero
+ * page, or restore the entry. Programs read the same values throughout. Pages with several
+ * references, withheld pages and pages in the swap cache are skipped.
  *
- * Nothing runs it unless asked: it costs a look at every page and a shootdown for each few pages
- * that are zero, and pays only where programs clear memory and keep it. Its looks are turns of the
- * hand of the clocks (vmm/page/page.h), without a look at A bits: pages keep their order.
+ * It runs only on request: it reads every page and needs a shootdown for every few zero pages,
+ * which pays only if programs clear memory and keep it. It advances the hands of the clocks
+ * (vmm/page/page.h), but ignores A bits.
  *
  * Units: pages. Owns: nothing between calls. Fails with: nothing; a page that is in use stays.
  * Context: thread, without any lock or TLB batch; it waits for other processors. Rules: R3, E5, P2.

@@ -1,13 +1,12 @@
 /*
- * The pages of sections: brought for a fault, and let go by reclaim.
+ * The pages of sections: made resident by faults, evicted by reclaim.
  *
- * The entry in the section's own tree is class shared too, and carries one count; so a page of a
- * section is named by shared leaves only, and its record names the section's entry. That entry's
- * table says in its record which section it belongs to. No processor walks the tree, and no window
- * shows its root: it is reached by the direct map, whatever way was chosen
- * (paging/tree/table_access.h).
+ * The entry in the section's own tree is of class shared, too, and holds one reference. So only
+ * shared leaves map a section's page, and the page's back pointer is the section's entry. The
+ * record of that entry's table names the section. No processor walks the section's tree and no
+ * window maps its root: it is always reached through the direct map.
  *
- * A fault holds the page from the lock of the section's table on, until the space's entry names it:
+ * A fault holds the page from the lock of the section's table until the space's entry maps it. So
  * reclaim, which compares the page's count after its flush, sees either the hold or the leaf.
  */
 #include "cpu/machine.h"
@@ -17,7 +16,7 @@
 #include "vmm/page/transfer.h"
 #include "vmm/section/internal.h"
 
-/* What the section's own entries allow; each mapping narrows it. */
+/* The rights of the section's own entries; each mapping narrows them. */
 static const struct rights all_rights = {.write = true, .user = true};
 
 /* ---- from a table to its section ---- */
@@ -34,8 +33,8 @@ static void name_section(struct pfn table, const struct section *section)
     record->back_index = (uint16_t)(place >> 32);
 }
 
-/* A table of a section that is locked, and not dead, keeps its section: whoever drops the tree
- * waits for the lock before it goes past the table. */
+/* A locked table that is not dead keeps its section alive: the drop of the tree waits for the
+ * lock. */
 static struct section *section_of(struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -46,7 +45,7 @@ static struct section *section_of(struct pfn table)
 
 /* ---- letting go ---- */
 
-/* What is done to a shared leaf that names the page, in a locked table. */
+/* Visits a shared leaf of the page, in a locked table. */
 typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
 
 static bool names_shared(struct pte entry, struct pfn page)
@@ -110,7 +109,7 @@ static bool shared_take_accessed(struct pfn page, struct tree_pointer at)
     return visit_leaves(page, at, section_page_take_accessed) > 0;
 }
 
-/* Rights stand in the leaf, and its region, or the one that is about to be, has the descriptor. */
+/* The leaf carries the rights; its region, or the one being created, holds the descriptor. */
 static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
 {
     struct pte ticket;
@@ -159,7 +158,7 @@ static enum status section_page_make_path(struct page_reserve *reserve, struct t
     return status == OK ? STATUS_AGAIN : status;
 }
 
-/* Locks the table of a section's entry, if that is what it was; interrupts are off then. */
+/* Locks the table of a section's entry if the entry is unchanged, and turns interrupts off. */
 static bool lock_place(const struct tree_place *place, bool *were_on)
 {
     const struct pte *entries = frame_pointer(place->table);

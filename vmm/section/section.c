@@ -216,8 +216,7 @@ void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
-/* The next one is looked up before a mapping goes to its new place, which lies outside the
- * range. */
+/* Finds the next mapping before the current one moves to its new address, outside the range. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to)
 {
     struct mapping *mapping = section_find(space, start);

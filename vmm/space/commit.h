@@ -47,7 +47,7 @@ void commit_uncharge(uint64_t pages);
 uint64_t commit_pages(void);
 uint64_t commit_limit(void);
 
-/* What the whole machine has: the bound of one call under the heuristic. */
+/* Returns the pages of the whole machine: the limit of one call under the heuristic. */
 uint64_t commit_total(void);
 
 /* Charges wired pages; STATUS_LIMIT: more than space_wired_limit. Takes the charge back. */

@@ -83,9 +83,9 @@ enum status descriptor_init(void)
     return descriptor_grow();
 }
 
-/* Error codes as the processor builds them (SDM volume 3, 4.7): P, W/R, U/S and I/D are bits 0, 1,
- * 2 and 4. What is not listed here is not decided by the code alone: ring 0 at a user page, a
- * reserved bit; or it brings more than one page, which is no work for the fast path. */
+/* Returns the error codes (SDM volume 3, 4.7; P, W/R, U/S, I/D are bits 0, 1, 2, 4) that the fast
+ * path may resolve. Others need more than the code to decide (ring 0 at a user page, a reserved
+ * bit), or bring in more than one page. */
 static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
 {
     uint32_t allowed = 0;
@@ -139,7 +139,7 @@ static enum status take_unused(struct rights rights, struct page_hint hint,
     return OK;
 }
 
-/* Where the index stands of the one descriptor that says this. */
+/* Returns the slot for the index of the one descriptor with these attributes. */
 static uint16_t *descriptor_place_of(struct rights rights, struct page_hint hint)
 {
     if (__builtin_expect(hint.level == 1 && hint.around == 0 && !hint.shared, 1))
@@ -172,8 +172,8 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     machine_interrupts_restore(were_on);
 }
 
-/* The shared descriptor with the table's lock, and one is made if there is none. One that was
- * counted by mistake is put. */
+/* Holds or makes the shared descriptor, under the table's lock. Puts one that was held by
+ * mistake. */
 __attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
                                                           struct page_hint hint,
                                                           struct descriptor **descriptor,

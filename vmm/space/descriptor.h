@@ -1,10 +1,11 @@
 /*
- * Descriptors: what a ticket names. How a page comes to be and with what rights, never where.
+ * Descriptors: the attributes that a ticket refers to: the origin and rights of a page, but no
+ * address.
  *
- * They stand in one table reached by index in O(1). Each stores its own ticket word and the ready
- * bits of the entries that it leads to, so that one compare of the word checks type, index,
- * generation, signature and ones at once. Immutable while counted; all blank memory with the same
- * rights and size of page has one, and so has all shared memory with the same rights.
+ * One table holds them, with access by index in O(1). Each stores its ticket word and the prepared
+ * bits of its future entries, so that one compare checks type, index, generation, signature and
+ * ones at once. A descriptor is immutable while counted. All blank memory with the same rights and
+ * page size shares one, and so does all shared memory with the same rights.
  *
  * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
  * State: unused -> descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: unused,
@@ -21,9 +22,9 @@
 #include "paging/pte.h"
 
 struct descriptor {
-    struct pte ticket;    /* (c) the word that stands in entries; 0 while unused */
-    struct pte zero_leaf; /* (c) entry that shows the zero page; empty where there is no access */
-    uint64_t own_bits;    /* (c) entry of a page of one's own, without its frame; likewise 0 */
+    struct pte ticket;    /* (c) the ticket's word in entries; 0 while unused */
+    struct pte zero_leaf; /* (c) entry that maps the zero page; empty without access */
+    uint64_t own_bits;    /* (c) entry of an own page, without its frame; 0 without access */
     struct rights rights; /* (c) */
     uint8_t generation;   /* (d) */
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
@@ -82,9 +83,9 @@ static inline enum status descriptor_shared(struct rights rights, struct descrip
     return descriptor_with_hint(rights, (struct page_hint){.level = 1, .shared = true}, descriptor);
 }
 
-/* The ticket of the same, for the rights of an entry. Somebody else has a count of it meanwhile.
- * False on a processor without NX when shared regions differ in the right to execute, which entries
- * do not say there. */
+/* Builds the ticket of the shared descriptor with an entry's rights; another holder keeps it alive.
+ * Returns false on a processor without NX if shared regions differ in the right to execute, which
+ * entries there do not record. */
 MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
 
 /* So many counts more, or less. */

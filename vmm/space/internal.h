@@ -12,7 +12,7 @@
  * STATUS_LIMIT: all are taken; STATUS_NO_MEMORY. */
 MUST_USE enum status space_number_take(struct tree *tree);
 
-/* Gives the number back, before the root goes. Waits for every processor at times. */
+/* Frees the number, before the root. May wait for every processor. */
 void space_number_give(const struct tree *tree);
 
 #endif

@@ -71,7 +71,7 @@ void space_number_give(const struct tree *tree)
     machine_interrupts_restore(were_on);
     if (pfn_is_none(unused))
         return;
-    /* A table of the kernel's half goes, which any processor may have cached (rule P5). */
+    /* A table of the kernel's half is freed, which any processor may have cached (rule P5). */
     tlb_begin(&batch, NULL);
     tlb_add_kernel(&batch);
     tlb_commit(&batch);

@@ -1,4 +1,4 @@
-/* Regions: what is where in an address space. Their range tree, merging and cutting. */
+/* Regions of an address space: their range tree, merging and splitting. */
 #include "vmm/space/region.h"
 #include "cpu/machine.h"
 #include "pmm/pool.h"
@@ -72,7 +72,7 @@ static uint64_t region_free_spares(uint64_t pages)
 
 SHRINKER(spare_regions, region_free_spares);
 
-/* Puts a region into a gap; the caller's count of the descriptor goes with it. */
+/* Inserts a region into a gap; takes over the caller's count of the descriptor. */
 static inline enum status region_create(struct space *space, struct region_gap gap, uint64_t start,
                                         uint64_t end, const struct region_attributes *what)
 {
@@ -117,7 +117,7 @@ static bool join_next(struct space *space, struct region *region)
 
 /* ---- ranges ---- */
 
-/* Gives the range to a neighbour that says the same; false when there is none. */
+/* Adds the range to a neighbour with equal attributes. Returns false if there is none. */
 static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_t start,
                              uint64_t end, const struct region_attributes *what)
 {
@@ -346,7 +346,7 @@ enum status region_copy_all(struct space *child, const struct space *parent)
     end_run(&run);
     child->region_count = parent->region_count;
     child->committed = parent->committed;
-    /* Some neighbours differed only in what is wired, which nothing is any more. */
+    /* Some neighbours differed only in the wired attribute, which is clear now. */
     if (parent->wired > 0)
         region_merge_range(child, PAGE_SIZE, UINT64_MAX);
     return OK;

@@ -29,8 +29,8 @@ static inline void space_unlock(struct space *space)
     mutex_unlock(&space->lock);
 }
 
-/* Finds a space that is not locked and keeps something, as `keeps` says of it without its lock, and
- * locks it. NULL: there is none. */
+/* Finds an unlocked space for which `keeps` returns true (called without the lock), and locks it.
+ * Returns NULL if there is none. */
 struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space));
 
 static inline struct region *region_of(struct region_node *node)
@@ -59,7 +59,7 @@ static inline uint64_t region_pages(const struct region *region)
     return (region->node.end - region->node.start) / PAGE_SIZE;
 }
 
-/* The neighbours of an address in a gap; NULL: there is none. */
+/* The neighbours of an address in a gap; NULL: none. */
 struct region_gap {
     struct region *before;
     struct region *next; /* as region_find: it may begin at the address */
@@ -73,8 +73,8 @@ static inline struct region_gap region_find_gap(const struct space *space, uint6
     return (struct region_gap){region_of(before), region_of(next)};
 }
 
-/* Adds a range to the gap in which it lies: to a neighbour that says the same, or as a region of
- * its own. The caller's count of the descriptor goes with it. STATUS_NO_MEMORY: it does not. */
+/* Adds a range in a gap: to a neighbour with equal attributes, or as a new region. Takes over the
+ * caller's count of the descriptor, except on failure: STATUS_NO_MEMORY. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
                                 uint64_t end, const struct region_attributes *what);
 
@@ -112,8 +112,8 @@ struct region_descriptors {
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors);
 
-/* Copies all regions into a space that has none, which no other processor knows yet; takes all of
- * them out of a space that nobody uses any more. */
+/* Copy all regions into an empty space that is not visible yet; remove all regions from a space
+ * that is no longer in use. */
 MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
 void region_remove_all(struct space *space);
 

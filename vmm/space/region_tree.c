@@ -16,7 +16,7 @@
 #include "lib/check.h"
 #include "lib/units.h"
 
-/* What a node says of its subtree, from itself and its children. */
+/* Computes a node's summary of its subtree from itself and its children. */
 static inline void region_tree_sum_up(struct region_node *node)
 {
     const struct region_node *left = RB_LEFT(node, link);
@@ -147,7 +147,7 @@ struct region_node *region_tree_before(struct region_node *node)
     return RB_PREV(region_tree, NULL, node);
 }
 
-/* A search that goes up through the addresses: all below `at` is taken, or too small. */
+/* A search in ascending order: all gaps below `at` are too small. */
 struct gap_search {
     uint64_t at;
     uint64_t size;

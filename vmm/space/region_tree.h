@@ -1,13 +1,13 @@
 /*
- * The range tree: ranges that never overlap, in a red-black tree by address, where each node also
- * knows what its subtree spans and the largest gap in it.
+ * The range tree: disjoint ranges in a red-black tree by address. Each node also records the span
+ * of its subtree and the largest gap in it.
  *
- * With that, to find the range at an address and to find a gap are both walks down one path:
- * O(log n). A gap that is to begin at a multiple of more than a page may be large enough and still
- * not hold one; each such gap that lies before the answer costs one more walk. A gap of size +
- * alignment - 4 KiB always holds one, so no more gaps are looked at than lie between those sizes.
+ * So finding the range at an address, and finding a gap, both walk down one path: O(log n). With
+ * an alignment above a page, a gap may be large enough and still contain no aligned range; each
+ * such gap before the result costs one more walk. A gap of size + alignment - 4 KiB always
+ * suffices, which bounds the extra walks to gaps between those sizes.
  *
- * It knows nothing of memory: its nodes stand at the start of whatever is kept by address.
+ * The tree is generic: a node is the first member of the caller's object.
  *
  * Units: bytes or any other, ranges half-open. Owns: nothing; nodes are the caller's.
  * State of a node: outside -> region_tree_insert -> inside -> region_tree_remove -> outside.
@@ -36,7 +36,7 @@ RB_HEAD(region_tree, region_node);
 /* Puts a node in, whose range is set and overlaps none. */
 void region_tree_insert(struct region_tree *tree, struct region_node *node);
 
-/* The same where both neighbours are known (region_tree_find_both); NULL: there is none. */
+/* Inserts between known neighbours (region_tree_find_both); NULL: none. */
 void region_tree_insert_between(struct region_tree *tree, struct region_node *before,
                                 struct region_node *node, struct region_node *next);
 
@@ -45,8 +45,8 @@ void region_tree_remove(struct region_tree *tree, struct region_node *node);
 /* Gives a node that is in a tree another range, which keeps its place in the order. */
 void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end);
 
-/* The first range that ends after the address, and the one before it, the last that ends at the
- * address or before it. NULL: there is none. */
+/* Returns the first range that ends after the address, and in *before the last that ends at or
+ * before it; NULL: none. */
 static inline struct region_node *
 region_tree_find_both(const struct region_tree *tree, uint64_t address, struct region_node **before)
 {
@@ -78,8 +78,8 @@ static inline struct region_node *region_tree_find(const struct region_tree *tre
 struct region_node *region_tree_next(struct region_node *node);
 struct region_node *region_tree_before(struct region_node *node);
 
-/* The lowest multiple of alignment (a power of two) in [low, high) from which size is free up to
- * high; false when there is none. */
+/* Finds the lowest multiple of alignment (a power of two) in [low, high) with a free range of size
+ * below high. Returns false if there is none. */
 bool region_tree_find_gap(const struct region_tree *tree, uint64_t low, uint64_t high,
                           uint64_t size, uint64_t alignment, uint64_t *start);
 

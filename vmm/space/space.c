@@ -27,9 +27,10 @@ static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
 
-/* Another processor that copies a page for a write, and sees that it runs the space alone, does not
- * tell anybody. So who joins says so first, and waits until whoever runs the space has answered:
- * what they do with interrupts off is then over, or has seen this processor. */
+/* A processor that copies a page on write, and sees that it alone runs the space, skips the
+ * shootdown. So a joining processor first sets its bit, then waits until all processors that run
+ * the space have answered. Their work with interrupts off is then over, or has seen this
+ * processor. */
 static void join(struct space *space, uint64_t own)
 {
     uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
