@@ -14,7 +14,6 @@
 #include "cpu/trap/trap.h"
 #include "lib/bytes.h"
 #include "paging/kernel/map.h"
-#include "paging/tlb/pcid.h"
 #include "pmm/frame.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
@@ -258,17 +257,6 @@ static void name_unseen_sites(void)
         ktap_note("QEMU's TCG cannot show: %s", sites[i]);
 }
 
-static void print_contexts(void)
-{
-    struct pcid_counts counts = pcid_counts();
-
-    if (machine_has_contexts())
-        ktap_note("pcid: %lu loads of a root kept its translations, %lu dropped them", counts.kept,
-                  counts.flushed);
-    else
-        ktap_note("pcid: this processor has none: every load of a root drops its translations");
-}
-
 static void tlb_truth_run(const struct options *options)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
@@ -289,7 +277,6 @@ static void tlb_truth_run(const struct options *options)
     trap_page_fault = no_handler;
     all_sites();
     trap_page_fault = handler;
-    print_contexts();
     if (scene.remembers)
         name_unseen_sites();
     end_space(scene.space);
