@@ -116,6 +116,18 @@ static inline unsigned leaf_order(unsigned level)
 MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
                                       struct pfn table, unsigned holds, unsigned *sharers);
 
+/* What must be done before the entry where a walk has ended can get other rights. */
+enum tree_obstacle {
+    OBSTACLE_NONE,
+    OBSTACLE_SHARED_TABLE,
+    OBSTACLE_SHARED_PAGE, /* a large one: all entries that map it have the same rights */
+    OBSTACLE_CHANGED      /* the entry has become a table meanwhile */
+};
+
+/* Walks to an address, and stores where the walk has ended. */
+enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
+                                      struct tree_place *place);
+
 /* Gives a fresh table its level and its place in the tree. */
 static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
 {

@@ -53,7 +53,7 @@ static enum status make_paths(struct tree *tree, const struct wanted_path *paths
                               enum tree_purpose purpose, struct tlb_batch *batch)
 {
     struct tree_reserve reserve = {.count = 0};
-    enum status status;
+    enum status status = OK;
 
     CHECK(count >= 1 && count <= 2);
     do {
@@ -61,6 +61,8 @@ static enum status make_paths(struct tree *tree, const struct wanted_path *paths
 
         for (unsigned i = 0; i < count; i++)
             needs[i] = tree_path_needs(tree, paths[i].address, paths[i].level, purpose);
+        if (status == STATUS_AGAIN)
+            machine_pause();
         status = tree_reserve_fill(&reserve, needs[0] + needs[1]);
         /* A path that needs nothing is there, and own. */
         for (unsigned i = 0; i < count && status == OK; i++) {
@@ -88,32 +90,20 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     return make_paths(tree, paths, 2, TREE_BUILD, batch);
 }
 
-/* Whether a walk ended at a large page that other entries name too. */
-static bool is_shared_large(struct tree_place place)
-{
-    struct pfn page = entry_page(place.entry, place.level);
-
-    return place.level > 1 && !pfn_is_none(page) &&
-           __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) > 1;
-}
-
 enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
                                  struct tlb_batch *batch)
 {
     enum status status = tree_prepare_range(tree, start, end, batch);
 
     for (uint64_t at = start; at < end && status == OK;) {
-        bool were_on = machine_interrupts_off();
-        struct tree_place place = tree_walk(tree, at);
+        struct tree_place place;
+        enum tree_obstacle obstacle = tree_find_obstacle(tree, at, &place);
         uint64_t step = pte_span(place.level == 1 ? 2 : place.level);
-        /* All that name a large page have the same rights, so this side leaves them first. */
-        bool splits = place.own && is_shared_large(place);
-        unsigned level = splits ? place.level - 1U : place.level;
+        unsigned level = obstacle == OBSTACLE_SHARED_PAGE ? place.level - 1U : place.level;
 
-        machine_interrupts_restore(were_on);
-        if (place.own && !splits)
+        if (obstacle == OBSTACLE_NONE)
             at = round_down(at, step) + step;
-        else
+        else if (obstacle != OBSTACLE_CHANGED)
             status = make_paths(tree, &(struct wanted_path){at, level}, 1, TREE_CHANGE, batch);
     }
     return status;
@@ -192,14 +182,17 @@ static void tree_range_visit_table(const struct range_call *call, struct pfn tab
     uint64_t to = min_u64(call->end, base + PTE_ENTRIES * span);
 
     while (at < to) {
-        struct pte entry = pte_read(&entries[pte_index(at, level)]);
         uint64_t from = at;
+        struct pte entry;
 
         at = end_of_run(call, entries, level, at, to);
         if (from < at) {
             at = run_in_table(call, table, level, from, at);
             continue;
         }
+        /* Read only now: a fault may make a table of an entry at any moment, but no range call but
+         * this one makes anything else of a table. */
+        entry = pte_read(&entries[pte_index(at, level)]);
         CHECK_MSG(level > 1 && entry_is_table(entry) && pte_class(entry) == PTE_OWN,
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
         tree_range_visit_table(call, pte_frame(entry), level - 1, at);

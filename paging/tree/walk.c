@@ -160,6 +160,39 @@ struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, u
     }
 }
 
+/* Looks at a large page under the lock of its table, which no split can pass: a split stores the
+ * page's new count before it replaces the entries. Interrupts are off. */
+static enum tree_obstacle look_at_large(const struct tree_place *place, bool were_on)
+{
+    enum tree_obstacle obstacle = OBSTACLE_NONE;
+    struct pte entry;
+
+    tree_lock_patiently(place->table, were_on);
+    entry = pte_read((const struct pte *)frame_pointer(place->table) + place->index);
+    if (entry_is_table(entry))
+        obstacle = OBSTACLE_CHANGED;
+    else if (__atomic_load_n(&frame_record(entry_page(entry, place->level))->count,
+                             __ATOMIC_ACQUIRE) > 1)
+        obstacle = OBSTACLE_SHARED_PAGE;
+    tree_unlock(place->table);
+    return obstacle;
+}
+
+enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
+                                      struct tree_place *place)
+{
+    bool were_on = machine_interrupts_off();
+    enum tree_obstacle obstacle = OBSTACLE_NONE;
+
+    *place = tree_walk(tree, at);
+    if (!place->own)
+        obstacle = OBSTACLE_SHARED_TABLE;
+    else if (place->level > 1 && !pfn_is_none(entry_page(place->entry, place->level)))
+        obstacle = look_at_large(place, were_on);
+    machine_interrupts_restore(were_on);
+    return obstacle;
+}
+
 /* ---- paths ---- */
 
 /* One step of a path: a locked table and its entry on the address's way. */
