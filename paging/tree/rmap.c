@@ -170,6 +170,14 @@ void tree_repoint(struct pfn page, struct pfn table, unsigned index)
     machine_interrupts_restore(were_on);
 }
 
+void rmap_clear_flag(struct pfn page, uint8_t flag)
+{
+    bool were_on = lock_ring();
+
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~flag, __ATOMIC_RELAXED);
+    unlock_ring(were_on);
+}
+
 bool tree_claim(struct pfn page, uint8_t flag)
 {
     bool were_on = lock_ring();
@@ -265,7 +273,9 @@ enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree
     CHECK(!were_on);
     if (is_pointer_of(page, state, pointer)) {
         status = spin_try(&table->lock) ? OK : STATUS_AGAIN;
-        if (status == OK && (table->flags & FRAME_DEAD) != 0) {
+        /* Another may have replaced the entry between the look and the lock. */
+        if (status == OK && ((table->flags & FRAME_DEAD) != 0 ||
+                             names_as(pointer.table, pointer.index, page) != state)) {
             spin_unlock(&table->lock);
             status = STATUS_NOT_FOUND;
         }
@@ -297,12 +307,13 @@ struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
         if ((state == PTE_LEAF && entry_is_held(entry)) || state == PTE_TRANSIT) {
             const struct frame *record = frame_record(page);
 
-            if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->slot_or_base == slot.index)
+            /* The flag goes under the ring's lock, so the page stays what it is; but its last
+             * pointer may be gone. */
+            if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->slot_or_base == slot.index &&
+                tree_try_hold(page))
                 found = page;
         }
     }
-    if (!pfn_is_none(found))
-        tree_hold(found);
     unlock_ring(were_on);
     return found;
 }

@@ -263,8 +263,12 @@ bool tree_all_in_state(struct pfn page, enum pte_state state);
 
 /* The page that another entry of the ring, at the same index, has read from the slot and that is
  * still tied to it, with one more count; PFN_NONE when there is none. The ring is all the swap
- * cache that is needed: entries that name one slot stand at one index of one ring. */
+ * cache that is needed: entries that name one slot stand at one index of one ring. The table is
+ * locked. */
 struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot);
+
+/* Takes a flag off a page by which rmap_hold_cached finds it: the page may be freed afterwards. */
+void rmap_clear_flag(struct pfn page, uint8_t flag);
 
 /* Locks the table of a pointer that tree_find_pointers found, if it still names the page in this
  * state: STATUS_NOT_FOUND if not, or if the table is being dropped; STATUS_AGAIN if the lock is

@@ -13,15 +13,16 @@
 #include "vmm/page/page.h"
 #include "vmm/page/transfer.h"
 
-/* Another entry has read the slot: its page serves this one too. While it comes or goes FRAME_IO is
- * set, and one that has not come, or is gone, is not tied by the time the flag is off. */
+/* Another entry has read the slot: its page, which is held, serves this one too. While it comes or
+ * goes FRAME_IO is set, and one that has not come, or has gone, is not in the swap cache by the
+ * time the flag is off. holds: the leaf table, which is unlocked */
 static enum status use_cached_page(struct fault_op *op, struct pfn tied)
 {
     struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
     uint8_t flags = __atomic_load_n(&frame_record(tied)->flags, __ATOMIC_ACQUIRE);
 
-    if ((flags & (FRAME_SWAP_CACHED | FRAME_IO)) != FRAME_SWAP_CACHED ||
-        !fault_lock_unchanged(op)) {
+    if ((flags & (FRAME_SWAP_CACHED | FRAME_IO)) != FRAME_SWAP_CACHED) {
+        fault_unlock(op);
         page_release(tied);
         machine_relax();
         return STATUS_AGAIN;
@@ -36,29 +37,16 @@ static enum status use_cached_page(struct fault_op *op, struct pfn tied)
     return op->access.write ? STATUS_AGAIN : OK;
 }
 
-/* The entry references the page in transit from now on; the swap cache has its count of the
- * slot. */
-static bool swap_in_begin(struct fault_op *op, struct slot slot)
-{
-    struct tree_pointer at = {op->place.table, op->place.index};
-
-    if (!fault_lock_unchanged(op))
-        return false;
-    transfer_begin_in(op->reserve.page, at, pte_rights(op->place.entry), slot);
-    fault_unlock(op);
-    return true;
-}
-
+/* Reads the slot into the reserved page, which the entry references in transit meanwhile; the swap
+ * cache has the entry's count of the slot. holds: the leaf table, which is unlocked */
 static enum status read_slot(struct fault_op *op, struct slot slot)
 {
-    enum status status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
-    struct pfn page;
+    struct tree_pointer at = {op->place.table, op->place.index};
+    struct pfn page = page_reserve_take(&op->reserve);
+    enum status status;
 
-    if (status != OK)
-        return status;
-    if (!swap_in_begin(op, slot))
-        return STATUS_AGAIN;
-    page = page_reserve_take(&op->reserve);
+    transfer_begin_in(page, at, pte_rights(op->place.entry), slot);
+    fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO), slot(by the swap cache) */
     status = swap_read(slot, page);
     transfer_end(page, &(struct transfer_end){
@@ -71,17 +59,29 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     return op->access.write ? STATUS_AGAIN : OK;
 }
 
+/* The slot is the entry's, and the table's ring is one, only while the table is locked. */
 enum status swap_in(struct fault_op *op)
 {
     struct slot slot = pte_slot(op->place.entry);
+    struct pfn tied = PFN_NONE;
+    enum status status = OK;
 
+    /* A hint: where others name the slot too, one of them may have read it. */
+    if (swap_count(slot) <= 1)
+        status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
+    if (status != OK)
+        return status;
+    if (!fault_lock_unchanged(op))
+        return STATUS_AGAIN;
     CHECK_MSG(swap_count(slot) > 0, "entry %lx names slot %x, which is free", op->place.entry.word,
               slot.index);
-    if (swap_count(slot) > 1) {
-        struct pfn tied = rmap_hold_cached(op->place.table, op->place.index, slot);
-
-        if (!pfn_is_none(tied))
-            return use_cached_page(op, tied);
-    }
-    return read_slot(op, slot);
+    if (swap_count(slot) > 1)
+        tied = rmap_hold_cached(op->place.table, op->place.index, slot);
+    if (!pfn_is_none(tied))
+        return use_cached_page(op, tied);
+    if (!pfn_is_none(op->reserve.page))
+        return read_slot(op, slot);
+    fault_unlock(op);
+    status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
+    return status == OK ? STATUS_AGAIN : status;
 }

@@ -124,10 +124,8 @@ static void end_tie(struct pfn page)
 
 void swap_cache_remove(struct pfn page)
 {
-    struct frame *record = frame_record(page);
-
-    CHECK((record->flags & FRAME_SWAP_CACHED) != 0);
-    __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_SWAP_CACHED, __ATOMIC_RELAXED);
+    CHECK((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0);
+    rmap_clear_flag(page, FRAME_SWAP_CACHED);
     end_tie(page);
 }
 
