@@ -108,6 +108,27 @@ static inline unsigned leaf_order(unsigned level)
     return 9 * (level - 1);
 }
 
+/* ---- rmap.c ---- */
+
+/* Locks the ring of all tables; returns whether interrupts were on. */
+bool rmap_lock(void);
+void rmap_unlock(bool were_on);
+
+/* The next table of the ring, which is locked; the table itself when it is alone. */
+struct pfn rmap_next_of(struct pfn table);
+
+/* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
+enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page);
+
+/* A dead table leaves its ring. */
+void rmap_leave(struct pfn table);
+
+/* Entries of `from` are about to move to the same indexes of `table`: their rings become one,
+ * unless from is alone, which says that nobody else names its pages. */
+void rmap_merge(struct pfn table, struct pfn from);
+
+/* ---- split.c ---- */
+
 /* Splits the large page that an entry of a locked table names, for all who share it: `table`, which
  * is fresh and has its place, becomes the table of its parts, and every entry that named the page
  * links it: own if there is one, COW otherwise. All entries that name a large page have the same

@@ -12,7 +12,7 @@
 /* Guards the links of all rings and the named entry of all pages. Inside any table's lock. */
 uint8_t tree_ring_lock;
 
-static bool lock_ring(void)
+bool rmap_lock(void)
 {
     bool were_on = machine_interrupts_off();
 
@@ -20,14 +20,14 @@ static bool lock_ring(void)
     return were_on;
 }
 
-static void unlock_ring(bool were_on)
+void rmap_unlock(bool were_on)
 {
     spin_unlock(&tree_ring_lock);
     machine_interrupts_restore(were_on);
 }
 
 /* The next table of the ring; the table itself when it is alone. */
-static struct pfn rmap_next_of(struct pfn table)
+struct pfn rmap_next_of(struct pfn table)
 {
     uint32_t next = frame_record(table)->link_next;
 
@@ -36,7 +36,7 @@ static struct pfn rmap_next_of(struct pfn table)
 
 void rmap_join(struct pfn table, struct pfn source)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     struct frame *fresh = frame_record(table);
     struct frame *behind = frame_record(source);
     struct pfn next = rmap_next_of(source);
@@ -46,12 +46,12 @@ void rmap_join(struct pfn table, struct pfn source)
     fresh->link_next = next.index;
     behind->link_next = table.index;
     frame_record(next)->link_prev = table.index;
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
 }
 
 void rmap_leave(struct pfn table)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     struct frame *record = frame_record(table);
     struct pfn next = rmap_next_of(table);
 
@@ -65,7 +65,7 @@ void rmap_leave(struct pfn table)
             after->link_next = after->link_prev = UINT32_MAX;
     }
     record->link_next = record->link_prev = UINT32_MAX;
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
 }
 
 /* Whether two tables are on one ring. */
@@ -81,7 +81,7 @@ static bool on_one_ring(struct pfn table, struct pfn other)
 /* Two rings become one, or one two, when the next ones of a table of each are exchanged. */
 void rmap_merge(struct pfn table, struct pfn from)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     struct pfn behind_table = rmap_next_of(table);
     struct pfn behind_from = rmap_next_of(from);
 
@@ -91,23 +91,23 @@ void rmap_merge(struct pfn table, struct pfn from)
         frame_record(from)->link_next = behind_table.index;
         frame_record(behind_table)->link_prev = from.index;
     }
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
 }
 
 void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     const struct frame *record = frame_record(page);
 
     CHECK_MSG(record->back_table == UINT32_MAX || record->back_index == index,
               "page %x has another entry at index %u, not %u", page.index, record->back_index,
               index);
     rmap_reference(page, table, index);
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
 }
 
 /* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
-static enum pte_state names_as(struct pfn table, unsigned index, struct pfn page)
+enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page)
 {
     struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
     struct pfn named = PFN_NONE;
@@ -128,12 +128,12 @@ static void rmap_choose_another(struct frame *record, struct pfn page, struct pf
                                 unsigned index)
 {
     for (struct pfn at = rmap_next_of(table); !pfn_equal(at, table); at = rmap_next_of(at)) {
-        if (names_as(at, index, page) == PTE_EMPTY)
+        if (rmap_names_as(at, index, page) == PTE_EMPTY)
             continue;
         record->back_index = (uint16_t)index;
         __atomic_store_n(&record->back_table, at.index, __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (names_as(at, index, page) != PTE_EMPTY)
+        if (rmap_names_as(at, index, page) != PTE_EMPTY)
             return;
     }
     __atomic_store_n(&record->back_table, UINT32_MAX, __ATOMIC_RELAXED);
@@ -145,7 +145,7 @@ bool rmap_has_pointer(struct pfn page)
     struct pfn table = {record->back_table};
 
     return !pfn_is_none(table) && frame_record(table)->kind == FRAME_TABLE &&
-           names_as(table, record->back_index, page) != PTE_EMPTY;
+           rmap_names_as(table, record->back_index, page) != PTE_EMPTY;
 }
 
 void rmap_repoint(struct pfn page, struct pfn table, unsigned index)
@@ -172,21 +172,21 @@ void tree_repoint(struct pfn page, struct pfn table, unsigned index)
 
 void rmap_clear_flag(struct pfn page, uint8_t flag)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
 
     __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~flag, __ATOMIC_RELAXED);
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
 }
 
 bool tree_claim(struct pfn page, uint8_t flag)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     struct frame *record = frame_record(page);
     bool alone = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
 
     if (alone)
         __atomic_and_fetch(&record->flags, (uint8_t)~flag, __ATOMIC_RELAXED);
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
     return alone;
 }
 
@@ -211,7 +211,7 @@ static unsigned rmap_find_pointers(struct pfn page, enum pte_state state,
     if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first))
         return 0;
     do {
-        if (names_as(at, record->back_index, page) == state) {
+        if (rmap_names_as(at, record->back_index, page) == state) {
             if (found < max)
                 pointers[found] = (struct tree_pointer){at, record->back_index};
             found++;
@@ -224,10 +224,10 @@ static unsigned rmap_find_pointers(struct pfn page, enum pte_state state,
 unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_pointer *pointers,
                             unsigned max)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     unsigned found = rmap_find_pointers(page, state, pointers, max);
 
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
     return found;
 }
 
@@ -235,11 +235,11 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
  * meanwhile only makes the answer no. */
 bool tree_all_in_state(struct pfn page, enum pte_state state)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     uint32_t count = __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE);
     bool all = rmap_find_pointers(page, state, NULL, 0) + 1 == count;
 
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
     return all;
 }
 
@@ -256,7 +256,7 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
         return false;
     do {
         if (pfn_equal(at, pointer.table))
-            return names_as(at, pointer.index, page) == state;
+            return rmap_names_as(at, pointer.index, page) == state;
         at = rmap_next_of(at);
     } while (!pfn_equal(at, first));
     return false;
@@ -268,19 +268,19 @@ enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree
 {
     struct frame *table = frame_record(pointer.table);
     enum status status = STATUS_NOT_FOUND;
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
 
     CHECK(!were_on);
     if (is_pointer_of(page, state, pointer)) {
         status = spin_try(&table->lock) ? OK : STATUS_AGAIN;
         /* Another may have replaced the entry between the look and the lock. */
         if (status == OK && ((table->flags & FRAME_DEAD) != 0 ||
-                             names_as(pointer.table, pointer.index, page) != state)) {
+                             rmap_names_as(pointer.table, pointer.index, page) != state)) {
             spin_unlock(&table->lock);
             status = STATUS_NOT_FOUND;
         }
     }
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
     return status;
 }
 
@@ -295,7 +295,7 @@ uint64_t tree_pointer_address(struct tree_pointer pointer)
 
 struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
 {
-    bool were_on = lock_ring();
+    bool were_on = rmap_lock();
     struct pfn found = PFN_NONE;
     struct pfn at = rmap_next_of(table);
 
@@ -314,153 +314,6 @@ struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
                 found = page;
         }
     }
-    unlock_ring(were_on);
+    rmap_unlock(were_on);
     return found;
-}
-
-/* ---- large pages ---- */
-
-/* Where the entries stand that name a page: one index of the tables of one ring. */
-struct sharers {
-    struct pfn page;
-    struct pfn first;
-    struct pfn locked; /* by the caller */
-    unsigned index;
-    unsigned count;
-};
-
-/* The lock checker is not told: in one pass around a locked ring no lock is waited for. */
-static bool try_table(struct pfn table)
-{
-    struct frame *record = frame_record(table);
-
-    if (!spin_try_unchecked(&record->lock))
-        return false;
-    if ((record->flags & FRAME_DEAD) == 0)
-        return true;
-    __atomic_store_n(&record->lock, 0, __ATOMIC_RELEASE);
-    return false;
-}
-
-static void unlock_sharers(const struct sharers *sharers, unsigned count)
-{
-    for (struct pfn at = sharers->first; count > 0; at = rmap_next_of(at)) {
-        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
-            continue;
-        count--;
-        if (!pfn_equal(at, sharers->locked))
-            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
-    }
-}
-
-/* Locks the tables of all entries that name the page, or none: then one is held, or the page has
- * a pointer elsewhere that is on its way out. */
-static bool lock_sharers(const struct sharers *sharers)
-{
-    struct pfn at = sharers->first;
-    unsigned found = 0;
-
-    do {
-        if (names_as(at, sharers->index, sharers->page) != PTE_EMPTY) {
-            if (!pfn_equal(at, sharers->locked) && !try_table(at))
-                break;
-            found++;
-        }
-        at = rmap_next_of(at);
-    } while (!pfn_equal(at, sharers->first));
-    if (found == sharers->count)
-        return true;
-    unlock_sharers(sharers, found);
-    return false;
-}
-
-/* The table of a large page's parts, with the rights that the page has. */
-static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, struct rights rights,
-                            unsigned holds)
-{
-    struct pte *entries = frame_pointer(table);
-    unsigned order = leaf_order(level - 1);
-
-    frame_record(page)->count = 1; /* all who name it are here, and wait */
-    tree_globals.hooks->page_split(page, leaf_order(level), order);
-    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
-        struct pfn part = {page.index + (i << order)};
-
-        frame_record(part)->back_table = table.index;
-        frame_record(part)->back_index = (uint16_t)i;
-        entries[i] = pte_page(part, level - 1, PTE_OWN, rights);
-    }
-    frame_record(page)->count += holds;
-    frame_record(table)->live = frame_record(table)->held = PTE_ENTRIES;
-}
-
-/* Links the table wherever the page was named, and unlocks; true when the page was written to. */
-static bool link_parts(const struct sharers *sharers, struct pfn table)
-{
-    struct pte link = pte_table(table, sharers->count == 1 ? PTE_OWN : PTE_COW);
-    unsigned left = sharers->count;
-    bool dirty = false;
-
-    frame_record(table)->count = sharers->count;
-    for (struct pfn at = sharers->first; left > 0; at = rmap_next_of(at)) {
-        struct pte *place = (struct pte *)frame_pointer(at) + sharers->index;
-        struct pte old;
-
-        if (names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
-            continue;
-        left--;
-        old = pte_exchange(place, link);
-        dirty = dirty || (pte_present(old) && (old.word & PTE_D) != 0);
-        if (!pfn_equal(at, sharers->locked))
-            __atomic_store_n(&frame_record(at)->lock, 0, __ATOMIC_RELEASE);
-    }
-    return dirty;
-}
-
-static void mark_dirty(struct pfn page, unsigned level)
-{
-    for (unsigned i = 0; i < PTE_ENTRIES; i++) {
-        struct pfn part = {page.index + (i << leaf_order(level - 1))};
-
-        __atomic_or_fetch(&frame_record(part)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    }
-}
-
-/* holds: the ring's lock, and those of the sharers */
-static void split_locked(const struct sharers *sharers, unsigned level, struct pfn table,
-                         unsigned holds)
-{
-    const struct frame *record = frame_record(sharers->page);
-    const struct pte *entries = frame_pointer(sharers->first);
-    bool dirty = (record->flags & FRAME_DIRTY) != 0;
-
-    CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == leaf_order(level),
-              "page %x of level %u has flags %x, order %u", sharers->page.index, level,
-              record->flags, record->level);
-    fill_with_parts(table, level, sharers->page, pte_rights(pte_read(&entries[sharers->index])),
-                    holds);
-    if (link_parts(sharers, table) || dirty)
-        mark_dirty(sharers->page, level);
-}
-
-enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked, struct pfn table,
-                             unsigned holds, unsigned *count)
-{
-    bool were_on = lock_ring();
-    const struct frame *record = frame_record(page);
-    struct sharers sharers = {.page = page,
-                              .first = {record->back_table},
-                              .locked = locked,
-                              .index = record->back_index,
-                              .count = record->count - holds};
-    enum status status = STATUS_AGAIN;
-
-    CHECK(!were_on && level > 1 && record->kind == FRAME_ANONYMOUS);
-    if (!pfn_is_none(sharers.first) && sharers.count > 0 && lock_sharers(&sharers)) {
-        split_locked(&sharers, level, table, holds);
-        *count = sharers.count;
-        status = OK;
-    }
-    unlock_ring(were_on);
-    return status;
 }

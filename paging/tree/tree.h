@@ -35,8 +35,9 @@ struct tree_hooks {
     void (*page_free_last)(struct pfn page); /* count 0: unlink it, untie it, free it */
     /* The same for TREE_PAGES_TOGETHER at most. */
     void (*pages_free_last)(const struct pfn *pages, unsigned count);
-    /* A large page of this order becomes pages of the smaller one, each with count 1. */
-    void (*page_split)(struct pfn page, unsigned order, unsigned to);
+    /* A large page becomes pages of order `to`, each with count 1, the first with `held` more.
+     * False, with nothing changed: it has other counts than these. */
+    bool (*page_split)(struct pfn page, unsigned order, unsigned to, uint32_t named, uint32_t held);
     /* Pages of this order are about to become parts of a larger one. page_take: from now on an
      * entry of a locked table alone knows the page; false when others hold it. page_put: the page,
      * which was taken or is new, may be found again. */
@@ -299,13 +300,8 @@ bool tree_claim(struct pfn page, uint8_t flag);
 /* Says that the entry names the page: for a page that has just been put there. */
 void rmap_reference(struct pfn page, struct pfn table, unsigned index);
 
-/* Between the tree's files: a new table joins the ring of its source; a dead one leaves it. */
+/* A new table joins the ring of its source. */
 void rmap_join(struct pfn table, struct pfn source);
-void rmap_leave(struct pfn table);
-
-/* Entries of `from` are about to move to the same indexes of `table`: their rings become one,
- * unless from is alone, which says that nobody else names its pages. */
-void rmap_merge(struct pfn table, struct pfn from);
 
 /* Says that the entry names the page, which had another entry at this index before. */
 void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index);

@@ -288,29 +288,6 @@ static enum status split_page(const struct step *step, unsigned index, struct pt
                : STATUS_AGAIN;
 }
 
-enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struct tlb_batch *batch)
-{
-    bool were_on = machine_interrupts_off();
-    const struct frame *record = frame_record(page);
-    struct pfn named = {record->back_table};
-    enum status status = STATUS_AGAIN;
-    unsigned sharers;
-
-    if (!pfn_is_none(named) && (record->flags & FRAME_BLOCK) != 0) {
-        unsigned level = record->level / 9U + 1;
-        struct tree_pointer pointer = {named, record->back_index};
-        struct pfn table = take_table(reserve, level - 1, tree_pointer_address(pointer));
-
-        status = tree_split_large(page, level, PFN_NONE, table, 1, &sharers);
-        if (status == OK)
-            tlb_add_everything(batch);
-        else
-            reserve->tables[reserve->count++] = table;
-    }
-    machine_interrupts_restore(were_on);
-    return status;
-}
-
 /* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
  * reserve does not have is asked for anew, as is what another processor has changed. */
 static enum status tree_walk_step_down(const struct step *step, struct pfn *next)

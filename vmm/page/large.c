@@ -112,11 +112,23 @@ void large_gone(struct pfn page)
     pmm_free_order(page, frame_record(page)->level);
 }
 
-void large_split_parts(struct pfn page, unsigned order, unsigned to)
+/* Who finds a page in the list holds it there: out of it, its count stands still. */
+bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t entries,
+                       uint32_t holds)
 {
+    struct frame *record = frame_record(page);
     bool wired = large_leave(page);
 
+    if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != entries + holds) {
+        if (wired)
+            page_mark_wired(page);
+        else
+            large_publish(page);
+        return false;
+    }
+    record->count = 1;
     pmm_split(page, order, to);
+    record->count = 1 + holds;
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {
         struct pfn part = {page.index + (i << to)};
 
@@ -128,6 +140,7 @@ void large_split_parts(struct pfn page, unsigned order, unsigned to)
             large_publish(part);
     }
     __atomic_add_fetch(&list.splits, 1, __ATOMIC_RELAXED);
+    return true;
 }
 
 /* Returns the first page of the list, held; PFN_NONE if the list is empty or the page is being

@@ -37,9 +37,13 @@ static void page_free_last(struct pfn page)
         pmm_free(page);
 }
 
-static void page_split(struct pfn page, unsigned order, unsigned to)
+static bool page_split(struct pfn page, unsigned order, unsigned to, uint32_t entries,
+                       uint32_t holds)
 {
+    frame_record(page)->count -= entries - 1;
+    CHECK(holds == 0 && frame_record(page)->count == 1);
     pmm_split(page, order, to);
+    return true;
 }
 
 static void pages_free_last(const struct pfn *pages, unsigned count)
