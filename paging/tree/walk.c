@@ -236,12 +236,17 @@ static enum status split_zero_link(const struct step *step, unsigned index, stru
     return OK;
 }
 
-/* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). */
+/* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). Until all
+ * processors have answered, others may fill the source, and a processor whose paging-structure
+ * caches lead there may cache a translation that the copy has no entry for: so all of the table's
+ * span is stale (rule P2). */
 static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
                                  struct pfn *own)
 {
     struct pfn source = pte_frame(entry);
     struct pte *entries = frame_pointer(step->table);
+    uint64_t span = pte_span(step->level);
+    uint64_t base = round_down(step->address, span);
 
     if (!tree_lock(source))
         return STATUS_AGAIN;
@@ -256,7 +261,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     tree_copy_table(*own, source);
     tree_unlock(source);
     tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
-    tlb_add_page(step->batch, step->address);
+    tlb_add_range(step->batch, base, base + span);
     table_access_changed(step->batch);
     tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
     return OK;

@@ -10,7 +10,7 @@
 #include "vmm/fault/entry.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
-#include "vmm/page/reclaim.h"
+#include "vmm/page/transfer.h"
 
 /* EFLAGS.AC: ring 0 may access user pages although SMAP is on (SDM volume 3, 4.6). */
 #define EFLAGS_AC (UINT64_C(1) << 18)
@@ -37,36 +37,38 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
 bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* What may have changed the space since start: faults; calls, which make paths own and leave
- * translations that allow less behind; and evictions, after which another space that shares the
- * page may have brought it back. How the slow path sees that there was progress. */
+ * translations that allow less behind; and ends of transfers, during which an access faults that is
+ * allowed before and afterwards. How the slow path sees that there was progress. */
 static uint64_t progress_of(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;
 
     return of->zero_read + of->first_write + of->large + of->zero_to_private + of->cow_copy +
            of->cow_reuse + of->swap_in + of->swap_cached + of->path + of->shared + space->calls +
-           reclaim_calls();
+           transfers_ended();
 }
 
-/* A spurious fault at the same instruction and address as the last, with nothing in between, makes
- * no progress: a violation. */
-static bool is_stuck(const struct space *space, const struct trap_frame *frame, uint64_t address)
+/* A spurious fault at the same instruction and address as the last makes no progress if nothing has
+ * happened since the last one began: a violation. What happens in between is counted while an
+ * access still faults, so that a fault which met it counts as progress. */
+static bool is_stuck(const struct space *space, const struct trap_frame *frame, uint64_t address,
+                     uint64_t progress_before)
 {
     struct last_fault *last = &last_faults[machine_cpu()];
-    uint64_t progress = progress_of(space);
     bool stuck = last->serial == space->serial && last->rip == frame->rip &&
-                 last->address == address && last->progress == progress;
+                 last->address == address && last->progress == progress_of(space);
 
     last->serial = space->serial;
     last->rip = frame->rip;
     last->address = address;
-    last->progress = progress;
+    last->progress = progress_before;
     return stuck;
 }
 
 static bool resolve_slowly(struct space *space, uint64_t address, struct fault_access access,
                            const struct trap_frame *frame)
 {
+    uint64_t progress = progress_of(space);
     uint64_t spurious = space->faults.spurious;
     enum status reason;
 
@@ -75,7 +77,8 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
     machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
     reason = fault_resolve(space, address, access);
     machine_interrupts_off();
-    if (reason == OK && space->faults.spurious != spurious && is_stuck(space, frame, address))
+    if (reason == OK && space->faults.spurious != spurious &&
+        is_stuck(space, frame, address, progress))
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;
     return reason == OK;

@@ -272,7 +272,10 @@ static enum status write_cow_page(struct fault_op *op)
 {
     struct pfn shared = pte_frame(op->place.entry);
     bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
-    enum status status = alone ? OK : page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
+    enum status status = alone ? OK
+                         : page_await_transfer(shared)
+                             ? STATUS_AGAIN
+                             : page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
 
     if (status != OK)
         return status;

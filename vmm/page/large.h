@@ -36,8 +36,8 @@ void large_withdraw(struct pfn page);
 /* The last pointer has gone. */
 void large_gone(struct pfn page);
 
-/* Called when the tree splits a page: publishes its parts by their size. Returns false, with nothing
- * changed, if the page has other counts than these. */
+/* Called when the tree splits a page: publishes its parts by their size. Returns false, with
+ * nothing changed, if the page has other counts than these. */
 bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t entries,
                        uint32_t holds);
 

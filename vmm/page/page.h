@@ -128,6 +128,17 @@ static inline enum pte_class page_class(struct pfn page)
     return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
 }
 
+/* Waits a moment, and returns true, if a transfer has a count of the page. A write that took that
+ * for another owner's would copy the page that another processor has just copied here, and that one
+ * would copy the copy in turn, for ever. */
+static inline bool page_await_transfer(struct pfn page)
+{
+    if ((__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) == 0)
+        return false;
+    machine_relax();
+    return true;
+}
+
 /* Returns the functions that the tree calls. */
 const struct tree_hooks *page_hooks(void);
 

@@ -8,6 +8,8 @@
 /* Entries converted after one look at the reverse map. */
 #define POINTERS_TOGETHER 16U
 
+static uint64_t ended;
+
 static struct pte transfer_read_entry(struct tree_pointer at)
 {
     return pte_read((const struct pte *)frame_pointer(at.table) + at.index);
@@ -105,8 +107,14 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     CHECK(end->result != TRANSFER_TICKET || pte_state(end->ticket, 1) == PTE_TICKET);
     if (stays)
         page_publish(page);
+    __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
     transfer_end_entries(page, end);
     if (!stays && (record->flags & FRAME_SWAP_CACHED) != 0)
         swap_cache_remove(page);
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+}
+
+uint64_t transfers_ended(void)
+{
+    return __atomic_load_n(&ended, __ATOMIC_SEQ_CST);
 }

@@ -49,4 +49,7 @@ void transfer_take_entry(struct pfn page, struct tree_pointer at);
  * have found it. The caller's hold stays. */
 void transfer_end(struct pfn page, const struct transfer_end *end);
 
+/* Ends of transfers so far, each counted while its entries are still in transit. */
+uint64_t transfers_ended(void);
+
 #endif

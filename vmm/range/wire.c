@@ -35,6 +35,8 @@ static uint64_t wire_page(const struct space *space, uint64_t address)
         tree_unlock(place.table);
     }
     machine_interrupts_restore(were_on);
+    if (bytes == 0 && is_own_page(place))
+        machine_pause(); /* another has the table, or the page, at the moment */
     return bytes;
 }
 
