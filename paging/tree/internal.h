@@ -1,8 +1,7 @@
 /*
- * Between the files of the tree: tree.c, tree_share.c, tree_drop.c, tree_range.c, tree_run.c,
- * tree_move.c, tree_merge.c, tree_ring.c, tree_root.c, tree_audit.c.
+ * Shared by the files of the tree.
  *
- * Owns: the hooks, the roots that wait for a tree. Context: as tree.h says.
+ * Owns: the hooks, and the prepared roots. Context: as tree.h says.
  */
 #ifndef PAGING_TREE_INTERNAL_H
 #define PAGING_TREE_INTERNAL_H
@@ -10,7 +9,7 @@
 #include "cpu/smp/spin.h"
 #include "paging/tree/tree.h"
 
-/* Roots without a tree that are kept (tree_root.c). */
+/* Prepared roots that are kept (root.c). */
 #define TREE_READY_ROOTS 16U
 
 struct tree_globals {
@@ -24,20 +23,20 @@ struct tree_globals {
 
 extern struct tree_globals tree_globals;
 
-/* Whether an entry above level 1 names a table that walks go into: any but a zero table. */
+/* Returns true if an entry above level 1 references a table to descend into: not a zero table. */
 static inline bool entry_is_table(struct pte entry)
 {
     return (entry.word & (PTE_P | PTE_PS)) == PTE_P && !zero_ladder_has(pte_frame(entry));
 }
 
-/* Whether the entry shows zeroes: the zero page or a zero table. */
+/* Returns true if the entry maps the zero page or a zero table. */
 static inline bool entry_is_zero(struct pte entry)
 {
     return pte_present(entry) && zero_ladder_has(pte_frame(entry));
 }
 
-/* Whether the entry is counted by what it names: a page, a table, a slot, but no frame of the zero
- * ladder. The state is known to be sound. */
+/* Returns true if the entry's target counts it: a page, table or slot, but no frame of the zero
+ * ladder. The entry is known to be sound. */
 static inline bool entry_is_held(struct pte entry)
 {
     uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
@@ -47,8 +46,8 @@ static inline bool entry_is_held(struct pte entry)
     return type == PTE_TYPE_SWAPPED || type == PTE_TYPE_TRANSIT || type == PTE_TYPE_WITHHELD;
 }
 
-/* The page that an entry names, of more than one frame the first: as leaf, in transit or withheld;
- * PFN_NONE for others and for the zero page. The state is known to be sound. */
+/* Returns the page that an entry references as leaf, in transit or withheld (the first frame of a
+ * large page), or PFN_NONE, also for the zero page. The entry is known to be sound. */
 static inline struct pfn entry_page(struct pte entry, unsigned level)
 {
     uint64_t type = (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT;
@@ -60,22 +59,22 @@ static inline struct pfn entry_page(struct pte entry, unsigned level)
     return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
 }
 
-/* Whether the entry is a leaf that a section's page is shared by. */
+/* Returns true if the entry is a shared leaf of a section's page. */
 static inline bool entry_is_shared_leaf(struct pte entry, unsigned level)
 {
     return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
            (level == 1 || (entry.word & PTE_PS) != 0);
 }
 
-/* Whether a processor may have a translation of the entry. One in transit may have been a leaf
- * until just now: who evicts it flushes only after the exchange. */
+/* Returns true if a processor may have the entry cached. One in transit may have been a leaf a
+ * moment ago: eviction flushes after the exchange. */
 static inline bool entry_may_be_cached(struct pte entry)
 {
     return pte_present(entry) || (entry.word & PTE_TYPE_MASK) >> PTE_TYPE_SHIFT == PTE_TYPE_TRANSIT;
 }
 
-/* Takes a lock for a range call, whose tables cannot die under it: faults hold it for moments only,
- * so it is tried again with interrupts as they were (rule P4). They are off before and after. */
+/* Locks a table for a range call, during which it cannot die. Faults hold the lock only briefly, so
+ * it is retried, with interrupts as they were (rule P4). They are off before and after. */
 static inline void tree_lock_patiently(struct pfn table, bool were_on)
 {
     struct frame *record = frame_record(table);
@@ -93,16 +92,16 @@ static inline void tree_unlock_fast(struct pfn table)
     spin_unlock_fast(&frame_record(table)->lock);
 }
 
-/* Marks a table dead under its own lock (rule P6): who locks it from now on starts over. */
+/* Marks a table dead, under its own lock (rule P6): later attempts to lock it fail. */
 void tree_kill_table(struct pfn table);
 
-/* Makes the fresh table `to` a copy of `from`, which is locked: rule C4. */
+/* Copies the locked table `from` to the new table `to` (rule C4). */
 void tree_copy_table(struct pfn to, struct pfn from);
 
-/* Whether the entry that a page's record names does name the page: for AUDIT. */
+/* Returns true if the page's back pointer is an entry that references the page: for AUDIT. */
 bool rmap_has_pointer(struct pfn page);
 
-/* The order of the block that a leaf of this level names. */
+/* Returns the order of the block that a leaf of this level maps. */
 static inline unsigned leaf_order(unsigned level)
 {
     return 9 * (level - 1);
@@ -123,17 +122,17 @@ enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page);
 /* A dead table leaves its ring. */
 void rmap_leave(struct pfn table);
 
-/* Entries of `from` are about to move to the same indexes of `table`: their rings become one,
- * unless from is alone, which says that nobody else names its pages. */
+/* Joins the rings of two tables before entries of `from` move to the same indexes of `table`. Does
+ * nothing if `from` is alone: then no other entry references its pages. */
 void rmap_merge(struct pfn table, struct pfn from);
 
 /* ---- split.c ---- */
 
-/* Splits the large page that an entry of a locked table names, for all who share it: `table`, which
- * is fresh and has its place, becomes the table of its parts, and every entry that named the page
- * links it: own if there is one, COW otherwise. All entries that name a large page have the same
- * rights. Of the page's counts `holds` are not entries', and stay with its first part.
- * STATUS_AGAIN: the lock of a sharer's table is held. */
+/* Splits the large page that an entry of a locked table maps, for all sharers. `table`, which is
+ * new and placed, becomes the table of its parts. Every entry of the page then links it: own if
+ * there is one, COW otherwise. All entries of a large page have the same rights. `holds` of the
+ * page's references are not entries, and stay with its first part. STATUS_AGAIN: the lock of a
+ * sharer's table is held. */
 MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
                                       struct pfn table, unsigned holds, unsigned *sharers);
 
@@ -149,7 +148,7 @@ enum tree_obstacle {
 enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
                                       struct tree_place *place);
 
-/* Gives a fresh table its level and its place in the tree. */
+/* Sets a new table's level and base address. */
 static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
 {
     uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
@@ -160,18 +159,17 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
     record->base_high = (uint16_t)(base >> 32);
 }
 
-/* Takes the entry that names a dead table in which nothing is out of the locked table above it: the
- * batch gives it back. Of translations only those of upper entries are stale, and the caller says
- * so. */
+/* Removes the link to a dead, empty table from the locked table above it, and releases the table to
+ * the batch. Only cached upper entries become stale; the caller adds them. */
 void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
                       struct tlb_batch *batch);
 
-/* Entries of one table become empty, from the one at an address on: what they named is dropped.
- * They lie in the caller's range with all that they stand for. */
+/* Empties entries of one table, beginning at an address, and drops their targets. Their spans lie
+ * within the caller's range. */
 void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
                          uint64_t to, struct tlb_batch *batch);
 
-/* Counts one more pointer for a copy of an entry, and turns an own source into COW: the copy. */
+/* Adds a reference for a copy of an entry, and turns an own source into COW. Returns the copy. */
 struct pte tree_share_entry(struct pte *source, unsigned level);
 
 #endif

@@ -1,12 +1,12 @@
-/* Range calls on a tree, in their two halves: prepare may fail, replace cannot (rule C7). */
+/* Range calls on a tree, in two halves: prepare may fail, perform cannot (rule C7). */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
 #include "paging/tree/internal.h"
 #include "paging/tree/table_access.h"
 
-/* A ticket, guard or empty entry may stand at every level, in the root of five levels too: it is
- * the only entry there that could stand for 256 TiB at once, and without it a range of several
- * would need tables between its two boundary paths. */
+/* Tickets, guards and empty entries may be at every level, also in the root of five levels.
+ * There an entry covers 256 TiB; otherwise a larger range would need tables between its boundary
+ * paths. */
 #define HIGHEST_LEVEL 5U
 
 /* The second half of one range call. */
@@ -16,17 +16,17 @@ struct range_call {
     uint64_t start;
     uint64_t end;
     struct tlb_batch *batch;
-    /* What is done to the entries of one locked table on [from, to), which lie in the range with
-     * all that they stand for; returns where it stopped: no room in the batch, or a table. */
+    /* Processes the entries of one locked table on [from, to), whose spans lie in the range.
+     * Returns the address where it stopped: the batch is full, or the entry is a table. */
     uint64_t (*run)(const struct range_call *call, struct pfn table, unsigned level, uint64_t from,
                     uint64_t to);
-    bool goes_down;  /* into tables that lie in the range with all that they stand for */
-    bool zeroes;     /* replace: what shows zeroes takes their place, otherwise `with` */
+    bool goes_down;  /* into tables whose spans lie in the range */
+    bool zeroes;     /* replace: by zero mappings, otherwise by `with` */
     struct pte with; /* replace: ticket, guard or empty; protect: the ticket of the new rights */
     struct rights rights;
 };
 
-/* The highest level at which an entry can begin, or end, at this address. */
+/* Returns the highest level at which an entry can begin or end at this address. */
 static unsigned boundary_level(uint64_t address)
 {
     unsigned level = 1;
@@ -42,13 +42,13 @@ static void check_range(const struct tree *tree, uint64_t start, uint64_t end)
     CHECK_MSG(start < end && end <= lower_half_end(tree->levels), "range %lx to %lx", start, end);
 }
 
-/* One table to make own or to make at all, with the path down to it. */
+/* A table that must exist or become own, with its path. */
 struct wanted_path {
     uint64_t address;
     unsigned level;
 };
 
-/* Makes one path or two, or none for want of memory: what is needed is set aside first. */
+/* Makes one or two paths, or none: all tables are allocated first. */
 static enum status make_paths(struct tree *tree, const struct wanted_path *paths, unsigned count,
                               enum tree_purpose purpose, struct tlb_batch *batch)
 {
@@ -64,7 +64,7 @@ static enum status make_paths(struct tree *tree, const struct wanted_path *paths
         if (status == STATUS_AGAIN)
             machine_pause();
         status = tree_reserve_fill(&reserve, needs[0] + needs[1]);
-        /* A path that needs nothing is there, and own. */
+        /* A path that needs no table exists and is own. */
         for (unsigned i = 0; i < count && status == OK; i++) {
             if (needs[i] > 0)
                 status = tree_make_path(tree, paths[i].address, paths[i].level, purpose, &reserve,
@@ -84,7 +84,7 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     unsigned higher = paths[first_is_lower].level;
 
     check_range(tree, start, end);
-    /* Where one of the two tables is the other, or on its way, there is one path. */
+    /* If one table is on the path to the other, one path suffices. */
     if ((start ^ (end - 1)) / pte_span(higher + 1) == 0)
         return make_paths(tree, &paths[!first_is_lower], 1, TREE_BUILD, batch);
     return make_paths(tree, paths, 2, TREE_BUILD, batch);
@@ -111,9 +111,9 @@ enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end
 
 /* ---- performing ---- */
 
-/* The entries of one table on [from, to): under its lock as long as the batch has room. Returns
- * where it stopped: at `to`, or at an entry that a fault has made a table since it was looked
- * at. */
+/* Processes the entries of one table on [from, to), under its lock while the batch has room.
+ * Returns the address where it stopped: `to`, or an entry that a fault has turned into a table
+ * meanwhile. */
 static uint64_t run_in_table(const struct range_call *call, struct pfn table, unsigned level,
                              uint64_t from, uint64_t to)
 {
@@ -137,9 +137,8 @@ static uint64_t run_in_table(const struct range_call *call, struct pfn table, un
     return from;
 }
 
-/* Where the entries end that are for the run from an address on: they lie in the range with all
- * that they stand for, and are no tables that are to be gone into. Entries of level 1 are all for
- * it. */
+/* Returns the end of the run of entries from an address on: their spans lie in the range, and none
+ * is a table to descend into. Entries of level 1 always qualify. */
 static uint64_t end_of_run(const struct range_call *call, const struct pte *entries, unsigned level,
                            uint64_t at, uint64_t to)
 {
@@ -153,8 +152,7 @@ static uint64_t end_of_run(const struct range_call *call, const struct pte *entr
     return at;
 }
 
-/* Gives back an own table in which nothing is any more: no range call but this one, and no fault,
- * puts something there. */
+/* Frees an own table that became empty. No fault and no other range call can fill it. */
 static void tree_range_give_back(const struct range_call *call, struct pfn above, unsigned level,
                                  uint64_t at, struct pfn table)
 {
@@ -204,7 +202,7 @@ static void tree_range_visit_table(const struct range_call *call, struct pfn tab
 
 /* ---- replacing ---- */
 
-/* Puts one entry in place of another, in a locked table. */
+/* Replaces one entry of a locked table. */
 static void replace_one(const struct range_call *call, struct pfn table, unsigned level,
                         uint64_t at)
 {
@@ -212,7 +210,8 @@ static void replace_one(const struct range_call *call, struct pfn table, unsigne
     struct pte with = call->zeroes ? zero_ladder_entry(level, call->rights) : call->with;
     struct pte old = pte_read(place);
 
-    /* The last pointer to a table goes: rule P6. Its count cannot be raised meanwhile (P7). */
+    /* The last reference to a table is dropped: mark it dead (rule P6). Its count cannot rise
+     * (P7). */
     if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
         tree_kill_table(pte_frame(old));
     old = tree_replace_at(table, place, with);
@@ -270,10 +269,10 @@ void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rig
 
 /* ---- protecting ---- */
 
-/* The bits of a present entry that say what it may be used for. */
+/* The rights bits of a present entry. */
 #define RIGHTS_BITS (PTE_RW | PTE_MAY_WRITE | PTE_US | PTE_NX)
 
-/* A leaf that stays one: in place, since the processor may set A and D at any time (rule E8). */
+/* Changes a leaf in place, since the processor may set A and D at any time (rule E8). */
 static void protect_leaf(const struct range_call *call, struct pte *place, struct pte entry,
                          unsigned level)
 {
@@ -283,7 +282,7 @@ static void protect_leaf(const struct range_call *call, struct pte *place, struc
     __atomic_or_fetch(&place->word, with & RIGHTS_BITS, __ATOMIC_ACQ_REL);
 }
 
-/* What takes the place of an entry that is no leaf which stays one. */
+/* Returns the new entry for one that cannot be changed in place. */
 static struct pte protected_entry(const struct range_call *call, struct pte entry, unsigned level)
 {
     struct rights rights = call->rights;
@@ -296,7 +295,7 @@ static struct pte protected_entry(const struct range_call *call, struct pte entr
     case PTE_SWAPPED: return pte_swapped(pte_slot(entry), rights);
     case PTE_TRANSIT: return pte_transit(page, rights);
     case PTE_WITHHELD:
-        /* COW is right for any count: the first write finds out whether it is the last owner's. */
+        /* COW is correct for any count: the first write checks for the last owner. */
         return pte_page(page, level, PTE_COW, rights);
     case PTE_LEAF:
     case PTE_TABLE:
@@ -329,8 +328,8 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* Whether the new rights forbid something that an entry with these bits allowed. A page that
- * becomes the programs' is no longer ring 0's to touch and to run as it likes (SMAP, SMEP). */
+/* Returns true if the new rights deny an access that entries with these bits allowed. A page that
+ * becomes user-accessible is denied to ring 0 by SMAP and SMEP. */
 static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
 {
     return call->rights.none || ((any & PTE_MAY_WRITE) != 0 && !call->rights.write) ||
@@ -339,8 +338,8 @@ static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
            ((all & PTE_US) == 0 && call->rights.user);
 }
 
-/* Own leaves get their rights in place, by one locked instruction for what is taken away and one
- * for what is given, where there is any of it (rule E8). */
+/* Changes own leaves in place: one locked instruction for bits to clear and one for bits to set, as
+ * needed (rule E8). */
 static void protect_own_leaves(const struct range_call *call, struct pte *from,
                                const struct pte *to, struct pte_bits bits)
 {
@@ -359,7 +358,7 @@ static void protect_own_leaves(const struct range_call *call, struct pte *from,
     }
 }
 
-/* What a translation of the entry allows that a processor may have. */
+/* Returns the rights that a cached translation of the entry may allow. */
 static uint64_t cached_bits(struct pte entry, unsigned level)
 {
     if (pte_present(entry) || pte_rights(entry).none)
@@ -367,7 +366,7 @@ static uint64_t cached_bits(struct pte entry, unsigned level)
     return pte_leaf(pte_payload_frame(entry), level, PTE_OWN, pte_rights(entry)).word;
 }
 
-/* Entries of any kind, one by one, as long as the batch has room; *to says where it stopped. */
+/* Changes entries of any kind, one by one, while the batch has room; *to: where it stopped. */
 static struct pte_bits protect_each(const struct range_call *call, struct pfn table, unsigned level,
                                     uint64_t from, uint64_t *to)
 {
@@ -387,14 +386,14 @@ static struct pte_bits protect_each(const struct range_call *call, struct pfn ta
     return bits;
 }
 
-/* Leaf entries are taken in runs of so many: one that is no own leaf slows down its run only. */
+/* Leaf entries are processed in runs: an entry that is no own leaf slows only its own run. */
 #define RUN_ENTRIES 64U
 
 static uint64_t protect_run(const struct range_call *call, struct pfn table, unsigned level,
                             uint64_t from, uint64_t to)
 {
     uint64_t most = min_u64(to, from + RUN_ENTRIES * pte_span(level));
-    /* Looked at again under the lock: a fault may have made a table of an entry. */
+    /* Check again under the lock: a fault may have turned an entry into a table. */
     uint64_t end = end_of_run(call, frame_pointer(table), level, from, most);
     struct pte *first = table_access_edit(call->way, call->tree, table, level, from);
     struct pte *last = first + (end - from) / pte_span(level);

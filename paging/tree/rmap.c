@@ -1,15 +1,15 @@
 /*
- * The reverse map: from a page back to the entries that name it (rule R1).
+ * The reverse map: from a page to the entries that reference it (rule R1).
  *
- * A page's record names one entry. A table made by copying joins a ring, directly behind its
- * source, so that all pointers to an anonymous page stand at the same index of the ring's tables.
- * A table that was never copied is alone: its links are none.
+ * A page's record holds a back pointer to one entry. A copied table joins a ring, directly behind
+ * its source. So all entries that reference an anonymous page have the same index in tables of one
+ * ring. A table that was never copied is in no ring: its links are none.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
 #include "paging/tree/internal.h"
 
-/* Guards the links of all rings and the named entry of all pages. Inside any table's lock. */
+/* Guards the links of all rings and the back pointers of all pages. Taken inside table locks. */
 uint8_t tree_ring_lock;
 
 bool rmap_lock(void)
@@ -26,7 +26,7 @@ void rmap_unlock(bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* The next table of the ring; the table itself when it is alone. */
+/* Returns the next table of the ring, or the table itself if it is alone. */
 struct pfn rmap_next_of(struct pfn table)
 {
     uint32_t next = frame_record(table)->link_next;
@@ -68,7 +68,7 @@ void rmap_leave(struct pfn table)
     rmap_unlock(were_on);
 }
 
-/* Whether two tables are on one ring. */
+/* Returns true if two tables are in one ring. */
 static bool on_one_ring(struct pfn table, struct pfn other)
 {
     struct pfn at = rmap_next_of(table);
@@ -78,7 +78,7 @@ static bool on_one_ring(struct pfn table, struct pfn other)
     return pfn_equal(at, other);
 }
 
-/* Two rings become one, or one two, when the next ones of a table of each are exchanged. */
+/* Exchanging the successors of two tables joins their rings, or splits one ring in two. */
 void rmap_merge(struct pfn table, struct pfn from)
 {
     bool were_on = rmap_lock();
@@ -106,7 +106,7 @@ void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index)
     rmap_unlock(were_on);
 }
 
-/* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
+/* Returns the state of an entry that references the page (leaf, in transit, withheld), or empty. */
 enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page)
 {
     struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
@@ -121,9 +121,9 @@ enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page)
     return pfn_equal(named, page) ? state : PTE_EMPTY;
 }
 
-/* Another entry at the index that names the page becomes the named one, or none. Who lets go of
- * such an entry meanwhile looks into the record without the ring's lock (rmap_points_into): so it
- * is named first, and looked at once more afterwards. */
+/* Sets the back pointer to another entry at the index, or to none. Another processor may remove
+ * that entry meanwhile and reads the back pointer without the ring's lock (rmap_points_into). So
+ * the back pointer is stored first, and the entry checked again afterwards. */
 static void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table,
                                 unsigned index)
 {
@@ -199,7 +199,7 @@ void rmap_reference(struct pfn page, struct pfn table, unsigned index)
     record->back_index = (uint16_t)index;
 }
 
-/* As tree_find_pointers, with the ring locked. */
+/* As tree_find_pointers; the ring is locked. */
 static unsigned rmap_find_pointers(struct pfn page, enum pte_state state,
                                    struct tree_pointer *pointers, unsigned max)
 {
@@ -231,8 +231,8 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
     return found;
 }
 
-/* The count is read first: no table joins the ring before the look is over, and an entry that goes
- * meanwhile only makes the answer no. */
+/* Reads the count first: no table can join the ring meanwhile, and an entry that is removed
+ * meanwhile only makes the result false. */
 bool tree_all_in_state(struct pfn page, enum pte_state state)
 {
     bool were_on = rmap_lock();
@@ -243,8 +243,8 @@ bool tree_all_in_state(struct pfn page, enum pte_state state)
     return all;
 }
 
-/* Whether the pointer is one of the page's: its table is then on the ring, and stays a table as
- * long as the ring is locked. */
+/* Returns true if the entry references the page: then its table is in the ring, and stays a table
+ * while the ring is locked. */
 static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_pointer pointer)
 {
     const struct frame *record = frame_record(page);
@@ -262,8 +262,8 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
     return false;
 }
 
-/* The table's lock is taken by try, so its place inside the ring's lock, which is the wrong one,
- * does no harm. */
+/* The table lock is only tried, so that taking it inside the ring's lock, against the lock order,
+ * cannot deadlock. */
 enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree_pointer pointer)
 {
     struct frame *table = frame_record(pointer.table);
@@ -307,8 +307,8 @@ struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
         if ((state == PTE_LEAF && entry_is_held(entry)) || state == PTE_TRANSIT) {
             const struct frame *record = frame_record(page);
 
-            /* The flag goes under the ring's lock, so the page stays what it is; but its last
-             * pointer may be gone. */
+            /* The flag is cleared under the ring's lock, so that the page stays in the swap cache;
+             * but its last reference may have been dropped. */
             if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->slot_or_base == slot.index &&
                 tree_try_hold(page))
                 found = page;

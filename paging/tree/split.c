@@ -6,7 +6,7 @@
 #include "cpu/smp/spin.h"
 #include "paging/tree/internal.h"
 
-/* Where the entries stand that name a page: one index of the tables of one ring. */
+/* The entries that map a page: one index in the tables of one ring. */
 struct sharers {
     struct pfn page;
     struct pfn first;
@@ -15,7 +15,7 @@ struct sharers {
     unsigned count;
 };
 
-/* The lock checker is not told: in one pass around a locked ring no lock is waited for. */
+/* Hidden from the lock checker: one pass around a locked ring only tries locks. */
 static bool try_table(struct pfn table)
 {
     struct frame *record = frame_record(table);
@@ -44,8 +44,8 @@ static void unlock_sharers(const struct sharers *sharers, unsigned count)
     }
 }
 
-/* Locks the tables of all entries that name the page, or none: then one is held, or the page has
- * a pointer elsewhere that is on its way out. */
+/* Locks the tables of all entries that map the page, or none, if one is held or another entry of
+ * the page is just being removed. */
 static bool lock_sharers(const struct sharers *sharers)
 {
     struct pfn at = sharers->first;
@@ -55,7 +55,7 @@ static bool lock_sharers(const struct sharers *sharers)
         if (rmap_names_as(at, sharers->index, sharers->page) != PTE_EMPTY) {
             if (!pfn_equal(at, sharers->locked) && !try_table(at))
                 break;
-            /* Another may have replaced the entry between the look and the lock. */
+            /* The entry may have been replaced before the lock was taken. */
             if (rmap_names_as(at, sharers->index, sharers->page) != PTE_EMPTY)
                 found++;
             else
@@ -69,8 +69,8 @@ static bool lock_sharers(const struct sharers *sharers)
     return false;
 }
 
-/* The table of a large page's parts, with the rights that the page has. Only who holds the ring's
- * lock finds the entries of the parts, which may be in a clock already. */
+/* Fills the table of a large page's parts, with the page's rights. The parts may be in a clock
+ * already, but their entries can be found only under the ring's lock. */
 static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, struct rights rights)
 {
     struct pte *entries = frame_pointer(table);
@@ -86,7 +86,8 @@ static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, s
     frame_record(table)->live = frame_record(table)->held = PTE_ENTRIES;
 }
 
-/* Links the table wherever the page was named, and unlocks; true when the page was written to. */
+/* Links the table in place of all entries of the page, and unlocks. Returns true if the page is
+ * dirty. */
 static bool link_parts(const struct sharers *sharers, struct pfn table)
 {
     struct pte link = pte_table(table, sharers->count == 1 ? PTE_OWN : PTE_COW);
@@ -117,8 +118,8 @@ static void mark_dirty(struct pfn page, unsigned level)
     }
 }
 
-/* Returns false, with nothing changed, when others hold the page. holds: the ring's lock, and
- * those of the sharers, which are unlocked */
+/* Returns false, and changes nothing, if others hold the page. holds: the ring's lock, and the
+ * locks of the sharers, which it releases */
 static bool split_locked(const struct sharers *sharers, unsigned level, struct pfn table,
                          unsigned holds)
 {

@@ -1,4 +1,4 @@
-/* The one tree: walking, locking, and paths that may be changed. */
+/* The one tree: walks, table locks, and paths for filling and changing. */
 #include "paging/tree/tree.h"
 
 #include "cpu/machine.h"
@@ -56,7 +56,7 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
 
         if (!entry_is_table(entry))
             break;
-        /* The copy of a table shares all that the table names: below it nothing is own. */
+        /* Below a copied table nothing is own: the copy shares all its targets. */
         own = own && pte_class(entry) == PTE_OWN;
         needs += !own && purpose != TREE_FILL;
         table = pte_frame(entry);
@@ -65,7 +65,7 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
     return needs + at - level;
 }
 
-/* A table out of the reserve, with its place in the tree. */
+/* Takes a table from the reserve and sets its level and base. */
 static struct pfn take_table(struct tree_reserve *reserve, unsigned level, uint64_t address)
 {
     struct pfn table;
@@ -195,7 +195,7 @@ enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
 
 /* ---- paths ---- */
 
-/* One step of a path: a locked table and its entry on the address's way. */
+/* One step of a path: a locked table and the address's entry in it. */
 struct step {
     uint64_t address;
     struct pfn table;
@@ -205,8 +205,8 @@ struct step {
     struct tlb_batch *batch;
 };
 
-/* A ticket, guard or empty entry becomes a table full of the same, a link to a zero table one full
- * of what shows zeroes a level below, with the rights of the link (a split leaves the meaning). */
+/* Splits an entry: a ticket, guard or empty entry becomes a table full of it. A zero link becomes a
+ * table of zero mappings one level lower, with the link's rights. */
 static struct pfn split_entry(const struct step *step, unsigned index, struct pte entry)
 {
     struct pfn table = take_table(step->reserve, step->level - 1, step->address);
@@ -223,14 +223,14 @@ static struct pfn split_entry(const struct step *step, unsigned index, struct pt
     return table;
 }
 
-/* The same for a link to a zero table, which processors may have walked through. */
+/* Splits a zero link, which processors may have cached. */
 static enum status split_zero_link(const struct step *step, unsigned index, struct pte entry,
                                    struct pfn *next)
 {
     if (step->purpose == TREE_FILL)
-        return STATUS_AGAIN; /* there is nothing to fill any more: another processor was faster */
+        return STATUS_AGAIN; /* another processor has filled it already */
     *next = split_entry(step, index, entry);
-    /* Pages show what they showed; but the paging-structure caches name the zero table. */
+    /* The pages are the same, but paging-structure caches still lead to the zero table. */
     tlb_add_page(step->batch, step->address);
     table_access_changed(step->batch);
     return OK;
@@ -267,8 +267,8 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     return OK;
 }
 
-/* A large page on the way becomes a table of its parts. If others share it, so does the table, and
- * the walk, which starts over, makes a copy of that. */
+/* Splits a large page on the path into a table of its parts. If the page was shared, the table is
+ * too; the walk starts over and copies it. */
 static enum status split_page(const struct step *step, unsigned index, struct pte entry,
                               struct pfn *next)
 {
@@ -281,7 +281,7 @@ static enum status split_page(const struct step *step, unsigned index, struct pt
         step->reserve->tables[step->reserve->count++] = table;
         return status;
     }
-    /* Pages show what they showed, but translations of two sizes must not stay side by side. */
+    /* The pages are the same, but translations of two sizes must not coexist. */
     if (sharers == 1)
         tlb_add_page(step->batch, step->address);
     else
@@ -293,8 +293,8 @@ static enum status split_page(const struct step *step, unsigned index, struct pt
                : STATUS_AGAIN;
 }
 
-/* Goes from a locked table to the next one down, making it what the purpose asks. A table that the
- * reserve does not have is asked for anew, as is what another processor has changed. */
+/* Descends from a locked table to the next, and makes that fit the purpose. If the reserve is
+ * empty, or another processor changed the entry, the walk starts over. */
 static enum status tree_walk_step_down(const struct step *step, struct pfn *next)
 {
     unsigned index = pte_index(step->address, step->level);
