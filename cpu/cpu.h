@@ -27,7 +27,7 @@
 
 /* The stacks of one processor for its TSS: tops, aligned to 16 bytes. */
 struct cpu_stacks {
-    uint64_t rsp0;          /* what a trap from ring 3 starts on */
+    uint64_t rsp0;          /* for traps from ring 3 */
     uint64_t double_fault;  /* IST 1 */
     uint64_t nmi;           /* IST 2 */
     uint64_t machine_check; /* IST 3 */
@@ -60,7 +60,7 @@ uint64_t cpu_read_cr3(void);
 uint64_t cpu_read_cr4(void);
 uint64_t cpu_read_efer(void);
 
-/* Stops this processor: interrupts off, HLT for ever. */
+/* Halts this processor with interrupts off, for good. */
 _Noreturn void cpu_halt(void);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * CRC-32C without the CRC32 instruction: what machine_crc32c falls back to.
+ * CRC-32C without the CRC32 instruction, the fallback of machine_crc32c.
  *
  * Units: bytes. Owns: a table of 256 words, made at the first call; making it twice at once is
  * harmless, since both write the same. Fails with: nothing. Context: any.

@@ -1,4 +1,4 @@
-/* What this processor can do, from CPUID. */
+/* Processor features from CPUID. */
 #include "cpu/features.h"
 
 #include <stddef.h>
@@ -20,7 +20,7 @@
 #define LEAF_POWER      UINT32_C(0x80000007)
 #define LEAF_ADDRESSES  UINT32_C(0x80000008)
 
-/* What a processor without leaf 0x80000008 has: SDM volume 3, 4.1.4. */
+/* Address widths without leaf 0x80000008: SDM volume 3, 4.1.4. */
 #define DEFAULT_PHYSICAL_BITS 36
 #define DEFAULT_LINEAR_BITS   48
 
@@ -221,8 +221,8 @@ static void print_line(const struct cpu_feature_line *line, void *context)
     print("#   %s%s: %s\n", line->present ? "" : "no ", line->name, line->words);
 }
 
-/* Prints what the processor has and Faultline leaves off. Where a control register or an MSR says
- * whether a feature is on, that decides. */
+/* Prints features that the processor has and Faultline leaves off. Where a control register or an
+ * MSR says whether a feature is on, that decides. */
 static void print_unused(const struct cpu_features *of)
 {
     uint64_t cr4 = cpu_read_cr4();

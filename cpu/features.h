@@ -1,5 +1,5 @@
 /*
- * What this processor can do, from CPUID: detected once, asked everywhere.
+ * Processor features from CPUID, detected once.
  *
  * Each flag is named after the bit in the manuals and says what CPUID reports, not what is turned
  * on; cpu/cpu.h turns on what Faultline uses. No bit of a control register is ever written that
@@ -47,7 +47,7 @@ struct cpu_features {
     bool apic; /* local APIC */
     bool x2apic;
     bool tsc_deadline;
-    /* who it is */
+    /* identity */
     bool hypervisor; /* a hypervisor or emulator says that it is there */
     uint8_t physical_bits;
     uint8_t linear_bits;
@@ -75,7 +75,7 @@ struct cpuid_leaf cpu_cpuid(uint32_t leaf);
 struct cpu_feature_line {
     const char *name; /* "NX" */
     bool present;
-    const char *words; /* what it gives when present, or what is lost when absent */
+    const char *words; /* the gain if present, or the loss if absent */
 };
 
 /* Calls line for each feature that matters to Faultline, in the order of the summary. Pure: it

@@ -3,7 +3,8 @@
  *
  * user_run gives each run of a program the architecture's initial state. The registers stay in the
  * processor until a thread switch saves them, with XSAVE where CPUID has it, else with FXSAVE.
- * AVX-512, AMX and other components are off: XCR0 enables what struct fpu_state has room for.
+ * AVX-512, AMX and other components are off: XCR0 enables only the components that fit struct
+ * fpu_state.
  *
  * Units: bytes. Owns: nothing; user_run lends the memory.
  * State: fpu_init on each processor; then fpu_begin -> fpu_switch* -> fpu_end for each run.
@@ -34,7 +35,7 @@ bool fpu_has_avx(void);
 /* Loads the initial state for the running thread's program. A switch saves into *state. */
 void fpu_begin(struct fpu_state *state);
 
-/* Ends what fpu_begin began; the registers are not saved. */
+/* Ends the run; the registers are not saved. */
 void fpu_end(void);
 
 /* For a thread switch: saves the registers of the thread that is left, if it runs a program, and

@@ -1,8 +1,8 @@
 /*
- * What stands at the base of GS in ring 0: offsets into struct cpu, for C and for assembly.
+ * Per-CPU fields reached through GS in ring 0: offsets into struct cpu, for C and assembly.
  *
  * In ring 0 GS always points to the running processor's struct cpu, and IA32_KERNEL_GS_BASE holds
- * what the program has; SWAPGS exchanges them at every crossing between the rings.
+ * the program's base; SWAPGS exchanges them at every crossing between the rings.
  * Spec: Intel SDM volume 2, SWAPGS.
  */
 #ifndef CPU_GS_H

@@ -1,4 +1,4 @@
-/* The seam to the machine: what the logic above needs of the processor. */
+/* The seam to the machine on the real processor. */
 #include "cpu/machine.h"
 
 #include "cpu/crc32c.h"
@@ -48,7 +48,7 @@ struct phys machine_root(void)
     return (struct phys){round_down(cr3_read(), PAGE_SIZE)};
 }
 
-/* LFENCE keeps the counter from being read ahead of what is measured: SDM volume 2, RDTSC. */
+/* LFENCE keeps RDTSC from executing before earlier instructions: SDM volume 2, RDTSC. */
 uint64_t machine_ticks(void)
 {
     uint32_t low;

@@ -1,5 +1,5 @@
 /*
- * The one seam to the machine: what the logic above needs of the processor, resolved at link time.
+ * The one seam to the machine: the operations of the processor that portable code calls.
  *
  * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/clock/time.c, the shortest of
  * them in cpu/machine_inline.h, which every source gets before this header. In host tests
@@ -20,17 +20,17 @@
 
 #include "lib/units.h"
 
-/* Turns interrupts off and says whether they were on: the argument of the matching restore. */
+/* Turns interrupts off; returns whether they were on, the argument of the matching restore. */
 bool machine_interrupts_off(void);
 void machine_interrupts_restore(bool were_on);
 
-/* Whether interrupts are on (EFLAGS.IF). */
+/* Returns whether interrupts are on (EFLAGS.IF). */
 bool machine_interrupts_on(void);
 
-/* The hint of a spin loop. Every loop that waits has one: -icount needs it to make progress. */
+/* PAUSE. Every loop that waits executes it: QEMU with -icount makes no progress without. */
 void machine_pause(void);
 
-/* The running processor's number, 0 for the one that booted. */
+/* Returns the number of the running processor; the boot processor is 0. */
 unsigned machine_cpu(void);
 
 /* For the layers above: the address space that the running processor is in, and its top table, as
@@ -47,30 +47,31 @@ const void *machine_thread(void);
 void machine_clear_frame(void *frame);
 void machine_copy_frame(void *restrict to, const void *restrict from);
 
-/* Drops this processor's translations: of one page with the paging-structure caches (INVLPG), of
- * all that is not global, or of everything with global pages. The first two concern the context
+/* Invalidates this processor's translations: of one page with the paging-structure caches (INVLPG),
+ * of all that is not global, or of everything with global pages. The first two concern the context
  * that is loaded, the last one all. */
 void machine_flush_page(uint64_t address);
 void machine_flush_space(void);
 void machine_flush_all(void);
 
-/* Processors that run, a bit each by machine_cpu(). */
+/* Returns the set of online processors, a bit for each machine_cpu(). */
 uint64_t machine_processors(void);
 
-/* What is to be dropped. */
+/* Translations to invalidate. */
 struct machine_flush {
     enum { MACHINE_FLUSH_PAGES, MACHINE_FLUSH_SPACE, MACHINE_FLUSH_ALL } kind;
     unsigned count;
-    const uint64_t *pages; /* stays as it is until machine_shootdown returns */
+    const uint64_t *pages; /* constant until machine_shootdown returns */
 };
 
 /* Flushes on the processors of one set, this one if it is among them, and returns when they and
  * those of the other set have answered: none of them is then inside a stretch with interrupts off
- * that began before. While it waits it answers others. Nobody calls it with a spin lock held. */
+ * that began before. While it waits it answers the requests of others. The caller holds no spin
+ * lock. */
 void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush);
 
-/* In a loop that waits long: answers other processors, and lets this one's other threads run when
- * interrupts are on. */
+/* For loops that wait long: answers other processors' requests and, if interrupts are on, yields to
+ * this processor's other threads. */
 void machine_relax(void);
 
 /* CR3 without its low 12 bits. Loading a root flushes what is not global, in the context that is
@@ -89,7 +90,7 @@ void machine_load_context(struct phys root, unsigned context, bool keep);
 /* The time-stamp counter; under -icount its tick is a known number of instructions. */
 uint64_t machine_ticks(void);
 
-/* Monotonic time from a calibrated clock; what bounds every wait for hardware. */
+/* Returns monotonic time from a calibrated clock, which bounds every wait for hardware. */
 uint64_t machine_now_ns(void);
 
 /* CRC-32C of size bytes, continued from crc (0 to begin), by the CRC32 instruction where there is
@@ -117,7 +118,7 @@ static inline bool deadline_passed(struct deadline deadline)
     return machine_now_ns() >= deadline.at_ns;
 }
 
-/* Waits at least this long, spinning. */
+/* Spins for at least this long. */
 static inline void delay_us(uint64_t microseconds)
 {
     struct deadline end = deadline_after_us(microseconds);

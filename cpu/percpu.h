@@ -20,7 +20,7 @@
 
 #define GDT_ENTRIES 7U /* null, four segments, and a TSS descriptor of two */
 
-/* Interrupt stacks of the TSS: index + 1 is what a gate names. */
+/* Interrupt stacks of the TSS: a gate refers to index + 1. */
 enum ist { IST_DOUBLE_FAULT, IST_NMI, IST_MACHINE_CHECK, IST_COUNT = 7 };
 
 struct tss {

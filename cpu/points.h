@@ -10,15 +10,15 @@
 #ifndef CPU_POINTS_H
 #define CPU_POINTS_H
 
-/* What a page fault is made of: each point begins a part. */
+/* Parts of a page fault; each point begins one. */
 #define POINT_ENTRY    0 /* from the vector: registers saved */
-#define POINT_DECODE   1 /* the error code, the space, what was tried */
+#define POINT_DECODE   1 /* the error code, the space, the access */
 #define POINT_FIND     2 /* the walk, the entry, its rights */
 #define POINT_ALLOCATE 3 /* a frame */
 #define POINT_CLEAR    4 /* its content: zeroes */
 #define POINT_COPY     5 /* its content: a copy */
-#define POINT_MAP      6 /* the entry, and what is known of the page */
-#define POINT_FLUSH    7 /* the translation, and what the old entry named */
+#define POINT_MAP      6 /* the entry, and the page's record */
+#define POINT_FLUSH    7 /* the translation, and the page of the old entry */
 #define POINT_SLOW     8 /* the slow path, as a whole */
 #define POINT_UPCALL   9 /* a violation, to the program's handler */
 #define POINT_RETURN   10

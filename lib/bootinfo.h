@@ -1,5 +1,5 @@
 /*
- * What the firmware told, in plain types: the only thing of it that survives the handover.
+ * Information from the firmware in plain types, the only firmware data used after the handover.
  *
  * Units: bytes; physical addresses. Owns: nothing; it has no pointers, so that it can be copied
  * with the image to the upper half.
@@ -17,7 +17,7 @@
 
 #define BOOTINFO_REGIONS_MAX 2048
 
-/* What a range of physical memory is, as far as paging cares. */
+/* Kinds of physical memory that paging tells apart. */
 enum memory_kind {
     MEMORY_USABLE, /* conventional memory */
     MEMORY_LOADER, /* loader code and data, ours and other applications': free after the handover */
@@ -61,7 +61,7 @@ struct bootinfo {
     uint64_t image_size;          /* bytes, a multiple of 4 KiB */
     struct phys runtime_services; /* EFI_RUNTIME_SERVICES, for efi/end_run.c */
     char firmware[64];            /* vendor and revision, for the log */
-    char boot_source[64];         /* what the image was started from, for the log */
+    char boot_source[64];         /* the image's path or device, for the log */
 };
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * CHECK and PANIC: what must hold, and what to say when it does not.
+ * CHECK and PANIC: assertions that are always on, and their messages.
  *
  * CHECK is O(1), always on, and names a mistake of the calling code. PANIC is for corruption:
  * its message carries the values that were found. Neither returns. AUDIT functions, which walk
- * everything, stand beside the structures that they walk and are called by tests.
+ * everything, are beside the structures that they walk; tests call them.
  *
  * Context: any. In the kernel the end is cpu/crash/crash.c; in host tests, the test's own.
  */

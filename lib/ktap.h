@@ -1,5 +1,5 @@
 /*
- * The log as KTAP version 1: what a machine reads, and a person can.
+ * The log in KTAP version 1, for programs and for people.
  *
  * Top level: one test per experiment; inside it, indented by four spaces, its checks. Figures are
  * diagnostic lines `# metric <experiment>.<name>=<number> <unit>`. The last line of a run is
@@ -55,14 +55,14 @@ void ktap_metric(const char *name, uint64_t value, const char *unit);
 /* The totals and the verdict line; the verdict is also returned. No line may follow. */
 enum verdict ktap_end(void);
 
-/* What the verdict is so far; skipped while no experiment ran. */
+/* Returns the verdict so far; skipped while no experiment ran. */
 enum verdict ktap_verdict(void);
 
 /* Ends the log from anywhere: 'Bail out!' with the reason, then the verdict line 'crash', or
  * 'fail' where the run could not begin. */
 void ktap_bail_out(enum verdict verdict, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Grows with every line of the log: what a watchdog takes for progress. */
+/* Returns a count that grows with each line of the log, for the watchdog. */
 uint64_t ktap_progress(void);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * What the user asked for: the options of one run, parsed by efi/options/options.c.
+ * The options of one run, parsed by efi/options/options.c.
  *
  * Every key is documented in README.md. Plain data without pointers, so that it moves with the
  * image.

@@ -1,5 +1,5 @@
 /*
- * Statuses: what a call returns when the world, and not the caller, may say no.
+ * Statuses: results of calls that may fail without a mistake of the caller.
  *
  * Three kinds of no: a caller's mistake is a CHECK (lib/check.h), a resource or a device that
  * refuses is a status, corruption is a panic. Counts and results go through other parameters.
@@ -12,9 +12,9 @@
 enum status {
     OK = 0,
     STATUS_NO_MEMORY = -1,    /* no frame, table or pool object is left */
-    STATUS_RANGE = -2,        /* an address, size or index outside what the call accepts */
+    STATUS_RANGE = -2,        /* an address, size or index that the call does not accept */
     STATUS_DENIED = -3,       /* rights forbid it */
-    STATUS_AGAIN = -4,        /* start over from the top: somebody else changed what was read */
+    STATUS_AGAIN = -4,        /* retry: the state changed since it was read */
     STATUS_BUSY = -5,         /* in use */
     STATUS_EXISTS = -6,       /* the place is taken */
     STATUS_NOT_FOUND = -7,    /* nothing there */
@@ -24,7 +24,7 @@ enum status {
     STATUS_IO = -11,          /* a device reported an error */
     STATUS_CORRUPT = -12,     /* stored data failed its check */
     STATUS_REFUSED = -13,     /* a safety rule forbids it */
-    STATUS_UNSUPPORTED = -14, /* this machine lacks what it needs */
+    STATUS_UNSUPPORTED = -14, /* this machine lacks a feature that it needs */
     STATUS_COMMIT = -15       /* more memory would be promised than the policy allows */
 };
 

@@ -1,5 +1,5 @@
 /*
- * One instruction between two readings of the time-stamp counter: what benchmarks count with.
+ * Times one instruction between two readings of the time-stamp counter, for benchmarks.
  *
  * The two readings are the same code around every kind of access, so the difference between an
  * access that faults and one that does not is the cost of the fault. Under -icount it is an exact

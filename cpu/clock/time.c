@@ -1,4 +1,4 @@
-/* The clock: the time-stamp counter, calibrated against whatever clock of known rate there is. */
+/* The clock: the time-stamp counter, calibrated against a clock of known rate. */
 #include "cpu/clock/time.h"
 
 #include <stddef.h>
@@ -194,7 +194,7 @@ static bool measured(enum time_source_kind kind, const struct counter *counter,
     return true;
 }
 
-/* What CPUID says of the TSC, where these leaves exist: past the last leaf it returns other
+/* Takes the TSC's rate from CPUID, where these leaves exist: past the last leaf it returns other
  * leaves' data. */
 static bool from_cpuid(struct time_source *source)
 {

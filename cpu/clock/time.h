@@ -3,7 +3,7 @@
  *
  * Sources in order of trust: the ACPI PM timer (3.579545 MHz), the HPET, the PIT's channel 2
  * (1.193182 MHz), CPUID leaves 15H and 16H, and a guess of 1 GHz that the log shows as one. A
- * source is taken only if it moves; the median of several measurements counts, and how far they lie
+ * source is used only if it moves; the median of several measurements counts, and how far they lie
  * apart is told.
  *
  * Units: ticks of the TSC, nanoseconds. Owns: one record without pointers, so that a calibration
@@ -31,7 +31,7 @@ struct time_source {
     uint64_t refused_hz;           /* the rate that it gave; 0: none was refused */
 };
 
-/* Clocks of known rate that firmware tells of; the PIT needs no telling. */
+/* Clocks of known rate that the firmware describes; the PIT is always at the same ports. */
 struct time_clocks {
     uint16_t pm_timer_port; /* of the ACPI PM timer; 0 = none */
     bool pm_timer_32bit;    /* it counts 32 bits, else 24 */

@@ -1,5 +1,5 @@
 /*
- * The end of a run that went wrong.
+ * Crash reports.
  *
  *   depth 1   the whole report           (first trap or panic)
  *   depth 2   a few lines, no memory read but the frame   (the report has faulted)
@@ -33,7 +33,7 @@
  * faults in the guard page while the stack pointer is at its end. */
 #define GUARD_REACH UINT64_C(8)
 
-/* How long the others have to take the NMI that stops them, and how many are told of in full. */
+/* How long the others have to take the NMI that stops them, and how many get a backtrace. */
 #define STOP_MS      1000U
 #define TOLD_IN_FULL 8U
 
@@ -88,7 +88,7 @@ _Noreturn static void crash_finish(void)
 
 /* ---- the other processors ---- */
 
-/* Stops this processor for good, and leaves word of where it was. */
+/* Halts this processor, and stores its frame for the report. */
 _Noreturn static void stop(const struct trap_frame *frame)
 {
     struct crash_state *self = &states[cpu_self()->number];
@@ -142,9 +142,9 @@ static void print_other(unsigned cpu, bool in_full)
     char name[NAME_SIZE];
 
     if (!__atomic_load_n(&states[cpu].stopped, __ATOMIC_ACQUIRE)) {
-        print("# cpu %u: it does not take an NMI\n", cpu);
+        print("# cpu %u: does not respond to an NMI\n", cpu);
     } else if (frame->rip == 0) {
-        print("# cpu %u: it panicked too\n", cpu);
+        print("# cpu %u: panicked too\n", cpu);
     } else {
         symbols_print_to(name, sizeof(name), frame->rip);
         print("# cpu %u was at %016lx %s, interrupts %s\n", cpu, frame->rip, name,
@@ -168,7 +168,7 @@ static void print_others(void)
 /* ---- reports ---- */
 
 /* One deeper in this processor's reports; does not return when another one reports already. Nothing
- * resolves a page fault from here on: whoever did may be what has failed. */
+ * resolves a page fault from here on, since the fault handler may be the code that failed. */
 static unsigned crash_enter(const struct trap_frame *frame)
 {
     unsigned who = 0;
@@ -191,7 +191,7 @@ static unsigned crash_enter(const struct trap_frame *frame)
     return depth;
 }
 
-/* The first report's line: it may stand in the middle of another one. */
+/* Prints the heading. The empty line ends a log line that the crash may have cut. */
 static void print_heading(const char *what)
 {
     print("\n# crash on cpu %u: %s\n", cpu_self()->number, what);
@@ -204,7 +204,7 @@ _Noreturn static void end(const char *what, uint64_t rip)
     crash_finish();
 }
 
-/* The second report: the trap that the first one met, and what the first was about. */
+/* The second report: the trap inside the first report, and the trap that the first was about. */
 _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
 {
     const struct trap_frame *first = &states[cpu_self()->number].frame;

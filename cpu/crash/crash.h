@@ -1,7 +1,7 @@
 /*
- * The end of a run that went wrong: everything that a person needs, then the verdict 'crash'.
+ * Crash reports: describes a fatal trap or panic in the log, then ends the run as 'crash'.
  *
- * The report is diagnostic lines of the log: what happened in words, registers, the code at RIP, a
+ * The report is diagnostic lines of the log: the decoded trap, registers, the code at RIP, a
  * backtrace with function names, the entry states along the walk to the fault's address. All it
  * reads of memory, it reads through probes, so that it survives what it reports. A fault inside
  * the report gives a short second one; a third ends the run without more words.

@@ -44,17 +44,17 @@ static bool read_word(uint64_t address, uint64_t *value)
     return true;
 }
 
-/* What the error code and CR2 say. */
+/* Decodes the error code. */
 static size_t detail_words(const struct trap_frame *frame, char *buffer, size_t size)
 {
     switch (frame->vector) {
     case TRAP_PF: return trap_page_fault_words(frame->error, buffer, size);
     case TRAP_DF: return print_to(buffer, size, "the CPU could not deliver a fault");
-    case TRAP_NMI: return print_to(buffer, size, "somebody asks what this processor does");
+    case TRAP_NMI: return print_to(buffer, size, "sent to find out where this processor is");
     case TRAP_SS:
     case TRAP_GP:
         if (frame->error == 0)
-            return print_to(buffer, size, "a non-canonical address, or what is not allowed here");
+            return print_to(buffer, size, "a non-canonical address or a privileged operation");
         return trap_selector_words(frame->error, buffer, size);
     case TRAP_TS:
     case TRAP_NP: return trap_selector_words(frame->error, buffer, size);
@@ -141,7 +141,7 @@ void crash_print_where(uint64_t address)
           address - (uint64_t)(uintptr_t)image_base, (uint64_t)(uintptr_t)image_base);
 }
 
-/* Bytes that cannot be read show as '??'; the one at RIP stands in brackets. */
+/* Bytes that cannot be read show as '??'; the one at RIP is in brackets. */
 void crash_print_code(uint64_t rip)
 {
     char text[CODE_TEXT_SIZE];
@@ -170,7 +170,7 @@ static bool within(uint64_t address, const char *start, const char *end)
 }
 
 /* A call that returns to the address. Where a trap's entry code called C, the trap's frame lies at
- * the stack pointer of that call, and what it interrupted is printed too. */
+ * the stack pointer of that call, and the interrupted place is printed too. */
 static void print_call(unsigned number, uint64_t address, uint64_t stack)
 {
     char name[NAME_SIZE];
@@ -223,7 +223,7 @@ static void print_chain(unsigned number, uint64_t rbp)
 }
 
 /* A function without a frame of its own, or a jump into nowhere, is not in the chain: its caller's
- * address is then the last that was pushed. What is found there may also be a left-over. */
+ * address is then the last that was pushed. The word found there may also be stale. */
 void crash_print_trap_calls(const struct trap_frame *frame)
 {
     uint64_t top;

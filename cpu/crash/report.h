@@ -12,7 +12,7 @@
 
 struct trap_frame;
 
-/* What happened, in words: "#PF page fault at ...: write by the kernel: not present". guard is the
+/* Describes a trap: "#PF page fault at ...: write by the kernel: not present". guard is the
  * name of the stack that has overflowed, or NULL. */
 size_t crash_words(const struct trap_frame *frame, const char *guard, char *buffer, size_t size);
 

@@ -2,7 +2,7 @@
  * Function names for addresses, from a table that the build puts into the image.
  *
  * The image is linked twice: the first link tells the functions' offsets, from which
- * cpu/crash/make-symbols makes the section .symbols of the second. That section stands last in the
+ * cpu/crash/make-symbols makes the section .symbols of the second. That section is last in the
  * image, so that it moves nothing.
  *
  * The table: a header { uint32_t magic, count, names_size, text_end }, then count records

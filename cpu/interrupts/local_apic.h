@@ -41,15 +41,15 @@ bool local_apic_present(void);
 bool local_apic_is_x2(void);
 uint32_t local_apic_id(void);
 
-/* Sends an interrupt. False: the one before it was not accepted within a bound. */
+/* Sends an interrupt. Returns false if the previous one was not accepted within a bound. */
 bool local_apic_send(uint32_t id, uint32_t command);
 
 /* Measures the timer against the clock, once; false when there is none that moves. */
 bool local_apic_timer_start(void);
 uint64_t local_apic_timer_hz(void);
 
-/* One interrupt VECTOR_TIMER on this processor after so many nanoseconds, or somewhat earlier when
- * they are more than the counter holds. Replaces the one before; UINT64_MAX: none. */
+/* Arms one interrupt VECTOR_TIMER on this processor after ns nanoseconds, or earlier if the counter
+ * cannot hold them. Replaces the one before; UINT64_MAX disarms. */
 void local_apic_timer_arm(uint64_t ns);
 
 #endif

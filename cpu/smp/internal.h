@@ -1,5 +1,5 @@
 /*
- * What threads and that for which they wait share: the thread itself, its queues, switching.
+ * Shared by threads and semaphores: the thread itself, its queues, switching.
  *
  * A queue is protected by its owner's lock. Owns: nothing. Fails with: nothing.
  * Context: interrupts off.
@@ -14,7 +14,7 @@
 enum thread_state { THREAD_FREE, THREAD_READY, THREAD_RUNNING, THREAD_WAITING, THREAD_ENDED };
 
 /* Protectors: (c) constant once created; (r) the ready lock of its processor; (p) its processor,
- * interrupts off; (q) the lock of what it waits for. */
+ * interrupts off; (q) the lock of the queue where it waits. */
 struct thread {
     uint64_t rsp;        /* (p) while it does not run */
     struct thread *next; /* (r)(q) in one queue at most */

@@ -1,10 +1,10 @@
 /*
- * Lock checks of the test build (make CHECKS=1): who holds which spin lock, and in which order.
+ * Lock checks of the test build (make CHECKS=1): holders and order of spin locks.
  *
  * A lock that is released by another processor than the one that took it, is taken twice, is waited
  * for with interrupts on, or is waited for against an order that was seen before, ends the run with
- * both names. A lock that is taken by try cannot wait, so that it may come in any order; what is
- * waited for while it is held counts. Table locks are ordered by level, parents first (rule P8).
+ * both names. A lock that is taken by try cannot wait, so that it may come in any order; locks
+ * waited for while it is held count. Table locks are ordered by level, parents first (rule P8).
  *
  * Units: none. Owns: the orders seen so far, and each processor's list of held locks.
  * Fails with: a panic. Context: any, from traps_init on.

@@ -95,7 +95,7 @@ void mutex_wait(struct mutex *mutex)
         spin_unlock(&mutex->lock);
     } else {
         CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");
-        /* Whoever unlocks hands it over. */
+        /* The unlocking thread hands it over. */
         wait_in(&mutex->waiting, &mutex->lock);
         CHECK(mutex->state != MUTEX_FREE && mutex->owner == cpu_self()->current);
     }

@@ -2,8 +2,9 @@
  * TLB shootdown: flushes on other processors, acknowledged.
  *
  * Each processor has one request of its own at a time, and a word in which others ask for an
- * answer, a bit each. Who waits for answers gives them too, so that two that ask each other, or one
- * that has interrupts off, make progress. A lost answer ends the run with the processor's number.
+ * answer, a bit each. A processor that waits for answers gives them too, so that two that ask each
+ * other, or one that has interrupts off, make progress. A lost answer ends the run with the
+ * processor's number.
  */
 #include "cpu/smp/shootdown.h"
 #include "cpu/interrupts/local_apic.h"
@@ -17,7 +18,7 @@
 /* An emulator's processor may not run at all for seconds on a busy host. */
 #define BOUND_MS 20000U
 
-/* One CPU's request to others, and what they ask of it. */
+/* One CPU's request to others, and the set of CPUs that wait for its answer. */
 struct shoot {
     uint64_t from;    /* CPUs that await this one's answer, a bit each */
     uint64_t pending; /* CPUs that have not answered this one's request */
@@ -48,7 +49,7 @@ static void shootdown_perform(const struct machine_flush *flush)
     PANIC("flush of kind %u", flush->kind);
 }
 
-/* Does what others ask of this processor. */
+/* Performs and acknowledges the requests of other processors. */
 static void serve(struct shoot *self)
 {
     uint64_t from = __atomic_exchange_n(&self->from, 0, __ATOMIC_ACQ_REL);
@@ -84,7 +85,7 @@ static void ask(uint64_t own, uint64_t others)
         unsigned other = (unsigned)__builtin_ctzll(others);
         uint64_t before = __atomic_fetch_or(&shoots[other].from, own, __ATOMIC_ACQ_REL);
 
-        /* If somebody else has asked, an interrupt is on its way. */
+        /* If another request is pending, an interrupt is on its way. */
         if (before == 0 && !local_apic_send(cpu_table[other].apic_id, ICR_FIXED | VECTOR_SHOOT))
             PANIC("cpu %u takes no interrupt", other);
     }

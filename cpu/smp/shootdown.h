@@ -1,5 +1,5 @@
 /*
- * TLB shootdown: what cpu/machine.h does not say of it, for its start and for tests.
+ * TLB shootdown: its start, and settings for tests. cpu/machine.h declares the operation.
  *
  * Units: milliseconds. Owns: one request a processor. Context: any.
  */

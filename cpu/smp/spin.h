@@ -1,7 +1,7 @@
 /*
  * A spin lock of one byte, small enough for a frame record.
  *
- * Interrupts are the caller's affair: RULES.md P4 asks that they be off from the first read of a
+ * The caller handles interrupts: rule P4 asks that they be off from the first read of a
  * walk to the release of its lock, and that a lock met on a walk is taken by try.
  * Context: any. Cannot fail; a lock that is never released spins for ever, as a deadlock would.
  */

@@ -1,10 +1,10 @@
 /*
  * The trampoline: from where a start-up interrupt begins another processor, to the kernel.
  *
- * C copies it to a page below 1 MiB (cpu/smp/start.c) and fills in what cpu/smp/start_layout.h
- * names. A processor comes here in real mode with CS at that page. It goes through protected mode,
- * in segments that begin at the page too, to long mode on tables in which the page is mapped one to
- * one, and on to the kernel's half, which those tables have as well.
+ * C copies it to a page below 1 MiB (cpu/smp/start.c) and fills in the fields of
+ * cpu/smp/start_layout.h. A processor comes here in real mode with CS at that page. It goes
+ * through protected mode, in segments that begin at the page too, to long mode on tables in which
+ * the page is mapped one to one, and on to the kernel's half, which those tables have as well.
  *
  * Spec: Intel SDM volume 3, 8.4.3 (MP initialization), 9.8.5 (entering long mode).
  */

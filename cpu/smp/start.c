@@ -30,7 +30,7 @@ extern const char start_trampoline_32[];
 extern const char start_trampoline_64[];
 extern const char start_trampoline_end[];
 
-/* What a starting processor reads once it runs C; constant while one starts. */
+/* Arguments for the starting processor; constant while one starts. */
 static struct cpu_start starting;
 static uint64_t online = 1;
 

@@ -20,7 +20,7 @@ struct cpu_start {
     uint32_t apic_id;
     unsigned number; /* that it gets: machine_cpu() there */
     struct cpu_stacks stacks;
-    uint64_t stack;          /* top of what it begins on, and idles on */
+    uint64_t stack;          /* top of its first stack, which its idle thread keeps */
     struct phys trampoline;  /* a page below 1 MiB, ours */
     void *trampoline_window; /* where that page can be written */
     struct phys root; /* below 4 GiB: the page one to one, executable, and the kernel's half */

@@ -1,5 +1,5 @@
 /*
- * What stands where in the trampoline's page: offsets for C and for assembly.
+ * Layout of the trampoline's page: offsets for C and for assembly.
  */
 #ifndef CPU_SMP_START_LAYOUT_H
 #define CPU_SMP_START_LAYOUT_H

@@ -1,7 +1,7 @@
 /*
  * void thread_switch(uint64_t *save, uint64_t load)
  *                    rdi             rsi
- * Leaves one thread's stack for another's: what C preserves is kept on the stack that is left.
+ * Leaves one thread's stack for another's: callee-saved registers are kept on the old stack.
  * Interrupts are off. Registers: System V AMD64 ABI.
  */
         .text

@@ -11,10 +11,10 @@
 #include "lib/check.h"
 #include "lib/units.h"
 
-/* Each processor's own tick, for what must be looked at from time to time. */
+/* Period of every_second. */
 #define SECOND_NS UINT64_C(1000000000)
 
-/* What a new thread's stack begins with: the six registers of thread_switch, and where it returns
+/* Initial stack of a thread: the six registers of thread_switch, and the address where it returns
  * to; above them a word, so that the stack is as after a call. */
 #define FIRST_WORDS  8U
 #define FIRST_RETURN 6U
@@ -92,7 +92,7 @@ static void arm_timer(struct scheduler *own)
     local_apic_timer_arm(at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 1);
 }
 
-/* Wakes who has slept long enough. Interrupts are off. */
+/* Wakes each sleeper whose time has come. Interrupts are off. */
 static void wake_sleepers(struct scheduler *own)
 {
     uint64_t now = machine_now_ns();
@@ -276,7 +276,7 @@ static bool thread_idle_step(void)
 }
 
 /* Interrupts are off from the look at the queue to HLT, which STI lets begin before any interrupt
- * is taken: what makes a thread ready in between ends the HLT. */
+ * is taken. An interrupt that makes a thread ready in between ends the HLT. */
 _Noreturn void thread_idle(void)
 {
     struct scheduler *own = scheduler_self();

@@ -2,13 +2,13 @@
  * Kernel threads: workers on chosen processors that sleep and wake.
  *
  * A thread belongs to one processor for its life and is left only where it yields, sleeps or waits:
- * there is no preemption, so that what one processor's threads share among themselves needs no lock
+ * there is no preemption, so data that only one processor's threads share needs no lock
  * between two such calls. A processor without a ready thread runs its idle thread: in the kernel's
  * own root (rule P5), with interrupts on, at the work for idle processors if there is some, else
  * halted.
  *
  * Units: microseconds, nanoseconds. Owns: the stacks that it is given, and threads from creation to
- * join; their memory is lent by who starts this, which stands above (struct thread_memory).
+ * join; the layer above lends their memory (struct thread_memory).
  * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
  * Fails with: STATUS_LIMIT (no stack of that processor is free), STATUS_NO_MEMORY.
  * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
@@ -31,7 +31,7 @@ struct thread;
 
 /* ---- start ---- */
 
-/* Where threads come from: objects of so many bytes, all zeroes. */
+/* Allocator of threads: objects of thread_size() bytes, all zeroes. */
 struct thread_memory {
     enum status (*take)(void **object);
     void (*give)(void *object);
@@ -42,17 +42,17 @@ size_t thread_size(void);
 /* Once, before the first thread is created; *from stays as it is. */
 void threads_come_from(const struct thread_memory *from);
 
-/* Makes what runs on this processor a thread: the first's main thread, another's idle thread. */
+/* Turns the running code into a thread: the main thread on processor 0, else the idle thread. */
 void threads_start(unsigned number);
 
 /* Gives a processor a stack for one more thread; the first of processor 0 is its idle thread's. */
 void thread_add_stack(unsigned number, uint64_t top);
 
-/* What the idle thread does. */
+/* The idle loop. */
 _Noreturn void thread_idle(void);
 
-/* Says what is called on a processor when it goes on with a thread of another space than the last:
- * with the thread's, or NULL for the kernel's own root. Interrupts are off. */
+/* Sets the function that a switch calls when the next thread has another space than the last one,
+ * with that space, or NULL for the kernel's own root. Interrupts are off. */
 void thread_on_switch(void (*enter_space)(void *space));
 
 /* ---- threads ---- */
@@ -60,7 +60,7 @@ void thread_on_switch(void (*enter_space)(void *space));
 MUST_USE enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *argument,
                                    struct thread **thread);
 
-/* Waits for the thread's end and gives it back. */
+/* Waits until the thread ends, and frees it. */
 void thread_join(struct thread *thread);
 
 /* Lets the processor's other ready threads run first. */
@@ -93,8 +93,8 @@ struct semaphore {
 void semaphore_up(struct semaphore *semaphore);
 void semaphore_down(struct semaphore *semaphore);
 
-/* A lock for long work: who waits for it sleeps. All zeroes: free. */
-enum mutex_state { MUTEX_FREE, MUTEX_HELD, MUTEX_WANTED /* held, and somebody waits */ };
+/* A sleeping lock for long work. All zeroes: free. */
+enum mutex_state { MUTEX_FREE, MUTEX_HELD, MUTEX_WANTED /* held, with waiters */ };
 
 struct mutex {
     uint8_t state;              /* atomic; it becomes and ceases to be WANTED under the lock */
@@ -116,7 +116,7 @@ MUST_USE static inline bool mutex_try(struct mutex *mutex)
 }
 
 /* The slow ends of the two below: waits for a mutex that was not free, and locks it; gives one that
- * is wanted to who has waited longest. */
+ * is wanted to the first waiter. */
 void mutex_wait(struct mutex *mutex);
 void mutex_hand_over(struct mutex *mutex);
 
@@ -141,9 +141,9 @@ static inline void mutex_unlock(struct mutex *mutex)
 
 /* ---- idle processors ---- */
 
-/* Says what idle processors do, a step a call, in their idle threads with interrupts on: it is
- * called again while it returns true and no thread is ready. A step waits for nobody and is short,
- * since a thread that becomes ready waits for its end. */
+/* Sets the work of idle processors. Idle threads call it with interrupts on, again and again while
+ * it returns true and no thread is ready. A step is short and never waits, since a thread that
+ * becomes ready waits for its end. */
 void thread_set_idle_work(bool (*step)(void));
 
 /* Wakes one halted processor, if there is one, to look for idle work. A hint: one that is just
@@ -152,7 +152,7 @@ void thread_wake_idle(void);
 
 /* ---- time ---- */
 
-/* Says what is called once a second on each processor, with interrupts off. */
+/* Sets the function that each processor calls once a second, with interrupts off. */
 void thread_set_every_second(void (*look)(void));
 
 #endif

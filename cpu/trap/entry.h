@@ -1,5 +1,5 @@
 /*
- * The labels of cpu/trap/trap.S, and what C and assembly share with it; for cpu/ only.
+ * Labels of cpu/trap/trap.S, and the data that C shares with it; for cpu/ only.
  *
  * Owns: nothing. Fails with: nothing. Context: any.
  */

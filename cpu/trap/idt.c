@@ -1,4 +1,4 @@
-/* The IDT, and what makes a processor take its traps through it. */
+/* The IDT, and the start of trap handling on each processor. */
 #include "cpu/trap/trap.h"
 
 #include "cpu/cpu.h"

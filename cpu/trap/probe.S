@@ -119,7 +119,7 @@ FUNCTION probe_user_copy
 END probe_user_copy
 
 /* bool probe_fetch(uint64_t address, struct trap_info *info)
- * The address stands on the stack above the return address, where probe_fix_up compares it. A
+ * The address is on the stack above the return address, where probe_fix_up compares it. A
  * processor reports a non-canonical target at the call (Intel) or at the target (AMD). */
 FUNCTION probe_fetch
         pushq   %rbp

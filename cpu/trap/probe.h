@@ -1,13 +1,13 @@
 /*
- * Accesses that may fault: each comes back with what happened, instead of a crash.
+ * Accesses that may fault: each returns a description of the fault instead of a crash.
  *
  * Each faulting instruction has an entry in the exception table (section .extable): two 32-bit
  * offsets, each relative to its own place, of the instruction and of where to go on. A page fault
- * is offered to trap_page_fault first; only what that does not resolve comes back from here. So
+ * is offered to trap_page_fault first; only faults that it does not resolve are returned here. So
  * with a fault handler in place a probe of demand-zero memory succeeds.
  *
  * Units: bytes, virtual addresses. Owns: nothing.
- * Fails with: false, and info (which may be NULL) says what the processor reported. Where the
+ * Fails with: false, and info (which may be NULL) has the processor's report. Where the
  * result is true, info is untouched.
  * Context: any, also in a crash, once traps_init has run.
  * Rules: A5 (user memory only between STAC and CLAC, where SMAP is on).
@@ -36,7 +36,7 @@ bool probe_read64(uint64_t address, uint64_t *value, struct trap_info *info);
 bool probe_write8(uint64_t address, uint8_t value, struct trap_info *info);
 bool probe_write64(uint64_t address, uint64_t value, struct trap_info *info);
 
-/* Calls the address. True: code stood there and has returned; false: the very first instruction
+/* Calls the address. Returns true if the code there has returned, false if its first instruction
  * faulted, at its fetch or by itself. A fault further on is not caught. The code may change the
  * registers that a C function may change. */
 bool probe_fetch(uint64_t address, struct trap_info *info);

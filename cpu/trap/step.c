@@ -8,7 +8,7 @@
 #include "cpu/trap/user.h"
 #include "lib/check.h"
 
-/* DR6: what happened; what is always 1. DR7: DR0 enabled, for execution; what is always 1. SDM
+/* DR6: the cause, and the bits that are always 1. DR7: DR0 enabled for execution, and likewise. SDM
  * volume 3, 17.2.3 and 17.2.4. */
 #define DR6_B0    (UINT64_C(1) << 0)
 #define DR6_BS    (UINT64_C(1) << 14)

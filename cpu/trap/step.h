@@ -21,7 +21,7 @@
 void step_begin(void (*visit)(uint64_t rip));
 void step_end(void);
 
-/* The point that stands at this address; POINTS: none. */
+/* Returns the point at this address, or POINTS. */
 unsigned step_point_at(uint64_t rip);
 
 #endif

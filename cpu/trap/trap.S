@@ -5,7 +5,8 @@
  * to 16 bytes before it pushes, and the frame is 192 bytes, so that C is called as its ABI wants.
  * Interrupts are off from the gate to IRETQ: all gates are interrupt gates.
  *
- * Spec: Intel SDM volume 3, 6.14 (64-bit exceptions); System V AMD64 ABI (who saves what).
+ * Spec: Intel SDM volume 3, 6.14 (64-bit exceptions); System V AMD64 ABI (caller- and callee-saved
+ * registers).
  */
 
 #include "cpu/gs.h"
@@ -68,7 +69,7 @@
         popq    %rdi
 .endm
 
-/* Back to what was interrupted, with the stack pointer at the vector and GS right. */
+/* Returns to the interrupted code. The stack pointer is at the vector, and GS is set. */
 .macro LEAVE
         addq    $16, %rsp               /* vector, error code */
         iretq

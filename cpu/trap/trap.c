@@ -1,4 +1,4 @@
-/* Traps in C: who is asked, in which order. */
+/* Trap dispatch: which handlers are tried, and in which order. */
 #include "cpu/trap/trap.h"
 
 #include "cpu/cpu.h"
@@ -46,7 +46,7 @@ struct trap_counts trap_counts(void)
     return counts;
 }
 
-/* An interrupt that nobody waited for: ended at whichever controller has it in service. */
+/* Acknowledges an unexpected interrupt at the controller that has it in service. */
 static void end_stray(unsigned vector)
 {
     struct trap_counts *counts = &counts_of[machine_cpu()];
@@ -61,14 +61,14 @@ static void end_stray(unsigned vector)
     }
 }
 
-/* A page fault whose error code makes no sense is not an expected one, whoever expects it. */
+/* A page fault with an impossible error code is never an expected one. */
 static bool may_be_expected(const struct trap_frame *frame)
 {
     return frame->vector != TRAP_PF || trap_page_fault_valid(frame->error);
 }
 
-/* What a program did and what did not just happen while it ran. A page fault whose error code makes
- * no sense is the machine's affair. */
+/* Whether the program caused the trap. NMI, #DF and #MC only happen while it runs; a page fault
+ * with an impossible error code is the machine's fault. */
 static bool is_of_program(const struct trap_frame *frame)
 {
     return trap_from_user(frame) && frame->vector != TRAP_NMI && frame->vector != TRAP_DF &&

@@ -1,18 +1,18 @@
 /*
- * Traps: what happens from the vector to the C function, and back.
+ * Traps: from the vector to a C handler, and back.
  *
  * A page fault takes the fast path: only the registers that C may change are saved, and
  * trap_page_fault is asked. If it says no, and for all other vectors, the frame is completed, and
  * the order is: the vector's own handler, stray interrupts, the exception table (cpu/trap/probe.h),
  * the crash report (trap_unhandled).
  *
- * A handler may change CS of a frame: GS follows it, since the way out looks at what is there then.
+ * A handler may change CS of a frame: GS follows it, since the exit code tests the frame's CS.
  *
  * Owns: the handlers' table and the counts. Interrupts are off in every handler; the direction
  * flag and EFLAGS.AC are clear.
  * Fails with: nothing. An NMI may come anywhere, also while one is handled. A fault inside a
- * handler is a trap like any other: CR2 was read before. Context: handlers run on the stack of what
- * was interrupted; #DF, NMI and #MC on their own. Spec: Intel SDM volume 3, 6.10 to 6.15
+ * handler is a trap like any other: CR2 was read before. Context: handlers run on the interrupted
+ * stack; #DF, NMI and #MC on their own. Spec: Intel SDM volume 3, 6.10 to 6.15
  * (exceptions), 4.7 (page-fault error code).
  */
 #ifndef CPU_TRAP_TRAP_H
@@ -51,8 +51,8 @@
 #define PF_SGX   (UINT64_C(1) << 15) /* an enclave's rules */
 #define PF_KNOWN (PF_P | PF_WR | PF_US | PF_RSVD | PF_ID | PF_PK | PF_SS | PF_HLAT | PF_SGX)
 
-/* What is on the stack in every trap, lowest address first. On the fast path of a page fault only
- * the part from r11 on is filled: what stands before it is intact in the processor instead. */
+/* The registers on the stack in every trap, lowest address first. On the fast path of a page fault
+ * only the part from r11 on is filled; the registers before it are still in the processor. */
 struct trap_frame {
     uint64_t cr2;     /* read at entry; meaningful for #PF */
     uint64_t swap_gs; /* not 0: ring 0 was interrupted with the program's GS, which comes back */
@@ -87,8 +87,8 @@ void traps_disarm_nmi(void);
  * Until it is set nothing is resolved. Setting it is one store of a pointer. */
 extern bool (*trap_page_fault)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* What becomes of a system call: an end of user_run (cpu/trap/user.h); back by SYSRET, with rax and
- * all that it does not lose from the frame; or back by IRETQ, with all that C may change. */
+/* How a system call ends: user_run returns (cpu/trap/user.h); SYSRET, with rax and the registers
+ * that SYSRET keeps from the frame; or IRETQ, with all caller-saved registers from the frame. */
 enum trap_return { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
 
 /* Serves a system call: the frame is filled from r11 on, as on the fast path of a page fault; rip
@@ -103,7 +103,7 @@ bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *f
  * changed. An interrupt's handler does its own end-of-interrupt. */
 void trap_set_handler(unsigned vector, bool (*handler)(struct trap_frame *frame));
 
-/* Interrupts that nobody waited for. */
+/* Unexpected interrupts. */
 struct trap_counts {
     uint64_t spurious;    /* the PIC's vectors 7 and 15 without a request, the local APIC's 255 */
     uint64_t stray;       /* real ones, acknowledged and dropped */

@@ -1,8 +1,8 @@
 /*
  * Into ring 3 and back: user_enter is left by IRETQ and comes back by user_leave.
  *
- * Registers: System V AMD64 ABI; what C preserves waits on the stack, and RSP0 points below it, so
- * that traps from ring 3 start there. The offsets are those of struct trap_frame in
+ * Registers: System V AMD64 ABI; callee-saved registers are on the stack, and RSP0 points below
+ * them, so that traps from ring 3 start there. The offsets are those of struct trap_frame in
  * cpu/trap/trap.h.
  */
 
@@ -31,9 +31,9 @@
 
         .text
 
-/* void user_enter(struct trap_frame *frame, void *rsp0)
- * Interrupts are off. What user_leave needs stands on the stack, the frame's address lowest, and
- * traps and system calls start below it. */
+/* void user_enter(struct trap_frame *frame, void *rsp0) Interrupts are off. The registers for
+ * user_leave are on the stack, the frame's address lowest, and traps and system calls start below
+ * it. */
         .globl  user_enter
         .hidden user_enter
         .type   user_enter, @function

@@ -1,4 +1,4 @@
-/* Ring 3: entering it, and what ends a program's run. */
+/* Ring 3: entering it, and ending a program's run. */
 #include "cpu/trap/user.h"
 
 #include "cpu/fpu.h"
@@ -6,7 +6,7 @@
 #include "cpu/registers.h"
 #include "lib/check.h"
 
-/* What SYSCALL clears: no interrupt, no trap flag, no AC, upward strings (SDM volume 3, 5.8.8). */
+/* Flags that SYSCALL clears (SDM volume 3, 5.8.8). */
 #define SYSCALL_CLEARS (RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_NT | RFLAGS_AC)
 
 /* SYSCALL loads CS and SS from STAR[47:32] and the next; SYSRET from STAR[63:48] + 16 and + 8. */
@@ -74,7 +74,7 @@ void user_run(struct trap_frame *frame)
     machine_interrupts_restore(were_on);
 }
 
-/* The lowest word that user_enter kept is the address of the frame that it was given. */
+/* The lowest word that user_enter pushed is the address of the caller's frame. */
 void user_exit(const struct trap_frame *frame)
 {
     uint64_t stack = cpu_self()->kernel_stack;

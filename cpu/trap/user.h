@@ -1,10 +1,10 @@
 /*
  * Ring 3: into a program and back out of it, as one call.
  *
- * user_run is entered like a function: it loads all registers from a frame and goes to ring 3. What
- * the kernel resolves while the program runs, page faults, interrupts, system calls, goes straight
- * back there. Anything else ends the call: the frame then holds the registers of that moment and
- * the vector that says why, so that the caller decides what becomes of the program.
+ * user_run is entered like a function: it loads all registers from a frame and goes to ring 3.
+ * Page faults, interrupts and system calls that the kernel resolves return to the program. Any
+ * other trap ends the call: the frame then holds the registers and the vector, and the caller
+ * decides how the program goes on.
  *
  * Owns: RSP0 and the MSRs of SYSCALL of each processor. State: user_init once a processor; then
  * user_run -> in ring 3 -> returned; one at a time on a processor, from a thread.
@@ -31,7 +31,7 @@
  * with interrupts off, the program has them off as well. */
 struct trap_frame user_frame(uint64_t rip, uint64_t rsp, uint64_t argument);
 
-/* Runs ring 3 from the frame until something ends it; the frame then says what and where. The x87
+/* Runs ring 3 from the frame until a trap ends the run, which the frame then describes. The x87
  * and vector registers begin in their initial state (cpu/fpu.h) and are lost at the end. */
 void user_run(struct trap_frame *frame);
 
@@ -46,7 +46,7 @@ static inline bool trap_from_user(const struct trap_frame *frame)
 /* Prepares this processor for SYSCALL: once, in traps_init. */
 void user_init(void);
 
-/* Ends the user_run that the trap came from, with this frame. */
+/* Makes the interrupted user_run return with this frame. */
 _Noreturn void user_exit(const struct trap_frame *frame);
 
 #endif
