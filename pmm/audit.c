@@ -19,7 +19,7 @@ static void audit_fill(uint64_t *words, uint64_t word)
 void pmm_junk_fill(struct pfn frame)
 {
     audit_fill(frame_pointer(frame), JUNK_FREED);
-    frame_record(frame)->flags |= FRAME_JUNK;
+    frame_record(frame)->marks |= FRAME_JUNK;
 }
 
 void pmm_junk_check(struct pfn frame)
@@ -27,10 +27,10 @@ void pmm_junk_check(struct pfn frame)
     struct frame *record = frame_record(frame);
     uint64_t *words = frame_pointer(frame);
 
-    for (unsigned i = 0; (record->flags & FRAME_JUNK) != 0 && i < FRAME_WORDS; i++)
+    for (unsigned i = 0; (record->marks & FRAME_JUNK) != 0 && i < FRAME_WORDS; i++)
         CHECK_MSG(words[i] == JUNK_FREED, "frame %x was written to while it was free: %lx at %lx",
                   frame.index, words[i], i * sizeof(uint64_t));
-    record->flags &= (uint8_t)~FRAME_JUNK;
+    record->marks &= (uint8_t)~FRAME_JUNK;
     audit_fill(words, JUNK_FRESH);
 }
 

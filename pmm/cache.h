@@ -7,7 +7,7 @@
  *
  * State of a cache: held or closed (0) -> empty (1) -> 1 + the number of its frames.
  * Units: frames. Owns: frames of kind FRAME_FREE. Fails with: nothing. Context: any.
- * Protectors: (h) the holder of the cache, for reading too.
+ * Protectors: (h) the holder of the cache, for reading too; (k) the clock's lock.
  */
 #ifndef PMM_CACHE_H
 #define PMM_CACHE_H
@@ -31,6 +31,19 @@
 
 enum pmm_cache_content { PMM_CACHE_ANY, PMM_CACHE_ZERO, PMM_CACHES };
 
+/* A processor's clock: its list of resident pages. vmm/page/page.h owns it; it lies beside the
+ * caches of frames, so that a fault finds both by one address. Zeroes until page_init. */
+struct page_clock {
+    uint8_t lock;
+    uint32_t first; /* (k) looked at next; UINT32_MAX: none */
+    uint32_t last;  /* (k) arrived last */
+    uint64_t size;  /* (k) pages */
+    /* First word of the record of a page in the clock: count 1, the kind, and the processor's
+     * number + 1 as `live`. */
+    uint64_t record;
+    uint64_t bit; /* of the processor, in page_clocks_begun */
+} __attribute__((aligned(64)));
+
 struct pmm_cache {
     uint32_t state;
     bool open;                         /* false: HELD by nobody, until it is opened */
@@ -38,9 +51,7 @@ struct pmm_cache {
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
     uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
     uint64_t missed;                   /* PMM_CACHE_ZERO: frames cleared when they were wanted */
-    /* PMM_CACHE_ANY: what the layer above keeps for the same processor, so that a fault has to find
-     * one address only. Zeroes at first; its owner has the protector. */
-    uint64_t above[8] __attribute__((aligned(64)));
+    struct page_clock clock;           /* PMM_CACHE_ANY: of the same processor */
 } __attribute__((aligned(2048)));
 
 _Static_assert(sizeof(struct pmm_cache) == 2048, "found by a shift");
@@ -132,6 +143,7 @@ static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32
     record->lock = 0;
     record->flags = 0;
     record->base_high = 0;
+    record->marks = 0;
 }
 
 /* Returns true if a single frame may be freed. The zero page, the kernel image and firmware memory

@@ -86,10 +86,14 @@ enum frame_flag {
     FRAME_WIRED =
         1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page/page.h) */
     FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
-    FRAME_JUNK = 1U << 6,  /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
     FRAME_SHARED =
-        1U << 6,          /* FRAME_ANONYMOUS: a section's page, named by shared leaves only (S3) */
-    FRAME_SEEN = 1U << 7, /* visited by AUDIT */
+        1U << 6 /* FRAME_ANONYMOUS: a section's page, mapped by shared leaves only (S3) */
+};
+
+/* Apart from the flags, which the fast path compares as a whole. */
+enum frame_mark {
+    FRAME_JUNK = 1U << 0, /* (a) FRAME_FREE: filled with junk, which is checked (PMM_JUNK) */
+    FRAME_SEEN = 1U << 1  /* FRAME_TABLE: visited by AUDIT */
 };
 
 /* Saturated counts never change: those of the zero page, of the kernel, and of a frame with more
@@ -112,11 +116,13 @@ struct frame {
     uint32_t link_prev;    /* (r) FRAME_TABLE: ring; else policy's */
     uint8_t lock;          /* 0 free, 1 held */
     uint8_t flags;         /* (s) enum frame_flag */
-    uint16_t base_high;    /* (c) FRAME_TABLE: base / 2 MiB, bits 32 and up (five levels) */
+    uint8_t base_high;     /* (c) FRAME_TABLE: base / 2 MiB, bits 32 and up (five levels) */
+    uint8_t marks;         /* enum frame_mark */
 };
 
 _Static_assert(sizeof(struct frame) == 32, "a frame record is 32 bytes");
 _Static_assert(offsetof(struct frame, slot_or_base) == 12, "packed without holes");
+_Static_assert(UINT64_C(1) << (57 - 21) <= UINT64_C(1) << (32 + 8), "base_high holds any base");
 
 /* The base of the records; on the host the tests choose another. */
 #ifndef FRAME_RECORDS_BASE

@@ -135,9 +135,9 @@ static void audit_table(struct audit *audit, struct pfn table, unsigned level, u
     unsigned live = 0;
     unsigned held = 0;
 
-    if (((record->flags & FRAME_SEEN) != 0) == audit->taking)
+    if (((record->marks & FRAME_SEEN) != 0) == audit->taking)
         return;
-    record->flags ^= FRAME_SEEN;
+    record->marks ^= FRAME_SEEN;
     CHECK_MSG((record->flags & FRAME_DEAD) == 0 && record->lock == 0,
               "table %x is reachable with flags %x and lock %u", table.index, record->flags,
               record->lock);

@@ -156,7 +156,7 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
 
     record->level = (uint8_t)level;
     record->slot_or_base = (uint32_t)base;
-    record->base_high = (uint16_t)(base >> 32);
+    record->base_high = (uint8_t)(base >> 32);
 }
 
 /* Removes the link to a dead, empty table from the locked table above it, and releases the table to

@@ -138,7 +138,7 @@ static void rebase(struct pfn table, uint64_t distance)
 
     base = (base + distance) >> 21;
     record->slot_or_base = (uint32_t)base;
-    record->base_high = (uint16_t)(base >> 32);
+    record->base_high = (uint8_t)(base >> 32);
     for (unsigned i = 0; record->level > 1 && i < PTE_ENTRIES; i++) {
         struct pfn below = own_table(entries[i], record->level);
 

@@ -71,6 +71,7 @@ void page_publish(struct pfn page)
     struct frame *record = frame_record(page);
     struct page_clock *clock = page_clock_of(machine_cpu());
 
+    CHECK(clock->bit != 0); /* page_init has run */
     CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
           record->link_prev == UINT32_MAX);
     spin_lock(&clock->lock);

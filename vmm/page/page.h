@@ -156,19 +156,7 @@ void page_audit(const struct tree_census *census);
 
 /* ---- the fast path ---- */
 
-struct page_clock {
-    uint8_t lock;
-    uint32_t first; /* (k) looked at next; UINT32_MAX: none */
-    uint32_t last;  /* (k) arrived last */
-    uint64_t size;  /* (k) pages */
-    /* Of the record of a page in it: count 1, the kind, and as `live` the processor's number +
-     * 1. */
-    uint64_t record;
-    uint64_t bit; /* of the processor, in page_clocks_begun */
-} __attribute__((aligned(64)));
-
-_Static_assert(sizeof(struct page_clock) <= sizeof(pmm_caches[0][PMM_CACHE_ANY].above),
-               "it stands beside the processor's cache of frames");
+_Static_assert(sizeof(struct page_clock) == 64, "one cache line, locked and changed together");
 
 /* Clocks that have ever had a page, a bit each. */
 extern uint64_t page_clocks_begun;
@@ -182,7 +170,7 @@ static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
 
 static inline struct page_clock *page_clock_beside(struct pmm_cache *caches)
 {
-    return (struct page_clock *)(void *)caches[PMM_CACHE_ANY].above;
+    return &caches[PMM_CACHE_ANY].clock;
 }
 
 static inline struct page_clock *page_clock_of(unsigned cpu)

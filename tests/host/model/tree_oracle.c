@@ -206,7 +206,8 @@ static void check_frame(const struct oracle *oracle, uint32_t index)
               record->kind, record->count, found->pointers);
     CHECK_MSG(found->own == 0 || found->pointers == 1, "frame %x is own, but has %u pointers",
               index, found->pointers);
-    CHECK_MSG(found->visited && record->lock == 0 && (record->flags & (FRAME_SEEN | FRAME_IO)) == 0,
+    CHECK_MSG(found->visited && record->lock == 0 && (record->marks & FRAME_SEEN) == 0 &&
+                  (record->flags & FRAME_IO) == 0,
               "frame %x of kind %u: visited %d, lock %u, flags %x", index, record->kind,
               found->visited, record->lock, record->flags);
     if (record->kind == FRAME_ANONYMOUS)
