@@ -4,7 +4,7 @@
 
 uint64_t page_clocks_begun;
 
-/* Where the next look is. Its lock comes before those of the clocks. */
+/* The clock's hand. Its lock is taken before those of the clocks. */
 static struct {
     uint8_t lock;
     unsigned clock;
@@ -21,7 +21,7 @@ void page_init(void)
                                                   .bit = UINT64_C(1) << cpu};
 }
 
-/* Clocks from 0 on of which each may have a page: one at least. */
+/* Returns how many clocks, from 0 on, may have pages: at least one. */
 static unsigned clocks_begun(void)
 {
     uint64_t begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
@@ -42,7 +42,7 @@ uint64_t page_clock_size(void)
 
 /* ---- lists through the records ---- */
 
-/* Puts a page in front of all others of its clock, which is locked, or behind them. */
+/* Inserts a page at the head or at the tail of its clock, which is locked. */
 static void link_first(struct page_clock *clock, struct pfn page)
 {
     frame_record(page)->link_next = clock->first;
@@ -81,8 +81,7 @@ void page_publish(struct pfn page)
     machine_interrupts_restore(were_on);
 }
 
-/* Takes so many pages that follow each other, from first to last, out of their clock, which is
- * locked. */
+/* Removes a run of neighbours, from first to last, from their clock, which is locked. */
 static void unlink_run(struct page_clock *clock, const struct frame *first,
                        const struct frame *last, unsigned length)
 {
@@ -101,7 +100,7 @@ static void unlink_run(struct page_clock *clock, const struct frame *first,
     clock->size -= length;
 }
 
-/* Takes a page out of its clock, which is locked. */
+/* Removes a page from its clock, which is locked. */
 static void unlink_page(struct page_clock *clock, struct pfn page)
 {
     struct frame *record = frame_record(page);
@@ -110,7 +109,7 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
     record->link_next = record->link_prev = UINT32_MAX;
 }
 
-/* Between the look at the record and the lock another may have taken the page out. */
+/* Another CPU may withdraw the page between the read of its record and the lock. */
 bool page_withdraw(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
@@ -202,8 +201,8 @@ struct pfn page_clock_next(void)
 
 /* ---- ends and proof ---- */
 
-/* Takes the first of the pages out of its clock, which is locked, and those with it that follow it
- * there; how many. Their links stay as they were: they are on their way to be free. */
+/* Removes the first of the pages from its clock, which is locked, together with those that follow
+ * it there. Returns how many. Their links stay as they were, since they are about to be freed. */
 static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, unsigned count)
 {
     const struct frame *first = frame_record(pages[0]);

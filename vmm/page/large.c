@@ -6,7 +6,7 @@
 #include "pmm/pmm.h"
 #include "vmm/page/page.h"
 
-/* Ends are UINT32_MAX. */
+/* UINT32_MAX ends the list. */
 static struct {
     uint8_t lock;
     uint32_t first;
@@ -94,7 +94,7 @@ bool large_take(struct pfn page)
     return false;
 }
 
-/* Out of the list, or no longer wired: true for one that was. */
+/* Removes the page from the list, or unwires it; true if it was wired. */
 static bool large_leave(struct pfn page)
 {
     bool wired = page_is_wired(page);

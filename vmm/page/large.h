@@ -21,19 +21,19 @@
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
-/* A block for a leaf of this level. */
+/* Allocates a block for a leaf of this level. */
 MUST_USE enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page);
 
-/* Into the list: an entry names it. */
+/* Adds the page to the list: an entry maps it. */
 void large_publish(struct pfn page);
 
-/* Out of the list, to become a part of a larger one: false when others hold it, and it stays. The
- * table that names it is locked. */
+/* Removes the page from the list, to become a part of a larger one. False: others hold it, and it
+ * stays. The table that maps it is locked. */
 MUST_USE bool large_take(struct pfn page);
-/* Out of the list: the page becomes wired (page_wire). */
+/* Removes the page from the list, to be wired (page_wire). */
 void large_withdraw(struct pfn page);
 
-/* The last pointer has gone. */
+/* Frees a page that has lost its last reference. */
 void large_gone(struct pfn page);
 
 /* Called when the tree splits a page: publishes its parts by their size. Returns false, with

@@ -9,7 +9,7 @@
 #include "vmm/page/reclaim.h"
 #include "vmm/page/shrinker.h"
 
-/* Pages evicted together when one is wanted: they share one flush and few commands. */
+/* Pages evicted for one allocation: they share one flush and few disk commands. */
 #define EVICT_TOGETHER 16U
 
 /* Passes without a victim, while other CPUs reclaim, before giving up. */
@@ -51,7 +51,7 @@ static enum status page_make_room(void)
         unsigned evicted;
 
         status = reclaim_pages(EVICT_TOGETHER, &evicted);
-        /* An error of the disk says that some could not go; what counts is whether others did. */
+        /* After a disk error some pages stay; it matters only whether others were evicted. */
         if (evicted > 0 || pages_out() != before || large_split_one())
             return OK;
         if (!reclaim_await_another(calls + 1))
@@ -183,8 +183,8 @@ void page_release(struct pfn page)
         page_free_last(page);
 }
 
-/* A merge takes a page: false when others hold it. Out of its clock a page can be found through the
- * swap cache only, which it leaves if no one has; a page that is being looked at is held. */
+/* Takes a page for a merge; false if others hold it. A page that is in no clock can be found in the
+ * swap cache only, which it leaves if its count shows that no other CPU has found it. */
 static bool page_take_for_merge(struct pfn page, unsigned order)
 {
     const struct frame *record = frame_record(page);
@@ -241,7 +241,7 @@ static void report_page(struct pfn page)
               record->slot_or_base, record->back_index, record->back_table, entry.word);
 }
 
-/* Before the panic: the anonymous frames by their records, and those that are in no clock. */
+/* Before the panic: counts the anonymous frames by their records, and logs those in no clock. */
 static void report_pages(void)
 {
     const struct memory_map *map = memory_map();

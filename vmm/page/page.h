@@ -29,14 +29,14 @@
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
-/* Empties the clocks: once, after pmm_init. */
+/* Makes the clocks empty: once, after pmm_init. */
 void page_init(void);
 
 /* The limit of resident anonymous pages; UINT64_MAX: memory is the only limit. */
 void page_set_limit(uint64_t frames);
 extern uint64_t resident_limit;
 
-/* A frame for a page, evicting others when the limit or memory says so. */
+/* Allocates a frame for a page; evicts others if the limit is reached or memory is short. */
 MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 
 /* As page_alloc, but fails instead of evicting or waiting. */
@@ -69,27 +69,27 @@ void page_reserve_drain(struct page_reserve *reserve);
  * caller should retry. No table lock or TLB batch may be open. */
 bool page_reclaim_some(void);
 
-/* Into the running processor's clock, behind all others. The caller alone knows the page, or has a
- * hold and FRAME_IO on it; a table may be locked. */
+/* Adds the page to the tail of the running processor's clock. The caller alone knows the page, or
+ * has a hold and FRAME_IO on it; a table may be locked. */
 void page_publish(struct pfn page);
 
-/* Out of the clock that it is in: true for the one caller that has taken it out. */
+/* Removes the page from its clock; true for the one caller that has done so. */
 bool page_withdraw(struct pfn page);
 
-/* The page under the hand, which moves on by one; PFN_NONE when the clocks are empty. The page gets
- * one more count, so that it stays while it is looked at. */
+/* Returns the page under the hand, held for the caller, and moves the hand on by one. PFN_NONE: the
+ * clocks are empty. */
 struct pfn page_clock_next(void);
 
-/* Puts a page that is in the clock under the hand. */
+/* Makes a page the next candidate for eviction, if it is in a clock. */
 void page_deactivate(struct pfn page);
 
-/* Pages in all clocks; the same and those that are wired. */
+/* Pages in all clocks; with wired pages. */
 uint64_t page_clock_size(void);
 uint64_t page_resident(void);
 
-/* Takes a page, a large one too, out of its clock or list for good, until page_unwire puts it back.
- * False: another has just taken it, to evict it or to look at it; look again. The table of its
- * entry, which is own or withheld, is locked. */
+/* Removes a page, or a large page, from its clock or list until page_unwire adds it again. False:
+ * another CPU has just withdrawn it; look again. The table of its entry, which is own or withheld,
+ * is locked. */
 MUST_USE bool page_wire(struct pfn page);
 void page_unwire(struct pfn page);
 
@@ -106,14 +106,14 @@ uint64_t page_wired(void);
 void page_mark_wired(struct pfn page);
 void page_forget_wire(struct pfn page);
 
-/* Withdraws those of the pages that are in a clock. Their counts are 0. */
+/* Withdraws those pages that are in a clock. Their counts are 0. */
 void page_withdraw_freed(const struct pfn *pages, unsigned count);
 
 /* Panics unless each clock is one list, both ways, of as many pages as it says. */
 void page_clock_audit(void);
 
-/* Ties a page to the slot that it was read from: it takes over one count of the slot. Untying gives
- * the count back (rule C9). */
+/* Adds a page to the swap cache, under the slot that it was read from, and takes over one count of
+ * the slot; removes it, and drops that count (rule C9). */
 void swap_cache_add(struct pfn page, struct slot slot);
 void swap_cache_remove(struct pfn page);
 
@@ -121,8 +121,8 @@ void swap_cache_remove(struct pfn page);
  * swap cache. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
-/* The class of a leaf that names a page after its transfer: COW is right for any count, since a
- * write finds out whether it is the last owner's; a section's page is shared for real. */
+/* Returns the class of a leaf that maps a page after its transfer. COW is right for any count,
+ * since a write checks for the last owner; leaves of a section's page are shared. */
 static inline enum pte_class page_class(struct pfn page)
 {
     return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
@@ -161,7 +161,7 @@ _Static_assert(sizeof(struct page_clock) == 64, "one cache line, locked and chan
 /* Clocks that have ever had a page, a bit each. */
 extern uint64_t page_clocks_begun;
 
-/* A page comes into an empty clock, which is locked: the hand looks at it from now on. */
+/* Inserts the first page of a clock, which is locked; from now on the hand visits it. */
 static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
 {
     clock->first = page.index;

@@ -8,10 +8,10 @@
 
 #define VICTIMS_MAX 16U
 
-/* A page named by more entries than this stays: evicting it would take long and help many. */
+/* A page with more references than this stays: evicting it takes long, and many use it. */
 #define POINTERS_MAX 8U
 
-/* One page on its way out, and the entries that named it. */
+/* A page being evicted, and its entries. */
 struct victim {
     struct pfn page;
     struct slot slot;
@@ -42,7 +42,7 @@ static const struct reclaim_shared *reclaim_shared_pages(void)
     return shared;
 }
 
-/* Calls that have begun and ended: others that have begun and not ended are at the pages too. */
+/* Calls that have begun and ended; the difference is how many CPUs reclaim. */
 static uint64_t begun;
 static uint64_t ended;
 
@@ -97,7 +97,7 @@ static bool reclaim_take_accessed(struct pte *at)
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
-/* Takes the A bits of the entries; true when one was set. */
+/* Clears the A bits of the entries; true if one was set. */
 static bool was_used(const struct victim *victim)
 {
     bool used = false;
@@ -176,7 +176,7 @@ static void end_recall(struct victim *victim)
         count_event(&counts.busy);
 }
 
-/* A tied page has never been writable since it was read: its slot still has its content. */
+/* A page in the swap cache was never writable since it was read: its slot has its content. */
 static enum status find_slot(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
@@ -194,7 +194,7 @@ static enum status find_slot(struct victim *victim)
 
 /* ---- writing ---- */
 
-/* Writes the victims from..to, whose slots follow each other. */
+/* Writes the victims from..to, whose slots are consecutive. */
 static enum status write_run(struct victim *victims, unsigned from, unsigned to)
 {
     struct pfn pages[VICTIMS_MAX];
@@ -263,8 +263,7 @@ static enum status save(struct victim *victims, unsigned count)
     return written != OK ? written : status;
 }
 
-/* Sends the chosen pages out together. holds: one count of each page, which are out of the clock.
- */
+/* Evicts the chosen pages together. holds: one count of each page; they are in no clock. */
 static enum status evict(struct victim *victims, unsigned count, unsigned *evicted)
 {
     enum status status;
@@ -306,7 +305,7 @@ static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
         *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
         if (pfn_is_none(victim->page))
             break;
-        /* Out of the clock at once, so that it is not picked a second time. */
+        /* Withdrawn at once, so that it is not chosen twice. */
         if (can_go(victim, spare_used) && page_withdraw(victim->page))
             chosen++;
         else

@@ -18,16 +18,16 @@
 #include "lib/status.h"
 #include "paging/tree/tree.h"
 
-/* Tries to evict so many pages, at most 16; evicted says how many went. Fewer without an error
- * means that the rest is in use. */
+/* Tries to evict this many pages, at most 16; returns in *evicted how many were. Fewer without an
+ * error means that the rest is in use. */
 MUST_USE enum status reclaim_pages(unsigned wanted, unsigned *evicted);
 
-/* Calls that have ended. */
+/* Returns how many calls have ended. */
 uint64_t reclaim_calls(void);
 
-/* Whether anybody else evicts pages, or has done so since there were so many calls: then what could
- * not be found may soon be there. Returns when one of those that run is over, or at once with
- * interrupts off, where a thread of this processor would be waited for in vain. */
+/* True if another CPU reclaims, or has done so since there were this many calls: a page may soon be
+ * free. Waits for the end of one such call, unless interrupts are off: then a thread of this
+ * processor could not end its call. */
 bool reclaim_await_another(uint64_t calls);
 
 /* What reclaim needs of pages that are shared for real (FRAME_SHARED): only their owner, a section,

@@ -1,8 +1,6 @@
-/*
- * Wired pages. What evicts, scans, cools or splits finds its pages in the clocks and in the list of
- * large pages, and takes one out before anything else is done to it. So a page that is in none of
- * them cannot be taken, and nothing on those ways has to ask whether it may.
- */
+/* Wired pages. Eviction, merging of zeroes, deactivation and splitting find pages in the clocks and
+ * in the list of large pages, and withdraw a page first. A wired page is in none of them, so that
+ * none of these needs a check. */
 #include "cpu/machine.h"
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"

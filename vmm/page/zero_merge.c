@@ -23,7 +23,7 @@ static bool is_zero(struct pfn page)
 
 /* ---- choosing ---- */
 
-/* Whether one entry names the page, beside our own count, and nothing else is under way with it. A
+/* True if one entry references the page, beside the caller's hold, and no transfer is under way. A
  * section's page never becomes the zero page (rule S2). */
 static bool zero_merge_is_alone(struct pfn page)
 {
@@ -53,7 +53,7 @@ static bool zero_merge_protect(struct pfn page)
     return alone;
 }
 
-/* Takes the page under the hand out of the clock and protects it, if it looks zero. */
+/* Withdraws the page under the hand and protects it, if it reads as zeroes. */
 static bool zero_merge_take(struct pfn page)
 {
     count_event(&counts.looked_at);

@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-/* Looks at so many resident pages, each once; returns how many frames came back. */
+/* Looks at this many resident pages, each once; returns how many frames were freed. */
 unsigned zero_merge(unsigned budget);
 
 /* Since start. */

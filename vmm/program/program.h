@@ -39,9 +39,9 @@ enum program_call {
 #define PROGRAM_MAP_EXECUTE 2U
 #define PROGRAM_MAP_NONE    4U
 
-/* What the handler of a violation finds: the registers that C may change, and why it was called. It
- * is the upper part of the kernel's own frame, so that it is copied as it stands. What the program
- * puts into cs, ss, address and error is not looked at. */
+/* The frame of a violation's handler: the registers that C may change, and the cause. It is the
+ * upper part of the kernel's own frame, and is copied as a whole. The kernel ignores what the
+ * program writes to cs, ss, address and error. */
 struct upcall_frame {
     uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t address; /* CR2 */
@@ -75,8 +75,8 @@ struct program program_new(struct space *space, uint64_t rip, uint64_t rsp, uint
 /* Runs it to its end, in its space; the space that ran before runs again afterwards. */
 enum program_end program_run(struct program *program);
 
-/* Says in words how it ended: "read by a program: not present, at 0x10 from 0x1000: nothing is
- * there". Returns the text's whole length, as snprintf does. */
+/* Describes how it ended: "read by a program: not present, at 0x10 from 0x1000: nothing is there".
+ * Returns the full length of the text, as snprintf does. */
 size_t program_end_words(const struct program *program, enum program_end end, char *buffer,
                          size_t size);
 

@@ -1,4 +1,4 @@
-/* Programs: from system calls and violations to what is done about them. */
+/* Programs: running them, system calls, and upcalls of violations. */
 #include "vmm/program/program.h"
 
 #include "cpu/cpu.h"
@@ -51,8 +51,8 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
     return true;
 }
 
-/* Where the program goes on is its own affair, as long as it is in its half, in ring 3, and with
- * flags of its own; all that it cannot be trusted with is put right before anything else. */
+/* The program may resume anywhere in its half, in ring 3, with user flags. Fields that it must not
+ * control are corrected first. */
 static enum trap_return upcall_return(struct trap_frame *frame)
 {
     uint64_t interrupts = frame->rflags & RFLAGS_IF;
@@ -78,7 +78,7 @@ static enum status set_handler(uint64_t handler)
     return OK;
 }
 
-/* The rights that a program asks for; false when it asks for what there is not. */
+/* Decodes the rights that a program requests; false if it sets unknown bits. */
 static bool parse_rights(uint64_t flags, struct rights *rights)
 {
     *rights = (struct rights){.write = (flags & PROGRAM_MAP_WRITE) != 0,
@@ -120,8 +120,8 @@ static enum status program_unmap(struct space *space, const struct trap_frame *f
     return space_unmap(space, frame->rdi, frame->rsi);
 }
 
-/* The program's space is the one that runs. What may take long runs with interrupts as the program
- * has them (rule P4). */
+/* The program's space is the running one. Long calls run with the program's own interrupt flag
+ * (rule P4). */
 static inline enum status change_space(const struct trap_frame *frame,
                                        enum status (*change)(struct space *space,
                                                              const struct trap_frame *frame))

@@ -1,4 +1,4 @@
-/* Advice on ranges, and what is mapped where. */
+/* Advice on ranges, and queries of regions. */
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
 #include "vmm/range/collapse.h"
@@ -131,8 +131,8 @@ void space_set_around(unsigned pages)
     sequential_order = (uint8_t)__builtin_ctz(pages);
 }
 
-/* Region by region, since their rights may differ: no meaning changes, so that some may have the
- * advice when memory ends. */
+/* Sets the hint region by region, since rights may differ. A hint changes no meaning, so that on
+ * STATUS_NO_MEMORY some regions may have it. */
 static enum status hint_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
 {
     enum status status = OK;
@@ -184,7 +184,7 @@ enum status space_advise(struct space *space, uint64_t start, uint64_t size,
         space_lock(space);
         status = advise(space, start, start + size, advice);
         space_unlock(space);
-        /* Pages that go out one by one hardly ever make a block of 2 MiB. */
+        /* Evicting single pages hardly ever frees a block of 2 MiB. */
     } while (status == STATUS_NO_MEMORY && advice != SPACE_COLLAPSE && page_reclaim_some());
     return status;
 }

@@ -7,19 +7,19 @@
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 
-/* Every page may have to be brought in, and some of them twice, since others go out for them. */
+/* Tries for one large page: each small page may have to be read, and some twice, if they are
+ * evicted for others. */
 #define TRIES (2 * PTE_ENTRIES)
 
-/* For what somebody holds at the moment, a transfer of the disk too, a large page is waited for no
- * longer than this. */
+/* Longest wait for pages that others hold, as in a disk transfer. */
 #define IN_USE_NS UINT64_C(20000000)
 
 static struct collapse_counts counts;
 
 /* ---- one large page ---- */
 
-/* Where the tables on the way to the page are, and whether each has one pointer: then making the
- * path own copies nothing. False: there are no tables so far down, or others have them too. */
+/* True if each table on the path has one reference: then making the path own copies nothing. False:
+ * tables are missing, or shared. */
 static bool collapse_is_alone(const struct space *space, uint64_t address, unsigned level)
 {
     bool were_on = machine_interrupts_off();
@@ -38,7 +38,7 @@ static bool collapse_is_alone(const struct space *space, uint64_t address, unsig
     return alone;
 }
 
-/* Tables that only this space names, but that it shared once, are its own again. */
+/* Makes tables own that were shared once, and that only this space still references. */
 static enum status make_own(struct space *space, uint64_t address, unsigned level)
 {
     struct tree_reserve reserve = {0};
@@ -60,7 +60,7 @@ static enum status make_own(struct space *space, uint64_t address, unsigned leve
     return status;
 }
 
-/* A block to copy to; STATUS_BUSY: now there is one, try again. */
+/* Allocates a block to copy to. STATUS_BUSY: there is one now, try again. */
 static enum status find_block(struct tree_merge *merge)
 {
     if (large_alloc(merge->level, FRAME_UNCLEARED, &merge->block) == OK)
@@ -69,8 +69,8 @@ static enum status find_block(struct tree_merge *merge)
     return STATUS_NO_MEMORY;
 }
 
-/* A page that is out comes back as a read would bring it, to a place that will hardly be the right
- * one: so there is a block first. */
+/* Brings in an evicted page by a read. Its frame will hardly be the right one, so that a block is
+ * allocated first. */
 static enum status bring_in(struct space *space, struct tree_merge *merge)
 {
     struct fault_access access = {.from_user = merge->rights.user, .user_allowed = true};
@@ -83,7 +83,7 @@ static enum status bring_in(struct space *space, struct tree_merge *merge)
     return status == OK ? STATUS_BUSY : status;
 }
 
-/* What the answer means; STATUS_BUSY: try again. */
+/* Acts on the result of a merge; STATUS_BUSY: try again. */
 static enum status collapse_follow(struct space *space, struct tree_merge *merge,
                                    enum tree_merged found)
 {
@@ -166,7 +166,7 @@ static unsigned walk_ends(const struct space *space, uint64_t address)
     return level;
 }
 
-/* Pages of this level in [start, end), where there are tables of the next smaller ones. */
+/* Collapses pages of this level in [start, end), where tables of the level below exist. */
 static enum status collapse_level(struct space *space, const struct region *region, uint64_t start,
                                   uint64_t end, unsigned level)
 {
@@ -198,8 +198,7 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 
-        /* Only in private memory a ticket is as good as zeroes; what is wired stays in its
-         * frames. */
+        /* Only in private memory does a ticket mean zeroes; wired pages stay in their frames. */
         if (region->what.kind != REGION_PRIVATE || region->what.wired ||
             region->what.descriptor->rights.none)
             continue;

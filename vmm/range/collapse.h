@@ -18,10 +18,10 @@
 
 #include "vmm/space/space.h"
 
-/* Every large page that lies in [start, end) as a whole, and in one region. All of the range is
- * covered by regions that are no guards. The worst that happened: OK: there is nothing left to
- * merge. STATUS_AGAIN: something is in use, shared, or unlike the rest. STATUS_NO_MEMORY: no block
- * is free. Anything else: a page could not be brought in. */
+/* Collapses every large page that lies in [start, end) as a whole, and in one region. The range is
+ * covered by regions other than guards. Returns the worst result: OK: nothing is left to merge.
+ * STATUS_AGAIN: a page is in use, shared, or has other rights. STATUS_NO_MEMORY: no block is free.
+ * Others: a page could not be brought in. */
 MUST_USE enum status collapse_range(struct space *space, uint64_t start, uint64_t end);
 
 /* Since start, in large pages. */

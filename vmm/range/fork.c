@@ -24,7 +24,7 @@ static enum status fork_into(struct space *child, struct space *parent)
         return status; /* the end of the child gives back what it has */
     tlb_begin(&batch, &parent->tree);
     tree_fork(&child->tree, &parent->tree, &batch);
-    /* No child runs before the parent's translations are gone. */
+    /* The child must not run before the parent's translations are invalidated. */
     tlb_commit(&batch);
     if (parent->wired > 0)
         status = wire_fork(child, parent);

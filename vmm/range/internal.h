@@ -14,15 +14,15 @@
 /* STATUS_RANGE unless the range is whole pages of the lower half, page 0 left out. */
 MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
 
-/* What stands in the entries of a range that is mapped. */
+/* Initial entries of a range that is mapped. */
 enum space_blank {
     BLANK_TICKETS, /* what the region says: tickets, or guards */
     BLANK_ZEROES   /* zeroes where there is access, so that reads do not fault */
 };
 
-/* The bodies of space_map and space_unmap, for calls that hold the lock and have checked the range;
- * what is promised is accounted in them. The region takes a count of its own of the descriptor.
- * STATUS_NO_MEMORY: the caller makes room and starts over. */
+/* Maps or unmaps a range for callers that hold the lock and have checked the range; charges or
+ * uncharges its pages. The region takes a count of its own of the descriptor. STATUS_NO_MEMORY: the
+ * caller reclaims and retries. */
 MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                                       const struct region_attributes *what, enum space_blank blank);
 
@@ -30,32 +30,31 @@ MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint6
 MUST_USE enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
                                        uint64_t end);
 
-/* The range is covered: what its descriptor says of it is what this one says, and is accounted.
- * Failure is as that of space_protect. */
+/* Gives a covered range another descriptor with the same rights. Fails as space_protect. */
 MUST_USE enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
                                              struct descriptor *descriptor);
 
-/* Makes a page of every page of [start, end), which lies in one region, as an access would that is
- * a write where the region allows it. The lock is held, so that it stays the region's. */
+/* Populates [start, end), which lies in one region, as an access to each page would: a write where
+ * the region allows it. With the lock held the range stays the region's. */
 MUST_USE enum status space_populate(struct space *space, const struct region *region,
                                     uint64_t start, uint64_t end);
 
-/* One step of that, by an access of the caller's: fills a run of tickets from start on, or resolves
- * one access. *filled: pages, 0 when others were there at the same time. */
+/* One step of that, with the caller's access: fills a run of tickets from start on, or resolves one
+ * access. Returns the pages in *filled, 0 if others changed the entry meanwhile. */
 MUST_USE enum status space_bring(struct space *space, const struct region *region, uint64_t start,
                                  uint64_t end, struct fault_access access, unsigned *filled);
 
-/* Calls visit for each lowest entry on the range, with its table locked: at names it, and of large
- * pages it has a level above 1. Needs the lock only for the range to stay what it is. */
+/* Calls visit for each lowest entry of the range, with its table locked; for large pages its level
+ * is above 1. The space's lock is needed only to keep the range unchanged. */
 void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
                        void (*visit)(struct pte *at, unsigned level, void *context), void *context);
 
-/* Whether a locked entry names a page, as a leaf or withheld: the zero page is none. */
+/* True if a locked entry references a page, as a leaf or withheld; the zero page does not count. */
 bool space_names_page(struct pte entry, unsigned level, struct pfn *page);
 
-/* space_fill_range with its pages, wired or not: the region then stands apart until one of the two
- * behind it is called, neither of which can fail. *came: it was at pages that it failed, which
- * nothing that the caller does would mend. */
+/* As space_fill_range, populated, wired or not. The region does not join its neighbours until
+ * space_fill_keep or space_fill_undo is called; neither can fail. *came: populating was begun, so
+ * that a retry after a failure is useless. */
 MUST_USE enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
                                     const struct region_attributes *what, bool wired, bool *came);
 void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wired);
@@ -66,9 +65,9 @@ void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wir
 /* After a change of rights of a range: its wired pages are their space's own again. */
 void wire_mend(struct space *space, uint64_t start, uint64_t end);
 
-/* In a fork whose flush is over, between tree_fork and tree_fork_end: the child gets copies of what
- * is wired in the parent, whose pages and tables of them are its own afterwards. When memory does
- * not suffice for that, the child's tree is empty. */
+/* Copies the parent's wired pages for the child, between tree_fork and tree_fork_end, after the
+ * flush. The parent's wired pages and their tables are its own afterwards. If memory is short, the
+ * child's tree is empty. */
 MUST_USE enum status wire_fork(struct space *child, struct space *parent);
 
 #endif

@@ -1,4 +1,4 @@
-/* Mapping and unmapping: regions and their entries come and go together. */
+/* Mapping and unmapping: regions together with their entries. */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
 #include "vmm/page/page.h"
@@ -83,7 +83,7 @@ fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, stru
     return status;
 }
 
-/* The same for a run of entries of one table, where nothing is flushed. */
+/* As fill_range, for a run of entries of one table; no flush is needed. */
 INLINE enum status fill_run(const struct map_call *map, struct region_gap gap, struct tree_run *run,
                             struct pte ticket)
 {
@@ -99,7 +99,7 @@ INLINE enum status fill_run(const struct map_call *map, struct region_gap gap, s
     return status;
 }
 
-/* The place is found, and what is promised accounted. */
+/* Fills a place that is found and charged. */
 INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
 {
     const struct descriptor *descriptor = map->what.descriptor;
@@ -113,7 +113,7 @@ INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
     return fill_range(map, gap, end, ticket);
 }
 
-/* What is promised is the section's, which is made for the range, and mapped. */
+/* Makes a section for the range, which is charged for it, and maps it. */
 __attribute__((noinline)) static enum status fill_shared(const struct map_call *map,
                                                          struct region_gap gap)
 {
@@ -229,7 +229,7 @@ enum status space_map_small_pages(struct space *space, uint64_t at, uint64_t siz
     return status == OK ? map_blank_here(&map, rights) : status;
 }
 
-/* Maps what a section backs; the count of the descriptor is the region's afterwards. */
+/* Maps shared memory; the region takes over the count of the descriptor. */
 static enum status map_shared(struct map_call *map, struct rights rights)
 {
     enum status status = descriptor_shared(rights, &map->what.descriptor);
@@ -243,7 +243,7 @@ static enum status map_shared(struct map_call *map, struct rights rights)
     return status;
 }
 
-/* Which flags go together is the caller's mistake to make, not the program's. */
+/* Checks the combination of flags, which the kernel chooses, not a program. */
 static void check_request(const struct space_request *request)
 {
     const uint32_t present = SPACE_POPULATED | SPACE_WIRED;
@@ -297,7 +297,7 @@ enum status space_map_request(struct space *space, const struct space_request *r
 
 /* ---- unmap ---- */
 
-/* The entries of a range go, and whoever is in a walk that has met them. */
+/* Clears the entries of a range, then waits for walks that may still hold one. */
 __attribute__((noinline)) static enum status empty_entries(struct space *space, uint64_t start,
                                                            uint64_t end)
 {
@@ -316,7 +316,7 @@ __attribute__((noinline)) static enum status empty_entries(struct space *space, 
     return status;
 }
 
-/* The same for a run of entries of one table, from one on. */
+/* As empty_entries, for a run of entries of one table, from an index on. */
 __attribute__((noinline)) static void empty_rest(const struct tree_run *run, unsigned from)
 {
     struct tlb_batch batch;
@@ -327,7 +327,7 @@ __attribute__((noinline)) static void empty_rest(const struct tree_run *run, uns
     tlb_commit(&batch);
 }
 
-/* If nothing is there but tickets, no translation is stale. */
+/* Clears a run. If it held tickets only, no translation is stale. */
 static inline void empty_run(struct space *space, const struct tree_run *run)
 {
     unsigned cleared = tree_run_clear(run);
@@ -340,8 +340,8 @@ static inline void empty_run(struct space *space, const struct tree_run *run)
         spare_tables_keep(space, run);
 }
 
-/* The entries go first, then the regions, since faults that found a ticket are over then, and its
- * descriptor may go. */
+/* Clears the entries before it removes the regions: faults that found a ticket are over then, and
+ * its descriptor may be freed. */
 INLINE enum status empty_range(struct space *space, struct region *first, uint64_t start,
                                uint64_t end)
 {

@@ -21,14 +21,13 @@ struct moving {
     bool came; /* new pages of a wired part were on their way: no more can be tried */
 };
 
-/* Where in the target begins what the source does not have. */
+/* Returns where in the target the new pages begin. */
 static uint64_t growth_start(const struct moving *move)
 {
     return move->to + (move->end - move->start);
 }
 
-/* All that may fail; then the tables that were made for it are given back, which replacing empty by
- * empty does. */
+/* Everything that can fail. On failure, replacing empty by empty frees the new tables. */
 static enum status prepare(struct space *space, const struct moving *move, struct tlb_batch *batch)
 {
     uint64_t made_end = growth_start(move);
@@ -51,8 +50,8 @@ static enum status prepare(struct space *space, const struct moving *move, struc
     return status;
 }
 
-/* The entries, then the region: cannot fail. What is new comes first: tables that the source leaves
- * empty are given back, and some of them may be made for it. */
+/* Moves the entries, then the region; cannot fail. New pages are filled first, since tables that
+ * the source leaves empty are freed, and new pages may need them. */
 static void move_perform(struct space *space, const struct moving *move,
                          const struct region_attributes *what)
 {
@@ -83,7 +82,7 @@ static enum status move_accounted(struct space *space, const struct moving *move
     return status;
 }
 
-/* What growth is promised: in the account, or by a section of its own, which is mapped there. */
+/* Charges the new pages: to the account, or to a new section, which is mapped there. */
 static enum status promise_growth(struct space *space, const struct moving *move,
                                   const struct region_attributes *what)
 {
@@ -130,7 +129,7 @@ static enum status check_place(const struct space *space, const struct moving *m
     return next != NULL && next->node.start < move->new_end ? STATUS_EXISTS : OK;
 }
 
-/* What a wired part grows by is there, and wired, before it moves. */
+/* Moves a wired part that grows: the new pages are populated and wired first. */
 static enum status move_wired(struct space *space, struct moving *move,
                               const struct region_attributes *what)
 {

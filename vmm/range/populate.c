@@ -1,10 +1,10 @@
-/* Populating: pages that come before they are touched, many under one lock of their table. */
+/* Populating: pages mapped before they are touched, many under one lock of their table. */
 #include "cpu/machine.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 
-/* Pages put in place together: so long is a table locked. */
+/* Pages mapped under one lock of a table. */
 #define TOGETHER 32U
 
 /* Pages that are set aside for the tickets of one leaf table. */
@@ -59,8 +59,8 @@ static unsigned fill_from(const struct supply *supply, struct pfn table, unsigne
     return filled;
 }
 
-/* Puts pages in place of the tickets that follow each other from an address on: those of the
- * supply, or without one such as the processor has at hand. Says how many. */
+/* Replaces consecutive tickets from an address on by pages of the supply, or without one from the
+ * processor's caches. Returns how many. */
 static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
                              uint64_t end, const struct supply *supply)
 {
@@ -81,7 +81,7 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
     return filled;
 }
 
-/* Such as the processor has at hand, if pages are not counted. */
+/* Fills tickets from the processor's caches, if no limit of resident pages is set. */
 static unsigned fill_at_hand(struct space *space, const struct region *region, uint64_t from,
                              uint64_t to)
 {
@@ -127,7 +127,7 @@ enum status space_bring(struct space *space, const struct region *region, uint64
     machine_interrupts_restore(were_on);
     if (ticket)
         status = populate_run(space, region, start, end, filled);
-    /* Whatever else stands there, and what makes the table, is a fault's work. */
+    /* Other entries and missing tables are resolved by a fault. */
     if (!ticket || (status == OK && *filled == 0)) {
         status = fault_resolve(space, start, access);
         *filled = 1;
@@ -135,8 +135,8 @@ enum status space_bring(struct space *space, const struct region *region, uint64
     return status;
 }
 
-/* How far from an address on an access would find all there already; the address itself: not at
- * all. */
+/* Returns the end of the pages, from an address on, that need no fault; the address itself if its
+ * page does. */
 static uint64_t end_of_present(const struct space *space, uint64_t address, bool write)
 {
     bool were_on = machine_interrupts_off();

@@ -5,7 +5,7 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 
-/* Pages of the range that become writable for the first time: so much more is promised. */
+/* Pages that become writable for the first time; they are charged to the commit account. */
 static uint64_t protect_newly_writable(const struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);
@@ -18,8 +18,8 @@ static uint64_t protect_newly_writable(const struct space *space, uint64_t start
     return bytes / PAGE_SIZE;
 }
 
-/* Entries of private and of shared regions get tickets of their own. Where two kinds meet there is
- * a leaf table, or a boundary of larger entries, since their tickets differ. */
+/* Changes the entries of private and of shared regions, whose tickets differ. Where the two kinds
+ * meet there is a leaf table, or a boundary of larger entries. */
 static void protect_entries(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors, struct tlb_batch *batch)
 {
@@ -38,7 +38,7 @@ static void protect_entries(struct space *space, uint64_t start, uint64_t end,
     }
 }
 
-/* The range is covered, and what it promises is accounted. */
+/* Changes a range that is covered and charged. */
 static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
                                  const struct region_descriptors *descriptors)
 {
@@ -54,7 +54,7 @@ static enum status change_rights(struct space *space, uint64_t start, uint64_t e
         tlb_add_grace(&batch);
     }
     tlb_commit(&batch);
-    /* Faults that found a ticket of before are over: now its descriptor may go. */
+    /* Faults that found an old ticket are over: its descriptor may be freed. */
     if (status == OK) {
         region_set_descriptors(space, start, end, descriptors);
         wire_mend(space, start, end);
@@ -93,7 +93,7 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
     return status;
 }
 
-/* What all regions of the range hint for: small pages, one by one, where they differ. */
+/* Returns the hint that all regions of the range share; where they differ, single small pages. */
 static struct page_hint common_hint(struct space *space, uint64_t start, uint64_t end)
 {
     const struct region *region;

@@ -4,7 +4,7 @@
 #include "vmm/page/shrinker.h"
 #include "vmm/range/internal.h"
 
-/* What space->kept says beside the address. */
+/* The level in space->kept, beside the address. */
 #define LEVEL_MASK UINT64_C(7)
 
 unsigned spare_tables_free(struct space *space)

@@ -20,8 +20,8 @@ static bool is_own_page(struct tree_place place)
            pte_class(place.entry) == PTE_OWN;
 }
 
-/* Wires the page at an address if it is there and the space's own. Bytes that it has; 0: look again
- * when it has been brought. */
+/* Wires the page at an address if it is present and own. Returns its size in bytes; 0: populate it
+ * and look again. */
 static uint64_t wire_page(const struct space *space, uint64_t address)
 {
     bool were_on = machine_interrupts_off();
@@ -95,7 +95,7 @@ void wire_mend(struct space *space, uint64_t start, uint64_t end)
 
 /* ---- ranges ---- */
 
-/* What a call has to do in a range. */
+/* Pages that a call has to wire in a range. */
 struct work {
     uint64_t pages;   /* not wired yet */
     uint64_t promise; /* of those, not committed yet */
@@ -153,7 +153,7 @@ static enum status wire_regions(struct space *space, uint64_t start, uint64_t en
     return status;
 }
 
-/* Boundaries of entries and of regions at the ends of a range: what may lack memory. */
+/* Makes boundaries of entries and of regions at the ends of a range; may run out of memory. */
 static enum status wire_cut(struct space *space, uint64_t start, uint64_t end)
 {
     struct tlb_batch batch;
@@ -294,7 +294,7 @@ void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wir
     region_settle(space, start, end, wired);
 }
 
-/* The region stands apart, and the paths of its boundaries are as filling has left them: own. */
+/* The region is separate, and the paths of its boundaries are own since it was filled. */
 void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired)
 {
     enum status status = space_empty_range(space, region_find(space, start), start, end);

@@ -85,7 +85,7 @@ static enum status put_copy(struct tree_place place, struct pfn page)
                              pte_page(copy, place.level, PTE_OWN, rights));
     tree_unlock(place.table);
     machine_interrupts_restore(were_on);
-    /* Nobody runs the child: there is nothing to flush. */
+    /* No processor runs the child: nothing to flush. */
     page_release(page);
     return OK;
 }
@@ -140,7 +140,7 @@ static enum status wire_fork_copy_pages(struct space *child, struct space *paren
     return status;
 }
 
-/* Makes the paths to wired pages own, whose tables nobody else names any more. */
+/* Makes the paths to wired pages own; no other space references their tables now. */
 static void own_paths(struct space *parent, struct tlb_batch *batch)
 {
     struct region *region = region_find(parent, 0);
@@ -172,7 +172,7 @@ enum status wire_fork(struct space *child, struct space *parent)
     wire_mend(parent, 0, lower_half_end(parent->tree.levels));
     tlb_begin(&batch, &parent->tree);
     own_paths(parent, &batch);
-    /* Who has read meanwhile may have translations that forbid writing. */
+    /* Reads meanwhile may have cached translations without the right to write. */
     tlb_add_space(&batch);
     tlb_commit(&batch);
     return status;

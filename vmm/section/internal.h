@@ -8,7 +8,7 @@
 
 #include "vmm/section/section.h"
 
-/* The lock of all mappings, with interrupts off; returns whether they were on. */
+/* Locks all mappings, with interrupts off; returns whether they were on. */
 bool sections_lock_all(void);
 void sections_unlock_all(bool were_on);
 

@@ -54,9 +54,8 @@ static bool names_shared(struct pte entry, struct pfn page)
            pfn_equal(pte_frame(entry), page);
 }
 
-/* Visits the leaf by which a mapping shows the page, if it does and its table can be locked; true
- * when visited, and the visit says so. Two mappings may lead to one table, which a fork has left
- * shared. */
+/* Visits the leaf by which a mapping maps the page, if there is one and its table can be locked;
+ * returns the visit's result. Two mappings may reach one table, which a fork has left shared. */
 static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
                           visit_leaf *visit)
 {
@@ -138,7 +137,7 @@ void section_start_reclaim(void)
 
 /* ---- bringing ---- */
 
-/* Makes the section's tables down to the page's. */
+/* Makes the section's tables down to the page's entry. */
 static enum status section_page_make_path(struct page_reserve *reserve, struct tree *tree,
                                           uint64_t at)
 {
@@ -191,7 +190,7 @@ static struct pfn section_take_page(struct page_reserve *reserve, const struct s
     return page;
 }
 
-/* Touched for the first time. */
+/* Makes the page on its first touch. */
 static enum status make_page(struct page_reserve *reserve, const struct section *section,
                              const struct tree_place *place, struct pfn *page)
 {

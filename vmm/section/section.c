@@ -52,7 +52,7 @@ static enum status create_section(uint64_t pages, struct section **created)
     return OK;
 }
 
-/* As create_section, with its promise, and in the list. */
+/* As create_section; charges the pages and lists the section. */
 static enum status make_section(uint64_t pages, struct section **made)
 {
     enum status status = commit_charge(pages);
@@ -99,7 +99,7 @@ static struct mapping *mapping_of(struct region_node *node)
     return (struct mapping *)node;
 }
 
-/* The first mapping that ends after the address; the one after a mapping. NULL: none. */
+/* Returns the first mapping that ends after the address; the one after a mapping. NULL: none. */
 static struct mapping *section_find(const struct space *space, uint64_t address)
 {
     return mapping_of(region_tree_find(&space->mappings, address));
@@ -110,7 +110,7 @@ static struct mapping *section_next_of(struct mapping *mapping)
     return mapping_of(region_tree_next(&mapping->node));
 }
 
-/* Puts a fresh mapping into its space and its section, which counts it. */
+/* Adds a new mapping to its space and to its section, which counts it. */
 static void section_add(struct mapping *mapping)
 {
     bool were_on = sections_lock_all();
@@ -264,7 +264,7 @@ void section_unmap_all(struct space *space)
 
 /* ---- places ---- */
 
-/* The place of an address; the lock is held. */
+/* Finds the place of an address; the lock is held. */
 static bool section_place_of(struct space *space, uint64_t address, struct section_place *place)
 {
     const struct mapping *mapping = section_find(space, address);

@@ -31,8 +31,7 @@
 #include "vmm/page/page.h"
 #include "vmm/space/space.h"
 
-/* A page of a section that more mappings may show is not evicted: so long is the list that is
- * walked with interrupts off. */
+/* Pages of a section with more mappings are not evicted: the list is walked with interrupts off. */
 #define SECTION_MAPPINGS_MAX 256U
 
 struct section {
@@ -44,7 +43,7 @@ struct section {
     LIST_ENTRY(section) link;      /* (m) among all sections, for AUDIT */
 };
 
-/* Where a part of a section stands in a space. */
+/* Where a part of a section is mapped in a space. */
 struct mapping {
     struct region_node node;  /* (m) where; in the space's mappings; first */
     struct section *section;  /* constant; counted */
@@ -57,7 +56,7 @@ _Static_assert(offsetof(struct mapping, node) == 0, "a node of the range tree is
 
 /* ---- mappings of a space; the space's lock is held ---- */
 
-/* Makes a section for the range, blank, and maps it there; no mapping overlaps. */
+/* Makes a blank section for the range, and maps it there; no mapping overlaps. */
 MUST_USE enum status section_map(struct space *space, uint64_t start, uint64_t end);
 
 static inline bool space_has_mappings(const struct space *space)
@@ -75,8 +74,7 @@ MUST_USE static inline enum status section_cut(struct space *space, uint64_t sta
     return space_has_mappings(space) ? section_cut_mappings(space, start, end) : OK;
 }
 
-/* Takes the mappings of a range out, at whose ends there are boundaries. No entry of the range
- * names a page any more. */
+/* Removes the mappings of a range, whose ends are boundaries. No entry of the range maps a page. */
 void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end);
 
 static inline void section_unmap_range(struct space *space, uint64_t start, uint64_t end)
@@ -85,8 +83,7 @@ static inline void section_unmap_range(struct space *space, uint64_t start, uint
         section_unmap_mappings(space, start, end);
 }
 
-/* Gives the mappings of a range, at whose ends there are boundaries, the free range from `to`
- * on. */
+/* Moves the mappings of a range, whose ends are boundaries, to the free range at `to`. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to);
 
 /* Copies all mappings into a space that has none, which no processor runs yet. STATUS_NO_MEMORY:
@@ -98,25 +95,25 @@ MUST_USE static inline enum status section_copy_all(struct space *child, struct 
     return space_has_mappings(parent) ? section_copy_mappings(child, parent) : OK;
 }
 
-/* Takes all out of a space that nobody uses any more: its tree is not looked at from now on. */
+/* Removes all mappings of a space at its end; its tree is not walked from now on. */
 void section_unmap_all(struct space *space);
 
 /* ---- pages; for faults and reclaim ---- */
 
-/* Where an address of a space lies. */
+/* Where an address of a space lies in a section. */
 struct section_place {
     struct section *section;
     uint64_t at; /* address in the section's tree */
 };
 
-/* Finds it, and holds the section; false when no section is mapped there. */
+/* Finds the place of an address, and holds the section; false if no section is mapped there. */
 bool section_hold_at(struct space *space, uint64_t address, struct section_place *place);
 
-/* Whether the address lies at that place now. The table with its ticket is locked: then the answer
- * stays true as long as the ticket stands there. */
+/* True if the address lies at that place now. With the table of its ticket locked, this stays true
+ * as long as the ticket is there. */
 bool section_is_at(struct space *space, uint64_t address, const struct section_place *place);
 
-/* Lets a hold go. With the last one the section goes, which takes as long as it has pages. */
+/* Drops a hold. The last one frees the section, in time proportional to its pages. */
 void section_put(struct section *section);
 
 /* Brings the page at a place to memory, and holds it for the caller. The space counts a read from
@@ -126,14 +123,14 @@ MUST_USE enum status section_bring(struct space *space, const struct section_pla
 
 /* ---- proof ---- */
 
-/* Sections that exist. */
+/* Returns how many sections exist. */
 unsigned section_count(void);
 
 /* Compares the mappings of a space with its regions; panics on a difference. */
 void section_audit_space(const struct space *space);
 
-/* Compares every section with its list, stores the trees, at most max of them, and adds what is
- * promised; returns how many. */
+/* Compares every section with its list, stores the trees, at most max of them, and adds the charged
+ * pages; returns how many. */
 unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed);
 
 #endif
