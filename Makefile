@@ -108,6 +108,7 @@ MACHINE_FACING := lib/bytes.c swapdisk/ahci/hardware.c %_machine.c \
 	$(wildcard paging/kernel/*.c)
 PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c paging/%.c vmm/%.c \
 	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/firmware/memory_map.c \
+	efi/firmware/reachable.c \
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c \
 	tests/model/%.c,$(KERNEL_SOURCES)))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))

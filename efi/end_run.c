@@ -13,7 +13,7 @@
 #include "lib/bytes.h"
 #include "paging/kernel/map.h"
 
-/* QEMU's isa-debug-exit, where the boot tests put it. Reading it gives 0; nothing there, 0xff. */
+/* QEMU's isa-debug-exit, at the port of the boot tests. It reads as 0, an absent device as 0xff. */
 #define DEBUG_EXIT_PORT 0xf4U
 
 /* QEMU's fw_cfg: a selector and a byte stream; item 0 is the signature. */
@@ -21,18 +21,18 @@
 #define FW_CFG_DATA      0x511U
 #define FW_CFG_SIGNATURE 0x0000U
 
-/* The chipset's reset control: bit 1 a hard reset, bit 2 does it. */
+/* The chipset's reset control: bit 1 selects a hard reset, bit 2 triggers it. */
 #define RESET_CONTROL_PORT 0xcf9U
 #define RESET_CONTROL_HARD 0x02U
 #define RESET_CONTROL_DO   0x04U
 
-/* Pauses that give a reset time to happen; without a clock to trust at this point. */
+/* Pauses after a reset was triggered. A crash may end here, so no clock is trusted. */
 #define RESET_PAUSES 100000000U
 
 static struct {
     enum exit_method way;
     bool debug_exit;
-    bool arrived;
+    bool relocated;
     bool asked_firmware; /* a fault inside its reset must not lead back into it */
     struct phys runtime_services;
 } finish;
@@ -59,18 +59,18 @@ void finish_start(const struct bootinfo *info)
 
 void end_run_relocated(void)
 {
-    finish.arrived = true;
+    finish.relocated = true;
     crash_set_finisher(finish_crash);
 }
 
-/* What the options come to on this machine. */
+/* Returns the method that the options mean on this machine. */
 static enum exit_method chosen_method(void)
 {
     if (finish.way != EXIT_AUTO && finish.way != EXIT_DEBUG)
         return finish.way;
     if (finish.debug_exit)
         return EXIT_DEBUG;
-    /* A person in front of a real screen wants to read it. */
+    /* On a real machine a person reads the log on the screen. */
     return !cpu_features()->hypervisor && console_on() ? EXIT_HALT : EXIT_POWEROFF;
 }
 
@@ -97,8 +97,8 @@ static uint8_t exit_code(enum verdict verdict)
     return EXIT_CODE_CRASH;
 }
 
-/* Asks the firmware, once; it returns only if that fails. After the handover its code and data
- * are mapped in a root of their own alone. */
+/* Calls the firmware's reset, once; returns only if that fails. After the handover, only a root of
+ * their own maps its code and data. */
 static void firmware_reset(EFI_RESET_TYPE type)
 {
     const EFI_RUNTIME_SERVICES *services =
@@ -107,7 +107,7 @@ static void firmware_reset(EFI_RESET_TYPE type)
     if (finish.asked_firmware || services == NULL)
         return;
     finish.asked_firmware = true;
-    if (finish.arrived)
+    if (finish.relocated)
         kernel_map_enter_firmware();
     services->ResetSystem(type, EFI_SUCCESS, 0, NULL);
 }
@@ -120,7 +120,7 @@ static void chipset_reset(void)
         machine_pause();
 }
 
-/* On the screen only: the verdict line is the log's last. */
+/* Writes to the screen only, since the verdict line is the last of the log. */
 static _Noreturn void halt(void)
 {
     static const char words[] = "\nThe run is over and the machine is halted. It can be switched "
@@ -144,7 +144,7 @@ void finish_run(enum verdict verdict)
         firmware_reset(EfiResetCold);
         chipset_reset();
     }
-    /* A reset in place of a power-off that failed would only begin the run again. */
+    /* No reset if power off fails: it would start the run again. */
     if (way == EXIT_POWEROFF)
         firmware_reset(EfiResetShutdown);
     halt();

@@ -12,25 +12,25 @@
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
 
-/* What is written to the debug-exit port: QEMU exits with twice the value plus 1. */
+/* Values for the debug-exit port. QEMU's exit status is twice the value, plus 1. */
 #define EXIT_CODE_PASS    0x10U
 #define EXIT_CODE_FAIL    0x11U
 #define EXIT_CODE_CRASH   0x12U
 #define EXIT_CODE_SKIPPED 0x13U
 
-/* Remembers the options and looks for the debug-exit port; makes crashes end here. */
+/* Stores the options, detects the debug-exit port, and makes crash reports end the run. */
 void finish_start(const struct bootinfo *info);
 
-/* From now on the firmware is called in its own root. */
+/* Makes later calls of the firmware switch to its own root; called once in the upper half. */
 void end_run_relocated(void);
 
-/* How the run will end, in words, for the log. */
+/* Returns how the run will end, for the log. */
 const char *finish_description(void);
 
 /* Ends the run after its verdict line. */
 _Noreturn void finish_run(enum verdict verdict);
 
-/* The same for a crash: for crash_set_finisher. */
+/* Ends the run with the verdict crash: the function for crash_set_finisher. */
 void finish_crash(void);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * From the firmware's call to the experiments, and to the end of the run.
+ * The start of the run: from the firmware's call to the first experiment.
  *
- * Order: ask the firmware everything, parse the options, bring the consoles up, refuse a run whose
- * options have errors; then leave boot services, move to the upper half, take the processor over,
- * and hand on to the layer above.
+ * Order: query the firmware, parse the options, start the consoles, refuse a run whose options have
+ * errors. Then leave boot services, move to the upper half, set the processors up, and call the
+ * layer above.
  */
 #include "efi/firmware/firmware.h"
 
@@ -13,12 +13,14 @@
 #include "cpu/features.h"
 #include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
+#include "cpu/registers.h"
 #include "cpu/trap/trap.h"
 #include "efi/acpi/acpi.h"
 #include "efi/console/console.h"
 #include "efi/console/framebuffer.h"
 #include "efi/console/serial.h"
 #include "efi/end_run.h"
+#include "efi/firmware/reachable.h"
 #include "efi/main.h"
 #include "efi/options/options.h"
 #include "efi/processors.h"
@@ -30,6 +32,17 @@
 #include "pmm/pmm.h"
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
+
+/* Free memory without which a run is refused: for the experiments, and for the stacks of each
+ * processor. */
+#define MEMORY_LEAST         (1 * MIB)
+#define MEMORY_PER_PROCESSOR (512 * KIB)
+
+/* Registers of an HPET with its first timers, which the clock reads. */
+#define HPET_SIZE 0x400U
+
+/* Ports below this are the PC's own devices: no chipset has its PM timer there. */
+#define CHIPSET_PORTS 0x400U
 
 /* Bytes of unreadable load options that an error shows. */
 #define LOAD_BYTES_SHOWN 16U
@@ -43,9 +56,23 @@ struct option_input {
     struct config_file file;
 };
 
-/* In .bss, so that they move with the image. */
+/* In .bss, which moves with the image. */
 static struct bootinfo bootinfo;
 static struct option_input option_input;
+static struct reachable reachable;
+
+static uint64_t read_firmware_entry(struct phys entry)
+{
+    return *(const volatile uint64_t *)(uintptr_t)entry.address;
+}
+
+static void find_firmware_tables(void)
+{
+    reachable = (struct reachable){.info = &bootinfo,
+                                   .root = machine_root(),
+                                   .levels = (cpu_read_cr4() & CR4_LA57) != 0 ? 5 : 4,
+                                   .read = read_firmware_entry};
+}
 
 static const void *entry_map_one_to_one(struct phys address, uint64_t size)
 {
@@ -92,7 +119,7 @@ static void report_load_options(void)
     ktap_note("load options: %s", text);
 }
 
-/* Says what the options are and what is wrong with them; returns the number of errors. */
+/* Logs the options and their errors; returns the number of errors. */
 static unsigned report_options(void)
 {
     struct option_reporter reporter = {.report = report_option};
@@ -118,6 +145,13 @@ static unsigned report_options(void)
         errors++;
     }
     errors += parse_options(&reporter);
+    if (bootinfo.options.serial == SERIAL_PORT && !serial_owns_port(bootinfo.options.serial_port)) {
+        ktap_note(
+            "option error: serial=%#x: no serial port is known there; accepted: 0x3f8, 0x2f8, "
+            "0x3e8, 0x2e8, or the port of a PCI serial controller",
+            bootinfo.options.serial_port);
+        errors++;
+    }
     if (bootinfo.options.la57 == LA57_ON && !cpu_features()->la57) {
         ktap_note("option error: la57=1: this processor has no five-level paging (LA57)");
         errors++;
@@ -125,18 +159,36 @@ static unsigned report_options(void)
     return errors;
 }
 
-/* Ends a run that could not begin. */
-static _Noreturn void give_up(const char *what, enum status status)
+/* Ends a run that cannot begin, because of the failed step. */
+static _Noreturn void give_up(const char *step, enum status status)
 {
-    ktap_bail_out(VERDICT_FAIL, "%s: %s; nothing was touched", what, status_name(status));
+    ktap_bail_out(VERDICT_FAIL, "%s: %s; nothing was touched", step, status_name(status));
     finish_run(VERDICT_FAIL);
 }
 
-/* Brings the consoles up, then says what was found. The screen is not needed for a verdict, so
- * whatever it lacks is only noted. */
+/* Refuses a machine on which the first experiments would run out of memory. */
+static void check_memory(enum status status)
+{
+    unsigned processors = processors_listed(bootinfo.options.cpus);
+    uint64_t needed = MEMORY_LEAST + processors * MEMORY_PER_PROCESSOR;
+    uint64_t found = status == OK ? pmm_usage().by_kind[FRAME_FREE] * PAGE_SIZE : 0;
+
+    if (status != OK && status != STATUS_NO_MEMORY)
+        give_up("physical memory", status);
+    if (found >= needed)
+        return;
+    ktap_bail_out(VERDICT_FAIL,
+                  "too little memory: %lu KiB are free, %lu KiB are needed; nothing "
+                  "was touched",
+                  found / KIB, needed / KIB);
+    finish_run(VERDICT_FAIL);
+}
+
+/* Starts the consoles and logs which were found. A run needs no screen, so a missing one is only a
+ * note. */
 static void start_log(const struct acpi *acpi, enum status acpi_status, const char *screen)
 {
-    consoles_start(&bootinfo, acpi);
+    consoles_start(&reachable, acpi);
     finish_start(&bootinfo);
     ktap_begin();
     ktap_note("serial: %s", serial_description());
@@ -146,21 +198,7 @@ static void start_log(const struct acpi *acpi, enum status acpi_status, const ch
         ktap_note("ACPI tables: %s", status_name(acpi_status));
 }
 
-/* Whether the firmware's own map has nothing else there: then it is mapped one to one. */
-static bool is_device_memory(struct phys registers)
-{
-    for (uint32_t i = 0; i < bootinfo.region_count; i++) {
-        const struct memory_region *region = &bootinfo.regions[i];
-
-        if (registers.address >= region->start.address &&
-            registers.address - region->start.address < region->pages * PAGE_SIZE &&
-            region->kind != MEMORY_DEVICE && region->kind != MEMORY_RESERVED)
-            return false;
-    }
-    return registers.address < 4 * GIB;
-}
-
-/* The clock for all time-outs, measured with the firmware's timer interrupt off. */
+/* Starts the clock of all time-outs; the firmware's timer interrupt is already off. */
 static void start_clock(const struct acpi *acpi, enum status acpi_status)
 {
     struct time_clocks clocks = {0};
@@ -168,11 +206,13 @@ static void start_clock(const struct acpi *acpi, enum status acpi_status)
     struct phys hpet;
 
     if (acpi_status == OK && acpi_find_pm_timer(acpi, &timer) == OK &&
-        timer.counter.space == ACPI_SPACE_IO && timer.counter.address <= UINT16_MAX) {
+        timer.counter.space == ACPI_SPACE_IO && timer.counter.address >= CHIPSET_PORTS &&
+        timer.counter.address <= UINT16_MAX) {
         clocks.pm_timer_port = (uint16_t)timer.counter.address;
         clocks.pm_timer_32bit = timer.wide;
     }
-    if (acpi_status == OK && acpi_find_hpet(acpi, &hpet) == OK && is_device_memory(hpet))
+    if (acpi_status == OK && acpi_find_hpet(acpi, &hpet) == OK &&
+        reachable_device(&reachable, hpet, HPET_SIZE))
         clocks.hpet = (volatile void *)(uintptr_t)hpet.address;
     time_init(&clocks);
 }
@@ -191,13 +231,12 @@ static volatile void *mask_local_apic(void)
     return registers;
 }
 
-/* The first code in the upper half. The consoles come first: until they have arrived nobody would
- * see a panic, and a fault ends the machine without a word in either order. */
+/* The first code in the upper half. The consoles come first, since a panic before that has no
+ * output. */
 static void continue_in_upper_half(struct bootinfo *info)
 {
     struct cpu_stacks stacks;
     volatile void *local_apic;
-    enum status status;
     uint64_t leaves;
 
     console_relocated();
@@ -207,9 +246,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     traps_init(&stacks);
     local_apic = mask_local_apic();
     pmm_choose(info->options.pmm);
-    status = pmm_init(info->options.memory_limit);
-    if (status != OK)
-        PANIC("physical memory: %s", status_name(status));
+    check_memory(pmm_init(info->options.memory_limit));
     leaves = kernel_map_prove_rights();
     if (leaves > 0)
         ktap_note("kernel mappings: %lu leaves, no frame both writable and executable", leaves);
@@ -229,11 +266,12 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     status = firmware_open(handle, table, &firmware);
     if (status != OK)
         return EFI_UNSUPPORTED;
-    /* The watchdog would reset the machine after five minutes, whatever runs then. */
+    /* The firmware's watchdog would reset the machine after five minutes. */
     firmware.services->SetWatchdogTimer(0, 0, 0, NULL);
     read_options(&firmware);
     parse_options(NULL);
     firmware_collect(&firmware, &bootinfo);
+    find_firmware_tables();
     screen = firmware_find_screen(&firmware, &bootinfo.screen);
     status = firmware_read_map(&firmware, &bootinfo);
     if (status == OK)
@@ -252,7 +290,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);
     if (status != OK)
-        give_up("the firmware does not let go", status);
+        give_up("ExitBootServices", status);
     machine_interrupts_off();
     start_clock(&acpi, acpi_status);
     kernel_map_enter(&bootinfo, continue_in_upper_half);

@@ -1,6 +1,5 @@
 /*
- * What efi/ starts once the machine is taken over: implemented by the layer above,
- * tests/runner/main.c.
+ * The call from efi/ to the layer above, after the handover; tests/runner/main.c implements it.
  *
  * Context: thread, in the upper half, interrupts off, pmm/ ready, consoles attached, the log begun
  * (its version line is printed). info stays valid for the whole run.
@@ -11,7 +10,7 @@
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
 
-/* Runs everything and returns the verdict, its line already printed. */
+/* Runs the experiments and returns the verdict, whose line is already printed. */
 enum verdict faultline_main(const struct bootinfo *info);
 
 #endif

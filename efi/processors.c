@@ -1,4 +1,4 @@
-/* All processors. */
+/* The processors. */
 #include "efi/processors.h"
 
 #include "cpu/crash/crash.h"
@@ -17,15 +17,16 @@
 #include "pmm/pmm.h"
 #include "pmm/pool.h"
 
-/* Each stack of a trap; a crash report prints from one of them. */
+/* A stack for traps must hold a whole crash report. */
 #define TRAP_STACK_PAGES   4U
 #define IDLE_STACK_PAGES   4U
 #define THREAD_STACK_PAGES 8U
 
-/* A processor arrives within a millisecond; one of an emulator on a busy host after seconds. */
+/* A processor starts within a millisecond; in an emulator on a busy host it may take seconds. */
 #define START_BOUND_MS 5000U
 
-/* The trampoline's page: below this, since nobody may know of the extended BIOS data area. */
+/* End of the memory for the trampoline. The extended BIOS data area above may be missing from the
+ * memory map. */
 #define TRAMPOLINE_END UINT64_C(0x9f000)
 
 #define NAME_SIZE 40U
@@ -41,7 +42,7 @@ static struct {
     unsigned count;
     unsigned dead_count;
     uint32_t dead[MADT_PROCESSORS_MAX]; /* ids */
-    enum status problem;                /* why none could be started; OK: none */
+    enum status problem;                /* why no processor could be started; OK: they could */
     char names[NAMES_MAX][NAME_SIZE];
     unsigned name_count;
 } processors = {.madt_status = STATUS_NOT_FOUND, .count = 1};
@@ -52,7 +53,7 @@ void processors_find(const struct acpi *acpi)
         processors.madt_status = acpi_find_madt(acpi, &processors.madt);
 }
 
-/* A stack with a page under it that is not mapped, and whose name a crash report knows. */
+/* Maps a stack above a guard page, and registers the guard's name for crash reports. */
 static uint64_t named_stack(unsigned pages, const char *format, unsigned cpu, unsigned number)
 {
     uint64_t size = pages * PAGE_SIZE;
@@ -80,7 +81,7 @@ struct cpu_stacks processors_trap_stacks(unsigned number)
             named_stack(TRAP_STACK_PAGES, "stack of cpu %u for machine checks", number, 0)};
 }
 
-/* A usable page below 1 MiB, the highest: pmm/ leaves all of them alone. */
+/* Finds the highest usable page below 1 MiB; pmm/ allocates none of them. */
 static bool find_trampoline(void)
 {
     const struct memory_map *map = memory_map();
@@ -96,8 +97,8 @@ static bool find_trampoline(void)
     return processors.trampoline.address != 0;
 }
 
-/* The tables that a processor passes through (rule A4): the firmware root's, with a root below
- * 4 GiB, where a processor in protected mode can reach it. */
+/* Makes the root with which a processor starts (rule A4): a copy of the firmware's root below 4
+ * GiB, which CR3 can name in protected mode. */
 static enum status processors_make_root(struct pfn *root)
 {
     enum status status = pmm_alloc_low(FRAME_KERNEL, FRAME_UNCLEARED, root);
@@ -127,7 +128,7 @@ static void add_thread_stacks(unsigned cpu)
                          named_stack(THREAD_STACK_PAGES, "stack of cpu %u, thread %u", cpu, i));
 }
 
-/* Starts one with the next number; stacks of one that is dead serve the next. */
+/* Starts a processor with the next number. If it does not answer, the next one gets its stacks. */
 static void start_one(uint32_t apic_id, struct pfn root)
 {
     static struct cpu_stacks stacks;
@@ -172,7 +173,7 @@ static enum status start_all(void)
     return OK;
 }
 
-/* Threads are cut from frames, like all that has one size. */
+/* Threads come from a pool, as all objects of one size do. */
 static struct pool threads = {.name = "thread"};
 
 static enum status take_thread(void **object)
@@ -209,6 +210,14 @@ void processors_start(uint32_t limit, volatile void *registers)
     processors.problem = find_trampoline() ? start_all() : STATUS_NO_MEMORY;
 }
 
+unsigned processors_listed(uint32_t limit)
+{
+    unsigned listed = processors.madt_status == OK ? processors.madt.count : 1;
+
+    listed = (unsigned)min_u64(listed, CPU_MAX);
+    return limit != 0 && limit < listed ? limit : listed;
+}
+
 unsigned processors_count(void)
 {
     return processors.count;
@@ -227,7 +236,8 @@ enum status processors_try(uint32_t apic_id, unsigned bound_ms)
     if (status != OK)
         return status;
     how = processors_describe(apic_id, CPU_MAX - 1, root);
-    how.stack = STACK_WINDOW_BASE; /* a processor that did come would stop at its first push */
+    how.stack =
+        STACK_WINDOW_BASE; /* unmapped: an unexpected processor would stop at its first push */
     status = cpu_start(&how, bound_ms);
     pmm_free(root);
     return status;
@@ -238,7 +248,7 @@ static void print_found(void)
     const struct madt *madt = &processors.madt;
 
     if (processors.madt_status != OK)
-        ktap_note("processors: the MADT: %s; so only the first one is used",
+        ktap_note("processors: the MADT: %s; only the first processor is used",
                   status_name(processors.madt_status));
     else if (madt->disabled + madt->repeated + madt->left_out > 0)
         ktap_note(
@@ -252,7 +262,7 @@ void processors_print(void)
 
     print_found();
     for (unsigned i = 0; i < processors.dead_count; i++)
-        ktap_note("processors: the one with APIC id %u did not answer within %u ms: left out",
+        ktap_note("processors: APIC id %u did not answer within %u ms: not used",
                   processors.dead[i], START_BOUND_MS);
     if (processors.problem != OK)
         ktap_note("processors: none could be started: %s", status_name(processors.problem));

@@ -1,10 +1,10 @@
 /*
- * All processors: found in the MADT, given stacks, started, and told of in the log.
+ * The processors: reads the MADT, allocates stacks, starts them, and logs the result.
  *
  * Units: as cpu/smp/start.h. Owns: the stacks of all processors but the first's own, and their
  * names. State: processors_find (before boot services are left) -> processors_start ->
- * processors_print. Fails with: nothing: what cannot be started is named in the log and left out.
- * Context: the start of the run.
+ * processors_print. Fails with: nothing; the log names processors that do not start, and the run
+ * goes on without. Context: the start of the run.
  */
 #ifndef EFI_PROCESSORS_H
 #define EFI_PROCESSORS_H
@@ -12,21 +12,25 @@
 #include "cpu/cpu.h"
 #include "efi/acpi/acpi.h"
 
-/* Reads the MADT; acpi NULL: there are no tables. */
+/* Reads the MADT. acpi is NULL if there are no tables. */
 void processors_find(const struct acpi *acpi);
 
-/* Stacks of the traps of a processor, each with a guard page that has a name. */
+/* Allocates the stacks for a processor's traps, each with a named guard page. */
 struct cpu_stacks processors_trap_stacks(unsigned number);
 
-/* Starts the others, at most limit processors in all (0: no limit). registers: the local APIC's. */
+/* Starts the other processors, up to limit in all (0: no limit). registers: of the local APIC. */
 void processors_start(uint32_t limit, volatile void *registers);
 
-/* How many run. */
+/* Returns how many processors the MADT lists, at least 1, but no more than the limit of cpus=. */
+unsigned processors_listed(uint32_t limit);
+
+/* Returns how many processors run. */
 unsigned processors_count(void);
 
-/* Tries to start a processor of this id, which is not there: for the test of the bound. */
+/* Tries to start an absent processor, to test that the wait for it is bounded. */
 MUST_USE enum status processors_try(uint32_t apic_id, unsigned bound_ms);
 
+/* Logs how many processors run, and why others do not. */
 void processors_print(void);
 
 #endif

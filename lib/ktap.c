@@ -9,6 +9,17 @@
 /* A note up to this size is printed by one call, so that a note of another thread, as on a disk
  * error, cannot be in the middle of it. */
 #define NOTE_SIZE 384
+/* Failures that the end of the log names; more are counted only. */
+#define FAILURES_MAX      64U
+#define FAILURE_TEXT_SIZE 120U
+
+/* The first failed check of an experiment, or a failure of the run itself. */
+struct failure {
+    const char *name; /* the experiment's, or NULL: the run */
+    unsigned check;   /* its number; 0: no check failed */
+    unsigned more;    /* failed checks of the experiment after this one */
+    char text[FAILURE_TEXT_SIZE];
+};
 
 static struct {
     unsigned planned; /* experiments */
@@ -19,8 +30,10 @@ static struct {
     unsigned checks_passed;
     unsigned checks_failed;
     unsigned checks_skipped;
-    unsigned failures; /* outside of experiments */
-    bool open;         /* between begin and end */
+    bool open; /* between begin and end */
+    bool run_failed;
+    unsigned failures;
+    struct failure failure[FAILURES_MAX];
     struct {
         const char *name; /* NULL: no suite is open */
         unsigned planned;
@@ -34,12 +47,54 @@ static uint64_t progress;
 
 static const char *const verdict_names[] = {"pass", "fail", "crash", "skipped"};
 
-static void note_progress(void)
+/* Remembers a failure for the end of the log. Line breaks in the text are the caller's mistake. */
+static void add_failure(const char *name, unsigned check, const char *format, va_list arguments)
+{
+    struct failure *failure;
+
+    if (the_log.failures++ >= FAILURES_MAX)
+        return;
+    failure = &the_log.failure[the_log.failures - 1];
+    *failure = (struct failure){.name = name, .check = check};
+    print_to_va(failure->text, sizeof(failure->text), format, arguments);
+}
+
+static void add_failed_plan(const char *format, ...) PRINTF_LIKE(1, 2);
+
+static void add_failed_plan(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    add_failure(the_log.suite.name, 0, format, arguments);
+    va_end(arguments);
+}
+
+static void print_failures(void)
+{
+    unsigned kept = the_log.failures < FAILURES_MAX ? the_log.failures : FAILURES_MAX;
+
+    for (unsigned i = 0; i < kept; i++) {
+        const struct failure *failure = &the_log.failure[i];
+
+        print("# failed: %s: ", failure->name != NULL ? failure->name : "the run");
+        if (failure->check != 0)
+            print("check %u: ", failure->check);
+        print("%s", failure->text);
+        if (failure->more > 0)
+            print("; and %u more", failure->more);
+        print("\n");
+    }
+    if (kept < the_log.failures)
+        print("# failed: %u more\n", the_log.failures - kept);
+}
+
+void progress_note(void)
 {
     __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
 }
 
-uint64_t ktap_progress(void)
+uint64_t progress_count(void)
 {
     return __atomic_load_n(&progress, __ATOMIC_RELAXED);
 }
@@ -60,7 +115,7 @@ void ktap_plan(unsigned experiments)
 
 void ktap_suite_begin(const char *name, unsigned checks)
 {
-    note_progress();
+    progress_note();
     CHECK(the_log.open && the_log.suite.name == NULL && checks > 0);
     the_log.suite.name = name;
     the_log.suite.planned = checks;
@@ -72,10 +127,12 @@ void ktap_suite_end(void)
 {
     bool ok;
 
-    note_progress();
+    progress_note();
     CHECK(the_log.suite.name != NULL);
     if (the_log.suite.done != the_log.suite.planned)
         print("    # planned %u checks, made %u\n", the_log.suite.planned, the_log.suite.done);
+    if (the_log.suite.done != the_log.suite.planned && the_log.suite.failed == 0)
+        add_failed_plan("planned %u checks, made %u", the_log.suite.planned, the_log.suite.done);
     ok = the_log.suite.failed == 0 && the_log.suite.done == the_log.suite.planned;
     the_log.finished++;
     if (ok && the_log.suite.skipped == the_log.suite.planned) {
@@ -100,14 +157,20 @@ bool ktap_check(bool ok, const char *format, ...)
 {
     va_list arguments;
 
-    note_progress();
+    progress_note();
     CHECK(the_log.suite.name != NULL);
     the_log.suite.done++;
     if (ok) {
         the_log.checks_passed++;
     } else {
-        the_log.suite.failed++;
         the_log.checks_failed++;
+        if (the_log.suite.failed++ == 0) {
+            va_start(arguments, format);
+            add_failure(the_log.suite.name, the_log.suite.done, format, arguments);
+            va_end(arguments);
+        } else if (the_log.failures <= FAILURES_MAX) {
+            the_log.failure[the_log.failures - 1].more++;
+        }
     }
     print("    %sok %u ", ok ? "" : "not ", the_log.suite.done);
     va_start(arguments, format);
@@ -121,7 +184,7 @@ void ktap_skip(const char *reason, const char *format, ...)
 {
     va_list arguments;
 
-    note_progress();
+    progress_note();
     CHECK(the_log.suite.name != NULL);
     the_log.suite.done++;
     the_log.suite.skipped++;
@@ -148,7 +211,7 @@ void ktap_note(const char *format, ...)
     va_list arguments;
     size_t length;
 
-    note_progress();
+    progress_note();
     va_start(arguments, format);
     length = print_to_va(text, sizeof(text), format, arguments);
     va_end(arguments);
@@ -165,7 +228,7 @@ void ktap_note(const char *format, ...)
 
 void ktap_metric(const char *name, uint64_t value, const char *unit)
 {
-    note_progress();
+    progress_note();
     CHECK(the_log.suite.name != NULL);
     print("    # metric %s.%s=%lu %s\n", the_log.suite.name, name, value, unit);
 }
@@ -174,9 +237,12 @@ void ktap_fail(const char *format, ...)
 {
     va_list arguments;
 
-    note_progress();
+    progress_note();
     CHECK(the_log.open && the_log.suite.name == NULL);
-    the_log.failures++;
+    the_log.run_failed = true;
+    va_start(arguments, format);
+    add_failure(NULL, 0, format, arguments);
+    va_end(arguments);
     print("# failure: ");
     va_start(arguments, format);
     print_va(format, arguments);
@@ -184,9 +250,14 @@ void ktap_fail(const char *format, ...)
     print("\n");
 }
 
+const char *ktap_suite(void)
+{
+    return the_log.suite.name;
+}
+
 enum verdict ktap_verdict(void)
 {
-    if (the_log.failed > 0 || the_log.failures > 0 ||
+    if (the_log.run_failed || the_log.failed > 0 ||
         (the_log.suite.name != NULL && the_log.suite.failed > 0))
         return VERDICT_FAIL;
     return the_log.passed > 0 ? VERDICT_PASS : VERDICT_SKIPPED;
@@ -194,13 +265,13 @@ enum verdict ktap_verdict(void)
 
 enum verdict ktap_end(void)
 {
-    enum verdict verdict = ktap_verdict();
+    enum verdict verdict;
 
     CHECK(the_log.open && the_log.suite.name == NULL);
-    if (the_log.finished != the_log.planned) {
-        print("# planned %u experiments, ran %u\n", the_log.planned, the_log.finished);
-        verdict = VERDICT_FAIL;
-    }
+    if (the_log.finished != the_log.planned)
+        ktap_fail("planned %u experiments, ran %u", the_log.planned, the_log.finished);
+    verdict = ktap_verdict();
+    print_failures();
     print("# totals: experiments pass:%u fail:%u skip:%u\n", the_log.passed, the_log.failed,
           the_log.skipped);
     print("# totals: checks pass:%u fail:%u skip:%u\n", the_log.checks_passed,
@@ -212,14 +283,20 @@ enum verdict ktap_end(void)
 
 void ktap_bail_out(enum verdict verdict, const char *format, ...)
 {
+    const char *name = the_log.suite.name;
     va_list arguments;
 
     CHECK(verdict <= VERDICT_SKIPPED);
+    /* A crash in the lines below comes back here: it must not read the name again. */
+    the_log.suite.name = NULL;
+    if (name != NULL)
+        print("# experiment: %s, after %u of %u checks\n", name, the_log.suite.done,
+              the_log.suite.planned);
+    print_failures();
     print("Bail out! ");
     va_start(arguments, format);
     print_va(format, arguments);
     va_end(arguments);
     print("\n# verdict: %s\n", verdict_names[verdict]);
     the_log.open = false;
-    the_log.suite.name = NULL;
 }

@@ -52,17 +52,25 @@ void ktap_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A figure of the current experiment. */
 void ktap_metric(const char *name, uint64_t value, const char *unit);
 
-/* The totals and the verdict line; the verdict is also returned. No line may follow. */
+/* Returns the name of the experiment that runs, or NULL between experiments. */
+const char *ktap_suite(void);
+
+/* Prints the failures, the totals and the verdict line, and returns the verdict. No line may
+ * follow. */
 enum verdict ktap_end(void);
 
 /* Returns the verdict so far; skipped while no experiment ran. */
 enum verdict ktap_verdict(void);
 
-/* Ends the log from anywhere: 'Bail out!' with the reason, then the verdict line 'crash', or
- * 'fail' where the run could not begin. */
+/* Ends the log from anywhere: the experiment that runs, the failures so far, 'Bail out!' with the
+ * reason, then the verdict line: 'crash', or 'fail' for a run that was refused or cut short. */
 void ktap_bail_out(enum verdict verdict, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Returns a count that grows with each line of the log, for the watchdog. */
-uint64_t ktap_progress(void);
+/* Counts one finished piece of work: a line of the log, or a command of a disk. A watchdog tells a
+ * slow run from a stuck one by this count. Fast paths do not call it. Context: any. */
+void progress_note(void);
+
+/* Returns the count, which never falls. */
+uint64_t progress_count(void);
 
 #endif

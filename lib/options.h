@@ -51,6 +51,7 @@ struct options {
     enum overcommit_policy overcommit; /* heuristic unless given */
     uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
     uint32_t watchdog;                 /* seconds without progress that end the run; 0 = never */
+    uint32_t deadline;                 /* seconds that the whole run may take; 0 = no limit */
     uint32_t seconds; /* that `stress`, `model-long` and `frame-stress-minute` take */
     bool wipe;        /* zero the used slots of the swap disk at the end */
 };

@@ -51,6 +51,7 @@ class Disk:
     usb: bool = False
     write_log: Optional[str] = None  # blklogwrites: where every write is recorded
     read_error: Optional[int] = None  # blkdebug: the sector whose reads fail
+    commands_per_second: Optional[int] = None  # a throttle filter's limit
 
 
 @dataclasses.dataclass
@@ -129,6 +130,16 @@ class Monitor:
     def human(self, line: str) -> str:
         return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
 
+    def fail_writes(self, disk: str):
+        """From now on each write fails, to a disk that started with commands_per_second."""
+        fault = {"event": "none", "iotype": "write", "errno": 5}
+        self.command("blockdev-add", **{
+            "driver": "blkdebug", "image": disk + "-file", "inject-error": [fault],
+            "node-name": disk + "-broken"})
+        self.command("blockdev-reopen", options=[{
+            "driver": "throttle", "throttle-group": disk + "-speed", "file": disk + "-broken",
+            "node-name": disk + "-throttle"}])
+
     def drain(self) -> bool:
         """Takes in the events that have arrived; returns False after QEMU has ended."""
         self.socket.setblocking(False)
@@ -160,11 +171,18 @@ def firmware_files(size: str):
 
 
 def _disk_arguments(disk: Disk, name: str, bus: str) -> List[str]:
+    arguments: List[str] = []
     node = {"driver": "file", "filename": disk.path, "node-name": name + "-file"}
     if disk.read_error is not None:
         fault = {"event": "none", "iotype": "read", "sector": disk.read_error, "errno": 5}
         node = {"driver": "blkdebug", "image": node, "inject-error": [fault],
                 "node-name": name + "-fault"}
+    if disk.commands_per_second is not None:
+        group = name + "-speed"
+        arguments = ["-object",
+                     f"throttle-group,id={group},x-iops-total={disk.commands_per_second}"]
+        node = {"driver": "throttle", "throttle-group": group, "file": node,
+                "node-name": name + "-throttle"}
     node = {"driver": "raw", "file": node, "node-name": name + "-raw"}
     if disk.write_log is not None:
         # The log's super block is brought up to date with each write; QEMU's default is 4,096.
@@ -180,7 +198,7 @@ def _disk_arguments(disk: Disk, name: str, bus: str) -> List[str]:
         device += f",serial={serial}"
     if name == "boot":
         device += ",bootindex=0"
-    return ["-blockdev", json.dumps(node), "-device", device]
+    return arguments + ["-blockdev", json.dumps(node), "-device", device]
 
 
 def _storage_arguments(machine: Machine) -> List[str]:

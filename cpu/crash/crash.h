@@ -26,6 +26,10 @@ void crash_set_finisher(void (*finisher)(void));
  * stack's overflow. name is kept by reference: "stack of cpu 0". */
 void crash_add_guard(uint64_t low, uint64_t high, const char *name);
 
+/* Stops the other processors without a report, so that the caller can end the log and the run. Does
+ * not return on a second processor that calls it, or while another one reports a crash. */
+void crash_take_over(void);
+
 /* Prints the calls that led here, as "# " lines: at most 32 frames. */
 void crash_print_backtrace(void);
 

@@ -22,7 +22,7 @@ static void write_screen(struct print_sink *sink, const char *text, size_t size)
 static struct print_sink serial_sink = {.write = write_serial};
 static struct print_sink screen_sink = {.write = write_screen};
 
-/* Where the sinks were when they were attached: numbers, which do not move with the image. */
+/* Addresses of the sinks when they were attached. Kept as numbers: pointers would be relocated. */
 static uintptr_t attached_serial;
 static uintptr_t attached_screen;
 
@@ -34,15 +34,14 @@ static void attach(void)
     attached_screen = (uintptr_t)&screen_sink;
 }
 
-void consoles_start(const struct bootinfo *info, const struct acpi *acpi)
+void consoles_start(const struct reachable *reachable, const struct acpi *acpi)
 {
-    serial_start(&info->options, acpi);
-    console_start(&info->screen);
+    serial_start(reachable, acpi);
+    console_start(reachable);
     attach();
 }
 
-/* The list of sinks still names the firmware's copy of the image. That is mapped in the firmware
- * root alone, and is walked there one last time. */
+/* Detaches the sinks of the image's first copy, which only the firmware root maps. */
 static void detach_old(void)
 {
     struct phys root = machine_root();

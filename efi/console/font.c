@@ -30,10 +30,10 @@
 #define PSF2_SEPARATOR   0xffU
 #define PSF2_STARTSEQ    0xfeU
 
-/* More glyphs than this is no font but damage. */
+/* Upper bound: a larger count means a corrupt font. */
 #define GLYPHS_MAX 65536U
 
-/* Fewer columns break too many lines of the log. */
+/* With fewer columns, too many lines of the log wrap. */
 #define COLUMNS_WANTED 100U
 
 #define NO_GLYPH UINT32_MAX
@@ -43,7 +43,7 @@ static uint32_t read_u32(const uint8_t *bytes)
     return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
-/* The first glyph that claims a character keeps it. */
+/* Assigns a glyph to a character that has none yet. */
 static void claim(struct font *font, uint32_t code, uint32_t glyph)
 {
     if (code < FONT_CODES && font->index[code] == NO_GLYPH)
@@ -70,7 +70,7 @@ static void read_table_1(struct font *font, const uint8_t *table, size_t size)
     }
 }
 
-/* PSF 2's table: the same in UTF-8. Only ASCII counts, and its bytes stand for themselves. */
+/* PSF 2's table: the same in UTF-8, where each ASCII character is its own byte. */
 static void read_table_2(struct font *font, const uint8_t *table, size_t size)
 {
     uint32_t glyph = 0;
@@ -88,7 +88,8 @@ static void read_table_2(struct font *font, const uint8_t *table, size_t size)
     }
 }
 
-/* Without a table a glyph's place is its character. What has none at all borrows another's. */
+/* Without a table, a glyph's place is its character. Characters without a glyph get the
+ * fallback. */
 static void fill_index(struct font *font, bool has_table)
 {
     uint32_t fallback;
@@ -102,8 +103,7 @@ static void fill_index(struct font *font, bool has_table)
     }
 }
 
-/* Checks what the header said against the size of the data, and says how much of it is left for
- * the table. */
+/* Checks the header's numbers against the size of the data, and returns where the table begins. */
 static enum status place_glyphs(struct font *font, const uint8_t *data, size_t size, size_t header,
                                 size_t *table_at)
 {

@@ -16,7 +16,7 @@
 #define COLUMNS_MIN 40U
 #define ROWS_MIN    10U
 
-/* A line of the log is laid out as a whole up to this length. */
+/* A longer line of the log is shown as several. */
 #define LINE_SIZE 400U
 
 #define TAB_WIDTH 8U
@@ -55,10 +55,10 @@ static struct {
     struct font font;
     unsigned columns;
     unsigned rows;
-    unsigned first_row; /* where the line that is being written begins */
-    unsigned length;    /* of that line */
-    unsigned cursor;    /* where in it the next character goes */
-    bool wrapped;       /* it goes on one that was too long, in the same colour */
+    unsigned first_row; /* of the current line */
+    unsigned length;    /* of the current line */
+    unsigned cursor;    /* column of the next character in the current line */
+    bool wrapped;       /* the current line continues a long one, in its colour */
     enum colour colour;
     char line[LINE_SIZE];
     struct cell cells[ROWS_MAX][COLUMNS_MAX];
@@ -88,7 +88,7 @@ static void draw(unsigned row, unsigned column)
     }
 }
 
-/* Shows a character; blanks of all colours are one. */
+/* Draws a character if the cell changes. Blanks of all colours are equal. */
 static void show(unsigned row, unsigned column, struct cell cell)
 {
     struct cell *old = &console.cells[row][column];
@@ -101,7 +101,7 @@ static void show(unsigned row, unsigned column, struct cell cell)
     draw(row, column);
 }
 
-/* Moves the text up, with at least the rows that are asked for; more at once is less drawing. */
+/* Scrolls up by a third of the screen, at least by the given rows. Larger steps draw less. */
 static void scroll(unsigned at_least)
 {
     unsigned step = console.rows / 3;
@@ -124,7 +124,7 @@ static bool begins_with(const char *text, size_t size, const char *word)
     return size >= length && memcmp(text, word, length) == 0;
 }
 
-/* The colour of a line of the log. */
+/* Returns the colour of a line of the log. */
 static enum colour colour_of(const char *text, size_t size)
 {
     while (size > 0 && *text == ' ') {
@@ -132,7 +132,8 @@ static enum colour colour_of(const char *text, size_t size)
         size--;
     }
     if (begins_with(text, size, "not ok") || begins_with(text, size, "Bail out!") ||
-        begins_with(text, size, "# verdict: fail") || begins_with(text, size, "# verdict: crash"))
+        begins_with(text, size, "# failed:") || begins_with(text, size, "# verdict: fail") ||
+        begins_with(text, size, "# verdict: crash"))
         return COLOUR_BAD;
     if (begins_with(text, size, "ok ") || begins_with(text, size, "# verdict: pass"))
         return COLOUR_GOOD;
@@ -148,7 +149,7 @@ static unsigned rows_of_line(void)
     return rows > 0 ? rows : 1;
 }
 
-/* Shows the line that is being written, as far as it has come. */
+/* Draws the current line, which may be unfinished. */
 static void show_line(void)
 {
     unsigned end = console.first_row + rows_of_line();
@@ -170,7 +171,7 @@ static void next_line(bool wrapped)
     console.wrapped = wrapped;
 }
 
-/* The longest line that is laid out: whole rows, and no more than leave room to scroll. */
+/* Returns the longest line: whole rows, at most a third of the screen, so that scrolling works. */
 static unsigned line_limit(void)
 {
     unsigned rows = LINE_SIZE / console.columns;
@@ -218,7 +219,7 @@ static bool open_font(void)
     return font_open(fonts[console.font_number].data, size, &console.font) == OK;
 }
 
-/* How much text the screen holds; false when that is too little. */
+/* Computes rows and columns; returns false if they are too few. */
 static bool framebuffer_lay_out(void)
 {
     const struct framebuffer *screen = &console.screen;
@@ -240,9 +241,18 @@ static void clear_screen(void)
     }
 }
 
-void console_start(const struct framebuffer *screen)
+/* Returns the bytes of the framebuffer that hold its rows. */
+static uint64_t framebuffer_size(const struct framebuffer *screen)
 {
-    if (screen->width == 0 || screen->pitch < screen->width)
+    return min_u64((uint64_t)screen->pitch * screen->height * 4, screen->size);
+}
+
+void console_start(const struct reachable *reachable)
+{
+    const struct framebuffer *screen = &reachable->info->screen;
+
+    if (screen->width == 0 || screen->pitch < screen->width ||
+        !reachable_device(reachable, screen->base, framebuffer_size(screen)))
         return;
     console.screen = *screen;
     console.font_number = font_choose(font_widths, ARRAY_COUNT(fonts), screen->width);
@@ -255,14 +265,13 @@ void console_start(const struct framebuffer *screen)
 void framebuffer_relocated(void)
 {
     const struct framebuffer *screen = &console.screen;
-    uint64_t used = (uint64_t)screen->pitch * screen->height * 4;
 
     if (console.pixels == NULL)
         return;
     console.pixels = NULL;
     if (open_font())
         console.pixels =
-            kernel_map_device(screen->base, min_u64(used, screen->size), DEVICE_WRITE_COMBINING);
+            kernel_map_device(screen->base, framebuffer_size(screen), DEVICE_WRITE_COMBINING);
 }
 
 bool console_on(void)

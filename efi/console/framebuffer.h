@@ -1,13 +1,13 @@
 /*
  * The text console on the framebuffer.
  *
- * The framebuffer is written and never read: what it shows stands in an array of cells, and only
- * cells that change are drawn. A full screen scrolls by a third at once. Lines of the log are
- * coloured by how they begin.
+ * The framebuffer is written and never read, since reads of it are slow: an array of cells has the
+ * text, and only cells that change are drawn. A full screen scrolls by a third. The beginning of a
+ * line decides its colour.
  *
  * Units: pixels for the screen, cells for text. Owns: the cells; the screen from start on.
- * State: off -> (start) -> on the firmware's mapping -> (arrive) -> on the kernel's, or off.
- * Fails with: nothing; without a usable screen text goes nowhere.
+ * State: off -> (start) -> on the firmware's mapping -> (relocated) -> on the kernel's, or off.
+ * Fails with: nothing; without a usable screen, text is dropped.
  * Context: start on the firmware's mappings; writing anywhere, also in a crash.
  * Spec: UEFI 2.10, 12.9 (pixel formats).
  */
@@ -17,21 +17,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "lib/bootinfo.h"
+#include "efi/firmware/reachable.h"
 
-/* Clears the screen and starts at its top. A screen of width 0 leaves the console off. */
-void console_start(const struct framebuffer *screen);
+/* Clears the screen of `reachable` and starts at its top. Without a screen, or with one that may
+ * not be accessed, the console stays off. */
+void console_start(const struct reachable *reachable);
 
-/* Goes on at the kernel's addresses: font and framebuffer are found again. */
+/* Moves to the kernel's addresses: opens the font and maps the framebuffer again. */
 void framebuffer_relocated(void);
 
-/* Writes text; newline, carriage return and tab move, other control characters do nothing. */
+/* Writes text. Newline, carriage return and tab move the cursor; other control characters are
+ * ignored. */
 void console_write(const char *text, size_t size);
 
 /* Whether there is a screen that shows the log. */
 bool console_on(void);
 
-/* "106 x 33 characters of 12 x 24 pixels"; "none" when it is off. */
+/* Describes the screen, its characters and their size; "none" when it is off. */
 const char *console_description(void);
 
 #endif

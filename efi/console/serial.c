@@ -19,8 +19,6 @@
 #define UART_MSR 6U
 #define UART_SCR 7U
 
-#define UART_REGISTERS 8U
-
 #define FCR_ENABLE   (UINT8_C(1) << 0)
 #define FCR_RESET_RX (UINT8_C(1) << 1)
 #define FCR_RESET_TX (UINT8_C(1) << 2)
@@ -39,8 +37,8 @@
 
 #define FIFO_SIZE 16U
 
-/* A wait for room looks this often. A look takes about a microsecond on a PC, so that this is
- * seconds: long enough for an emulator whose reader is slow, and too long only three times. */
+/* Reads of the line status in one wait. A read takes about a microsecond on a PC, so a wait lasts
+ * seconds, enough for an emulator with a slow reader. After three time-outs the port is dead. */
 #define WAIT_LOOKS   4000000U
 #define TIMEOUTS_MAX 3U
 
@@ -48,8 +46,8 @@ static struct {
     bool present;
     bool dead;
     unsigned timeouts; /* in a row */
-    unsigned room;     /* characters that fit without asking again */
-    unsigned fifo;     /* that fit after THRE */
+    unsigned room;     /* characters that fit before the next read of the line status */
+    unsigned fifo;     /* characters that fit after THRE */
     struct uart_place place;
     volatile uint8_t *memory; /* the registers, when they are in memory */
     char description[64];
@@ -97,7 +95,7 @@ static bool serial_wait_for(uint8_t line_status)
     return false;
 }
 
-/* Whether a register that does nothing keeps what is written to it. */
+/* Whether the scratch register keeps values. */
 static bool scratch_works(void)
 {
     static const uint8_t patterns[] = {0x5a, 0xa5};
@@ -112,7 +110,7 @@ static bool scratch_works(void)
     return true;
 }
 
-/* Whether CTS follows RTS, and DCD follows OUT2, and the other two lines stay off. */
+/* Whether in loopback mode CTS follows RTS, DCD follows OUT2, and the other two lines stay off. */
 static bool loopback_works(void)
 {
     uint8_t before = uart_read(UART_MCR);
@@ -136,8 +134,8 @@ static void set_baud(void)
     uart_write(UART_LCR, LCR_8N1);
 }
 
-/* Probes a place and takes the port over. The firmware's own driver may be run by its timer: it
- * must not see the registers in between. */
+/* Probes a place and takes the port over. Interrupts are off, since the firmware's timer may run
+ * its driver of the port. */
 static bool serial_take(const struct uart_place *place)
 {
     bool interrupts = machine_interrupts_off();
@@ -146,7 +144,7 @@ static bool serial_take(const struct uart_place *place)
     uart.memory = (volatile uint8_t *)(uintptr_t)(place->memory ? place->base : 0);
     uart.present = uart_read(UART_LSR) != 0xff && scratch_works() && loopback_works();
     if (uart.present) {
-        /* The firmware's last words go out first. */
+        /* Lets the firmware's output leave first. */
         serial_wait_for(LSR_TEMT);
         uart_write(UART_IER, 0);
         if (place->baud != 0) {
@@ -175,12 +173,12 @@ static void serial_describe(enum uart_origin origin)
              uart.place.memory ? "memory at" : "I/O port", uart.place.base, names[origin], baud);
 }
 
-static bool try_origin(enum uart_origin origin, const struct options *options,
+static bool try_origin(enum uart_origin origin, const struct reachable *reachable,
                        const struct acpi *acpi)
 {
     struct uart_place place;
 
-    for (unsigned number = 0; serial_find(origin, number, options, acpi, &place); number++) {
+    for (unsigned number = 0; serial_find(origin, number, reachable, acpi, &place); number++) {
         if (serial_take(&place)) {
             serial_describe(origin);
             return true;
@@ -189,19 +187,19 @@ static bool try_origin(enum uart_origin origin, const struct options *options,
     return false;
 }
 
-void serial_start(const struct options *options, const struct acpi *acpi)
+void serial_start(const struct reachable *reachable, const struct acpi *acpi)
 {
-    switch (options->serial) {
+    switch (reachable->info->options.serial) {
     case SERIAL_AUTO:
         for (unsigned origin = UART_SPCR; origin <= UART_COM1; origin++) {
-            if (try_origin((enum uart_origin)origin, options, acpi))
+            if (try_origin((enum uart_origin)origin, reachable, acpi))
                 return;
         }
         break;
-    case SERIAL_SPCR: try_origin(UART_SPCR, options, acpi); break;
-    case SERIAL_PCI: try_origin(UART_PCI, options, acpi); break;
-    case SERIAL_COM1: try_origin(UART_COM1, options, acpi); break;
-    case SERIAL_PORT: try_origin(UART_NAMED, options, acpi); break;
+    case SERIAL_SPCR: try_origin(UART_SPCR, reachable, acpi); break;
+    case SERIAL_PCI: try_origin(UART_PCI, reachable, acpi); break;
+    case SERIAL_COM1: try_origin(UART_COM1, reachable, acpi); break;
+    case SERIAL_PORT: try_origin(UART_NAMED, reachable, acpi); break;
     case SERIAL_NONE: break;
     }
 }

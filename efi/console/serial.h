@@ -1,16 +1,15 @@
 /*
- * The serial console: one 16550, found, probed, and written to with a bound on every wait.
+ * The serial console: finds, probes and writes one 16550, with a bound on every wait.
  *
- * Places are tried in order until one answers: the port that ACPI's SPCR names, a PCI UART, COM1;
- * or only the one that serial= names. A port answers when its scratch register keeps two patterns
- * and its modem lines follow in loopback mode: an absent one reads as all ones.
+ * Tries places in order until a port answers: ACPI's SPCR, PCI UARTs, COM1; or only the place that
+ * serial= names. A port answers if its scratch register keeps two patterns and its modem lines work
+ * in loopback mode. An absent port reads as all ones.
  *
- * Units: I/O ports or bytes of physical address; baud. Owns: the port from serial_start on.
- * State: none -> (start) -> firmware's addresses -> (arrive) -> kernel's addresses; any -> dead
- * when the port stops taking characters, after which text is dropped at once.
- * Fails with: nothing that a caller could handle; without a port text goes nowhere.
- * Context: start on the firmware's mappings; writing anywhere, also in a crash.
- * Spec: National Semiconductor PC16550D, 8 (registers).
+ * Units: I/O ports or bytes of physical address; baud. Owns: the port from serial_start on. State:
+ * none -> (start) -> firmware's addresses -> (relocated) -> kernel's addresses; any -> dead if the
+ * port stops taking characters; text is then dropped at once. Fails with: nothing that a caller
+ * could handle; without a port, text is dropped. Context: start on the firmware's mappings; writing
+ * anywhere, also in a crash. Spec: National Semiconductor PC16550D, 8 (registers).
  */
 #ifndef EFI_CONSOLE_SERIAL_H
 #define EFI_CONSOLE_SERIAL_H
@@ -20,9 +19,9 @@
 #include <stdint.h>
 
 #include "efi/acpi/acpi.h"
-#include "lib/options.h"
+#include "efi/firmware/reachable.h"
 
-/* Where a UART may be, and how it wants to be set up. */
+/* A possible place of a UART, and its settings. */
 struct uart_place {
     bool memory;     /* base is a physical address, else an I/O port */
     uint64_t base;   /* 0 = nowhere */
@@ -31,12 +30,18 @@ struct uart_place {
     uint32_t clock;  /* Hz */
 };
 
+#define UART_REGISTERS 8U
+
 /* A PC's UART clock. */
 #define UART_CLOCK 1843200U
 #define UART_BAUD  115200U
 
 /* Finds and sets up a port; acpi is NULL when there are no tables. */
-void serial_start(const struct options *options, const struct acpi *acpi);
+void serial_start(const struct reachable *reachable, const struct acpi *acpi);
+
+/* Whether a 16550 may be at this I/O port: at one of the PC's four serial ports, or at the port of
+ * a PCI serial controller. A probe of another port would write to some other device. */
+bool serial_owns_port(uint64_t port);
 
 /* Maps the port's registers at the kernel's addresses. */
 void serial_relocated(void);
@@ -47,16 +52,16 @@ void serial_write(const char *text, size_t size);
 /* Waits, within bounds, until the last bit has left. */
 void serial_drain(void);
 
-/* What was found, in words: "I/O port 0x3f8 (COM1), 115200 baud"; "none" without a port. */
+/* Describes the port: "I/O port 0x3f8 (COM1), 115200 baud"; "none" without a port. */
 const char *serial_description(void);
 
 /* ---- efi/console/serial_find.c ---- */
 
-/* The kinds of places, in the order in which they are tried. */
+/* The sources of places, in the order of the tries. */
 enum uart_origin { UART_SPCR, UART_PCI, UART_COM1, UART_NAMED, UART_ORIGINS };
 
-/* The number-th place of an origin, from 0; false when there are no more. */
-bool serial_find(enum uart_origin origin, unsigned number, const struct options *options,
+/* Finds the number-th place of an origin, from 0; returns false if there are no more. */
+bool serial_find(enum uart_origin origin, unsigned number, const struct reachable *reachable,
                  const struct acpi *acpi, struct uart_place *place);
 
 #endif

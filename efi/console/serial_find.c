@@ -1,10 +1,10 @@
-/* Where a 16550 may be: ACPI's SPCR, PCI functions, COM1, or the port that the user names. */
+/* Places of a 16550: ACPI's SPCR, PCI functions, COM1, or the port that serial= names. */
 #include "efi/console/serial.h"
 #include "swapdisk/pci/pci.h"
 
 #define COM1_PORT 0x3f8U
 
-/* PCI class 07/00: serial controller; its interface says which chip it is like. */
+/* PCI class 07/00: serial controller; the interface is the model of the chip. */
 #define PCI_CLASS_COMMUNICATION 0x07U
 #define PCI_SUBCLASS_SERIAL     0x00U
 #define PCI_INTERFACE_16550     0x02U
@@ -13,8 +13,8 @@
 #define PCI_BAR_IO      (UINT32_C(1) << 0)
 #define PCI_BAR_IO_MASK (~UINT32_C(3))
 
-/* The I/O base of a PCI UART, made to decode it. The register is only read: sizing it would take
- * the port away from the firmware for a moment. */
+/* Returns the I/O base of a PCI UART and enables its I/O decoding. The BAR is only read: sizing it
+ * would interrupt the firmware's use of the port. */
 static bool place_of_function(struct pci_place function, struct uart_place *place)
 {
     const struct pci_access *pci = hardware_pci();
@@ -37,7 +37,7 @@ static bool is_uart(const struct pci_function *function, bool plain_16550)
            (function->interface == PCI_INTERFACE_16550) == plain_16550;
 }
 
-/* Those that call themselves 16550 come before those that are merely like one. */
+/* Finds UARTs with the 16550 interface first, then those with a compatible one. */
 static bool find_pci(unsigned number, struct uart_place *place)
 {
     for (int pass = 0; pass < 2; pass++) {
@@ -54,21 +54,40 @@ static bool find_pci(unsigned number, struct uart_place *place)
     return false;
 }
 
-/* Whether an address is memory that somebody uses: no place for a device's registers. */
-static bool is_ram(const struct bootinfo *info, uint64_t address)
-{
-    for (uint32_t i = 0; i < info->region_count; i++) {
-        const struct memory_region *region = &info->regions[i];
+/* The I/O ports that PCs have had for serial ports since the first one. */
+static const uint16_t com_ports[] = {COM1_PORT, 0x2f8, 0x3e8, 0x2e8};
 
-        if (region->kind != MEMORY_DEVICE && region->kind != MEMORY_RESERVED &&
-            address >= region->start.address &&
-            (address - region->start.address) / PAGE_SIZE < region->pages)
+bool serial_owns_port(uint64_t port)
+{
+    struct pci_function function;
+    struct uart_place place;
+    struct pci_scan scan;
+
+    for (size_t i = 0; i < ARRAY_COUNT(com_ports); i++) {
+        if (port == com_ports[i])
+            return true;
+    }
+    pci_scan_begin(&scan, hardware_pci());
+    while (pci_scan_next(&scan, &function)) {
+        if ((is_uart(&function, true) || is_uart(&function, false)) &&
+            place_of_function(function.place, &place) && place.base == port)
             return true;
     }
     return false;
 }
 
-static bool find_spcr(const struct acpi *acpi, struct uart_place *place)
+/* Whether the place may be probed without touching another device. */
+static bool is_own_place(const struct reachable *reachable, const struct uart_place *place)
+{
+    if (!place->memory)
+        return serial_owns_port(place->base);
+    return place->stride <= 4 && place->base % place->stride == 0 &&
+           reachable_device(reachable, (struct phys){place->base},
+                            (uint64_t)UART_REGISTERS * place->stride);
+}
+
+static bool find_spcr(const struct reachable *reachable, const struct acpi *acpi,
+                      struct uart_place *place)
 {
     struct acpi_spcr spcr;
 
@@ -83,8 +102,7 @@ static bool find_spcr(const struct acpi *acpi, struct uart_place *place)
                                      .stride = spcr.registers.access_size};
         if (!place->memory)
             place->stride = 1;
-        if (place->memory ? place->stride > 4 || is_ram(acpi->info, place->base)
-                          : place->base > UINT16_MAX - 7)
+        if (!is_own_place(reachable, place))
             return false;
     }
     place->baud = spcr.baud;
@@ -92,7 +110,7 @@ static bool find_spcr(const struct acpi *acpi, struct uart_place *place)
     return true;
 }
 
-bool serial_find(enum uart_origin origin, unsigned number, const struct options *options,
+bool serial_find(enum uart_origin origin, unsigned number, const struct reachable *reachable,
                  const struct acpi *acpi, struct uart_place *place)
 {
     uint16_t port = COM1_PORT;
@@ -102,9 +120,9 @@ bool serial_find(enum uart_origin origin, unsigned number, const struct options 
     if (number > 0)
         return false;
     if (origin == UART_SPCR)
-        return find_spcr(acpi, place);
+        return find_spcr(reachable, acpi, place);
     if (origin == UART_NAMED)
-        port = options->serial_port;
+        port = reachable->info->options.serial_port;
     *place = (struct uart_place){.base = port, .stride = 1, .baud = UART_BAUD, .clock = UART_CLOCK};
-    return true;
+    return is_own_place(reachable, place);
 }

@@ -1,10 +1,10 @@
-/* The keys of the options, and how each value is read. */
+/* The keys of the options, and the parsers of their values. */
 #include "efi/options/keys.h"
 
 #include "lib/bytes.h"
 #include "lib/units.h"
 
-/* Less memory than this cannot hold the kernel's tables and one experiment. */
+/* The kernel's tables and one experiment need more than this. */
 #define MEMORY_LIMIT_MIN (32 * MIB)
 
 #define CPUS_MAX 4096U
@@ -44,7 +44,7 @@ size_t piece_find(struct piece piece, char letter)
     return at;
 }
 
-/* The value of a digit in any base, or 255. */
+/* Returns the value of a digit up to base 36, or 255. */
 static unsigned digit_value(char letter)
 {
     letter = lower_case(letter);
@@ -55,7 +55,7 @@ static unsigned digit_value(char letter)
     return 255;
 }
 
-/* A number in decimal or, after 0x, in hexadecimal; nothing else may follow. */
+/* Parses a whole piece as a number: decimal, or hexadecimal after 0x. */
 static bool parse_number(struct piece piece, uint64_t *number)
 {
     uint64_t base = 10;
@@ -141,7 +141,7 @@ static bool parse_seed(struct piece value, struct options *options)
     return parse_number(value, &options->seed);
 }
 
-/* A UUID's text: 8-4-4-4-12 hexadecimal digits. */
+/* Parses a UUID: 8-4-4-4-12 hexadecimal digits. */
 static bool parse_uuid(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
 {
     size_t digits = 0;
@@ -304,7 +304,7 @@ static bool parse_wipe(struct piece value, struct options *options)
     return true;
 }
 
-/* Seconds, up to a day. */
+/* Parses seconds, up to a day. */
 static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
 {
     uint64_t number;
@@ -318,6 +318,11 @@ static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
 static bool parse_watchdog(struct piece value, struct options *options)
 {
     return parse_seconds(value, 0, &options->watchdog);
+}
+
+static bool parse_deadline(struct piece value, struct options *options)
+{
+    return parse_seconds(value, 0, &options->deadline);
 }
 
 static bool parse_stress(struct piece value, struct options *options)
@@ -339,6 +344,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"wipe", parse_wipe, "0 or 1"},
     {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
     {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
+    {"deadline", parse_deadline, "seconds from 1 to 86400, or 0 for none"},
     {"seconds", parse_stress, "a number from 1 to 86400"},
     {"overcommit", parse_overcommit, "never, heuristic or always"},
     {"spaces", parse_spaces, "a number from 1 to 65536"},

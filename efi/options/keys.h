@@ -1,8 +1,8 @@
 /*
- * Between the files of the options' parser: pieces of text, and the table of keys.
+ * Shared by the files of the options' parser: pieces of text, and the table of keys.
  *
  * Units: bytes. Owns: nothing; a piece borrows the text of its source. Context: any.
- * Fails with: false where a value is not accepted; the options are then unchanged.
+ * Fails with: false if a value is not accepted; the options are then unchanged.
  */
 #ifndef EFI_OPTIONS_KEYS_H
 #define EFI_OPTIONS_KEYS_H
@@ -21,10 +21,10 @@ struct piece {
 struct option_key {
     const char *name;
     bool (*parse)(struct piece value, struct options *options);
-    const char *accepted; /* in words, for an error */
+    const char *accepted; /* description for an error */
 };
 
-#define OPTION_KEYS 15U
+#define OPTION_KEYS 16U
 
 extern const struct option_key option_keys[OPTION_KEYS];
 
@@ -38,13 +38,13 @@ static inline char lower_case(char letter)
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
 }
 
-/* Without blanks at either end. */
+/* Returns the piece without blanks at its ends. */
 struct piece piece_trim(struct piece piece);
 
-/* Whether the piece is this word. */
+/* Whether the piece equals the word. */
 bool piece_is(struct piece piece, const char *word);
 
-/* The place of a letter, or the piece's size. */
+/* Returns the place of a letter, or the piece's size if it has none. */
 size_t piece_find(struct piece piece, char letter);
 
 #endif

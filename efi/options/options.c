@@ -1,27 +1,30 @@
-/* The options' text, turned into struct options. */
+/* Parses the options' text into struct options. */
 #include "efi/options/options.h"
 
 #include "efi/options/keys.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 
-/* So much of a key or value is shown in an error. */
+/* Characters of a key or value that an error shows, with the terminator. */
 #define SHOWN_SIZE 48U
 
 #define MESSAGE_SIZE 320U
 
-/* One source while it is read. */
+/* Room for the names of all keys. */
+#define NAMES_SIZE 160U
+
+/* A source while it is parsed. */
 struct parse {
     struct options *options;
     struct option_reporter *reporter;
     const char *source;
     const char *unit; /* "token" or "line" */
-    unsigned place;   /* its number, from 1 */
+    unsigned place;   /* number of the token or line, from 1 */
     unsigned errors;
     unsigned given_at[OPTION_KEYS]; /* place of each key, 0 = not given */
 };
 
-/* As piece_is for the end of the piece, in any case. */
+/* Whether the piece ends with the word, in upper or lower case. */
 static bool piece_ends(struct piece piece, const char *word)
 {
     size_t size = strlen(word);
@@ -35,7 +38,8 @@ static bool piece_ends(struct piece piece, const char *word)
     return true;
 }
 
-/* Copies a piece for showing: clipped, and with '?' for what a terminal might act on. */
+/* Copies a piece for an error: clipped, and with '?' for characters that a terminal might act
+ * on. */
 static const char *shown(struct piece piece, char buffer[SHOWN_SIZE])
 {
     size_t size = piece.size < SHOWN_SIZE - 1 ? piece.size : SHOWN_SIZE - 1;
@@ -66,13 +70,26 @@ static void options_complain(struct parse *parse, const char *format, ...)
     parse->reporter->report(parse->reporter, text);
 }
 
-/* One key=value, wherever it stands. */
+/* Lists the names of all keys. */
+static const char *join_keys(char names[NAMES_SIZE])
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < OPTION_KEYS; i++)
+        used += print_to(names + used, NAMES_SIZE - used, "%s%s", i > 0 ? ", " : "",
+                         option_keys[i].name);
+    CHECK(used < NAMES_SIZE);
+    return names;
+}
+
+/* Parses one key=value of either source. */
 static void parse_setting(struct parse *parse, struct piece setting)
 {
     struct piece key = {setting.at, piece_find(setting, '=')};
     struct piece value;
     char key_text[SHOWN_SIZE];
     char value_text[SHOWN_SIZE];
+    char names[NAMES_SIZE];
     size_t i = 0;
 
     if (key.size == setting.size) {
@@ -88,12 +105,8 @@ static void parse_setting(struct parse *parse, struct piece setting)
     while (i < OPTION_KEYS && !piece_is(key, option_keys[i].name))
         i++;
     if (i == OPTION_KEYS) {
-        options_complain(
-            parse,
-            "unknown key \"%s\" with value \"%s\"; accepted: run, mem, cpus, seed, swap, "
-            "serial, exit, la57, tables, wipe, pmm, watchdog, seconds, "
-            "overcommit, spaces",
-            key_text, value_text);
+        options_complain(parse, "unknown key \"%s\" with value \"%s\"; accepted: %s", key_text,
+                         value_text, join_keys(names));
     } else if (parse->given_at[i] != 0) {
         options_complain(parse,
                          "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
@@ -106,7 +119,7 @@ static void parse_setting(struct parse *parse, struct piece setting)
     }
 }
 
-/* Whether a token is the program's own name, as a shell passes it first. */
+/* Whether a token is the name of the program, which a shell passes first. */
 static bool is_program_name(struct piece token)
 {
     static const char name[] = "faultline";
@@ -127,8 +140,8 @@ static bool is_program_name(struct piece token)
     }
 }
 
-/* Takes the next token off the text; one in quotes, as a path with blanks has them, keeps its
- * blanks and loses its quotes. An empty piece with at == NULL is the end. */
+/* Removes the next token from the text. A token in quotes, such as a path, keeps its blanks and
+ * loses its quotes. Returns a piece with at == NULL at the end. */
 static struct piece next_token(const char **text)
 {
     struct piece token;
@@ -163,7 +176,7 @@ static void parse_load_options(struct parse *parse, const char *text)
     }
 }
 
-/* Cuts a comment off: a '#' at the start of the line or after a blank. */
+/* Removes a comment: from a '#' at the start of the line or after a blank. */
 static struct piece without_comment(struct piece line)
 {
     for (size_t i = 0; i < line.size; i++) {

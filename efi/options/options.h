@@ -1,14 +1,13 @@
 /*
- * The options' text, turned into struct options: pure logic, tested on the host.
+ * Parses the options' text into struct options. Pure logic, tested on the host.
  *
  * Two sources have the same keys: the firmware's load options (tokens between blanks) and the file
- * \faultline.cfg (a key=value a line, '#' begins a comment). The load options win. Whatever is not
- * understood is an error that names source, place, key, value and what is accepted; all errors are
- * reported, not only the first.
+ * \faultline.cfg (a key=value a line, '#' begins a comment). The load options win. An
+ * error names source, place, key, value and the accepted values; all errors are reported.
  *
  * Units: bytes. Owns: nothing; texts are borrowed during the call.
- * Fails with: a number of errors; the options then hold what was understood, so that the consoles
- * can be chosen to report on.
+ * Fails with: the number of errors. The options then have the values without errors, since the
+ * consoles that report the errors need them.
  * Context: any; allocates nothing.
  */
 #ifndef EFI_OPTIONS_OPTIONS_H
@@ -20,7 +19,7 @@
 #include "lib/options.h"
 #include "lib/status.h"
 
-/* Load options and file are refused beyond these. */
+/* Limits of the load options and the file. */
 #define OPTION_TEXT_SIZE 2048U
 #define OPTION_FILE_SIZE 16384U
 
@@ -39,7 +38,7 @@ struct option_sources {
     size_t file_size;
 };
 
-/* Told of each error, one line without newline. */
+/* Receives each error as a line without newline. */
 struct option_reporter {
     void (*report)(struct option_reporter *reporter, const char *text);
 };
@@ -54,12 +53,12 @@ static inline char option_printable(char letter)
  * mark. A character outside of printable ASCII becomes DEL, which the parser then refuses. */
 enum option_text options_text(const void *bytes, size_t size, char *text, size_t text_size);
 
-/* Fills the options: defaults, then file, then load options. Returns the number of errors, each
- * reported to the reporter unless it is NULL. */
+/* Fills the options: defaults, then file, then load options. Returns the number of errors, and
+ * reports each unless the reporter is NULL. */
 MUST_USE unsigned options_parse(const struct option_sources *sources, struct options *options,
                                 struct option_reporter *reporter);
 
-/* Whether an experiment of this name is asked for; every one is while run= was not given. */
+/* Whether run= matches the name of an experiment; without run=, every name matches. */
 bool option_run_matches(const struct options *options, const char *name);
 
 #endif

@@ -1,11 +1,11 @@
-/* Text of the options: what the firmware passes, and the patterns of run=. */
+/* Converts load options to text, and matches the patterns of run=. */
 #include "efi/options/keys.h"
 #include "efi/options/options.h"
 
 #include "lib/bytes.h"
 #include "lib/check.h"
 
-/* Takes the place of a character that no option has: DEL, which no key and no value accepts. */
+/* Replaces a character that no option has: DEL, which no key and no value accepts. */
 #define UNREADABLE_LETTER '\x7f'
 
 /* Optional data that firmware adds to the boot entries that it makes itself. */
@@ -122,8 +122,8 @@ enum option_text options_text(const void *bytes, size_t size, char *text, size_t
     return result;
 }
 
-/* Whether a pattern with * and ? matches the whole name. On a mismatch the last star takes one
- * letter more; no earlier star ever needs to be tried again. */
+/* Whether a pattern with * and ? matches the whole name. On a mismatch, the last star takes one
+ * more letter; earlier stars need no retry. */
 static bool glob_matches(struct piece pattern, const char *name)
 {
     size_t at = 0;

@@ -2,6 +2,7 @@
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
+#include "lib/ktap.h"
 #include "swapdisk/ahci/internal.h"
 
 /* Most attempts of a command, and most of them that may time out. */
@@ -216,6 +217,7 @@ static enum status run_once(struct ahci_port *port, const struct command *comman
     if (status != OK)
         return status;
     status = wait_done(port, slot, command->opcode);
+    progress_note();
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (status == OK && (!ended_well(port) || !moved_all(port, slot, command)))
         status = STATUS_IO;

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 VERSION = "KTAP version 1"
 INDENT = "    "
@@ -21,6 +21,8 @@ PLAN = re.compile(r"1\.\.([1-9][0-9]*)")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 METRIC = re.compile(r"([a-z0-9][a-z0-9-]*)\.([a-z0-9][a-z0-9_.-]*)=([0-9]+) ([A-Za-z0-9%/_-]+)")
 TOTALS = re.compile(r"# totals: (experiments|checks) pass:([0-9]+) fail:([0-9]+) skip:([0-9]+)")
+FAILED = re.compile(r"# failed: (the run|[a-z0-9][a-z0-9-]*): ((?:check ([0-9]+): )?(\S.*))")
+MORE_FAILED = re.compile(r"# failed: [0-9]+ more")
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 
 
@@ -57,6 +59,7 @@ class Log:
     notes: List[str] = dataclasses.field(default_factory=list)  # all notes, without '# '
     suites: Dict[str, Suite] = dataclasses.field(default_factory=dict)
     metrics: Dict[str, Metric] = dataclasses.field(default_factory=dict)
+    failed: List[Tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
     bail_out: Optional[str] = None  # the reason
 
     def count(self, level: str, what: str) -> int:
@@ -121,7 +124,7 @@ def _note(reader: _Reader, log: Log, suite: Optional[Suite]):
     if not line.startswith("# "):
         reader.fail(f"a note begins with '# ': '{line}'")
     text = line[2:]
-    if text.startswith("verdict:") or text.startswith("totals:"):
+    if text.startswith(("verdict:", "totals:", "failed:")):
         reader.fail(f"too early: '{line}'")
     log.notes.append(text)
     (log.summary if suite is None and not log.suites else suite.notes if suite else []).append(text)
@@ -146,7 +149,7 @@ def _notes(reader: _Reader, log: Log, suite: Optional[Suite] = None):
         line = reader.peek()
         if line is None or not line.startswith(indent + "#"):
             return
-        if not suite and re.match(r"# (verdict|totals):", line):
+        if not suite and re.match(r"# (verdict|totals|failed):", line):
             return
         _note(reader, log, suite)
 
@@ -198,6 +201,30 @@ def _suite_result(reader: _Reader, log: Log, suite: Suite, number: int, planned:
     log.suites[suite.name] = suite
 
 
+def _failures(reader: _Reader, log: Log):
+    """Takes the failures that the end of the log names: those of all failed experiments, in order,
+    and those of the run."""
+    due = [name for name, suite in log.suites.items() if not suite.ok]
+    while (reader.peek() or "").startswith("# failed:"):
+        line = reader.next("a failure")
+        if MORE_FAILED.fullmatch(line):
+            return
+        found = FAILED.fullmatch(line)
+        if found is None:
+            reader.fail(f"not '# failed: name: reason': '{line}'")
+        if found[1] != "the run":
+            if found[1] not in due[:1]:
+                reader.fail(f"{found[1]} is not the next experiment that failed")
+            due.pop(0)
+            checks = log.suites[found[1]].checks
+            if found[3] is not None and (int(found[3]) > len(checks)
+                                         or checks[int(found[3]) - 1].ok):
+                reader.fail(f"{found[1]}: check {found[3]} has not failed")
+        log.failed.append((found[1], found[2]))
+    if due:
+        reader.fail(f"the end names no failure of {due[0]}")
+
+
 def _suites(reader: _Reader, log: Log):
     _notes(reader, log)
     planned = int(reader.match(PLAN, "the plan")[1])
@@ -210,6 +237,7 @@ def _suites(reader: _Reader, log: Log):
             _checks(reader, log, suite)
         _suite_result(reader, log, suite, number, planned)
     _notes(reader, log)
+    _failures(reader, log)
     for level in ("experiments", "checks"):
         totals = reader.match(TOTALS, f"the totals of {level}")
         if totals[1] != level:
@@ -260,7 +288,7 @@ def parse(text: str) -> Log:
     _suites(reader, log)
     _end(reader, log)
     failed, passed = log.count("experiments", "fail"), log.count("experiments", "pass")
-    failed = failed or any(note.startswith("failure: ") for note in log.notes)
+    failed = failed or log.failed or any(note.startswith("failure: ") for note in log.notes)
     verdict = "fail" if failed else "pass" if passed else "skipped"
     if log.verdict != verdict:
         reader.fail(f"the verdict is {log.verdict}, the results say {verdict}")

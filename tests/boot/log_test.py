@@ -38,10 +38,13 @@ KTAP version 1
     ok 1 a
     not ok 2 b
 not ok 1 cow
+# failed: cow: check 2: b
 # totals: experiments pass:0 fail:1 skip:0
 # totals: checks pass:1 fail:1 skip:0
 # verdict: fail
 """
+FAILED_AT_THE_END = GOOD.replace("# totals: exp", "# failed: the run: closing\n# totals: exp").replace(
+    "verdict: pass", "verdict: fail")
 SKIPPED = """\
 KTAP version 1
 1..2
@@ -84,7 +87,12 @@ class Accepts(unittest.TestCase):
         self.assertEqual(read.suites["swap"].checks[0].skipped, "no disk")
 
     def test_fail(self):
-        self.assertEqual(log.parse(FAILED).verdict, "fail")
+        read = log.parse(FAILED)
+        self.assertEqual((read.verdict, read.failed), ("fail", [("cow", "check 2: b")]))
+
+    def test_fail_at_the_end(self):
+        read = log.parse(FAILED_AT_THE_END)
+        self.assertEqual((read.verdict, read.failed), ("fail", [("the run", "closing")]))
 
     def test_skipped(self):
         self.assertEqual(log.parse(SKIPPED).verdict, "skipped")
@@ -116,7 +124,7 @@ class Refuses(unittest.TestCase):
         self.assertEqual(log.parse(text.replace("verdict: pass", "verdict: fail")).verdict, "fail")
 
     def test_cut_at_every_character(self):
-        for text in (GOOD, FAILED, SKIPPED, REFUSED, CRASHED):
+        for text in (GOOD, FAILED, FAILED_AT_THE_END, SKIPPED, REFUSED, CRASHED):
             for end in range(len(text)):
                 with self.subTest(end=end):
                     self.refused(text[:end])
@@ -125,7 +133,8 @@ class Refuses(unittest.TestCase):
         for text in (GOOD, FAILED, SKIPPED):
             lines = text.splitlines(True)
             for i, line in enumerate(lines):
-                if line.strip().startswith("# ") and not line.startswith(("# verdict", "# totals")):
+                if line.strip().startswith("# ") and not line.startswith(
+                        ("# verdict", "# totals", "# failed")):
                     continue
                 with self.subTest(missing=line):
                     self.refused("".join(lines[:i] + lines[i + 1:]))
@@ -135,7 +144,7 @@ class Refuses(unittest.TestCase):
             lines = text.splitlines(True)
             for i, line in enumerate(lines[1:], 1):
                 if line.strip().startswith("# ") and "metric" not in line and (
-                        not line.startswith(("# verdict", "# totals"))):
+                        not line.startswith(("# verdict", "# totals", "# failed"))):
                     continue
                 with self.subTest(twice=line):
                     self.refused("".join(lines[:i] + [line] + lines[i:]))
@@ -159,8 +168,17 @@ class Refuses(unittest.TestCase):
         for verdict in ("fail", "crash", "skipped", "good", ""):
             self.refused(GOOD.replace("verdict: pass", f"verdict: {verdict}"))
         self.refused(FAILED.replace("verdict: fail", "verdict: pass"), "results say fail")
+        self.refused(FAILED_AT_THE_END.replace("verdict: fail", "verdict: pass"), "say fail")
         self.refused(CRASHED.replace("verdict: crash", "verdict: pass"))
         self.refused(SKIPPED.replace("verdict: skipped", "verdict: pass"))
+
+    def test_failures(self):
+        line = "# failed: cow: check 2: b\n"
+        self.refused(FAILED.replace(line, ""), "names no failure of cow")
+        self.refused(FAILED.replace("failed: cow", "failed: swap"), "swap")
+        self.refused(FAILED.replace("check 2: b", "check 1: a"), "check 1")
+        self.refused(GOOD.replace("# between\n", "# failed: the run: early\n"), "is missing")
+        self.refused(GOOD.replace("# totals: exp", "# failed: swap: check 1: x\n# totals: exp"))
 
     def test_wrong_totals(self):
         self.refused(GOOD.replace("pass:3", "pass:4"), "totals")

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -99,6 +100,7 @@ static void a_failure_outside_of_experiments_counts(void **state)
                                           "    ok 1 one\n"
                                           "ok 1 good\n"
                                           "# failure: disk S1 is lost\n"
+                                          "# failed: the run: disk S1 is lost\n"
                                           "# totals: experiments pass:1 fail:0 skip:0\n"
                                           "# totals: checks pass:1 fail:0 skip:0\n"
                                           "# verdict: fail\n");
@@ -139,6 +141,7 @@ static void one_failed(void **state)
                                    "    1..1\n"
                                    "    ok 1 four\n"
                                    "ok 3 good\n"
+                                   "# failed: bad: check 2: two is -2\n"
                                    "# totals: experiments pass:1 fail:1 skip:1\n"
                                    "# totals: checks pass:2 fail:1 skip:1\n"
                                    "# verdict: fail\n");
@@ -234,6 +237,7 @@ static void plans_must_be_met(void **state)
                                "    KTAP version 1\n    1..2\n    ok 1 one\n"
                                "    # planned 2 checks, made 1\n"
                                "not ok 1 short\n"
+                               "# failed: short: planned 2 checks, made 1\n"
                                "# totals: experiments pass:0 fail:1 skip:0\n"
                                "# totals: checks pass:1 fail:0 skip:0\n"
                                "# verdict: fail\n");
@@ -241,16 +245,89 @@ static void plans_must_be_met(void **state)
                                 "    KTAP version 1\n    1..1\n    ok 1 one\n    ok 2 two\n"
                                 "    # planned 1 checks, made 2\n"
                                 "not ok 1 long\n"
+                                "# failed: long: planned 1 checks, made 2\n"
                                 "# totals: experiments pass:0 fail:1 skip:0\n"
                                 "# totals: checks pass:2 fail:0 skip:0\n"
                                 "# verdict: fail\n");
     assert_log(too_few_experiments, "KTAP version 1\n1..2\n"
                                     "    KTAP version 1\n    1..1\n    ok 1 one\n"
                                     "ok 1 only\n"
-                                    "# planned 2 experiments, ran 1\n"
+                                    "# failure: planned 2 experiments, ran 1\n"
+                                    "# failed: the run: planned 2 experiments, ran 1\n"
                                     "# totals: experiments pass:1 fail:0 skip:0\n"
                                     "# totals: checks pass:1 fail:0 skip:0\n"
                                     "# verdict: fail\n");
+}
+
+/* ---- failures at the end of the log ---- */
+
+static void fail_after_success(void *context)
+{
+    (void)context;
+    begin_one("good", 1);
+    CHECK(ktap_check(true, "one"));
+    ktap_suite_end();
+    ktap_fail("closing: %s", "no answer");
+    CHECK(ktap_verdict() == VERDICT_FAIL);
+    CHECK(ktap_end() == VERDICT_FAIL);
+}
+
+static void several_failures(void *context)
+{
+    (void)context;
+    ktap_begin();
+    ktap_plan(2);
+    ktap_suite_begin("bad", 4);
+    CHECK(!ktap_check(false, "one"));
+    CHECK(ktap_check(true, "two"));
+    CHECK(!ktap_check(false, "three"));
+    CHECK(!ktap_check(false, "four"));
+    ktap_suite_end();
+    ktap_suite_begin("worse", 2);
+    CHECK(!ktap_check(false, "five"));
+    ktap_bail_out(VERDICT_FAIL, "out of time");
+}
+
+/* Prints nothing of the experiments: their lines are many. */
+static void failures_without_end(void *context)
+{
+    (void)context;
+    ktap_begin();
+    ktap_plan(70);
+    for (unsigned i = 0; i < 70; i++) {
+        ktap_suite_begin("bad", 2);
+        CHECK(!ktap_check(false, "%u", i));
+        CHECK(!ktap_check(false, "again"));
+        ktap_suite_end();
+    }
+    CHECK(ktap_end() == VERDICT_FAIL);
+}
+
+static void failures_are_named(void **state)
+{
+    const struct child_end *end;
+
+    (void)state;
+    assert_log(fail_after_success, "KTAP version 1\n1..1\n"
+                                   "    KTAP version 1\n    1..1\n    ok 1 one\nok 1 good\n"
+                                   "# failure: closing: no answer\n"
+                                   "# failed: the run: closing: no answer\n"
+                                   "# totals: experiments pass:1 fail:0 skip:0\n"
+                                   "# totals: checks pass:1 fail:0 skip:0\n"
+                                   "# verdict: fail\n");
+    assert_log(several_failures, "KTAP version 1\n1..2\n"
+                                 "    KTAP version 1\n    1..4\n    not ok 1 one\n"
+                                 "    ok 2 two\n    not ok 3 three\n    not ok 4 four\n"
+                                 "not ok 1 bad\n"
+                                 "    KTAP version 1\n    1..2\n    not ok 1 five\n"
+                                 "# experiment: worse, after 1 of 2 checks\n"
+                                 "# failed: bad: check 1: one; and 2 more\n"
+                                 "# failed: worse: check 1: five\n"
+                                 "Bail out! out of time\n"
+                                 "# verdict: fail\n");
+    end = child_run(failures_without_end, NULL);
+    assert_false(end->panicked);
+    assert_non_null(strstr(end->output, "63; and 1 more\n# failed: 6 more\n# totals"));
 }
 
 /* ---- a run that cannot go on ---- */
@@ -276,6 +353,7 @@ static void bailing_out(void **state)
     (void)state;
     assert_log(bail_out_in_the_middle, "KTAP version 1\n1..1\n"
                                        "    KTAP version 1\n    1..2\n    ok 1 one\n"
+                                       "# experiment: broken, after 1 of 2 checks\n"
                                        "Bail out! page fault at 1000\n"
                                        "# verdict: crash\n"
                                        "# after it\n");
@@ -386,6 +464,7 @@ int main(void)
         cmocka_unit_test(skips_do_not_spoil),
         cmocka_unit_test(plans_must_be_met),
         cmocka_unit_test(bailing_out),
+        cmocka_unit_test(failures_are_named),
         cmocka_unit_test(misuse_panics),
     };
 

@@ -80,6 +80,7 @@ static void defaults(void **state)
     assert_int_equal(options.la57, LA57_AUTO);
     assert_int_equal(options.tables, TABLES_DIRECT);
     assert_int_equal(options.watchdog, OPTION_WATCHDOG);
+    assert_int_equal(options.deadline, 0);
     assert_int_equal(options.seconds, OPTION_SECONDS);
     assert_int_equal(options.overcommit, OVERCOMMIT_HEURISTIC);
     assert_int_equal(options.spaces, OPTION_SPACES);
@@ -96,7 +97,7 @@ static void every_key(void **state)
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
-                                "watchdog=0 seconds=7 overcommit=never spaces=300"),
+                                "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -112,6 +113,7 @@ static void every_key(void **state)
     assert_true(options.wipe);
     assert_int_equal(options.pmm, PMM_BUDDY);
     assert_int_equal(options.watchdog, 0);
+    assert_int_equal(options.deadline, 90);
     assert_int_equal(options.seconds, 7);
     assert_int_equal(options.overcommit, OVERCOMMIT_NEVER);
     assert_int_equal(options.spaces, 300);
@@ -305,7 +307,7 @@ static void program_name(void **state)
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, serial, exit, la57, "
-                        "tables, wipe, pmm, watchdog, seconds, overcommit, spaces");
+                        "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

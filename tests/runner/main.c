@@ -1,4 +1,4 @@
-/* The run: from a machine that is ours to a verdict. */
+/* The run: starts the services, runs the experiments, and returns the verdict. */
 #include "efi/main.h"
 
 #include <stddef.h>
@@ -7,6 +7,7 @@
 #include "cpu/features.h"
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
+#include "efi/end_run.h"
 #include "efi/options/options.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -24,17 +25,23 @@
 #include "vmm/space/commit.h"
 #include "vmm/space/space.h"
 
-/* Slots of the area in RAM that serves without a disk: 64 MiB, taken only as it is used. */
+/* Slots of the swap area in RAM, used without a disk: 64 MiB, allocated as it is used. */
 #define RAM_SLOTS 16384U
 
-/* Frames that an idle processor clears in one step: about a microsecond's work, which is what a
- * thread that becomes ready waits at most. */
+/* Frames that an idle processor clears in one step. A step takes about a microsecond, by which it
+ * may delay a thread that becomes ready. */
 #define IDLE_FRAMES 2U
 
-/* What the processors have to themselves before each experiment. */
+/* Idle time before each experiment, in which processors clear frames. */
 #define IDLE_US 500U
 
-/* The next item of a comma-separated list as options of its own; false at the list's end. */
+/* The run, for the deadline. */
+static struct {
+    const struct options *options;
+    unsigned next; /* place of the experiment after the current one */
+} current;
+
+/* Removes the first item of a comma-separated list; returns false if the list is empty. */
 static bool next_item(const char **list, struct options *item)
 {
     size_t length = 0;
@@ -50,7 +57,7 @@ static bool next_item(const char **list, struct options *item)
     return true;
 }
 
-/* Whether one item asks for the experiment: by its full name where only that will do. */
+/* Whether an item of run= matches the experiment. Some need their full name. */
 static bool item_names(const struct options *item, const struct experiment *experiment)
 {
     if (experiment->only_by_name)
@@ -72,7 +79,7 @@ static bool is_wanted(const struct experiment *experiment, const struct options 
     return false;
 }
 
-/* Whether every item asks for something; names those that do not. */
+/* Whether every item of run= matches an experiment; logs those that do not. */
 static bool every_item_names(const struct options *options)
 {
     const char *list = options->run;
@@ -126,7 +133,7 @@ static bool runner_idle_step(void)
     return pmm_idle_fill(IDLE_FRAMES) > 0;
 }
 
-/* The walk, the region and the frame of an address, for a crash report. */
+/* Prints the walk, the region and the frame of an address in a crash report. */
 static void print_walk(uint64_t address)
 {
     struct space *space = space_current();
@@ -151,8 +158,36 @@ static void print_walk(uint64_t address)
     }
 }
 
-/* Disks are looked at and the swap area is opened before the first experiment. */
-static void start_services(const struct bootinfo *info)
+/* Names the wanted experiments that come after the current one. */
+static unsigned print_unreached(void)
+{
+    const struct experiment *experiment;
+    unsigned unreached = 0;
+
+    for (unsigned i = current.next; (experiment = experiment_at(i)) != NULL; i++) {
+        if (is_wanted(experiment, current.options))
+            print("%s %s", unreached++ == 0 ? "# not reached:" : ",", experiment->name);
+    }
+    if (unreached > 0)
+        print("\n");
+    return unreached;
+}
+
+/* Ends a run whose time is over, in whatever state it is. A line of the log may be half printed. */
+static void end_at_deadline(void)
+{
+    unsigned unreached;
+
+    crash_take_over();
+    print("\n");
+    unreached = print_unreached();
+    ktap_bail_out(VERDICT_FAIL, "deadline: %u s have passed, %u experiment%s not reached",
+                  current.options->deadline, unreached, unreached == 1 ? "" : "s");
+    finish_run(VERDICT_FAIL);
+}
+
+/* Scans the disks and opens the swap area. On failure the run cannot begin. */
+static enum status start_services(const struct bootinfo *info)
 {
     enum status status;
 
@@ -164,15 +199,16 @@ static void start_services(const struct bootinfo *info)
     if (status == OK)
         status = vmm_init();
     if (status != OK)
-        PANIC("the services of memory: %s", status_name(status));
+        return status;
     table_access_choose(info->options.tables);
     ktap_note("tables: reached by the %s way", table_access_name(table_access()));
     tlb_limit_start();
     space_set_limit(info->options.spaces);
     fault_start();
     thread_set_idle_work(runner_idle_step);
-    watchdog_start(info->options.watchdog);
+    limits_start(info->options.watchdog, info->options.deadline, end_at_deadline);
     machine_interrupts_restore(true);
+    return OK;
 }
 
 static void stop_services(void)
@@ -189,6 +225,7 @@ enum verdict faultline_main(const struct bootinfo *info)
     const struct options *options = &info->options;
     const struct experiment *experiment;
     unsigned wanted = count_wanted(options);
+    enum status status;
 
     experiments_audit();
     summary_print_machine(info);
@@ -198,9 +235,16 @@ enum verdict faultline_main(const struct bootinfo *info)
         ktap_bail_out(VERDICT_FAIL, "nothing to run");
         return VERDICT_FAIL;
     }
-    start_services(info);
+    current.options = options;
+    status = start_services(info);
+    if (status != OK) {
+        ktap_bail_out(VERDICT_FAIL, "the swap area and the kernel's pages: %s",
+                      status_name(status));
+        return VERDICT_FAIL;
+    }
     ktap_plan(wanted);
     for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++) {
+        current.next = i + 1;
         if (is_wanted(experiment, options))
             run_one(experiment, options);
     }

@@ -1,38 +1,62 @@
-/* The watchdog. */
+/* The watchdog and the deadline: the time limits of a run. */
 #include "tests/runner/watchdog.h"
+
+#include <stddef.h>
 
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
+#include "pmm/pmm.h"
+
+#define NS_PER_SECOND UINT64_C(1000000000)
 
 static struct {
-    uint64_t limit_ns;
-    uint64_t progress; /* as it was seen to change last */
-    uint64_t since_ns; /* and when */
-} watchdog;
+    uint64_t limit_ns; /* UINT64_MAX: no watchdog */
+    uint64_t work;     /* at its last change */
+    uint64_t since_ns; /* time of that change */
+    uint64_t deadline_ns;
+    void (*end_run)(void);
+} limits;
 
-/* Two processors that look at the same moment may both note the same change: no harm. */
-static void watchdog_look(void)
+/* Returns a number that changes when work is done: finished pieces of work, or frames that were
+ * allocated or freed. */
+static uint64_t work_done(void)
 {
-    uint64_t progress = ktap_progress();
-    uint64_t now = machine_now_ns();
-    uint64_t since = __atomic_load_n(&watchdog.since_ns, __ATOMIC_RELAXED);
+    struct pmm_usage usage = pmm_usage();
+    uint64_t work = progress_count();
 
-    if (progress != __atomic_load_n(&watchdog.progress, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&watchdog.since_ns, now, __ATOMIC_RELAXED);
-        __atomic_store_n(&watchdog.progress, progress, __ATOMIC_RELAXED);
-    } else if (now > since && now - since > watchdog.limit_ns) {
-        PANIC("watchdog: no progress for %lu s", (now - since) / 1000000000);
+    for (unsigned kind = 0; kind < FRAME_KINDS; kind++)
+        work = 31 * work + usage.by_kind[kind];
+    return work;
+}
+
+/* Two processors at a time may both see the same change and store the same values. */
+static void limits_look(void)
+{
+    uint64_t work = work_done();
+    uint64_t now = machine_now_ns();
+    uint64_t since = __atomic_load_n(&limits.since_ns, __ATOMIC_RELAXED);
+
+    if (now >= limits.deadline_ns)
+        limits.end_run();
+    if (work != __atomic_load_n(&limits.work, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&limits.since_ns, now, __ATOMIC_RELAXED);
+        __atomic_store_n(&limits.work, work, __ATOMIC_RELAXED);
+    } else if (now > since && now - since > limits.limit_ns) {
+        PANIC("watchdog: no progress for %lu s", (now - since) / NS_PER_SECOND);
     }
 }
 
-void watchdog_start(uint32_t seconds)
+void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void))
 {
-    if (seconds == 0)
+    CHECK(deadline == 0 || end_run != NULL);
+    if (watchdog == 0 && deadline == 0)
         return;
-    watchdog.limit_ns = seconds * UINT64_C(1000000000);
-    watchdog.since_ns = machine_now_ns();
-    watchdog.progress = ktap_progress();
-    thread_set_every_second(watchdog_look);
+    limits.limit_ns = watchdog != 0 ? watchdog * NS_PER_SECOND : UINT64_MAX;
+    limits.deadline_ns = deadline != 0 ? deadline * NS_PER_SECOND : UINT64_MAX;
+    limits.end_run = end_run;
+    limits.since_ns = machine_now_ns();
+    limits.work = work_done();
+    thread_set_every_second(limits_look);
 }

@@ -1,18 +1,24 @@
 /*
- * The watchdog: a run that does not go on ends as a crash, which says where every processor was.
+ * The watchdog and the deadline: the time limits of a run.
  *
- * Progress is a line of the log. Every processor looks at it once a second, so that one which is
- * stuck with interrupts off is noticed by the others, and reached by their NMI. A machine of one
- * processor that has interrupts off for ever is for whoever watches it from outside.
+ * The watchdog ends a run without progress as a crash, whose report shows where every processor
+ * was. Progress is a line of the log, a finished command of a disk, or a change in how many frames
+ * are used: a slow disk is not a stuck run. The deadline ends any run.
  *
- * Units: seconds. Owns: the processors' once-a-second call. Context: thread.
+ * Every processor looks once a second, so the others notice a processor that is stuck with
+ * interrupts off, and stop it by NMI. A machine with one processor, stuck with interrupts off,
+ * needs a limit from outside.
+ *
+ * Units: seconds; the deadline counts from the start of the clock. Owns: the once-a-second call of
+ * each processor. Context: thread.
  */
 #ifndef TESTS_RUNNER_WATCHDOG_H
 #define TESTS_RUNNER_WATCHDOG_H
 
 #include <stdint.h>
 
-/* 0: none. */
-void watchdog_start(uint32_t seconds);
+/* Starts both limits; 0 means no limit. At the deadline, end_run is called with interrupts off, in
+ * any state of the run, and must not return. */
+void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void));
 
 #endif

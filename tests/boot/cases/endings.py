@@ -20,6 +20,7 @@ def crash_null(t: Case):
                     r"0: [0-9a-f]{16} read_null\+0x", r"1: [0-9a-f]{16} run_null\+0x",
                     r"2: [0-9a-f]{16} faultline_main\+0x")
     t.check(run.log and "#PF" in (run.log.bail_out or ""), "'Bail out!' says why")
+    t.said(run, "^experiment: crash-null, after 0 of 2 checks$")
 
 
 @case
@@ -82,6 +83,25 @@ def watchdog_alone(t: Case):
 
 
 @case
+def watchdog_slow_disk(t: Case):
+    """A disk that needs longer for an experiment than the watchdog waits is slow, not stuck."""
+    disk = t.swap_disk()
+    disk.commands_per_second = 150
+    t.passed(t.boot(disks=[disk], append="run=swap watchdog=4"), ("swap",))
+
+
+@case
+def deadline(t: Case):
+    """The run ends inside an experiment; the log names it and those that were not reached."""
+    run = t.boot(smp=2, append="run=hold,mmu-hold,cow deadline=4")
+    t.ended(run, "fail")
+    t.check(run.log and "deadline: 4 s have passed, 1 experiment not" in (run.log.bail_out or ""),
+            "'Bail out!' says why", str(run.log and run.log.bail_out))
+    t.said(run, "^not reached: mmu-hold$")
+    t.said(run, "^experiment: hold, after 1 of 2 checks$")
+
+
+@case
 def crash_file_and_line(t: Case):
     """The launcher adds file and line to the report on its output, and not to the log."""
     log = t.path("crash.log")
@@ -108,6 +128,29 @@ def crash_file_and_line(t: Case):
     lines = Path("tests/experiments/crash.c").read_text().splitlines()
     t.check(found and lines[int(found[1]) - 1].strip() == "(void)*null;",
             "a trap is at the line that it interrupted", shown.stdout[-3000:])
+
+
+# ---- late failures ----
+
+
+@case
+def closing_fails(t: Case):
+    """A disk whose writes fail after the last experiment fails a run that passed until then."""
+    disk = t.swap_disk()
+    disk.commands_per_second = 10000
+
+    def look(line, monitor):
+        # The experiment hold, which follows, does not use the disk.
+        if re.search(r"^ok \d+ swap$", line):
+            monitor.fail_writes("disk0")
+
+    run = t.boot(on_line=look, disks=[disk], append="run=swap,hold wipe=1")
+    t.ended(run, "fail")
+    t.check(run.log and all(suite.ok for suite in run.log.suites.values()),
+            "every experiment passed")
+    t.check(run.log and len(run.log.failed) == 1 and run.log.failed[0][0] == "the run"
+            and run.log.failed[0][1].startswith("closing the swap area: "),
+            "the end of the log names the failure", str(run.log and run.log.failed))
 
 
 # ---- power off, reset, halt ----

@@ -49,6 +49,15 @@ def bad_value(t: Case):
 
 
 @case
+def foreign_serial_port(t: Case):
+    """serial= with the port of another device ends the run before that device is touched."""
+    for port in ("0x1f0", "0xc000"):
+        run = t.boot(machine="pc", serial="none", append=f"run=cow serial={port}")
+        t.check(run.result.verdict == "fail", f"{port}: QEMU's status says fail",
+                f"status {run.result.status}")
+
+
+@case
 def unknown_experiment(t: Case):
     run = t.boot(append="run=no-such-thing")
     t.ended(run, "fail")
