@@ -1,4 +1,4 @@
-/* ACPI tables: found, checked, and three of them read. */
+/* Finds and checks ACPI tables, and reads three of them. */
 #include "efi/acpi/acpi.h"
 
 #include <stddef.h>
@@ -63,14 +63,15 @@ _Static_assert(sizeof(struct rsdp) == 36, "ACPI 6.4, table 5.3");
 #define GAS_ACCESS_SIZE 3U
 #define GAS_ADDRESS     4U
 
-/* No table comes near this; a length beyond it is a lie. */
+/* Real tables are far smaller; a greater length is corrupt. */
 #define TABLE_SIZE_MAX (16 * MIB)
 
-/* Where a PC's firmware may keep the root pointer although its memory map is silent there. */
+/* A PC's firmware may keep the root pointer here, although the memory map does not list the
+ * area. */
 #define BIOS_AREA_START UINT64_C(0xe0000)
 #define BIOS_AREA_END   UINT64_C(0x100000)
 
-/* Fields of a table are not aligned in general. */
+/* Reads a little-endian field of up to 8 bytes, which need not be aligned. */
 static uint64_t field(const void *table, size_t offset, size_t size)
 {
     const uint8_t *bytes = table;
@@ -93,7 +94,8 @@ static bool sums_to_zero(const void *data, uint64_t size)
     return sum == 0;
 }
 
-/* Whether the firmware keeps tables in such memory, and nobody else uses it after the handover. */
+/* Whether the firmware may keep tables in this kind of memory, which stays unused after the
+ * handover. */
 static bool may_hold_tables(enum memory_kind kind)
 {
     switch (kind) {
@@ -106,7 +108,7 @@ static bool may_hold_tables(enum memory_kind kind)
     }
 }
 
-/* The end of the region that may hold tables and contains the address; 0 = there is none. */
+/* Returns the end of the region that may hold tables and contains the address; 0: none does. */
 static uint64_t region_end(const struct bootinfo *info, uint64_t address)
 {
     for (uint32_t i = 0; i < info->region_count; i++) {
@@ -122,7 +124,7 @@ static uint64_t region_end(const struct bootinfo *info, uint64_t address)
     return 0;
 }
 
-/* Whether the range lies in one or several adjoining regions that may hold tables. */
+/* Whether adjoining regions that may hold tables cover the whole range. */
 static bool in_table_memory(const struct bootinfo *info, struct phys start, uint64_t size)
 {
     uint64_t end;
@@ -146,7 +148,7 @@ static bool rsdp_reachable(const struct bootinfo *info, struct phys start, uint6
     return in_table_memory(info, start, size);
 }
 
-/* Reads and checks the root pointer. The addresses of a revision 0 one end with the RSDT. */
+/* Reads and checks the root pointer. Revision 0 has no XSDT. */
 static enum status read_rsdp(const struct bootinfo *info, acpi_map map, struct rsdp *rsdp)
 {
     const void *bytes;
@@ -171,7 +173,7 @@ static enum status read_rsdp(const struct bootinfo *info, acpi_map map, struct r
     if (bytes == NULL)
         return STATUS_RANGE;
     memcpy(rsdp, bytes, sizeof(*rsdp));
-    /* Later revisions may be longer; the part that is known has the sum of what it says. */
+    /* Later revisions may be longer: the checksum covers the length that the pointer states. */
     if (rsdp->length < sizeof(*rsdp) || rsdp->length > PAGE_SIZE)
         return STATUS_CORRUPT;
     if (!rsdp_reachable(info, info->rsdp, rsdp->length))
@@ -182,7 +184,7 @@ static enum status read_rsdp(const struct bootinfo *info, acpi_map map, struct r
     return sums_to_zero(bytes, rsdp->length) ? OK : STATUS_CORRUPT;
 }
 
-/* Checks the table at an address and leaves it mapped. */
+/* Checks the table at an address and returns it mapped. */
 static enum status check_table(const struct bootinfo *info, acpi_map map, struct phys address,
                                const char *signature, const struct acpi_header **table)
 {
@@ -268,8 +270,8 @@ enum status acpi_find(const struct acpi *acpi, const char *signature,
     return worst;
 }
 
-/* Reads a generic address; false when it names nothing that can be accessed. The access size says
- * how wide a register is; older tables leave it 0 and give the width in bits. */
+/* Reads a generic address; returns false if it cannot be accessed. The access size is the width of
+ * a register; older tables leave it 0 and give the width in bits. */
 static bool read_address(const void *gas, struct acpi_address *address)
 {
     uint64_t space = field(gas, GAS_SPACE, 1);
@@ -286,7 +288,7 @@ static bool read_address(const void *gas, struct acpi_address *address)
     return true;
 }
 
-/* The baud rate in the table's code, or what revision 4 says in plain. */
+/* Reads the baud rate: as a code, or as a number in revision 4. */
 static bool read_baud(const void *table, uint32_t length, uint32_t *baud)
 {
     if (length >= SPCR_SIZE_4)
@@ -337,7 +339,8 @@ enum status acpi_find_spcr(const struct acpi *acpi, struct acpi_spcr *spcr)
     spcr->function = (uint8_t)field(table, SPCR_PCI_FUNCTION, 1);
     if (spcr->on_pci && (spcr->device > 31 || spcr->function > 7))
         return STATUS_CORRUPT;
-    /* Address 0 means that redirection is off, unless the device's own registers say where. */
+    /* Address 0 means that redirection is off, except for a PCI device, whose BAR has the
+     * address. */
     if (spcr->registers.space == ACPI_SPACE_PCI || (spcr->registers.address == 0 && !spcr->on_pci))
         return STATUS_UNSUPPORTED;
     return OK;

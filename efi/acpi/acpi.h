@@ -1,14 +1,14 @@
 /*
- * ACPI tables: found, checked, and three of them read. Pure logic, tested on the host.
+ * Finds and checks ACPI tables, and reads three of them. Pure logic, tested on the host.
  *
- * Nothing in them is believed: a table is followed only where it lies wholly in memory that the
- * firmware's map gives to tables, is no longer than any real one, and sums to zero.
+ * A table is read only if it lies completely in memory that the firmware's map gives to tables, its
+ * length is plausible, and its checksum is right.
  *
- * Units: bytes; physical addresses. Owns: nothing. Memory is reached through a function of the
- * caller's, so that it works one to one before the handover, through the direct map afterwards,
- * and on the host.
- * Fails with: STATUS_NOT_FOUND (no such table), STATUS_RANGE (outside of such memory),
- * STATUS_CORRUPT (signature, length or checksum), STATUS_UNSUPPORTED (valid, but of no use here).
+ * Units: bytes; physical addresses. Owns: nothing. The caller
+ * provides the function that maps memory: one to one before the handover, through the direct map
+ * after it, simulated on the host.
+ * Fails with: STATUS_NOT_FOUND (no such table), STATUS_RANGE (outside of memory for tables),
+ * STATUS_CORRUPT (signature, length or checksum), STATUS_UNSUPPORTED (valid, but not usable).
  * Context: any; allocates nothing.
  * Spec: ACPI 6.4, 5.2.5 (RSDP) to 5.2.9 (FADT), 5.2.3.2 (generic addresses); Microsoft, Serial
  * Port Console Redirection table, revision 4.
@@ -26,7 +26,7 @@
 /* Makes size bytes of physical memory readable until the next call; NULL when it cannot. */
 typedef const void *(*acpi_map)(struct phys address, uint64_t size);
 
-/* What every table begins with. */
+/* The header of every table. */
 struct acpi_header {
     char signature[4];
     uint32_t length; /* of the whole table, this header included */
@@ -41,7 +41,7 @@ struct acpi_header {
 
 _Static_assert(sizeof(struct acpi_header) == 36, "ACPI 6.4, table 5.4");
 
-/* The way to the tables; the fields are acpi.c's own. */
+/* The opened root table; the fields are private to acpi.c. */
 struct acpi {
     const struct bootinfo *info;
     acpi_map map;
@@ -59,7 +59,7 @@ struct acpi_address {
     uint64_t address;     /* 0 = none */
 };
 
-/* The serial console that the firmware was set up for. */
+/* The serial console that the firmware uses. */
 struct acpi_spcr {
     struct acpi_address registers;
     uint32_t baud;  /* 0 = leave it as the firmware has set it */
@@ -76,22 +76,23 @@ struct acpi_pm_timer {
     bool wide; /* 32 bits, else 24 */
 };
 
-/* Checks RSDP and root table. Prefers the XSDT; falls back to the RSDT when it is damaged. */
+/* Checks the RSDP and the root table. Prefers the XSDT; falls back to the RSDT if the XSDT is
+ * damaged. */
 MUST_USE enum status acpi_open(const struct bootinfo *info, acpi_map map, struct acpi *acpi);
 
-/* The first sound table with this signature ("APIC"); it stays readable until map is called
- * again, and its header says how long it is. A damaged one is passed over; its status is returned
- * only when no sound one follows. */
+/* Finds the first valid table with this signature ("APIC"). The table stays readable until the next
+ * call of map; its header has its length. Skips damaged tables, and returns the status of one only
+ * if no valid table follows. */
 MUST_USE enum status acpi_find(const struct acpi *acpi, const char *signature,
                                const struct acpi_header **table);
 
-/* STATUS_UNSUPPORTED: redirection is off, or the port is none that a 16550 driver can use. */
+/* Reads the SPCR. STATUS_UNSUPPORTED: redirection is off, or the port is not a 16550. */
 MUST_USE enum status acpi_find_spcr(const struct acpi *acpi, struct acpi_spcr *spcr);
 
-/* STATUS_UNSUPPORTED: the machine has no such timer. */
+/* Finds the PM timer. STATUS_UNSUPPORTED: the machine has none. */
 MUST_USE enum status acpi_find_pm_timer(const struct acpi *acpi, struct acpi_pm_timer *timer);
 
-/* Where the HPET's registers are: in memory. STATUS_UNSUPPORTED: they are elsewhere. */
+/* Finds the HPET's registers. STATUS_UNSUPPORTED: they are not in memory. */
 MUST_USE enum status acpi_find_hpet(const struct acpi *acpi, struct phys *registers);
 
 #endif

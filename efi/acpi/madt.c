@@ -1,4 +1,4 @@
-/* The MADT: which processors there are. */
+/* The MADT, which lists the processors. */
 #include "efi/acpi/madt.h"
 
 #include "lib/bytes.h"
@@ -17,7 +17,7 @@
 #define LOCAL_APIC_ID     3U
 #define LOCAL_APIC_FLAGS  4U
 #define LOCAL_APIC_LENGTH 8U
-#define LOCAL_APIC_ALL    UINT32_C(0xff) /* a broadcast, no processor */
+#define LOCAL_APIC_ALL    UINT32_C(0xff) /* the broadcast id */
 
 /* Local x2APIC: ACPI 6.4, table 5.34. */
 #define TYPE_X2APIC   9U
@@ -28,7 +28,7 @@
 
 #define FLAG_ENABLED (UINT32_C(1) << 0)
 
-/* Fields are not aligned in general. */
+/* Reads a field, which need not be aligned. */
 static uint32_t madt_word_at(const uint8_t *bytes)
 {
     uint32_t word;
@@ -55,7 +55,7 @@ static void madt_add(struct madt *madt, uint32_t id, uint32_t flags)
         madt->ids[madt->count++] = id;
 }
 
-/* One entry of the length that it says, which lies in the table. */
+/* Reads one entry; its length is inside the table. */
 static enum status read_entry(struct madt *madt, const uint8_t *entry, unsigned length)
 {
     uint32_t id;

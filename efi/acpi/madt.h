@@ -1,8 +1,8 @@
 /*
- * The MADT: which processors there are. Pure logic, tested on the host.
+ * The MADT, which lists the processors. Pure logic, tested on the host.
  *
- * Nothing in it is believed: entries that run past the table or are too short for their type make
- * the whole table damaged, since what follows them cannot be told from noise.
+ * An entry that runs past the table or is too short for its type makes the whole table corrupt,
+ * since the entries after it cannot be found.
  *
  * Units: bytes. Owns: nothing.
  * Fails with: STATUS_CORRUPT (an entry's length is impossible, or no processor is enabled), and
@@ -20,14 +20,14 @@ struct madt {
     unsigned count;                    /* enabled processors that are listed below */
     unsigned disabled;                 /* entries that are not enabled */
     unsigned repeated;                 /* enabled entries whose id was listed before */
-    unsigned left_out;                 /* enabled ones that did not fit */
+    unsigned left_out;                 /* enabled processors that did not fit */
     uint32_t ids[MADT_PROCESSORS_MAX]; /* local APIC ids, in the table's order */
 };
 
-/* Reads a table of length bytes, header included, whose checksum the caller has proved. */
+/* Reads a table of length bytes, header included. The caller has verified the checksum. */
 MUST_USE enum status madt_parse(const void *table, uint32_t length, struct madt *madt);
 
-/* Finds and reads the machine's. */
+/* Finds and reads the machine's MADT. */
 MUST_USE enum status acpi_find_madt(const struct acpi *acpi, struct madt *madt);
 
 #endif

@@ -1,10 +1,10 @@
-/* What the image was started from, told from the device path of its volume. */
+/* Describes the device that the image was started from, by the device path of its volume. */
 #include "efi/firmware/firmware.h"
 
 #include "lib/bytes.h"
 #include "lib/print.h"
 
-/* The highest bit of a node's type has no meaning any more. */
+/* The highest bit of a node's type is obsolete. */
 #define TYPE_MASK 0x7f
 
 /* Messaging subtypes that are newer than gnu-efi's headers: UEFI 2.10, 10.3.4. */
@@ -12,10 +12,10 @@
 #define MSG_SD_DP   26
 #define MSG_EMMC_DP 29
 
-/* A longer path is damage. */
+/* A longer path is corrupt. */
 #define NODES_MAX 64U
 
-/* The volume that OVMF makes of what QEMU's -kernel passes (EDK II, QemuKernelLoaderFsDxe). */
+/* OVMF's volume for the image that QEMU's -kernel passes (EDK II, QemuKernelLoaderFsDxe). */
 static const EFI_GUID kernel_volume = {
     0x1428f772, 0xb64a, 0x441e, {0xb8, 0xc3, 0x9e, 0xbd, 0xd7, 0xf8, 0x93, 0xc7}};
 
@@ -24,7 +24,7 @@ static UINTN node_size(const EFI_DEVICE_PATH *node)
     return node->Length[0] | (UINTN)node->Length[1] << 8;
 }
 
-/* What a node says of the kind of device; NULL when it says nothing. */
+/* Returns the kind of device that a node names; NULL: none. */
 static const char *messaging_kind(UINT8 subtype)
 {
     switch (subtype) {
@@ -45,7 +45,7 @@ static const char *messaging_kind(UINT8 subtype)
     }
 }
 
-/* A vendor's node, among hardware or among media: after the header stands its GUID. */
+/* Whether a vendor node, of hardware or media, has the GUID of the kernel volume. */
 static bool is_kernel_volume(const EFI_DEVICE_PATH *node)
 {
     UINT8 type = node->Type & TYPE_MASK;
@@ -56,7 +56,7 @@ static bool is_kernel_volume(const EFI_DEVICE_PATH *node)
            guid_equal((const EFI_GUID *)(const void *)(node + 1), &kernel_volume);
 }
 
-/* The partition's number in a hard drive node: right after the header, not aligned. */
+/* Returns the partition number of a hard drive node, which is not aligned. */
 static unsigned partition_number(const EFI_DEVICE_PATH *node)
 {
     UINT32 number = 0;

@@ -1,5 +1,5 @@
 /*
- * The last chance on a real machine: a countdown before a named disk may be written.
+ * A countdown on a real machine, before the disk that swap= names may be written.
  *
  * Spec: UEFI 2.10, 12.3 (simple text input), 7.5 (Stall).
  */
@@ -23,7 +23,7 @@ static bool esc_was_pressed(const struct firmware *firmware)
            key.ScanCode == SCAN_CODE_ESC;
 }
 
-/* Waits a second, looking for Esc; true when it was pressed. */
+/* Waits a second; returns true at once if Esc is pressed. */
 static bool wait_a_second(const struct firmware *firmware)
 {
     for (unsigned i = 0; i < LOOKS_A_SECOND; i++) {

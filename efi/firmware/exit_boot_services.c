@@ -6,18 +6,18 @@
 /* Descriptors that may be added between asking for the size and asking for the map. */
 #define MAP_SLACK 64U
 
-/* Firmware that was seen to fail needed two rounds; more than this is no transient. */
+/* Firmware needs two attempts at most; more than this is a permanent error. */
 #define ATTEMPTS_MAX 16U
 
 static struct {
     void *buffer;
     UINTN pages;
-    UINTN size; /* of the map that is in it */
+    UINTN size; /* of the map in the buffer */
     UINTN stride;
     UINTN key;
 } map;
 
-/* Makes room for a map of this size and some more; the old one is given back. */
+/* Allocates a buffer for a map of this size and some more, and frees the old one. */
 static enum status firmware_map_make_room(const struct firmware *firmware, UINTN size, UINTN stride)
 {
     EFI_PHYSICAL_ADDRESS address;
@@ -34,7 +34,7 @@ static enum status firmware_map_make_room(const struct firmware *firmware, UINTN
     return OK;
 }
 
-/* Asks for the map; only a map that has outgrown its buffer allocates, and then asks again. */
+/* Reads the map. If the buffer is too small, allocates a larger one and retries. */
 static enum status get_map(const struct firmware *firmware)
 {
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
@@ -66,9 +66,9 @@ enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *
     return status == OK ? memmap_convert(map.buffer, map.size, map.stride, info) : status;
 }
 
-/* The key names the map of the moment, and a timer of the firmware's may change it in between: an
- * invalid parameter says so, and the map is asked for again. Nothing else of boot services may be
- * called then (UEFI 2.10, 7.4.6). */
+/* The key identifies a version of the map, and the firmware's timer may change the map before the
+ * call: EFI_INVALID_PARAMETER means a stale key, so the map is read again. No other boot service
+ * may be called then (UEFI 2.10, 7.4.6). */
 enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info)
 {
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {

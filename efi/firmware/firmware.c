@@ -1,4 +1,4 @@
-/* What is asked of the firmware: its tables, its name, and a file. */
+/* Queries of the firmware: its tables, its name, and the configuration file. */
 #include "efi/firmware/firmware.h"
 
 #include "efi/options/options.h"
@@ -10,7 +10,7 @@
 
 static CHAR16 config_name[] = L"\\faultline.cfg";
 
-/* One byte more than is accepted, so that a longer file shows. */
+/* One byte more than the limit, to detect a longer file. */
 static char config_text[OPTION_FILE_SIZE + 1];
 
 enum status firmware_open(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table, struct firmware *firmware)
@@ -26,7 +26,7 @@ enum status firmware_open(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table, struct fir
     return OK;
 }
 
-/* The ACPI root pointer: of ACPI 2.0 and later if there is one, else the older. */
+/* Finds the ACPI root pointer, preferring that of ACPI 2.0 and later. */
 static struct phys find_rsdp(const EFI_SYSTEM_TABLE *table)
 {
     static const EFI_GUID acpi_20 = ACPI_20_TABLE_GUID;
@@ -73,7 +73,7 @@ void firmware_collect(const struct firmware *firmware, struct bootinfo *info)
     firmware_boot_source(firmware, info->boot_source, sizeof(info->boot_source));
 }
 
-/* Reads to the end; firmware may give less than was asked for. */
+/* Reads to the end of the file; a read may return less than was asked for. */
 static void firmware_read_all(EFI_FILE_HANDLE handle, struct config_file *file)
 {
     UINTN done = 0;

@@ -1,10 +1,10 @@
 /*
- * What is asked of the firmware while its boot services are on.
+ * Queries of the firmware while its boot services are on.
  *
  * Units: bytes; physical addresses, one to one mapped. Owns: the buffer of the memory map and the
  * text of the configuration file.
- * State: open -> collect, read, map -> leave; nothing here may be called after a leave that began.
- * Fails with: a status and, where a person has to act, words.
+ * State: open -> collect, read, map -> leave; after leave has begun, call nothing here.
+ * Fails with: a status; with text where a person has to act.
  * Context: boot services, one processor.
  * Spec: UEFI 2.10, 4.3 (system table), 7.2 (memory), 7.4.6 (ExitBootServices), 9.1 (loaded image),
  * 10.3 (device paths), 12.9 (graphics output), 13.4 and 13.5 (files).
@@ -19,17 +19,17 @@
 #include "lib/status.h"
 
 struct firmware {
-    EFI_HANDLE handle; /* the image's */
+    EFI_HANDLE handle; /* of the image */
     EFI_SYSTEM_TABLE *table;
     EFI_BOOT_SERVICES *services;
     EFI_LOADED_IMAGE *image;
 };
 
-/* The configuration file as it was found. */
+/* The contents of the configuration file. */
 struct config_file {
     const char *text; /* NULL: there is none */
     size_t size;
-    const char *error; /* words, or NULL */
+    const char *error; /* for the log; NULL: none */
 };
 
 /* Finds the protocol of the loaded image. STATUS_UNSUPPORTED: the firmware has none. */
@@ -39,24 +39,24 @@ MUST_USE enum status firmware_open(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table,
 /* Fills image, ACPI root pointer, runtime services and firmware name. */
 void firmware_collect(const struct firmware *firmware, struct bootinfo *info);
 
-/* Reads \faultline.cfg from the volume that the image came from; no volume or no file is fine. */
+/* Reads \faultline.cfg from the image's volume. A missing volume or file is no error. */
 void firmware_read_config(const struct firmware *firmware, struct config_file *file);
 
-/* efi/firmware/screen.c: finds a linear framebuffer; what it found or why not, in words. */
+/* efi/firmware/screen.c: finds a linear framebuffer. Returns the reason if there is none. */
 const char *firmware_find_screen(const struct firmware *firmware, struct framebuffer *screen);
 
-/* efi/firmware/boot_source.c: what the image was started from, in words. */
+/* efi/firmware/boot_source.c: describes the device that the image was started from. */
 void firmware_boot_source(const struct firmware *firmware, char *text, size_t size);
 
-/* efi/firmware/exit_boot_services.c: the memory map as it is now, converted into info. */
+/* efi/firmware/exit_boot_services.c: reads the current memory map into info. */
 MUST_USE enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *info);
 
-/* efi/firmware/exit_boot_services.c: ends boot services and converts the final map. On failure they
- * may be partly gone: only runtime services are left. */
+/* efi/firmware/exit_boot_services.c: ends boot services and reads the final map into info. On
+ * failure, boot services may have ended in part: use runtime services only. */
 MUST_USE enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info);
 
-/* efi/firmware/confirm_write.c: on a real machine, where the options name a set to write to, counts
- * ten seconds down in the log; Esc turns the swap disk off. */
+/* efi/firmware/confirm_write.c: on a real machine, if the options name a set, counts ten seconds
+ * down in the log. Esc prevents all writes to disks. */
 void firmware_confirm_swap(const struct firmware *firmware, struct options *options);
 
 static inline bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)

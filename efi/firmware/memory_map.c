@@ -1,10 +1,10 @@
-/* The firmware's memory map, turned into plain regions. */
+/* Converts the firmware's memory map to regions. */
 #include "efi/firmware/memory_map.h"
 
 #include "lib/bytes.h"
 
-/* EFI_MEMORY_TYPE: UEFI 2.10, 7.2.1. What is not listed is the firmware's own, an operating
- * system loader's, or newer than this: reserved. */
+/* EFI_MEMORY_TYPE: UEFI 2.10, 7.2.1. Types not listed here belong to the firmware or to a
+ * loader, or are newer: reserved. */
 #define TYPE_LOADER_CODE     1U
 #define TYPE_LOADER_DATA     2U
 #define TYPE_BOOT_CODE       3U
@@ -23,7 +23,7 @@
 #define ATTRIBUTE_SP      (UINT64_C(1) << 18) /* set aside for a special purpose */
 #define ATTRIBUTE_RUNTIME (UINT64_C(1) << 63)
 
-/* EFI_MEMORY_DESCRIPTOR, version 1; firmware may append fields, which the stride tells. */
+/* EFI_MEMORY_DESCRIPTOR, version 1. Firmware may append fields, so the stride may be larger. */
 struct descriptor {
     uint32_t type;
     uint32_t padding;
@@ -47,7 +47,7 @@ static enum memory_kind kind_of(const struct descriptor *descriptor)
     case TYPE_RUNTIME_CODE: return MEMORY_RUNTIME_CODE;
     case TYPE_RUNTIME_DATA: return MEMORY_RUNTIME_DATA;
     case TYPE_CONVENTIONAL:
-        /* Special-purpose memory is conventional in type only: a driver is meant to have it. */
+        /* Special-purpose memory has this type, but belongs to a driver. */
         return (descriptor->attributes & ATTRIBUTE_SP) != 0 ? MEMORY_RESERVED : MEMORY_USABLE;
     case TYPE_UNUSABLE: return MEMORY_UNUSABLE;
     case TYPE_ACPI_RECLAIM: return MEMORY_ACPI_TABLES;
@@ -74,7 +74,7 @@ enum status memmap_convert(const void *descriptors, size_t size, size_t stride,
             info->regions_dropped++;
             continue;
         }
-        /* Copied out: nothing promises that the stride keeps descriptors aligned. */
+        /* Copied, since the stride may leave descriptors unaligned. */
         memcpy(&descriptor, at, sizeof(descriptor));
         info->regions[info->region_count++] = (struct memory_region){
             .start = {descriptor.physical_start},

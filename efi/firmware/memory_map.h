@@ -1,11 +1,10 @@
 /*
- * The firmware's memory map, turned into plain regions: pure logic, tested on the host.
+ * Converts the firmware's memory map to regions. Pure logic, tested on the host.
  *
  * Units: bytes; a region's length in pages of 4 KiB. Owns: nothing.
- * Fails with: STATUS_CORRUPT when the descriptors are smaller than the specification's first
- * version or the map holds not one of them. Order, overlaps and empty regions are passed on: the
- * layer that uses them judges.
- * Context: any; allocates nothing, so that it may run right after ExitBootServices.
+ * Fails with: STATUS_CORRUPT (descriptors smaller than version 1, or a map without descriptors).
+ * Order, overlaps and empty regions are kept: pmm/ checks them.
+ * Context: any; allocates nothing, since it runs right after ExitBootServices.
  * Spec: UEFI 2.10, 7.2.3 (GetMemoryMap), table 7.10 (memory types after ExitBootServices).
  */
 #ifndef EFI_FIRMWARE_MEMORY_MAP_H
@@ -16,8 +15,8 @@
 #include "lib/bootinfo.h"
 #include "lib/status.h"
 
-/* Fills the regions of info from size bytes of descriptors that stand `stride` bytes apart. What
- * does not fit is counted in regions_dropped. */
+/* Fills the regions of info from size bytes of descriptors, one each `stride` bytes. Counts those
+ * that do not fit in regions_dropped. */
 MUST_USE enum status memmap_convert(const void *descriptors, size_t size, size_t stride,
                                     struct bootinfo *info);
 

@@ -2,7 +2,7 @@
  */
 #include "efi/firmware/firmware.h"
 
-/* Whether this is a pixel format that the console writes, and its order. */
+/* Whether the console can write this pixel format; sets the order of its colours. */
 static bool usable_format(const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *mode, bool *red_first)
 {
     const EFI_PIXEL_BITMASK *mask = &mode->PixelInformation;
@@ -19,7 +19,8 @@ static bool usable_format(const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *mode, bool
     }
 }
 
-/* Takes what a graphics output shows now; no mode is ever set. Words when it is of no use. */
+/* Takes a graphics output in its current mode; no mode is ever set. Returns the reason if it cannot
+ * be used. */
 static const char *take_screen(EFI_GRAPHICS_OUTPUT_PROTOCOL *output, struct framebuffer *screen)
 {
     const EFI_GRAPHICS_OUTPUT_PROTOCOL_MODE *mode = output->Mode;
@@ -33,7 +34,7 @@ static const char *take_screen(EFI_GRAPHICS_OUTPUT_PROTOCOL *output, struct fram
         return "a graphics output with a pixel format that is not 32 bits";
     if (mode->FrameBufferBase == 0 || mode->Info->HorizontalResolution == 0 ||
         mode->Info->PixelsPerScanLine < mode->Info->HorizontalResolution)
-        return "a graphics output that contradicts itself";
+        return "a graphics output with inconsistent fields";
     *screen = (struct framebuffer){.base = {mode->FrameBufferBase},
                                    .size = mode->FrameBufferSize,
                                    .width = mode->Info->HorizontalResolution,
@@ -43,8 +44,8 @@ static const char *take_screen(EFI_GRAPHICS_OUTPUT_PROTOCOL *output, struct fram
     return NULL;
 }
 
-/* The console's own output comes first: with several screens it is the one that is lit, or stands
- * for all of them and then has no framebuffer. */
+/* Tries the output of the firmware's console first: with several screens, it is the active one, or
+ * a union of all without a framebuffer. */
 const char *firmware_find_screen(const struct firmware *firmware, struct framebuffer *screen)
 {
     EFI_GUID guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;

@@ -1,4 +1,4 @@
-/* The ledger. */
+/* The ledger: counts of objects in use. */
 #include "tests/runner/ledger.h"
 
 #include "cpu/smp/thread.h"
@@ -38,9 +38,10 @@ bool ledger_even(const struct ledger *before)
     bool even = true;
 
     _Static_assert(ARRAY_COUNT(kinds) == FRAME_KINDS, "one name for each kind");
-    (void)shrinkers_free(UINT64_MAX); /* what is kept for the next use is no leak */
+    (void)shrinkers_free(UINT64_MAX); /* memory kept for reuse is no leak */
     after = ledger_take();
-    /* An index whose generations are used up is never used again: its table's growth is no leak. */
+    /* A descriptor index with exhausted generations is never reused, so their table grows: no
+     * leak. */
     after.frames.by_kind[FRAME_KERNEL] -= after.descriptor_frames - before->descriptor_frames;
     after.frames.by_kind[FRAME_FREE] += after.descriptor_frames - before->descriptor_frames;
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)

@@ -1,6 +1,5 @@
 /*
- * The ledger: what is in use, taken before and after, so that a leak shows at the step that made
- * it.
+ * The ledger: counts of objects in use. Comparing it before and after a step finds leaks.
  *
  * Units: frames, slots, objects. Owns: nothing. Context: thread.
  */
@@ -21,12 +20,13 @@ struct ledger {
     uint64_t objects; /* of all pools: spaces, regions */
 };
 
+/* Counts the objects in use. */
 struct ledger ledger_take(void);
 
-/* Whether nothing is in use that was not before, nor the other way round; says what differs. */
+/* Whether all counts are as before; logs those that differ. */
 bool ledger_even(const struct ledger *before);
 
-/* Frames of a kind more than before. */
+/* Returns how many more frames of a kind are in use than before. */
 int64_t ledger_growth(const struct ledger *before, enum frame_kind kind);
 
 #endif

@@ -1,4 +1,4 @@
-/* The summary with which every log begins. */
+/* The summary at the start of every log. */
 #include "tests/runner/summary.h"
 
 #include "build/version.h"

@@ -1,6 +1,6 @@
 /*
- * The summary with which every log begins: what this machine is, and what will be used of it; and
- * what the run did to the machine, at its end.
+ * The summaries of the log: at its start the machine and the parts that the run uses, at its end
+ * counts of the run.
  *
  * Context: thread, after the handover. Owns nothing.
  */
@@ -9,14 +9,13 @@
 
 #include "lib/bootinfo.h"
 
-/* Version, firmware, processor and features, clock, memory by kind, address map. */
+/* Logs version, firmware, processor and features, clock, memory by kind, address map. */
 void summary_print_machine(const struct bootinfo *info);
 
-/* How often loads of CR3 kept what was cached, where the processor has PCIDs; for the end of a
- * run. */
+/* Logs how often loads of CR3 kept cached translations, if the processor has PCIDs. */
 void summary_print_pcids(void);
 
-/* Disks, with why each may or may not be written; after disks_scan(). */
+/* Logs each disk, and why it may or may not be written; after disks_scan(). */
 void summary_print_disks(void);
 
 #endif

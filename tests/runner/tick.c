@@ -1,15 +1,15 @@
-/* What a tick of the time-stamp counter is. */
+/* Tells whether a tick of the time-stamp counter is time or a number of instructions. */
 #include "tests/runner/tick.h"
 
 #include "cpu/clock/measure.h"
 #include "cpu/machine.h"
 #include "lib/units.h"
 
-/* So many measurements must agree. */
+/* Measurements that must agree. */
 #define ROUNDS 16U
 
-/* A tick is a number of instructions when 1,000 of them take the same whole number of ticks each,
- * every time; the first time is longer under an emulator that translates code as it meets it. */
+/* Ticks count instructions if 1,000 instructions take the same multiple of 1,000 ticks in every
+ * round. The first round is dropped: an emulator translates the code then. */
 uint64_t ticks_per_instruction(void)
 {
     bool were_on = machine_interrupts_off();

@@ -1,5 +1,5 @@
 /*
- * What a tick of the time-stamp counter is: time, or a number of instructions.
+ * Tells whether a tick of the time-stamp counter is time or a number of instructions.
  *
  * Units: ticks an instruction. Owns: nothing. Context: any.
  */
@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-/* Under an emulator that counts instructions (QEMU's -icount) how many ticks each takes; 0 when a
- * tick is no number of instructions. */
+/* Returns the ticks of one instruction, in an emulator that counts instructions (QEMU's -icount);
+ * 0 if ticks measure time. */
 uint64_t ticks_per_instruction(void);
 
 #endif

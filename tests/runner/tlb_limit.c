@@ -1,4 +1,4 @@
-/* Up to how many pages a TLB batch drops one by one on this machine. */
+/* Measures how many pages a TLB batch should invalidate one by one on this machine. */
 #include "tests/runner/tlb_limit.h"
 
 #include "lib/ktap.h"

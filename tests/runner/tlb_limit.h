@@ -1,14 +1,14 @@
 /*
- * Up to how many pages a TLB batch drops one by one on this machine: measured before the first
- * experiment, put in force, and told in the log.
+ * Measures how many pages a TLB batch should invalidate one by one on this machine, before it
+ * flushes the whole TLB instead; sets and logs the limit.
  *
  * Units: pages, ticks. Owns: nothing. Context: thread in the kernel's own root.
  */
 #ifndef TESTS_RUNNER_TLB_LIMIT_H
 #define TESTS_RUNNER_TLB_LIMIT_H
 
-/* Where a tick is a number of instructions, or the figures say nothing, the limit stays as it is,
- * and the log says why. */
+/* Measures and sets the limit before the first experiment. If ticks count instructions or the
+ * figures do not differ, keeps the default and logs the reason. */
 void tlb_limit_start(void);
 
 #endif
