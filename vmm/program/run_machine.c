@@ -89,7 +89,8 @@ static bool parse_rights(uint64_t flags, struct rights *rights)
     return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
 }
 
-static enum status program_map(struct space *space, const struct trap_frame *frame)
+__attribute__((noinline)) static enum status program_map(struct space *space,
+                                                         const struct trap_frame *frame)
 {
     struct rights rights;
 
