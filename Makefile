@@ -88,14 +88,19 @@ $(B)/faultline.img: $(B)/faultline.efi ovmf/make-image
 	$(call say,IMAGE,$@)
 	ovmf/make-image $< $@
 
-PREPARE := ovmf/prepare-swap.c ovmf/prepare-plan.c ovmf/prepare-disk.c
+PREPARE := $(addprefix ovmf/prepare-,swap.c plan.c disk.c probe.c end.c)
+READ_LOG := ovmf/read-log.c ovmf/prepare-disk.c ovmf/prepare-probe.c ovmf/prepare-end.c
 
 $(B)/prepare-swap: $(PREPARE:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $^
+	$(CC) -o $@ $^ -lblkid -lfdisk
+
+$(B)/read-log: $(READ_LOG:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
+	$(call say,LINK,$@)
+	$(CC) -o $@ $^ -lblkid -lfdisk
 
 # Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
-$(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gpt.[ch] \
+$(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gpt.[ch] bad_slots.c \
 	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
 	rm -f $@
@@ -186,7 +191,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 .PHONY: all run run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
-all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img ## the application, the stick's image, a prepared swap disk
+all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
 
 image: $(B)/faultline.img ## the image for a USB stick, for dd
 

@@ -40,13 +40,19 @@ void read_at(int fd, uint64_t offset, void *buffer, size_t size)
              done < 0 ? strerror(errno) : "end of the file or disk");
 }
 
+static const char *why(void)
+{
+    return errno == ENOSPC || errno == EDQUOT ? "disk full" : strerror(errno);
+}
+
 static void write_at(const struct job *job, uint64_t offset, const void *buffer, size_t size)
 {
     ssize_t done = pwrite(job->write_fd, buffer, size, (off_t)(offset - job->write_base));
 
+    if (done >= 0 && done != (ssize_t)size)
+        errno = ENOSPC; /* a file grows until the disk is full */
     if (done != (ssize_t)size)
-        quit(EXIT_SYSTEM, "cannot write %zu bytes at %" PRIu64 ": %s", size, offset,
-             done < 0 ? strerror(errno) : "end of the file or disk");
+        quit(EXIT_SYSTEM, "cannot write %zu bytes at %" PRIu64 ": %s", size, offset, why());
 }
 
 static enum status read_sectors(void *context, uint64_t lba, unsigned sectors, struct pfn frame)
@@ -122,6 +128,8 @@ const char *find_content(int fd, uint64_t start, uint64_t size)
     const char *name = find_signature(fd, start, size);
     uint64_t edge = min_u64(EDGE, size);
 
+    if (name == NULL)
+        name = probe_content(fd, start, size);
     if (name != NULL)
         return name;
     if (!range_is_zero(fd, start, edge) || !range_is_zero(fd, start + size - edge, edge))
@@ -144,6 +152,32 @@ const struct gpt_partition *find_partition(const struct gpt *table, uint64_t fir
         found = partition;
     }
     return found;
+}
+
+/* Reserves the space of an image file that will be written, so that a full disk is found before the
+ * first change. Holes keep reading as zeroes. */
+static void reserve(const struct job *job, uint64_t offset, uint64_t size)
+{
+    errno = job->block ? 0 : posix_fallocate(job->write_fd, (off_t)offset, (off_t)size);
+    if (errno == ENOSPC || errno == EDQUOT)
+        quit(EXIT_SYSTEM, "disk full: nothing was changed");
+}
+
+static void reserve_all(const struct job *job)
+{
+    const struct swap_header *header = &job->header;
+    uint64_t first = header->first_lba;
+    uint64_t second = swap_second_header_lba(first, header->last_lba);
+    uint64_t partition = (header->last_lba - first + 1) * SECTOR_SIZE;
+
+    if (job->make_table) {
+        reserve(job, 0, FIRST_PARTITION * SECTOR_SIZE);
+        reserve(job, (header->disk_sectors - 1 - TABLE_SECTORS) * SECTOR_SIZE,
+                (TABLE_SECTORS + 1) * SECTOR_SIZE);
+    }
+    reserve(job, first * SECTOR_SIZE, min_u64(EDGE, partition));
+    reserve(job, (second - header->log_sectors) * SECTOR_SIZE,
+            (header->log_sectors + SWAP_HEADER_SECTORS) * SECTOR_SIZE);
 }
 
 /* Zeroes the start of a range, so that no signature of its former content remains. */
@@ -184,7 +218,11 @@ static void write_partition(const struct job *job)
     uint64_t last = job->partition.last_lba;
 
     zero_edge(job, first * SECTOR_SIZE, (last - first + 1) * SECTOR_SIZE);
+    for (uint64_t at = 0; at < job->header.log_sectors * SECTOR_SIZE; at += EDGE)
+        zero_edge(job, job->header.log_first_lba * SECTOR_SIZE + at,
+                  job->header.log_sectors * SECTOR_SIZE - at);
     swap_header_encode(page, &job->header);
+    bad_slots_encode(page, &job->header, &job->bad);
     write_at(job, swap_second_header_lba(first, last) * SECTOR_SIZE, page, sizeof(page));
     write_at(job, first * SECTOR_SIZE, page, sizeof(page));
 }
@@ -205,9 +243,12 @@ static void prove(struct job *job)
     for (unsigned i = 0; i < 2 && problem == NULL; i++) {
         uint8_t page[SWAP_HEADER_SIZE];
         struct swap_header found;
+        struct bad_slots list;
 
         read_at(job->disk_fd, places[i] * SECTOR_SIZE, page, sizeof(page));
         problem = swap_header_decode(page, &found);
+        if (problem == NULL)
+            problem = bad_slots_decode(page, &found, &list);
         if (problem == NULL)
             problem = swap_header_misplaced(&found, &job->table, partition, &job->identity);
     }
@@ -217,11 +258,12 @@ static void prove(struct job *job)
 
 void perform(struct job *job)
 {
+    reserve_all(job);
     if (job->make_table)
         write_table(job);
     write_partition(job);
     if (fsync(job->write_fd) != 0)
-        quit(EXIT_SYSTEM, "cannot make it durable: %s", strerror(errno));
+        quit(EXIT_SYSTEM, "cannot make it durable: %s", why());
     /* Reads after this must not come from the old cache of the whole disk's device. */
     if (job->block && job->disk_fd != job->write_fd)
         posix_fadvise(job->disk_fd, 0, 0, POSIX_FADV_DONTNEED);

@@ -23,15 +23,21 @@
 #define DEFAULT_SERIAL "QM00001"
 
 /* Returns whether the partition has this program's header: then nothing is lost. */
-static bool prepared_already(const struct job *job)
+static bool prepared_already(struct job *job)
 {
     uint8_t page[SWAP_HEADER_SIZE];
     struct swap_header header;
 
     read_at(job->disk_fd, job->partition.first_lba * SECTOR_SIZE, page, sizeof(page));
-    return swap_header_decode(page, &header) == NULL &&
-           memcmp(header.partition_guid, job->partition.unique, 16) == 0 &&
-           memcmp(header.disk_guid, job->table.header.disk_guid, 16) == 0;
+    if (swap_header_decode(page, &header) != NULL ||
+        memcmp(header.partition_guid, job->partition.unique, 16) != 0 ||
+        memcmp(header.disk_guid, job->table.header.disk_guid, 16) != 0)
+        return false;
+    if (header.version >= 2 && bad_slots_decode(page, &header, &job->bad) != NULL)
+        return false;
+    /* Its slots may hold pages, which a later wipe must find. Version 1 does not say where. */
+    job->used_slots = header.version == 1 ? UINT32_MAX : header.used_slots;
+    return true;
 }
 
 static void set_identity_text(char *field, size_t size, const char *text, const char *what)
@@ -136,6 +142,14 @@ static void use_partition(struct job *job, const struct gpt_partition *partition
         partition->last_lba - partition->first_lba < SWAP_SECTORS_MIN - 1)
         quit(EXIT_NOT_ALLOWED, "the partition must begin at a multiple of 4 KiB and have at least "
                                "12 KiB");
+    if ((partition->attributes & ~GPT_ATTRIBUTES_ALLOWED) != 0)
+        quit(EXIT_NOT_ALLOWED,
+             "the partition has attributes that forbid writing (required, no block "
+             "I/O, legacy-bootable, read-only): %016" PRIx64,
+             partition->attributes);
+    problem = probe_table(job->disk_path, &job->table, partition);
+    if (problem != NULL)
+        quit(EXIT_NOT_ALLOWED, "%s", problem);
     job->partition = *partition;
     if (!prepared_already(job))
         job->content = find_content(job->disk_fd, partition->first_lba * SECTOR_SIZE,
@@ -154,6 +168,8 @@ static void plan_whole(struct job *job)
         return;
     }
     job->content = find_content(job->disk_fd, 0, bytes);
+    if (job->content == NULL)
+        job->content = probe_table(job->disk_path, &job->table, NULL);
     if (job->content != NULL && job->block)
         quit(EXIT_NOT_ALLOWED, "this is a whole disk with %s on it: name a partition",
              job->content);
@@ -175,6 +191,7 @@ void plan_image(struct job *job, const struct request *request, const struct sta
     if (request->yes && fcntl(job->disk_fd, F_OFD_SETLK, &lock) != 0)
         quit(EXIT_NOT_ALLOWED, "%s is in use", request->target);
     job->write_fd = request->yes ? job->disk_fd : -1;
+    job->disk_path = request->target;
     plan_whole(job);
 }
 
@@ -189,8 +206,10 @@ void plan_new_image(struct job *job, const struct request *request)
     if (!request->yes)
         return;
     job->disk_fd = open(request->target, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (job->disk_fd < 0 ||
-        ftruncate(job->disk_fd, (off_t)(job->identity.sectors * SECTOR_SIZE)) != 0)
+    if (job->disk_fd < 0)
+        quit(EXIT_SYSTEM, "cannot create %s: %s", request->target, strerror(errno));
+    remove_at_quit(request->target);
+    if (ftruncate(job->disk_fd, (off_t)(job->identity.sectors * SECTOR_SIZE)) != 0)
         quit(EXIT_SYSTEM, "cannot create %s: %s", request->target, strerror(errno));
     job->write_fd = job->disk_fd;
 }
@@ -212,9 +231,9 @@ static bool sysfs_number(dev_t device, const char *name, uint64_t *value)
 }
 
 /* Opens the disk of a partition: its parent folder in sysfs has the name. */
-static int open_parent(dev_t device)
+static int open_parent(dev_t device, struct job *job)
 {
-    char path[PATH_MAX];
+    static char path[PATH_MAX];
     char resolved[PATH_MAX];
     char *name;
     int fd;
@@ -227,6 +246,7 @@ static int open_parent(dev_t device)
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         quit(EXIT_SYSTEM, "cannot open %s: %s", path, strerror(errno));
+    job->disk_path = path;
     return fd;
 }
 
@@ -253,13 +273,14 @@ void plan_device(struct job *job, const struct request *request, const struct st
     job->write_fd = request->yes ? own_fd : -1;
     if (!sysfs_number(about->st_rdev, "partition", &number)) {
         job->disk_fd = own_fd;
+        job->disk_path = request->target;
         identify_device(job, request);
         plan_whole(job);
         return;
     }
     if (!sysfs_number(about->st_rdev, "start", &start) || start == 0)
         quit(EXIT_SYSTEM, "cannot find where %s begins", request->target);
-    job->disk_fd = open_parent(about->st_rdev);
+    job->disk_fd = open_parent(about->st_rdev, job);
     job->write_base = start * SECTOR_SIZE;
     identify_device(job, request);
     if (read_table(job, &job->table) != OK)
@@ -279,6 +300,26 @@ void plan_device(struct job *job, const struct request *request, const struct st
     use_partition(job, partition);
 }
 
+/* Plans the fields of version 2, with a log area of a sixteenth of the partition, at most 1 MiB. */
+static void plan_version_2(struct job *job, const struct request *request)
+{
+    struct swap_header *header = &job->header;
+    uint64_t sectors = header->last_lba - header->first_lba + 1;
+
+    header->version = SWAP_HEADER_VERSION;
+    header->kind = request->kind;
+    header->role = request->role;
+    header->members = request->members;
+    header->member = request->member;
+    memcpy(header->group_uuid, request->group_uuid, 16);
+    header->log_sectors =
+        min_u64(sectors / 16, MIB / SECTOR_SIZE) / SECTORS_PER_PAGE * SECTORS_PER_PAGE;
+    if (header->log_sectors > 0)
+        header->log_first_lba =
+            swap_second_header_lba(header->first_lba, header->last_lba) - header->log_sectors;
+    header->used_slots = (uint32_t)min_u64(job->used_slots, swap_header_slots(header));
+}
+
 void plan_header(struct job *job, const struct request *request)
 {
     struct swap_header *header = &job->header;
@@ -295,6 +336,7 @@ void plan_header(struct job *job, const struct request *request)
         memcpy(header->set_uuid, request->uuid, 16);
     else
         random_guid(header->set_uuid, 6);
+    plan_version_2(job, request);
     memcpy(header->partition_guid, job->partition.unique, 16);
     memcpy(header->disk_guid, job->table.header.disk_guid, 16);
     memcpy(header->model, job->identity.model, IDENTITY_MODEL_SIZE);

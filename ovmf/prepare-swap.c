@@ -5,14 +5,16 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "cpu/machine.h"
 #include "ovmf/prepare-swap.h"
+
+/* The largest size of an image, far beyond any disk of today. */
+#define SIZE_MOST (64 * 1024 * GIB)
+
+const char program_name[] = "prepare-swap";
 
 static const char usage[] =
     "usage: prepare-swap [options] TARGET\n"
@@ -27,47 +29,19 @@ static const char usage[] =
     "  --yes            do it\n"
     "  --force          go on where there is other content; the disk's serial number must then\n"
     "                   be typed in. What is mounted or in use is refused all the same\n"
-    "  --size SIZE      size of a new image, with K, M or G behind the number (256M)\n"
+    "  --size SIZE      size of a new image, with K, M, G or T behind the number (256M)\n"
     "  --serial TEXT    serial number of the disk that the header is bound to\n"
     "  --model TEXT     its model\n"
     "                   both are asked of a device itself; an image takes QEMU's defaults,\n"
     "                   \"QM00001\" and \"QEMU HARDDISK\"\n"
     "  --uuid UUID      the set's UUID, random where not given\n"
+    "  --kind KIND      swap (the default) or files\n"
+    "  --role ROLE      mirror or stripe: the set is one of a group; then also\n"
+    "  --group UUID     the group's UUID, and\n"
+    "  --member I/N     this set's place I in the group of N sets, from 1\n"
     "  --help           this text\n"
     "\n"
     "exit status: 0 done, or a dry run that would be; 1 refused; 2 wrong usage; 3 system error\n";
-
-_Noreturn void quit(int status, const char *format, ...)
-{
-    va_list arguments;
-
-    fprintf(stderr, "prepare-swap: ");
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\n");
-    exit(status);
-}
-
-/* The shared code's machine: a panic ends the program, and ticks are a number that changes. */
-_Noreturn void panic_at(const char *file, int line, const char *format, ...)
-{
-    char message[256];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(message, sizeof(message), format, arguments);
-    va_end(arguments);
-    quit(EXIT_SYSTEM, "%s:%d: %s", file, line, message);
-}
-
-uint64_t machine_ticks(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 static void say_plan(const struct job *job, const struct request *request)
 {
@@ -97,7 +71,9 @@ static void say_plan(const struct job *job, const struct request *request)
     printf("will write headers at bytes %" PRIu64 " and %" PRIu64 ", for %" PRIu64
            " pages of swap space\n",
            first * SECTOR_SIZE, swap_second_header_lba(first, last) * SECTOR_SIZE,
-           swap_slot_count(first, last));
+           swap_header_slots(&job->header));
+    printf("will zero the log area, %" PRIu64 " KiB before the second header\n",
+           job->header.log_sectors * SECTOR_SIZE / KIB);
     fflush(stdout);
 }
 
@@ -135,14 +111,65 @@ static uint64_t parse_size(const char *text)
     case 'K': unit = KIB; break;
     case 'M': unit = MIB; break;
     case 'G': unit = GIB; break;
+    case 'T': unit = 1024 * GIB; break;
     default: break;
     }
     if (unit != 1)
         end++;
-    if (end == text || *end != '\0' || text[0] == '-' || errno != 0 || value == 0 ||
-        value > UINT64_C(1) << 43 || value * unit > UINT64_C(1) << 46)
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value == 0)
         quit(EXIT_USAGE, "not a size: %s", text);
-    return value * unit;
+    if (__builtin_mul_overflow(value, unit, &value) || value > SIZE_MOST)
+        quit(EXIT_USAGE, "the size %s is larger than 64T", text);
+    return value;
+}
+
+static void parse_uuid(const char *text, uint8_t uuid[16])
+{
+    static const uint8_t nil[16];
+
+    if (!swap_uuid_parse(text, uuid))
+        quit(EXIT_USAGE, "not a UUID: %s", text);
+    if (memcmp(uuid, nil, sizeof(nil)) == 0)
+        quit(EXIT_USAGE, "the nil UUID names no set: %s", text);
+}
+
+static void parse_member(const char *text, struct request *request)
+{
+    char *slash;
+    char *end;
+    unsigned long member = strtoul(text, &slash, 10);
+    unsigned long members = *slash == '/' ? strtoul(slash + 1, &end, 10) : 0;
+
+    if (text[0] < '1' || text[0] > '9' || members < 2 || slash[1] < '1' || slash[1] > '9' ||
+        *end != '\0' || member > members || members > UINT16_MAX)
+        quit(EXIT_USAGE, "not a place in a group, such as 1/2: %s", text);
+    request->member = (uint32_t)member - 1;
+    request->members = (uint32_t)members;
+}
+
+/* Parses the options of a set's kind and group. Returns false for another option. */
+static bool parse_set_option(int letter, struct request *request)
+{
+    switch (letter) {
+    case 'k':
+        request->kind = strcmp(optarg, "files") == 0 ? SET_FILES : SET_SWAP;
+        if (request->kind == SET_SWAP && strcmp(optarg, "swap") != 0)
+            quit(EXIT_USAGE, "not a kind: %s", optarg);
+        return true;
+    case 'r':
+        request->role = strcmp(optarg, "mirror") == 0   ? SET_MIRROR
+                        : strcmp(optarg, "stripe") == 0 ? SET_STRIPE
+                                                        : SET_ALONE;
+        if (request->role == SET_ALONE)
+            quit(EXIT_USAGE, "not a role: %s", optarg);
+        return true;
+    case 'g':
+        request->has_group = true;
+        parse_uuid(optarg, request->group_uuid);
+        return true;
+    case 'i': parse_member(optarg, request); return true;
+    default: return false;
+    }
 }
 
 static struct request parse_arguments(int argc, char **argv)
@@ -151,8 +178,10 @@ static struct request parse_arguments(int argc, char **argv)
         {"yes", no_argument, NULL, 'y'},         {"force", no_argument, NULL, 'f'},
         {"size", required_argument, NULL, 's'},  {"serial", required_argument, NULL, 'n'},
         {"model", required_argument, NULL, 'm'}, {"uuid", required_argument, NULL, 'u'},
+        {"kind", required_argument, NULL, 'k'},  {"role", required_argument, NULL, 'r'},
+        {"group", required_argument, NULL, 'g'}, {"member", required_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
-    struct request request = {0};
+    struct request request = {.kind = SET_SWAP, .members = 1};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -164,13 +193,19 @@ static struct request parse_arguments(int argc, char **argv)
         case 'm': request.model = optarg; break;
         case 'u':
             request.has_uuid = true;
-            if (!swap_uuid_parse(optarg, request.uuid))
-                quit(EXIT_USAGE, "not a UUID: %s", optarg);
+            parse_uuid(optarg, request.uuid);
             break;
         case 'h': fputs(usage, stdout); exit(EXIT_DONE);
-        default: fputs(usage, stderr); exit(EXIT_USAGE);
+        default:
+            if (!parse_set_option(letter, &request)) {
+                fputs(usage, stderr);
+                exit(EXIT_USAGE);
+            }
         }
     }
+    if ((request.role != SET_ALONE) != request.has_group ||
+        (request.role != SET_ALONE) != (request.members > 1))
+        quit(EXIT_USAGE, "--role, --group and --member belong together");
     if (optind != argc - 1) {
         fputs(usage, stderr);
         exit(EXIT_USAGE);
@@ -206,6 +241,7 @@ int main(int argc, char **argv)
         return EXIT_DONE;
     }
     perform(&job);
+    keep_created();
     printf("done\n");
     return EXIT_DONE;
 }

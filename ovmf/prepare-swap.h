@@ -32,26 +32,54 @@ struct request {
     const char *model;
     bool has_uuid;
     uint8_t uuid[16];
+    enum set_kind kind;
+    enum set_role role;
+    bool has_group;
+    uint8_t group_uuid[16];
+    uint32_t members; /* 1: alone */
+    uint32_t member;
     const char *target;
 };
 
 /* The planned work. Offsets are within disk_fd, the image or the whole disk. */
 struct job {
-    int disk_fd;         /* for reads of table and partition */
+    int disk_fd; /* for reads of table and partition */
+    const char *disk_path;
     int write_fd;        /* the partition's own device, or the same as disk_fd; -1 in a dry run */
     uint64_t write_base; /* the byte of the disk at which write_fd begins */
     bool create;         /* the image does not exist yet */
     bool make_table;     /* a new partition table is written */
     bool block;          /* a device, not a file */
+    uint32_t used_slots; /* that earlier runs may have left pages in */
     const char *content; /* what would be lost; NULL: nothing */
     struct disk_identity identity;
     struct gpt table;
     struct gpt_partition partition;
     struct swap_header header;
+    struct bad_slots bad; /* kept from an earlier preparation */
 };
 
-/* Ends the program. */
+/* ---- ending (prepare-end.c) ---- */
+
+/* The program's name, for its messages; each program defines it. */
+extern const char program_name[];
+
+/* Ends the program with a message, and removes a file that it has created. */
 _Noreturn void quit(int status, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Makes quit() remove this file, until keep_created(). */
+void remove_at_quit(const char *path);
+void keep_created(void);
+
+/* ---- other opinions (prepare-probe.c) ---- */
+
+/* Returns the name of the content that libblkid finds in a range, NULL for none. */
+const char *probe_content(int fd, uint64_t start, uint64_t size);
+
+/* Returns how libfdisk's reading of the partition table differs from ours, NULL if it does not.
+ * With `partition` NULL we found no table. */
+const char *probe_table(const char *path, const struct gpt *table,
+                        const struct gpt_partition *partition);
 
 /* ---- the disk (prepare-disk.c); an error of reading or writing ends the program ---- */
 

@@ -12,14 +12,16 @@
 #include "swapdisk/disks.h"
 #include "swapdisk/mark.h"
 #include "swapdisk/slots.h"
+#include "swapdisk/validate.h"
 
 /* A slot costs 12 bytes of memory. A disk is used up to four times the machine's memory, which
  * costs 1.2 % of it, and up to the least in any case. */
 #define SLOTS_LEAST     UINT32_C(65536)
 #define SLOTS_PER_FRAME 4U
 
-/* Pages zeroed by one command when the area is wiped. */
+/* Pages zeroed by one command when the area is wiped, and slots between two notes about it. */
 #define WIPE_PAGES 64U
+#define WIPE_NOTE  (UINT32_C(1) << 18)
 
 static struct {
     bool open;
@@ -52,7 +54,7 @@ static enum status swap_store(struct slot first, const struct pfn *frames, unsig
     if (area.backing == SWAP_BACKING_RAM)
         return block_write(&area.block, NULL, lba_of(first), pages * SECTORS_PER_PAGE, frames);
     mutex_lock(&area.disk_lock);
-    status = mark_ensure();
+    status = mark_ensure(first.index + pages);
     if (status == OK)
         status = block_write(&area.block, area.disk.grant, lba_of(first), pages * SECTORS_PER_PAGE,
                              frames);
@@ -90,8 +92,8 @@ static void stamp(struct slot slot, struct pfn frame)
     struct slot_record *record = slots_record(slot);
     uint32_t generation = (record->generation + 1) & SLOT_GENERATION_MASK;
 
-    /* Generation 0 means never written. */
-    generation = generation == 0 ? 1 : generation;
+    /* Generation 0 means never written, and the largest that the slot is bad. */
+    generation = generation == 0 || generation == SLOT_RETIRED ? 1 : generation;
     record->generation = generation;
     record->check = slots_check_value(slot, generation, frame_pointer(frame));
 }
@@ -200,7 +202,7 @@ uint64_t swap_references(void)
 struct swap_usage swap_usage(void)
 {
     return (struct swap_usage){.backing = area.backing,
-                               .slots = slots_total(),
+                               .slots = slots_total() - slots_retired(),
                                .used = slots_used(),
                                .pages_written = area.pages_written,
                                .pages_read = area.pages_read,
@@ -227,8 +229,7 @@ void swap_audit(void)
 
 static uint32_t disk_slots(void)
 {
-    const struct disk_finding *finding = &area.disk.finding;
-    uint64_t there = swap_slot_count(finding->first_lba, finding->last_lba);
+    uint64_t there = swap_header_slots(&area.disk.finding.header);
     uint64_t worth = max_u64(SLOTS_LEAST, SLOTS_PER_FRAME * pmm_usage().total);
 
     return (uint32_t)min_u64(min_u64(there, worth), SLOTS_MAX);
@@ -251,6 +252,7 @@ static void say(void)
 
 static enum status open_disk(void)
 {
+    const struct bad_slots *bad = validate_bad_slots();
     enum status status = mark_open(&area.disk);
 
     if (status != OK)
@@ -259,9 +261,15 @@ static enum status open_disk(void)
     area.block = area.disk.block;
     area.first_lba = area.disk.finding.first_lba + SWAP_HEADER_SECTORS;
     status = slots_open(disk_slots());
-    if (status != OK)
+    if (status != OK) {
         mark_close();
-    return status;
+        return status;
+    }
+    for (uint32_t i = 0; i < bad->count; i++) {
+        if (bad->slots[i] < slots_total())
+            slots_retire((struct slot){bad->slots[i]});
+    }
+    return OK;
 }
 
 static enum status open_ram(uint32_t ram_slots)
@@ -300,8 +308,38 @@ static bool ever_written(uint32_t index)
     return (slots_record((struct slot){index})->generation & SLOT_GENERATION_MASK) != 0;
 }
 
-/* Zeroes every slot of the disk that this run has written. */
-static enum status wipe_disk(void)
+/* Returns how many slots at the start of the partition the wipe covers. Version 2 of the header
+ * records which slots earlier runs used. With version 1 a killed run may have used any slot, and
+ * otherwise this run knows its own. */
+static uint32_t slots_to_wipe(void)
+{
+    const struct swap_header *header = &area.disk.finding.header;
+    uint32_t end = 0;
+
+    if (header->version >= 2)
+        return mark_used_slots();
+    if (header->state == SWAP_STATE_IN_USE)
+        return (uint32_t)min_u64(swap_header_slots(header), SLOTS_MAX);
+    for (uint32_t i = 0; i < slots_total(); i++) {
+        if (ever_written(i))
+            end = i + 1;
+    }
+    return end;
+}
+
+/* Returns how many slots from `at` on one command wipes, 0 if that slot is bad. */
+static unsigned wipe_length(uint32_t at, uint32_t end)
+{
+    unsigned pages = 0;
+
+    while (pages < WIPE_PAGES && at + pages < end &&
+           (at + pages >= slots_total() || !slots_is_retired((struct slot){at + pages})))
+        pages++;
+    return pages;
+}
+
+/* Zeroes all slots that may hold pages of this run or of earlier ones. */
+static enum status wipe_disk(uint32_t end)
 {
     struct pfn frames[WIPE_PAGES];
     struct pfn zeroes;
@@ -311,17 +349,21 @@ static enum status wipe_disk(void)
         return status;
     for (unsigned i = 0; i < WIPE_PAGES; i++)
         frames[i] = zeroes;
-    for (uint32_t at = 0; status == OK && at < slots_total();) {
-        unsigned pages = 0;
+    for (uint32_t at = 0; status == OK && at < end;) {
+        unsigned pages = wipe_length(at, end);
 
-        while (pages < WIPE_PAGES && at + pages < slots_total() && ever_written(at + pages))
-            pages++;
         if (pages > 0)
             status = swap_store((struct slot){at}, frames, pages);
+        if (at / WIPE_NOTE != (at + pages) / WIPE_NOTE)
+            ktap_note("swap: wiped %u of %u slots", at + pages, end);
         at += pages > 0 ? pages : 1;
     }
     pmm_free(zeroes);
-    return status == OK ? block_flush(&area.block) : status;
+    if (status == OK)
+        status = block_flush(&area.block);
+    if (status == OK)
+        mark_wiped();
+    return status;
 }
 
 /* Judges the disk again. If another system has rewritten its tables during the run, the granted
@@ -345,20 +387,22 @@ static enum status look_at_disk_again(void)
     return status;
 }
 
-/* Wipes the slots if the options ask for it, and takes the mark off. A disk without the mark was
- * never written. */
+/* Wipes the slots if the options ask for it, and takes the mark off. A disk that this run has
+ * neither written nor wiped stays untouched. */
 static enum status close_disk(void)
 {
-    enum status status = OK;
+    enum status status;
+    uint32_t wipe;
 
     if (mark_has_failed())
         return STATUS_IO;
     status = look_at_disk_again();
-    if (status != OK || !mark_is_set())
+    if (status != OK)
         return status;
-    if (area.wipe)
-        status = wipe_disk();
-    return status == OK ? mark_clear() : status;
+    wipe = area.wipe ? slots_to_wipe() : 0;
+    if (wipe > 0)
+        status = wipe_disk(wipe);
+    return status == OK && mark_is_set() ? mark_clear() : status;
 }
 
 enum status swap_close(void)

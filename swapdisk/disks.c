@@ -171,8 +171,7 @@ static struct slot slot_of(const struct ahci_port *port, uint64_t lba)
     if (disk == NULL || disk->block.device != port)
         return SLOT_NONE;
     first = disk->finding.first_lba + SWAP_HEADER_SECTORS;
-    if (lba < first ||
-        lba >= swap_second_header_lba(disk->finding.first_lba, disk->finding.last_lba))
+    if (lba < first || (lba - first) / SECTORS_PER_PAGE >= swap_header_slots(&disk->finding.header))
         return SLOT_NONE;
     return (struct slot){(uint32_t)((lba - first) / SECTORS_PER_PAGE)};
 }

@@ -5,6 +5,9 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 
+/* The first update of a run covers so many slots: 16 MiB. */
+#define USED_SLOTS_LEAST 4096U
+
 static struct {
     const struct disk_chosen *disk;
     struct swap_header header; /* as last written, or found */
@@ -65,18 +68,42 @@ static enum status write_headers(enum swap_state state)
     return status == OK ? write_header_at(second_lba) : status;
 }
 
-enum status mark_ensure(void)
+/* Returns the used slots for the header once those below end_slot are used: at least twice as many
+ * as before, so that a run updates the headers a few times only. */
+static uint32_t grown_use(uint32_t end_slot)
 {
-    enum status status = OK;
+    uint64_t grown = max_u64(2 * (uint64_t)mark.header.used_slots, USED_SLOTS_LEAST);
+
+    return (uint32_t)min_u64(max_u64(grown, end_slot), swap_header_slots(&mark.header));
+}
+
+enum status mark_ensure(uint32_t end_slot)
+{
+    bool grows = mark.header.version >= 2 && end_slot > mark.header.used_slots;
+    enum status status;
 
     CHECK(mark.disk != NULL);
-    if (mark.state == MARK_NONE) {
-        status = write_headers(SWAP_STATE_IN_USE);
-        mark.state = status == OK ? MARK_SET : MARK_FAILED;
-        return status;
-    }
     /* A failed mark leaves the headers in doubt: nothing more is written in this run. */
-    return mark.state == MARK_FAILED ? STATUS_IO : OK;
+    if (mark.state == MARK_FAILED)
+        return STATUS_IO;
+    if (mark.state == MARK_SET && !grows)
+        return OK;
+    if (grows)
+        mark.header.used_slots = grown_use(end_slot);
+    status = write_headers(SWAP_STATE_IN_USE);
+    mark.state = status == OK ? MARK_SET : MARK_FAILED;
+    return status;
+}
+
+uint32_t mark_used_slots(void)
+{
+    return mark.header.used_slots;
+}
+
+void mark_wiped(void)
+{
+    CHECK(mark.state == MARK_SET);
+    mark.header.used_slots = 0;
 }
 
 bool mark_is_set(void)

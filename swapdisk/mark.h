@@ -19,8 +19,15 @@
  * Writes nothing. Fails with STATUS_NO_MEMORY. */
 MUST_USE enum status mark_open(const struct disk_chosen *disk);
 
-/* Marks the disk as in use, unless this run has done so: both headers, each made durable. */
-MUST_USE enum status mark_ensure(void);
+/* Marks the disk as in use, with all slots below end_slot as used, unless this run has done so:
+ * both headers, each made durable. */
+MUST_USE enum status mark_ensure(uint32_t end_slot);
+
+/* Returns how many slots at the start of the area may hold pages of this run and earlier ones. */
+uint32_t mark_used_slots(void);
+
+/* Records that all slots were wiped, for the next update of the headers. */
+void mark_wiped(void);
 
 /* Returns whether mark_ensure has set the mark, or has failed to. */
 bool mark_is_set(void);

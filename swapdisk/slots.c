@@ -25,6 +25,7 @@ struct bitmap {
 static struct {
     uint32_t total;
     uint32_t used;
+    uint32_t retired;
     uint32_t next; /* start of the next search for a free slot */
     uint32_t directory_count;
     uint32_t bitmap_count;
@@ -125,7 +126,7 @@ enum status slots_take(unsigned wanted, struct slot *first, unsigned *count)
     enum status status = STATUS_NO_SPACE;
 
     CHECK(wanted > 0 && slots.total > 0);
-    if (slots.used < slots.total) {
+    if (slots.used < slots.total - slots.retired) {
         uint32_t at = find_from(slots.next);
 
         if (at == slots.total)
@@ -176,6 +177,28 @@ void slots_free(struct slot slot)
     slots.used--;
     mark_free(slot.index);
     slots_unlock(were_on);
+}
+
+void slots_retire(struct slot slot)
+{
+    struct slot_record *record = slots_record(slot);
+    bool were_on = lock();
+
+    CHECK(record->count == 0 && is_free(slot.index));
+    mark_used(slot.index);
+    record->generation = SLOT_RETIRED;
+    slots.retired++;
+    slots_unlock(were_on);
+}
+
+bool slots_is_retired(struct slot slot)
+{
+    return slots_record(slot)->generation == SLOT_RETIRED;
+}
+
+uint32_t slots_retired(void)
+{
+    return slots.retired;
 }
 
 uint32_t slots_count(struct slot slot)
@@ -286,10 +309,16 @@ void slots_audit(void)
 {
     uint32_t used = 0;
     uint32_t free = 0;
+    uint32_t retired = 0;
 
     for (uint32_t i = 0; i < slots.total; i++) {
         const struct slot_record *record = slots_record((struct slot){i});
 
+        if (slots_is_retired((struct slot){i})) {
+            CHECK_MSG(record->count == 0 && !is_free(i), "retired slot %x is in use", i);
+            retired++;
+            continue;
+        }
         CHECK_MSG((record->count == 0) == is_free(i), "slot %x has count %x, free %u", i,
                   record->count, is_free(i));
         CHECK_MSG(record->count != 0 || (record->generation & SLOT_FULL) == 0,
@@ -299,6 +328,7 @@ void slots_audit(void)
     for (uint32_t i = 0; i < slots.bitmap_count; i++)
         free += slots.bitmaps[i].free;
     CHECK_MSG(used == slots.used, "%u slots are held, the ledger says %u", used, slots.used);
-    CHECK_MSG(free == slots.total - used, "%u slots are free, the bitmap says %u",
-              slots.total - used, free);
+    CHECK(retired == slots.retired);
+    CHECK_MSG(free == slots.total - used - retired, "%u slots are free, the bitmap says %u",
+              slots.total - used - retired, free);
 }

@@ -28,6 +28,7 @@ struct slot_record {
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
 #define SLOT_GENERATION_MASK (SLOT_FULL - 1)
+#define SLOT_RETIRED         SLOT_GENERATION_MASK /* generation of a slot that is never used */
 
 _Static_assert(sizeof(struct slot_record) == 12, "341 records a frame");
 
@@ -38,6 +39,11 @@ void slots_close(void);
 
 uint32_t slots_total(void);
 uint32_t slots_used(void);
+
+/* Takes a free slot out of use, for a bad place of the disk. It stays so until slots_close. */
+void slots_retire(struct slot slot);
+bool slots_is_retired(struct slot slot);
+uint32_t slots_retired(void);
 
 /* Allocates up to `wanted` consecutive free slots, each empty and with count 1. Sets *count to
  * their number, at least 1. */

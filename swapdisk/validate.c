@@ -8,8 +8,8 @@
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/format/checksum.h"
 
-/* Attribute bits that a partition of ours may have: 'hidden' and 'no drive letter'. */
-#define ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
+/* Updates of a header of version 2 that one run makes at most, and some more. */
+#define GENERATIONS_OF_A_RUN 64U
 
 /* State of judging one disk. */
 struct look {
@@ -19,6 +19,13 @@ struct look {
     struct pfn second;
     const struct gpt_partition *partition;
 };
+
+/* The two copies of the list of bad slots; afterwards the first is the list. */
+struct copy_of_list {
+    struct bad_slots list;
+    const char *problem; /* NULL: sound */
+};
+static struct copy_of_list lists[2];
 
 static const char unreadable_table[] = "its partition table cannot be read reliably";
 static const char unreadable_header[] = "its header cannot be read reliably";
@@ -58,7 +65,7 @@ static const char *judge_partition(const struct look *look)
 
     if (problem != NULL)
         return problem;
-    if ((partition->attributes & ~ATTRIBUTES_ALLOWED) != 0)
+    if ((partition->attributes & ~GPT_ATTRIBUTES_ALLOWED) != 0)
         return "its partition has attributes that forbid writing (required, bootable, read-only)";
     if (partition->first_lba % SECTORS_PER_PAGE != 0)
         return "its partition does not begin at a multiple of 4 KiB";
@@ -84,33 +91,55 @@ static const char *judge_device(const struct look *look)
     return NULL;
 }
 
-static const char *read_header(struct look *look, uint64_t lba, struct swap_header *header)
+/* Reads one copy of the header, with its list of bad slots. */
+static const char *read_header(struct look *look, uint64_t lba, struct swap_header *header,
+                               struct copy_of_list *copy)
 {
+    const uint8_t *page = frame_pointer(look->frame);
+    const char *problem;
+
     if (source_read(&look->view->source, lba, SWAP_HEADER_SECTORS, look->frame, look->second) != OK)
         return unreadable_header;
-    return swap_header_decode(frame_pointer(look->frame), header);
+    problem = swap_header_decode(page, header);
+    copy->problem = NULL;
+    memset(&copy->list, 0, sizeof(copy->list));
+    if (problem == NULL && header->version == SWAP_HEADER_VERSION)
+        copy->problem = bad_slots_decode(page, header, &copy->list);
+    return problem;
+}
+
+/* Refuses sets that this program does not use. */
+static const char *judge_use(const struct swap_header *header)
+{
+    if (header->kind != SET_SWAP)
+        return "its set is for files, not for swap";
+    if (header->role != SET_ALONE)
+        return "its set belongs to a group of sets, which is not supported";
+    /* The mark and its end; in version 2 also each doubling of the used slots. */
+    if (header->generation > UINT64_MAX - (header->version == 1 ? 2 : GENERATIONS_OF_A_RUN))
+        return "its generation is used up";
+    return NULL;
 }
 
 static const char *judge_headers(struct look *look)
 {
     const struct gpt_partition *partition = look->partition;
     uint64_t second_lba = swap_second_header_lba(partition->first_lba, partition->last_lba);
+    struct swap_header *first = &look->finding->header;
     struct swap_header second = {0};
-    const char *problem = read_header(look, partition->first_lba, &look->finding->header);
+    const char *problem = read_header(look, partition->first_lba, first, &lists[0]);
 
     if (problem == NULL)
-        problem = read_header(look, second_lba, &second);
+        problem = read_header(look, second_lba, &second, &lists[1]);
     if (problem == NULL)
-        problem = swap_headers_disagree(&look->finding->header, &second);
+        problem = swap_headers_disagree(first, &second);
     if (problem == NULL)
         problem =
-            swap_header_misplaced(&look->finding->header, &table, partition, look->view->identity);
-    look->finding->lagging =
-        problem == NULL && second.generation != look->finding->header.generation;
-    /* The mark and its end take two generations. */
-    if (problem == NULL && look->finding->header.generation > UINT64_MAX - 2)
-        problem = "its generation is used up";
-    return problem;
+            bad_slots_choose(&lists[0].list, lists[0].problem, &lists[1].list, lists[1].problem);
+    if (problem == NULL)
+        problem = swap_header_misplaced(first, &table, partition, look->view->identity);
+    look->finding->lagging = problem == NULL && second.generation != first->generation;
+    return problem != NULL ? problem : judge_use(first);
 }
 
 static const char *validate_judge(struct look *look)
@@ -161,6 +190,7 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
     struct look look = {.view = view, .finding = finding};
 
     CHECK(view->device != NULL && view->identity != NULL);
+    memset(lists, 0, sizeof(lists));
     *finding = (struct disk_finding){.next = finding->next};
     if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &look.frame) != OK)
         return STATUS_NO_MEMORY;
@@ -244,6 +274,11 @@ enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[
     }
     *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba);
     return OK;
+}
+
+const struct bad_slots *validate_bad_slots(void)
+{
+    return &lists[0].list;
 }
 
 enum status validate_unchanged(const struct disk_view *view, const struct disk_finding *before,

@@ -58,6 +58,9 @@ struct disk_finding *validate_choose(struct disk_finding *first, const struct op
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],
                                     const struct swap_grant **grant, struct disk_finding *finding);
 
+/* Returns the bad slots of the disk that was judged last, none if it has no list. */
+const struct bad_slots *validate_bad_slots(void);
+
 /* Reads and judges the disk again at the end of a run, into `now`; `before` is from the grant.
  * Fails with STATUS_CORRUPT if partition tables or set differ or if the disk is no longer prepared,
  * with STATUS_IO if it cannot be read. The reason is in `now`. */

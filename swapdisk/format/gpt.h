@@ -31,6 +31,9 @@
 #define GPT_ATTRIBUTE_REQUIRED  (UINT64_C(1) << 0)
 #define GPT_ATTRIBUTE_READ_ONLY (UINT64_C(1) << 60)
 
+/* Attribute bits that a partition of ours may have: 'hidden' and 'no drive letter'. */
+#define GPT_ATTRIBUTES_ALLOWED (UINT64_C(3) << 62)
+
 struct gpt_partition {
     uint8_t type[GPT_GUID_SIZE];
     uint8_t unique[GPT_GUID_SIZE];

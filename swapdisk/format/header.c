@@ -25,30 +25,41 @@ const uint8_t swap_partition_type[GPT_GUID_SIZE] = {
 #define AT_DISK_SECTORS   96
 #define AT_GENERATION     104
 #define AT_STATE          112
-#define AT_RESERVED       116
+#define AT_KIND           116 /* version 1: zero */
 #define AT_PREPARED_AT    120
 #define AT_PREPARED_BY    128
 #define AT_MODEL          192 /* 48 bytes */
 #define AT_SERIAL         240 /* 24 bytes */
-#define AT_END            264
+#define AT_END_1          264 /* version 1 ends here */
+#define AT_ROLE           264
+#define AT_MEMBERS        268
+#define AT_GROUP_UUID     272
+#define AT_MEMBER         288
+#define AT_RESERVED       292 /* 4 bytes */
+#define AT_LOG_FIRST      296
+#define AT_LOG_SECTORS    304
+#define AT_USED_SLOTS     312
+#define AT_END_2          316
 
 #define MODEL_FIELD  48
 #define SERIAL_FIELD 24
 
-_Static_assert(AT_END <= SECTOR_SIZE, "what changes lies in one sector");
+_Static_assert(AT_END_2 <= SECTOR_SIZE, "all fields that change are in one sector");
 _Static_assert(AT_MODEL == AT_PREPARED_BY + SWAP_PREPARED_BY_SIZE, "packed without holes");
 _Static_assert(IDENTITY_MODEL_SIZE <= MODEL_FIELD && IDENTITY_SERIAL_SIZE <= SERIAL_FIELD,
                "the texts fit their fields");
 
 static const uint8_t magic[16] = "Faultline swap\r\n";
 
-static uint32_t page_checksum(const uint8_t page[SWAP_HEADER_SIZE])
+/* The checksum of version 1 covers the page, that of version 2 its first sector. */
+static uint32_t page_checksum(const uint8_t page[SWAP_HEADER_SIZE], uint32_t version)
 {
     static const uint8_t no_checksum[4];
+    size_t size = version == 1 ? SWAP_HEADER_SIZE : SECTOR_SIZE;
     uint32_t crc = checksum_crc32c(0, page, AT_CRC);
 
     crc = checksum_crc32c(crc, no_checksum, sizeof(no_checksum));
-    return checksum_crc32c(crc, page + AT_CRC + 4, SWAP_HEADER_SIZE - AT_CRC - 4);
+    return checksum_crc32c(crc, page + AT_CRC + 4, size - AT_CRC - 4);
 }
 
 static void header_put_text(uint8_t *field, const char *text, size_t size)
@@ -74,12 +85,25 @@ static bool get_text(const uint8_t *field, size_t field_size, char *text, size_t
     return true;
 }
 
+static void encode_version_2(uint8_t *page, const struct swap_header *header)
+{
+    put_le32(page + AT_KIND, header->kind);
+    put_le32(page + AT_ROLE, header->role);
+    put_le32(page + AT_MEMBERS, header->members);
+    memcpy(page + AT_GROUP_UUID, header->group_uuid, 16);
+    put_le32(page + AT_MEMBER, header->member);
+    put_le64(page + AT_LOG_FIRST, header->log_first_lba);
+    put_le64(page + AT_LOG_SECTORS, header->log_sectors);
+    put_le32(page + AT_USED_SLOTS, header->used_slots);
+}
+
 void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header *header)
 {
+    CHECK(header->version == 1 || header->version == SWAP_HEADER_VERSION);
     CHECK(header->state == SWAP_STATE_CLEAN || header->state == SWAP_STATE_IN_USE);
     memset(page, 0, SWAP_HEADER_SIZE);
     memcpy(page + AT_MAGIC, magic, sizeof(magic));
-    put_le32(page + AT_VERSION, SWAP_HEADER_VERSION);
+    put_le32(page + AT_VERSION, header->version);
     put_le32(page + AT_SIZE, SWAP_HEADER_SIZE);
     put_le32(page + AT_SECTOR_SIZE, header->sector_size);
     memcpy(page + AT_SET_UUID, header->set_uuid, 16);
@@ -94,7 +118,9 @@ void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header
     header_put_text(page + AT_PREPARED_BY, header->prepared_by, SWAP_PREPARED_BY_SIZE);
     header_put_text(page + AT_MODEL, header->model, MODEL_FIELD);
     header_put_text(page + AT_SERIAL, header->serial, SERIAL_FIELD);
-    put_le32(page + AT_CRC, page_checksum(page));
+    if (header->version == SWAP_HEADER_VERSION)
+        encode_version_2(page, header);
+    put_le32(page + AT_CRC, page_checksum(page, header->version));
 }
 
 static void decode_numbers(const uint8_t *page, struct swap_header *header)
@@ -111,24 +137,93 @@ static void decode_numbers(const uint8_t *page, struct swap_header *header)
     header->prepared_at = get_le64(page + AT_PREPARED_AT);
 }
 
+static const char *decode_version_1(const uint8_t *page, struct swap_header *header)
+{
+    header->kind = SET_SWAP;
+    header->role = SET_ALONE;
+    header->members = 1;
+    return all_zero(page + AT_KIND, 4) && all_zero(page + AT_END_1, SWAP_HEADER_SIZE - AT_END_1)
+               ? NULL
+               : "its header has data in reserved bytes";
+}
+
+/* Returns what is wrong with a set's place in its group. */
+static const char *group_problem(const struct swap_header *header)
+{
+    if (header->role > SET_STRIPE)
+        return "its header has an unknown role";
+    if (header->role == SET_ALONE
+            ? header->members != 1 || header->member != 0 || !all_zero(header->group_uuid, 16)
+            : header->members < 2 || header->member >= header->members ||
+                  all_zero(header->group_uuid, 16))
+        return "its header has an impossible place in its group";
+    return NULL;
+}
+
+/* Returns what is wrong with the positions in the partition; called once these are sensible. */
+static const char *layout_problem(const struct swap_header *header)
+{
+    uint64_t second;
+
+    if (header->first_lba > header->last_lba || header->last_lba == UINT64_MAX ||
+        header->last_lba - header->first_lba < SWAP_SECTORS_MIN - 1 ||
+        header->first_lba % SECTORS_PER_PAGE != 0)
+        return "its header has an impossible partition";
+    second = swap_second_header_lba(header->first_lba, header->last_lba);
+    if (header->log_sectors == 0
+            ? header->log_first_lba != 0
+            : header->log_sectors % SECTORS_PER_PAGE != 0 ||
+                  header->log_sectors >
+                      second - header->first_lba - SWAP_HEADER_SECTORS - SECTORS_PER_PAGE ||
+                  header->log_first_lba != second - header->log_sectors)
+        return "its header has an impossible log area";
+    return header->used_slots > swap_header_slots(header)
+               ? "its header has more used slots than slots"
+               : NULL;
+}
+
+static const char *decode_version_2(const uint8_t *page, struct swap_header *header)
+{
+    const char *problem;
+
+    header->kind = (enum set_kind)get_le32(page + AT_KIND);
+    header->role = (enum set_role)get_le32(page + AT_ROLE);
+    header->members = get_le32(page + AT_MEMBERS);
+    memcpy(header->group_uuid, page + AT_GROUP_UUID, 16);
+    header->member = get_le32(page + AT_MEMBER);
+    header->log_first_lba = get_le64(page + AT_LOG_FIRST);
+    header->log_sectors = get_le64(page + AT_LOG_SECTORS);
+    header->used_slots = get_le32(page + AT_USED_SLOTS);
+    if (!all_zero(page + AT_RESERVED, 4) || !all_zero(page + AT_END_2, SECTOR_SIZE - AT_END_2))
+        return "its header has data in reserved bytes";
+    if (header->kind != SET_SWAP && header->kind != SET_FILES)
+        return "its header has an unknown kind";
+    problem = group_problem(header);
+    return problem != NULL ? problem : layout_problem(header);
+}
+
 const char *swap_header_decode(const uint8_t page[SWAP_HEADER_SIZE], struct swap_header *header)
 {
     uint32_t state = get_le32(page + AT_STATE);
+    uint32_t version = get_le32(page + AT_VERSION);
+    const char *problem;
 
     *header = (struct swap_header){0};
     if (memcmp(page + AT_MAGIC, magic, sizeof(magic)) != 0)
         return "it has no Faultline header";
-    if (get_le32(page + AT_VERSION) != SWAP_HEADER_VERSION)
+    if (version != 1 && version != SWAP_HEADER_VERSION)
         return "its header has another version";
     if (get_le32(page + AT_SIZE) != SWAP_HEADER_SIZE)
         return "its header has another size";
-    if (get_le32(page + AT_CRC) != page_checksum(page))
+    if (get_le32(page + AT_CRC) != page_checksum(page, version))
         return "its header has a wrong checksum";
     if (state != SWAP_STATE_CLEAN && state != SWAP_STATE_IN_USE)
         return "its header has an unknown state";
-    if (!all_zero(page + AT_RESERVED, 4) || !all_zero(page + AT_END, SWAP_HEADER_SIZE - AT_END))
-        return "its header has data in reserved bytes";
     decode_numbers(page, header);
+    header->version = version;
+    problem = version == 1 ? decode_version_1(page, header) : decode_version_2(page, header);
+    if (problem != NULL)
+        return problem;
     if (!get_text(page + AT_PREPARED_BY, SWAP_PREPARED_BY_SIZE, header->prepared_by,
                   sizeof(header->prepared_by)) ||
         !get_text(page + AT_MODEL, MODEL_FIELD, header->model, sizeof(header->model)) ||
@@ -139,6 +234,11 @@ const char *swap_header_decode(const uint8_t page[SWAP_HEADER_SIZE], struct swap
 
 const char *swap_headers_disagree(const struct swap_header *first, const struct swap_header *second)
 {
+    if (first->version != second->version || first->kind != second->kind ||
+        first->role != second->role || first->members != second->members ||
+        first->member != second->member || memcmp(first->group_uuid, second->group_uuid, 16) != 0 ||
+        first->log_first_lba != second->log_first_lba || first->log_sectors != second->log_sectors)
+        return "its two headers have different contents";
     if (memcmp(first->set_uuid, second->set_uuid, 16) != 0 ||
         memcmp(first->partition_guid, second->partition_guid, 16) != 0 ||
         memcmp(first->disk_guid, second->disk_guid, 16) != 0 ||
@@ -149,7 +249,9 @@ const char *swap_headers_disagree(const struct swap_header *first, const struct 
         strcmp(first->model, second->model) != 0 || strcmp(first->serial, second->serial) != 0)
         return "its two headers have different contents";
     if (first->generation == second->generation)
-        return first->state == second->state ? NULL : "its two headers have different states";
+        return first->state == second->state && first->used_slots == second->used_slots
+                   ? NULL
+                   : "its two headers have different states";
     if (second->generation < UINT64_MAX && first->generation == second->generation + 1)
         return NULL;
     return "its two headers have different generations";
@@ -189,6 +291,13 @@ uint64_t swap_slot_count(uint64_t first_lba, uint64_t last_lba)
 
     CHECK(first_lba % SECTORS_PER_PAGE == 0);
     return (second - first_lba - SWAP_HEADER_SECTORS) / SECTORS_PER_PAGE;
+}
+
+uint64_t swap_header_slots(const struct swap_header *header)
+{
+    CHECK(header->log_sectors % SECTORS_PER_PAGE == 0);
+    return swap_slot_count(header->first_lba, header->last_lba) -
+           header->log_sectors / SECTORS_PER_PAGE;
 }
 
 static const char hex_digits[] = "0123456789abcdef";

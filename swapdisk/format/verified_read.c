@@ -9,13 +9,18 @@
 #include "pmm/frame.h"
 #include "swapdisk/format/identify.h"
 
+/* Bytes of 0 and FF are the most usual data, which the pattern and its complement must not be. */
+#define ORDINARY_PATTERN 0x5aU
+
 /* Returns a byte that changes from call to call, so that stale data cannot pass for new data. */
 static uint8_t fresh_pattern(void)
 {
     static uint32_t calls;
     uint32_t mixed = ((uint32_t)machine_ticks() + ++calls) * UINT32_C(0x9e3779b1);
 
-    return (uint8_t)(mixed >> 24);
+    uint8_t pattern = (uint8_t)(mixed >> 24);
+
+    return pattern == 0 || pattern == UINT8_MAX ? ORDINARY_PATTERN : pattern;
 }
 
 static enum status read_over(const struct sector_source *source, uint64_t lba, unsigned sectors,

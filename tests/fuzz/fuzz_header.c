@@ -23,7 +23,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct fake_disk disk;
-static uint8_t *pristine;
+static uint8_t *pristine[2]; /* with headers of version 1 and of version 2 */
 
 /* Where patches go: the places that are read, so that few are wasted. */
 static const uint16_t places[] = {
@@ -38,16 +38,34 @@ static void prepare(void)
 {
     fake_machine_start(16 * MIB);
     fake_disk_make(&disk, SECTORS, "Fake", "S1");
-    fake_disk_prepare(&disk, 0x11);
-    pristine = malloc(SECTORS * SECTOR_SIZE);
-    CHECK(pristine != NULL);
-    memcpy(pristine, disk.bytes, SECTORS * SECTOR_SIZE);
+    for (unsigned i = 0; i < 2; i++) {
+        struct swap_header header = fake_disk_swap_header(&disk, 0x11);
+        static const struct bad_slots list = {.generation = 5, .count = 2, .slots = {0, 3}};
+
+        fake_disk_prepare(&disk, 0x11);
+        if (i == 1) {
+            header.version = 2;
+            header.log_sectors = 16;
+            header.log_first_lba = second_header() - header.log_sectors;
+            fake_disk_put_headers_2(&disk, &header, &list);
+        }
+        pristine[i] = malloc(SECTORS * SECTOR_SIZE);
+        CHECK(pristine[i] != NULL);
+        memcpy(pristine[i], disk.bytes, SECTORS * SECTOR_SIZE);
+    }
 }
 
 static void seal_header(uint8_t *page)
 {
     put_le32(page + 24, 0);
-    put_le32(page + 24, checksum_crc32c(0, page, SWAP_HEADER_SIZE));
+    put_le32(page + 24,
+             checksum_crc32c(0, page, get_le32(page + 16) == 1 ? SWAP_HEADER_SIZE : SECTOR_SIZE));
+}
+
+static void seal_list(uint8_t *page)
+{
+    put_le32(page + 520, 0);
+    put_le32(page + 520, checksum_crc32c(0, page + 512, SWAP_HEADER_SIZE - 512));
 }
 
 static void seal_table(uint8_t *sector, uint64_t entries)
@@ -59,6 +77,10 @@ static void seal_table(uint8_t *sector, uint64_t entries)
 
 static void seal(unsigned what)
 {
+    if ((what & 8) != 0)
+        seal_list(disk.bytes + FIRST * SECTOR_SIZE);
+    if ((what & 16) != 0)
+        seal_list(disk.bytes + second_header() * SECTOR_SIZE);
     if ((what & 1) != 0)
         seal_header(disk.bytes + FIRST * SECTOR_SIZE);
     if ((what & 2) != 0)
@@ -104,7 +126,15 @@ static bool accepted(struct disk_finding *finding)
 static void judge(const struct disk_finding *finding)
 {
     const struct swap_header *header = &finding->header;
+    const struct bad_slots *list = validate_bad_slots();
     unsigned found = 0;
+
+    CHECK(header->version <= 2 && header->kind == SET_SWAP && header->role == SET_ALONE);
+    CHECK(swap_header_slots(header) > 0 && header->used_slots <= swap_header_slots(header));
+    CHECK(list->count <= BAD_SLOTS_MAX && (header->version == 2 || list->count == 0));
+    for (uint32_t i = 0; i < list->count; i++)
+        CHECK(list->slots[i] < swap_header_slots(header) &&
+              (i == 0 || list->slots[i] > list->slots[i - 1]));
 
     CHECK(strcmp(header->model, "Fake") == 0 && strcmp(header->serial, "S1") == 0);
     CHECK(header->disk_sectors == SECTORS && header->sector_size == 512);
@@ -125,7 +155,8 @@ static void judge(const struct disk_finding *finding)
     CHECK(found == 1);
 }
 
-/* One bit of one of the two headers, chosen by the input. */
+/* One bit of one of the two headers, chosen by the input. In version 2 one in the list counts as a
+ * torn copy: the other copy, if it is sound, is the list. */
 static void flip_one(const struct disk_finding *was, uint16_t choice)
 {
     uint64_t lba = (choice & 0x8000) != 0 ? swap_second_header_lba(was->first_lba, was->last_lba)
@@ -135,18 +166,21 @@ static void flip_one(const struct disk_finding *was, uint16_t choice)
     unsigned bit = choice & 0x7fff;
 
     bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
-    CHECK(!accepted(&finding));
+    if (was->header.version == 1 || bit < SECTOR_SIZE * 8)
+        CHECK(!accepted(&finding));
+    else if (accepted(&finding))
+        judge(&finding);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct disk_finding finding;
 
-    if (pristine == NULL)
+    if (pristine[0] == NULL)
         prepare();
     if (size < 3)
         return 0;
-    memcpy(disk.bytes, pristine, SECTORS * SECTOR_SIZE);
+    memcpy(disk.bytes, pristine[data[0] >> 7], SECTORS * SECTOR_SIZE);
     patch(data + 3, size - 3);
     seal(data[0]);
     if (!accepted(&finding))

@@ -583,6 +583,139 @@ static void wipe_zeroes_what_was_written(void **state)
     assert_true(still_prepared(&disk));
 }
 
+static bool slots_are_zero(void)
+{
+    uint64_t end = swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba);
+
+    for (uint64_t i = (FIRST + 8) * SECTOR_SIZE; i < end * SECTOR_SIZE; i++) {
+        if (disk.bytes[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Runs that were killed, or closed without a wipe, leave pages; a later run with wipe=1 zeroes
+ * them, whether or not it swaps. With version 1 only the pages of a killed run can be known. */
+static void wipe_covers_earlier_runs(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        bool killed = i % 2 == 1;
+        bool swaps = i / 2 % 2 == 1;
+        bool version_2 = i / 4 % 2 == 1;
+        struct slot slot;
+
+        if (i > 0)
+            assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        options.wipe = true;
+        assert_int_equal(swap_close(), OK);
+        if (version_2)
+            fake_disk_prepare_2(&disk, 0x11);
+        else
+            fake_disk_prepare(&disk, 0x11);
+        options.wipe = false;
+        assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        for (unsigned j = 0; j < 30; j++) {
+            fill(frames[0], j);
+            assert_int_equal(swap_alloc(&slot), OK);
+            assert_int_equal(swap_write(slot, frames[0]), OK);
+        }
+        assert_false(slots_are_zero());
+        if (killed) {
+            /* What was on the disk before the end comes back. */
+            static uint8_t image[SECTORS * SECTOR_SIZE];
+
+            memcpy(image, disk.bytes, sizeof(image));
+            assert_int_equal(swap_close(), OK);
+            memcpy(disk.bytes, image, sizeof(image));
+        } else {
+            assert_int_equal(swap_close(), OK);
+        }
+        options.wipe = true;
+        assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        if (swaps) {
+            assert_int_equal(swap_alloc(&slot), OK);
+            assert_int_equal(swap_write(slot, frames[0]), OK);
+        }
+        assert_int_equal(swap_close(), OK);
+        if (version_2 || killed)
+            assert_true(slots_are_zero());
+        assert_true(still_prepared(&disk));
+        options.wipe = false;
+    }
+}
+
+/* A wipe has nothing to do after another: then the disk is not written. */
+static void second_wipe_writes_nothing(void **state)
+{
+    struct slot slot;
+    size_t writes;
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    fake_disk_prepare_2(&disk, 0x11);
+    options.wipe = true;
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_alloc(&slot), OK);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    assert_int_equal(swap_close(), OK);
+    writes = disk.log_count;
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(disk.log_count, writes);
+}
+
+/* The disk vanishes during the wipe, or before the mark is taken off: both are failures. */
+static void failures_at_closing_are_returned(void **state)
+{
+    (void)state;
+    for (unsigned at = 0; at < 12; at++) {
+        struct slot slot;
+
+        if (at > 0) {
+            disks_stop();
+            fake_hba_attach(&fake, 0, FAKE_DISK, &disk);
+            fake_disk_prepare(&disk, 0x11);
+            disks_scan(&options, true);
+            assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        }
+        assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+        for (unsigned i = 0; i < 100; i++) {
+            assert_int_equal(swap_alloc(&slot), OK);
+            assert_int_equal(swap_write(slot, frames[0]), OK);
+        }
+        /* 26 reads look at the disk again; 2 writes and a flush wipe; 4 commands clear the mark. */
+        disk.fail_from = disk.commands + 26 + at;
+        disk.fail_count = UINT64_MAX - disk.fail_from;
+        disk.failure = FAKE_VANISH;
+        assert_int_equal(swap_close(), at < 7 ? STATUS_IO : OK);
+        disk.fail_count = 0;
+    }
+}
+
+/* Bad slots are not handed out, and are not counted as free. */
+static void bad_slots_are_not_used(void **state)
+{
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x11);
+    struct bad_slots list = {.generation = 9, .count = 3, .slots = {0, 1, 40}};
+    struct slot slot;
+    uint32_t all;
+
+    (void)state;
+    all = (uint32_t)swap_header_slots(&header);
+    assert_int_equal(swap_close(), OK);
+    fake_disk_put_headers_2(&disk, &header, &list);
+    assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+    assert_int_equal(swap_usage().slots, all - 3);
+    for (uint32_t i = 0; i < all - 3; i++) {
+        assert_int_equal(swap_alloc(&slot), OK);
+        assert_true(slot.index != 0 && slot.index != 1 && slot.index != 40);
+    }
+    swap_audit();
+    assert_int_equal(swap_alloc(&slot), STATUS_NO_SPACE);
+    assert_int_equal(swap_close(), OK);
+}
+
 static void second_open_after_close(void **state)
 {
     struct slot slot;
@@ -795,6 +928,10 @@ int main(void)
         DISK(dead_disk_ends_in_errors),
         DISK(failed_mark_stops_writing),
         cmocka_unit_test_setup_teardown(wipe_zeroes_what_was_written, set_up_wipe, tear_down),
+        DISK(wipe_covers_earlier_runs),
+        DISK(second_wipe_writes_nothing),
+        cmocka_unit_test_setup_teardown(failures_at_closing_are_returned, set_up_wipe, tear_down),
+        DISK(bad_slots_are_not_used),
         DISK(second_open_after_close),
         DISK(second_look_differs),
         DISK(errors_are_in_the_log_once),

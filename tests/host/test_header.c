@@ -9,6 +9,7 @@
 
 #include "swapdisk/format/checksum.h"
 #include "swapdisk/format/little.h"
+#include "swapdisk/format/log_page.h"
 #include "tests/host/fake/disk.h"
 #include "tests/host/fake/machine.h"
 
@@ -56,6 +57,89 @@ static void comes_back_as_it_was(void **state)
     assert_string_equal(found.model, "Fake disk");
     assert_string_equal(found.serial, "S1");
     assert_null(swap_headers_disagree(&header, &found));
+}
+
+static void version_2_comes_back_as_it_was(void **state)
+{
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x42);
+    struct swap_header found;
+
+    (void)state;
+    header.kind = SET_FILES;
+    header.role = SET_STRIPE;
+    header.members = 3;
+    header.member = 2;
+    header.used_slots = 9;
+    memset(header.group_uuid, 0x99, 16);
+    swap_header_encode(page, &header);
+    assert_null(swap_header_decode(page, &found));
+    assert_int_equal(found.version, 2);
+    assert_int_equal(found.kind, SET_FILES);
+    assert_int_equal(found.role, SET_STRIPE);
+    assert_int_equal(found.members, 3);
+    assert_int_equal(found.member, 2);
+    assert_int_equal(found.used_slots, 9);
+    assert_memory_equal(found.group_uuid, header.group_uuid, 16);
+    assert_int_equal(found.log_first_lba, header.log_first_lba);
+    assert_int_equal(found.log_sectors, 128);
+    assert_null(swap_headers_disagree(&header, &found));
+    assert_int_equal(swap_header_slots(&found),
+                     swap_slot_count(found.first_lba, found.last_lba) - 16);
+    for (unsigned bit = 0; bit < SECTOR_SIZE * 8; bit++) {
+        page[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+        if (swap_header_decode(page, &found) == NULL)
+            fail_msg("bit %u may be flipped", bit);
+        page[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    }
+}
+
+/* Each field of version 2 with values that contradict others, under a right checksum. */
+static void impossible_fields_are_refused(void **state)
+{
+    static const struct {
+        unsigned at;
+        uint64_t value;
+    } changes[] = {{116, 0}, {116, 3},   {264, 1},       {264, 3},   {268, 0},     {268, 2},
+                   {272, 1}, {288, 1},   {292, 1},       {296, 0},   {296, 8},     {304, 0},
+                   {304, 1}, {304, 136}, {304, 1 << 20}, {304, ~0U}, {312, ~0U},   {316, 1},
+                   {504, 1}, {80, 2049}, {80, ~0U},      {88, 0},    {88, 1 << 30}};
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x42);
+    struct swap_header found;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(changes); i++) {
+        swap_header_encode(page, &header);
+        put_le32(page + changes[i].at, (uint32_t)changes[i].value);
+        put_le32(page + 24, 0);
+        put_le32(page + 24, checksum_crc32c(0, page, SECTOR_SIZE));
+        if (swap_header_decode(page, &found) == NULL)
+            fail_msg("%lx at byte %u is accepted", changes[i].value, changes[i].at);
+    }
+}
+
+static void log_pages(void **state)
+{
+    static char text[LOG_PAGE_TEXT];
+    struct log_page log = {.run = 3, .sequence = 7, .length = LOG_PAGE_TEXT, .text = text};
+    struct log_page found;
+
+    (void)state;
+    memset(text, 'x', sizeof(text));
+    memset(log.set_uuid, 0x42, 16);
+    log_page_encode(page, &log);
+    assert_true(log_page_decode(page, &found));
+    assert_int_equal(found.run, 3);
+    assert_int_equal(found.sequence, 7);
+    assert_int_equal(found.length, LOG_PAGE_TEXT);
+    assert_memory_equal(found.text, text, sizeof(text));
+    for (unsigned bit = 0; bit < LOG_PAGE_SIZE * 8; bit += 3) {
+        page[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+        assert_false(log_page_decode(page, &found));
+        assert_int_equal(log_page_damaged(page), bit >= 16 * 8);
+        page[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+    }
+    memset(page, 0, sizeof(page));
+    assert_false(log_page_decode(page, &found) || log_page_damaged(page));
 }
 
 static void every_single_flip_is_refused(void **state)
@@ -304,6 +388,9 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(comes_back_as_it_was, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_single_flip_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(version_2_comes_back_as_it_was, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(impossible_fields_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(log_pages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sealed_nonsense_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(updates_touch_one_sector, set_up, tear_down),
         cmocka_unit_test_setup_teardown(copies_may_differ_by_one_step, set_up, tear_down),

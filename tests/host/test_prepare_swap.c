@@ -13,10 +13,12 @@
 
 #include <cmocka.h>
 
+#include "swapdisk/format/checksum.h"
 #include "swapdisk/format/header.h"
+#include "swapdisk/format/log_page.h"
 
 /* The tool's exit statuses, as its --help tells them. */
-enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE };
+enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE, EXIT_SYSTEM };
 
 /* The tool, from the project's folder, in which tests run. */
 #define TOOL "build/prepare-swap"
@@ -44,7 +46,8 @@ static int begin(void **state)
         return -1;
     /* Run alone, this test may come before the tool. */
     unsetenv("MAKEFLAGS");
-    if (access(TOOL, X_OK) != 0 && system("make -s " TOOL) != 0)
+    if ((access(TOOL, X_OK) != 0 || access("build/read-log", X_OK) != 0) &&
+        system("make -s " TOOL " build/read-log") != 0)
         return -1;
     snprintf(image, sizeof(image), "%s/image", folder);
     snprintf(said, sizeof(said), "%s/said", folder);
@@ -316,6 +319,201 @@ static void content_inside_our_partition(void **state)
     assert_unchanged();
 }
 
+/* Sizes are exact or refused: never another size than the one that was asked for. */
+static void sizes(void **state)
+{
+    static const char *const wrong[] = {"17179869185G",
+                                        "16777217T",
+                                        "65T",
+                                        "18446744073709551616",
+                                        "-1M",
+                                        " 8M",
+                                        "8MM",
+                                        "8P",
+                                        "0",
+                                        "M",
+                                        "0x8M",
+                                        "+8M"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(RUN("--size", wrong[i]), EXIT_USAGE);
+        assert_int_equal(access(image, F_OK), -1);
+    }
+    assert_int_equal(RUN("--size", "2T"), EXIT_DONE);
+    assert_true(words_have("will create the file with 2199023255552 bytes"));
+    assert_int_equal(RUN("--uuid", "00000000-0000-0000-0000-000000000000"), EXIT_USAGE);
+    assert_true(words_have("nil UUID"));
+}
+
+/* Attributes that keep the application from writing keep this program from preparing. */
+static void attributes_are_respected(void **state)
+{
+    static const unsigned bits[] = {0, 1, 2, 3, 48, 60, 61, 62, 63};
+    static uint8_t entries[128 * 128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+        struct gpt_header table;
+        uint8_t sector[SECTOR_SIZE];
+        uint64_t places[2] = {1, IMAGE_SIZE / SECTOR_SIZE - 1};
+
+        unlink(image);
+        assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+        remember();
+        memcpy(entries, before + 2 * SECTOR_SIZE, sizeof(entries));
+        entries[48 + bits[i] / 8] |= (uint8_t)(1U << bits[i] % 8);
+        for (unsigned copy = 0; copy < 2; copy++) {
+            assert_null(gpt_header_decode(before + places[copy] * SECTOR_SIZE, places[copy],
+                                          IMAGE_SIZE / SECTOR_SIZE, &table));
+            table.entries_crc = checksum_crc32(0, entries, sizeof(entries));
+            gpt_header_encode(sector, &table);
+            put(table.entries_lba * SECTOR_SIZE, (const char *)entries, sizeof(entries));
+            put(places[copy] * SECTOR_SIZE, (const char *)sector, sizeof(sector));
+        }
+        remember();
+        assert_int_equal(RUN("--yes"), bits[i] >= 62 ? EXIT_DONE : EXIT_NOT_ALLOWED);
+        assert_true(bits[i] >= 62 || words_have("attributes that forbid writing"));
+        if (bits[i] < 62)
+            assert_unchanged();
+    }
+}
+
+/* A volume of VMFS has its mark behind the first MiB, where only libblkid looks. */
+static void libblkid_is_asked(void **state)
+{
+    (void)state;
+    blank_image();
+    put(MIB, "\x0d\xd0\x01\xc0", 4);
+    remember();
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("VMFS_volume_member (found by libblkid)"));
+    assert_unchanged();
+}
+
+/* A file system of 512 KiB cannot hold the start of the image. */
+static void full_disk_leaves_no_image(void **state)
+{
+    char command[512];
+    int status;
+
+    (void)state;
+    snprintf(command, sizeof(command),
+             "%s sh -c 'mount -t tmpfs -o size=512k none %s || exit 99; "
+             "%s --yes --size 8M %s/new >%s/words 2>&1; status=$?; cat %s/words; "
+             "test ! -e %s/new || exit 98; exit $status' >/tmp/test_prepare_swap.words 2>&1",
+             geteuid() == 0 ? "unshare -m" : "unshare -rm", folder, TOOL, folder, folder, folder,
+             folder);
+    status = system(command);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) == 99 || WEXITSTATUS(status) == 1) {
+        unlink("/tmp/test_prepare_swap.words");
+        skip(); /* no name spaces of mounts here */
+    }
+    assert_int_equal(WEXITSTATUS(status), EXIT_SYSTEM);
+    assert_int_equal(system("grep -q 'disk full' /tmp/test_prepare_swap.words"), 0);
+    unlink("/tmp/test_prepare_swap.words");
+}
+
+static void groups_and_kinds(void **state)
+{
+    struct swap_header header;
+    struct bad_slots bad;
+    uint8_t uuid[16];
+
+    (void)state;
+    assert_int_equal(RUN("--role", "mirror"), EXIT_USAGE);
+    assert_int_equal(RUN("--kind", "tape"), EXIT_USAGE);
+    assert_int_equal(RUN("--role", "mirror", "--group", UUID, "--member", "3/2"), EXIT_USAGE);
+    assert_int_equal(RUN("--yes", "--size", "8M", "--kind", "files", "--role", "stripe", "--group",
+                         UUID, "--member", "2/3"),
+                     EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &header));
+    assert_null(bad_slots_decode(before + MIB, &header, &bad));
+    assert_int_equal(header.version, 2);
+    assert_int_equal(header.kind, SET_FILES);
+    assert_int_equal(header.role, SET_STRIPE);
+    assert_int_equal(header.members, 3);
+    assert_int_equal(header.member, 1);
+    assert_true(swap_uuid_parse(UUID, uuid));
+    assert_memory_equal(header.group_uuid, uuid, 16);
+    assert_true(header.log_sectors > 0);
+    assert_int_equal(bad.count, 0);
+}
+
+/* Prepared anew, a set keeps its bad slots and the number of slots that may hold pages. */
+static void preparing_again_keeps_what_is_known(void **state)
+{
+    struct bad_slots bad = {.generation = 8, .count = 1, .slots = {17}};
+    static uint8_t page[SWAP_HEADER_SIZE];
+    struct swap_header header;
+
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &header));
+    header.used_slots = 1234;
+    swap_header_encode(page, &header);
+    bad_slots_encode(page, &header, &bad);
+    put(MIB, (const char *)page, sizeof(page));
+    assert_int_equal(RUN("--yes"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &header));
+    assert_int_equal(header.used_slots, 1234);
+    memset(&bad, 0, sizeof(bad));
+    assert_null(bad_slots_decode(before + MIB, &header, &bad));
+    assert_int_equal(bad.count, 1);
+    assert_int_equal(bad.slots[0], 17);
+}
+
+/* Runs read-log on the image; its words go where those of the tool go. */
+static int read_log(const char *options)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command), "build/read-log %s %s >%s 2>&1", options, image, said);
+    return WEXITSTATUS(system(command));
+}
+
+static void put_log(const struct swap_header *header, unsigned place, uint64_t run,
+                    uint64_t sequence, const char *text)
+{
+    static uint8_t page[LOG_PAGE_SIZE];
+    struct log_page log = {
+        .run = run, .sequence = sequence, .length = (uint32_t)strlen(text), .text = text};
+
+    memcpy(log.set_uuid, header->set_uuid, 16);
+    log_page_encode(page, &log);
+    put(header->log_first_lba * SECTOR_SIZE + place * LOG_PAGE_SIZE, (const char *)page,
+        sizeof(page));
+}
+
+static void logs_are_read(void **state)
+{
+    struct swap_header header;
+
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &header));
+    assert_int_equal(read_log(""), 1);
+    assert_true(words_have("no log"));
+    put_log(&header, 0, 4, 2, "three\n");
+    put_log(&header, 3, 4, 0, "one\n");
+    put_log(&header, 5, 3, 0, "older\n");
+    put_log(&header, 9, 4, 1, "two\n");
+    assert_int_equal(read_log(""), 0);
+    assert_true(words_have("one\ntwo\nthree\n"));
+    assert_false(words_have("older"));
+    assert_int_equal(read_log("--run 3"), 0);
+    assert_true(words_have("older\n"));
+    put(header.log_first_lba * SECTOR_SIZE + 9 * LOG_PAGE_SIZE + 70, "x", 1);
+    assert_int_equal(read_log(""), 1);
+    assert_true(words_have("pages 1 to 1 of run 4 are missing"));
+    assert_true(words_have("1 pages are damaged"));
+    assert_int_equal(read_log("--run 0"), 2);
+}
+
 static void damaged_tables_are_refused(void **state)
 {
     (void)state;
@@ -380,6 +578,13 @@ int main(void)
         cmocka_unit_test_setup(unknown_content_is_refused, set_up),
         cmocka_unit_test_setup(force_asks_for_the_serial_number, set_up),
         cmocka_unit_test_setup(content_inside_our_partition, set_up),
+        cmocka_unit_test_setup(sizes, set_up),
+        cmocka_unit_test_setup(attributes_are_respected, set_up),
+        cmocka_unit_test_setup(libblkid_is_asked, set_up),
+        cmocka_unit_test_setup(full_disk_leaves_no_image, set_up),
+        cmocka_unit_test_setup(groups_and_kinds, set_up),
+        cmocka_unit_test_setup(preparing_again_keeps_what_is_known, set_up),
+        cmocka_unit_test_setup(logs_are_read, set_up),
         cmocka_unit_test_setup(damaged_tables_are_refused, set_up),
         cmocka_unit_test_setup(image_in_use, set_up),
         cmocka_unit_test_setup(wrong_usage, set_up),

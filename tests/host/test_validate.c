@@ -266,6 +266,91 @@ static void exhausted_generation(void **state)
     assert_false(prepared());
 }
 
+/* Version 2: each bit of the headers' first sectors refuses; one of a list counts as a torn copy,
+ * and the other copy is the list. */
+static void version_2_is_accepted(void **state)
+{
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x11);
+    struct bad_slots list = {.generation = 3, .count = 2, .slots = {5, 77}};
+    uint64_t places[] = {FIRST, second_header()};
+
+    (void)state;
+    header.used_slots = 100;
+    fake_disk_put_headers_2(&disk, &header, &list);
+    assert_true(prepared());
+    assert_int_equal(finding.header.version, 2);
+    assert_int_equal(finding.header.used_slots, 100);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        uint8_t *bytes = disk.bytes + places[copy] * SECTOR_SIZE;
+
+        for (unsigned bit = 0; bit < SWAP_HEADER_SIZE * 8; bit += bit < 316 * 8 ? 1 : 8) {
+            bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+            if (prepared() != (bit >= SECTOR_SIZE * 8))
+                fail_msg("copy %u, bit %u", copy, bit);
+            if (bit >= SECTOR_SIZE * 8)
+                assert_memory_equal(validate_bad_slots(), &list, sizeof(list));
+            bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+        }
+    }
+    disk.bytes[places[0] * SECTOR_SIZE + 600] ^= 1;
+    disk.bytes[places[1] * SECTOR_SIZE + 600] ^= 1;
+    assert_false(prepared());
+    assert_non_null(strstr(finding.reason, "list of bad slots has a wrong checksum"));
+}
+
+/* An update of the list that a power cut interrupts after any sector leaves the old or the new
+ * list. */
+static void torn_lists_survive(void **state)
+{
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x11);
+    struct bad_slots old = {.generation = 3, .count = 2, .slots = {5, 77}};
+    static struct bad_slots new;
+    uint64_t places[] = {FIRST, second_header()};
+    static uint8_t page[SWAP_HEADER_SIZE];
+
+    (void)state;
+    new.generation = 4;
+    for (new.count = 0; new.count < 200; new.count++)
+        new.slots[new.count] = 3 * new.count;
+    swap_header_encode(page, &header);
+    bad_slots_encode(page, &header, &new);
+    fake_disk_put_headers_2(&disk, &header, &old);
+    for (unsigned written = 0; written <= 2 * 7; written++) {
+        if (written > 0)
+            memcpy(disk.bytes + (places[(written - 1) / 7] + 1 + (written - 1) % 7) * SECTOR_SIZE,
+                   page + (1 + (written - 1) % 7) * SECTOR_SIZE, SECTOR_SIZE);
+        assert_true(prepared());
+        /* The list of 200 slots is in two sectors of the seven. */
+        assert_memory_equal(validate_bad_slots(), written < 2 ? &old : &new, sizeof(old));
+    }
+    /* The other order is not this program's. */
+    fake_disk_put_headers_2(&disk, &header, &old);
+    memcpy(disk.bytes + places[1] * SECTOR_SIZE, page, SWAP_HEADER_SIZE);
+    assert_false(prepared());
+    new.generation = 3;
+    bad_slots_encode(page, &header, &new);
+    memcpy(disk.bytes + places[1] * SECTOR_SIZE, page, SWAP_HEADER_SIZE);
+    assert_false(prepared());
+}
+
+static void sets_that_are_not_used(void **state)
+{
+    struct swap_header header = fake_disk_swap_header_2(&disk, 0x11);
+
+    (void)state;
+    header.kind = SET_FILES;
+    fake_disk_put_headers_2(&disk, &header, NULL);
+    assert_false(prepared());
+    assert_non_null(strstr(finding.reason, "for files"));
+    header.kind = SET_SWAP;
+    header.role = SET_MIRROR;
+    header.members = 2;
+    memset(header.group_uuid, 0x44, 16);
+    fake_disk_put_headers_2(&disk, &header, NULL);
+    assert_false(prepared());
+    assert_non_null(strstr(finding.reason, "group"));
+}
+
 static void lagging_second_copy(void **state)
 {
     struct swap_header header = fake_disk_swap_header(&disk, 0x11);
@@ -470,6 +555,9 @@ int main(void)
         CASE(damaged_primary_is_reported_from_the_backup),
         CASE(devices_that_are_refused),
         CASE(exhausted_generation),
+        CASE(version_2_is_accepted),
+        CASE(torn_lists_survive),
+        CASE(sets_that_are_not_used),
         CASE(lagging_second_copy),
         CASE(every_failing_read_is_refused),
         CASE(no_memory_is_a_status),

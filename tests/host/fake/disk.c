@@ -99,7 +99,10 @@ struct gpt_partition fake_disk_partition(const struct fake_disk *disk)
 struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte)
 {
     struct gpt_partition partition = fake_disk_partition(disk);
-    struct swap_header header = {.first_lba = partition.first_lba,
+    struct swap_header header = {.version = 1,
+                                 .kind = SET_SWAP,
+                                 .members = 1,
+                                 .first_lba = partition.first_lba,
                                  .last_lba = partition.last_lba,
                                  .disk_sectors = disk->sectors,
                                  .sector_size = SECTOR_SIZE,
@@ -164,6 +167,37 @@ void fake_disk_prepare(struct fake_disk *disk, uint8_t uuid_byte)
 
     fake_disk_put_table(disk, &table, &partition, 1);
     fake_disk_put_headers(disk, &header);
+}
+
+struct swap_header fake_disk_swap_header_2(const struct fake_disk *disk, uint8_t uuid_byte)
+{
+    struct swap_header header = fake_disk_swap_header(disk, uuid_byte);
+
+    header.version = 2;
+    header.log_sectors = 128;
+    header.log_first_lba =
+        swap_second_header_lba(header.first_lba, header.last_lba) - header.log_sectors;
+    return header;
+}
+
+void fake_disk_put_headers_2(struct fake_disk *disk, const struct swap_header *header,
+                             const struct bad_slots *list)
+{
+    static const struct bad_slots empty = {.generation = 1};
+    uint64_t second = swap_second_header_lba(header->first_lba, header->last_lba);
+    uint8_t *page = fake_disk_sector(disk, header->first_lba);
+
+    swap_header_encode(page, header);
+    bad_slots_encode(page, header, list != NULL ? list : &empty);
+    memcpy(fake_disk_sector(disk, second), page, SWAP_HEADER_SIZE);
+}
+
+void fake_disk_prepare_2(struct fake_disk *disk, uint8_t uuid_byte)
+{
+    struct swap_header header = fake_disk_swap_header_2(disk, uuid_byte);
+
+    fake_disk_prepare(disk, uuid_byte);
+    fake_disk_put_headers_2(disk, &header, NULL);
 }
 
 bool fake_disk_fails(struct fake_disk *disk)

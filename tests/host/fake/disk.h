@@ -80,6 +80,14 @@ struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk);
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk);
 struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte);
 
+/* As fake_disk_prepare, with a header of version 2 and a log area of 64 KiB. */
+void fake_disk_prepare_2(struct fake_disk *disk, uint8_t uuid_byte);
+struct swap_header fake_disk_swap_header_2(const struct fake_disk *disk, uint8_t uuid_byte);
+
+/* Writes both headers of version 2 with a list of bad slots; NULL: an empty one. */
+void fake_disk_put_headers_2(struct fake_disk *disk, const struct swap_header *header,
+                             const struct bad_slots *list);
+
 /* The bytes of a sector. */
 uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba);
 

@@ -1,0 +1,58 @@
+/* The end of the host programs: messages, and what the shared code needs of a machine. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpu/machine.h"
+#include "ovmf/prepare-swap.h"
+
+static const char *created;
+
+void remove_at_quit(const char *path)
+{
+    created = path;
+}
+
+void keep_created(void)
+{
+    created = NULL;
+}
+
+_Noreturn void quit(int status, const char *format, ...)
+{
+    va_list arguments;
+
+    fprintf(stderr, "%s: ", program_name);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\n");
+    if (created != NULL)
+        unlink(created);
+    exit(status);
+}
+
+/* A panic of the shared code ends the program. */
+_Noreturn void panic_at(const char *file, int line, const char *format, ...)
+{
+    char message[256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(message, sizeof(message), format, arguments);
+    va_end(arguments);
+    quit(EXIT_SYSTEM, "%s:%d: %s", file, line, message);
+}
+
+uint64_t machine_ticks(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
