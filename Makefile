@@ -116,6 +116,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	efi/firmware/reachable.c \
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c \
 	tests/model/%.c,$(KERNEL_SOURCES)))
+ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/%, \
 	$(wildcard tests/host/*.c tests/host/*/*.c))
@@ -146,7 +147,12 @@ $(B)/$(1)/%.c.o: %.c Makefile
 	$$(call say,$(1),$$<)
 	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) $$(or $$(BASES_$(1)),$$(BASES)) -MMD -MP -c -o $$@ $$<
 
-$(B)/$(1)/libfaultline.a: $$(PORTABLE_SOURCES:%=$(B)/$(1)/%.o)
+# One object of all allocators: an archive's member that only a section refers to is not linked.
+$(B)/$(1)/pmm/alloc.o: $$(ALLOCATOR_SOURCES:%=$(B)/$(1)/%.o)
+	ld -r -o $$@ $$^
+
+$(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(filter-out $$(ALLOCATOR_SOURCES), \
+	$$(PORTABLE_SOURCES))) $(B)/$(1)/pmm/alloc.o
 	rm -f $$@
 	ar qcsD $$@ $$^
 

@@ -245,7 +245,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     stacks = processors_trap_stacks(0);
     traps_init(&stacks);
     local_apic = mask_local_apic();
-    pmm_choose(info->options.pmm);
+    pmm_choose(frame_allocator(info->options.pmm));
     check_memory(pmm_init(info->options.memory_limit));
     leaves = kernel_map_prove_rights();
     if (leaves > 0)

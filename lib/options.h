@@ -30,8 +30,6 @@ enum overcommit_policy {
     OVERCOMMIT_POLICIES
 };
 
-enum pmm_kind { PMM_LLFREE, PMM_BITMAP, PMM_STACK, PMM_BUDDY, PMM_KINDS };
-
 /* How page tables are reached where there is a choice: see paging/tree/table_access.h. */
 enum table_access { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
@@ -47,7 +45,7 @@ struct options {
     enum exit_method exit;
     enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
     enum table_access tables;
-    enum pmm_kind pmm;                 /* the frame allocator; LLFree unless given */
+    uint32_t pmm;                      /* frame_allocator(pmm); LLFree unless given */
     enum overcommit_policy overcommit; /* heuristic unless given */
     uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
     uint32_t watchdog;                 /* seconds without progress that end the run; 0 = never */

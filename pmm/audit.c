@@ -127,7 +127,7 @@ void pmm_audit(void)
               pmm.free_frames, cached, usage.by_kind[FRAME_FREE]);
     for (unsigned zone = 0; zone < PMM_ZONES; zone++) {
         if (pmm.zones[zone].self != NULL)
-            pmm.allocator->audit(pmm.zones[zone].self);
+            frame_allocator_audit(pmm.allocator, pmm.zones[zone].self);
     }
     pmm_idle_resume();
 }

@@ -15,12 +15,11 @@
 #define RESERVE_MOST 256U
 #define RESERVE_PART 512U
 
-static enum pmm_kind chosen = PMM_LLFREE;
+static const struct frame_allocator *chosen; /* NULL: the default */
 
-void pmm_choose(enum pmm_kind way)
+void pmm_choose(const struct frame_allocator *allocator)
 {
-    CHECK(way < PMM_KINDS);
-    chosen = way;
+    chosen = allocator;
 }
 
 const struct frame_allocator *pmm_allocator(void)
@@ -174,7 +173,9 @@ enum status pmm_init(uint64_t limit)
 
     memset(pmm_caches, 0, sizeof(pmm_caches));
     pmm_frame_end = 0;
-    pmm = (struct pmm){.allocator = frame_allocator(chosen)};
+    pmm = (struct pmm){.allocator = chosen};
+    if (pmm.allocator == NULL)
+        pmm.allocator = frame_allocator(frame_allocator_default());
     find_zones();
     status = place_metadata();
     if (status != OK)

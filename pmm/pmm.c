@@ -216,7 +216,7 @@ static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH
     } else if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
         uint32_t block = taken.index; /* taken may be changed by what is called */
 
-        pmm.allocator->split(zone->self, block - zone->base, BATCH_ORDER, 0);
+        frame_allocator_split(pmm.allocator, zone->self, block - zone->base, BATCH_ORDER, 0);
         for (; count < BATCH; count += WORD)
             pmm_put_word(&frames[count], block + BATCH - WORD - count);
     }
@@ -493,7 +493,7 @@ void pmm_split(struct pfn first, unsigned order, unsigned to)
     const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
 
     CHECK(order_valid(to) && to < order);
-    pmm.allocator->split(zone->self, first.index - zone->base, order, to);
+    frame_allocator_split(pmm.allocator, zone->self, first.index - zone->base, order, to);
     for (uint64_t i = 0; i < order_frames(order); i += order_frames(to)) {
         struct pfn part = {first.index + (uint32_t)i};
 
@@ -525,7 +525,7 @@ void pmm_join(struct pfn first, unsigned order, unsigned from)
         record->flags = 0;
         pmm_mark_free(record);
     }
-    pmm.allocator->join(zone->self, first.index - zone->base, order, from);
+    frame_allocator_join(pmm.allocator, zone->self, first.index - zone->base, order, from);
     pmm_prepare(first, (enum frame_kind)kind);
     frame_record(first)->level = (uint8_t)order;
     frame_record(first)->flags = FRAME_BLOCK;

@@ -26,8 +26,8 @@
 #include "pmm/cache.h"
 #include "pmm/frame.h"
 
-/* Which allocator the next pmm_init starts; LLFree unless called. */
-void pmm_choose(enum pmm_kind way);
+/* Sets the allocator that the next pmm_init starts; NULL, as before the first call: the default. */
+void pmm_choose(const struct frame_allocator *allocator);
 const struct frame_allocator *pmm_allocator(void);
 
 /* Takes over the free memory of the map (pmm/memory_map.h), at most limit bytes (0: all). The

@@ -3,6 +3,7 @@
 
 #include "lib/bytes.h"
 #include "lib/units.h"
+#include "pmm/alloc/allocator.h"
 
 /* The kernel's tables and one experiment need more than this. */
 #define MEMORY_LIMIT_MIN (32 * MIB)
@@ -167,14 +168,53 @@ static bool parse_uuid(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
     return true;
 }
 
+/* Finds the value among a key's words. */
+static bool find_word(struct piece value, const char *(*word)(unsigned place), unsigned *found)
+{
+    for (unsigned place = 0; word(place) != NULL; place++) {
+        if (piece_is(value, word(place))) {
+            *found = place;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The words of a key, each at the place that its enumeration gives it. */
+#define WORDS(key, ...)                                                                            \
+    static const char *key##_word(unsigned place)                                                  \
+    {                                                                                              \
+        static const char *const words[] = {__VA_ARGS__};                                          \
+                                                                                                   \
+        return place < ARRAY_COUNT(words) ? words[place] : NULL;                                   \
+    }
+
+WORDS(swap, [SWAP_AUTO] = "auto", [SWAP_NONE] = "none")
+WORDS(serial, [SERIAL_AUTO] = "auto", [SERIAL_NONE] = "none", [SERIAL_SPCR] = "spcr",
+      [SERIAL_PCI] = "pci", [SERIAL_COM1] = "com1")
+WORDS(exit, [EXIT_AUTO] = "auto", [EXIT_POWEROFF] = "poweroff", [EXIT_REBOOT] = "reboot",
+      [EXIT_HALT] = "halt", [EXIT_DEBUG] = "debug-exit")
+WORDS(la57, [LA57_AUTO] = "auto", [LA57_OFF] = "0", [LA57_ON] = "1")
+WORDS(tables, [TABLES_DIRECT] = "direct", [TABLES_RECURSIVE] = "recursive",
+      [TABLES_WINDOW] = "window")
+WORDS(wipe, "0", "1")
+WORDS(overcommit, [OVERCOMMIT_HEURISTIC] = "heuristic", [OVERCOMMIT_NEVER] = "never",
+      [OVERCOMMIT_ALWAYS] = "always")
+
+static const char *pmm_word(unsigned place)
+{
+    const struct frame_allocator *allocator = frame_allocator(place);
+
+    return allocator != NULL ? allocator->name : NULL;
+}
+
 static bool parse_swap(struct piece value, struct options *options)
 {
     uint8_t uuid[OPTION_UUID_SIZE];
+    unsigned word;
 
-    if (piece_is(value, "auto")) {
-        options->swap = SWAP_AUTO;
-    } else if (piece_is(value, "none")) {
-        options->swap = SWAP_NONE;
+    if (find_word(value, swap_word, &word)) {
+        options->swap = (enum swap_kind)word;
     } else {
         if (!parse_uuid(value, uuid))
             return false;
@@ -186,21 +226,12 @@ static bool parse_swap(struct piece value, struct options *options)
 
 static bool parse_serial(struct piece value, struct options *options)
 {
-    static const struct {
-        char name[8];
-        enum serial_kind way;
-    } ways[] = {{"auto", SERIAL_AUTO},
-                {"none", SERIAL_NONE},
-                {"spcr", SERIAL_SPCR},
-                {"pci", SERIAL_PCI},
-                {"com1", SERIAL_COM1}};
     uint64_t port;
+    unsigned word;
 
-    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
-        if (piece_is(value, ways[i].name)) {
-            options->serial = ways[i].way;
-            return true;
-        }
+    if (find_word(value, serial_word, &word)) {
+        options->serial = (enum serial_kind)word;
+        return true;
     }
     if (value.size < 2 || value.at[0] != '0' || lower_case(value.at[1]) != 'x' ||
         !parse_number(value, &port) || port < SERIAL_PORT_MIN || port > SERIAL_PORT_MAX)
@@ -212,77 +243,51 @@ static bool parse_serial(struct piece value, struct options *options)
 
 static bool parse_exit(struct piece value, struct options *options)
 {
-    static const struct {
-        char name[12];
-        enum exit_method way;
-    } ways[] = {{"auto", EXIT_AUTO},
-                {"poweroff", EXIT_POWEROFF},
-                {"reboot", EXIT_REBOOT},
-                {"halt", EXIT_HALT},
-                {"debug-exit", EXIT_DEBUG}};
+    unsigned word;
 
-    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
-        if (piece_is(value, ways[i].name)) {
-            options->exit = ways[i].way;
-            return true;
-        }
-    }
-    return false;
+    if (!find_word(value, exit_word, &word))
+        return false;
+    options->exit = (enum exit_method)word;
+    return true;
 }
 
 static bool parse_la57(struct piece value, struct options *options)
 {
-    if (piece_is(value, "auto"))
-        options->la57 = LA57_AUTO;
-    else if (piece_is(value, "0"))
-        options->la57 = LA57_OFF;
-    else if (piece_is(value, "1"))
-        options->la57 = LA57_ON;
-    else
+    unsigned word;
+
+    if (!find_word(value, la57_word, &word))
         return false;
+    options->la57 = (enum la57_way)word;
     return true;
 }
 
 static bool parse_tables(struct piece value, struct options *options)
 {
-    if (piece_is(value, "direct"))
-        options->tables = TABLES_DIRECT;
-    else if (piece_is(value, "recursive"))
-        options->tables = TABLES_RECURSIVE;
-    else if (piece_is(value, "window"))
-        options->tables = TABLES_WINDOW;
-    else
+    unsigned word;
+
+    if (!find_word(value, tables_word, &word))
         return false;
+    options->tables = (enum table_access)word;
     return true;
 }
 
 static bool parse_pmm(struct piece value, struct options *options)
 {
-    static const struct {
-        char name[8];
-        enum pmm_kind way;
-    } ways[PMM_KINDS] = {
-        {"llfree", PMM_LLFREE}, {"bitmap", PMM_BITMAP}, {"stack", PMM_STACK}, {"buddy", PMM_BUDDY}};
+    unsigned word;
 
-    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
-        if (piece_is(value, ways[i].name)) {
-            options->pmm = ways[i].way;
-            return true;
-        }
-    }
-    return false;
+    if (!find_word(value, pmm_word, &word))
+        return false;
+    options->pmm = word;
+    return true;
 }
 
 static bool parse_overcommit(struct piece value, struct options *options)
 {
-    if (piece_is(value, "heuristic"))
-        options->overcommit = OVERCOMMIT_HEURISTIC;
-    else if (piece_is(value, "never"))
-        options->overcommit = OVERCOMMIT_NEVER;
-    else if (piece_is(value, "always"))
-        options->overcommit = OVERCOMMIT_ALWAYS;
-    else
+    unsigned word;
+
+    if (!find_word(value, overcommit_word, &word))
         return false;
+    options->overcommit = (enum overcommit_policy)word;
     return true;
 }
 
@@ -298,9 +303,11 @@ static bool parse_spaces(struct piece value, struct options *options)
 
 static bool parse_wipe(struct piece value, struct options *options)
 {
-    if (!piece_is(value, "0") && !piece_is(value, "1"))
+    unsigned word;
+
+    if (!find_word(value, wipe_word, &word))
         return false;
-    options->wipe = value.at[0] == '1';
+    options->wipe = word == 1;
     return true;
 }
 
@@ -331,21 +338,21 @@ static bool parse_stress(struct piece value, struct options *options)
 }
 
 const struct option_key option_keys[OPTION_KEYS] = {
-    {"run", parse_run,
+    {"run", parse_run, NULL,
      "names of experiments between commas, * and ? stand for any letters, at most 255 characters"},
-    {"mem", parse_mem, "bytes, or a number with K, M or G, at least 32M"},
-    {"cpus", parse_cpus, "a number from 1 to 4096"},
-    {"seed", parse_seed, "a number of 64 bits, decimal or 0x and hexadecimal"},
-    {"swap", parse_swap, "auto, none, or a set's UUID"},
-    {"serial", parse_serial, "auto, none, spcr, pci, com1, or an I/O port from 0x100 to 0xfff8"},
-    {"exit", parse_exit, "auto, poweroff, reboot, halt, debug-exit"},
-    {"la57", parse_la57, "auto, 0 or 1"},
-    {"tables", parse_tables, "direct, recursive, window"},
-    {"wipe", parse_wipe, "0 or 1"},
-    {"pmm", parse_pmm, "llfree, bitmap, stack, or buddy"},
-    {"watchdog", parse_watchdog, "seconds from 1 to 86400, or 0 for none"},
-    {"deadline", parse_deadline, "seconds from 1 to 86400, or 0 for none"},
-    {"seconds", parse_stress, "a number from 1 to 86400"},
-    {"overcommit", parse_overcommit, "never, heuristic or always"},
-    {"spaces", parse_spaces, "a number from 1 to 65536"},
+    {"mem", parse_mem, NULL, "bytes, or a number with K, M or G, at least 32M"},
+    {"cpus", parse_cpus, NULL, "a number from 1 to 4096"},
+    {"seed", parse_seed, NULL, "a number of 64 bits, decimal or 0x and hexadecimal"},
+    {"swap", parse_swap, swap_word, "a set's UUID"},
+    {"serial", parse_serial, serial_word, "an I/O port from 0x100 to 0xfff8"},
+    {"exit", parse_exit, exit_word, NULL},
+    {"la57", parse_la57, la57_word, NULL},
+    {"tables", parse_tables, tables_word, NULL},
+    {"wipe", parse_wipe, wipe_word, NULL},
+    {"pmm", parse_pmm, pmm_word, NULL},
+    {"watchdog", parse_watchdog, NULL, "seconds from 1 to 86400, or 0 for none"},
+    {"deadline", parse_deadline, NULL, "seconds from 1 to 86400, or 0 for none"},
+    {"seconds", parse_stress, NULL, "a number from 1 to 86400"},
+    {"overcommit", parse_overcommit, overcommit_word, NULL},
+    {"spaces", parse_spaces, NULL, "a number from 1 to 65536"},
 };

@@ -21,7 +21,9 @@ struct piece {
 struct option_key {
     const char *name;
     bool (*parse)(struct piece value, struct options *options);
-    const char *accepted; /* description for an error */
+    /* Returns the word at this place that the key accepts, NULL behind the last. NULL: no words. */
+    const char *(*word)(unsigned place);
+    const char *accepted; /* description of other values for an error; NULL: none */
 };
 
 #define OPTION_KEYS 16U

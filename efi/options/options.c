@@ -4,14 +4,15 @@
 #include "efi/options/keys.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
+#include "pmm/alloc/allocator.h"
 
 /* Characters of a key or value that an error shows, with the terminator. */
 #define SHOWN_SIZE 48U
 
-#define MESSAGE_SIZE 320U
+#define MESSAGE_SIZE 512U
+#define LIST_SIZE    320U
 
 /* Room for the names of all keys. */
-#define NAMES_SIZE 160U
 
 /* A source while it is parsed. */
 struct parse {
@@ -70,16 +71,34 @@ static void options_complain(struct parse *parse, const char *format, ...)
     parse->reporter->report(parse->reporter, text);
 }
 
-/* Lists the names of all keys. */
-static const char *join_keys(char names[NAMES_SIZE])
+/* Appends an item to a list of LIST_SIZE bytes. */
+static void list_append(char *list, const char *item)
 {
-    size_t used = 0;
+    size_t used = strlen(list);
+
+    used += print_to(list + used, LIST_SIZE - used, "%s%s", used > 0 ? ", " : "", item);
+    CHECK(used < LIST_SIZE);
+}
+
+static void complain_of_key(struct parse *parse, const char *key, const char *value)
+{
+    char list[LIST_SIZE] = "";
 
     for (size_t i = 0; i < OPTION_KEYS; i++)
-        used += print_to(names + used, NAMES_SIZE - used, "%s%s", i > 0 ? ", " : "",
-                         option_keys[i].name);
-    CHECK(used < NAMES_SIZE);
-    return names;
+        list_append(list, option_keys[i].name);
+    options_complain(parse, "unknown key \"%s\" with value \"%s\"; accepted: %s", key, value, list);
+}
+
+static void complain_of_value(struct parse *parse, const struct option_key *key, const char *value)
+{
+    char list[LIST_SIZE] = "";
+
+    for (unsigned i = 0; key->word != NULL && key->word(i) != NULL; i++)
+        list_append(list, key->word(i));
+    if (key->accepted != NULL)
+        list_append(list, key->accepted);
+    options_complain(parse, "key \"%s\" has a bad value \"%s\"; accepted: %s", key->name, value,
+                     list);
 }
 
 /* Parses one key=value of either source. */
@@ -89,7 +108,6 @@ static void parse_setting(struct parse *parse, struct piece setting)
     struct piece value;
     char key_text[SHOWN_SIZE];
     char value_text[SHOWN_SIZE];
-    char names[NAMES_SIZE];
     size_t i = 0;
 
     if (key.size == setting.size) {
@@ -105,8 +123,7 @@ static void parse_setting(struct parse *parse, struct piece setting)
     while (i < OPTION_KEYS && !piece_is(key, option_keys[i].name))
         i++;
     if (i == OPTION_KEYS) {
-        options_complain(parse, "unknown key \"%s\" with value \"%s\"; accepted: %s", key_text,
-                         value_text, join_keys(names));
+        complain_of_key(parse, key_text, value_text);
     } else if (parse->given_at[i] != 0) {
         options_complain(parse,
                          "key \"%s\" with value \"%s\" was given before in %s %u; accepted: once",
@@ -114,8 +131,7 @@ static void parse_setting(struct parse *parse, struct piece setting)
     } else {
         parse->given_at[i] = parse->place;
         if (!option_keys[i].parse(value, parse->options))
-            options_complain(parse, "key \"%s\" has a bad value \"%s\"; accepted: %s", key_text,
-                             value_text, option_keys[i].accepted);
+            complain_of_value(parse, &option_keys[i], value_text);
     }
 }
 
@@ -222,6 +238,7 @@ unsigned options_parse(const struct option_sources *sources, struct options *opt
     options->watchdog = OPTION_WATCHDOG;
     options->spaces = OPTION_SPACES;
     options->seconds = OPTION_SECONDS;
+    options->pmm = frame_allocator_default();
     if (sources->file != NULL)
         parse_file(&file, (struct piece){sources->file, sources->file_size});
     if (sources->load != NULL)

@@ -1,19 +1,47 @@
 /* The table of frame allocators, and helpers that work on any of them. */
 #include "pmm/alloc/allocator.h"
 
-#include "lib/check.h"
-#include "pmm/alloc/internal.h"
+#include <stddef.h>
 
-const struct frame_allocator *frame_allocator(enum pmm_kind way)
+#include "lib/bytes.h"
+#include "lib/check.h"
+
+#define DEFAULT_NAME "llfree"
+
+/* Bounds of the section that FRAME_ALLOCATOR fills; the linker defines them. */
+extern const struct frame_allocator *const __start_frame_allocators[];
+extern const struct frame_allocator *const __stop_frame_allocators[];
+
+const struct frame_allocator *frame_allocator(unsigned place)
 {
-    switch (way) {
-    case PMM_LLFREE: return &llfree_allocator;
-    case PMM_BITMAP: return &bitmap_allocator;
-    case PMM_STACK: return &stack_allocator;
-    case PMM_BUDDY: return &buddy_allocator;
-    case PMM_KINDS: break;
+    const struct frame_allocator *const *entry = __start_frame_allocators + place;
+
+    return entry < __stop_frame_allocators ? *entry : NULL;
+}
+
+const struct frame_allocator *frame_allocator_named(const char *name)
+{
+    const struct frame_allocator *allocator;
+
+    for (unsigned place = 0; (allocator = frame_allocator(place)) != NULL; place++) {
+        if (strcmp(allocator->name, name) == 0)
+            return allocator;
     }
-    PANIC("there is no frame allocator %u", way);
+    return NULL;
+}
+
+unsigned frame_allocator_count(void)
+{
+    return (unsigned)(__stop_frame_allocators - __start_frame_allocators);
+}
+
+unsigned frame_allocator_default(void)
+{
+    for (unsigned place = 0; place < frame_allocator_count(); place++) {
+        if (strcmp(frame_allocator(place)->name, DEFAULT_NAME) == 0)
+            return place;
+    }
+    PANIC("the image has no frame allocator %s", DEFAULT_NAME);
 }
 
 uint64_t frame_allocator_longest_run(const struct frame_allocator *allocator, const void *self,

@@ -16,9 +16,9 @@
 #define PMM_ALLOC_ALLOCATOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "lib/options.h"
 #include "lib/status.h"
 
 #define ORDER_HUGE 9U  /* 2 MiB */
@@ -60,11 +60,12 @@ struct frame_allocator {
      * NULL if the allocator has no faster way than one by one. */
     void (*give_some)(void *self, unsigned cpu, uint64_t first, uint64_t mask, unsigned count);
 
-    /* Splits a taken block into blocks of a smaller order, which are freed one by one. */
+    /* Splits a taken block into blocks of a smaller order, which are freed one by one. NULL for an
+     * allocator that does not remember its blocks. */
     void (*split)(void *self, uint64_t first, unsigned order, unsigned to);
 
     /* Reverses split: joins taken blocks of the smaller order into one aligned block, which is
-     * freed as a whole. */
+     * freed as a whole. NULL where split is. */
     void (*join)(void *self, uint64_t first, unsigned order, unsigned from);
 
     /* Returns the free frames; exact only while no processor takes or frees. */
@@ -72,11 +73,41 @@ struct frame_allocator {
 
     bool (*is_free)(const void *self, uint64_t frame);
 
-    /* Checks all metadata and panics on a contradiction. */
+    /* Checks all metadata and panics on a contradiction; NULL if there can be none. */
     void (*audit)(const void *self);
 };
 
-const struct frame_allocator *frame_allocator(enum pmm_kind way);
+static inline void frame_allocator_split(const struct frame_allocator *allocator, void *self,
+                                         uint64_t first, unsigned order, unsigned to)
+{
+    if (allocator->split != NULL)
+        allocator->split(self, first, order, to);
+}
+
+static inline void frame_allocator_join(const struct frame_allocator *allocator, void *self,
+                                        uint64_t first, unsigned order, unsigned from)
+{
+    if (allocator->join != NULL)
+        allocator->join(self, first, order, from);
+}
+
+static inline void frame_allocator_audit(const struct frame_allocator *allocator, const void *self)
+{
+    if (allocator->audit != NULL)
+        allocator->audit(self);
+}
+
+/* Returns the allocator at a place of the table, from 0; NULL behind the last. The table has the
+ * order in which the allocators were linked, by the names of their files. */
+const struct frame_allocator *frame_allocator(unsigned place);
+
+/* Returns the allocator of this name, or NULL. */
+const struct frame_allocator *frame_allocator_named(const char *name);
+
+unsigned frame_allocator_count(void);
+
+/* Returns the place of the one that is used unless another is asked for: LLFree. */
+unsigned frame_allocator_default(void);
 
 /* Return the longest run of free frames, and the number of free blocks of an order. Both walk all
  * metadata. */

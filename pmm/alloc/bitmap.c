@@ -215,7 +215,7 @@ static void bitmap_audit(const void *metadata)
     CHECK(self->lock == 0);
 }
 
-const struct frame_allocator bitmap_allocator = {
+FRAME_ALLOCATOR(bitmap) = {
     .name = "bitmap",
     .size = bitmap_size,
     .start = bitmap_start,

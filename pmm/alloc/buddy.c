@@ -252,7 +252,7 @@ static void buddy_audit(const void *metadata)
     CHECK(self->lock == 0);
 }
 
-const struct frame_allocator buddy_allocator = {
+FRAME_ALLOCATOR(buddy) = {
     .name = "buddy",
     .size = buddy_size,
     .start = buddy_start,

@@ -1,6 +1,5 @@
 /*
- * The four frame allocators by name, for pmm/alloc/allocator.c: everybody else asks
- * frame_allocator().
+ * For the files of the allocators: how one is registered, and helpers that several use.
  *
  * Owns: nothing. Context: any.
  */
@@ -18,10 +17,12 @@ static inline unsigned bits_set(uint64_t word)
         count++;
     return count;
 }
-
-extern const struct frame_allocator llfree_allocator;
-extern const struct frame_allocator bitmap_allocator;
-extern const struct frame_allocator stack_allocator;
-extern const struct frame_allocator buddy_allocator;
+/* Defines the allocator `identifier`_allocator and puts a pointer to it into the section that
+ * frame_allocator() reads: a new allocator needs no entry in a list. */
+#define FRAME_ALLOCATOR(identifier)                                                                \
+    static const struct frame_allocator identifier##_allocator;                                    \
+    static const struct frame_allocator *const identifier##_registered                             \
+        __attribute__((used, section("frame_allocators"))) = &identifier##_allocator;              \
+    static const struct frame_allocator identifier##_allocator
 
 #endif

@@ -568,7 +568,7 @@ static void llfree_audit(const void *metadata)
     }
 }
 
-const struct frame_allocator llfree_allocator = {
+FRAME_ALLOCATOR(llfree) = {
     .name = "llfree",
     .size = llfree_size,
     .start = llfree_start,

@@ -190,7 +190,7 @@ static void stack_audit(const void *metadata)
     CHECK(self->lock == 0);
 }
 
-const struct frame_allocator stack_allocator = {
+FRAME_ALLOCATOR(stack) = {
     .name = "stack",
     .size = stack_size,
     .start = stack_start,

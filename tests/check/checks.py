@@ -63,6 +63,7 @@ DOCUMENT_PATH = re.compile(r"(?<![\w./-])(?:" + "|".join(FOLDERS) + r"|docs|\.ci
 CODE_FILES = {".c", ".h", ".S", ".py", ".mk", ".lds", ""}
 CODE_NAME = re.compile(r"(?<![\w/-])[A-Za-z]\w*_\w+")
 FOREIGN_NAMES = {"glossary.md"}  # names of other systems
+PROPOSED = re.compile(r"^```\w+ \S+$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 FUNCTION_LINES = 80
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK|not imple" r"mented|unimple" r"mented|"
@@ -406,7 +407,8 @@ def paths(root: Path) -> Outcome:
         if path.is_file():
             code.update(re.findall(r"\w+", path.read_text(errors="replace")))
     for page in documents(root):
-        text = (root / page).read_text()
+        # A code block with a path is a new file that the page proposes.
+        text = PROPOSED.sub(lambda match: " " * len(match[0]), (root / page).read_text())
         found = [(match.start(), match[0].rstrip("."), root) for match in DOCUMENT_PATH.finditer(text)]
         found += [(match.start(), match[1], root / page.parent) for match in LINK.finditer(text)]
         for start, name, base in found:

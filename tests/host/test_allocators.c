@@ -18,6 +18,7 @@
 #include "lib/random.h"
 #include "lib/units.h"
 #include "pmm/alloc/allocator.h"
+#include "tests/host/fake/each_allocator.h"
 #include "tests/host/fake/machine.h"
 
 #define CPUS       4U
@@ -41,11 +42,11 @@ struct zone {
     unsigned count;
 };
 
-static void zone_start(struct zone *zone, enum pmm_kind way, uint64_t frames)
+static void zone_start(struct zone *zone, const struct frame_allocator *allocator, uint64_t frames)
 {
     uint64_t size;
 
-    *zone = (struct zone){.allocator = frame_allocator(way), .frames = frames};
+    *zone = (struct zone){.allocator = allocator, .frames = frames};
     size = round_up(zone->allocator->size(frames, CPUS), 64);
     zone->self = aligned_alloc(64, size);
     memset(zone->self, 0x5a, size);
@@ -71,7 +72,7 @@ static void zone_end(struct zone *zone)
 
 static void zone_compare(const struct zone *zone)
 {
-    zone->allocator->audit(zone->self);
+    frame_allocator_audit(zone->allocator, zone->self);
     assert_int_equal(zone->allocator->free_frames(zone->self), zone->free);
     for (uint64_t frame = 0; frame < zone->frames; frame++)
         assert_int_equal(zone->allocator->is_free(zone->self, frame), zone->taken[frame] == 0);
@@ -150,7 +151,7 @@ static void zone_split(struct zone *zone, unsigned number, unsigned to)
 {
     struct block block = zone->blocks[number];
 
-    zone->allocator->split(zone->self, block.first, block.order, to);
+    frame_allocator_split(zone->allocator, zone->self, block.first, block.order, to);
     zone->blocks[number] = zone->blocks[--zone->count];
     for (uint64_t at = block.first; at < block.first + order_frames(block.order);
          at += order_frames(to)) {
@@ -164,7 +165,7 @@ static void zone_join(struct zone *zone, uint64_t first, unsigned order, unsigne
 {
     unsigned kept = 0;
 
-    zone->allocator->join(zone->self, first, order, from);
+    frame_allocator_join(zone->allocator, zone->self, first, order, from);
     for (unsigned i = 0; i < zone->count; i++) {
         if (zone->blocks[i].first < first || zone->blocks[i].first >= first + order_frames(order))
             zone->blocks[kept++] = zone->blocks[i];
@@ -206,12 +207,13 @@ static void random_step(struct zone *zone, struct random *random, unsigned perce
     }
 }
 
-static void random_sequences(enum pmm_kind way, uint64_t frames, uint64_t hole)
+static void random_sequences(const struct frame_allocator *allocator, uint64_t frames,
+                             uint64_t hole)
 {
-    struct random random = random_from(frames * 31 + (uint64_t)way);
+    struct random random = random_from(frames * 31);
     struct zone zone;
 
-    zone_start(&zone, way, frames);
+    zone_start(&zone, allocator, frames);
     zone_add(&zone, 3, hole - 3);
     zone_add(&zone, hole + 70, frames - hole - 70);
     zone_compare(&zone);
@@ -230,11 +232,11 @@ static void random_sequences(enum pmm_kind way, uint64_t frames, uint64_t hole)
 
 static void test_random(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
 
-    random_sequences(way, 3000, 1111);
-    random_sequences(way, 20480, 9000);
-    random_sequences(way, 40961, 16384);
+    random_sequences(allocator, 3000, 1111);
+    random_sequences(allocator, 20480, 9000);
+    random_sequences(allocator, 40961, 16384);
 }
 
 /* ---- every short sequence ---- */
@@ -265,13 +267,13 @@ static void small_step(struct zone *zone, unsigned step)
 
 static void test_exhaustive(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     unsigned sequences = 1;
     struct zone zone;
 
     for (unsigned i = 0; i < DEPTH; i++)
         sequences *= STEPS;
-    zone_start(&zone, way, SMALL_FRAMES);
+    zone_start(&zone, allocator, SMALL_FRAMES);
     for (unsigned sequence = 0; sequence < sequences; sequence++) {
         unsigned rest = sequence;
 
@@ -295,11 +297,11 @@ static void test_exhaustive(void **state)
 /* Every order: as many blocks as there are, none more, and all of it back. */
 static void test_fill(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     uint64_t frames = (UINT64_C(1) << ORDER_GIB) * 2 + 5000;
     struct zone zone;
 
-    zone_start(&zone, way, frames);
+    zone_start(&zone, allocator, frames);
     zone_add(&zone, 0, frames);
     for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
         uint64_t blocks = frames >> orders[i];
@@ -315,7 +317,7 @@ static void test_fill(void **state)
         while (zone.count > 0)
             zone_give(&zone, zone.count % CPUS, zone.count - 1);
         assert_int_equal(zone.allocator->free_frames(zone.self), frames);
-        zone.allocator->audit(zone.self);
+        frame_allocator_audit(zone.allocator, zone.self);
     }
     assert_int_equal(frame_allocator_longest_run(zone.allocator, zone.self, frames), frames);
     assert_int_equal(frame_allocator_whole_blocks(zone.allocator, zone.self, frames, ORDER_HUGE),
@@ -327,14 +329,14 @@ static void test_fill(void **state)
  * twice, and nothing is left when no single frame is. */
 static void test_take_some(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     struct random random = random_from(7);
     uint64_t frames = 3 * 8192 + 77;
     unsigned whole = 0;
     unsigned count;
     struct zone zone;
 
-    zone_start(&zone, way, frames);
+    zone_start(&zone, allocator, frames);
     if (zone.allocator->take_some != NULL) {
         zone_add(&zone, 0, frames);
         for (unsigned i = 0; i < 9000; i++)
@@ -363,18 +365,18 @@ static void test_take_some(void **state)
 /* A GiB split to 2 MiB, one of those to frames, given back in another order: whole again. */
 static void test_split(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     uint64_t frames = (UINT64_C(1) << ORDER_GIB) + 512;
     struct zone zone;
 
-    zone_start(&zone, way, frames);
+    zone_start(&zone, allocator, frames);
     zone_add(&zone, 0, frames);
     assert_true(zone_take(&zone, 0, ORDER_GIB));
     zone_split(&zone, 0, ORDER_HUGE);
     assert_int_equal(zone.count, 512);
     zone_split(&zone, 100, 0);
     zone_split(&zone, 7, 5);
-    zone.allocator->audit(zone.self);
+    frame_allocator_audit(zone.allocator, zone.self);
     while (zone.count > 0)
         zone_give(&zone, 1, zone.count * 389 % zone.count);
     zone_compare(&zone);
@@ -390,12 +392,12 @@ static void test_split(void **state)
  * taken. */
 static void test_join(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     uint64_t frames = UINT64_C(1) << ORDER_GIB;
     struct zone zone;
     uint64_t first;
 
-    zone_start(&zone, way, frames);
+    zone_start(&zone, allocator, frames);
     zone_add(&zone, 0, frames);
     assert_true(zone_take(&zone, 0, ORDER_GIB));
     zone_split(&zone, 0, ORDER_HUGE);
@@ -425,11 +427,11 @@ static void fresh(struct zone *zone)
 
 static void test_mistakes(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
+    const struct frame_allocator *allocator = *state;
     uint64_t first = 0;
     struct zone zone;
 
-    zone_start(&zone, way, 4096);
+    zone_start(&zone, allocator, 4096);
     for (unsigned order = 0; order <= ORDER_HUGE; order++) {
         fresh(&zone);
         assert_int_equal(zone.allocator->take(zone.self, 0, order, &first), OK);
@@ -461,8 +463,7 @@ static double seconds_since(const struct timespec *began)
 /* 1 TiB with a hole of 100 GiB: start, a block of every order, everything back. */
 static void test_tebibyte(void **state)
 {
-    enum pmm_kind way = (enum pmm_kind)(uintptr_t)*state;
-    const struct frame_allocator *allocator = frame_allocator(way);
+    const struct frame_allocator *allocator = *state;
     uint64_t frames = UINT64_C(1) << 28;
     uint64_t gib = UINT64_C(1) << ORDER_GIB;
     uint64_t size = round_up(allocator->size(frames, 64), 64);
@@ -490,27 +491,28 @@ static void test_tebibyte(void **state)
     free(self);
 }
 
-#define EACH(test)                                                                                 \
-    {#test " llfree", test, NULL, NULL, (void *)PMM_LLFREE},                                       \
-        {#test " bitmap", test, NULL, NULL, (void *)PMM_BITMAP},                                   \
-        {#test " stack", test, NULL, NULL, (void *)PMM_STACK},                                     \
-    {                                                                                              \
-#test " buddy", test, NULL, NULL, (void *)PMM_BUDDY                                        \
-    }
+/* Searching a block of 1 TiB frame by frame takes the others too long. */
+static bool is_quick(const struct frame_allocator *allocator)
+{
+    return strcmp(allocator->name, "llfree") == 0 || strcmp(allocator->name, "bitmap") == 0;
+}
+
+static bool takes_some(const struct frame_allocator *allocator)
+{
+    return allocator->take_some != NULL;
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        EACH(test_random),
-        EACH(test_exhaustive),
-        EACH(test_fill),
-        {"test_take_some llfree", test_take_some, NULL, NULL, (void *)PMM_LLFREE},
-        EACH(test_split),
-        EACH(test_join),
-        EACH(test_mistakes),
-        {"test_tebibyte llfree", test_tebibyte, NULL, NULL, (void *)PMM_LLFREE},
-        {"test_tebibyte bitmap", test_tebibyte, NULL, NULL, (void *)PMM_BITMAP},
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random), cmocka_unit_test(test_exhaustive),
+        cmocka_unit_test(test_fill),   cmocka_unit_test(test_split),
+        cmocka_unit_test(test_join),   cmocka_unit_test(test_mistakes),
     };
+    static const struct CMUnitTest some[] = {cmocka_unit_test(test_take_some)};
+    static const struct CMUnitTest large[] = {cmocka_unit_test(test_tebibyte)};
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_allocator(tests, ARRAY_COUNT(tests), NULL) +
+           run_for_each_allocator(some, ARRAY_COUNT(some), takes_some) +
+           run_for_each_allocator(large, ARRAY_COUNT(large), is_quick);
 }

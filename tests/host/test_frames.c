@@ -14,13 +14,14 @@
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "tests/host/fake/child.h"
+#include "tests/host/fake/each_allocator.h"
 #include "tests/host/fake/machine.h"
 
 #define MEMORY (64 * MIB)
 
 static int set_up(void **state)
 {
-    pmm_choose((enum pmm_kind)(uintptr_t)*state);
+    pmm_choose(*state);
     fake_machine_start(MEMORY);
     return 0;
 }
@@ -594,33 +595,25 @@ static void test_clean_without_caches(void **state)
     pmm_audit();
 }
 
-#define EACH(test)                                                                                 \
-    {#test " llfree", test, set_up, NULL, (void *)PMM_LLFREE},                                     \
-        {#test " bitmap", test, set_up, NULL, (void *)PMM_BITMAP},                                 \
-        {#test " stack", test, set_up, NULL, (void *)PMM_STACK},                                   \
-    {                                                                                              \
-#test " buddy", test, set_up, NULL, (void *)PMM_BUDDY                                      \
-    }
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        EACH(test_orders),
-        EACH(test_block_across_ranges),
-        EACH(test_split),
-        EACH(test_join),
-        EACH(test_mistakes),
-        EACH(test_reserve),
-        EACH(test_pressure),
-        EACH(test_failures),
-        EACH(test_zero_pool),
-        EACH(test_zero_marks),
-        EACH(test_other_caches),
-        EACH(test_zero_pause),
-        EACH(test_clean_comes_back),
-        EACH(test_clean_overflows),
-        EACH(test_clean_without_caches),
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_orders, set_up),
+        cmocka_unit_test_setup(test_block_across_ranges, set_up),
+        cmocka_unit_test_setup(test_split, set_up),
+        cmocka_unit_test_setup(test_join, set_up),
+        cmocka_unit_test_setup(test_mistakes, set_up),
+        cmocka_unit_test_setup(test_reserve, set_up),
+        cmocka_unit_test_setup(test_pressure, set_up),
+        cmocka_unit_test_setup(test_failures, set_up),
+        cmocka_unit_test_setup(test_zero_pool, set_up),
+        cmocka_unit_test_setup(test_zero_marks, set_up),
+        cmocka_unit_test_setup(test_other_caches, set_up),
+        cmocka_unit_test_setup(test_zero_pause, set_up),
+        cmocka_unit_test_setup(test_clean_comes_back, set_up),
+        cmocka_unit_test_setup(test_clean_overflows, set_up),
+        cmocka_unit_test_setup(test_clean_without_caches, set_up),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_allocator(tests, ARRAY_COUNT(tests), NULL);
 }

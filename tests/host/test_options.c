@@ -9,8 +9,10 @@
 
 #include <cmocka.h>
 
+#include "efi/options/keys.h"
 #include "efi/options/options.h"
 #include "lib/units.h"
+#include "pmm/alloc/internal.h"
 
 #define MESSAGES_MAX 32
 
@@ -20,6 +22,9 @@ struct messages {
     unsigned count;
     char text[MESSAGES_MAX][400];
 };
+
+/* Only its name is used. */
+FRAME_ALLOCATOR(test) = {.name = "an-allocator-of-a-test"};
 
 static struct messages messages;
 static struct options options;
@@ -111,7 +116,7 @@ static void every_key(void **state)
     assert_int_equal(options.la57, LA57_ON);
     assert_int_equal(options.tables, TABLES_WINDOW);
     assert_true(options.wipe);
-    assert_int_equal(options.pmm, PMM_BUDDY);
+    assert_string_equal(frame_allocator(options.pmm)->name, "buddy");
     assert_int_equal(options.watchdog, 0);
     assert_int_equal(options.deadline, 90);
     assert_int_equal(options.seconds, 7);
@@ -265,6 +270,43 @@ static void bad_values(void **state)
     assert_int_equal(options.serial, SERIAL_AUTO);
     assert_int_equal(parse_load("swap=01234567-89ab-cdef-fedc-ba987654321x"), 1);
     assert_int_equal(options.swap, SWAP_AUTO);
+}
+
+/* What a message offers is accepted: each word of each key, also a registered allocator with a long
+ * name. */
+static void offered_words(void **state)
+{
+    unsigned tried = 0;
+
+    (void)state;
+    for (size_t i = 0; i < OPTION_KEYS; i++) {
+        char text[80];
+
+        if (option_keys[i].word == NULL)
+            continue;
+        snprintf(text, sizeof(text), "%s=?", option_keys[i].name);
+        assert_int_equal(parse_load(text), 1);
+        for (unsigned place = 0; option_keys[i].word(place) != NULL; place++, tried++) {
+            const char *word = option_keys[i].word(place);
+
+            assert_non_null(strstr(strstr(messages.text[0], "accepted: "), word));
+            snprintf(text, sizeof(text), "%s=%s", option_keys[i].name, word);
+            assert_int_equal(parse_load(text), 0);
+            snprintf(text, sizeof(text), "%s=?", option_keys[i].name);
+            assert_int_equal(parse_load(text), 1);
+        }
+    }
+    assert_int_equal(parse_load("pmm=an-allocator-of-a-test"), 0);
+    assert_string_equal(frame_allocator(options.pmm)->name, "an-allocator-of-a-test");
+    assert_true(tried >= 20);
+}
+
+/* Without pmm= the run has the default, whatever else is registered. */
+static void default_allocator(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_load("run=cow"), 0);
+    assert_string_equal(frame_allocator(options.pmm)->name, "llfree");
 }
 
 static void run_length(void **state)
@@ -559,6 +601,8 @@ int main(void)
         cmocka_unit_test(words),
         cmocka_unit_test(memory_sizes),
         cmocka_unit_test(bad_values),
+        cmocka_unit_test(offered_words),
+        cmocka_unit_test(default_allocator),
         cmocka_unit_test(run_length),
         cmocka_unit_test(program_name),
         cmocka_unit_test(all_errors_are_reported),

@@ -19,6 +19,7 @@
 #include "lib/random.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
+#include "tests/host/fake/each_allocator.h"
 #include "tests/host/fake/machine.h"
 
 #define THREADS 4U
@@ -143,7 +144,7 @@ static uint64_t zone_take(unsigned number, struct random *random)
         /* In two halves, which go back one by one. */
         unsigned half = order - 1;
 
-        zone.allocator->split(zone.self, first, order, half);
+        frame_allocator_split(zone.allocator, zone.self, first, order, half);
         memset(&zone.owner[first], 0, order_frames(half));
         zone.allocator->give(zone.self, number, first, half);
         return BLOCK(first + order_frames(half), half);
@@ -167,7 +168,7 @@ static void test_allocators(void **state)
 {
     uint64_t size;
 
-    zone.allocator = frame_allocator((enum pmm_kind)(uintptr_t)*state);
+    zone.allocator = *state;
     size = round_up(zone.allocator->size(ZONE_FRAMES, THREADS), 64);
     zone.self = aligned_alloc(64, size);
     memset(zone.owner, 0, sizeof(zone.owner));
@@ -175,7 +176,7 @@ static void test_allocators(void **state)
     zone.allocator->add(zone.self, 5, ZONE_FRAMES - 5);
     run_threads(zone_take, zone_give);
     assert_int_equal(zone.allocator->free_frames(zone.self), ZONE_FRAMES - 5);
-    zone.allocator->audit(zone.self);
+    frame_allocator_audit(zone.allocator, zone.self);
     free(zone.self);
 }
 
@@ -251,7 +252,7 @@ static void test_memory(void **state)
     struct pmm_usage before;
     struct pmm_usage after;
 
-    pmm_choose((enum pmm_kind)(uintptr_t)*state);
+    pmm_choose(*state);
     fake_machine_start(24 * MIB);
     before = pmm_usage();
     run_threads(memory_take, memory_give);
@@ -260,20 +261,13 @@ static void test_memory(void **state)
     assert_memory_equal(&before, &after, sizeof(before));
     pmm_drain();
     pmm_audit();
-    pmm_choose(PMM_LLFREE);
+    pmm_choose(NULL);
 }
-
-#define EACH(test)                                                                                 \
-    {#test " llfree", test, NULL, NULL, (void *)PMM_LLFREE},                                       \
-        {#test " bitmap", test, NULL, NULL, (void *)PMM_BITMAP},                                   \
-        {#test " stack", test, NULL, NULL, (void *)PMM_STACK},                                     \
-    {                                                                                              \
-#test " buddy", test, NULL, NULL, (void *)PMM_BUDDY                                        \
-    }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {EACH(test_allocators), EACH(test_memory)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_allocators),
+                                              cmocka_unit_test(test_memory)};
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each_allocator(tests, ARRAY_COUNT(tests), NULL);
 }

@@ -17,6 +17,7 @@
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
 #include "lib/random.h"
+#include "lib/status.h"
 
 /* The headings under which a report lists experiments. */
 enum theme {
@@ -58,6 +59,17 @@ void experiments_audit(void);
 
 /* Prints name and question of each experiment under its theme. */
 void experiments_print(void);
+
+/* Whether a call returns OK. If it does not, notes the call and its status, so that the log of a
+ * refused mapping says more than that checks are missing. */
+#define SUCCEEDS(call) experiment_succeeds((call), #call)
+
+static inline bool experiment_succeeds(enum status status, const char *call)
+{
+    if (status != OK)
+        ktap_note("%s: %s", call, status_name(status));
+    return status == OK;
+}
 
 /* Skips all checks of the running experiment that it has not made yet, for a reason such as "the
  * swap area is too small". The runner still checks the ledger. */
