@@ -155,10 +155,12 @@ static void run_out(struct space *bystander, struct space *victim)
                    space_map(victim, &SPACE_AT(START, VICTIM_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
                              NULL) == OK,
                "one has %u pages, another is promised %u", BYSTANDER_PAGES, VICTIM_PAGES);
+    pmm_idle_pause(); /* which allocation fails is counted over all processors */
     pmm_fail_from(ALLOCATIONS, UINT64_MAX);
     written = write_until_told(victim);
     reason = fault_last_reason();
     pmm_fail_from(0, 0);
+    pmm_idle_resume();
     ktap_metric("end.committed", commit_pages(), "pages");
     ktap_metric("end.resident", pmm_usage().by_kind[FRAME_ANONYMOUS], "pages");
     ktap_metric("end.written", written, "pages");
