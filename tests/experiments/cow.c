@@ -46,7 +46,8 @@ static uint64_t child_tag(unsigned page)
 
 static bool fill_parent(struct space *parent)
 {
-    bool ok = space_map(parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
+    bool ok =
+        SUCCEEDS(space_map(parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = page_fill(cow_page_at(i), OLD_TAG(i));
@@ -126,7 +127,7 @@ static void two_spaces(struct space *parent)
     struct ledger before = ledger_take();
     struct space *child;
     uint64_t ticks = machine_ticks();
-    bool forked = space_fork(parent, &child) == OK;
+    bool forked = SUCCEEDS(space_fork(parent, &child));
 
     ticks = machine_ticks() - ticks;
     ktap_check(forked && ledger_growth(&before, FRAME_ANONYMOUS) == 0 &&
@@ -155,11 +156,11 @@ static void fork_of_a_fork(struct space *parent)
     struct space *grandchild;
     bool ok;
 
-    if (space_fork(parent, &child) != OK)
+    if (!SUCCEEDS(space_fork(parent, &child)))
         return;
     space_switch(child);
     ok = page_holds(cow_page_at(1), OLD_TAG(1));
-    if (space_fork(child, &grandchild) != OK)
+    if (!SUCCEEDS(space_fork(child, &grandchild)))
         return;
     ktap_check(ok, "a second fork of pages that are COW already");
     space_switch(grandchild);
@@ -187,7 +188,7 @@ static unsigned fork_children(struct space *parent, struct space **children)
     unsigned count = 0;
 
     for (; count < CHILDREN; count++) {
-        if (space_fork(parent, &children[count]) != OK)
+        if (!SUCCEEDS(space_fork(parent, &children[count])))
             break;
         space_switch(children[count]);
         if (!page_fill(cow_page_at(5), CHILD_TAG(count)) || !page_holds(cow_page_at(4), OLD_TAG(4)))

@@ -129,7 +129,7 @@ static void run_overflow(const struct options *options)
     uint64_t result;
 
     (void)options;
-    if (thread_create(last_processor(), overflow, &result, &thread) == OK)
+    if (SUCCEEDS(thread_create(last_processor(), overflow, &result, &thread)))
         thread_join(thread);
     ktap_check(false, "a stack without an end");
 }
@@ -154,16 +154,16 @@ static void run_lost(const struct options *options)
         return;
     }
     if (!start_space(&space) ||
-        space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) != OK ||
+        !SUCCEEDS(space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) ||
         !word_write(START, 1) ||
-        thread_create(last_processor(), stop_answering, space, &thread) != OK)
+        !SUCCEEDS(thread_create(last_processor(), stop_answering, space, &thread)))
         return;
     while ((__atomic_load_n(&space->tree.processors, __ATOMIC_ACQUIRE) >> last_processor() & 1) ==
            0)
         machine_relax();
     delay_us(100000);
     shootdown_set_bound_ms(LOST_BOUND_MS);
-    ktap_check(space_unmap(space, START, PAGE_SIZE) != OK, "a shootdown that is not answered");
+    ktap_check(!SUCCEEDS(space_unmap(space, START, PAGE_SIZE)), "a shootdown that is not answered");
 }
 
 /* With interrupts off where another processor can notice it. */

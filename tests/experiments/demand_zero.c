@@ -22,7 +22,7 @@ static bool dirty_frames(struct space *space, uint64_t start)
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = page_fill(page_address(start, i), i + 1);
-    return ok && space_unmap(space, start, REGION_SIZE) == OK;
+    return ok && SUCCEEDS(space_unmap(space, start, REGION_SIZE));
 }
 
 /* Writes one word of each page in random order; returns how many pages were right. */
@@ -69,18 +69,18 @@ static void demand_zero_run(const struct options *options)
     if (!start_space(&space))
         return;
     empty = ledger_take();
-    mapped =
-        space_map(space,
-                  &(struct space_request){
-                      .size = REGION_SIZE, .alignment = REGION_SIZE, .rights = RIGHTS_READ_WRITE},
-                  &start) == OK;
+    mapped = SUCCEEDS(space_map(space,
+                                &(struct space_request){.size = REGION_SIZE,
+                                                        .alignment = REGION_SIZE,
+                                                        .rights = RIGHTS_READ_WRITE},
+                                &start));
     ktap_check(mapped && ledger_growth(&empty, FRAME_ANONYMOUS) == 0 &&
                    ledger_growth(&empty, FRAME_TABLE) <= space->tree.levels - 3,
                "mapping 1 GiB takes no page, and no table below the one of its entry");
     ktap_metric("map_tables", (uint64_t)ledger_growth(&empty, FRAME_TABLE), "frames");
     ktap_check(mapped && dirty_frames(space, start), "pages filled, then unmapped");
     ktap_check(ledger_even(&empty), "the unmap gave everything back");
-    mapped = space_map(space, &SPACE_AT(start, REGION_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
+    mapped = SUCCEEDS(space_map(space, &SPACE_AT(start, REGION_SIZE, RIGHTS_READ_WRITE), NULL));
     if (mapped)
         demand_zero_measure(space, start, options);
     space_audit();

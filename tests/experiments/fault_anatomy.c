@@ -200,9 +200,11 @@ static bool map_fresh(struct space *space)
 {
     uint64_t value;
 
-    if (space_region_at(space, START) != NULL && space_unmap(space, START, PAGES * PAGE_SIZE) != OK)
+    if (space_region_at(space, START) != NULL &&
+        !SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)))
         return false;
-    return space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
+    return SUCCEEDS(
+               space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
            word_read(START, &value);
 }
 
@@ -228,7 +230,7 @@ static bool map_own_pages(struct space *space)
 static bool map_nothing(struct space *space)
 {
     return space_region_at(space, START) == NULL ||
-           space_unmap(space, START, PAGES * PAGE_SIZE) == OK;
+           SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE));
 }
 
 /* The child lives while its parent's pages are to be copied, and is gone when they are to be kept;
@@ -240,7 +242,7 @@ static bool fault_anatomy_share_pages(struct space *space)
     if (child != NULL)
         space_destroy(child);
     child = NULL;
-    return map_own_pages(space) && space_fork(space, &child) == OK && word_write(START, 2) &&
+    return map_own_pages(space) && SUCCEEDS(space_fork(space, &child)) && word_write(START, 2) &&
            word_write(USER_CODE_BUFFER, 0) && word_write(USER_CODE_STACK - sizeof(uint64_t), 0);
 }
 

@@ -30,8 +30,9 @@ static uint64_t fault_around_page_at(unsigned number)
 static bool map_group(struct space *space, unsigned group)
 {
     space_set_around(group);
-    return space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-           space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL) == OK;
+    return SUCCEEDS(
+               space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+           SUCCEEDS(space_advise(space, START, PAGES * PAGE_SIZE, SPACE_SEQUENTIAL));
 }
 
 static void fault_around_put(unsigned group, const char *figure, uint64_t value, const char *unit)
@@ -56,7 +57,7 @@ static void write_in_order(struct space *space, unsigned group)
     faults = space->faults.first_write - faults;
     for (unsigned i = 0; i < PAGES; i++)
         right += page_is_zero_but(fault_around_page_at(i), 2, i + 1);
-    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ok = SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)) && ok;
     ktap_check(ok && right == PAGES && faults >= PAGES / group &&
                    faults <= PAGES / group + FAULTS_MORE,
                "groups of %u: %lu faults for %u pages, all of them right", group, faults, PAGES);
@@ -72,7 +73,7 @@ static void warm_up(struct space *space)
 
         for (unsigned i = 0; i < PAGES && ok; i++)
             ok = word_write(fault_around_page_at(i), 1);
-        CHECK(ok && space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
+        CHECK(ok && SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)));
     }
 }
 
@@ -83,8 +84,8 @@ static void write_sparsely(struct space *space, unsigned group)
 
     for (unsigned i = 0; i < PAGES; i += SPARSE)
         ok = word_write(fault_around_page_at(i + SPARSE / 2), 1) && ok;
-    ok = space_query(space, START, &view) == OK && ok;
-    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ok = SUCCEEDS(space_query(space, START, &view)) && ok;
+    ok = SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)) && ok;
     ktap_check(ok && view.resident <= group * (PAGES / SPARSE) && view.resident >= PAGES / SPARSE,
                "groups of %u: %lu pages for %u that were written", group, view.resident,
                PAGES / SPARSE);
@@ -96,15 +97,16 @@ static void write_sparsely(struct space *space, unsigned group)
 static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;
-    bool ok =
-        map_group(space, 16) && space_unmap(space, fault_around_page_at(3), PAGE_SIZE) == OK &&
-        space_unmap(space, fault_around_page_at(12), PAGE_SIZE) == OK &&
-        space_map(space,
-                  &(struct space_request){
-                      .at = fault_around_page_at(12), .size = PAGE_SIZE, .flags = SPACE_GUARD},
-                  NULL) == OK &&
-        space_protect(space, fault_around_page_at(9), PAGE_SIZE, RIGHTS_READ) == OK &&
-        word_write(fault_around_page_at(6), 1);
+    bool ok = map_group(space, 16) &&
+              SUCCEEDS(space_unmap(space, fault_around_page_at(3), PAGE_SIZE)) &&
+              SUCCEEDS(space_unmap(space, fault_around_page_at(12), PAGE_SIZE)) &&
+              SUCCEEDS(space_map(space,
+                                 &(struct space_request){.at = fault_around_page_at(12),
+                                                         .size = PAGE_SIZE,
+                                                         .flags = SPACE_GUARD},
+                                 NULL)) &&
+              SUCCEEDS(space_protect(space, fault_around_page_at(9), PAGE_SIZE, RIGHTS_READ)) &&
+              word_write(fault_around_page_at(6), 1);
 
     *whole = ok && leaf_state(space, fault_around_page_at(4)) == PTE_LEAF &&
              leaf_state(space, fault_around_page_at(8)) == PTE_LEAF;
@@ -112,7 +114,7 @@ static bool write_around_others(struct space *space, bool *whole)
          leaf_state(space, fault_around_page_at(10)) == PTE_TICKET &&
          !word_read(fault_around_page_at(3), &value) &&
          !word_read(fault_around_page_at(12), &value) && !word_write(fault_around_page_at(9), 1);
-    CHECK(space_unmap(space, START, PAGES * PAGE_SIZE) == OK);
+    CHECK(SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)));
     return ok;
 }
 
@@ -144,7 +146,7 @@ static void stay_within_the_limit(struct space *space)
         most = max_u64(most, page_resident() - others);
     }
     page_set_limit(limit);
-    ok = space_unmap(space, START, PAGES * PAGE_SIZE) == OK && ok;
+    ok = SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)) && ok;
     ktap_check(ok && most <= RESIDENT, "%lu pages at most were resident, %u may be", most,
                RESIDENT);
 }

@@ -125,18 +125,18 @@ static bool on_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 static bool fault_dumb_map_all(struct space *space)
 {
     bool ok =
-        space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-        space_map(space, &SPACE_AT(READ_ONLY, WILD * PAGE_SIZE, RIGHTS_READ), NULL) == OK &&
-        space_map(
+        SUCCEEDS(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+        SUCCEEDS(space_map(space, &SPACE_AT(READ_ONLY, WILD * PAGE_SIZE, RIGHTS_READ), NULL)) &&
+        SUCCEEDS(space_map(
             space,
             &(struct space_request){.at = GUARD, .size = WILD * PAGE_SIZE, .flags = SPACE_GUARD},
-            NULL) == OK;
+            NULL));
 
     for (unsigned i = 0; i < OTHERS && ok; i++)
-        ok = space_map(space,
-                       &SPACE_AT(OTHERS_START + i * 4 * PAGE_SIZE, PAGE_SIZE,
-                                 (i & 1) != 0 ? RIGHTS_READ : RIGHTS_READ_WRITE),
-                       NULL) == OK;
+        ok = SUCCEEDS(space_map(space,
+                                &SPACE_AT(OTHERS_START + i * 4 * PAGE_SIZE, PAGE_SIZE,
+                                          (i & 1) != 0 ? RIGHTS_READ : RIGHTS_READ_WRITE),
+                                NULL));
     return ok;
 }
 

@@ -193,7 +193,7 @@ static bool try_once(struct space *parent, const struct shape *shape, const stru
     uint64_t began = machine_ticks();
     struct space *child;
     char what[16];
-    bool ok = space_fork(parent, &child) == OK;
+    bool ok = SUCCEEDS(space_fork(parent, &child));
 
     if (!ok)
         return false;
@@ -229,9 +229,10 @@ static void fork_ways_try_shape(const struct shape *shape)
 
     if (!start_space(&parent))
         return;
-    filled = space_map(parent, &SPACE_AT(START, shape->pages * shape->stride, RIGHTS_READ_WRITE),
-                       NULL) == OK &&
-             fork_ways_fill(shape);
+    filled =
+        SUCCEEDS(space_map(
+            parent, &SPACE_AT(START, shape->pages * shape->stride, RIGHTS_READ_WRITE), NULL)) &&
+        fork_ways_fill(shape);
     for (unsigned way = 0; way < ARRAY_COUNT(ways); way++) {
         bool ok = filled;
 

@@ -126,8 +126,8 @@ static unsigned frame_stress_start_others(const struct options *options, struct 
         struct worker *worker = &workers[1 + count];
 
         *worker = (struct worker){.random = random_from(options->seed + 1 + count), .end = end};
-        if (thread_create((unsigned)__builtin_ctzll(others), frame_stress_work, worker,
-                          &worker->thread) == OK)
+        if (SUCCEEDS(thread_create((unsigned)__builtin_ctzll(others), frame_stress_work, worker,
+                                   &worker->thread)))
             count++;
     }
     return count;

@@ -31,8 +31,9 @@ static void hold_run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    ok = space_map(space, &SPACE_AT(START, 4 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-         space_map(space, &SPACE_AT(START + 4 * PAGE_SIZE, PAGE_SIZE, RIGHTS_READ), NULL) == OK &&
+    ok = SUCCEEDS(space_map(space, &SPACE_AT(START, 4 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+         SUCCEEDS(
+             space_map(space, &SPACE_AT(START + 4 * PAGE_SIZE, PAGE_SIZE, RIGHTS_READ), NULL)) &&
          word_write(START, 1) && word_read(START + PAGE_SIZE, &value) &&
          word_read(START + 4 * PAGE_SIZE, &value);
     ktap_check(ok, "pages to look at");

@@ -69,7 +69,7 @@ static bool forks(struct space *parent, uint64_t start)
     struct space *child;
     bool ok;
 
-    if (space_fork(parent, &child) != OK)
+    if (!SUCCEEDS(space_fork(parent, &child)))
         return false;
     space_switch(child);
     ok = levels_holds(start, 1) && page_fill(start, 900);
@@ -84,16 +84,16 @@ static void try_range(struct space *space, uint64_t start)
     uint64_t end = lower_half_end(space->tree.levels);
     uint64_t size = round_up(PAGES * STEP, GIB);
 
-    ktap_check(space_map(space, &SPACE_AT(start, size, RIGHTS_READ_WRITE), NULL) == OK &&
+    ktap_check(SUCCEEDS(space_map(space, &SPACE_AT(start, size, RIGHTS_READ_WRITE), NULL)) &&
                    levels_fill(start, 1) && levels_holds(start, 1),
                "%u pages from %lx on", PAGES, start);
     ktap_check(named_back(space, start), "each is found from its frame");
     ktap_check(forks(space, start), "a fork has them, and its writes are its own");
-    ktap_check(space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
-                       OK &&
+    ktap_check(SUCCEEDS(space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, RIGHTS_READ_WRITE),
+                                  NULL)) &&
                    page_fill(end - PAGE_SIZE, 7) && page_holds(end - PAGE_SIZE, 7),
                "the last page, at %lx", end - PAGE_SIZE);
-    ktap_check(space_unmap(space, start, size) == OK && !word_write(start, 1),
+    ktap_check(SUCCEEDS(space_unmap(space, start, size)) && !word_write(start, 1),
                "unmapped, they are gone");
 }
 

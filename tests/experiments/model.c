@@ -328,7 +328,7 @@ static bool start_worker(unsigned number, unsigned cpu, uint64_t seed)
     worker->model.last_tag = (uint64_t)(number + 2) << 40;
     worker->model.lane = number + 1;
     of_cpu[cpu] = worker;
-    return thread_create(cpu, model_experiment_work, worker, &worker->thread) == OK;
+    return SUCCEEDS(thread_create(cpu, model_experiment_work, worker, &worker->thread));
 }
 
 static unsigned model_experiment_processors(void)

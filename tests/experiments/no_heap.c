@@ -70,8 +70,9 @@ static void no_heap_run(const struct options *options)
     (void)options;
     if (!start_space(&parent))
         return;
-    if (space_map(parent, &SPACE_AT(START, 4 * PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-        no_heap_touch(0) == PAGES && space_fork(parent, &child) == OK) {
+    if (SUCCEEDS(
+            space_map(parent, &SPACE_AT(START, 4 * PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+        no_heap_touch(0) == PAGES && SUCCEEDS(space_fork(parent, &child))) {
         ktap_metric("heap_calls_to_map_and_fork", pool_calls() - calls, "calls");
         ktap_check(pool_calls() > calls, "mapping and forking take objects from pools");
         fault_without_pools(parent, child);

@@ -115,8 +115,8 @@ static bool fill_bystander(struct space *bystander)
     bool ok;
 
     space_switch(bystander);
-    ok = space_map(bystander, &SPACE_AT(START, BYSTANDER_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
-                   NULL) == OK;
+    ok = SUCCEEDS(space_map(
+        bystander, &SPACE_AT(START, BYSTANDER_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
     for (unsigned i = 0; i < BYSTANDER_PAGES && ok; i++)
         ok = page_fill(START + i * PAGE_SIZE, 7000 + i);
     return ok;
@@ -152,8 +152,9 @@ static void run_out(struct space *bystander, struct space *victim)
     enum status reason;
 
     ktap_check(fill_bystander(bystander) &&
-                   space_map(victim, &SPACE_AT(START, VICTIM_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
-                             NULL) == OK,
+                   SUCCEEDS(space_map(victim,
+                                      &SPACE_AT(START, VICTIM_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
+                                      NULL)),
                "one has %u pages, another is promised %u", BYSTANDER_PAGES, VICTIM_PAGES);
     pmm_idle_pause(); /* which allocation fails is counted over all processors */
     pmm_fail_from(ALLOCATIONS, UINT64_MAX);

@@ -162,7 +162,7 @@ static bool call_from_the_end(struct space *space)
     uint64_t end = cpu_user_end();
     struct program program = program_new(space, end - sizeof(syscall), USER_CODE_STACK, 0);
 
-    if (space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, rights), NULL) != OK ||
+    if (!SUCCEEDS(space_map(space, &SPACE_AT(end - PAGE_SIZE, PAGE_SIZE, rights), NULL)) ||
         !user_copy_out(end - sizeof(syscall), syscall, sizeof(syscall), NULL))
         return false;
     return ends_with(&program, PROGRAM_TRAPPED) && program.frame.vector == TRAP_GP &&
@@ -243,7 +243,7 @@ static bool vectors_survive(struct space *space)
                                        USER_CODE_STACK - i * PAGE_SIZE, 0x1234000 + i * 0x2000);
         programs[i].frame.rsi = VECTOR_ROUNDS;
         programs[i].frame.rdx = fpu_has_avx();
-        if (thread_create(VECTOR_CPU, run_vectors, &programs[i], &threads[i]) != OK)
+        if (!SUCCEEDS(thread_create(VECTOR_CPU, run_vectors, &programs[i], &threads[i])))
             PANIC("no thread");
     }
     for (unsigned i = 0; i < 2; i++) {
@@ -269,7 +269,7 @@ static bool vectors_equal(struct space *space)
         struct thread *thread;
         bool equal;
 
-        if (thread_create(cpu, run_vectors, &program, &thread) != OK)
+        if (!SUCCEEDS(thread_create(cpu, run_vectors, &program, &thread)))
             PANIC("no thread");
         thread_join(thread);
         equal =

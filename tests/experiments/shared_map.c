@@ -121,7 +121,8 @@ static bool is_refused(uint64_t address, bool write)
 /* What one does to its own mapping the others do not see; what it writes they do. */
 static void keep_apart(const struct family *family)
 {
-    bool ok = space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE, RIGHTS_READ) == OK;
+    bool ok =
+        SUCCEEDS(space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE, RIGHTS_READ));
 
     space_switch(family->child);
     ok = ok && is_refused(shared_map_page_at(9), true) && page_holds(shared_map_page_at(9), TAG(9));
@@ -130,18 +131,18 @@ static void keep_apart(const struct family *family)
     space_switch(family->child);
     ktap_check(ok && count_pages(new_tag, 8, 16) == 8,
                "read-only in the child: what the parent writes is read there");
-    ok = space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE, RIGHTS_READ_WRITE) ==
-             OK &&
+    ok = SUCCEEDS(space_protect(family->child, shared_map_page_at(8), 8 * PAGE_SIZE,
+                                RIGHTS_READ_WRITE)) &&
          shared_map_fill_pages(shared_map_old_tag, 8, 16);
-    ok = ok && space_unmap(family->child, shared_map_page_at(20), 4 * PAGE_SIZE) == OK &&
+    ok = ok && SUCCEEDS(space_unmap(family->child, shared_map_page_at(20), 4 * PAGE_SIZE)) &&
          is_refused(shared_map_page_at(21), false) &&
          count_pages(shared_map_old_tag, 16, 20) == 4 &&
          count_pages(shared_map_old_tag, 24, PAGES) == PAGES - 24;
     space_switch(family->grandchild);
     ktap_check(ok && count_pages(shared_map_old_tag, 0, PAGES) == PAGES,
                "unmapped in the middle by the child: the grandchild has all");
-    ok = space_advise(family->grandchild, shared_map_page_at(30), 8 * PAGE_SIZE, SPACE_DONT_NEED) ==
-         OK;
+    ok = SUCCEEDS(
+        space_advise(family->grandchild, shared_map_page_at(30), 8 * PAGE_SIZE, SPACE_DONT_NEED));
     ktap_check(ok && leaf_state(family->grandchild, shared_map_page_at(30)) == PTE_TICKET &&
                    count_pages(shared_map_old_tag, 0, PAGES) == PAGES,
                "what one does not need is not lost");
@@ -243,11 +244,12 @@ static bool disturb(struct space *space, unsigned round)
 {
     unsigned page = 24 + round * 7 % (PAGES - 32); /* it has not all below */
     struct space *fork;
-    bool ok = space_protect(space, shared_map_page_at(page), 8 * PAGE_SIZE,
-                            round % 2 == 0 ? RIGHTS_READ : RIGHTS_READ_WRITE) == OK &&
-              space_advise(space, shared_map_page_at(page), 8 * PAGE_SIZE, SPACE_WILL_NEED) == OK;
+    bool ok =
+        SUCCEEDS(space_protect(space, shared_map_page_at(page), 8 * PAGE_SIZE,
+                               round % 2 == 0 ? RIGHTS_READ : RIGHTS_READ_WRITE)) &&
+        SUCCEEDS(space_advise(space, shared_map_page_at(page), 8 * PAGE_SIZE, SPACE_WILL_NEED));
 
-    if (!ok || space_fork(space, &fork) != OK)
+    if (!ok || !SUCCEEDS(space_fork(space, &fork)))
         return false;
     space_destroy(fork);
     return true;
@@ -274,8 +276,8 @@ static bool play_both(const struct family *family, struct player players[2], uns
     for (unsigned i = 0; i < 2; i++, cpus &= cpus - 1) {
         players[i] = (struct player){
             .side = i, .rounds = rounds, .space = i == 0 ? family->parent : family->grandchild};
-        ok = ok &&
-             thread_create((unsigned)__builtin_ctzll(cpus), play, &players[i], &threads[i]) == OK;
+        ok = ok && SUCCEEDS(thread_create((unsigned)__builtin_ctzll(cpus), play, &players[i],
+                                          &threads[i]));
     }
     for (unsigned round = 0; round < rounds && ok; round++) {
         ok = disturb(family->child, round);
@@ -324,10 +326,10 @@ static void shared_map_measure(void)
     uint64_t begun;
     bool ok =
         start_space(&space) &&
-        space_map(space,
-                  &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED),
-                  NULL) == OK &&
-        word_write(shared_map_page_at(0), 1) && space_fork(space, &fork) == OK;
+        SUCCEEDS(space_map(
+            space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED),
+            NULL)) &&
+        word_write(shared_map_page_at(0), 1) && SUCCEEDS(space_fork(space, &fork));
 
     if (!ktap_check(ok, "a space and its fork share memory"))
         return;
@@ -370,11 +372,11 @@ static void shared_map_run(const struct options *options)
     struct family family = {0};
     bool made =
         start_space(&family.parent) &&
-        space_map(family.parent,
-                  &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED),
-                  NULL) == OK &&
-        space_fork(family.parent, &family.child) == OK &&
-        space_fork(family.child, &family.grandchild) == OK;
+        SUCCEEDS(space_map(
+            family.parent,
+            &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE, .flags = SPACE_SHARED), NULL)) &&
+        SUCCEEDS(space_fork(family.parent, &family.child)) &&
+        SUCCEEDS(space_fork(family.child, &family.grandchild));
 
     (void)options;
     if (!ktap_check(made, "a parent, its fork, and a fork of that"))

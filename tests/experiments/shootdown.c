@@ -78,13 +78,15 @@ static bool others_forget(struct space *space)
 {
     const struct rights none = {.none = true};
 
-    return space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-           others_may(true, true) && space_protect(space, START, PAGE_SIZE, RIGHTS_READ) == OK &&
+    return SUCCEEDS(space_map(space, &SPACE_AT(START, PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+           others_may(true, true) &&
+           SUCCEEDS(space_protect(space, START, PAGE_SIZE, RIGHTS_READ)) &&
            others_may(true, false) && others_may(false, true) &&
-           space_protect(space, START, PAGE_SIZE, none) == OK && others_may(false, false) &&
-           space_protect(space, START, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-           others_may(true, true) && space_advise(space, START, PAGE_SIZE, SPACE_DONT_NEED) == OK &&
-           others_may(false, true) && space_unmap(space, START, PAGE_SIZE) == OK &&
+           SUCCEEDS(space_protect(space, START, PAGE_SIZE, none)) && others_may(false, false) &&
+           SUCCEEDS(space_protect(space, START, PAGE_SIZE, RIGHTS_READ_WRITE)) &&
+           others_may(true, true) &&
+           SUCCEEDS(space_advise(space, START, PAGE_SIZE, SPACE_DONT_NEED)) &&
+           others_may(false, true) && SUCCEEDS(space_unmap(space, START, PAGE_SIZE)) &&
            others_may(false, false);
 }
 
@@ -137,7 +139,7 @@ static void shootdown_measure(const struct space *space, unsigned processors)
 /* One more processor joins, and is measured with. */
 static bool add_processor(struct space *space, unsigned cpu)
 {
-    if (thread_create(cpu, wait_in_space, space, &party.threads[party.count]) != OK)
+    if (!SUCCEEDS(thread_create(cpu, wait_in_space, space, &party.threads[party.count])))
         return false;
     party.count++;
     while (__atomic_load_n(&party.arrived, __ATOMIC_ACQUIRE) < party.count)

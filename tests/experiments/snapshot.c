@@ -59,7 +59,7 @@ static bool restore(struct space *parent, unsigned count, unsigned round)
     struct space *child;
     bool ok;
 
-    if (space_fork(parent, &child) != OK)
+    if (!SUCCEEDS(space_fork(parent, &child)))
         return false;
     space_switch(child);
     ok = dirty(count, round);
@@ -103,7 +103,7 @@ static bool snapshot_make_parent(struct space **parent)
 {
     bool ok =
         start_space(parent) &&
-        space_map(*parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK;
+        SUCCEEDS(space_map(*parent, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = word_write(snapshot_page_at(i) + 8, snapshot_word_of(i));

@@ -89,7 +89,7 @@ static void raised_rights(struct space *space)
     uint64_t before = space->faults.spurious;
     struct space *child;
     uint64_t value = 0;
-    bool right = space_fork(space, &child) == OK;
+    bool right = SUCCEEDS(space_fork(space, &child));
 
     if (right)
         space_destroy(child);
@@ -116,9 +116,10 @@ static void spurious_run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    ktap_check(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK &&
-                   word_write(START, 1),
-               "a page that may be written");
+    ktap_check(
+        SUCCEEDS(space_map(space, &SPACE_AT(START, 2 * PAGE_SIZE, RIGHTS_READ_WRITE), NULL)) &&
+            word_write(START, 1),
+        "a page that may be written");
     page_faults(space);
     modes(space);
     raised_rights(space);

@@ -119,7 +119,7 @@ static void out_and_back(struct space *space, const struct options *options)
 static void fork_while_out(struct space *parent)
 {
     struct space *child;
-    bool ok = space_fork(parent, &child) == OK;
+    bool ok = SUCCEEDS(space_fork(parent, &child));
     unsigned right = 0;
 
     if (!ktap_check(ok, "a fork while pages are out"))
@@ -175,7 +175,7 @@ static void swap_run(const struct options *options)
         return;
     base_tag = options->seed << 40 ^ UINT64_C(0x5a00000000000000);
     page_set_limit(RESIDENT);
-    if (space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) == OK) {
+    if (SUCCEEDS(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL))) {
         out_and_back(space, options);
         space_audit();
         fork_while_out(space);

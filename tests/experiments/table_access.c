@@ -51,12 +51,13 @@ static uint64_t table_access_region_start(unsigned number)
 static bool fill_space(unsigned number, struct random *random)
 {
     struct space *space = test.spaces[number];
-    bool ok =
-        space_map(space, &SPACE_AT(table_access_region_start(number), REGION, RIGHTS_READ_WRITE),
-                  NULL) == OK &&
-        space_map(space, &SPACE_AT(GIB * 512, GIB * 512, RIGHTS_READ), NULL) == OK &&
-        space_map(space, &(struct space_request){.at = 2 * MIB, .size = MIB, .flags = SPACE_GUARD},
-                  NULL) == OK;
+    bool ok = SUCCEEDS(space_map(
+                  space, &SPACE_AT(table_access_region_start(number), REGION, RIGHTS_READ_WRITE),
+                  NULL)) &&
+              SUCCEEDS(space_map(space, &SPACE_AT(GIB * 512, GIB * 512, RIGHTS_READ), NULL)) &&
+              SUCCEEDS(space_map(
+                  space, &(struct space_request){.at = 2 * MIB, .size = MIB, .flags = SPACE_GUARD},
+                  NULL));
     uint64_t value;
 
     space_switch(space);
@@ -402,10 +403,10 @@ static bool many_are_shown(void)
 static bool make_spaces(struct random *random)
 {
     for (unsigned i = 0; i < SPACES; i++) {
-        if (space_create(&test.spaces[i]) != OK || !fill_space(i, random))
+        if (!SUCCEEDS(space_create(&test.spaces[i])) || !fill_space(i, random))
             return false;
     }
-    return space_fork(test.spaces[0], &test.spaces[SPACES]) == OK;
+    return SUCCEEDS(space_fork(test.spaces[0], &test.spaces[SPACES]));
 }
 
 static void table_access_end_spaces(void)

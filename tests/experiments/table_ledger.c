@@ -171,9 +171,9 @@ static bool table_ledger_touch(struct space *space, uint64_t stride, uint64_t ta
 
 static bool make(unsigned number, uint64_t stride)
 {
-    return space_create(&spaces[number]) == OK &&
-           space_map(spaces[number], &SPACE_AT(START, PAGES * stride, RIGHTS_READ_WRITE), NULL) ==
-               OK &&
+    return SUCCEEDS(space_create(&spaces[number])) &&
+           SUCCEEDS(space_map(spaces[number], &SPACE_AT(START, PAGES * stride, RIGHTS_READ_WRITE),
+                              NULL)) &&
            table_ledger_touch(spaces[number], stride, 1);
 }
 
@@ -192,8 +192,8 @@ static void table_ledger_try_all(const struct ledger *before)
 
     ktap_check(ok && table_ledger_compare(before, "made"),
                "dense, sparse and sparser: the books agree");
-    ok = space_fork(spaces[1], &spaces[3]) == OK && space_fork(spaces[2], &spaces[4]) == OK &&
-         space_fork(spaces[4], &spaces[5]) == OK;
+    ok = SUCCEEDS(space_fork(spaces[1], &spaces[3])) &&
+         SUCCEEDS(space_fork(spaces[2], &spaces[4])) && SUCCEEDS(space_fork(spaces[4], &spaces[5]));
     ok = ok && table_ledger_compare(before, "forked");
     ktap_check(ok && walk.shared > 0, "after forks, with %lu links to tables met before",
                walk.shared);
@@ -201,7 +201,7 @@ static void table_ledger_try_all(const struct ledger *before)
     ktap_check(ok && table_ledger_compare(before, "copied"),
                "after a child has copied all of its tables");
     table_ledger_report();
-    ok = space_unmap(spaces[5], START, PAGES / 2 * GIB) == OK;
+    ok = SUCCEEDS(space_unmap(spaces[5], START, PAGES / 2 * GIB));
     ktap_check(ok && table_ledger_compare(before, "unmapped"),
                "after half of a grandchild is unmapped");
     space_destroy(spaces[2]);

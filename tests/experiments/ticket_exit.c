@@ -52,7 +52,7 @@ static unsigned send_out(unsigned wanted)
     for (unsigned i = 0; i < 8 && sent < wanted; i++) {
         unsigned evicted = 0;
 
-        if (reclaim_pages(wanted - sent, &evicted) != OK)
+        if (!SUCCEEDS(reclaim_pages(wanted - sent, &evicted)))
             break;
         sent += evicted;
     }
@@ -61,9 +61,9 @@ static unsigned send_out(unsigned wanted)
 
 static bool ticket_exit_make_space(const struct stride *stride, unsigned out, struct space **space)
 {
-    bool ok =
-        start_space(space) &&
-        space_map(*space, &SPACE_AT(START, PAGES * stride->bytes, RIGHTS_READ_WRITE), NULL) == OK;
+    bool ok = start_space(space) &&
+              SUCCEEDS(space_map(*space, &SPACE_AT(START, PAGES * stride->bytes, RIGHTS_READ_WRITE),
+                                 NULL));
 
     for (unsigned i = 0; i < PAGES && ok; i++)
         ok = word_write(START + i * stride->bytes, i);

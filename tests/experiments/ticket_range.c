@@ -83,13 +83,13 @@ static unsigned ticket_range_part_of(const struct image *image, uint64_t address
 
 static bool ticket_range_map_image(struct image *image)
 {
-    bool ok = space_create(&image->space) == OK;
+    bool ok = SUCCEEDS(space_create(&image->space));
 
     for (unsigned i = 0; i < PARTS && ok; i++)
-        ok = space_map(image->space,
-                       &SPACE_AT(image->starts[i], image->starts[i + 1] - image->starts[i],
-                                 parts[i].rights),
-                       NULL) == OK;
+        ok = SUCCEEDS(space_map(
+            image->space,
+            &SPACE_AT(image->starts[i], image->starts[i + 1] - image->starts[i], parts[i].rights),
+            NULL));
     return ok;
 }
 
@@ -194,7 +194,7 @@ static bool reserve_leaves(const struct image *image, bool per_page)
     struct ledger before;
     struct space *space;
     struct tree *tree;
-    bool ok = space_create(&space) == OK;
+    bool ok = SUCCEEDS(space_create(&space));
 
     if (!ok)
         return false;
@@ -316,7 +316,7 @@ static bool measure_split(unsigned level)
         uint64_t value = 1;
         uint64_t began;
 
-        ok = space_map(space, &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE), NULL) == OK;
+        ok = SUCCEEDS(space_map(space, &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE), NULL));
         ok = ok && tree_walk(&space->tree, start).level == level;
         began = machine_ticks();
         ok = ok && word_read(start, &value);

@@ -58,8 +58,8 @@ static bool map_regions(struct space *space, const struct shape *shape)
     bool ok = true;
 
     for (unsigned i = 0; i < shape->regions && ok; i++)
-        ok = space_map(space, &SPACE_AT(START + i * (size + PAGE_SIZE), size, RIGHTS_READ_WRITE),
-                       NULL) == OK;
+        ok = SUCCEEDS(space_map(
+            space, &SPACE_AT(START + i * (size + PAGE_SIZE), size, RIGHTS_READ_WRITE), NULL));
     return ok;
 }
 
@@ -184,7 +184,7 @@ static void try_seed(void)
     struct ledger before;
     unsigned frames = 0;
     struct space *space;
-    bool ok = space_create(&space) == OK;
+    bool ok = SUCCEEDS(space_create(&space));
 
     if (!ok)
         return;

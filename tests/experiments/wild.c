@@ -144,13 +144,13 @@ static bool wild_map_all(struct space *space)
     struct rights kernel_data = {.write = true};
     struct rights kernel_code = {.write = true, .execute = true};
 
-    return space_map(space, &SPACE_AT(READ_ONLY, MIB, RIGHTS_READ), NULL) == OK &&
-           space_map(space, &SPACE_AT(READ_WRITE, MIB, RIGHTS_READ_WRITE), NULL) == OK &&
-           space_map(space, &SPACE_AT(KERNEL_DATA, MIB, kernel_data), NULL) == OK &&
-           space_map(space, &SPACE_AT(KERNEL_CODE, MIB, kernel_code), NULL) == OK &&
-           space_map(space,
-                     &(struct space_request){.at = GUARD, .size = PAGE_SIZE, .flags = SPACE_GUARD},
-                     NULL) == OK;
+    return SUCCEEDS(space_map(space, &SPACE_AT(READ_ONLY, MIB, RIGHTS_READ), NULL)) &&
+           SUCCEEDS(space_map(space, &SPACE_AT(READ_WRITE, MIB, RIGHTS_READ_WRITE), NULL)) &&
+           SUCCEEDS(space_map(space, &SPACE_AT(KERNEL_DATA, MIB, kernel_data), NULL)) &&
+           SUCCEEDS(space_map(space, &SPACE_AT(KERNEL_CODE, MIB, kernel_code), NULL)) &&
+           SUCCEEDS(space_map(
+               space, &(struct space_request){.at = GUARD, .size = PAGE_SIZE, .flags = SPACE_GUARD},
+               NULL));
 }
 
 static void wild_run(const struct options *options)

@@ -104,8 +104,8 @@ static unsigned wire_start_others(void (*entry)(void *), unsigned most)
     for (; cpus != 0 && count < most; cpus &= cpus - 1) {
         void *number = (void *)(uintptr_t)(count + 1);
 
-        if (thread_create((unsigned)__builtin_ctzll(cpus), entry, number, &wire.threads[count]) !=
-            OK)
+        if (!SUCCEEDS(thread_create((unsigned)__builtin_ctzll(cpus), entry, number,
+                                    &wire.threads[count])))
             break;
         count++;
     }
@@ -150,9 +150,9 @@ static bool map_others(void)
     bool ok = true;
 
     for (unsigned i = 0; i < CPUS_MOST; i++)
-        ok = ok && space_map(wire.space,
-                             &SPACE_AT(OTHER + i * APART, OTHERS * PAGE_SIZE, RIGHTS_READ_WRITE),
-                             NULL) == OK;
+        ok = ok && SUCCEEDS(space_map(
+                       wire.space,
+                       &SPACE_AT(OTHER + i * APART, OTHERS * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
     return ok;
 }
 
@@ -273,7 +273,7 @@ static void fork_beside_a_writer(void)
     for (unsigned i = 0; i < FORKS && writers > 0; i++) {
         struct space *child;
 
-        if (space_fork(wire.space, &child) != OK)
+        if (!SUCCEEDS(space_fork(wire.space, &child)))
             break;
         right += of_one_moment(child);
         space_destroy(child);
@@ -295,10 +295,10 @@ static void fork_beside_a_writer(void)
 static void unwire(void)
 {
     struct space_view view;
-    bool ok = space_unwire(wire.space, START, WIRED * PAGE_SIZE) == OK;
+    bool ok = SUCCEEDS(space_unwire(wire.space, START, WIRED * PAGE_SIZE));
 
     press_everywhere();
-    ok = ok && space_query(wire.space, START, &view) == OK && !view.wired;
+    ok = ok && SUCCEEDS(space_query(wire.space, START, &view)) && !view.wired;
     ktap_check(ok && view.resident < WIRED && space_wired_pages() == 0,
                "unwired, %lu of the pages are left", ok ? view.resident : WIRED);
 }
@@ -319,10 +319,11 @@ static void wire_run(const struct options *options)
     wire.handler = trap_page_fault;
     trap_page_fault = count_fault;
     page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + RESIDENT);
-    if (ktap_check(map_others() && space_map(wire.space,
-                                             &SPACE_AT(START, WIRED * PAGE_SIZE, RIGHTS_READ_WRITE,
-                                                       .flags = SPACE_WIRED),
-                                             NULL) == OK,
+    if (ktap_check(map_others() &&
+                       SUCCEEDS(space_map(wire.space,
+                                          &SPACE_AT(START, WIRED * PAGE_SIZE, RIGHTS_READ_WRITE,
+                                                    .flags = SPACE_WIRED),
+                                          NULL)),
                    "%u pages are wired, %u may be resident", WIRED, RESIDENT)) {
         stay();
         fork_alone();

@@ -112,15 +112,14 @@ static void write_from_ring3(void)
 
     if (!start_space(&space))
         return;
-    if (user_code_install(space) == OK) {
+    if (SUCCEEDS(user_code_install(space))) {
         for (unsigned level = 1; level <= space->tree.levels; level++) {
             uint64_t start = 2 * pte_span(level) + (level < 3 ? 4 * GIB : 0);
             struct program program = user_code_program(space, user_code_write, start);
 
-            levels +=
-                space_map(space,
-                          &SPACE_AT(start, pte_span(level), RIGHTS_READ, .flags = SPACE_ZEROES),
-                          NULL) == OK;
+            levels += SUCCEEDS(space_map(
+                space, &SPACE_AT(start, pte_span(level), RIGHTS_READ, .flags = SPACE_ZEROES),
+                NULL));
             refused += program_run(&program) == PROGRAM_VIOLATION &&
                        program.reason == STATUS_DENIED && page_is_zero(start);
         }
@@ -148,7 +147,7 @@ static bool count_frames(unsigned level)
         return false;
     before = ledger_take();
     space_set_zero_levels(space, level);
-    ok = space_map(space, &SPACE_AT(start, bytes, RIGHTS_READ), NULL) == OK;
+    ok = SUCCEEDS(space_map(space, &SPACE_AT(start, bytes, RIGHTS_READ), NULL));
     for (uint64_t at = start; at < start + bytes && ok; at += pte_span(level + 1)) {
         uint64_t value = 1;
 
@@ -203,9 +202,9 @@ static bool measure_splits(unsigned level)
         if (i == NOT_TIMED)
             ticks = 0;
 
-        ok = space_map(space,
-                       &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE, .flags = SPACE_ZEROES),
-                       NULL) == OK &&
+        ok = SUCCEEDS(space_map(
+                 space, &SPACE_AT(start, pte_span(level), RIGHTS_READ_WRITE, .flags = SPACE_ZEROES),
+                 NULL)) &&
              split_one(space, start, level, &ticks);
     }
     null_fault_metric_of("split", level_names[level], ticks / SPLITS);
@@ -325,7 +324,8 @@ static bool try_large(void)
     ok = start_space(&space);
     if (ok) {
         /* So that the tables above the place exist, whatever the number of levels. */
-        ok = space_map(space, &SPACE_AT(START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ), NULL) == OK &&
+        ok = SUCCEEDS(
+                 space_map(space, &SPACE_AT(START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ), NULL)) &&
              sweep_large(space, page);
         end_space(space);
     }
@@ -376,8 +376,8 @@ static void merge_back(void)
 
     if (!start_space(&space))
         return;
-    ok = space_map(space, &SPACE_AT(START, MERGE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
-             OK &&
+    ok = SUCCEEDS(space_map(space, &SPACE_AT(START, MERGE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
+                            NULL)) &&
          write_pages();
     before = ledger_take();
     ticks = machine_ticks();

@@ -85,10 +85,11 @@ static void zero_page_run(const struct options *options)
         return;
     /* Page by page: what the larger zeroes save is the question of zero-ladder. */
     space_set_zero_levels(space, 1);
-    if (space_map(space,
-                  &(struct space_request){
-                      .size = PAGES * PAGE_SIZE, .alignment = 2 * MIB, .rights = RIGHTS_READ_WRITE},
-                  &start) == OK) {
+    if (SUCCEEDS(space_map(space,
+                           &(struct space_request){.size = PAGES * PAGE_SIZE,
+                                                   .alignment = 2 * MIB,
+                                                   .rights = RIGHTS_READ_WRITE},
+                           &start))) {
         zero_page_read_all(space, start);
         write_one(space, start);
         check_zero_frame();

@@ -115,7 +115,7 @@ static uint64_t burst(struct space *space, unsigned *right)
     uint64_t ticks = 0;
 
     *right = 0;
-    if (space_map(space, &SPACE_AT(START, size, RIGHTS_READ_WRITE), NULL) != OK)
+    if (!SUCCEEDS(space_map(space, &SPACE_AT(START, size, RIGHTS_READ_WRITE), NULL)))
         return 0;
     /* The tables are there: one page beside each end makes them. */
     for (uint64_t at = START; at < START + size; at += PAGE_SIZE) {
@@ -128,7 +128,7 @@ static uint64_t burst(struct space *space, unsigned *right)
     /* Junk is left behind for whoever gets these frames next. */
     for (uint64_t at = START; at < START + size; at += PAGE_SIZE)
         *right -= !page_fill(at, at);
-    if (space_unmap(space, START, size) != OK)
+    if (!SUCCEEDS(space_unmap(space, START, size)))
         *right = 0;
     return ticks / PAGES;
 }

@@ -109,12 +109,27 @@ static unsigned count_wanted(const struct options *options)
     return wanted;
 }
 
+/* Skips an experiment for which the options allow too few address spaces. */
+static bool runner_skips(const struct experiment *experiment, const struct options *options)
+{
+    char reason[80];
+
+    if (experiment->spaces <= options->spaces)
+        return false;
+    print_to(reason, sizeof(reason), "it has %u address spaces at once, spaces=%u allows fewer",
+             experiment->spaces, options->spaces);
+    ktap_suite_skip(experiment->name, reason);
+    return true;
+}
+
 static void run_one(const struct experiment *experiment, const struct options *options)
 {
     struct ledger before = ledger_take();
     unsigned checks = experiment->checks;
     uint64_t began;
 
+    if (runner_skips(experiment, options))
+        return;
     if (experiment->more_checks != NULL)
         checks += experiment->more_checks();
     thread_sleep_us(IDLE_US);

@@ -88,7 +88,7 @@ static void fork_and_write(struct space *parent)
     struct space *child;
     bool ok;
 
-    if (!ktap_check(space_fork(parent, &child) == OK, "a fork"))
+    if (!ktap_check(SUCCEEDS(space_fork(parent, &child)), "a fork"))
         return;
     ok = page_fill(large_page_page_at(7), TAG2(7));
     ticks = machine_ticks() - ticks;
@@ -114,19 +114,19 @@ static void large_page_cut(struct space *space)
 {
     const unsigned first = 2 * PTE_ENTRIES;
     uint64_t value;
-    bool ok = space_unmap(space, large_page_page_at(first + 5), 3 * PAGE_SIZE) == OK;
+    bool ok = SUCCEEDS(space_unmap(space, large_page_page_at(first + 5), 3 * PAGE_SIZE));
 
     ok = ok && level_at(space, large_page_page_at(first)) == 1 &&
          !word_read(large_page_page_at(first + 6), &value) &&
          page_holds(large_page_page_at(first + 4), TAG(first + 4)) &&
          large_page_count_right(first + 8, first + PTE_ENTRIES) == PTE_ENTRIES - 8;
     ktap_check(ok, "an unmap of three pages leaves the other 509");
-    ok = space_protect(space, large_page_page_at(3 * PTE_ENTRIES), LARGE, RIGHTS_READ) == OK &&
+    ok = SUCCEEDS(space_protect(space, large_page_page_at(3 * PTE_ENTRIES), LARGE, RIGHTS_READ)) &&
          level_at(space, large_page_page_at(3 * PTE_ENTRIES)) == 2 &&
          !word_write(large_page_page_at(3 * PTE_ENTRIES + 1), 1);
     ktap_check(ok, "a whole page read-only stays whole");
-    ok = space_protect(space, large_page_page_at(3 * PTE_ENTRIES), PAGE_SIZE, RIGHTS_READ_WRITE) ==
-             OK &&
+    ok = SUCCEEDS(space_protect(space, large_page_page_at(3 * PTE_ENTRIES), PAGE_SIZE,
+                                RIGHTS_READ_WRITE)) &&
          level_at(space, large_page_page_at(3 * PTE_ENTRIES)) == 1 &&
          word_write(large_page_page_at(3 * PTE_ENTRIES), TAG(3 * PTE_ENTRIES)) &&
          !word_write(large_page_page_at(3 * PTE_ENTRIES + 1), 1);
@@ -143,14 +143,14 @@ static void move(struct space *space)
     const uint64_t from = large_page_page_at(first);
     const uint64_t to = from + GIB;
     struct space_view view;
-    bool ok = space_query(space, from, &view) == OK && view.resident == PAGES &&
-              space_move(space, from, LARGE, to) == OK && level_at(space, to) == 2 &&
+    bool ok = SUCCEEDS(space_query(space, from, &view)) && view.resident == PAGES &&
+              SUCCEEDS(space_move(space, from, LARGE, to)) && level_at(space, to) == 2 &&
               level_at(space, from) > 1;
     struct space *child;
 
     ktap_check(ok, "a large page moves whole");
     space_audit();
-    ok = ok && space_fork(space, &child) == OK && page_fill(to + 3 * PAGE_SIZE, TAG2(3)) &&
+    ok = ok && SUCCEEDS(space_fork(space, &child)) && page_fill(to + 3 * PAGE_SIZE, TAG2(3)) &&
          level_at(space, to) == 1;
     if (ok) {
         space_switch(child);
@@ -159,7 +159,7 @@ static void move(struct space *space)
         space_destroy(child);
     }
     ok = ok && page_fill(to + 3 * PAGE_SIZE, TAG(first + 3)) &&
-         space_move(space, to, LARGE, from) == OK;
+         SUCCEEDS(space_move(space, to, LARGE, from));
     ktap_check(ok && large_page_count_right(0, PAGES) == PAGES,
                "it is split there, and moves back");
     space_audit();
@@ -169,8 +169,8 @@ static void move(struct space *space)
 static void take_apart(struct space *space)
 {
     uint64_t splits = large_splits();
-    bool ok =
-        space_map(space, &SPACE_AT(APART, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) == OK;
+    bool ok = SUCCEEDS(
+        space_map(space, &SPACE_AT(APART, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL));
     uint64_t value;
 
     for (unsigned i = 0; i < PTE_ENTRIES && ok; i++)
@@ -190,18 +190,18 @@ static bool gib_comes_back(struct space *space)
 {
     const uint64_t odd = GIB_START + 9 * PAGE_SIZE;
 
-    return space_protect(space, odd, PAGE_SIZE, RIGHTS_READ) == OK &&
+    return SUCCEEDS(space_protect(space, odd, PAGE_SIZE, RIGHTS_READ)) &&
            level_at(space, GIB_START) == 1 && level_at(space, GIB_START + LARGE) == 2 &&
-           space_protect(space, odd, PAGE_SIZE, RIGHTS_READ_WRITE) == OK &&
-           space_advise(space, GIB_START, GIB, SPACE_COLLAPSE) == OK &&
+           SUCCEEDS(space_protect(space, odd, PAGE_SIZE, RIGHTS_READ_WRITE)) &&
+           SUCCEEDS(space_advise(space, GIB_START, GIB, SPACE_COLLAPSE)) &&
            level_at(space, GIB_START) == 3;
 }
 
 static void try_gib(struct space *space)
 {
     uint64_t value = 1;
-    bool ok = space_map(space, &SPACE_AT(GIB_START, GIB, RIGHTS_READ_WRITE, .page_level = 3),
-                        NULL) == OK &&
+    bool ok = SUCCEEDS(space_map(
+                  space, &SPACE_AT(GIB_START, GIB, RIGHTS_READ_WRITE, .page_level = 3), NULL)) &&
               word_write(GIB_START + 5 * MIB, 77);
 
     if (ok && level_at(space, GIB_START) != 3) {
@@ -212,7 +212,7 @@ static void try_gib(struct space *space)
     ktap_check(ok && gib_comes_back(space), "1 GiB, split and put together in place");
     space_audit();
     ok = ok && word_read(GIB_START + GIB - 8, &value) && value == 0 &&
-         space_unmap(space, GIB_START + 9 * PAGE_SIZE, PAGE_SIZE) == OK &&
+         SUCCEEDS(space_unmap(space, GIB_START + 9 * PAGE_SIZE, PAGE_SIZE)) &&
          level_at(space, GIB_START) == 1 && level_at(space, GIB_START + 5 * MIB) == 2 &&
          word_read(GIB_START + 5 * MIB, &value) && value == 77;
     ktap_check(ok, "1 GiB by one entry, split along one path by an unmap");
@@ -228,7 +228,7 @@ static void large_page_run(const struct options *options)
     if (!start_space(&space))
         return;
     large_page_measure(space, false);
-    if (space_unmap(space, START, LARGES * LARGE) == OK)
+    if (SUCCEEDS(space_unmap(space, START, LARGES * LARGE)))
         large_page_measure(space, true);
     ktap_check(fill_all() && large_page_count_right(0, PAGES) == PAGES &&
                    level_at(space, START) == 2,

@@ -68,7 +68,7 @@ static unsigned large_page_merge_count_right(unsigned count)
 static bool large_page_merge_merge_once(struct space *space, uint64_t *least)
 {
     uint64_t ticks = machine_ticks();
-    bool ok = space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK;
+    bool ok = SUCCEEDS(space_advise(space, START, LARGE, SPACE_COLLAPSE));
 
     ticks = machine_ticks() - ticks;
     *least = min_u64(*least, ticks);
@@ -83,13 +83,13 @@ static void merge_by_copying(struct space *space)
     bool ok = true;
 
     for (unsigned round = 0; round < SAMPLES && ok; round++) {
-        ok = space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL) == OK;
+        ok = SUCCEEDS(space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL));
         for (unsigned i = PTE_ENTRIES - 1; i-- > 0;)
             ok = page_fill(large_page_merge_page_at(i), TAG(i)) && ok;
         ok = ok && large_page_merge_merge_once(space, &least) &&
              large_page_merge_count_right(PTE_ENTRIES - 1) == PTE_ENTRIES - 1 &&
              page_is_zero(large_page_merge_page_at(PTE_ENTRIES - 1));
-        ok = ok && space_unmap(space, START, LARGE) == OK;
+        ok = ok && SUCCEEDS(space_unmap(space, START, LARGE));
     }
     ktap_check(ok && collapse_counts().copied == before.copied + SAMPLES,
                "scattered pages and a hole become one page of 2 MiB, by copying");
@@ -100,9 +100,9 @@ static void merge_in_place(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
     uint64_t least = UINT64_MAX;
-    bool ok =
-        space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE, .page_level = 2), NULL) == OK &&
-        large_page_merge_fill_pages(PTE_ENTRIES);
+    bool ok = SUCCEEDS(space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE, .page_level = 2),
+                                 NULL)) &&
+              large_page_merge_fill_pages(PTE_ENTRIES);
 
     for (unsigned round = 0; round < SAMPLES && ok; round++)
         ok = large_split_one() && level_at(space, START) == 1 &&
@@ -119,7 +119,7 @@ static void merge_in_place(struct space *space)
 static void shared_stay(struct space *space)
 {
     struct space *child;
-    bool ok = space_fork(space, &child) == OK;
+    bool ok = SUCCEEDS(space_fork(space, &child));
 
     if (!ok) {
         ktap_check(false, "a fork");
@@ -129,7 +129,7 @@ static void shared_stay(struct space *space)
          space_advise(space, START, LARGE, SPACE_COLLAPSE) == STATUS_AGAIN &&
          level_at(space, START) == 1;
     space_destroy(child);
-    ok = ok && space_advise(space, START, LARGE, SPACE_COLLAPSE) == OK &&
+    ok = ok && SUCCEEDS(space_advise(space, START, LARGE, SPACE_COLLAPSE)) &&
          level_at(space, START) == 2 && large_page_merge_count_right(PTE_ENTRIES) == PTE_ENTRIES;
     ktap_check(ok, "shared pages stay small until they are alone");
     space_audit();
@@ -196,8 +196,8 @@ static unsigned large_page_merge_start_workers(struct space *space)
         worker->space = space;
         worker->number = started;
         worker->random = random_from(started + 1);
-        if (thread_create((unsigned)__builtin_ctzll(cpus), large_page_merge_work, worker,
-                          &worker->thread) != OK)
+        if (!SUCCEEDS(thread_create((unsigned)__builtin_ctzll(cpus), large_page_merge_work, worker,
+                                    &worker->thread)))
             break;
     }
     return started;
@@ -242,7 +242,7 @@ static unsigned merge_under(struct space *space, unsigned count)
         let_them_work(count);
         if (machine_now_ns() > began + (merged > 0 ? SECONDS : SECONDS_MOST) * second)
             break;
-        if (merged > 0 && round % 3 == 0 && reclaim_pages(EVICTED, &evicted) != OK)
+        if (merged > 0 && round % 3 == 0 && !SUCCEEDS(reclaim_pages(EVICTED, &evicted)))
             break;
     }
     return merged;
@@ -251,9 +251,9 @@ static unsigned merge_under(struct space *space, unsigned count)
 static void beside_others(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
-    bool ok = space_unmap(space, START, LARGE) == OK &&
-              space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL) == OK &&
-              space_advise(space, START, LARGE, SPACE_WILL_NEED) == OK;
+    bool ok = SUCCEEDS(space_unmap(space, START, LARGE)) &&
+              SUCCEEDS(space_map(space, &SPACE_AT(START, LARGE, RIGHTS_READ_WRITE), NULL)) &&
+              SUCCEEDS(space_advise(space, START, LARGE, SPACE_WILL_NEED));
     unsigned count = large_page_merge_start_workers(space);
     unsigned merged = merge_under(space, count);
     uint64_t writes = 0;

@@ -9,6 +9,7 @@
 #include "lib/bytes.h"
 #include "lib/units.h"
 #include "pmm/pmm.h"
+#include "tests/runner/experiment.h"
 #include "vmm/space/space.h"
 
 /* A processor reads this much of memory at a time. */
@@ -336,7 +337,7 @@ static void scan_stop(void)
 
 static bool scan_start(uint32_t pages)
 {
-    bool ok = space_create(&scan.space) == OK;
+    bool ok = SUCCEEDS(space_create(&scan.space));
 
     if (!ok)
         return false;

@@ -260,7 +260,7 @@ static struct space *space;
 static bool space_start(uint32_t pages)
 {
     (void)pages;
-    return space_create(&space) == OK;
+    return SUCCEEDS(space_create(&space));
 }
 
 static void space_stop(void)
@@ -271,15 +271,14 @@ static void space_stop(void)
 static bool space_insert(uint32_t number, uint32_t start, uint32_t end)
 {
     (void)number;
-    return space_map(
-               space,
-               &SPACE_AT(START + start * PAGE_SIZE, (end - start) * PAGE_SIZE, RIGHTS_READ_WRITE),
-               NULL) == OK;
+    return SUCCEEDS(space_map(
+        space, &SPACE_AT(START + start * PAGE_SIZE, (end - start) * PAGE_SIZE, RIGHTS_READ_WRITE),
+        NULL));
 }
 
 static void space_remove(uint32_t number, uint32_t start, uint32_t end)
 {
-    bool gone = space_unmap(space, START + start * PAGE_SIZE, (end - start) * PAGE_SIZE) == OK;
+    bool gone = SUCCEEDS(space_unmap(space, START + start * PAGE_SIZE, (end - start) * PAGE_SIZE));
 
     (void)number;
     CHECK(gone);
@@ -297,13 +296,13 @@ static uint32_t space_find_gap(uint32_t size)
 {
     uint64_t start;
 
-    if (space_map(space,
-                  &(struct space_request){.size = size * PAGE_SIZE,
-                                          .alignment = PAGE_SIZE,
-                                          .rights = RIGHTS_READ_WRITE},
-                  &start) != OK)
+    if (!SUCCEEDS(space_map(space,
+                            &(struct space_request){.size = size * PAGE_SIZE,
+                                                    .alignment = PAGE_SIZE,
+                                                    .rights = RIGHTS_READ_WRITE},
+                            &start)))
         return KEEPER_NONE;
-    return space_unmap(space, start, size * PAGE_SIZE) == OK
+    return SUCCEEDS(space_unmap(space, start, size * PAGE_SIZE))
                ? (uint32_t)((start - START) / PAGE_SIZE)
                : KEEPER_NONE;
 }
@@ -319,11 +318,11 @@ static void try_space(void)
         ktap_skip("too many calls, or too little memory", "space, %u ranges", model.count);
         return;
     }
-    if (space_map(space,
-                  &(struct space_request){.at = SPACE_FIRST_ADDRESS,
-                                          .size = START - SPACE_FIRST_ADDRESS,
-                                          .flags = SPACE_GUARD},
-                  NULL) == OK &&
+    if (SUCCEEDS(space_map(space,
+                           &(struct space_request){.at = SPACE_FIRST_ADDRESS,
+                                                   .size = START - SPACE_FIRST_ADDRESS,
+                                                   .flags = SPACE_GUARD},
+                           NULL)) &&
         vma_structure_fill(&space_keeper)) {
         ok = try_finds(&space_keeper);
         ok = try_inserts(&space_keeper) && ok;
