@@ -180,7 +180,7 @@ static void stay(void)
 
 /* Returns how many of the child's pages are not its own: in the parent's frame, or never copied.
  * A copy of its own may be resident, on its way, or out already, since memory is short. */
-static unsigned count_shared(const struct space *child)
+static unsigned wire_count_shared(const struct space *child)
 {
     unsigned shared = 0;
 
@@ -211,7 +211,7 @@ static void fork_alone(void)
         right += word_write(wire_page_at(i) + 8, 1);
     ktap_check(right == WIRED && wire.faults == 0 && same_frames() == WIRED,
                "the parent writes to %u of its pages, with %lu faults", right, wire.faults);
-    shared = count_shared(child);
+    shared = wire_count_shared(child);
     ktap_check(shared == 0 && child->wired == 0, "%u of the child's pages are the parent's",
                shared);
     /* They can go out, and come back. */
