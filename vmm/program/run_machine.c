@@ -89,13 +89,13 @@ static bool parse_rights(uint64_t flags, struct rights *rights)
     return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
 }
 
-__attribute__((noinline)) static enum status program_map(struct space *space,
-                                                         const struct trap_frame *frame)
+/* Without a request, whose rights would give every system call a stack frame. */
+static enum status program_map(struct space *space, const struct trap_frame *frame)
 {
     struct rights rights;
 
     return parse_rights(frame->rdx, &rights)
-               ? space_map(space, &SPACE_AT(frame->rdi, frame->rsi, rights), NULL)
+               ? space_map_small_pages(space, frame->rdi, frame->rsi, rights)
                : STATUS_RANGE;
 }
 
