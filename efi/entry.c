@@ -33,10 +33,9 @@
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
 
-/* Free memory without which a run is refused: for the experiments, and for the stacks of each
- * processor. */
-#define MEMORY_LEAST         (1 * MIB)
-#define MEMORY_PER_PROCESSOR (512 * KIB)
+/* Memory that the firmware leaves for use, below which a run is refused. A machine with 56 MiB has
+ * 49 MiB of it, and a run passes; with less, the kernel's own tables may not fit. */
+#define MEMORY_LEAST (48 * MIB)
 
 /* Registers of an HPET with its first timers, which the clock reads. */
 #define HPET_SIZE 0x400U
@@ -166,21 +165,23 @@ static _Noreturn void give_up(const char *step, enum status status)
     finish_run(VERDICT_FAIL);
 }
 
-/* Refuses a machine on which the first experiments would run out of memory. */
-static void check_memory(enum status status)
+/* Refuses a machine with too little memory, before anything changes. */
+static void check_memory(void)
 {
-    unsigned processors = processors_listed(bootinfo.options.cpus);
-    uint64_t needed = MEMORY_LEAST + processors * MEMORY_PER_PROCESSOR;
-    uint64_t found = status == OK ? pmm_usage().by_kind[FRAME_FREE] * PAGE_SIZE : 0;
+    uint64_t found = 0;
 
-    if (status != OK && status != STATUS_NO_MEMORY)
-        give_up("physical memory", status);
-    if (found >= needed)
+    for (uint32_t i = 0; i < bootinfo.region_count; i++) {
+        const struct memory_region *region = &bootinfo.regions[i];
+
+        if (region->kind == MEMORY_USABLE || region->kind == MEMORY_LOADER ||
+            region->kind == MEMORY_BOOT_SERVICES)
+            found += region->pages * PAGE_SIZE;
+    }
+    if (found >= MEMORY_LEAST)
         return;
     ktap_bail_out(VERDICT_FAIL,
-                  "too little memory: %lu KiB are free, %lu KiB are needed; nothing "
-                  "was touched",
-                  found / KIB, needed / KIB);
+                  "too little memory: %lu KiB for use, %lu KiB are needed; nothing was touched",
+                  found / KIB, MEMORY_LEAST / KIB);
     finish_run(VERDICT_FAIL);
 }
 
@@ -237,6 +238,7 @@ static void continue_in_upper_half(struct bootinfo *info)
 {
     struct cpu_stacks stacks;
     volatile void *local_apic;
+    enum status status;
     uint64_t leaves;
 
     console_relocated();
@@ -246,7 +248,9 @@ static void continue_in_upper_half(struct bootinfo *info)
     traps_init(&stacks);
     local_apic = mask_local_apic();
     pmm_choose(frame_allocator(info->options.pmm));
-    check_memory(pmm_init(info->options.memory_limit));
+    status = pmm_init(info->options.memory_limit);
+    if (status != OK)
+        give_up("physical memory", status);
     leaves = kernel_map_prove_rights();
     if (leaves > 0)
         ktap_note("kernel mappings: %lu leaves, no frame both writable and executable", leaves);
@@ -287,6 +291,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
         finish_run(VERDICT_FAIL);
     }
 
+    check_memory();
     firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);
     if (status != OK)

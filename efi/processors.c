@@ -210,14 +210,6 @@ void processors_start(uint32_t limit, volatile void *registers)
     processors.problem = find_trampoline() ? start_all() : STATUS_NO_MEMORY;
 }
 
-unsigned processors_listed(uint32_t limit)
-{
-    unsigned listed = processors.madt_status == OK ? processors.madt.count : 1;
-
-    listed = (unsigned)min_u64(listed, CPU_MAX);
-    return limit != 0 && limit < listed ? limit : listed;
-}
-
 unsigned processors_count(void)
 {
     return processors.count;

@@ -21,9 +21,6 @@ struct cpu_stacks processors_trap_stacks(unsigned number);
 /* Starts the other processors, up to limit in all (0: no limit). registers: of the local APIC. */
 void processors_start(uint32_t limit, volatile void *registers);
 
-/* Returns how many processors the MADT lists, at least 1, but no more than the limit of cpus=. */
-unsigned processors_listed(uint32_t limit);
-
 /* Returns how many processors run. */
 unsigned processors_count(void);
 

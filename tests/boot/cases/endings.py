@@ -130,6 +130,24 @@ def crash_file_and_line(t: Case):
             "a trap is at the line that it interrupted", shown.stdout[-3000:])
 
 
+@case
+def crash_lock_order(t: Case):
+    """A build without lock checks skips the check instead of failing it."""
+    run = t.boot(append="run=crash-lock-order")
+    t.ended(run, "pass")
+    suite = run.log.suites.get("crash-lock-order") if run.log else None
+    t.check(suite and suite.checks[0].skipped == "this build has no lock checks",
+            "the log gives the reason")
+
+
+@case
+def too_little_memory(t: Case):
+    run = t.boot(memory=48, append="run=cow")
+    t.ended(run, "fail")
+    t.check(run.log and "too little memory: " in (run.log.bail_out or ""), "'Bail out!' says why",
+            str(run.log and run.log.bail_out))
+
+
 # ---- late failures ----
 
 
