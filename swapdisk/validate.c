@@ -63,6 +63,7 @@ static const char *judge_partition(const struct look *look)
     const struct gpt_partition *partition = look->partition;
     const char *problem = gpt_disagreement(&table);
 
+    CHECK(partition != NULL);
     if (problem != NULL)
         return problem;
     if ((partition->attributes & ~GPT_ATTRIBUTES_ALLOWED) != 0)

@@ -82,8 +82,10 @@ const char *bad_slots_choose(struct bad_slots *first, const char *first_problem,
         return NULL;
     }
     if (first->generation == second->generation)
-        return memcmp(first, second, sizeof(*first)) == 0 ? NULL
-                                                          : "its two lists of bad slots differ";
+        return first->count == second->count && memcmp(first->slots, second->slots,
+                                                       first->count * sizeof(first->slots[0])) == 0
+                   ? NULL
+                   : "its two lists of bad slots differ";
     return second->generation < UINT64_MAX && first->generation == second->generation + 1
                ? NULL
                : "its two lists of bad slots have different generations";
