@@ -255,6 +255,7 @@ EXPERIMENT(cow, 040) = {
     .theme = THEME_PAGES,
     .name = "cow",
     .question = "Do two address spaces see one page until one of them writes?",
+    .spaces = 301,
     .checks = 19,
     .run = cow_run,
 };

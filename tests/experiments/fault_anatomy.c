@@ -325,6 +325,7 @@ EXPERIMENT(fault_anatomy, 110) = {
     .theme = THEME_PAGES,
     .name = "fault-anatomy",
     .question = "What is a fault made of?",
+    .spaces = 2,
     .checks = 8,
     .run = fault_anatomy_run,
 };

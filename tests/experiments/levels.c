@@ -131,6 +131,7 @@ EXPERIMENT(levels, 080) = {
     .theme = THEME_TABLES,
     .name = "levels",
     .question = "Do the walkers go as deep as the processor does?",
+    .spaces = 2,
     .checks = 8,
     .reserves = true,
     .run = levels_run,

@@ -86,6 +86,7 @@ EXPERIMENT(no_heap, 170) = {
     .theme = THEME_FRAMES,
     .name = "no-heap",
     .question = "Can paging and the kernel heap be decoupled?",
+    .spaces = 2,
     .checks = 3,
     .run = no_heap_run,
 };

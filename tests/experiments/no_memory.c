@@ -104,6 +104,7 @@ EXPERIMENT(no_memory, 190) = {
     .theme = THEME_FRAMES,
     .name = "no-memory",
     .question = "Does every allocation that fails leave things as they were?",
+    .spaces = 2,
     .checks = 4,
     .run = no_memory_run,
 };

@@ -197,6 +197,7 @@ EXPERIMENT(overcommit, 210) = {
     .theme = THEME_FRAMES,
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
+    .spaces = 2,
     .checks = 4 * OVERCOMMIT_POLICIES + 4,
     .run = overcommit_run,
 };

@@ -394,6 +394,7 @@ EXPERIMENT(shared_map, 050) = {
     .theme = THEME_PAGES,
     .name = "shared-map",
     .question = "Do spaces that share memory see each other's writes?",
+    .spaces = 4,
     .checks = 14,
     .reserves = true, /* it promises more than it lets be resident */
     .run = shared_map_run,

@@ -151,6 +151,7 @@ EXPERIMENT(snapshot, 360) = {
     .theme = THEME_PAGES,
     .name = "snapshot",
     .question = "How many restores a second?",
+    .spaces = 2,
     .checks = ARRAY_COUNT(dirtied) + 2,
     .run = snapshot_run,
 };

@@ -114,7 +114,7 @@ static void space_limit_run(const struct options *options)
     struct ledger before = ledger_take();
     enum status status;
 
-    space_set_limit(LIMIT);
+    (void)options;
     fill_with_blank();
     ktap_check(arm(), "a space with %u pages", PAGES);
     status = explode();
@@ -127,13 +127,13 @@ static void space_limit_run(const struct options *options)
     ktap_check(ledger_even(&before), "all its memory is back");
     ktap_check(arm(), "a new space does its work");
     destroy_all();
-    space_set_limit(options->spaces);
 }
 
 EXPERIMENT(space_limit, 200) = {
     .theme = THEME_FRAMES,
     .name = "space-limit",
     .question = "What does the hard limit on address spaces cost and save?",
+    .spaces = LIMIT,
     .checks = 8,
     .run = space_limit_run,
 };

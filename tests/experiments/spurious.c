@@ -131,6 +131,7 @@ EXPERIMENT(spurious, 220) = {
     .theme = THEME_PROCESSOR,
     .name = "spurious",
     .question = "Do faults and interrupts without a cause do no harm?",
+    .spaces = 2,
     .checks = 8,
     .run = spurious_run,
 };

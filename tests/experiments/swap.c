@@ -192,6 +192,7 @@ EXPERIMENT(swap, 060) = {
     .theme = THEME_PAGES,
     .name = "swap",
     .question = "Does a working set larger than memory come back intact from the disk?",
+    .spaces = 2,
     .checks = 9,
     .run = swap_run,
 };

@@ -454,6 +454,7 @@ EXPERIMENT(table_access, 090) = {
     .theme = THEME_TABLES,
     .name = "table-access",
     .question = "Recursive slot, permanent window or direct map?",
+    .spaces = MANY,
     .checks = 21,
     .run = table_access_run,
 };

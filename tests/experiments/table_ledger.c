@@ -192,9 +192,13 @@ static void table_ledger_try_all(const struct ledger *before)
 
     ktap_check(ok && table_ledger_compare(before, "made"),
                "dense, sparse and sparser: the books agree");
+    if (!ok)
+        return;
     ok = SUCCEEDS(space_fork(spaces[1], &spaces[3])) &&
          SUCCEEDS(space_fork(spaces[2], &spaces[4])) && SUCCEEDS(space_fork(spaces[4], &spaces[5]));
-    ok = ok && table_ledger_compare(before, "forked");
+    if (!ktap_check(ok, "three forks"))
+        return;
+    ok = table_ledger_compare(before, "forked");
     ktap_check(ok && walk.shared > 0, "after forks, with %lu links to tables met before",
                walk.shared);
     ok = table_ledger_touch(spaces[3], 2 * MIB, 100);
@@ -228,7 +232,8 @@ EXPERIMENT(table_ledger, 300) = {
     .theme = THEME_TABLES,
     .name = "table-ledger",
     .question = "How is the RAM used by the tables recorded?",
-    .checks = 7,
+    .spaces = SPACES,
+    .checks = 8,
     .reserves = true,
     .run = table_ledger_run,
 };

@@ -330,6 +330,7 @@ EXPERIMENT(ticket_exit, 290) = {
     .theme = THEME_TABLES,
     .name = "ticket-exit",
     .question = "How is a dead process cleaned up without scanning everything?",
+    .spaces = 4,
     .checks = WAYS + 1,
     .reserves = true,
     .run = ticket_exit_run,

@@ -350,6 +350,7 @@ EXPERIMENT(ticket_range, 280) = {
     .theme = THEME_TABLES,
     .name = "ticket-range",
     .question = "Are 2,000 tickets for an 8 MiB program avoidable?",
+    .spaces = 2,
     .checks = 6,
     .reserves = true,
     .run = ticket_range_run,

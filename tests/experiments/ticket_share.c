@@ -218,6 +218,7 @@ EXPERIMENT(ticket_share, 270) = {
     .theme = THEME_TABLES,
     .name = "ticket-share",
     .question = "Can blank pages share one ticket?",
+    .spaces = 16,
     .checks = 7,
     .reserves = true,
     .run = ticket_share_run,

@@ -340,6 +340,7 @@ EXPERIMENT(wire, 340) = {
     .theme = THEME_PAGES,
     .name = "wire",
     .question = "Do wired pages stay, whatever is short, and does a fork leave them alone?",
+    .spaces = 2,
     .checks = 10,
     .run = wire_run,
 };

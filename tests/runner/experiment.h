@@ -37,7 +37,8 @@ struct experiment {
     enum theme theme;
     bool only_by_name; /* excluded from `all` and from globs: it crashes, waits or takes long */
     bool reserves;     /* maps more than fits into memory: runs with overcommit=always */
-    unsigned spaces;   /* address spaces that it has at once; skipped if spaces= allows fewer */
+    unsigned spaces;   /* address spaces that it has at once, and gets; 0: one. Skipped if spaces=
+                        * allows fewer. */
     unsigned checks;   /* without the check of the ledger, which the runner adds */
     unsigned (*more_checks)(void); /* checks that depend on the image or machine; NULL: none */
     void (*run)(const struct options *options);

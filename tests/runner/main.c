@@ -137,6 +137,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     ktap_suite_begin(experiment->name, checks + 1);
     ktap_note("%s", experiment->question);
     commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
+    space_set_limit((uint32_t)max_u64(experiment->spaces, 1));
     experiment->run(options);
     ktap_check(ledger_even(&before), "the ledger is even");
     ktap_note("took %lu ms", (machine_now_ns() - began) / 1000000);

@@ -438,6 +438,7 @@ EXPERIMENT(bench, 430) = {
     .theme = THEME_COST,
     .name = "bench",
     .question = "What does each path of the pager cost?",
+    .spaces = 3,
     .checks = 32,
     .only_by_name = true,
     .reserves = true,

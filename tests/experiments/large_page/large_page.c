@@ -247,6 +247,7 @@ EXPERIMENT(large_page, 330) = {
     .name = "large-page",
     .question =
         "What does a page of 2 MiB save, and what do taking it apart and putting it together cost?",
+    .spaces = 2,
     .checks = 17 + LARGE_PAGE_MERGE_CHECKS,
     .reserves = true,
     .run = large_page_run,

@@ -166,6 +166,7 @@ EXPERIMENT(stress, 410) = {
     .theme = THEME_RANDOM,
     .name = "stress",
     .question = "Do all processors together, in one address space, ever see a wrong byte?",
+    .spaces = 1 + STRESS_WORKERS_MAX,
     .checks = STRESS_WORKERS_MAX + 4,
     .only_by_name = true,
     .run = stress_run,

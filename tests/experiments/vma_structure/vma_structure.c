@@ -362,6 +362,7 @@ EXPERIMENT(vma_structure, 380) = {
     .theme = THEME_TABLES,
     .name = "vma-structure",
     .question = "Which structure tracks virtual memory?",
+    .reserves = true,
     .checks = 1 + ARRAY_COUNT(sizes) * (KEEPERS + 1),
     .run = vma_structure_run,
 };
