@@ -22,6 +22,7 @@
 #include "pmm/pmm.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/space/commit.h"
 
 #define SPACES    4U
 #define PAGES     96U
@@ -426,6 +427,11 @@ static void table_access_run(const struct options *options)
     unsigned shown = 0;
     uint32_t number;
 
+    if (REGION / PAGE_SIZE > commit_total()) {
+        experiment_skip_rest("a region of %u MiB is more than the machine may promise",
+                             (unsigned)(REGION / MIB));
+        return;
+    }
     /* Changes of tables then also drop what the recursive slot showed of them. */
     table_access_choose(TABLES_RECURSIVE);
     if (ktap_check(make_spaces(&random), "%u address spaces and a fork", SPACES)) {

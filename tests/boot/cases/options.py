@@ -107,3 +107,27 @@ def log_example(t: Case):
                 *kinds[at:at + 3])
         if found:
             at = kinds.index(line_kind(line), at) + 1
+
+
+@case
+def few_spaces(t: Case):
+    """With fewer address spaces than an experiment needs it is skipped, and says so."""
+    for spaces, skipped in ((1, "cow"), (3, "table-ledger")):
+        run = t.boot(append=f"spaces={spaces} run=levels,cow,table-ledger,zero-page")
+        t.check(run.result.verdict == "pass", f"spaces={spaces}: the run passes",
+                f"status {run.result.status}")
+        t.check(re.search(rf"^ok \d+ {skipped} # SKIP it has", run.result.log, re.MULTILINE),
+                f"{skipped} is skipped")
+
+
+@case
+def never_overcommit(t: Case):
+    t.passed(t.boot(append="overcommit=never run=vma-structure,cow"), ("vma-structure", "cow"))
+
+
+@case
+def small_without_disk(t: Case):
+    """64 MiB and no swap disk: an experiment that promises more is skipped, and says so."""
+    run = t.boot(memory=64, append="run=table-access,cow")
+    t.check(run.result.verdict == "pass", "the run passes", f"status {run.result.status}")
+    t.check("# SKIP a region of 64 MiB is more" in run.result.log, "table-access is skipped")
