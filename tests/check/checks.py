@@ -23,7 +23,9 @@ SEAMS = ("cpu/machine.h", "cpu/smp/thread.h", "lib/bytes.h", "lib/check.h", "swa
          "paging/kernel/map.h", "vmm/fault/entry.h")
 SEAM_LIBRARY = {"memcpy", "memset", "memmove", "memcmp",  # the compiler itself calls these
                 "_GLOBAL_OFFSET_TABLE_"}  # and reaches the ends of a linker's table by it
-SEAM_LINKER = {"__start_shrinkers", "__stop_shrinkers"}  # ends of a table in efi/image/faultline.lds
+# The ends of the tables that efi/image/faultline.lds collects.
+SEAM_LINKER = {f"__{end}_{table}" for end in ("start", "stop")
+               for table in ("shrinkers", "frame_allocators")}
 SEAM_INLINE = {"machine_by_bytes"}  # a variable that the functions of cpu/machine_inline.h read
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")
 # Where inline assembly may stand.
