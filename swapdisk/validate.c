@@ -63,7 +63,6 @@ static const char *judge_partition(const struct look *look)
     const struct gpt_partition *partition = look->partition;
     const char *problem = gpt_disagreement(&table);
 
-    CHECK(partition != NULL);
     if (problem != NULL)
         return problem;
     if ((partition->attributes & ~GPT_ATTRIBUTES_ALLOWED) != 0)
@@ -147,8 +146,10 @@ static const char *validate_judge(struct look *look)
 {
     const char *problem = judge_table(look);
 
-    if (problem == NULL)
-        problem = judge_partition(look);
+    if (problem != NULL)
+        return problem;
+    CHECK(look->partition != NULL);
+    problem = judge_partition(look);
     if (problem == NULL)
         problem = judge_device(look);
     if (problem == NULL)
