@@ -160,11 +160,16 @@ static bool is_quick(const struct frame_allocator *allocator)
     return strcmp(allocator->name, "llfree") == 0 || strcmp(allocator->name, "bitmap") == 0;
 }
 
+static bool is_llfree(const struct frame_allocator *allocator)
+{
+    return strcmp(allocator->name, "llfree") == 0;
+}
+
 int main(void)
 {
     static const struct CMUnitTest starts[] = {cmocka_unit_test(test_start)};
     static const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole_gibs)};
 
-    return run_for_each_allocator(starts, ARRAY_COUNT(starts), is_quick) +
-           cmocka_run_group_tests(tests, NULL, NULL);
+    each_allocator_add(starts, ARRAY_COUNT(starts), is_quick);
+    return run_for_each_allocator(tests, ARRAY_COUNT(tests), is_llfree);
 }

@@ -15,14 +15,15 @@ static char *name_of(const char *test, const struct frame_allocator *allocator)
     return name;
 }
 
-int run_for_each_allocator(const struct CMUnitTest *tests, size_t count,
-                           bool (*is_tested)(const struct frame_allocator *allocator))
-{
-    struct CMUnitTest *all = calloc(count * frame_allocator_count(), sizeof(*all));
-    const struct frame_allocator *allocator;
-    size_t used = 0;
-    int failed;
+static struct CMUnitTest *all;
+static size_t used;
 
+void each_allocator_add(const struct CMUnitTest *tests, size_t count,
+                        bool (*is_tested)(const struct frame_allocator *allocator))
+{
+    const struct frame_allocator *allocator;
+
+    all = realloc(all, (used + count * frame_allocator_count()) * sizeof(*all));
     assert_non_null(all);
     for (unsigned place = 0; (allocator = frame_allocator(place)) != NULL; place++) {
         if (is_tested != NULL && !is_tested(allocator))
@@ -33,9 +34,21 @@ int run_for_each_allocator(const struct CMUnitTest *tests, size_t count,
             all[used++].initial_state = (void *)(uintptr_t)allocator;
         }
     }
-    failed = _cmocka_run_group_tests("each allocator", all, used, NULL, NULL);
+}
+
+int each_allocator_run(void)
+{
+    int failed = _cmocka_run_group_tests("each allocator", all, used, NULL, NULL);
+
     for (size_t i = 0; i < used; i++)
         free((void *)(uintptr_t)all[i].name);
     free(all);
     return failed;
+}
+
+int run_for_each_allocator(const struct CMUnitTest *tests, size_t count,
+                           bool (*is_tested)(const struct frame_allocator *allocator))
+{
+    each_allocator_add(tests, count, is_tested);
+    return each_allocator_run();
 }

@@ -15,8 +15,15 @@
 
 #include "pmm/alloc/allocator.h"
 
-/* Runs the group: all tests with the first allocator that `is_tested` accepts (NULL: each is), then
- * with the next one. Returns the number of failed tests. */
+/* Adds tests to the group: all of them with the first allocator that `is_tested` accepts (NULL: each
+ * is), then with the next one. */
+void each_allocator_add(const struct CMUnitTest *tests, size_t count,
+                        bool (*is_tested)(const struct frame_allocator *allocator));
+
+/* Runs the one group, so that the program prints one plan. Returns the number of failed tests. */
+int each_allocator_run(void);
+
+/* Adds tests and runs the group. */
 int run_for_each_allocator(const struct CMUnitTest *tests, size_t count,
                            bool (*is_tested)(const struct frame_allocator *allocator));
 
