@@ -15,8 +15,8 @@
 
 #include "pmm/alloc/allocator.h"
 
-/* Adds tests to the group: all of them with the first allocator that `is_tested` accepts (NULL: each
- * is), then with the next one. */
+/* Adds tests to the group: all of them with the first allocator that `is_tested` accepts (NULL:
+ * each is), then with the next one. */
 void each_allocator_add(const struct CMUnitTest *tests, size_t count,
                         bool (*is_tested)(const struct frame_allocator *allocator));
 
