@@ -112,13 +112,15 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
     _Static_assert(offsetof(struct frame, count) == 0 && offsetof(struct frame, kind) == 4 &&
                        offsetof(struct frame, level) == 5 && offsetof(struct frame, live) == 6,
                    "first word: count 1, kind");
-    _Static_assert(offsetof(struct frame, held) == 8 && offsetof(struct frame, back_index) == 10 &&
-                       offsetof(struct frame, slot_or_base) == 12,
+    _Static_assert(offsetof(struct frame, table.held) == 8 &&
+                       offsetof(struct frame, page.back_index) == 10 &&
+                       offsetof(struct frame, page.slot) == 12,
                    "second word: no slot");
-    _Static_assert(offsetof(struct frame, back_table) == 16 &&
-                       offsetof(struct frame, link_next) == 20,
+    _Static_assert(offsetof(struct frame, page.back_table) == 16 &&
+                       offsetof(struct frame, page.list_next) == 20,
                    "third word: no table, no link");
-    _Static_assert(offsetof(struct frame, link_prev) == 24 && offsetof(struct frame, lock) == 28 &&
+    _Static_assert(offsetof(struct frame, page.list_prev) == 24 &&
+                       offsetof(struct frame, lock) == 28 &&
                        offsetof(struct frame, base_high) == 30,
                    "fourth word: no link");
     words[0] = 1 | (uint64_t)kind << 32;
@@ -129,17 +131,17 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
 
 /* As pmm_prepare, for a page that an entry is about to map. first: the record's first word (count
  * 1, kind, and the owner's value of `live`). place: the entry's offset in its table, in bytes. The
- * owner sets link_prev itself. */
+ * owner sets list_prev itself. */
 static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32_t table,
                                     uint32_t place)
 {
     uint32_t held_and_index = place / 8 << 16;
 
     *(uint64_t *)(void *)record = first;
-    __builtin_memcpy(&record->held, &held_and_index, sizeof(held_and_index));
-    record->slot_or_base = UINT32_MAX;
-    record->back_table = table;
-    record->link_next = UINT32_MAX;
+    __builtin_memcpy(&record->table.held, &held_and_index, sizeof(held_and_index));
+    record->page.slot = UINT32_MAX;
+    record->page.back_table = table;
+    record->page.list_next = UINT32_MAX;
     record->lock = 0;
     record->flags = 0;
     record->base_high = 0;

@@ -79,15 +79,13 @@ static inline bool frame_may_become(enum frame_kind kind, enum frame_kind next)
 }
 
 enum frame_flag {
-    FRAME_DEAD = 1U << 0,        /* a table taken out of the tree: who locks it starts over (P6) */
-    FRAME_DIRTY = 1U << 1,       /* the D bit of entries that no longer name it, folded in (E8) */
-    FRAME_SWAP_CACHED = 1U << 2, /* holds a count on the swap slot that it was read from (C9) */
+    FRAME_DEAD = 1U << 0,        /* a table that has left the tree: after locking it, retry (P6) */
+    FRAME_DIRTY = 1U << 1,       /* the D bits of entries that no longer map it, collected (E8) */
+    FRAME_SWAP_CACHED = 1U << 2, /* in the swap cache: owns a count of the slot in page.slot (C9) */
     FRAME_IO = 1U << 3,          /* the target of a transfer under way */
-    FRAME_WIRED =
-        1U << 4, /* (t) a page that stays where it is: it is in no clock (vmm/page/page.h) */
-    FRAME_BLOCK = 1U << 5, /* (a) first of a block of more than one frame; level is its order */
-    FRAME_SHARED =
-        1U << 6 /* FRAME_ANONYMOUS: a section's page, mapped by shared leaves only (S3) */
+    FRAME_WIRED = 1U << 4,       /* (t) never evicted: it is in no clock (vmm/page/page.h) */
+    FRAME_BLOCK = 1U << 5,       /* (a) first of a block of several frames; level is its order */
+    FRAME_SHARED = 1U << 6 /* FRAME_ANONYMOUS: a section's page, mapped by shared leaves (S3) */
 };
 
 /* Apart from the flags, which the fast path compares as a whole. */
@@ -103,25 +101,45 @@ enum frame_mark {
 #define COUNT_STILL     UINT32_C(0xc0000000)
 
 struct frame {
-    uint32_t count;        /* (t)(s) entries that name it, and holds; FRAME_FREE: 0 */
-    uint8_t kind;          /* (a) enum frame_kind */
-    uint8_t level;         /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
-    uint16_t live;         /* (s) FRAME_TABLE: entries that are not empty; else policy's */
-    uint16_t held;         /* (s) FRAME_TABLE: entries that carry a count, 0 to 512 */
-    uint16_t back_index;   /* (t) FRAME_ANONYMOUS: index of the named entry in back_table;
-                              (s) FRAME_TABLE: with it, which section a section's table is of */
-    uint32_t slot_or_base; /* (t) FRAME_ANONYMOUS: tied slot; (c) FRAME_TABLE: base / 2 MiB, low */
-    uint32_t back_table;   /* (t) FRAME_ANONYMOUS: frame of the table whose entry is named */
-    uint32_t link_next;    /* (r) FRAME_TABLE: ring; else policy's */
-    uint32_t link_prev;    /* (r) FRAME_TABLE: ring; else policy's */
-    uint8_t lock;          /* 0 free, 1 held */
-    uint8_t flags;         /* (s) enum frame_flag */
-    uint8_t base_high;     /* (c) FRAME_TABLE: base / 2 MiB, bits 32 and up (five levels) */
-    uint8_t marks;         /* enum frame_mark */
+    uint32_t count; /* (t)(s) entries that map or refer to it, and holds; FRAME_FREE: 0 */
+    uint8_t kind;   /* (a) enum frame_kind */
+    uint8_t level;  /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
+    union {
+        uint16_t live;  /* (s) FRAME_TABLE, FRAME_ROOT: entries that are not empty */
+        uint16_t clock; /* (s) FRAME_ANONYMOUS: 1 + the CPU whose clock lists it, or 0 */
+    };
+    union {
+        struct {                   /* FRAME_TABLE, FRAME_ROOT */
+            uint16_t held;         /* (s) entries that own a reference, 0 to 512 */
+            uint16_t section_high; /* (s) with section_low, the section whose table it is */
+            uint32_t base_low;     /* (c) first address / 2 MiB; base_high has bits 32 and up */
+            uint32_t section_low;
+            uint32_t ring_next; /* (r) the ring of tables that share pages (paging/tree/rmap.c) */
+            uint32_t ring_prev;
+        } table;
+        struct { /* FRAME_ANONYMOUS */
+            uint16_t unused;
+            uint16_t back_index; /* (t) back pointer: index of the entry in back_table */
+            uint32_t slot;       /* (t) FRAME_SWAP_CACHED: the slot that has the same content */
+            uint32_t back_table; /* (t) back pointer: frame of a table with an entry that maps it */
+            uint32_t list_next;  /* the clock's list, or that of large pages; each has its lock */
+            uint32_t list_prev;
+        } page;
+    };
+    uint8_t lock;      /* 0 free, 1 held */
+    uint8_t flags;     /* (s) enum frame_flag */
+    uint8_t base_high; /* (c) FRAME_TABLE: see base_low; only five levels need it */
+    uint8_t marks;     /* enum frame_mark */
 };
 
 _Static_assert(sizeof(struct frame) == 32, "a frame record is 32 bytes");
-_Static_assert(offsetof(struct frame, slot_or_base) == 12, "packed without holes");
+_Static_assert(offsetof(struct frame, live) == 6 && offsetof(struct frame, table) == 8 &&
+                   offsetof(struct frame, page) == 8 && offsetof(struct frame, lock) == 28,
+               "packed without holes");
+_Static_assert(offsetof(struct frame, table.ring_next) == offsetof(struct frame, page.list_next) &&
+                   offsetof(struct frame, table.ring_prev) ==
+                       offsetof(struct frame, page.list_prev),
+               "pmm_prepare ends the list of either kind");
 _Static_assert(UINT64_C(1) << (57 - 21) <= UINT64_C(1) << (32 + 8), "base_high holds any base");
 
 /* The base of the records; on the host the tests choose another. */

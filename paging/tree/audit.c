@@ -44,9 +44,9 @@ static void check_name(struct pfn page, struct pte entry, unsigned index)
 
     bool shared = (record->flags & FRAME_SHARED) != 0;
 
-    CHECK_MSG((shared || record->back_index == index) && rmap_has_pointer(page),
+    CHECK_MSG((shared || record->page.back_index == index) && rmap_has_pointer(page),
               "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
-              entry.word, index, record->back_index, record->back_table);
+              entry.word, index, record->page.back_index, record->page.back_table);
 }
 
 static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level,
@@ -149,9 +149,9 @@ static void audit_table(struct audit *audit, struct pfn table, unsigned level, u
         held += entry_is_held(entry);
         audit_entry(audit, entry, level, i);
     }
-    CHECK_MSG(live == record->live && held == record->held,
+    CHECK_MSG(live == record->live && held == record->table.held,
               "table %x has %u live and %u held entries, its record says %u and %u", table.index,
-              live, held, record->live, record->held);
+              live, held, record->live, record->table.held);
 }
 
 static void audit_trees(struct audit *audit, const struct tree *trees, unsigned count)

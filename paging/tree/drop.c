@@ -166,7 +166,7 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     else
         held = drop_each(dropper, &run, entries, from, from + count);
     record->live = (uint16_t)(record->live - held);
-    record->held = (uint16_t)(record->held - held);
+    record->table.held = (uint16_t)(record->table.held - held);
     dropper->next[top] = (uint16_t)(from + count);
     if (run.gone_count > 0)
         tree_globals.hooks->pages_free_last(run.gone, run.gone_count);
@@ -189,7 +189,7 @@ static void drop_link(struct tree_dropper *dropper)
         return;
     *at = pte_empty();
     record->live--;
-    record->held--;
+    record->table.held--;
     if (!pfn_is_none(page)) /* a large one */
         tree_repoint(page, dropper->tables[top], index);
     tree_drop_let_go(dropper, entry, record->level);
@@ -201,8 +201,8 @@ static void free_table(struct pfn table)
 {
     const struct frame *record = frame_record(table);
 
-    if (__atomic_load_n(&record->link_next, __ATOMIC_ACQUIRE) != UINT32_MAX ||
-        __atomic_load_n(&record->link_prev, __ATOMIC_ACQUIRE) != UINT32_MAX)
+    if (__atomic_load_n(&record->table.ring_next, __ATOMIC_ACQUIRE) != UINT32_MAX ||
+        __atomic_load_n(&record->table.ring_prev, __ATOMIC_ACQUIRE) != UINT32_MAX)
         rmap_leave(table);
     if (record->live == 0)
         pmm_free_clean(table); /* rule C12 */
@@ -217,11 +217,11 @@ void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
     struct pte old = pte_exchange(place, pte_empty());
 
     CHECK_MSG((old.word & (PTE_P | PTE_PS)) == PTE_P && pte_class(old) == PTE_OWN &&
-                  pfn_equal(pte_frame(old), table) && record->held > 0,
+                  pfn_equal(pte_frame(old), table) && record->table.held > 0,
               "entry %lx of table %x is taken out for table %x", old.word, above.index,
               table.index);
     record->live--;
-    record->held--;
+    record->table.held--;
     tlb_release_empty(batch, table);
 }
 
@@ -249,9 +249,9 @@ bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)
         const struct frame *record = frame_record(table);
         unsigned count = 1;
 
-        CHECK_MSG(record->held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
-                  "table %x holds %u more than its entries", table.index, record->held);
-        if (record->held == 0)
+        CHECK_MSG(record->table.held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
+                  "table %x holds %u more than its entries", table.index, record->table.held);
+        if (record->table.held == 0)
             free_table(dropper->tables[--dropper->depth]);
         else if (record->level == 1)
             count = drop_leaves(dropper, entries);

@@ -155,7 +155,7 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
     struct frame *record = frame_record(table);
 
     record->level = (uint8_t)level;
-    record->slot_or_base = (uint32_t)base;
+    record->table.base_low = (uint32_t)base;
     record->base_high = (uint8_t)(base >> 32);
 }
 

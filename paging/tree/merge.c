@@ -178,7 +178,7 @@ static void take_entries(struct merging *merging, bool in_place)
                          (frame_record(page)->flags & FRAME_DIRTY) != 0;
     }
     if (in_place)
-        frame_record(merging->table)->held = 0;
+        frame_record(merging->table)->table.held = 0;
 }
 
 /* holds on success: the table, dead, and its pages, which nobody else can reach */

@@ -134,10 +134,10 @@ static void rebase(struct pfn table, uint64_t distance)
 {
     struct frame *record = frame_record(table);
     const struct pte *entries = frame_pointer(table);
-    uint64_t base = ((uint64_t)record->base_high << 32 | record->slot_or_base) << 21;
+    uint64_t base = ((uint64_t)record->base_high << 32 | record->table.base_low) << 21;
 
     base = (base + distance) >> 21;
-    record->slot_or_base = (uint32_t)base;
+    record->table.base_low = (uint32_t)base;
     record->base_high = (uint8_t)(base >> 32);
     for (unsigned i = 0; record->level > 1 && i < PTE_ENTRIES; i++) {
         struct pfn below = own_table(entries[i], record->level);

@@ -29,7 +29,7 @@ void rmap_unlock(bool were_on)
 /* Returns the next table of the ring, or the table itself if it is alone. */
 struct pfn rmap_next_of(struct pfn table)
 {
-    uint32_t next = frame_record(table)->link_next;
+    uint32_t next = frame_record(table)->table.ring_next;
 
     return next == UINT32_MAX ? table : (struct pfn){next};
 }
@@ -41,11 +41,11 @@ void rmap_join(struct pfn table, struct pfn source)
     struct frame *behind = frame_record(source);
     struct pfn next = rmap_next_of(source);
 
-    CHECK(fresh->link_next == UINT32_MAX && fresh->link_prev == UINT32_MAX);
-    fresh->link_prev = source.index;
-    fresh->link_next = next.index;
-    behind->link_next = table.index;
-    frame_record(next)->link_prev = table.index;
+    CHECK(fresh->table.ring_next == UINT32_MAX && fresh->table.ring_prev == UINT32_MAX);
+    fresh->table.ring_prev = source.index;
+    fresh->table.ring_next = next.index;
+    behind->table.ring_next = table.index;
+    frame_record(next)->table.ring_prev = table.index;
     rmap_unlock(were_on);
 }
 
@@ -57,14 +57,14 @@ void rmap_leave(struct pfn table)
 
     if (!pfn_equal(next, table)) {
         struct frame *after = frame_record(next);
-        struct frame *before = frame_record((struct pfn){record->link_prev});
+        struct frame *before = frame_record((struct pfn){record->table.ring_prev});
 
-        before->link_next = next.index;
-        after->link_prev = record->link_prev;
+        before->table.ring_next = next.index;
+        after->table.ring_prev = record->table.ring_prev;
         if (before == after)
-            after->link_next = after->link_prev = UINT32_MAX;
+            after->table.ring_next = after->table.ring_prev = UINT32_MAX;
     }
-    record->link_next = record->link_prev = UINT32_MAX;
+    record->table.ring_next = record->table.ring_prev = UINT32_MAX;
     rmap_unlock(were_on);
 }
 
@@ -86,10 +86,10 @@ void rmap_merge(struct pfn table, struct pfn from)
     struct pfn behind_from = rmap_next_of(from);
 
     if (!pfn_equal(behind_from, from) && !on_one_ring(table, from)) {
-        frame_record(table)->link_next = behind_from.index;
-        frame_record(behind_from)->link_prev = table.index;
-        frame_record(from)->link_next = behind_table.index;
-        frame_record(behind_table)->link_prev = from.index;
+        frame_record(table)->table.ring_next = behind_from.index;
+        frame_record(behind_from)->table.ring_prev = table.index;
+        frame_record(from)->table.ring_next = behind_table.index;
+        frame_record(behind_table)->table.ring_prev = from.index;
     }
     rmap_unlock(were_on);
 }
@@ -99,8 +99,8 @@ void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index)
     bool were_on = rmap_lock();
     const struct frame *record = frame_record(page);
 
-    CHECK_MSG(record->back_table == UINT32_MAX || record->back_index == index,
-              "page %x has another entry at index %u, not %u", page.index, record->back_index,
+    CHECK_MSG(record->page.back_table == UINT32_MAX || record->page.back_index == index,
+              "page %x has another entry at index %u, not %u", page.index, record->page.back_index,
               index);
     rmap_reference(page, table, index);
     rmap_unlock(were_on);
@@ -130,22 +130,22 @@ static void rmap_choose_another(struct frame *record, struct pfn page, struct pf
     for (struct pfn at = rmap_next_of(table); !pfn_equal(at, table); at = rmap_next_of(at)) {
         if (rmap_names_as(at, index, page) == PTE_EMPTY)
             continue;
-        record->back_index = (uint16_t)index;
-        __atomic_store_n(&record->back_table, at.index, __ATOMIC_RELAXED);
+        record->page.back_index = (uint16_t)index;
+        __atomic_store_n(&record->page.back_table, at.index, __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (rmap_names_as(at, index, page) != PTE_EMPTY)
             return;
     }
-    __atomic_store_n(&record->back_table, UINT32_MAX, __ATOMIC_RELAXED);
+    __atomic_store_n(&record->page.back_table, UINT32_MAX, __ATOMIC_RELAXED);
 }
 
 bool rmap_has_pointer(struct pfn page)
 {
     const struct frame *record = frame_record(page);
-    struct pfn table = {record->back_table};
+    struct pfn table = {record->page.back_table};
 
     return !pfn_is_none(table) && frame_record(table)->kind == FRAME_TABLE &&
-           rmap_names_as(table, record->back_index, page) != PTE_EMPTY;
+           rmap_names_as(table, record->page.back_index, page) != PTE_EMPTY;
 }
 
 void rmap_repoint(struct pfn page, struct pfn table, unsigned index)
@@ -153,7 +153,7 @@ void rmap_repoint(struct pfn page, struct pfn table, unsigned index)
     struct frame *record = frame_record(page);
 
     spin_lock(&tree_ring_lock);
-    if (record->back_table == table.index)
+    if (record->page.back_table == table.index)
         rmap_choose_another(record, page, table, index);
     spin_unlock_fast(&tree_ring_lock);
 }
@@ -195,8 +195,8 @@ void rmap_reference(struct pfn page, struct pfn table, unsigned index)
     struct frame *record = frame_record(page);
 
     CHECK(record->kind == FRAME_ANONYMOUS && index < PTE_ENTRIES);
-    record->back_table = table.index;
-    record->back_index = (uint16_t)index;
+    record->page.back_table = table.index;
+    record->page.back_index = (uint16_t)index;
 }
 
 /* As tree_find_pointers; the ring is locked. */
@@ -204,16 +204,16 @@ static unsigned rmap_find_pointers(struct pfn page, enum pte_state state,
                                    struct tree_pointer *pointers, unsigned max)
 {
     const struct frame *record = frame_record(page);
-    struct pfn first = {record->back_table};
+    struct pfn first = {record->page.back_table};
     struct pfn at = first;
     unsigned found = 0;
 
     if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first))
         return 0;
     do {
-        if (rmap_names_as(at, record->back_index, page) == state) {
+        if (rmap_names_as(at, record->page.back_index, page) == state) {
             if (found < max)
-                pointers[found] = (struct tree_pointer){at, record->back_index};
+                pointers[found] = (struct tree_pointer){at, record->page.back_index};
             found++;
         }
         at = rmap_next_of(at);
@@ -248,11 +248,11 @@ bool tree_all_in_state(struct pfn page, enum pte_state state)
 static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_pointer pointer)
 {
     const struct frame *record = frame_record(page);
-    struct pfn first = {record->back_table};
+    struct pfn first = {record->page.back_table};
     struct pfn at = first;
 
     if (record->kind != FRAME_ANONYMOUS || pfn_is_none(first) ||
-        record->back_index != pointer.index)
+        record->page.back_index != pointer.index)
         return false;
     do {
         if (pfn_equal(at, pointer.table))
@@ -289,7 +289,7 @@ uint64_t tree_pointer_address(struct tree_pointer pointer)
     const struct frame *record = frame_record(pointer.table);
 
     CHECK(record->kind == FRAME_TABLE);
-    return (((uint64_t)record->base_high << 32 | record->slot_or_base) << 21) +
+    return (((uint64_t)record->base_high << 32 | record->table.base_low) << 21) +
            pointer.index * pte_span(record->level);
 }
 
@@ -309,7 +309,7 @@ struct pfn rmap_hold_cached(struct pfn table, unsigned index, struct slot slot)
 
             /* The flag is cleared under the ring's lock, so that the page stays in the swap cache;
              * but its last reference may have been dropped. */
-            if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->slot_or_base == slot.index &&
+            if ((record->flags & FRAME_SWAP_CACHED) != 0 && record->page.slot == slot.index &&
                 tree_try_hold(page))
                 found = page;
         }

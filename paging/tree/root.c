@@ -53,7 +53,7 @@ static enum status tree_root_make_root(struct pfn *root)
     if (status != OK)
         return status;
     frame_record(*root)->level = (uint8_t)kernel_map_levels();
-    frame_record(*root)->slot_or_base = 0;
+    frame_record(*root)->table.base_low = 0;
     kernel_map_share_half(*root);
     return OK;
 }
@@ -110,7 +110,7 @@ void tree_destroy(struct tree *tree)
         while (!tree_drop_some(&dropper, DROP_ENTRIES))
             machine_relax();
     }
-    record->held = 0;
+    record->table.held = 0;
     if (!keep_ready_root(tree->root))
         pmm_free(tree->root);
     tree->root = PFN_NONE;
@@ -137,7 +137,7 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
         left--;
     }
     to->live = from->live;
-    to->held = from->held;
+    to->table.held = from->table.held;
     spin_unlock(&from->lock);
     machine_interrupts_restore(were_on);
     /* All writable translations of the parent, and its paging-structure caches (rule P2). */

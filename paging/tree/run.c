@@ -127,7 +127,7 @@ static void put_link(struct pfn table, struct pte *at, struct pfn below)
     CHECK(at->word == 0);
     __atomic_store_n(&at->word, pte_table(below, PTE_OWN).word, __ATOMIC_RELEASE);
     record->live++;
-    record->held++;
+    record->table.held++;
 }
 
 /* Fills the missing tables from the lowest up, then links the highest, which makes all visible. */

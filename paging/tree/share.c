@@ -54,15 +54,15 @@ void tree_copy_table(struct pfn to, struct pfn from)
     struct pte *to_entries = frame_pointer(to);
 
     CHECK(source->lock == 1 && source->level == copy->level);
-    CHECK(source->slot_or_base == copy->slot_or_base && source->base_high == copy->base_high);
-    if (source->held == 0) {
+    CHECK(source->table.base_low == copy->table.base_low && source->base_high == copy->base_high);
+    if (source->table.held == 0) {
         machine_copy_frame(to_entries, from_entries);
     } else {
         for (unsigned i = 0; i < PTE_ENTRIES; i++)
             to_entries[i] = tree_share_entry(&from_entries[i], source->level);
     }
     copy->live = source->live;
-    copy->held = source->held;
+    copy->table.held = source->table.held;
     rmap_join(to, from);
 }
 

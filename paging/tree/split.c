@@ -79,11 +79,11 @@ static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, s
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {
         struct pfn part = {page.index + (i << order)};
 
-        frame_record(part)->back_table = table.index;
-        frame_record(part)->back_index = (uint16_t)i;
+        frame_record(part)->page.back_table = table.index;
+        frame_record(part)->page.back_index = (uint16_t)i;
         entries[i] = pte_page(part, level - 1, PTE_OWN, rights);
     }
-    frame_record(table)->live = frame_record(table)->held = PTE_ENTRIES;
+    frame_record(table)->live = frame_record(table)->table.held = PTE_ENTRIES;
 }
 
 /* Links the table in place of all entries of the page, and unlocks. Returns true if the page is
@@ -149,9 +149,9 @@ enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
     bool were_on = rmap_lock();
     const struct frame *record = frame_record(page);
     struct sharers sharers = {.page = page,
-                              .first = {record->back_table},
+                              .first = {record->page.back_table},
                               .locked = locked,
-                              .index = record->back_index,
+                              .index = record->page.back_index,
                               .count = record->count - holds};
     enum status status = STATUS_AGAIN;
 

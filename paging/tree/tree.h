@@ -338,7 +338,7 @@ extern uint8_t tree_ring_lock;
 static inline bool rmap_points_into(const struct frame *record, struct pfn table)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return __atomic_load_n(&record->back_table, __ATOMIC_RELAXED) == table.index;
+    return __atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == table.index;
 }
 
 #endif

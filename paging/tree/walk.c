@@ -122,10 +122,10 @@ struct pte tree_replace_at(struct pfn table, struct pte *at, struct pte with)
     live = (with.word != 0) - (old.word != 0);
     held = (int)entry_is_held(with) - (int)entry_is_held(old);
     record->live = (uint16_t)(record->live + live);
-    record->held = (uint16_t)(record->held + held);
-    CHECK_MSG(record->live <= PTE_ENTRIES && record->held <= record->live,
+    record->table.held = (uint16_t)(record->table.held + held);
+    CHECK_MSG(record->live <= PTE_ENTRIES && record->table.held <= record->live,
               "table %x: %u live, %u held after %lx -> %lx", table.index, record->live,
-              record->held, old.word, with.word);
+              record->table.held, old.word, with.word);
     page = entry_page(old, record->level);
     if (!pfn_is_none(page) && !pfn_equal(page, entry_page(with, record->level)))
         tree_repoint(page, table, (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));

@@ -120,7 +120,7 @@ static void clear_entry(struct pfn table, unsigned index, unsigned level)
 
     CHECK(locked);
     if (ticket_exit_is_table(entry, level))
-        book.left += frame_record(pte_frame(entry))->held;
+        book.left += frame_record(pte_frame(entry))->table.held;
     release.entry = tree_replace_entry(table, index, pte_empty());
     tree_unlock(table);
     tree_drop(&release);
@@ -270,7 +270,7 @@ static bool take_down(const struct stride *stride, enum way way, struct space *s
         ticks = machine_ticks();
         ticket_exit_sweep();
     }
-    gone = way == WAY_LIVE || (book.left == 0 && frame_record(space->tree.root)->held == 0);
+    gone = way == WAY_LIVE || (book.left == 0 && frame_record(space->tree.root)->table.held == 0);
     space_destroy(space);
     ticket_exit_put(stride, way == WAY_LAZY ? "lazy.sweep" : ways[way].name,
                     machine_ticks() - ticks);

@@ -83,8 +83,8 @@ static void damage_page(enum damage damage, struct frame *page)
     case PAGE_COUNT_HIGH: page->count++; break;
     case PAGE_COUNT_LOW: page->count--; break;
     case PAGE_OF_WRONG_KIND: page->kind = FRAME_KERNEL; break;
-    case NAMES_ANOTHER: page->back_index ^= 1; break;
-    case NAMES_NONE: page->back_table = UINT32_MAX; break;
+    case NAMES_ANOTHER: page->page.back_index ^= 1; break;
+    case NAMES_NONE: page->page.back_table = UINT32_MAX; break;
     default: break;
     }
 }
@@ -95,7 +95,7 @@ static void damage_table(enum damage damage, struct frame *table)
     case TABLE_COUNT_HIGH: table->count++; break;
     case TABLE_COUNT_LOW: table->count--; break;
     case LIVE_HIGH: table->live++; break;
-    case HELD_LOW: table->held--; break;
+    case HELD_LOW: table->table.held--; break;
     case TABLE_OF_WRONG_LEVEL: table->level = 2; break;
     case DEAD_TABLE: table->flags |= FRAME_DEAD; break;
     case LOCKED_TABLE: table->lock = 1; break;

@@ -82,8 +82,9 @@ static void take_one(void)
     assert_false(is_out[out.frame.index]);
     assert_int_equal(record->kind, out.kind);
     assert_int_equal(record->count, 1);
-    assert_int_equal(record->live | record->held | record->flags | record->lock, 0);
-    assert_int_equal(record->link_next & record->link_prev & record->back_table, UINT32_MAX);
+    assert_int_equal(record->live | record->table.held | record->flags | record->lock, 0);
+    assert_int_equal(record->page.list_next & record->page.list_prev & record->page.back_table,
+                     UINT32_MAX);
     for (unsigned i = 0; clear && i < 512; i++)
         assert_int_equal(words[i], 0);
     memset(frame_pointer(out.frame), 0xa5, PAGE_SIZE);

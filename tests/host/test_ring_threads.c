@@ -47,12 +47,12 @@ static void share_pages(unsigned round)
         for (unsigned table = 0; table < TABLES; table++)
             *entry_at(table, i) = pte_leaf(pages[i], 1, PTE_COW, RIGHTS);
         record->count = TABLES;
-        record->back_table = tables[i % 8 == 0 ? (round + i / 8) % TABLES : 1].index;
-        record->back_index = (uint16_t)i;
+        record->page.back_table = tables[i % 8 == 0 ? (round + i / 8) % TABLES : 1].index;
+        record->page.back_index = (uint16_t)i;
         arrived[i / TOGETHER] = 0;
     }
     for (unsigned table = 0; table < TABLES; table++)
-        frame_record(tables[table])->live = frame_record(tables[table])->held = PTE_ENTRIES;
+        frame_record(tables[table])->live = frame_record(tables[table])->table.held = PTE_ENTRIES;
 }
 
 static void *let_go(void *context)
@@ -95,7 +95,7 @@ static void the_one_left_is_named(void **state)
             assert_int_equal(pthread_join(threads[i], NULL), 0);
         for (unsigned i = 0; i < PTE_ENTRIES; i++) {
             assert_int_equal(frame_record(pages[i])->count, 1);
-            assert_int_equal(frame_record(pages[i])->back_table, tables[TABLES - 1].index);
+            assert_int_equal(frame_record(pages[i])->page.back_table, tables[TABLES - 1].index);
             assert_true(rmap_has_pointer(pages[i]));
         }
     }

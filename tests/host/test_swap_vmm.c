@@ -73,7 +73,7 @@ static void look_at_swap_cache(void)
         const struct frame *record = frame_record((struct pfn){i});
 
         if (record->kind != FRAME_ANONYMOUS || (record->flags & FRAME_SWAP_CACHED) == 0 ||
-            record->live != 0)
+            record->clock != 0)
             continue;
         CHECK_MSG((record->flags & FRAME_IO) != 0,
                   "page %x is in no clock, and can be taken by its tie", i);
@@ -137,7 +137,7 @@ static bool slot_to_be_read(const struct model_op *op, struct slot *slot)
         const struct frame *record = frame_record((struct pfn){i});
 
         if (record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_SWAP_CACHED) != 0 &&
-            record->slot_or_base == slot->index)
+            record->page.slot == slot->index)
             return false;
     }
     return true;

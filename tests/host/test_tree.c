@@ -376,7 +376,7 @@ static void check_dying(struct pfn table)
     assert_int_equal(record->count, 0);
     assert_int_equal(record->flags & FRAME_DEAD, FRAME_DEAD);
     assert_int_equal(record->live, live);
-    assert_int_equal(record->held, held);
+    assert_int_equal(record->table.held, held);
 }
 
 /* Takes an entry out of a root and drops it one entry at a time; how many steps that took. */

@@ -16,8 +16,8 @@ static void populate_put_page(struct pfn table, struct pte *at, struct pfn page,
 
     pmm_check_free(page);
     pmm_prepare(page, FRAME_ANONYMOUS);
-    record->back_table = table.index;
-    record->back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
+    record->page.back_table = table.index;
+    record->page.back_index = (uint16_t)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES);
     page_publish(page); /* in a clock before an entry maps it */
     __atomic_store_n(&at->word, phys_of(page).address | own_bits, __ATOMIC_RELEASE);
 }
@@ -42,7 +42,7 @@ unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
         }
         populate_put_page(table, &entries[at], page, descriptor->own_bits);
     }
-    frame_record(table)->held = (uint16_t)(frame_record(table)->held + at - from);
+    frame_record(table)->table.held = (uint16_t)(frame_record(table)->table.held + at - from);
     return at - from;
 }
 

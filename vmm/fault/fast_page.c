@@ -64,11 +64,11 @@ INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct fram
         return FAST_DAMAGED;
     pmm_prepare_page(record, clock->record, pfn_of_table(table).index, leaf_place(leaf));
     last = clock->last;
-    record->link_prev = last;
+    record->page.list_prev = last;
     if (UNLIKELY(last == UINT32_MAX))
         page_clock_begin(clock, *page);
     else
-        record_at(last)->link_next = page->index;
+        record_at(last)->page.list_next = page->index;
     clock->last = page->index;
     clock->size++;
     spin_unlock_fast(&clock->lock);
@@ -123,7 +123,7 @@ INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct fram
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_bits));
-    table->held++;
+    table->table.held++;
     count_event(&space_current()->faults.first_write);
     return fast_unlock_table(table);
 }
@@ -160,7 +160,7 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_word(word)));
-    table->held++;
+    table->table.held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     count_event(&space_current()->faults.zero_to_private);
@@ -197,15 +197,15 @@ INLINE bool name_next(struct frame *record, const struct frame *table, const str
 
     if (UNLIKELY(!spin_try(&tree_ring_lock)))
         return false;
-    next = table->link_next;
+    next = table->table.ring_next;
     if (__builtin_expect(next != UINT32_MAX, 1)) {
         const uint64_t *other = direct(((uint64_t)next << PAGE_SHIFT) + leaf_place(leaf));
 
-        __atomic_exchange_n(&record->back_table, next, __ATOMIC_SEQ_CST);
+        __atomic_exchange_n(&record->page.back_table, next, __ATOMIC_SEQ_CST);
         found =
             ((__atomic_load_n(other, __ATOMIC_SEQ_CST) ^ word) & fault_constants.leaf_mask) == 0;
         if (UNLIKELY(!found))
-            record->back_table = pfn_of_table(table).index; /* whose lock is held here */
+            record->page.back_table = pfn_of_table(table).index; /* whose lock is held here */
     }
     spin_unlock_fast(&tree_ring_lock);
     return found;

@@ -45,22 +45,22 @@ uint64_t page_clock_size(void)
 /* Inserts a page at the head or at the tail of its clock, which is locked. */
 static void link_first(struct page_clock *clock, struct pfn page)
 {
-    frame_record(page)->link_next = clock->first;
+    frame_record(page)->page.list_next = clock->first;
     if (clock->first == UINT32_MAX)
         clock->last = page.index;
     else
-        frame_record((struct pfn){clock->first})->link_prev = page.index;
+        frame_record((struct pfn){clock->first})->page.list_prev = page.index;
     clock->first = page.index;
     clock->size++;
 }
 
 static void link_last(struct page_clock *clock, struct pfn page)
 {
-    frame_record(page)->link_prev = clock->last;
+    frame_record(page)->page.list_prev = clock->last;
     if (clock->last == UINT32_MAX)
         page_clock_begin(clock, page);
     else
-        frame_record((struct pfn){clock->last})->link_next = page.index;
+        frame_record((struct pfn){clock->last})->page.list_next = page.index;
     clock->last = page.index;
     clock->size++;
 }
@@ -72,10 +72,10 @@ void page_publish(struct pfn page)
     struct page_clock *clock = page_clock_of(machine_cpu());
 
     CHECK(clock->bit != 0); /* page_init has run */
-    CHECK(record->kind == FRAME_ANONYMOUS && record->live == 0 && record->link_next == UINT32_MAX &&
-          record->link_prev == UINT32_MAX);
+    CHECK(record->kind == FRAME_ANONYMOUS && record->clock == 0 &&
+          record->page.list_next == UINT32_MAX && record->page.list_prev == UINT32_MAX);
     spin_lock(&clock->lock);
-    __atomic_store_n(&record->live, (uint16_t)(machine_cpu() + 1), __ATOMIC_RELAXED);
+    __atomic_store_n(&record->clock, (uint16_t)(machine_cpu() + 1), __ATOMIC_RELAXED);
     link_last(clock, page);
     spin_unlock(&clock->lock);
     machine_interrupts_restore(were_on);
@@ -85,18 +85,18 @@ void page_publish(struct pfn page)
 static void unlink_run(struct page_clock *clock, const struct frame *first,
                        const struct frame *last, unsigned length)
 {
-    struct pfn before = {first->link_prev};
-    struct pfn behind = {last->link_next};
+    struct pfn before = {first->page.list_prev};
+    struct pfn behind = {last->page.list_next};
 
     CHECK(clock->size >= length);
     if (pfn_is_none(before))
         clock->first = behind.index;
     else
-        frame_record(before)->link_next = behind.index;
+        frame_record(before)->page.list_next = behind.index;
     if (pfn_is_none(behind))
         clock->last = before.index;
     else
-        frame_record(behind)->link_prev = before.index;
+        frame_record(behind)->page.list_prev = before.index;
     clock->size -= length;
 }
 
@@ -106,7 +106,7 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
     struct frame *record = frame_record(page);
 
     unlink_run(clock, record, record, 1);
-    record->link_next = record->link_prev = UINT32_MAX;
+    record->page.list_next = record->page.list_prev = UINT32_MAX;
 }
 
 /* Another CPU may withdraw the page between the read of its record and the lock. */
@@ -117,14 +117,14 @@ bool page_withdraw(struct pfn page)
     bool withdrawn = false;
     uint16_t number;
 
-    while (!withdrawn && (number = __atomic_load_n(&record->live, __ATOMIC_RELAXED)) != 0) {
+    while (!withdrawn && (number = __atomic_load_n(&record->clock, __ATOMIC_RELAXED)) != 0) {
         struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
-        withdrawn = record->live == number;
+        withdrawn = record->clock == number;
         if (withdrawn) {
             unlink_page(clock, page);
-            __atomic_store_n(&record->live, 0, __ATOMIC_RELAXED);
+            __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
         }
         spin_unlock(&clock->lock);
     }
@@ -156,12 +156,12 @@ void page_deactivate(struct pfn page)
     uint16_t number;
 
     spin_lock(&hand.lock);
-    number = __atomic_load_n(&frame_record(page)->live, __ATOMIC_RELAXED);
+    number = __atomic_load_n(&frame_record(page)->clock, __ATOMIC_RELAXED);
     if (number != 0) {
         struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
-        if (frame_record(page)->live == number) {
+        if (frame_record(page)->clock == number) {
             unlink_page(clock, page);
             link_first(clock, page);
             hand.clock = number - 1U;
@@ -210,9 +210,9 @@ static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, 
     const struct pfn *at = pages;
 
     for (;;) {
-        __atomic_store_n(&last->live, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&last->clock, 0, __ATOMIC_RELAXED);
         at++;
-        if (at == &pages[count] || last->link_next != at->index)
+        if (at == &pages[count] || last->page.list_next != at->index)
             break;
         last = frame_record(*at);
     }
@@ -228,7 +228,7 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
     struct page_clock *locked = NULL;
 
     for (unsigned done = 0; done < count;) {
-        uint16_t number = frame_record(pages[done])->live;
+        uint16_t number = frame_record(pages[done])->clock;
 
         if (number == 0) {
             done++;
@@ -258,13 +258,13 @@ void page_clock_audit(void)
         for (struct pfn at = {clock->first}; !pfn_is_none(at) && pages <= clock->size; pages++) {
             const struct frame *record = frame_record(at);
 
-            CHECK_MSG(record->kind == FRAME_ANONYMOUS && record->live == cpu + 1 &&
-                          record->link_prev == before.index,
+            CHECK_MSG(record->kind == FRAME_ANONYMOUS && record->clock == cpu + 1 &&
+                          record->page.list_prev == before.index,
                       "page %x of kind %u in clock %u says clock %u, behind %x and not %x",
-                      at.index, record->kind, cpu, record->live - 1U, record->link_prev,
+                      at.index, record->kind, cpu, record->clock - 1U, record->page.list_prev,
                       before.index);
             before = at;
-            at.index = record->link_next;
+            at.index = record->page.list_next;
         }
         CHECK_MSG(pages == clock->size && clock->last == before.index,
                   "clock %u has %lu pages of %lu, and ends in %x, not %x", cpu, pages, clock->size,

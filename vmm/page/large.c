@@ -54,10 +54,10 @@ void large_publish(struct pfn page)
     uint64_t frames = large_frames_of(page);
     bool were_on = lock_list();
 
-    record->link_prev = UINT32_MAX;
-    record->link_next = list.first;
+    record->page.list_prev = UINT32_MAX;
+    record->page.list_next = list.first;
     if (list.first != UINT32_MAX)
-        frame_record((struct pfn){list.first})->link_prev = page.index;
+        frame_record((struct pfn){list.first})->page.list_prev = page.index;
     list.first = page.index;
     list.frames += frames;
     unlock_list(were_on);
@@ -70,13 +70,13 @@ void large_withdraw(struct pfn page)
     bool were_on = lock_list();
 
     CHECK(list.frames >= frames);
-    if (record->link_prev == UINT32_MAX)
-        list.first = record->link_next;
+    if (record->page.list_prev == UINT32_MAX)
+        list.first = record->page.list_next;
     else
-        frame_record((struct pfn){record->link_prev})->link_next = record->link_next;
-    if (record->link_next != UINT32_MAX)
-        frame_record((struct pfn){record->link_next})->link_prev = record->link_prev;
-    record->link_next = record->link_prev = UINT32_MAX;
+        frame_record((struct pfn){record->page.list_prev})->page.list_next = record->page.list_next;
+    if (record->page.list_next != UINT32_MAX)
+        frame_record((struct pfn){record->page.list_next})->page.list_prev = record->page.list_prev;
+    record->page.list_next = record->page.list_prev = UINT32_MAX;
     list.frames -= frames;
     unlock_list(were_on);
 }

@@ -106,7 +106,7 @@ void swap_cache_add(struct pfn page, struct slot slot)
     struct frame *record = frame_record(page);
 
     CHECK((record->flags & FRAME_SWAP_CACHED) == 0);
-    record->slot_or_base = slot.index;
+    record->page.slot = slot.index;
     __atomic_or_fetch(&record->flags, FRAME_SWAP_CACHED, __ATOMIC_RELAXED);
     __atomic_add_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
 }
@@ -115,9 +115,9 @@ void swap_cache_add(struct pfn page, struct slot slot)
 static void end_tie(struct pfn page)
 {
     struct frame *record = frame_record(page);
-    struct slot slot = {record->slot_or_base};
+    struct slot slot = {record->page.slot};
 
-    record->slot_or_base = UINT32_MAX;
+    record->page.slot = UINT32_MAX;
     __atomic_sub_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
     swap_release(slot);
 }
@@ -230,15 +230,16 @@ static void report_page(struct pfn page)
     const struct frame *record = frame_record(page);
     struct pte entry = {0};
 
-    if (record->back_table != UINT32_MAX) {
-        const struct pte *entries = frame_pointer((struct pfn){record->back_table});
+    if (record->page.back_table != UINT32_MAX) {
+        const struct pte *entries = frame_pointer((struct pfn){record->page.back_table});
 
-        entry = pte_read(&entries[record->back_index % PTE_ENTRIES]);
+        entry = pte_read(&entries[record->page.back_index % PTE_ENTRIES]);
     }
     ktap_note("page %x in no clock: count %u, flags %x, links %x %x, slot %x, entry %u of table %x "
               "is %lx",
-              page.index, record->count, record->flags, record->link_prev, record->link_next,
-              record->slot_or_base, record->back_index, record->back_table, entry.word);
+              page.index, record->count, record->flags, record->page.list_prev,
+              record->page.list_next, record->page.slot, record->page.back_index,
+              record->page.back_table, entry.word);
 }
 
 /* Before the panic: counts the anonymous frames by their records, and logs those in no clock. */
@@ -255,7 +256,7 @@ static void report_pages(void)
             struct pfn page = pfn_of((struct phys){at});
 
             pages += frame_record(page)->kind == FRAME_ANONYMOUS;
-            if (frame_record(page)->kind == FRAME_ANONYMOUS && frame_record(page)->live == 0)
+            if (frame_record(page)->kind == FRAME_ANONYMOUS && frame_record(page)->clock == 0)
                 report_page(page);
         }
     }

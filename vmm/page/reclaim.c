@@ -184,7 +184,7 @@ static enum status find_slot(struct victim *victim)
     victim->clean = (record->flags & FRAME_SWAP_CACHED) != 0;
     if (victim->clean) {
         CHECK((record->flags & FRAME_DIRTY) == 0);
-        victim->slot = (struct slot){record->slot_or_base};
+        victim->slot = (struct slot){record->page.slot};
         swap_hold(victim->slot);
         victim->done = true;
         return OK;

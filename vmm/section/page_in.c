@@ -21,16 +21,16 @@ static const struct rights all_rights = {.write = true, .user = true};
 
 /* ---- from a table to its section ---- */
 
-/* The section's place in the direct map, in units of 16 bytes, fits into the two fields that name
- * an entry in records of pages: 48 bits. The table is locked. */
+/* Records in the table's frame which section it belongs to: the section's offset in the direct map,
+ * in units of 16 bytes, fits into 48 bits. The table is locked. */
 static void name_section(struct pfn table, const struct section *section)
 {
     uint64_t place = ((uint64_t)(uintptr_t)section - DIRECT_MAP_BASE) / 16;
     struct frame *record = frame_record(table);
 
     CHECK_MSG(place >> 48 == 0 && (uintptr_t)section % 16 == 0, "a section at %p", section);
-    record->back_table = (uint32_t)place;
-    record->back_index = (uint16_t)(place >> 32);
+    record->table.section_low = (uint32_t)place;
+    record->table.section_high = (uint16_t)(place >> 32);
 }
 
 /* A locked table that is not dead keeps its section alive: the drop of the tree waits for the
@@ -38,7 +38,7 @@ static void name_section(struct pfn table, const struct section *section)
 static struct section *section_of(struct pfn table)
 {
     const struct frame *record = frame_record(table);
-    uint64_t place = (uint64_t)record->back_index << 32 | record->back_table;
+    uint64_t place = (uint64_t)record->table.section_high << 32 | record->table.section_low;
 
     return phys_pointer((struct phys){place * 16});
 }

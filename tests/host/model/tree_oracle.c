@@ -132,9 +132,9 @@ static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_
     unsigned live = 0;
     unsigned held = 0;
 
-    CHECK_MSG(((uint64_t)record->base_high << 32 | record->slot_or_base) << 21 == base,
+    CHECK_MSG(((uint64_t)record->base_high << 32 | record->table.base_low) << 21 == base,
               "table %x is reached at %lx, its record says %x and %x", table, base,
-              record->base_high, record->slot_or_base);
+              record->base_high, record->table.base_low);
     if (oracle->frames[table].visited)
         return;
     oracle->frames[table].visited = true;
@@ -147,9 +147,9 @@ static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_
         live++;
         held += visit_entry(oracle, words[i], level, base + (i * PAGE_SIZE << 9 * (level - 1)));
     }
-    CHECK_MSG(record->live == live && record->held == held,
+    CHECK_MSG(record->live == live && record->table.held == held,
               "table %x says %u live and %u held, there are %u and %u", table, record->live,
-              record->held, live, held);
+              record->table.held, live, held);
     oracle->census.entries += live;
 }
 
@@ -182,14 +182,15 @@ static void check_ring(uint32_t table)
     const struct frame *record = frame_record((struct pfn){table});
     const struct frame *next;
 
-    if (record->link_next == UINT32_MAX) {
-        CHECK(record->link_prev == UINT32_MAX);
+    if (record->table.ring_next == UINT32_MAX) {
+        CHECK(record->table.ring_prev == UINT32_MAX);
         return;
     }
-    next = frame_record((struct pfn){record->link_next});
-    CHECK_MSG(next->kind == FRAME_TABLE && next->link_prev == table && next->level == record->level,
-              "the ring of table %x is broken at %x", table, record->link_next);
-    CHECK(record->link_next != table);
+    next = frame_record((struct pfn){record->table.ring_next});
+    CHECK_MSG(next->kind == FRAME_TABLE && next->table.ring_prev == table &&
+                  next->level == record->level,
+              "the ring of table %x is broken at %x", table, record->table.ring_next);
+    CHECK(record->table.ring_next != table);
 }
 
 static void check_frame(const struct oracle *oracle, uint32_t index)
