@@ -130,4 +130,8 @@ MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant 
 /* Makes completed writes durable. */
 MUST_USE enum status ahci_flush(struct ahci_port *port);
 
+/* Returns the ticks that all ports have waited for commands, since start: benchmarks subtract them,
+ * since the waiter polls. Other threads may have run meanwhile. */
+uint64_t ahci_waited_ticks(void);
+
 #endif

@@ -164,13 +164,22 @@ static uint64_t longest_ms(uint8_t opcode)
     }
 }
 
+static uint64_t waited_ticks; /* atomic */
+
+uint64_t ahci_waited_ticks(void)
+{
+    return __atomic_load_n(&waited_ticks, __ATOMIC_RELAXED);
+}
+
 /* Waits until the slot completes, the port reports an error, or the link changes. A port that was
  * removed reads as all ones, which shows as a changed link. */
 static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_t opcode)
 {
     struct deadline end = deadline_after_ms(longest_ms(opcode));
+    bool passed;
 
     do {
+        uint64_t began = machine_ticks();
         uint32_t events = port_read(port, PxIS);
 
         if ((events & (PxIS_ERRORS | PxIS_PCS | PxIS_PRCS)) != 0)
@@ -180,7 +189,9 @@ static enum status wait_done(const struct ahci_port *port, unsigned slot, uint8_
         if (ahci_port_changed(port))
             return STATUS_IO;
         machine_relax();
-    } while (!deadline_passed(end));
+        passed = deadline_passed(end);
+        __atomic_add_fetch(&waited_ticks, machine_ticks() - began, __ATOMIC_RELAXED);
+    } while (!passed);
     return STATUS_TIMEOUT;
 }
 

@@ -10,10 +10,12 @@
 #define PROGRAM_SET_HANDLER     3
 #define PROGRAM_MAP             4
 #define PROGRAM_UNMAP           5
+#define PROGRAM_PROTECT         6
 #define PROGRAM_MAP_WRITE       1
 
 #define PAGE_SIZE       4096
 #define STORE_LENGTH    3
+#define UPCALL_ADDRESS  72
 #define UPCALL_RIP      88
 
 /* The linker script keeps them in read-only data: this image's ring 0 does not execute them. */
@@ -42,15 +44,15 @@ USER_CODE user_code_exit
 END user_code_exit
 
 /* rbx: address, r12: rounds left, r13: step, r14: where the ticks go, r15: first reading, rbp: the
- * status of the last call */
-.macro MEASURE name, instruction:vararg
+ * status of the last call. `address` loads RDI. */
+.macro MEASURE_AT name, address, instruction:vararg
 USER_CODE \name
         movq    %rdi, %rbx
         movq    %rsi, %r12
         movq    %rdx, %r13
         movq    %rcx, %r14
         xorl    %ebp, %ebp
-1:      movq    %rbx, %rdi
+1:      \address
         rdtsc
         shlq    $32, %rdx
         orq     %rdx, %rax
@@ -70,6 +72,19 @@ USER_CODE \name
 END \name
 .endm
 
+.macro OF_REGISTER
+        movq    %rbx, %rdi
+.endm
+
+/* From the word that the ticks will replace. */
+.macro OF_LIST
+        movq    (%r14), %rdi
+.endm
+
+.macro MEASURE name, instruction:vararg
+        MEASURE_AT \name, OF_REGISTER, \instruction
+.endm
+
 .macro NULL_CALL
         xorl    %eax, %eax
         syscall
@@ -83,11 +98,20 @@ END \name
         movq    %rax, %rbp
 .endm
 
-.macro MAP_AND_UNMAP
+/* As RANGE_CALL, without the call: the cost of the loads. */
+.macro RANGE_NO_CALL
+        movq    %r9, %rsi
+        movq    %r10, %rdx
+        movq    %r8, %rax
+        movq    %rbp, %rbp
+.endm
+
+.macro MAP_AND_UNMAP touch:vararg
         movl    $PAGE_SIZE, %esi
         movl    $PROGRAM_MAP_WRITE, %edx
         movl    $PROGRAM_MAP, %eax
         syscall
+        \touch
         movl    $PROGRAM_UNMAP, %eax
         syscall
 .endm
@@ -97,8 +121,12 @@ END \name
         MEASURE user_code_measure_write, movb $1, (%rdi)
         MEASURE user_code_measure_nothing
         MEASURE user_code_measure_call, NULL_CALL
+        MEASURE_AT user_code_measure_listed_read, OF_LIST, movb (%rdi), %cl
+        MEASURE_AT user_code_measure_listed_write, OF_LIST, movb $1, (%rdi)
         MEASURE user_code_measure_map, MAP_AND_UNMAP
+        MEASURE user_code_measure_map_touch, MAP_AND_UNMAP movb $1, (%rdi)
         MEASURE user_code_measure_range_call, RANGE_CALL
+        MEASURE user_code_measure_range_no_call, RANGE_NO_CALL
 
 USER_CODE user_code_read
         movq    (%rdi), %rdi
@@ -120,6 +148,19 @@ USER_CODE user_code_skip_handler
         movl    $PROGRAM_UPCALL_RETURN, %eax
         syscall
 END user_code_skip_handler
+
+USER_CODE user_code_allow_handler
+        pushq   %rdi
+        movq    UPCALL_ADDRESS(%rdi), %rdi
+        andq    $-PAGE_SIZE, %rdi
+        movl    $PAGE_SIZE, %esi
+        movl    $PROGRAM_MAP_WRITE, %edx
+        movl    $PROGRAM_PROTECT, %eax
+        syscall
+        popq    %rdi
+        movl    $PROGRAM_UPCALL_RETURN, %eax
+        syscall
+END user_code_allow_handler
 
 USER_CODE user_code_counts
         movq    %rdi, %r12

@@ -24,12 +24,18 @@ extern const char user_code_exit[];
 extern const char user_code_measure_read[];
 extern const char user_code_measure_write[];
 extern const char user_code_measure_nothing[];
-extern const char user_code_measure_call[]; /* PROGRAM_NULL */
-extern const char user_code_measure_map[];  /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
+extern const char user_code_measure_call[];      /* PROGRAM_NULL */
+extern const char user_code_measure_map[];       /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
+extern const char user_code_measure_map_touch[]; /* with a store to the page in between */
+
+/* The same at addresses that stand in the array at RCX, each until its ticks replace it. */
+extern const char user_code_measure_listed_read[];
+extern const char user_code_measure_listed_write[];
 
 /* The same of system call R8 with RDI, and R9 and R10 as its other arguments; exits with the status
  * of the last. */
 extern const char user_code_measure_range_call[];
+extern const char user_code_measure_range_no_call[]; /* the loads alone */
 
 /* Reads, writes or executes at RDI, then exits with what it read, or 0. */
 extern const char user_code_read[];
@@ -38,6 +44,9 @@ extern const char user_code_jump[];
 
 /* A handler of violations: steps over the store of user_code_measure_write or user_code_write. */
 extern const char user_code_skip_handler[];
+
+/* A handler that makes the page of the violation writable, so that the store is repeated. */
+extern const char user_code_allow_handler[];
 
 /* Names the handler at RSI, stores to RDI, and exits with the number of times that the handler ran,
  * which counts in RBX. */

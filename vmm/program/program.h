@@ -52,7 +52,9 @@ struct upcall_frame {
 _Static_assert(sizeof(struct upcall_frame) ==
                    sizeof(struct trap_frame) - offsetof(struct trap_frame, r11),
                "the upper part of a trap's frame");
-_Static_assert(offsetof(struct upcall_frame, rip) == 88, "tests/runner/user_code.S knows it");
+_Static_assert(offsetof(struct upcall_frame, address) == 72 &&
+                   offsetof(struct upcall_frame, rip) == 88,
+               "tests/runner/user_code.S knows it");
 
 enum program_end {
     PROGRAM_EXITED,    /* by its own system call */

@@ -1,7 +1,7 @@
 /*
  * Rows of bench that are measured from the kernel: the first touch of a page of 2 MiB, a late
- * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, mapping with pages
- * in place, and exit by resident page.
+ * (spurious) fault, mapping and unmapping 1 GiB, pages that become one of 2 MiB, and mapping with
+ * pages in place.
  */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
@@ -18,9 +18,9 @@
 #define LARGES 8U
 #define LARGE  (2 * MIB)
 
-#define CALLS      64U
-#define EXIT_PAGES 4096U
-#define EXITS      8U
+#define CALLS     64U
+#define POPULATED 4096U
+#define POPULATES 8U
 
 /* Most of it is clearing: 512 times what a page of 4 KiB takes. */
 static void touch_large(struct space *space)
@@ -85,43 +85,19 @@ static void map_gib(struct space *space)
 /* A mapping that comes with its pages, shared by them. */
 static void map_populated(struct space *space)
 {
-    const uint64_t size = EXIT_PAGES * PAGE_SIZE;
+    const uint64_t size = POPULATED * PAGE_SIZE;
 
     bench_time_readings();
-    for (unsigned i = 0; i < EXITS; i++) {
+    for (unsigned i = 0; i < POPULATES; i++) {
         uint64_t began = machine_ticks();
 
         if (space_map(space, &SPACE_AT(START, size, RIGHTS_READ_WRITE, .flags = SPACE_POPULATED),
                       NULL) != OK)
             break;
-        bench_add((machine_ticks() - began) / EXIT_PAGES);
+        bench_add((machine_ticks() - began) / POPULATED);
         CHECK(space_unmap(space, START, size) == OK);
     }
     bench_end_row("populate_page");
-}
-
-/* The end of a space, shared by its resident pages, all of them its own. */
-static void exit_by_page(struct space *back)
-{
-    bench_time_readings();
-    for (unsigned i = 0; i < EXITS; i++) {
-        struct space *space;
-        uint64_t began;
-        bool ok;
-
-        if (!start_space(&space))
-            break;
-        ok = space_map(space, &SPACE_AT(START, EXIT_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL) ==
-             OK;
-        for (unsigned page = 0; page < EXIT_PAGES && ok; page++)
-            ok = word_write(START + page * PAGE_SIZE, 1);
-        space_switch(back);
-        began = machine_ticks();
-        space_destroy(space);
-        if (ok)
-            bench_add((machine_ticks() - began) / EXIT_PAGES);
-    }
-    bench_end_row("exit_page");
 }
 
 /* One call: 512 pages become one of 2 MiB. */
@@ -155,7 +131,7 @@ static void merge(struct space *space)
     bench_end_row("merge_copied");
 }
 
-void bench_call_rows(void)
+void bench_kernel_rows(void)
 {
     struct space *space;
 
@@ -166,6 +142,5 @@ void bench_call_rows(void)
     map_gib(space);
     merge(space);
     map_populated(space);
-    exit_by_page(space);
     end_space(space);
 }

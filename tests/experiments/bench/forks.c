@@ -18,7 +18,8 @@
 #define START   UINT64_C(0x8000000000)
 #define REGIONS 20U
 
-#define FORKS 64U
+#define FORKS         64U
+#define TOUCHED_FORKS 8U
 
 #define RIGHTS_KERNEL ((struct rights){.write = true})
 
@@ -119,6 +120,33 @@ static void rows_like_linux(void)
     bench_end_row("fork_exit_256m");
 }
 
+/* 23 regions, with those of the user code; ring 3 has written each page since the fork before. */
+static void touched_row(void)
+{
+    const uint64_t pages = region_size(&like_linux) / PAGE_SIZE;
+    struct space *space = bench_forks_fits(&like_linux) ? bench_start_space() : NULL;
+    bool ok = space != NULL;
+
+    for (unsigned region = 0; region < REGIONS && ok; region++)
+        ok = bench_map(bench_forks_region_start(&like_linux, region), pages);
+    for (unsigned i = 0; i < TOUCHED_FORKS && ok; i++) {
+        struct space *child;
+        uint64_t began;
+
+        for (unsigned region = 0; region < REGIONS && ok; region++)
+            ok = bench_touch(bench_forks_region_start(&like_linux, region), pages);
+        bench_time_readings();
+        began = machine_ticks();
+        if (!ok || !SUCCEEDS(space_fork(space, &child)))
+            break;
+        bench_add(machine_ticks() - began);
+        space_destroy(child);
+    }
+    bench_end_row("fork_touched_256m");
+    if (space != NULL)
+        end_space(space);
+}
+
 void bench_fork_rows(void)
 {
     uint64_t whole[FORKS];
@@ -126,6 +154,7 @@ void bench_fork_rows(void)
     uint64_t most = 0;
 
     rows_like_linux();
+    touched_row();
     for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
         uint64_t median = fork_row(&sizes[i], whole);
 
