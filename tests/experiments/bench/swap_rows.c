@@ -79,8 +79,17 @@ static bool swap_at_random(const char *code, struct random *random)
     return ok;
 }
 
-/* Half of the pages are out. Each row but the first begins with accesses that are not measured:
- * after them only pages that such accesses leave behind are in memory, and clean ones for reads. */
+static bool swap_random_passes(const char *code, struct random *random, unsigned passes)
+{
+    bool ok = true;
+
+    for (; passes > 0 && ok; passes--)
+        ok = swap_at_random(code, random);
+    return ok;
+}
+
+/* Half of the pages are out. Before each random row comes what is not measured: afterwards only
+ * pages that such accesses leave behind are in memory, and clean ones before reads. */
 static void swap_rows(void)
 {
     struct random random = random_from(1);
@@ -88,14 +97,13 @@ static void swap_rows(void)
     bench_set_overhead(user_code_measure_write);
     (void)swap_in_order(user_code_measure_write);
     bench_end_row("swap_seq_write");
-    if (swap_at_random(user_code_measure_listed_write, &random)) {
+    if (swap_random_passes(user_code_measure_listed_write, &random, 1)) {
         bench_drop_samples();
         (void)swap_at_random(user_code_measure_listed_write, &random);
     }
     bench_end_row("swap_rand_write");
     bench_set_overhead(user_code_measure_read);
-    if (swap_at_random(user_code_measure_listed_read, &random) &&
-        swap_at_random(user_code_measure_listed_read, &random)) {
+    if (swap_random_passes(user_code_measure_listed_read, &random, 2)) {
         bench_drop_samples();
         (void)swap_at_random(user_code_measure_listed_read, &random);
     }
