@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include "lib/bytes.h"
 #include "lib/print.h"
 
 /* A note up to this size is printed by one call, so that a note of another thread, as on a disk
@@ -12,6 +13,10 @@
 /* Failures that the end of the log names; more are counted only. */
 #define FAILURES_MAX      64U
 #define FAILURE_TEXT_SIZE 120U
+/* Figures of one experiment that an answer can use; later ones are printed only. */
+#define FIGURES_MAX      512U
+#define FIGURE_NAME_SIZE 48U
+#define REASON_SIZE      100U
 
 /* The first failed check of an experiment, or a failure of the run itself. */
 struct failure {
@@ -19,6 +24,12 @@ struct failure {
     unsigned check;   /* its number; 0: no check failed */
     unsigned more;    /* failed checks of the experiment after this one */
     char text[FAILURE_TEXT_SIZE];
+};
+
+struct figure {
+    char name[FIGURE_NAME_SIZE];
+    const char *unit;
+    uint64_t value;
 };
 
 static struct {
@@ -40,7 +51,11 @@ static struct {
         unsigned done;
         unsigned failed;
         unsigned skipped;
+        char skip_reason[REASON_SIZE];
+        unsigned figures;
+        struct figure figure[FIGURES_MAX];
     } suite;
+    uint64_t ticks_per_instruction; /* 0: ticks are time */
 } the_log;
 
 static uint64_t progress;
@@ -120,6 +135,7 @@ void ktap_suite_begin(const char *name, unsigned checks)
     the_log.suite.name = name;
     the_log.suite.planned = checks;
     the_log.suite.done = the_log.suite.failed = the_log.suite.skipped = 0;
+    the_log.suite.figures = 0;
     print("    KTAP version 1\n    1..%u\n", checks);
 }
 
@@ -187,7 +203,8 @@ void ktap_skip(const char *reason, const char *format, ...)
     progress_note();
     CHECK(the_log.suite.name != NULL);
     the_log.suite.done++;
-    the_log.suite.skipped++;
+    if (the_log.suite.skipped++ == 0)
+        print_to(the_log.suite.skip_reason, REASON_SIZE, "%s", reason);
     the_log.checks_skipped++;
     print("    ok %u ", the_log.suite.done);
     va_start(arguments, format);
@@ -226,11 +243,72 @@ void ktap_note(const char *format, ...)
     print("\n");
 }
 
+void ktap_count_instructions(uint64_t ticks_per_instruction)
+{
+    the_log.ticks_per_instruction = ticks_per_instruction;
+}
+
+bool ktap_counts_instructions(void)
+{
+    return the_log.ticks_per_instruction != 0;
+}
+
 void ktap_metric(const char *name, uint64_t value, const char *unit)
+{
+    uint64_t per_instruction = the_log.ticks_per_instruction;
+    struct figure *figure;
+
+    progress_note();
+    CHECK(the_log.suite.name != NULL);
+    if (per_instruction != 0 && strcmp(unit, "ticks") == 0) {
+        value = (value + per_instruction / 2) / per_instruction;
+        unit = "instructions";
+    }
+    print("    # metric %s.%s=%lu %s\n", the_log.suite.name, name, value, unit);
+    if (the_log.suite.figures == FIGURES_MAX)
+        return;
+    figure = &the_log.suite.figure[the_log.suite.figures++];
+    print_to(figure->name, FIGURE_NAME_SIZE, "%s", name);
+    figure->value = value;
+    figure->unit = unit;
+}
+
+void ktap_metric_hundredths(const char *name, uint64_t hundredths, const char *unit)
 {
     progress_note();
     CHECK(the_log.suite.name != NULL);
-    print("    # metric %s.%s=%lu %s\n", the_log.suite.name, name, value, unit);
+    print("    # metric %s.%s=%lu.%02u %s\n", the_log.suite.name, name, hundredths / 100,
+          (unsigned)(hundredths % 100), unit);
+}
+
+bool ktap_figure(const char *name, size_t length, uint64_t *value, const char **unit)
+{
+    for (unsigned i = 0; i < the_log.suite.figures; i++) {
+        const struct figure *figure = &the_log.suite.figure[i];
+
+        if (length < FIGURE_NAME_SIZE && memcmp(figure->name, name, length) == 0 &&
+            figure->name[length] == '\0') {
+            *value = figure->value;
+            *unit = figure->unit;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *ktap_skip_reason(void)
+{
+    return the_log.suite.skipped > 0 ? the_log.suite.skip_reason : NULL;
+}
+
+unsigned ktap_checks_made(void)
+{
+    return the_log.suite.done - the_log.suite.skipped;
+}
+
+bool ktap_suite_ok(void)
+{
+    return the_log.suite.failed == 0 && the_log.suite.done == the_log.suite.planned;
 }
 
 void ktap_fail(const char *format, ...)

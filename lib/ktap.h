@@ -15,6 +15,7 @@
 #define LIB_KTAP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/check.h"
@@ -49,8 +50,31 @@ void ktap_note(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A failure outside of all experiments, such as at closing: the verdict is then `fail`. */
 void ktap_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 
-/* A figure of the current experiment. */
+/* Tells the log how many ticks an instruction takes. From then on a figure in ticks is printed in
+ * instructions. 0: ticks are time, and stay ticks. */
+void ktap_count_instructions(uint64_t ticks_per_instruction);
+
+/* Returns whether figures of cost are instructions. */
+bool ktap_counts_instructions(void);
+
+/* A figure of the current experiment. One in `ticks` follows ktap_count_instructions(). */
 void ktap_metric(const char *name, uint64_t value, const char *unit);
+
+/* A figure in hundredths, printed with two decimals. ktap_figure() does not return it. */
+void ktap_metric_hundredths(const char *name, uint64_t hundredths, const char *unit);
+
+/* Looks up a figure that the current experiment has printed; its name has `length` letters. Returns
+ * false if there is none. The value and the unit are those that were printed. */
+bool ktap_figure(const char *name, size_t length, uint64_t *value, const char **unit);
+
+/* Returns the reason of the experiment's first skipped check; NULL if it skipped none. */
+const char *ktap_skip_reason(void);
+
+/* Returns how many checks of the current experiment were made and not skipped. */
+unsigned ktap_checks_made(void);
+
+/* Returns whether the current experiment has made all planned checks and none has failed. */
+bool ktap_suite_ok(void);
 
 /* Returns the name of the experiment that runs, or NULL between experiments. */
 const char *ktap_suite(void);

@@ -19,11 +19,28 @@ RESULT = re.compile(r"(not )?ok ([1-9][0-9]*) (\S.*)")
 SKIP = re.compile(r"(.*\S) # SKIP (\S.*)")
 PLAN = re.compile(r"1\.\.([1-9][0-9]*)")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-METRIC = re.compile(r"([a-z0-9][a-z0-9-]*)\.([a-z0-9][a-z0-9_.-]*)=([0-9]+) ([A-Za-z0-9%/_-]+)")
+METRIC = re.compile(r"([a-z0-9][a-z0-9-]*)\.([a-z0-9][a-z0-9_.-]*)=([0-9]+(?:\.[0-9]{2})?) "
+                    r"([A-Za-z0-9%/_-]+)")
+ANSWER = re.compile(r"(answer|from|shipped|limit): (\S.*)")
 TOTALS = re.compile(r"# totals: (experiments|checks) pass:([0-9]+) fail:([0-9]+) skip:([0-9]+)")
 FAILED = re.compile(r"# failed: (the run|[a-z0-9][a-z0-9-]*): ((?:check ([0-9]+): )?(\S.*))")
 MORE_FAILED = re.compile(r"# failed: [0-9]+ more")
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
+
+
+ANSWER_LENGTH = 160
+HEAD_LENGTH = 48
+# A number in an answer; one with a unit of size is a parameter of the question.
+NUMBER = re.compile(r"(?<![\w.,])[0-9][0-9,]*(?:\.[0-9]+)?(?![\w])")
+PARAMETER = re.compile(r"[0-9][0-9,.]*(?: [KMGT]iB| bits?)\b")
+# Units of time: they are noise in a log, and no answer rests on them.
+TIMES = ("ticks", "ns", "per-second")
+# Figures that differ between two runs of one image under -icount, by name: what decides them is the
+# host's disk, the order in which processors get their turn, or which frames a cache happens to have.
+VARYING = re.compile(
+    r"fault-around\..*|swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
+    r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
+    r"shared-map\.hand_over.*")
 
 
 class LogError(Exception):
@@ -35,6 +52,26 @@ class Check:
     text: str
     ok: bool
     skipped: Optional[str] = None  # the reason
+    line: int = dataclasses.field(default=0, compare=False)
+
+
+@dataclasses.dataclass
+class Answer:
+    """The sentence, and the figures that its numbers come from."""
+
+    text: str
+    sources: List[str] = dataclasses.field(default_factory=list)
+    shipped: Optional[str] = None
+    limit: Optional[str] = None
+
+    @property
+    def head(self) -> str:
+        """What is true alone: the sentence up to its first ';'."""
+        return self.text.split(";")[0].removesuffix(".")
+
+    @property
+    def missing(self) -> bool:
+        return self.head == "none"
 
 
 @dataclasses.dataclass
@@ -44,12 +81,15 @@ class Suite:
     skipped: Optional[str] = None
     checks: List[Check] = dataclasses.field(default_factory=list)
     notes: List[str] = dataclasses.field(default_factory=list)
+    answer: Optional[Answer] = None
+    line: int = 0  # of its first line in the file
 
 
 @dataclasses.dataclass
 class Metric:
-    value: int
+    value: float  # whole, but for a unit of floors
     unit: str
+    line: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclasses.dataclass
@@ -138,8 +178,81 @@ def _note(reader: _Reader, log: Log, suite: Optional[Suite]):
         reader.fail(f"a figure outside of an experiment: {name}")
     if name in log.metrics:
         reader.fail(f"a figure twice: {name}")
-    log.metrics[name] = Metric(int(metric[3]), metric[4])
+    value = float(metric[3]) if "." in metric[3] else int(metric[3])
+    log.metrics[name] = Metric(value, metric[4], reader.at)
     suite.notes.append(text)
+
+
+def _decimals(text: str) -> int:
+    return len(text.partition(".")[2])
+
+
+def _rounded(value: int) -> int:
+    """A count of instructions in an answer: above 9,999 it has three digits."""
+    unit = 10 ** max(0, len(str(value)) - 3)
+    return (value + unit // 2) // unit * unit if value >= 10000 else value
+
+
+def _shown(figures: List[Metric], decimals: int):
+    """All numbers that an answer may make of its figures, with so many decimals."""
+    for a in figures:
+        yield _rounded(a.value) if a.unit == "instructions" else a.value
+        for b in figures:
+            for value in (a.value - b.value, a.value + b.value):
+                yield _rounded(value) if a.unit == "instructions" else value
+            if b.value:
+                scale = 10 ** decimals
+                yield (a.value * scale + b.value // 2) // b.value / scale
+
+
+def _check_answer(reader: _Reader, log: Log, suite: Suite):
+    """The rules of docs/log.md for the sentence, whose numbers must be figures of this run."""
+    answer = suite.answer
+    if not all(check.ok for check in suite.checks):
+        reader.fail(f"{suite.name} has an answer, and a check that failed")
+    if len(answer.text) > ANSWER_LENGTH:
+        reader.fail(f"the answer of {suite.name} has {len(answer.text)} letters, {ANSWER_LENGTH} "
+                    "are allowed")
+    if len(answer.head) > HEAD_LENGTH:
+        reader.fail(f"the head of the answer of {suite.name} has {len(answer.head)} letters, "
+                    f"{HEAD_LENGTH} are allowed: '{answer.head}'")
+    if not answer.text.endswith("."):
+        reader.fail(f"the answer of {suite.name} is no sentence: '{answer.text}'")
+    if answer.text.startswith("none") and not re.match(r"none; [^;]+\.$", answer.text):
+        reader.fail(f"an answer that is missing has one reason: '{answer.text}'")
+    figures = []
+    for name in answer.sources:
+        full = f"{suite.name}.{name}"
+        if full not in log.metrics:
+            reader.fail(f"the answer rests on {full}, which is no figure of this run")
+        if log.metrics[full].unit in TIMES or VARYING.fullmatch(full):
+            reader.fail(f"the answer rests on {full}, which differs from run to run")
+        figures.append(log.metrics[full])
+    names = {int(number) for name in answer.sources for number in re.findall(r"[0-9]+", name)}
+    for number in [] if answer.missing else NUMBER.findall(PARAMETER.sub("", answer.text)):
+        value = float(number.replace(",", ""))
+        if value not in names and value not in _shown(figures, _decimals(number)):
+            reader.fail(f"the answer of {suite.name} has {number}, which is no figure of this run")
+
+
+def _read_answer(reader: _Reader, log: Log, suite: Suite):
+    """Takes the lines of the answer, which follow the last check and the last figure."""
+    parts: Dict[str, str] = {}
+    for text in suite.notes:
+        found = ANSWER.fullmatch(text)
+        if found is None:
+            if parts and text.startswith("metric "):
+                reader.fail(f"a figure behind the answer of {suite.name}")
+            continue
+        if found[1] in parts or ("answer" in parts) == (found[1] == "answer"):
+            reader.fail(f"out of place: '{text}'")
+        parts[found[1]] = found[2]
+    if parts:
+        suite.answer = Answer(parts["answer"], parts.get("from", "").split(),
+                              parts.get("shipped"), parts.get("limit"))
+        _check_answer(reader, log, suite)
+    elif all(check.ok for check in suite.checks):
+        reader.fail(f"{suite.name} has no answer")
 
 
 def _notes(reader: _Reader, log: Log, suite: Optional[Suite] = None):
@@ -167,6 +280,7 @@ def _split_skip(reader: _Reader, text: str, ok: bool):
 
 def _checks(reader: _Reader, log: Log, suite: Suite):
     """The lines inside an experiment, which its version line has begun."""
+    suite.line = reader.at
     planned = int(reader.match(PLAN, "the experiment's plan", INDENT)[1])
     _notes(reader, log, suite)
     for number in range(1, planned + 1):
@@ -174,7 +288,7 @@ def _checks(reader: _Reader, log: Log, suite: Suite):
         if int(result[2]) != number:
             reader.fail(f"check {result[2]} where {number} of {planned} is due")
         text, reason = _split_skip(reader, result[3], not result[1])
-        suite.checks.append(Check(text, not result[1], reason))
+        suite.checks.append(Check(text, not result[1], reason, reader.at))
         _notes(reader, log, suite)
 
 
@@ -198,6 +312,8 @@ def _suite_result(reader: _Reader, log: Log, suite: Suite, number: int, planned:
     for text in suite.notes:
         if text.startswith("metric ") and not text.startswith(f"metric {suite.name}."):
             reader.fail(f"a figure of another experiment inside {suite.name}: {text}")
+    if suite.checks:
+        _read_answer(reader, log, suite)
     log.suites[suite.name] = suite
 
 

@@ -17,13 +17,17 @@ KTAP version 1
     # pages 100
     ok 1 every page is zero
     # metric demand-zero.faults=100 faults
+    # metric demand-zero.pages1=7 pages
     ok 2 frames come back
+    # answer: 100 faults, 1 a page; see the limit.
+    # from: faults pages1
 ok 1 demand-zero
 # between
     KTAP version 1
     1..2
     ok 1 reads back # SKIP no disk
     ok 2 the ledger is even
+    # answer: none; no disk.
 ok 2 swap
 ok 3 wild # SKIP this processor lacks NX
 # totals: experiments pass:2 fail:0 skip:1
@@ -51,6 +55,7 @@ KTAP version 1
     KTAP version 1
     1..1
     ok 1 a # SKIP no disk
+    # answer: none; no disk.
 ok 1 swap # SKIP every check was skipped
 ok 2 wild # SKIP no NX
 # totals: experiments pass:0 fail:0 skip:2
@@ -85,6 +90,9 @@ class Accepts(unittest.TestCase):
         self.assertEqual(read.metrics["demand-zero.faults"], log.Metric(100, "faults"))
         self.assertEqual(read.summary, ["faultline 1", "memory: 512 MiB"])
         self.assertEqual(read.suites["swap"].checks[0].skipped, "no disk")
+        self.assertEqual(read.suites["demand-zero"].answer.head, "100 faults, 1 a page")
+        self.assertEqual(read.suites["demand-zero"].answer.sources, ["faults", "pages1"])
+        self.assertTrue(read.suites["swap"].answer.missing)
 
     def test_fail(self):
         read = log.parse(FAILED)
@@ -112,6 +120,73 @@ class Accepts(unittest.TestCase):
         self.assertEqual(log.parse(text.replace("\n", "\r\n")).verdict, "pass")
 
 
+class Answers(unittest.TestCase):
+    """Which sentences are taken as the answer of `cost`, and which are refused."""
+
+    FIGURES = {"pages.8m": "2048 pages", "records": "4 tickets", "zero": "0 frames",
+               "fork": "182825 instructions", "wait": "7 ticks"}
+
+    def log(self, sentence: str, *more: str, check: str = "ok 1 a"):
+        figures = "".join(f"    # metric cost.{name}={value}\n"
+                          for name, value in self.FIGURES.items())
+        lines = "".join(f"    # {line}\n" for line in (f"answer: {sentence}", *more))
+        return f"""KTAP version 1\n1..1\n    KTAP version 1\n    1..1\n{figures}    {check}\n{lines}ok 1 cost
+# totals: experiments pass:1 fail:0 skip:0\n# totals: checks pass:1 fail:0 skip:0\n# verdict: pass\n"""
+
+    def taken(self, *lines: str):
+        self.assertEqual(log.parse(self.log(*lines)).verdict, "pass")
+
+    def refused(self, words: str, *lines: str):
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(self.log(*lines))
+        self.assertIn(words, str(caught.exception))
+
+    def test_numbers_are_figures(self):
+        self.taken("4 tickets for 2,048 pages, of 8 MiB or 24 bits.", "from: records pages.8m")
+        self.taken("8 fit, the name says.", "from: pages.8m")
+        self.taken("2,044 and 2,052 and 512 and 512.0 and 0.00.", "from: records pages.8m")
+        self.taken("183,000 instructions, and 0.", "from: fork zero")
+        for text in ("5 tickets.", "2048.5 pages.", "40,960 pages.", "182,825 instructions."):
+            self.refused("is no figure of this run", text, "from: records pages.8m fork")
+        self.refused("4, which is no figure", "4 tickets.")
+        self.refused("no figure of this run", "None more.", "from: tables")
+
+    def test_no_times_and_nothing_that_varies(self):
+        self.refused("differs from run to run", "7 of them.", "from: wait")
+        text = self.log("2,048 pages.", "from: records").replace("cost", "fault-around")
+        with self.assertRaises(log.LogError):
+            log.parse(text)
+
+    def test_length(self):
+        self.taken("a" * 48 + "; " + "b" * 109 + ".")
+        self.refused("has 161 letters", "a" * 48 + "; " + "b" * 110 + ".")
+        self.refused("has 49 letters", "a" * 49 + ".")
+        self.refused("no sentence", "a")
+
+    def test_once_and_in_its_place(self):
+        self.refused("out of place", "a.", "answer: b.")
+        self.refused("out of place", "a.", "limit: b", "limit: c")
+        self.refused("behind the answer", "a.", "metric cost.late=1 pages")
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(self.log("a.").replace("    # answer: a.\n", ""))
+        self.assertIn("cost has no answer", str(caught.exception))
+
+    def test_none_has_a_reason(self):
+        self.taken("none; there are 3 reasons.")
+        self.refused("one reason", "none.")
+        self.refused("one reason", "none; a; b.")
+
+    def test_no_answer_after_a_failed_check(self):
+        text = self.log("a.", check="not ok 1 a").replace("ok 1 cost", "not ok 1 cost")
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(text)
+        self.assertIn("a check that failed", str(caught.exception))
+
+    def test_two_decimals(self):
+        text = self.log("a.").replace("=7 ticks", "=7.25 floors")
+        self.assertEqual(log.parse(text).metrics["cost.wait"], log.Metric(7.25, "floors"))
+
+
 class Refuses(unittest.TestCase):
     def refused(self, text: str, words: str = ""):
         with self.assertRaises(log.LogError) as caught:
@@ -133,7 +208,7 @@ class Refuses(unittest.TestCase):
         for text in (GOOD, FAILED, SKIPPED):
             lines = text.splitlines(True)
             for i, line in enumerate(lines):
-                if line.strip().startswith("# ") and not line.startswith(
+                if line.strip().startswith("# ") and "answer:" not in line and not line.startswith(
                         ("# verdict", "# totals", "# failed")):
                     continue
                 with self.subTest(missing=line):

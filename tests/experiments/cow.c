@@ -258,4 +258,9 @@ EXPERIMENT(cow, 040) = {
     .spaces = 301,
     .checks = 19,
     .run = cow_run,
+    .answer =
+        {
+            .text = "Yes: {copies} written pages are copied, {reuses} reused; {children} children "
+                    "share a page",
+        },
 };

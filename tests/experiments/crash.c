@@ -215,6 +215,7 @@ static void run_dead(const struct options *options)
         .checks = 1,                                                                               \
         .only_by_name = true,                                                                      \
         .run = (function),                                                                         \
+        .answer.text = "none; the run ends in its report",                                         \
     }
 
 CRASHES(crash_null, 460, "crash-null", "What does a stray access of the kernel look like?",
@@ -242,4 +243,8 @@ EXPERIMENT(dead_processor, 420) = {
     .checks = 1,
     .only_by_name = true,
     .run = run_dead,
+    .answer =
+        {
+            .text = "No: it is given up",
+        },
 };

@@ -95,4 +95,9 @@ EXPERIMENT(demand_zero, 010) = {
     .checks = 7,
     .reserves = true,
     .run = demand_zero_run,
+    .answer =
+        {
+            .text = "{map_tables} table and no page for 1 GiB untouched; then {pages} pages for "
+                    "{pages} touched",
+        },
 };

@@ -178,4 +178,9 @@ EXPERIMENT(fault_around, 350) = {
     .question = "What does a write save that brings the pages around it, and what does it waste?",
     .checks = 2 * GROUPS + 2,
     .run = fault_around_run,
+    .answer =
+        {
+            .text = "Fewer faults in order; far apart most are wasted",
+            .shipped = "groups of 16 where a program says that it goes in order",
+        },
 };

@@ -160,8 +160,10 @@ static void stress(const struct options *options, uint64_t ms)
               others + 1, steps, workers[0].refused);
     ktap_metric("processors", others + 1, "processors");
     ktap_metric("steps", steps, "steps");
+    ktap_metric("wrong", wrong, "marks");
     ktap_check(idle == 0 && wrong == 0, "every block was whose it is: %lu marks wrong", wrong);
     pmm_audit();
+    ktap_metric("leaked", (uint64_t)-ledger_growth(&before, FRAME_FREE), "frames");
     ktap_check(ledger_even(&before), "nothing leaked");
 }
 
@@ -199,6 +201,10 @@ EXPERIMENT(frame_stress, 150) = {
     .question = "Do frames of mixed orders stay whose they are?",
     .checks = 3,
     .run = run_short,
+    .answer =
+        {
+            .text = "Yes: {wrong} wrong marks and {leaked} frames leaked",
+        },
 };
 
 EXPERIMENT(frame_stress_minute, 160) = {
@@ -208,4 +214,8 @@ EXPERIMENT(frame_stress_minute, 160) = {
     .checks = 3,
     .only_by_name = true,
     .run = frame_stress_run_long,
+    .answer =
+        {
+            .text = "Yes: {wrong} wrong marks and {leaked} frames leaked",
+        },
 };

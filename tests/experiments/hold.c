@@ -55,4 +55,8 @@ EXPERIMENT(hold, 440) = {
     .checks = 1,
     .only_by_name = true,
     .run = hold_run,
+    .answer =
+        {
+            .text = "none; a debugger or monitor reads the pages",
+        },
 };

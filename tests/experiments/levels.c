@@ -121,6 +121,8 @@ static void levels_run(const struct options *options)
     ktap_check(cpu_user_end() == lower_half_end(kernel_map_levels()) &&
                    space->tree.levels == kernel_map_levels(),
                "the processor walks %u levels, and so do trees", space->tree.levels);
+    ktap_metric("levels", space->tree.levels, "levels");
+    ktap_metric("pages", PAGES, "pages");
     try_range(space, space->tree.levels == 5 ? HIGH_5 : HIGH_4);
     try_past_the_end(space);
     space_audit();
@@ -135,4 +137,9 @@ EXPERIMENT(levels, 080) = {
     .checks = 8,
     .reserves = true,
     .run = levels_run,
+    .answer =
+        {
+            .text = "Yes: {levels} levels, {pages} pages at the far end found",
+            .limit = "levels that this processor or this boot does not have",
+        },
 };

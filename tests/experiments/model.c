@@ -451,6 +451,10 @@ EXPERIMENT(model, 390) = {
     .checks = 3,
     .reserves = true,
     .run = model_experiment_run,
+    .answer =
+        {
+            .text = "Yes: no difference, and memory was often short",
+        },
 };
 
 static void model_experiment_run_long(const struct options *options)
@@ -467,4 +471,8 @@ EXPERIMENT(model_long, 400) = {
     .only_by_name = true,
     .reserves = true,
     .run = model_experiment_run_long,
+    .answer =
+        {
+            .text = "Yes: no difference for as long as was asked",
+        },
 };

@@ -37,6 +37,7 @@ static void fault_without_pools(struct space *parent, struct space *child)
     calls = pool_calls() - calls;
     pool_shut(false);
     ktap_metric("heap_calls_in_faults", calls, "calls");
+    ktap_metric("faults", done, "faults");
     ktap_check(done == 2 * PAGES && calls == 0,
                "%u of %u faults served with all pools shut, %lu calls", done, 2 * PAGES, calls);
 }
@@ -58,6 +59,7 @@ static void frames_without_pools(void)
     pool_shut(false);
     calls = pool_calls() - calls;
     ktap_metric("heap_calls_in_allocator", calls, "calls");
+    ktap_metric("orders", done, "orders");
     ktap_check(calls == 0 && done > 0, "%u orders of frames with all pools shut", done);
 }
 
@@ -89,4 +91,10 @@ EXPERIMENT(no_heap, 170) = {
     .spaces = 2,
     .checks = 3,
     .run = no_heap_run,
+    .answer =
+        {
+            .text = "Yes: {heap_calls_in_faults} heap calls in {faults} faults; "
+                    "{heap_calls_in_allocator} in {orders} orders of frames; "
+                    "{heap_calls_to_map_and_fork} to map and fork",
+        },
 };

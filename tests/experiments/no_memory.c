@@ -107,4 +107,8 @@ EXPERIMENT(no_memory, 190) = {
     .spaces = 2,
     .checks = 4,
     .run = no_memory_run,
+    .answer =
+        {
+            .text = "Yes: each of {allocations} allocations failed, evenly",
+        },
 };

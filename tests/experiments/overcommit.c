@@ -9,6 +9,7 @@
 #include "cpu/machine.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
+#include "swapdisk/area.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
@@ -29,6 +30,10 @@
 
 /* After so many allocations none succeeds any more. */
 #define ALLOCATIONS 300U
+
+/* Frames and slots that are left when memory runs out for real. */
+#define LEFT_FRAMES 1500U
+#define LEFT_SLOTS  500U
 
 static const char *const names[] = {[OVERCOMMIT_HEURISTIC] = "heuristic",
                                     [OVERCOMMIT_NEVER] = "never",
@@ -173,6 +178,125 @@ static void run_out(struct space *bystander, struct space *victim)
     ktap_check(held == BYSTANDER_PAGES, "the other has %u of %u pages", held, BYSTANDER_PAGES);
 }
 
+/* ---- memory that has run out ---- */
+
+/* Frames and slots that the experiment keeps from the victim; a block is linked by its first
+ * words. */
+static struct {
+    struct pfn blocks; /* PFN_NONE: none */
+    uint64_t block_count;
+    struct slot *slots;
+    struct pfn slots_frame;
+    unsigned slot_count;
+} kept_back;
+
+struct kept_block {
+    struct pfn next;
+    unsigned order;
+};
+
+/* Takes free memory in large blocks until about LEFT_FRAMES are left. */
+static void keep_frames_back(void)
+{
+    unsigned order = ORDER_HUGE;
+    struct pfn first;
+
+    kept_back.blocks = PFN_NONE;
+    kept_back.block_count = 0;
+    while (order > 0) {
+        struct kept_block *block;
+
+        if (pmm_usage().by_kind[FRAME_FREE] < LEFT_FRAMES + order_frames(order) ||
+            pmm_alloc_order(order, FRAME_KERNEL, FRAME_UNCLEARED, &first) != OK) {
+            order--;
+            continue;
+        }
+        block = frame_pointer(first);
+        *block = (struct kept_block){.next = kept_back.blocks, .order = order};
+        kept_back.blocks = first;
+        kept_back.block_count++;
+    }
+}
+
+/* Takes slots until LEFT_SLOTS are free. */
+static bool keep_slots_back(void)
+{
+    struct swap_usage usage = swap_usage();
+    unsigned order = 0;
+
+    while (order_frames(order) * PAGE_SIZE < usage.slots * sizeof(struct slot))
+        order++;
+    kept_back.slot_count = 0;
+    if (order > ORDER_HUGE ||
+        pmm_alloc_order(order, FRAME_KERNEL, FRAME_UNCLEARED, &kept_back.slots_frame) != OK)
+        return false;
+    kept_back.slots = frame_pointer(kept_back.slots_frame);
+    while (swap_usage().used + LEFT_SLOTS < usage.slots &&
+           swap_alloc(&kept_back.slots[kept_back.slot_count]) == OK)
+        kept_back.slot_count++;
+    return true;
+}
+
+static void give_kept_back(void)
+{
+    unsigned order = 0;
+
+    for (unsigned i = 0; i < kept_back.slot_count; i++)
+        swap_release(kept_back.slots[i]);
+    while (order_frames(order) * PAGE_SIZE < swap_usage().slots * sizeof(struct slot))
+        order++;
+    pmm_free_order(kept_back.slots_frame, order);
+    while (!pfn_equal(kept_back.blocks, PFN_NONE)) {
+        struct pfn first = kept_back.blocks;
+        struct kept_block block = *(const struct kept_block *)frame_pointer(first);
+
+        kept_back.blocks = block.next;
+        pmm_free_order(first, block.order);
+    }
+}
+
+/* A program writes until memory and swap area are full and no page can be reclaimed. */
+static void run_out_for_real(struct space *bystander, struct space *victim)
+{
+    enum status reason;
+    uint64_t ticks;
+    unsigned written;
+    unsigned held;
+
+    if (!keep_slots_back()) {
+        experiment_skip_rest("the swap area is too large to fill it here");
+        return;
+    }
+    ktap_check(kept_back.slot_count > 0 || LEFT_SLOTS >= swap_usage().slots,
+               "all but %u slots are in use", LEFT_SLOTS);
+    keep_frames_back();
+    written = write_until_told(victim);
+    ticks = machine_ticks();
+    (void)word_write(START + written * PAGE_SIZE, 0);
+    ticks = machine_ticks() - ticks;
+    reason = fault_last_reason();
+    ktap_metric("full.written", written, "pages");
+    ktap_metric("full.in_swap", swap_usage().used - kept_back.slot_count, "pages");
+    ktap_metric("full.refusal", ticks, "ticks");
+    ktap_check(written > LEFT_SLOTS && written < VICTIM_PAGES &&
+                   (reason == STATUS_NO_MEMORY || reason == STATUS_NO_SPACE),
+               "memory and swap area are full after %u pages: %s", written, status_name(reason));
+    give_kept_back();
+    held = words_held(victim, written);
+    ktap_metric("full.held", held, "pages");
+    ktap_check(held == written, "the victim has kept %u of %u pages", held, written);
+    held = pages_held(bystander);
+    ktap_metric("full.others", held, "pages");
+    ktap_check(held == BYSTANDER_PAGES, "the other has %u of %u pages", held, BYSTANDER_PAGES);
+}
+
+/* Empties the victim's pages, so that its promise is whole again. */
+static bool start_again(struct space *victim)
+{
+    space_switch(victim);
+    return SUCCEEDS(space_advise(victim, START, VICTIM_PAGES * PAGE_SIZE, SPACE_DONT_NEED));
+}
+
 static void overcommit_run(const struct options *options)
 {
     struct space *bystander;
@@ -186,6 +310,8 @@ static void overcommit_run(const struct options *options)
     if (start_space(&bystander)) {
         if (start_space(&victim)) {
             run_out(bystander, victim);
+            if (start_again(victim))
+                run_out_for_real(bystander, victim);
             end_space(victim);
         }
         end_space(bystander);
@@ -198,6 +324,14 @@ EXPERIMENT(overcommit, 210) = {
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
     .spaces = 2,
-    .checks = 4 * OVERCOMMIT_POLICIES + 4,
+    .checks = 4 * OVERCOMMIT_POLICIES + 8,
     .run = overcommit_run,
+    .answer =
+        {
+            .text =
+                "never grants {never.parts} of {always.parts} parts, the others all; at the end "
+                "the writer is told, and no page of {full.written} and {full.others} is lost",
+            .shipped = "heuristic",
+            .limit = "programs that answer the refusal by giving memory back",
+        },
 };

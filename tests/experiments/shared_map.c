@@ -92,6 +92,8 @@ static void touch_first(const struct family *family)
         space_switch(spaces[i]);
         right += count_pages(shared_map_old_tag, 0, PAGES);
     }
+    ktap_metric("reads", UINT64_C(3) * PAGES, "pages");
+    ktap_metric("right", right, "pages");
     ktap_check(right == 3 * PAGES, "%u of %u pages read as another wrote them, or oneself", right,
                3 * PAGES);
     right = 0;
@@ -354,6 +356,7 @@ static void end_family(const struct family *family, uint64_t committed)
 {
     bool once = commit_pages() == committed + PAGES;
 
+    ktap_metric("committed", commit_pages() - committed, "pages");
     space_switch(family->parent);
     once = once && shared_map_fill_pages(new_tag, 0, PAGES);
     space_switch(family->grandchild);
@@ -398,4 +401,9 @@ EXPERIMENT(shared_map, 050) = {
     .checks = 14,
     .reserves = true, /* it promises more than it lets be resident */
     .run = shared_map_run,
+    .answer =
+        {
+            .text = "Yes: {right} of {reads} reads are right; {committed} pages are promised once "
+                    "for all three",
+        },
 };

@@ -195,4 +195,11 @@ EXPERIMENT(swap, 060) = {
     .spaces = 2,
     .checks = 9,
     .run = swap_run,
+    .answer =
+        {
+            .text = "Yes: {working_set} pages through {resident} come back intact; {pages_read} "
+                    "read, {pages_written} written",
+            .limit = "workloads with locality: this one goes in random order, under the clock with "
+                     "second chances",
+        },
 };

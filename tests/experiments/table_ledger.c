@@ -236,4 +236,10 @@ EXPERIMENT(table_ledger, 300) = {
     .checks = 8,
     .reserves = true,
     .run = table_ledger_run,
+    .answer =
+        {
+            .text = "By each frame's kind: {tables.all} tables for {pages} pages",
+            .counted = "By each frame's kind: {tables.all} tables for {pages} pages; asking takes "
+                       "{ask_the_ledger} instructions, a walk {walk_a_table} for each table",
+        },
 };

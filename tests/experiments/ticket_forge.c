@@ -281,4 +281,11 @@ EXPERIMENT(ticket_forge, 260) = {
     .question = "Is the signature enough?",
     .checks = 7,
     .run = ticket_forge_run,
+    .answer =
+        {
+            .text = "Not alone: a generation must be in it; of a million stale entries 16 bits "
+                    "take {width16.stale}, the shipped 24 bits {shipped.stale}",
+            .shipped = "24 bits, 8 of them a generation",
+            .limit = "a rate below 6 in a million: 500,000 were tried",
+        },
 };

@@ -354,4 +354,11 @@ EXPERIMENT(ticket_range, 280) = {
     .checks = 6,
     .reserves = true,
     .run = ticket_range_run,
+    .answer =
+        {
+            .text = "{upper.records.8m} tickets do, not {page.records.8m}, for 8 MiB; "
+                    "{upper.bytes.8m} bytes, not {page.bytes.8m}",
+            .shipped = "tickets at upper levels",
+            .limit = "what all splits of a program that touches everything cost together",
+        },
 };

@@ -222,4 +222,11 @@ EXPERIMENT(ticket_share, 270) = {
     .checks = 7,
     .reserves = true,
     .run = ticket_share_run,
+    .answer =
+        {
+            .text = "Yes, one serves all: {shared.16x1-1024m} bytes a GiB; one a page takes "
+                    "{per_page.1x1-64m}",
+            .shipped = "one descriptor for all",
+            .limit = "regions and tables of many small mappings, which are counted apart",
+        },
 };

@@ -174,6 +174,8 @@ static void stay(void)
                "%u wired pages are in their frames, with what they hold", same_frames());
     ktap_check(wire.faults == 0, "%lu faults at wired pages", wire.faults);
     ktap_metric("pages_out", out, "pages");
+    ktap_metric("wired", WIRED, "pages");
+    ktap_metric("wired_faults", wire.faults, "faults");
 }
 
 /* ---- forks ---- */
@@ -211,6 +213,7 @@ static void fork_alone(void)
         right += word_write(wire_page_at(i) + 8, 1);
     ktap_check(right == WIRED && wire.faults == 0 && same_frames() == WIRED,
                "the parent writes to %u of its pages, with %lu faults", right, wire.faults);
+    ktap_metric("in_their_frames", same_frames(), "pages");
     shared = wire_count_shared(child);
     ktap_check(shared == 0 && child->wired == 0, "%u of the child's pages are the parent's",
                shared);
@@ -343,4 +346,9 @@ EXPERIMENT(wire, 340) = {
     .spaces = 2,
     .checks = 10,
     .run = wire_run,
+    .answer =
+        {
+            .text = "Yes: {wired_faults} faults at {wired} wired pages; {pages_out} others went "
+                    "out, and after a fork {in_their_frames} are in their frames",
+        },
 };

@@ -494,4 +494,13 @@ EXPERIMENT(zero_ladder, 030) = {
     .checks = 20,
     .reserves = true,
     .run = zero_ladder_run,
+    .answer =
+        {
+            .text = "{frames_of_tib.pointer} frames for a readable TiB, not {frames_of_tib.page}",
+            .counted =
+                "{frames_of_tib.pointer} frames for a readable TiB, not {frames_of_tib.page}; a "
+                "first write then takes {split.page} to {split.pointer} instructions",
+            .shipped = "zero tables at every level",
+            .limit = "what a program saves that writes most of what it maps",
+        },
 };

@@ -105,4 +105,8 @@ EXPERIMENT(zero_page, 020) = {
     .question = "What does reading fresh memory cost?",
     .checks = 9,
     .run = zero_page_run,
+    .answer =
+        {
+            .text = "{frames} frame for {pages_read} pages read; {tables} tables",
+        },
 };

@@ -216,4 +216,13 @@ EXPERIMENT(zeroing, 180) = {
     .question = "Clear pages in a burst, or in the background?",
     .checks = 8,
     .run = zeroing_run,
+    .answer =
+        {
+            .text = "In the background: {background_from_pool} % come cleared; without a pause "
+                    "{on_end_from_pool} %",
+            .counted = "In the background: {background} instructions, not {burst}; moved to idle "
+                       "time, not saved; without a pause {on_end}",
+            .shipped = "background, on idle processors",
+            .limit = "energy, and caches that clearing fills",
+        },
 };

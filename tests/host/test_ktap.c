@@ -32,6 +32,81 @@ static void begin_one(const char *name, unsigned checks)
     ktap_suite_begin(name, checks);
 }
 
+/* ---- figures ---- */
+
+static void figures_run(void *context)
+{
+    const char *unit = "";
+    uint64_t value = 0;
+
+    (void)context;
+    begin_one("cost", 2);
+    ktap_metric("time", 804, "ticks");
+    ktap_count_instructions(8);
+    ktap_metric("fork", 804, "ticks");
+    ktap_metric("pages", 9, "pages");
+    ktap_metric_hundredths("of_floor", 1205, "floors");
+    CHECK(ktap_figure("time", 4, &value, &unit) && value == 804 && strcmp(unit, "ticks") == 0);
+    CHECK(ktap_figure("fork", 4, &value, &unit) && value == 101);
+    CHECK(strcmp(unit, "instructions") == 0 && ktap_counts_instructions());
+    CHECK(ktap_figure("pages of", 5, &value, &unit) && value == 9);
+    CHECK(!ktap_figure("page", 4, &value, &unit) && !ktap_figure("pages.8m", 8, &value, &unit));
+    CHECK(!ktap_figure("of_floor", 8, &value, &unit));
+    CHECK(ktap_skip_reason() == NULL && !ktap_suite_ok());
+    CHECK(ktap_check(true, "one"));
+    ktap_skip("no disk", "another");
+    CHECK(strcmp(ktap_skip_reason(), "no disk") == 0 && ktap_suite_ok());
+    CHECK(ktap_checks_made() == 1);
+    ktap_suite_end();
+    (void)ktap_end();
+}
+
+static void figures_follow_the_clock(void **state)
+{
+    (void)state;
+    assert_log(figures_run, "KTAP version 1\n"
+                            "1..1\n"
+                            "    KTAP version 1\n"
+                            "    1..2\n"
+                            "    # metric cost.time=804 ticks\n"
+                            "    # metric cost.fork=101 instructions\n"
+                            "    # metric cost.pages=9 pages\n"
+                            "    # metric cost.of_floor=12.05 floors\n"
+                            "    ok 1 one\n"
+                            "    ok 2 another # SKIP no disk\n"
+                            "ok 1 cost\n"
+                            "# totals: experiments pass:1 fail:0 skip:0\n"
+                            "# totals: checks pass:1 fail:0 skip:1\n"
+                            "# verdict: pass\n");
+}
+
+static void figures_of_another_run(void *context)
+{
+    const char *unit = "";
+    uint64_t value = 0;
+
+    (void)context;
+    ktap_begin();
+    ktap_plan(2);
+    ktap_suite_begin("first", 1);
+    ktap_metric("pages", 9, "pages");
+    CHECK(!ktap_check(false, "one"));
+    CHECK(!ktap_suite_ok());
+    ktap_suite_end();
+    ktap_suite_begin("second", 1);
+    CHECK(!ktap_figure("pages", 5, &value, &unit));
+    CHECK(ktap_check(true, "one"));
+    CHECK(ktap_suite_ok());
+    ktap_suite_end();
+    CHECK(ktap_end() == VERDICT_FAIL);
+}
+
+static void figures_end_with_their_experiment(void **state)
+{
+    (void)state;
+    assert_false(child_run(figures_of_another_run, NULL)->panicked);
+}
+
 /* ---- sound logs ---- */
 
 static void good_run(void *context)
@@ -458,6 +533,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_passed),
+        cmocka_unit_test(figures_follow_the_clock),
+        cmocka_unit_test(figures_end_with_their_experiment),
         cmocka_unit_test(one_failed),
         cmocka_unit_test(a_failure_outside_of_experiments_counts),
         cmocka_unit_test(all_skipped),

@@ -6,8 +6,9 @@
  * list. docs/extend.md has a worked example.
  *
  * State: the runner begins the suite and calls `run` in the kernel's own address space. `run`
- * creates the spaces that it needs, reports `checks` checks through lib/ktap.h, and frees what it
- * took: the runner compares the ledger before and after. Context: thread, interrupts on.
+ * creates the spaces that it needs, reports `checks` checks through lib/ktap.h, and frees all that
+ * it took: the runner compares the ledger before and after. The runner then prints the answer.
+ * Context: thread, interrupts on.
  */
 #ifndef TESTS_RUNNER_EXPERIMENT_H
 #define TESTS_RUNNER_EXPERIMENT_H
@@ -18,6 +19,7 @@
 #include "lib/ktap.h"
 #include "lib/random.h"
 #include "lib/status.h"
+#include "tests/runner/answer.h"
 
 /* The headings under which a report lists experiments. */
 enum theme {
@@ -42,6 +44,7 @@ struct experiment {
     unsigned checks;   /* without the check of the ledger, which the runner adds */
     unsigned (*more_checks)(void); /* checks that depend on the image or machine; NULL: none */
     void (*run)(const struct options *options);
+    struct answer answer;
 };
 
 /* Defines the experiment `identifier`_experiment. Experiments run by ascending order, which has

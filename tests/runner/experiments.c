@@ -37,6 +37,8 @@ void experiments_audit(void)
 
     for (unsigned i = 0; (one = experiment_at(i)) != NULL; i++) {
         CHECK(one->run != NULL && one->theme < THEMES && one->checks > 0);
+        CHECK_MSG(one->answer.text != NULL || one->answer.counted != NULL, "%s has no answer",
+                  one->name);
         for (unsigned j = i + 1; (other = experiment_at(j)) != NULL; j++)
             CHECK_MSG(strcmp(one->name, other->name) != 0, "two experiments are named %s",
                       one->name);

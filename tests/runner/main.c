@@ -126,6 +126,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
 {
     struct ledger before = ledger_take();
     unsigned checks = experiment->checks;
+    const char *missing;
     uint64_t began;
 
     if (runner_skips(experiment, options))
@@ -140,8 +141,12 @@ static void run_one(const struct experiment *experiment, const struct options *o
     space_set_limit((uint32_t)max_u64(experiment->spaces, 1));
     experiment->run(options);
     ktap_check(ledger_even(&before), "the ledger is even");
+    missing = answer_print(&experiment->answer);
     ktap_note("took %lu ms", (machine_now_ns() - began) / 1000000);
     ktap_suite_end();
+    if (missing != NULL)
+        ktap_fail("%s: its answer needs a figure that it has not measured: %s", experiment->name,
+                  missing);
 }
 
 static bool runner_idle_step(void)

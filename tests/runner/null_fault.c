@@ -56,7 +56,8 @@ void null_fault_metric(const char *name, uint64_t ticks)
     CHECK(null_fault_ticks > 0);
     print_to(of_floor, sizeof(of_floor), "%s.of_floor", name);
     ktap_metric(name, ticks, "ticks");
-    ktap_metric(of_floor, (ticks * 100 + null_fault_ticks / 2) / null_fault_ticks, "percent");
+    ktap_metric_hundredths(of_floor, (ticks * 100 + null_fault_ticks / 2) / null_fault_ticks,
+                           "floors");
 }
 
 void null_fault_metric_of(const char *what, const char *which, uint64_t ticks)

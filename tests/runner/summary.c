@@ -71,11 +71,12 @@ static void print_tick(void)
 {
     uint64_t ticks = ticks_per_instruction();
 
+    ktap_count_instructions(ticks);
     if (ticks != 0)
         ktap_note("clock: an emulator counts instructions, %lu ticks each: times are exact counts",
                   ticks);
     else
-        ktap_note("clock: a tick is time, and no number of instructions");
+        ktap_note("clock: a tick is time: costs differ from run to run, do not quote them");
 }
 
 void summary_print_machine(const struct bootinfo *info)

@@ -100,4 +100,8 @@ EXPERIMENT(mmu_hold, 450) = {
     .checks = 4,
     .only_by_name = true,
     .run = mmu_truth_hold_run,
+    .answer =
+        {
+            .text = "none; a debugger or monitor reads the pages",
+        },
 };

@@ -307,6 +307,30 @@ static void check_features(void)
     }
 }
 
+/* Prints how each rule's accesses ended, as figures. */
+static void judge_put_rules(void)
+{
+    static const char *const names[MMU_RULES] = {"present", "reserved", "user", "write",  "nx",
+                                                 "smep",    "smap",     "keys", "allowed"};
+    struct tally all = {0};
+    char name[40];
+
+    for (unsigned rule = 0; rule < MMU_RULES; rule++) {
+        const struct tally *tally = &truth.by_rule[rule];
+
+        print_to(name, sizeof(name), "rule.%s.agreed", names[rule]);
+        ktap_metric(name, tally->agreed, "accesses");
+        print_to(name, sizeof(name), "rule.%s.known", names[rule]);
+        ktap_metric(name, tally->known, "accesses");
+        print_to(name, sizeof(name), "rule.%s.unknown", names[rule]);
+        ktap_metric(name, tally->wrong, "accesses");
+        all.known += tally->known;
+        all.wrong += tally->wrong;
+    }
+    ktap_metric("known", all.known, "accesses");
+    ktap_metric("unknown", all.wrong, "accesses");
+}
+
 static void print_rules(void)
 {
     for (unsigned rule = 0; rule < MMU_RULES; rule++) {
@@ -336,6 +360,7 @@ void judge_report(uint64_t began)
     if (truth.differences > PRINTED_MAX)
         ktap_note("%lu more differences are not printed", truth.differences - PRINTED_MAX);
     ktap_metric("combinations", truth.made, "accesses");
+    judge_put_rules();
     ktap_metric("faults", truth.faults, "faults");
     ktap_metric("accessed_on_fault", truth.accessed_on_fault, "faults");
     for (unsigned i = 0; i < OPEN_PLACES; i++)

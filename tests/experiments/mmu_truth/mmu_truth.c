@@ -234,6 +234,12 @@ EXPERIMENT(mmu_truth, 120) = {
     .question = "Does this MMU do what the manual says, bit by bit?",
     .checks = 12,
     .run = run_sample,
+    .answer =
+        {
+            .text =
+                "{known} of {combinations} accesses deviate; {unknown} in ways that are not known",
+            .limit = "combinations beyond the sample; mmu-truth-all tries every one of two levels",
+        },
 };
 
 EXPERIMENT(mmu_truth_all, 130) = {
@@ -243,4 +249,9 @@ EXPERIMENT(mmu_truth_all, 130) = {
     .checks = 12,
     .only_by_name = true,
     .run = mmu_truth_run_all,
+    .answer =
+        {
+            .text =
+                "{known} of {combinations} accesses deviate; {unknown} in ways that are not known",
+        },
 };

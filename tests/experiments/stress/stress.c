@@ -170,4 +170,8 @@ EXPERIMENT(stress, 410) = {
     .checks = STRESS_WORKERS_MAX + 4,
     .only_by_name = true,
     .run = stress_run,
+    .answer =
+        {
+            .text = "No wrong byte",
+        },
 };
