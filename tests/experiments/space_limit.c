@@ -77,7 +77,7 @@ static void try_real_limit(const struct options *options)
         ktap_skip("there is too little memory, or spaces= is lower", "every space that may exist");
         return;
     }
-    _Static_assert(SPACES_MAX * sizeof(*all) < (PAGE_SIZE << ORDER_HUGE), "all pointers fit");
+    _Static_assert(SPACES_MAX * sizeof(uintptr_t) < (PAGE_SIZE << ORDER_HUGE), "all pointers fit");
     all = frame_pointer(first);
     space_set_limit(SPACES_MAX);
     while (made < SPACES_MAX && status == OK) {
