@@ -357,10 +357,11 @@ static void ticket_exit_unlink(const struct ticket_exit_link *link)
 static void put_list(const struct stride *stride)
 {
     static struct ticket_exit_link links[PAGES];
-    struct ticket_exit_link head = {.next = &head, .previous = &head};
+    static struct ticket_exit_link head;
     unsigned count = book.entry_count < PAGES ? book.entry_count : PAGES;
     uint64_t ticks = machine_ticks();
 
+    head.next = head.previous = &head;
     for (unsigned i = 0; i < count; i++)
         ticket_exit_append(&head, &links[i], &book.entries[i]);
     for (unsigned i = 0; i < count; i++)
