@@ -17,6 +17,7 @@
 #define OPTION_WATCHDOG 300U
 #define OPTION_SECONDS  60U
 #define OPTION_SPACES   65536U
+#define OPTION_TAGS     32U
 
 enum exit_method { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_kind { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
@@ -50,6 +51,7 @@ struct options {
     uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
     uint32_t watchdog;                 /* seconds without progress that end the run; 0 = never */
     uint32_t deadline;                 /* seconds that the whole run may take; 0 = no limit */
+    uint32_t tags;    /* commands in flight on the swap disk; 0 = as many as it takes */
     uint32_t seconds; /* that `stress`, `model-long` and `frame-stress-minute` take */
     bool wipe;        /* zero the used slots of the swap disk at the end */
 };

@@ -8,7 +8,7 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/mark.h"
 #include "swapdisk/slots.h"
@@ -30,7 +30,7 @@ static struct {
     struct disk_chosen disk;   /* disk-backed: with its grant */
     struct block_device block; /* where the slots are */
     uint64_t first_lba;        /* of slot 0 */
-    struct mutex disk_lock;    /* disk-backed: one command at a time; waiters sleep */
+    struct mutex mark_lock;    /* disk-backed: one update of the headers at a time */
     uint64_t pages_written;
     uint64_t pages_read;
     uint64_t corrupt;
@@ -47,32 +47,54 @@ static uint64_t lba_of(struct slot slot)
     return area.first_lba + (uint64_t)slot.index * SECTORS_PER_PAGE;
 }
 
-static enum status swap_store(struct slot first, const struct pfn *frames, unsigned pages)
+/* Marks the disk as in use before a write. Few writes find it unmarked. */
+static enum status ensure_mark(uint32_t end_slot)
 {
     enum status status;
 
-    if (area.backing == SWAP_BACKING_RAM)
-        return block_write(&area.block, NULL, lba_of(first), pages * SECTORS_PER_PAGE, frames);
-    mutex_lock(&area.disk_lock);
-    status = mark_ensure(first.index + pages);
-    if (status == OK)
-        status = block_write(&area.block, area.disk.grant, lba_of(first), pages * SECTORS_PER_PAGE,
-                             frames);
-    mutex_unlock(&area.disk_lock);
+    if (mark_covers(end_slot))
+        return OK;
+    mutex_lock(&area.mark_lock);
+    status = mark_ensure(end_slot);
+    mutex_unlock(&area.mark_lock);
     return status;
+}
+
+/* Transfers the pages of consecutive slots, by as few requests as possible. */
+static enum status area_transfer(enum disk_operation operation, struct slot first,
+                                 const struct pfn *frames, unsigned pages)
+{
+    enum status status = OK;
+
+    while (status == OK && pages > 0) {
+        unsigned now = (unsigned)min_u64(pages, area.block.request_pages);
+        struct disk_request request = {.operation = operation,
+                                       .lba = lba_of(first),
+                                       .sectors = now * SECTORS_PER_PAGE,
+                                       .frames = frames,
+                                       .grant = area.disk.grant};
+
+        block_submit(&area.block, &request);
+        status = block_wait(&area.block, &request);
+        first.index += now;
+        frames += now;
+        pages -= now;
+    }
+    return status;
+}
+
+static enum status swap_store(struct slot first, const struct pfn *frames, unsigned pages)
+{
+    enum status status = OK;
+
+    if (area.backing == SWAP_BACKING_DISK)
+        status = ensure_mark(first.index + pages);
+    return status == OK ? area_transfer(DISK_WRITE, first, frames, pages) : status;
 }
 
 static enum status swap_load(struct slot first, const struct pfn *frames, unsigned pages)
 {
-    bool disk = area.backing == SWAP_BACKING_DISK;
-    enum status status;
-
-    if (disk)
-        mutex_lock(&area.disk_lock);
-    status = block_read(&area.block, lba_of(first), pages * SECTORS_PER_PAGE, frames);
-    if (disk)
-        mutex_unlock(&area.disk_lock);
-    return status;
+    return area_transfer(DISK_READ, first, frames, pages);
 }
 
 /* Checks that all slots of a transfer exist and are held. */
@@ -358,7 +380,7 @@ static enum status wipe_disk(uint32_t end)
             ktap_note("swap: wiped %u of %u slots", at + pages, end);
         at += pages > 0 ? pages : 1;
     }
-    pmm_free(zeroes);
+    ahci_free_frame(zeroes);
     if (status == OK)
         status = block_flush(&area.block);
     if (status == OK)

@@ -35,6 +35,36 @@ enum status block_flush(const struct block_device *block)
     return block->operations->flush(block->device);
 }
 
+/* Carries a request out at once. */
+static enum status run_request(const struct block_device *block, const struct disk_request *request)
+{
+    switch (request->operation) {
+    case DISK_READ: return block_read(block, request->lba, request->sectors, request->frames);
+    case DISK_WRITE:
+        return block_write(block, request->grant, request->lba, request->sectors, request->frames);
+    case DISK_FLUSH: return block_flush(block);
+    default: PANIC("operation %u of a request", request->operation);
+    }
+}
+
+void block_submit(const struct block_device *block, struct disk_request *request)
+{
+    CHECK(request->progress == REQUEST_NEW || request->progress == REQUEST_ENDED);
+    if (block->operations->submit != NULL)
+        block->operations->submit(block->device, request);
+    else
+        request_end(request, run_request(block, request));
+}
+
+enum status block_wait(const struct block_device *block, const struct disk_request *request)
+{
+    CHECK(request->progress != REQUEST_NEW);
+    if (block->operations->wait != NULL)
+        return block->operations->wait(block->device, request);
+    CHECK(request_ended(request));
+    return request->status;
+}
+
 void block_discard(const struct block_device *block, uint64_t lba, unsigned sectors)
 {
     CHECK(in_range(block, lba, sectors));

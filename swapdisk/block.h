@@ -5,6 +5,10 @@
  * same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
  * driver checks the grant at its choke point, and memory needs none.
  *
+ * Transfers come in two forms: calls that wait, and requests, of which many may be under way. A disk
+ * queues requests, and then only their pages' check values prove them (rule D5); the calls that wait
+ * use commands whose byte count is checked.
+ *
  * Units: sectors of 512 bytes, 8 to a frame; the last frame of a transfer may be used in part.
  * Owns: nothing; the member owns what `device` points to.
  * Fails with: STATUS_RANGE (past the end), STATUS_REFUSED (no grant covers the write), STATUS_IO
@@ -18,6 +22,7 @@
 
 #include "lib/status.h"
 #include "lib/units.h"
+#include "swapdisk/block/request.h"
 #include "swapdisk/format/verified_read.h"
 
 struct ahci_port;
@@ -31,13 +36,17 @@ struct block_operations {
     enum status (*flush)(void *device);
     void (*discard)(void *device, uint64_t lba,
                     unsigned sectors); /* NULL: sectors keep their data */
+    /* NULL: requests are carried out at once, by the functions above. */
+    void (*submit)(void *device, struct disk_request *request);
+    enum status (*wait)(void *device, const struct disk_request *request);
 };
 
 struct block_device {
     const struct block_operations *operations;
     void *device; /* the member's object, which a grant names */
     uint64_t sectors;
-    const char *name; /* for the log */
+    unsigned request_pages; /* most pages of one request */
+    const char *name;       /* for the log */
 };
 
 /* Copies sectors to or from frames[0], frames[1], ... 8 to a frame. On failure, any part of the
@@ -49,6 +58,13 @@ MUST_USE enum status block_write(const struct block_device *block, const struct 
 
 /* Makes completed writes durable. */
 MUST_USE enum status block_flush(const struct block_device *block);
+
+/* Starts a request; never waits for the disk. */
+void block_submit(const struct block_device *block, struct disk_request *request);
+
+/* Waits until a request has ended, and returns its status. */
+MUST_USE enum status block_wait(const struct block_device *block,
+                                const struct disk_request *request);
 
 /* Declares the data of sectors as unneeded. Memory frees the pages that lie in the range as a
  * whole, and reads them as zeroes afterwards; a disk does nothing, since no TRIM is ever sent. */

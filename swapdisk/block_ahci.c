@@ -20,8 +20,21 @@ static enum status block_ahci_flush(void *device)
     return ahci_flush(device);
 }
 
-static const struct block_operations ahci_operations = {
-    .read = block_ahci_read, .write = block_ahci_write, .flush = block_ahci_flush};
+static void block_ahci_submit(void *device, struct disk_request *request)
+{
+    ahci_submit(device, request);
+}
+
+static enum status block_ahci_wait(void *device, const struct disk_request *request)
+{
+    return ahci_wait(device, request);
+}
+
+static const struct block_operations ahci_operations = {.read = block_ahci_read,
+                                                        .write = block_ahci_write,
+                                                        .flush = block_ahci_flush,
+                                                        .submit = block_ahci_submit,
+                                                        .wait = block_ahci_wait};
 
 struct block_device block_of_ahci(struct ahci_port *port)
 {
@@ -29,5 +42,6 @@ struct block_device block_of_ahci(struct ahci_port *port)
     return (struct block_device){.operations = &ahci_operations,
                                  .device = port,
                                  .sectors = port->identity.sectors,
+                                 .request_pages = ahci_request_pages(port),
                                  .name = port->identity.serial};
 }

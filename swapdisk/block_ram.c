@@ -165,6 +165,7 @@ enum status block_ram_open(uint64_t pages, struct block_device *block)
     *block = (struct block_device){.operations = &ram_operations,
                                    .device = disk,
                                    .sectors = pages * SECTORS_PER_PAGE,
+                                   .request_pages = (unsigned)pages,
                                    .name = "RAM"};
     while (disk->leaf_count * LEAF_PAGES < pages) {
         if (ram_add_leaf(disk) != OK) {

@@ -74,6 +74,7 @@ static struct {
     struct disk_finding *findings; /* of all disks that were judged */
     struct disk_finding *last_finding;
     struct found_disk *chosen; /* NULL: none */
+    unsigned tags;             /* commands in flight at most, by the options */
     bool out_of_memory;        /* a device could not be examined */
     struct found_disk spare;   /* stands for devices that could not be listed */
 } found;
@@ -325,6 +326,7 @@ void disks_scan(const struct options *options, bool under_hypervisor)
     struct pci_scan scan;
 
     CHECK(found.controllers == NULL && found.first == NULL);
+    found.tags = options->tags != 0 ? options->tags : AHCI_TAGS_MAX;
     pci_scan_begin(&scan, pci);
     while (pci_scan_next(&scan, &function)) {
         const char *reason;
@@ -368,8 +370,10 @@ enum status disks_open(struct disk_chosen *chosen)
                  chosen->finding.reason);
         disk->report.chosen = false;
         found.chosen = NULL;
+        return status;
     }
-    return status;
+    ahci_deepen(disk->block.device, found.tags);
+    return OK;
 }
 
 /* Logs the errors of each disk that had any, and the totals. */
@@ -385,6 +389,12 @@ static void log_error_totals(void)
             if (port == NULL)
                 continue;
             commands += port->counters.commands;
+            if (port->counters.queued > 0)
+                ktap_note(
+                    "disk queue: serial %s: %lu of %lu commands queued, %u at once at most, of "
+                    "%u tags",
+                    port->identity.serial, port->counters.queued, port->counters.commands,
+                    port->counters.deepest, port->depth);
             errors += port->counters.healed + port->counters.lost;
             if (port->counters.healed + port->counters.lost > 0)
                 ktap_note(

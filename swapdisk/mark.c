@@ -4,6 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/ahci.h"
 
 /* The first update of a run covers so many slots: 16 MiB. */
 #define USED_SLOTS_LEAST 4096U
@@ -14,6 +15,7 @@ static struct {
     bool lagging;              /* the second copy is one generation behind */
     struct pfn page;           /* the header's page on its way to the disk */
     enum { MARK_NONE, MARK_SET, MARK_FAILED } state;
+    uint32_t covered; /* atomic: slots that need no update of the headers */
 } mark;
 
 enum status mark_open(const struct disk_chosen *disk)
@@ -32,7 +34,7 @@ enum status mark_open(const struct disk_chosen *disk)
 void mark_close(void)
 {
     CHECK(mark.disk != NULL);
-    pmm_free(mark.page);
+    ahci_free_frame(mark.page);
     mark.disk = NULL;
 }
 
@@ -77,6 +79,22 @@ static uint32_t grown_use(uint32_t end_slot)
     return (uint32_t)min_u64(max_u64(grown, end_slot), swap_header_slots(&mark.header));
 }
 
+bool mark_covers(uint32_t end_slot)
+{
+    uint32_t covered = __atomic_load_n(&mark.covered, __ATOMIC_ACQUIRE);
+
+    CHECK(mark.disk != NULL);
+    return end_slot <= covered;
+}
+
+/* The slots below which nothing has to be written to the headers. */
+static uint32_t covered_slots(void)
+{
+    if (mark.state != MARK_SET)
+        return 0;
+    return mark.header.version >= 2 ? mark.header.used_slots : UINT32_MAX;
+}
+
 enum status mark_ensure(uint32_t end_slot)
 {
     bool grows = mark.header.version >= 2 && end_slot > mark.header.used_slots;
@@ -92,6 +110,7 @@ enum status mark_ensure(uint32_t end_slot)
         mark.header.used_slots = grown_use(end_slot);
     status = write_headers(SWAP_STATE_IN_USE);
     mark.state = status == OK ? MARK_SET : MARK_FAILED;
+    __atomic_store_n(&mark.covered, covered_slots(), __ATOMIC_RELEASE);
     return status;
 }
 

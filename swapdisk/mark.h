@@ -23,6 +23,9 @@ MUST_USE enum status mark_open(const struct disk_chosen *disk);
  * both headers, each made durable. */
 MUST_USE enum status mark_ensure(uint32_t end_slot);
 
+/* Returns whether mark_ensure has nothing to do for this slot. Takes no lock. */
+bool mark_covers(uint32_t end_slot);
+
 /* Returns how many slots at the start of the area may hold pages of this run and earlier ones. */
 uint32_t mark_used_slots(void);
 

@@ -301,6 +301,16 @@ static bool parse_spaces(struct piece value, struct options *options)
     return true;
 }
 
+static bool parse_tags(struct piece value, struct options *options)
+{
+    uint64_t count;
+
+    if (!parse_number(value, &count) || count == 0 || count > OPTION_TAGS)
+        return false;
+    options->tags = (uint32_t)count;
+    return true;
+}
+
 static bool parse_wipe(struct piece value, struct options *options)
 {
     unsigned word;
@@ -355,4 +365,5 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"seconds", parse_stress, NULL, "a number from 1 to 86400"},
     {"overcommit", parse_overcommit, overcommit_word, NULL},
     {"spaces", parse_spaces, NULL, "a number from 1 to 65536"},
+    {"tags", parse_tags, NULL, "a number from 1 to 32"},
 };

@@ -96,8 +96,6 @@ static void read_capabilities(struct ahci_hba *hba)
     }
     hba->wide = (hba->cap & CAP_S64A) != 0 && !hba->quirks.low_memory_only;
     hba->slots = (hba->cap >> CAP_NCS_SHIFT & CAP_NCS_MASK) + 1;
-    if (hba->slots > AHCI_SLOTS_USED)
-        hba->slots = AHCI_SLOTS_USED;
     hba->pages_max = AHCI_PAGES_MAX;
     if (hba->quirks.pages_max != 0 && hba->quirks.pages_max < hba->pages_max)
         hba->pages_max = hba->quirks.pages_max;

@@ -1,16 +1,22 @@
 /*
- * SATA disks behind an AHCI controller: bring-up, identification, polled transfers by DMA.
+ * SATA disks behind an AHCI controller: bring-up, identification, transfers by DMA, many at a time.
  *
  * The controller is reached through a contract of two functions, so that host tests put a fake one
  * behind it with its failures as settings. No interrupt is ever enabled. Every wait is bounded; a
  * controller or disk that stops answering makes later calls fail at once and never hang.
  *
+ * Requests wait in the port's lists, reads before writes. With native command queuing up to 32 are
+ * issued at once; otherwise one. Data that no check value proves goes by non-queued commands, which
+ * run alone (rules D5, D6). A thread that waits for a request polls the port for everyone, and one
+ * of them recovers it after an error.
+ *
  * Units: sectors of 512 bytes; frames of 8 sectors. Owns: the frames of the command lists, tables
- * and bounce buffers, and of the port objects, until ahci_stop.
+ * and bounce buffers, and of the port objects, until ahci_stop. It holds a further count on frames
+ * that a controller which does not stop may still access, for ever (rule D1).
  * State of a port: absent -> (probe) -> empty | skipped | ready; ready -> (lost) -> dead, for ever.
  * Fails with: STATUS_IO (error or lost device), STATUS_TIMEOUT (controller), STATUS_REFUSED (not in
  * the list of allowed commands, or no grant), STATUS_RANGE (past the disk), STATUS_NO_MEMORY.
- * Context: thread or fault without any spin lock held; one command at a time on a port.
+ * Context: thread or fault without any spin lock held.
  * Spec: Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set (ACS-3).
  */
 #ifndef SWAPDISK_AHCI_AHCI_H
@@ -22,10 +28,11 @@
 #include "lib/status.h"
 #include "lib/units.h"
 #include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/request.h"
 #include "swapdisk/format/identify.h"
 
 #define AHCI_PORTS_MAX    32U
-#define AHCI_SLOTS_USED   2U   /* command slots taken in turn */
+#define AHCI_TAGS_MAX     32U  /* command slots of a port, and tags of a queue */
 #define AHCI_PAGES_MAX    128U /* pages of one command */
 #define AHCI_BOUNCE_PAGES 16U  /* pages of one command that goes through bounce buffers */
 #define AHCI_NOTE_SIZE    112
@@ -58,11 +65,15 @@ enum ahci_port_state {
 };
 
 struct ahci_counters {
-    uint64_t commands; /* issued, retries included */
-    uint64_t errors;   /* attempts that failed */
-    uint64_t healed;   /* commands that a retry completed */
-    uint64_t lost;     /* commands that failed for good */
-    uint64_t resets;   /* recoveries by COMRESET */
+    uint64_t commands;  /* issued, retries included */
+    uint64_t queued;    /* of them, with native command queuing */
+    uint64_t errors;    /* attempts that failed */
+    uint64_t healed;    /* commands that a retry completed */
+    uint64_t lost;      /* commands that failed for good */
+    uint64_t resets;    /* recoveries by COMRESET */
+    uint64_t log_reads; /* recoveries by the log of queued errors */
+    uint64_t held;      /* frames that are held for ever (D1) */
+    unsigned deepest;   /* most commands in flight at once */
 };
 
 /* A command that did not complete at its first attempt. */
@@ -73,27 +84,49 @@ struct ahci_error {
     unsigned slot;      /* command slot of the last failed attempt */
     uint8_t ata_status; /* PxTFD of that attempt */
     uint8_t ata_error;
-    unsigned tries; /* attempts; 0: the port was lost before */
-    bool timed_out;
+    unsigned tries;    /* attempts; 0: the port was lost before */
+    unsigned timeouts; /* of them, without an answer */
+    bool timed_out;    /* the last one */
     bool healed;
 };
 
 struct ahci_hba;
 
+struct request_list {
+    struct disk_request *first;
+    struct disk_request *last;
+};
+
+/* Protectors: (l) the lock; (r) the thread that recovers the port, or brings it up; (c) constant
+ * once the port is up. */
 struct ahci_port {
-    struct ahci_hba *hba;
-    unsigned number;
-    enum ahci_port_state state;
-    uint8_t busy;      /* 1 while a command runs */
-    unsigned turn;     /* command slot of the next command */
-    struct pfn object; /* frame that holds this object */
-    struct pfn lists;  /* command list and received FISes */
-    struct pfn tables[AHCI_SLOTS_USED];
-    struct pfn bounce[AHCI_BOUNCE_PAGES]; /* PFN_NONE while not needed */
-    uint32_t signature;
-    struct disk_identity identity;
-    struct ahci_counters counters;
-    char note[AHCI_NOTE_SIZE]; /* why the port is not ready */
+    struct ahci_hba *hba;       /* (c) */
+    unsigned number;            /* (c) */
+    enum ahci_port_state state; /* (r) */
+    uint8_t lock;               /* a spin lock; interrupts are off */
+    bool queued;                /* (l) the commands in flight are queued ones */
+    bool broken;                /* (l) an error, a time-out or a new link: nothing more is issued */
+    bool late;                  /* (l) broken by a time-out */
+    bool recovering;            /* (l) a thread has taken the recovery on */
+    bool untamed;               /* (r) dead, and its transfers may not have ended */
+    unsigned depth;             /* (l) commands in flight at most */
+    unsigned turn;              /* (l) where the search for a free tag begins */
+    unsigned reads_in_row;      /* (l) issued while writes waited */
+    unsigned passed;            /* (l) queued ones issued while a non-queued one waited */
+    unsigned fruitless;         /* (r) recoveries since a command last ended well */
+    uint32_t issued;            /* (l) tags in flight */
+    struct disk_request *flying[AHCI_TAGS_MAX]; /* (l) by tag */
+    struct request_list reads;                  /* (l) wait to be issued */
+    struct request_list writes;                 /* (l) */
+    struct request_list others;                 /* (l) non-queued */
+    struct pfn object;                          /* (c) frame that holds this object */
+    struct pfn lists;                           /* (c) command list and received FISes */
+    struct pfn tables[AHCI_TAGS_MAX];           /* (c) PFN_NONE from the depth on */
+    struct pfn bounce[AHCI_BOUNCE_PAGES];       /* (c) PFN_NONE while not needed */
+    uint32_t signature;                         /* (c) */
+    struct disk_identity identity;              /* (c) */
+    struct ahci_counters counters;              /* (l)(r) */
+    char note[AHCI_NOTE_SIZE];                  /* (r) why the port is not ready */
 };
 
 struct ahci_hba {
@@ -103,7 +136,7 @@ struct ahci_hba {
     uint32_t implemented; /* PI: the ports that exist */
     bool wide;            /* reaches memory above 4 GiB */
     unsigned pages_max;
-    unsigned slots;                          /* command slots in use */
+    unsigned slots;                          /* command slots that it has */
     struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
     char note[AHCI_NOTE_SIZE];               /* why the start failed */
 
@@ -120,8 +153,24 @@ MUST_USE enum status ahci_start(struct ahci_hba *hba, const struct hba_access *a
 /* Stops all engines and frees their memory. Keeps the memory of an engine that does not stop. */
 void ahci_stop(struct ahci_hba *hba);
 
-/* Transfers sectors between the disk and frames, 8 to a frame, in as few commands as possible. The
- * last frame may be used in part. On failure, any part may have been transferred. */
+/* Lets up to `tags` commands be in flight on a ready port: as many as controller and disk take. The
+ * depth stays at 1 if there is no memory or no native command queuing. */
+void ahci_deepen(struct ahci_port *port, unsigned tags);
+
+/* Returns the most pages that one request may have. */
+unsigned ahci_request_pages(const struct ahci_port *port);
+
+/* Starts a request; never waits. A request that is refused or out of range has ended on return. */
+void ahci_submit(struct ahci_port *port, struct disk_request *request);
+
+/* Takes completions, issues what waits, and recovers the port after an error. */
+void ahci_poll(struct ahci_port *port);
+
+/* Polls until the request has ended, and returns its status. */
+MUST_USE enum status ahci_wait(struct ahci_port *port, const struct disk_request *request);
+
+/* Transfers sectors between the disk and frames, 8 to a frame, by as few non-queued commands as
+ * possible. The last frame may be used in part. On failure, any part may have been transferred. */
 MUST_USE enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
                                const struct pfn *frames);
 MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant,
@@ -133,5 +182,9 @@ MUST_USE enum status ahci_flush(struct ahci_port *port);
 /* Returns the ticks that all ports have waited for commands, since start: benchmarks subtract them,
  * since the waiter polls. Other threads may have run meanwhile. */
 uint64_t ahci_waited_ticks(void);
+
+/* Frees a frame that took part in transfers, unless a controller may still access it: then drops
+ * the caller's reference only (rule D1). */
+void ahci_free_frame(struct pfn frame);
 
 #endif

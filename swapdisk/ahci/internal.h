@@ -1,7 +1,10 @@
 /*
  * Shared by the files of the AHCI driver: registers, structures in memory, internal calls.
  *
- * ahci.c brings up the controller and port.c its ports; command.c issues commands. No other file
+ * ahci.c brings up the controller and port.c its ports; encode.c builds commands and is the only one
+ * to start them; command.c runs one alone, with retries; queue.c has the requests in flight;
+ * recover.c brings a port back after an error; transfer.c has the calls that wait;
+ * port_memory.c has the frames. No other file
  * includes this.
  *
  * Units: bytes for offsets. Owns: nothing. Context: as ahci.h.
@@ -27,6 +30,7 @@
 
 #define CAP_NCS_SHIFT 8U
 #define CAP_NCS_MASK  UINT32_C(31)
+#define CAP_SNCQ      (UINT32_C(1) << 30)
 #define CAP_S64A      (UINT32_C(1) << 31)
 #define GHC_HR        (UINT32_C(1) << 0)
 #define GHC_IE        (UINT32_C(1) << 1)
@@ -51,8 +55,10 @@
 #define PxSSTS    0x28U
 #define PxSCTL    0x2cU
 #define PxSERR    0x30U
+#define PxSACT    0x34U
 #define PxCI      0x38U
 
+#define PxIS_SDBS (UINT32_C(1) << 3)  /* a set device bits FIS: queued commands have ended */
 #define PxIS_PCS  (UINT32_C(1) << 6)  /* port connect change */
 #define PxIS_PRCS (UINT32_C(1) << 22) /* PhyRdy change */
 #define PxIS_OFS  (UINT32_C(1) << 24)
@@ -60,6 +66,9 @@
 #define PxIS_HBDS (UINT32_C(1) << 28)
 #define PxIS_HBFS (UINT32_C(1) << 29)
 #define PxIS_TFES (UINT32_C(1) << 30)
+
+#define PxIS_ERRORS (PxIS_OFS | PxIS_IFS | PxIS_HBDS | PxIS_HBFS | PxIS_TFES)
+#define PxIS_LINK   (PxIS_PCS | PxIS_PRCS)
 
 #define PxCMD_ST         (UINT32_C(1) << 0)
 #define PxCMD_SUD        (UINT32_C(1) << 1)
@@ -85,10 +94,27 @@
 #define ALL_ONES UINT32_MAX
 
 /* The only ATA commands that are ever issued (ACS-3). */
-#define ATA_READ_DMA_EXT    0x25U
-#define ATA_WRITE_DMA_EXT   0x35U
-#define ATA_FLUSH_CACHE_EXT 0xeaU
-#define ATA_IDENTIFY_DEVICE 0xecU
+#define ATA_READ_DMA_EXT       0x25U
+#define ATA_READ_LOG_EXT       0x2fU
+#define ATA_WRITE_DMA_EXT      0x35U
+#define ATA_READ_FPDMA_QUEUED  0x60U
+#define ATA_WRITE_FPDMA_QUEUED 0x61U
+#define ATA_FLUSH_CACHE_EXT    0xeaU
+#define ATA_IDENTIFY_DEVICE    0xecU
+
+/* The NCQ command error log (ACS-3, A.14): its address, and its bytes. */
+#define LOG_QUEUED_ERROR 0x10U
+#define LOG_TAG          0
+#define LOG_TAG_MASK     31U
+#define LOG_NOT_QUEUED   0x80U /* in the byte of the tag: no queued command failed */
+#define LOG_STATUS       2
+#define LOG_ERROR        3
+#define LOG_SIZE         512U
+
+/* Fields of the FPDMA commands (ACS-3, 7.59): the count is in FEATURES, and COUNT has the tag. */
+#define FPDMA_TAG_SHIFT 3U
+#define DEVICE_LBA      0x40U
+#define DEVICE_FUA      0x80U
 
 /* Frame information structures. */
 #define FIS_TYPE_H2D   0x27U
@@ -149,6 +175,7 @@ struct port_lists {
     volatile uint8_t received[256];    /* PxFB: 256 bytes aligned */
     uint8_t unused[768];
     uint16_t identify[256]; /* receives the data of IDENTIFY DEVICE */
+    uint8_t log[LOG_SIZE];  /* receives the data of READ LOG EXT */
 };
 
 #define RECEIVED_D2H 0x40U /* the D2H register FIS in the received area (4.2.1) */
@@ -195,11 +222,106 @@ static inline struct port_lists *port_lists(const struct ahci_port *port)
 /* Returns the command table of a slot. No other code computes its address. */
 static inline struct command_table *command_table(const struct ahci_port *port, unsigned slot)
 {
-    CHECK(slot < AHCI_SLOTS_USED);
+    CHECK(slot < AHCI_TAGS_MAX && !pfn_is_none(port->tables[slot]));
     return frame_pointer(port->tables[slot]);
 }
 
-/* In port.c. Brings up every port of the controller; each note says how it went. */
+/* One command, before ahci_build encodes it. */
+struct command {
+    uint8_t opcode;
+    uint64_t lba;
+    unsigned sectors;
+    const struct pfn *frames;       /* NULL: data for a buffer of the lists, or none */
+    uint32_t bytes;                 /* of data */
+    const struct swap_grant *grant; /* permits a write */
+};
+
+/* ---- encode.c ---- */
+
+static inline bool opcode_queued(uint8_t opcode)
+{
+    return opcode == ATA_READ_FPDMA_QUEUED || opcode == ATA_WRITE_FPDMA_QUEUED;
+}
+
+static inline bool opcode_writes(uint8_t opcode)
+{
+    return opcode == ATA_WRITE_DMA_EXT || opcode == ATA_WRITE_FPDMA_QUEUED;
+}
+
+/* Encodes a command into a slot that is not in flight. */
+void ahci_build(struct ahci_port *port, unsigned slot, const struct command *command);
+
+/* The choke point: no other function starts a command. Refuses a command that is not on the
+ * allow-list, and a write that the grant does not cover. */
+MUST_USE enum status ahci_issue(struct ahci_port *port, unsigned slot,
+                                const struct swap_grant *grant);
+
+/* Returns whether the slot of a non-queued command, which is not busy any more, ended well and with
+ * all its bytes. */
+bool ahci_ended_well(const struct ahci_port *port, unsigned slot, const struct command *command);
+
+const char *ahci_command_name(uint8_t opcode);
+uint64_t ahci_longest_ms(uint8_t opcode);
+
+/* ---- command.c: the port is the caller's, and nothing is in flight ---- */
+
+/* Runs IDENTIFY DEVICE, or READ LOG EXT of the log of queued errors, once, into the buffer of the
+ * lists. */
+MUST_USE enum status ahci_identify(struct ahci_port *port);
+MUST_USE enum status ahci_read_error_log(struct ahci_port *port);
+
+/* Runs a non-queued command until it succeeds, and resets the port after each failure. `error` says
+ * what it has behind it. Reports and counts the outcome unless the first attempt succeeds. */
+MUST_USE enum status ahci_retry(struct ahci_port *port, const struct command *command,
+                                struct ahci_error *error);
+
+/* Records an attempt that failed, before the reset that follows it. */
+void ahci_note_attempt(struct ahci_port *port, struct ahci_error *error, unsigned slot);
+
+/* Counts a command that did not complete at its first attempt, and reports it. */
+MUST_USE enum status ahci_report(struct ahci_port *port, struct ahci_error *error, bool healed);
+
+/* ---- queue.c ---- */
+
+bool ahci_lock(struct ahci_port *port);
+void ahci_unlock(struct ahci_port *port, bool were_on);
+
+/* Returns the non-queued command for a request. */
+struct command ahci_command_of(const struct ahci_port *port, const struct disk_request *request);
+
+/* Ends a request with a status, and gives it its data if they are in bounce frames. */
+void ahci_end_request(const struct ahci_port *port, struct disk_request *request,
+                      enum status status);
+
+/* Issues waiting requests while there are free tags. holds: the lock */
+void ahci_issue_waiting(struct ahci_port *port);
+
+/* Puts a request back to the front of its list. holds: the lock */
+void ahci_requeue(struct ahci_port *port, struct disk_request *request);
+
+/* Ends all requests that wait, after the port has died. */
+void ahci_fail_waiting(struct ahci_port *port);
+
+/* ---- recover.c ---- */
+
+/* Brings a broken port back, or declares it dead. Ends or reissues the requests that were in
+ * flight. The caller has set `recovering`. */
+void ahci_recover(struct ahci_port *port);
+
+/* ---- port_memory.c ---- */
+
+/* Frames below this index have 32-bit addresses. */
+#define LOW_FRAMES (UINT32_C(1) << 20)
+
+/* Creates a port with memory for one command at a time; on failure ahci_port_free ends it. */
+MUST_USE enum status ahci_port_create(struct ahci_hba *hba, unsigned number);
+
+/* Frees all memory of a port, including its object. */
+void ahci_port_free(struct ahci_port *port);
+
+/* ---- port.c ---- */
+
+/* Brings up every port of the controller; each note says how it went. */
 MUST_USE enum status ahci_ports_start(struct ahci_hba *hba);
 
 /* Stops the ports and frees their memory. */
@@ -209,13 +331,18 @@ void ahci_ports_stop(struct ahci_hba *hba);
  * Returns whether the port is usable. */
 bool ahci_port_recover(struct ahci_port *port);
 
+/* Restarts the command engine without a reset of the link, which keeps the log of queued errors in
+ * the disk. Returns whether the port takes commands again. */
+bool ahci_port_restart(struct ahci_port *port);
+
+/* Returns whether the disk that answers is the one identified at the start (rule D18). */
+bool ahci_port_same_disk(struct ahci_port *port);
+
 /* Returns whether the link was lost or came up again since the last command. */
 bool ahci_port_changed(const struct ahci_port *port);
 
-/* Declares a port dead and stops its engines. */
+/* Declares a port dead, stops its engines and resets the link, which ends all transfers. Sets
+ * `untamed` if they cannot be seen to have ended. */
 void ahci_port_give_up(struct ahci_port *port, const char *why, uint32_t value);
-
-/* In command.c. Runs IDENTIFY DEVICE once, into the buffer of the lists. */
-MUST_USE enum status ahci_identify(struct ahci_port *port);
 
 #endif

@@ -13,10 +13,8 @@
  * A new port object is dead until its probe ends.
  */
 #include "cpu/machine.h"
-#include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
-#include "pmm/pmm.h"
 #include "swapdisk/ahci/internal.h"
 
 /* An engine stops within this (AHCI 10.1.2, 10.3.2). */
@@ -41,9 +39,6 @@
 #define SIGNATURE_ATAPI           UINT32_C(0xeb140101)
 #define SIGNATURE_PORT_MULTIPLIER UINT32_C(0x96690101)
 #define SIGNATURE_ENCLOSURE       UINT32_C(0xc33c0101)
-
-/* Frames below this index have 32-bit addresses. */
-#define LOW_FRAMES (UINT32_C(1) << 20)
 
 static void assert_port(const struct ahci_port *port)
 {
@@ -106,69 +101,6 @@ static void point_to_memory(const struct ahci_port *port)
     port_write(port, PxFBU, 0);
 }
 
-static enum status allocate_bounce(struct ahci_port *port)
-{
-    if (port->hba->wide || pmm_frame_limit() <= LOW_FRAMES)
-        return OK;
-    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++) {
-        if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->bounce[i]) != OK)
-            return STATUS_NO_MEMORY;
-    }
-    return OK;
-}
-
-static enum status allocate(struct ahci_port *port)
-{
-    if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->lists) != OK)
-        return STATUS_NO_MEMORY;
-    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++) {
-        struct command_header *header = &port_lists(port)->headers[i];
-
-        if (pmm_alloc_low(FRAME_DEVICE, FRAME_CLEARED, &port->tables[i]) != OK)
-            return STATUS_NO_MEMORY;
-        header->ctba = (uint32_t)phys_of(port->tables[i]).address;
-    }
-    return allocate_bounce(port);
-}
-
-static void free_frame(struct pfn frame)
-{
-    if (!pfn_is_none(frame))
-        pmm_free(frame);
-}
-
-/* Frees all memory of a port, including its object. */
-static void port_release(struct ahci_port *port)
-{
-    struct pfn object = port->object;
-
-    free_frame(port->lists);
-    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++)
-        free_frame(port->tables[i]);
-    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++)
-        free_frame(port->bounce[i]);
-    port->hba->ports[port->number] = NULL;
-    pmm_free(object);
-}
-
-static enum status port_create(struct ahci_hba *hba, unsigned number)
-{
-    struct ahci_port *port;
-    struct pfn object;
-
-    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &object) != OK)
-        return STATUS_NO_MEMORY;
-    port = frame_pointer(object);
-    *port = (struct ahci_port){
-        .hba = hba, .number = number, .state = AHCI_PORT_DEAD, .object = object, .lists = PFN_NONE};
-    for (unsigned i = 0; i < AHCI_SLOTS_USED; i++)
-        port->tables[i] = PFN_NONE;
-    for (unsigned i = 0; i < AHCI_BOUNCE_PAGES; i++)
-        port->bounce[i] = PFN_NONE;
-    hba->ports[number] = port;
-    return allocate(port);
-}
-
 /* Begins to bring a port up (10.1.2): from any state of the engines to COMRESET held. Returns false
  * if an engine does not stop. */
 static bool begin_reset(struct ahci_port *port)
@@ -178,6 +110,7 @@ static bool begin_reset(struct ahci_port *port)
     port_write(port, PxIE, 0);
     if (!stop_engines(port))
         return false;
+    port->issued = 0;
     point_to_memory(port);
     clear_events(port);
     command = port_read(port, PxCMD) & ~PxCMD_ICC_MASK;
@@ -340,6 +273,18 @@ static void port_probe(struct ahci_port *port)
     }
 }
 
+/* Ends all transfers of a port: a stopped engine alone leaves those that the disk still works on,
+ * and their data may arrive later (rule D1). */
+static bool end_transfers(struct ahci_port *port)
+{
+    if (!stop_engines(port) || port_read(port, PxCMD) == ALL_ONES)
+        return false;
+    port_write(port, PxSCTL, PxSCTL_IPM_NONE | PxSCTL_DET_RESET);
+    delay_us(COMRESET_US);
+    end_reset(port);
+    return port_read(port, PxCMD) != ALL_ONES;
+}
+
 enum status ahci_ports_start(struct ahci_hba *hba)
 {
     uint32_t ports = 0;
@@ -347,7 +292,7 @@ enum status ahci_ports_start(struct ahci_hba *hba)
     for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
         if ((hba->implemented >> i & 1) == 0)
             continue;
-        if (port_create(hba, i) != OK) {
+        if (ahci_port_create(hba, i) != OK) {
             print_to(hba->note, AHCI_NOTE_SIZE, "no memory for its ports");
             ahci_ports_stop(hba);
             return STATUS_NO_MEMORY;
@@ -383,8 +328,10 @@ void ahci_ports_stop(struct ahci_hba *hba)
         port_write(port, PxIE, 0);
         /* An engine that did not stop may still write to its memory, and a processor that a crash
          * stopped may have been using it: such memory is never freed. */
-        if (stop_engines(port) && port->busy == 0)
-            port_release(port);
+        if (port->untamed)
+            port->untamed = !end_transfers(port);
+        if (stop_engines(port) && port->issued == 0 && !port->recovering && !port->untamed)
+            ahci_port_free(port);
     }
 }
 
@@ -393,7 +340,8 @@ void ahci_port_give_up(struct ahci_port *port, const char *why, uint32_t value)
     assert_port(port);
     note(port, AHCI_PORT_DEAD, why, value);
     port_write(port, PxIE, 0);
-    if (!stop_engines(port))
+    port->untamed = !end_transfers(port);
+    if (port->untamed)
         print_to(port->note, AHCI_NOTE_SIZE, "%s (%x), and its engines do not stop", why, value);
 }
 
@@ -403,9 +351,21 @@ bool ahci_port_changed(const struct ahci_port *port)
            link_state(port) != PxSSTS_DET_READY;
 }
 
-/* Returns whether the disk that answers is the one identified at the start. A grant is for that
- * disk and must not serve for one that was plugged in later. */
-static bool same_disk(struct ahci_port *port)
+bool ahci_port_restart(struct ahci_port *port)
+{
+    if (!stop_engine(port, PxCMD_ST, PxCMD_CR))
+        return false;
+    port->issued = 0;
+    clear_events(port);
+    if (link_state(port) != PxSSTS_DET_READY || !device_ready(port))
+        return false;
+    start_engine(port);
+    return true;
+}
+
+/* A grant is for the disk that was identified, and must not serve for one that was plugged in
+ * later. */
+bool ahci_port_same_disk(struct ahci_port *port)
 {
     struct disk_identity found;
     const char *why;
@@ -421,7 +381,7 @@ bool ahci_port_recover(struct ahci_port *port)
     assert_port(port);
     CHECK(port->state == AHCI_PORT_READY);
     problem = reset_port(port);
-    if (problem == NULL && !same_disk(port))
+    if (problem == NULL && !ahci_port_same_disk(port))
         problem = "the disk no longer answers as it did";
     if (problem != NULL)
         ahci_port_give_up(port, problem, port_read(port, PxSSTS));

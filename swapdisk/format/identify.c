@@ -10,7 +10,10 @@
 #define WORD_FIRMWARE       23 /* 4 words */
 #define WORD_MODEL          27 /* 20 words */
 #define WORD_CAPABILITIES   49
+#define WORD_QUEUE_DEPTH    75
+#define WORD_SATA           76
 #define WORD_COMMAND_SETS_2 83
+#define WORD_COMMAND_SETS_3 84
 #define WORD_ENABLED_1      85
 #define WORD_SECTORS_EXT    100 /* 4 words */
 #define WORD_SECTOR_SIZE    106
@@ -24,6 +27,9 @@
 #define CAPABILITIES_DMA       (1U << 8)
 #define COMMANDS_LBA48         (1U << 10)
 #define COMMANDS_FLUSH_EXT     (1U << 13)
+#define COMMANDS_LOGS          (1U << 5) /* general purpose logging */
+#define SATA_NCQ               (1U << 8)
+#define QUEUE_DEPTH_MASK       31U
 #define COMMANDS_VALID_MASK    (3U << 14)
 #define COMMANDS_VALID         (1U << 14)
 #define ENABLED_WRITE_CACHE    (1U << 5)
@@ -96,6 +102,17 @@ static uint32_t decode_sector_size(const uint16_t words[256])
     return size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
 }
 
+/* A word of all ones in word 76 means that it is not used. */
+static void decode_queue(const uint16_t words[256], struct disk_identity *identity)
+{
+    bool queued = words[WORD_SATA] != UINT16_MAX && (words[WORD_SATA] & SATA_NCQ) != 0;
+    uint16_t sets = words[WORD_COMMAND_SETS_3];
+
+    identity->queue_depth = queued ? (words[WORD_QUEUE_DEPTH] & QUEUE_DEPTH_MASK) + 1 : 1;
+    identity->error_log =
+        queued && (sets & COMMANDS_VALID_MASK) == COMMANDS_VALID && (sets & COMMANDS_LOGS) != 0;
+}
+
 static void decode_fields(const uint16_t words[256], struct disk_identity *identity)
 {
     uint16_t sets = words[WORD_COMMAND_SETS_2];
@@ -131,6 +148,7 @@ enum status identity_decode(const uint16_t words[256], struct disk_identity *ide
         return STATUS_CORRUPT;
 
     decode_fields(words, identity);
+    decode_queue(words, identity);
     if ((words[WORD_GENERAL] & GENERAL_NOT_ATA) != 0)
         *why = "it is not an ATA disk";
     else if ((words[WORD_GENERAL] & GENERAL_INCOMPLETE) != 0)

@@ -36,6 +36,8 @@ struct disk_identity {
     bool security_enabled; /* a password is set */
     bool security_locked;
     bool removable;
+    unsigned queue_depth; /* queued commands that it takes at once; 1 without NCQ */
+    bool error_log;       /* it has the log of queued errors (page 10h) */
 };
 
 /* Decodes the words. Sets *why to a sentence unless the status is OK. Fills in identity as far as

@@ -189,34 +189,6 @@ static void reads_of_every_size(void **state)
     stop();
 }
 
-static void both_slots_are_used(void **state)
-{
-    struct ahci_port *port;
-
-    (void)state;
-    port = started_port();
-    for (unsigned i = 0; i < 5; i++) {
-        fill_frames((uint8_t)i);
-        assert_int_equal(ahci_read(port, 64 * i, 16, frames), OK);
-        assert_frames_are(&disks[0], 64 * i, 16);
-    }
-    assert_int_equal(fake.ports[0].slots_seen, 3);
-    stop();
-}
-
-static void one_slot_is_enough(void **state)
-{
-    struct ahci_port *port;
-
-    (void)state;
-    fake.cap &= ~(UINT32_C(31) << 8);
-    port = started_port();
-    for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(ahci_read(port, 0, 8, frames), OK);
-    assert_int_equal(fake.ports[0].slots_seen, 1);
-    stop();
-}
-
 static void slow_commands(void **state)
 {
     struct ahci_port *port;
@@ -778,8 +750,6 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(finds_what_is_there),
         CASE(reads_of_every_size),
-        CASE(both_slots_are_used),
-        CASE(one_slot_is_enough),
         CASE(slow_commands),
         CASE(ranges_past_the_end),
         CASE(writes_need_a_grant),

@@ -186,6 +186,39 @@ static void sectors_come_back(void **state)
     }
 }
 
+/* Eight requests at once, submitted before the first is waited for; each gets its own data. */
+static void requests_come_back(void **state)
+{
+    struct disk_request requests[8];
+
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 8; i++) {
+            for (unsigned at = 0; at < 2; at++)
+                memset(frame_bytes(2 * i + at), round == 0 ? (int)(2 * i + at + 1) : 0, PAGE_SIZE);
+            requests[i] = (struct disk_request){.operation = round == 0 ? DISK_WRITE : DISK_READ,
+                                                .lba = under_test.base + 16 * i,
+                                                .sectors = 16,
+                                                .frames = &under_test.frames[2 * i],
+                                                .grant = under_test.grant};
+            block_submit(&under_test.block, &requests[i]);
+        }
+        for (unsigned i = 8; i-- > 0;)
+            assert_int_equal(block_wait(&under_test.block, &requests[i]), OK);
+        for (unsigned i = 0; i < 16; i++) {
+            assert_int_equal(frame_bytes(i)[0], i + 1);
+            assert_int_equal(frame_bytes(i)[PAGE_SIZE - 1], i + 1);
+        }
+    }
+    assert_true(under_test.block.request_pages >= 16);
+    requests[0].lba = under_test.block.sectors - 8;
+    block_submit(&under_test.block, &requests[0]);
+    assert_int_equal(block_wait(&under_test.block, &requests[0]), STATUS_RANGE);
+    requests[1] = (struct disk_request){.operation = DISK_FLUSH};
+    block_submit(&under_test.block, &requests[1]);
+    assert_int_equal(block_wait(&under_test.block, &requests[1]), OK);
+}
+
 static bool discard_panics(uint64_t lba, unsigned sectors)
 {
     return PANICS(block_discard(&under_test.block, lba, sectors));
@@ -339,6 +372,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         EACH(says_its_size_and_name),
         EACH(sectors_come_back),
+        EACH(requests_come_back),
         EACH(refuses_what_is_not_there),
         EACH(discards_whole_pages_only),
         EACH(a_source_reads_it),

@@ -102,7 +102,8 @@ static void every_key(void **state)
     assert_int_equal(parse_load("run=cow,zero-* mem=64M cpus=2 seed=0xfeedfacecafebeef "
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
-                                "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300"),
+                                "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300 "
+                                "tags=9"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -122,6 +123,7 @@ static void every_key(void **state)
     assert_int_equal(options.seconds, 7);
     assert_int_equal(options.overcommit, OVERCOMMIT_NEVER);
     assert_int_equal(options.spaces, 300);
+    assert_int_equal(options.tags, 9);
 }
 
 static void words(void **state)
@@ -248,7 +250,9 @@ static const char *const bad[] = {"run=",
                                   "overcommit=",
                                   "overcommit=sometimes",
                                   "spaces=0",
-                                  "spaces=65537"};
+                                  "spaces=65537",
+                                  "tags=0",
+                                  "tags=33"};
 
 static void bad_values(void **state)
 {

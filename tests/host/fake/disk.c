@@ -44,7 +44,10 @@ void fake_disk_identify(struct fake_disk *disk)
     put_text(&disk->words[23], 4, "1.0");
     put_text(&disk->words[27], 20, disk->model);
     disk->words[49] = 0x0300;
+    disk->words[75] = 31;
+    disk->words[76] = 0x0100;
     disk->words[83] = 0x7400;
+    disk->words[84] = 0x4020;
     disk->words[85] = 0x0020;
     for (unsigned i = 0; i < 4; i++)
         disk->words[100 + i] = (uint16_t)(disk->sectors >> (16 * i));

@@ -26,6 +26,9 @@ enum fake_failure {
     FAKE_VANISH  /* the disk is unplugged in the middle */
 };
 
+/* What is wrong with the log of queued errors. */
+enum fake_bad_log { FAKE_LOG_SOUND, FAKE_LOG_CHECKSUM, FAKE_LOG_OTHER_TAG };
+
 /* One entry of the log; sectors 0 is a flush. */
 struct fake_event {
     uint64_t lba;
@@ -50,6 +53,8 @@ struct fake_disk {
     void (*on_command)(void); /* called after each command of a controller */
 
     unsigned identify_failures; /* so many IDENTIFY commands fail */
+    unsigned log_failures;      /* so many READ LOG EXT commands fail */
+    enum fake_bad_log bad_log;
 
     struct fake_event *log;
     size_t log_count;

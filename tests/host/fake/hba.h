@@ -20,15 +20,23 @@
 #include "tests/host/fake/disk.h"
 
 #define FAKE_FUNCTIONS_MAX 64
+#define FAKE_HUNG_MAX      1024
 
 enum fake_device { FAKE_NOTHING, FAKE_DISK, FAKE_ATAPI, FAKE_MULTIPLIER, FAKE_ENCLOSURE };
 
 struct fake_port {
     enum fake_device device;
     struct fake_disk *disk;
-    uint32_t clb, clbu, fb, fbu, is, ie, cmd, tfd, sig, ssts, sctl, serr, ci;
+    uint32_t clb, clbu, fb, fbu, is, ie, cmd, tfd, sig, ssts, sctl, serr, sact, ci;
+    uint32_t flying; /* tags of queued commands that the disk has and works on */
+    bool aborted;    /* after a queued error, until the log is read or COMRESET */
+    uint8_t log[512];
     uint64_t reset_began_ns;
     unsigned slots_seen; /* bit for each slot that was ever used */
+    unsigned deepest;    /* most tags at once */
+    /* Frames of commands that hang, until COMRESET: their data may arrive at any time. */
+    struct pfn hung[FAKE_HUNG_MAX];
+    unsigned hung_count;
     /* Failures. */
     bool cr_sticks;            /* the command engine never stops */
     bool fr_sticks;            /* the FIS engine stops only after COMRESET */
@@ -43,6 +51,7 @@ struct fake_hba {
     unsigned latency; /* register reads that a command takes */
     unsigned pending; /* those left, for the command in pending_port */
     unsigned pending_port;
+    uint64_t shuffle; /* not 0: queued commands end in any order, some at each register access */
     /* Failures. */
     bool gone;              /* every register reads as all ones */
     bool reset_sticks;      /* GHC.HR never clears */
@@ -50,6 +59,7 @@ struct fake_hba {
     unsigned enable_writes; /* GHC.AE sticks only after this many writes */
     bool firmware_stays;    /* BOHC.BOS never clears */
     bool ignores_prdbc;     /* IDENTIFY leaves the byte count alone */
+    bool innocents_go_on;   /* a queued error aborts no other command, as in QEMU */
     /* Counters of observed events. */
     unsigned complaints;
     char complaint[160]; /* the first */
@@ -61,6 +71,13 @@ void fake_hba_make(struct fake_hba *hba, unsigned ports);
 void fake_hba_attach(struct fake_hba *hba, unsigned port, enum fake_device device,
                      struct fake_disk *disk);
 struct hba_access fake_hba_access(struct fake_hba *hba);
+
+/* Lets the disk of a port go on with what hung: its reads now write to memory. */
+void fake_hba_resume(struct fake_hba *hba, unsigned port);
+
+/* Complains if a frame was freed to which a hanging command may still write. Each register access
+ * does so too. */
+void fake_hba_look(struct fake_hba *hba);
 
 /* A function of the fake machine: 64 registers, and which bits of each can be written. */
 struct fake_function {

@@ -1,0 +1,56 @@
+/*
+ * A disk request: one transfer or flush, submitted now and completed later.
+ *
+ * The caller fills in the first part and keeps the object, its list of frames and the frames until
+ * the request has ended. Many requests may be under way on one device, and they complete in any
+ * order; a flush covers only writes that have ended before it was submitted.
+ *
+ * Units: sectors of 512 bytes, 8 to a frame; the last frame may be used in part.
+ * Owns: nothing. State: new -> (submit) -> waiting -> issued -> ended.
+ * Fails with: the status of the device's own calls (swapdisk/block.h).
+ * Context: submit: any thread, with no spin lock held; wait: a thread that may wait.
+ */
+#ifndef SWAPDISK_BLOCK_REQUEST_H
+#define SWAPDISK_BLOCK_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/status.h"
+#include "lib/units.h"
+
+struct swap_grant;
+
+enum disk_operation { DISK_READ, DISK_WRITE, DISK_FLUSH };
+
+enum disk_progress { REQUEST_NEW, REQUEST_WAITING, REQUEST_ISSUED, REQUEST_ENDED };
+
+/* Protectors: (c) the caller's, constant from submit to the end; (d) the device's lock; (a) atomic,
+ * and after REQUEST_ENDED the device does not touch the request again. */
+struct disk_request {
+    enum disk_operation operation; /* (c) */
+    bool alone;       /* (c) never queued beside others: data that no check value proves (D5) */
+    uint64_t lba;     /* (c) */
+    unsigned sectors; /* (c) 0: a flush */
+    const struct pfn *frames;       /* (c) */
+    const struct swap_grant *grant; /* (c) permits a write */
+
+    struct disk_request *next; /* (d) */
+    uint64_t limit_ns;         /* (d) when the device counts as hanging */
+    bool single;               /* (d) it goes by a non-queued command */
+    enum status status;        /* (d) valid once it has ended */
+    uint8_t progress;          /* (a) enum disk_progress */
+};
+
+static inline bool request_ended(const struct disk_request *request)
+{
+    return __atomic_load_n(&request->progress, __ATOMIC_ACQUIRE) == REQUEST_ENDED;
+}
+
+static inline void request_end(struct disk_request *request, enum status status)
+{
+    request->status = status;
+    __atomic_store_n(&request->progress, REQUEST_ENDED, __ATOMIC_RELEASE);
+}
+
+#endif
