@@ -191,7 +191,10 @@ static unsigned free_tag(struct ahci_port *port)
 
 static void note_depth(struct ahci_port *port)
 {
-    unsigned now = (unsigned)__builtin_popcount(port->issued);
+    unsigned now = 0;
+
+    for (uint32_t left = port->issued; left != 0; left &= left - 1)
+        now++;
 
     if (now > port->counters.deepest)
         port->counters.deepest = now;

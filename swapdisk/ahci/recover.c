@@ -89,7 +89,7 @@ static void bring_back(struct ahci_port *port, struct recovery *recovery)
     if (!known)
         ahci_port_recover(port);
     /* A command that was the only one in flight is the one that failed. */
-    if (!known && __builtin_popcount(recovery->tags) == 1)
+    if (!known && recovery->tags != 0 && (recovery->tags & (recovery->tags - 1)) == 0)
         recovery->culprit = (unsigned)__builtin_ctz(recovery->tags);
 }
 
