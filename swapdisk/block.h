@@ -5,9 +5,9 @@
  * same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
  * driver checks the grant at its choke point, and memory needs none.
  *
- * Transfers come in two forms: calls that wait, and requests, of which many may be under way. A disk
- * queues requests, and then only their pages' check values prove them (rule D5); the calls that wait
- * use commands whose byte count is checked.
+ * Transfers come in two forms: calls that wait, and requests, of which many may be under way. A
+ * disk queues requests, and then only their pages' check values prove them (rule D5); the calls
+ * that wait use commands whose byte count is checked.
  *
  * Units: sectors of 512 bytes, 8 to a frame; the last frame of a transfer may be used in part.
  * Owns: nothing; the member owns what `device` points to.

@@ -117,8 +117,8 @@ static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
     return bytes;
 }
 
-/* A queued command has its count in FEATURES; COUNT has the tag, which is the slot, and no priority,
- * and FUA is clear (ACS-3, 7.59). */
+/* A queued command has its count in FEATURES; COUNT has the tag, which is the slot, and no
+ * priority, and FUA is clear (ACS-3, 7.59). */
 static bool queued_allowed(const struct ahci_port *port, unsigned slot,
                            const struct swap_grant *grant)
 {

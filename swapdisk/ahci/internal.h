@@ -1,11 +1,10 @@
 /*
  * Shared by the files of the AHCI driver: registers, structures in memory, internal calls.
  *
- * ahci.c brings up the controller and port.c its ports; encode.c builds commands and is the only one
- * to start them; command.c runs one alone, with retries; queue.c has the requests in flight;
- * recover.c brings a port back after an error; transfer.c has the calls that wait;
- * port_memory.c has the frames. No other file
- * includes this.
+ * ahci.c brings up the controller and port.c its ports; encode.c builds commands and is the only
+ * one to start them; command.c runs one alone, with retries; queue.c has the requests in flight;
+ * recover.c brings a port back after an error; transfer.c has the calls that wait; port_memory.c
+ * has the frames. No other file includes this.
  *
  * Units: bytes for offsets. Owns: nothing. Context: as ahci.h.
  * Spec: Serial ATA AHCI 1.3.1, chapters 3 and 4; Serial ATA 3.1, 10.5 (FIS types).

@@ -48,7 +48,7 @@ static struct request_list *list_of(struct ahci_port *port, const struct disk_re
     return request->operation == DISK_READ ? &port->reads : &port->writes;
 }
 
-static void list_append(struct request_list *list, struct disk_request *request)
+static void request_append(struct request_list *list, struct disk_request *request)
 {
     request->next = NULL;
     if (list->last != NULL)
@@ -58,7 +58,7 @@ static void list_append(struct request_list *list, struct disk_request *request)
     list->last = request;
 }
 
-static struct disk_request *list_pop(struct request_list *list)
+static struct disk_request *request_pop(struct request_list *list)
 {
     struct disk_request *request = list->first;
 
@@ -168,16 +168,16 @@ static struct disk_request *next_request(struct ahci_port *port)
             if (port->issued != 0)
                 return NULL;
             port->passed = 0;
-            return list_pop(&port->others);
+            return request_pop(&port->others);
         }
         port->passed++;
     }
     if (port->reads.first != NULL && (!writes_wait || port->reads_in_row < READS_IN_A_ROW)) {
         port->reads_in_row += writes_wait;
-        return list_pop(&port->reads);
+        return request_pop(&port->reads);
     }
     port->reads_in_row = 0;
-    return writes_wait ? list_pop(&port->writes) : NULL;
+    return writes_wait ? request_pop(&port->writes) : NULL;
 }
 
 /* Returns a tag that is not in flight, in turn, so that each one is used. */
@@ -322,7 +322,7 @@ void ahci_submit(struct ahci_port *port, struct disk_request *request)
         request->single = request->alone || request->operation == DISK_FLUSH || port->depth == 1 ||
                           out_of_reach(port, request);
         request->progress = REQUEST_WAITING;
-        list_append(list_of(port, request), request);
+        request_append(list_of(port, request), request);
         ahci_issue_waiting(port);
     } else {
         request_end(request, status);
@@ -378,7 +378,7 @@ static struct disk_request *take_waiting(struct ahci_port *port)
 
     for (unsigned i = 0; i < ARRAY_COUNT(lists) && request == NULL; i++) {
         if (lists[i]->first != NULL)
-            request = list_pop(lists[i]);
+            request = request_pop(lists[i]);
     }
     ahci_unlock(port, were_on);
     return request;
