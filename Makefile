@@ -6,6 +6,11 @@ SHELL := /bin/bash
 .SUFFIXES:
 .SECONDARY:
 
+# Here B is the second of two logs.
+ifeq ($(MAKECMDGOALS),compare)
+NEW_LOG := $(B)
+override B := build
+endif
 B := build
 CC := gcc
 CLANG := clang
@@ -23,9 +28,9 @@ say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1
 
 # Included files are made before anything else, so the packages are there before the first rule.
 GOALS := $(or $(MAKECMDGOALS),all)
-ifneq ($(filter-out clean help core-objects,$(GOALS)),)
+ifneq ($(filter-out clean help core-objects compare,$(GOALS)),)
 include $(B)/setup-build.mk
-ifneq ($(filter test check fuzz mutants tidy everything $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
+ifneq ($(filter test check fuzz mutants tidy everything sweep $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
 include $(B)/setup-test.mk
 endif
 ifneq ($(filter debug,$(GOALS)),)
@@ -194,7 +199,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run report answers compare sweep release run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
@@ -202,8 +207,16 @@ all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the ap
 image: $(B)/faultline.img ## the image for a USB stick, for dd
 
 OPTIONS :=
-run: $(B)/faultline.efi $(B)/swap.img ## boot in QEMU with a swap disk [OPTIONS="run=cow seed=7"]
-	ovmf/qemu.py --efi $(B)/faultline.efi --swap $(B)/swap.img --append "$(OPTIONS)" $(QEMU_ARGS)
+LOG :=
+run: $(B)/faultline.efi $(B)/swap.img ## boot in QEMU with a swap disk [OPTIONS="run=cow seed=7", LOG=1 shows the log]
+	ovmf/qemu.py $(if $(LOG),,--summary) --log $(B)/run.log --efi $(B)/faultline.efi \
+		--swap $(B)/swap.img --append "$(OPTIONS)" $(QEMU_ARGS)
+
+report: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions, bench: build/report.html [LOG=file OPTIONS="run=cow"]
+	tests/report/run $(if $(LOG),--log "$(LOG)") $(if $(OPTIONS),--options "$(OPTIONS)")
+
+answers: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions: docs/answers.md
+	tests/report/run --answers
 
 run-bochs: $(B)/faultline.efi $(B)/bochs-loader.efi ## boot in Bochs [OPTIONS="run=cow" BOCHS_ARGS="--smp 2"]
 	ovmf/bochs.py --efi $(B)/faultline.efi --append "$(OPTIONS)" $(BOCHS_ARGS)
@@ -237,8 +250,25 @@ tidy: $(TIDY_STAMPS)
 core-objects:
 	echo $(patsubst %,$(B)/kernel/%.o,$(PORTABLE_SOURCES))
 
-bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux's; build/bench.jsonl
+bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux's; build/bench.jsonl [COMPARE=old.jsonl]
+	$(if $(COMPARE),cp "$(COMPARE)" $(B)/bench-before.jsonl)
 	tests/bench/run
+	$(if $(COMPARE),tests/report/compare $(B)/bench-before.jsonl $(B)/bench.jsonl)
+
+SWEEP := run=fork-ways memory=512/1024/1536
+FIGURE := fork-ways.all_levels.fork.16m
+sweep: $(B)/faultline.efi ## a matrix of runs: table and plot in build/sweep/ [SWEEP="run=cow seed=1/2" FIGURE=cow.fork HOSTS=file]
+	tests/report/sweep $(if $(HOSTS),--hosts "$(HOSTS)") $(FIGURE:%=--figure %) $(SWEEP)
+
+release: all report ## image, application, report and checksums in build/release/ [KEY=name signs them]
+	rm -rf $(B)/release && mkdir $(B)/release
+	cp $(B)/faultline.efi $(B)/faultline.img $(B)/report.html $(B)/bench.jsonl LICENSE $(B)/release/
+	cd $(B)/release && sha256sum * > SHA256SUMS
+	$(if $(KEY),gpg --batch --yes --local-user "$(KEY)" --armor --detach-sign $(B)/release/SHA256SUMS)
+	ls $(B)/release
+
+compare: ## what changed between two logs, or files of make bench, beyond noise [A=old.log B=new.log]
+	tests/report/compare "$(A)" "$(NEW_LOG)"
 
 debug: $(B)/faultline.efi $(B)/swap.img ## QEMU stopped at its first instruction, with gdb attached
 	ovmf/debug

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Callable, List, Optional
 
+import progress
 import resolve
 
 FIRMWARE_DIRS = ("/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64")
@@ -458,6 +459,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=seconds, default=300, metavar="SECONDS",
                         help="stop the machine after this time (%(default)s)")
     parser.add_argument("--log", metavar="FILE", help="also write the serial log, as it arrives")
+    parser.add_argument("--summary", action="store_true",
+                        help="show a line for each experiment, then the verdict; needs --log")
     return parser
 
 
@@ -473,6 +476,8 @@ def _parse(arguments: List[str]):
         parser.error("--append reaches only --efi; an image has its options in \\faultline.cfg")
     if options.usb and not options.image:
         parser.error("--usb is about --image, which is missing")
+    if options.summary and not options.log:
+        parser.error("--summary needs --log, where the lines are that it leaves out")
     if options.icount and accelerator() != "tcg":
         parser.error(f"--icount needs TCG, and ACCEL={accelerator()}")
     for path in ([options.image] if options.image else [options.efi]) + options.swap:
@@ -509,8 +514,15 @@ def _launch() -> int:
         extra=extra)
     log = LogFile(options.log) if options.log else None
     resolver = resolve.Resolver(str(Path(options.efi).with_suffix(".so")))
+    shown = (progress.Progress(sys.stdout, options.append, options.log, resolver.line)
+             if options.summary else None)
     try:
-        result = boot(machine, options.timeout, shower(resolver), log=log)
+        if shown:
+            result = boot(machine, options.timeout, lambda line, _: shown.take(readable(line)),
+                          shown.every_second, log)
+            shown.end("out of time" if result.timed_out else None)
+        else:
+            result = boot(machine, options.timeout, shower(resolver), log=log)
     finally:
         resolver.close()
         if log is not None:

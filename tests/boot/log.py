@@ -7,10 +7,12 @@ does not allow is an error, and so is a log without its last line.
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
+from xml.etree import ElementTree
 
 VERSION = "KTAP version 1"
 INDENT = "    "
@@ -84,6 +86,10 @@ class Suite:
     answer: Optional[Answer] = None
     line: int = 0  # of its first line in the file
 
+    @property
+    def question(self) -> str:
+        return next((note for note in self.notes if note.endswith("?")), self.name)
+
 
 @dataclasses.dataclass
 class Metric:
@@ -101,6 +107,10 @@ class Log:
     metrics: Dict[str, Metric] = dataclasses.field(default_factory=dict)
     failed: List[Tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
     bail_out: Optional[str] = None  # the reason
+
+    @property
+    def seed(self) -> str:
+        return next((note[len("seed: "):] for note in self.summary if note.startswith("seed: ")), "1")
 
     def count(self, level: str, what: str) -> int:
         """Returns how many experiments or checks passed, failed or were skipped ('skip')."""
@@ -411,6 +421,51 @@ def parse(text: str) -> Log:
     return log
 
 
+def as_json(log: Log) -> str:
+    """The whole log for programs: verdict, experiments with checks, answers and figures."""
+    return json.dumps({
+        "verdict": log.verdict, "bail_out": log.bail_out, "summary": log.summary,
+        "failed": [{"name": name, "reason": reason} for name, reason in log.failed],
+        "experiments": [{
+            "name": suite.name, "ok": suite.ok, "skipped": suite.skipped, "line": suite.line,
+            "question": suite.question,
+            "answer": dataclasses.asdict(suite.answer) if suite.answer else None,
+            "checks": [dataclasses.asdict(check) for check in suite.checks],
+        } for suite in log.suites.values()],
+        "figures": {name: dataclasses.asdict(metric) for name, metric in log.metrics.items()},
+    }, indent=1)
+
+
+def as_junit(log: Log) -> str:
+    """JUnit's XML: a suite for each experiment, a case for each check."""
+    root = ElementTree.Element("testsuites", name="faultline",
+                               tests=str(sum(map(len, (s.checks for s in log.suites.values())))),
+                               failures=str(log.count("checks", "fail")),
+                               skipped=str(log.count("checks", "skip")))
+    for suite in log.suites.values():
+        part = ElementTree.SubElement(
+            root, "testsuite", name=suite.name, tests=str(len(suite.checks)),
+            failures=str(sum(not check.ok for check in suite.checks)),
+            skipped=str(sum(check.skipped is not None for check in suite.checks)))
+        for check in suite.checks:
+            case = ElementTree.SubElement(part, "testcase", classname=suite.name, name=check.text)
+            if not check.ok:
+                failure = ElementTree.SubElement(case, "failure", message=check.text)
+                failure.text = (f"line {check.line} of the log; to repeat: "
+                                f'make run OPTIONS="run={suite.name} seed={log.seed}"')
+            elif check.skipped is not None:
+                ElementTree.SubElement(case, "skipped", message=check.skipped)
+        if suite.answer:
+            ElementTree.SubElement(part, "system-out").text = suite.answer.text
+    if log.bail_out or (log.verdict == "fail" and not log.count("checks", "fail")):
+        part = ElementTree.SubElement(root, "testsuite", name="run", tests="1", errors="1")
+        case = ElementTree.SubElement(part, "testcase", classname="run", name="the run ends well")
+        reason = log.bail_out or "; ".join(reason for _, reason in log.failed)
+        ElementTree.SubElement(case, "error", message=reason)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="log.py", description="Check that a log is whole and allowed by docs/log.md, and "
@@ -419,6 +474,9 @@ def main() -> int:
         "cannot be read.")
     parser.add_argument("file", nargs="?", metavar="FILE",
                         help="the log; standard input without it")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print all of it as JSON")
+    shape.add_argument("--junit", action="store_true", help="print its checks as JUnit's XML")
     options = parser.parse_args()
     try:
         data = Path(options.file).read_bytes() if options.file else sys.stdin.buffer.read()
@@ -427,6 +485,9 @@ def main() -> int:
         words = f"{options.file}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"log.py: {words}", file=sys.stderr)
         return 2
+    if options.json or options.junit:
+        print(as_json(log) if options.json else as_junit(log))
+        return 0 if log.verdict == "pass" else 1
     print(f"{log.verdict}: {log.count('checks', 'pass')} checks passed, "
           f"{log.count('checks', 'fail')} failed, {log.count('checks', 'skip')} skipped, "
           f"{len(log.metrics)} figures")

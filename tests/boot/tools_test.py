@@ -7,6 +7,7 @@ of a tool must end with its own status and one line that begins with the tool's 
 
 import importlib.machinery
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "ovmf")]
 sys.dont_write_bytecode = True
 
 import bochs  # noqa: E402
+import progress  # noqa: E402
 import qemu  # noqa: E402
 import tap  # noqa: E402
 
@@ -123,7 +125,56 @@ class Launcher(ToolCase):
             self.assertIn(unwanted, "\n".join(self.arguments()))
             self.assertNotIn(unwanted, "\n".join(self.arguments(given)))
         listed = set(re.findall(r"--[a-z-]+", done.stdout.split("options:")[1])) | {"--"}
-        self.assertEqual(listed, tried | {"--timeout", "--log"})
+        self.assertEqual(listed, tried | {"--timeout", "--log", "--summary"})
+
+    RUN = ("KTAP version 1\\n# Faultline abc\\n# seed: 7\\n1..2\\n    KTAP version 1\\n    1..2\\n"
+           "    # Does it hold?\\n    ok 1 a\\n    ok 2 b # SKIP no disk\\n    # answer: Yes, here; more.\\n"
+           "ok 1 first\\n    KTAP version 1\\n    1..1\\n    # And this?\\n    not ok 1 a page is lost\\n"
+           "not ok 2 second\\n# verdict: fail\\n")
+
+    def summary(self, words: str, *arguments, **settings) -> str:
+        log = str(self.folder / "run.log")
+        done = self.launch("--summary", "--log", log, *arguments, words=words, **settings)
+        self.assertNotRegex(done.stdout, r"[^ -~\n]")
+        return done.stdout.replace(log, "run.log")
+
+    def test_summary(self):
+        out = self.summary(self.RUN, "--append", "run=a,b cpus=2 seed=7", status=35)
+        for line in ("  ok      1/2 first            Yes, here", "  FAILED second", "    a page is lost",
+                     "  not ok  2/2 second           1 of 1 checks failed",
+                     '    again: make run OPTIONS="run=second seed=7 cpus=2"', "  log      run.log",
+                     "  verdict  fail: 1 of 2 experiments passed; 1 checks hold, 1 failed, 1 not made here"):
+            self.assertIn(line + "\n", out)
+        line = int(re.search(r"run.log:(\d+)", out)[1])
+        text = (self.folder / "run.log").read_text().splitlines()
+        self.assertEqual(text[line - 1], "    not ok 1 a page is lost")
+        self.assertLess(out.index("not ok  2/2"), out.index("FAILED second"))
+        self.assertTrue(all(len(line) <= 80 for line in out.splitlines() if "verdict" not in line))
+        self.refused(self.launch("--summary"), "qemu.py", 5, "needs --log")
+
+    def test_summary_of_a_run_that_ends_early(self):
+        out = self.summary(self.RUN.split("    not ok")[0] + "# crash on cpu 0: page fault\\n"
+                           "Bail out! page fault\\n# verdict: crash\\n", status=37)
+        for words in ("# crash on cpu 0: page fault\n", "CRASHED at run.log:", "it asked: And this?",
+                      "verdict  crash: 1 of 2"):
+            self.assertIn(words, out)
+
+    def test_status_line_on_a_terminal(self):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        shown = progress.Progress(Terminal(), "", "run.log")
+        shown.every_second()
+        for line in self.RUN.replace("\\n", "\n").split("    not ok")[0].splitlines():
+            shown.take(line)
+        shown.every_second()
+        shown.end("out of time")
+        out = shown.out.getvalue()
+        self.assertRegex(out, "\r\x1b\\[K  booting, about 8 s: 0 s\r\x1b\\[K  boot")
+        self.assertIn("\r\x1b[K  2/2 And this?, check 1 of 1, 0 s", out)
+        self.assertIn("it was asking: And this?", out)
+        self.assertIn("verdict  out of time: 1 of 2", out)
 
     def test_environment(self):
         self.assertEqual(self.arguments(ACCEL="kvm")[:2], ["-accel", "kvm"])
@@ -235,6 +286,27 @@ class LogReader(ToolCase):
         done = self.run_tool("tests/boot/log.py", "--no-such")
         self.assertEqual(done.returncode, 2)
         self.assertNotIn("Traceback", done.stderr)
+
+
+class ContinuousIntegration(ToolCase):
+    """docs/ci.md: its files name what the tree has."""
+
+    def test_files_of_the_page(self):
+        text = (ROOT / "docs/ci.md").read_text()
+        files = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        self.assertEqual(list(files), ["ci/Containerfile", ".github/workflows/faultline.yml"])
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        for name in re.findall(r"make ([a-z]+)", text):
+            self.assertIn(name, targets)
+        for path in re.findall(r"(?:python3 |COPY )(\S+)", "".join(files.values())):
+            self.assertTrue((ROOT / path).exists(), path)
+        for purpose in re.findall(r"/tmp/setup (\w+)", files["ci/Containerfile"]):
+            self.assertIn(f'"{purpose}"' if '"' in purpose else purpose,
+                          (ROOT / "ovmf/setup").read_text())
+        for line in files["ci/Containerfile"].splitlines():
+            self.assertRegex(line, r"^(FROM|COPY|RUN|WORKDIR|CMD) \S")
+        for line in files[".github/workflows/faultline.yml"].splitlines():
+            self.assertRegex(line, r"^ *(- )?([\w-]+: ?.*|build/\S+)$")
 
 
 class Resolver(ToolCase):

@@ -139,11 +139,6 @@ static void measure_levels(struct contest *contest)
     }
     for (unsigned level = 0; level < ARRAY_COUNT(levels); level++) {
         fill_to(contest, levels[level]);
-        print_to(what, sizeof(what), "whole_2m_full%u", levels[level]);
-        figure(contest, what,
-               frame_allocator_whole_blocks(contest->allocator, contest->self, ZONE_FRAMES,
-                                            ORDER_HUGE),
-               "blocks");
         for (unsigned order = 0; order < ARRAY_COUNT(orders) - 1; order++) {
             print_to(what, sizeof(what), "repeat_full%u_order%u", levels[level], orders[order]);
             measure_repeat(contest, orders[order], what);
@@ -180,12 +175,26 @@ static void measure_bulk(struct contest *contest, bool in_order, const char *wha
     figure(contest, what, (taking + machine_ticks() - began) / count, "ticks");
 }
 
-/* Mixed orders at random around three quarters full; then what is left in long runs when half of
- * it has gone again. */
+/* Prints how many blocks of 2 MiB are free as a whole at this fill level. */
+static void put_whole_blocks(struct contest *contest, unsigned level)
+{
+    uint64_t whole =
+        frame_allocator_whole_blocks(contest->allocator, contest->self, ZONE_FRAMES, ORDER_HUGE);
+    char what[32];
+
+    print_to(what, sizeof(what), "whole_2m_mixed%u", level);
+    figure(contest, what, whole, "blocks");
+    if (level != 50)
+        return;
+    figure(contest, "longest_run_half_full",
+           frame_allocator_longest_run(contest->allocator, contest->self, ZONE_FRAMES), "frames");
+    figure(contest, "whole_2m_half_full", whole, "blocks");
+}
+
+/* Uses mixed orders at random around three quarters full, then gives blocks back at random, and
+ * measures on the way down how much is left in large blocks. */
 static void measure_fragmentation(struct contest *contest)
 {
-    uint64_t whole;
-
     for (unsigned step = 0; step < STEPS; step++) {
         bool wants = contest->frames < ZONE_FRAMES / 4 * 3;
         unsigned order = random_below(&contest->random, 8) != 0
@@ -197,13 +206,11 @@ static void measure_fragmentation(struct contest *contest)
         else if (contest->count > 0)
             give(contest, any_block(contest));
     }
-    while (contest->frames > ZONE_FRAMES / 2)
-        give(contest, any_block(contest));
-    whole =
-        frame_allocator_whole_blocks(contest->allocator, contest->self, ZONE_FRAMES, ORDER_HUGE);
-    figure(contest, "longest_run_half_full",
-           frame_allocator_longest_run(contest->allocator, contest->self, ZONE_FRAMES), "frames");
-    figure(contest, "whole_2m_half_full", whole, "blocks");
+    for (unsigned level = 70; level >= 10; level -= 10) {
+        while (contest->frames > (uint64_t)ZONE_FRAMES * level / 100)
+            give(contest, any_block(contest));
+        put_whole_blocks(contest, level);
+    }
     frame_allocator_audit(contest->allocator, contest->self);
     give_all(contest);
 }
