@@ -180,7 +180,8 @@ $(B)/explore/explore: $(patsubst %,$(B)/host-gcc/%.o,$(filter-out $(EXPLORED), \
 		$(wildcard tests/host/explore/*.c))) \
 		$(EXPLORED:%=$(B)/explore/%.o) $(B)/explore/libfaultline.a $(B)/host-gcc/libfake.a
 	$(call say,LINK,$@)
-	$(CC) -no-pie -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+	$(CC) -no-pie -Wl,--wrap=memset -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) \
+		-Wl,--end-group
 
 HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%) \
 	$(THREAD_TESTS:%=$(B)/tsan/%) $(B)/explore/explore

@@ -289,6 +289,18 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     return status;
 }
 
+/* Withdraws a page at once, so that it is not chosen twice. A transfer that leaves the page here
+ * publishes it before it clears FRAME_IO: such a page is still another's. */
+static bool withdraw_idle(struct pfn page)
+{
+    if (!page_withdraw(page))
+        return false;
+    if ((__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) == 0)
+        return true;
+    page_publish(page);
+    return false;
+}
+
 /* Chooses victims: the first round clears A bits, the second takes pages not used since. Running
  * programs may have used all of them again; then one is evicted in spite of that. */
 static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
@@ -305,8 +317,7 @@ static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
         *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
         if (pfn_is_none(victim->page))
             break;
-        /* Withdrawn at once, so that it is not chosen twice. */
-        if (can_go(victim, spare_used) && page_withdraw(victim->page))
+        if (can_go(victim, spare_used) && withdraw_idle(victim->page))
             chosen++;
         else
             page_release(victim->page);

@@ -54,9 +54,11 @@ static void note_written(struct region *region, uintptr_t at, size_t size)
         region->written[i] = 1;
 }
 
-void explorer_access(const volatile void *address, size_t size, bool write, const void *code)
+void explorer_access(const volatile void *address, size_t size, enum access_kind kind,
+                     const void *code)
 {
     uintptr_t at = (uintptr_t)address;
+    bool write = kind != ACCESS_READ;
     struct region *region;
 
     if (explorer == NULL)
@@ -76,6 +78,17 @@ void explorer_access(const volatile void *address, size_t size, bool write, cons
         return;
     if (explorer->settings.everywhere || is_shared(region->users[(at - region->base) / WORD]))
         explorer_point(code);
+    if (kind == ACCESS_STORE)
+        explorer_buffer(at, size);
+    else if (kind == ACCESS_LOCKED)
+        explorer_drain(explorer_self());
+}
+
+bool explorer_is_shared(uintptr_t at)
+{
+    const struct region *region = region_of_access(at);
+
+    return region != NULL && is_shared(region->users[(at - region->base) / WORD]);
 }
 
 unsigned run_shared_words(void)
@@ -104,35 +117,35 @@ unsigned run_shared_words(void)
     void __tsan_unaligned_volatile_write##size(void *at);                                          \
     void __tsan_read##size(void *at)                                                               \
     {                                                                                              \
-        explorer_access(at, size, false, CALLER);                                                  \
+        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
     }                                                                                              \
     void __tsan_write##size(void *at)                                                              \
     {                                                                                              \
-        explorer_access(at, size, true, CALLER);                                                   \
+        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
     }                                                                                              \
     void __tsan_unaligned_read##size(void *at)                                                     \
     {                                                                                              \
-        explorer_access(at, size, false, CALLER);                                                  \
+        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
     }                                                                                              \
     void __tsan_unaligned_write##size(void *at)                                                    \
     {                                                                                              \
-        explorer_access(at, size, true, CALLER);                                                   \
+        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
     }                                                                                              \
     void __tsan_volatile_read##size(void *at)                                                      \
     {                                                                                              \
-        explorer_access(at, size, false, CALLER);                                                  \
+        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
     }                                                                                              \
     void __tsan_volatile_write##size(void *at)                                                     \
     {                                                                                              \
-        explorer_access(at, size, true, CALLER);                                                   \
+        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
     }                                                                                              \
     void __tsan_unaligned_volatile_read##size(void *at)                                            \
     {                                                                                              \
-        explorer_access(at, size, false, CALLER);                                                  \
+        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
     }                                                                                              \
     void __tsan_unaligned_volatile_write##size(void *at)                                           \
     {                                                                                              \
-        explorer_access(at, size, true, CALLER);                                                   \
+        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
     }
 
 PLAIN(1)
@@ -164,23 +177,40 @@ void __tsan_func_exit(void)
 
 void __tsan_read_range(void *at, size_t size)
 {
-    explorer_access(at, size, false, CALLER);
+    explorer_access(at, size, ACCESS_READ, CALLER);
 }
 
 void __tsan_write_range(void *at, size_t size)
 {
-    explorer_access(at, size, true, CALLER);
+    explorer_access(at, size, ACCESS_STORE, CALLER);
 }
 
-/* All processors see one order of accesses already. */
+/* Loops that clear memory have become calls of memset: the linker leads them here. */
+void *__wrap_memset(void *at, int byte, size_t size);
+void *__real_memset(void *at, int byte, size_t size);
+
+void *__wrap_memset(void *at, int byte, size_t size)
+{
+    explorer_access(at, size, ACCESS_STORE, CALLER);
+    return __real_memset(at, byte, size);
+}
+
+/* Of the fences only the full one is an instruction. */
 void __tsan_atomic_thread_fence(int order)
 {
-    (void)order;
+    if (order == __ATOMIC_SEQ_CST && explorer_runs())
+        explorer_drain(explorer_self());
 }
 
 void __tsan_atomic_signal_fence(int order)
 {
     (void)order;
+}
+
+/* A store of the strictest order is an exchange. */
+static enum access_kind kind_of_store(int order)
+{
+    return order == __ATOMIC_SEQ_CST ? ACCESS_LOCKED : ACCESS_STORE;
 }
 
 /* Takes the place of an atomic exchange of a lock byte that another holds. */
@@ -197,13 +227,12 @@ static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
     type __tsan_atomic##bits##_load(const volatile type *at, int order)                            \
     {                                                                                              \
         (void)order;                                                                               \
-        explorer_access(at, sizeof(*at), false, CALLER);                                           \
+        explorer_access(at, sizeof(*at), ACCESS_READ, CALLER);                                     \
         return *at;                                                                                \
     }                                                                                              \
     void __tsan_atomic##bits##_store(volatile type *at, type value, int order)                     \
     {                                                                                              \
-        (void)order;                                                                               \
-        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        explorer_access(at, sizeof(*at), kind_of_store(order), CALLER);                            \
         *at = value;                                                                               \
     }                                                                                              \
     type __tsan_atomic##bits##_exchange(volatile type *at, type value, int order)                  \
@@ -211,7 +240,7 @@ static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
         type old;                                                                                  \
                                                                                                    \
         (void)order;                                                                               \
-        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        explorer_access(at, sizeof(*at), ACCESS_LOCKED, CALLER);                                   \
         old = *at;                                                                                 \
         *at = value;                                                                               \
         if ((bits) == 8)                                                                           \
@@ -226,7 +255,7 @@ static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
         type old;                                                                                  \
                                                                                                    \
         (void)order;                                                                               \
-        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        explorer_access(at, sizeof(*at), ACCESS_LOCKED, CALLER);                                   \
         old = *at;                                                                                 \
         *at = (type)(result);                                                                      \
         return old;                                                                                \
@@ -242,7 +271,7 @@ static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
                                                                                                    \
         (void)order;                                                                               \
         (void)otherwise;                                                                           \
-        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        explorer_access(at, sizeof(*at), ACCESS_LOCKED, CALLER);                                   \
         old = *at;                                                                                 \
         if (old == *expected) {                                                                    \
             *at = value;                                                                           \
@@ -262,7 +291,7 @@ static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
                                                                                                    \
         (void)order;                                                                               \
         (void)otherwise;                                                                           \
-        explorer_access(at, sizeof(*at), true, CALLER);                                            \
+        explorer_access(at, sizeof(*at), ACCESS_LOCKED, CALLER);                                   \
         old = *at;                                                                                 \
         if (old == expected)                                                                       \
             *at = value;                                                                           \

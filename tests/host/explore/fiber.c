@@ -10,7 +10,7 @@
 #include "tests/host/fake/machine.h"
 
 /* Tries of one held lock in a row, with no hint in between, that are an error. */
-#define TRIES_MAX 8U
+#define TRIES_MAX 64U
 
 /* ---- who can run ---- */
 
@@ -127,23 +127,24 @@ _Noreturn void explorer_end(enum run_end end)
 }
 
 /* Stores a switch that a random run has made, so that it can be replayed. */
-static void keep_switch(unsigned to)
+static void keep_switch(unsigned to, unsigned holds)
 {
     struct run_schedule *schedule = &explorer->run->schedule;
 
     if (schedule->count < RUN_SWITCHES_MAX)
         schedule->switches[schedule->count++] =
-            (struct run_switch){explorer->run->accesses, (uint8_t)to};
+            (struct run_switch){explorer->run->accesses, (uint8_t)to, (uint8_t)holds};
 }
 
 /* The schedule's next switch if it is due here; then it is used up. */
-static bool is_due(unsigned *to)
+static bool is_due(unsigned *to, unsigned *holds)
 {
     const struct run *run = explorer->run;
 
     if (run->random || explorer->next >= run->schedule.count ||
         run->accesses < run->schedule.switches[explorer->next].at)
         return false;
+    *holds = run->schedule.switches[explorer->next].holds;
     *to = run->schedule.switches[explorer->next++].to;
     if (run->processors == 2)
         *to = 1 - explorer->self;
@@ -154,14 +155,15 @@ unsigned explorer_successor(void)
 {
     unsigned in_turn = next_in_turn();
     unsigned to = in_turn;
+    unsigned holds;
 
     if (explorer->run->random) {
         to = next_by_priority();
         if (to != in_turn)
-            keep_switch(to);
+            keep_switch(to, 0);
     } else if (explorer->next < explorer->run->schedule.count &&
                explorer->run->schedule.switches[explorer->next].at == explorer->run->accesses) {
-        (void)is_due(&to);
+        (void)is_due(&to, &holds);
     }
     return to;
 }
@@ -171,6 +173,7 @@ void explorer_wait(const void *code)
     unsigned to;
 
     explorer_count(code);
+    explorer_drain(explorer_self());
     to = explorer_successor();
     if (to == explorer->self) {
         if (!can_run(to))
@@ -226,26 +229,39 @@ static unsigned draw(void)
     return next_by_priority();
 }
 
+static void note_point(struct run *run)
+{
+    bool holds = run->point_at != NULL && explorer_has_stores();
+
+    run->points++;
+    run->holding += holds;
+    if (run->point_at != NULL && run->points <= run->point_max)
+        run->point_at[run->points - 1] = run->accesses | (holds ? RUN_POINT_HOLDS : 0);
+}
+
 void explorer_point(const void *code)
 {
     struct run *run = explorer->run;
     unsigned to = explorer->self;
+    unsigned holds = 0;
 
     if (is_thinned(code))
         return;
-    run->points++;
-    if (run->point_at != NULL && run->points <= run->point_max)
-        run->point_at[run->points - 1] = run->accesses;
+    note_point(run);
     if (run->random)
         to = draw();
     else
-        (void)is_due(&to);
+        (void)is_due(&to, &holds);
     if (to == explorer->self || !can_run(to))
         return;
-    if (run->random)
-        keep_switch(to);
-    explorer_note(EVENT_PREEMPTED, to, code);
+    if (run->random) {
+        holds = (unsigned)(explorer_random() % (explorer_self()->store_count + 1));
+        keep_switch(to, holds);
+    }
+    explorer_note(holds > 0 ? EVENT_PREEMPTED_HOLDING : EVENT_PREEMPTED, to, code);
+    explorer_hide(holds);
     explorer_switch(to);
+    explorer_show();
 }
 
 /* Whether another than the running one can run. */
@@ -321,6 +337,7 @@ void run_instruction_begin(void)
     if (explorer_self()->instruction == 0) {
         explorer_count(CALLER);
         explorer_point(CALLER);
+        explorer_drain(explorer_self());
     }
     explorer_deepen(1);
 }

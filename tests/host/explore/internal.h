@@ -1,6 +1,6 @@
 /*
  * Between the files that run a schedule: run.c (runs), fiber.c (who is next), access.c (accesses of
- * memory), seam.c (calls of cpu/machine.h), memory.c (the copy that runs start from).
+ * memory), buffer.c (stores that others do not see yet), seam.c (calls of cpu/machine.h), memory.c (the copy that runs start from).
  *
  * Owns: the explorer, which lies in memory of its own so that restoring leaves it alone.
  * Context: host tests, one thread; these files are compiled without instrumentation.
@@ -33,6 +33,20 @@ enum processor_state {
     DONE
 };
 
+/* Stores that a processor can hold back. Larger ones are not held back. */
+#define STORES_MAX      64U
+#define STORE_BYTES_MAX 16U
+
+/* A store that others may not see yet: its processor sees it, and so it is in memory while that one
+ * runs. */
+struct held_store {
+    uintptr_t at;
+    size_t size;
+    /* While the processor runs the content before the store; while its stores are hidden the new
+     * content. */
+    uint8_t bytes[STORE_BYTES_MAX];
+};
+
 struct processor {
     ucontext_t context;
     void *stack;
@@ -43,10 +57,13 @@ struct processor {
     uint64_t pending;     /* processors that have yet to answer, a bit each */
     struct mutex *mutex;
     int priority;
-    uint32_t since;             /* the access at which it was switched to */
-    uint32_t slice;             /* accesses until it must let others run */
-    const volatile void *tried; /* the lock byte that it has found held, */
-    unsigned tries;             /* this often in a row */
+    uint32_t since;                       /* the access at which it was switched to */
+    uint32_t slice;                       /* accesses until it must let others run */
+    const volatile void *tried;           /* the lock byte that it has found held, */
+    unsigned tries;                       /* this often in a row */
+    struct held_store stores[STORES_MAX]; /* since the buffer was last empty, the oldest first */
+    unsigned store_count;
+    bool hides; /* them: another processor runs, and memory has the content before them */
 };
 
 /* A part of memory, and for each 8 bytes of it which processors read and write them. */
@@ -102,6 +119,11 @@ static inline bool explorer_may_switch(void)
     return explorer_runs() && explorer_self()->instruction == 0;
 }
 
+/* ---- run.c ---- */
+
+/* Draws for a random run. */
+uint64_t explorer_random(void);
+
 /* ---- fiber.c ---- */
 
 /* Who goes on in place of the running processor, which waits or is done: the next in turn unless
@@ -143,7 +165,32 @@ void explorer_lay_out(uint64_t memory);
 
 /* ---- access.c ---- */
 
+enum access_kind {
+    ACCESS_READ,
+    ACCESS_STORE, /* which later reads may pass (x86) */
+    ACCESS_LOCKED /* reads and writes, and empties the store buffer */
+};
+
 /* An access of size bytes by the code, which may be a point. */
-void explorer_access(const volatile void *at, size_t size, bool write, const void *code);
+void explorer_access(const volatile void *at, size_t size, enum access_kind kind, const void *code);
+
+/* Whether several processors use the word, and one of them writes it. */
+bool explorer_is_shared(uintptr_t at);
+
+/* ---- buffer.c ---- */
+
+/* A store is about to be made. */
+void explorer_buffer(uintptr_t at, size_t size);
+
+/* Others see all stores of the processor. */
+void explorer_drain(struct processor *processor);
+
+/* Whether the running processor has stores to hold back that others could miss. */
+bool explorer_has_stores(void);
+
+/* Hides the running processor's youngest stores, at most so many, and drains the others; shows
+ * them to it again, unless others have drained them meanwhile. */
+void explorer_hide(unsigned count);
+void explorer_show(void);
 
 #endif

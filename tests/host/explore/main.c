@@ -36,11 +36,9 @@ static bool read_option(const char *word, struct search_limits *limits)
     const struct {
         const char *name;
         unsigned *field;
-    } fields[] = {{"bound", &limits->bound},
-                  {"schedules", &limits->schedules},
-                  {"random", &limits->random},
-                  {"depth", &limits->depth},
-                  {"thin", &limits->thin}};
+    } fields[] = {{"bound", &limits->bound},   {"schedules", &limits->schedules},
+                  {"random", &limits->random}, {"depth", &limits->depth},
+                  {"thin", &limits->thin},     {"delays", &limits->delays}};
 
     for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         if (strlen(fields[i].name) == length && strncmp(word, fields[i].name, length) == 0) {
@@ -101,7 +99,7 @@ static void start_scenario(const char *text)
 
     if (!scenario_parse(text, wrong, sizeof(wrong))) {
         fprintf(stderr, "no scenario: %s (at %s)\n", text, wrong);
-        exit(2);
+        _exit(2);
     }
     search_init();
     scenario_start();

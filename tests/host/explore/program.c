@@ -65,12 +65,15 @@ bool program_parse(const char *text, struct program *program, char *wrong, size_
 {
     memset(program, 0, sizeof(*program));
     while (*text != '\0') {
-        size_t length = strcspn(text, ",");
+        size_t length = strcspn(text, ",;");
 
         snprintf(wrong, size, "%.*s", (int)length, text);
         if (!parse_word(wrong, program))
             return false;
-        text += length + (text[length] == ',');
+        text += length;
+        if (*text == ';')
+            program->prepared = program->count;
+        text += *text != '\0';
     }
     for (unsigned i = 0; i < program->count; i++) {
         struct operation *operation = &program->operations[i];

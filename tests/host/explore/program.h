@@ -3,9 +3,11 @@
  *
  * A program is a list of operations with commas between: NAME[/SPACE][@PAGE][+PAGES]. PAGE counts
  * from PROGRAM_BASE, PAGES is the size of a range; `in=N` at the beginning says in which space the
- * processor runs (0 unless said, `in=-`: none), which is also the space of the operations.
+ * processor runs (0 unless said, `in=-`: none), which is also the space of the operations. The
+ * operations before a semicolon are done when the schedule begins: `read;write` has the page in
+ * its TLB.
  *
- *   read write               an access of a page
+ *   read write clear         an access of a page; clear writes zero
  *   fill                     a write to each page of the range
  *   map map-large map-zeroes map-shared unmap move remap    ranges
  *   none ro rw need dont cold collapse sequential wire unwire
@@ -71,6 +73,7 @@ struct operation {
 struct program {
     unsigned runs_in; /* a space's number, or NO_SPACE */
     unsigned count;
+    unsigned prepared; /* of them, done before the schedule begins */
     struct operation operations[OPERATIONS_MAX];
 };
 

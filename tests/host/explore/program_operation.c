@@ -83,6 +83,11 @@ bool program_touch(uint64_t address, bool write, uint64_t *value)
     PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
 }
 
+static struct result said(enum status status)
+{
+    return (struct result){(int)status, 0};
+}
+
 static struct result perform_read(const struct call *call)
 {
     struct result result = {0, 0};
@@ -96,8 +101,15 @@ static struct result perform_write(const struct call *call)
 {
     uint64_t value = call->value;
 
-    return (struct result){program_touch(call->operation->at, true, &value) ? OK : STATUS_DENIED,
-                           0};
+    return said(program_touch(call->operation->at, true, &value) ? OK : STATUS_DENIED);
+}
+
+/* Pages of zeroes: what the scan merges. */
+static struct result perform_clear(const struct call *call)
+{
+    uint64_t zero = 0;
+
+    return said(program_touch(call->operation->at, true, &zero) ? OK : STATUS_DENIED);
 }
 
 static struct result perform_fill(const struct call *call)
@@ -110,11 +122,6 @@ static struct result perform_fill(const struct call *call)
 }
 
 /* ---- ranges ---- */
-
-static struct result said(enum status status)
-{
-    return (struct result){(int)status, 0};
-}
 
 static struct result perform_map(const struct call *call)
 {
@@ -274,6 +281,7 @@ static struct result perform_spare(const struct call *call)
 static const struct operation_kind kinds[] = {
     {"read", perform_read, 0, 1},
     {"write", perform_write, 0, 1},
+    {"clear", perform_clear, 0, 1},
     {"fill", perform_fill, 0, 512},
     {"map", perform_map, 2, 1},
     {"map-large", perform_map_large, 0, 512},

@@ -21,11 +21,15 @@ static bool parse_switch(const char **text, struct run_switch *one)
     if (**text != ':')
         return false;
     one->at = (uint32_t)strtoul(*text + 1, &end, 10);
-    one->to = 0;
+    one->to = one->holds = 0;
     if (end == *text + 1)
         return false;
     if (*end == '>')
         one->to = (uint8_t)strtoul(end + 1, &end, 10);
+    if (*end == '~') {
+        one->holds = (uint8_t)strtoul(end + 1, &end, 10);
+        one->holds = one->holds == 0 ? RUN_HOLDS_ALL : one->holds;
+    }
     *text = end;
     return one->to < RUN_PROCESSORS_MAX;
 }
@@ -53,6 +57,10 @@ static void print_schedule(const struct run_schedule *schedule)
         printf(":%u", schedule->switches[i].at);
         if (scenario.processors > 2)
             printf(">%u", schedule->switches[i].to);
+        if (schedule->switches[i].holds == RUN_HOLDS_ALL)
+            printf("~");
+        else if (schedule->switches[i].holds > 0)
+            printf("~%u", schedule->switches[i].holds);
     }
 }
 
@@ -186,6 +194,10 @@ static void print_event(const struct run_event *event)
     case EVENT_RESULT: printf("ends it: %d\n", value); return;
     case EVENT_PREEMPTED:
         printf("is preempted by %c in %s\n", 'A' + value, describe_code(event->code));
+        return;
+    case EVENT_PREEMPTED_HOLDING:
+        printf("holds back its stores, %c goes on; in %s\n", 'A' + value,
+               describe_code(event->code));
         return;
     case EVENT_WAITS:
         printf("waits, %c goes on; in %s\n", 'A' + value, describe_code(event->code));

@@ -16,7 +16,7 @@ struct explorer *explorer;
 
 /* ---- processors ---- */
 
-static uint64_t next_random(void)
+uint64_t explorer_random(void)
 {
     explorer->random ^= explorer->random << 13;
     explorer->random ^= explorer->random >> 7;
@@ -39,6 +39,7 @@ static void live(void)
     unsigned to;
 
     explorer->run->program(explorer->self);
+    explorer_drain(explorer_self());
     explorer_self()->state = DONE;
     if (all_done())
         explorer_end(RUN_ENDED);
@@ -69,13 +70,13 @@ static void start_processor(unsigned number)
 static void prepare_random(struct run *run)
 {
     explorer->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    (void)next_random();
-    (void)next_random();
+    (void)explorer_random();
+    (void)explorer_random();
     explorer->lowest = 0;
     explorer->changes = run->depth < 16 ? run->depth : 16;
     for (unsigned i = 0; i < explorer->changes; i++)
-        explorer->change_at[i] = 1 + (uint32_t)(next_random() % (run->horizon + 1));
-    run->schedule.first = (uint8_t)(next_random() % run->processors);
+        explorer->change_at[i] = 1 + (uint32_t)(explorer_random() % (run->horizon + 1));
+    run->schedule.first = (uint8_t)(explorer_random() % run->processors);
     run->schedule.count = 0;
     for (unsigned i = 0; i < run->processors; i++)
         explorer->processors[i].priority =
@@ -91,7 +92,7 @@ enum run_end run_go(struct run *run)
     explorer->next = 0;
     run->end = RUN_ENDED;
     run->why[0] = '\0';
-    run->accesses = run->points = run->event_count = 0;
+    run->accesses = run->points = run->holding = run->event_count = 0;
     for (unsigned i = 0; i < run->processors; i++)
         start_processor(i);
     if (run->random)

@@ -26,10 +26,17 @@
 /* Accesses after which a run counts as one that never ends. */
 #define RUN_ACCESSES_MAX 250000U
 
-/* Before access number `at` processor `to` goes on in place of the running one. */
+#define RUN_HOLDS_ALL UINT8_MAX
+
+/* In the list of points: there are stores to hold back. */
+#define RUN_POINT_HOLDS (UINT32_C(1) << 31)
+
+/* Before access number `at` processor `to` goes on in place of the running one, which holds back its
+ * youngest stores, so many at most (buffer.c). */
 struct run_switch {
     uint32_t at;
     uint8_t to;
+    uint8_t holds;
 };
 
 struct run_schedule {
@@ -48,12 +55,13 @@ enum run_end {
 };
 
 enum run_event_kind {
-    EVENT_OPERATION, /* begins: value is its number in the processor's program */
-    EVENT_RESULT,    /* value is its status */
-    EVENT_PREEMPTED, /* value: by which processor */
-    EVENT_WAITS,     /* value: which processor runs meanwhile */
-    EVENT_ASKS,      /* for a flush; value: a bit for each processor that must answer */
-    EVENT_ANSWERS    /* value: the processor that asked */
+    EVENT_OPERATION,         /* begins: value is its number in the processor's program */
+    EVENT_RESULT,            /* value is its status */
+    EVENT_PREEMPTED,         /* value: by which processor */
+    EVENT_PREEMPTED_HOLDING, /* likewise, and holds back stores */
+    EVENT_WAITS,             /* value: which processor runs meanwhile */
+    EVENT_ASKS,              /* for a flush; value: a bit for each processor that must answer */
+    EVENT_ANSWERS            /* value: the processor that asked */
 };
 
 /* What happened, for the trace. */
@@ -75,7 +83,7 @@ struct run {
     uint64_t seed;
     unsigned depth;   /* changes of priority */
     uint32_t horizon; /* among so many points */
-    /* Where to store the access numbers of all points; NULL: nowhere. */
+    /* Where to store the access numbers of all points, with RUN_POINT_HOLDS; NULL: nowhere. */
     uint32_t *point_at;
     unsigned point_max;
 
@@ -85,6 +93,7 @@ struct run {
     const void *where; /* address of the instruction, for a hang and a loop without a hint */
     uint32_t accesses;
     uint32_t points;
+    uint32_t holding;     /* of them with stores to hold back */
     unsigned event_count; /* may be more than are stored */
     struct run_event events[RUN_EVENTS_MAX];
 };
@@ -95,6 +104,7 @@ struct run_settings {
         thin; /* an instruction is a point this often in a run, then at powers of two; 0: always */
     /* Every access is a point, not only those of words that several processors use. */
     bool everywhere;
+    bool delays; /* processors have store buffers */
 };
 
 /* Before anything else; memory is the size of the simulated one. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/check.h"
 #include "lib/options.h"
@@ -34,6 +35,7 @@ const struct set_up scenario_set_ups[] = {
     {"zeroes", "map-zeroes+2048"},
     {"around", "map+512,sequential+512,write@64"},
     {"own", PAGES},
+    {"cleared", "map+512,map@523776+16,clear,clear@1"},
     {"wired", PAGES ",wire+2"},
     {"withheld", PAGES ",none"},
     {"cow", PAGES ",child"},
@@ -45,6 +47,8 @@ const struct set_up scenario_set_ups[] = {
     {"tiedshared", FORKED ",out,read/1"},
     {"large", "map-large,write,write@1"},
     {"largeshared", "map-large,write,write@1,child"},
+    {"largethree", "map-large+1024,write,write@512,child,child,unmap@512+512,unmap/1@512+512,"
+                   "unmap/2@512+512"},
     {"section", "map-shared+8"},
     {"sectionpresent", "map-shared+8,write,write@1"},
     {"sectionfork", "map-shared+8,write,write@1,child,read/1"},
@@ -176,6 +180,17 @@ static void set_up_one(const struct program *program, unsigned i)
     fake_machine_be_cpu(0);
 }
 
+/* A value of its own for each write. */
+static void perform(unsigned processor, unsigned i)
+{
+    const struct program *program = &scenario.programs[processor];
+
+    run_operation(i);
+    scenario.results[processor][i] =
+        program_perform(program, i, processor, 100 + 30 * processor + i);
+    run_result(scenario.results[processor][i].status);
+}
+
 static void make_set_up(void)
 {
     static struct program program;
@@ -185,7 +200,7 @@ static void make_set_up(void)
     CHECK(status == OK);
     if (!program_parse(set_up_program(), &program, wrong, sizeof(wrong))) {
         fprintf(stderr, "no set-up, and no operation of one: %s\n", wrong);
-        exit(2);
+        _exit(2);
     }
     for (unsigned i = 0; i < program.count; i++)
         set_up_one(&program, i);
@@ -194,6 +209,8 @@ static void make_set_up(void)
 
         fake_machine_be_cpu(i);
         space_switch(runs_in == NO_SPACE ? NULL : program_spaces[runs_in]);
+        for (unsigned k = 0; k < scenario.programs[i].prepared; k++)
+            perform(i, k);
     }
     fake_machine_be_cpu(0);
 }
@@ -208,27 +225,18 @@ void scenario_start(void)
 
 /* ---- programs ---- */
 
-/* A value of its own for each write. */
-static void perform(unsigned processor, unsigned i)
-{
-    const struct program *program = &scenario.programs[processor];
-
-    run_operation(i);
-    scenario.results[processor][i] =
-        program_perform(program, i, processor, 100 + 30 * processor + i);
-    run_result(scenario.results[processor][i].status);
-}
-
 void scenario_program(unsigned number)
 {
-    for (unsigned i = 0; i < scenario.programs[number].count; i++)
+    for (unsigned i = scenario.programs[number].prepared; i < scenario.programs[number].count; i++)
         perform(number, i);
 }
 
 void scenario_serial(const uint8_t *order, unsigned count)
 {
-    unsigned next[RUN_PROCESSORS_MAX] = {0};
+    unsigned next[RUN_PROCESSORS_MAX];
 
+    for (unsigned i = 0; i < scenario.processors; i++)
+        next[i] = scenario.programs[i].prepared;
     for (unsigned i = 0; i < count; i++) {
         fake_machine_be_cpu(order[i]);
         perform(order[i], next[order[i]]++);

@@ -91,14 +91,14 @@ void mutex_wait(struct mutex *mutex)
 
 void machine_clear_frame(void *frame)
 {
-    explorer_access(frame, PAGE_SIZE, true, CALLER);
+    explorer_access(frame, PAGE_SIZE, ACCESS_STORE, CALLER);
     memset(frame, 0, PAGE_SIZE);
 }
 
 void machine_copy_frame(void *restrict to, const void *restrict from)
 {
-    explorer_access(to, PAGE_SIZE, true, CALLER);
-    explorer_access(from, PAGE_SIZE, false, CALLER);
+    explorer_access(to, PAGE_SIZE, ACCESS_STORE, CALLER);
+    explorer_access(from, PAGE_SIZE, ACCESS_READ, CALLER);
     memcpy(to, from, PAGE_SIZE);
 }
 
@@ -120,6 +120,7 @@ static void await_answers(uint64_t where, uint64_t others, const struct machine_
 {
     struct processor *self = explorer_self();
 
+    explorer_drain(self);
     explorer_note(EVENT_ASKS, (int64_t)others, code);
     self->pending = others;
     self->state = FLUSHING;
@@ -136,6 +137,7 @@ static void await_answers(uint64_t where, uint64_t others, const struct machine_
         }
         number = (unsigned)__builtin_ctzll(ready);
         explorer_note(EVENT_ANSWERS, number, code);
+        explorer_drain(&explorer->processors[number]);
         if ((where >> number & 1) != 0)
             flush_as(number, flush);
         self->pending &= ~(UINT64_C(1) << number);

@@ -40,7 +40,7 @@ static void start(const struct search_limits *limits)
     search->run.processors = scenario.processors;
     search->run.program = scenario_program;
     search->run.point_max = POINTS_MAX;
-    *run_settings() = (struct run_settings){.thin = limits->thin};
+    *run_settings() = (struct run_settings){.thin = limits->thin, .delays = limits->delays != 0};
 }
 
 /* ---- failures ---- */
@@ -184,7 +184,7 @@ static void try_all_orders(void)
     unsigned left[RUN_PROCESSORS_MAX] = {0};
 
     for (unsigned i = 0; i < scenario.processors; i++)
-        left[i] = scenario.programs[i].count;
+        left[i] = scenario.programs[i].count - scenario.programs[i].prepared;
     try_orders(&order, left);
 }
 
@@ -255,6 +255,8 @@ static unsigned stride_for(unsigned points)
     return stride;
 }
 
+static void try_switches(uint32_t at, unsigned depth, unsigned stride);
+
 static void enumerate(unsigned depth, unsigned stride)
 {
     struct run_schedule *schedule = &search->run.schedule;
@@ -269,13 +271,25 @@ static void enumerate(unsigned depth, unsigned stride)
         return;
     count = (unsigned)min_u64(search->run.points, POINTS_MAX);
     for (unsigned i = (unsigned)(search->limits.seed % stride); i < count; i += stride) {
-        for (unsigned to = 0; to < scenario.processors; to++) {
-            if (search->points[depth][i] <= last || search->left == 0 || is_over())
-                continue;
-            schedule->switches[depth] = (struct run_switch){search->points[depth][i], (uint8_t)to};
-            if (scenario.processors > 2 || to == 0)
-                enumerate(depth + 1, stride);
-        }
+        uint32_t at = search->points[depth][i];
+
+        if ((at & ~RUN_POINT_HOLDS) > last)
+            try_switches(at, depth, stride);
+    }
+}
+
+/* Tries all switches at a point: to each other processor, with and without stores held back. */
+static void try_switches(uint32_t at, unsigned depth, unsigned stride)
+{
+    unsigned targets = scenario.processors > 2 ? scenario.processors : 1;
+    unsigned ways = (at & RUN_POINT_HOLDS) != 0 ? 2 : 1;
+
+    for (unsigned i = 0; i < targets * ways && search->left > 0 && !is_over(); i++) {
+        search->run.schedule.switches[depth] =
+            (struct run_switch){.at = at & ~RUN_POINT_HOLDS,
+                                .to = (uint8_t)(i / ways),
+                                .holds = i % ways == 0 ? 0 : RUN_HOLDS_ALL};
+        enumerate(depth + 1, stride);
     }
 }
 
@@ -287,7 +301,7 @@ static void search_bounded(void)
 
         try_plain(first);
         search->figures.points = (unsigned)max_u64(search->figures.points, search->run.points);
-        stride = stride_for(search->run.points);
+        stride = stride_for(search->run.points + search->run.holding);
         search->figures.stride = (unsigned)max_u64(search->figures.stride, stride);
         before = search->schedules;
         search->left = search->limits.schedules + 1;

@@ -20,13 +20,14 @@ struct search_limits {
     unsigned random;    /* schedules drawn */
     unsigned depth;     /* changes of priority in each */
     unsigned thin;      /* run_settings */
+    unsigned delays;    /* run_settings: not 0 for store buffers */
     uint64_t seed;      /* of what is drawn, and of the first of spread schedules */
     bool stops;         /* at the first failure */
 };
 
 #define SEARCH_LIMITS_USUAL                                                                        \
     {                                                                                              \
-        .bound = 1, .schedules = 400, .random = 100, .depth = 3, .thin = 6, .seed = 1              \
+        .bound = 1, .schedules = 400, .random = 100, .depth = 3, .thin = 6, .delays = 1, .seed = 1 \
     }
 
 /* Failures of one kind: the same words but for numbers. */
