@@ -3,8 +3,9 @@
  *
  * A processor that runs sees its own stores, so they are made in memory at once, and the content
  * before each is kept until a locked instruction or a fence empties the buffer. When another
- * processor goes on, the schedule may hold back the youngest of these stores: memory has the content
- * before them until the first processor runs again, or answers an interrupt. Stores stay in order.
+ * processor goes on, the schedule may hold back the youngest of these stores: memory has the
+ * content before them until the first processor runs again, or answers an interrupt. Stores stay in
+ * order.
  */
 #include <string.h>
 

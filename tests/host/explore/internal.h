@@ -1,6 +1,7 @@
 /*
  * Between the files that run a schedule: run.c (runs), fiber.c (who is next), access.c (accesses of
- * memory), buffer.c (stores that others do not see yet), seam.c (calls of cpu/machine.h), memory.c (the copy that runs start from).
+ * memory), buffer.c (stores that others do not see yet), seam.c (calls of cpu/machine.h), memory.c
+ * (the copy that runs start from).
  *
  * Owns: the explorer, which lies in memory of its own so that restoring leaves it alone.
  * Context: host tests, one thread; these files are compiled without instrumentation.

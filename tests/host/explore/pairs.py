@@ -6,18 +6,18 @@
 import random
 import sys
 
-SET_UPS = """blank blank8 zeroread zeroes around own wired withheld cow cowown three swapped swapshared
+SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
     tied tiedshared large largeshared section sectionpresent sectionfork sectionswap full fullcow
     blankfork blank8fork zeroreadfork zeroesfork aroundfork withheldfork""".split()
-FORKED = {"cow", "cowown", "three", "swapshared", "tiedshared", "largeshared", "sectionfork",
+FORKED = {"cow", "cowleaf", "cowown", "three", "swapshared", "tiedshared", "largeshared", "sectionfork",
           "sectionswap", "fullcow", "blankfork", "blank8fork", "zeroreadfork", "zeroesfork",
           "aroundfork", "withheldfork"}
 # What faults and reclaim do; what calls on ranges do.
 SMALL = "read write write@1 evict scan split spare".split()
 RANGES = """unmap unmap+512 none ro+512 dont cold need+2 sequential+512 fork move wire+2 unwire+2
     remap+512 collapse end/1 map@512 map-shared@512 map-zeroes@512""".split()
-# Ranges that meet each other from two spaces.
-CROSSED = "unmap none fork move wire+2 collapse dont unmap+512 ro".split()
+# Ranges that meet each other, from one space or from two.
+CROSSED = "unmap none fork move wire+2 collapse dont unmap+512 ro need+2 cold".split()
 
 
 def fitted(set_up, operation):
@@ -34,7 +34,7 @@ def pairs_of(set_up, forked):
     pairs += [(one, two) for one in SMALL for two in RANGES]
     if forked:
         pairs += [(two, one) for one in SMALL for two in RANGES]
-        pairs += [(one, two) for i, one in enumerate(CROSSED) for two in CROSSED[i:]]
+    pairs += [(one, two) for i, one in enumerate(CROSSED) for two in CROSSED[i:]]
     for one, two in pairs:
         if "split" in (one, two) and not set_up.startswith("large"):
             continue

@@ -31,8 +31,8 @@
 /* In the list of points: there are stores to hold back. */
 #define RUN_POINT_HOLDS (UINT32_C(1) << 31)
 
-/* Before access number `at` processor `to` goes on in place of the running one, which holds back its
- * youngest stores, so many at most (buffer.c). */
+/* Before access number `at` processor `to` goes on in place of the running one, which holds back
+ * its youngest stores, so many at most (buffer.c). */
 struct run_switch {
     uint32_t at;
     uint8_t to;
