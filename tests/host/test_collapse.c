@@ -545,6 +545,31 @@ static void others_come(void)
     assert_false(large_split_one());
 }
 
+static struct pfn held_page;
+
+static void release_held_page(void)
+{
+    if (!pfn_is_none(held_page))
+        page_release(held_page);
+    held_page = PFN_NONE;
+}
+
+/* Another thread that is about to split the page, or looks at it, holds it for a moment. */
+static void a_split_waits_for_a_hold(void **state)
+{
+    (void)state;
+    begin_with_pages(0, PTE_ENTRIES);
+    assert_int_equal(space_advise(space, START, LARGE, SPACE_COLLAPSE), OK);
+    held_page = pte_frame(place_of(space, START).entry);
+    tree_hold(held_page);
+    fake_on_relax = release_held_page;
+    assert_true(large_split_one());
+    fake_on_relax = NULL;
+    assert_true(pfn_is_none(held_page));
+    assert_false(large_split_one());
+    end();
+}
+
 static void others_find_nothing_meanwhile(void **state)
 {
     (void)state;
@@ -577,6 +602,7 @@ int main(void)
         cmocka_unit_test(without_access_nothing_is_merged),
         cmocka_unit_test(without_a_block_nothing_changes),
         cmocka_unit_test(a_store_before_the_flush_is_kept),
+        cmocka_unit_test(a_split_waits_for_a_hold),
         cmocka_unit_test(others_find_nothing_meanwhile),
     };
 

@@ -14,6 +14,7 @@
 #include "tests/host/fake/machine.h"
 #include "tests/host/fake/mmu.h"
 #include "tests/host/model/space_model_host.h"
+#include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
@@ -332,6 +333,95 @@ static void disk_errors_lose_nothing(void **state)
     assert_true(failures > ops / 100);
 }
 
+/* ---- victims that cannot go in front of others that can ---- */
+
+#define FRONT     64U
+#define NEW_PAGES 40U
+#define START     (4 * MIB)
+#define FRESH     (256 * MIB)
+#define MAPPINGS  300U
+#define PLAIN     200U
+
+static const struct fault_access read_access = {.from_user = true};
+static const struct fault_access write_access = {.write = true, .from_user = true};
+
+static void touch_pages(struct space *space, uint64_t at, unsigned pages,
+                        struct fault_access access)
+{
+    for (unsigned i = 0; i < pages; i++)
+        assert_int_equal(fault_resolve(space, at + i * PAGE_SIZE, access), OK);
+}
+
+static struct space *begin_space(uint64_t at, unsigned pages, uint32_t flags)
+{
+    static const struct rights read_write = {.write = true, .user = true};
+    struct space *space;
+
+    model_begin(1, 4);
+    model_overcommit(OVERCOMMIT_ALWAYS);
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(at, pages * PAGE_SIZE, read_write, .flags = flags), NULL), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(FRESH, NEW_PAGES * PAGE_SIZE, read_write), NULL),
+                     OK);
+    return space;
+}
+
+static void end_space(struct space *space)
+{
+    space_audit();
+    space_destroy(space);
+    model_end();
+    close_area();
+}
+
+static void evict_all(unsigned pages)
+{
+    for (unsigned gone = 0, evicted; gone < pages; gone += evicted)
+        assert_int_equal(reclaim_pages(16, &evicted), OK);
+}
+
+/* All slots are used by the clean pages behind: the dirty ones in front find none. */
+static void clean_pages_behind_dirty_ones_go(void **state)
+{
+    struct space *space;
+
+    (void)state;
+    open_in_ram(FRONT);
+    space = begin_space(START, 2 * FRONT, 0);
+    touch_pages(space, START, FRONT, write_access);
+    evict_all(FRONT);
+    touch_pages(space, START + FRONT * PAGE_SIZE, FRONT, write_access);
+    touch_pages(space, START, FRONT, read_access);
+    page_set_limit(2 * FRONT);
+    touch_pages(space, FRESH, NEW_PAGES, write_access);
+    end_space(space);
+}
+
+/* Pages of a section with more mappings than are walked stay; plain pages behind them go. */
+static void plain_pages_behind_shared_ones_go(void **state)
+{
+    struct space *space;
+    uint64_t plain = START + 2ULL * MAPPINGS * PAGE_SIZE;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    space = begin_space(START, 2 * MAPPINGS, SPACE_SHARED);
+    for (unsigned i = 0; i < MAPPINGS; i++)
+        assert_int_equal(space_unmap(space, START + (2 * i + 1) * PAGE_SIZE, PAGE_SIZE), OK);
+    assert_int_equal(space_map(space,
+                               &SPACE_AT(plain, PLAIN * PAGE_SIZE,
+                                         ((struct rights){.write = true, .user = true})),
+                               NULL),
+                     OK);
+    for (unsigned i = 0; i < FRONT; i++)
+        touch_pages(space, START + 2ULL * i * PAGE_SIZE, 1, write_access);
+    touch_pages(space, plain, PLAIN, write_access);
+    page_set_limit(FRONT + PLAIN);
+    touch_pages(space, FRESH, NEW_PAGES, write_access);
+    end_space(space);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -340,6 +430,8 @@ int main(void)
         cmocka_unit_test(full_areas_change_no_meaning),
         cmocka_unit_test(failing_allocations_lose_no_page),
         cmocka_unit_test(disk_errors_lose_nothing),
+        cmocka_unit_test(clean_pages_behind_dirty_ones_go),
+        cmocka_unit_test(plain_pages_behind_shared_ones_go),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -3,8 +3,12 @@
 
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
+#include "cpu/smp/thread.h"
 #include "pmm/pmm.h"
 #include "vmm/page/page.h"
+
+/* Attempts to split the first page of the list, while others use its tables, before giving up. */
+#define SPLIT_TRIES 64U
 
 /* UINT32_MAX ends the list. */
 static struct {
@@ -156,23 +160,42 @@ static struct pfn hold_first(void)
     return page;
 }
 
-bool large_split_one(void)
+/* Splits the first page of the list. STATUS_NOT_FOUND: the list is empty. */
+static enum status large_split_first(struct tree_reserve *reserve)
 {
-    struct tree_reserve reserve = {0};
     struct pfn page = hold_first();
+    enum status status = tree_reserve_fill(reserve, 1);
     struct tlb_batch batch;
-    enum status status;
 
-    if (pfn_is_none(page))
-        return false;
-    status = tree_reserve_fill(&reserve, 1);
-    if (status == OK) {
+    if (!pfn_is_none(page) && status == OK) {
         tlb_begin(&batch, NULL);
-        status = tree_split_held(page, &reserve, &batch);
+        status = tree_split_held(page, reserve, &batch);
         tlb_commit(&batch);
     }
-    tree_reserve_drain(&reserve);
+    if (pfn_is_none(page))
+        return STATUS_NOT_FOUND;
     page_release(page);
+    return status;
+}
+
+/* Two that split one page would each take the other's hold for a user of the page: so one at a time
+ * splits. A table's lock, or an entry that is just being removed, is only in the way for a
+ * moment. */
+bool large_split_one(void)
+{
+    static struct mutex splitters;
+    struct tree_reserve reserve = {0};
+    uint64_t before = large_splits();
+    enum status status = STATUS_AGAIN;
+
+    mutex_lock(&splitters);
+    for (unsigned tries = 0; tries < SPLIT_TRIES && status == STATUS_AGAIN; tries++) {
+        status = large_splits() != before ? OK : large_split_first(&reserve);
+        if (status == STATUS_AGAIN)
+            machine_relax();
+    }
+    mutex_unlock(&splitters);
+    tree_reserve_drain(&reserve);
     return status == OK;
 }
 

@@ -2,6 +2,7 @@
 #include "vmm/page/page.h"
 
 #include "cpu/machine.h"
+#include "cpu/smp/thread.h"
 #include "lib/ktap.h"
 #include "pmm/memory_map.h"
 #include "swapdisk/area.h"
@@ -12,8 +13,9 @@
 /* Pages evicted for one allocation: they share one flush and few disk commands. */
 #define EVICT_TOGETHER 16U
 
-/* Passes without a victim, while other CPUs reclaim, before giving up. */
-#define TRIES_BESIDE_OTHERS 64U
+/* With interrupts off no thread of this processor can go on, so that waiting may be in vain: rounds
+ * without a victim, while other threads have pages out of the clocks, before giving up. */
+#define ROUNDS_WITHOUT_WAITING 64U
 
 uint64_t resident_limit = UINT64_MAX;
 
@@ -39,25 +41,52 @@ static uint64_t pages_out(void)
     return counts.written + counts.clean;
 }
 
-/* Makes room, or finds that another processor has. No victim while others reclaim does not mean out
- * of memory: they may hold most pages. */
+/* Threads whose round found no victim while others had pages out of the clocks. One of them at a
+ * time goes on, so that they do not wait for each other in turn for ever. */
+static struct mutex searchers;
+
+/* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns false
+ * if a whole round of the clocks found nothing. */
+static bool page_try_round(struct reclaim_round *round, enum status *status)
+{
+    uint64_t before = pages_out();
+
+    reclaim_round_begin(round);
+    *status = OK;
+    do {
+        unsigned evicted;
+        enum status now = reclaim_some(round, EVICT_TOGETHER, &evicted);
+
+        /* After a disk error some pages stay; it matters only whether others were evicted. */
+        if (evicted > 0 || pages_out() != before)
+            return true;
+        if (now != OK)
+            *status = now;
+    } while (round->looks > 0);
+    return large_split_one();
+}
+
+/* Makes room, or finds that another processor has. Fails only after a round in which no other
+ * thread had pages out of the clocks: those may come back, or go. */
 static enum status page_make_room(void)
 {
-    enum status status = OK;
+    struct reclaim_round round;
+    bool found = false;
+    bool waits = false;
+    enum status status;
+    unsigned rounds = 0;
 
-    for (unsigned tries = 0; tries < TRIES_BESIDE_OTHERS; tries++) {
-        uint64_t before = pages_out();
-        uint64_t calls = reclaim_calls();
-        unsigned evicted;
-
-        status = reclaim_pages(EVICT_TOGETHER, &evicted);
-        /* After a disk error some pages stay; it matters only whether others were evicted. */
-        if (evicted > 0 || pages_out() != before || large_split_one())
-            return OK;
-        if (!reclaim_await_another(calls + 1))
+    while (!(found = page_try_round(&round, &status)) && reclaim_round_await_others(&round)) {
+        if (!machine_interrupts_on() && ++rounds == ROUNDS_WITHOUT_WAITING)
             break;
+        if (!waits && machine_interrupts_on()) {
+            mutex_lock(&searchers);
+            waits = true;
+        }
     }
-    if (shrinkers_free(EVICT_TOGETHER) > 0)
+    if (waits)
+        mutex_unlock(&searchers);
+    if (found || shrinkers_free(EVICT_TOGETHER) > 0)
         return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }

@@ -118,11 +118,13 @@ static bool was_used(const struct victim *victim)
 
 /* Whether the page can go: every entry is found, and none was used since the last look, which is no
  * reason any more when nothing else is left. One of the page's counts is ours. */
-static bool can_go(struct victim *victim, bool spare_used)
+static bool can_go(struct victim *victim, bool spare_used, bool clean_only)
 {
     const struct frame *record = frame_record(victim->page);
 
     count_event(&counts.looked_at);
+    if (clean_only && (record->flags & FRAME_SWAP_CACHED) == 0)
+        return false;
     victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
     /* How many leaves a section's page has is known when they have been recalled. */
@@ -301,23 +303,24 @@ static bool withdraw_idle(struct pfn page)
     return false;
 }
 
-/* Chooses victims: the first round clears A bits, the second takes pages not used since. Running
- * programs may have used all of them again; then one is evicted in spite of that. */
-static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
+/* Chooses victims: the first third of a round clears A bits, the second takes pages not used since.
+ * Running programs may have used all of them again; then one is evicted in spite of that. */
+static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victims, unsigned wanted)
 {
-    uint64_t size = page_clock_size();
     unsigned chosen = 0;
 
-    for (uint64_t looks = 3 * size; looks > 0 && chosen < wanted; looks--) {
+    for (; round->looks > 0 && chosen < wanted; round->looks--) {
         struct victim *victim = &victims[chosen];
-        bool spare_used = looks > size;
+        bool spare_used = round->looks > round->spared;
 
         if (!spare_used && chosen > 0)
             break;
         *victim = (struct victim){.page = page_clock_next(), .slot = SLOT_NONE};
-        if (pfn_is_none(victim->page))
+        if (pfn_is_none(victim->page)) {
+            round->looks = 0;
             break;
-        if (can_go(victim, spare_used) && withdraw_idle(victim->page))
+        }
+        if (can_go(victim, spare_used, round->clean_only) && withdraw_idle(victim->page))
             chosen++;
         else
             page_release(victim->page);
@@ -325,7 +328,29 @@ static unsigned reclaim_choose(struct victim *victims, unsigned wanted)
     return chosen;
 }
 
-enum status reclaim_pages(unsigned wanted, unsigned *evicted)
+/* What has ended so far that takes pages out of the clocks for a while. */
+static uint64_t absences_ended(void)
+{
+    return __atomic_load_n(&ended, __ATOMIC_SEQ_CST) + transfers_finished();
+}
+
+/* Reads the ends first, so that no absence is missed. */
+static bool pages_are_absent(void)
+{
+    uint64_t over = absences_ended();
+
+    return __atomic_load_n(&begun, __ATOMIC_SEQ_CST) + transfers_begun() != over;
+}
+
+void reclaim_round_begin(struct reclaim_round *round)
+{
+    uint64_t size = page_clock_size();
+
+    *round =
+        (struct reclaim_round){.looks = 3 * size, .spared = size, .absences = absences_ended()};
+}
+
+enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned *evicted)
 {
     struct victim victims[VICTIMS_MAX];
     enum status status = OK;
@@ -334,28 +359,35 @@ enum status reclaim_pages(unsigned wanted, unsigned *evicted)
     CHECK(wanted <= VICTIMS_MAX);
     *evicted = 0;
     __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
-    chosen = reclaim_choose(victims, wanted);
+    chosen = reclaim_choose(round, victims, wanted);
     if (chosen > 0)
         status = evict(victims, chosen, evicted);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+    round->absences += 1 + chosen;
+    /* The area takes no page now; pages that have a slot may still go. */
+    round->clean_only = round->clean_only || status != OK;
     return status;
 }
 
-uint64_t reclaim_calls(void)
+enum status reclaim_pages(unsigned wanted, unsigned *evicted)
 {
-    return __atomic_load_n(&ended, __ATOMIC_SEQ_CST);
+    struct reclaim_round round;
+
+    reclaim_round_begin(&round);
+    return reclaim_some(&round, wanted, evicted);
 }
 
-bool reclaim_await_another(uint64_t calls)
+bool reclaim_round_await_others(const struct reclaim_round *round)
 {
-    uint64_t now = reclaim_calls();
-    bool runs = __atomic_load_n(&begun, __ATOMIC_SEQ_CST) != now;
+    uint64_t now = absences_ended();
 
-    if (now != calls)
+    if (now != round->absences)
         return true;
-    while (runs && reclaim_calls() == now && machine_interrupts_on())
+    if (!pages_are_absent())
+        return false;
+    while (pages_are_absent() && absences_ended() == now && machine_interrupts_on())
         machine_relax();
-    return runs;
+    return true;
 }
 
 struct reclaim_counts reclaim_counts(void)

@@ -22,13 +22,25 @@
  * error means that the rest is in use. */
 MUST_USE enum status reclaim_pages(unsigned wanted, unsigned *evicted);
 
-/* Returns how many calls have ended. */
-uint64_t reclaim_calls(void);
+/* A round of the clocks in several calls: only after the last one is it certain that no page can
+ * go. */
+struct reclaim_round {
+    uint64_t looks;    /* left; 0: the round is over, every page was considered */
+    uint64_t spared;   /* with this many looks left, used pages are no longer spared */
+    uint64_t absences; /* that have ended: before the round, and the round's own */
+    bool clean_only;   /* the swap area takes no page */
+};
 
-/* True if another CPU reclaims, or has done so since there were this many calls: a page may soon be
- * free. Waits for the end of one such call, unless interrupts are off: then a thread of this
- * processor could not end its call. */
-bool reclaim_await_another(uint64_t calls);
+void reclaim_round_begin(struct reclaim_round *round);
+
+/* As reclaim_pages, from the place where the round's last call stopped. After an error the round
+ * only evicts pages that need no write. */
+MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned *evicted);
+
+/* Returns true if other threads had pages out of the clocks since the round began, by reclaim or a
+ * transfer: the round proves nothing then. Waits until one such absence ends, unless interrupts are
+ * off: then a thread of this processor could not end its own. */
+bool reclaim_round_await_others(const struct reclaim_round *round);
 
 /* What reclaim needs of pages that are shared for real (FRAME_SHARED): only their owner, a section,
  * knows the shared leaves. `at` is the owner's entry, whose table is locked with interrupts off. */

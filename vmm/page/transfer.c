@@ -8,7 +8,9 @@
 /* Entries converted after one look at the reverse map. */
 #define POINTERS_TOGETHER 16U
 
-static uint64_t ended;
+static uint64_t begun;
+static uint64_t ended;    /* with entries still in transit */
+static uint64_t finished; /* altogether */
 
 static struct pte transfer_read_entry(struct tree_pointer at)
 {
@@ -19,6 +21,7 @@ void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights ri
                        struct slot slot)
 {
     CHECK((frame_record(page)->flags & FRAME_IO) == 0);
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
     rmap_reference(page, at.table, at.index);
     tree_hold(page);
@@ -30,6 +33,7 @@ void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights ri
 void transfer_begin_out(struct pfn page)
 {
     CHECK((frame_record(page)->flags & FRAME_IO) == 0);
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
 }
 
@@ -112,9 +116,20 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     if (!stays && (record->flags & FRAME_SWAP_CACHED) != 0)
         swap_cache_remove(page);
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&finished, 1, __ATOMIC_SEQ_CST);
 }
 
 uint64_t transfers_ended(void)
 {
     return __atomic_load_n(&ended, __ATOMIC_SEQ_CST);
+}
+
+uint64_t transfers_begun(void)
+{
+    return __atomic_load_n(&begun, __ATOMIC_SEQ_CST);
+}
+
+uint64_t transfers_finished(void)
+{
+    return __atomic_load_n(&finished, __ATOMIC_SEQ_CST);
 }

@@ -52,4 +52,9 @@ void transfer_end(struct pfn page, const struct transfer_end *end);
 /* Ends of transfers so far, each counted while its entries are still in transit. */
 uint64_t transfers_ended(void);
 
+/* Calls of transfer_begin_in and transfer_begin_out, and transfers without an entry in transit any
+ * more: as long as the first is larger, a page may be in no clock. */
+uint64_t transfers_begun(void);
+uint64_t transfers_finished(void);
+
 #endif
