@@ -119,7 +119,7 @@ MACHINE_FACING := lib/bytes.c swapdisk/ahci/hardware.c %_machine.c \
 PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c paging/%.c vmm/%.c \
 	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/firmware/memory_map.c \
 	efi/firmware/reachable.c \
-	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c \
+	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c cpu/smp/lock_check.c \
 	tests/model/%.c,$(KERNEL_SOURCES)))
 ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
@@ -136,7 +136,8 @@ BASES := -DDIRECT_MAP_BASE=0x200000000000ul -DFRAME_RECORDS_BASE=0x300000000000u
 BASES_tsan := -DDIRECT_MAP_BASE=0x1000000000ul -DFRAME_RECORDS_BASE=0x4000000000ul \
 	-DDESCRIPTORS_BASE=0x6000000000ul
 SANITIZE := address,undefined
-FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -DPMM_JUNK=1
+FLAVOUR_host := $(CLANG) -O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -DPMM_JUNK=1 \
+	-DLOCK_CHECKS
 FLAVOUR_host-gcc := $(CC) -O2 -Wno-unused-result # clang checks it, and obeys a cast to void
 FLAVOUR_fuzz := $(CLANG) -O1 -fsanitize=fuzzer-no-link,$(SANITIZE) -fno-sanitize-recover=all
 FLAVOUR_tsan := $(CLANG) -O1 -fsanitize=thread -DPMM_JUNK=1

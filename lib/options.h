@@ -49,6 +49,7 @@ struct options {
     uint32_t pmm;                      /* frame_allocator(pmm); LLFree unless given */
     enum overcommit_policy overcommit; /* heuristic unless given */
     uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
+    uint32_t regions;                  /* of one address space; 0, as unless given: any number */
     uint32_t watchdog;                 /* seconds without progress that end the run; 0 = never */
     uint32_t deadline;                 /* seconds that the whole run may take; 0 = no limit */
     uint32_t tags;    /* commands in flight on the swap disk; 0 = as many as it takes */

@@ -24,6 +24,9 @@ struct pool_frame {
 #define FRAME_HEADER 48U
 #define FREE_MARK    UINT64_C(0x66726565706f6f6c)
 
+/* Objects of a chain that are taken or freed under one hold of the lock, with interrupts off. */
+#define CHAIN_TOGETHER 32U
+
 _Static_assert(sizeof(struct pool_frame) <= FRAME_HEADER && FRAME_HEADER % 16 == 0,
                "objects behind the header are aligned to 16 bytes");
 
@@ -132,23 +135,46 @@ static bool give_object(struct pool *pool, struct free_object *freed)
     return true;
 }
 
-/* holds: the pool's lock */
-static uint32_t give_chain(struct pool *pool, struct free_object *first)
+/* Frees up to CHAIN_TOGETHER objects of a chain under one hold of the lock. Returns the rest. */
+static struct free_object *give_some(struct pool *pool, struct free_object *first, uint32_t *frames)
 {
-    uint32_t frames = 0;
+    bool were_on = machine_interrupts_off();
 
-    while (first != NULL) {
+    spin_lock(&pool->lock);
+    for (unsigned i = 0; i < CHAIN_TOGETHER && first != NULL; i++) {
         struct free_object *next = first->next;
 
-        frames += give_object(pool, first);
+        *frames += give_object(pool, first);
         first = next;
     }
-    return frames;
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+    return first;
+}
+
+/* Adds up to `most` objects to the front of a chain under one hold of the lock. */
+static enum status take_some(struct pool *pool, uint32_t most, struct free_object **chain)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = OK;
+
+    spin_lock(&pool->lock);
+    for (uint32_t i = 0; i < most && status == OK; i++) {
+        struct free_object *taken;
+
+        status = take_object(pool, &taken);
+        if (status == OK) {
+            taken->next = *chain;
+            *chain = taken;
+        }
+    }
+    spin_unlock(&pool->lock);
+    machine_interrupts_restore(were_on);
+    return status;
 }
 
 enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
 {
-    bool were_on = machine_interrupts_off();
     struct free_object *chain = NULL;
     enum status status = OK;
 
@@ -156,22 +182,16 @@ enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
     __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
     if (__atomic_load_n(&shut_now, __ATOMIC_RELAXED))
         status = STATUS_NO_MEMORY;
-    spin_lock(&pool->lock);
-    for (uint32_t i = 0; i < count && status == OK; i++) {
-        struct free_object *taken;
+    for (uint32_t left = count; left > 0 && status == OK;) {
+        uint32_t some = left < CHAIN_TOGETHER ? left : CHAIN_TOGETHER;
 
-        status = take_object(pool, &taken);
-        if (status == OK) {
-            taken->next = chain;
-            chain = taken;
-        }
+        status = take_some(pool, some, &chain);
+        left -= some;
     }
-    if (status != OK)
-        (void)give_chain(pool, chain);
-    spin_unlock(&pool->lock);
-    machine_interrupts_restore(were_on);
     if (status == OK)
         *first = chain;
+    else
+        (void)pool_free_chain(pool, chain);
     return status;
 }
 
@@ -201,13 +221,10 @@ enum status pool_alloc(struct pool *pool, void **object)
 
 uint32_t pool_free_chain(struct pool *pool, void *first)
 {
-    bool were_on = machine_interrupts_off();
-    uint32_t frames;
+    uint32_t frames = 0;
 
-    spin_lock(&pool->lock);
-    frames = give_chain(pool, first);
-    spin_unlock(&pool->lock);
-    machine_interrupts_restore(were_on);
+    for (struct free_object *left = first; left != NULL;)
+        left = give_some(pool, left, &frames);
     return frames;
 }
 

@@ -291,6 +291,16 @@ static bool parse_overcommit(struct piece value, struct options *options)
     return true;
 }
 
+static bool parse_regions(struct piece value, struct options *options)
+{
+    uint64_t count;
+
+    if (!parse_number(value, &count) || count > UINT32_MAX)
+        return false;
+    options->regions = (uint32_t)count;
+    return true;
+}
+
 static bool parse_spaces(struct piece value, struct options *options)
 {
     uint64_t count;
@@ -366,4 +376,5 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"overcommit", parse_overcommit, overcommit_word, NULL},
     {"spaces", parse_spaces, NULL, "a number from 1 to 65536"},
     {"tags", parse_tags, NULL, "a number from 1 to 32"},
+    {"regions", parse_regions, NULL, "a number from 1 to 4294967295, or 0 for no limit"},
 };

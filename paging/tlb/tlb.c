@@ -184,8 +184,8 @@ void tlb_make_room(struct tlb_batch *batch)
 void tlb_release(struct tlb_batch *batch, struct tlb_release release)
 {
     CHECK(batch->open);
-    if (!tlb_has_room(batch))
-        tlb_make_room(batch);
+    CHECK_MSG(batch->release_count < TLB_RELEASES_MAX, "entry %lx finds no room in a batch",
+              release.entry.word);
     batch->answered = false;
     batch->tables = batch->tables || (release.level > 1 && pte_present(release.entry) &&
                                       (release.entry.word & PTE_PS) == 0);

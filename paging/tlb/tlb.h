@@ -5,8 +5,9 @@
  * processor that runs the tree, waits for all of them, and only then drops the released targets. So
  * no processor can reach a frame through a stale translation after the frame is reused (rule P2). A
  * released table waits for every processor, whatever it runs (rule P5). A processor has one open
- * batch at a time; a second is a CHECK, which catches a batch that was left open. A full batch
- * flushes and drops early.
+ * batch at a time; a second is a CHECK, which catches a batch that was left open. Entries are
+ * released under the lock of their table, where no flush may be awaited (rule P4). So the caller
+ * makes room before it takes the lock; a full batch flushes and drops early there.
  *
  * With PCIDs a processor that does not run the tree may still cache translations of it. It is not
  * interrupted: commit raises the tree's generation, and the processor compares it when it runs the
@@ -94,8 +95,8 @@ void tlb_add_grace(struct tlb_batch *batch);
 /* Waits for such walks at once, without a batch. */
 void tlb_await_walks(const struct tree *tree);
 
-/* Releases an entry that was removed from a table: its target is dropped after the flush. If the
- * batch is full, it flushes and drops at once, and stays open. */
+/* Releases an entry that was removed from a table: its target is dropped after the flush. The batch
+ * has room. */
 void tlb_release(struct tlb_batch *batch, struct tlb_release release);
 
 /* Releases an own, empty table that is marked dead and unlinked; at most TLB_EMPTIES_MAX. */
@@ -107,6 +108,13 @@ static inline bool tlb_has_room(const struct tlb_batch *batch)
     return batch->release_count < TLB_RELEASES_MAX && batch->empty_count < TLB_EMPTIES_MAX;
 }
 
+/* Returns true if so many entries can be released without a flush. */
+static inline bool tlb_has_room_for(const struct tlb_batch *batch, unsigned releases)
+{
+    return batch->release_count + releases <= TLB_RELEASES_MAX;
+}
+
+/* Flushes and drops now; the batch stays open. No table is locked. */
 void tlb_make_room(struct tlb_batch *batch);
 
 /* Flushes, waits, then drops, and closes the batch. */

@@ -336,10 +336,14 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                         .purpose = purpose,
                         .reserve = reserve,
                         .batch = batch};
-    bool were_on = machine_interrupts_off();
     enum status status = OK;
+    bool were_on;
 
     CHECK(address < lower_half_end(tree->levels) && level >= 1);
+    /* Each table that is unshared is released under the lock of the one above (P4). */
+    if (!tlb_has_room_for(batch, tree->levels))
+        tlb_make_room(batch);
+    were_on = machine_interrupts_off();
     while (step.level > level && status == OK) {
         struct pfn next = PFN_NONE;
 

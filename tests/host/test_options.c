@@ -89,6 +89,7 @@ static void defaults(void **state)
     assert_int_equal(options.seconds, OPTION_SECONDS);
     assert_int_equal(options.overcommit, OVERCOMMIT_HEURISTIC);
     assert_int_equal(options.spaces, OPTION_SPACES);
+    assert_int_equal(options.regions, 0);
     assert_int_equal(parse("", "", 0), 0);
     assert_int_equal(parse(" \t ", "\n\n", 2), 0);
 }
@@ -103,7 +104,7 @@ static void every_key(void **state)
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
                                 "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300 "
-                                "tags=9"),
+                                "tags=9 regions=4294967295"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -124,6 +125,7 @@ static void every_key(void **state)
     assert_int_equal(options.overcommit, OVERCOMMIT_NEVER);
     assert_int_equal(options.spaces, 300);
     assert_int_equal(options.tags, 9);
+    assert_int_equal(options.regions, UINT32_MAX);
 }
 
 static void words(void **state)
@@ -252,7 +254,9 @@ static const char *const bad[] = {"run=",
                                   "spaces=0",
                                   "spaces=65537",
                                   "tags=0",
-                                  "tags=33"};
+                                  "tags=33",
+                                  "regions=",
+                                  "regions=4294967296"};
 
 static void bad_values(void **state)
 {
@@ -353,7 +357,8 @@ static void program_name(void **state)
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, serial, exit, la57, "
-                        "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces");
+                        "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces, "
+                        "tags, regions");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

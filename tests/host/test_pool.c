@@ -36,6 +36,30 @@ static uint64_t frames_in_use(void)
     return pmm_usage().by_kind[FRAME_KERNEL] - at_start.by_kind[FRAME_KERNEL];
 }
 
+/* ---- chains ---- */
+
+/* However many objects are taken at once, interrupts are off for a few of them only. */
+static void long_chains_go_in_steps(void **state)
+{
+    struct pool pool = {.name = "chain", .object_size = 64};
+    uint64_t before = fake_interrupts_opened;
+    void *first;
+
+    (void)state;
+    assert_int_equal(pool_alloc_chain(&pool, OBJECTS, &first), OK);
+    assert_int_equal(pool.in_use, OBJECTS);
+    assert_true(fake_interrupts_opened - before >= OBJECTS / 64);
+    before = fake_interrupts_opened;
+    assert_int_equal(pool_free_chain(&pool, first), OBJECTS / 63 + 1);
+    assert_true(fake_interrupts_opened - before >= OBJECTS / 64);
+    assert_int_equal(pool.in_use, 0);
+    assert_int_equal(frames_in_use(), 0);
+    /* More than there is: what was taken is free again. */
+    assert_int_equal(pool_alloc_chain(&pool, 1000000, &first), STATUS_NO_MEMORY);
+    assert_int_equal(pool.in_use, 0);
+    assert_int_equal(frames_in_use(), 0);
+}
+
 /* ---- objects beside a list ---- */
 
 struct held {
@@ -262,6 +286,7 @@ static void mistakes_panic(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(long_chains_go_in_steps, set_up),
         cmocka_unit_test_setup(random_use, set_up),
         cmocka_unit_test_setup(frames_are_filled_before_another_is_taken, set_up),
         cmocka_unit_test_setup(running_out_is_a_status, set_up),

@@ -20,6 +20,8 @@
 #define SLOTS  64U
 #define START  (4 * MIB)
 
+#define SHARED_TABLES (2 * TLB_RELEASES_MAX)
+
 static const struct rights read_write = {.write = true, .user = true};
 static const struct rights read_only = {.user = true};
 
@@ -432,6 +434,47 @@ static void the_limit_is_an_ordinary_error(void **state)
     end();
 }
 
+/* A call that would need one region more changes nothing; one that needs none goes on. */
+static void regions_are_limited(void **state)
+{
+    (void)state;
+    begin(4);
+    space_set_region_limit(2);
+    assert_int_equal(call_map(START, 4 * PAGE_SIZE), OK);
+    assert_int_equal(call_map(START + 8 * PAGE_SIZE, PAGE_SIZE), OK);
+    assert_int_equal(call_map(START + 16 * PAGE_SIZE, PAGE_SIZE), STATUS_LIMIT);
+    assert_int_equal(call_unmap(START + PAGE_SIZE, PAGE_SIZE), STATUS_LIMIT);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_only), STATUS_LIMIT);
+    assert_int_equal(space->region_count, 2);
+    assert_int_equal(call_map(START + 4 * PAGE_SIZE, 4 * PAGE_SIZE), OK);
+    assert_int_equal(space->region_count, 1);
+    space_set_region_limit(0);
+    assert_int_equal(call_unmap(START + PAGE_SIZE, PAGE_SIZE), OK);
+    end();
+}
+
+/* More tables are unshared by one call than its batch can release at once: room for them is made
+ * while no table is locked (rule P4). */
+static void one_call_unshares_many_tables(void **state)
+{
+    struct space *child;
+
+    (void)state;
+    begin(4);
+    model_overcommit(OVERCOMMIT_ALWAYS);
+    assert_int_equal(space_map(space, &SPACE_AT(START, SHARED_TABLES * 2 * MIB, read_write), NULL),
+                     OK);
+    for (unsigned i = 0; i < SHARED_TABLES; i++)
+        assert_int_equal(fault_resolve(space, START + i * 2 * MIB,
+                                       (struct fault_access){.write = true, .from_user = true}),
+                         OK);
+    assert_int_equal(space_fork(space, &child), OK);
+    assert_int_equal(space_protect(child, START, SHARED_TABLES * 2 * MIB, read_only), OK);
+    assert_int_equal(space_unmap(space, START, SHARED_TABLES * 2 * MIB - PAGE_SIZE), OK);
+    space_destroy(child);
+    end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -446,6 +489,8 @@ int main(void)
         cmocka_unit_test(zeroes_stand_at_the_highest_levels),
         cmocka_unit_test(promises_are_refused_before_anything_is_done),
         cmocka_unit_test(the_limit_is_an_ordinary_error),
+        cmocka_unit_test(regions_are_limited),
+        cmocka_unit_test(one_call_unshares_many_tables),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -231,7 +231,7 @@ static void drops_come_after_the_flush(void **state)
     assert_string_equal(events, "ppss");
 }
 
-/* A full batch flushes and drops at once; its pages are flushed again at commit. */
+/* A full batch flushes and drops before it takes more; its pages are flushed again at commit. */
 static void full_batches_flush_early(void **state)
 {
     struct tlb_batch batch;
@@ -242,6 +242,9 @@ static void full_batches_flush_early(void **state)
     for (unsigned i = 0; i < TLB_RELEASES_MAX; i++)
         tlb_release(&batch, swapped_out());
     assert_string_equal(events, "");
+    assert_false(tlb_has_room(&batch));
+    assert_true(PANICS(tlb_release(&batch, swapped_out())));
+    tlb_make_room(&batch);
     tlb_release(&batch, swapped_out());
     assert_int_equal(event_count, 1 + TLB_RELEASES_MAX);
     assert_int_equal(events[0], 'p');

@@ -225,6 +225,7 @@ static enum status start_services(const struct bootinfo *info)
     ktap_note("tables: reached by the %s way", table_access_name(table_access()));
     tlb_limit_start();
     space_set_limit(info->options.spaces);
+    space_set_region_limit(info->options.regions);
     fault_start();
     thread_set_idle_work(runner_idle_step);
     limits_start(info->options.watchdog, info->options.deadline, end_at_deadline);

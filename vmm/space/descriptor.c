@@ -8,22 +8,23 @@
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
-#define DESCRIPTORS_MAX   65536U
-#define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
-
 /* Sizes of pages: 4 KiB, 2 MiB, 1 GiB. */
 #define LEVELS 3U
 
-/* A generation of 8 bits starts at 1 and is not used again after 255. */
-#define GENERATION_LAST UINT8_MAX
+/* Index 0, and one for each set of attributes. */
+#define DESCRIPTORS_MAX   (1U + ((AROUND_MOST + 1) * LEVELS + 1) * 16)
+#define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
+
+/* Of all tickets: a descriptor keeps its index for good, so that it needs no other. */
+#define GENERATION 1U
 
 uint32_t descriptor_limit;
 
 static struct {
     uint8_t lock;
-    uint16_t unused; /* index of the first unused; 0 = none */
+    uint16_t made; /* index of the last; none is ever unmade */
     unsigned in_use;
-    /* By hints and rights: the one descriptor of blank memory; 0 = none. */
+    /* By hints and rights: the one descriptor of blank memory; 0 = not made yet. */
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
     /* By rights: the one of memory that sections back. */
     uint16_t shared[16];
@@ -46,19 +47,19 @@ static unsigned rights_number(struct rights rights)
     return bytes * (1U << 24 | 1U << 17 | 1U << 10 | 1U << 3) >> 24 & 15;
 }
 
-/* One more frame of descriptors, all unused. */
+/* Adds a frame of descriptors. */
 static enum status descriptor_grow(void)
 {
     uint32_t limit = descriptor_limit + (uint32_t)DESCRIPTORS_FRAME;
     struct pfn frame;
     enum status status;
 
-    if (descriptor_limit == DESCRIPTORS_MAX)
-        return STATUS_LIMIT;
+    CHECK(descriptor_limit < DESCRIPTORS_MAX);
     status = pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame);
     if (status != OK)
         return status;
-    status = kernel_map_page((uintptr_t)descriptor_at(descriptor_limit), frame);
+    status = kernel_map_page(
+        (uintptr_t)((struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + descriptor_limit), frame);
     if (status != OK) {
         pmm_free(frame);
         return status;
@@ -66,12 +67,6 @@ static enum status descriptor_grow(void)
     /* Index 0 is none: no entry, and not the empty one either, equals this. */
     if (descriptor_limit == 0)
         descriptor_at(0)->ticket.word = UINT64_MAX;
-    for (uint32_t i = limit - 1; i + DESCRIPTORS_FRAME >= limit; i--) {
-        if (i == 0)
-            break;
-        descriptor_at(i)->next_unused = table.unused;
-        table.unused = (uint16_t)i;
-    }
     /* Faults look without the lock. */
     __atomic_store_n(&descriptor_limit, limit, __ATOMIC_RELEASE);
     return OK;
@@ -111,31 +106,26 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
     bool fast = !rights.none && !hint.shared;
     struct pfn none = {0};
 
-    descriptor->generation++;
     descriptor->index = index;
     descriptor->rights = rights;
     descriptor->page_level = hint.level;
     descriptor->around = hint.around;
     descriptor->shared = hint.shared;
-    __atomic_store_n(&descriptor->count, 1, __ATOMIC_RELEASE);
     descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
     descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
     descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
-    descriptor->ticket = pte_ticket(index, descriptor->generation);
 }
 
-static enum status take_unused(struct rights rights, struct page_hint hint,
-                               struct descriptor **taken)
+/* Makes the descriptor of these attributes, not in use yet. */
+static enum status make(uint16_t *place, struct rights rights, struct page_hint hint)
 {
-    enum status status = table.unused == 0 ? descriptor_grow() : OK;
-    uint16_t index = table.unused;
+    enum status status = table.made + 1U == descriptor_limit ? descriptor_grow() : OK;
 
     if (status != OK)
         return status;
-    *taken = descriptor_at(index);
-    table.unused = (*taken)->next_unused;
-    descriptor_fill(*taken, index, rights, hint);
-    table.in_use++;
+    table.made++;
+    descriptor_fill(descriptor_at(table.made), table.made, rights, hint);
+    __atomic_store_n(place, table.made, __ATOMIC_RELEASE);
     return OK;
 }
 
@@ -149,7 +139,8 @@ static uint16_t *descriptor_place_of(struct rights rights, struct page_hint hint
                        : &table.blank[hint.around][hint.level - 1][rights_number(rights)];
 }
 
-/* The last counts, or what looked like them: the table stops naming it before it is unused. */
+/* Drops the last counts. The descriptor keeps its place, but no ticket is valid until it is used
+ * again. */
 __attribute__((noinline)) static void put_last(struct descriptor *descriptor, uint32_t counts)
 {
     bool were_on = machine_interrupts_off();
@@ -159,67 +150,73 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
     CHECK(before >= counts);
     if (before == counts) {
-        __atomic_store_n(descriptor_place_of(descriptor->rights, descriptor_hint(descriptor)), 0,
-                         __ATOMIC_RELEASE);
         table.in_use--;
         descriptor->ticket = pte_empty();
-        if (descriptor->generation != GENERATION_LAST) {
-            descriptor->next_unused = table.unused;
-            table.unused = descriptor->index;
-        }
     }
     spin_unlock(&table.lock);
     machine_interrupts_restore(were_on);
 }
 
-/* Holds or makes the shared descriptor, under the table's lock. Puts one that was held by
- * mistake. */
-__attribute__((noinline)) static enum status hold_or_make(uint16_t *shared, struct rights rights,
+/* Holds a descriptor that is in use, or takes it into use. The table is locked; others count one
+ * that is in use without the lock, so that its ticket is valid before. */
+static void hold_again(struct descriptor *descriptor)
+{
+    if (__atomic_load_n(&descriptor->count, __ATOMIC_ACQUIRE) == 0) {
+        descriptor->ticket = pte_ticket(descriptor->index, GENERATION);
+        table.in_use++;
+    }
+    __atomic_add_fetch(&descriptor->count, 1, __ATOMIC_ACQ_REL);
+}
+
+/* Holds or makes the descriptor of these attributes, under the table's lock. */
+__attribute__((noinline)) static enum status hold_or_make(uint16_t *place, struct rights rights,
                                                           struct page_hint hint,
-                                                          struct descriptor **descriptor,
-                                                          struct descriptor *mistaken)
+                                                          struct descriptor **descriptor)
 {
     bool were_on = machine_interrupts_off();
     enum status status = OK;
 
     spin_lock(&table.lock);
-    if (*shared != 0) {
-        *descriptor = descriptor_at(*shared);
-        descriptor_hold(*descriptor, 1);
-    } else {
-        status = take_unused(rights, hint, descriptor);
-        if (status == OK)
-            __atomic_store_n(shared, (*descriptor)->index, __ATOMIC_RELEASE);
+    if (*place == 0)
+        status = make(place, rights, hint);
+    if (status == OK) {
+        *descriptor = descriptor_at(*place);
+        hold_again(*descriptor);
     }
     spin_unlock(&table.lock);
     machine_interrupts_restore(were_on);
-    if (mistaken != NULL)
-        descriptor_put(mistaken, 1);
     return status;
 }
 
-/* The shared descriptor is mostly there, and is counted without the lock. Its index may be another
- * descriptor's by the time that it is counted: the table tells. */
+/* The descriptor is mostly in use, and is counted without the lock. */
 enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
                                  struct descriptor **descriptor)
 {
-    uint16_t *shared = descriptor_place_of(rights, hint);
-    uint16_t index = __atomic_load_n(shared, __ATOMIC_ACQUIRE);
+    uint16_t *place = descriptor_place_of(rights, hint);
+    uint16_t index = __atomic_load_n(place, __ATOMIC_ACQUIRE);
     struct descriptor *held = descriptor_at(index);
     uint32_t count;
 
     if (index == 0)
-        return hold_or_make(shared, rights, hint, descriptor, NULL);
+        return hold_or_make(place, rights, hint, descriptor);
     count = __atomic_load_n(&held->count, __ATOMIC_ACQUIRE);
     do {
         if (count == 0 || count == UINT32_MAX)
-            return hold_or_make(shared, rights, hint, descriptor, NULL);
+            return hold_or_make(place, rights, hint, descriptor);
     } while (!__atomic_compare_exchange_n(&held->count, &count, count + 1, false, __ATOMIC_ACQ_REL,
                                           __ATOMIC_ACQUIRE));
-    if (__atomic_load_n(shared, __ATOMIC_ACQUIRE) != index)
-        return hold_or_make(shared, rights, hint, descriptor, held);
     *descriptor = held;
     return OK;
+}
+
+/* Returns the index of the descriptor in use of shared memory with these rights, or 0. */
+static uint16_t shared_index(struct rights rights)
+{
+    uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
+
+    if (index != 0 && __atomic_load_n(&descriptor_at(index)->count, __ATOMIC_ACQUIRE) == 0)
+        index = 0;
+    return index;
 }
 
 /* Without NX an entry does not say whether its region allows execution. Then there may be two that
@@ -227,13 +224,13 @@ enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
 bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
 {
     struct rights other = rights;
-    uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
+    uint16_t index = shared_index(rights);
 
     if (pte_nx == 0) {
         uint16_t second;
 
         other.execute = !rights.execute;
-        second = __atomic_load_n(&table.shared[rights_number(other)], __ATOMIC_ACQUIRE);
+        second = shared_index(other);
         if (index != 0 && second != 0)
             return false;
         index = index != 0 ? index : second;

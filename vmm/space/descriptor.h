@@ -8,9 +8,10 @@
  * page size shares one, and so does all shared memory with the same rights.
  *
  * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
- * State: unused -> descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: unused,
- * next generation; an index whose generation wraps is retired (rule E6).
- * Fails with: STATUS_NO_MEMORY, STATUS_LIMIT (65,535 descriptors).
+ * State: descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: not in use, no
+ * ticket is valid -> descriptor_blank ... It keeps its index for good, since there are few sets of
+ * attributes; so indexes never run out (rule E6).
+ * Fails with: STATUS_NO_MEMORY.
  * Context: thread; descriptor_of in a fault too. Protectors: (c) constant while counted, (d) the
  * table's lock. Rules: E6, T1, T2.
  */
@@ -26,14 +27,12 @@ struct descriptor {
     struct pte zero_leaf; /* (c) entry that maps the zero page; empty without access */
     uint64_t own_bits;    /* (c) entry of an own page, without its frame; 0 without access */
     struct rights rights; /* (c) */
-    uint8_t generation;   /* (d) */
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
     bool shared; /* (c) pages are a section's (vmm/section/section.h): the fast path has no bits */
-    uint32_t count;       /* (d) regions that have it */
-    uint16_t index;       /* (c) */
-    uint16_t next_unused; /* (d) */
-    uint32_t allows;      /* (c) a bit for each page-fault error code below 32: access allowed, and
+    uint32_t count;  /* (d) regions that have it */
+    uint16_t index;  /* (c) */
+    uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
                            * for the fast path to resolve */
     uint32_t spare[5];
 };

@@ -7,6 +7,8 @@
 
 static struct pool region_pool = POOL("region", struct region);
 
+static uint32_t region_limit = UINT32_MAX;
+
 static bool attributes_equal(const struct region_attributes *a, const struct region_attributes *b)
 {
     return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed &&
@@ -22,15 +24,21 @@ const struct region *space_region_at(struct space *space, uint64_t address)
 
 /* ---- one region ---- */
 
+void space_set_region_limit(uint32_t regions)
+{
+    region_limit = regions != 0 ? regions : UINT32_MAX;
+}
+
 /* An object for a region: the one that went last, or one of the pool. A program that maps and
- * unmaps by turns needs no other. */
+ * unmaps by turns needs no other, and does not come closer to the limit. */
 static inline enum status take_region(struct space *space, struct region **region)
 {
     void *object = space->spare;
     enum status status = OK;
 
     if (object == NULL)
-        status = pool_alloc_uncleared(&region_pool, &object);
+        status = space->region_count < region_limit ? pool_alloc_uncleared(&region_pool, &object)
+                                                    : STATUS_LIMIT;
     __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
     *region = object;
     return status;

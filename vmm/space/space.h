@@ -76,6 +76,10 @@ MUST_USE enum status vmm_init(void);
 /* How many spaces may exist at once, 1 to SPACES_MAX; those that exist stay. */
 void space_set_limit(uint32_t spaces);
 
+/* How many regions one space may have; 0: any number. A call that needs one more is STATUS_LIMIT. A
+ * fork has all of its parent's. */
+void space_set_region_limit(uint32_t regions);
+
 MUST_USE enum status space_create(struct space **space);
 
 /* A copy of the parent by sharing: at most 256 entries, whatever the parent's size. */

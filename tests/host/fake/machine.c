@@ -9,6 +9,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/smp/lock_check.h"
 #include "cpu/smp/thread.h"
 #include "lib/check.h"
 #include "pmm/memory_map.h"
@@ -20,6 +21,7 @@ char fake_panic_message[512];
 uint64_t fake_clock_step_ns = 1000;
 uint64_t fake_clock_ns;
 unsigned fake_wakes;
+uint64_t fake_interrupts_opened;
 void (*fake_on_flush_page)(uint64_t address);
 void (*fake_on_flush_space)(void);
 void (*fake_on_flush_all)(void);
@@ -94,6 +96,8 @@ DECIDED bool machine_interrupts_off(void)
 
 DECIDED void machine_interrupts_restore(bool were_on)
 {
+    if (were_on && !interrupts)
+        __atomic_fetch_add(&fake_interrupts_opened, 1, __ATOMIC_RELAXED);
     interrupts = were_on;
 }
 
@@ -184,6 +188,9 @@ DECIDED void machine_shootdown(uint64_t where, uint64_t answers, const struct ma
 {
     unsigned self = cpu;
 
+#ifdef LOCK_CHECKS
+    lock_check_none();
+#endif
     fake_asked |= (where | answers) & fake_processors & ~(UINT64_C(1) << self);
     for (uint64_t at = where & fake_processors; at != 0; at &= at - 1) {
         cpu = (unsigned)__builtin_ctzll(at);

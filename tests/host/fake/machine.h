@@ -48,6 +48,9 @@ extern uint64_t fake_clock_ns;
 /* How often an idle processor was to be woken. */
 extern unsigned fake_wakes;
 
+/* How often interrupts were turned on again: each ends a time with interrupts off. */
+extern uint64_t fake_interrupts_opened;
+
 /* Called on each flush, as the processor that makes it; tests with an MMU model set them. NULL:
  * nothing. */
 extern void (*fake_on_flush_page)(uint64_t address);
