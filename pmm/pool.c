@@ -136,7 +136,8 @@ static bool give_object(struct pool *pool, struct free_object *freed)
 }
 
 /* Frees up to CHAIN_TOGETHER objects of a chain under one hold of the lock. Returns the rest. */
-static struct free_object *give_some(struct pool *pool, struct free_object *first, uint32_t *frames)
+static struct free_object *pool_give_some(struct pool *pool, struct free_object *first,
+                                          uint32_t *frames)
 {
     bool were_on = machine_interrupts_off();
 
@@ -153,7 +154,7 @@ static struct free_object *give_some(struct pool *pool, struct free_object *firs
 }
 
 /* Adds up to `most` objects to the front of a chain under one hold of the lock. */
-static enum status take_some(struct pool *pool, uint32_t most, struct free_object **chain)
+static enum status pool_take_some(struct pool *pool, uint32_t most, struct free_object **chain)
 {
     bool were_on = machine_interrupts_off();
     enum status status = OK;
@@ -185,7 +186,7 @@ enum status pool_alloc_chain(struct pool *pool, uint32_t count, void **first)
     for (uint32_t left = count; left > 0 && status == OK;) {
         uint32_t some = left < CHAIN_TOGETHER ? left : CHAIN_TOGETHER;
 
-        status = take_some(pool, some, &chain);
+        status = pool_take_some(pool, some, &chain);
         left -= some;
     }
     if (status == OK)
@@ -224,7 +225,7 @@ uint32_t pool_free_chain(struct pool *pool, void *first)
     uint32_t frames = 0;
 
     for (struct free_object *left = first; left != NULL;)
-        left = give_some(pool, left, &frames);
+        left = pool_give_some(pool, left, &frames);
     return frames;
 }
 

@@ -45,8 +45,8 @@ static uint64_t pages_out(void)
  * time goes on, so that they do not wait for each other in turn for ever. */
 static struct mutex searchers;
 
-/* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns false
- * if a whole round of the clocks found nothing. */
+/* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns
+ * false if a whole round of the clocks found nothing. */
 static bool page_try_round(struct reclaim_round *round, enum status *status)
 {
     uint64_t before = pages_out();

@@ -117,7 +117,7 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
 }
 
 /* Makes the descriptor of these attributes, not in use yet. */
-static enum status make(uint16_t *place, struct rights rights, struct page_hint hint)
+static enum status descriptor_make(uint16_t *place, struct rights rights, struct page_hint hint)
 {
     enum status status = table.made + 1U == descriptor_limit ? descriptor_grow() : OK;
 
@@ -178,7 +178,7 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *place, struc
 
     spin_lock(&table.lock);
     if (*place == 0)
-        status = make(place, rights, hint);
+        status = descriptor_make(place, rights, hint);
     if (status == OK) {
         *descriptor = descriptor_at(*place);
         hold_again(*descriptor);

@@ -24,6 +24,7 @@ const struct region *space_region_at(struct space *space, uint64_t address)
 
 /* ---- one region ---- */
 
+/* A call that needs one region more is STATUS_LIMIT; a fork has all of its parent's. */
 void space_set_region_limit(uint32_t regions)
 {
     region_limit = regions != 0 ? regions : UINT32_MAX;

@@ -75,10 +75,7 @@ MUST_USE enum status vmm_init(void);
 
 /* How many spaces may exist at once, 1 to SPACES_MAX; those that exist stay. */
 void space_set_limit(uint32_t spaces);
-
-/* How many regions one space may have; 0: any number. A call that needs one more is STATUS_LIMIT. A
- * fork has all of its parent's. */
-void space_set_region_limit(uint32_t regions);
+void space_set_region_limit(uint32_t regions); /* of one space; 0: any number */
 
 MUST_USE enum status space_create(struct space **space);
 
@@ -231,8 +228,7 @@ MUST_USE enum status space_move(struct space *space, uint64_t start, uint64_t si
 /* The region that covers an address, or NULL. Valid until the next change of the space. */
 const struct region *space_region_at(struct space *space, uint64_t address);
 
-/* Spaces that exist. */
-unsigned space_count(void);
+unsigned space_count(void); /* those that exist */
 
 /* Compares the regions with each other, and every tree with its counts, for all spaces that exist;
  * panics with values on a difference. */
