@@ -41,7 +41,9 @@ static bool qemu_present(void)
 {
     char signature[4];
 
-    if (!cpu_features()->hypervisor)
+    /* Another hypervisor may have another device at these ports. */
+    if (strcmp(cpu_features()->hypervisor_name, "TCGTCGTCGTCG") != 0 &&
+        strcmp(cpu_features()->hypervisor_name, "KVMKVMKVM") != 0)
         return false;
     port_out16(FW_CFG_SELECTOR, FW_CFG_SIGNATURE);
     for (unsigned i = 0; i < sizeof(signature); i++)

@@ -218,12 +218,14 @@ static void start_clock(const struct acpi *acpi, enum status acpi_status)
     time_init(&clocks);
 }
 
-static volatile void *mask_local_apic(void)
+static volatile void *mask_local_apic(const struct bootinfo *info)
 {
     uint64_t base = local_apic_base();
     void *registers = NULL;
 
-    if (base != 0) {
+    if (base != 0 && !reachable_is_device(info, (struct phys){base}, PAGE_SIZE)) {
+        ktap_note("the local APIC is not used: there is memory at %lx", base);
+    } else if (base != 0) {
         registers = kernel_map_device((struct phys){base}, PAGE_SIZE, DEVICE_UNCACHED);
         if (registers == NULL)
             PANIC("the local APIC at %lx cannot be mapped", base);
@@ -246,7 +248,7 @@ static void continue_in_upper_half(struct bootinfo *info)
     crash_add_guard(STACK_WINDOW_BASE, STACK_WINDOW_BASE + PAGE_SIZE, "stack of cpu 0");
     stacks = processors_trap_stacks(0);
     traps_init(&stacks);
-    local_apic = mask_local_apic();
+    local_apic = mask_local_apic(info);
     pmm_choose(frame_allocator(info->options.pmm));
     status = pmm_init(info->options.memory_limit);
     if (status != OK)

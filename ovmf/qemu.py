@@ -102,6 +102,7 @@ class Monitor:
 
     def __init__(self, connection: socket.socket, patience: float):
         self.events: List[dict] = []
+        self.faults = 0  # nodes that fail, of all disks
         self.pending = b""
         self.socket = connection
         self.socket.settimeout(patience)
@@ -131,14 +132,16 @@ class Monitor:
     def human(self, line: str) -> str:
         return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
 
-    def fail_writes(self, disk: str):
-        """From now on each write fails, to a disk that started with commands_per_second."""
-        fault = {"event": "none", "iotype": "write", "errno": 5}
+    def fail_writes(self, disk: str, once: bool = False):
+        """From now on each write fails, or the next one, to a disk that started with
+        commands_per_second."""
+        fault = {"event": "none", "iotype": "write", "errno": 5, "once": once}
+        self.faults += 1
         self.command("blockdev-add", **{
             "driver": "blkdebug", "image": disk + "-file", "inject-error": [fault],
-            "node-name": disk + "-broken"})
+            "node-name": f"{disk}-broken{self.faults}"})
         self.command("blockdev-reopen", options=[{
-            "driver": "throttle", "throttle-group": disk + "-speed", "file": disk + "-broken",
+            "driver": "throttle", "throttle-group": disk + "-speed", "file": f"{disk}-broken{self.faults}",
             "node-name": disk + "-throttle"}])
 
     def drain(self) -> bool:

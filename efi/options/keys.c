@@ -210,13 +210,14 @@ static const char *pmm_word(unsigned place)
 
 static bool parse_swap(struct piece value, struct options *options)
 {
+    static const uint8_t nil[OPTION_UUID_SIZE];
     uint8_t uuid[OPTION_UUID_SIZE];
     unsigned word;
 
     if (find_word(value, swap_word, &word)) {
         options->swap = (enum swap_kind)word;
     } else {
-        if (!parse_uuid(value, uuid))
+        if (!parse_uuid(value, uuid) || memcmp(uuid, nil, sizeof(nil)) == 0)
             return false;
         options->swap = SWAP_SET;
         memcpy(options->swap_uuid, uuid, sizeof(uuid));
@@ -363,7 +364,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"mem", parse_mem, NULL, "bytes, or a number with K, M or G, at least 32M"},
     {"cpus", parse_cpus, NULL, "a number from 1 to 4096"},
     {"seed", parse_seed, NULL, "a number of 64 bits, decimal or 0x and hexadecimal"},
-    {"swap", parse_swap, swap_word, "a set's UUID"},
+    {"swap", parse_swap, swap_word, "a set's UUID other than the nil UUID"},
     {"serial", parse_serial, serial_word, "an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, exit_word, NULL},
     {"la57", parse_la57, la57_word, NULL},

@@ -191,7 +191,7 @@ static void shootdown_run(const struct options *options)
     }
     ktap_check(right, "each that runs it answers, and no other");
     if (party.count == 0)
-        ktap_skip("one processor", "what is taken away is gone on all processors");
+        ktap_skip("there is one processor", "what is taken away is gone on all processors");
     else
         ktap_check(others_forget(space), "what is taken away is gone on all processors");
     __atomic_store_n(&party.over, true, __ATOMIC_RELEASE);

@@ -175,7 +175,10 @@ static void swap_run(const struct options *options)
         return;
     base_tag = options->seed << 40 ^ UINT64_C(0x5a00000000000000);
     page_set_limit(RESIDENT);
-    if (SUCCEEDS(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL))) {
+    if (!experiment_may_promise(2 * PAGES)) {
+        experiment_skip_rest("overcommit=never does not promise enough");
+    } else if (SUCCEEDS(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, RIGHTS_READ_WRITE),
+                                  NULL))) {
         out_and_back(space, options);
         space_audit();
         fork_while_out(space);

@@ -174,8 +174,8 @@ static void another_processor(void)
 
     if ((machine_processors() & OTHER_PROCESSOR) == 0 ||
         thread_create(1, read_when_asked, scene.space, &thread) != OK) {
-        ktap_skip("one processor", "another processor, INVLPG there");
-        ktap_skip("one processor", "another processor, without it");
+        ktap_skip("there is one processor", "another processor, INVLPG there");
+        ktap_skip("there is one processor", "another processor, without it");
         return;
     }
     tlb_truth_put(scene.sound);

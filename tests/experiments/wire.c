@@ -322,12 +322,15 @@ static void wire_run(const struct options *options)
     wire.handler = trap_page_fault;
     trap_page_fault = count_fault;
     page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + RESIDENT);
-    if (ktap_check(map_others() &&
-                       SUCCEEDS(space_map(wire.space,
-                                          &SPACE_AT(START, WIRED * PAGE_SIZE, RIGHTS_READ_WRITE,
-                                                    .flags = SPACE_WIRED),
-                                          NULL)),
-                   "%u pages are wired, %u may be resident", WIRED, RESIDENT)) {
+    /* A fork promises the pages once more. */
+    if (!experiment_may_promise(wire_processors() * OTHERS + 2 * WIRED)) {
+        experiment_skip_rest("overcommit=never does not promise enough");
+    } else if (ktap_check(map_others() &&
+                              SUCCEEDS(space_map(wire.space,
+                                                 &SPACE_AT(START, WIRED * PAGE_SIZE,
+                                                           RIGHTS_READ_WRITE, .flags = SPACE_WIRED),
+                                                 NULL)),
+                          "%u pages are wired, %u may be resident", WIRED, RESIDENT)) {
         stay();
         fork_alone();
         fork_beside_a_writer();

@@ -31,9 +31,13 @@ static char image[64];
 static char said[64]; /* the file that takes the tool's words */
 static uint8_t *before;
 
+/* A shared object that replaces functions of libraries in the tool; NULL: none. */
+static const char *preloaded;
+
 static int set_up(void **state)
 {
     (void)state;
+    preloaded = NULL;
     unlink(image);
     return 0;
 }
@@ -76,6 +80,8 @@ static _Noreturn void become(char **arguments, const char *typed)
     dup2(ends[0], 0);
     dup2(words, 1);
     dup2(words, 2);
+    if (preloaded != NULL)
+        setenv("LD_PRELOAD", preloaded, 1);
     execv(TOOL, arguments);
     _exit(100);
 }
@@ -391,6 +397,58 @@ static void libblkid_is_asked(void **state)
     assert_unchanged();
 }
 
+/* Replaces one function of libfdisk in the tool by this source. */
+static void replace_in_libfdisk(const char *source)
+{
+    static char object[128];
+    char command[1024];
+
+    snprintf(object, sizeof(object), "%s/replaced.so", folder);
+    snprintf(command, sizeof(command), "printf '%%s' '%s' | gcc -shared -fPIC -w -o %s -x c -",
+             source, object);
+    assert_int_equal(system(command), 0);
+    preloaded = object;
+}
+
+/* libfdisk has another opinion on a table that we accept, or finds one where we find none. */
+static void libfdisk_is_asked(void **state)
+{
+    static const struct {
+        const char *source;
+        const char *words;
+    } opinions[] = {
+        {"int fdisk_has_label(void *c) { return 0; }", "libfdisk finds no GUID partition table"},
+        {"unsigned long fdisk_get_npartitions(void *c) { return 0; }",
+         "libfdisk does not find the partition"},
+        {"unsigned long fdisk_partition_get_end(void *p) { return 5; }",
+         "libfdisk finds another end of the partition"},
+        {"const char *fdisk_partition_get_uuid(void *p) { return \"none\"; }",
+         "libfdisk finds another GUID of the partition"},
+        {"const char *fdisk_parttype_get_string(void *t) { return \"none\"; }",
+         "libfdisk finds another type of the partition"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(opinions); i++) {
+        preloaded = NULL;
+        blank_image();
+        assert_int_equal(RUN("--yes"), EXIT_DONE);
+        remember();
+        replace_in_libfdisk(opinions[i].source);
+        assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+        assert_true(words_have(opinions[i].words));
+        assert_unchanged();
+    }
+    blank_image();
+    remember();
+    replace_in_libfdisk("int fdisk_has_label(void *c) { return 1; }");
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("a partition table (found by libfdisk)"));
+    assert_unchanged();
+    unlink(preloaded);
+    preloaded = NULL;
+}
+
 /* A file system of 512 KiB cannot hold the start of the image. */
 static void full_disk_leaves_no_image(void **state)
 {
@@ -581,6 +639,7 @@ int main(void)
         cmocka_unit_test_setup(sizes, set_up),
         cmocka_unit_test_setup(attributes_are_respected, set_up),
         cmocka_unit_test_setup(libblkid_is_asked, set_up),
+        cmocka_unit_test_setup(libfdisk_is_asked, set_up),
         cmocka_unit_test_setup(full_disk_leaves_no_image, set_up),
         cmocka_unit_test_setup(groups_and_kinds, set_up),
         cmocka_unit_test_setup(preparing_again_keeps_what_is_known, set_up),

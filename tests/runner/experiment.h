@@ -76,6 +76,10 @@ static inline bool experiment_succeeds(enum status status, const char *call)
     return status == OK;
 }
 
+/* Returns whether overcommit=never still promises this many pages, with the limit of resident pages
+ * as it is set now; true under the other policies. If not, prints how many it promises. */
+bool experiment_may_promise(uint64_t pages);
+
 /* Skips all checks of the running experiment that it has not made yet, for a reason such as "the
  * swap area is too small". The runner still checks the ledger. */
 void experiment_skip_rest(const char *format, ...) PRINTF_LIKE(1, 2);

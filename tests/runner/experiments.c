@@ -6,6 +6,7 @@
 
 #include "lib/bytes.h"
 #include "lib/print.h"
+#include "vmm/space/commit.h"
 
 #define REASON_SIZE 160U
 
@@ -62,6 +63,17 @@ void experiments_print(void)
         ktap_note("%s:", theme_names[theme]);
         experiments_print_theme((enum theme)theme);
     }
+}
+
+bool experiment_may_promise(uint64_t pages)
+{
+    uint64_t limit = commit_limit();
+    uint64_t left = limit - min_u64(limit, commit_pages());
+
+    if (commit_policy() != OVERCOMMIT_NEVER || pages <= left)
+        return true;
+    ktap_note("overcommit=never promises %lu pages more, of %lu that this needs", left, pages);
+    return false;
 }
 
 void experiment_skip_rest(const char *format, ...)

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import disks
+import matrix
 import qemu
-from harness import Case, case
+from harness import Case, Run, case
 
 
 @case
@@ -131,3 +132,13 @@ def small_without_disk(t: Case):
     run = t.boot(memory=64, append="run=table-access,cow")
     t.check(run.result.verdict == "pass", "the run passes", f"status {run.result.status}")
     t.check("# SKIP a region of 64 MiB is more" in run.result.log, "table-access is skipped")
+
+
+@case
+def option_matrix(t: Case):
+    """A dozen combinations of options with every experiment: a pass, or skips that say why."""
+    for entry in matrix.FIXED:
+        result, problems = matrix.boot(entry)
+        t.check(not problems, f"{entry.name}: {result.seconds:.0f} s", *problems)
+        if problems:
+            t.runs.append(Run(result, None))

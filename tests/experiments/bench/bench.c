@@ -16,6 +16,9 @@
 #include "tests/runner/tick.h"
 #include "tests/runner/user_pages.h"
 
+/* Enough for all rows but those that say what else they need. */
+#define BENCH_MEMORY (400 * MIB)
+
 static struct {
     uint64_t samples[BENCH_SAMPLES];
     unsigned count;
@@ -268,6 +271,11 @@ static void bench_run(const struct options *options)
     bool were_on = machine_interrupts_off(); /* the watchdog's look is no fault's work */
     struct space *space;
 
+    if (pmm_usage().by_kind[FRAME_FREE] < BENCH_MEMORY / PAGE_SIZE) {
+        machine_interrupts_restore(were_on);
+        experiment_skip_rest("less than %lu MiB are free", BENCH_MEMORY / MIB);
+        return;
+    }
     bench.random = random_from(options->seed);
     /* Every fault clears its own page, and frames come from the caches as they are filled here. */
     pmm_idle_pause();

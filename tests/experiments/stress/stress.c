@@ -124,6 +124,15 @@ static void stress_report(unsigned count, const struct fault_counts *faults)
     ktap_metric("spurious", faults->spurious, "faults");
 }
 
+/* Returns the pages that a space with so many workers and a fork by each promise. */
+static uint64_t stress_promises(unsigned count)
+{
+    uint64_t space = STRESS_SHARED + STRESS_BLOCKS * (STRESS_BLOCK_BYTES / PAGE_SIZE) +
+                     (uint64_t)count * STRESS_OWN_PAGES;
+
+    return (1 + (uint64_t)count) * space;
+}
+
 static void stress_run(const struct options *options)
 {
     uint64_t limit = resident_limit;
@@ -133,6 +142,14 @@ static void stress_run(const struct options *options)
 
     if (!start_space(&space))
         return;
+    count = stress_processors();
+    page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + (count + 1) * RESIDENT);
+    if (!experiment_may_promise(stress_promises(count))) {
+        experiment_skip_rest("overcommit=never does not promise enough");
+        page_set_limit(limit);
+        end_space(space);
+        return;
+    }
     ktap_check(
         space_map(space,
                   &SPACE_AT(STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE),
@@ -142,8 +159,6 @@ static void stress_run(const struct options *options)
                                 RIGHTS_READ_WRITE),
                       NULL) == OK,
         "the shared pages and the blocks are mapped");
-    count = stress_processors();
-    page_set_limit(pmm_usage().by_kind[FRAME_ANONYMOUS] + (count + 1) * RESIDENT);
     count = stress_start_workers(space, options);
     wait_for_workers(count, options->seconds);
     page_set_limit(limit);

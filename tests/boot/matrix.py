@@ -1,0 +1,120 @@
+"""Every option's values with every experiment: each run passes, or skips what it cannot do and says why.
+
+`make soak` boots all of it; the case option-matrix of tests/boot/cases/options.py a fixed dozen. By
+hand: `tests/soak --matrix`.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import disks
+import log
+import qemu
+
+# Experiments that run only by name and crash nothing; with seconds=1 they are quick.
+BY_NAME = ("frame-stress-minute", "fork-ways-all", "model-long", "stress", "hold", "mmu-hold",
+           "dead-processor")
+ALL = ",".join(("*", *BY_NAME))
+SECONDS = 900
+
+# Values for each key, beside those that a run has anyway.
+VALUES = {
+    "overcommit": ("never", "heuristic", "always"),
+    "spaces": ("1", "2", "3", "10", "65536"),
+    "pmm": ("bitmap", "buddy", "stack"),
+    "tables": ("recursive", "window"),
+    "la57": ("0", "1"),
+    "swap": ("none", "auto"),
+    "mem": ("64M", "96M", "200M"),
+    "cpus": ("1", "2"),
+    "seed": ("0", "0xffffffffffffffff"),
+    "wipe": ("0", "1"),
+    "watchdog": ("0", "600"),
+    "deadline": ("0", "3000"),
+}
+# Machines on which each value is tried: MiB, processors, with a swap disk.
+MACHINES = ((64, 1, False), (512, 3, True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One boot: a machine and options."""
+
+    memory: int
+    processors: int
+    swap_disk: bool
+    options: str
+
+    @property
+    def name(self) -> str:
+        disk = "swap disk" if self.swap_disk else "no disk"
+        return f"{self.memory} MiB, {self.processors} CPUs, {disk}: {self.options or 'no options'}"
+
+    def append(self) -> str:
+        """Returns the load options."""
+        # Without values of its own, the run has the benchmark, too.
+        run = ALL if self.options else f"{ALL},bench"
+        return f"run={run} seconds=1 {self.options}".rstrip()
+
+
+def entries() -> Iterator[Entry]:
+    """Yields all of the matrix."""
+    for machine in MACHINES:
+        yield Entry(*machine, "")
+        for key, values in VALUES.items():
+            for value in values:
+                yield Entry(*machine, f"{key}={value}")
+    # Where two limits meet.
+    yield Entry(64, 1, False, "overcommit=never spaces=3")
+    yield Entry(512, 3, True, "overcommit=never mem=64M")
+
+
+FIXED: Tuple[Entry, ...] = (
+    Entry(256, 2, True, "overcommit=never"),
+    Entry(256, 2, True, "overcommit=always"),
+    Entry(256, 2, True, "spaces=1"),
+    Entry(256, 2, True, "spaces=3"),
+    Entry(64, 1, False, "seed=7"),
+    Entry(64, 2, False, "tables=recursive"),
+    Entry(256, 3, True, "tables=window pmm=stack"),
+    Entry(256, 1, True, "pmm=bitmap la57=1"),
+    Entry(512, 3, True, "pmm=buddy mem=96M"),
+    Entry(64, 2, True, "overcommit=never"),
+    Entry(256, 2, False, "swap=none spaces=10"),
+    Entry(512, 3, True, "cpus=1 wipe=1"),
+)
+
+
+def problems(run: log.Log) -> List[str]:
+    """Returns the checks that failed, suites that made too few, and skips without a reason."""
+    found = []
+    for suite in run.suites.values():
+        failed = [check.text for check in suite.checks if not check.ok]
+        if not suite.ok:
+            found.append(f"{suite.name}: " + ("; ".join(failed) or "checks are missing"))
+        found += [f"{suite.name}: a skip without a reason" for check in suite.checks
+                  if check.skipped is not None and len(check.skipped.split()) < 3]
+    return found
+
+
+def boot(entry: Entry, efi: str = "build/faultline.efi") -> Tuple[qemu.Result, List[str]]:
+    """Boots an entry; returns QEMU's result and its problems."""
+    with tempfile.TemporaryDirectory(prefix="faultline-matrix-") as folder:
+        attached = []
+        if entry.swap_disk:
+            image = disks.copy_sparse(Path("build/swap.img"), Path(folder) / "swap.img")
+            attached.append(qemu.Disk(str(image), serial=qemu.SWAP_SERIAL))
+        result = qemu.boot(qemu.Machine(efi=efi, memory=entry.memory, smp=entry.processors,
+                                        disks=attached, append=entry.append()), SECONDS)
+    if result.timed_out:
+        return result, [f"it did not end in {SECONDS} s"]
+    try:
+        run = log.parse(result.log)
+    except log.LogError as error:
+        return result, [str(error)]
+    found = problems(run)
+    if run.verdict != "pass" or result.verdict != "pass":
+        found.insert(0, f"the verdict is {run.verdict}, the status says {result.verdict}")
+    return result, found
