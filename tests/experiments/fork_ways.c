@@ -348,8 +348,8 @@ EXPERIMENT(fork_ways, 310) = {
             .counted = "Share all levels: {all_levels.fork.16m} instructions for 16 MiB; page COW "
                        "{page.fork.16m}, eager {eager.fork.16m}; shipped writes of all pages "
                        "{all_levels.write100.16m}, page COW {page.write100.16m}",
-            .shipped =
-                "all levels; it takes more instructions than page COW once all pages are written",
+            .shipped = "all levels; its writes take more instructions than those of page COW, its "
+                       "fork fewer",
             .limit = "the cost of misses in cache and TLB",
         },
 };

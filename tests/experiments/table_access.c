@@ -466,8 +466,11 @@ EXPERIMENT(table_access, 090) = {
     .answer =
         {
             .text = "The direct map: another's entry drops nothing; the slot empties "
-                    "{read_foreign.recursive.emptied} TLBs; own entries: slot {read_own.recursive} "
-                    "instructions, direct {read_own.direct}",
+                    "{read_foreign.recursive.emptied} TLBs, the window drops "
+                    "{read_foreign.window.invalidated} entry",
+            .counted = "The direct map: another's entry drops nothing; the slot empties "
+                       "{read_foreign.recursive.emptied} TLBs; own entries: slot "
+                       "{read_own.recursive} instructions, direct {read_own.direct}",
             .shipped = "direct map; for own entries the recursive slot takes fewer instructions",
             .limit = "misses of TLB and cache, which an emulator does not show",
         },

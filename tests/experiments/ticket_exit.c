@@ -94,7 +94,7 @@ static struct {
     uint32_t generations[1 + LIVING];
     unsigned left;       /* entries in tables that were given back, which a way has forgotten */
     uint64_t looked_at;  /* entries that the way has read */
-    uint64_t drop_reads; /* entries that the shipped drop reads: up to the last held one */
+    uint64_t drop_reads; /* entries that the shipped drop reads: in leaf tables, whole groups */
 } book;
 
 static struct pte ticket_exit_entry_at(struct pfn table, unsigned index)
@@ -157,6 +157,8 @@ static void list_table(struct pfn table, unsigned level, uint32_t owner, bool ta
             book.entries[book.entry_count++] = listed;
         }
     }
+    if (level == 1)
+        reads = (unsigned)round_up(reads, TREE_PAGES_TOGETHER);
     book.drop_reads += owner == 0 ? reads : 0;
 }
 
