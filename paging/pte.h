@@ -272,9 +272,9 @@ static inline struct pte_bits pte_common(const struct pte *from, const struct pt
     return bits;
 }
 
-/* Returns true if all entries of a run at level 1 are own leaves with the same rights: then they
- * differ only in A, D and their frames. */
-bool pte_are_own_leaves(struct pte_bits bits);
+/* Returns true if all entries of a run at level 1 are leaves of a class with the same rights: then
+ * they differ only in A, D and their frames. */
+bool pte_are_leaves(struct pte_bits bits, enum pte_class class);
 
 /* Turns an own entry into COW in place, and keeps A and D. Returns the old entry. */
 struct pte pte_make_cow(struct pte *entry);

@@ -123,27 +123,105 @@ static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned 
     run->gone_count = (unsigned)(gone - run->gone);
 }
 
+/* What two leaves of equal kind and rights may differ in: a frame number has 32 bits. */
+#define LEAF_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
+
+/* Drops an entry of any kind. Returns true if it had a target. */
+static bool drop_any(struct tree_dropper *dropper, struct page_run *run, struct pte *at,
+                     unsigned index)
+{
+    struct pte entry = *at;
+    struct pfn page;
+
+    if (pte_state(entry, 1) == PTE_CORRUPT)
+        PANIC("entry %lx at %u of table %x is corrupt", entry.word, index, run->table.index);
+    if (!entry_is_held(entry))
+        return false;
+    page = entry_page(entry, 1);
+    *at = pte_empty();
+    if (pfn_is_none(page))
+        tree_drop_let_go(dropper, entry, 1);
+    else
+        let_go_of_page(run, page, entry, index);
+    return true;
+}
+
+/* The count of an emptied leaf's page is 0 after its reference was dropped, or is very large. If it
+ * was saturated, it gets the reference back, and an entry of the zero page stays: then returns
+ * false. */
+static __attribute__((noinline)) bool drop_odd_count(struct page_run *run, struct pte *at,
+                                                     struct pte entry, uint32_t count)
+{
+    if (count == 0) {
+        run->gone[run->gone_count++] = pte_frame(entry);
+        return true;
+    }
+    if (count < COUNT_STILL - 1)
+        return true;
+    __atomic_add_fetch(&pte_record(entry)->count, 1, __ATOMIC_RELAXED);
+    if (entry_is_zero(entry)) {
+        *at = entry;
+        return false;
+    }
+    (void)frame_count_keep(pte_frame(entry));
+    return true;
+}
+
+/* Drops a sound leaf, whose page has other references in most cases. Returns false for the zero
+ * page. */
+static inline bool drop_cow_leaf(struct page_run *run, struct pte *at)
+{
+    /* Exchanged, and so ordered before the look at the back pointer (rmap_points_into). */
+    struct pte entry = pte_exchange(at, pte_empty());
+    struct frame *record = pte_record(entry);
+    uint32_t left;
+
+    if (__atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == run->table.index) {
+        let_go_of_page(run, pte_frame(entry), entry,
+                       (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
+        return true;
+    }
+    if ((entry.word & PTE_D) != 0 && (record->flags & FRAME_DIRTY) == 0)
+        fold_dirty(entry);
+    left = __atomic_sub_fetch(&record->count, 1, __ATOMIC_ACQ_REL);
+    return __builtin_expect((int32_t)left > 0, 1) || drop_odd_count(run, at, entry, left);
+}
+
+/* Drops a run of COW leaves with equal rights. Returns how many had a target. */
+static unsigned drop_cow_leaves(struct page_run *run, struct pte *entries, unsigned from,
+                                unsigned to)
+{
+    unsigned held = to - from;
+
+#pragma GCC unroll 4
+    for (struct pte *at = &entries[from]; at < &entries[to]; at++)
+        held -= !drop_cow_leaf(run, at);
+    return held;
+}
+
 /* Drops entries of any kind. Returns how many had a target. */
 static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, struct pte *entries,
                           unsigned from, unsigned to)
 {
+    uint64_t shape = 0; /* a leaf that was found sound, without what may differ; or 0 */
+    uint64_t plain = 0; /* a sound entry without a target */
     unsigned held = 0;
 
     for (unsigned i = from; i < to; i++) {
         struct pte entry = entries[i];
-        struct pfn page;
 
-        if (pte_state(entry, 1) == PTE_CORRUPT)
-            PANIC("entry %lx at %u of table %x is corrupt", entry.word, i, run->table.index);
-        page = entry_page(entry, 1);
-        if (!entry_is_held(entry))
+        if (entry.word == plain)
             continue;
-        entries[i] = pte_empty();
-        held++;
-        if (pfn_is_none(page))
-            tree_drop_let_go(dropper, entry, 1);
-        else
-            let_go_of_page(run, page, entry, i);
+        if ((entry.word & ~LEAF_VARIES) != shape || shape == 0) {
+            if (drop_any(dropper, run, &entries[i], i))
+                held++;
+            else
+                plain = entry.word;
+            if (pte_present(entry))
+                shape = entry.word & ~LEAF_VARIES;
+            continue;
+        }
+        held += drop_cow_leaf(run, &entries[i]);
     }
     return held;
 }
@@ -158,11 +236,15 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     unsigned from = dropper->next[top];
     unsigned count = (unsigned)min_u64(min_u64(most, TREE_PAGES_TOGETHER), PTE_ENTRIES - from);
     unsigned held = count;
+    struct pte_bits common;
 
     run.table = dropper->tables[top];
     run.gone_count = 0;
-    if (pte_are_own_leaves(pte_common(&entries[from], &entries[from + count])))
+    common = pte_common(&entries[from], &entries[from + count]);
+    if (pte_are_leaves(common, PTE_OWN))
         drop_own_leaves(&run, entries, from, from + count);
+    else if (pte_are_leaves(common, PTE_COW))
+        held = drop_cow_leaves(&run, entries, from, from + count);
     else
         held = drop_each(dropper, &run, entries, from, from + count);
     record->live = (uint16_t)(record->live - held);
