@@ -82,12 +82,12 @@ enum pte_state pte_state(struct pte entry, unsigned level)
     return pte_present(entry) ? present_state(entry, level) : absent_state(entry, level);
 }
 
-bool pte_are_leaves(struct pte_bits bits, enum pte_class class)
+bool pte_are_leaves(struct pte_bits bits)
 {
     struct pte any = {bits.any};
 
     return ((bits.any ^ bits.all) & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == 0 &&
-           pte_state(any, 1) == PTE_LEAF && pte_class(any) == class;
+           pte_state(any, 1) == PTE_LEAF;
 }
 
 const char *pte_state_name(enum pte_state state)

@@ -90,7 +90,8 @@ static inline bool is_last(struct pfn page)
 
 /* Drops the reference of a zeroed entry to its page. The back pointer moves to another entry while
  * the count still includes this one. */
-static void let_go_of_page(struct page_run *run, struct pfn page, struct pte entry, unsigned index)
+static inline void let_go_of_page(struct page_run *run, struct pfn page, struct pte entry,
+                                  unsigned index)
 {
     if (!is_last(page)) {
         fold_dirty(entry);
@@ -149,8 +150,7 @@ static bool drop_any(struct tree_dropper *dropper, struct page_run *run, struct 
 /* The count of an emptied leaf's page is 0 after its reference was dropped, or is very large. If it
  * was saturated, it gets the reference back, and an entry of the zero page stays: then returns
  * false. */
-static __attribute__((noinline)) bool drop_odd_count(struct page_run *run, struct pte *at,
-                                                     struct pte entry, uint32_t count)
+static bool drop_odd_count(struct page_run *run, struct pte *at, struct pte entry, uint32_t count)
 {
     if (count == 0) {
         run->gone[run->gone_count++] = pte_frame(entry);
@@ -167,8 +167,7 @@ static __attribute__((noinline)) bool drop_odd_count(struct page_run *run, struc
     return true;
 }
 
-/* Drops a sound leaf, whose page has other references in most cases. Returns false for the zero
- * page. */
+/* Drops a sound leaf. Returns false for the zero page. */
 static inline bool drop_cow_leaf(struct page_run *run, struct pte *at)
 {
     /* Exchanged, and so ordered before the look at the back pointer (rmap_points_into). */
@@ -241,9 +240,9 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     run.table = dropper->tables[top];
     run.gone_count = 0;
     common = pte_common(&entries[from], &entries[from + count]);
-    if (pte_are_leaves(common, PTE_OWN))
+    if (pte_are_leaves_of(common, PTE_OWN))
         drop_own_leaves(&run, entries, from, from + count);
-    else if (pte_are_leaves(common, PTE_COW))
+    else if (pte_are_leaves_of(common, PTE_COW))
         held = drop_cow_leaves(&run, entries, from, from + count);
     else
         held = drop_each(dropper, &run, entries, from, from + count);

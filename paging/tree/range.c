@@ -402,7 +402,7 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
 
     if (fast) {
         bits = pte_common(first, last);
-        fast = pte_are_leaves(bits, PTE_OWN);
+        fast = pte_are_leaves_of(bits, PTE_OWN);
     }
     if (fast)
         protect_own_leaves(call, first, last, bits);
