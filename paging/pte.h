@@ -272,15 +272,9 @@ static inline struct pte_bits pte_common(const struct pte *from, const struct pt
     return bits;
 }
 
-/* Returns true if all entries of a run at level 1 are leaves of one class with the same rights: then
- * they differ only in A, D and their frames. */
+/* Returns true if all entries of a run at level 1 are leaves of one class with the same rights.
+ * Then they differ only in A, D and their frames. */
 bool pte_are_leaves(struct pte_bits bits);
-
-/* As pte_are_leaves, for one class. */
-static inline bool pte_are_leaves_of(struct pte_bits bits, enum pte_class class)
-{
-    return pte_class((struct pte){bits.any}) == class && pte_are_leaves(bits);
-}
 
 /* Turns an own entry into COW in place, and keeps A and D. Returns the old entry. */
 struct pte pte_make_cow(struct pte *entry);

@@ -56,6 +56,12 @@ static inline struct frame *pte_record(struct pte entry)
     return (struct frame *)(uintptr_t)(FRAME_RECORDS_BASE + ((entry.word >> shift) & mask));
 }
 
+/* As pte_are_leaves, for one class. */
+static inline bool pte_are_leaves_of(struct pte_bits bits, enum pte_class class)
+{
+    return pte_class((struct pte){bits.any}) == class && pte_are_leaves(bits);
+}
+
 /* Returns the page that an entry references as leaf, in transit or withheld (the first frame of a
  * large page), or PFN_NONE, also for the zero page. The entry is known to be sound. */
 static inline struct pfn entry_page(struct pte entry, unsigned level)
