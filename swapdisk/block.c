@@ -56,7 +56,7 @@ void block_submit(const struct block_device *block, struct disk_request *request
         request_end(request, run_request(block, request));
 }
 
-enum status block_wait(const struct block_device *block, const struct disk_request *request)
+enum status block_wait(const struct block_device *block, struct disk_request *request)
 {
     CHECK(request->progress != REQUEST_NEW);
     if (block->operations->wait != NULL)

@@ -38,7 +38,7 @@ struct block_operations {
                     unsigned sectors); /* NULL: sectors keep their data */
     /* NULL: requests are carried out at once, by the functions above. */
     void (*submit)(void *device, struct disk_request *request);
-    enum status (*wait)(void *device, const struct disk_request *request);
+    enum status (*wait)(void *device, struct disk_request *request);
 };
 
 struct block_device {
@@ -63,8 +63,7 @@ MUST_USE enum status block_flush(const struct block_device *block);
 void block_submit(const struct block_device *block, struct disk_request *request);
 
 /* Waits until a request has ended, and returns its status. */
-MUST_USE enum status block_wait(const struct block_device *block,
-                                const struct disk_request *request);
+MUST_USE enum status block_wait(const struct block_device *block, struct disk_request *request);
 
 /* Declares the data of sectors as unneeded. Memory frees the pages that lie in the range as a
  * whole, and reads them as zeroes afterwards; a disk does nothing, since no TRIM is ever sent. */

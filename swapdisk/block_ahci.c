@@ -25,7 +25,7 @@ static void block_ahci_submit(void *device, struct disk_request *request)
     ahci_submit(device, request);
 }
 
-static enum status block_ahci_wait(void *device, const struct disk_request *request)
+static enum status block_ahci_wait(void *device, struct disk_request *request)
 {
     return ahci_wait(device, request);
 }

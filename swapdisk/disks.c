@@ -376,6 +376,42 @@ enum status disks_open(struct disk_chosen *chosen)
     return OK;
 }
 
+static const struct controller *controller_of(const struct ahci_port *port)
+{
+    const struct controller *at = found.controllers;
+
+    while (&at->hba != port->hba)
+        at = at->next;
+    return at;
+}
+
+void disks_start_interrupts(void)
+{
+    const struct pci_access *pci = hardware_pci();
+    struct hardware_message message;
+    struct ahci_port *port;
+    struct pci_place place;
+    const char *how = "polling, because it has no MSI";
+
+    if (found.chosen == NULL)
+        return;
+    port = found.chosen->block.device;
+    place = controller_of(port)->place;
+    if (hardware_take_messages(ahci_take_interrupts, &message) &&
+        pci_msi_on(pci, place, message.address, message.data)) {
+        how = ahci_interrupts_on(port) ? "MSI" : "polling, because no interrupt arrived";
+        if (!port->interrupts)
+            pci_msi_off(pci, place);
+    }
+    ktap_note("disk queue: serial %s: completions by %s, %u tags", port->identity.serial, how,
+              port->depth);
+}
+
+void disks_look(void)
+{
+    ahci_look();
+}
+
 /* Logs the errors of each disk that had any, and the totals. */
 static void log_error_totals(void)
 {
@@ -420,6 +456,7 @@ void disks_stop(void)
 
         if (controller->started)
             ahci_stop(&controller->hba);
+        pci_msi_off(pci, controller->place);
         pci_command(pci, controller->place, PCI_COMMAND_NO_INTX, PCI_COMMAND_MASTER);
         found.controllers = controller->next;
         pmm_free(controller->self);

@@ -50,6 +50,13 @@ struct disk_chosen {
  * was chosen, with STATUS_REFUSED if the second look differs; its report then has the reason. */
 MUST_USE enum status disks_open(struct disk_chosen *chosen);
 
+/* Lets the chosen disk report completions by interrupts (MSI) if one arrives on trial; otherwise it
+ * stays polled. Logs which. Context: thread, interrupts on. */
+void disks_start_interrupts(void);
+
+/* To be called each second: see ahci_look. */
+void disks_look(void);
+
 /* Stops every controller: engines, interrupts and bus mastering. */
 void disks_stop(void);
 

@@ -23,6 +23,7 @@
 #define VECTOR_TIMER 0xf0U
 #define VECTOR_WAKE  0xf1U
 #define VECTOR_SHOOT 0xf2U
+#define VECTOR_DISK  0xefU
 
 /* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
  * none, it is off, or it is in x2APIC mode and needs no mapping. */

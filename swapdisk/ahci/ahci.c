@@ -129,7 +129,7 @@ void ahci_stop(struct ahci_hba *hba)
 {
     if (hba->access.read == NULL)
         return;
+    ahci_interrupts_off(hba);
     ahci_ports_stop(hba);
-    hba_write(hba, HBA_GHC, hba_read(hba, HBA_GHC) & ~(GHC_IE | GHC_HR));
     hba_write(hba, HBA_IS, ALL_ONES);
 }

@@ -107,6 +107,7 @@ struct ahci_port {
     bool queued;                /* (l) the commands in flight are queued ones */
     bool broken;                /* (l) an error, a time-out or a new link: nothing more is issued */
     bool late;                  /* (l) broken by a time-out */
+    bool interrupts;            /* (l) completions come by interrupts */
     bool recovering;            /* (l) a thread has taken the recovery on */
     bool untamed;               /* (r) dead, and its transfers may not have ended */
     unsigned depth;             /* (l) commands in flight at most */
@@ -138,6 +139,8 @@ struct ahci_hba {
     unsigned pages_max;
     unsigned slots;                          /* command slots that it has */
     struct ahci_port *ports[AHCI_PORTS_MAX]; /* NULL: no such port */
+    struct ahci_hba *next_served;            /* of the controllers with interrupts */
+    uint64_t interrupts;                     /* atomic: taken so far */
     char note[AHCI_NOTE_SIZE];               /* why the start failed */
 
     /* Called once for each command that did not complete at its first attempt; NULL: nothing. Set
@@ -167,7 +170,7 @@ void ahci_submit(struct ahci_port *port, struct disk_request *request);
 void ahci_poll(struct ahci_port *port);
 
 /* Polls until the request has ended, and returns its status. */
-MUST_USE enum status ahci_wait(struct ahci_port *port, const struct disk_request *request);
+MUST_USE enum status ahci_wait(struct ahci_port *port, struct disk_request *request);
 
 /* Transfers sectors between the disk and frames, 8 to a frame, by as few non-queued commands as
  * possible. The last frame may be used in part. On failure, any part may have been transferred. */
@@ -178,6 +181,19 @@ MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant 
 
 /* Makes completed writes durable. */
 MUST_USE enum status ahci_flush(struct ahci_port *port);
+
+/* Takes the interrupt of any controller; the handler of the vector that they were given. Context:
+ * interrupts off. */
+void ahci_take_interrupts(void);
+
+/* Lets a ready port report completions by interrupts, which the caller has routed to
+ * ahci_take_interrupts, and tries one. Returns false, with the port polled as before, if it does
+ * not arrive. Context: thread, interrupts on. */
+MUST_USE bool ahci_interrupts_on(struct ahci_port *port);
+
+/* Looks for commands that take too long and for completions without an interrupt, on all ports with
+ * interrupts: to be called each second. Context: any. */
+void ahci_look(void);
 
 /* Returns the ticks that all ports have waited for commands, since start: benchmarks subtract them,
  * since the waiter polls. Other threads may have run meanwhile. */

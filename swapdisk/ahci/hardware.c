@@ -3,7 +3,9 @@
 
 #include <stddef.h>
 
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/port.h"
+#include "cpu/trap/trap.h"
 #include "lib/check.h"
 #include "paging/kernel/map.h"
 #include "swapdisk/pci/pci.h"
@@ -12,6 +14,9 @@
 #define CONFIG_ADDRESS 0xcf8U
 #define CONFIG_DATA    0xcfcU
 #define CONFIG_ENABLE  (UINT32_C(1) << 31)
+
+/* Where a device writes messages for local APICs (SDM volume 3, 11.11.1). */
+#define MESSAGE_ADDRESS UINT64_C(0xfee00000)
 
 /* All registers of 32 ports (AHCI 1.3.1, 3). */
 #define HBA_BYTES UINT64_C(0x1100)
@@ -56,6 +61,28 @@ static void window_write(void *context, uint32_t offset, uint32_t value)
     volatile uint32_t *registers = context;
 
     registers[offset / 4] = value;
+}
+
+static void (*on_message)(void);
+
+static bool take_message(struct trap_frame *frame)
+{
+    (void)frame;
+    on_message();
+    local_apic_end();
+    return true;
+}
+
+/* The identifier has 8 bits in a message (SDM volume 3, 11.11.1). */
+bool hardware_take_messages(void (*handler)(void), struct hardware_message *message)
+{
+    if (!local_apic_present() || local_apic_id() >= UINT8_MAX)
+        return false;
+    on_message = handler;
+    trap_set_handler(VECTOR_DISK, take_message);
+    *message =
+        (struct hardware_message){MESSAGE_ADDRESS | (uint64_t)local_apic_id() << 12, VECTOR_DISK};
+    return true;
 }
 
 enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access)

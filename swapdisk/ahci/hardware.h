@@ -7,6 +7,7 @@
 #ifndef SWAPDISK_AHCI_HARDWARE_H
 #define SWAPDISK_AHCI_HARDWARE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -16,5 +17,15 @@
 /* Maps a controller's registers, uncached. Fails with STATUS_REFUSED if the range is not device
  * memory. */
 MUST_USE enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access);
+
+/* What a device writes to interrupt a processor. */
+struct hardware_message {
+    uint64_t address;
+    uint16_t data;
+};
+
+/* Sets the function that the running processor calls, with interrupts off, for each such message.
+ * Returns false if it takes none. */
+bool hardware_take_messages(void (*handler)(void), struct hardware_message *message);
 
 #endif

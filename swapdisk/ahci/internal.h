@@ -2,9 +2,10 @@
  * Shared by the files of the AHCI driver: registers, structures in memory, internal calls.
  *
  * ahci.c brings up the controller and port.c its ports; encode.c builds commands and is the only
- * one to start them; command.c runs one alone, with retries; queue.c has the requests in flight;
- * recover.c brings a port back after an error; transfer.c has the calls that wait; port_memory.c
- * has the frames. No other file includes this.
+ * one to start them; command.c runs one alone, with retries; request.c makes those of a request;
+ * queue.c has the requests in flight; interrupt.c turns interrupts on and takes them; recover.c
+ * brings a port back after an error; transfer.c has the calls that wait; port_memory.c has the
+ * frames. No other file includes this.
  *
  * Units: bytes for offsets. Owns: nothing. Context: as ahci.h.
  * Spec: Serial ATA AHCI 1.3.1, chapters 3 and 4; Serial ATA 3.1, 10.5 (FIS types).
@@ -68,6 +69,10 @@
 
 #define PxIS_ERRORS (PxIS_OFS | PxIS_IFS | PxIS_HBDS | PxIS_HBFS | PxIS_TFES)
 #define PxIS_LINK   (PxIS_PCS | PxIS_PRCS)
+
+/* Interrupts that a served port asks for: the ends of commands (D2H, PIO setup, DMA setup and set
+ * device bits FISes), errors, and changes of the link. */
+#define PxIE_SERVED (UINT32_C(0xf) | PxIS_ERRORS | PxIS_LINK)
 
 #define PxCMD_ST         (UINT32_C(1) << 0)
 #define PxCMD_SUD        (UINT32_C(1) << 1)
@@ -280,17 +285,35 @@ void ahci_note_attempt(struct ahci_port *port, struct ahci_error *error, unsigne
 /* Counts a command that did not complete at its first attempt, and reports it. */
 MUST_USE enum status ahci_report(struct ahci_port *port, struct ahci_error *error, bool healed);
 
+/* ---- request.c ---- */
+
+/* Returns the frames of a request, and whether the controller cannot address one of them. */
+unsigned ahci_pages_of(const struct disk_request *request);
+bool ahci_out_of_reach(const struct ahci_port *port, const struct disk_request *request);
+
+/* Copies the data of a write to the bounce frames, or those of a read from them, if the request
+ * needs them. */
+void ahci_bounce(const struct ahci_port *port, const struct disk_request *request);
+
+/* Returns the queued command for a request. */
+struct command ahci_queued_command_of(const struct ahci_port *port,
+                                      const struct disk_request *request);
+
+/* Returns the non-queued command for a request. */
+struct command ahci_command_of(const struct ahci_port *port, const struct disk_request *request);
+
+/* Ends a request with a status, and gives it its data if they are in bounce frames. holds: the
+ * lock */
+void ahci_end_request(const struct ahci_port *port, struct disk_request *request,
+                      enum status status);
+
 /* ---- queue.c ---- */
 
 bool ahci_lock(struct ahci_port *port);
 void ahci_unlock(struct ahci_port *port, bool were_on);
 
-/* Returns the non-queued command for a request. */
-struct command ahci_command_of(const struct ahci_port *port, const struct disk_request *request);
-
-/* Ends a request with a status, and gives it its data if they are in bounce frames. */
-void ahci_end_request(const struct ahci_port *port, struct disk_request *request,
-                      enum status status);
+/* As ahci_end_request, for a caller without the lock. */
+void ahci_end_apart(struct ahci_port *port, struct disk_request *request, enum status status);
 
 /* Issues waiting requests while there are free tags. holds: the lock */
 void ahci_issue_waiting(struct ahci_port *port);
@@ -298,8 +321,17 @@ void ahci_issue_waiting(struct ahci_port *port);
 /* Puts a request back to the front of its list. holds: the lock */
 void ahci_requeue(struct ahci_port *port, struct disk_request *request);
 
+/* Takes completions, issues what waits, and wakes a waiter if the port is to be recovered. For
+ * interrupts, and the look each second. */
+void ahci_serve(struct ahci_port *port);
+
 /* Ends all requests that wait, after the port has died. */
 void ahci_fail_waiting(struct ahci_port *port);
+
+/* ---- interrupt.c ---- */
+
+/* Stops serving a controller, before its memory goes. */
+void ahci_interrupts_off(struct ahci_hba *hba);
 
 /* ---- recover.c ---- */
 

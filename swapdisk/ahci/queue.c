@@ -21,7 +21,6 @@
 /* A waiting non-queued command lets so many queued ones pass; then the queue drains for it. */
 #define PASSED_MOST 32U
 
-#define LOW_LIMIT     (UINT64_C(1) << 32)
 #define NS_PER_MS     UINT64_C(1000000)
 #define EVERY_TAG(n_) ((n_) == 32 ? UINT32_MAX : (UINT32_C(1) << (n_)) - 1)
 
@@ -80,76 +79,14 @@ void ahci_requeue(struct ahci_port *port, struct disk_request *request)
         list->last = request;
 }
 
-/* ---- commands ---- */
+/* ---- ends ---- */
 
-static unsigned request_pages(const struct disk_request *request)
+void ahci_end_apart(struct ahci_port *port, struct disk_request *request, enum status status)
 {
-    return (request->sectors + SECTORS_PER_PAGE - 1) / SECTORS_PER_PAGE;
-}
+    bool were_on = ahci_lock(port);
 
-/* Returns whether the controller cannot address a frame of the request. */
-static bool out_of_reach(const struct ahci_port *port, const struct disk_request *request)
-{
-    for (unsigned i = 0; !port->hba->wide && i < request_pages(request); i++) {
-        if (phys_of(request->frames[i]).address >= LOW_LIMIT)
-            return true;
-    }
-    return false;
-}
-
-struct command ahci_command_of(const struct ahci_port *port, const struct disk_request *request)
-{
-    static const uint8_t single[] = {[DISK_READ] = ATA_READ_DMA_EXT,
-                                     [DISK_WRITE] = ATA_WRITE_DMA_EXT,
-                                     [DISK_FLUSH] = ATA_FLUSH_CACHE_EXT};
-    bool bounced = out_of_reach(port, request);
-
-    return (struct command){.opcode = single[request->operation],
-                            .lba = request->lba,
-                            .sectors = request->sectors,
-                            .frames = bounced ? port->bounce : request->frames,
-                            .bytes = request->sectors * SECTOR_SIZE,
-                            .grant = request->grant};
-}
-
-static struct command queued_command_of(const struct ahci_port *port,
-                                        const struct disk_request *request)
-{
-    struct command command = ahci_command_of(port, request);
-
-    CHECK(command.frames == request->frames);
-    command.opcode =
-        request->operation == DISK_READ ? ATA_READ_FPDMA_QUEUED : ATA_WRITE_FPDMA_QUEUED;
-    return command;
-}
-
-/* Copies the data of a write to the bounce frames, or those of a read from them. */
-static void bounce(const struct ahci_port *port, const struct disk_request *request)
-{
-    uint64_t left = (uint64_t)request->sectors * SECTOR_SIZE;
-
-    if (!out_of_reach(port, request))
-        return;
-    CHECK(request_pages(request) <= AHCI_BOUNCE_PAGES && !pfn_is_none(port->bounce[0]));
-    for (unsigned i = 0; left > 0; i++) {
-        void *own = frame_pointer(port->bounce[i]);
-        void *theirs = frame_pointer(request->frames[i]);
-        uint64_t bytes = min_u64(left, PAGE_SIZE);
-
-        if (request->operation == DISK_WRITE)
-            memcpy(own, theirs, bytes);
-        else
-            memcpy(theirs, own, bytes);
-        left -= bytes;
-    }
-}
-
-void ahci_end_request(const struct ahci_port *port, struct disk_request *request,
-                      enum status status)
-{
-    if (status == OK && request->operation == DISK_READ)
-        bounce(port, request);
-    request_end(request, status);
+    ahci_end_request(port, request, status);
+    ahci_unlock(port, were_on);
 }
 
 /* ---- issuing ---- */
@@ -204,11 +141,11 @@ static void start_request(struct ahci_port *port, struct disk_request *request)
 {
     unsigned tag = free_tag(port);
     struct command command =
-        request->single ? ahci_command_of(port, request) : queued_command_of(port, request);
+        request->single ? ahci_command_of(port, request) : ahci_queued_command_of(port, request);
     enum status status;
 
     if (request->operation == DISK_WRITE)
-        bounce(port, request);
+        ahci_bounce(port, request);
     ahci_build(port, tag, &command);
     request->limit_ns = machine_now_ns() + ahci_longest_ms(command.opcode) * NS_PER_MS;
     request->progress = REQUEST_ISSUED;
@@ -222,6 +159,14 @@ static void start_request(struct ahci_port *port, struct disk_request *request)
     note_depth(port);
 }
 
+/* Stops issuing until a waiter has recovered the port, which is silent meanwhile. */
+static void break_port(struct ahci_port *port)
+{
+    port->broken = true;
+    if (port->interrupts)
+        port_write(port, PxIE, 0);
+}
+
 void ahci_issue_waiting(struct ahci_port *port)
 {
     while (port->state == AHCI_PORT_READY && !port->broken) {
@@ -230,19 +175,21 @@ void ahci_issue_waiting(struct ahci_port *port)
         if (request == NULL)
             return;
         /* A link that changed is reset, and the disk identified, before the next command. */
-        port->broken = ahci_port_changed(port);
-        if (port->broken)
+        if (ahci_port_changed(port)) {
+            break_port(port);
             ahci_requeue(port, request);
-        else
+        } else {
             start_request(port, request);
+        }
     }
 }
 
 /* ---- completions ---- */
 
-/* Returns the tags in flight that the controller and the disk are done with. PxIS is cleared before
- * they are read, so that a later completion raises it again (rule D7). After an event that concerns
- * the link or the controller itself none counts: the registers may have been reset. */
+/* Returns the tags in flight that the controller and the disk are done with. PxIS and then IS are
+ * cleared before they are read, so that a later completion raises an interrupt again (rule D7).
+ * After an event that concerns the link or the controller itself none counts: the registers may
+ * have been reset. */
 static uint32_t read_done(struct ahci_port *port)
 {
     uint32_t events = port_read(port, PxIS);
@@ -250,13 +197,15 @@ static uint32_t read_done(struct ahci_port *port)
 
     if (events != 0 && (events & (PxIS_ERRORS | PxIS_LINK)) == 0)
         port_write(port, PxIS, events);
+    if (port->interrupts)
+        hba_write(port->hba, HBA_IS, UINT32_C(1) << port->number);
     busy = port_read(port, PxCI);
     if (port->queued)
         busy |= port_read(port, PxSACT);
     if ((port->issued & ~busy) != 0)
         events |= port_read(port, PxIS);
     if ((events & (PxIS_ERRORS | PxIS_LINK)) != 0)
-        port->broken = true;
+        break_port(port);
     if ((events & ((PxIS_ERRORS | PxIS_LINK) & ~PxIS_TFES)) != 0 || (port->broken && !port->queued))
         return 0;
     return port->issued & ~busy;
@@ -264,7 +213,9 @@ static uint32_t read_done(struct ahci_port *port)
 
 static void harvest(struct ahci_port *port)
 {
-    uint32_t done = port->issued != 0 ? read_done(port) : 0;
+    /* With nothing in flight, too, events have to be cleared: a bit of IS that stays set raises no
+     * further interrupt. */
+    uint32_t done = port->issued != 0 || port->interrupts ? read_done(port) : 0;
 
     for (; done != 0; done &= done - 1) {
         unsigned tag = (unsigned)__builtin_ctz(done);
@@ -273,9 +224,10 @@ static void harvest(struct ahci_port *port)
         if (!port->queued) {
             struct command command = ahci_command_of(port, request);
 
-            port->broken = !ahci_ended_well(port, tag, &command);
-            if (port->broken)
+            if (!ahci_ended_well(port, tag, &command)) {
+                break_port(port);
                 return;
+            }
         }
         port->issued &= ~(UINT32_C(1) << tag);
         port->fruitless = 0;
@@ -289,8 +241,10 @@ static void look_at_limits(struct ahci_port *port)
     uint64_t now = machine_now_ns();
 
     for (uint32_t left = port->issued; left != 0 && !port->broken; left &= left - 1) {
-        if (now >= port->flying[__builtin_ctz(left)]->limit_ns)
-            port->broken = port->late = true;
+        if (now < port->flying[__builtin_ctz(left)]->limit_ns)
+            continue;
+        port->late = true;
+        break_port(port);
     }
 }
 
@@ -306,7 +260,7 @@ static enum status judge_request(const struct ahci_port *port, const struct disk
     if (request->operation == DISK_FLUSH)
         return OK;
     CHECK(request->sectors > 0 && request->frames != NULL);
-    CHECK(request_pages(request) <= ahci_request_pages(port));
+    CHECK(ahci_pages_of(request) <= ahci_request_pages(port));
     if (request->lba >= there || request->sectors > there - request->lba)
         return STATUS_RANGE;
     return OK;
@@ -320,12 +274,49 @@ void ahci_submit(struct ahci_port *port, struct disk_request *request)
     CHECK(request->progress == REQUEST_NEW || request->progress == REQUEST_ENDED);
     if (status == OK) {
         request->single = request->alone || request->operation == DISK_FLUSH || port->depth == 1 ||
-                          out_of_reach(port, request);
+                          ahci_out_of_reach(port, request);
         request->progress = REQUEST_WAITING;
+        request->sleeps = port->interrupts && thread_may_wait();
+        request->wake = (struct semaphore){0};
         request_append(list_of(port, request), request);
         ahci_issue_waiting(port);
     } else {
+        request->sleeps = false;
         request_end(request, status);
+    }
+    ahci_unlock(port, were_on);
+}
+
+static void wake_waiter(struct disk_request *request)
+{
+    if (request->sleeps)
+        semaphore_up(&request->wake);
+}
+
+/* Wakes the threads that wait for requests: the first to run recovers the port. A thread may have
+ * submitted several and sleep on any of them, so all are told. */
+static void wake_waiters(struct ahci_port *port)
+{
+    const struct request_list *lists[] = {&port->reads, &port->writes, &port->others};
+
+    for (uint32_t left = port->issued; left != 0; left &= left - 1)
+        wake_waiter(port->flying[__builtin_ctz(left)]);
+    for (unsigned i = 0; i < ARRAY_COUNT(lists); i++) {
+        for (struct disk_request *at = lists[i]->first; at != NULL; at = at->next)
+            wake_waiter(at);
+    }
+}
+
+void ahci_serve(struct ahci_port *port)
+{
+    bool were_on = ahci_lock(port);
+
+    if (!port->recovering) {
+        harvest(port);
+        look_at_limits(port);
+        ahci_issue_waiting(port);
+        if (port->broken)
+            wake_waiters(port);
     }
     ahci_unlock(port, were_on);
 }
@@ -354,17 +345,29 @@ uint64_t ahci_waited_ticks(void)
     return __atomic_load_n(&waited_ticks, __ATOMIC_RELAXED);
 }
 
-enum status ahci_wait(struct ahci_port *port, const struct disk_request *request)
+/* Polls once; then sleeps, or lets the processor's other threads run. A sleeper is woken at the
+ * end, and to recover the port. */
+static void wait_once(struct ahci_port *port, struct disk_request *request)
 {
-    while (!request_ended(request)) {
-        uint64_t began = machine_ticks();
+    uint64_t began = machine_ticks();
 
-        ahci_poll(port);
-        if (request_ended(request))
-            break;
+    ahci_poll(port);
+    if (request_ended(request))
+        return;
+    if (request->sleeps)
+        semaphore_down(&request->wake);
+    else
         machine_relax();
-        __atomic_add_fetch(&waited_ticks, machine_ticks() - began, __ATOMIC_RELAXED);
-    }
+    __atomic_add_fetch(&waited_ticks, machine_ticks() - began, __ATOMIC_RELAXED);
+}
+
+enum status ahci_wait(struct ahci_port *port, struct disk_request *request)
+{
+    while (!request_ended(request))
+        wait_once(port, request);
+    /* Whoever ended it may still be waking, inside the lock. */
+    if (request->sleeps)
+        ahci_unlock(port, ahci_lock(port));
     progress_note();
     return request->status;
 }
@@ -395,6 +398,6 @@ void ahci_fail_waiting(struct ahci_port *port)
                                    .lba = request->lba,
                                    .sectors = request->sectors};
 
-        ahci_end_request(port, request, ahci_report(port, &error, false));
+        ahci_end_apart(port, request, ahci_report(port, &error, false));
     }
 }

@@ -118,7 +118,7 @@ static void try_alone(struct ahci_port *port, const struct recovery *recovery, u
     status = ahci_retry(port, &command, &error);
     if (port->untamed)
         hold_frames(port, request);
-    ahci_end_request(port, request, status);
+    ahci_end_apart(port, request, status);
 }
 
 static void requeue(struct ahci_port *port, struct disk_request *request)
@@ -152,6 +152,8 @@ static void end_recovery(struct ahci_port *port)
     port->broken = false;
     port->late = false;
     port->recovering = false;
+    if (port->interrupts && port->state == AHCI_PORT_READY)
+        port_write(port, PxIE, PxIE_SERVED);
     ahci_issue_waiting(port);
     ahci_unlock(port, were_on);
     if (port->state != AHCI_PORT_READY)

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu/smp/thread.h"
 #include "lib/status.h"
 #include "lib/units.h"
 
@@ -25,8 +26,9 @@ enum disk_operation { DISK_READ, DISK_WRITE, DISK_FLUSH };
 
 enum disk_progress { REQUEST_NEW, REQUEST_WAITING, REQUEST_ISSUED, REQUEST_ENDED };
 
-/* Protectors: (c) the caller's, constant from submit to the end; (d) the device's lock; (a) atomic,
- * and after REQUEST_ENDED the device does not touch the request again. */
+/* Protectors: (c) the caller's, constant from submit to the end; (d) the device's lock; (a) atomic.
+ * The device ends a request inside its lock; a waiter that sees the end takes that lock once before
+ * it lets the request go. */
 struct disk_request {
     enum disk_operation operation; /* (c) */
     bool alone;       /* (c) never queued beside others: data that no check value proves (D5) */
@@ -38,6 +40,8 @@ struct disk_request {
     struct disk_request *next; /* (d) */
     uint64_t limit_ns;         /* (d) when the device counts as hanging */
     bool single;               /* (d) it goes by a non-queued command */
+    bool sleeps;               /* (d) its waiter sleeps until `wake` */
+    struct semaphore wake;     /* (d) the end, or work for the waiter */
     enum status status;        /* (d) valid once it has ended */
     uint8_t progress;          /* (a) enum disk_progress */
 };
@@ -51,6 +55,8 @@ static inline void request_end(struct disk_request *request, enum status status)
 {
     request->status = status;
     __atomic_store_n(&request->progress, REQUEST_ENDED, __ATOMIC_RELEASE);
+    if (request->sleeps)
+        semaphore_up(&request->wake);
 }
 
 #endif

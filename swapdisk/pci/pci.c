@@ -27,6 +27,9 @@
 #define PCI_POWER_STATE_MASK UINT32_C(3)
 #define PCI_POWER_PME_STATUS (UINT32_C(1) << 15)
 #define PCI_MSI_ENABLE       (UINT32_C(1) << 16) /* message control, bit 0 */
+#define PCI_MSI_VECTORS      (UINT32_C(7) << 20) /* message control, bits 4 to 6: log of vectors */
+#define PCI_MSI_64           (UINT32_C(1) << 23) /* message control, bit 7 */
+#define PCI_MSI_LAST         0xf0U               /* where a capability of 16 bytes may begin */
 #define PCI_MSIX_ENABLE      (UINT32_C(1) << 31) /* message control, bit 15 */
 
 /* Time from D3 to D0 (PCI Power Management 1.2, 5.4). */
@@ -187,6 +190,33 @@ static void clear_in_capability(const struct pci_access *access, struct pci_plac
 
     if (at != 0)
         write(access, place, at, pci_read(access, place, at) & ~bits);
+}
+
+bool pci_msi_on(const struct pci_access *access, struct pci_place place, uint64_t address,
+                uint16_t data)
+{
+    unsigned at = find_capability(access, place, PCI_CAPABILITY_MSI);
+    uint32_t head;
+    bool wide;
+
+    if (at == 0 || at > PCI_MSI_LAST)
+        return false;
+    head = pci_read(access, place, at) & ~(PCI_MSI_ENABLE | PCI_MSI_VECTORS);
+    wide = (head & PCI_MSI_64) != 0;
+    if (!wide && address > UINT32_MAX)
+        return false;
+    write(access, place, at, head);
+    write(access, place, at + 4, (uint32_t)address);
+    if (wide)
+        write(access, place, at + 8, (uint32_t)(address >> 32));
+    write(access, place, at + (wide ? 12 : 8), data);
+    write(access, place, at, head | PCI_MSI_ENABLE);
+    return (pci_read(access, place, at) & PCI_MSI_ENABLE) != 0;
+}
+
+void pci_msi_off(const struct pci_access *access, struct pci_place place)
+{
+    clear_in_capability(access, place, PCI_CAPABILITY_MSI, PCI_MSI_ENABLE);
 }
 
 void pci_wake(const struct pci_access *access, struct pci_place place)

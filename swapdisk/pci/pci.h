@@ -9,7 +9,7 @@
  * Owns: nothing. State: none but the caller's scan cursor.
  * Fails with: nothing; an absent function reads as all ones and is not found.
  * Context: any, one processor at a time; a scan takes some ten thousand reads.
- * Spec: PCI Local Bus 3.0, chapter 6; PCI Power Management 1.2, 3.2.4.
+ * Spec: PCI Local Bus 3.0, chapter 6 (MSI: 6.8.1); PCI Power Management 1.2, 3.2.4.
  */
 #ifndef SWAPDISK_PCI_PCI_H
 #define SWAPDISK_PCI_PCI_H
@@ -82,6 +82,12 @@ struct pci_bar pci_bar(const struct pci_access *access, struct pci_place place, 
 /* Sets and clears bits of the command register. */
 void pci_command(const struct pci_access *access, struct pci_place place, uint32_t set,
                  uint32_t clear);
+
+/* Lets the function write this message for each interrupt (MSI, one vector). Returns false if it
+ * cannot. */
+bool pci_msi_on(const struct pci_access *access, struct pci_place place, uint64_t address,
+                uint16_t data);
+void pci_msi_off(const struct pci_access *access, struct pci_place place);
 
 /* Brings the function to power state D0 and turns MSI and MSI-X off, where it has them. */
 void pci_wake(const struct pci_access *access, struct pci_place place);

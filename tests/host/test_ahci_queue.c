@@ -486,7 +486,7 @@ static void one_command_hangs(void **state)
 {
     (void)state;
     start_driver(32);
-    fake_clock_step_ns = 10000000;
+    fake_clock_step_ns = 1000000;
     fake.shuffle = 6;
     fail_next(FAKE_HANG, 11, 1);
     submit_all(32);
@@ -582,6 +582,103 @@ static void fruitless_recoveries_end(void **state)
     stop();
 }
 
+/* ---- interrupts ---- */
+
+static void pass(void)
+{
+    fake_hba_pass(&fake);
+}
+
+static void start_with_messages(void)
+{
+    start_driver(32);
+    fake.messages = true;
+    fake_on_message = ahci_take_interrupts;
+    fake_on_relax = pass;
+    assert_true(ahci_interrupts_on(port));
+    fake_on_relax = NULL;
+    fake_may_wait = true;
+    fake_on_sleep = pass;
+}
+
+static void stop_with_messages(void)
+{
+    fake_may_wait = false;
+    fake_on_sleep = NULL;
+    fake_on_message = NULL;
+    stop();
+}
+
+/* Nobody polls: each completion is an interrupt's, though a message is sent only when a bit of IS
+ * becomes set. A lost one would never end the wait (D7). */
+static void completions_by_interrupts(void **state)
+{
+    (void)state;
+    start_with_messages();
+    for (unsigned seed = 1; seed <= 40; seed++) {
+        fake.shuffle = seed * 101;
+        submit_all(MOST);
+        assert_int_equal(await_all(MOST), 0);
+    }
+    assert_true(fake.sent > 40);
+    stop_with_messages();
+}
+
+/* A failure wakes the sleepers; one recovers the port for all. */
+static void sleepers_recover(void **state)
+{
+    (void)state;
+    start_with_messages();
+    for (unsigned seed = 1; seed <= 10; seed++) {
+        fake.shuffle = seed * 77;
+        disks[0].words[84] = seed % 2 == 0 ? 0x4020 : 0x4000;
+        fake_disk_seal(&disks[0]);
+        fail_next(seed % 3 == 0 ? FAKE_LINK : FAKE_ERROR, seed, 1);
+        submit_all(MOST);
+        assert_int_equal(await_all(MOST), 0);
+    }
+    disks[0].bad_sector = place(9) + 1;
+    submit_all(MOST);
+    assert_int_equal(await_all(MOST), 1);
+    fail_next(FAKE_VANISH, 9, 1);
+    submit_all(MOST);
+    assert_true(await_all(MOST) >= MOST - 10);
+    assert_int_equal(port->state, AHCI_PORT_DEAD);
+    stop_with_messages();
+}
+
+static void pass_and_look(void)
+{
+    fake_hba_pass(&fake);
+    ahci_look();
+}
+
+/* Without any message the look of each second finds what hangs. */
+static void the_look_finds_what_hangs(void **state)
+{
+    (void)state;
+    start_with_messages();
+    fake_clock_step_ns = 1000000;
+    fake_on_sleep = pass_and_look;
+    fail_next(FAKE_HANG, 3, 1);
+    submit_all(8);
+    assert_int_equal(await_all(8), 0);
+    assert_int_equal(port->counters.resets, 1);
+    stop_with_messages();
+}
+
+static void without_messages_it_polls(void **state)
+{
+    (void)state;
+    start_driver(32);
+    assert_false(ahci_interrupts_on(port));
+    assert_false(port->interrupts);
+    assert_int_equal(fake.ports[0].ie, 0);
+    submit_all(MOST);
+    assert_int_equal(await_all(MOST), 0);
+    stop();
+}
+
 #define CASE(name_) cmocka_unit_test_setup_teardown(name_, set_up, tear_down)
 
 int main(void)
@@ -605,6 +702,10 @@ int main(void)
         CASE(disk_vanishes_in_the_middle),
         CASE(disk_exchanged_in_the_middle),
         CASE(fruitless_recoveries_end),
+        CASE(completions_by_interrupts),
+        CASE(sleepers_recover),
+        CASE(the_look_finds_what_hangs),
+        CASE(without_messages_it_polls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

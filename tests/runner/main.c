@@ -230,6 +230,7 @@ static enum status start_services(const struct bootinfo *info)
     thread_set_idle_work(runner_idle_step);
     limits_start(info->options.watchdog, info->options.deadline, end_at_deadline);
     machine_interrupts_restore(true);
+    disks_start_interrupts();
     return OK;
 }
 

@@ -8,10 +8,12 @@
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "pmm/pmm.h"
+#include "swapdisk/disks.h"
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 
 static struct {
+    bool set;
     uint64_t limit_ns; /* UINT64_MAX: no watchdog */
     uint64_t work;     /* at its last change */
     uint64_t since_ns; /* time of that change */
@@ -34,9 +36,16 @@ static uint64_t work_done(void)
 /* Two processors at a time may both see the same change and store the same values. */
 static void limits_look(void)
 {
-    uint64_t work = work_done();
-    uint64_t now = machine_now_ns();
-    uint64_t since = __atomic_load_n(&limits.since_ns, __ATOMIC_RELAXED);
+    uint64_t since;
+    uint64_t work;
+    uint64_t now;
+
+    disks_look();
+    if (!limits.set)
+        return;
+    work = work_done();
+    now = machine_now_ns();
+    since = __atomic_load_n(&limits.since_ns, __ATOMIC_RELAXED);
 
     if (now >= limits.deadline_ns)
         limits.end_run();
@@ -51,8 +60,7 @@ static void limits_look(void)
 void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void))
 {
     CHECK(deadline == 0 || end_run != NULL);
-    if (watchdog == 0 && deadline == 0)
-        return;
+    limits.set = watchdog != 0 || deadline != 0;
     limits.limit_ns = watchdog != 0 ? watchdog * NS_PER_SECOND : UINT64_MAX;
     limits.deadline_ns = deadline != 0 ? deadline * NS_PER_SECOND : UINT64_MAX;
     limits.end_run = end_run;

@@ -215,6 +215,33 @@ static void reset(struct fake_hba *hba)
     }
 }
 
+void fake_hba_signal(struct fake_hba *hba)
+{
+    uint32_t raised = 0;
+
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if ((hba->ports[i].is & hba->ports[i].ie) != 0)
+            raised |= UINT32_C(1) << i;
+    }
+    raised &= ~hba->is;
+    hba->is |= raised;
+    if (raised != 0 && (hba->ghc & GHC_IE) != 0 && hba->messages) {
+        hba->owed = true;
+        hba->sent++;
+    }
+}
+
+void fake_hba_pass(struct fake_hba *hba)
+{
+    fake_hba_look(hba);
+    fake_hba_tick(hba);
+    fake_hba_signal(hba);
+    if (!hba->owed || fake_on_message == NULL)
+        return;
+    hba->owed = false;
+    fake_on_message();
+}
+
 static void write_ghc(struct fake_hba *hba, uint32_t value)
 {
     if ((value & GHC_HR) != 0) {
@@ -228,13 +255,8 @@ static void write_ghc(struct fake_hba *hba, uint32_t value)
     hba->ghc = value & (GHC_AE | GHC_IE);
 }
 
-static void hba_register_write(void *context, uint32_t offset, uint32_t value)
+static void write_register(struct fake_hba *hba, uint32_t offset, uint32_t value)
 {
-    struct fake_hba *hba = context;
-
-    fake_hba_look(hba);
-    if (hba->gone)
-        return;
     if (offset >= HBA_PORTS) {
         port_register_write(hba, (offset - HBA_PORTS) / PORT_SIZE, offset % PORT_SIZE, value);
         return;
@@ -252,6 +274,17 @@ static void hba_register_write(void *context, uint32_t offset, uint32_t value)
     }
 }
 
+static void hba_register_write(void *context, uint32_t offset, uint32_t value)
+{
+    struct fake_hba *hba = context;
+
+    fake_hba_look(hba);
+    if (hba->gone)
+        return;
+    write_register(hba, offset, value);
+    fake_hba_signal(hba);
+}
+
 static uint32_t hba_register_read(void *context, uint32_t offset)
 {
     struct fake_hba *hba = context;
@@ -259,6 +292,7 @@ static uint32_t hba_register_read(void *context, uint32_t offset)
     if (hba->gone)
         return UINT32_MAX;
     fake_hba_tick(hba);
+    fake_hba_signal(hba);
     if (offset >= HBA_PORTS)
         return port_register_read(hba, (offset - HBA_PORTS) / PORT_SIZE, offset % PORT_SIZE);
     switch (offset) {

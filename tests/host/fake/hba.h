@@ -51,6 +51,9 @@ struct fake_hba {
     unsigned latency; /* register reads that a command takes */
     unsigned pending; /* those left, for the command in pending_port */
     unsigned pending_port;
+    bool messages; /* it sends one whenever a bit of IS becomes set, and only then */
+    bool owed;     /* one is on its way */
+    unsigned sent;
     uint64_t shuffle; /* not 0: queued commands end in any order, some at each register access */
     /* Failures. */
     bool gone;              /* every register reads as all ones */
@@ -75,9 +78,15 @@ struct hba_access fake_hba_access(struct fake_hba *hba);
 /* Lets the disk of a port go on with what hung: its reads now write to memory. */
 void fake_hba_resume(struct fake_hba *hba, unsigned port);
 
+/* Lets time pass, as at a register access, and delivers a message that is on its way. */
+void fake_hba_pass(struct fake_hba *hba);
+
 /* Complains if a frame was freed to which a hanging command may still write. Each register access
  * does so too. */
 void fake_hba_look(struct fake_hba *hba);
+
+/* The handler of messages, once the driver has set it. */
+extern void (*fake_on_message)(void);
 
 /* A function of the fake machine: 64 registers, and which bits of each can be written. */
 struct fake_function {

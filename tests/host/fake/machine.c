@@ -223,6 +223,30 @@ void mutex_hand_over(struct mutex *mutex)
     PANIC("nobody waits for the mutex %p", (void *)mutex);
 }
 
+bool fake_may_wait;
+void (*fake_on_sleep)(void);
+
+bool thread_may_wait(void)
+{
+    return fake_may_wait;
+}
+
+DECIDED void semaphore_up(struct semaphore *semaphore)
+{
+    semaphore->count++;
+}
+
+/* One thread: whatever ends the wait happens in fake_on_sleep. */
+DECIDED void semaphore_down(struct semaphore *semaphore)
+{
+    for (unsigned i = 0; semaphore->count == 0; i++) {
+        if (fake_on_sleep == NULL || i == 1000000)
+            PANIC("nobody ups the semaphore %p", (void *)semaphore);
+        fake_on_sleep();
+    }
+    semaphore->count--;
+}
+
 void thread_on_switch(void (*enter_space)(void *space))
 {
     (void)enter_space;

@@ -64,6 +64,10 @@ void fake_machine_flush(const struct machine_flush *flush);
 /* Called where code waits for other processors, so that a test can act as one. NULL: no call. */
 extern void (*fake_on_relax)(void);
 
+/* Whether threads may sleep on semaphores, and what happens meanwhile; off and NULL at first. */
+extern bool fake_may_wait;
+extern void (*fake_on_sleep)(void);
+
 /* Processors that run, a bit each: 1 at the start. One is asked for a flush as another one. */
 extern uint64_t fake_processors;
 

@@ -60,6 +60,15 @@ enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access 
     return STATUS_REFUSED;
 }
 
+void (*fake_on_message)(void);
+
+bool hardware_take_messages(void (*handler)(void), struct hardware_message *message)
+{
+    fake_on_message = handler;
+    *message = (struct hardware_message){0xfee00000, 0xef};
+    return true;
+}
+
 void fake_pci_clear(void)
 {
     memset(&pci, 0, sizeof(pci));
