@@ -1,7 +1,7 @@
 /* The AHCI disk as a block device. The driver checks grants at its choke point, not here. */
 #include "lib/check.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/block.h"
+#include "swapdisk/block/block.h"
 
 static enum status block_ahci_read(void *device, uint64_t lba, unsigned sectors,
                                    const struct pfn *frames)

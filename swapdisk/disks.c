@@ -8,33 +8,10 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/ahci/hardware.h"
-#include "swapdisk/pci/pci.h"
-
-/* Class codes (PCI Code and ID Assignment 1.11, 1.2). */
-#define CLASS_STORAGE  0x01U
-#define SUBCLASS_IDE   0x01U
-#define SUBCLASS_RAID  0x04U
-#define SUBCLASS_SATA  0x06U
-#define SUBCLASS_NVME  0x08U
-#define INTERFACE_AHCI 0x01U
+#include "swapdisk/controllers.h"
 
 /* The AHCI base address register (AHCI 1.3.1, 2.1.11). */
 #define ABAR 5U
-
-/* Controllers whose registers claim more than the hardware does. */
-struct known_quirk {
-    uint16_t vendor;
-    uint16_t device;
-    uint16_t device_mask;
-    struct ahci_quirks quirks;
-};
-
-static const struct known_quirk known_quirks[] = {
-    /* ATI SB600: 64-bit addresses do not work, and neither do more than 255 sectors a command. */
-    {0x1002, 0x4380, 0xffff, {.low_memory_only = true, .pages_max = 31}},
-    /* ASMedia ASM106x: addresses of 43 bits only. */
-    {0x1b21, 0x0600, 0xff00, {.low_memory_only = true}},
-};
 
 /* An AHCI controller, in a frame of its own. */
 struct controller {
@@ -134,32 +111,6 @@ static struct found_disk *report(struct pci_place place, const char *reason)
         reason = "no memory to examine this and other devices: no disk is written";
     print_to(added->report.reason, REASON_SIZE, "%s", reason);
     return added;
-}
-
-static struct ahci_quirks quirks_of(const struct pci_function *function)
-{
-    for (size_t i = 0; i < ARRAY_COUNT(known_quirks); i++) {
-        const struct known_quirk *known = &known_quirks[i];
-
-        if (known->vendor == function->vendor &&
-            known->device == (function->device & known->device_mask))
-            return known->quirks;
-    }
-    return (struct ahci_quirks){0};
-}
-
-/* Returns why a storage controller is not used; NULL for AHCI. */
-static const char *left_alone(const struct pci_function *function)
-{
-    switch (function->subclass) {
-    case SUBCLASS_IDE: return "an IDE controller, or SATA in IDE mode: left alone";
-    case SUBCLASS_RAID: return "a RAID controller, or SATA in RAID or RST mode: left alone";
-    case SUBCLASS_SATA:
-        return function->interface == INTERFACE_AHCI ? NULL
-                                                     : "a SATA controller without AHCI: left alone";
-    case SUBCLASS_NVME: return "an NVMe disk: left alone";
-    default: return "a storage controller of another kind: left alone";
-    }
 }
 
 /* Returns the swap slot of a sector, SLOT_NONE if the port is not the chosen disk's or no slot has
@@ -262,7 +213,7 @@ static struct controller *add_controller(struct pci_place place)
 
 static void start_controller(const struct pci_access *pci, const struct pci_function *function)
 {
-    struct ahci_quirks quirks = quirks_of(function);
+    struct ahci_quirks quirks = controller_quirks(function);
     struct controller *controller;
     struct hba_access access;
     enum status status;
@@ -331,9 +282,9 @@ void disks_scan(const struct options *options, bool under_hypervisor)
     while (pci_scan_next(&scan, &function)) {
         const char *reason;
 
-        if (function.class_code != CLASS_STORAGE)
+        if (!controller_is_storage(&function))
             continue;
-        reason = left_alone(&function);
+        reason = controller_left_alone(&function);
         if (reason != NULL)
             report(function.place, reason);
         else

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "lib/options.h"
-#include "swapdisk/block.h"
+#include "swapdisk/block/block.h"
 #include "swapdisk/validate.h"
 
 /* One disk, or one controller or device that the driver leaves alone. */

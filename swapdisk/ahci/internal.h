@@ -1,11 +1,11 @@
 /*
  * Shared by the files of the AHCI driver: registers, structures in memory, internal calls.
  *
- * ahci.c brings up the controller and port.c its ports; encode.c builds commands and is the only
- * one to start them; command.c runs one alone, with retries; request.c makes those of a request;
+ * ahci.c brings up the controller and has the memory of its ports; port.c brings up ports; encode.c
+ * builds commands and is the only one to start them; command.c runs one alone, with retries;
  * queue.c has the requests in flight; interrupt.c turns interrupts on and takes them; recover.c
- * brings a port back after an error; transfer.c has the calls that wait; port_memory.c has the
- * frames. No other file includes this.
+ * brings a port back after an error; transfer.c has the calls that wait. No other file includes
+ * this.
  *
  * Units: bytes for offsets. Owns: nothing. Context: as ahci.h.
  * Spec: Serial ATA AHCI 1.3.1, chapters 3 and 4; Serial ATA 3.1, 10.5 (FIS types).
@@ -285,7 +285,7 @@ void ahci_note_attempt(struct ahci_port *port, struct ahci_error *error, unsigne
 /* Counts a command that did not complete at its first attempt, and reports it. */
 MUST_USE enum status ahci_report(struct ahci_port *port, struct ahci_error *error, bool healed);
 
-/* ---- request.c ---- */
+/* ---- transfer.c ---- */
 
 /* Returns the frames of a request, and whether the controller cannot address one of them. */
 unsigned ahci_pages_of(const struct disk_request *request);
@@ -339,7 +339,7 @@ void ahci_interrupts_off(struct ahci_hba *hba);
  * flight. The caller has set `recovering`. */
 void ahci_recover(struct ahci_port *port);
 
-/* ---- port_memory.c ---- */
+/* ---- ahci.c ---- */
 
 /* Frames below this index have 32-bit addresses. */
 #define LOW_FRAMES (UINT32_C(1) << 20)

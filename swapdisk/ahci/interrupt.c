@@ -47,7 +47,7 @@ void ahci_look(void)
     }
 }
 
-static void serve(struct ahci_hba *hba)
+static void ahci_add_served(struct ahci_hba *hba)
 {
     for (const struct ahci_hba *at = served; at != NULL; at = at->next_served) {
         if (at == hba)
@@ -71,7 +71,7 @@ void ahci_interrupts_off(struct ahci_hba *hba)
 }
 
 /* Runs a command, and returns whether an interrupt came with it. */
-static bool try_one(struct ahci_port *port)
+static bool try_interrupt(struct ahci_port *port)
 {
     uint64_t before = __atomic_load_n(&port->hba->interrupts, __ATOMIC_RELAXED);
     struct deadline end;
@@ -96,9 +96,9 @@ bool ahci_interrupts_on(struct ahci_port *port)
     bool were_on;
 
     CHECK(port->state == AHCI_PORT_READY && !port->interrupts);
-    serve(port->hba);
+    ahci_add_served(port->hba);
     port_write(port, PxIE, PxIE_SERVED);
-    if (!try_one(port)) {
+    if (!try_interrupt(port)) {
         port_write(port, PxIE, 0);
         return false;
     }

@@ -7,7 +7,7 @@
  *
  * Units: sectors of 512 bytes, 8 to a frame; the last frame may be used in part.
  * Owns: nothing. State: new -> (submit) -> waiting -> issued -> ended.
- * Fails with: the status of the device's own calls (swapdisk/block.h).
+ * Fails with: the status of the device's own calls (swapdisk/block/block.h).
  * Context: submit: any thread, with no spin lock held; wait: a thread that may wait.
  */
 #ifndef SWAPDISK_BLOCK_REQUEST_H

@@ -100,7 +100,7 @@ class Rules(unittest.TestCase):
         self.assertEqual(self.problems(checks.wings, **down), [])
         homeless = dict(vmm__attic__a_DOT_c="/* A. */\n#include \"vmm/page/b.h\"\n")
         self.assertEqual(len(self.problems(checks.wings, **homeless)), 1)
-        low = dict(swapdisk__ahci__a_DOT_c="/* A. */\n#include \"swapdisk/block.h\"\n")
+        low = dict(swapdisk__ahci__a_DOT_c="/* A. */\n#include \"swapdisk/block/block.h\"\n")
         self.assertEqual(self.problems(checks.wings, **low), [])
         for line, problems in (("cut vmm/page/a.c vmm/fault/b.h: it moves down soon", 0),
                                ("cut vmm/page/a.c vmm/fault/b.h:", 1),

@@ -10,7 +10,7 @@
 
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/block.h"
+#include "swapdisk/block/block.h"
 #include "swapdisk/validate.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"

@@ -168,6 +168,33 @@ static void waking_a_function(void **state)
     pci_wake(hardware_pci(), place);
 }
 
+/* The message goes to the registers of a capability with 32 or with 64 bits of address. */
+static void messages_are_set_up(void **state)
+{
+    static const struct pci_place place = {0, 3, 0};
+    struct fake_function *function = fake_pci_add(place, 0x010601);
+    const uint32_t *registers = function->registers;
+
+    (void)state;
+    assert_false(pci_msi_on(hardware_pci(), place, 0xfee01000, 0xef));
+    function->registers[1] = 1 << 20;
+    function->registers[13] = 0x80;
+    function->registers[32] = 0x00f80005; /* MSI with 64 bits, 16 vectors asked for */
+    for (unsigned i = 32; i < 36; i++)
+        function->writable[i] = i == 32 ? 0x00710000 : UINT32_MAX;
+    assert_true(pci_msi_on(hardware_pci(), place, 0x1fee01000, 0xef));
+    assert_int_equal(registers[33], 0xfee01000);
+    assert_int_equal(registers[34], 1);
+    assert_int_equal(registers[35], 0xef);
+    assert_int_equal(registers[32] >> 16 & 0x71, 1);
+    pci_msi_off(hardware_pci(), place);
+    assert_int_equal(registers[32] >> 16 & 1, 0);
+    function->registers[32] = 0x00000005;
+    assert_false(pci_msi_on(hardware_pci(), place, 0x1fee01000, 0xef));
+    assert_true(pci_msi_on(hardware_pci(), place, 0xfee01000, 0xef));
+    assert_int_equal(registers[34], 0xef);
+}
+
 static void controllers_that_are_left_alone(void **state)
 {
     static const uint32_t classes[] = {0x010400, 0x010802, 0x01018a, 0x010600, 0x010700, 0x010000};
@@ -385,6 +412,7 @@ int main(void)
         CASE(scan_finds_functions_everywhere),
         CASE(base_address_registers),
         CASE(waking_a_function),
+        CASE(messages_are_set_up),
         CASE(controllers_that_are_left_alone),
         CASE(one_prepared_among_others),
         CASE(two_that_match),

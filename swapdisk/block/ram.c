@@ -10,7 +10,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"
-#include "swapdisk/block.h"
+#include "swapdisk/block/block.h"
 #include "swapdisk/format/identify.h"
 
 #define LEAF_PAGES ((uint64_t)(PAGE_SIZE / sizeof(struct pfn)))

@@ -1,5 +1,5 @@
 /* Block devices: the checks that all members share. */
-#include "swapdisk/block.h"
+#include "swapdisk/block/block.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * A block device: sectors that are read, written and flushed, whatever stores them.
  *
- * The members are an AHCI disk (block_ahci.c) and memory (block_ram.c). Every member passes the
+ * The members are an AHCI disk (swapdisk/block_ahci.c) and memory (ram.c). Every member passes the
  * same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
  * driver checks the grant at its choke point, and memory needs none.
  *
@@ -15,8 +15,8 @@
  * and STATUS_TIMEOUT (the device), STATUS_NO_MEMORY (no frame for a page of memory).
  * Context: thread or fault with no spin lock held; an AHCI disk waits, with a bound.
  */
-#ifndef SWAPDISK_BLOCK_H
-#define SWAPDISK_BLOCK_H
+#ifndef SWAPDISK_BLOCK_BLOCK_H
+#define SWAPDISK_BLOCK_BLOCK_H
 
 #include <stdint.h>
 
