@@ -172,7 +172,7 @@ void ahci_deepen(struct ahci_port *port, unsigned tags)
 {
     unsigned most = (unsigned)min_u64(port->identity.queue_depth, port->hba->slots);
 
-    CHECK(port->state == AHCI_PORT_READY && port->issued == 0 && port->depth == 1);
+    CHECK(port->state == AHCI_PORT_READY && port->issued == 0);
     if ((port->hba->cap & CAP_SNCQ) == 0)
         most = 1;
     most = (unsigned)min_u64(most, tags);
