@@ -403,11 +403,16 @@ static bool many_are_shown(void)
 
 static bool make_spaces(struct random *random)
 {
+    struct space *child;
+
     for (unsigned i = 0; i < SPACES; i++) {
         if (!SUCCEEDS(space_create(&test.spaces[i])) || !fill_space(i, random))
             return false;
     }
-    return SUCCEEDS(space_fork(test.spaces[0], &test.spaces[SPACES]));
+    if (!SUCCEEDS(space_fork(test.spaces[0], &child)))
+        return false;
+    test.spaces[SPACES] = child;
+    return true;
 }
 
 static void table_access_end_spaces(void)
@@ -430,6 +435,10 @@ static void table_access_run(const struct options *options)
     if (REGION / PAGE_SIZE > commit_total()) {
         experiment_skip_rest("a region of %u MiB is more than the machine may promise",
                              (unsigned)(REGION / MIB));
+        return;
+    }
+    if (!experiment_may_promise((SPACES + 1) * (REGION / PAGE_SIZE))) {
+        experiment_skip_rest("overcommit=never does not promise enough");
         return;
     }
     /* Changes of tables then also drop what the recursive slot showed of them. */
