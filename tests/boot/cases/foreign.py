@@ -13,8 +13,7 @@ import qemu
 from harness import Case, case
 
 SET_UUID = "3b2f6c0e-7a41-4e0b-9d55-1f3c8a6d7e90"
-MIB = 16
-SIZE = MIB << 20
+MIB = 32
 # Content of other systems: offset and bytes.
 MARKS = {
     "ext4": (0x438, b"\x53\xef"), "xfs": (0, b"XFSB"), "btrfs": (0x10040, b"_BHRfS_M"),
