@@ -37,6 +37,13 @@ def model(t: Case):
 
 
 @case
+def attacks(t: Case):
+    """Rights change beside first writes, and pages are unmapped beside reads from swap."""
+    run = t.boot(smp=2, append="run=attack-protect,attack-swap-in seconds=6")
+    t.passed(run, ("attack-protect", "attack-swap-in"))
+
+
+@case
 def lock_checks(t: Case):
     """The build that checks owners and order of spin locks passes under stress."""
     made = subprocess.run(["make", "-s", "B=build/checked", "CHECKS=1",
@@ -44,7 +51,7 @@ def lock_checks(t: Case):
                           stderr=subprocess.STDOUT)
     t.check(made.returncode == 0, "it compiles", made.stdout)
     run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], smp=3,
-                 append="run=cow,shared-map,swap,stress seconds=6")
+                 append="run=cow,shared-map,swap,stress,attack-protect,attack-swap-in seconds=6")
     t.passed(run, ("cow", "shared-map", "swap", "stress"))
     t.crashes("crash-lock-order", r"lock order: .* it was the other way round before",
               efi="build/checked/faultline.efi")
