@@ -27,7 +27,7 @@
 static struct cpu_features features;
 static bool detected;
 
-static bool bit(uint32_t word, unsigned index)
+static bool test_bit(uint32_t word, unsigned index)
 {
     return (word >> index & 1) != 0;
 }
@@ -64,32 +64,32 @@ static void detect_flags(void)
 {
     struct cpuid_leaf flags = cpu_cpuid(LEAF_FEATURES);
 
-    features.tsc = bit(flags.d, 4);
-    features.mce = bit(flags.d, 7);
-    features.mca = bit(flags.d, 14);
-    features.apic = bit(flags.d, 9);
-    features.pge = bit(flags.d, 13);
-    features.pat = bit(flags.d, 16);
-    features.fxsr = bit(flags.d, 24) && bit(flags.d, 25);
-    features.pcid = bit(flags.c, 17);
-    features.sse4_2 = bit(flags.c, 20);
-    features.x2apic = bit(flags.c, 21);
-    features.tsc_deadline = bit(flags.c, 24);
-    features.xsave = bit(flags.c, 26);
-    features.avx = features.xsave && bit(flags.c, 28);
-    features.hypervisor = bit(flags.c, 31);
+    features.tsc = test_bit(flags.d, 4);
+    features.mce = test_bit(flags.d, 7);
+    features.mca = test_bit(flags.d, 14);
+    features.apic = test_bit(flags.d, 9);
+    features.pge = test_bit(flags.d, 13);
+    features.pat = test_bit(flags.d, 16);
+    features.fxsr = test_bit(flags.d, 24) && test_bit(flags.d, 25);
+    features.pcid = test_bit(flags.c, 17);
+    features.sse4_2 = test_bit(flags.c, 20);
+    features.x2apic = test_bit(flags.c, 21);
+    features.tsc_deadline = test_bit(flags.c, 24);
+    features.xsave = test_bit(flags.c, 26);
+    features.avx = features.xsave && test_bit(flags.c, 28);
+    features.hypervisor = test_bit(flags.c, 31);
     if (features.max_leaf < LEAF_STRUCTURED)
         return;
     flags = cpu_cpuid(LEAF_STRUCTURED);
-    features.fsgsbase = bit(flags.b, 0);
-    features.smep = bit(flags.b, 7);
-    features.erms = bit(flags.b, 9);
-    features.invpcid = bit(flags.b, 10);
-    features.smap = bit(flags.b, 20);
-    features.umip = bit(flags.c, 2);
-    features.pku = bit(flags.c, 3);
-    features.la57 = bit(flags.c, 16);
-    features.pks = bit(flags.c, 31);
+    features.fsgsbase = test_bit(flags.b, 0);
+    features.smep = test_bit(flags.b, 7);
+    features.erms = test_bit(flags.b, 9);
+    features.invpcid = test_bit(flags.b, 10);
+    features.smap = test_bit(flags.b, 20);
+    features.umip = test_bit(flags.c, 2);
+    features.pku = test_bit(flags.c, 3);
+    features.la57 = test_bit(flags.c, 16);
+    features.pks = test_bit(flags.c, 31);
 }
 
 /* The brand string is padded with blanks on the left by some makers. */
@@ -119,14 +119,14 @@ static void detect_extended(void)
     if (features.max_extended_leaf >= LEAF_EXT_FLAGS) {
         struct cpuid_leaf flags = cpu_cpuid(LEAF_EXT_FLAGS);
 
-        features.nx = bit(flags.d, 20);
-        features.pages_1g = bit(flags.d, 26);
-        features.rdtscp = bit(flags.d, 27);
+        features.nx = test_bit(flags.d, 20);
+        features.pages_1g = test_bit(flags.d, 26);
+        features.rdtscp = test_bit(flags.d, 27);
     }
     if (features.max_extended_leaf >= LEAF_BRAND + 2)
         detect_brand();
     if (features.max_extended_leaf >= LEAF_POWER)
-        features.tsc_invariant = bit(cpu_cpuid(LEAF_POWER).d, 8);
+        features.tsc_invariant = test_bit(cpu_cpuid(LEAF_POWER).d, 8);
     if (features.max_extended_leaf >= LEAF_ADDRESSES) {
         struct cpuid_leaf addresses = cpu_cpuid(LEAF_ADDRESSES);
 

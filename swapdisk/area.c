@@ -109,7 +109,7 @@ static void check_run(struct slot first, const struct pfn *frames, unsigned page
 }
 
 /* Starts a new generation of a slot, with the check value of the page to be written. */
-static void stamp(struct slot slot, struct pfn frame)
+static void slot_begin_generation(struct slot slot, struct pfn frame)
 {
     struct slot_record *record = slots_record(slot);
     uint32_t generation = (record->generation + 1) & SLOT_GENERATION_MASK;
@@ -126,7 +126,7 @@ enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned
 
     check_run(first, frames, pages);
     for (unsigned i = 0; i < pages; i++)
-        stamp((struct slot){first.index + i}, frames[i]);
+        slot_begin_generation((struct slot){first.index + i}, frames[i]);
     status = swap_store(first, frames, pages);
     if (status != OK) {
         area_count_all(&area.errors, 1);
@@ -257,7 +257,7 @@ static uint32_t disk_slots(void)
     return (uint32_t)min_u64(min_u64(there, worth), SLOTS_MAX);
 }
 
-static void say(void)
+static void log_area(void)
 {
     const struct disk_identity *identity = area.disk.identity;
 
@@ -321,11 +321,11 @@ enum status swap_open(const struct options *options, uint32_t ram_slots)
         return status;
     }
     area.open = true;
-    say();
+    log_area();
     return OK;
 }
 
-static bool ever_written(uint32_t index)
+static bool slot_was_written(uint32_t index)
 {
     return (slots_record((struct slot){index})->generation & SLOT_GENERATION_MASK) != 0;
 }
@@ -343,7 +343,7 @@ static uint32_t slots_to_wipe(void)
     if (header->state == SWAP_STATE_IN_USE)
         return (uint32_t)min_u64(swap_header_slots(header), SLOTS_MAX);
     for (uint32_t i = 0; i < slots_total(); i++) {
-        if (ever_written(i))
+        if (slot_was_written(i))
             end = i + 1;
     }
     return end;
@@ -390,7 +390,7 @@ static enum status wipe_disk(uint32_t end)
 
 /* Judges the disk again. If another system has rewritten its tables during the run, the granted
  * range may hold that system's data: then nothing more is written. */
-static enum status look_at_disk_again(void)
+static enum status revalidate_disk(void)
 {
     struct disk_view view = {.device = area.block.device,
                              .identity = area.disk.identity,
@@ -418,7 +418,7 @@ static enum status close_disk(void)
 
     if (mark_has_failed())
         return STATUS_IO;
-    status = look_at_disk_again();
+    status = revalidate_disk();
     if (status != OK)
         return status;
     wipe = area.wipe ? slots_to_wipe() : 0;

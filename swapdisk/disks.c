@@ -100,7 +100,7 @@ static struct found_disk *add_entry(void)
 }
 
 /* Adds a report on a device, with the reason why it is not used. */
-static struct found_disk *report(struct pci_place place, const char *reason)
+static struct found_disk *disks_add_report(struct pci_place place, const char *reason)
 {
     struct found_disk *added = add_entry();
 
@@ -151,7 +151,7 @@ static void log_disk_error(const struct ahci_port *port, const struct ahci_error
             error->slot, error->tries, error->healed ? "healed" : "lost");
 }
 
-static struct disk_view view_of(struct found_disk *disk)
+static struct disk_view disk_view_of(struct found_disk *disk)
 {
     return (struct disk_view){.device = disk->block.device,
                               .identity = disk->identity,
@@ -167,7 +167,7 @@ static void judge(struct ahci_port *port, struct found_disk *disk)
     disk->report.bytes = port->identity.sectors * port->identity.sector_size;
     disk->block = block_of_ahci(port);
     disk->identity = &port->identity;
-    view = view_of(disk);
+    view = disk_view_of(disk);
     if (validate_disk(&view, &disk->finding) != OK) {
         print_to(disk->report.reason, REASON_SIZE, "no memory to examine it: no disk is written");
         found.out_of_memory = true;
@@ -180,14 +180,14 @@ static void judge(struct ahci_port *port, struct found_disk *disk)
     found.last_finding = &disk->finding;
 }
 
-static void look_at_port(const struct controller *controller, struct ahci_port *port)
+static void examine_port(const struct controller *controller, struct ahci_port *port)
 {
     struct found_disk *disk;
     size_t length;
 
     if (port->state == AHCI_PORT_EMPTY)
         return;
-    disk = report(controller->place, port->note);
+    disk = disks_add_report(controller->place, port->note);
     length = strlen(disk->report.place);
     print_to(disk->report.place + length, sizeof(disk->report.place) - length, " port %u",
              port->number);
@@ -201,7 +201,7 @@ static struct controller *add_controller(struct pci_place place)
     struct pfn self;
 
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &self) != OK) {
-        report(place, "no memory to examine it: no disk is written");
+        disks_add_report(place, "no memory to examine it: no disk is written");
         found.out_of_memory = true;
         return NULL;
     }
@@ -222,11 +222,13 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     pci_wake(pci, function->place);
     bar = pci_bar(pci, function->place, ABAR);
     if (!bar.present || !bar.memory) {
-        report(function->place, "an AHCI controller whose registers have no address: left alone");
+        disks_add_report(function->place,
+                         "an AHCI controller whose registers have no address: left alone");
         return;
     }
     if (hardware_map_hba((struct phys){bar.base}, bar.size, &access) != OK) {
-        report(function->place, "an AHCI controller whose registers cannot be mapped: left alone");
+        disks_add_report(function->place,
+                         "an AHCI controller whose registers cannot be mapped: left alone");
         return;
     }
     controller = add_controller(function->place);
@@ -239,15 +241,15 @@ static void start_controller(const struct pci_access *pci, const struct pci_func
     controller->hba.on_error = log_disk_error;
     found.out_of_memory = found.out_of_memory || status == STATUS_NO_MEMORY;
     if (!controller->started)
-        report(function->place, controller->hba.note);
+        disks_add_report(function->place, controller->hba.note);
     for (unsigned i = 0; controller->started && i < AHCI_PORTS_MAX; i++) {
         if (controller->hba.ports[i] != NULL)
-            look_at_port(controller, controller->hba.ports[i]);
+            examine_port(controller, controller->hba.ports[i]);
     }
 }
 
 /* Chooses the disk that may be written, and puts the reason into each report. */
-static void choose(const struct options *options, bool under_hypervisor)
+static void choose_writable_disk(const struct options *options, bool under_hypervisor)
 {
     struct disk_finding *chosen = validate_choose(found.findings, options, under_hypervisor);
 
@@ -286,11 +288,11 @@ void disks_scan(const struct options *options, bool under_hypervisor)
             continue;
         reason = controller_left_alone(&function);
         if (reason != NULL)
-            report(function.place, reason);
+            disks_add_report(function.place, reason);
         else
             start_controller(pci, &function);
     }
-    choose(options, under_hypervisor);
+    choose_writable_disk(options, under_hypervisor);
 }
 
 unsigned disks_count(void)
@@ -312,7 +314,7 @@ enum status disks_open(struct disk_chosen *chosen)
 
     if (disk == NULL)
         return STATUS_NOT_FOUND;
-    view = view_of(disk);
+    view = disk_view_of(disk);
     chosen->block = disk->block;
     chosen->identity = disk->identity;
     status = validate_grant(&view, disk->finding.header.set_uuid, &chosen->grant, &chosen->finding);

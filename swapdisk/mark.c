@@ -72,7 +72,7 @@ static enum status write_headers(enum swap_state state)
 
 /* Returns the used slots for the header once those below end_slot are used: at least twice as many
  * as before, so that a run updates the headers a few times only. */
-static uint32_t grown_use(uint32_t end_slot)
+static uint32_t rounded_used_slots(uint32_t end_slot)
 {
     uint64_t grown = max_u64(2 * (uint64_t)mark.header.used_slots, USED_SLOTS_LEAST);
 
@@ -107,7 +107,7 @@ enum status mark_ensure(uint32_t end_slot)
     if (mark.state == MARK_SET && !grows)
         return OK;
     if (grows)
-        mark.header.used_slots = grown_use(end_slot);
+        mark.header.used_slots = rounded_used_slots(end_slot);
     status = write_headers(SWAP_STATE_IN_USE);
     mark.state = status == OK ? MARK_SET : MARK_FAILED;
     __atomic_store_n(&mark.covered, covered_slots(), __ATOMIC_RELEASE);

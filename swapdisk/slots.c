@@ -34,7 +34,7 @@ static struct {
     uint8_t lock;
 } slots;
 
-static bool lock(void)
+static bool slots_lock(void)
 {
     bool were_on = machine_interrupts_off();
 
@@ -49,7 +49,7 @@ static void slots_unlock(bool were_on)
 }
 
 /* Returns the directory entry of a frame of records. */
-static struct pfn *record_frame(uint32_t number)
+static struct pfn *record_frame_entry(uint32_t number)
 {
     struct pfn *directory = frame_pointer(slots.directories[number / PFNS_PER_FRAME]);
 
@@ -61,7 +61,7 @@ struct slot_record *slots_record(struct slot slot)
     struct slot_record *records;
 
     CHECK_MSG(slot.index < slots.total, "slot %x of %x", slot.index, slots.total);
-    records = frame_pointer(*record_frame(slot.index / RECORDS_PER_FRAME));
+    records = frame_pointer(*record_frame_entry(slot.index / RECORDS_PER_FRAME));
     return &records[slot.index % RECORDS_PER_FRAME];
 }
 
@@ -92,7 +92,7 @@ static void mark_used(uint32_t index)
 }
 
 /* Returns the first free slot at or after `from`, or the total. Skips full frames and words. */
-static uint32_t find_from(uint32_t from)
+static uint32_t find_free_slot(uint32_t from)
 {
     while (from < slots.total) {
         uint64_t word;
@@ -109,7 +109,7 @@ static uint32_t find_from(uint32_t from)
     return slots.total;
 }
 
-static void occupy(uint32_t index)
+static void slot_allocate(uint32_t index)
 {
     struct slot_record *record = slots_record((struct slot){index});
 
@@ -122,19 +122,19 @@ static void occupy(uint32_t index)
 
 enum status slots_take(unsigned wanted, struct slot *first, unsigned *count)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
     enum status status = STATUS_NO_SPACE;
 
     CHECK(wanted > 0 && slots.total > 0);
     if (slots.used < slots.total - slots.retired) {
-        uint32_t at = find_from(slots.next);
+        uint32_t at = find_free_slot(slots.next);
 
         if (at == slots.total)
-            at = find_from(0);
+            at = find_free_slot(0);
         CHECK(at < slots.total);
         first->index = at;
         for (*count = 0; *count < wanted && at < slots.total && is_free(at); at++, (*count)++)
-            occupy(at);
+            slot_allocate(at);
         slots.next = at == slots.total ? 0 : at;
         status = OK;
     }
@@ -144,7 +144,7 @@ enum status slots_take(unsigned wanted, struct slot *first, unsigned *count)
 
 void slots_hold(struct slot slot)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
     struct slot_record *record = slots_record(slot);
 
     CHECK_MSG(record->count > 0, "holding the free slot %x", slot.index);
@@ -156,7 +156,7 @@ void slots_hold(struct slot slot)
 
 bool slots_release(struct slot slot)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
     struct slot_record *record = slots_record(slot);
     bool last;
 
@@ -170,7 +170,7 @@ bool slots_release(struct slot slot)
 
 void slots_free(struct slot slot)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
 
     CHECK_MSG(slots_record(slot)->count == 0, "freeing slot %x, which is held", slot.index);
     CHECK(slots.used > 0);
@@ -182,7 +182,7 @@ void slots_free(struct slot slot)
 void slots_retire(struct slot slot)
 {
     struct slot_record *record = slots_record(slot);
-    bool were_on = lock();
+    bool were_on = slots_lock();
 
     CHECK(record->count == 0 && is_free(slot.index));
     mark_used(slot.index);
@@ -203,7 +203,7 @@ uint32_t slots_retired(void)
 
 uint32_t slots_count(struct slot slot)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
     uint32_t count = slots_record(slot)->count;
 
     slots_unlock(were_on);
@@ -222,7 +222,7 @@ uint32_t slots_used(void)
 
 uint64_t slots_references(void)
 {
-    bool were_on = lock();
+    bool were_on = slots_lock();
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < slots.total; i++)
@@ -256,7 +256,7 @@ static enum status add_records(uint32_t number)
         return STATUS_NO_MEMORY;
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame) != OK)
         return STATUS_NO_MEMORY;
-    *record_frame(number) = frame;
+    *record_frame_entry(number) = frame;
     slots.total += RECORDS_PER_FRAME;
     return OK;
 }
@@ -297,7 +297,7 @@ void slots_close(void)
     uint32_t frames = (slots.total + RECORDS_PER_FRAME - 1) / RECORDS_PER_FRAME;
 
     for (uint32_t i = 0; i < frames; i++)
-        pmm_free(*record_frame(i));
+        pmm_free(*record_frame_entry(i));
     for (uint32_t i = 0; i < slots.directory_count; i++)
         pmm_free(slots.directories[i]);
     for (uint32_t i = 0; i < slots.bitmap_count; i++)

@@ -167,7 +167,7 @@ static uint32_t tables_checksum(void)
     return checksum_crc32(0, sector, sizeof(sector));
 }
 
-static void conclude(const struct look *look, const char *problem)
+static void set_finding(const struct look *look, const char *problem)
 {
     struct disk_finding *finding = look->finding;
     char uuid[37];
@@ -200,7 +200,7 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
         pmm_free(look.frame);
         return STATUS_NO_MEMORY;
     }
-    conclude(&look, validate_judge(&look));
+    set_finding(&look, validate_judge(&look));
     pmm_free(look.second);
     pmm_free(look.frame);
     CHECK(!finding->prepared || finding->last_lba < view->source.sectors);
@@ -208,8 +208,8 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
 }
 
 /* Returns whether the options let this prepared disk be written. Updates its reason. */
-static bool wanted(struct disk_finding *finding, const struct options *options,
-                   bool under_hypervisor)
+static bool options_accept(struct disk_finding *finding, const struct options *options,
+                           bool under_hypervisor)
 {
     const char *why = NULL;
     char uuid[37];
@@ -227,7 +227,7 @@ static bool wanted(struct disk_finding *finding, const struct options *options,
     return why == NULL;
 }
 
-static void refuse_both(struct disk_finding *a, struct disk_finding *b)
+static void refuse_ambiguous(struct disk_finding *a, struct disk_finding *b)
 {
     char uuid[37];
 
@@ -247,10 +247,10 @@ struct disk_finding *validate_choose(struct disk_finding *first, const struct op
 
     CHECK(options->swap == SWAP_AUTO || options->swap == SWAP_NONE || options->swap == SWAP_SET);
     for (struct disk_finding *at = first; at != NULL; at = at->next) {
-        if (!at->prepared || !wanted(at, options, under_hypervisor))
+        if (!at->prepared || !options_accept(at, options, under_hypervisor))
             continue;
         if (chosen != NULL) {
-            refuse_both(chosen, at);
+            refuse_ambiguous(chosen, at);
             several = true;
         } else {
             chosen = at;

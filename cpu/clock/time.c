@@ -100,8 +100,8 @@ static bool moves(const struct counter *counter)
     return false;
 }
 
-/* Ticks per second by one window of the counter, 0 when the window does not end. */
-static uint64_t measure_by(const struct counter *counter)
+/* Returns the ticks per second by one window of the counter; 0 if the window does not end. */
+static uint64_t measure_with_counter(const struct counter *counter)
 {
     struct reading start = read_counter(counter);
 
@@ -163,8 +163,8 @@ static void time_sort(uint64_t *values, unsigned count)
     }
 }
 
-/* Whether a rate that a source gave is believable; notes the first that is not, for the log. */
-static bool believable(enum time_source_kind kind, uint64_t hz, struct time_source *source)
+/* Returns true if a source's rate is plausible. Records the first that is not, for the log. */
+static bool is_plausible_hz(enum time_source_kind kind, uint64_t hz, struct time_source *source)
 {
     if (hz >= LEAST_HZ && hz <= MOST_HZ)
         return true;
@@ -175,15 +175,16 @@ static bool believable(enum time_source_kind kind, uint64_t hz, struct time_sour
     return false;
 }
 
-/* Stores the median of several measurements, and how far they lie apart. */
-static bool measured(enum time_source_kind kind, const struct counter *counter,
-                     struct time_source *source)
+/* Stores the median of several measurements and their spread. Returns false if one is
+ * implausible. */
+static bool measure_median(enum time_source_kind kind, const struct counter *counter,
+                           struct time_source *source)
 {
     uint64_t hz[MEASUREMENTS];
 
     for (unsigned i = 0; i < MEASUREMENTS; i++) {
-        hz[i] = counter != NULL ? measure_by(counter) : pit_measure();
-        if (!believable(kind, hz[i], source))
+        hz[i] = counter != NULL ? measure_with_counter(counter) : pit_measure();
+        if (!is_plausible_hz(kind, hz[i], source))
             return false;
     }
     time_sort(hz, MEASUREMENTS);
@@ -194,9 +195,9 @@ static bool measured(enum time_source_kind kind, const struct counter *counter,
     return true;
 }
 
-/* Takes the TSC's rate from CPUID, where these leaves exist: past the last leaf it returns other
- * leaves' data. */
-static bool from_cpuid(struct time_source *source)
+/* Reads the TSC's rate from CPUID. Checks that the leaves exist: beyond the last leaf CPUID returns
+ * the data of another. */
+static bool hz_from_cpuid(struct time_source *source)
 {
     uint32_t max = cpu_features()->max_leaf;
     struct cpuid_leaf leaf;
@@ -209,7 +210,7 @@ static bool from_cpuid(struct time_source *source)
     }
     if (hz == 0 && max >= LEAF_FREQUENCY)
         hz = (uint64_t)(cpu_cpuid(LEAF_FREQUENCY).a & 0xffff) * 1000000;
-    if (!believable(TIME_CPUID, hz, source))
+    if (!is_plausible_hz(TIME_CPUID, hz, source))
         return false;
     source->kind = TIME_CPUID;
     source->hz = hz;
@@ -233,7 +234,7 @@ static bool start_hpet(volatile void *registers, struct counter *counter)
     return true;
 }
 
-static struct time_source best_source(const struct time_clocks *clocks)
+static struct time_source choose_time_source(const struct time_clocks *clocks)
 {
     struct time_source source = {.kind = TIME_GUESS, .hz = GUESSED_HZ};
     struct counter pm_timer = {.port = clocks->pm_timer_port,
@@ -241,18 +242,19 @@ static struct time_source best_source(const struct time_clocks *clocks)
                                .hz = PM_TIMER_HZ};
     struct counter hpet = {0};
 
-    if (pm_timer.port != 0 && moves(&pm_timer) && measured(TIME_PM_TIMER, &pm_timer, &source))
+    if (pm_timer.port != 0 && moves(&pm_timer) && measure_median(TIME_PM_TIMER, &pm_timer, &source))
         return source;
-    if (start_hpet(clocks->hpet, &hpet) && moves(&hpet) && measured(TIME_HPET, &hpet, &source))
+    if (start_hpet(clocks->hpet, &hpet) && moves(&hpet) &&
+        measure_median(TIME_HPET, &hpet, &source))
         return source;
-    if (measured(TIME_PIT, NULL, &source) || from_cpuid(&source))
+    if (measure_median(TIME_PIT, NULL, &source) || hz_from_cpuid(&source))
         return source;
     return source;
 }
 
 void time_init(const struct time_clocks *clocks)
 {
-    struct time_source source = best_source(clocks);
+    struct time_source source = choose_time_source(clocks);
     uint64_t ticks = machine_ticks();
 
     clock.base_ns += time_scale_ns(clock.scale, ticks - clock.base_ticks);

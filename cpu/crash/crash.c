@@ -66,9 +66,9 @@ static const char *guard_at(uint64_t address, uint64_t reach)
     return NULL;
 }
 
-/* The stack that a trap shows to have overflowed: by the address of the fault, or for a #DF also
- * by the stack pointer, since CR2 may be an older fault's. */
-static const char *overflowed(const struct trap_frame *frame)
+/* Returns the name of the overflowed stack, or NULL. Compares the fault's address, and for a #DF
+ * also the stack pointer, since CR2 may be of an older fault. */
+static const char *overflowed_stack(const struct trap_frame *frame)
 {
     const char *name = NULL;
 
@@ -107,15 +107,15 @@ void trap_stop_if_asked(const struct trap_frame *frame)
         stop(frame);
 }
 
-/* The other processors that run, a bit each. */
-static uint64_t others(void)
+/* Returns the other running processors, one bit each. */
+static uint64_t other_processors(void)
 {
     return traps_ready() ? machine_processors() & ~(UINT64_C(1) << cpu_self()->number) : 0;
 }
 
-static uint64_t not_stopped(void)
+static uint64_t unstopped_processors(void)
 {
-    uint64_t left = others();
+    uint64_t left = other_processors();
 
     for (uint64_t at = left; at != 0; at &= at - 1) {
         unsigned cpu = (unsigned)__builtin_ctzll(at);
@@ -130,9 +130,9 @@ static void stop_others(void)
 {
     struct deadline end = deadline_after_ms(STOP_MS);
 
-    for (uint64_t at = not_stopped(); at != 0; at &= at - 1)
+    for (uint64_t at = unstopped_processors(); at != 0; at &= at - 1)
         (void)local_apic_send(cpu_table[__builtin_ctzll(at)].apic_id, ICR_NMI);
-    while (not_stopped() != 0 && !deadline_passed(end))
+    while (unstopped_processors() != 0 && !deadline_passed(end))
         machine_pause();
 }
 
@@ -161,7 +161,7 @@ static void print_others(void)
 {
     unsigned told = 0;
 
-    for (uint64_t at = others(); at != 0; at &= at - 1)
+    for (uint64_t at = other_processors(); at != 0; at &= at - 1)
         print_other((unsigned)__builtin_ctzll(at), told++ < TOLD_IN_FULL);
 }
 
@@ -230,7 +230,7 @@ void trap_unhandled(const struct trap_frame *frame)
     char what[TEXT_SIZE];
     char name[NAME_SIZE];
 
-    crash_words(frame, overflowed(frame), what, sizeof(what));
+    crash_words(frame, overflowed_stack(frame), what, sizeof(what));
     if (depth > 1)
         crash_in_crash(what, frame->rip);
     *saved = *frame;

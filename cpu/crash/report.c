@@ -164,7 +164,7 @@ void crash_print_code(uint64_t rip)
     print("# code%s\n", text);
 }
 
-static bool within(uint64_t address, const char *start, const char *end)
+static bool is_address_within(uint64_t address, const char *start, const char *end)
 {
     return address >= (uint64_t)(uintptr_t)start && address < (uint64_t)(uintptr_t)end;
 }
@@ -177,7 +177,7 @@ static void print_call(unsigned number, uint64_t address, uint64_t stack)
 
     symbols_print_return_to(name, sizeof(name), address);
     print("# %3u: %016lx %s\n", number, address, name);
-    if (!within(address, trap_entry_start, trap_entry_end))
+    if (!is_address_within(address, trap_entry_start, trap_entry_end))
         return;
     if (read_word(stack + offsetof(struct trap_frame, rip), &address)) {
         symbols_print_to(name, sizeof(name), address);
@@ -215,7 +215,7 @@ static void print_chain(unsigned number, uint64_t rbp)
             lines++;
         }
         last = address;
-        if (caller <= rbp && !within(address, trap_entry_start, trap_entry_end))
+        if (caller <= rbp && !is_address_within(address, trap_entry_start, trap_entry_end))
             break;
         rbp = caller;
     }
@@ -231,7 +231,7 @@ void crash_print_trap_calls(const struct trap_frame *frame)
 
     symbols_print_to(name, sizeof(name), frame->rip);
     print("# backtrace:\n#   0: %016lx %s\n", frame->rip, name);
-    if (read_word(frame->rsp, &top) && within(top, image_text_start, image_text_end)) {
+    if (read_word(frame->rsp, &top) && is_address_within(top, image_text_start, image_text_end)) {
         print("# on top of the stack:\n");
         print_call(1, top, frame->rsp + 8);
         print("# along the frame pointers:\n");

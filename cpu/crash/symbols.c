@@ -16,9 +16,9 @@ struct record {
 _Static_assert(sizeof(struct header) == 16, "cpu/crash/make-symbols writes it");
 _Static_assert(sizeof(struct record) == 8, "cpu/crash/make-symbols writes it");
 
-/* The records and names of a table whose sizes agree with the space that it has. */
-static bool open_table(const void *table, size_t size, const struct record **records,
-                       const char **names)
+/* Finds the records and names of a table. Returns false if its sizes exceed its space. */
+static bool symbol_table_open(const void *table, size_t size, const struct record **records,
+                              const char **names)
 {
     const struct header *header = table;
     size_t space;
@@ -36,8 +36,8 @@ static bool open_table(const void *table, size_t size, const struct record **rec
     return header->names_size > 0 && (*names)[header->names_size - 1] == '\0';
 }
 
-/* The last record that does not lie behind the offset; count when there is none. */
-static uint32_t last_not_after(const struct record *records, uint32_t count, uint32_t offset)
+/* Returns the index of the last record at or below the offset; `count` if there is none. */
+static uint32_t last_record_up_to(const struct record *records, uint32_t count, uint32_t offset)
 {
     uint32_t low = 0;
     uint32_t high = count;
@@ -60,9 +60,9 @@ bool symbols_find(const void *table, size_t size, uint32_t offset, struct symbol
     const char *names;
     uint32_t at;
 
-    if (!open_table(table, size, &records, &names) || offset >= header->text_end)
+    if (!symbol_table_open(table, size, &records, &names) || offset >= header->text_end)
         return false;
-    at = last_not_after(records, header->count, offset);
+    at = last_record_up_to(records, header->count, offset);
     if (at == header->count || records[at].name >= header->names_size)
         return false;
     symbol->name = names + records[at].name;

@@ -68,8 +68,8 @@ static void apic_write(unsigned offset, uint32_t value)
         *(volatile uint32_t *)(memory + offset) = value;
 }
 
-/* Masks a local vector, unless it is how an NMI reaches the processor. */
-static void mask(unsigned offset)
+/* Masks a local vector, unless it delivers NMIs. */
+static void mask_lvt(unsigned offset)
 {
     uint32_t entry = apic_read(offset);
 
@@ -82,16 +82,16 @@ static void mask_all(void)
 {
     uint32_t last = VERSION_LAST_LVT(apic_read(APIC_VERSION));
 
-    mask(APIC_LVT_TIMER);
-    mask(APIC_LVT_LINT0);
-    mask(APIC_LVT_LINT1);
-    mask(APIC_LVT_ERROR);
+    mask_lvt(APIC_LVT_TIMER);
+    mask_lvt(APIC_LVT_LINT0);
+    mask_lvt(APIC_LVT_LINT1);
+    mask_lvt(APIC_LVT_ERROR);
     if (last >= 4)
-        mask(APIC_LVT_COUNTERS);
+        mask_lvt(APIC_LVT_COUNTERS);
     if (last >= 5)
-        mask(APIC_LVT_THERMAL);
+        mask_lvt(APIC_LVT_THERMAL);
     if (last >= 6)
-        mask(APIC_LVT_CMCI);
+        mask_lvt(APIC_LVT_CMCI);
 }
 
 uint64_t local_apic_base(void)

@@ -17,7 +17,7 @@
 
 #define PORT_DELAY UINT16_C(0x80) /* the POST code port: a write takes about 1 us */
 
-static void write_slowly(uint16_t port, uint8_t value)
+static void write_with_delay(uint16_t port, uint8_t value)
 {
     port_out8(port, value);
     port_out8(PORT_DELAY, 0);
@@ -25,16 +25,16 @@ static void write_slowly(uint16_t port, uint8_t value)
 
 void pic_init(void)
 {
-    write_slowly(PIC_MASTER, ICW1_INIT);
-    write_slowly(PIC_SLAVE, ICW1_INIT);
-    write_slowly(PIC_MASTER + PIC_DATA, PIC_VECTOR);
-    write_slowly(PIC_SLAVE + PIC_DATA, PIC_VECTOR + 8);
-    write_slowly(PIC_MASTER + PIC_DATA, ICW3_MASTER);
-    write_slowly(PIC_SLAVE + PIC_DATA, ICW3_SLAVE);
-    write_slowly(PIC_MASTER + PIC_DATA, ICW4_8086);
-    write_slowly(PIC_SLAVE + PIC_DATA, ICW4_8086);
-    write_slowly(PIC_MASTER + PIC_DATA, 0xff);
-    write_slowly(PIC_SLAVE + PIC_DATA, 0xff);
+    write_with_delay(PIC_MASTER, ICW1_INIT);
+    write_with_delay(PIC_SLAVE, ICW1_INIT);
+    write_with_delay(PIC_MASTER + PIC_DATA, PIC_VECTOR);
+    write_with_delay(PIC_SLAVE + PIC_DATA, PIC_VECTOR + 8);
+    write_with_delay(PIC_MASTER + PIC_DATA, ICW3_MASTER);
+    write_with_delay(PIC_SLAVE + PIC_DATA, ICW3_SLAVE);
+    write_with_delay(PIC_MASTER + PIC_DATA, ICW4_8086);
+    write_with_delay(PIC_SLAVE + PIC_DATA, ICW4_8086);
+    write_with_delay(PIC_MASTER + PIC_DATA, 0xff);
+    write_with_delay(PIC_SLAVE + PIC_DATA, 0xff);
 }
 
 static bool in_service(uint16_t pic, unsigned line)

@@ -52,17 +52,17 @@ static unsigned class_of(const uint8_t *lock)
     return CLASSES;
 }
 
-static bool seen_after(unsigned first, unsigned second)
+static bool is_order_recorded(unsigned first, unsigned second)
 {
     return (__atomic_load_n(&after[first][second / 64], __ATOMIC_RELAXED) >> second % 64 & 1) != 0;
 }
 
-/* Notes that the second is waited for while the first is held, and all that follows from it; the
- * orders seen stay closed under 'then'. */
-static void note_order(unsigned first, unsigned second)
+/* Records that the second lock is acquired while the first is held, and every order that follows.
+ * The recorded orders stay transitively closed. */
+static void record_order(unsigned first, unsigned second)
 {
     for (unsigned a = 0; a < CLASSES; a++) {
-        if (a != first && !seen_after(a, first))
+        if (a != first && !is_order_recorded(a, first))
             continue;
         __atomic_or_fetch(&after[a][second / 64], UINT64_C(1) << second % 64, __ATOMIC_RELAXED);
         for (unsigned word = 0; word < CLASSES / 64; word++)
@@ -79,12 +79,12 @@ static void check_order(const uint8_t *mine, const uint8_t *lock)
         return;
     CHECK_MSG(mine != lock, "lock %p is waited for by cpu %u, which holds it", lock, machine_cpu());
     CHECK_MSG(first != second, "lock %p is waited for while its like %p is held", lock, mine);
-    CHECK_MSG(!seen_after(second, first) &&
+    CHECK_MSG(!is_order_recorded(second, first) &&
                   !(lock_check_is_table(lock) && lock_check_is_table(mine) && second < first),
               "lock order: %p is waited for while %p is held; it was the other way round before",
               lock, mine);
-    if (!seen_after(first, second))
-        note_order(first, second);
+    if (!is_order_recorded(first, second))
+        record_order(first, second);
 }
 
 void lock_check_wait(const uint8_t *lock)

@@ -71,8 +71,9 @@ void semaphore_down(struct semaphore *semaphore)
     machine_interrupts_restore(were_on);
 }
 
-/* Says that it is wanted, or finds that it is free now and takes it; holds: its queue. */
-static bool take_or_want(struct mutex *mutex)
+/* Marks the mutex as wanted, or acquires it if it is free now. Returns true if acquired. holds: its
+ * queue */
+static bool mutex_try_or_mark(struct mutex *mutex)
 {
     for (;;) {
         uint8_t state = MUTEX_HELD;
@@ -91,7 +92,7 @@ void mutex_wait(struct mutex *mutex)
     bool were_on = machine_interrupts_off();
 
     spin_lock(&mutex->lock);
-    if (take_or_want(mutex)) {
+    if (mutex_try_or_mark(mutex)) {
         spin_unlock(&mutex->lock);
     } else {
         CHECK_MSG(mutex->owner != cpu_self()->current, "a mutex is locked twice by its owner");

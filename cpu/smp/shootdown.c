@@ -50,7 +50,7 @@ static void shootdown_perform(const struct machine_flush *flush)
 }
 
 /* Performs and acknowledges the requests of other processors. */
-static void serve(struct shoot *self)
+static void perform_requests(struct shoot *self)
 {
     uint64_t from = __atomic_exchange_n(&self->from, 0, __ATOMIC_ACQ_REL);
     uint64_t own = UINT64_C(1) << machine_cpu();
@@ -66,20 +66,20 @@ static void serve(struct shoot *self)
     }
 }
 
-static bool on_shoot(struct trap_frame *frame)
+static bool shootdown_interrupt(struct trap_frame *frame)
 {
     (void)frame;
     local_apic_end();
-    serve(&shoots[machine_cpu()]);
+    perform_requests(&shoots[machine_cpu()]);
     return true;
 }
 
 void shootdown_start(void)
 {
-    trap_set_handler(VECTOR_SHOOT, on_shoot);
+    trap_set_handler(VECTOR_SHOOT, shootdown_interrupt);
 }
 
-static void ask(uint64_t own, uint64_t others)
+static void send_requests(uint64_t own, uint64_t others)
 {
     for (; others != 0; others &= others - 1) {
         unsigned other = (unsigned)__builtin_ctzll(others);
@@ -91,14 +91,14 @@ static void ask(uint64_t own, uint64_t others)
     }
 }
 
-static void await(struct shoot *self)
+static void await_replies(struct shoot *self)
 {
     struct deadline end = deadline_after_ms(bound_ms);
     uint64_t pending;
 
     while ((pending = __atomic_load_n(&self->pending, __ATOMIC_ACQUIRE)) != 0) {
         if (__atomic_load_n(&self->from, __ATOMIC_RELAXED) != 0)
-            serve(self);
+            perform_requests(self);
         if (deadline_passed(end))
             PANIC("TLB shootdown lost: cpu %u has not answered cpu %u for %u ms",
                   (unsigned)__builtin_ctzll(pending), machine_cpu(), bound_ms);
@@ -123,8 +123,8 @@ void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_fl
     self->where = where;
     self->sent++;
     __atomic_store_n(&self->pending, others, __ATOMIC_SEQ_CST);
-    ask(own, others);
-    await(self);
+    send_requests(own, others);
+    await_replies(self);
 }
 
 void machine_relax(void)
@@ -132,7 +132,7 @@ void machine_relax(void)
     struct shoot *self = &shoots[machine_cpu()];
 
     if (__atomic_load_n(&self->from, __ATOMIC_RELAXED) != 0)
-        serve(self);
+        perform_requests(self);
     if (machine_interrupts_on())
         thread_yield();
     machine_pause();

@@ -1,28 +1,20 @@
 /*
  * void thread_switch(uint64_t *save, uint64_t load)
  *                    rdi             rsi
- * Leaves one thread's stack for another's: callee-saved registers are kept on the old stack.
- * Interrupts are off. Registers: System V AMD64 ABI.
+ * Switches from one thread's stack to another's; callee-saved registers stay on the old stack.
+ * Interrupts are off.
  */
+#include "cpu/trap/layout.h"
+
         .text
         .globl  thread_switch
         .hidden thread_switch
         .type   thread_switch, @function
 thread_switch:
-        pushq   %rbx
-        pushq   %rbp
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
+        PUSH_CALLEE_SAVED
         movq    %rsp, (%rdi)
         movq    %rsi, %rsp
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbp
-        popq    %rbx
+        POP_CALLEE_SAVED
         ret
         .size   thread_switch, . - thread_switch
 

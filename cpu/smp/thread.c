@@ -110,7 +110,7 @@ static void wake_sleepers(struct scheduler *own)
     }
 }
 
-static void look_at_clock(struct scheduler *own)
+static void scheduler_tick(struct scheduler *own)
 {
     wake_sleepers(own);
     if (every_second != NULL && machine_now_ns() >= own->second_ns) {
@@ -124,7 +124,7 @@ static bool on_timer(struct trap_frame *frame)
 {
     (void)frame;
     local_apic_end();
-    look_at_clock(scheduler_self());
+    scheduler_tick(scheduler_self());
     return true;
 }
 
@@ -289,10 +289,10 @@ _Noreturn void thread_idle(void)
         own->halted = own->ready.first == NULL;
         spin_unlock(&own->ready_lock);
         if (own->halted && local_apic_timer_hz() != 0) {
-            look_at_clock(own);
+            scheduler_tick(own);
             __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
         } else if (own->halted) {
-            look_at_clock(own);
+            scheduler_tick(own);
             __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
         }
         own->halted = false;
@@ -302,7 +302,7 @@ _Noreturn void thread_idle(void)
 
 /* ---- public: threads ---- */
 
-static struct stack *take_stack(unsigned cpu)
+static struct stack *stack_alloc(unsigned cpu)
 {
     bool were_on = machine_interrupts_off();
     struct stack *taken = NULL;
@@ -321,7 +321,7 @@ static struct stack *take_stack(unsigned cpu)
     return taken;
 }
 
-static void give_stack(struct stack *stack)
+static void stack_free(struct stack *stack)
 {
     bool were_on = machine_interrupts_off();
 
@@ -336,7 +336,7 @@ static void give_stack(struct stack *stack)
 /* A thread with a stack; the rest is zeroes. */
 static enum status thread_take(unsigned cpu, struct thread **thread)
 {
-    struct stack *stack = take_stack(cpu);
+    struct stack *stack = stack_alloc(cpu);
     enum status status;
     void *object;
 
@@ -344,7 +344,7 @@ static enum status thread_take(unsigned cpu, struct thread **thread)
         return STATUS_LIMIT;
     status = memory->take(&object);
     if (status != OK) {
-        give_stack(stack);
+        stack_free(stack);
         return status;
     }
     *thread = object;
@@ -382,7 +382,7 @@ void thread_join(struct thread *thread)
     CHECK(thread->stack != NULL && thread->stack->taken);
     semaphore_down(&thread->ended);
     CHECK(thread->state == THREAD_ENDED);
-    give_stack(thread->stack);
+    stack_free(thread->stack);
     thread->state = THREAD_FREE;
     memory->give(thread);
 }

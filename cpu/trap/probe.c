@@ -19,12 +19,12 @@ extern const char probe_fetch_landing[];
 
 bool probe_user_copy(void *to, const void *from, size_t size, struct trap_info *info);
 
-static uint64_t relative(const int32_t *offset)
+static uint64_t relative_target(const int32_t *offset)
 {
     return (uint64_t)(uintptr_t)offset + (uint64_t)(int64_t)*offset;
 }
 
-static void land(struct trap_frame *frame, uint64_t landing)
+static void go_to_landing(struct trap_frame *frame, uint64_t landing)
 {
     frame->r8 = frame->vector;
     frame->r9 = frame->error;
@@ -50,15 +50,15 @@ bool probe_fix_up(struct trap_frame *frame)
     if (frame->cs != SELECTOR_KERNEL_CODE)
         return false;
     for (const struct extable_entry *at = image_extable_start; at < image_extable_end; at++) {
-        if (relative(&at->instruction) == frame->rip) {
-            land(frame, relative(&at->landing));
+        if (relative_target(&at->instruction) == frame->rip) {
+            go_to_landing(frame, relative_target(&at->landing));
             return true;
         }
     }
     if (!is_probed_fetch(frame))
         return false;
     frame->rsp += sizeof(uint64_t); /* drops the return address of the call */
-    land(frame, (uint64_t)(uintptr_t)probe_fetch_landing);
+    go_to_landing(frame, (uint64_t)(uintptr_t)probe_fetch_landing);
     return true;
 }
 

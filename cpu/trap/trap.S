@@ -1,8 +1,8 @@
 /*
  * The way into every trap and back: the only code between the vector and C.
  *
- * The frame that it builds is struct trap_frame of cpu/trap/trap.h. The processor aligns the stack
- * to 16 bytes before it pushes, and the frame is 192 bytes, so that C is called as its ABI wants.
+ * It builds a struct trap_frame (cpu/trap/layout.h). The processor aligns the stack to 16 bytes
+ * before it pushes, and the frame is 192 bytes long: the alignment that the ABI requires of a call.
  * Interrupts are off from the gate to IRETQ: all gates are interrupt gates.
  *
  * Spec: Intel SDM volume 3, 6.14 (64-bit exceptions); System V AMD64 ABI (caller- and callee-saved
@@ -11,32 +11,23 @@
 
 #include "cpu/gs.h"
 #include "cpu/points.h"
+#include "cpu/trap/layout.h"
 
-#define FRAME_LOW       64      /* bytes of the frame below r11 */
-#define FRAME_SWAP_GS   8
-#define FRAME_R15       16
-#define FRAME_R14       24
-#define FRAME_R13       32
-#define FRAME_R12       40
-#define FRAME_RBP       48
-#define FRAME_RBX       56
-#define FRAME_VECTOR    136
-#define FRAME_CS        160
+#define FRAME_LOW       FRAME_R11 /* bytes of the frame below r11 */
 
 #define RPL             3       /* the ring in a selector */
 #define VECTOR_NMI      2
 #define VECTOR_GP       13
 #define VECTOR_PF       14
-#define EXCEPTIONS      32      /* vectors below are the processor's own */
+#define EXCEPTIONS      32      /* TRAP_EXCEPTIONS: vectors below are exceptions */
 #define IA32_GS_BASE    0xc0000101
 
-#define FRAME_RIP           152
 #define VECTOR_SYSTEM_CALL  256         /* USER_SYSTEM_CALL of cpu/trap/user.h */
 #define TRAP_RETURN_FAST    1           /* enum trap_return */
 #define SELECTOR_USER_DATA  0x1b        /* of cpu/cpu.h */
 #define SELECTOR_USER_CODE  0x23
 
-/* Notes its own address in .points: see cpu/points.h. */
+/* Records its own address in .points: see cpu/points.h. */
 .macro CODE_POINT number
 771:
         .pushsection .points, "a", @progbits
@@ -71,21 +62,20 @@
 
 /* Returns to the interrupted code. The stack pointer is at the vector, and GS is set. */
 .macro LEAVE
-        addq    $16, %rsp               /* vector, error code */
+        addq    $(FRAME_RIP - FRAME_VECTOR), %rsp
         iretq
 .endm
 
 /*
- * The fast path of a page fault: 33 instructions there and back, 34 with CLAC; from ring 3 two
- * SWAPGS more, by a copy of the path, so that the way back has nothing to ask.
+ * The fast path of a page fault: 33 instructions in and out, 34 with CLAC, and two SWAPGS more from
+ * ring 3. Ring 3 has its own copy of the path, which saves a test on the way out.
  *
- * CR2 is read before anything that could fault, and kept in the frame, so that a fault inside the
- * handler does no harm. An NMI between the fault and the reading puts CR2 back (trap.c). The
- * registers that C preserves stay in the processor; when the fault is not resolved they still hold
- * what they held, and the frame is completed from them.
+ * CR2 is saved in the frame before any instruction that could fault, because a fault inside the
+ * handler overwrites it. An NMI that comes before the save restores CR2 (trap.c). The callee-saved
+ * registers are not pushed: C preserves them, and an unresolved fault stores them into the frame.
  *
- * From ring 0 GS is the kernel's: between SWAPGS and IRETQ nothing touches memory that could be
- * missing.
+ * A fault in ring 0 relies on GS being the kernel's: between SWAPGS and IRETQ the code accesses
+ * only memory that is always mapped.
  */
 .macro PAGE_FAULT_PATH smap, user
         cld
@@ -101,7 +91,7 @@
         PUSH_CALLER_SAVED_BUT_RDI
         subq    $(FRAME_LOW - 8), %rsp
         pushq   %rdi                    /* frame->cr2, and the first argument */
-        movq    144(%rsp), %rsi         /* frame->error */
+        movq    FRAME_ERROR(%rsp), %rsi
         movq    %rsp, %rdx
         call    *trap_page_fault(%rip)
         CODE_POINT POINT_RETURN
@@ -122,7 +112,7 @@
         .balign 64
 \name:
         CODE_POINT POINT_ENTRY
-        testb   $RPL, 16(%rsp)          /* CS, above the error code and RIP */
+        testb   $RPL, FRAME_CS - FRAME_ERROR(%rsp)
         jnz     7f
         PAGE_FAULT_PATH \smap, 0
         .balign 64
@@ -142,22 +132,17 @@ trap_entry_start:
 
         .type   trap_page_fault_unresolved, @function
 trap_page_fault_unresolved:
-        movq    %r15, FRAME_R15(%rsp)
-        movq    %r14, FRAME_R14(%rsp)
-        movq    %r13, FRAME_R13(%rsp)
-        movq    %r12, FRAME_R12(%rsp)
-        movq    %rbp, FRAME_RBP(%rsp)
-        movq    %rbx, FRAME_RBX(%rsp)
+        STORE_CALLEE_SAVED
         movq    $0, FRAME_SWAP_GS(%rsp)
         jmp     trap_dispatch_frame
         .size   trap_page_fault_unresolved, . - trap_page_fault_unresolved
 
-/* From the vector and error code on the stack to the complete frame.
+/* Completes the frame above the vector and error code on the stack, and loads the kernel's GS.
  *
- * GS is the program's when ring 3 was interrupted, and the kernel's in ring 0; but an exception,
- * unlike an interrupt, may also come in ring 0 where GS is the program's: an NMI or a machine check
- * between a crossing and its SWAPGS, a fault of IRETQ. There the base itself decides: the kernel's
- * is in the upper half, and a program cannot load such a one, since CR4.FSGSBASE is off. */
+ * Code in ring 3 runs with the program's GS, code in ring 0 with the kernel's, with two exceptions:
+ * an NMI or machine check between a ring crossing and its SWAPGS, and a fault of IRETQ. Exceptions
+ * in ring 0 therefore test the base: the kernel's is in the upper half, and a program cannot load
+ * an address there while CR4.FSGSBASE is off. */
 .macro SAVE_ALL
         cld
         cmpb    $0, trap_smap(%rip)
@@ -166,12 +151,7 @@ trap_page_fault_unresolved:
 61:     pushq   %rdi
         movq    %cr2, %rdi
         PUSH_CALLER_SAVED_BUT_RDI
-        pushq   %rbx
-        pushq   %rbp
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
+        PUSH_CALLEE_SAVED
         pushq   $0                      /* frame->swap_gs */
         pushq   %rdi                    /* frame->cr2 */
         testb   $RPL, FRAME_CS(%rsp)
@@ -187,7 +167,7 @@ trap_page_fault_unresolved:
 63:
 .endm
 
-/* Back to the vector on the stack. A handler may have changed CS, and GS follows it. */
+/* Undoes SAVE_ALL. A handler may have changed CS, so that GS is chosen by the frame's CS. */
 .macro RESTORE_ALL
         testb   $RPL, FRAME_CS(%rsp)
         jnz     64f
@@ -195,16 +175,11 @@ trap_page_fault_unresolved:
         je      65f
 64:     swapgs
 65:     addq    $FRAME_R15, %rsp
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbp
-        popq    %rbx
+        POP_CALLEE_SAVED
         POP_CALLER_SAVED
 .endm
 
-/* All other vectors meet here. */
+/* The common entry of all vectors without an entry of their own. */
         .type   trap_common, @function
 trap_common:
         SAVE_ALL
@@ -217,17 +192,17 @@ trap_dispatch_frame:
         .size   trap_common, . - trap_common
 
 /*
- * An NMI. A fault in its handler, and the IRETQ of that, lets the next NMI in, which the processor
- * pushes to the same place at the top of the same stack. So the handler works and returns with a
- * copy of what was pushed, and an NMI that finds one under way is counted and dropped: the handler
- * is looking at the machine already.
+ * An NMI. If its handler faults, the IRETQ of that fault unblocks the next NMI, whose frame the
+ * processor pushes to the same address at the top of the same stack. The handler therefore works
+ * and returns with a copy of the pushed frame, and a nested NMI is counted and dropped: a handler
+ * already runs.
  *
- *   top - 40   what the processor pushes
- *   top - 48   1 while a handler is under way (traps_init clears it)
- *   top - 56   a register, for a moment
- *   top - 104  the copy, the rest of the frame below it
+ *   top - 40   the frame that the processor pushes
+ *   top - 48   1 while a handler runs (traps_init clears it)
+ *   top - 56   scratch: saved RAX
+ *   top - 104  the copy; the rest of the trap frame is below it
  *
- * Between the clearing of the mark and the IRETQ another one may come: it is known by its RIP.
+ * An NMI between the clearing of the mark and the IRETQ is recognized by its RIP.
  */
         .globl  trap_nmi_stub
         .hidden trap_nmi_stub
@@ -262,7 +237,7 @@ trap_nmi_nested:
         iretq
         .size   trap_nmi_stub, . - trap_nmi_stub
 
-/* One entry a vector, 16 bytes apart. Those for which the processor pushes no error code push 0. */
+/* One entry per vector, 16 bytes apart. An entry pushes 0 if the processor pushes no error code. */
         .globl  trap_stubs
         .hidden trap_stubs
         .type   trap_stubs, @function
@@ -284,13 +259,13 @@ trap_stubs:
         .size   trap_stubs, . - trap_stubs
 
 /*
- * System calls. SYSCALL saves nothing but RIP and RFLAGS, in rcx and r11, and keeps the program's
- * stack pointer: until RSP0 is loaded nothing may be pushed, and interrupts are off by the flag
- * mask. The frame is that of a trap, so that one that nothing resolves ends like any other.
+ * System calls. SYSCALL saves only RIP and RFLAGS, in rcx and r11, and keeps the program's stack
+ * pointer: the code must not push before it has loaded RSP0. The flag mask turns interrupts off.
+ * The frame is a trap frame, and an unresolved call ends the run as an unresolved trap does.
  *
  * SYSRET to an address that is not canonical faults in ring 0 with the program's stack pointer on
- * some processors (SDM volume 2, SYSRET): the address is compared before, and one beyond the
- * program's half becomes a #GP of the program.
+ * some processors (SDM volume 2, SYSRET). An address beyond the program's half therefore becomes a
+ * #GP of the program.
  */
         .globl  trap_system_call_entry
         .hidden trap_system_call_entry
@@ -315,35 +290,30 @@ trap_system_call_entry:
         movq    %rsp, %rdi
         call    *trap_system_call(%rip)
         cmpl    $TRAP_RETURN_FAST, %eax
-        jne     system_call_otherwise
+        jne     system_call_return_all
         movq    FRAME_RIP(%rsp), %rcx
         cmpq    trap_user_end(%rip), %rcx
-        jae     system_call_too_far
+        jae     system_call_bad_return
         addq    $FRAME_LOW, %rsp
         POP_CALLER_SAVED
-        movq    16(%rsp), %rcx          /* rip */
-        movq    32(%rsp), %r11          /* rflags */
-        movq    40(%rsp), %rsp
+        movq    FRAME_RIP - FRAME_VECTOR(%rsp), %rcx
+        movq    FRAME_RFLAGS - FRAME_VECTOR(%rsp), %r11
+        movq    FRAME_RSP - FRAME_VECTOR(%rsp), %rsp
         swapgs
         sysretq
-system_call_otherwise:
+system_call_return_all:
         testl   %eax, %eax
         jz      system_call_unresolved
         addq    $FRAME_LOW, %rsp
         POP_CALLER_SAVED
         swapgs
         LEAVE
-system_call_too_far:
+system_call_bad_return:
         movq    $VECTOR_GP, FRAME_VECTOR(%rsp)
 system_call_unresolved:
-        movq    $0, (%rsp)              /* frame->cr2 */
+        movq    $0, FRAME_CR2(%rsp)
         movq    $0, FRAME_SWAP_GS(%rsp)
-        movq    %r15, FRAME_R15(%rsp)
-        movq    %r14, FRAME_R14(%rsp)
-        movq    %r13, FRAME_R13(%rsp)
-        movq    %r12, FRAME_R12(%rsp)
-        movq    %rbp, FRAME_RBP(%rsp)
-        movq    %rbx, FRAME_RBX(%rsp)
+        STORE_CALLEE_SAVED
         movq    %rsp, %rdi
         .hidden user_exit
         call    user_exit

@@ -7,9 +7,40 @@
 #include "cpu/machine.h"
 #include "cpu/registers.h"
 #include "cpu/trap/entry.h"
+#include "cpu/trap/layout.h"
 #include "cpu/trap/probe.h"
 #include "cpu/trap/user.h"
 #include "lib/check.h"
+
+/* cpu/trap/layout.h */
+#define AT(field, offset)                                                                          \
+    _Static_assert(offsetof(struct trap_frame, field) == (offset), "cpu/trap/trap.S builds it")
+AT(cr2, FRAME_CR2);
+AT(swap_gs, FRAME_SWAP_GS);
+AT(r15, FRAME_R15);
+AT(r14, FRAME_R14);
+AT(r13, FRAME_R13);
+AT(r12, FRAME_R12);
+AT(rbp, FRAME_RBP);
+AT(rbx, FRAME_RBX);
+AT(r11, FRAME_R11);
+AT(r10, FRAME_R10);
+AT(r9, FRAME_R9);
+AT(r8, FRAME_R8);
+AT(rax, FRAME_RAX);
+AT(rcx, FRAME_RCX);
+AT(rdx, FRAME_RDX);
+AT(rsi, FRAME_RSI);
+AT(rdi, FRAME_RDI);
+AT(vector, FRAME_VECTOR);
+AT(error, FRAME_ERROR);
+AT(rip, FRAME_RIP);
+AT(cs, FRAME_CS);
+AT(rflags, FRAME_RFLAGS);
+AT(rsp, FRAME_RSP);
+AT(ss, FRAME_SS);
+_Static_assert(sizeof(struct trap_frame) == FRAME_SIZE, "cpu/trap/trap.S builds it");
+_Static_assert(TRAP_RETURN_FAST == 1, "cpu/trap/trap.S compares with it");
 
 #define PIC_VECTORS 16U
 
@@ -47,7 +78,7 @@ struct trap_counts trap_counts(void)
 }
 
 /* Acknowledges an unexpected interrupt at the controller that has it in service. */
-static void end_stray(unsigned vector)
+static void acknowledge_stray(unsigned vector)
 {
     struct trap_counts *counts = &counts_of[machine_cpu()];
 
@@ -84,7 +115,7 @@ static void dispatch(struct trap_frame *frame)
     if (handler != NULL && handler(frame))
         return;
     if (frame->vector >= TRAP_EXCEPTIONS)
-        end_stray((unsigned)frame->vector);
+        acknowledge_stray((unsigned)frame->vector);
     else if (is_of_program(frame))
         user_exit(frame);
     else if (!may_be_expected(frame) || !probe_fix_up(frame))

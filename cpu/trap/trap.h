@@ -51,8 +51,9 @@
 #define PF_SGX   (UINT64_C(1) << 15) /* an enclave's rules */
 #define PF_KNOWN (PF_P | PF_WR | PF_US | PF_RSVD | PF_ID | PF_PK | PF_SS | PF_HLAT | PF_SGX)
 
-/* The registers on the stack in every trap, lowest address first. On the fast path of a page fault
- * only the part from r11 on is filled; the registers before it are still in the processor. */
+/* The registers on the stack in every trap, lowest address first (cpu/trap/layout.h). On the fast
+ * path of a page fault only the part from r11 on is filled; the registers before it are still in
+ * the processor. */
 struct trap_frame {
     uint64_t cr2;     /* read at entry; meaningful for #PF */
     uint64_t swap_gs; /* not 0: ring 0 was interrupted with the program's GS, which comes back */
@@ -62,10 +63,6 @@ struct trap_frame {
     uint64_t error; /* 0 where the vector has none */
     uint64_t rip, cs, rflags, rsp, ss;
 };
-
-_Static_assert(sizeof(struct trap_frame) == 24 * 8, "cpu/trap/trap.S builds it");
-_Static_assert(offsetof(struct trap_frame, r11) == 64, "the fast path fills it from here");
-_Static_assert(offsetof(struct trap_frame, vector) == 136, "cpu/trap/trap.S builds it");
 
 struct cpu_stacks;
 

@@ -1,50 +1,24 @@
 /*
- * Into ring 3 and back: user_enter is left by IRETQ and comes back by user_leave.
+ * Into ring 3 and back: user_enter ends in IRETQ, and user_leave returns to its caller.
  *
- * Registers: System V AMD64 ABI; callee-saved registers are on the stack, and RSP0 points below
- * them, so that traps from ring 3 start there. The offsets are those of struct trap_frame in
- * cpu/trap/trap.h.
+ * Callee-saved registers are on the stack, and RSP0 points below them: traps from ring 3 start
+ * there.
  */
 
 #include "cpu/gs.h"
-
-#define FRAME_R15       16
-#define FRAME_R14       24
-#define FRAME_R13       32
-#define FRAME_R12       40
-#define FRAME_RBP       48
-#define FRAME_RBX       56
-#define FRAME_R11       64
-#define FRAME_R10       72
-#define FRAME_R9        80
-#define FRAME_R8        88
-#define FRAME_RAX       96
-#define FRAME_RCX       104
-#define FRAME_RDX       112
-#define FRAME_RSI       120
-#define FRAME_RDI       128
-#define FRAME_RIP       152
-#define FRAME_CS        160
-#define FRAME_RFLAGS    168
-#define FRAME_RSP       176
-#define FRAME_SS        184
+#include "cpu/trap/layout.h"
 
         .text
 
-/* void user_enter(struct trap_frame *frame, void *rsp0) Interrupts are off. The registers for
- * user_leave are on the stack, the frame's address lowest, and traps and system calls start below
- * it. */
+/* void user_enter(struct trap_frame *frame, void *rsp0): loads all registers from the frame.
+ * Interrupts are off. Leaves the registers for user_leave on the stack, the frame's address lowest;
+ * traps and system calls start below it. */
         .globl  user_enter
         .hidden user_enter
         .type   user_enter, @function
         .balign 16
 user_enter:
-        pushq   %rbx
-        pushq   %rbp
-        pushq   %r12
-        pushq   %r13
-        pushq   %r14
-        pushq   %r15
+        PUSH_CALLEE_SAVED
         pushq   %rdi                    /* the stack pointer is a multiple of 16 now */
         movq    %rsp, %gs:GS_KERNEL_STACK
         movq    %rsp, (%rsi)
@@ -79,12 +53,7 @@ user_enter:
         .balign 16
 user_leave:
         leaq    8(%rdi), %rsp
-        popq    %r15
-        popq    %r14
-        popq    %r13
-        popq    %r12
-        popq    %rbp
-        popq    %rbx
+        POP_CALLEE_SAVED
         ret
         .size   user_leave, . - user_leave
 

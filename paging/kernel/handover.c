@@ -228,7 +228,7 @@ static void relocate_copy(uint8_t *copy, uint64_t old_base)
 }
 
 /* The first code at the new address, on the new stack. */
-static void handover_arrive(void *unused)
+static void handover_relocated(void *unused)
 {
     (void)unused;
     kernel_tables.access_base = DIRECT_MAP_BASE;
@@ -300,6 +300,6 @@ void kernel_map_enter(struct bootinfo *info, void (*entry)(struct bootinfo *info
     relocate_copy((uint8_t *)table_at(kernel_tables.image), old_base);
     zero_ladder_build(table_at(phys_of(kernel_map_zero_frame())), kernel_map_zero_frame());
     handover_jump(kernel_tables.firmware_root.address, kernel_tables.root.address, stack_top,
-                  displacement, (void (*)(void *))((uintptr_t)handover_arrive + displacement),
+                  displacement, (void (*)(void *))((uintptr_t)handover_relocated + displacement),
                   NULL);
 }

@@ -24,7 +24,7 @@ struct leaf {
     bool executable;
 };
 
-static void collect(struct proof *proof, const struct leaf *leaf)
+static void wx_proof_add_leaf(struct proof *proof, const struct leaf *leaf)
 {
     uint64_t end = leaf->physical + leaf->size;
 
@@ -89,7 +89,7 @@ static void wx_proof_visit_table(struct proof *proof, struct phys table, unsigne
         if (level > 1 && (word & PTE_PS) == 0)
             wx_proof_visit_table(proof, (struct phys){word & PTE_FRAME_MASK}, level - 1, 0, &leaf);
         else if (proof->collecting)
-            collect(proof, &leaf);
+            wx_proof_add_leaf(proof, &leaf);
         else
             wx_proof_compare(proof, &leaf);
     }

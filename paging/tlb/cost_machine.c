@@ -24,20 +24,20 @@ struct scratch {
     struct pfn tables[LEVELS_MAX];
 };
 
-static void cost_give_back(struct scratch *scratch)
+static void cost_free(struct scratch *scratch)
 {
     while (scratch->count > 0)
         pmm_free(scratch->tables[--scratch->count]);
 }
 
-static enum status cost_take(struct scratch *scratch)
+static enum status cost_alloc(struct scratch *scratch)
 {
     for (unsigned level = 1; level <= kernel_map_levels(); level++) {
         enum status status =
             pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &scratch->tables[scratch->count]);
 
         if (status != OK) {
-            cost_give_back(scratch);
+            cost_free(scratch);
             return status;
         }
         scratch->count++;
@@ -72,7 +72,7 @@ static void cost_touch(unsigned first, unsigned count)
         (void)*(volatile const uint64_t *)(uintptr_t)(START + i * PAGE_SIZE);
 }
 
-static void drop_nothing(void)
+static void flush_nothing(void)
 {
 }
 
@@ -82,8 +82,8 @@ static void drop_pages(void)
         machine_flush_page(START + (TLB_COST_WORKING_SET + i) * PAGE_SIZE);
 }
 
-/* Returns the ticks of a flush and of touching the working set again; all pages are cached
- * before. */
+/* Returns the ticks of a flush and of the next access to each page of the working set. All pages
+ * are cached before. */
 static uint64_t ticks_of(void (*drop)(void))
 {
     uint64_t least = UINT64_MAX;
@@ -100,7 +100,7 @@ static uint64_t ticks_of(void (*drop)(void))
     return least;
 }
 
-static uint64_t above(uint64_t ticks, uint64_t floor)
+static uint64_t ticks_above(uint64_t ticks, uint64_t floor)
 {
     return ticks > floor ? ticks - floor : 0;
 }
@@ -108,7 +108,7 @@ static uint64_t above(uint64_t ticks, uint64_t floor)
 enum status tlb_cost_measure(struct tlb_cost *cost)
 {
     struct scratch scratch = {0};
-    enum status status = cost_take(&scratch);
+    enum status status = cost_alloc(&scratch);
     uint64_t nothing;
     bool were_on;
 
@@ -118,13 +118,13 @@ enum status tlb_cost_measure(struct tlb_cost *cost)
     were_on = machine_interrupts_off();
     CHECK(machine_root().address == kernel_map_root().address);
     machine_load_root(phys_of(scratch.tables[scratch.count - 1]));
-    nothing = ticks_of(drop_nothing);
-    cost->pages = above(ticks_of(drop_pages), nothing);
+    nothing = ticks_of(flush_nothing);
+    cost->pages = ticks_above(ticks_of(drop_pages), nothing);
     cost->page_count = DROPPED;
     cost->miss_count = TLB_COST_WORKING_SET;
-    cost->whole = above(ticks_of(machine_flush_space), nothing);
+    cost->whole = ticks_above(ticks_of(machine_flush_space), nothing);
     machine_load_root(kernel_map_root());
     machine_interrupts_restore(were_on);
-    cost_give_back(&scratch);
+    cost_free(&scratch);
     return OK;
 }

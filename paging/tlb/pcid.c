@@ -136,8 +136,9 @@ uint64_t pcid_raise_everything(void)
     return __atomic_add_fetch(&everything, 1, __ATOMIC_SEQ_CST);
 }
 
-/* A flush of single pages covers only its own generation, so the processor must have had the one
- * just before it. A whole flush covers all earlier ones. */
+/* Advances a processor's generation after a flush. A flush of single pages covers only its own
+ * generation, so the processor must have the preceding one. A whole flush covers all earlier
+ * ones. */
 static void pcid_follow(uint64_t *generation, uint64_t to, bool whole)
 {
     if (*generation + 1 == to || (whole && *generation < to))

@@ -25,14 +25,14 @@ static uint64_t processors_of(const struct tlb_batch *batch)
 }
 
 /* Returns the processors that must answer even if they have nothing to flush. */
-static uint64_t answers_of(const struct tlb_batch *batch)
+static uint64_t processors_to_await(const struct tlb_batch *batch)
 {
     return batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
 }
 
 static void flush_on(const struct tlb_batch *batch, uint64_t where, struct machine_flush how)
 {
-    uint64_t answers = answers_of(batch);
+    uint64_t answers = processors_to_await(batch);
 
     if ((where | answers) != 0)
         machine_shootdown(where, answers, &how);

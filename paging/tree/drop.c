@@ -29,8 +29,8 @@ static void fold_dirty(struct pte entry)
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* The table has no references, and no walk is in it: walks ended before the flush was answered.
- * Reclaim may still reach it through the ring or a page; it finds the table dead. */
+/* Starts the drop of a table without references. No walk is in it: walks ended before the flush was
+ * acknowledged. Reclaim may still reach it through the ring or a page, and finds it dead. */
 static void push_table(struct tree_dropper *dropper, struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -45,7 +45,7 @@ static void push_table(struct tree_dropper *dropper, struct pfn table)
     dropper->depth++;
 }
 
-static void tree_drop_let_go(struct tree_dropper *dropper, struct pte entry, unsigned level)
+static void tree_drop_entry(struct tree_dropper *dropper, struct pte entry, unsigned level)
 {
     switch (pte_state(entry, level)) {
     case PTE_EMPTY:
@@ -79,8 +79,9 @@ struct page_run {
     struct pfn gone[TREE_PAGES_TOGETHER];
 };
 
-/* Returns true if this is the page's last reference. Then its D and back pointer need no update. */
-static inline bool is_last(struct pfn page)
+/* Drops the reference if it is the page's last. Returns true then: D and back pointer need no
+ * update. */
+static inline bool drop_if_last(struct pfn page)
 {
     uint32_t one = 1;
 
@@ -90,10 +91,10 @@ static inline bool is_last(struct pfn page)
 
 /* Drops the reference of a zeroed entry to its page. The back pointer moves to another entry while
  * the count still includes this one. */
-static inline void let_go_of_page(struct page_run *run, struct pfn page, struct pte entry,
-                                  unsigned index)
+static inline void drop_page_reference(struct page_run *run, struct pfn page, struct pte entry,
+                                       unsigned index)
 {
-    if (!is_last(page)) {
+    if (!drop_if_last(page)) {
         fold_dirty(entry);
         tree_repoint(page, run->table, index);
         if (tree_release(page) != 0)
@@ -113,9 +114,9 @@ static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned 
         struct pfn page = pte_frame(entry);
 
         *at = pte_empty();
-        if (__builtin_expect(!is_last(page), 0)) {
+        if (__builtin_expect(!drop_if_last(page), 0)) {
             run->gone_count = (unsigned)(gone - run->gone);
-            let_go_of_page(run, page, entry, (unsigned)(at - entries));
+            drop_page_reference(run, page, entry, (unsigned)(at - entries));
             gone = run->gone + run->gone_count;
             continue;
         }
@@ -141,9 +142,9 @@ static bool drop_any(struct tree_dropper *dropper, struct page_run *run, struct 
     page = entry_page(entry, 1);
     *at = pte_empty();
     if (pfn_is_none(page))
-        tree_drop_let_go(dropper, entry, 1);
+        tree_drop_entry(dropper, entry, 1);
     else
-        let_go_of_page(run, page, entry, index);
+        drop_page_reference(run, page, entry, index);
     return true;
 }
 
@@ -176,8 +177,8 @@ static inline bool drop_cow_leaf(struct page_run *run, struct pte *at)
     uint32_t left;
 
     if (__atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == run->table.index) {
-        let_go_of_page(run, pte_frame(entry), entry,
-                       (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
+        drop_page_reference(run, pte_frame(entry), entry,
+                            (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
         return true;
     }
     if ((entry.word & PTE_D) != 0 && (record->flags & FRAME_DIRTY) == 0)
@@ -273,7 +274,7 @@ static void drop_link(struct tree_dropper *dropper)
     record->table.held--;
     if (!pfn_is_none(page)) /* a large one */
         tree_repoint(page, dropper->tables[top], index);
-    tree_drop_let_go(dropper, entry, record->level);
+    tree_drop_entry(dropper, entry, record->level);
 }
 
 /* Frees an empty table. If both its links are none, it is in no ring, and that is final: no table
@@ -320,7 +321,7 @@ void tree_drop_empty(struct pfn table)
 void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *release)
 {
     dropper->depth = 0;
-    tree_drop_let_go(dropper, release->entry, release->level);
+    tree_drop_entry(dropper, release->entry, release->level);
 }
 
 bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)

@@ -66,7 +66,7 @@ static bool same_rights(struct rights a, struct rights b)
 }
 
 /* Checks a page: it can become a part if its entry is its only reference. */
-static enum tree_merged look_at_page(struct merging *merging, unsigned index, struct pte entry)
+static enum tree_merged merge_check_page(struct merging *merging, unsigned index, struct pte entry)
 {
     struct pfn page = pte_frame(entry);
 
@@ -85,7 +85,7 @@ static enum tree_merged look_at_page(struct merging *merging, unsigned index, st
 }
 
 /* Checks one entry. Returns TREE_MERGED if it does not prevent the merge. */
-static enum tree_merged look_at(struct merging *merging, unsigned index, struct pte entry)
+static enum tree_merged merge_check_entry(struct merging *merging, unsigned index, struct pte entry)
 {
     struct tree_merge *merge = merging->merge;
 
@@ -95,7 +95,8 @@ static enum tree_merged look_at(struct merging *merging, unsigned index, struct 
         merge->missing = merge->address + index * PAGE_SIZE;
         return TREE_MERGE_MISSING;
     case PTE_TRANSIT: return TREE_MERGE_IN_USE;
-    case PTE_LEAF: return entry_is_zero(entry) ? TREE_MERGED : look_at_page(merging, index, entry);
+    case PTE_LEAF:
+        return entry_is_zero(entry) ? TREE_MERGED : merge_check_page(merging, index, entry);
     case PTE_TABLE: return entry_is_zero(entry) ? TREE_MERGED : TREE_MERGE_UNFIT;
     default: return TREE_MERGE_UNFIT;
     }
@@ -108,7 +109,7 @@ static enum tree_merged tree_merge_look(struct merging *merging)
     const struct tree_merge *merge = merging->merge;
 
     for (unsigned i = 0; i < PTE_ENTRIES; i++) {
-        enum tree_merged found = look_at(merging, i, pte_read(&entries[i]));
+        enum tree_merged found = merge_check_entry(merging, i, pte_read(&entries[i]));
 
         if (found != TREE_MERGED)
             return found;
@@ -126,7 +127,7 @@ static enum tree_merged tree_merge_look(struct merging *merging)
 /* ---- taking out ---- */
 
 /* Puts the pages of the first entries back into their clocks. */
-static void put_back(const struct merging *merging, unsigned entries)
+static void merge_republish_pages(const struct merging *merging, unsigned entries)
 {
     const struct pte *at = frame_pointer(merging->table);
 
@@ -149,7 +150,7 @@ static bool take_pages(const struct merging *merging)
         if (!pte_present(entry) || entry_is_zero(entry) ||
             tree_globals.hooks->page_take(pte_frame(entry), merging->order))
             continue;
-        put_back(merging, i);
+        merge_republish_pages(merging, i);
         return false;
     }
     return true;

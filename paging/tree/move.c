@@ -23,7 +23,7 @@
 /* Entries per group; they are kept on the stack. */
 #define MOVE_TOGETHER 64U
 
-_Static_assert(MOVE_TOGETHER <= TLB_RELEASES_MAX, "put_one hands over as many under a lock");
+_Static_assert(MOVE_TOGETHER <= TLB_RELEASES_MAX, "move_put_entry releases as many under one lock");
 
 /* One call of tree_move_range. */
 struct move {
@@ -149,8 +149,8 @@ static void rebase(struct pfn table, uint64_t distance)
 
 /* Puts the entry into the target's locked table. Nothing is mapped there, but empty own tables may
  * exist; they are freed. */
-static void put_one(struct pte entry, unsigned level, uint64_t to, struct pfn table,
-                    struct tlb_batch *batch)
+static void move_put_entry(struct pte entry, unsigned level, uint64_t to, struct pfn table,
+                           struct tlb_batch *batch)
 {
     struct pte old = pte_read(table_access_direct(table, level, to));
 
@@ -182,7 +182,7 @@ static void tree_move_put(const struct move *move, const struct carried *carried
     for (unsigned i = 0; i < carried->count; i++) {
         struct pfn page = entry_page(carried->entries[i], carried->level);
 
-        put_one(carried->entries[i], carried->level, to, table, batch);
+        move_put_entry(carried->entries[i], carried->level, to, table, batch);
         /* A section's page keeps its back pointer to the section's own entry. */
         if (!pfn_is_none(page) && !entry_is_shared_leaf(carried->entries[i], carried->level))
             rmap_set_pointer(page, table, pte_index(to, carried->level));
@@ -192,8 +192,8 @@ static void tree_move_put(const struct move *move, const struct carried *carried
 }
 
 /* Moves up to `most` entries from an address on, whose spans lie in the range. Returns how many. */
-static unsigned move_some(const struct move *move, struct pfn source, unsigned level,
-                          uint64_t address, unsigned most)
+static unsigned move_entries(const struct move *move, struct pfn source, unsigned level,
+                             uint64_t address, unsigned most)
 {
     struct pfn target = table_on_path(move->tree, address + move->distance, level);
     struct carried carried = {.address = address, .level = level};
@@ -224,7 +224,8 @@ static void move_table(const struct move *move, struct pfn table, unsigned level
         uint64_t whole = at >= move->from ? (to - at) / span : 0;
 
         if (whole > 0) {
-            at += span * move_some(move, table, level, at, (unsigned)min_u64(whole, MOVE_TOGETHER));
+            at += span *
+                  move_entries(move, table, level, at, (unsigned)min_u64(whole, MOVE_TOGETHER));
             continue;
         }
         move_table(move, table_on_path(move->tree, max_u64(at, move->from), level - 1), level - 1,

@@ -153,8 +153,8 @@ static uint64_t end_of_run(const struct range_call *call, const struct pte *entr
 }
 
 /* Frees an own table that became empty. No fault and no other range call can fill it. */
-static void tree_range_give_back(const struct range_call *call, struct pfn above, unsigned level,
-                                 uint64_t at, struct pfn table)
+static void tree_range_free_table(const struct range_call *call, struct pfn above, unsigned level,
+                                  uint64_t at, struct pfn table)
 {
     bool were_on;
 
@@ -195,7 +195,7 @@ static void tree_range_visit_table(const struct range_call *call, struct pfn tab
                   "entry %lx of level %u at %lx is no own table", entry.word, level, at);
         tree_range_visit_table(call, pte_frame(entry), level - 1, at);
         if (frame_record(pte_frame(entry))->live == 0)
-            tree_range_give_back(call, table, level, at, pte_frame(entry));
+            tree_range_free_table(call, table, level, at, pte_frame(entry));
         at += span;
     }
 }
@@ -330,7 +330,7 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
 
 /* Returns true if the new rights deny an access that entries with these bits allowed. A page that
  * becomes user-accessible is denied to ring 0 by SMAP and SMEP. */
-static bool lowers(const struct range_call *call, uint64_t any, uint64_t all)
+static bool rights_are_reduced(const struct range_call *call, uint64_t any, uint64_t all)
 {
     return call->rights.none || ((any & PTE_MAY_WRITE) != 0 && !call->rights.write) ||
            ((all & PTE_NX) == 0 && !call->rights.execute && pte_nx != 0) ||
@@ -408,7 +408,7 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
         protect_own_leaves(call, first, last, bits);
     else
         bits = protect_each(call, table, level, from, &end);
-    if (bits.any != 0 && lowers(call, bits.any, bits.all))
+    if (bits.any != 0 && rights_are_reduced(call, bits.any, bits.all))
         tlb_add_range(call->batch, from, end);
     return end;
 }

@@ -69,7 +69,7 @@ void rmap_leave(struct pfn table)
 }
 
 /* Returns true if two tables are in one ring. */
-static bool on_one_ring(struct pfn table, struct pfn other)
+static bool rmap_in_same_ring(struct pfn table, struct pfn other)
 {
     struct pfn at = rmap_next_of(table);
 
@@ -85,7 +85,7 @@ void rmap_merge(struct pfn table, struct pfn from)
     struct pfn behind_table = rmap_next_of(table);
     struct pfn behind_from = rmap_next_of(from);
 
-    if (!pfn_equal(behind_from, from) && !on_one_ring(table, from)) {
+    if (!pfn_equal(behind_from, from) && !rmap_in_same_ring(table, from)) {
         frame_record(table)->table.ring_next = behind_from.index;
         frame_record(behind_from)->table.ring_prev = table.index;
         frame_record(from)->table.ring_next = behind_table.index;

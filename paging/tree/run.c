@@ -119,7 +119,7 @@ static inline void tree_run_put_entries(struct pfn table, struct pte *at, unsign
     }
 }
 
-/* Sets a link to a lower table, likewise. */
+/* Links a lower table into a table that is locked or not yet visible. */
 static void put_link(struct pfn table, struct pte *at, struct pfn below)
 {
     struct frame *record = frame_record(table);
@@ -212,7 +212,7 @@ void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch 
 
 /* Marks the locked table dead if it is empty and not the root, before the entry above changes (rule
  * P6). */
-static bool kill_if_empty(const struct tree_run *run, struct pfn table)
+static bool mark_dead_if_empty(const struct tree_run *run, struct pfn table)
 {
     struct frame *record = frame_record(table);
 
@@ -244,7 +244,7 @@ unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
     unsigned level = run->lowest;
 
     tree_lock_patiently(table, were_on);
-    for (; kill_if_empty(run, table); level++) {
+    for (; mark_dead_if_empty(run, table); level++) {
         struct pfn above = table_above(run, level + 1);
 
         tree_unlock(table);

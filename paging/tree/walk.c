@@ -160,9 +160,9 @@ struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, u
     }
 }
 
-/* Looks at a large page under the lock of its table, which no split can pass: a split stores the
- * page's new count before it replaces the entries. Interrupts are off. */
-static enum tree_obstacle look_at_large(const struct tree_place *place, bool were_on)
+/* Returns the obstacle that a large page poses. Locks its table, because a split stores the page's
+ * new count before it replaces the entries. Interrupts are off. */
+static enum tree_obstacle large_obstacle(const struct tree_place *place, bool were_on)
 {
     enum tree_obstacle obstacle = OBSTACLE_NONE;
     struct pte entry;
@@ -188,7 +188,7 @@ enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
     if (!place->own)
         obstacle = OBSTACLE_SHARED_TABLE;
     else if (place->level > 1 && !pfn_is_none(entry_page(place->entry, place->level)))
-        obstacle = look_at_large(place, were_on);
+        obstacle = large_obstacle(place, were_on);
     machine_interrupts_restore(were_on);
     return obstacle;
 }

@@ -6,7 +6,7 @@
 
 #include "lib/check.h"
 
-static bool in_range(const struct block_device *block, uint64_t lba, unsigned sectors)
+static bool block_range_valid(const struct block_device *block, uint64_t lba, unsigned sectors)
 {
     return lba < block->sectors && sectors <= block->sectors - lba;
 }
@@ -15,7 +15,7 @@ enum status block_read(const struct block_device *block, uint64_t lba, unsigned 
                        const struct pfn *frames)
 {
     CHECK(sectors > 0 && frames != NULL);
-    if (!in_range(block, lba, sectors))
+    if (!block_range_valid(block, lba, sectors))
         return STATUS_RANGE;
     return block->operations->read(block->device, lba, sectors, frames);
 }
@@ -24,7 +24,7 @@ enum status block_write(const struct block_device *block, const struct swap_gran
                         uint64_t lba, unsigned sectors, const struct pfn *frames)
 {
     CHECK(sectors > 0 && frames != NULL);
-    if (!in_range(block, lba, sectors))
+    if (!block_range_valid(block, lba, sectors))
         return STATUS_RANGE;
     return block->operations->write(block->device, grant, lba, sectors, frames);
 }
@@ -67,7 +67,7 @@ enum status block_wait(const struct block_device *block, struct disk_request *re
 
 void block_discard(const struct block_device *block, uint64_t lba, unsigned sectors)
 {
-    CHECK(in_range(block, lba, sectors));
+    CHECK(block_range_valid(block, lba, sectors));
     if (block->operations->discard != NULL)
         block->operations->discard(block->device, lba, sectors);
 }

@@ -13,7 +13,7 @@
 #define ORDINARY_PATTERN 0x5aU
 
 /* Returns a byte that changes from call to call, so that stale data cannot pass for new data. */
-static uint8_t fresh_pattern(void)
+static uint8_t next_pattern(void)
 {
     static uint32_t calls;
     uint32_t mixed = ((uint32_t)machine_ticks() + ++calls) * UINT32_C(0x9e3779b1);
@@ -32,7 +32,7 @@ static enum status read_over(const struct sector_source *source, uint64_t lba, u
 
 /* Returns whether the frame still has the pattern after the sectors: the read did not write past
  * them. */
-static bool rest_untouched(struct pfn frame, unsigned sectors, uint8_t pattern)
+static bool is_rest_unchanged(struct pfn frame, unsigned sectors, uint8_t pattern)
 {
     const uint8_t *bytes = frame_pointer(frame);
 
@@ -48,7 +48,7 @@ enum status source_read(const struct sector_source *source, uint64_t lba, unsign
 {
     /* The two patterns differ in every byte, so a byte that did not arrive differs between the
      * frames. */
-    uint8_t pattern = fresh_pattern();
+    uint8_t pattern = next_pattern();
     uint8_t inverse = (uint8_t)~pattern;
     size_t size = (size_t)sectors * SECTOR_SIZE;
     enum status status;
@@ -62,7 +62,7 @@ enum status source_read(const struct sector_source *source, uint64_t lba, unsign
     if (status != OK)
         return status;
     if (memcmp(frame_pointer(frame), frame_pointer(second), size) != 0 ||
-        !rest_untouched(frame, sectors, pattern) || !rest_untouched(second, sectors, inverse))
+        !is_rest_unchanged(frame, sectors, pattern) || !is_rest_unchanged(second, sectors, inverse))
         return STATUS_IO;
     memset((uint8_t *)frame_pointer(frame) + size, 0, PAGE_SIZE - size);
     return OK;

@@ -72,7 +72,7 @@ void pci_scan_begin(struct pci_scan *scan, const struct pci_access *access)
 
 /* Returns the next place of the scan: skips the rest of a device without function 0, or with that
  * function alone. */
-static uint32_t after(uint32_t number, bool present, bool multifunction)
+static uint32_t next_function(uint32_t number, bool present, bool multifunction)
 {
     return number % 8 == 0 && (!present || !multifunction) ? number + 8 : number + 1;
 }
@@ -86,7 +86,7 @@ bool pci_scan_next(struct pci_scan *scan, struct pci_function *function)
         uint32_t header = present ? pci_read(scan->access, place, PCI_HEADER) : 0;
         uint32_t class_code;
 
-        scan->next = after(scan->next, present, (header & PCI_HEADER_MULTIFUNCTION) != 0);
+        scan->next = next_function(scan->next, present, (header & PCI_HEADER_MULTIFUNCTION) != 0);
         if (!present)
             continue;
         class_code = pci_read(scan->access, place, PCI_CLASS);

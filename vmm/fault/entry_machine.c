@@ -85,7 +85,7 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
 }
 
 /* Calls the program's handler of violations; ring 0 has none. */
-static bool ask_program(uint64_t address, uint64_t error, struct trap_frame *frame)
+static bool upcall_handler(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     return (error & PF_US) != 0 && fault_upcall != NULL && fault_upcall(address, error, frame);
 }
@@ -122,7 +122,7 @@ bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame)
     else if (resolve_as_user(address, error, access.user_allowed) ||
              resolve_slowly(space, address, access, frame))
         return true;
-    return ask_program(address, error, frame);
+    return upcall_handler(address, error, frame);
 }
 
 bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
@@ -132,7 +132,7 @@ bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
     if (space != NULL)
         count_event(&space->faults.violations);
     last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
-    return ask_program(address, error, frame);
+    return upcall_handler(address, error, frame);
 }
 
 /* The fast path reads tables through the direct map; with another method every fault is slow. */

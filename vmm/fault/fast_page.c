@@ -83,8 +83,8 @@ OUT_OF_LINE bool damaged(struct pfn page)
 }
 
 /* Ends the path, since no page could be taken. */
-INLINE bool without_page(struct trap_frame *frame, struct frame *table, enum fast_result result,
-                         struct pfn page)
+INLINE bool fail_allocation(struct trap_frame *frame, struct frame *table, enum fast_result result,
+                            struct pfn page)
 {
     return result == FAST_DAMAGED ? damaged(page) : fault_give_up(frame, table, result);
 }
@@ -101,7 +101,7 @@ INLINE void install(struct pte *leaf, uint64_t word)
 
 /* Returns true if other processors run the space too: then the fast path may not change a present
  * translation. A processor that joins waits for this one (space.c). */
-INLINE bool fast_others_run(void)
+INLINE bool fast_runs_elsewhere(void)
 {
     uint64_t processors = __atomic_load_n(&space_current()->tree.processors, __ATOMIC_RELAXED);
 
@@ -119,7 +119,7 @@ INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct fram
     enum fast_result result = fast_take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
 
     if (UNLIKELY(result != FAST_RESOLVED))
-        return without_page(frame, table, result, page);
+        return fail_allocation(frame, table, result, page);
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_bits));
@@ -156,7 +156,7 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
     enum fast_result result = fast_take_page(leaf, table, caches, content, FRAME_CLEARED, &page);
 
     if (UNLIKELY(result != FAST_RESOLVED))
-        return without_page(frame, table, result, page);
+        return fail_allocation(frame, table, result, page);
     if (content != PMM_CACHE_ZERO)
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_word(word)));
@@ -179,7 +179,7 @@ GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, s
     struct pmm_cache *caches = own_caches();
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(fast_others_run()) || UNLIKELY(resident_limit != UINT64_MAX))
+    if (UNLIKELY(fast_runs_elsewhere()) || UNLIKELY(resident_limit != UINT64_MAX))
         return fault_give_up(frame, table, FAST_SLOW_PATH);
     if (UNLIKELY(pmm_has_zeroed(caches)))
         return write_zero_page_zeroed(frame, leaf, table, word, address);
@@ -252,11 +252,11 @@ GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct 
     uint64_t word;
 
     CODE_POINT(POINT_ALLOCATE);
-    if (UNLIKELY(fast_others_run()) || UNLIKELY(resident_limit != UINT64_MAX))
+    if (UNLIKELY(fast_runs_elsewhere()) || UNLIKELY(resident_limit != UINT64_MAX))
         return fault_give_up(frame, table, FAST_SLOW_PATH);
     result = fast_take_page(leaf, table, own_caches(), PMM_CACHE_ANY, FRAME_UNCLEARED, &page);
     if (UNLIKELY(result != FAST_RESOLVED))
-        return without_page(frame, table, result, page);
+        return fail_allocation(frame, table, result, page);
     word = pte_read(leaf).word;
     machine_copy_frame(direct(phys_of(page).address), direct(word & fault_constants.frame_mask));
     install(leaf, entry_of(page, own_word(word)));

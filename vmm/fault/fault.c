@@ -162,7 +162,7 @@ void fault_unlock(struct fault_op *op)
 }
 
 /* Resolves a read of a ticket: maps zeros for its whole span, and keeps the right to write. */
-static enum status fault_show_zeroes(struct fault_op *op)
+static enum status fault_map_zeros(struct fault_op *op)
 {
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
@@ -173,8 +173,8 @@ static enum status fault_show_zeroes(struct fault_op *op)
     return OK;
 }
 
-/* After an entry was changed: flushes the page, then drops the old target. */
-static void fault_let_go(struct fault_op *op)
+/* Flushes the page's changed translation, then drops the reference to the old page. */
+static void fault_release_old_page(struct fault_op *op)
 {
     struct tlb_batch batch;
 
@@ -186,7 +186,7 @@ static void fault_let_go(struct fault_op *op)
 
 /* Returns true if other processors may have the page cached. The leaf table is locked with
  * interrupts off, so that a processor that joins the space waits. */
-static bool fault_others_run(const struct space *space)
+static bool fault_runs_elsewhere(const struct space *space)
 {
     return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
             ~(UINT64_C(1) << machine_cpu())) != 0;
@@ -195,7 +195,7 @@ static bool fault_others_run(const struct space *space)
 /* No processor may write the new page while another still reads the old one. So the entry goes in
  * transit, on which other faults wait. After the flush it becomes a COW leaf with one owner, and
  * the fault starts over. */
-static enum status replace_under_others(struct fault_op *op)
+static enum status replace_in_transit(struct fault_op *op)
 {
     struct pfn page = page_reserve_take(&op->reserve);
 
@@ -203,7 +203,7 @@ static enum status replace_under_others(struct fault_op *op)
                       SLOT_NONE);
     fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO) */
-    fault_let_go(op);
+    fault_release_old_page(op);
     transfer_end(page, &(struct transfer_end){.result = TRANSFER_LEAF});
     page_release(page);
     return STATUS_AGAIN;
@@ -211,7 +211,7 @@ static enum status replace_under_others(struct fault_op *op)
 
 /* Puts the reserved page into the entry and unlocks the table. The page enters a clock first, since
  * another processor may drop it after the unlock. */
-static void fault_put_page(struct fault_op *op)
+static void fault_map_page(struct fault_op *op)
 {
     rmap_reference(op->reserve.page, op->place.table, op->place.index);
     page_publish(op->reserve.page);
@@ -222,18 +222,18 @@ static void fault_put_page(struct fault_op *op)
     op->reserve.page = PFN_NONE;
 }
 
-/* As fault_put_page, for an entry that was present: flushes, then drops the old target. */
+/* As fault_map_page, for an entry that was present: flushes, then drops the old target. */
 static enum status replace_page(struct fault_op *op)
 {
-    if (fault_others_run(op->space))
-        return replace_under_others(op);
-    fault_put_page(op);
-    fault_let_go(op);
+    if (fault_runs_elsewhere(op->space))
+        return replace_in_transit(op);
+    fault_map_page(op);
+    fault_release_old_page(op);
     return OK;
 }
 
 /* Resolves a write to a ticket or to the zero page: a cleared page, own. */
-static enum status give_cleared_page(struct fault_op *op)
+static enum status map_cleared_page(struct fault_op *op)
 {
     bool was_zero_page = pte_present(op->place.entry);
     enum status status;
@@ -249,7 +249,7 @@ static enum status give_cleared_page(struct fault_op *op)
         count_event(&op->space->faults.zero_to_private);
         return replace_page(op);
     }
-    fault_put_page(op);
+    fault_map_page(op);
     count_event(&op->space->faults.first_write);
     return OK;
 }
@@ -311,14 +311,14 @@ static enum status perform_leaf(struct fault_op *op)
     if (!op->access.write || pte_class(entry) != PTE_COW)
         return note_spurious(op);
     if (pfn_equal(pte_frame(entry), tree_zero_page()))
-        return give_cleared_page(op);
+        return map_cleared_page(op);
     return write_cow_page(op);
 }
 
 static enum status fault_perform(struct fault_op *op, enum pte_state state)
 {
     switch (state) {
-    case PTE_TICKET: return op->shared ? fault_map_shared(op) : give_cleared_page(op);
+    case PTE_TICKET: return op->shared ? fault_map_shared(op) : map_cleared_page(op);
     case PTE_LEAF: return perform_leaf(op);
     case PTE_SWAPPED: return swap_in(op);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
@@ -337,7 +337,7 @@ static bool wants_large(const struct fault_op *op, enum pte_state state)
 }
 
 /* Falls back to small pages if there is no free block: splits the ticket further. */
-static enum status give_large_page(struct fault_op *op)
+static enum status map_large_page(struct fault_op *op)
 {
     unsigned level = op->page_level;
     struct pfn page;
@@ -386,14 +386,14 @@ static enum status write_large_page(struct fault_op *op)
 }
 
 /* Returns true if a read turns the ticket into zeros at its own level. */
-static bool may_show_zeroes(const struct fault_op *op, enum pte_state state)
+static bool may_map_zeros(const struct fault_op *op, enum pte_state state)
 {
     return state == PTE_TICKET && !op->access.write && !op->shared &&
            op->place.level <= op->space->zero_levels;
 }
 
 /* One attempt: classify, plan, perform. */
-static enum status attempt(struct fault_op *op)
+static enum status fault_attempt(struct fault_op *op)
 {
     bool were_on = machine_interrupts_off();
     enum pte_state state;
@@ -414,9 +414,9 @@ static enum status attempt(struct fault_op *op)
     if (op->place.level > 1 && state == PTE_LEAF)
         return write_large_page(op);
     if (wants_large(op, state))
-        return give_large_page(op);
-    if (may_show_zeroes(op, state))
-        return fault_show_zeroes(op);
+        return map_large_page(op);
+    if (may_map_zeros(op, state))
+        return fault_map_zeros(op);
     if (op->place.level > 1 || (op->access.write && !op->place.own))
         return fault_make_path(op);
     return fault_perform(op, state);
@@ -430,7 +430,7 @@ enum status fault_resolve(struct space *space, uint64_t address, struct fault_ac
 
     CHECK(address < lower_half_end(space->tree.levels));
     do {
-        status = attempt(&op);
+        status = fault_attempt(&op);
     } while (status == STATUS_AGAIN);
 
     page_reserve_drain(&op.reserve);

@@ -13,9 +13,9 @@
 #include "vmm/page/page.h"
 #include "vmm/page/transfer.h"
 
-/* Another entry has read the slot: its page, which is held, serves this one too. While it comes or
- * goes FRAME_IO is set, and one that has not come, or has gone, is not in the swap cache by the
- * time the flag is off. holds: the leaf table, which is unlocked */
+/* Maps the page of the swap cache, on which the caller owns a hold. Retries while FRAME_IO is set
+ * and if the transfer has removed the page from the swap cache. holds: the leaf table, which it
+ * unlocks */
 static enum status use_cached_page(struct fault_op *op, struct pfn tied)
 {
     struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));

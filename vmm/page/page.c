@@ -34,7 +34,7 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page)
 }
 
 /* Returns the pages evicted since start, by any processor. */
-static uint64_t pages_out(void)
+static uint64_t pages_evicted(void)
 {
     struct reclaim_counts counts = reclaim_counts();
 
@@ -49,7 +49,7 @@ static struct mutex searchers;
  * false if a whole round of the clocks found nothing. */
 static bool page_try_round(struct reclaim_round *round, enum status *status)
 {
-    uint64_t before = pages_out();
+    uint64_t before = pages_evicted();
 
     reclaim_round_begin(round);
     *status = OK;
@@ -58,7 +58,7 @@ static bool page_try_round(struct reclaim_round *round, enum status *status)
         enum status now = reclaim_some(round, EVICT_TOGETHER, &evicted);
 
         /* After a disk error some pages stay; it matters only whether others were evicted. */
-        if (evicted > 0 || pages_out() != before)
+        if (evicted > 0 || pages_evicted() != before)
             return true;
         if (now != OK)
             *status = now;
@@ -141,7 +141,7 @@ void swap_cache_add(struct pfn page, struct slot slot)
 }
 
 /* Completes the removal from the swap cache, after the flag is cleared. */
-static void end_tie(struct pfn page)
+static void swap_cache_release_slot(struct pfn page)
 {
     struct frame *record = frame_record(page);
     struct slot slot = {record->page.slot};
@@ -155,20 +155,20 @@ void swap_cache_remove(struct pfn page)
 {
     CHECK((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0);
     rmap_clear_flag(page, FRAME_SWAP_CACHED);
-    end_tie(page);
+    swap_cache_release_slot(page);
 }
 
 bool swap_cache_remove_alone(struct pfn page)
 {
     if (!tree_claim(page, FRAME_SWAP_CACHED))
         return false;
-    end_tie(page);
+    swap_cache_release_slot(page);
     return true;
 }
 
 /* Cleans up after the last reference: the swap cache's slot, or the wired state. No transfer can be
  * in progress, since it would hold the page. */
-static void end_gone(struct pfn page)
+static void page_finish_free(struct pfn page)
 {
     const struct frame *record = frame_record(page);
 
@@ -185,7 +185,7 @@ static void pages_free_last(const struct pfn *pages, unsigned count)
     page_withdraw_freed(pages, count);
     /* holds: the pages, which nothing else knows any more but their slots */
     pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_SWAP_CACHED | FRAME_IO | FRAME_WIRED,
-                  end_gone);
+                  page_finish_free);
 }
 
 static void page_free_last(struct pfn page)
@@ -232,7 +232,7 @@ static bool page_take_for_merge(struct pfn page, unsigned order)
 }
 
 /* Makes a page that a merge has taken resident again. */
-static void page_put_back(struct pfn page, unsigned order)
+static void page_republish(struct pfn page, unsigned order)
 {
     if (order > 0)
         large_publish(page);
@@ -248,7 +248,7 @@ const struct tree_hooks *page_hooks(void)
                                             .pages_free_last = pages_free_last,
                                             .page_split = large_split_parts,
                                             .page_take = page_take_for_merge,
-                                            .page_put = page_put_back};
+                                            .page_put = page_republish};
 
     return &hooks;
 }

@@ -97,8 +97,8 @@ static bool reclaim_take_accessed(struct pte *at)
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
-/* Clears the A bits of the entries; true if one was set. */
-static bool was_used(const struct victim *victim)
+/* Clears the A bits of the entries. Returns true if one was set. */
+static bool was_accessed(const struct victim *victim)
 {
     bool used = false;
 
@@ -116,9 +116,10 @@ static bool was_used(const struct victim *victim)
     return used;
 }
 
-/* Whether the page can go: every entry is found, and none was used since the last look, which is no
- * reason any more when nothing else is left. One of the page's counts is ours. */
-static bool can_go(struct victim *victim, bool spare_used, bool clean_only)
+/* Returns true if the page can be evicted: every entry is found, and none was accessed since the
+ * last pass. spare_used: skips accessed pages; off when no other victim is left. clean_only: skips
+ * pages that must be written. Owns one count. */
+static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only)
 {
     const struct frame *record = frame_record(victim->page);
 
@@ -127,7 +128,7 @@ static bool can_go(struct victim *victim, bool spare_used, bool clean_only)
         return false;
     victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
-    /* How many leaves a section's page has is known when they have been recalled. */
+    /* The recall counts the leaves of a section's page. */
     if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
         (record->flags & FRAME_IO) != 0 ||
         (!victim->shared &&
@@ -135,7 +136,7 @@ static bool can_go(struct victim *victim, bool spare_used, bool clean_only)
         count_event(&counts.busy);
         return false;
     }
-    if (was_used(victim) && spare_used) {
+    if (was_accessed(victim) && spare_used) {
         count_event(&counts.second_chances);
         return false;
     }
@@ -148,7 +149,7 @@ static bool can_go(struct victim *victim, bool spare_used, bool clean_only)
  * other references or holds by now: then it stays. FRAME_IO is set before the counts are
  * compared, so that a fault that finds the page in the swap cache either shows in the count or
  * sees the flag. */
-static bool put_in_transit(struct victim *victim)
+static bool begin_transit_out(struct victim *victim)
 {
     transfer_begin_out(victim->page);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
@@ -167,7 +168,7 @@ static bool put_in_transit(struct victim *victim)
 
 /* After the flush no processor uses the recalled leaves. A section's page is evicted if the
  * section's own entry is then its only reference: no leaf was missed, and no fault has found it. */
-static void end_recall(struct victim *victim)
+static void finish_recall(struct victim *victim)
 {
     if (!victim->shared)
         return;
@@ -248,7 +249,7 @@ static void reclaim_finish(struct victim *victim)
 }
 
 /* Finds slots for the victims that are wholly in transit, and writes them. */
-static enum status save(struct victim *victims, unsigned count)
+static enum status write_out_victims(struct victim *victims, unsigned count)
 {
     enum status status = OK;
     enum status written;
@@ -273,14 +274,14 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
 
     tlb_begin(&batch, NULL);
     for (unsigned i = 0; i < count; i++)
-        victims[i].busy = !put_in_transit(&victims[i]);
+        victims[i].busy = !begin_transit_out(&victims[i]);
     /* Shared tables are reachable from any space, so everything is flushed (rule P3). */
     tlb_add_everything(&batch);
     tlb_commit(&batch);
     for (unsigned i = 0; i < count; i++)
-        end_recall(&victims[i]);
+        finish_recall(&victims[i]);
     /* holds: one count of each page, FRAME_IO; its entries are in transit */
-    status = save(victims, count);
+    status = write_out_victims(victims, count);
     for (unsigned i = 0; i < count; i++) {
         if (victims[i].done) {
             (*evicted)++;
@@ -320,7 +321,7 @@ static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victi
             round->looks = 0;
             break;
         }
-        if (can_go(victim, spare_used, round->clean_only) && withdraw_idle(victim->page))
+        if (is_evictable(victim, spare_used, round->clean_only) && withdraw_idle(victim->page))
             chosen++;
         else
             page_release(victim->page);

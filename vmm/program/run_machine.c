@@ -16,7 +16,7 @@
 /* The program that each processor runs; NULL: none. */
 static struct program *running[CPU_MAX];
 
-static struct program *current(void)
+static struct program *current_program(void)
 {
     struct program *program = running[machine_cpu()];
 
@@ -74,7 +74,7 @@ static enum status set_handler(uint64_t handler)
 {
     if (handler >= cpu_user_end())
         return STATUS_RANGE;
-    current()->handler = handler;
+    current_program()->handler = handler;
     return OK;
 }
 
@@ -161,7 +161,7 @@ struct program program_new(struct space *space, uint64_t rip, uint64_t rsp, uint
     return (struct program){.space = space, .frame = user_frame(rip, rsp, argument)};
 }
 
-static enum program_end end_of(struct program *program)
+static enum program_end program_end_of(struct program *program)
 {
     const struct trap_frame *frame = &program->frame;
 
@@ -187,7 +187,7 @@ enum program_end program_run(struct program *program)
     if (before != program->space)
         space_switch(before);
     running[cpu] = NULL;
-    return end_of(program);
+    return program_end_of(program);
 }
 
 size_t program_end_words(const struct program *program, enum program_end end, char *buffer,

@@ -18,7 +18,7 @@ static struct part advise_part_of(const struct region *region, uint64_t start, u
 
 /* ---- will need ---- */
 
-static enum status advise_bring(struct space *space, uint64_t start, uint64_t end)
+static enum status advise_populate(struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find_covered(space, start, end);
     enum status status = OK;
@@ -46,8 +46,9 @@ static bool any_is_wired(const struct space *space, uint64_t start, uint64_t end
     return false;
 }
 
-/* Every boundary is prepared before anything is lost: then nothing can fail (rule C7). */
-static enum status forget(struct space *space, uint64_t start, uint64_t end)
+/* Discards the content of a range. Prepares every boundary first, and cannot fail afterwards (rule
+ * C7). */
+static enum status advise_discard(struct space *space, uint64_t start, uint64_t end)
 {
     struct region *first = region_find_covered(space, start, end);
     struct region *region = first;
@@ -106,9 +107,9 @@ bool space_names_page(struct pte entry, unsigned level, struct pfn *page)
     return !zero_ladder_has(*page);
 }
 
-/* A translation that is cached keeps the bit clear, as when the clock's hand takes it (rule R3). A
- * large page is in no clock. */
-static void cool(struct pte *at, unsigned level, void *context)
+/* Clears A and makes the page the next to be examined. No flush: a cached translation leaves the
+ * bit clear, which reclaim tolerates (rule R3). Large pages are in no clock. */
+static void advise_deactivate(struct pte *at, unsigned level, void *context)
 {
     struct pte entry = pte_read(at);
     struct pfn page;
@@ -162,12 +163,12 @@ static enum status advise(struct space *space, uint64_t start, uint64_t end,
     if (region_find_covered(space, start, end) == NULL)
         return STATUS_NOT_FOUND;
     switch (advice) {
-    case SPACE_WILL_NEED: return advise_bring(space, start, end);
+    case SPACE_WILL_NEED: return advise_populate(space, start, end);
     case SPACE_DONT_NEED:
-        return any_is_wired(space, start, end) ? STATUS_BUSY : forget(space, start, end);
+        return any_is_wired(space, start, end) ? STATUS_BUSY : advise_discard(space, start, end);
     case SPACE_SEQUENTIAL: return hint_around(space, start, end, sequential_order);
     case SPACE_RANDOM: return hint_around(space, start, end, 0);
-    case SPACE_COLD: space_visit_pages(space, start, end, cool, NULL); return OK;
+    case SPACE_COLD: space_visit_pages(space, start, end, advise_deactivate, NULL); return OK;
     case SPACE_COLLAPSE: return collapse_range(space, start, end);
     }
     return STATUS_RANGE;

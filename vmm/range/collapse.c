@@ -38,8 +38,8 @@ static bool collapse_is_alone(const struct space *space, uint64_t address, unsig
     return alone;
 }
 
-/* Makes tables own that were shared once, and that only this space still references. */
-static enum status make_own(struct space *space, uint64_t address, unsigned level)
+/* Makes the path's tables own where this space has the only reference left. */
+static enum status collapse_own_tables(struct space *space, uint64_t address, unsigned level)
 {
     struct tree_reserve reserve = {0};
     struct tlb_batch batch;
@@ -60,8 +60,8 @@ static enum status make_own(struct space *space, uint64_t address, unsigned leve
     return status;
 }
 
-/* Allocates a block to copy to. STATUS_BUSY: there is one now, try again. */
-static enum status find_block(struct tree_merge *merge)
+/* Allocates the target block. Returns STATUS_BUSY on success: the caller retries with it. */
+static enum status collapse_alloc_block(struct tree_merge *merge)
 {
     if (large_alloc(merge->level, FRAME_UNCLEARED, &merge->block) == OK)
         return STATUS_BUSY;
@@ -69,15 +69,15 @@ static enum status find_block(struct tree_merge *merge)
     return STATUS_NO_MEMORY;
 }
 
-/* Brings in an evicted page by a read. Its frame will hardly be the right one, so that a block is
- * allocated first. */
-static enum status bring_in(struct space *space, struct tree_merge *merge)
+/* Swaps in an evicted page by a read fault. Its new frame will not be adjacent to the others, so
+ * the merge needs a block to copy to, which is allocated first. */
+static enum status collapse_swap_in(struct space *space, struct tree_merge *merge)
 {
     struct fault_access access = {.from_user = merge->rights.user, .user_allowed = true};
     enum status status;
 
     if (pfn_is_none(merge->block))
-        return find_block(merge);
+        return collapse_alloc_block(merge);
     count_event(&counts.brought_in);
     status = fault_resolve(space, merge->missing, access);
     return status == OK ? STATUS_BUSY : status;
@@ -94,8 +94,8 @@ static enum status collapse_follow(struct space *space, struct tree_merge *merge
         merge->block = PFN_NONE;
         return OK;
     case TREE_MERGE_NOTHING: return OK;
-    case TREE_MERGE_MISSING: return bring_in(space, merge);
-    case TREE_MERGE_NO_BLOCK: return find_block(merge);
+    case TREE_MERGE_MISSING: return collapse_swap_in(space, merge);
+    case TREE_MERGE_NO_BLOCK: return collapse_alloc_block(merge);
     case TREE_MERGE_IN_USE: machine_relax(); return STATUS_BUSY;
     case TREE_MERGE_SHARED:
     case TREE_MERGE_UNFIT: break;
@@ -122,7 +122,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
         count_event(&counts.refused);
         return STATUS_AGAIN;
     }
-    status = make_own(space, address, level - 1);
+    status = collapse_own_tables(space, address, level - 1);
     if (status != OK)
         return status;
     do {
@@ -144,20 +144,19 @@ static enum status collapse_page(struct space *space, const struct region *regio
 
 /* ---- ranges ---- */
 
-/* The worst is said: an error of the disk rather than no block, that rather than something in
- * use. */
-static unsigned weight(enum status status)
+/* Orders the statuses by severity: a disk error above a missing block, that above a page in use. */
+static unsigned status_severity(enum status status)
 {
     return status == OK ? 0 : status == STATUS_AGAIN ? 1 : status == STATUS_NO_MEMORY ? 2 : 3;
 }
 
-static enum status worse(enum status a, enum status b)
+static enum status more_severe(enum status a, enum status b)
 {
-    return weight(b) > weight(a) ? b : a;
+    return status_severity(b) > status_severity(a) ? b : a;
 }
 
-/* The level of the table where the walk of an address ends. */
-static unsigned walk_ends(const struct space *space, uint64_t address)
+/* Returns the level at which the walk of an address ends. */
+static unsigned walk_end_level(const struct space *space, uint64_t address)
 {
     bool were_on = machine_interrupts_off();
     unsigned level = tree_walk(&space->tree, address).level;
@@ -174,10 +173,10 @@ static enum status collapse_level(struct space *space, const struct region *regi
     enum status status = OK;
 
     for (uint64_t at = round_up(start, span); at < end && end - at >= span;) {
-        unsigned ends = walk_ends(space, at);
+        unsigned ends = walk_end_level(space, at);
 
         if (ends == level - 1)
-            status = worse(status, collapse_page(space, region, at, level));
+            status = more_severe(status, collapse_page(space, region, at, level));
         span = pte_span(ends < level ? level : ends);
         at = round_down(at, span) + span;
         span = pte_span(level);
@@ -202,7 +201,7 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         if (region->what.kind != REGION_PRIVATE || region->what.wired ||
             region->what.descriptor->rights.none)
             continue;
-        status = worse(status, collapse_level(space, region, from, to, 2));
+        status = more_severe(status, collapse_level(space, region, from, to, 2));
         /* That 512 of these are one block is luck: where they are not, nothing is amiss. */
         (void)collapse_level(space, region, from, to, 3);
     }

@@ -47,7 +47,7 @@ INLINE enum status map_find_place(struct map_call *map, struct region_gap *gap)
     return gap->next != NULL && gap->next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
 }
 
-/* The entries of a range that is prepared. Cannot fail. */
+/* Sets the entries of a prepared range. Cannot fail. */
 static void map_put_entries(const struct map_call *map, uint64_t end, struct pte ticket,
                             struct tlb_batch *batch)
 {
@@ -328,7 +328,7 @@ __attribute__((noinline)) static void empty_rest(const struct tree_run *run, uns
 }
 
 /* Clears a run. If it held tickets only, no translation is stale. */
-static inline void empty_run(struct space *space, const struct tree_run *run)
+static inline void map_clear_run(struct space *space, const struct tree_run *run)
 {
     unsigned cleared = tree_run_clear(run);
 
@@ -358,7 +358,7 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
         if (!is_one)
             status = region_cut(space, start, end);
         if (status == OK)
-            empty_run(space, &run);
+            map_clear_run(space, &run);
     }
     if (status != OK)
         return status;

@@ -28,7 +28,8 @@ static uint64_t growth_start(const struct moving *move)
 }
 
 /* Everything that can fail. On failure, replacing empty by empty frees the new tables. */
-static enum status prepare(struct space *space, const struct moving *move, struct tlb_batch *batch)
+static enum status move_prepare(struct space *space, const struct moving *move,
+                                struct tlb_batch *batch)
 {
     uint64_t made_end = growth_start(move);
     enum status status =
@@ -75,7 +76,7 @@ static enum status move_accounted(struct space *space, const struct moving *move
     enum status status;
 
     tlb_begin(&batch, &space->tree);
-    status = prepare(space, move, &batch);
+    status = move_prepare(space, move, &batch);
     tlb_commit(&batch);
     if (status == OK)
         move_perform(space, move, what);
@@ -83,8 +84,8 @@ static enum status move_accounted(struct space *space, const struct moving *move
 }
 
 /* Charges the new pages: to the account, or to a new section, which is mapped there. */
-static enum status promise_growth(struct space *space, const struct moving *move,
-                                  const struct region_attributes *what)
+static enum status charge_growth(struct space *space, const struct moving *move,
+                                 const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
 
@@ -93,8 +94,8 @@ static enum status promise_growth(struct space *space, const struct moving *move
     return growth < move->new_end ? section_map(space, growth, move->new_end) : OK;
 }
 
-static void take_growth_back(struct space *space, const struct moving *move,
-                             const struct region_attributes *what)
+static void uncharge_growth(struct space *space, const struct moving *move,
+                            const struct region_attributes *what)
 {
     uint64_t growth = growth_start(move);
 
@@ -169,12 +170,12 @@ static enum status try_move(struct space *space, struct moving *move, uint64_t n
     what = region->what;
     if (what.wired && growth_start(move) < move->new_end)
         return move_wired(space, move, &what);
-    status = promise_growth(space, move, &what);
+    status = charge_growth(space, move, &what);
     if (status != OK)
         return status;
     status = move_accounted(space, move, &what);
     if (status != OK)
-        take_growth_back(space, move, &what);
+        uncharge_growth(space, move, &what);
     return status;
 }
 

@@ -13,8 +13,8 @@ struct supply {
     struct pfn pages[TOGETHER];
 };
 
-/* One page at least, and more as far as they are resident within the limit afterwards. */
-static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
+/* Allocates at least one page, and more while the resident limit allows it. */
+static enum status supply_reserve(struct supply *supply, uint64_t wanted)
 {
     wanted = min_u64(wanted, TOGETHER);
     supply->count = 0;
@@ -29,19 +29,19 @@ static enum status set_pages_aside(struct supply *supply, uint64_t wanted)
     return OK;
 }
 
-/* Where the address's entry is: in a leaf table of one's own, with the ticket of a private
- * region. */
-static bool at_ticket(const struct space *space, const struct region *region, uint64_t address,
-                      struct tree_place *place)
+/* Returns true if the address has the ticket of a private region in an own leaf table, and the
+ * entry's place. */
+static bool populate_at_ticket(const struct space *space, const struct region *region,
+                               uint64_t address, struct tree_place *place)
 {
     *place = tree_walk(&space->tree, address);
     return region->what.kind == REGION_PRIVATE && place->level == 1 && place->own &&
            place->entry.word == region->what.descriptor->ticket.word;
 }
 
-/* Puts pages of the supply in place of the tickets from an index on; how many. */
-static unsigned fill_from(const struct supply *supply, struct pfn table, unsigned index,
-                          const struct descriptor *descriptor)
+/* Replaces consecutive tickets, from an index on, by pages of the supply. Returns how many. */
+static unsigned fill_ticket_run(const struct supply *supply, struct pfn table, unsigned index,
+                                const struct descriptor *descriptor)
 {
     const struct pte *entries = frame_pointer(table);
     unsigned filled = 0;
@@ -69,12 +69,12 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
     struct tree_place place;
     unsigned filled = 0;
 
-    if (at_ticket(space, region, address, &place) && tree_lock(place.table)) {
+    if (populate_at_ticket(space, region, address, &place) && tree_lock(place.table)) {
         unsigned most = (unsigned)min_u64((end - address) / PAGE_SIZE, TOGETHER);
 
         filled = supply == NULL
                      ? fault_fill_tickets(place.table, place.index, place.index + most, descriptor)
-                     : fill_from(supply, place.table, place.index, descriptor);
+                     : fill_ticket_run(supply, place.table, place.index, descriptor);
         tree_unlock(place.table);
     }
     machine_interrupts_restore(were_on);
@@ -82,8 +82,8 @@ static unsigned fill_tickets(struct space *space, const struct region *region, u
 }
 
 /* Fills tickets from the processor's caches, if no limit of resident pages is set. */
-static unsigned fill_at_hand(struct space *space, const struct region *region, uint64_t from,
-                             uint64_t to)
+static unsigned fill_from_caches(struct space *space, const struct region *region, uint64_t from,
+                                 uint64_t to)
 {
     uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
     unsigned filled;
@@ -100,7 +100,7 @@ static enum status populate_run(struct space *space, const struct region *region
 {
     uint64_t end = min_u64(to, round_down(from, pte_span(2)) + pte_span(2));
     struct supply supply;
-    enum status status = set_pages_aside(&supply, (end - from) / PAGE_SIZE);
+    enum status status = supply_reserve(&supply, (end - from) / PAGE_SIZE);
 
     *filled = 0;
     if (status != OK)
@@ -119,11 +119,11 @@ enum status space_bring(struct space *space, const struct region *region, uint64
     bool were_on;
     bool ticket;
 
-    *filled = access.write ? fill_at_hand(space, region, start, end) : 0;
+    *filled = access.write ? fill_from_caches(space, region, start, end) : 0;
     if (*filled > 0)
         return OK;
     were_on = machine_interrupts_off();
-    ticket = access.write && at_ticket(space, region, start, &place);
+    ticket = access.write && populate_at_ticket(space, region, start, &place);
     machine_interrupts_restore(were_on);
     if (ticket)
         status = populate_run(space, region, start, end, filled);
@@ -159,7 +159,7 @@ enum status space_populate(struct space *space, const struct region *region, uin
     enum status status = rights.none ? STATUS_DENIED : OK;
 
     for (uint64_t at = start; at < end && status == OK;) {
-        unsigned filled = access.write ? fill_at_hand(space, region, at, end) : 0;
+        unsigned filled = access.write ? fill_from_caches(space, region, at, end) : 0;
         uint64_t next =
             filled > 0 ? at + filled * PAGE_SIZE : end_of_present(space, at, access.write);
 

@@ -34,7 +34,7 @@ void spare_tables_keep_other(struct space *space, const struct tree_run *run)
                      __ATOMIC_RELAXED);
 }
 
-static bool keeps_tables(const struct space *space)
+static bool has_spare_tables(const struct space *space)
 {
     return __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
 }
@@ -45,7 +45,7 @@ static uint64_t spare_tables_shrink(uint64_t pages)
     uint64_t freed = 0;
     struct space *space;
 
-    while (freed < pages && (space = space_lock_one_that_keeps(keeps_tables)) != NULL) {
+    while (freed < pages && (space = space_lock_one_that_keeps(has_spare_tables)) != NULL) {
         freed += spare_tables_free(space);
         space_unlock(space);
     }

@@ -70,8 +70,8 @@ static enum status wire_region(struct space *space, const struct region *region)
     return status;
 }
 
-/* An entry that a change of rights, or a fork, has left as a COW one of its only owner. */
-static void mend_entry(struct pte *at, unsigned level, void *context)
+/* Makes a wired page's COW entry own again, where a change of rights or a fork left it COW. */
+static void make_wired_own(struct pte *at, unsigned level, void *context)
 {
     struct pte entry = pte_read(at);
     struct pfn page;
@@ -89,7 +89,7 @@ void wire_mend(struct space *space, uint64_t start, uint64_t end)
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
         if (region->what.wired)
             space_visit_pages(space, max_u64(region->node.start, start),
-                              min_u64(region->node.end, end), mend_entry, NULL);
+                              min_u64(region->node.end, end), make_wired_own, NULL);
     }
 }
 
@@ -102,7 +102,7 @@ struct work {
     bool denied;      /* some of those have no access, or a section has their pages */
 };
 
-static struct work work_of(const struct space *space, uint64_t start, uint64_t end)
+static struct work wire_work_in(const struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);
     struct work work = {0};
@@ -153,7 +153,7 @@ static enum status wire_regions(struct space *space, uint64_t start, uint64_t en
     return status;
 }
 
-/* Makes boundaries of entries and of regions at the ends of a range; may run out of memory. */
+/* Cuts entries and regions at the ends of a range. May fail with STATUS_NO_MEMORY. */
 static enum status wire_cut(struct space *space, uint64_t start, uint64_t end)
 {
     struct tlb_batch batch;
@@ -189,7 +189,7 @@ static enum status try_wire(struct space *space, uint64_t start, uint64_t end, b
 
     if (region_find_covered(space, start, end) == NULL)
         return STATUS_NOT_FOUND;
-    work = work_of(space, start, end);
+    work = wire_work_in(space, start, end);
     if (work.denied)
         return STATUS_DENIED;
     if (work.pages == 0)
@@ -225,7 +225,7 @@ static enum status try_unwire(struct space *space, uint64_t start, uint64_t end)
 
     if (region_find_covered(space, start, end) == NULL)
         return STATUS_NOT_FOUND;
-    if (work_of(space, start, end).pages == (end - start) / PAGE_SIZE)
+    if (wire_work_in(space, start, end).pages == (end - start) / PAGE_SIZE)
         return OK;
     status = wire_cut(space, start, end);
     if (status != OK)

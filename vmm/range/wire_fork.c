@@ -65,8 +65,8 @@ static bool wire_fork_lock_table(struct pfn table)
     }
 }
 
-/* Puts a copy in place of a wired page, to which the child's path is own. */
-static enum status put_copy(struct tree_place place, struct pfn page)
+/* Maps a copy of a wired page in the child, whose path to it is own. */
+static enum status wire_fork_map_copy(struct tree_place place, struct pfn page)
 {
     struct rights rights = pte_rights(place.entry);
     struct pfn copy;
@@ -116,7 +116,7 @@ static enum status copy_page(struct space *child, uint64_t address, uint64_t *by
         status = wire_fork_make_path(child, address, level);
     place = find_page(child, address, &page);
     if (status == OK)
-        status = put_copy(place, page);
+        status = wire_fork_map_copy(place, page);
     *bytes = status == OK ? pte_span(level) : 0;
     return status == STATUS_NO_MEMORY && level > 1 ? wire_fork_make_path(child, address, level - 1)
                                                    : status;
@@ -141,7 +141,7 @@ static enum status wire_fork_copy_pages(struct space *child, struct space *paren
 }
 
 /* Makes the paths to wired pages own; no other space references their tables now. */
-static void own_paths(struct space *parent, struct tlb_batch *batch)
+static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
 {
     struct region *region = region_find(parent, 0);
 
@@ -153,7 +153,7 @@ static void own_paths(struct space *parent, struct tlb_batch *batch)
     }
 }
 
-static void empty(struct space *child)
+static void wire_fork_unmap_child(struct space *child)
 {
     struct tlb_batch batch;
 
@@ -168,10 +168,10 @@ enum status wire_fork(struct space *child, struct space *parent)
     struct tlb_batch batch;
 
     if (status != OK)
-        empty(child);
+        wire_fork_unmap_child(child);
     wire_mend(parent, 0, lower_half_end(parent->tree.levels));
     tlb_begin(&batch, &parent->tree);
-    own_paths(parent, &batch);
+    wire_fork_own_paths(parent, &batch);
     /* Reads meanwhile may have cached translations without the right to write. */
     tlb_add_space(&batch);
     tlb_commit(&batch);

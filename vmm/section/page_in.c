@@ -23,7 +23,7 @@ static const struct rights all_rights = {.write = true, .user = true};
 
 /* Records in the table's frame which section it belongs to: the section's offset in the direct map,
  * in units of 16 bytes, fits into 48 bits. The table is locked. */
-static void name_section(struct pfn table, const struct section *section)
+static void table_set_section(struct pfn table, const struct section *section)
 {
     uint64_t place = ((uint64_t)(uintptr_t)section - DIRECT_MAP_BASE) / 16;
     struct frame *record = frame_record(table);
@@ -33,8 +33,8 @@ static void name_section(struct pfn table, const struct section *section)
     record->table.section_high = (uint16_t)(place >> 32);
 }
 
-/* A locked table that is not dead keeps its section alive: the drop of the tree waits for the
- * lock. */
+/* Returns the section of a locked table. The table is not dead and so keeps its section alive: the
+ * drop of the tree waits for the lock. */
 static struct section *section_of(struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -48,14 +48,14 @@ static struct section *section_of(struct pfn table)
 /* Visits a shared leaf of the page, in a locked table. */
 typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
 
-static bool names_shared(struct pte entry, struct pfn page)
+static bool maps_as_shared(struct pte entry, struct pfn page)
 {
     return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
            pfn_equal(pte_frame(entry), page);
 }
 
-/* Visits the leaf by which a mapping maps the page, if there is one and its table can be locked;
- * returns the visit's result. Two mappings may reach one table, which a fork has left shared. */
+/* Visits the leaf of one mapping that maps the page, if its table can be locked. Returns the
+ * visit's result. After a fork two mappings may share one table. */
 static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
                           visit_leaf *visit)
 {
@@ -67,10 +67,10 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
     if (address < mapping->node.start || address >= mapping->node.end)
         return false;
     place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
-    if (place.level > 1 || !names_shared(place.entry, page) || !tree_lock(place.table))
+    if (place.level > 1 || !maps_as_shared(place.entry, page) || !tree_lock(place.table))
         return false;
     leaf = (struct pte *)frame_pointer(place.table) + place.index;
-    done = names_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
+    done = maps_as_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
     tree_unlock(place.table);
     return done;
 }
@@ -186,7 +186,7 @@ static struct pfn section_take_page(struct page_reserve *reserve, const struct s
     struct pfn page = page_reserve_take(reserve);
 
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_SHARED, __ATOMIC_RELAXED);
-    name_section(place->table, section);
+    table_set_section(place->table, section);
     return page;
 }
 

@@ -29,7 +29,7 @@ uint64_t commit_pages(void)
     return __atomic_load_n(&account.pages, __ATOMIC_RELAXED);
 }
 
-/* A slot in memory holds a page that a frame could have held: it adds nothing. */
+/* Returns the slots that add capacity. A slot in RAM occupies memory that a frame could use. */
 static uint64_t slots_of_disk(void)
 {
     struct swap_usage swap = swap_usage();

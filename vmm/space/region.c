@@ -30,9 +30,9 @@ void space_set_region_limit(uint32_t regions)
     region_limit = regions != 0 ? regions : UINT32_MAX;
 }
 
-/* An object for a region: the one that went last, or one of the pool. A program that maps and
- * unmaps by turns needs no other, and does not come closer to the limit. */
-static inline enum status take_region(struct space *space, struct region **region)
+/* Allocates a region object: the space's spare one, or one of the pool. A program that maps and
+ * unmaps in turn reuses the spare, and does not come closer to the limit. */
+static inline enum status region_alloc_spare(struct space *space, struct region **region)
 {
     void *object = space->spare;
     enum status status = OK;
@@ -45,7 +45,7 @@ static inline enum status take_region(struct space *space, struct region **regio
     return status;
 }
 
-static inline void give_region(struct space *space, struct region *region)
+static inline void region_free_spare(struct space *space, struct region *region)
 {
     if (space->spare == NULL)
         __atomic_store_n(&space->spare, region, __ATOMIC_RELAXED);
@@ -53,7 +53,7 @@ static inline void give_region(struct space *space, struct region *region)
         pool_free(&region_pool, region);
 }
 
-static bool keeps_region(const struct space *space)
+static bool has_spare_region(const struct space *space)
 {
     return __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL;
 }
@@ -66,7 +66,7 @@ static uint64_t region_free_spares(uint64_t pages)
     struct space *space;
 
     (void)pages;
-    while ((space = space_lock_one_that_keeps(keeps_region)) != NULL) {
+    while ((space = space_lock_one_that_keeps(has_spare_region)) != NULL) {
         struct region *spare = space->spare;
 
         if (spare != NULL) { /* used before the space was locked */
@@ -86,7 +86,7 @@ static inline enum status region_create(struct space *space, struct region_gap g
                                         uint64_t end, const struct region_attributes *what)
 {
     struct region *region;
-    enum status status = take_region(space, &region);
+    enum status status = region_alloc_spare(space, &region);
 
     if (status != OK)
         return status;
@@ -106,11 +106,12 @@ static inline void region_destroy(struct space *space, struct region *region)
     space->region_count--;
     if (region->what.descriptor != NULL)
         descriptor_put(region->what.descriptor, 1);
-    give_region(space, region);
+    region_free_spare(space, region);
 }
 
-/* Joins a region with the one behind it, if they touch and say the same; true when they did. */
-static bool join_next(struct space *space, struct region *region)
+/* Merges a region with its successor if they are adjacent and have equal attributes. Returns true
+ * if it did. */
+static bool region_merge_next(struct space *space, struct region *region)
 {
     struct region *next = region_next(region);
     uint64_t end;
@@ -127,13 +128,13 @@ static bool join_next(struct space *space, struct region *region)
 /* ---- ranges ---- */
 
 /* Adds the range to a neighbour with equal attributes. Returns false if there is none. */
-static bool add_to_neighbour(struct space *space, struct region_gap gap, uint64_t start,
-                             uint64_t end, const struct region_attributes *what)
+static bool region_extend_neighbour(struct space *space, struct region_gap gap, uint64_t start,
+                                    uint64_t end, const struct region_attributes *what)
 {
     if (gap.before != NULL && gap.before->node.end == start &&
         attributes_equal(&gap.before->what, what)) {
         region_tree_resize(&gap.before->node, gap.before->node.start, end);
-        (void)join_next(space, gap.before);
+        (void)region_merge_next(space, gap.before);
     } else if (gap.next != NULL && gap.next->node.start == end &&
                attributes_equal(&gap.next->what, what)) {
         region_tree_resize(&gap.next->node, start, gap.next->node.end);
@@ -150,7 +151,7 @@ enum status region_add(struct space *space, struct region_gap gap, uint64_t star
 {
     enum status status = OK;
 
-    if (!add_to_neighbour(space, gap, start, end, what))
+    if (!region_extend_neighbour(space, gap, start, end, what))
         status = region_create(space, gap, start, end, what);
     if (status == OK && what->committed)
         space->committed += (end - start) / PAGE_SIZE;
@@ -219,7 +220,7 @@ void region_merge_range(struct space *space, uint64_t start, uint64_t end)
     struct region *region = region_find(space, start - 1);
 
     while (region != NULL && region->node.end <= end) {
-        if (!join_next(space, region))
+        if (!region_merge_next(space, region))
             region = region_next(region);
     }
 }

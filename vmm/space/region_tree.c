@@ -154,7 +154,7 @@ struct gap_search {
     uint64_t alignment;
 };
 
-/* Whether it fits between `at` and this. */
+/* Returns true if the range fits between `at` and this region. */
 static bool fits_before(struct gap_search *search, uint64_t end)
 {
     uint64_t start = round_up(search->at, search->alignment);

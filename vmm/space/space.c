@@ -31,7 +31,7 @@ static uint64_t last_serial;
  * shootdown. So a joining processor first sets its bit, then waits until all processors that run
  * the space have answered. Their work with interrupts off is then over, or has seen this
  * processor. */
-static void join(struct space *space, uint64_t own)
+static void space_add_processor(struct space *space, uint64_t own)
 {
     uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
 
@@ -50,7 +50,7 @@ static void space_enter(void *to)
     machine_set_space(space,
                       phys_pointer(space != NULL ? phys_of(space->tree.root) : kernel_map_root()));
     if (space != NULL)
-        join(space, own);
+        space_add_processor(space, own);
     else
         pcid_enter_kernel(kernel_map_root());
     if (from != NULL && from != space) {
