@@ -4,7 +4,7 @@
  * Switches from one thread's stack to another's; callee-saved registers stay on the old stack.
  * Interrupts are off.
  */
-#include "cpu/trap/layout.h"
+#include "cpu/trap/entry.h"
 
         .text
         .globl  thread_switch

@@ -1,7 +1,7 @@
 /*
  * The way into every trap and back: the only code between the vector and C.
  *
- * It builds a struct trap_frame (cpu/trap/layout.h). The processor aligns the stack to 16 bytes
+ * It builds a struct trap_frame (cpu/trap/entry.h). The processor aligns the stack to 16 bytes
  * before it pushes, and the frame is 192 bytes long: the alignment that the ABI requires of a call.
  * Interrupts are off from the gate to IRETQ: all gates are interrupt gates.
  *
@@ -11,7 +11,7 @@
 
 #include "cpu/gs.h"
 #include "cpu/points.h"
-#include "cpu/trap/layout.h"
+#include "cpu/trap/entry.h"
 
 #define FRAME_LOW       FRAME_R11 /* bytes of the frame below r11 */
 

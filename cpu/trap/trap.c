@@ -7,12 +7,11 @@
 #include "cpu/machine.h"
 #include "cpu/registers.h"
 #include "cpu/trap/entry.h"
-#include "cpu/trap/layout.h"
 #include "cpu/trap/probe.h"
 #include "cpu/trap/user.h"
 #include "lib/check.h"
 
-/* cpu/trap/layout.h */
+/* cpu/trap/entry.h */
 #define AT(field, offset)                                                                          \
     _Static_assert(offsetof(struct trap_frame, field) == (offset), "cpu/trap/trap.S builds it")
 AT(cr2, FRAME_CR2);

@@ -51,7 +51,7 @@
 #define PF_SGX   (UINT64_C(1) << 15) /* an enclave's rules */
 #define PF_KNOWN (PF_P | PF_WR | PF_US | PF_RSVD | PF_ID | PF_PK | PF_SS | PF_HLAT | PF_SGX)
 
-/* The registers on the stack in every trap, lowest address first (cpu/trap/layout.h). On the fast
+/* The registers on the stack in every trap, lowest address first (cpu/trap/entry.h). On the fast
  * path of a page fault only the part from r11 on is filled; the registers before it are still in
  * the processor. */
 struct trap_frame {

@@ -6,7 +6,7 @@
  */
 
 #include "cpu/gs.h"
-#include "cpu/trap/layout.h"
+#include "cpu/trap/entry.h"
 
         .text
 

@@ -79,8 +79,7 @@ struct page_run {
     struct pfn gone[TREE_PAGES_TOGETHER];
 };
 
-/* Drops the reference if it is the page's last. Returns true then: D and back pointer need no
- * update. */
+/* Drops the reference and returns true if it is the last: D and back pointer need no update. */
 static inline bool drop_if_last(struct pfn page)
 {
     uint32_t one = 1;
@@ -91,8 +90,8 @@ static inline bool drop_if_last(struct pfn page)
 
 /* Drops the reference of a zeroed entry to its page. The back pointer moves to another entry while
  * the count still includes this one. */
-static inline void drop_page_reference(struct page_run *run, struct pfn page, struct pte entry,
-                                       unsigned index)
+static inline void drop_page_ref(struct page_run *run, struct pfn page, struct pte entry,
+                                 unsigned index)
 {
     if (!drop_if_last(page)) {
         fold_dirty(entry);
@@ -116,7 +115,7 @@ static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned 
         *at = pte_empty();
         if (__builtin_expect(!drop_if_last(page), 0)) {
             run->gone_count = (unsigned)(gone - run->gone);
-            drop_page_reference(run, page, entry, (unsigned)(at - entries));
+            drop_page_ref(run, page, entry, (unsigned)(at - entries));
             gone = run->gone + run->gone_count;
             continue;
         }
@@ -144,7 +143,7 @@ static bool drop_any(struct tree_dropper *dropper, struct page_run *run, struct 
     if (pfn_is_none(page))
         tree_drop_entry(dropper, entry, 1);
     else
-        drop_page_reference(run, page, entry, index);
+        drop_page_ref(run, page, entry, index);
     return true;
 }
 
@@ -177,8 +176,8 @@ static inline bool drop_cow_leaf(struct page_run *run, struct pte *at)
     uint32_t left;
 
     if (__atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == run->table.index) {
-        drop_page_reference(run, pte_frame(entry), entry,
-                            (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
+        drop_page_ref(run, pte_frame(entry), entry,
+                      (unsigned)((uintptr_t)at / sizeof(*at) % PTE_ENTRIES));
         return true;
     }
     if ((entry.word & PTE_D) != 0 && (record->flags & FRAME_DIRTY) == 0)

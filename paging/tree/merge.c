@@ -66,7 +66,7 @@ static bool same_rights(struct rights a, struct rights b)
 }
 
 /* Checks a page: it can become a part if its entry is its only reference. */
-static enum tree_merged merge_check_page(struct merging *merging, unsigned index, struct pte entry)
+static enum tree_merged merge_page_ok(struct merging *merging, unsigned index, struct pte entry)
 {
     struct pfn page = pte_frame(entry);
 
@@ -95,8 +95,7 @@ static enum tree_merged merge_check_entry(struct merging *merging, unsigned inde
         merge->missing = merge->address + index * PAGE_SIZE;
         return TREE_MERGE_MISSING;
     case PTE_TRANSIT: return TREE_MERGE_IN_USE;
-    case PTE_LEAF:
-        return entry_is_zero(entry) ? TREE_MERGED : merge_check_page(merging, index, entry);
+    case PTE_LEAF: return entry_is_zero(entry) ? TREE_MERGED : merge_page_ok(merging, index, entry);
     case PTE_TABLE: return entry_is_zero(entry) ? TREE_MERGED : TREE_MERGE_UNFIT;
     default: return TREE_MERGE_UNFIT;
     }

@@ -192,8 +192,8 @@ static void tree_move_put(const struct move *move, const struct carried *carried
 }
 
 /* Moves up to `most` entries from an address on, whose spans lie in the range. Returns how many. */
-static unsigned move_entries(const struct move *move, struct pfn source, unsigned level,
-                             uint64_t address, unsigned most)
+static unsigned move_group(const struct move *move, struct pfn source, unsigned level,
+                           uint64_t address, unsigned most)
 {
     struct pfn target = table_on_path(move->tree, address + move->distance, level);
     struct carried carried = {.address = address, .level = level};
@@ -224,8 +224,8 @@ static void move_table(const struct move *move, struct pfn table, unsigned level
         uint64_t whole = at >= move->from ? (to - at) / span : 0;
 
         if (whole > 0) {
-            at += span *
-                  move_entries(move, table, level, at, (unsigned)min_u64(whole, MOVE_TOGETHER));
+            at +=
+                span * move_group(move, table, level, at, (unsigned)min_u64(whole, MOVE_TOGETHER));
             continue;
         }
         move_table(move, table_on_path(move->tree, max_u64(at, move->from), level - 1), level - 1,

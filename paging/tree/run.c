@@ -210,8 +210,7 @@ void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch 
                         run->start + run->count * span, batch);
 }
 
-/* Marks the locked table dead if it is empty and not the root, before the entry above changes (rule
- * P6). */
+/* Marks the locked table dead (rule P6), before the entry above changes, if it is empty. */
 static bool mark_dead_if_empty(const struct tree_run *run, struct pfn table)
 {
     struct frame *record = frame_record(table);

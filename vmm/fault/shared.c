@@ -11,6 +11,7 @@ static enum status put_shared_page(struct fault_op *op, const struct section_pla
 {
     bool right = fault_lock_unchanged(op);
 
+    CHECK(frame_record(page)->kind == FRAME_ANONYMOUS && frame_record(page)->count > 0);
     if (right && !section_is_at(op->space, op->address, place)) {
         fault_unlock(op);
         right = false;

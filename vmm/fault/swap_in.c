@@ -21,6 +21,7 @@ static enum status use_cached_page(struct fault_op *op, struct pfn tied)
     struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
     uint8_t flags = __atomic_load_n(&frame_record(tied)->flags, __ATOMIC_ACQUIRE);
 
+    CHECK(frame_record(tied)->kind == FRAME_ANONYMOUS);
     if ((flags & (FRAME_SWAP_CACHED | FRAME_IO)) != FRAME_SWAP_CACHED) {
         fault_unlock(op);
         page_release(tied);

@@ -185,6 +185,7 @@ struct pfn page_clock_next(void)
     for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
         /* Pages may have left the clock since its round began. */
         hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
+        CHECK(hand.clock < begun);
         if (hand.left == 0) {
             hand.clock = (hand.clock + 1) % begun;
             hand.left = page_clock_of(hand.clock)->size;

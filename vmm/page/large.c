@@ -58,6 +58,8 @@ void large_publish(struct pfn page)
     uint64_t frames = large_frames_of(page);
     bool were_on = lock_list();
 
+    CHECK(record->page.list_prev == UINT32_MAX && record->page.list_next == UINT32_MAX);
+    CHECK((record->flags & FRAME_WIRED) == 0);
     record->page.list_prev = UINT32_MAX;
     record->page.list_next = list.first;
     if (list.first != UINT32_MAX)
@@ -74,6 +76,8 @@ void large_withdraw(struct pfn page)
     bool were_on = lock_list();
 
     CHECK(list.frames >= frames);
+    CHECK_MSG(record->page.list_prev != UINT32_MAX || list.first == page.index,
+              "large page %x is not in the list", page.index);
     if (record->page.list_prev == UINT32_MAX)
         list.first = record->page.list_next;
     else
@@ -123,6 +127,8 @@ bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t en
     struct frame *record = frame_record(page);
     bool wired = large_leave(page);
 
+    CHECK_MSG(order == to + 9 && record->level == order, "page %x of order %u split from %u to %u",
+              page.index, record->level, order, to);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != entries + holds) {
         if (wired)
             page_mark_wired(page);
@@ -130,6 +136,7 @@ bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t en
             large_publish(page);
         return false;
     }
+    CHECK((record->flags & (FRAME_IO | FRAME_SWAP_CACHED)) == 0);
     record->count = 1;
     pmm_split(page, order, to);
     record->count = 1 + holds;

@@ -135,6 +135,7 @@ void swap_cache_add(struct pfn page, struct slot slot)
     struct frame *record = frame_record(page);
 
     CHECK((record->flags & FRAME_SWAP_CACHED) == 0);
+    CHECK(slot.index != UINT32_MAX && record->kind == FRAME_ANONYMOUS);
     record->page.slot = slot.index;
     __atomic_or_fetch(&record->flags, FRAME_SWAP_CACHED, __ATOMIC_RELAXED);
     __atomic_add_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
@@ -146,6 +147,7 @@ static void swap_cache_release_slot(struct pfn page)
     struct frame *record = frame_record(page);
     struct slot slot = {record->page.slot};
 
+    CHECK_MSG(slot.index != UINT32_MAX, "page %x is cached without a slot", page.index);
     record->page.slot = UINT32_MAX;
     __atomic_sub_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
     swap_release(slot);
@@ -219,6 +221,7 @@ static bool page_take_for_merge(struct pfn page, unsigned order)
     const struct frame *record = frame_record(page);
     bool alone;
 
+    CHECK((record->flags & FRAME_SHARED) == 0); /* rule S2 */
     if (order > 0)
         return large_take(page);
     if (!page_withdraw(page))
@@ -234,6 +237,7 @@ static bool page_take_for_merge(struct pfn page, unsigned order)
 /* Makes a page that a merge has taken resident again. */
 static void page_republish(struct pfn page, unsigned order)
 {
+    CHECK(!page_is_wired(page));
     if (order > 0)
         large_publish(page);
     else

@@ -30,6 +30,7 @@ static const struct reclaim_shared *shared_pages;
 
 void reclaim_set_shared(const struct reclaim_shared *shared)
 {
+    CHECK(shared != NULL && shared->take_accessed != NULL && shared->recall != NULL);
     __atomic_store_n(&shared_pages, shared, __ATOMIC_RELEASE);
 }
 
@@ -123,6 +124,8 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
 {
     const struct frame *record = frame_record(victim->page);
 
+    CHECK_MSG(record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_BLOCK) == 0,
+              "victim %x of kind %u, flags %x", victim->page.index, record->kind, record->flags);
     count_event(&counts.looked_at);
     if (clean_only && (record->flags & FRAME_SWAP_CACHED) == 0)
         return false;
@@ -151,6 +154,7 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
  * sees the flag. */
 static bool begin_transit_out(struct victim *victim)
 {
+    CHECK(victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX);
     transfer_begin_out(victim->page);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
@@ -170,6 +174,7 @@ static bool begin_transit_out(struct victim *victim)
  * section's own entry is then its only reference: no leaf was missed, and no fault has found it. */
 static void finish_recall(struct victim *victim)
 {
+    CHECK(victim->shared || victim->recalled == 0);
     if (!victim->shared)
         return;
     for (; victim->recalled > 0; victim->recalled--)
@@ -188,6 +193,8 @@ static enum status find_slot(struct victim *victim)
     if (victim->clean) {
         CHECK((record->flags & FRAME_DIRTY) == 0);
         victim->slot = (struct slot){record->page.slot};
+        CHECK_MSG(victim->slot.index != UINT32_MAX, "page %x is cached without a slot",
+                  victim->page.index);
         swap_hold(victim->slot);
         victim->done = true;
         return OK;
@@ -203,8 +210,11 @@ static enum status write_run(struct victim *victims, unsigned from, unsigned to)
     struct pfn pages[VICTIMS_MAX];
     enum status status;
 
-    for (unsigned i = from; i < to; i++)
+    CHECK(from < to && to - from <= VICTIMS_MAX);
+    for (unsigned i = from; i < to; i++) {
         pages[i - from] = victims[i].page;
+        CHECK((frame_record(victims[i].page)->flags & FRAME_IO) != 0);
+    }
     status = swap_write_run(victims[from].slot, pages, to - from);
     for (unsigned i = from; i < to && status == OK; i++)
         victims[i].done = true;
@@ -240,6 +250,7 @@ static enum status write_victims(struct victim *victims, unsigned count)
 /* Forks and unmaps may have come between: the end of the transfer looks for all entries. */
 static void reclaim_finish(struct victim *victim)
 {
+    CHECK(!victim->done || (victim->slot.index != UINT32_MAX && !victim->busy));
     transfer_end(victim->page,
                  &(struct transfer_end){.result = victim->done ? TRANSFER_SLOT : TRANSFER_LEAF,
                                         .slot = victim->slot});
@@ -272,6 +283,7 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     enum status status;
     struct tlb_batch batch;
 
+    CHECK(count > 0 && count <= VICTIMS_MAX);
     tlb_begin(&batch, NULL);
     for (unsigned i = 0; i < count; i++)
         victims[i].busy = !begin_transit_out(&victims[i]);

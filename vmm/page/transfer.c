@@ -32,17 +32,24 @@ void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights ri
 
 void transfer_begin_out(struct pfn page)
 {
-    CHECK((frame_record(page)->flags & FRAME_IO) == 0);
+    const struct frame *record = frame_record(page);
+
+    CHECK((record->flags & FRAME_IO) == 0);
+    CHECK_MSG(record->clock == 0 && record->count > 0, "page %x goes out of clock %u, count %u",
+              page.index, record->clock, record->count);
     __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
 }
 
 void transfer_take_entry(struct pfn page, struct tree_pointer at)
 {
-    struct rights rights = pte_rights(transfer_read_entry(at));
+    struct pte entry = transfer_read_entry(at);
+    enum pte_state state = pte_state(entry, 1);
+    struct rights rights = pte_rights(entry);
     struct pte old;
 
     CHECK((frame_record(page)->flags & FRAME_IO) != 0);
+    CHECK_MSG(state == PTE_LEAF || state == PTE_WITHHELD, "entry %lx goes in transit", entry.word);
     old = tree_replace_entry(at.table, at.index, pte_transit(page, rights));
     if (pte_present(old) && (old.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
@@ -106,7 +113,8 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     struct frame *record = frame_record(page);
     bool stays = end->result == TRANSFER_LEAF || end->result == TRANSFER_ZERO;
 
-    CHECK((record->flags & FRAME_IO) != 0);
+    CHECK((record->flags & FRAME_IO) != 0 && record->count > 0);
+    CHECK(end->result != TRANSFER_ZERO || (record->flags & FRAME_SHARED) == 0); /* rule S2 */
     CHECK(end->result != TRANSFER_SLOT || end->slot.index != UINT32_MAX);
     CHECK(end->result != TRANSFER_TICKET || pte_state(end->ticket, 1) == PTE_TICKET);
     if (stays)

@@ -44,6 +44,10 @@ static bool zero_merge_protect(struct pfn page)
     bool alone = found && zero_merge_is_alone(page);
 
     if (alone) {
+        struct pte entry = pte_read((const struct pte *)frame_pointer(at.table) + at.index);
+
+        CHECK_MSG(pte_class(entry) != PTE_SHARED, "entry %lx of page %x is shared (rule S2)",
+                  entry.word, page.index);
         transfer_begin_out(page);
         transfer_take_entry(page, at);
     }
@@ -77,6 +81,8 @@ static bool zero_merge_finish(struct pfn page)
     bool zero = is_zero(page);
     bool last;
 
+    CHECK((record->flags & FRAME_SHARED) == 0); /* rule S2 */
+    CHECK(record->clock == 0 && record->count > 0);
     transfer_end(page, &(struct transfer_end){.result = zero ? TRANSFER_ZERO : TRANSFER_LEAF});
     last = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;
     if (!zero)

@@ -145,6 +145,7 @@ static enum status hint_around(struct space *space, uint64_t start, uint64_t end
         struct part part = advise_part_of(region, at, end);
         struct descriptor *descriptor;
 
+        CHECK(part.start == at && part.end > at);
         at = part.end;
         if (now->around == around || now->shared)
             continue;

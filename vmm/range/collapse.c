@@ -63,6 +63,7 @@ static enum status collapse_own_tables(struct space *space, uint64_t address, un
 /* Allocates the target block. Returns STATUS_BUSY on success: the caller retries with it. */
 static enum status collapse_alloc_block(struct tree_merge *merge)
 {
+    CHECK(pfn_is_none(merge->block));
     if (large_alloc(merge->level, FRAME_UNCLEARED, &merge->block) == OK)
         return STATUS_BUSY;
     count_event(&counts.no_block);
@@ -76,6 +77,9 @@ static enum status collapse_swap_in(struct space *space, struct tree_merge *merg
     struct fault_access access = {.from_user = merge->rights.user, .user_allowed = true};
     enum status status;
 
+    CHECK_MSG(merge->missing - merge->address < pte_span(merge->level),
+              "a page is missing at %lx, not in the large page at %lx", merge->missing,
+              merge->address);
     if (pfn_is_none(merge->block))
         return collapse_alloc_block(merge);
     count_event(&counts.brought_in);
@@ -90,6 +94,7 @@ static enum status collapse_follow(struct space *space, struct tree_merge *merge
     switch (found) {
     case TREE_MERGED: count_event(&counts.in_place); return OK;
     case TREE_MERGE_COPIED:
+        CHECK(!pfn_is_none(merge->block));
         count_event(&counts.copied);
         merge->block = PFN_NONE;
         return OK;
@@ -118,6 +123,8 @@ static enum status collapse_page(struct space *space, const struct region *regio
     unsigned tries = 0;
     enum status status;
 
+    CHECK((level == 2 || level == 3) && address % pte_span(level) == 0);
+    CHECK(region->what.kind == REGION_PRIVATE && !region->what.wired);
     if (!collapse_is_alone(space, address, level)) {
         count_event(&counts.refused);
         return STATUS_AGAIN;
@@ -162,6 +169,7 @@ static unsigned walk_end_level(const struct space *space, uint64_t address)
     unsigned level = tree_walk(&space->tree, address).level;
 
     machine_interrupts_restore(were_on);
+    CHECK(level >= 1 && level <= space->tree.levels);
     return level;
 }
 

@@ -35,6 +35,7 @@ static enum status move_prepare(struct space *space, const struct moving *move,
     enum status status =
         tree_prepare_move(&space->tree, move->start, move->to, move->end - move->start, batch);
 
+    CHECK(move->start < move->end && made_end <= move->new_end);
     if (status != OK)
         return status;
     if (made_end < move->new_end) {
@@ -59,6 +60,9 @@ static void move_perform(struct space *space, const struct moving *move,
     uint64_t growth = growth_start(move);
     struct tlb_batch batch;
 
+    CHECK_MSG(
+        (move->to - move->start) % tree_move_alignment(&space->tree, move->end - move->start) == 0,
+        "%lx moves to %lx", move->start, move->to);
     if (growth < move->new_end) {
         tlb_begin(&batch, &space->tree);
         tree_replace_range(&space->tree, growth, move->new_end, what->descriptor->ticket, &batch);
@@ -118,6 +122,7 @@ static bool move_find_place(const struct space *space, struct moving *move, uint
         return false;
     move->to = gap + into;
     move->new_end = move->to + new_size;
+    CHECK(move->to >= SPACE_FIRST_ADDRESS && move->new_end <= lower_half_end(space->tree.levels));
     return true;
 }
 
@@ -138,6 +143,7 @@ static enum status move_wired(struct space *space, struct moving *move,
     uint64_t end = move->new_end;
     enum status status = what->descriptor->rights.none ? STATUS_DENIED : OK;
 
+    CHECK(what->wired && what->kind == REGION_PRIVATE && growth < end);
     if (status == OK)
         status = space_fill_now(space, growth, end, what, true, &move->came);
     if (status != OK)
@@ -236,6 +242,7 @@ static enum status try_remap(struct space *space, struct remapping *remap)
     struct region *region = region_find(space, remap->start);
     enum status status = OK;
 
+    CHECK(remap->start < remap->end && remap->start < remap->new_end);
     if (region == NULL || region->node.start > remap->start || region->node.end < remap->end)
         return STATUS_NOT_FOUND;
     if (remap->new_end > remap->end)

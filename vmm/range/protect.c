@@ -31,6 +31,7 @@ static void protect_entries(struct space *space, uint64_t start, uint64_t end,
             kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
         uint64_t to = start;
 
+        CHECK_MSG(descriptor != NULL, "no descriptor for the shared region at %lx", start);
         for (; to < end && region->what.kind == kind; region = region_next(region))
             to = min_u64(end, region->node.end);
         tree_protect_range(&space->tree, start, to, descriptor->ticket, descriptor->rights, batch);

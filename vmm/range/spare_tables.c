@@ -7,6 +7,8 @@
 /* The level in space->kept, beside the address. */
 #define LEVEL_MASK UINT64_C(7)
 
+_Static_assert(LEVEL_MASK < PAGE_SIZE, "the level fits beside the address of a table");
+
 unsigned spare_tables_free(struct space *space)
 {
     uint64_t level = space->kept & LEVEL_MASK;
@@ -29,6 +31,7 @@ unsigned spare_tables_free(struct space *space)
 
 void spare_tables_keep_other(struct space *space, const struct tree_run *run)
 {
+    CHECK(run->bottom >= 1 && run->bottom <= LEVEL_MASK);
     (void)spare_tables_free(space);
     __atomic_store_n(&space->kept, round_down(run->start, pte_span(run->bottom + 1)) | run->bottom,
                      __ATOMIC_RELAXED);

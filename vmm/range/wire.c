@@ -58,6 +58,7 @@ static enum status wire_region(struct space *space, const struct region *region)
     enum status status = OK;
     uint64_t at = region->node.start;
 
+    CHECK(!region->what.wired && region->what.kind == REGION_PRIVATE); /* rule A5 */
     while (at < end && status == OK) {
         uint64_t bytes = wire_page(space, at);
         unsigned filled;
@@ -118,6 +119,7 @@ static struct work wire_work_in(const struct space *space, uint64_t start, uint6
         work.denied = work.denied || region->what.descriptor->rights.none ||
                       region->what.kind == REGION_SHARED;
     }
+    CHECK(work.promise <= work.pages && work.pages <= (end - start) / PAGE_SIZE);
     return work;
 }
 
@@ -232,6 +234,7 @@ static enum status try_unwire(struct space *space, uint64_t start, uint64_t end)
         return status;
     unwire_pages(space, start, end, true);
     region_settle(space, start, end, false);
+    CHECK(space->wired <= wired);
     wire_uncharge(wired - space->wired);
     return OK;
 }
@@ -281,6 +284,7 @@ enum status space_fill_now(struct space *space, uint64_t start, uint64_t end,
     uint64_t pages = wired ? (end - start) / PAGE_SIZE : 0;
     enum status status = wire_charge(pages);
 
+    CHECK(start < end && what->descriptor != NULL && what->kind == REGION_PRIVATE);
     if (status != OK)
         return status;
     status = wire_fill(space, start, end, what, wired, came);

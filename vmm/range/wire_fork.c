@@ -73,6 +73,7 @@ static enum status wire_fork_map_copy(struct tree_place place, struct pfn page)
     enum status status = make_copy(page, place.level, &copy);
     bool were_on;
 
+    CHECK(place.own);
     if (status != OK)
         return status;
     were_on = wire_fork_lock_table(place.table);
@@ -148,8 +149,12 @@ static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
     for (; region != NULL; region = region_next(region)) {
         uint64_t at = region->what.wired ? region->node.start : region->node.end;
 
-        while (at < region->node.end)
-            at = tree_own_path(&parent->tree, at, batch);
+        while (at < region->node.end) {
+            uint64_t next = tree_own_path(&parent->tree, at, batch);
+
+            CHECK_MSG(next > at, "the path to %lx ends at %lx", at, next);
+            at = next;
+        }
     }
 }
 
@@ -167,6 +172,7 @@ enum status wire_fork(struct space *child, struct space *parent)
     enum status status = wire_fork_copy_pages(child, parent);
     struct tlb_batch batch;
 
+    CHECK(parent->wired > 0 && child->tree.processors == 0);
     if (status != OK)
         wire_fork_unmap_child(child);
     wire_mend(parent, 0, lower_half_end(parent->tree.levels));

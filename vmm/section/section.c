@@ -79,9 +79,11 @@ static void section_hold(struct section *section)
 
 void section_put(struct section *section)
 {
+    uint32_t before = __atomic_fetch_sub(&section->count, 1, __ATOMIC_ACQ_REL);
     bool were_on;
 
-    if (__atomic_sub_fetch(&section->count, 1, __ATOMIC_ACQ_REL) != 0)
+    CHECK(before > 0);
+    if (before > 1)
         return;
     were_on = sections_lock_all();
     CHECK(section->mapping_count == 0);
@@ -158,6 +160,8 @@ enum status section_map(struct space *space, uint64_t start, uint64_t end)
     struct mapping *mapping;
     enum status status = make_section((end - start) / PAGE_SIZE, &section);
 
+    CHECK_MSG(start < end && (start | end) % PAGE_SIZE == 0, "a section from %lx to %lx", start,
+              end);
     if (status != OK)
         return status;
     status = make_mapping(space, start, end, &mapping);
@@ -185,6 +189,7 @@ static enum status section_cut_at(struct space *space, uint64_t address)
         return status;
     behind->section = mapping->section;
     behind->origin = mapping->origin;
+    CHECK(address % PAGE_SIZE == 0 && address < behind->node.end);
     section_hold(behind->section);
     /* In one step: no page of it may be in no mapping in between. */
     were_on = sections_lock_all();
@@ -281,8 +286,10 @@ bool section_hold_at(struct space *space, uint64_t address, struct section_place
     bool were_on = sections_lock_all();
     bool found = section_place_of(space, address, place);
 
-    if (found)
+    if (found) {
+        CHECK(place->at / PAGE_SIZE < place->section->pages);
         section_hold(place->section);
+    }
     sections_unlock_all(were_on);
     return found;
 }

@@ -61,6 +61,7 @@ uint64_t commit_limit(void)
 
 uint64_t commit_total(void)
 {
+    CHECK(frames_of_machine() > pmm_reserve());
     return frames_of_machine() - pmm_reserve() + slots_of_disk();
 }
 

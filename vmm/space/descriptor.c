@@ -18,6 +18,8 @@
 /* Of all tickets: a descriptor keeps its index for good, so that it needs no other. */
 #define GENERATION 1U
 
+_Static_assert(DESCRIPTORS_MAX - 1 <= UINT16_MAX, "an index has 16 bits, in tickets as here");
+
 uint32_t descriptor_limit;
 
 static struct {
@@ -124,6 +126,8 @@ static enum status descriptor_make(uint16_t *place, struct rights rights, struct
     if (status != OK)
         return status;
     table.made++;
+    CHECK_MSG(descriptor_at(table.made)->count == 0, "descriptor %u has count %u", table.made,
+              descriptor_at(table.made)->count);
     descriptor_fill(descriptor_at(table.made), table.made, rights, hint);
     __atomic_store_n(place, table.made, __ATOMIC_RELEASE);
     return OK;
@@ -150,6 +154,7 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     before = __atomic_fetch_sub(&descriptor->count, counts, __ATOMIC_ACQ_REL);
     CHECK(before >= counts);
     if (before == counts) {
+        CHECK(table.in_use > 0);
         table.in_use--;
         descriptor->ticket = pte_empty();
     }

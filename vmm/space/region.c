@@ -243,6 +243,8 @@ void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to,
     struct region *region = region_find(space, start);
 
     CHECK(region->node.start == start && region->node.end == end);
+    CHECK_MSG(new_end - to >= end - start, "%lx to %lx moves to %lx to %lx", start, end, to,
+              new_end);
     region_tree_remove(&space->regions, &region->node);
     region->node.start = to;
     region->node.end = new_end;
@@ -257,6 +259,7 @@ static void set_descriptor(struct space *space, struct region *region,
 {
     struct region_attributes *what = &region->what;
 
+    CHECK(descriptor->shared == (what->kind == REGION_SHARED)); /* rule S3 */
     if (descriptor->rights.write && !what->committed && what->kind == REGION_PRIVATE) {
         what->committed = true;
         space->committed += region_pages(region);
