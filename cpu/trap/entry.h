@@ -2,8 +2,8 @@
  * The trap entry: the layout of struct trap_frame and the macros that save registers, for assembly;
  * the labels and data that cpu/trap/trap.S shares with C. For cpu/ only.
  *
- * cpu/trap/trap.c asserts that each offset is that of the field. Owns: nothing. Fails with: nothing.
- * Context: any. Spec: System V AMD64 ABI (which registers the callee saves).
+ * cpu/trap/trap.c asserts that each offset is that of the field. Owns: nothing. Fails with:
+ * nothing. Context: any. Spec: System V AMD64 ABI (which registers the callee saves).
  */
 #ifndef CPU_TRAP_ENTRY_H
 #define CPU_TRAP_ENTRY_H
@@ -87,7 +87,7 @@ extern const char trap_entry_start[];
 extern const char trap_entry_end[];
 
 /* Below the top of the NMI stack: the word that trap_nmi_stub sets while it runs. */
-#define NMI_MARK 48U
+#define NMI_MARK       48U
 
 /* NMIs that arrived while one was handled, on all processors. */
 extern uint64_t trap_nmis_nested;

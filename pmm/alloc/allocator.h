@@ -7,10 +7,10 @@
  *
  * Units: frames; a block of order n is 2^n frames at a multiple of 2^n. Orders 0 to 9, and 18.
  * Owns: nothing; the metadata is the caller's. State: size -> start (every frame is taken) -> add
- * (ranges become free) -> take, give, split, join. Fails with: STATUS_NO_MEMORY from take, when
- * there is no such block. Giving back what was not taken is a CHECK in every build. Context: any,
- * also in a fault and on several processors at once; start, add and audit alone. Spec: Wrenger et
- * al., LLFree, USENIX ATC'23; Knuth, TAOCP vol. 1, 2.5 (next-fit, buddy).
+ * (ranges become free) -> take, give, split, join. Fails with: STATUS_NO_MEMORY from take, if no
+ * such block is free. Freeing a block that is not allocated is a CHECK in every build. Context:
+ * any, also in a fault and on several processors at once; start, add and audit alone. Spec: Wrenger
+ * et al., LLFree, USENIX ATC'23; Knuth, TAOCP vol. 1, 2.5 (next-fit, buddy).
  */
 #ifndef PMM_ALLOC_ALLOCATOR_H
 #define PMM_ALLOC_ALLOCATOR_H
