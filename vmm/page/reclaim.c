@@ -322,6 +322,7 @@ static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victi
 {
     unsigned chosen = 0;
 
+    CHECK_MSG(wanted > 0 && wanted <= VICTIMS_MAX, "%u victims are wanted", wanted);
     for (; round->looks > 0 && chosen < wanted; round->looks--) {
         struct victim *victim = &victims[chosen];
         bool spare_used = round->looks > round->spared;

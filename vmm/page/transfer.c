@@ -139,5 +139,8 @@ uint64_t transfers_begun(void)
 
 uint64_t transfers_finished(void)
 {
-    return __atomic_load_n(&finished, __ATOMIC_SEQ_CST);
+    uint64_t count = __atomic_load_n(&finished, __ATOMIC_SEQ_CST);
+
+    CHECK_MSG(count <= transfers_begun(), "%lu transfers have finished, more than began", count);
+    return count;
 }

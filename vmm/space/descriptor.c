@@ -185,6 +185,7 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *place, struc
     if (*place == 0)
         status = descriptor_make(place, rights, hint);
     if (status == OK) {
+        CHECK_MSG(*place != 0 && *place <= table.made, "descriptor %u of %u", *place, table.made);
         *descriptor = descriptor_at(*place);
         hold_again(*descriptor);
     }
