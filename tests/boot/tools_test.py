@@ -8,13 +8,16 @@ of a tool must end with its own status and one line that begins with the tool's 
 import importlib.machinery
 import importlib.util
 import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "ovmf")]
@@ -307,6 +310,89 @@ class ContinuousIntegration(ToolCase):
             self.assertRegex(line, r"^(FROM|COPY|RUN|WORKDIR|CMD) \S")
         for line in files[".github/workflows/faultline.yml"].splitlines():
             self.assertRegex(line, r"^ *(- )?([\w-]+: ?.*|build/\S+)$")
+
+
+class Programs(ToolCase):
+    """What programs get: the log as JSON and JUnit, comparisons, and a sweep."""
+
+    LOG = ("KTAP version 1\n# Faultline abc\n# seed: 7\n1..2\n    KTAP version 1\n    1..2\n"
+           "    # Does it hold?\n    # metric first.pages=9 pages\n    # metric first.cost=1000 instructions\n"
+           "    # metric first.time=5 ticks\n    ok 1 a < b\n    ok 2 b # SKIP no disk\n"
+           "    # answer: 9 pages; more.\n    # from: pages\nok 1 first\n    KTAP version 1\n    1..1\n"
+           "    not ok 1 a page is lost\nnot ok 2 second\n# failed: second: check 1: a page is lost\n"
+           "# totals: experiments pass:1 fail:1 skip:0\n# totals: checks pass:1 fail:1 skip:1\n"
+           "# verdict: fail\n")
+
+    def test_json(self):
+        done = self.run_tool("tests/boot/log.py", "--json", self.file("log", self.LOG))
+        self.assertEqual(done.returncode, 1)
+        read = json.loads(done.stdout)
+        self.assertEqual(read["verdict"], "fail")
+        self.assertEqual(read["figures"]["first.pages"], {"value": 9, "unit": "pages", "line": 8})
+        first, second = read["experiments"]
+        self.assertEqual((first["question"], first["answer"]["sources"]), ("Does it hold?", ["pages"]))
+        self.assertEqual(second["checks"][0], {"text": "a page is lost", "ok": False, "skipped": None,
+                                               "line": 18})
+
+    def test_junit(self):
+        done = self.run_tool("tests/boot/log.py", "--junit", self.file("log", self.LOG))
+        root = ElementTree.fromstring(done.stdout.partition("\n")[2])
+        self.assertEqual([root.get(name) for name in ("tests", "failures", "skipped")], ["3", "1", "1"])
+        failure = root.find("testsuite[@name='second']/testcase/failure")
+        self.assertEqual(failure.get("message"), "a page is lost")
+        self.assertIn('line 18 of the log; to repeat: make run OPTIONS="run=second seed=7"', failure.text)
+        self.assertEqual(root.find("testsuite/testcase/skipped").get("message"), "no disk")
+        crash = self.file("crash", "KTAP version 1\nBail out! page fault\n# verdict: crash\n")
+        done = self.run_tool("tests/boot/log.py", "--junit", crash)
+        self.assertIn('message="page fault"', done.stdout)
+
+    def compared(self, new: str, old: str = LOG):
+        done = self.run_tool("tests/report/compare", self.file("old", old), self.file("new", new))
+        return done.returncode, done.stdout
+
+    def test_compare(self):
+        self.assertEqual(self.compared(self.LOG)[0], 0)
+        noise = self.LOG.replace("cost=1000", "cost=1001").replace("time=5", "time=500")
+        self.assertEqual(self.compared(noise)[0], 0)
+        status, out = self.compared(self.LOG.replace("cost=1000", "cost=1010"))
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"first\.cost +1,000 +1,010 instructions +\+1\.0 %")
+        status, out = self.compared(self.LOG.replace("pages=9", "pages=10").replace("9 pages;", "10 pages;"))
+        self.assertEqual(status, 1)
+        self.assertIn("answer of first:\n  was: 9 pages; more.\n  now: 10 pages; more.", out)
+        row = '{"op": "fork", "median": 100, "unit": "instructions"}\n'
+        self.assertEqual(self.compared(row, row)[0], 0)
+        self.assertEqual(self.compared(row.replace("100", "101"), row)[0], 1)
+        self.assertEqual(self.run_tool("tests/report/compare", "/no/such", "/no/such").returncode, 2)
+
+    def test_sweep(self):
+        """A matrix on this machine, named in a login file; what has its log is not run again."""
+        if not shutil.which("parallel") or not shutil.which("gnuplot"):
+            self.skipTest("there is no GNU parallel or gnuplot")
+        log = self.LOG.split("    KTAP version 1\n    1..1")[0] + (
+            "# totals: experiments pass:1 fail:0 skip:0\n# totals: checks pass:1 fail:0 skip:1\n"
+            "# verdict: pass\n")
+        text = log.replace("1..2\n", "1..1\n", 1)
+        fake = self.file("fake-qemu", "#!/bin/sh\necho run >>" + str(self.folder / "runs") + "\ncat <<'E'\n"
+                         + text + "E\nexit 33\n")
+        os.chmod(fake, 0o755)
+        work = self.folder / "tree"
+        for path in ("ovmf", "tests/boot", "tests/report", "paging/kernel"):
+            shutil.copytree(ROOT / path, work / path)
+        (work / "build").mkdir()
+        (work / "build/faultline.efi").write_text("")
+        hosts = self.file("hosts", "1/:\n")
+        command = ["tests/report/sweep", "--hosts", hosts, "--figure", "first.pages", "seed=1/2/3",
+                   "memory=64/128"]
+        for _ in range(2):
+            done = subprocess.run(command, cwd=work, text=True, stdout=subprocess.PIPE, timeout=120,
+                                  stderr=subprocess.PIPE, env={**os.environ, "QEMU": fake})
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual((self.folder / "runs").read_text().count("run"), 6)
+        rows = (work / "build/sweep/table.tsv").read_text().splitlines()
+        self.assertEqual(rows[0], "seed\tmemory\tverdict\tfirst.pages")
+        self.assertEqual(rows[-1], "3\t128\tpass\t9")
+        self.assertIn("<svg", (work / "build/sweep/plot.svg").read_text())
 
 
 class Resolver(ToolCase):
