@@ -193,12 +193,13 @@ static void put_descriptors(unsigned count)
         descriptor_put(descriptors[--count], 1);
 }
 
-/* Each ticket's descriptor goes, and another comes that takes its index. */
+/* Puts every descriptor, then makes the same ones again. A descriptor keeps its index for good, so a
+ * stale ticket is void while its descriptor is unused, and later means the same attributes. */
 static void try_stale(void)
 {
     uint64_t tickets[DESCRIPTORS];
     unsigned accepted = 0;
-    unsigned again = 0;
+    unsigned same = 0;
 
     for (unsigned i = 0; i < DESCRIPTORS; i++)
         tickets[i] = descriptors[i]->ticket.word;
@@ -207,13 +208,10 @@ static void try_stale(void)
         accepted += taken(tickets[i]);
     if (make_descriptors() != DESCRIPTORS)
         return;
-    for (unsigned i = 0; i < DESCRIPTORS; i++) {
-        accepted += taken(tickets[i]);
-        for (unsigned k = 0; k < DESCRIPTORS; k++)
-            again += (tickets[i] ^ descriptors[k]->ticket.word) >> 12 << 48 == 0;
-    }
-    ktap_check(accepted == 0 && again == DESCRIPTORS,
-               "no ticket outlives its descriptor: %u indexes were used again", again);
+    for (unsigned i = 0; i < DESCRIPTORS; i++)
+        same += tickets[i] == descriptors[i]->ticket.word;
+    ktap_check(accepted == 0 && same == DESCRIPTORS,
+               "a ticket is void while its descriptor is unused, then means the same: %u", same);
     put_descriptors(DESCRIPTORS);
 }
 
@@ -283,9 +281,9 @@ EXPERIMENT(ticket_forge, 260) = {
     .run = ticket_forge_run,
     .answer =
         {
-            .text = "Not alone: a generation must be in it; of a million stale entries 16 bits "
-                    "take {width16.stale}, the shipped 24 bits {shipped.stale}",
-            .shipped = "24 bits, 8 of them a generation",
+            .text = "Not alone: an index must not change its meaning; of a million stale entries "
+                    "16 bits take {width16.stale}, with 8 bits of generation {shipped.stale}",
+            .shipped = "24 bits, and a descriptor keeps its index for good",
             .limit = "a rate below 6 in a million: 500,000 were tried",
         },
 };
