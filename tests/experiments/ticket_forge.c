@@ -193,8 +193,8 @@ static void put_descriptors(unsigned count)
         descriptor_put(descriptors[--count], 1);
 }
 
-/* Puts every descriptor, then makes the same ones again. A descriptor keeps its index for good, so a
- * stale ticket is void while its descriptor is unused, and later means the same attributes. */
+/* Puts every descriptor, then makes the same ones again. A descriptor keeps its index for good, so
+ * a stale ticket is void while its descriptor is unused, and later means the same attributes. */
 static void try_stale(void)
 {
     uint64_t tickets[DESCRIPTORS];
