@@ -82,7 +82,7 @@ enum status ahci_retry(struct ahci_port *port, const struct command *command,
             return status;
         if (status == OK) {
             port->fruitless = 0;
-            return error->tries > 0 ? ahci_report(port, error, true) : OK;
+            return error->tries++ > 0 ? ahci_report(port, error, true) : OK;
         }
         ahci_note_attempt(port, error, SLOT_ALONE);
         error->tries++;

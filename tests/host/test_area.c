@@ -24,6 +24,7 @@
 static struct fake_hba fake;
 static struct fake_disk disk;
 static struct options options;
+static uint32_t tags; /* of the options; 0: as many as there are */
 static struct pfn frames[PAGES];
 static struct pmm_usage at_start;
 
@@ -53,7 +54,7 @@ static int set_up_disk_with(bool wipe)
     fake_hba_attach(&fake, 0, FAKE_DISK, &disk);
     fake_pci_clear();
     fake_pci_add_hba((struct pci_place){0, 31, 0}, &fake);
-    options = (struct options){.swap = SWAP_AUTO, .wipe = wipe};
+    options = (struct options){.swap = SWAP_AUTO, .wipe = wipe, .tags = tags};
     at_start = pmm_usage();
     for (unsigned i = 0; i < PAGES; i++)
         assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &frames[i]), OK);
@@ -67,6 +68,18 @@ static int set_up_disk(void **state)
 {
     (void)state;
     return set_up_disk_with(false);
+}
+
+/* Without queuing: each failure is one command's, and a short transfer is seen. */
+static int set_up_single(void **state)
+{
+    int failed;
+
+    (void)state;
+    tags = 1;
+    failed = set_up_disk_with(false);
+    tags = 0;
+    return failed;
 }
 
 static int set_up_wipe(void **state)
@@ -934,7 +947,7 @@ int main(void)
         DISK(bad_slots_are_not_used),
         DISK(second_open_after_close),
         DISK(second_look_differs),
-        DISK(errors_are_in_the_log_once),
+        cmocka_unit_test_setup_teardown(errors_are_in_the_log_once, set_up_single, tear_down),
         DISK(lost_disks_are_in_the_log),
         DISK(rewritten_disk_is_noticed),
         DISK(replaced_table_is_noticed),
