@@ -109,11 +109,11 @@ struct frame {
         uint16_t clock; /* (s) FRAME_ANONYMOUS: 1 + the CPU whose clock lists it, or 0 */
     };
     union {
-        struct {                   /* FRAME_TABLE, FRAME_ROOT */
-            uint16_t held;         /* (s) entries that own a reference, 0 to 512 */
-            uint16_t section_high; /* (s) with section_low, the section whose table it is */
-            uint32_t base_low;     /* (c) first address / 2 MiB; base_high has bits 32 and up */
-            uint32_t section_low;
+        struct {                      /* FRAME_TABLE, FRAME_ROOT */
+            uint16_t held;            /* (s) entries that own a reference, 0 to 512 */
+            uint16_t section_high;    /* (s) with ring_or_section, the section whose table it is */
+            uint32_t base_low;        /* (c) first address / 2 MiB; base_high has bits 32 and up */
+            uint32_t ring_or_section; /* (r) its low bits choose the lock of the ring; (s) */
             uint32_t ring_next; /* (r) the ring of tables that share pages (paging/tree/rmap.c) */
             uint32_t ring_prev;
         } table;

@@ -19,7 +19,7 @@
 #define LEVELS       6U
 
 /* Classes: one for each level of tables, then one for each other lock, by its address. */
-#define CLASSES  256U
+#define CLASSES  512U
 #define HELD_MAX 16U
 
 static const uint8_t *locks[CLASSES];
@@ -40,7 +40,8 @@ static unsigned class_of(const uint8_t *lock)
 {
     if (lock_check_is_table(lock))
         return LEVELS - 1 - *(lock - LEVEL_BEFORE) % LEVELS;
-    for (unsigned i = LEVELS; i < CLASSES; i++) {
+    for (unsigned n = 0; n < CLASSES - LEVELS; n++) {
+        unsigned i = LEVELS + (unsigned)(((uintptr_t)lock / 64 + n) % (CLASSES - LEVELS));
         const uint8_t *none = NULL;
 
         if (__atomic_load_n(&locks[i], __ATOMIC_ACQUIRE) == lock ||

@@ -108,6 +108,12 @@ static inline void tree_unlock_fast(struct pfn table)
     spin_unlock_fast(&frame_record(table)->lock);
 }
 
+/* Drops an entry's reference to its page, after the TLB flush. */
+void tree_forget_page(struct pfn page);
+
+/* Frees an own, empty table that is marked dead and unlinked. */
+void tree_drop_empty(struct pfn table);
+
 /* Marks a table dead, under its own lock (rule P6): later attempts to lock it fail. */
 void tree_kill_table(struct pfn table);
 
@@ -125,15 +131,24 @@ static inline unsigned leaf_order(unsigned level)
 
 /* ---- rmap.c ---- */
 
-/* Locks the ring of all tables; returns whether interrupts were on. */
-bool rmap_lock(void);
-void rmap_unlock(bool were_on);
+/* A ring that is locked, with interrupts off. */
+struct rmap_hold {
+    struct tree_ring_lock *ring;
+    bool were_on;
+};
+
+/* Locks the ring of a page's back pointer. */
+struct rmap_hold rmap_lock_page(struct pfn page);
+void rmap_unlock(struct rmap_hold hold);
 
 /* The next table of the ring, which is locked; the table itself when it is alone. */
 struct pfn rmap_next_of(struct pfn table);
 
 /* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
 enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page);
+
+/* A new table joins the ring of its source. */
+void rmap_join(struct pfn table, struct pfn source);
 
 /* A dead table leaves its ring. */
 void rmap_leave(struct pfn table);
@@ -164,7 +179,7 @@ enum tree_obstacle {
 enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
                                       struct tree_place *place);
 
-/* Sets a new table's level and base address. */
+/* Sets a new table's level and base address; alone, it is its own ring. */
 static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
 {
     uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
@@ -173,6 +188,7 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
     record->level = (uint8_t)level;
     record->table.base_low = (uint32_t)base;
     record->base_high = (uint8_t)(base >> 32);
+    record->table.ring_or_section = table.index;
 }
 
 /* Removes the link to a dead, empty table from the locked table above it, and releases the table to

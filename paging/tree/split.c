@@ -28,6 +28,12 @@ static bool try_table(struct pfn table)
     return false;
 }
 
+/* The new table of the parts, which only reclaim can reach before it is linked. */
+static void unlock_parts(struct pfn table)
+{
+    __atomic_store_n(&frame_record(table)->lock, 0, __ATOMIC_RELEASE);
+}
+
 static void unlock_sharer(const struct sharers *sharers, struct pfn table)
 {
     if (!pfn_equal(table, sharers->locked))
@@ -70,7 +76,7 @@ static bool lock_sharers(const struct sharers *sharers)
 }
 
 /* Fills the table of a large page's parts, with the page's rights. The parts may be in a clock
- * already, but their entries can be found only under the ring's lock. */
+ * already, and found there; but the table is locked. */
 static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, struct rights rights)
 {
     struct pte *entries = frame_pointer(table);
@@ -131,22 +137,25 @@ static bool split_locked(const struct sharers *sharers, unsigned level, struct p
     CHECK_MSG((record->flags & FRAME_BLOCK) != 0 && record->level == leaf_order(level),
               "page %x of level %u has flags %x, order %u", sharers->page.index, level,
               record->flags, record->level);
+    CHECK(spin_try_unchecked(&frame_record(table)->lock));
     if (!tree_globals.hooks->page_split(sharers->page, leaf_order(level), leaf_order(level - 1),
                                         sharers->count, holds)) {
         unlock_sharers(sharers, sharers->count);
+        unlock_parts(table);
         return false;
     }
     tree_place_table(table, level - 1, tree_pointer_address(first));
     fill_with_parts(table, level, sharers->page, pte_rights(pte_read(&entries[sharers->index])));
     if (link_parts(sharers, table) || dirty)
         mark_dirty(sharers->page, level);
+    unlock_parts(table);
     return true;
 }
 
 enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked, struct pfn table,
                              unsigned holds, unsigned *count)
 {
-    bool were_on = rmap_lock();
+    struct rmap_hold hold = rmap_lock_page(page);
     const struct frame *record = frame_record(page);
     struct sharers sharers = {.page = page,
                               .first = {record->page.back_table},
@@ -155,13 +164,13 @@ enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
                               .count = record->count - holds};
     enum status status = STATUS_AGAIN;
 
-    CHECK(!were_on && level > 1 && record->kind == FRAME_ANONYMOUS);
+    CHECK(!hold.were_on && level > 1 && record->kind == FRAME_ANONYMOUS);
     if (!pfn_is_none(sharers.first) && sharers.count > 0 && lock_sharers(&sharers) &&
         split_locked(&sharers, level, table, holds)) {
         *count = sharers.count;
         status = OK;
     }
-    rmap_unlock(were_on);
+    rmap_unlock(hold);
     return status;
 }
 

@@ -147,9 +147,6 @@ bool tree_try_hold(struct pfn frame);
 /* Drops the target of an entry that was removed, after the TLB flush (rule C5). */
 void tree_drop(const struct tlb_release *release);
 
-/* Frees an own, empty table that is marked dead and unlinked. */
-void tree_drop_empty(struct pfn table);
-
 /* A drop in progress: the dying tables from the highest to the lowest, and the position in each. */
 #define TREE_LEVELS_MAX 5U
 
@@ -277,17 +274,11 @@ MUST_USE enum status tree_lock_pointer(struct pfn page, enum pte_state state,
  * entry of the ring. The table is locked. */
 void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 
-/* As tree_repoint, after rmap_points_into returned true, with interrupts off. */
-void rmap_repoint(struct pfn page, struct pfn table, unsigned index);
-
 /* Splits a large page that the caller holds, in all tables that map it, into 512 pages of the next
  * smaller size; the caller then holds the first. Takes a table of the reserve. STATUS_AGAIN: a
  * table's lock is held, or an entry is just being removed. */
 MUST_USE enum status tree_split_held(struct pfn page, struct tree_reserve *reserve,
                                      struct tlb_batch *batch);
-
-/* Drops the reference of such an entry, after the TLB flush. */
-void tree_forget_page(struct pfn page);
 
 /* Clears a flag of a page whose count is 1, so that it can no longer be found by the flag. Returns
  * false if the count is not 1. */
@@ -295,9 +286,6 @@ bool tree_claim(struct pfn page, uint8_t flag);
 
 /* Sets the page's back pointer to the entry, for a page that was just mapped there. */
 void rmap_reference(struct pfn page, struct pfn table, unsigned index);
-
-/* A new table joins the ring of its source. */
-void rmap_join(struct pfn table, struct pfn source);
 
 /* Sets the page's back pointer to the entry; it had another entry at this index before. */
 void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index);
@@ -322,8 +310,20 @@ void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
 
 /* ---- the fast path ---- */
 
-/* Guards the links of all rings and the back pointers of all pages (paging/tree/rmap.c). */
-extern uint8_t tree_ring_lock;
+/* Guards the links of those rings that have this lock, and the back pointers of their pages
+ * (paging/tree/rmap.c). */
+#define TREE_RING_LOCKS 256U
+extern struct tree_ring_lock {
+    uint8_t lock;
+    uint32_t changes; /* of the tables in its rings */
+} __attribute__((aligned(64))) tree_ring_locks[TREE_RING_LOCKS];
+
+/* Returns the lock of a table's ring. A merge of rings changes it: look again behind the lock. */
+static inline struct tree_ring_lock *tree_ring_lock_of(const struct frame *table)
+{
+    return &tree_ring_locks[__atomic_load_n(&table->table.ring_or_section, __ATOMIC_RELAXED) %
+                            TREE_RING_LOCKS];
+}
 
 /* Returns true if a page's back pointer is an entry of this table that was just replaced. The
  * caller still owns that entry's reference. If false, the ring's lock is not needed, for this

@@ -192,11 +192,16 @@ GOES_ON bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, s
 INLINE bool name_next(struct frame *record, const struct frame *table, const struct pte *leaf,
                       uint64_t word)
 {
+    struct tree_ring_lock *ring = tree_ring_lock_of(table);
     uint32_t next;
     bool found = false;
 
-    if (UNLIKELY(!spin_try(&tree_ring_lock)))
+    if (UNLIKELY(!spin_try(&ring->lock)))
         return false;
+    if (UNLIKELY(ring != tree_ring_lock_of(table))) {
+        spin_unlock_fast(&ring->lock);
+        return false;
+    }
     next = table->table.ring_next;
     if (__builtin_expect(next != UINT32_MAX, 1)) {
         const uint64_t *other = direct(((uint64_t)next << PAGE_SHIFT) + leaf_place(leaf));
@@ -207,7 +212,7 @@ INLINE bool name_next(struct frame *record, const struct frame *table, const str
         if (UNLIKELY(!found))
             record->page.back_table = pfn_of_table(table).index; /* whose lock is held here */
     }
-    spin_unlock_fast(&tree_ring_lock);
+    spin_unlock_fast(&ring->lock);
     return found;
 }
 

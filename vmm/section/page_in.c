@@ -29,7 +29,7 @@ static void table_set_section(struct pfn table, const struct section *section)
     struct frame *record = frame_record(table);
 
     CHECK_MSG(place >> 48 == 0 && (uintptr_t)section % 16 == 0, "a section at %p", section);
-    record->table.section_low = (uint32_t)place;
+    record->table.ring_or_section = (uint32_t)place;
     record->table.section_high = (uint16_t)(place >> 32);
 }
 
@@ -38,7 +38,7 @@ static void table_set_section(struct pfn table, const struct section *section)
 static struct section *section_of(struct pfn table)
 {
     const struct frame *record = frame_record(table);
-    uint64_t place = (uint64_t)record->table.section_high << 32 | record->table.section_low;
+    uint64_t place = (uint64_t)record->table.section_high << 32 | record->table.ring_or_section;
 
     return phys_pointer((struct phys){place * 16});
 }
