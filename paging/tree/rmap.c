@@ -343,6 +343,7 @@ static void rmap_walk_around(struct rmap_walk *walk)
     while (!done) {
         struct rmap_hold hold = rmap_lock_page(walk->page);
 
+        CHECK(hold.ring != NULL);
         if (walk->ring != hold.ring || walk->changes != hold.ring->changes)
             rmap_walk_begin(walk, hold.ring);
         done = rmap_walk_some(walk);
