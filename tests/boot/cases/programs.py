@@ -52,7 +52,8 @@ def lock_checks(t: Case):
     t.check(made.returncode == 0, "it compiles", made.stdout)
     run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], smp=3,
                  append="run=cow,shared-map,swap,stress,attack-protect,attack-swap-in seconds=6")
-    t.passed(run, ("cow", "shared-map", "swap", "stress"))
+    t.passed(run, ("cow", "shared-map", "swap", "stress", "attack-protect",
+                   "attack-swap-in"))
     t.crashes("crash-lock-order", r"lock order: .* it was the other way round before",
               efi="build/checked/faultline.efi")
 
