@@ -42,7 +42,7 @@ TIMES = ("ticks", "ns", "per-second")
 VARYING = re.compile(
     r"fault-around\..*|swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
     r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
-    r"shared-map\.hand_over.*")
+    r"shared-map\.hand_over.*|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
 
 
 class LogError(Exception):

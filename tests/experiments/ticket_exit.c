@@ -435,9 +435,9 @@ EXPERIMENT(ticket_exit, 290) = {
             .text = "Live counts read {live_counts.looked_at.2m} entries, a scan "
                     "{full_scan.looked_at.2m}; an owner's list {owner_list.looked_at.2m}, in "
                     "{owner_list.bytes.2m} bytes",
-            .counted = "A list: {owner_list.2m} instructions for {pages} pages; live counts, as "
-                       "shipped, {live_counts.2m}, a lean scan {lean_scan.2m}; keeping the list "
-                       "takes {owner_list.upkeep.2m} a page",
+            .counted = "Live counts read {live_counts.looked_at.2m} entries, a scan "
+                       "{full_scan.looked_at.2m}; an owner's list {owner_list.looked_at.2m}, and "
+                       "keeping it takes {owner_list.upkeep.2m} instructions a page",
             .shipped =
                 "live counts; an owner's list takes fewer instructions when a space is sparse",
             .limit = "unmapping before the end, where a list is searched or linked both ways",
