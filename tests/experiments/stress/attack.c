@@ -246,7 +246,7 @@ EXPERIMENT(attack_protect, 411) = {
     .only_by_name = true,
     .reserves = true,
     .run = attack_protect_run,
-    .answer = {.text = "Yes: nothing was read or written that the rights forbade"},
+    .answer = {.text = "Yes: no access passed that the rights forbade"},
 };
 
 static void attack_swap_in_run(const struct options *options)
@@ -263,5 +263,5 @@ EXPERIMENT(attack_swap_in, 412) = {
     .checks = 5,
     .only_by_name = true,
     .run = attack_swap_in_run,
-    .answer = {.text = "Yes: every page that was read was its own, of its time"},
+    .answer = {.text = "Yes: each page read was its own, of its time"},
 };
