@@ -38,9 +38,11 @@ PARAMETER = re.compile(r"[0-9][0-9,.]*(?: [KMGT]iB| bits?)\b")
 # Units of time: they are noise in a log, and no answer rests on them.
 TIMES = ("ticks", "ns", "per-second")
 # Figures that differ between two runs of one image under -icount, by name: what decides them is the
-# host's disk, the order in which processors get their turn, or which frames a cache happens to have.
+# host's disk, the order in which processors get their turn, which frames a cache happens to have, or
+# the size of the image, which leaves more or less memory.
 VARYING = re.compile(
-    r"fault-around\..*|swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
+    r"fault-around\..*|overcommit\.full\..*|"
+    r"swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
     r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
     r"shared-map\.hand_over.*|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
 

@@ -330,7 +330,7 @@ EXPERIMENT(overcommit, 210) = {
         {
             .text =
                 "never grants {never.parts} of {always.parts} parts, the others all; at the end "
-                "the writer is told, and no page of {full.written} and {full.others} is lost",
+                "the writer is told, and no page that was written is lost",
             .shipped = "heuristic",
             .limit = "programs that answer the refusal by giving memory back",
         },
