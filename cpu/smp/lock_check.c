@@ -125,4 +125,15 @@ void lock_check_none(void)
     CHECK_MSG(held[cpu].count == 0, "cpu %u waits while it holds lock %p", cpu, held[cpu].locks[0]);
 }
 
+unsigned lock_check_count(void)
+{
+    return held[machine_cpu()].count;
+}
+
+void lock_check_abandon(unsigned count)
+{
+    if (held[machine_cpu()].count > count)
+        held[machine_cpu()].count = count;
+}
+
 #endif

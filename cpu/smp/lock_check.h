@@ -23,4 +23,9 @@ void lock_check_release(const uint8_t *lock);
 /* Before something that may take long: this processor holds no spin lock. */
 void lock_check_none(void);
 
+/* For tests that go on after a panic: how many locks this processor holds, and those that it took
+ * since then are held no more. */
+unsigned lock_check_count(void);
+void lock_check_abandon(unsigned count);
+
 #endif

@@ -40,6 +40,18 @@ static unsigned contexts[CPU_MAX];
 static void *spaces[CPU_MAX];
 static const void *tops[CPU_MAX]; /* NULL: none was set yet */
 
+#ifdef LOCK_CHECKS
+static unsigned locks_before_panic;
+#endif
+
+void fake_expect_panic(void)
+{
+    fake_panic_expected = 1;
+#ifdef LOCK_CHECKS
+    locks_before_panic = lock_check_count();
+#endif
+}
+
 DECIDED _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
     va_list arguments;
@@ -47,8 +59,12 @@ DECIDED _Noreturn void panic_at(const char *file, int line, const char *format, 
     va_start(arguments, format);
     vsnprintf(fake_panic_message, sizeof(fake_panic_message), format, arguments);
     va_end(arguments);
-    if (fake_panic_expected)
+    if (fake_panic_expected) {
+#ifdef LOCK_CHECKS
+        lock_check_abandon(locks_before_panic);
+#endif
         longjmp(fake_panic_landing, 1);
+    }
     fprintf(stderr, "panic at %s:%d: %s\n", file, line, fake_panic_message);
     abort();
 }

@@ -26,13 +26,14 @@ void fake_machine_be_cpu(unsigned number);
 #include <setjmp.h>
 extern jmp_buf fake_panic_landing;
 extern int fake_panic_expected;
+void fake_expect_panic(void);
 extern char fake_panic_message[512];
 
 /* if (PANICS(statement)) ...: true when the statement panics. */
 #define PANICS(statement)                                                                          \
     (__extension__({                                                                               \
         volatile int panicked_ = 1;                                                                \
-        fake_panic_expected = 1;                                                                   \
+        fake_expect_panic();                                                                       \
         if (setjmp(fake_panic_landing) == 0) {                                                     \
             statement;                                                                             \
             panicked_ = 0;                                                                         \
