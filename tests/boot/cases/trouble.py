@@ -45,7 +45,7 @@ def wipe_after_killed_run(t: Case):
 
 @case
 def table_overwritten(t: Case):
-    """Somebody overwrites the partition table during the run: closing notices, and the run fails."""
+    """Somebody overwrites the partition table while a run holds: closing notices, and it fails."""
     for name, sector in (("primary header", 1), ("primary entries", 2), ("backup header", -1)):
         disk = t.swap_disk()
         size = Path(disk.path).stat().st_size // disks.SECTOR
@@ -54,7 +54,7 @@ def table_overwritten(t: Case):
             if re.search(r"^ok \d+ swap$", line):
                 disks.patch(disk.path, place, b"\xa5" * disks.SECTOR)
 
-        run = t.boot(on_line=overwrite, disks=[disk], append="run=swap,zero-page wipe=1")
+        run = t.boot(on_line=overwrite, disks=[disk], append="run=swap,hold wipe=1")
         t.ended(run, "fail")
         t.check(run.log and all(suite.ok for suite in run.log.suites.values()),
                 f"{name}: every experiment passed")
