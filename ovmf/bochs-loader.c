@@ -185,8 +185,12 @@ static BOOLEAN make_path(const EFI_DEVICE_PATH *volume, UINT8 *path)
     EFI_DEVICE_PATH end = {END_DEVICE_PATH_TYPE, END_ENTIRE_DEVICE_PATH_SUBTYPE, {sizeof(end), 0}};
     UINTN at;
 
-    while (!IsDevicePathEnd(node))
+    while (!IsDevicePathEnd(node)) {
+        if (DevicePathNodeLength(node) < (INTN)sizeof(*node) ||
+            (UINTN)node - (UINTN)volume > PATH_BYTES_MAX)
+            return FALSE;
         node = NextDevicePathNode(node);
+    }
     at = (UINTN)node - (UINTN)volume;
     if (at + sizeof(head) + sizeof(name) + sizeof(end) > PATH_BYTES_MAX)
         return FALSE;

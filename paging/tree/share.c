@@ -111,7 +111,7 @@ static inline bool share_block_is_alike(struct pte_bits bits, unsigned level, bo
     return state == PTE_LEAF || state == PTE_TABLE;
 }
 
-/* What was learned of the table's entries: most are like one that was looked at before. */
+/* Kinds of entries that were decoded before in this table: most others are like one of them. */
 struct share_seen {
     unsigned level;
     uint64_t plain;     /* an entry that has no counted target: empty at first */

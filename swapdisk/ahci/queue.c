@@ -365,7 +365,7 @@ enum status ahci_wait(struct ahci_port *port, struct disk_request *request)
 {
     while (!request_ended(request))
         wait_once(port, request);
-    /* Whoever ended it may still be waking, inside the lock. */
+    /* The processor that ended it may still wake threads, inside the lock. */
     if (request->sleeps)
         ahci_unlock(port, ahci_lock(port));
     progress_note();

@@ -26,7 +26,7 @@ enum fake_failure {
     FAKE_VANISH  /* the disk is unplugged in the middle */
 };
 
-/* What is wrong with the log of queued errors. */
+/* Faults of the log of queued errors. */
 enum fake_bad_log { FAKE_LOG_SOUND, FAKE_LOG_CHECKSUM, FAKE_LOG_OTHER_TAG };
 
 /* One entry of the log; sectors 0 is a flush. */

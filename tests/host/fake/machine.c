@@ -257,7 +257,7 @@ DECIDED void semaphore_down(struct semaphore *semaphore)
 {
     for (unsigned i = 0; semaphore->count == 0; i++) {
         if (fake_on_sleep == NULL || i == 1000000)
-            PANIC("nobody ups the semaphore %p", (void *)semaphore);
+            PANIC("no thread ups the semaphore %p", (void *)semaphore);
         fake_on_sleep();
     }
     semaphore->count--;
