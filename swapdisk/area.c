@@ -1,15 +1,13 @@
 /* The swap area: transfers pages to and from slots, on the disk of the grant or in RAM. */
 #include "swapdisk/area.h"
 
-#include "cpu/machine.h"
-#include "cpu/smp/thread.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/disks.h"
+#include "swapdisk/area_internal.h"
 #include "swapdisk/mark.h"
 #include "swapdisk/slots.h"
 #include "swapdisk/validate.h"
@@ -23,163 +21,7 @@
 #define WIPE_PAGES 64U
 #define WIPE_NOTE  (UINT32_C(1) << 18)
 
-static struct {
-    bool open;
-    bool wipe;
-    enum swap_backing backing;
-    struct disk_chosen disk;   /* disk-backed: with its grant */
-    struct block_device block; /* where the slots are */
-    uint64_t first_lba;        /* of slot 0 */
-    struct mutex mark_lock;    /* disk-backed: one update of the headers at a time */
-    uint64_t pages_written;
-    uint64_t pages_read;
-    uint64_t corrupt;
-    uint64_t errors;
-} area;
-
-static void area_count_all(uint64_t *counter, uint64_t by)
-{
-    __atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
-}
-
-static uint64_t lba_of(struct slot slot)
-{
-    return area.first_lba + (uint64_t)slot.index * SECTORS_PER_PAGE;
-}
-
-/* Marks the disk as in use before a write. Few writes find it unmarked. */
-static enum status ensure_mark(uint32_t end_slot)
-{
-    enum status status;
-
-    if (mark_covers(end_slot))
-        return OK;
-    mutex_lock(&area.mark_lock);
-    status = mark_ensure(end_slot);
-    mutex_unlock(&area.mark_lock);
-    return status;
-}
-
-/* Transfers the pages of consecutive slots, by as few requests as possible. */
-static enum status area_transfer(enum disk_operation operation, struct slot first,
-                                 const struct pfn *frames, unsigned pages)
-{
-    enum status status = OK;
-
-    while (status == OK && pages > 0) {
-        unsigned now = (unsigned)min_u64(pages, area.block.request_pages);
-        struct disk_request request = {.operation = operation,
-                                       .lba = lba_of(first),
-                                       .sectors = now * SECTORS_PER_PAGE,
-                                       .frames = frames,
-                                       .grant = area.disk.grant};
-
-        block_submit(&area.block, &request);
-        status = block_wait(&area.block, &request);
-        first.index += now;
-        frames += now;
-        pages -= now;
-    }
-    return status;
-}
-
-static enum status swap_store(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    enum status status = OK;
-
-    if (area.backing == SWAP_BACKING_DISK)
-        status = ensure_mark(first.index + pages);
-    return status == OK ? area_transfer(DISK_WRITE, first, frames, pages) : status;
-}
-
-static enum status swap_load(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    return area_transfer(DISK_READ, first, frames, pages);
-}
-
-/* Checks that all slots of a transfer exist and are held. */
-static void check_run(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    CHECK(area.open && frames != NULL && pages > 0);
-    CHECK_MSG(first.index < slots_total() && pages <= slots_total() - first.index,
-              "slots %x + %x of %x", first.index, pages, slots_total());
-    for (unsigned i = 0; i < pages; i++)
-        CHECK_MSG(slots_record((struct slot){first.index + i})->count > 0, "slot %x is not held",
-                  first.index + i);
-}
-
-/* Starts a new generation of a slot, with the check value of the page to be written. */
-static void slot_begin_generation(struct slot slot, struct pfn frame)
-{
-    struct slot_record *record = slots_record(slot);
-    uint32_t generation = (record->generation + 1) & SLOT_GENERATION_MASK;
-
-    /* Generation 0 means never written, and the largest that the slot is bad. */
-    generation = generation == 0 || generation == SLOT_RETIRED ? 1 : generation;
-    record->generation = generation;
-    record->check = slots_check_value(slot, generation, frame_pointer(frame));
-}
-
-enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    enum status status;
-
-    check_run(first, frames, pages);
-    for (unsigned i = 0; i < pages; i++)
-        slot_begin_generation((struct slot){first.index + i}, frames[i]);
-    status = swap_store(first, frames, pages);
-    if (status != OK) {
-        area_count_all(&area.errors, 1);
-        return status;
-    }
-    for (unsigned i = 0; i < pages; i++)
-        slots_record((struct slot){first.index + i})->generation |= SLOT_FULL;
-    area_count_all(&area.pages_written, pages);
-    return OK;
-}
-
-/* Returns whether a page that was read has the check value of its write. Zeroes it otherwise. */
-static bool page_intact(struct slot slot, struct pfn frame)
-{
-    const struct slot_record *record = slots_record(slot);
-
-    if (slots_check_value(slot, record->generation, frame_pointer(frame)) == record->check)
-        return true;
-    machine_clear_frame(frame_pointer(frame));
-    area_count_all(&area.corrupt, 1);
-    return false;
-}
-
-enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned pages)
-{
-    enum status status;
-
-    check_run(first, frames, pages);
-    for (unsigned i = 0; i < pages; i++)
-        CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
-                  "reading slot %x, which holds no page", first.index + i);
-    status = swap_load(first, frames, pages);
-    if (status != OK) {
-        area_count_all(&area.errors, 1);
-        return status;
-    }
-    area_count_all(&area.pages_read, pages);
-    for (unsigned i = 0; i < pages; i++) {
-        if (!page_intact((struct slot){first.index + i}, frames[i]))
-            status = STATUS_CORRUPT;
-    }
-    return status;
-}
-
-enum status swap_write(struct slot slot, struct pfn frame)
-{
-    return swap_write_run(slot, &frame, 1);
-}
-
-enum status swap_read(struct slot slot, struct pfn frame)
-{
-    return swap_read_run(slot, &frame, 1);
-}
+struct swap_area area;
 
 enum status swap_alloc_run(unsigned wanted, struct slot *first, unsigned *got)
 {
@@ -206,7 +48,7 @@ void swap_release(struct slot slot)
     if (!slots_release(slot))
         return;
     /* Before the slot is free: afterwards another holder may write it. */
-    block_discard(&area.block, lba_of(slot), SECTORS_PER_PAGE);
+    block_discard(&area.block, area_lba(slot), SECTORS_PER_PAGE);
     slots_free(slot);
 }
 
@@ -287,6 +129,7 @@ static enum status open_disk(void)
         mark_close();
         return status;
     }
+    area.bad_generation = bad->generation;
     for (uint32_t i = 0; i < bad->count; i++) {
         if (bad->slots[i] < slots_total())
             slots_retire((struct slot){bad->slots[i]});
@@ -375,7 +218,7 @@ static enum status wipe_disk(uint32_t end)
         unsigned pages = wipe_length(at, end);
 
         if (pages > 0)
-            status = swap_store((struct slot){at}, frames, pages);
+            status = area_store((struct slot){at}, frames, pages);
         if (at / WIPE_NOTE != (at + pages) / WIPE_NOTE)
             ktap_note("swap: wiped %u of %u slots", at + pages, end);
         at += pages > 0 ? pages : 1;
@@ -409,6 +252,31 @@ static enum status revalidate_disk(void)
     return status;
 }
 
+/* Keeps the slots that this run has retired in the list of the headers, for later runs. Those that
+ * the list has no room for are found again by failing again. */
+static enum status keep_bad_slots(void)
+{
+    struct bad_slots *list;
+    enum status status;
+    struct pfn frame;
+
+    if (area.retired == 0 || !mark_is_set() || area.disk.finding.header.version < 2)
+        return OK;
+    if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame) != OK)
+        return STATUS_NO_MEMORY;
+    list = frame_pointer(frame);
+    list->generation = area.bad_generation;
+    for (uint32_t i = 0; i < slots_total() && list->count < BAD_SLOTS_MAX; i++) {
+        if (slots_is_retired((struct slot){i}))
+            list->slots[list->count++] = i;
+    }
+    status = mark_write_bad_slots(list);
+    if (status == OK)
+        ktap_note("swap: %u bad slots are in the list of the disk", list->count);
+    pmm_free(frame);
+    return status;
+}
+
 /* Wipes the slots if the options ask for it, and takes the mark off. A disk that this run has
  * neither written nor wiped stays untouched. */
 static enum status close_disk(void)
@@ -424,6 +292,8 @@ static enum status close_disk(void)
     wipe = area.wipe ? slots_to_wipe() : 0;
     if (wipe > 0)
         status = wipe_disk(wipe);
+    if (status == OK)
+        status = keep_bad_slots();
     return status == OK && mark_is_set() ? mark_clear() : status;
 }
 

@@ -66,6 +66,15 @@ MUST_USE enum status swap_read(struct slot slot, struct pfn frame);
 MUST_USE enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned count);
 MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned count);
 
+#define SWAP_WRITE_OUT_MAX 16U
+
+/* Writes frames[i] to slots[i], by requests that are under way together. A slot whose write fails
+ * while the disk serves is retired, and slots[i] becomes another one (rule D3). Sets done[i] for
+ * each page that is out. Returns the status of the last page that no slot took; its slot is
+ * SLOT_NONE if none was left. */
+MUST_USE enum status swap_write_out(struct slot *slots, const struct pfn *frames, unsigned count,
+                                    bool *done);
+
 struct swap_usage swap_usage(void);
 
 /* Returns the sum of all counts: AUDIT compares it with the entries and swap-cache references. */

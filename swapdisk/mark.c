@@ -9,6 +9,9 @@
 /* The first update of a run covers so many slots: 16 MiB. */
 #define USED_SLOTS_LEAST 4096U
 
+/* Sectors of a header behind its first one: the list of bad slots. */
+#define LIST_SECTORS (SWAP_HEADER_SECTORS - 1)
+
 static struct {
     const struct disk_chosen *disk;
     struct swap_header header; /* as last written, or found */
@@ -139,6 +142,47 @@ bool mark_matches(const struct swap_header *header)
 {
     CHECK(mark.disk != NULL);
     return header->generation == mark.header.generation && header->state == mark.header.state;
+}
+
+/* Copies the sectors of a list from one header to the other. */
+static enum status copy_list(uint64_t from, uint64_t to)
+{
+    const struct block_device *block = &mark.disk->block;
+    enum status status = block_read(block, from + 1, LIST_SECTORS, &mark.page);
+
+    if (status == OK)
+        status = block_write(block, mark.disk->grant, to + 1, LIST_SECTORS, &mark.page);
+    return status == OK ? block_flush(block) : status;
+}
+
+/* Writes a list behind the first sector of the first header. */
+static enum status write_list(const struct bad_slots *list)
+{
+    const struct block_device *block = &mark.disk->block;
+    uint64_t lba = mark.disk->finding.first_lba;
+    uint8_t *page = frame_pointer(mark.page);
+    enum status status;
+
+    bad_slots_encode(page, &mark.header, list);
+    memmove(page, page + SECTOR_SIZE, LIST_SECTORS * SECTOR_SIZE);
+    status = block_write(block, mark.disk->grant, lba + 1, LIST_SECTORS, &mark.page);
+    return status == OK ? block_flush(block) : status;
+}
+
+enum status mark_write_bad_slots(struct bad_slots *list)
+{
+    const struct disk_finding *finding = &mark.disk->finding;
+    uint64_t second_lba = swap_second_header_lba(finding->first_lba, finding->last_lba);
+    enum status status;
+
+    CHECK(mark.state == MARK_SET && mark.header.version == SWAP_HEADER_VERSION);
+    if (list->generation == UINT64_MAX)
+        return OK;
+    status = copy_list(finding->first_lba, second_lba);
+    list->generation++;
+    if (status == OK)
+        status = write_list(list);
+    return status == OK ? copy_list(finding->first_lba, second_lba) : status;
 }
 
 enum status mark_clear(void)

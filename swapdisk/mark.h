@@ -39,6 +39,10 @@ bool mark_has_failed(void);
 /* Returns whether a header that was read is the one that this run found or last wrote. */
 bool mark_matches(const struct swap_header *header);
 
+/* Writes the next generation of the list of bad slots to both headers of a marked disk. `list` has
+ * the generation that was found. The second copy may be one behind, so it is brought up first. */
+MUST_USE enum status mark_write_bad_slots(struct bad_slots *list);
+
 /* Marks the disk as clean. */
 MUST_USE enum status mark_clear(void);
 

@@ -191,6 +191,20 @@ void slots_retire(struct slot slot)
     slots_unlock(were_on);
 }
 
+void slots_give_up(struct slot slot)
+{
+    struct slot_record *record = slots_record(slot);
+    bool were_on = slots_lock();
+
+    CHECK_MSG(record->count == 1, "giving up slot %x with count %x", slot.index, record->count);
+    CHECK(slots.used > 0 && !is_free(slot.index));
+    record->count = 0;
+    record->generation = SLOT_RETIRED;
+    slots.used--;
+    slots.retired++;
+    slots_unlock(were_on);
+}
+
 bool slots_is_retired(struct slot slot)
 {
     return slots_record(slot)->generation == SLOT_RETIRED;

@@ -42,6 +42,9 @@ uint32_t slots_used(void);
 
 /* Takes a free slot out of use, for a bad place of the disk. It stays so until slots_close. */
 void slots_retire(struct slot slot);
+
+/* The same for a slot that the caller alone holds: its count ends. */
+void slots_give_up(struct slot slot);
 bool slots_is_retired(struct slot slot);
 uint32_t slots_retired(void);
 

@@ -7,6 +7,7 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/internal.h"
+#include "swapdisk/block/block.h"
 
 #define LOW_LIMIT (UINT64_C(1) << 32)
 
@@ -162,4 +163,55 @@ void ahci_free_frame(struct pfn frame)
         pmm_free(frame);
     else
         frame_count_down(frame);
+}
+
+/* ---- the disk as a block device; grants are checked at the choke point ---- */
+
+static enum status block_ahci_read(void *device, uint64_t lba, unsigned sectors,
+                                   const struct pfn *frames)
+{
+    return ahci_read(device, lba, sectors, frames);
+}
+
+static enum status block_ahci_write(void *device, const struct swap_grant *grant, uint64_t lba,
+                                    unsigned sectors, const struct pfn *frames)
+{
+    return ahci_write(device, grant, lba, sectors, frames);
+}
+
+static enum status block_ahci_flush(void *device)
+{
+    return ahci_flush(device);
+}
+
+static bool block_ahci_serves(const void *device)
+{
+    return ((const struct ahci_port *)device)->state == AHCI_PORT_READY;
+}
+
+static void block_ahci_submit(void *device, struct disk_request *request)
+{
+    ahci_submit(device, request);
+}
+
+static enum status block_ahci_wait(void *device, struct disk_request *request)
+{
+    return ahci_wait(device, request);
+}
+
+static const struct block_operations ahci_operations = {.read = block_ahci_read,
+                                                        .write = block_ahci_write,
+                                                        .flush = block_ahci_flush,
+                                                        .serves = block_ahci_serves,
+                                                        .submit = block_ahci_submit,
+                                                        .wait = block_ahci_wait};
+
+struct block_device block_of_ahci(struct ahci_port *port)
+{
+    CHECK(port->state == AHCI_PORT_READY && port->identity.sectors > 0);
+    return (struct block_device){.operations = &ahci_operations,
+                                 .device = port,
+                                 .sectors = port->identity.sectors,
+                                 .request_pages = ahci_request_pages(port),
+                                 .name = port->identity.serial};
 }

@@ -35,6 +35,12 @@ enum status block_flush(const struct block_device *block)
     return block->operations->flush(block->device);
 }
 
+bool block_serves(const struct block_device *block)
+{
+    CHECK(block->operations != NULL);
+    return block->operations->serves == NULL || block->operations->serves(block->device);
+}
+
 /* Carries a request out at once. */
 static enum status run_request(const struct block_device *block, const struct disk_request *request)
 {

@@ -1,8 +1,8 @@
 /*
  * A block device: sectors that are read, written and flushed, whatever stores them.
  *
- * The members are an AHCI disk (swapdisk/block_ahci.c) and memory (ram.c). Every member passes the
- * same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
+ * The members are an AHCI disk (swapdisk/ahci/transfer.c) and memory (ram.c). Every member passes
+ * the same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
  * driver checks the grant at its choke point, and memory needs none.
  *
  * Transfers come in two forms: calls that wait, and requests, of which many may be under way. A
@@ -18,6 +18,7 @@
 #ifndef SWAPDISK_BLOCK_BLOCK_H
 #define SWAPDISK_BLOCK_BLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -37,6 +38,7 @@ struct block_operations {
     void (*discard)(void *device, uint64_t lba,
                     unsigned sectors); /* NULL: sectors keep their data */
     /* NULL: requests are carried out at once, by the functions above. */
+    bool (*serves)(const void *device); /* NULL: always */
     void (*submit)(void *device, struct disk_request *request);
     enum status (*wait)(void *device, struct disk_request *request);
 };
@@ -58,6 +60,10 @@ MUST_USE enum status block_write(const struct block_device *block, const struct 
 
 /* Makes completed writes durable. */
 MUST_USE enum status block_flush(const struct block_device *block);
+
+/* Returns whether the device is in use: after a failed transfer false means that all others
+ * fail. */
+bool block_serves(const struct block_device *block);
 
 /* Starts a request; never waits for the disk. */
 void block_submit(const struct block_device *block, struct disk_request *request);

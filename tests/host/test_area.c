@@ -729,6 +729,62 @@ static void bad_slots_are_not_used(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* Two places of the disk fail every write. The pages of a batch go elsewhere, and only the bad
+ * slots are retired (D3); the list in the headers keeps them from later runs. */
+static void failing_slots_are_exchanged(void **state)
+{
+    struct slot slots[16];
+    struct slot first;
+    bool done[16] = {false};
+    unsigned count;
+    uint32_t all;
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    fake_disk_prepare_2(&disk, 0x11);
+    for (unsigned run = 0; run < 2; run++) {
+        disks_stop();
+        disks_scan(&options, true);
+        assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
+        all = run == 0 ? swap_usage().slots : all;
+        assert_int_equal(swap_usage().slots, all - run);
+        assert_int_equal(swap_alloc_run(16, &first, &count), OK);
+        assert_true(run == 1 || count == 16);
+        for (unsigned i = 0; i < count; i++) {
+            slots[i].index = first.index + i;
+            fill(frames[i], 100 * run + i);
+        }
+        if (run == 0)
+            disk.bad_write = swap_disk_offset() / SECTOR_SIZE + (first.index + 5) * 8 + 3;
+        assert_int_equal(swap_write_out(slots, frames, count, done), OK);
+        for (unsigned i = 0; i < count; i++) {
+            assert_true(done[i]);
+            assert_true(run == 1 || (slots[i].index == first.index + i) == (i != 5));
+            assert_int_equal(swap_read(slots[i], frames[100]), OK);
+            assert_filled(frames[100], 100 * run + i);
+        }
+        assert_int_equal(swap_usage().slots, all - 1);
+        swap_audit();
+        assert_int_equal(swap_close(), OK);
+    }
+}
+
+/* A dead disk takes no slot with it. */
+static void a_dead_disk_retires_nothing(void **state)
+{
+    struct slot slot;
+    bool done = true;
+    uint32_t all;
+
+    (void)state;
+    all = swap_usage().slots;
+    assert_int_equal(swap_alloc(&slot), OK);
+    fake_hba_attach(&fake, 0, FAKE_NOTHING, NULL);
+    assert_int_equal(swap_write_out(&slot, frames, 1, &done), STATUS_IO);
+    assert_int_equal(swap_usage().slots, all);
+    assert_int_equal(swap_close(), STATUS_IO);
+}
+
 static void second_open_after_close(void **state)
 {
     struct slot slot;
@@ -945,6 +1001,8 @@ int main(void)
         DISK(second_wipe_writes_nothing),
         cmocka_unit_test_setup_teardown(failures_at_closing_are_returned, set_up_wipe, tear_down),
         DISK(bad_slots_are_not_used),
+        DISK(failing_slots_are_exchanged),
+        DISK(a_dead_disk_retires_nothing),
         DISK(second_open_after_close),
         DISK(second_look_differs),
         cmocka_unit_test_setup_teardown(errors_are_in_the_log_once, set_up_single, tear_down),

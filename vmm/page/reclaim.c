@@ -6,7 +6,7 @@
 #include "vmm/page/page.h"
 #include "vmm/page/transfer.h"
 
-#define VICTIMS_MAX 16U
+#define VICTIMS_MAX SWAP_WRITE_OUT_MAX
 
 /* A page with more references than this stays: evicting it takes long, and many use it. */
 #define POINTERS_MAX 8U
@@ -204,43 +204,29 @@ static enum status find_slot(struct victim *victim)
 
 /* ---- writing ---- */
 
-/* Writes the victims from..to, whose slots are consecutive. */
-static enum status write_run(struct victim *victims, unsigned from, unsigned to)
-{
-    struct pfn pages[VICTIMS_MAX];
-    enum status status;
-
-    CHECK(from < to && to - from <= VICTIMS_MAX);
-    for (unsigned i = from; i < to; i++) {
-        pages[i - from] = victims[i].page;
-        CHECK((frame_record(victims[i].page)->flags & FRAME_IO) != 0);
-    }
-    status = swap_write_run(victims[from].slot, pages, to - from);
-    for (unsigned i = from; i < to && status == OK; i++)
-        victims[i].done = true;
-    return status;
-}
-
+/* Writes the victims that are not done; a bad slot is exchanged for another one (rule D3). */
 static enum status write_victims(struct victim *victims, unsigned count)
 {
+    struct slot slots[VICTIMS_MAX];
+    struct pfn pages[VICTIMS_MAX];
+    bool done[VICTIMS_MAX] = {false};
+    unsigned places[VICTIMS_MAX];
     enum status status = OK;
-    unsigned from = 0;
+    unsigned dirty = 0;
 
-    while (from < count) {
-        unsigned to = from + 1;
-        enum status one;
-
-        if (victims[from].done || victims[from].slot.index == UINT32_MAX) {
-            from = to;
+    for (unsigned i = 0; i < count; i++) {
+        if (victims[i].done || victims[i].slot.index == UINT32_MAX)
             continue;
-        }
-        while (to < count && !victims[to].done &&
-               victims[to].slot.index == victims[to - 1].slot.index + 1)
-            to++;
-        one = write_run(victims, from, to);
-        if (one != OK)
-            status = one;
-        from = to;
+        CHECK((frame_record(victims[i].page)->flags & FRAME_IO) != 0);
+        slots[dirty] = victims[i].slot;
+        pages[dirty] = victims[i].page;
+        places[dirty++] = i;
+    }
+    if (dirty > 0)
+        status = swap_write_out(slots, pages, dirty, done);
+    for (unsigned i = 0; i < dirty; i++) {
+        victims[places[i]].slot = slots[i];
+        victims[places[i]].done = done[i];
     }
     return status;
 }

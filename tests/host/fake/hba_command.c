@@ -215,10 +215,12 @@ static void read_log(struct fake_hba *hba, struct fake_port *port, const struct 
     end_well(port, what);
 }
 
-static bool bad_sector_read(const struct fake_disk *disk, const struct decoded *what)
+static bool touches_bad_sector(const struct fake_disk *disk, const struct decoded *what)
 {
-    return what->opcode != ATA_FLUSH_CACHE_EXT && !what->write && disk->bad_sector >= what->lba &&
-           disk->bad_sector - what->lba < what->sectors;
+    uint64_t bad = what->write ? disk->bad_write : disk->bad_sector;
+
+    return what->opcode != ATA_FLUSH_CACHE_EXT && bad >= what->lba &&
+           bad - what->lba < what->sectors;
 }
 
 /* The data of a command that hangs may arrive until a reset. */
@@ -273,7 +275,7 @@ static bool failed_whole(struct fake_hba *hba, struct fake_port *port, const str
 {
     enum fake_failure failure = port->disk->failure;
 
-    if (bad_sector_read(port->disk, what) || (fails && failure == FAKE_ERROR))
+    if (touches_bad_sector(port->disk, what) || (fails && failure == FAKE_ERROR))
         end_badly(hba, port, what, PxIS_TFES);
     else if (fails && failure == FAKE_LINK)
         end_badly(hba, port, what, PxIS_IFS);
