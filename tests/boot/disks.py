@@ -59,11 +59,16 @@ def blank(path: Path, mib: int = 64) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Returns the SHA-256 of the whole disk."""
+    """Returns a digest of the whole disk: SHA-256 over its size and each block that is not zero."""
     total = hashlib.sha256()
+    zeroes = bytes(1 << 16)
+    offset = 0
     with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
+        while block := file.read(len(zeroes)):
+            if block != zeroes:
+                total.update(struct.pack("<Q", offset) + block)
+            offset += len(block)
+    total.update(struct.pack("<Q", offset))
     return total.hexdigest()
 
 

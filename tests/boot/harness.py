@@ -28,6 +28,9 @@ BOOT_SECONDS = 180
 BOCHS_SECONDS = 1200
 STATUS = {verdict: status for status, verdict in qemu.VERDICT_OF_STATUS.items()}
 HEX = r"[0-9a-f]+"
+# For cases about a medium, a disk, the firmware or the screen, which the other experiments do not
+# touch: a fault of each kind, eviction and ring 3.
+FEW = "run=demand-zero,zero-page,cow,swap,shared-map,wire,ring3"
 
 CASES: Dict[str, Callable] = {}
 

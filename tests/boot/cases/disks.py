@@ -5,7 +5,7 @@ from pathlib import Path
 
 import disks
 import qemu
-from harness import HEX, Case, case
+from harness import FEW, HEX, Case, case
 
 SET_UUID = "6b1f2b6e-50d5-4c6e-9d2a-3b8c7e1f0a42"
 OTHER_SET_UUID = "0d9c3b57-7f0e-4b61-8f3c-52a1e6d4c938"
@@ -32,7 +32,7 @@ def no_disk(t: Case):
 def swap_none(t: Case):
     disk = t.swap_disk()
     before = disks.digest(disk.path)
-    run = t.boot(disks=[disk], append="swap=none")
+    run = t.boot(disks=[disk], append=f"swap=none {FEW}")
     swaps_to_memory(t, run)
     t.untouched(disk, before)
 
@@ -44,7 +44,7 @@ def decoy(t: Case, image: Path, reason: str, serial: str = "DECOY", **settings):
     """Boots beside one disk that must be refused for this reason and stay as it was."""
     disk = t.recorded(image, serial, **settings)
     before = disks.digest(image)
-    run = t.boot(disks=[disk])
+    run = t.boot(disks=[disk], append=FEW)
     swaps_to_memory(t, run)
     t.said(run, rf"^disk .* serial '{serial}', .*: .*{reason}")
     t.untouched(disk, before)
@@ -118,7 +118,7 @@ def decoy_two_disks(t: Case):
     second = t.recorded(
         disks.prepare(t.path("second.img"), OTHER_SERIAL, OTHER_SET_UUID), OTHER_SERIAL)
     before = [disks.digest(disk.path) for disk in (first, second)]
-    run = t.boot(disks=[first, second])
+    run = t.boot(disks=[first, second], append=FEW)
     swaps_to_memory(t, run)
     for disk, digest in zip((first, second), before):
         t.said(run, rf"^disk .* serial '{disk.serial}', .*: refused, since disk .* matches as well")
@@ -131,7 +131,7 @@ def two_disks_one_named(t: Case):
     second = t.recorded(
         disks.prepare(t.path("second.img"), OTHER_SERIAL, OTHER_SET_UUID), OTHER_SERIAL)
     before = disks.digest(first.path)
-    run = t.boot(disks=[first, second], append=f"swap={OTHER_SET_UUID}")
+    run = t.boot(disks=[first, second], append=f"swap={OTHER_SET_UUID} {FEW}")
     t.passed(run)
     t.swapped_to_disk(run)
     t.untouched(first, before)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import disks
 import screen
-from harness import Case, case
+from harness import FEW, Case, case
 
 
 # ---- crashes ----
@@ -200,14 +200,14 @@ def reads_on_screen(t: Case, words: str, **settings):
         if any(words in line for line in seen):
             monitor.command("quit")
 
-    run = t.boot(every_second=look, append="exit=halt", **settings)
+    run = t.boot(every_second=look, append=f"exit=halt {FEW}", **settings)
     t.check(any(words in line for line in seen), f"the screen shows: {words}", *seen[-40:])
     return run, seen
 
 
 @case
 def no_serial(t: Case):
-    run = t.boot(serial="none", disks=[t.swap_disk()])
+    run = t.boot(serial="none", disks=[t.swap_disk()], append=FEW)
     t.check(run.result.verdict == "pass", "QEMU's status says pass", f"status {run.result.status}")
     t.check(run.result.log == "", "nothing came over a serial line")
     _, seen = reads_on_screen(t, "# verdict: pass", serial="none")

@@ -92,8 +92,9 @@ def foreign_disks_31(t: Case):
     images = foreign_disks(t.folder)
     t.check(len(images) == 31, f"{len(images)} kinds of disks")
     count = 0
-    for options in ("swap=auto", "swap=none", f"swap={SET_UUID}", f"swap={SET_UUID} wipe=1"):
+    for options, alone in (("swap=auto", "GPT, its number of entries damaged"),
+                           ("swap=none", "ext4"), (f"swap={SET_UUID}", "entry, its attributes damaged"),
+                           (f"swap={SET_UUID} wipe=1", "entry, its attributes damaged")):
         count += stay_as_they_are(t, images, options)
-        for name in ("ext4", "GPT, its number of entries damaged", "entry, its attributes damaged"):
-            count += stay_as_they_are(t, {name: images[name]}, options)
-    t.check(count == 4 * 34, f"{count} disks stayed byte-identical")
+        count += stay_as_they_are(t, {alone: images[alone]}, options)
+    t.check(count == 4 * 32, f"{count} disks stayed byte-identical")

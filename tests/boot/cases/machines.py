@@ -4,11 +4,11 @@ from pathlib import Path
 
 import disks
 import qemu
-from harness import Case, Skip, case
+from harness import FEW, Case, Skip, case
 
 
 def plain(t: Case, **settings):
-    """A whole run on a machine with a swap disk passes."""
+    """A run on a machine with a swap disk passes: a whole one, if no option says otherwise."""
     t.passed(t.boot(disks=[t.swap_disk()], **settings))
 
 
@@ -65,14 +65,14 @@ def frame_allocators(t: Case):
 
 @case
 def firmware_4m(t: Case):
-    plain(t, firmware="4M")
+    plain(t, firmware="4M", append=FEW)
 
 
 @case
 def firmware_2m(t: Case):
     if qemu.firmware_files("2M") is None:
         raise Skip("this system has no 2 MiB OVMF")
-    plain(t, firmware="2M")
+    plain(t, firmware="2M", append=FEW)
 
 
 def on_processors(t: Case, count: int, **settings):
@@ -112,7 +112,7 @@ def dead_processor(t: Case):
 
 @case
 def machine_pc(t: Case):
-    run = t.boot(machine="pc", disks=[t.swap_disk()])
+    run = t.boot(machine="pc", disks=[t.swap_disk()], append=FEW)
     t.passed(run)
     t.swapped_to_disk(run)
 
@@ -122,7 +122,7 @@ def image_on_usb(t: Case):
     image = disks.copy_sparse(Path("build/faultline.img"), t.path("stick.img"))
     stick = t.recorded(image, usb=True)
     before = disks.digest(image)
-    run = t.boot(image=stick, disks=[t.swap_disk()])
+    run = t.boot(image=stick, disks=[t.swap_disk()], append=FEW)
     t.passed(run)
     t.swapped_to_disk(run)
     t.untouched(stick, before)
@@ -133,7 +133,7 @@ def image_on_ahci(t: Case):
     image = disks.copy_sparse(Path("build/faultline.img"), t.path("boot.img"))
     disk = t.recorded(image, "BOOT")
     before = disks.digest(image)
-    run = t.boot(image=disk, disks=[t.swap_disk()])
+    run = t.boot(image=disk, disks=[t.swap_disk()], append=FEW)
     t.passed(run)
     t.swapped_to_disk(run)
     t.untouched(disk, before)
@@ -141,16 +141,16 @@ def image_on_ahci(t: Case):
 
 @case
 def empty_cd_drive(t: Case):
-    run = t.boot(disks=[t.swap_disk()], cdrom=True)
+    run = t.boot(disks=[t.swap_disk()], append=FEW, cdrom=True)
     t.passed(run)
     t.swapped_to_disk(run)
 
 
 @case
 def serial_pci(t: Case):
-    plain(t, serial="pci")
+    plain(t, serial="pci", append=FEW)
 
 
 @case
 def no_vga(t: Case):
-    plain(t, vga=False)
+    plain(t, vga=False, append=FEW)
