@@ -131,7 +131,7 @@ static void add_free(uint64_t start, uint64_t end)
         uint64_t to = min_u64(end, zone->base + zone->frames);
 
         if (zone->self != NULL && from < to)
-            pmm.allocator->add(zone->self, from - zone->base, to - from);
+            frame_allocator_add(pmm.allocator, zone->self, from - zone->base, to - from);
     }
     pmm.free_frames += (int64_t)(end - start);
 }

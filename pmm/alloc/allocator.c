@@ -44,6 +44,29 @@ unsigned frame_allocator_default(void)
     PANIC("the image has no frame allocator %s", DEFAULT_NAME);
 }
 
+void frame_allocator_add(const struct frame_allocator *allocator, void *self, uint64_t first,
+                         uint64_t count)
+{
+    if (allocator->add != NULL) {
+        allocator->add(self, first, count);
+        return;
+    }
+    for (uint64_t frame = first; frame < first + count; frame++)
+        allocator->give(self, 0, frame, 0);
+}
+
+uint64_t frame_allocator_free_frames(const struct frame_allocator *allocator, const void *self,
+                                     uint64_t frames)
+{
+    uint64_t free = 0;
+
+    if (allocator->free_frames != NULL)
+        return allocator->free_frames(self);
+    for (uint64_t frame = 0; frame < frames; frame++)
+        free += allocator->is_free(self, frame);
+    return free;
+}
+
 uint64_t frame_allocator_longest_run(const struct frame_allocator *allocator, const void *self,
                                      uint64_t frames)
 {

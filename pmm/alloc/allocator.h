@@ -43,7 +43,8 @@ struct frame_allocator {
     /* Initialises the metadata. All frames are taken at first. */
     void (*start)(void *self, uint64_t frames, unsigned cpus);
 
-    /* Frees a range of frames, once at the start. */
+    /* Frees a range of frames, once at the start. NULL if `give` takes single frames
+     * that were never taken. */
     void (*add)(void *self, uint64_t first, uint64_t count);
 
     /* Takes a block. cpu is a hint: any number below cpus is correct, the running processor's is
@@ -68,7 +69,8 @@ struct frame_allocator {
      * freed as a whole. NULL where split is. */
     void (*join)(void *self, uint64_t first, unsigned order, unsigned from);
 
-    /* Returns the free frames; exact only while no processor takes or frees. */
+    /* Returns the free frames; exact only while no processor takes or frees. NULL if the allocator
+     * keeps no count: is_free then counts them. */
     uint64_t (*free_frames)(const void *self);
 
     bool (*is_free)(const void *self, uint64_t frame);
@@ -76,6 +78,15 @@ struct frame_allocator {
     /* Checks all metadata and panics on a contradiction; NULL if there can be none. */
     void (*audit)(const void *self);
 };
+
+/* Frees a range of frames, once at the start. */
+void frame_allocator_add(const struct frame_allocator *allocator, void *self, uint64_t first,
+                         uint64_t count);
+
+/* Returns how many of the first `frames` frames are free; exact only while no processor takes or
+ * frees. */
+uint64_t frame_allocator_free_frames(const struct frame_allocator *allocator, const void *self,
+                                     uint64_t frames);
 
 static inline void frame_allocator_split(const struct frame_allocator *allocator, void *self,
                                          uint64_t first, unsigned order, unsigned to)

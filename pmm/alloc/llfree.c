@@ -5,8 +5,6 @@
  * tree's counter moves into the reservation while it lasts. If no tree can be reserved, frames come
  * from any tree with enough free frames, reserved or not.
  */
-#include "lib/bytes.h"
-#include "lib/check.h"
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
 #include "pmm/alloc/llfree_internal.h"

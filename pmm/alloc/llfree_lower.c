@@ -1,8 +1,6 @@
 /* LLFree's lower half: areas of 2 MiB, with one bit per frame and one counter per area. */
 #include "pmm/alloc/llfree_internal.h"
 
-#include "lib/bytes.h"
-#include "lib/check.h"
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
 

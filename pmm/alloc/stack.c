@@ -6,8 +6,6 @@
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
-#include "lib/bytes.h"
-#include "lib/check.h"
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
 

@@ -86,7 +86,8 @@ static void give_all(struct contest *contest)
 {
     while (contest->count > 0)
         give(contest, contest->count - 1);
-    contest->right &= contest->allocator->free_frames(contest->self) == ZONE_FRAMES;
+    contest->right &=
+        frame_allocator_free_frames(contest->allocator, contest->self, ZONE_FRAMES) == ZONE_FRAMES;
 }
 
 /* ---- figures ---- */
@@ -310,7 +311,7 @@ static bool measure_workers(const struct contest *contest, const char *way)
 static void run_contest(struct contest *contest)
 {
     contest->allocator->start(contest->self, ZONE_FRAMES, CPU_MAX);
-    contest->allocator->add(contest->self, 0, ZONE_FRAMES);
+    frame_allocator_add(contest->allocator, contest->self, 0, ZONE_FRAMES);
     memset(contest->books->taken, 0, ZONE_FRAMES);
     figure(contest, "metadata_16g", contest->allocator->size(16 * GIB / PAGE_SIZE, CPU_MAX),
            "bytes");
@@ -320,7 +321,8 @@ static void run_contest(struct contest *contest)
     contest->right &= measure_workers(contest, contest->allocator->name);
     measure_fragmentation(contest);
     frame_allocator_audit(contest->allocator, contest->self);
-    ktap_check(contest->right && contest->allocator->free_frames(contest->self) == ZONE_FRAMES,
+    ktap_check(contest->right && frame_allocator_free_frames(contest->allocator, contest->self,
+                                                             ZONE_FRAMES) == ZONE_FRAMES,
                "%s handed nothing out twice and lost nothing", contest->allocator->name);
 }
 

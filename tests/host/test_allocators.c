@@ -58,7 +58,7 @@ static void zone_start(struct zone *zone, const struct frame_allocator *allocato
 
 static void zone_add(struct zone *zone, uint64_t first, uint64_t count)
 {
-    zone->allocator->add(zone->self, first, count);
+    frame_allocator_add(zone->allocator, zone->self, first, count);
     memset(zone->taken + first, 0, count);
     zone->free += count;
 }
@@ -73,7 +73,8 @@ static void zone_end(struct zone *zone)
 static void zone_compare(const struct zone *zone)
 {
     frame_allocator_audit(zone->allocator, zone->self);
-    assert_int_equal(zone->allocator->free_frames(zone->self), zone->free);
+    assert_int_equal(frame_allocator_free_frames(zone->allocator, zone->self, zone->frames),
+                     zone->free);
     for (uint64_t frame = 0; frame < zone->frames; frame++)
         assert_int_equal(zone->allocator->is_free(zone->self, frame), zone->taken[frame] == 0);
 }
@@ -316,7 +317,7 @@ static void test_fill(void **state)
         assert_int_equal(zone.allocator->take(zone.self, 0, orders[i], &first), STATUS_NO_MEMORY);
         while (zone.count > 0)
             zone_give(&zone, zone.count % CPUS, zone.count - 1);
-        assert_int_equal(zone.allocator->free_frames(zone.self), frames);
+        assert_int_equal(frame_allocator_free_frames(zone.allocator, zone.self, frames), frames);
         frame_allocator_audit(zone.allocator, zone.self);
     }
     assert_int_equal(frame_allocator_longest_run(zone.allocator, zone.self, frames), frames);
@@ -388,6 +389,24 @@ static void test_split(void **state)
     zone_end(&zone);
 }
 
+/* Without add and free_frames, the interface gives frame by frame and counts by is_free. */
+static void test_defaults(void **state)
+{
+    const struct frame_allocator *allocator = *state;
+    struct frame_allocator reduced = *allocator;
+    struct zone zone;
+
+    reduced.add = NULL;
+    reduced.free_frames = NULL;
+    zone_start(&zone, &reduced, SMALL_FRAMES);
+    zone_compare(&zone);
+    zone_add(&zone, 3, SMALL_FRAMES - 3);
+    zone_compare(&zone);
+    assert_true(zone_take(&zone, 0, 2));
+    zone_compare(&zone);
+    zone_end(&zone);
+}
+
 /* The parts of a split join into one block again, of 2 MiB and then of 1 GiB, which can be
  * taken. */
 static void test_join(void **state)
@@ -422,7 +441,7 @@ static void test_join(void **state)
 static void fresh(struct zone *zone)
 {
     zone->allocator->start(zone->self, zone->frames, CPUS);
-    zone->allocator->add(zone->self, 0, zone->frames);
+    frame_allocator_add(zone->allocator, zone->self, 0, zone->frames);
 }
 
 static void test_mistakes(void **state)
@@ -476,18 +495,20 @@ static void test_tebibyte(void **state)
         skip();
     clock_gettime(CLOCK_MONOTONIC, &began);
     allocator->start(self, frames, 64);
-    allocator->add(self, 256, 300 * gib - 256);
-    allocator->add(self, 400 * gib, frames - 400 * gib);
+    frame_allocator_add(allocator, self, 256, 300 * gib - 256);
+    frame_allocator_add(allocator, self, 400 * gib, frames - 400 * gib);
     started = seconds_since(&began);
     print_message("# 1 TiB, %s: %lu MiB of metadata, started in %.3f s\n", allocator->name,
                   (unsigned long)(size / MIB), started);
-    assert_int_equal(allocator->free_frames(self), frames - 100 * gib - 256);
+    assert_int_equal(frame_allocator_free_frames(allocator, self, frames),
+                     frames - 100 * gib - 256);
     for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
         assert_int_equal(allocator->take(self, 63, orders[i], &first), OK);
         assert_true(first >= 256 && (first < 300 * gib || first >= 400 * gib));
         allocator->give(self, 0, first, orders[i]);
     }
-    assert_int_equal(allocator->free_frames(self), frames - 100 * gib - 256);
+    assert_int_equal(frame_allocator_free_frames(allocator, self, frames),
+                     frames - 100 * gib - 256);
     free(self);
 }
 
@@ -502,17 +523,26 @@ static bool takes_some(const struct frame_allocator *allocator)
     return allocator->take_some != NULL;
 }
 
+/* The buddy allocator frees blocks as they were taken, never a frame that was not taken. */
+static bool forgets_blocks(const struct frame_allocator *allocator)
+{
+    return strcmp(allocator->name, "buddy") != 0;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random), cmocka_unit_test(test_exhaustive),
         cmocka_unit_test(test_fill),   cmocka_unit_test(test_split),
+
         cmocka_unit_test(test_join),   cmocka_unit_test(test_mistakes),
     };
+    static const struct CMUnitTest simple[] = {cmocka_unit_test(test_defaults)};
     static const struct CMUnitTest some[] = {cmocka_unit_test(test_take_some)};
     static const struct CMUnitTest large[] = {cmocka_unit_test(test_tebibyte)};
 
     each_allocator_add(tests, ARRAY_COUNT(tests), NULL);
+    each_allocator_add(simple, ARRAY_COUNT(simple), forgets_blocks);
     each_allocator_add(some, ARRAY_COUNT(some), takes_some);
     return run_for_each_allocator(large, ARRAY_COUNT(large), is_quick);
 }

@@ -173,9 +173,10 @@ static void test_allocators(void **state)
     zone.self = aligned_alloc(64, size);
     memset(zone.owner, 0, sizeof(zone.owner));
     zone.allocator->start(zone.self, ZONE_FRAMES, THREADS);
-    zone.allocator->add(zone.self, 5, ZONE_FRAMES - 5);
+    frame_allocator_add(zone.allocator, zone.self, 5, ZONE_FRAMES - 5);
     run_threads(zone_take, zone_give);
-    assert_int_equal(zone.allocator->free_frames(zone.self), ZONE_FRAMES - 5);
+    assert_int_equal(frame_allocator_free_frames(zone.allocator, zone.self, ZONE_FRAMES),
+                     ZONE_FRAMES - 5);
     frame_allocator_audit(zone.allocator, zone.self);
     free(zone.self);
 }

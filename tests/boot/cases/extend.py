@@ -10,7 +10,6 @@ from harness import Case, ROOT, case
 
 FILE = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINES_MAX = 60
-ALLOCATOR_LINES_MAX = 90  # the table of an allocator has nine functions that it cannot leave out
 BUILT = ("kernel", "swap.img", "version.h", "setup-build.mk")
 
 
@@ -40,9 +39,8 @@ def extend(t: Case):
     folder = t.path("tree")
     copy_tree(folder)
     for name, text in files.items():
-        most = ALLOCATOR_LINES_MAX if name.startswith("pmm/") else LINES_MAX
-        t.check(not (folder / name).exists() and text.count("\n") < most,
-                f"{name} is new and has {text.count(chr(10))} lines, under {most}")
+        t.check(not (folder / name).exists() and text.count("\n") < LINES_MAX,
+                f"{name} is new and has {text.count(chr(10))} lines, under {LINES_MAX}")
         (folder / name).write_text(text)
         if name.endswith(".c"):
             formatted = run_in(folder, "clang-format", "--dry-run", "-Werror", name)
