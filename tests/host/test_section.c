@@ -24,6 +24,7 @@
 #define SLOTS  512U
 #define START  (4 * MIB)
 #define PAGES  24U
+#define MANY   300U
 
 static const struct rights read_write = {.write = true, .user = true};
 static const struct rights read_only = {.user = true};
@@ -394,6 +395,30 @@ static void a_page_goes_out_once_for_all(void **state)
     end();
 }
 
+/* The number of mappings does not matter: all their leaves are found. */
+static void a_page_of_many_mappings_goes_out(void **state)
+{
+    static struct space *children[MANY];
+
+    (void)state;
+    begin();
+    write(parent, 3, 33);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(space_fork(parent, &children[i]), OK);
+        assert_int_equal(space_protect(children[i], at(5), PAGE_SIZE, read_only), OK);
+        assert_int_equal(read(children[i], 3), 33);
+    }
+    assert_int_equal(frame_record(pte_frame(section_entry(parent, 3)))->count, 2 + MANY);
+    assert_int_equal(evict_all(), 1);
+    assert_int_equal(pte_state(section_entry(parent, 3), 1), PTE_SWAPPED);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(pte_state(entry_of(children[i], 3), 1), PTE_TICKET);
+        space_destroy(children[i]);
+    }
+    assert_int_equal(read(child, 3), 33);
+    end();
+}
+
 static void (*flush)(void);
 static void (*before_flush)(void);
 
@@ -560,6 +585,7 @@ int main(void)
         cmocka_unit_test(a_moved_range_keeps_its_pages),
         cmocka_unit_test(it_is_promised_once),
         cmocka_unit_test(a_page_goes_out_once_for_all),
+        cmocka_unit_test(a_page_of_many_mappings_goes_out),
         cmocka_unit_test(a_store_before_the_flush_goes_out_too),
         cmocka_unit_test(a_page_that_is_not_found_everywhere_stays),
         cmocka_unit_test(a_fault_looks_again_what_is_mapped),

@@ -30,7 +30,8 @@ static const struct reclaim_shared *shared_pages;
 
 void reclaim_set_shared(const struct reclaim_shared *shared)
 {
-    CHECK(shared != NULL && shared->take_accessed != NULL && shared->recall != NULL);
+    CHECK(shared != NULL && shared->hold != NULL && shared->release != NULL &&
+          shared->take_accessed != NULL && shared->recall != NULL);
     __atomic_store_n(&shared_pages, shared, __ATOMIC_RELEASE);
 }
 
@@ -98,6 +99,20 @@ static bool reclaim_take_accessed(struct pte *at)
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
+/* Clears the A bits of the shared leaves of a section's page. */
+static bool leaves_were_accessed(struct section *section, struct tree_pointer at, struct pfn page)
+{
+    const struct reclaim_shared *shared;
+    bool used;
+
+    if (section == NULL)
+        return false;
+    shared = reclaim_shared_pages();
+    used = shared->take_accessed(section, tree_pointer_address(at), page);
+    shared->release(section);
+    return used;
+}
+
 /* Clears the A bits of the entries. Returns true if one was set. */
 static bool was_accessed(const struct victim *victim)
 {
@@ -105,14 +120,15 @@ static bool was_accessed(const struct victim *victim)
 
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
+        struct section *section;
         bool were_on;
 
         if (!lock_pointer(at, victim->page, &were_on))
             return true;
         used |= reclaim_take_accessed(reclaim_entry_at(at));
-        if (victim->shared)
-            used |= reclaim_shared_pages()->take_accessed(victim->page, at);
+        section = victim->shared ? reclaim_shared_pages()->hold(at) : NULL;
         unlock_pointer(at, were_on);
+        used |= leaves_were_accessed(section, at, victim->page);
     }
     return used;
 }
@@ -148,6 +164,18 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
 
 /* ---- taking out ---- */
 
+/* Turns the shared leaves of a section's page into tickets. */
+static void recall_leaves(struct victim *victim, struct section *section, struct tree_pointer at)
+{
+    const struct reclaim_shared *shared;
+
+    if (section == NULL)
+        return;
+    shared = reclaim_shared_pages();
+    victim->recalled += shared->recall(section, tree_pointer_address(at), victim->page);
+    shared->release(section);
+}
+
 /* Puts the entries in transit and folds their D into the record. Returns false if the page has
  * other references or holds by now: then it stays. FRAME_IO is set before the counts are
  * compared, so that a fault that finds the page in the swap cache either shows in the count or
@@ -158,14 +186,15 @@ static bool begin_transit_out(struct victim *victim)
     transfer_begin_out(victim->page);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
+        struct section *section;
         bool were_on;
 
         if (!lock_pointer(at, victim->page, &were_on))
             continue;
-        if (victim->shared)
-            victim->recalled += reclaim_shared_pages()->recall(victim->page, at);
+        section = victim->shared ? reclaim_shared_pages()->hold(at) : NULL;
         transfer_take_entry(victim->page, at);
         unlock_pointer(at, were_on);
+        recall_leaves(victim, section, at);
     }
     return tree_all_in_state(victim->page, PTE_TRANSIT);
 }

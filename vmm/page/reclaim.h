@@ -42,15 +42,23 @@ MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, 
  * off: then a thread of this processor could not end its own. */
 bool reclaim_round_await_others(const struct reclaim_round *round);
 
+struct section;
+
 /* What reclaim needs of pages that are shared for real (FRAME_SHARED): only their owner, a section,
- * knows the shared leaves. `at` is the owner's entry, whose table is locked with interrupts off. */
+ * knows the shared leaves. */
 struct reclaim_shared {
-    /* Takes the A bits of the shared leaves; true when one was set. */
-    bool (*take_accessed)(struct pfn page, struct tree_pointer at);
+    /* Returns the section whose entry this is, held, or NULL if it is ending and so has no leaves.
+     * The entry's table is locked with interrupts off. */
+    struct section *(*hold)(struct tree_pointer at);
+    void (*release)(struct section *section);
+    /* Takes the A bits of the shared leaves of the page at a place of the section, in bytes; true
+     * if one was set. No lock is held. */
+    bool (*take_accessed)(struct section *section, uint64_t place, struct pfn page);
     /* Turns the shared leaves into tickets. Returns how many: the caller owns that many references
      * to the page, and drops them after a flush of everything (rules P2, P3). Leaves that cannot be
-     * reached now keep their references, which shows in the page's count. */
-    unsigned (*recall)(struct pfn page, struct tree_pointer at);
+     * reached now keep their references, which shows in the page's count. No lock is held; the
+     * section's own entry is in transit, so that no new leaves come. */
+    unsigned (*recall)(struct section *section, uint64_t place, struct pfn page);
 };
 
 /* Sets the functions, before such a page exists. May be called again. */

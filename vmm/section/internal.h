@@ -8,9 +8,9 @@
 
 #include "vmm/section/section.h"
 
-/* Locks all mappings, with interrupts off; returns whether they were on. */
-bool sections_lock_all(void);
-void sections_unlock_all(bool were_on);
+/* Locks a section, with interrupts off; returns whether they were on. */
+bool section_lock(struct section *section);
+void section_unlock(struct section *section, bool were_on);
 
 /* Tells reclaim how to evict pages of sections. */
 void section_start_reclaim(void);

@@ -54,6 +54,11 @@ static bool maps_as_shared(struct pte entry, struct pfn page)
            pfn_equal(pte_frame(entry), page);
 }
 
+static const struct mapping *mapping_at_place(const struct mapping_index_node *node)
+{
+    return (const struct mapping *)((const char *)node - offsetof(struct mapping, place));
+}
+
 /* Visits the leaf of one mapping that maps the page, if its table can be locked. Returns the
  * visit's result. After a fork two mappings may share one table. */
 static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
@@ -64,8 +69,9 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
     struct pte *leaf;
     bool done;
 
-    if (address < mapping->node.start || address >= mapping->node.end)
-        return false;
+    CHECK_MSG(address >= mapping->node.start && address < mapping->node.end,
+              "place %lx is not in a mapping of %lx to %lx", at, mapping->node.start,
+              mapping->node.end);
     place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
     if (place.level > 1 || !maps_as_shared(place.entry, page) || !tree_lock(place.table))
         return false;
@@ -75,22 +81,29 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
     return done;
 }
 
-/* A mapping's tree is one as long as the mapping is in the list, which is locked; interrupts are
- * off in its walk, so that no table of it is freed (rule P5). */
-static unsigned visit_leaves(struct pfn page, struct tree_pointer where, visit_leaf *visit)
+/* Visits the leaves of the page at a place of the section. A mapping's tree exists as long as the
+ * mapping is in the index, whose lock is held; interrupts are off in its walk, so that no table of
+ * it is freed (rule P5). */
+static unsigned visit_leaves(struct section *section, uint64_t place, struct pfn page,
+                             visit_leaf *visit)
 {
-    struct section *section = section_of(where.table);
-    uint64_t at = tree_pointer_address(where);
-    bool were_on = sections_lock_all();
-    const struct mapping *mapping;
+    struct mapping_cursor cursor = {0};
     unsigned visited = 0;
+    bool more = true;
 
-    CHECK(!were_on);
-    if (section->mapping_count <= SECTION_MAPPINGS_MAX) {
-        LIST_FOREACH (mapping, &section->mappings, link)
-            visited += visit_mapping(mapping, at, page, visit);
+    while (more) {
+        bool were_on = section_lock(section);
+
+        for (unsigned i = 0; i < SECTION_VISITS_TOGETHER && more; i++) {
+            struct mapping_index_node *node =
+                mapping_index_next(&section->mappings, &cursor, place, place + PAGE_SIZE);
+
+            more = node != NULL;
+            if (more)
+                visited += visit_mapping(mapping_at_place(node), place, page, visit);
+        }
+        section_unlock(section, were_on);
     }
-    sections_unlock_all(were_on);
     return visited;
 }
 
@@ -103,9 +116,9 @@ static bool section_page_take_accessed(struct pfn page, struct pfn table, unsign
     return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
-static bool shared_take_accessed(struct pfn page, struct tree_pointer at)
+static bool shared_take_accessed(struct section *section, uint64_t place, struct pfn page)
 {
-    return visit_leaves(page, at, section_page_take_accessed) > 0;
+    return visit_leaves(section, place, page, section_page_take_accessed) > 0;
 }
 
 /* The leaf carries the rights; its region, or the one being created, holds the descriptor. */
@@ -122,12 +135,21 @@ static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struc
     return true;
 }
 
-static unsigned shared_recall(struct pfn page, struct tree_pointer at)
+static unsigned shared_recall(struct section *section, uint64_t place, struct pfn page)
 {
-    return visit_leaves(page, at, recall_leaf);
+    return visit_leaves(section, place, page, recall_leaf);
 }
 
-static const struct reclaim_shared shared_pages = {.take_accessed = shared_take_accessed,
+static struct section *shared_hold(struct tree_pointer at)
+{
+    struct section *section = section_of(at.table);
+
+    return section_try_hold(section) ? section : NULL;
+}
+
+static const struct reclaim_shared shared_pages = {.hold = shared_hold,
+                                                   .release = section_put,
+                                                   .take_accessed = shared_take_accessed,
                                                    .recall = shared_recall};
 
 void section_start_reclaim(void)

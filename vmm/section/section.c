@@ -15,18 +15,43 @@ static struct pool mapping_pool = POOL("mapping", struct mapping);
 static LIST_HEAD(, section) sections = LIST_HEAD_INITIALIZER(sections);
 static uint8_t sections_lock;
 
-bool sections_lock_all(void)
+static bool spin_lock_interrupts_off(uint8_t *lock)
 {
     bool were_on = machine_interrupts_off();
 
-    spin_lock(&sections_lock);
+    spin_lock(lock);
     return were_on;
 }
 
-void sections_unlock_all(bool were_on)
+static void spin_unlock_interrupts_restore(uint8_t *lock, bool were_on)
 {
-    spin_unlock(&sections_lock);
+    spin_unlock(lock);
     machine_interrupts_restore(were_on);
+}
+
+bool section_lock(struct section *section)
+{
+    return spin_lock_interrupts_off(&section->lock);
+}
+
+void section_unlock(struct section *section, bool were_on)
+{
+    spin_unlock_interrupts_restore(&section->lock, were_on);
+}
+
+/* Locks for a change of a space's mappings of one section. */
+static bool lock_mappings(struct space *space, struct section *section)
+{
+    bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
+
+    spin_lock(&section->lock);
+    return were_on;
+}
+
+static void unlock_mappings(struct space *space, struct section *section, bool were_on)
+{
+    spin_unlock(&section->lock);
+    spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
 }
 
 /* ---- sections ---- */
@@ -42,7 +67,7 @@ static enum status create_section(uint64_t pages, struct section **created)
     section = object;
     section->pages = pages;
     section->count = 1;
-    LIST_INIT(&section->mappings);
+    RB_INIT(&section->mappings.tree);
     status = tree_create(&section->tree);
     if (status != OK) {
         pool_free(&section_pool, object);
@@ -65,16 +90,28 @@ static enum status make_section(uint64_t pages, struct section **made)
         commit_uncharge(pages);
         return status;
     }
-    were_on = sections_lock_all();
+    were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_INSERT_HEAD(&sections, *made, link);
     section_start_reclaim(); /* before any section has a page */
-    sections_unlock_all(were_on);
+    spin_unlock_interrupts_restore(&sections_lock, were_on);
     return OK;
 }
 
 static void section_hold(struct section *section)
 {
     __atomic_add_fetch(&section->count, 1, __ATOMIC_RELAXED);
+}
+
+bool section_try_hold(struct section *section)
+{
+    uint32_t count = __atomic_load_n(&section->count, __ATOMIC_RELAXED);
+
+    while (count > 0) {
+        if (__atomic_compare_exchange_n(&section->count, &count, count + 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return true;
+    }
+    return false;
 }
 
 void section_put(struct section *section)
@@ -85,10 +122,10 @@ void section_put(struct section *section)
     CHECK(before > 0);
     if (before > 1)
         return;
-    were_on = sections_lock_all();
-    CHECK(section->mapping_count == 0);
+    CHECK(section->mappings.count == 0);
+    were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_REMOVE(section, link);
-    sections_unlock_all(were_on);
+    spin_unlock_interrupts_restore(&sections_lock, were_on);
     tree_destroy(&section->tree);
     commit_uncharge(section->pages);
     pool_free(&section_pool, section);
@@ -112,15 +149,22 @@ static struct mapping *section_next_of(struct mapping *mapping)
     return mapping_of(region_tree_next(&mapping->node));
 }
 
+/* Inserts a mapping where its section and origin say. Its space and section are locked. */
+static void insert_mapping(struct mapping *mapping)
+{
+    mapping->place.from = mapping->node.start - mapping->origin;
+    mapping->place.to = mapping->node.end - mapping->origin;
+    region_tree_insert(&mapping->space->mappings, &mapping->node);
+    mapping_index_insert(&mapping->section->mappings, &mapping->place);
+}
+
 /* Adds a new mapping to its space and to its section, which counts it. */
 static void section_add(struct mapping *mapping)
 {
-    bool were_on = sections_lock_all();
+    bool were_on = lock_mappings(mapping->space, mapping->section);
 
-    region_tree_insert(&mapping->space->mappings, &mapping->node);
-    LIST_INSERT_HEAD(&mapping->section->mappings, mapping, link);
-    mapping->section->mapping_count++;
-    sections_unlock_all(were_on);
+    insert_mapping(mapping);
+    unlock_mappings(mapping->space, mapping->section, were_on);
 }
 
 static enum status make_mapping(struct space *space, uint64_t start, uint64_t end,
@@ -141,13 +185,11 @@ static enum status make_mapping(struct space *space, uint64_t start, uint64_t en
 static void remove_mapping(struct mapping *mapping)
 {
     struct section *section = mapping->section;
-    bool were_on = sections_lock_all();
+    bool were_on = lock_mappings(mapping->space, section);
 
     region_tree_remove(&mapping->space->mappings, &mapping->node);
-    LIST_REMOVE(mapping, link);
-    CHECK(section->mapping_count > 0);
-    section->mapping_count--;
-    sections_unlock_all(were_on);
+    mapping_index_remove(&section->mappings, &mapping->place);
+    unlock_mappings(mapping->space, section, were_on);
     pool_free(&mapping_pool, mapping);
     section_put(section);
 }
@@ -192,12 +234,11 @@ static enum status section_cut_at(struct space *space, uint64_t address)
     CHECK(address % PAGE_SIZE == 0 && address < behind->node.end);
     section_hold(behind->section);
     /* In one step: no page of it may be in no mapping in between. */
-    were_on = sections_lock_all();
+    were_on = lock_mappings(space, behind->section);
     region_tree_resize(&mapping->node, mapping->node.start, address);
-    region_tree_insert(&space->mappings, &behind->node);
-    LIST_INSERT_HEAD(&behind->section->mappings, behind, link);
-    behind->section->mapping_count++;
-    sections_unlock_all(were_on);
+    mapping_index_set_end(&mapping->place, address - mapping->origin);
+    insert_mapping(behind);
+    unlock_mappings(space, behind->section, were_on);
     return OK;
 }
 
@@ -221,14 +262,15 @@ void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
-/* Finds the next mapping before the current one moves to its new address, outside the range. */
+/* Finds the next mapping before the current one moves to its new address, outside the range. Its
+ * place in the section stays. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to)
 {
     struct mapping *mapping = section_find(space, start);
 
     while (mapping != NULL && mapping->node.start < end) {
         struct mapping *next = section_next_of(mapping);
-        bool were_on = sections_lock_all();
+        bool were_on = lock_mappings(space, mapping->section);
 
         CHECK(mapping->node.start >= start && mapping->node.end <= end);
         region_tree_remove(&space->mappings, &mapping->node);
@@ -236,7 +278,7 @@ void section_move_range(struct space *space, uint64_t start, uint64_t end, uint6
         mapping->node.end += to - start;
         mapping->origin += to - start;
         region_tree_insert(&space->mappings, &mapping->node);
-        sections_unlock_all(were_on);
+        unlock_mappings(space, mapping->section, were_on);
         mapping = next;
     }
 }
@@ -269,7 +311,7 @@ void section_unmap_all(struct space *space)
 
 /* ---- places ---- */
 
-/* Finds the place of an address; the lock is held. */
+/* Finds the place of an address; the space's mappings are locked. */
 static bool section_place_of(struct space *space, uint64_t address, struct section_place *place)
 {
     const struct mapping *mapping = section_find(space, address);
@@ -283,25 +325,25 @@ static bool section_place_of(struct space *space, uint64_t address, struct secti
 
 bool section_hold_at(struct space *space, uint64_t address, struct section_place *place)
 {
-    bool were_on = sections_lock_all();
+    bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
     bool found = section_place_of(space, address, place);
 
     if (found) {
         CHECK(place->at / PAGE_SIZE < place->section->pages);
         section_hold(place->section);
     }
-    sections_unlock_all(were_on);
+    spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
     return found;
 }
 
 bool section_is_at(struct space *space, uint64_t address, const struct section_place *place)
 {
     struct section_place now;
-    bool were_on = sections_lock_all();
+    bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
     bool same = section_place_of(space, address, &now) && now.section == place->section &&
                 now.at == place->at;
 
-    sections_unlock_all(were_on);
+    spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
     return same;
 }
 
@@ -332,6 +374,8 @@ void section_audit_space(const struct space *space)
                       (at->node.end - at->origin) / PAGE_SIZE <= at->section->pages,
                   "mapping %lx to %lx, origin %lx, of %lu pages", at->node.start, at->node.end,
                   at->origin, at->section->pages);
+        CHECK(at->place.from == at->node.start - at->origin &&
+              at->place.to == at->node.end - at->origin);
         for (uint64_t to = at->node.start; to < at->node.end; region = region_next(region)) {
             CHECK_MSG(is_shared(region, to), "a section is mapped at %lx, where no region says so",
                       to);
@@ -351,16 +395,9 @@ unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
     unsigned count = 0;
 
     LIST_FOREACH (section, &sections, link) {
-        const struct mapping *mapping;
-        uint32_t mappings = 0;
-
-        LIST_FOREACH (mapping, &section->mappings, link) {
-            CHECK(mapping->section == section);
-            mappings++;
-        }
-        CHECK_MSG(mappings > 0 && mappings == section->mapping_count && mappings == section->count,
-                  "a section has %u mappings, %u in its record, count %u", mappings,
-                  section->mapping_count, section->count);
+        mapping_index_audit(&section->mappings);
+        CHECK_MSG(section->mappings.count > 0 && section->mappings.count == section->count,
+                  "a section has %u mappings, count %u", section->mappings.count, section->count);
         CHECK(count < max);
         trees[count++] = section->tree;
         *committed += section->pages;

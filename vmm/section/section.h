@@ -3,8 +3,8 @@
  *
  * A section is an object whose pages stand in its own tree, page i at address i * 4 KiB; no
  * processor walks that tree. A mapping says where a part of a section stands in a space: address
- * minus origin, modulo 2^64, is the place in the section (rule T1). The section lists its mappings,
- * and its pages are found through that list (rule S3).
+ * minus origin, modulo 2^64, is the place in the section (rule T1). The section has an index of its
+ * mappings, and the leaves of its pages are found through that (rule S3).
  *
  * A space has private tables of tickets there, which say 'shared'; a touched ticket is linked to
  * the section's page as a shared leaf (rule S2): always to a frame of the section's own, never to
@@ -17,8 +17,9 @@
  * pages. State: section_map (first mapping) -> mappings copied by forks, cut, moved -> the last
  * mapping   and the last hold go: the tree is dropped and the promise taken back. A page's entry in
  * the section's tree:   empty -> (touched) leaf -> in transit -> swapped -> in transit -> leaf
- * Protectors: (m) sections_lock, a spin lock taken with interrupts off, inside table locks; where a
- * space's mappings stand is changed by who holds the space's lock as well. (a) atomic. Fails with:
+ * Protectors: (s) the section's lock; (m) the space's mappings_lock, then the lock of the mapping's
+ * section: reading needs either, changing both and the space's lock; (l) sections_lock. These are
+ * spin locks, taken with interrupts off, inside table locks. (a) atomic. Fails with:
  * STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE, STATUS_IO,
  * STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread, with the space's lock; what a
  * fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4, T1.
@@ -29,27 +30,28 @@
 #include <bsd/sys/queue.h>
 
 #include "vmm/page/page.h"
+#include "vmm/section/mapping_index.h"
 #include "vmm/space/space.h"
 
-/* Pages of a section with more mappings are not evicted: the list is walked with interrupts off. */
-#define SECTION_MAPPINGS_MAX 256U
+/* Mappings visited under one hold of the section's lock; interrupts may come in between. */
+#define SECTION_VISITS_TOGETHER 64U
 
 struct section {
     struct tree tree;
     uint64_t pages;                /* constant */
+    struct mapping_index mappings; /* (s) */
+    LIST_ENTRY(section) link;      /* (l) among all sections, for AUDIT */
     uint32_t count;                /* (a) mappings and holds */
-    uint32_t mapping_count;        /* (m) */
-    LIST_HEAD(, mapping) mappings; /* (m) */
-    LIST_ENTRY(section) link;      /* (m) among all sections, for AUDIT */
+    uint8_t lock;
 };
 
 /* Where a part of a section is mapped in a space. */
 struct mapping {
-    struct region_node node;  /* (m) where; in the space's mappings; first */
-    struct section *section;  /* constant; counted */
-    struct space *space;      /* constant */
-    uint64_t origin;          /* (m) the address of the section's first page, modulo 2^64 */
-    LIST_ENTRY(mapping) link; /* (m) in the section's list */
+    struct region_node node;         /* (m) where; in the space's mappings; first */
+    struct mapping_index_node place; /* (s) where in the section; in its index */
+    struct section *section;         /* constant; counted */
+    struct space *space;             /* constant */
+    uint64_t origin;                 /* (m) the address of the section's first page, modulo 2^64 */
 };
 
 _Static_assert(offsetof(struct mapping, node) == 0, "a node of the range tree is its mapping");
@@ -113,6 +115,9 @@ bool section_hold_at(struct space *space, uint64_t address, struct section_place
  * as long as the ticket is there. */
 bool section_is_at(struct space *space, uint64_t address, const struct section_place *place);
 
+/* Adds a hold, unless the section is ending: then it returns false. */
+MUST_USE bool section_try_hold(struct section *section);
+
 /* Drops a hold. The last one frees the section, in time proportional to its pages. */
 void section_put(struct section *section);
 
@@ -129,8 +134,8 @@ unsigned section_count(void);
 /* Compares the mappings of a space with its regions; panics on a difference. */
 void section_audit_space(const struct space *space);
 
-/* Compares every section with its list, stores the trees, at most max of them, and adds the charged
- * pages; returns how many. */
+/* Compares every section with its index, stores the trees, at most max of them, and adds the
+ * charged pages; returns how many. */
 unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed);
 
 #endif
