@@ -58,8 +58,8 @@ endif
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 # What is built into the image: every source of these folders, but what runs on the host.
-KERNEL_SOURCES := $(shell find lib cpu pmm paging vmm swapdisk efi tests/runner tests/experiments \
-	tests/model -name '*.[cS]' | LC_ALL=C sort)
+KERNEL_SOURCES := $(shell find lib cpu pmm paging vmm swapdisk efi tests/screen tests/runner \
+	tests/experiments tests/model -name '*.[cS]' | LC_ALL=C sort)
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 
 LINK := ld -nostdlib -znocombreloc -shared -Bsymbolic -znoexecstack --gc-sections --no-undefined \
@@ -104,6 +104,11 @@ $(B)/read-log: $(READ_LOG:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^ -lblkid -lfdisk
 
+# Fonts by size for pictures of sizes that no virtual machine has.
+$(B)/draw-screen: $(B)/host-gcc/ovmf/draw-screen.c.o $(B)/host-gcc/libfaultline.a
+	$(call say,LINK,$@)
+	$(CC) -o $@ $^
+
 # Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
 $(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gpt.[ch] bad_slots.c \
 	checksum.[ch])) | $(B)/prepare-swap
@@ -120,7 +125,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/firmware/memory_map.c \
 	efi/firmware/reachable.c \
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c cpu/smp/lock_check.c \
-	tests/model/%.c,$(KERNEL_SOURCES)))
+	tests/screen/%.c tests/model/%.c,$(KERNEL_SOURCES)))
 ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/%, \
@@ -201,7 +206,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run report answers compare sweep release run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run report answers compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
@@ -261,6 +266,11 @@ SWEEP := run=fork-ways memory=512/1024/1536
 FIGURE := fork-ways.all_levels.fork.16m
 sweep: $(B)/faultline.efi ## a matrix of runs: table and plot in build/sweep/ [SWEEP="run=cow seed=1/2" FIGURE=cow.fork HOSTS=file]
 	tests/report/sweep $(if $(HOSTS),--hosts "$(HOSTS)") $(FIGURE:%=--figure %) $(SWEEP)
+
+SHOTS := 2/6/12
+SIZE := 1280x800
+screenshot: all $(B)/draw-screen $(FONT_FILES) ## pictures of the screen: build/screen-*.png [OPTIONS="run=swap" SIZE=1024x768 SHOTS=2/6]
+	ovmf/screenshot --size $(SIZE) --at $(SHOTS) --append "$(OPTIONS)"
 
 release: all report ## image, application, report and checksums in build/release/ [KEY=name signs them]
 	rm -rf $(B)/release && mkdir $(B)/release

@@ -59,6 +59,7 @@ static struct {
 } the_log;
 
 static uint64_t progress;
+static void (*ktap_watcher)(void);
 
 static const char *const verdict_names[] = {"pass", "fail", "crash", "skipped"};
 
@@ -114,6 +115,17 @@ uint64_t progress_count(void)
     return __atomic_load_n(&progress, __ATOMIC_RELAXED);
 }
 
+void ktap_watch(void (*watcher)(void))
+{
+    ktap_watcher = watcher;
+}
+
+static void call_watcher(void)
+{
+    if (ktap_watcher != NULL)
+        ktap_watcher();
+}
+
 void ktap_begin(void)
 {
     CHECK(!the_log.open);
@@ -137,6 +149,7 @@ void ktap_suite_begin(const char *name, unsigned checks)
     the_log.suite.done = the_log.suite.failed = the_log.suite.skipped = 0;
     the_log.suite.figures = 0;
     print("    KTAP version 1\n    1..%u\n", checks);
+    call_watcher();
 }
 
 void ktap_suite_end(void)
@@ -159,6 +172,7 @@ void ktap_suite_end(void)
         print("%sok %u %s\n", ok ? "" : "not ", the_log.finished, the_log.suite.name);
     }
     the_log.suite.name = NULL;
+    call_watcher();
 }
 
 void ktap_suite_skip(const char *name, const char *reason)
@@ -193,6 +207,7 @@ bool ktap_check(bool ok, const char *format, ...)
     print_va(format, arguments);
     va_end(arguments);
     print("\n");
+    call_watcher();
     return ok;
 }
 
@@ -211,6 +226,7 @@ void ktap_skip(const char *reason, const char *format, ...)
     print_va(format, arguments);
     va_end(arguments);
     print(" # SKIP %s\n", reason);
+    call_watcher();
 }
 
 unsigned ktap_checks_left(void)

@@ -41,6 +41,10 @@ bool ktap_check(bool ok, const char *format, ...) PRINTF_LIKE(2, 3);
 /* One check that this machine cannot make. */
 void ktap_skip(const char *reason, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Sets a function that is called after each check and at both ends of an experiment, in the context
+ * of the call; NULL: none. It shows the run and prints nothing. */
+void ktap_watch(void (*watcher)(void));
+
 /* Returns how many checks of the current experiment are planned and not made yet. */
 unsigned ktap_checks_left(void);
 

@@ -169,4 +169,8 @@ static inline void pmm_mark_free(struct frame *record)
 
 _Static_assert(FRAME_FREE == 0, "pmm_mark_free");
 
+/* Sets *frame to the frame at a place of the pool of cleared frames, from 0; returns false behind
+ * the last. Another processor may take it at any time: for pictures. */
+bool pmm_zero_pool_frame(uint32_t place, struct pfn *frame);
+
 #endif

@@ -58,6 +58,14 @@ void zero_pool_start(void)
     unlock_pool(were_on);
 }
 
+bool pmm_zero_pool_frame(uint32_t place, struct pfn *frame)
+{
+    if (place >= __atomic_load_n(&pool.count, __ATOMIC_RELAXED))
+        return false;
+    frame->index = __atomic_load_n(&pool.frames[place], __ATOMIC_RELAXED);
+    return true;
+}
+
 uint64_t zero_pool_count(void)
 {
     return __atomic_load_n(&pool.count, __ATOMIC_RELAXED);

@@ -273,6 +273,11 @@ void crash_take_over(void)
     (void)crash_enter(NULL);
 }
 
+bool crash_begun(void)
+{
+    return __atomic_load_n(&reporter, __ATOMIC_RELAXED) != 0;
+}
+
 void crash_set_walk_printer(void (*printer)(uint64_t address))
 {
     walk_printer = printer;

@@ -13,6 +13,7 @@
 #ifndef CPU_CRASH_CRASH_H
 #define CPU_CRASH_CRASH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Prints the entry states along the walk to an address, as lines that begin with "# "; from
@@ -29,6 +30,9 @@ void crash_add_guard(uint64_t low, uint64_t high, const char *name);
 /* Stops the other processors without a report, so that the caller can end the log and the run. Does
  * not return on a second processor that calls it, or while another one reports a crash. */
 void crash_take_over(void);
+
+/* Returns whether a crash is being reported, or crash_take_over was called, on any processor. */
+bool crash_begun(void);
 
 /* Prints the calls that led here, as "# " lines: at most 32 frames. */
 void crash_print_backtrace(void);

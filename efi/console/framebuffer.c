@@ -1,6 +1,7 @@
 /* The text console on the framebuffer. */
 #include "efi/console/framebuffer.h"
 
+#include "cpu/crash/crash.h"
 #include "efi/console/font.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
@@ -58,6 +59,7 @@ static struct {
     unsigned first_row; /* of the current line */
     unsigned length;    /* of the current line */
     unsigned cursor;    /* column of the next character in the current line */
+    bool lent;          /* to a picture */
     bool wrapped;       /* the current line continues a long one, in its colour */
     enum colour colour;
     char line[LINE_SIZE];
@@ -192,7 +194,9 @@ static void framebuffer_put(char letter)
 
 void console_write(const char *text, size_t size)
 {
-    if (console.pixels == NULL)
+    if (console.lent && crash_begun())
+        console_take_back();
+    if (console.pixels == NULL || console.lent)
         return;
     for (size_t i = 0; i < size; i++) {
         unsigned char letter = (unsigned char)text[i];
@@ -272,6 +276,29 @@ void framebuffer_relocated(void)
     if (open_font())
         console.pixels =
             kernel_map_device(screen->base, framebuffer_size(screen), DEVICE_WRITE_COMBINING);
+}
+
+bool console_lend(struct console_loan *loan)
+{
+    const struct framebuffer *screen = &console.screen;
+
+    if (console.pixels == NULL)
+        return false;
+    console.lent = true;
+    *loan = (struct console_loan){
+        .pixels = console.pixels,
+        .screen = screen,
+        .height = (uint32_t)min_u64(screen->height, screen->size / 4 / screen->pitch),
+        .font = &console.font};
+    return true;
+}
+
+void console_take_back(void)
+{
+    console.lent = false;
+    clear_screen();
+    memset(console.cells, 0, sizeof(console.cells));
+    console.first_row = console.length = console.cursor = 0;
 }
 
 bool console_on(void)

@@ -6,7 +6,8 @@
  * line decides its colour.
  *
  * Units: pixels for the screen, cells for text. Owns: the cells; the screen from start on.
- * State: off -> (start) -> on the firmware's mapping -> (relocated) -> on the kernel's, or off.
+ * State: off -> (start) -> on the firmware's mapping -> (relocated) -> on the kernel's, or off;
+ * there text -> (lend) -> picture -> (take back, crash) -> text.
  * Fails with: nothing; without a usable screen, text is dropped.
  * Context: start on the firmware's mappings; writing anywhere, also in a crash.
  * Spec: UEFI 2.10, 12.9 (pixel formats).
@@ -16,7 +17,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
+#include "efi/console/font.h"
 #include "efi/firmware/reachable.h"
 
 /* Clears the screen of `reachable` and starts at its top. Without a screen, or with one that may
@@ -29,6 +32,21 @@ void framebuffer_relocated(void);
 /* Writes text. Newline, carriage return and tab move the cursor; other control characters are
  * ignored. */
 void console_write(const char *text, size_t size);
+
+/* The screen while it is lent. */
+struct console_loan {
+    volatile uint32_t *pixels; /* written and never read */
+    const struct framebuffer *screen;
+    uint32_t height; /* rows of the screen that the framebuffer has */
+    const struct font *font;
+};
+
+/* Lends the screen to a picture, in the upper half: text is dropped until console_take_back, or
+ * until a crash report. Returns false without a screen. */
+MUST_USE bool console_lend(struct console_loan *loan);
+
+/* Clears the screen and shows text again. */
+void console_take_back(void);
 
 /* Whether there is a screen that shows the log. */
 bool console_on(void);

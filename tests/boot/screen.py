@@ -66,19 +66,23 @@ def glyphs(size: Tuple[int, int]) -> Dict[tuple, str]:
     return found
 
 
-def read_text(path: str) -> List[str]:
+def read_text(path: str, scale: int = 1) -> List[str]:
     """Returns the lines of text on the picture, in the font that finds most letters. A cell without
-    a letter is \x00."""
+    a letter is \x00. With `scale`, reads the letters that are drawn so
+    many times as large, from the second column on."""
     width, height, pixels = read_ppm(path)
+    pixels = [row[::scale] for row in pixels[::scale]]
+    width, height = width // scale, height // scale
     best, most = [], 0
     for cell_width, cell_height in SIZES:
         font = glyphs((cell_width, cell_height))
+        start = cell_width * (scale - 1) // scale
         lines = []
         for top in range(0, height - cell_height + 1, cell_height):
             rows = pixels[top:top + cell_height]
             lines.append("".join(
                 font.get(tuple(row[left:left + cell_width] for row in rows), "\x00")
-                for left in range(0, width - cell_width + 1, cell_width)).rstrip())
+                for left in range(start, width - cell_width + 1, cell_width)).rstrip())
         count = sum(letter not in " \x00" for line in lines for letter in line)
         if count > most:
             best, most = lines, count

@@ -41,7 +41,8 @@ WINGS = {
     "vmm": ("vmm/page", "vmm/policy", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
             "vmm/program"),
     "efi": ("efi/options", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
-    "tests": ("tests/model", "tests/runner", "tests/experiments", "tests/host", "tests/fuzz"),
+    "tests": ("tests/model", "tests/screen", "tests/runner", "tests/experiments", "tests/host",
+              "tests/fuzz"),
 }
 KEPT_INCLUDES = 3  # a folder, each with its reason in tests/check/ratchet.txt
 # What a value beyond the limit of its kind is, by kind; see tests/check/ratchet.py.
@@ -52,8 +53,8 @@ ASSERTED = ("pmm", "paging", "swapdisk", "vmm")
 ASSERTION = re.compile(r"\b(?:CHECK|CHECK_MSG|PANIC|_Static_assert)\s*\(")
 COMMENT_COLUMNS = 100
 # Folders whose sources are linked into the image, where a function's name is to be unique.
-LINKED = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests/runner", "tests/experiments",
-          "tests/model")
+LINKED = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests/screen", "tests/runner",
+          "tests/experiments", "tests/model")
 DEFINITION = re.compile(r"^(?!typedef\b|struct\s+\w+\s*\{)[A-Za-z_][^;={}#]*?\b(?!__attribute__)([a-z_]\w*)\s*"
                         r"\((?:[^;{}]*)\)\s*\n\{", re.MULTILINE)
 RULES = "docs/rules.md"

@@ -16,6 +16,7 @@
 #include "paging/tree/table_access.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
+#include "tests/runner/display.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/summary.h"
@@ -122,6 +123,22 @@ static bool runner_skips(const struct experiment *experiment, const struct optio
     return true;
 }
 
+/* Names the experiment that begins, for the screen, and the wanted ones after it. */
+static void announce(const struct experiment *experiment, const struct options *options)
+{
+    const struct experiment *later;
+    char next[160];
+    size_t length = 0;
+
+    next[0] = '\0';
+    for (unsigned i = current.next; (later = experiment_at(i)) != NULL; i++) {
+        if (is_wanted(later, options) && length + strlen(later->name) + 3 < sizeof(next))
+            length += print_to(next + length, sizeof(next) - length, "%s%s", length > 0 ? ", " : "",
+                               later->name);
+    }
+    display_experiment(experiment->name, next);
+}
+
 static void run_one(const struct experiment *experiment, const struct options *options)
 {
     struct ledger before = ledger_take();
@@ -135,6 +152,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
         checks += experiment->more_checks();
     thread_sleep_us(IDLE_US);
     began = machine_now_ns();
+    announce(experiment, options);
     ktap_suite_begin(experiment->name, checks + 1);
     ktap_note("%s", experiment->question);
     commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
@@ -248,9 +266,11 @@ enum verdict faultline_main(const struct bootinfo *info)
     const struct options *options = &info->options;
     const struct experiment *experiment;
     unsigned wanted = count_wanted(options);
+    enum verdict verdict;
     enum status status;
 
     experiments_audit();
+    display_listen();
     summary_print_machine(info);
     if (!every_item_names(options)) {
         ktap_note("there are:");
@@ -266,6 +286,7 @@ enum verdict faultline_main(const struct bootinfo *info)
         return VERDICT_FAIL;
     }
     ktap_plan(wanted);
+    display_start();
     for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++) {
         current.next = i + 1;
         if (is_wanted(experiment, options))
@@ -273,5 +294,7 @@ enum verdict faultline_main(const struct bootinfo *info)
     }
     stop_services();
     summary_print_pcids();
-    return ktap_end();
+    verdict = ktap_end();
+    display_end();
+    return verdict;
 }
