@@ -32,6 +32,7 @@
 static struct {
     enum exit_method way;
     bool debug_exit;
+    bool warm; /* a reset keeps the contents of memory */
     bool relocated;
     bool asked_firmware; /* a fault inside its reset must not lead back into it */
     struct phys runtime_services;
@@ -54,6 +55,7 @@ static bool qemu_present(void)
 void finish_start(const struct bootinfo *info)
 {
     finish.way = info->options.exit;
+    finish.warm = info->options.report == REPORT_BOOT;
     finish.runtime_services = info->runtime_services;
     finish.debug_exit = qemu_present() && port_in8(DEBUG_EXIT_PORT) != 0xff;
     crash_set_finisher(finish_crash);
@@ -86,6 +88,17 @@ const char *finish_description(void)
     case EXIT_HALT: return missed ? "halt; no debug-exit port was found" : "halt";
     default: return missed ? "power off; no debug-exit port was found" : "power off";
     }
+}
+
+bool finish_halts(void)
+{
+    return chosen_method() == EXIT_HALT;
+}
+
+void finish_choose(enum exit_method way)
+{
+    finish.way = way;
+    finish.warm = true;
 }
 
 static uint8_t exit_code(enum verdict verdict)
@@ -143,7 +156,7 @@ void finish_run(enum verdict verdict)
         way = EXIT_POWEROFF;
     }
     if (way == EXIT_REBOOT) {
-        firmware_reset(EfiResetCold);
+        firmware_reset(finish.warm ? EfiResetWarm : EfiResetCold);
         chipset_reset();
     }
     /* No reset if power off fails: it would start the run again. */

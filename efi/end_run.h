@@ -9,6 +9,8 @@
 #ifndef EFI_END_RUN_H
 #define EFI_END_RUN_H
 
+#include <stdbool.h>
+
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
 
@@ -26,6 +28,13 @@ void end_run_relocated(void);
 
 /* Returns how the run will end, for the log. */
 const char *finish_description(void);
+
+/* Returns whether the run will end with a machine that stays on. */
+bool finish_halts(void);
+
+/* Makes the run end in another way than the options say. A reboot is then a warm reset, which keeps
+ * the contents of memory. */
+void finish_choose(enum exit_method way);
 
 /* Ends the run after its verdict line. */
 _Noreturn void finish_run(enum verdict verdict);

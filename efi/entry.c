@@ -21,6 +21,7 @@
 #include "efi/console/serial.h"
 #include "efi/end_run.h"
 #include "efi/firmware/reachable.h"
+#include "efi/log/kept_log.h"
 #include "efi/main.h"
 #include "efi/options/options.h"
 #include "efi/processors.h"
@@ -59,6 +60,11 @@ struct option_input {
 static struct bootinfo bootinfo;
 static struct option_input option_input;
 static struct reachable reachable;
+static struct kept_place {
+    bool found;
+    struct phys block;
+    char words[120];
+} kept_place;
 
 static uint64_t read_firmware_entry(struct phys entry)
 {
@@ -192,6 +198,10 @@ static void start_log(const struct acpi *acpi, enum status acpi_status, const ch
     consoles_start(&reachable, acpi);
     finish_start(&bootinfo);
     ktap_begin();
+    if (kept_place.words[0] != '\0')
+        ktap_note("report=boot: %s", kept_place.words);
+    if (kept_place.found)
+        kept_log_survive(kept_place.block);
     ktap_note("serial: %s", serial_description());
     ktap_note("screen: %s", bootinfo.screen.width != 0 ? console_description() : screen);
     ktap_note("the run ends by: %s", finish_description());
@@ -277,6 +287,9 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     read_options(&firmware);
     parse_options(NULL);
     firmware_collect(&firmware, &bootinfo);
+    if (bootinfo.options.report == REPORT_BOOT)
+        kept_place.found = firmware_keep_log(&firmware, &kept_place.block, kept_place.words,
+                                             sizeof(kept_place.words));
     find_firmware_tables();
     screen = firmware_find_screen(&firmware, &bootinfo.screen);
     status = firmware_read_map(&firmware, &bootinfo);

@@ -19,6 +19,13 @@
 #define OPTION_SPACES   65536U
 #define OPTION_TAGS     32U
 
+/* Where the log is kept beside the serial line. */
+enum report_place {
+    REPORT_AUTO, /* in the log area of the disk that is written, if it has one */
+    REPORT_BOOT, /* and in memory, for the next start to save on the boot volume */
+    REPORT_NONE
+};
+
 enum exit_method { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG };
 enum serial_kind { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
@@ -54,7 +61,10 @@ struct options {
     uint32_t deadline;                 /* seconds that the whole run may take; 0 = no limit */
     uint32_t tags;    /* commands in flight on the swap disk; 0 = as many as it takes */
     uint32_t seconds; /* that `stress`, `model-long` and `frame-stress-minute` take */
-    bool wipe;        /* zero the used slots of the swap disk at the end */
+    enum report_place report;
+    bool menu;   /* open the menu at the start */
+    bool prompt; /* take commands on the serial line after the run */
+    bool wipe;   /* zero the used slots of the swap disk at the end */
 };
 
 #endif

@@ -73,6 +73,7 @@ class Machine:
     vga: bool = True
     debug_exit: bool = True
     icount: bool = False
+    types: bool = False  # the monitor's type() reaches the serial line
     gdb: Optional[str] = None  # the -gdb argument; the machine then starts stopped
     extra: List[str] = dataclasses.field(default_factory=list)
 
@@ -104,6 +105,7 @@ class Monitor:
         self.events: List[dict] = []
         self.faults = 0  # nodes that fail, of all disks
         self.pending = b""
+        self.line = None  # the serial line, to write to
         self.socket = connection
         self.socket.settimeout(patience)
         self._message()
@@ -131,6 +133,10 @@ class Monitor:
 
     def human(self, line: str) -> str:
         return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+
+    def type(self, text: str):
+        """Sends text over the serial line, to a machine that started with types."""
+        os.write(self.line.fileno(), text.encode())
 
     def fail_writes(self, disk: str, once: bool = False):
         """From now on each write fails, or the next one, to a disk that started with
@@ -296,12 +302,13 @@ class _Run:
             try:
                 self.process = subprocess.Popen(
                     command_line(machine, firmware[0], variables, theirs.fileno()),
-                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
+                    stdin=subprocess.PIPE if machine.types else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors,
                     pass_fds=[theirs.fileno()], preexec_fn=_die_with_parent)
             except OSError as error:
                 raise Trouble(f"{program()} cannot be started: {error.strerror}") from error
         try:
             self.monitor = Monitor(ours, min(timeout, 20))
+            self.monitor.line = self.process.stdin
         except (OSError, ValueError, RuntimeError):
             ours.close()
             self.monitor = None  # QEMU refused its command line; stderr has its words
@@ -362,6 +369,8 @@ class _Run:
         result.stderr = self.errors.read().decode("utf-8", "replace")
         self.errors.close()
         self.process.stdout.close()
+        if self.process.stdin:
+            self.process.stdin.close()
 
 
 def boot(machine: Machine, timeout: float = 60, on_line=None, every_second=None,

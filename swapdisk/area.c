@@ -8,6 +8,7 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area_internal.h"
+#include "swapdisk/block/log_area.h"
 #include "swapdisk/mark.h"
 #include "swapdisk/slots.h"
 #include "swapdisk/validate.h"
@@ -297,19 +298,41 @@ static enum status close_disk(void)
     return status == OK && mark_is_set() ? mark_clear() : status;
 }
 
+enum status swap_settle(void)
+{
+    enum status status = OK;
+
+    CHECK(area.open && !area.settled);
+    if (area.backing == SWAP_BACKING_DISK)
+        status = close_disk();
+    area.settled = true;
+    area.intact = status == OK;
+    return status;
+}
+
+enum status swap_log_write(const char *text, size_t size)
+{
+    const struct disk_chosen *disk = &area.disk;
+
+    if (!area.intact || area.backing != SWAP_BACKING_DISK || disk->finding.header.log_sectors == 0)
+        return STATUS_NOT_FOUND;
+    return log_area_write(&area.block, disk->grant, &disk->finding.header, text, size);
+}
+
 enum status swap_close(void)
 {
     enum status status = OK;
 
     CHECK(area.open);
+    if (!area.settled)
+        status = swap_settle();
     if (area.backing == SWAP_BACKING_DISK) {
-        status = close_disk();
         mark_close();
     } else {
         block_ram_close(&area.block);
     }
     swap_grant_revoke();
     slots_close();
-    area.open = false;
+    area.open = area.intact = false;
     return status;
 }

@@ -7,7 +7,8 @@
  *
  * Units: slots of 4 KiB, counted from 0; slot s of a disk is at byte swap_disk_offset() + 4096 * s.
  * Owns: its counts and check values, and the frames of a RAM-backed area.
- * State: closed -> (swap_open) -> open -> (swap_close) -> closed.
+ * State: closed -> (swap_open) -> open -> (swap_settle) -> settled -> (swap_close) -> closed;
+ * swap_close settles an open area itself.
  * State of a slot: free -> (alloc) -> empty -> (write) -> full -> (release to 0) -> free.
  * Fails with: STATUS_NO_SPACE (no free slot), STATUS_IO and STATUS_TIMEOUT (the device),
  * STATUS_CORRUPT (check value), STATUS_REFUSED (the grant forbids it), STATUS_NO_MEMORY (no frame
@@ -18,6 +19,7 @@
 #define SWAPDISK_AREA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/options.h"
@@ -44,6 +46,10 @@ MUST_USE enum status swap_open(const struct options *options, uint32_t ram_slots
  * memory. Slots that are still held are lost. Returns the device's status; area and grant are
  * closed in any case. */
 MUST_USE enum status swap_close(void);
+
+/* Does the first part of swap_close: zeroes the slots if the options ask for it, and marks the disk
+ * clean. Afterwards only swap_log_write and swap_close may be called. */
+MUST_USE enum status swap_settle(void);
 
 /* Allocates a free slot with count 1. */
 MUST_USE enum status swap_alloc(struct slot *slot);
@@ -88,5 +94,9 @@ uint64_t swap_disk_offset(void);
 
 /* Compares counts and usage; panics on a difference. */
 void swap_audit(void);
+
+/* Writes the log of this run into the log area of the disk, after swap_settle without an error.
+ * Fails with STATUS_NOT_FOUND: there is no disk, or no log area. */
+MUST_USE enum status swap_log_write(const char *text, size_t size);
 
 #endif

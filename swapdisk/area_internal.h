@@ -12,6 +12,8 @@
 
 struct swap_area {
     bool open;
+    bool settled; /* no transfers any more */
+    bool intact;  /* and without an error */
     bool wipe;
     enum swap_backing backing;
     struct disk_chosen disk;   /* disk-backed: with its grant */

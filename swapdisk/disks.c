@@ -53,7 +53,8 @@ static struct {
     struct found_disk *chosen; /* NULL: none */
     unsigned tags;             /* commands in flight at most, by the options */
     bool out_of_memory;        /* a device could not be examined */
-    struct found_disk spare;   /* stands for devices that could not be listed */
+    bool totals_logged;
+    struct found_disk spare; /* stands for devices that could not be listed */
 } found;
 
 static struct found_disk *entry_at(unsigned index)
@@ -366,11 +367,12 @@ void disks_look(void)
 }
 
 /* Logs the errors of each disk that had any, and the totals. */
-static void log_error_totals(void)
+void disks_log_totals(void)
 {
     uint64_t commands = 0;
     uint64_t errors = 0;
 
+    found.totals_logged = true;
     for (struct controller *at = found.controllers; at != NULL; at = at->next) {
         for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
             const struct ahci_port *port = at->hba.ports[i];
@@ -401,8 +403,8 @@ void disks_stop(void)
 {
     const struct pci_access *pci = hardware_pci();
 
-    log_error_totals();
-
+    if (!found.totals_logged)
+        disks_log_totals();
     swap_grant_revoke();
     while (found.controllers != NULL) {
         struct controller *controller = found.controllers;

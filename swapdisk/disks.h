@@ -57,6 +57,9 @@ void disks_start_interrupts(void);
 /* To be called each second: see ahci_look. */
 void disks_look(void);
 
+/* Logs how many commands and errors there were; disks_stop does it if this was not called. */
+void disks_log_totals(void);
+
 /* Stops every controller: engines, interrupts and bus mastering. */
 void disks_stop(void);
 

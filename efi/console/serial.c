@@ -7,7 +7,7 @@
 #include "paging/kernel/map.h"
 
 /* Registers, by number. */
-#define UART_THR 0U /* DLAB 0: transmit */
+#define UART_THR 0U /* DLAB 0: transmit, and receive */
 #define UART_DLL 0U /* DLAB 1: divisor, low */
 #define UART_IER 1U
 #define UART_DLM 1U
@@ -29,6 +29,7 @@
 #define MCR_RTS      (UINT8_C(1) << 1)
 #define MCR_OUT2     (UINT8_C(1) << 3)
 #define MCR_LOOP     (UINT8_C(1) << 4)
+#define LSR_DATA     (UINT8_C(1) << 0) /* a character has arrived */
 #define LSR_THRE     (UINT8_C(1) << 5) /* room for a character, or a FIFO of them */
 #define LSR_TEMT     (UINT8_C(1) << 6) /* all sent */
 #define MSR_CTS      (UINT8_C(1) << 4)
@@ -211,6 +212,21 @@ void serial_relocated(void)
     uart.memory = kernel_map_device((struct phys){uart.place.base},
                                     (uint64_t)UART_REGISTERS * uart.place.stride, DEVICE_UNCACHED);
     uart.present = uart.memory != NULL;
+}
+
+bool serial_present(void)
+{
+    return uart.present && !uart.dead;
+}
+
+int serial_read(void)
+{
+    uint8_t status = serial_present() ? uart_read(UART_LSR) : 0;
+
+    /* A port that was taken out reads as all ones. */
+    if (status == UINT8_MAX || (status & LSR_DATA) == 0)
+        return -1;
+    return uart_read(UART_THR);
 }
 
 static void serial_put(char letter)

@@ -49,6 +49,12 @@ void serial_relocated(void);
 /* Writes text, each newline as CR LF. */
 void serial_write(const char *text, size_t size);
 
+/* Whether there is a port that takes text. */
+bool serial_present(void);
+
+/* Returns the next character that has arrived, -1 if there is none. */
+int serial_read(void);
+
 /* Waits, within bounds, until the last bit has left. */
 void serial_drain(void);
 

@@ -59,6 +59,12 @@ MUST_USE enum status firmware_leave(const struct firmware *firmware, struct boot
  * down in the log. Esc prevents all writes to disks. */
 void firmware_confirm_swap(const struct firmware *firmware, struct options *options);
 
+/* efi/firmware/keep_log.c: with report=boot. Saves the log of the run before, if a warm reset has
+ * left it in memory, as \faultline.log on the image's volume. Reserves a block of KEPT_LOG_BLOCK
+ * bytes for this run's log; returns false without one. `words` receives a sentence for the log. */
+bool firmware_keep_log(const struct firmware *firmware, struct phys *block, char *words,
+                       size_t size);
+
 static inline bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
 {
     return __builtin_memcmp(a, b, sizeof(*a)) == 0;

@@ -198,6 +198,9 @@ WORDS(la57, [LA57_AUTO] = "auto", [LA57_OFF] = "0", [LA57_ON] = "1")
 WORDS(tables, [TABLES_DIRECT] = "direct", [TABLES_RECURSIVE] = "recursive",
       [TABLES_WINDOW] = "window")
 WORDS(wipe, "0", "1")
+WORDS(menu, "0", "1")
+WORDS(prompt, "0", "1")
+WORDS(report, [REPORT_AUTO] = "auto", [REPORT_BOOT] = "boot", [REPORT_NONE] = "none")
 WORDS(overcommit, [OVERCOMMIT_HEURISTIC] = "heuristic", [OVERCOMMIT_NEVER] = "never",
       [OVERCOMMIT_ALWAYS] = "always")
 
@@ -332,6 +335,36 @@ static bool parse_wipe(struct piece value, struct options *options)
     return true;
 }
 
+static bool parse_menu(struct piece value, struct options *options)
+{
+    unsigned word;
+
+    if (!find_word(value, menu_word, &word))
+        return false;
+    options->menu = word == 1;
+    return true;
+}
+
+static bool parse_prompt(struct piece value, struct options *options)
+{
+    unsigned word;
+
+    if (!find_word(value, prompt_word, &word))
+        return false;
+    options->prompt = word == 1;
+    return true;
+}
+
+static bool parse_report(struct piece value, struct options *options)
+{
+    unsigned word;
+
+    if (!find_word(value, report_word, &word))
+        return false;
+    options->report = (enum report_place)word;
+    return true;
+}
+
 /* Parses seconds, up to a day. */
 static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
 {
@@ -378,4 +411,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"spaces", parse_spaces, NULL, "a number from 1 to 65536"},
     {"tags", parse_tags, NULL, "a number from 1 to 32"},
     {"regions", parse_regions, NULL, "a number from 1 to 4294967295, or 0 for no limit"},
+    {"report", parse_report, report_word, NULL},
+    {"menu", parse_menu, menu_word, NULL},
+    {"prompt", parse_prompt, prompt_word, NULL},
 };

@@ -123,6 +123,10 @@ class Log:
                    for i in items)
 
 
+# A command of the prompt, and a line that it prints.
+AFTER_VERDICT = re.compile(r"# [>|]( |$)")
+
+
 class _Reader:
     """The lines of the log, one at a time."""
 
@@ -377,11 +381,13 @@ def _suites(reader: _Reader, log: Log):
 
 
 def _end(reader: _Reader, log: Log):
-    """The verdict line, and nothing after it."""
+    """The verdict line; only commands of the prompt and their output may follow it."""
     line = reader.next("the verdict")
     log.verdict = line[len("# verdict: "):]
     if not line.startswith("# verdict: ") or log.verdict not in VERDICTS:
         reader.fail(f"the verdict is missing; found '{line}'")
+    while reader.peek() is not None and AFTER_VERDICT.match(reader.peek()):
+        reader.at += 1
     if reader.peek() is not None:
         reader.at += 1
         reader.fail(f"something follows the verdict: {reader.lines[reader.at - 1]!r}")

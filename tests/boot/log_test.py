@@ -227,6 +227,8 @@ class Refuses(unittest.TestCase):
     def test_text_after_the_verdict(self):
         self.refused(GOOD + "\n", "follows")
         self.refused(GOOD + "# more\n", "follows")
+        log.parse(GOOD + "# > counters\n# | faults: 1\n# |\n")
+        self.refused(GOOD + "# > counters\nok 9 cow\n", "follows")
         self.refused(CRASHED + "# more\n", "follows")
 
     def test_two_runs(self):

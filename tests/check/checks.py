@@ -40,7 +40,7 @@ WINGS = {
                  "swapdisk/fs", "swapdisk"),
     "vmm": ("vmm/page", "vmm/policy", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
             "vmm/program"),
-    "efi": ("efi/options", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
+    "efi": ("efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
     "tests": ("tests/model", "tests/screen", "tests/runner", "tests/experiments", "tests/host",
               "tests/fuzz"),
 }

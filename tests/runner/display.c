@@ -3,16 +3,24 @@
 
 #include "cpu/crash/crash.h"
 #include "cpu/machine.h"
+#include "cpu/smp/thread.h"
 #include "efi/console/framebuffer.h"
+#include "efi/console/keys.h"
 #include "efi/console/serial.h"
+#include "efi/end_run.h"
+#include "efi/log/kept_log.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
 #include "lib/print.h"
+#include "lib/units.h"
 #include "tests/runner/sample.h"
 #include "tests/screen/screen.h"
 
 /* Time between two looks at the machine; texts are drawn after every check. */
 #define SAMPLE_NS UINT64_C(250000000)
+
+/* Time between two looks at the keys while the run is paused. */
+#define PAUSE_LOOK_US 20000U
 
 static struct {
     bool on;
@@ -44,18 +52,43 @@ void display_listen(void)
     print_attach(&display_sink);
 }
 
-static void display_draw(void)
+static void draw_run(void)
 {
     uint64_t now = machine_now_ns();
 
-    if (!display.on || crash_begun())
-        return;
     facts.seconds = (now - display.began_ns) / UINT64_C(1000000000);
     if (display.sampled_ns == 0 || now - display.sampled_ns >= SAMPLE_NS) {
         sample_machine(&facts);
         display.sampled_ns = now;
     }
     screen_draw_run(&display_screen, &story, &facts);
+}
+
+/* Waits while the run is paused. The watchdog counts the wait as progress. */
+static void pause_run(void)
+{
+    int key = keys_read();
+
+    if (key != 'p' && !facts.paused)
+        return;
+    facts.paused = true;
+    draw_run();
+    for (key = KEY_NONE; key != 'p' && key != ' '; key = keys_read()) {
+        thread_sleep_us(PAUSE_LOOK_US);
+        progress_note();
+    }
+    facts.paused = key == ' ';
+    draw_run();
+}
+
+/* Called by the log after a check and between experiments. */
+static void display_follow(void)
+{
+    if (!display.on || crash_begun())
+        return;
+    draw_run();
+    if (facts.keys != NULL)
+        pause_run();
 }
 
 void display_start(void)
@@ -75,8 +108,9 @@ void display_start(void)
         console_take_back();
         return;
     }
-    ktap_watch(display_draw);
-    display_draw();
+    facts.keys = keys_present() ? "p pause" : NULL;
+    ktap_watch(display_follow);
+    draw_run();
 }
 
 void display_experiment(const char *name, const char *next)
@@ -85,13 +119,60 @@ void display_experiment(const char *name, const char *next)
     print_to(facts.next, sizeof(facts.next), "%s", next);
 }
 
-void display_end(void)
+/* Describes where the log is, in one or two sentences. */
+static void describe_log(enum status kept, char *text, size_t size)
 {
+    bool serial = serial_present();
+    size_t length =
+        print_to(text, size, serial ? "went over the serial line; %lu lines." : "has %lu lines.",
+                 (unsigned long)story.lines);
+
+    if (kept == OK)
+        length += print_to(text + length, size - min_u64(length, size),
+                           " It is in the log area of the swap disk: build/read-log prints it.");
+    else if (kept != STATUS_NOT_FOUND)
+        length += print_to(text + length, size - min_u64(length, size),
+                           " It could not be written to the swap disk: %s.", status_name(kept));
+    if (kept_log_survives())
+        print_to(text + length, size - min_u64(length, size),
+                 " It is kept in memory: after a warm reset the next start saves it as "
+                 "\\faultline.log on the boot volume.");
+    else if (!serial && kept != OK)
+        print_to(text + length, size - min_u64(length, size),
+                 " It is in memory only: report=boot saves it.");
+}
+
+void display_end(enum status kept)
+{
+    static char log[STORY_LINE];
+
     ktap_watch(NULL);
     if (!display.on)
         return;
     facts.seconds = (machine_now_ns() - display.began_ns) / UINT64_C(1000000000);
-    facts.log = strcmp(serial_description(), "none") != 0 ? "went over the serial line"
-                                                          : "is lost: there is no serial port";
+    describe_log(kept, log, sizeof(log));
+    facts.log = log;
+    facts.keys = finish_halts() && keys_present()
+                     ? "l look through the log   a answers   r run again   q power off"
+                     : NULL;
     screen_draw_end(&display_screen, &story, &facts);
+}
+
+void display_end_again(void)
+{
+    if (display.on)
+        screen_draw_end(&display_screen, &story, &facts);
+}
+
+size_t display_page(const char *title, const char *text, size_t size, size_t from)
+{
+    if (!display.on)
+        return size;
+    return screen_draw_page(&display_screen, title, "space forward   b back   q to the result",
+                            text, size, from);
+}
+
+bool display_on(void)
+{
+    return display.on;
 }

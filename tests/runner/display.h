@@ -11,6 +11,11 @@
 #ifndef TESTS_RUNNER_DISPLAY_H
 #define TESTS_RUNNER_DISPLAY_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/status.h"
+
 /* Begins to read the log, for the story of the run. Before the first line that a picture shows. */
 void display_listen(void);
 
@@ -20,7 +25,16 @@ void display_start(void);
 /* Names the experiment that begins, and those that follow, between commas. */
 void display_experiment(const char *name, const char *next);
 
-/* Draws the end of the run. */
-void display_end(void);
+/* Draws the end of the run. `kept` says whether the log is in the log area of a disk: OK,
+ * STATUS_NOT_FOUND (there is none), or what has failed. */
+void display_end(enum status kept);
+
+/* Draws it again, after pages. */
+void display_end_again(void);
+
+/* Draws a page of text, as screen_draw_page; returns `size` without a screen. */
+size_t display_page(const char *title, const char *text, size_t size, size_t from);
+
+bool display_on(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
 #include "efi/end_run.h"
+#include "efi/log/kept_log.h"
 #include "efi/options/options.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -17,6 +18,7 @@
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
 #include "tests/runner/display.h"
+#include "tests/runner/end_keys.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/summary.h"
@@ -252,13 +254,30 @@ static enum status start_services(const struct bootinfo *info)
     return OK;
 }
 
-static void stop_services(void)
+/* Does the part of the end that the log tells of; the disk stays for the log itself. */
+static void settle_services(void)
 {
-    enum status status = swap_close();
+    enum status status = swap_settle();
 
     if (status != OK)
         ktap_fail("closing the swap area: %s", status_name(status));
+    disks_log_totals();
+}
+
+/* Writes the whole log into the log area of the disk, and stops the disks. */
+static enum status stop_services(const struct options *options)
+{
+    enum status status = STATUS_NOT_FOUND;
+    enum status closed;
+    const char *text;
+    size_t size;
+
+    text = kept_log_text(&size);
+    if (options->report != REPORT_NONE)
+        status = swap_log_write(text, size);
+    closed = swap_close(); /* settled before: nothing is left that could fail */
     disks_stop();
+    return closed == OK ? status : closed;
 }
 
 enum verdict faultline_main(const struct bootinfo *info)
@@ -292,9 +311,10 @@ enum verdict faultline_main(const struct bootinfo *info)
         if (is_wanted(experiment, options))
             run_one(experiment, options);
     }
-    stop_services();
+    settle_services();
     summary_print_pcids();
     verdict = ktap_end();
-    display_end();
+    display_end(stop_services(options));
+    end_keys();
     return verdict;
 }

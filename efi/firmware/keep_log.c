@@ -1,0 +1,112 @@
+/*
+ * The log of the run before: found in memory after a warm reset, and saved on the boot volume.
+ *
+ * Only with report=boot. The block is reserved memory at the first of a few fixed addresses that
+ * the firmware leaves free, so that the next start looks at the same place.
+ *
+ * Spec: UEFI 2.10, 7.2 (AllocatePages), 13.4 and 13.5 (files).
+ */
+#include "efi/firmware/firmware.h"
+#include "efi/log/kept_log.h"
+#include "efi/log/memory_log.h"
+#include "lib/bytes.h"
+#include "lib/print.h"
+
+/* Firmware uses the first 16 MiB and the top of memory below 4 GiB; between them these are free on
+ * most machines. */
+static const EFI_PHYSICAL_ADDRESS places[] = {64 * MIB, 128 * MIB, 32 * MIB, 256 * MIB, 48 * MIB};
+
+#define BLOCK_PAGES (KEPT_LOG_BLOCK / PAGE_SIZE)
+
+/* The one file that Faultline writes. */
+static CHAR16 log_name[] = L"\\faultline.log";
+
+/* Opens the file, empty. */
+static EFI_STATUS open_empty(EFI_FILE_HANDLE root, EFI_FILE_HANDLE *file)
+{
+    UINT64 mode = EFI_FILE_MODE_READ | EFI_FILE_MODE_WRITE;
+    EFI_STATUS status = root->Open(root, file, log_name, mode, 0);
+
+    if (status == EFI_SUCCESS)
+        status = (*file)->Delete(*file); /* closes it as well */
+    else if (status == EFI_NOT_FOUND)
+        status = EFI_SUCCESS;
+    if (status != EFI_SUCCESS)
+        return EFI_ACCESS_DENIED;
+    return root->Open(root, file, log_name, mode | EFI_FILE_MODE_CREATE, 0);
+}
+
+/* Writes the file on the image's volume; returns NULL, or what has failed. */
+static const char *save(const struct firmware *firmware, const char *text, size_t size)
+{
+    EFI_GUID guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
+    EFI_FILE_IO_INTERFACE *volume;
+    EFI_FILE_HANDLE root;
+    EFI_FILE_HANDLE file;
+    UINTN written = size;
+    bool whole;
+    void *found;
+
+    if (firmware->image->DeviceHandle == NULL ||
+        EFI_ERROR(firmware->services->HandleProtocol(firmware->image->DeviceHandle, &guid, &found)))
+        return "there is no boot volume";
+    volume = found;
+    if (EFI_ERROR(volume->OpenVolume(volume, &root)))
+        return "the boot volume does not open";
+    if (EFI_ERROR(open_empty(root, &file))) {
+        root->Close(root);
+        return "the file cannot be made";
+    }
+    whole = file->Write(file, &written, (void *)(uintptr_t)text) == EFI_SUCCESS && written == size;
+    whole = !EFI_ERROR(file->Flush(file)) && whole;
+    file->Close(file);
+    root->Close(root);
+    return whole ? NULL : "the volume is full, or cannot be written";
+}
+
+/* Saves the log of the run before, if the block has one. Returns whether it has. */
+static bool save_from(const struct firmware *firmware, void *block, char *words, size_t size)
+{
+    const char *problem;
+    const char *text;
+    size_t length;
+
+    text = memory_log_find(block, KEPT_LOG_BLOCK, &length);
+    if (text == NULL)
+        return false;
+    problem = save(firmware, text, length);
+    if (problem == NULL)
+        print_to(words, size, "the log of the run before is \\faultline.log now, %zu bytes",
+                 length);
+    else
+        print_to(words, size, "the log of the run before, %zu bytes, is not saved: %s", length,
+                 problem);
+    memory_log_erase(block);
+    return true;
+}
+
+bool firmware_keep_log(const struct firmware *firmware, struct phys *block, char *words,
+                       size_t size)
+{
+    bool found = false;
+    bool have = false;
+
+    print_to(words, size, "no log of a run before is in memory");
+    for (unsigned i = 0; i < ARRAY_COUNT(places); i++) {
+        EFI_PHYSICAL_ADDRESS at = places[i];
+
+        if (EFI_ERROR(firmware->services->AllocatePages(AllocateAddress, EfiReservedMemoryType,
+                                                        BLOCK_PAGES, &at)))
+            continue;
+        found = found || save_from(firmware, (void *)(uintptr_t)at, words, size);
+        if (have) {
+            firmware->services->FreePages(at, BLOCK_PAGES);
+            continue;
+        }
+        block->address = at;
+        have = true;
+    }
+    if (!have)
+        print_to(words, size, "no place in memory is free for a log that survives a reset");
+    return have;
+}
