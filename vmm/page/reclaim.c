@@ -19,6 +19,8 @@ struct victim {
     bool clean;
     bool done;         /* its content is safe in the slot */
     bool shared;       /* a section's: the one entry that is found is the section's */
+    bool dropped;      /* without a slot, since it comes again */
+    bool comes_again;  /* shared: if clean, it is dropped without a slot */
     unsigned recalled; /* shared leaves that became tickets, whose counts are ours */
     unsigned pointer_count;
     struct tree_pointer pointers[POINTERS_MAX];
@@ -31,7 +33,7 @@ static const struct reclaim_shared *shared_pages;
 void reclaim_set_shared(const struct reclaim_shared *shared)
 {
     CHECK(shared != NULL && shared->hold != NULL && shared->release != NULL &&
-          shared->take_accessed != NULL && shared->recall != NULL);
+          shared->take_accessed != NULL && shared->recall != NULL && shared->comes_again != NULL);
     __atomic_store_n(&shared_pages, shared, __ATOMIC_RELEASE);
 }
 
@@ -172,6 +174,7 @@ static void recall_leaves(struct victim *victim, struct section *section, struct
     if (section == NULL)
         return;
     shared = reclaim_shared_pages();
+    victim->comes_again = shared->comes_again(section);
     victim->recalled += shared->recall(section, tree_pointer_address(at), victim->page);
     shared->release(section);
 }
@@ -218,6 +221,13 @@ static enum status find_slot(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
 
+    /* After the flush its D bits are in the record. */
+    if (victim->comes_again && (record->flags & FRAME_DIRTY) == 0) {
+        victim->clean = true;
+        victim->dropped = true;
+        victim->done = true;
+        return OK;
+    }
     victim->clean = (record->flags & FRAME_SWAP_CACHED) != 0;
     if (victim->clean) {
         CHECK((record->flags & FRAME_DIRTY) == 0);
@@ -265,10 +275,14 @@ static enum status write_victims(struct victim *victims, unsigned count)
 /* Forks and unmaps may have come between: the end of the transfer looks for all entries. */
 static void reclaim_finish(struct victim *victim)
 {
-    CHECK(!victim->done || (victim->slot.index != UINT32_MAX && !victim->busy));
-    transfer_end(victim->page,
-                 &(struct transfer_end){.result = victim->done ? TRANSFER_SLOT : TRANSFER_LEAF,
-                                        .slot = victim->slot});
+    enum transfer_result result = victim->dropped ? TRANSFER_TICKET
+                                  : victim->done  ? TRANSFER_SLOT
+                                                  : TRANSFER_LEAF;
+
+    CHECK(!victim->done ||
+          ((victim->slot.index != UINT32_MAX || victim->dropped) && !victim->busy));
+    transfer_end(victim->page, &(struct transfer_end){
+                                   .result = result, .slot = victim->slot, .ticket = pte_empty()});
     if (victim->slot.index != UINT32_MAX)
         swap_release(victim->slot); /* the count that kept it for this transfer */
     page_release(victim->page);     /* likewise */

@@ -59,6 +59,9 @@ struct reclaim_shared {
      * reached now keep their references, which shows in the page's count. No lock is held; the
      * section's own entry is in transit, so that no new leaves come. */
     unsigned (*recall)(struct section *section, uint64_t place, struct pfn page);
+    /* True if a page that was not written since it came can be dropped: its owner makes it
+     * again. */
+    bool (*comes_again)(const struct section *section);
 };
 
 /* Sets the functions, before such a page exists. May be called again. */

@@ -116,7 +116,8 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     CHECK((record->flags & FRAME_IO) != 0 && record->count > 0);
     CHECK(end->result != TRANSFER_ZERO || (record->flags & FRAME_SHARED) == 0); /* rule S2 */
     CHECK(end->result != TRANSFER_SLOT || end->slot.index != UINT32_MAX);
-    CHECK(end->result != TRANSFER_TICKET || pte_state(end->ticket, 1) == PTE_TICKET);
+    CHECK(end->result != TRANSFER_TICKET || pte_state(end->ticket, 1) == PTE_TICKET ||
+          pte_state(end->ticket, 1) == PTE_EMPTY);
     if (stays)
         page_publish(page);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);

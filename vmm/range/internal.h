@@ -20,9 +20,10 @@ enum space_blank {
     BLANK_ZEROES   /* zeroes where there is access, so that reads do not fault */
 };
 
-/* Maps or unmaps a range for callers that hold the lock and have checked the range; charges or
- * uncharges its pages. The region takes a count of its own of the descriptor. STATUS_NO_MEMORY: the
- * caller reclaims and retries. */
+/* Maps a range behind another, or unmaps one, for callers that hold the lock and have checked the
+ * range; charges or uncharges its pages. Shared memory goes on with the section of an object. The
+ * region takes a count of its own of the descriptor. STATUS_NO_MEMORY: the caller reclaims and
+ * retries. */
 MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                                       const struct region_attributes *what, enum space_blank blank);
 

@@ -24,10 +24,13 @@ struct map_call {
     struct space *space;
     uint64_t start;
     uint64_t size;
-    uint64_t alignment;            /* 0: at start */
-    uint8_t level;                 /* of its pages; 1: small ones */
-    uint8_t blank;                 /* of enum space_blank */
-    uint8_t populate;              /* SPACE_POPULATED, SPACE_WIRED */
+    uint64_t alignment;      /* 0: at start */
+    uint8_t level;           /* of its pages; 1: small ones */
+    uint8_t blank;           /* of enum space_blank */
+    uint8_t populate;        /* SPACE_POPULATED, SPACE_WIRED */
+    struct section *section; /* to map, or NULL: a new one */
+    uint64_t offset;
+    bool grows;                    /* continues the mapping that ends at start */
     bool came;                     /* its pages were on their way: no more can be tried */
     struct region_attributes what; /* with a count of the descriptor, until there is a region */
 };
@@ -113,13 +116,19 @@ INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
     return fill_range(map, gap, end, ticket);
 }
 
-/* Makes a section for the range, which is charged for it, and maps it. */
+/* Maps the section, or makes one for the range, which is charged for it. */
 __attribute__((noinline)) static enum status fill_shared(const struct map_call *map,
                                                          struct region_gap gap)
 {
     uint64_t end = map->start + map->size;
-    enum status status = section_map(map->space, map->start, end);
+    enum status status;
 
+    if (map->grows)
+        status = section_map_growth(map->space, map->start - PAGE_SIZE, map->start, end);
+    else if (map->section != NULL)
+        status = section_map_window(map->space, map->section, map->offset, map->start, end);
+    else
+        status = section_map(map->space, map->start, end);
     if (status != OK)
         return status;
     status = fill_place(map, gap);
@@ -151,6 +160,7 @@ enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
                            .start = start,
                            .size = end - start,
                            .blank = (uint8_t)blank,
+                           .grows = true,
                            .what = *what};
     struct descriptor *descriptor = what->descriptor;
     enum status status;
@@ -251,15 +261,23 @@ static void check_request(const struct space_request *request)
     CHECK(request->alignment == 0 || (request->alignment >= PAGE_SIZE &&
                                       (request->alignment & (request->alignment - 1)) == 0));
     CHECK(request->page_level <= 3 && request->flags < SPACE_ZEROES << 1);
+    CHECK(request->section == NULL || request->flags == SPACE_SHARED);
     if ((request->flags & (SPACE_SHARED | SPACE_GUARD | SPACE_ZEROES)) != 0)
         CHECK((request->flags & present) == 0 && request->page_level <= 1 &&
               (request->flags & (request->flags - 1)) == 0);
 }
 
-/* STATUS_RANGE, or STATUS_DENIED for wired memory without access. */
+/* STATUS_RANGE, or STATUS_DENIED for wired memory without access, and for more than a section
+ * allows. */
 static enum status refuse_request(const struct space *space, const struct space_request *request)
 {
     if (request->rights.none && (request->flags & SPACE_WIRED) != 0)
+        return STATUS_DENIED;
+    if (request->section != NULL &&
+        (request->offset % PAGE_SIZE != 0 || request->size > SECTION_SIZE_MAX ||
+         request->offset > SECTION_SIZE_MAX - request->size))
+        return STATUS_RANGE;
+    if (request->section != NULL && !section_allows(request->section, request->rights))
         return STATUS_DENIED;
     if (request->alignment == 0)
         return space_check_range(space, request->at, request->size);
@@ -276,7 +294,9 @@ enum status space_map_request(struct space *space, const struct space_request *r
                            .level = request->page_level > 1 ? request->page_level : 1,
                            .blank =
                                (request->flags & SPACE_ZEROES) != 0 ? BLANK_ZEROES : BLANK_TICKETS,
-                           .populate = (uint8_t)(request->flags & (SPACE_POPULATED | SPACE_WIRED))};
+                           .populate = (uint8_t)(request->flags & (SPACE_POPULATED | SPACE_WIRED)),
+                           .section = request->section,
+                           .offset = request->offset};
     enum status status = refuse_request(space, request);
 
     check_request(request);

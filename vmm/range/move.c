@@ -95,7 +95,9 @@ static enum status charge_growth(struct space *space, const struct moving *move,
 
     if (what->kind != REGION_SHARED)
         return commit_charge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
-    return growth < move->new_end ? section_map(space, growth, move->new_end) : OK;
+    return growth < move->new_end
+               ? section_map_growth(space, move->end - PAGE_SIZE, growth, move->new_end)
+               : OK;
 }
 
 static void uncharge_growth(struct space *space, const struct moving *move,

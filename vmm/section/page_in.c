@@ -10,6 +10,7 @@
  * reclaim, which compares the page's count after its flush, sees either the hold or the leaf.
  */
 #include "cpu/machine.h"
+#include "lib/bytes.h"
 #include "swapdisk/area.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
@@ -17,7 +18,7 @@
 #include "vmm/section/internal.h"
 
 /* The rights of the section's own entries; each mapping narrows them. */
-static const struct rights all_rights = {.write = true, .user = true};
+static const struct rights entry_rights = {.write = true, .user = true};
 
 /* ---- from a table to its section ---- */
 
@@ -135,7 +136,7 @@ static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struc
     return true;
 }
 
-static unsigned shared_recall(struct section *section, uint64_t place, struct pfn page)
+unsigned section_recall(struct section *section, uint64_t place, struct pfn page)
 {
     return visit_leaves(section, place, page, recall_leaf);
 }
@@ -147,10 +148,16 @@ static struct section *shared_hold(struct tree_pointer at)
     return section_try_hold(section) ? section : NULL;
 }
 
+static bool shared_comes_again(const struct section *section)
+{
+    return section->pager->get != NULL;
+}
+
 static const struct reclaim_shared shared_pages = {.hold = shared_hold,
                                                    .release = section_put,
                                                    .take_accessed = shared_take_accessed,
-                                                   .recall = shared_recall};
+                                                   .recall = section_recall,
+                                                   .comes_again = shared_comes_again};
 
 void section_start_reclaim(void)
 {
@@ -179,8 +186,7 @@ static enum status section_page_make_path(struct page_reserve *reserve, struct t
     return status == OK ? STATUS_AGAIN : status;
 }
 
-/* Locks the table of a section's entry if the entry is unchanged, and turns interrupts off. */
-static bool lock_place(const struct tree_place *place, bool *were_on)
+bool section_lock_place(const struct tree_place *place, bool *were_on)
 {
     const struct pte *entries = frame_pointer(place->table);
 
@@ -195,10 +201,24 @@ static bool lock_place(const struct tree_place *place, bool *were_on)
     return false;
 }
 
-static void unlock_place(const struct tree_place *place, bool were_on)
+void section_unlock_place(const struct tree_place *place, bool were_on)
 {
     tree_unlock(place->table);
     machine_interrupts_restore(were_on);
+}
+
+/* As section_lock_place, for a page that is made or held. STATUS_RANGE: it is behind the end by
+ * now. Under the lock this is decided: who makes the section smaller changes the size, then looks
+ * at the entry behind the lock. */
+static enum status lock_inside(const struct section *section, uint64_t at,
+                               const struct tree_place *place, bool *were_on)
+{
+    if (!section_lock_place(place, were_on))
+        return STATUS_AGAIN;
+    if (at < section_reach(section))
+        return OK;
+    section_unlock_place(place, *were_on);
+    return STATUS_RANGE;
 }
 
 /* The page set aside becomes the section's: its record says so from now on. The table is locked. */
@@ -208,69 +228,118 @@ static struct pfn section_take_page(struct page_reserve *reserve, const struct s
     struct pfn page = page_reserve_take(reserve);
 
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_SHARED, __ATOMIC_RELAXED);
+    frame_record(page)->page.slot = 0; /* recalled leaves (object.c): it has no slot */
     table_set_section(place->table, section);
     return page;
 }
 
-/* Makes the page on its first touch. */
-static enum status make_page(struct page_reserve *reserve, const struct section *section,
+/* Makes a blank page on its first touch. */
+static enum status make_page(struct page_reserve *reserve, const struct section_place *where,
                              const struct tree_place *place, struct pfn *page)
 {
     enum status status = page_reserve_fill(reserve, FRAME_CLEARED);
     bool were_on;
 
+    if (status == OK)
+        status = lock_inside(where->section, where->at, place, &were_on);
     if (status != OK)
         return status;
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
-    *page = section_take_page(reserve, section, place);
+    *page = section_take_page(reserve, where->section, place);
     rmap_reference(*page, place->table, place->index);
     tree_hold(*page);
     page_publish(*page);
-    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, all_rights));
-    unlock_place(place, were_on);
+    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, entry_rights));
+    section_unlock_place(place, were_on);
     /* holds: page(count of the entry, the caller's) */
     return OK;
 }
 
-static enum status hold_page(const struct tree_place *place, struct pfn *page)
+static enum status hold_page(const struct section_place *where, const struct tree_place *place,
+                             struct pfn *page)
 {
     bool were_on;
+    enum status status = lock_inside(where->section, where->at, place, &were_on);
 
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
+    if (status != OK)
+        return status;
     *page = pte_frame(place->entry);
     tree_hold(*page);
-    unlock_place(place, were_on);
+    section_unlock_place(place, were_on);
     return OK;
 }
 
-/* Reads a page once for all mappings: others that want it meet the section's entry in transit. The
- * page is not in the swap cache, since mappings write to it without a fault. */
+/* Puts the entry in transit with a new page, whose content is to be read: others that want it
+ * wait. The page is not in the swap cache, since mappings write to it without a fault. */
+static enum status begin_page(struct page_reserve *reserve, const struct section_place *where,
+                              const struct tree_place *place, struct pfn *page)
+{
+    enum status status = page_reserve_fill(reserve, FRAME_UNCLEARED);
+    bool were_on;
+
+    CHECK(place->level == 1);
+    if (status == OK)
+        status = lock_inside(where->section, where->at, place, &were_on);
+    if (status != OK)
+        return status;
+    *page = section_take_page(reserve, where->section, place);
+    transfer_begin_in(*page, (struct tree_pointer){place->table, place->index}, entry_rights,
+                      SLOT_NONE);
+    section_unlock_place(place, were_on);
+    return OK;
+}
+
+/* Reads a page from its slot, once for all mappings. The slot goes, so that the page counts as
+ * written from now on. */
 static enum status read_page(struct space *space, struct page_reserve *reserve,
                              const struct section_place *where, const struct tree_place *place,
                              struct pfn *page)
 {
     struct slot slot = pte_slot(place->entry);
-    enum status status = page_reserve_fill(reserve, FRAME_UNCLEARED);
-    bool were_on;
+    enum status status = begin_page(reserve, where, place, page);
 
     if (status != OK)
         return status;
-    if (!lock_place(place, &were_on))
-        return STATUS_AGAIN;
-    *page = section_take_page(reserve, where->section, place);
-    transfer_begin_in(*page, (struct tree_pointer){place->table, place->index}, all_rights,
-                      SLOT_NONE);
-    unlock_place(place, were_on);
     /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
     status = swap_read(slot, *page);
+    __atomic_or_fetch(&frame_record(*page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     transfer_end(*page, &(struct transfer_end){
                             .result = status == OK ? TRANSFER_LEAF : TRANSFER_SLOT, .slot = slot});
     swap_release(slot);
-    if (status == OK)
+    if (status != OK)
+        page_release(*page);
+    else if (space != NULL)
         count_event(&space->faults.swap_in);
-    else
+    return status;
+}
+
+/* Fills the part of a page that the pager has; what was cut off from the section is zero. */
+static enum status get_page(const struct section *section, uint64_t at, struct pfn page)
+{
+    uint64_t backed = __atomic_load_n(&section->backed, __ATOMIC_RELAXED);
+    uint64_t bytes = backed > at ? min_u64(backed - at, PAGE_SIZE) : 0;
+    enum status status =
+        bytes > 0 ? section->pager->get(section->source, at / PAGE_SIZE, page) : OK;
+
+    CHECK_MSG((frame_record(page)->flags & (FRAME_IO | FRAME_SHARED)) == (FRAME_IO | FRAME_SHARED),
+              "frame %x is filled with flags %x", page.index, frame_record(page)->flags);
+    memset((uint8_t *)frame_pointer(page) + bytes, 0, PAGE_SIZE - bytes);
+    return status;
+}
+
+/* Asks the pager, once for all mappings. If it fails the entry is empty again. */
+static enum status ask_pager(struct page_reserve *reserve, const struct section_place *where,
+                             const struct tree_place *place, struct pfn *page)
+{
+    enum status status = begin_page(reserve, where, place, page);
+
+    if (status != OK)
+        return status;
+    /* holds: page(count of the entry, the transfer's, FRAME_IO) */
+    status = get_page(where->section, where->at, *page);
+    transfer_end(*page,
+                 &(struct transfer_end){.result = status == OK ? TRANSFER_LEAF : TRANSFER_TICKET,
+                                        .ticket = pte_empty()});
+    if (status != OK)
         page_release(*page);
     return status;
 }
@@ -284,12 +353,15 @@ enum status section_bring(struct space *space, const struct section_place *where
     enum pte_state state = pte_state(place.entry, place.level);
 
     machine_interrupts_restore(were_on);
-    CHECK(where->at / PAGE_SIZE < section->pages);
+    if (where->at >= section_reach(section))
+        return STATUS_RANGE;
     if (place.level > 1)
         return section_page_make_path(reserve, &section->tree, where->at);
     switch (state) {
-    case PTE_EMPTY: return make_page(reserve, section, &place, page);
-    case PTE_LEAF: return hold_page(&place, page);
+    case PTE_EMPTY:
+        return section->pager->get == NULL ? make_page(reserve, where, &place, page)
+                                           : ask_pager(reserve, where, &place, page);
+    case PTE_LEAF: return hold_page(where, &place, page);
     case PTE_SWAPPED: return read_page(space, reserve, where, &place, page);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
     default:

@@ -12,7 +12,7 @@
 static struct pool section_pool = POOL("section", struct section);
 static struct pool mapping_pool = POOL("mapping", struct mapping);
 
-static LIST_HEAD(, section) sections = LIST_HEAD_INITIALIZER(sections);
+static struct section_list sections = LIST_HEAD_INITIALIZER(sections);
 static uint8_t sections_lock;
 
 static bool spin_lock_interrupts_off(uint8_t *lock)
@@ -56,7 +56,9 @@ static void unlock_mappings(struct space *space, struct section *section, bool w
 
 /* ---- sections ---- */
 
-static enum status create_section(uint64_t pages, struct section **created)
+static const struct rights all_rights = {.write = true, .execute = true, .user = true};
+
+static enum status create_section(uint64_t size, struct section **created)
 {
     struct section *section;
     void *object;
@@ -65,7 +67,8 @@ static enum status create_section(uint64_t pages, struct section **created)
     if (status != OK)
         return status;
     section = object;
-    section->pages = pages;
+    section->size = size;
+    section->backed = size;
     section->count = 1;
     RB_INIT(&section->mappings.tree);
     status = tree_create(&section->tree);
@@ -77,19 +80,24 @@ static enum status create_section(uint64_t pages, struct section **created)
     return OK;
 }
 
-/* As create_section; charges the pages and lists the section. */
-static enum status make_section(uint64_t pages, struct section **made)
+enum status section_make(const struct pager *pager, const void *source, uint64_t size,
+                         struct rights most, struct section **made)
 {
+    uint64_t pages = most.write || pager->get == NULL ? round_up(size, PAGE_SIZE) / PAGE_SIZE : 0;
     enum status status = commit_charge(pages);
     bool were_on;
 
     if (status != OK)
         return status;
-    status = create_section(pages, made);
+    status = create_section(size, made);
     if (status != OK) {
         commit_uncharge(pages);
         return status;
     }
+    (*made)->pager = pager;
+    (*made)->source = source;
+    (*made)->most = most;
+    (*made)->charged = pages;
     were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_INSERT_HEAD(&sections, *made, link);
     section_start_reclaim(); /* before any section has a page */
@@ -127,27 +135,13 @@ void section_put(struct section *section)
     LIST_REMOVE(section, link);
     spin_unlock_interrupts_restore(&sections_lock, were_on);
     tree_destroy(&section->tree);
-    commit_uncharge(section->pages);
+    commit_uncharge(section->charged);
+    if (section->pager->end != NULL)
+        section->pager->end(section->source);
     pool_free(&section_pool, section);
 }
 
 /* ---- one mapping ---- */
-
-static struct mapping *mapping_of(struct region_node *node)
-{
-    return (struct mapping *)node;
-}
-
-/* Returns the first mapping that ends after the address; the one after a mapping. NULL: none. */
-static struct mapping *section_find(const struct space *space, uint64_t address)
-{
-    return mapping_of(region_tree_find(&space->mappings, address));
-}
-
-static struct mapping *section_next_of(struct mapping *mapping)
-{
-    return mapping_of(region_tree_next(&mapping->node));
-}
 
 /* Inserts a mapping where its section and origin say. Its space and section are locked. */
 static void insert_mapping(struct mapping *mapping)
@@ -196,25 +190,63 @@ static void remove_mapping(struct mapping *mapping)
 
 /* ---- ranges ---- */
 
-enum status section_map(struct space *space, uint64_t start, uint64_t end)
+/* Maps a section, whose count for it the mapping takes over. */
+static enum status map_counted(struct space *space, struct section *section, uint64_t origin,
+                               uint64_t start, uint64_t end)
 {
-    struct section *section;
     struct mapping *mapping;
-    enum status status = make_section((end - start) / PAGE_SIZE, &section);
+    enum status status = make_mapping(space, start, end, &mapping);
 
-    CHECK_MSG(start < end && (start | end) % PAGE_SIZE == 0, "a section from %lx to %lx", start,
-              end);
-    if (status != OK)
-        return status;
-    status = make_mapping(space, start, end, &mapping);
+    CHECK_MSG(start < end && (start | end | origin) % PAGE_SIZE == 0, "a section from %lx to %lx",
+              start, end);
     if (status != OK) {
         section_put(section);
         return status;
     }
-    mapping->section = section; /* which has a count for it */
-    mapping->origin = start;
+    mapping->section = section;
+    mapping->origin = origin;
     section_add(mapping);
     return OK;
+}
+
+enum status section_map(struct space *space, uint64_t start, uint64_t end)
+{
+    struct section *section;
+    enum status status = section_make(&pager_zero, NULL, end - start, all_rights, &section);
+
+    return status == OK ? map_counted(space, section, start, start, end) : status;
+}
+
+enum status section_map_window(struct space *space, struct section *section, uint64_t offset,
+                               uint64_t start, uint64_t end)
+{
+    CHECK_MSG(section->is_object && offset < SECTION_SIZE_MAX, "a window from %lx on", offset);
+    section_hold(section);
+    return map_counted(space, section, start - offset, start, end);
+}
+
+enum status section_map_growth(struct space *space, uint64_t last, uint64_t start, uint64_t end)
+{
+    const struct mapping *mapping = section_find(space, last);
+    uint64_t offset;
+
+    CHECK(mapping != NULL && mapping->node.start <= last);
+    if (!mapping->section->is_object)
+        return section_map(space, start, end);
+    offset = last + PAGE_SIZE - mapping->origin;
+    return section_map_window(space, mapping->section, offset, start, end);
+}
+
+bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t end,
+                            struct rights rights)
+{
+    struct mapping *at = section_find(space, start);
+
+    for (; at != NULL && at->node.start < end; at = section_next_of(at)) {
+        if (!section_allows(at->section, rights))
+            return false;
+    }
+    return true;
 }
 
 static enum status section_cut_at(struct space *space, uint64_t address)
@@ -328,10 +360,8 @@ bool section_hold_at(struct space *space, uint64_t address, struct section_place
     bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
     bool found = section_place_of(space, address, place);
 
-    if (found) {
-        CHECK(place->at / PAGE_SIZE < place->section->pages);
+    if (found)
         section_hold(place->section);
-    }
     spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
     return found;
 }
@@ -354,54 +384,7 @@ unsigned section_count(void)
     return section_pool.in_use;
 }
 
-static bool is_shared(const struct region *region, uint64_t at)
+const struct section_list *sections_all(void)
 {
-    return region != NULL && region->node.start <= at && region->what.kind == REGION_SHARED;
-}
-
-/* Each mapping lies in shared regions, and they have no more pages than mappings have. */
-void section_audit_space(const struct space *space)
-{
-    uint64_t mapped = 0;
-    uint64_t shared = 0;
-
-    (void)region_tree_audit(&space->mappings);
-    for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
-        struct region *region = region_find(space, at->node.start);
-
-        CHECK_MSG(at->space == space &&
-                      (at->node.start - at->origin) / PAGE_SIZE < at->section->pages &&
-                      (at->node.end - at->origin) / PAGE_SIZE <= at->section->pages,
-                  "mapping %lx to %lx, origin %lx, of %lu pages", at->node.start, at->node.end,
-                  at->origin, at->section->pages);
-        CHECK(at->place.from == at->node.start - at->origin &&
-              at->place.to == at->node.end - at->origin);
-        for (uint64_t to = at->node.start; to < at->node.end; region = region_next(region)) {
-            CHECK_MSG(is_shared(region, to), "a section is mapped at %lx, where no region says so",
-                      to);
-            to = region->node.end;
-        }
-        mapped += at->node.end - at->node.start;
-    }
-    for (struct region *at = region_find(space, 0); at != NULL; at = region_next(at))
-        shared += at->what.kind == REGION_SHARED ? at->node.end - at->node.start : 0;
-    CHECK_MSG(mapped == shared, "%lx bytes in shared regions, sections are mapped in %lx", shared,
-              mapped);
-}
-
-unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
-{
-    const struct section *section;
-    unsigned count = 0;
-
-    LIST_FOREACH (section, &sections, link) {
-        mapping_index_audit(&section->mappings);
-        CHECK_MSG(section->mappings.count > 0 && section->mappings.count == section->count,
-                  "a section has %u mappings, count %u", section->mappings.count, section->count);
-        CHECK(count < max);
-        trees[count++] = section->tree;
-        *committed += section->pages;
-    }
-    CHECK(count == section_pool.in_use);
-    return count;
+    return &sections;
 }

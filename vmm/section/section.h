@@ -12,17 +12,17 @@
  * evicting a page turns all its shared leaves back into tickets, and only the section's entry
  * names the slot.
  *
- * Units: bytes, whole pages. Owns: its tree, with one count on each page in it; its promise in the
- * account (vmm/space/commit.h), for all its pages and whatever the rights, since even reading makes
- * pages. State: section_map (first mapping) -> mappings copied by forks, cut, moved -> the last
- * mapping   and the last hold go: the tree is dropped and the promise taken back. A page's entry in
- * the section's tree:   empty -> (touched) leaf -> in transit -> swapped -> in transit -> leaf
- * Protectors: (s) the section's lock; (m) the space's mappings_lock, then the lock of the mapping's
- * section: reading needs either, changing both and the space's lock; (l) sections_lock. These are
- * spin locks, taken with interrupts off, inside table locks. (a) atomic. Fails with:
- * STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE, STATUS_IO,
- * STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread, with the space's lock; what a
- * fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4, T1.
+ * Units: bytes; ranges of spaces are whole pages. Owns: its tree, with one count on each page in
+ * it; its promise in the account (vmm/space/commit.h), for all its pages if it may be written,
+ * since even reading makes pages. State: section_map (first mapping) -> mappings copied by forks,
+ * cut, moved -> the last mapping   and the last hold go: the tree is dropped and the promise taken
+ * back. A page's entry in the section's tree:   empty -> (touched) leaf -> in transit -> swapped
+ * -> in transit -> leaf Protectors: (s) the section's lock; (m) the space's mappings_lock, then
+ * the lock of the mapping's section: reading needs either, changing both and the space's lock; (l)
+ * sections_lock. These are spin locks, taken with interrupts off, inside table locks. (a) atomic.
+ * Fails with: STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE,
+ * STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread, with the space's
+ * lock; what a fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4, T1.
  */
 #ifndef VMM_SECTION_SECTION_H
 #define VMM_SECTION_SECTION_H
@@ -31,6 +31,7 @@
 
 #include "vmm/page/page.h"
 #include "vmm/section/mapping_index.h"
+#include "vmm/section/pager.h"
 #include "vmm/space/space.h"
 
 /* Mappings visited under one hold of the section's lock; interrupts may come in between. */
@@ -38,12 +39,23 @@
 
 struct section {
     struct tree tree;
-    uint64_t pages;                /* constant */
+    const struct pager *pager;     /* constant, as the next two */
+    const void *source;            /* the pager's */
+    struct rights most;            /* what a mapping may allow */
+    uint64_t size;                 /* (a) bytes; changed with (z) */
+    uint64_t backed;               /* (a) bytes that the pager is asked for; changed with (z) */
+    uint64_t charged;              /* (z) pages in the account */
+    struct mutex resizing;         /* (z) */
     struct mapping_index mappings; /* (s) */
     LIST_ENTRY(section) link;      /* (l) among all sections, for AUDIT */
-    uint32_t count;                /* (a) mappings and holds */
+    uint32_t count;                /* (a) mappings, opens and holds */
+    uint32_t opens;                /* (a) by section_create, until section_close */
     uint8_t lock;
+    bool is_object; /* constant: by section_create; programs may resize it */
 };
+
+/* Largest size: what a tree of four levels has room for. */
+#define SECTION_SIZE_MAX (UINT64_C(1) << 47)
 
 /* Where a part of a section is mapped in a space. */
 struct mapping {
@@ -60,6 +72,26 @@ _Static_assert(offsetof(struct mapping, node) == 0, "a node of the range tree is
 
 /* Makes a blank section for the range, and maps it there; no mapping overlaps. */
 MUST_USE enum status section_map(struct space *space, uint64_t start, uint64_t end);
+
+/* Maps an existing section, from a byte offset on. The window may reach behind its end. */
+MUST_USE enum status section_map_window(struct space *space, struct section *section,
+                                        uint64_t offset, uint64_t start, uint64_t end);
+
+/* Maps what follows a mapping, whose last page is given, when it grows and moves to end at start:
+ * more of the same section if that is an object, otherwise a new blank one. */
+MUST_USE enum status section_map_growth(struct space *space, uint64_t last, uint64_t start,
+                                        uint64_t end);
+
+/* Returns true if a mapping of the section may have these rights. */
+static inline bool section_allows(const struct section *section, struct rights rights)
+{
+    return (section->most.write || !rights.write) && (section->most.execute || !rights.execute) &&
+           (section->most.user || !rights.user);
+}
+
+/* Returns false if a section in the range, which is whole mappings or parts, denies the rights. */
+bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t end,
+                            struct rights rights);
 
 static inline bool space_has_mappings(const struct space *space)
 {
@@ -100,6 +132,35 @@ MUST_USE static inline enum status section_copy_all(struct space *child, struct 
 /* Removes all mappings of a space at its end; its tree is not walked from now on. */
 void section_unmap_all(struct space *space);
 
+/* ---- objects (object.c); no lock is held ---- */
+
+/* Makes a section of so many bytes, 0 to SECTION_SIZE_MAX, whose pages come from a pager; the
+ * caller has opened it. If it may be written all its pages are promised (vmm/space/commit.h).
+ * Spaces map it by a request that names it (space.h). */
+MUST_USE enum status section_create(const struct pager *pager, const void *source, uint64_t size,
+                                    struct rights most, struct section **created);
+
+/* Ends what section_create began; the section lives on as long as it is mapped. */
+void section_close(struct section *section);
+
+static inline uint64_t section_size(const struct section *section)
+{
+    return __atomic_load_n(&section->size, __ATOMIC_SEQ_CST);
+}
+
+/* Gives a section another size. What is cut off is lost: its pages leave every space at once, with
+ * one flush if no fault is under way, and a touch there is STATUS_RANGE until the section grows;
+ * then it is zero (rules N4, W2). Fails with: STATUS_RANGE, STATUS_COMMIT; STATUS_IO and the like
+ * if the new last page, whose tail becomes zero, cannot be read: the size has changed then. */
+MUST_USE enum status section_resize(struct section *section, uint64_t size);
+
+/* Copy from and to a section's pages, which mappings see at once (rule N2); *done says how many
+ * bytes were, fewer at its end (STATUS_RANGE if none) or on an error. */
+MUST_USE enum status section_read(struct section *section, uint64_t offset, void *to,
+                                  uint64_t bytes, uint64_t *done);
+MUST_USE enum status section_write(struct section *section, uint64_t offset, const void *from,
+                                   uint64_t bytes, uint64_t *done);
+
 /* ---- pages; for faults and reclaim ---- */
 
 /* Where an address of a space lies in a section. */
@@ -121,8 +182,9 @@ MUST_USE bool section_try_hold(struct section *section);
 /* Drops a hold. The last one frees the section, in time proportional to its pages. */
 void section_put(struct section *section);
 
-/* Brings the page at a place to memory, and holds it for the caller. The space counts a read from
- * the disk. STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
+/* Brings the page at a place to memory, and holds it for the caller. The space, if there is one,
+ * counts a read from the disk. STATUS_RANGE: the place is behind the section's end. STATUS_AGAIN:
+ * start over. No lock is held, and it may wait for the disk. */
 MUST_USE enum status section_bring(struct space *space, const struct section_place *where,
                                    struct page_reserve *reserve, struct pfn *page);
 

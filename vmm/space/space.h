@@ -110,7 +110,7 @@ enum space_map_flags {
     SPACE_ZEROES = 1U << 4
 };
 
-/* A range of blank memory to map. */
+/* A range to map: of blank memory, or of a section. */
 struct space_request {
     uint64_t at; /* where, if alignment is 0 */
     uint64_t size;
@@ -119,8 +119,10 @@ struct space_request {
     /* Private memory: 2 or 3 hints for pages of 2 MiB or 1 GiB, where one fits, a block is free and
      * no part of it has been touched; pages of 4 KiB serve elsewhere. A change of rights keeps the
      * hint if the whole range has it. */
-    uint8_t page_level; /* 0 and 1: 4 KiB */
-    uint32_t flags;     /* enum space_map_flags */
+    uint8_t page_level;      /* 0 and 1: 4 KiB */
+    uint32_t flags;          /* enum space_map_flags */
+    struct section *section; /* SPACE_SHARED: maps this one (vmm/section/section.h); NULL: blank */
+    uint64_t offset;         /* bytes into the section, whole pages */
 };
 
 /* A request for a fixed place; other fields may follow, as in .flags = SPACE_WIRED. */
@@ -149,8 +151,7 @@ MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t
 
 enum space_advice {
     SPACE_WILL_NEED, /* pages come now, as a write would bring them where writing is allowed */
-    SPACE_DONT_NEED, /* pages go, and what was written is lost: the range is blank again;
-                      * STATUS_BUSY where some of them are wired */
+    SPACE_DONT_NEED, /* the range is blank again; STATUS_BUSY where some pages are wired */
     SPACE_COLD,      /* pages go out before others when memory is short */
     SPACE_COLLAPSE,  /* pages become large ones now, as many as lie in the range as a whole */
     /* A first write, to what has not been read before, brings pages for the tickets around it too:
@@ -229,7 +230,6 @@ MUST_USE enum status space_move(struct space *space, uint64_t start, uint64_t si
 const struct region *space_region_at(struct space *space, uint64_t address);
 
 unsigned space_count(void); /* those that exist */
-
 /* Compares the regions with each other, and every tree with its counts, for all spaces that exist;
  * panics with values on a difference. */
 struct tree_census space_audit(void);

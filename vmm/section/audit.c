@@ -1,0 +1,55 @@
+/* AUDIT of sections: mappings compared with regions, counts with mappings. */
+#include "vmm/section/internal.h"
+#include "vmm/space/region.h"
+
+static bool is_shared(const struct region *region, uint64_t at)
+{
+    return region != NULL && region->node.start <= at && region->what.kind == REGION_SHARED;
+}
+
+/* Each mapping lies in shared regions, and they have no more pages than mappings have. */
+void section_audit_space(const struct space *space)
+{
+    uint64_t mapped = 0;
+    uint64_t shared = 0;
+
+    (void)region_tree_audit(&space->mappings);
+    for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
+        struct region *region = region_find(space, at->node.start);
+
+        CHECK_MSG(at->space == space && (at->section->is_object ||
+                                         at->node.end - at->origin <= section_reach(at->section)),
+                  "mapping %lx to %lx, origin %lx, of %lx bytes", at->node.start, at->node.end,
+                  at->origin, section_size(at->section));
+        CHECK(at->place.from == at->node.start - at->origin &&
+              at->place.to == at->node.end - at->origin);
+        for (uint64_t to = at->node.start; to < at->node.end; region = region_next(region)) {
+            CHECK_MSG(is_shared(region, to), "a section is mapped at %lx, where no region says so",
+                      to);
+            to = region->node.end;
+        }
+        mapped += at->node.end - at->node.start;
+    }
+    for (struct region *at = region_find(space, 0); at != NULL; at = region_next(at))
+        shared += at->what.kind == REGION_SHARED ? at->node.end - at->node.start : 0;
+    CHECK_MSG(mapped == shared, "%lx bytes in shared regions, sections are mapped in %lx", shared,
+              mapped);
+}
+
+unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
+{
+    const struct section *section;
+    unsigned count = 0;
+
+    LIST_FOREACH (section, sections_all(), link) {
+        mapping_index_audit(&section->mappings);
+        CHECK_MSG(section->mappings.count + section->opens == section->count && section->count > 0,
+                  "a section has %u mappings, %u opens, count %u", section->mappings.count,
+                  section->opens, section->count);
+        CHECK(count < max);
+        trees[count++] = section->tree;
+        *committed += section->charged;
+    }
+    CHECK(count == section_count());
+    return count;
+}

@@ -1,0 +1,289 @@
+/*
+ * Sections as objects: made with a pager, read, written, given another size.
+ *
+ * A section is made smaller in this order (rule W2): the size; the leaves of what is cut off, in
+ * all mappings; one flush of everything; then page by page, once the section alone has it: the
+ * entry. The size comes first, and each fault looks at it again behind the lock of the section's
+ * table. So only faults that were there before can map a page after its leaves were recalled:
+ * their hold shows in the page's count, and the round is repeated. Leaves that were recalled keep
+ * their counts until the flush; the page's record says how many they are, in the place of the
+ * slot, which no page of a section has.
+ */
+#include "cpu/machine.h"
+#include "lib/bytes.h"
+#include "swapdisk/area.h"
+#include "vmm/page/page.h"
+#include "vmm/section/internal.h"
+#include "vmm/space/commit.h"
+
+enum status section_create(const struct pager *pager, const void *source, uint64_t size,
+                           struct rights most, struct section **created)
+{
+    enum status status;
+
+    CHECK(pager != NULL && !most.none);
+    if (size > SECTION_SIZE_MAX)
+        return STATUS_RANGE;
+    status = section_make(pager, source, size, most, created);
+    if (status != OK)
+        return status;
+    CHECK((*created)->count == 1 && (*created)->mappings.count == 0);
+    (*created)->opens = 1;
+    (*created)->is_object = true;
+    return OK;
+}
+
+void section_close(struct section *section)
+{
+    uint32_t before = __atomic_fetch_sub(&section->opens, 1, __ATOMIC_RELAXED);
+
+    CHECK_MSG(before > 0, "a section is closed that %u have open", before);
+    section_put(section);
+}
+
+/* ---- its bytes ---- */
+
+/* Brings the page of a place to memory, held; no space is involved. */
+static enum status hold_place(struct section *section, uint64_t at, struct pfn *page)
+{
+    struct section_place place = {.section = section, .at = round_down(at, PAGE_SIZE)};
+    struct page_reserve reserve = {.page = PFN_NONE};
+    enum status status;
+
+    do {
+        status = section_bring(NULL, &place, &reserve, page);
+    } while (status == STATUS_AGAIN);
+    page_reserve_drain(&reserve);
+    return status;
+}
+
+/* Marks the page after its bytes have changed, not before: else it could be taken for clean between
+ * (rule N2). */
+static void release_written(struct pfn page)
+{
+    __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELEASE);
+    page_release(page);
+}
+
+/* Returns how many of the bytes lie before the section's end, on the page of the first. */
+static uint64_t bytes_here(const struct section *section, uint64_t offset, uint64_t bytes)
+{
+    uint64_t size = section_size(section);
+
+    if (offset >= size)
+        return 0;
+    return min_u64(min_u64(bytes, size - offset), PAGE_SIZE - offset % PAGE_SIZE);
+}
+
+enum status section_read(struct section *section, uint64_t offset, void *to, uint64_t bytes,
+                         uint64_t *done)
+{
+    *done = 0;
+    while (bytes > *done) {
+        uint64_t at = offset + *done;
+        uint64_t here = bytes_here(section, at, bytes - *done);
+        struct pfn page;
+        enum status status = here > 0 ? hold_place(section, at, &page) : STATUS_RANGE;
+
+        if (status != OK)
+            return status == STATUS_RANGE && *done > 0 ? OK : status;
+        memcpy((uint8_t *)to + *done, (const uint8_t *)frame_pointer(page) + at % PAGE_SIZE, here);
+        page_release(page);
+        *done += here;
+    }
+    return OK;
+}
+
+enum status section_write(struct section *section, uint64_t offset, const void *from,
+                          uint64_t bytes, uint64_t *done)
+{
+    *done = 0;
+    while (bytes > *done) {
+        uint64_t at = offset + *done;
+        uint64_t here = bytes_here(section, at, bytes - *done);
+        struct pfn page;
+        enum status status = here > 0 ? hold_place(section, at, &page) : STATUS_RANGE;
+
+        if (status != OK)
+            return status == STATUS_RANGE && *done > 0 ? OK : status;
+        memcpy((uint8_t *)frame_pointer(page) + at % PAGE_SIZE, (const uint8_t *)from + *done,
+               here);
+        release_written(page);
+        *done += here;
+    }
+    return OK;
+}
+
+/* ---- size ---- */
+
+/* Makes the bytes of the last page behind the end zero. Mappings may have written there. */
+static enum status zero_tail(struct section *section)
+{
+    uint64_t size = section_size(section);
+    struct pfn page;
+    enum status status;
+
+    if (size % PAGE_SIZE == 0)
+        return OK;
+    status = hold_place(section, size, &page);
+    if (status != OK)
+        return status;
+    memset((uint8_t *)frame_pointer(page) + size % PAGE_SIZE, 0, PAGE_SIZE - size % PAGE_SIZE);
+    release_written(page);
+    return OK;
+}
+
+/* Calls visit for each entry of the section's leaf tables in [from, to); returns the sum of the
+ * answers. */
+static uint64_t visit_entries(struct section *section, uint64_t from, uint64_t to,
+                              uint64_t (*visit)(struct section *section, uint64_t at,
+                                                const struct tree_place *place))
+{
+    uint64_t sum = 0;
+
+    while (from < to) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        uint64_t span = pte_span(place.level);
+
+        machine_interrupts_restore(were_on);
+        if (place.level == 1)
+            sum += visit(section, from, &place);
+        from = round_down(from, span) + span;
+    }
+    return sum;
+}
+
+/* Recalls the leaves of a page that is cut off; their counts stay with it. */
+static uint64_t recall_page(struct section *section, uint64_t at, const struct tree_place *place)
+{
+    struct pfn page;
+    unsigned recalled;
+
+    if (pte_state(place->entry, 1) != PTE_LEAF)
+        return 0;
+    page = pte_frame(place->entry);
+    CHECK_MSG(at >= section_reach(section), "the page at %lx is cut off at %lx", at,
+              section_reach(section));
+    recalled = section_recall(section, at, page);
+    if (recalled > 0)
+        __atomic_add_fetch(&frame_record(page)->page.slot, recalled, __ATOMIC_RELAXED);
+    return recalled;
+}
+
+/* Drops the counts of the leaves recalled from a page, which the section's entry still has. */
+static void drop_recalled(struct pfn page)
+{
+    uint32_t recalled = __atomic_exchange_n(&frame_record(page)->page.slot, 0, __ATOMIC_RELAXED);
+
+    for (; recalled > 0; recalled--)
+        CHECK(tree_release(page) > 0);
+}
+
+/* Empties an entry that is cut off. Returns 1 if it is still in use: another round is needed. */
+static uint64_t empty_entry(struct section *section, uint64_t at, const struct tree_place *place)
+{
+    enum pte_state state = pte_state(place->entry, 1);
+    struct pte old = place->entry;
+    bool were_on;
+
+    (void)at;
+    (void)section;
+    if (state == PTE_EMPTY)
+        return 0;
+    CHECK_MSG(state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT,
+              "entry %lx of a section is %s", old.word, pte_state_name(state));
+    if (state == PTE_TRANSIT || !section_lock_place(place, &were_on))
+        return 1;
+    if (state == PTE_LEAF) {
+        struct pfn page = pte_frame(old);
+
+        drop_recalled(page);
+        if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) > 1) {
+            section_unlock_place(place, were_on);
+            return 1;
+        }
+    }
+    old = tree_replace_entry(place->table, place->index, pte_empty());
+    section_unlock_place(place, were_on);
+    tree_drop(&(struct tlb_release){.entry = old, .level = 1});
+    return 0;
+}
+
+/* Takes what is cut off from all spaces and from the section. */
+static void cut_off(struct section *section, uint64_t from, uint64_t to)
+{
+    uint64_t left;
+
+    do {
+        struct tlb_batch batch;
+
+        if (visit_entries(section, from, to, recall_page) > 0) {
+            tlb_begin(&batch, NULL);
+            tlb_add_everything(&batch);
+            tlb_commit(&batch);
+        }
+        left = visit_entries(section, from, to, empty_entry);
+        if (left > 0)
+            machine_relax();
+    } while (left > 0);
+}
+
+static enum status make_smaller(struct section *section, uint64_t size)
+{
+    uint64_t reach = section_reach(section);
+    uint64_t pages;
+
+    CHECK_MSG(size < section_size(section) && section->backed <= section_size(section),
+              "a section of %lx bytes, %lx of them from its pager, is cut at %lx",
+              section_size(section), section->backed, size);
+    __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
+    if (size < section->backed)
+        __atomic_store_n(&section->backed, size, __ATOMIC_RELAXED);
+    cut_off(section, section_reach(section), reach);
+    pages = (reach - section_reach(section)) / PAGE_SIZE;
+    if (section->charged > 0) {
+        CHECK_MSG(section->charged >= pages, "%lu pages are promised, %lu are cut off",
+                  section->charged, pages);
+        section->charged -= pages;
+        commit_uncharge(pages);
+    }
+    return zero_tail(section);
+}
+
+/* The tail of the last page becomes part of the section: mappings may have written there. */
+static enum status make_larger(struct section *section, uint64_t size)
+{
+    bool charges = section->most.write || section->pager->get == NULL;
+    uint64_t pages = (round_up(size, PAGE_SIZE) - section_reach(section)) / PAGE_SIZE;
+    enum status status = commit_charge(charges ? pages : 0);
+
+    CHECK_MSG(size > section_size(section), "a section of %lx bytes grows to %lx",
+              section_size(section), size);
+    if (status != OK)
+        return status;
+    status = zero_tail(section);
+    if (status != OK) {
+        commit_uncharge(charges ? pages : 0);
+        return status;
+    }
+    section->charged += charges ? pages : 0;
+    __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
+    return OK;
+}
+
+enum status section_resize(struct section *section, uint64_t size)
+{
+    enum status status = OK;
+
+    CHECK_MSG(section->is_object, "a section without a name is resized to %lx", size);
+    if (size > SECTION_SIZE_MAX)
+        return STATUS_RANGE;
+    mutex_lock(&section->resizing);
+    if (size < section_size(section))
+        status = make_smaller(section, size);
+    else if (size > section_size(section))
+        status = make_larger(section, size);
+    mutex_unlock(&section->resizing);
+    return status;
+}
