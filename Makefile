@@ -30,7 +30,7 @@ say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1
 GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out clean help core-objects compare,$(GOALS)),)
 include $(B)/setup-build.mk
-ifneq ($(filter test check fuzz mutants tidy everything sweep $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
+ifneq ($(filter test check fuzz mutants tidy everything sweep bench $(B)/scaling $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
 include $(B)/setup-test.mk
 endif
 ifneq ($(filter debug,$(GOALS)),)
@@ -128,7 +128,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	tests/screen/%.c tests/model/%.c,$(KERNEL_SOURCES)))
 ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
-HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/%, \
+HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/% tests/host/scaling.c, \
 	$(wildcard tests/host/*.c tests/host/*/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -189,8 +189,13 @@ $(B)/explore/explore: $(patsubst %,$(B)/host-gcc/%.o,$(filter-out $(EXPLORED), \
 	$(CC) -no-pie -Wl,--wrap=memset -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) \
 		-Wl,--end-group
 
+# Two threads over the same objects as the host tests', for make bench.
+$(B)/scaling: $(B)/host-gcc/tests/host/scaling.c.o $(B)/host-gcc/libfaultline.a $(B)/host-gcc/libfake.a
+	$(call say,LINK,$@)
+	$(CC) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lpthread
+
 HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%) \
-	$(THREAD_TESTS:%=$(B)/tsan/%) $(B)/explore/explore
+	$(THREAD_TESTS:%=$(B)/tsan/%) $(B)/explore/explore $(B)/scaling
 FUZZ_PROGRAMS := $(FUZZERS:%=$(B)/fuzz/%)
 
 # One stamp a source, made anew only when the source or one of its headers changed.
@@ -257,7 +262,7 @@ tidy: $(TIDY_STAMPS)
 core-objects:
 	echo $(patsubst %,$(B)/kernel/%.o,$(PORTABLE_SOURCES))
 
-bench: $(B)/faultline.efi $(B)/swap.img ## figures in instructions, beside Linux's; build/bench.jsonl [COMPARE=old.jsonl]
+bench: $(B)/faultline.efi $(B)/swap.img $(B)/scaling ## figures in instructions, beside Linux's; build/bench.jsonl [COMPARE=old.jsonl]
 	$(if $(COMPARE),cp "$(COMPARE)" $(B)/bench-before.jsonl)
 	tests/bench/run
 	$(if $(COMPARE),tests/report/compare $(B)/bench-before.jsonl $(B)/bench.jsonl)

@@ -195,6 +195,11 @@ void cpu_set_control_registers(void)
     start_contexts();
 }
 
+const uint64_t *machine_counts_of(unsigned cpu)
+{
+    return cpu_table[cpu].counts;
+}
+
 struct cpu *cpu_self(void)
 {
     struct cpu *self;

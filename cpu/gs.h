@@ -15,5 +15,6 @@
 #define GS_SPACE        32 /* machine_space() */
 #define GS_TOP          40 /* machine_top() */
 #define GS_THREAD       48 /* machine_thread() */
+#define GS_COUNTS       56 /* machine_count(): MACHINE_COUNTS words */
 
 #endif

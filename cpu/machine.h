@@ -40,6 +40,13 @@ void *machine_space(void);
 const void *machine_top(void);
 void machine_set_space(void *space, const void *top);
 
+/* Counts an event on the running processor: one instruction, and no lock. The counts of a processor
+ * only rise; others may read them. */
+#define MACHINE_COUNTS 5U
+void machine_count(unsigned which);
+const uint64_t *machine_counts_of(unsigned cpu);
+uint64_t machine_counted(void); /* the sum of the running processor's counts */
+
 /* The running thread, as cpu/smp/thread.h knows it; NULL before there are threads. */
 const void *machine_thread(void);
 

@@ -89,6 +89,22 @@ static inline const void *machine_thread(void)
     return thread;
 }
 
+static inline __attribute__((always_inline)) void machine_count(unsigned which)
+{
+    __asm__ volatile("incq %%gs:%c0" : : "i"(GS_COUNTS + which * 8) : "memory");
+}
+
+static inline uint64_t machine_counted(void)
+{
+    uint64_t sum;
+
+    __asm__ volatile("movq %%gs:%c1, %0\n\taddq %%gs:%c1+8, %0\n\taddq %%gs:%c1+16, %0\n\t"
+                     "addq %%gs:%c1+24, %0\n\taddq %%gs:%c1+32, %0"
+                     : "=&r"(sum)
+                     : "i"(GS_COUNTS));
+    return sum;
+}
+
 static inline void machine_set_space(void *space, const void *top)
 {
     __asm__ volatile("movq %0, %%gs:%c1" : : "r"(space), "i"(GS_SPACE));

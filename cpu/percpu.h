@@ -17,6 +17,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/gs.h"
+#include "cpu/machine.h"
 
 #define GDT_ENTRIES 7U /* null, four segments, and a TSS descriptor of two */
 
@@ -49,13 +50,14 @@ struct fpu_state;
 struct thread;
 
 struct cpu {
-    struct cpu *self; /* the first seven: cpu/gs.h */
+    struct cpu *self; /* the first eight: cpu/gs.h */
     uint32_t number;
     uint64_t kernel_stack;
     uint64_t user_stack;
     void *space;
     const void *top;
     struct thread *current;                       /* NULL before threads_start */
+    uint64_t counts[MACHINE_COUNTS];              /* only its own processor adds to them */
     struct tss tss __attribute__((aligned(128))); /* within one page: SDM volume 3, 8.2.1 */
     uint64_t gdt[GDT_ENTRIES];
     struct fpu_state *fpu; /* where a switch saves them; NULL: the thread runs no program */
@@ -69,6 +71,8 @@ _Static_assert(offsetof(struct cpu, user_stack) == GS_USER_STACK, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, space) == GS_SPACE, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, top) == GS_TOP, "cpu/gs.h");
 _Static_assert(offsetof(struct cpu, current) == GS_THREAD, "cpu/gs.h");
+_Static_assert(offsetof(struct cpu, counts) == GS_COUNTS, "cpu/gs.h");
+_Static_assert(MACHINE_COUNTS == 5, "machine_counted adds so many");
 
 extern struct cpu cpu_table[CPU_MAX];
 

@@ -50,6 +50,13 @@ class Judge(unittest.TestCase):
             self.assertEqual(status, 1)
             self.assertIn("read is worse", words)
 
+    def test_locked(self):
+        """A locked instruction too many is told, and so is a kind without a count."""
+        kinds = {kind: {"locked": most} for kind, most in rows.LOCKED.items()}
+        self.assertEqual(rows.too_locked(kinds), [])
+        for wrong in ({"locked": 2}, {}):
+            self.assertEqual(len(rows.too_locked({**kinds, "zero_read": wrong})), 1)
+
     def test_better(self):
         """Better figures end with 0, and say how to renew the record."""
         status, words = self.judged({**GOOD, "read": row(80, 81)})

@@ -112,13 +112,13 @@ static void write_both_sides(struct space *parent, struct space *child)
 static void write_as_last_owner(struct space *parent, struct space *child)
 {
     struct pfn frame = pte_frame(leaf_entry(parent, cow_page_at(0)));
-    uint64_t copies = parent->faults.cow_copy;
+    uint64_t copies = space_faults(parent).cow_copy;
     bool ok;
 
     space_destroy(child);
     ok = page_fill(cow_page_at(0), NEW_TAG(0)) && page_holds(cow_page_at(0), NEW_TAG(0));
     ktap_check(ok && pfn_equal(pte_frame(leaf_entry(parent, cow_page_at(0))), frame) &&
-                   parent->faults.cow_copy == copies,
+                   space_faults(parent).cow_copy == copies,
                "the last owner writes without a copy");
     ktap_check(frame_record(frame)->count == 1 &&
                    pte_class(leaf_entry(parent, cow_page_at(0))) == PTE_OWN,
@@ -145,10 +145,10 @@ static void two_spaces(struct space *parent)
     ktap_check(ledger_growth(&before, FRAME_ANONYMOUS) == PAGES * 3 / 4,
                "three quarters of the pages exist twice: %lu",
                (uint64_t)ledger_growth(&before, FRAME_ANONYMOUS));
-    ktap_metric("copies", parent->faults.cow_copy + child->faults.cow_copy, "faults");
+    ktap_metric("copies", space_faults(parent).cow_copy + space_faults(child).cow_copy, "faults");
     space_audit();
     write_as_last_owner(parent, child);
-    ktap_metric("reuses", parent->faults.cow_reuse, "faults");
+    ktap_metric("reuses", space_faults(parent).cow_reuse, "faults");
 }
 
 /* A page that is COW already is forked once more, from either side; the child of the child lives.
@@ -204,7 +204,7 @@ static unsigned fork_children(struct space *parent, struct space **children)
 static void many_children(struct space *parent)
 {
     static struct space *children[CHILDREN];
-    uint64_t copies = parent->faults.cow_copy;
+    uint64_t copies = space_faults(parent).cow_copy;
     unsigned count = fork_children(parent, children);
     struct pfn shared = pte_frame(leaf_entry(parent, cow_page_at(4)));
     unsigned tables = 0;
@@ -222,7 +222,7 @@ static void many_children(struct space *parent)
     }
     ktap_check(tables == count, "%u of them own their leaf table", tables);
     ktap_check(page_fill(cow_page_at(4), NEW_TAG(4)) && frame_record(shared)->count == CHILDREN &&
-                   parent->faults.cow_copy > copies,
+                   space_faults(parent).cow_copy > copies,
                "the parent's write copies");
     for (unsigned i = 0; i < count; i++) {
         space_switch(children[i]);

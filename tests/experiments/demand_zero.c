@@ -45,12 +45,12 @@ static void demand_zero_measure(struct space *space, uint64_t start, const struc
 {
     struct random random = random_from(options->seed);
     struct ledger mapped = ledger_take();
-    uint64_t faults = space->faults.first_write;
+    uint64_t faults = space_faults(space).first_write;
     uint64_t ticks = machine_ticks();
     unsigned right = demand_zero_touch_all(start, &random);
 
     ticks = machine_ticks() - ticks;
-    faults = space->faults.first_write - faults;
+    faults = space_faults(space).first_write - faults;
     ktap_check(right == PAGES, "%u of %u pages were zero but for the word written", right, PAGES);
     ktap_check(faults == PAGES, "one first-write fault a page: %lu", faults);
     ktap_check(ledger_growth(&mapped, FRAME_ANONYMOUS) == PAGES, "one frame a page");

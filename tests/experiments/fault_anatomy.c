@@ -31,12 +31,14 @@
 static struct {
     unsigned part;           /* where the fault is */
     uint64_t instructions;   /* of this fault */
+    uint64_t locked;         /* likewise, with a bus lock */
     uint64_t parts[POINTS];  /* of all faults of this kind */
     uint64_t passed[POINTS]; /* faults in which the part came */
     bool came[POINTS];
     unsigned faults;
     uint64_t least, most;
     uint64_t totals[2 * FAULTS];     /* of each fault, in order of size */
+    uint64_t locks[2 * FAULTS];      /* likewise */
     uint32_t histogram[CLASSES + 1]; /* the last one: more */
 } anatomy;
 
@@ -52,6 +54,21 @@ static void fault_anatomy_sort_in(uint64_t *sorted, unsigned count, uint64_t val
     sorted[count] = value;
 }
 
+/* Returns true if the instruction locks its memory operand: by the prefix, or as XCHG with memory
+ * does without (SDM volume 2, 2.1 and XCHG). */
+static bool is_locked(const uint8_t *code)
+{
+    bool prefix = true;
+    bool lock = false;
+
+    for (; prefix; code += prefix) {
+        lock = lock || *code == 0xf0;
+        prefix = *code == 0xf0 || *code == 0xf2 || *code == 0xf3 || *code == 0x65 ||
+                 *code == 0x66 || (*code & 0xf0) == 0x40;
+    }
+    return lock || ((*code == 0x86 || *code == 0x87) && code[1] < 0xc0);
+}
+
 static void end_fault(void)
 {
     uint64_t class = anatomy.instructions / CLASS_WIDTH;
@@ -60,6 +77,8 @@ static void end_fault(void)
         return;
     if (anatomy.faults < ARRAY_COUNT(anatomy.totals))
         fault_anatomy_sort_in(anatomy.totals, anatomy.faults, anatomy.instructions);
+    if (anatomy.faults < ARRAY_COUNT(anatomy.locks))
+        fault_anatomy_sort_in(anatomy.locks, anatomy.faults, anatomy.locked);
     anatomy.faults++;
     anatomy.least = min_u64(anatomy.least, anatomy.instructions);
     anatomy.most = max_u64(anatomy.most, anatomy.instructions);
@@ -68,6 +87,7 @@ static void end_fault(void)
         anatomy.passed[part] += anatomy.came[part];
     memset(anatomy.came, 0, sizeof(anatomy.came));
     anatomy.instructions = 0;
+    anatomy.locked = 0;
 }
 
 static void fault_anatomy_visit(uint64_t rip)
@@ -81,6 +101,7 @@ static void fault_anatomy_visit(uint64_t rip)
     anatomy.came[anatomy.part] = true;
     anatomy.parts[anatomy.part]++;
     anatomy.instructions++;
+    anatomy.locked += is_locked((const uint8_t *)(uintptr_t)rip);
 }
 
 static void begin_kind(void)
@@ -157,6 +178,7 @@ static void print_parts(const char *kind)
     print_figure(kind, "median", anatomy.totals[kept / 2]);
     print_figure(kind, "least", anatomy.least);
     print_figure(kind, "most", anatomy.most);
+    print_figure(kind, "locked", anatomy.locks[kept / 2]);
 }
 
 /* Each kind twice: prepare makes the pages what they should be; as they are for the clock, then

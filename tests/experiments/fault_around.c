@@ -46,7 +46,7 @@ static void fault_around_put(unsigned group, const char *figure, uint64_t value,
 /* Every page; then whether each holds its word and zeroes. */
 static void write_in_order(struct space *space, unsigned group)
 {
-    uint64_t faults = space->faults.first_write;
+    uint64_t faults = space_faults(space).first_write;
     bool ok = map_group(space, group);
     uint64_t ticks = machine_ticks();
     unsigned right = 0;
@@ -54,7 +54,7 @@ static void write_in_order(struct space *space, unsigned group)
     for (unsigned i = 0; i < PAGES; i++)
         ok = word_write(fault_around_page_at(i) + 16, i + 1) && ok;
     ticks = machine_ticks() - ticks;
-    faults = space->faults.first_write - faults;
+    faults = space_faults(space).first_write - faults;
     for (unsigned i = 0; i < PAGES; i++)
         right += page_is_zero_but(fault_around_page_at(i), 2, i + 1);
     ok = SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE)) && ok;

@@ -107,11 +107,11 @@ static void try_calls(struct space *space)
 
 static void try_faults(struct space *space)
 {
-    uint64_t faults = space->faults.zero_read;
+    uint64_t faults = space_faults(space).zero_read;
     uint64_t value = 1;
 
     ktap_check(exits_with(space, user_code_read, FRESH, 0, 0) &&
-                   space->faults.zero_read == faults + 1,
+                   space_faults(space).zero_read == faults + 1,
                "a read of fresh memory is resolved");
     ktap_check(exits_with(space, user_code_write, FRESH + PAGE_SIZE, 0, 0) &&
                    word_read(FRESH + PAGE_SIZE, &value) && value == 1,

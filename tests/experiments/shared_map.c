@@ -345,7 +345,7 @@ static void shared_map_measure(void)
     for (unsigned i = 1; i < PAGES; i++)
         ok = ok && word_write(shared_map_page_at(i) + 8, i);
     ktap_metric("touch_of_another", (machine_ticks() - begun) / (PAGES - 1), "ticks");
-    ktap_check(ok && fork->faults.shared >= PAGES - 1 && fork->faults.cow_copy == 0,
+    ktap_check(ok && space_faults(fork).shared >= PAGES - 1 && space_faults(fork).cow_copy == 0,
                "the fork finds the pages, and copies none");
     space_destroy(space);
     end_space(fork);

@@ -55,10 +55,10 @@ static bool kernel_fault_at(uint64_t address, uint64_t rip, uint64_t flags)
 
 static void page_faults(struct space *space)
 {
-    uint64_t before = space->faults.spurious;
+    uint64_t before = space_faults(space).spurious;
     bool right;
 
-    ktap_check(fault_at(START, RIP) && space->faults.spurious == before + 1,
+    ktap_check(fault_at(START, RIP) && space_faults(space).spurious == before + 1,
                "a fault without a cause is counted, and the program goes on");
     ktap_check(!fault_at(START, RIP) && fault_last_reason() == STATUS_DENIED,
                "the same once more, with nothing in between, is a violation");
@@ -73,7 +73,7 @@ static void page_faults(struct space *space)
 /* The entries allow a program's access; the mode forbids the kernel's, and that is no late TLB. */
 static void modes(const struct space *space)
 {
-    uint64_t before = space->faults.spurious;
+    uint64_t before = space_faults(space).spurious;
     bool refused;
 
     if (!cpu_smap_on()) {
@@ -81,9 +81,9 @@ static void modes(const struct space *space)
         return;
     }
     refused = !kernel_fault_at(START, RIP, 0) && fault_last_reason() == STATUS_DENIED &&
-              space->faults.spurious == before;
+              space_faults(space).spurious == before;
     ktap_check(refused && kernel_fault_at(START, RIP, RFLAGS_AC) &&
-                   space->faults.spurious == before + 1,
+                   space_faults(space).spurious == before + 1,
                "what SMAP forbids is a violation, and with AC it is spurious");
 }
 
@@ -91,7 +91,7 @@ static void modes(const struct space *space)
  * before is stale, and the store faults once more or not at all. */
 static void raised_rights(struct space *space)
 {
-    uint64_t before = space->faults.spurious;
+    uint64_t before = space_faults(space).spurious;
     struct space *child;
     uint64_t value = 0;
     bool right = SUCCEEDS(space_fork(space, &child));
@@ -101,7 +101,7 @@ static void raised_rights(struct space *space)
     right = right && word_read(START, &value) && word_write(START, 7) && word_read(START, &value) &&
             value == 7;
     ktap_check(right, "a store through a translation that allowed less gets through");
-    ktap_metric("after_raise", space->faults.spurious - before, "faults");
+    ktap_metric("after_raise", space_faults(space).spurious - before, "faults");
 }
 
 static uint64_t spurious_count_faults(const struct fault_counts *counts)
@@ -114,7 +114,8 @@ static uint64_t spurious_count_faults(const struct fault_counts *counts)
  * each page by the last owner. Prints how many of its faults were spurious. */
 static void spurious_rate(struct space *space)
 {
-    struct fault_counts before = space->faults;
+    struct fault_counts before = space_faults(space);
+    struct fault_counts after;
     uint64_t value;
     bool ok = SUCCEEDS(
         space_map(space, &SPACE_AT(RATE_START, RATE_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
@@ -128,10 +129,10 @@ static void spurious_rate(struct space *space)
         if (ok)
             space_destroy(child);
     }
-    ktap_metric("spurious", space->faults.spurious - before.spurious, "faults");
-    ktap_metric("faults", spurious_count_faults(&space->faults) - spurious_count_faults(&before),
-                "faults");
-    ktap_check(ok && space->faults.violations == before.violations,
+    after = space_faults(space);
+    ktap_metric("spurious", after.spurious - before.spurious, "faults");
+    ktap_metric("faults", spurious_count_faults(&after) - spurious_count_faults(&before), "faults");
+    ktap_check(ok && space_faults(space).violations == before.violations,
                "%u rounds of rights that are raised, and no violation", RATE_ROUNDS);
 }
 

@@ -111,8 +111,8 @@ static void out_and_back(struct space *space, const struct options *options)
     swap_shuffle(order, &random);
     ktap_check(right == (PAGES + 2) / 3 && check_in_order(order, 3) == PAGES,
                "a third written again, all intact");
-    ktap_check(space->faults.swap_in >= PAGES, "%lu pages were read from the area",
-               space->faults.swap_in);
+    ktap_check(space_faults(space).swap_in >= PAGES, "%lu pages were read from the area",
+               space_faults(space).swap_in);
 }
 
 /* Pages that are out are shared by a fork, and each side changes its own. */
@@ -137,8 +137,8 @@ static void fork_while_out(struct space *parent)
     for (unsigned i = 0; i < PAGES; i++)
         right += page_holds(swap_page_at(i), tag_of(i, i % 5 == 0 ? 2 : i % 3 == 0 ? 1 : 0));
     ktap_check(right == PAGES, "%u of the child's pages are right", right);
-    ktap_metric("found_in_other_side", child->faults.swap_cached + parent->faults.swap_cached,
-                "faults");
+    ktap_metric("found_in_other_side",
+                space_faults(child).swap_cached + space_faults(parent).swap_cached, "faults");
     space_switch(parent);
     space_destroy(child);
 }
@@ -156,7 +156,7 @@ static void swap_report(const struct space *space)
     ktap_metric("pages_read", usage.pages_read, "pages");
     ktap_metric("clean_evictions", counts.clean, "pages");
     ktap_metric("second_chances", counts.second_chances, "pages");
-    ktap_metric("faults", space->faults.swap_in, "faults");
+    ktap_metric("faults", space_faults(space).swap_in, "faults");
     ktap_check(usage.corrupt == 0 && usage.errors == 0, "no transfer failed, no check value lied");
 }
 

@@ -179,7 +179,7 @@ static void wild_run(const struct options *options)
         ktap_check(page_fill(READ_WRITE, 7) && page_holds(READ_WRITE, 7),
                    "after all that, memory works");
     }
-    violations = space->faults.violations;
+    violations = space_faults(space).violations;
     ktap_metric("violations", violations, "faults");
     ktap_metric("tried", probes.tried, "accesses");
     ktap_metric("caught", probes.caught, "accesses");

@@ -252,7 +252,8 @@ static bool sweep_tree(const char *way, bool eager)
                                 &SPACE_AT(START, SWEEP_BYTES, RIGHTS_READ, .flags = SPACE_ZEROES),
                                 NULL)
                     : space_map(space, &SPACE_AT(START, SWEEP_BYTES, RIGHTS_READ), NULL)) == OK;
-        ok = ok && zero_ladder_sweep(way, strides[i]) && (space->faults.zero_read == 0) == eager;
+        ok = ok && zero_ladder_sweep(way, strides[i]) &&
+             (space_faults(space).zero_read == 0) == eager;
         end_space(space);
     }
     return ok;
@@ -284,7 +285,7 @@ static bool sweep_through(struct space *space, struct pfn pointers)
         ok = zero_ladder_sweep("large", strides[i]);
     entries[place.index] = pte_empty();
     machine_flush_space();
-    return ok && space->faults.zero_read == 0;
+    return ok && space_faults(space).zero_read == 0;
 }
 
 static bool sweep_large(struct space *space, struct pfn page)
@@ -454,9 +455,9 @@ static void try_terabytes(bool eager, struct random *random)
     ktap_check(count_whole_pages(random) == WHOLE_PAGES, "%u random pages are zero in every byte",
                WHOLE_PAGES);
     ktap_check(ledger_even(&mapped), "reading cost no frame");
-    ktap_check(space->faults.zero_read <= (eager ? 0 : ENTRIES) && space->faults.spurious == 0 &&
-                   space->faults.path == 0,
-               "%lu faults", space->faults.zero_read);
+    ktap_check(space_faults(space).zero_read <= (eager ? 0 : ENTRIES) &&
+                   space_faults(space).spurious == 0 && space_faults(space).path == 0,
+               "%lu faults", space_faults(space).zero_read);
     space_audit();
     end_space(space);
 }

@@ -40,7 +40,8 @@ static void zero_page_read_all(struct space *space, uint64_t start)
     }
     ticks = machine_ticks() - ticks;
     ktap_check(readable == PAGES && sum == 0, "%u of %u pages read as zero", readable, PAGES);
-    ktap_check(space->faults.zero_read == PAGES, "one fault a page: %lu", space->faults.zero_read);
+    ktap_check(space_faults(space).zero_read == PAGES, "one fault a page: %lu",
+               space_faults(space).zero_read);
     ktap_check(ledger_growth(&before, FRAME_ANONYMOUS) == 0, "no frame but the zero page");
     right = count_zero_pages(space, start);
     ktap_check(right == PAGES, "%u pages are zero in every byte and show the zero page", right);
@@ -57,7 +58,8 @@ static void write_one(struct space *space, uint64_t start)
 
     ktap_check(word_write(address + 8, 42) && page_is_zero_but(address, 1, 42),
                "a written page has the word and zeroes");
-    ktap_check(ledger_growth(&before, FRAME_ANONYMOUS) == 1 && space->faults.zero_to_private == 1,
+    ktap_check(ledger_growth(&before, FRAME_ANONYMOUS) == 1 &&
+                   space_faults(space).zero_to_private == 1,
                "the write made one private frame");
     ktap_check(page_is_zero(address - PAGE_SIZE) && page_is_zero(address + PAGE_SIZE),
                "its neighbours are zero");

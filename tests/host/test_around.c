@@ -105,8 +105,8 @@ static void faults_fall_by_the_group(void **state)
             faults += touch(page_at(i), true);
         /* The cache of frames may end within a group, once for so few pages. */
         assert_in_range(faults, PAGES / group, PAGES / group + 1);
-        assert_int_equal(space->faults.first_write, faults);
-        assert_int_equal(space->faults.around, PAGES - (unsigned)faults);
+        assert_int_equal(space_faults(space).first_write, faults);
+        assert_int_equal(space_faults(space).around, PAGES - (unsigned)faults);
         assert_int_equal(resident(), PAGES);
         assert_int_equal(page_clock_size(), PAGES);
         end();
@@ -125,10 +125,10 @@ static void groups_are_what_stands_in_a_row(void **state)
     assert_true(touch(page_at(26), false) >= 0);
     assert_int_equal(touch(page_at(23), true), 1); /* from 21 to 25 */
     assert_int_equal(page_clock_size(), GROUP + 5);
-    assert_int_equal(space->faults.around, GROUP - 1 + 4);
+    assert_int_equal(space_faults(space).around, GROUP - 1 + 4);
     assert_int_equal(touch(page_at(20), true), 1);
     assert_int_equal(touch(page_at(27), true), 1); /* to 31 */
-    assert_int_equal(space->faults.around, GROUP - 1 + 4 + 4);
+    assert_int_equal(space_faults(space).around, GROUP - 1 + 4 + 4);
     end();
 }
 
@@ -173,7 +173,7 @@ static void nothing_goes_out_for_what_was_not_asked_for(void **state)
     model_leave_frames(3);
     assert_int_equal(touch(page_at(GROUP), true), 1);
     assert_int_equal(swap_usage().used, 0);
-    assert_int_equal(space->faults.first_write, 2);
+    assert_int_equal(space_faults(space).first_write, 2);
     assert_in_range(page_clock_size(), GROUP + 1, GROUP + 3);
     model_leave_frames(UINT64_MAX);
     end();
@@ -189,7 +189,7 @@ static void a_fork_keeps_the_hint(void **state)
     assert_int_equal(space_fork(space, &child), OK);
     space_switch(child);
     assert_true(touch(page_at(GROUP), true) >= 1);
-    assert_int_equal(child->faults.around, GROUP - 1);
+    assert_int_equal(space_faults(child).around, GROUP - 1);
     space_switch(space);
     assert_int_equal(resident(), GROUP);
     space_audit();

@@ -183,15 +183,15 @@ static void a_read_fills_the_table_of_all(void **state)
     write(parent, 0, 1); /* a table of its own */
     space_destroy(child);
     assert_int_equal(space_fork(parent, &child), OK);
-    shared = parent->faults.shared;
+    shared = space_faults(parent).shared;
     assert_int_equal(read(child, 5), 0);
     assert_true(pfn_equal(place_of(parent, 5).table, place_of(child, 5).table));
     assert_int_equal(entry_of(parent, 5).word, entry_of(child, 5).word);
-    assert_int_equal(parent->faults.shared, shared);
+    assert_int_equal(space_faults(parent).shared, shared);
     write(parent, 5, 7);
     assert_false(pfn_equal(place_of(parent, 5).table, place_of(child, 5).table));
     assert_int_equal(read(child, 5), 7);
-    assert_int_equal(parent->faults.cow_copy + child->faults.cow_copy, 0);
+    assert_int_equal(space_faults(parent).cow_copy + space_faults(child).cow_copy, 0);
     end();
 }
 
@@ -386,10 +386,10 @@ static void a_page_goes_out_once_for_all(void **state)
     }
     assert_int_equal(fault_resolve(child, at(2), write_access), STATUS_DENIED);
     check_filled(grandchild, 500);
-    assert_int_equal(grandchild->faults.swap_in, PAGES);
+    assert_int_equal(space_faults(grandchild).swap_in, PAGES);
     assert_int_equal(swap_references(), 0);
     write(parent, 2, 1);
-    assert_int_equal(parent->faults.swap_in, 0);
+    assert_int_equal(space_faults(parent).swap_in, 0);
     assert_int_equal(read(child, 2), 1);
     space_destroy(grandchild);
     end();
@@ -553,7 +553,7 @@ static void another_that_is_faster_is_no_violation(void **state)
         assert_true(fault_at(at(0)));
         assert_int_equal(evict_all(), 1);
     }
-    assert_int_equal(child->faults.spurious, 3);
+    assert_int_equal(space_faults(child).spurious, 3);
     space_switch(NULL);
     end();
 }

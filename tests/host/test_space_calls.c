@@ -370,8 +370,8 @@ static void zeroes_stand_at_the_highest_levels(void **state)
         STATUS_EXISTS);
     assert_int_equal(fault_resolve(space, pte_span(4), (struct fault_access){.from_user = true}),
                      OK);
-    assert_int_equal(space->faults.zero_read, 0);
-    assert_int_equal(space->faults.spurious, 1);
+    assert_int_equal(space_faults(space).zero_read, 0);
+    assert_int_equal(space_faults(space).spurious, 1);
     assert_int_equal(
         fault_resolve(space, pte_span(4), (struct fault_access){.write = true, .from_user = true}),
         STATUS_DENIED);

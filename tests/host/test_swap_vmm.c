@@ -61,7 +61,7 @@ static void note_cached(const struct model_op *op)
     const struct space *space = model_space(op->space % MODEL_SPACES);
 
     if (op->kind == MODEL_DESTROY && space != NULL)
-        cached += space->faults.swap_cached;
+        cached += space_faults(space).swap_cached;
 }
 
 /* While a page is on its way, another processor may find it by its tie; it must not be taken then,

@@ -11,6 +11,7 @@
 #include "cpu/registers.h"
 #include "cpu/trap/trap.h"
 #include "tests/host/fake/cpu.h"
+#include "tests/host/fake/machine.h"
 #include "tests/host/fake/mmu.h"
 #include "tests/host/model/space_model_host.h"
 #include "vmm/fault/fault.h"
@@ -125,7 +126,7 @@ static void late_translations_are_no_violation(void **state)
     space_switch(space);
     assert_true(touch(page, true));
     for (unsigned i = 0; i < 4; i++) {
-        uint64_t spurious = space->faults.spurious;
+        uint64_t spurious = space_faults(space).spurious;
 
         assert_int_equal(space_fork(space, &child), OK);
         assert_true(touch(page, false));
@@ -134,7 +135,7 @@ static void late_translations_are_no_violation(void **state)
         assert_int_equal(space_map(space, &SPACE_AT(page + PAGE_SIZE, PAGE_SIZE, rights), NULL),
                          OK);
         assert_true(touch(page, true));
-        assert_int_equal(space->faults.spurious, spurious + 1);
+        assert_int_equal(space_faults(space).spurious, spurious + 1);
     }
     space_switch(NULL);
     space_destroy(space);
@@ -210,6 +211,61 @@ static void a_page_changes_sides_for_both(void **state)
     model_end();
 }
 
+static bool late_fault(uint64_t address)
+{
+    struct trap_frame frame = {.rip = 0x402000};
+    bool were_on = machine_interrupts_off();
+    bool resolved = trap_page_fault(address, PF_P | PF_WR | PF_US, &frame);
+
+    machine_interrupts_restore(were_on);
+    return resolved;
+}
+
+/* Makes a first write to a page of the space on another processor, which runs it from then on. */
+static void write_elsewhere(struct space *space, uint64_t address)
+{
+    fake_machine_be_cpu(1);
+    space_switch(space);
+    assert_true(touch(address, true));
+    fake_machine_be_cpu(0);
+}
+
+static void faults_of_other_processors_are_progress(void **state)
+{
+    const struct rights rights = {.write = true, .user = true};
+    const uint64_t page = 4 * MIB;
+    struct space *space;
+    struct space *other;
+
+    (void)state;
+    model_begin(1, 4);
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(space_create(&other), OK);
+    assert_int_equal(space_map(space, &SPACE_AT(page, MIB, rights), NULL), OK);
+    assert_int_equal(space_map(other, &SPACE_AT(page, MIB, rights), NULL), OK);
+    space_switch(space);
+    assert_true(touch(page, true));
+    write_elsewhere(space, page + PAGE_SIZE);
+    assert_true(late_fault(page));
+    write_elsewhere(space, page + 2 * PAGE_SIZE);
+    assert_true(late_fault(page));
+    assert_int_equal(space_faults(space).first_write, 3);
+    /* It leaves: from then on its faults are another space's, and no progress of this one. */
+    write_elsewhere(other, page);
+    assert_true(late_fault(page));
+    write_elsewhere(other, page + PAGE_SIZE);
+    assert_false(late_fault(page));
+    assert_int_equal(space_faults(space).first_write, 3);
+    fake_machine_be_cpu(1);
+    assert_int_equal(space_faults(other).first_write, 2);
+    space_switch(NULL);
+    fake_machine_be_cpu(0);
+    space_switch(NULL);
+    space_destroy(space);
+    space_destroy(other);
+    model_end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -217,6 +273,7 @@ int main(void)
         cmocka_unit_test(failing_allocations_change_no_meaning),
         cmocka_unit_test(late_translations_are_no_violation),
         cmocka_unit_test(no_progress_is_a_violation),
+        cmocka_unit_test(faults_of_other_processors_are_progress),
         cmocka_unit_test(a_page_changes_sides_for_both),
     };
 

@@ -383,7 +383,7 @@ static void large_pages_are_wired_whole(void **state)
     assert_int_equal(space_map(space, &SPACE_AT(START, 4 * MIB, read_write, .page_level = 2), NULL),
                      OK);
     assert_int_equal(space_wire(space, START, 2 * MIB), OK);
-    assert_int_equal(space->faults.large, 1);
+    assert_int_equal(space_faults(space).large, 1);
     assert_int_equal(page_wired(), PTE_ENTRIES);
     page = page_of(space, START);
     assert_int_equal(touch(page_at(9), true, 77), 0);
@@ -566,8 +566,8 @@ static void large_pages_are_populated(void **state)
                                NULL),
                      OK);
     assert_int_equal(view_of(START).resident, 4 * MIB / PAGE_SIZE);
-    assert_int_equal(space->faults.large, 1);
-    faults = space->faults.spurious;
+    assert_int_equal(space_faults(space).large, 1);
+    faults = space_faults(space).spurious;
     assert_int_equal(faults, 0);
     write_all(512, 3);
     end();

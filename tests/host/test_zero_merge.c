@@ -86,7 +86,7 @@ static void zero_pages_give_their_frames_back(void **state)
         assert_int_equal(shows_zero_page(space, i), i != 3 && i != 17);
     /* The right to write has stayed. */
     assert_int_equal(fault_resolve(space, START, write_access), OK);
-    assert_int_equal(space->faults.zero_to_private, 1);
+    assert_int_equal(space_faults(space).zero_to_private, 1);
     end();
 }
 
@@ -141,7 +141,7 @@ static void a_store_before_the_flush_is_kept(void **state)
     assert_int_equal(zero_merge_counts().changed, changed + 1);
     assert_int_equal(words_of(space, 7)[0], 42);
     assert_int_equal(fault_resolve(space, START + 7 * PAGE_SIZE, write_access), OK);
-    assert_int_equal(space->faults.cow_reuse, 1);
+    assert_int_equal(space_faults(space).cow_reuse, 1);
     assert_int_equal(words_of(space, 7)[0], 42);
     end();
 }

@@ -99,7 +99,7 @@ bool fault_give_around(struct fault_op *op)
         filled = try_group(op);
     if (filled == 0)
         return false;
-    count_event(&op->space->faults.first_write);
+    fault_count(op, FAULT_FIRST_WRITE);
     __atomic_add_fetch(&op->space->faults.around, filled - 1, __ATOMIC_RELAXED);
     return true;
 }

@@ -14,12 +14,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/status.h"
+
 struct trap_frame;
 
 /* Handles a fault in full. May wait for other processors and for the disk. */
 bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* Handles a fault at an unmapped address or a guard of the running space: a violation. */
-bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame);
+/* Handles a violation in the running space: STATUS_NOT_FOUND at an unmapped address or a guard,
+ * STATUS_DENIED where rights deny the access. */
+bool fault_violates(uint64_t address, uint64_t error, struct trap_frame *frame, enum status reason);
 
 #endif

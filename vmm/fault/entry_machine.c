@@ -36,16 +36,59 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
 
 bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* What may have changed the space since start: faults; calls, which make paths own and leave
- * translations that allow less behind; and ends of transfers, during which an access faults that is
- * allowed before and afterwards. How the slow path sees that there was progress. */
-static uint64_t progress_of(const struct space *space)
+/* Shifts the number of changes of the set of processors above the sum of their counts. */
+#define CHANGES_SHIFT    40U
+#define PROGRESS_UNKNOWN 0U
+
+/* Returns the faults that another processor has resolved on the fast path, in whichever space. */
+static uint64_t fast_faults_of(unsigned cpu)
+{
+    const uint64_t *counts = machine_counts_of(cpu);
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++)
+        sum += __atomic_load_n(&counts[i], __ATOMIC_RELAXED);
+    return sum;
+}
+
+/* Returns the progress that the space and the running processor have counted. */
+static inline __attribute__((always_inline)) uint64_t progress_alone(const struct space *space)
 {
     const struct fault_counts *of = &space->faults;
 
-    return of->zero_read + of->first_write + of->large + of->zero_to_private + of->cow_copy +
-           of->cow_reuse + of->swap_in + of->swap_cached + of->path + of->shared + space->calls +
-           transfers_ended();
+    return machine_counted() + of->large + of->swap_in + of->swap_cached + of->path + of->shared +
+           space->calls + transfers_ended();
+}
+
+/* As progress_of, if other processors run the space. Returns PROGRESS_UNKNOWN while the set of its
+ * processors changes: then the sum of their counts compares with no other. */
+static __attribute__((noinline, cold)) uint64_t progress_with_others(const struct space *space)
+{
+    uint32_t ended = __atomic_load_n(&space->changes_ended, __ATOMIC_SEQ_CST);
+    uint64_t others = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
+                      ~(UINT64_C(1) << machine_cpu());
+    uint64_t progress = progress_alone(space);
+    uint32_t begun;
+
+    for (; others != 0; others &= others - 1)
+        progress += fast_faults_of((unsigned)__builtin_ctzll(others));
+    begun = __atomic_load_n(&space->changes_begun, __ATOMIC_SEQ_CST);
+    return begun == ended ? progress + ((uint64_t)begun << CHANGES_SHIFT) : PROGRESS_UNKNOWN;
+}
+
+/* Returns a number that changes with all that may have changed the running space: faults; calls,
+ * which make paths own and leave translations that allow less behind; and ends of transfers, during
+ * which an access faults that is allowed before and afterwards. How the slow path sees progress.
+ *
+ * A processor that runs the space alone needs no second look at the changes: another one that joins
+ * or leaves counts its change before the set differs. */
+static uint64_t progress_of(const struct space *space)
+{
+    uint64_t processors = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST);
+
+    if (__builtin_expect((processors & (processors - 1)) != 0, 0))
+        return progress_with_others(space);
+    return progress_alone(space) + ((uint64_t)space->changes_begun << CHANGES_SHIFT);
 }
 
 /* A spurious fault at the same instruction and address as the last makes no progress if nothing has
@@ -56,7 +99,8 @@ static bool is_stuck(const struct space *space, const struct trap_frame *frame, 
 {
     struct last_fault *last = &last_faults[machine_cpu()];
     bool stuck = last->serial == space->serial && last->rip == frame->rip &&
-                 last->address == address && last->progress == progress_of(space);
+                 last->address == address && last->progress != PROGRESS_UNKNOWN &&
+                 last->progress == progress_of(space);
 
     last->serial = space->serial;
     last->rip = frame->rip;
@@ -125,13 +169,13 @@ bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame)
     return upcall_handler(address, error, frame);
 }
 
-bool fault_unmapped(uint64_t address, uint64_t error, struct trap_frame *frame)
+bool fault_violates(uint64_t address, uint64_t error, struct trap_frame *frame, enum status reason)
 {
     struct space *space = space_current();
 
     if (space != NULL)
         count_event(&space->faults.violations);
-    last_faults[machine_cpu()].reason = STATUS_NOT_FOUND;
+    last_faults[machine_cpu()].reason = reason;
     return upcall_handler(address, error, frame);
 }
 

@@ -29,6 +29,9 @@
  * indexes. */
 #define LOWER_ENTRIES (PTE_ENTRIES / 2)
 
+/* The bits of an error code whose causes entries explain. */
+#define USUAL_ERROR (PF_P | PF_WR | PF_US | PF_ID)
+
 /* An error code can be compared with an entry. */
 _Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
 _Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
@@ -43,12 +46,6 @@ struct fast {
 };
 
 /* ---- the walk ---- */
-
-/* Returns the result for an entry that ends the walk. */
-INLINE enum fast_result end_at(uint64_t word)
-{
-    return word == 0 || word == pte_guard().word ? FAST_UNMAPPED : FAST_SLOW_PATH;
-}
 
 /* Handles an unusual entry: a link to a shared table or one not yet accessed, or the end of the
  * walk. A write needs own tables on the whole path; a read may fill shared ones in place. */
@@ -83,24 +80,26 @@ INLINE bool fast_step_down(uint64_t *word, const struct fast *fast, unsigned lev
     return step(word, &entries[pte_index(fast->address, level)], fast->error);
 }
 
-/* Outside of any space the top table is the kernel's, whose lower half is empty. */
-INLINE enum fast_result walk_to_leaf(struct fast *fast, unsigned levels)
+/* Outside of any space the top table is the kernel's, whose lower half is empty. Returns false if
+ * the walk ends above the leaf table. word: out, the entry there; not a ticket at addresses of the
+ * upper half. */
+INLINE bool walk_to_leaf(struct fast *fast, unsigned levels, uint64_t *word)
 {
     uint64_t index = fast->address >> (PAGE_SHIFT + 9 * (levels - 1));
     const struct pte *top = machine_top();
-    uint64_t word;
 
+    *word = PTE_P;
     if (UNLIKELY(index >= LOWER_ENTRIES))
-        return FAST_SLOW_PATH;
-    if (!step(&word, &top[index], fast->error))
-        return end_at(word);
-    if (levels == 5 && !fast_step_down(&word, fast, 4))
-        return end_at(word);
-    if (!fast_step_down(&word, fast, 3) || !fast_step_down(&word, fast, 2))
-        return end_at(word);
-    fast->record = record_of(word);
-    fast->leaf = (struct pte *)direct(word) + pte_index(fast->address, 1);
-    return FAST_RESOLVED;
+        return false;
+    if (!step(word, &top[index], fast->error))
+        return false;
+    if (levels == 5 && !fast_step_down(word, fast, 4))
+        return false;
+    if (!fast_step_down(word, fast, 3) || !fast_step_down(word, fast, 2))
+        return false;
+    fast->record = record_of(*word);
+    fast->leaf = (struct pte *)direct(*word) + pte_index(fast->address, 1);
+    return true;
 }
 
 /* Lock and flags are adjacent, and a usable table has no flag: one exchange takes the lock and
@@ -128,13 +127,21 @@ OUT_OF_LINE bool fast_refill(uint64_t address, uint64_t error, struct trap_frame
 }
 
 /* Without a frame it is a try, which ends here. */
+INLINE bool go_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
+{
+    return frame != NULL && fault_slow(address, error, frame);
+}
+
+INLINE bool violate(uint64_t address, uint64_t error, struct trap_frame *frame, enum status reason)
+{
+    return frame != NULL && fault_violates(address, error, frame, reason);
+}
+
 OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
                            enum fast_result result)
 {
     if (frame == NULL)
         return false;
-    if (result == FAST_UNMAPPED && (error & ~(PF_P | PF_WR | PF_US | PF_ID)) == 0)
-        return fault_unmapped(address, error, frame);
     if (result == FAST_REFILL)
         return fast_refill(address, error, frame);
     return fault_slow(address, error, frame);
@@ -145,16 +152,83 @@ INLINE bool fast_leave(const struct fast *fast, enum fast_result result)
     return otherwise(fast->address, fast->error, fast->frame, result);
 }
 
-OUT_OF_LINE bool unlock_otherwise(uint64_t address, uint64_t error, struct trap_frame *frame,
-                                  enum fast_result result, struct frame *table)
+/* The frame in a withheld entry. */
+#define WITHHELD_FRAME UINT64_C(0x00f00000fffffff0)
+
+/* The bits of a leaf that say whether it is a sound one that a program may read and not write; only
+ * US is set then, and the class. */
+#define READ_ONLY_BITS                                                                             \
+    (PTE_HIGH_ZERO | UINT64_C(0xff) << 44 | PTE_PWT | PTE_PCD | PTE_PAT | PTE_G | PTE_RW |         \
+     PTE_US | PTE_MAY_WRITE)
+
+INLINE bool fast_is_withheld(uint64_t word)
 {
-    spin_unlock_fast(&table->lock);
-    return otherwise(address, error, frame, result);
+    return (word & ~WITHHELD_FRAME) == pte_withheld((struct pfn){0}).word;
 }
 
-INLINE bool unlock_and_leave(const struct fast *fast, enum fast_result result)
+INLINE bool fast_is_read_only(uint64_t word)
 {
-    return unlock_otherwise(fast->address, fast->error, fast->frame, result, fast->record);
+    return (word & READ_ONLY_BITS) == PTE_US && (word & PTE_CLASS_MASK) != 0;
+}
+
+/* Ends the path at an entry that is not present: a violation if nothing is mapped or the rights
+ * deny the access. A ticket's descriptor stays while interrupts are off since the walk. */
+INLINE bool end_at_absent(uint64_t address, uint64_t error, struct trap_frame *frame, uint64_t word)
+{
+    const struct descriptor *descriptor;
+    bool denied;
+
+    if ((error & ~USUAL_ERROR) != 0)
+        return go_slowly(address, error, frame);
+    if (word == 0 || word == pte_guard().word)
+        return violate(address, error, frame, STATUS_NOT_FOUND);
+    descriptor = descriptor_of((struct pte){word}, descriptor_bound());
+    denied = descriptor != NULL ? (descriptor->denies >> error & 1) != 0
+                                : (error & PF_US) != 0 && fast_is_withheld(word);
+    return denied ? violate(address, error, frame, STATUS_DENIED)
+                  : go_slowly(address, error, frame);
+}
+
+/* Ends the path at an entry above the leaf table. */
+static GOES_ON bool end_above(uint64_t address, uint64_t error, struct trap_frame *frame,
+                              uint64_t word)
+{
+    return (word & PTE_P) != 0 ? go_slowly(address, error, frame)
+                               : end_at_absent(address, error, frame, word);
+}
+
+/* Ends the path at an entry of the locked leaf table that is neither present nor a ticket. */
+static GOES_ON bool end_at_other(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                 uint64_t word, struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    if ((error & ~USUAL_ERROR) != 0)
+        return go_slowly(address, error, frame);
+    if ((error & PF_US) != 0 && fast_is_withheld(word))
+        return violate(address, error, frame, STATUS_DENIED);
+    return word == 0 || word == pte_guard().word ? violate(address, error, frame, STATUS_NOT_FOUND)
+                                                 : go_slowly(address, error, frame);
+}
+
+/* Ends the path at a ticket whose fault the fast path does not resolve. */
+static GOES_ON bool end_at_ticket(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                  const struct descriptor *descriptor, struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    return error < 32 && (descriptor->denies >> error & 1) != 0
+               ? violate(address, error, frame, STATUS_DENIED)
+               : go_slowly(address, error, frame);
+}
+
+/* Ends the path at a page. Only a program's write to a page that is read-only, and no corrupt
+ * entry, is a violation here; other causes are rare. */
+static GOES_ON bool end_at_page(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                uint64_t word, struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    return error == (PF_P | PF_WR | PF_US) && fast_is_read_only(word)
+               ? violate(address, error, frame, STATUS_DENIED)
+               : go_slowly(address, error, frame);
 }
 
 /* Takes address and error code from the frame, which saves two registers. */
@@ -174,17 +248,15 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
         (const struct descriptor *)(uintptr_t)fault_constants.descriptors + index;
 
     if (UNLIKELY(index >= descriptor_bound()) || UNLIKELY(descriptor->ticket.word != entry.word))
-        return unlock_and_leave(fast, end_at(entry.word));
-    if (UNLIKELY(fast->error >= 32))
-        return unlock_and_leave(fast, FAST_SLOW_PATH);
-    if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
-        return unlock_and_leave(fast, FAST_SLOW_PATH);
+        return end_at_other(fast->address, fast->error, fast->frame, entry.word, fast->record);
+    if (UNLIKELY(fast->error >= 32) || UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
+        return end_at_ticket(fast->address, fast->error, fast->frame, descriptor, fast->record);
     if ((fast->error & PF_WR) != 0)
         return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
     /* Neither the ticket nor the zero page is counted: live and held do not change. */
     CODE_POINT(POINT_MAP);
     __atomic_store_n(&fast->leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
-    count_event(&space_current()->faults.zero_read);
+    machine_count(FAULT_ZERO_READ);
     return fast_unlock_table(fast->record);
 }
 
@@ -197,19 +269,19 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 
     if (UNLIKELY(((entry.word & compared) ^ fast->error) !=
                  (PTE_RW | CLASS(PTE_COW) | PTE_MAY_WRITE)))
-        return unlock_and_leave(fast, FAST_SLOW_PATH);
+        return end_at_page(fast->address, fast->error, fast->frame, entry.word, fast->record);
     if (pfn_equal(pte_frame(entry), fault_zero_page))
         return fault_write_zero_page(fast->frame, fast->leaf, fast->record, entry.word,
                                      fast->address);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
         return fault_copy_page(fast->frame, fast->leaf, fast->record, fast->address);
     if (UNLIKELY((record->flags & FRAME_SWAP_CACHED) != 0))
-        return unlock_and_leave(fast, FAST_SLOW_PATH);
+        return end_at_page(fast->address, fast->error, fast->frame, entry.word, fast->record);
     CODE_POINT(POINT_MAP);
     /* COW becomes own and R/W is set; the processor may set A meanwhile (rule E8). */
     __atomic_fetch_xor(&fast->leaf->word, CLASS(PTE_COW) | CLASS(PTE_OWN) | PTE_RW,
                        __ATOMIC_ACQ_REL);
-    count_event(&space_current()->faults.cow_reuse);
+    machine_count(FAULT_COW_REUSE);
     return fast_unlock_table(fast->record);
 }
 
@@ -218,12 +290,11 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
 INLINE bool handle(struct fast *fast, unsigned levels)
 {
     struct pte entry;
-    enum fast_result result;
+    uint64_t word;
 
     CODE_POINT(POINT_FIND);
-    result = walk_to_leaf(fast, levels);
-    if (UNLIKELY(result != FAST_RESOLVED))
-        return fast_leave(fast, result);
+    if (UNLIKELY(!walk_to_leaf(fast, levels, &word)))
+        return end_above(fast->address, fast->error, fast->frame, word);
     if (UNLIKELY(!fast_lock_table(fast->record)))
         return fast_leave(fast, FAST_SLOW_PATH);
     entry = pte_read(fast->leaf);

@@ -25,7 +25,6 @@
 enum fast_result {
     FAST_RESOLVED,
     FAST_SLOW_PATH, /* the slow path must decide; nothing has changed */
-    FAST_UNMAPPED,  /* the address is not mapped, or guarded */
     FAST_REFILL,    /* the processor's cache of frames is empty; nothing has changed */
     FAST_DAMAGED    /* a free frame's record has been written to */
 };

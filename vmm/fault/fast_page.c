@@ -124,7 +124,7 @@ INLINE bool write_ticket(struct trap_frame *frame, struct pte *leaf, struct fram
         machine_clear_frame(direct(phys_of(page).address));
     install(leaf, entry_of(page, own_bits));
     table->table.held++;
-    count_event(&space_current()->faults.first_write);
+    machine_count(FAULT_FIRST_WRITE);
     return fast_unlock_table(table);
 }
 
@@ -163,7 +163,7 @@ INLINE bool replace_zero_page(struct trap_frame *frame, struct pte *leaf, struct
     table->table.held++;
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
-    count_event(&space_current()->faults.zero_to_private);
+    machine_count(FAULT_ZERO_TO_PRIVATE);
     return fast_unlock_table(table);
 }
 
@@ -265,7 +265,7 @@ GOES_ON bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct 
     word = pte_read(leaf).word;
     machine_copy_frame(direct(phys_of(page).address), direct(word & fault_constants.frame_mask));
     install(leaf, entry_of(page, own_word(word)));
-    count_event(&space_current()->faults.cow_copy);
+    machine_count(FAULT_COW_COPY);
     CODE_POINT(POINT_FLUSH);
     machine_flush_page(address);
     return fast_let_go(table, leaf, word);

@@ -169,7 +169,7 @@ static enum status fault_map_zeros(struct fault_op *op)
     tree_replace_entry(op->place.table, op->place.index,
                        zero_ladder_entry(op->place.level, op->rights));
     fault_unlock(op);
-    count_event(&op->space->faults.zero_read);
+    fault_count(op, FAULT_ZERO_READ);
     return OK;
 }
 
@@ -246,11 +246,11 @@ static enum status map_cleared_page(struct fault_op *op)
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     if (was_zero_page) {
-        count_event(&op->space->faults.zero_to_private);
+        fault_count(op, FAULT_ZERO_TO_PRIVATE);
         return replace_page(op);
     }
     fault_map_page(op);
-    count_event(&op->space->faults.first_write);
+    fault_count(op, FAULT_FIRST_WRITE);
     return OK;
 }
 
@@ -264,7 +264,7 @@ static enum status reuse_page(struct fault_op *op)
     if ((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0 && !swap_cache_remove_alone(page))
         return STATUS_AGAIN;
     pte_make_own(&entries[op->place.index]);
-    count_event(&op->space->faults.cow_reuse);
+    fault_count(op, FAULT_COW_REUSE);
     return OK;
 }
 
@@ -292,7 +292,7 @@ static enum status write_cow_page(struct fault_op *op)
     }
     machine_copy_frame(frame_pointer(op->reserve.page), frame_pointer(shared));
     op->reserve.cleared = false;
-    count_event(&op->space->faults.cow_copy);
+    fault_count(op, FAULT_COW_COPY);
     return replace_page(op);
 }
 
@@ -381,7 +381,7 @@ static enum status write_large_page(struct fault_op *op)
     fault_unlock(op);
     if (!alone)
         return STATUS_AGAIN;
-    count_event(&op->space->faults.cow_reuse);
+    fault_count(op, FAULT_COW_REUSE);
     return OK;
 }
 

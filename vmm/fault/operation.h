@@ -7,6 +7,7 @@
 #ifndef VMM_FAULT_OPERATION_H
 #define VMM_FAULT_OPERATION_H
 
+#include "cpu/machine.h"
 #include "pmm/pmm.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
@@ -25,6 +26,16 @@ struct fault_op {
     bool takes_small;            /* no large page was available */
     bool were_on;                /* interrupts, while the leaf table is locked */
 };
+
+/* Counts a fault of a kind that the fast path resolves too. A call may fill another space than the
+ * one that its processor runs. */
+static inline void fault_count(const struct fault_op *op, enum fault_fast_count which)
+{
+    if (op->space == machine_space())
+        machine_count(which);
+    else
+        count_event(&op->space->faults.fast[which]);
+}
 
 /* Walks again and locks the leaf table if the entry is unchanged. Returns false if the fault must
  * start over. Interrupts stay off until the unlock (rule P4). */

@@ -100,6 +100,25 @@ static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
     return allowed;
 }
 
+/* Returns the error codes of ring 3 that the rights deny; none with a cause besides them. */
+static uint32_t denied_codes(struct rights rights)
+{
+    uint32_t denied = 0;
+
+    for (unsigned code = 0; code < 32; code++) {
+        bool write = (code & 2) != 0;
+        bool user = (code & 4) != 0;
+        bool reserved = (code & 8) != 0;
+        bool fetch = (code & 16) != 0;
+
+        if (user && !reserved &&
+            (rights.none || !rights.user || (write && !rights.write) ||
+             (fetch && !rights.execute && pte_nx != 0)))
+            denied |= UINT32_C(1) << code;
+    }
+    return denied;
+}
+
 /* What sections back the fast path leaves alone: no error code is allowed, and there are no
  * bits. */
 static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
@@ -114,6 +133,8 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
     descriptor->around = hint.around;
     descriptor->shared = hint.shared;
     descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
+    descriptor->denies = denied_codes(rights);
+    CHECK((descriptor->allows & descriptor->denies) == 0);
     descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
     descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
 }

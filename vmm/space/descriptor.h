@@ -34,7 +34,8 @@ struct descriptor {
     uint16_t index;  /* (c) */
     uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
                            * for the fast path to resolve */
-    uint32_t spare[5];
+    uint32_t denies; /* (c) likewise of ring 3: access denied, whatever the page's state is */
+    uint32_t spare[4];
 };
 
 /* Up to 16 pages are brought together: so long is a table locked. */

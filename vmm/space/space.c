@@ -27,17 +27,79 @@ static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
 
+_Static_assert((unsigned)FAULT_FAST_COUNTS == MACHINE_COUNTS, "one count of the processor each");
+
+/* The processor's counts as far as spaces have them. Only its own processor writes them. */
+static uint64_t counts_taken[CPU_MAX][FAULT_FAST_COUNTS];
+
+/* Adds what the running processor has counted to the space that it runs. Interrupts are off. */
+static void fold_counts(struct space *space)
+{
+    unsigned cpu = machine_cpu();
+    const uint64_t *counts = machine_counts_of(cpu);
+
+    for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++) {
+        uint64_t more = counts[i] - counts_taken[cpu][i];
+
+        if (more == 0)
+            continue;
+        CHECK(counts[i] > counts_taken[cpu][i]);
+        __atomic_add_fetch(&space->faults.fast[i], more, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&counts_taken[cpu][i], counts[i], __ATOMIC_RELEASE);
+    }
+}
+
+/* While other processors run the space, what they count just now may be missing, or be in the
+ * result twice. */
+struct fault_counts space_faults(const struct space *space)
+{
+    bool were_on = machine_interrupts_off();
+    uint64_t own = UINT64_C(1) << machine_cpu();
+    struct fault_counts sum;
+    uint64_t others;
+
+    if (machine_space() == space)
+        fold_counts(machine_space());
+    machine_interrupts_restore(were_on);
+    others = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) & ~own;
+    sum = space->faults;
+    for (; others != 0; others &= others - 1) {
+        unsigned cpu = (unsigned)__builtin_ctzll(others);
+        const uint64_t *counts = machine_counts_of(cpu);
+
+        for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++)
+            sum.fast[i] += __atomic_load_n(&counts[i], __ATOMIC_RELAXED) -
+                           __atomic_load_n(&counts_taken[cpu][i], __ATOMIC_RELAXED);
+    }
+    return sum;
+}
+
 /* A processor that copies a page on write, and sees that it alone runs the space, skips the
  * shootdown. So a joining processor first sets its bit, then waits until all processors that run
  * the space have answered. Their work with interrupts off is then over, or has seen this
  * processor. */
 static void space_add_processor(struct space *space, uint64_t own)
 {
-    uint64_t others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
+    uint64_t others;
 
+    __atomic_add_fetch(&space->changes_begun, 1, __ATOMIC_SEQ_CST);
+    others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
+    __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
     if (others != 0)
         machine_shootdown(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
     pcid_enter(&space->tree, others);
+}
+
+static void space_remove_processor(struct space *space, uint64_t own)
+{
+    uint64_t before;
+
+    fold_counts(space);
+    pcid_leave(&space->tree.context, machine_cpu());
+    __atomic_add_fetch(&space->changes_begun, 1, __ATOMIC_SEQ_CST);
+    before = __atomic_fetch_and(&space->tree.processors, ~own, __ATOMIC_SEQ_CST);
+    CHECK((before & own) != 0);
+    __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
@@ -53,10 +115,8 @@ static void space_enter(void *to)
         space_add_processor(space, own);
     else
         pcid_enter_kernel(kernel_map_root());
-    if (from != NULL && from != space) {
-        pcid_leave(&from->tree.context, machine_cpu());
-        __atomic_and_fetch(&from->tree.processors, ~own, __ATOMIC_SEQ_CST);
-    }
+    if (from != NULL && from != space)
+        space_remove_processor(from, own);
 }
 
 enum status vmm_init(void)

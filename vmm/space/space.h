@@ -59,14 +59,14 @@ struct space {
     struct region_tree regions;
     struct region_tree mappings; /* of sections, in the shared regions (vmm/section/section.h) */
     uint32_t region_count;
-    uint64_t committed;    /* pages: the sum over its private regions */
-    uint64_t wired;        /* likewise */
+    uint64_t committed, wired; /* pages: the sums over its private regions */
     uint8_t zero_levels;   /* the highest level at which a read makes zeroes of a ticket, 1 to 5 */
     uint8_t mappings_lock; /* (vmm/section/section.h) */
     struct mutex lock;     /* guards the regions, and every call that changes meaning (rule P1) */
     uint64_t calls;        /* that took the lock: each may have raised rights (rule P9) */
-    uint64_t kept;         /* the lock's: an empty path that stays (vmm/range/spare_tables.h) */
-    struct region *spare;  /* the lock's: the object of the region that went last, or NULL */
+    uint32_t changes_begun, changes_ended; /* of tree.processors (fault/entry_machine.c) */
+    uint64_t kept;        /* the lock's: an empty path that stays (vmm/range/spare_tables.h) */
+    struct region *spare; /* the lock's: the object of the region that went last, or NULL */
     struct fault_counts faults;
 };
 

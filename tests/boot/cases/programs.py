@@ -72,7 +72,7 @@ def fault_anatomy(t: Case):
         parts = {name[len(prefix):]: value for name, value in figures.items()
                  if name.startswith(prefix)}
         whole, median = parts.pop("mean", 0), parts.pop("median", 0)
-        for word in ("least", "most", "whole"):
+        for word in ("least", "most", "whole", "locked"):
             parts.pop(word, None)
         t.check(abs(sum(parts.values()) - whole) <= len(parts),
                 f"{kind}: the parts make up {whole} instructions", str(parts))

@@ -36,7 +36,7 @@ static void touch_large(struct space *space)
         if (fault_resolve(space, START, (struct fault_access){.write = true, .from_user = true}) ==
             OK)
             bench_add(machine_ticks() - began);
-        CHECK(space->faults.large > i && space_unmap(space, START, LARGE) == OK);
+        CHECK(space_faults(space).large > i && space_unmap(space, START, LARGE) == OK);
     }
     bench_end_row("large_touch");
 }

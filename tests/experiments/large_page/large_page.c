@@ -64,7 +64,7 @@ static uint64_t large_page_touch_all(bool *ok)
 static void large_page_measure(struct space *space, bool large)
 {
     struct ledger before = ledger_take();
-    uint64_t faults = space->faults.first_write + space->faults.large;
+    uint64_t faults = space_faults(space).first_write + space_faults(space).large;
     bool ok =
         (large
              ? space_map(space,
@@ -72,7 +72,7 @@ static void large_page_measure(struct space *space, bool large)
              : space_map(space, &SPACE_AT(START, LARGES * LARGE, RIGHTS_READ_WRITE), NULL)) == OK;
     uint64_t ticks = large_page_touch_all(&ok);
 
-    faults = space->faults.first_write + space->faults.large - faults;
+    faults = space_faults(space).first_write + space_faults(space).large - faults;
     ktap_check(ok && faults == (large ? LARGES : PAGES), "%s pages: %lu faults",
                large ? "large" : "small", faults);
     ktap_metric(large ? "faults.large" : "faults.small", faults, "faults");

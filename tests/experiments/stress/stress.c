@@ -136,6 +136,7 @@ static uint64_t stress_promises(unsigned count)
 static void stress_run(const struct options *options)
 {
     uint64_t limit = resident_limit;
+    struct fault_counts faults;
     struct space *space;
     unsigned count;
     bool shared_right = true;
@@ -162,7 +163,8 @@ static void stress_run(const struct options *options)
     count = stress_start_workers(space, options);
     wait_for_workers(count, options->seconds);
     page_set_limit(limit);
-    stress_report(count, &space->faults);
+    faults = space_faults(space);
+    stress_report(count, &faults);
     for (unsigned page = 0; page < STRESS_SHARED; page++) {
         for (unsigned i = 0; i < count; i++) {
             uint64_t value;

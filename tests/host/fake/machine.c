@@ -142,6 +142,30 @@ void *machine_space(void)
     return spaces[cpu];
 }
 
+/* Each processor's on a line of its own, as the kernel has them. */
+static struct {
+    uint64_t counts[MACHINE_COUNTS];
+} __attribute__((aligned(128))) counted[CPU_MAX];
+
+void machine_count(unsigned which)
+{
+    counted[cpu].counts[which]++;
+}
+
+uint64_t machine_counted(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < MACHINE_COUNTS; i++)
+        sum += counted[cpu].counts[i];
+    return sum;
+}
+
+const uint64_t *machine_counts_of(unsigned number)
+{
+    return counted[number].counts;
+}
+
 const void *machine_top(void)
 {
     return tops[cpu] != NULL ? tops[cpu] : no_table;
