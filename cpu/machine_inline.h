@@ -40,13 +40,17 @@ static inline bool machine_interrupts_off(void)
     bool were_on = machine_interrupts_on();
 
     __asm__ volatile("cli" : : : "memory");
+    if (were_on)
+        INTERRUPTS_CHECK(off);
     return were_on;
 }
 
 static inline void machine_interrupts_restore(bool were_on)
 {
-    if (were_on)
-        __asm__ volatile("sti" : : : "memory");
+    if (!were_on)
+        return;
+    INTERRUPTS_CHECK(on);
+    __asm__ volatile("sti" : : : "memory");
 }
 
 static inline void machine_pause(void)

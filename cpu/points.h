@@ -44,6 +44,17 @@ struct code_point {
 
 _Static_assert(sizeof(struct code_point) == 8, "CODE_POINT writes it");
 
+/* Interrupts were on and are off now; they are about to be on; they were on for a moment: the build
+ * that checks locks measures how long they are off (cpu/smp/lock_check.h). */
+#ifdef LOCK_CHECKS
+void lock_check_interrupts_off(void);
+void lock_check_interrupts_on(void);
+void lock_check_interrupts_opened(void);
+#define INTERRUPTS_CHECK(step) lock_check_interrupts_##step()
+#else
+#define INTERRUPTS_CHECK(step) ((void)0)
+#endif
+
 #endif
 
 #endif

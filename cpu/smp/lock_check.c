@@ -5,6 +5,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "lib/check.h"
 
 /* The locks of frame records lie in one window of 512 GiB, all at one offset of 32 bytes
@@ -16,10 +17,10 @@
 #endif
 #define RECORDS_END  (RECORDS_START + (UINT64_C(1) << 39))
 #define LEVEL_BEFORE 23
-#define LEVELS       6U
+#define LEVELS       LOCK_CHECK_LEVELS
 
 /* Classes: one for each level of tables, then one for each other lock, by its address. */
-#define CLASSES  512U
+#define CLASSES  LOCK_CHECK_CLASSES
 #define HELD_MAX 16U
 
 static const uint8_t *locks[CLASSES];
@@ -27,8 +28,81 @@ static uint64_t after[CLASSES][CLASSES / 64]; /* b of a: b was waited for while 
 
 static struct {
     const uint8_t *locks[HELD_MAX];
+    uint64_t since[HELD_MAX];
     unsigned count;
+    uint64_t off_since; /* 0: interrupts are on */
+    uint64_t checking;  /* ticks that the checks themselves took */
+    uint64_t began;     /* of the check that runs */
 } held[CPU_MAX];
+
+static bool measures;
+static struct lock_check_longest holds[CLASSES];
+static struct lock_check_longest off;
+
+/* ---- measuring ---- */
+
+/* A check begins or ends. Returns the ticks so far without those of checks. */
+static uint64_t check_begin(unsigned cpu)
+{
+    held[cpu].began = machine_ticks();
+    return held[cpu].began - held[cpu].checking;
+}
+
+static void check_end(unsigned cpu)
+{
+    held[cpu].checking += machine_ticks() - held[cpu].began;
+}
+
+/* Processors that find a longer time at once may keep the shorter one of theirs. */
+static void keep_longest(struct lock_check_longest *longest, const void *what, uint64_t ticks)
+{
+    if (ticks > longest->ticks)
+        *longest = (struct lock_check_longest){what, ticks};
+}
+
+void lock_check_measure(void)
+{
+    for (unsigned i = 0; i < CLASSES; i++)
+        holds[i] = (struct lock_check_longest){0};
+    off = (struct lock_check_longest){0};
+    measures = true;
+}
+
+void lock_check_interrupts_off(void)
+{
+    if (measures)
+        held[machine_cpu()].off_since = machine_ticks() - held[machine_cpu()].checking;
+}
+
+__attribute__((noinline)) void lock_check_interrupts_on(void)
+{
+    unsigned cpu;
+
+    if (!measures)
+        return;
+    cpu = machine_cpu();
+    if (held[cpu].off_since != 0)
+        keep_longest(&off, __builtin_return_address(0),
+                     machine_ticks() - held[cpu].checking - held[cpu].off_since);
+    held[cpu].off_since = 0;
+}
+
+void lock_check_interrupts_opened(void)
+{
+    lock_check_interrupts_off();
+}
+
+struct lock_check_longest lock_check_longest_hold(unsigned class)
+{
+    return holds[class];
+}
+
+struct lock_check_longest lock_check_longest_off(void)
+{
+    return off;
+}
+
+/* ---- checking ---- */
 
 static bool lock_check_is_table(const uint8_t *lock)
 {
@@ -92,30 +166,42 @@ void lock_check_wait(const uint8_t *lock)
 {
     unsigned cpu = machine_cpu();
 
+    (void)check_begin(cpu);
     CHECK_MSG(!machine_interrupts_on(), "lock %p is waited for with interrupts on", lock);
     for (unsigned i = 0; i < held[cpu].count; i++)
         check_order(held[cpu].locks[i], lock);
+    check_end(cpu);
 }
 
 void lock_check_taken(const uint8_t *lock)
 {
     unsigned cpu = machine_cpu();
 
+    uint64_t now = check_begin(cpu);
+
     CHECK_MSG(held[cpu].count < HELD_MAX, "cpu %u holds too many locks", cpu);
+    held[cpu].since[held[cpu].count] = now;
     held[cpu].locks[held[cpu].count++] = lock;
+    check_end(cpu);
 }
 
 void lock_check_release(const uint8_t *lock)
 {
     unsigned cpu = machine_cpu();
     unsigned at = held[cpu].count;
+    uint64_t now = check_begin(cpu);
 
     while (at > 0 && held[cpu].locks[at - 1] != lock)
         at--;
     CHECK_MSG(at > 0, "lock %p is released by cpu %u, which does not hold it", lock, cpu);
     held[cpu].count--;
-    for (; at <= held[cpu].count; at++)
+    if (measures && class_of(lock) < CLASSES)
+        keep_longest(&holds[class_of(lock)], lock, now - held[cpu].since[at - 1]);
+    for (; at <= held[cpu].count; at++) {
         held[cpu].locks[at - 1] = held[cpu].locks[at];
+        held[cpu].since[at - 1] = held[cpu].since[at];
+    }
+    check_end(cpu);
 }
 
 void lock_check_none(void)

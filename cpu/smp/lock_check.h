@@ -6,7 +6,12 @@
  * both names. A lock that is taken by try cannot wait, so that it may come in any order; locks
  * waited for while it is held count. Table locks are ordered by level, parents first (rule P8).
  *
- * Units: none. Owns: the orders seen so far, and each processor's list of held locks.
+ * It also measures the longest hold of each lock and the longest time with interrupts off. Under
+ * QEMU's -icount a tick of the clock is a number of instructions, and the figures are exact; those
+ * of the checks themselves are left out.
+ *
+ * Units: ticks of machine_ticks. Owns: the orders seen so far, the longest times, and each
+ * processor's list of held locks.
  * Fails with: a panic. Context: any, from traps_init on.
  */
 #ifndef CPU_SMP_LOCK_CHECK_H
@@ -27,5 +32,20 @@ void lock_check_none(void);
  * since then are held no more. */
 unsigned lock_check_count(void);
 void lock_check_abandon(unsigned count);
+
+/* Begins to measure, from zero. */
+void lock_check_measure(void);
+
+/* The longest hold of a lock of one class, or the longest time with interrupts off. */
+struct lock_check_longest {
+    const void *what; /* the lock, or the code that turned interrupts on; NULL: nothing */
+    uint64_t ticks;
+};
+
+/* Classes below LOCK_CHECK_LEVELS are table locks by level, the root's first. */
+#define LOCK_CHECK_LEVELS  6U
+#define LOCK_CHECK_CLASSES 512U
+struct lock_check_longest lock_check_longest_hold(unsigned class);
+struct lock_check_longest lock_check_longest_off(void);
 
 #endif

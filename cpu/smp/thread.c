@@ -275,8 +275,7 @@ static bool thread_idle_step(void)
     return more;
 }
 
-/* Interrupts are off from the look at the queue to HLT, which STI lets begin before any interrupt
- * is taken. An interrupt that makes a thread ready in between ends the HLT. */
+/* Interrupts stay off from the look at the queue to HLT: STI takes effect one instruction later. */
 _Noreturn void thread_idle(void)
 {
     struct scheduler *own = scheduler_self();
@@ -288,13 +287,14 @@ _Noreturn void thread_idle(void)
         spin_lock(&own->ready_lock);
         own->halted = own->ready.first == NULL;
         spin_unlock(&own->ready_lock);
-        if (own->halted && local_apic_timer_hz() != 0) {
+        if (own->halted) {
             scheduler_tick(own);
-            __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
-        } else if (own->halted) {
-            scheduler_tick(own);
-            __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
+            if (local_apic_timer_hz() != 0)
+                __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
+            else
+                __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
         }
+        INTERRUPTS_CHECK(opened);
         own->halted = false;
         thread_schedule();
     }

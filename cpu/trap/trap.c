@@ -5,6 +5,7 @@
 #include "cpu/interrupts/local_apic.h"
 #include "cpu/interrupts/pic.h"
 #include "cpu/machine.h"
+#include "cpu/points.h"
 #include "cpu/registers.h"
 #include "cpu/trap/entry.h"
 #include "cpu/trap/probe.h"
@@ -127,7 +128,11 @@ void trap_dispatch(struct trap_frame *frame);
 
 void trap_dispatch(struct trap_frame *frame)
 {
+    if ((frame->rflags & RFLAGS_IF) != 0)
+        INTERRUPTS_CHECK(off);
     dispatch(frame);
+    if ((frame->rflags & RFLAGS_IF) != 0)
+        INTERRUPTS_CHECK(on);
     if ((frame->vector == TRAP_NMI || frame->vector == TRAP_MC) && cr2_read() != frame->cr2)
         cr2_write(frame->cr2);
 }

@@ -161,6 +161,8 @@ bool fault_slow(uint64_t address, uint64_t error, struct trap_frame *frame)
                                       (error & PF_US) != 0 || kernel_may_touch_user(error, frame)};
 
     CODE_POINT(POINT_DECODE);
+    if ((frame->rflags & RFLAGS_IF) != 0)
+        INTERRUPTS_CHECK(off);
     if (status != OK)
         last_faults[machine_cpu()].reason = status;
     else if (resolve_as_user(address, error, access.user_allowed) ||

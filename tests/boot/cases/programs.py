@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import disks
+import latency
 from harness import ROOT, Case, Skip, case
 
 sys.path.insert(0, str(ROOT / "tests/bench"))
@@ -54,6 +55,13 @@ def lock_checks(t: Case):
                  append="run=cow,shared-map,swap,stress,attack-protect,attack-swap-in seconds=6")
     t.passed(run, ("cow", "shared-map", "swap", "stress", "attack-protect",
                    "attack-swap-in"))
+    run = t.boot(efi="build/checked/faultline.efi", disks=[t.swap_disk()], icount=True,
+                 append="run=stress seconds=1")
+    t.passed(run, ("stress",))
+    figures = latency.longest(run.notes(latency.PATTERN),
+                              latency.read_symbols(ROOT / "build/checked/faultline.so"))
+    problems = latency.exceeded(figures, latency.bounds((ROOT / latency.PAGE).read_text()))
+    t.check(not problems, "locks and interrupts off: within their bounds", *problems)
     t.crashes("crash-lock-order", r"lock order: .* it was the other way round before",
               efi="build/checked/faultline.efi")
 

@@ -11,10 +11,12 @@
  */
 #include "tests/experiments/stress/stress.h"
 #include "cpu/machine.h"
+#include "cpu/smp/lock_check.h"
 #include "cpu/smp/shootdown.h"
 #include "cpu/smp/thread.h"
 #include "lib/bytes.h"
 #include "tests/runner/experiment.h"
+#include "tests/runner/tick.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
@@ -124,6 +126,34 @@ static void stress_report(unsigned count, const struct fault_counts *faults)
     ktap_metric("spurious", faults->spurious, "faults");
 }
 
+#ifdef LOCK_CHECKS
+/* Where the linker has put the image, in front of everything. */
+extern const char image_base[];
+
+/* Prints the longest holds and times with interrupts off. boot/lock-checks compares them with
+ * docs/locking.md; it has the names of the locks from the image. */
+static void stress_report_locks(void)
+{
+    struct lock_check_longest off = lock_check_longest_off();
+    uint64_t tick = ticks_per_instruction();
+
+    if (tick == 0)
+        return;
+    for (unsigned i = 0; i < LOCK_CHECK_CLASSES; i++) {
+        struct lock_check_longest hold = lock_check_longest_hold(i);
+
+        if (hold.ticks != 0 && i < LOCK_CHECK_LEVELS)
+            ktap_note("longest hold: table of level %u for %lu", LOCK_CHECK_LEVELS - 1 - i,
+                      hold.ticks / tick);
+        else if (hold.ticks != 0)
+            ktap_note("longest hold: image+%lx for %lu",
+                      (uintptr_t)hold.what - (uintptr_t)image_base, hold.ticks / tick);
+    }
+    ktap_note("longest with interrupts off: until image+%lx for %lu",
+              (uintptr_t)off.what - (uintptr_t)image_base, off.ticks / tick);
+}
+#endif
+
 /* Returns the pages that a space with so many workers and a fork by each promise. */
 static uint64_t stress_promises(unsigned count)
 {
@@ -160,11 +190,17 @@ static void stress_run(const struct options *options)
                                 RIGHTS_READ_WRITE),
                       NULL) == OK,
         "the shared pages and the blocks are mapped");
+#ifdef LOCK_CHECKS
+    lock_check_measure();
+#endif
     count = stress_start_workers(space, options);
     wait_for_workers(count, options->seconds);
     page_set_limit(limit);
     faults = space_faults(space);
     stress_report(count, &faults);
+#ifdef LOCK_CHECKS
+    stress_report_locks();
+#endif
     for (unsigned page = 0; page < STRESS_SHARED; page++) {
         for (unsigned i = 0; i < count; i++) {
             uint64_t value;
