@@ -23,6 +23,7 @@
 #include "efi/firmware/reachable.h"
 #include "efi/log/kept_log.h"
 #include "efi/main.h"
+#include "efi/menu.h"
 #include "efi/options/options.h"
 #include "efi/processors.h"
 #include "lib/bytes.h"
@@ -307,6 +308,11 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     }
 
     check_memory();
+    menu_open(&firmware, option_input.load,
+              &(struct option_sources){.file = option_input.file.text,
+                                       .file_size = option_input.file.size},
+              &bootinfo.options);
+    finish_start(&bootinfo);
     firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);
     if (status != OK)

@@ -10,6 +10,10 @@
 #include "lib/bootinfo.h"
 #include "lib/ktap.h"
 
+/* Returns the name of the experiment at a place, from 0, and its question; NULL behind the last.
+ * For the menu: context boot services, before the handover. */
+const char *faultline_experiment(unsigned place, const char **question);
+
 /* Runs the experiments and returns the verdict, whose line is already printed. */
 enum verdict faultline_main(const struct bootinfo *info);
 

@@ -357,6 +357,15 @@ enum verdict ktap_verdict(void)
     return the_log.passed > 0 ? VERDICT_PASS : VERDICT_SKIPPED;
 }
 
+void ktap_forget(void)
+{
+    uint64_t ticks = the_log.ticks_per_instruction;
+
+    CHECK(!the_log.open);
+    memset(&the_log, 0, sizeof(the_log));
+    the_log.ticks_per_instruction = ticks;
+}
+
 enum verdict ktap_end(void)
 {
     enum verdict verdict;

@@ -87,6 +87,9 @@ const char *ktap_suite(void);
  * follow. */
 enum verdict ktap_end(void);
 
+/* Forgets the log that has ended, so that another one can begin. */
+void ktap_forget(void);
+
 /* Returns the verdict so far; skipped while no experiment ran. */
 enum verdict ktap_verdict(void);
 

@@ -29,6 +29,10 @@ struct conversion {
 
 static struct print_sink *sinks;
 
+/* The text that begins each line; NULL: none. */
+static const char *line_start;
+static bool line_begun;
+
 void print_attach(struct print_sink *sink)
 {
     struct print_sink **end = &sinks;
@@ -51,10 +55,41 @@ void print_detach(struct print_sink *sink)
     }
 }
 
-static void flush_piece(struct output *out)
+void print_set_line_start(const char *text)
+{
+    line_start = text;
+    line_begun = false;
+}
+
+static void write_all(const char *text, size_t length)
 {
     for (struct print_sink *sink = sinks; sink != NULL; sink = sink->next)
-        sink->write(sink, out->buffer, out->length);
+        sink->write(sink, text, length);
+}
+
+static void write_lines(const char *text, size_t length)
+{
+    while (length > 0) {
+        size_t part = 0;
+
+        while (part < length && text[part] != '\n')
+            part++;
+        part += part < length;
+        if (!line_begun)
+            write_all(line_start, strlen(line_start));
+        write_all(text, part);
+        line_begun = text[part - 1] != '\n';
+        text += part;
+        length -= part;
+    }
+}
+
+static void flush_piece(struct output *out)
+{
+    if (line_start != NULL)
+        write_lines(out->buffer, out->length);
+    else
+        write_all(out->buffer, out->length);
     out->length = 0;
 }
 

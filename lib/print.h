@@ -28,6 +28,10 @@ void print_attach(struct print_sink *sink);
 /* Takes a sink off again; one that is not attached is no error. */
 void print_detach(struct print_sink *sink);
 
+/* Begins each line that follows with a text, until it is NULL again; NULL at the start. The last
+ * line printed must be whole. */
+void print_set_line_start(const char *text);
+
 void print(const char *format, ...) PRINTF_LIKE(1, 2);
 void print_va(const char *format, va_list arguments);
 

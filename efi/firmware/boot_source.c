@@ -1,5 +1,6 @@
 /* Describes the device that the image was started from, by the device path of its volume. */
 #include "efi/firmware/firmware.h"
+#include "efi/firmware/menu.h"
 
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -97,14 +98,18 @@ static void describe_path(const EFI_DEVICE_PATH *node, char *text, size_t size)
         print_to(text, size, "%s", kind);
 }
 
-void firmware_boot_source(const struct firmware *firmware, char *text, size_t size)
+void firmware_describe(const struct firmware *firmware, EFI_HANDLE handle, char *text, size_t size)
 {
     EFI_GUID guid = EFI_DEVICE_PATH_PROTOCOL_GUID;
     void *path;
 
-    if (firmware->image->DeviceHandle == NULL ||
-        EFI_ERROR(firmware->services->HandleProtocol(firmware->image->DeviceHandle, &guid, &path)))
+    if (handle == NULL || EFI_ERROR(firmware->services->HandleProtocol(handle, &guid, &path)))
         print_to(text, size, "memory");
     else
         describe_path(path, text, size);
+}
+
+void firmware_boot_source(const struct firmware *firmware, char *text, size_t size)
+{
+    firmware_describe(firmware, firmware->image->DeviceHandle, text, size);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include "efi/main.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
 #include "vmm/space/commit.h"
@@ -29,6 +30,16 @@ const struct experiment *experiment_at(unsigned place)
     const struct experiment *const *entry = image_experiments_start + place;
 
     return entry < image_experiments_end ? *entry : NULL;
+}
+
+const char *faultline_experiment(unsigned place, const char **question)
+{
+    const struct experiment *experiment = experiment_at(place);
+
+    if (experiment == NULL)
+        return NULL;
+    *question = experiment->question;
+    return experiment->name;
 }
 
 void experiments_audit(void)

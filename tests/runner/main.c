@@ -21,6 +21,7 @@
 #include "tests/runner/end_keys.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
+#include "tests/runner/prompt.h"
 #include "tests/runner/summary.h"
 #include "tests/runner/tlb_limit.h"
 #include "tests/runner/watchdog.h"
@@ -315,6 +316,8 @@ enum verdict faultline_main(const struct bootinfo *info)
     summary_print_pcids();
     verdict = ktap_end();
     display_end(stop_services(options));
+    if (options->prompt)
+        prompt_take_commands(options, run_one);
     end_keys();
     return verdict;
 }

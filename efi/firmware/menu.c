@@ -1,0 +1,51 @@
+/* Keys and lines of the menu at the start, from the firmware's console. */
+#include "efi/firmware/menu.h"
+
+#include "lib/print.h"
+
+/* Time between two looks at the keyboard. */
+#define LOOK_US 10000U
+
+#define LETTER_BACKSPACE 8U
+
+static bool read_key(const struct firmware *firmware, EFI_INPUT_KEY *key)
+{
+    SIMPLE_INPUT_INTERFACE *keyboard = firmware->table->ConIn;
+
+    return keyboard != NULL && keyboard->ReadKeyStroke(keyboard, key) == EFI_SUCCESS;
+}
+
+bool firmware_key_pending(const struct firmware *firmware)
+{
+    EFI_INPUT_KEY key;
+
+    return read_key(firmware, &key);
+}
+
+bool firmware_read_line(const struct firmware *firmware, char line[MENU_LINE])
+{
+    EFI_INPUT_KEY key = {0};
+    size_t length = 0;
+
+    if (firmware->table->ConIn == NULL)
+        return false;
+    print("# menu: > ");
+    for (;;) {
+        if (!read_key(firmware, &key)) {
+            firmware->services->Stall(LOOK_US);
+            continue;
+        }
+        if (key.UnicodeChar == '\r' || key.UnicodeChar == '\n')
+            break;
+        if (key.UnicodeChar == LETTER_BACKSPACE && length > 0) {
+            length--;
+            print("\r# menu: > %.*s \r# menu: > %.*s", (int)length, line, (int)length, line);
+        } else if (key.UnicodeChar >= ' ' && key.UnicodeChar <= '~' && length + 1 < MENU_LINE) {
+            line[length++] = (char)key.UnicodeChar;
+            print("%c", line[length - 1]);
+        }
+    }
+    line[length] = '\0';
+    print("\n");
+    return true;
+}

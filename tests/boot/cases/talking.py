@@ -1,0 +1,57 @@
+"""Talking to a run: the menu before it, the prompt on the serial line after it, keys at its end."""
+
+from harness import Case, case
+
+COMMANDS = ("help", "counters", "walk 0x7f0000000", "region 0x7f0000000", "frame 0x1000", "slot 0",
+            "descriptor 0", "run wild", "nonsense", "history", "quit")
+
+
+@case
+def prompt(t: Case):
+    """Every command answers; what an experiment prints behind the verdict leaves the log valid."""
+    def on_line(line, monitor):
+        if line == "# verdict: pass":
+            monitor.type("".join(command + "\r" for command in COMMANDS))
+
+    run = t.boot(on_line=on_line, types=True, append="run=cow prompt=1")
+    t.passed(run, ("cow",))
+    t.check(run.log and list(run.log.suites) == ["cow"], "the log has the run's experiment only")
+    after = run.result.log.partition("\n# verdict: pass\n")[2]
+    for words in ("# > help", "# | walk ADDRESS: ", "# | frames:", "# | #   level 1: ",
+                  "# | 00000007f0000000 to 00000007f0010000, read write, private, 1 of 16 pages",
+                  "# | frame 1000 at 1000000: ", "# | slot 0: count 0, empty",
+                  "# | descriptor 0: ", "# | ok 1 wild", "# | # verdict: pass",
+                  "# | no such command", "# | 9 nonsense", "# > quit"):
+        t.check(words in after, f"the prompt says: {words}", after[-3000:])
+
+
+@case
+def menu(t: Case):
+    """menu=1 lists experiments and disks, takes numbers and settings, and Enter begins the run."""
+    keys = list("wild") + ["spc"] + list("seed") + ["equal", "9", "ret", "ret"]
+
+    def on_line(line, monitor):
+        if "Enter alone begins the run" in line:
+            for key in keys:
+                monitor.human(f"sendkey {key}")
+
+    run = t.boot(on_line=on_line, disks=[t.swap_disk()], append="run=cow menu=1")
+    t.passed(run, ("wild",))
+    t.check(run.log and list(run.log.suites) == ["wild"], "only the chosen experiment ran")
+    for words in (r"^menu:   \d+ cow: Do two ", r"^menu: options: run=cow menu=1",
+                  r"^menu:   AHCI disk, 256 MiB, set [0-9a-f-]{36}: will be written",
+                  r"^menu: options: menu=1 seed=9 run=wild$", "^seed: 9$"):
+        t.said(run, words)
+
+
+@case
+def end_keys(t: Case):
+    """On the halted machine's screen l shows the log, q comes back, and q again powers it off."""
+    def on_line(line, monitor):
+        if line == "# verdict: pass":
+            monitor.type("l aq q")
+
+    run = t.boot(on_line=on_line, types=True, append="run=cow exit=halt", debug_exit=False)
+    t.check(run.result.shutdown == "guest-shutdown" and not run.result.timed_out,
+            "a key powers the machine off", run.result.shutdown)
+    t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
