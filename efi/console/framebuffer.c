@@ -183,10 +183,31 @@ static unsigned line_limit(void)
     return rows * console.columns;
 }
 
+/* At the end of a row, moves the word that has begun there to the next row. */
+static void move_word_down(void)
+{
+    unsigned end = console.cursor;
+    unsigned start = end;
+    unsigned size;
+
+    if (end == 0 || end % console.columns != 0 || end != console.length)
+        return;
+    while (start > end - console.columns && console.line[start - 1] != ' ')
+        start--;
+    size = end - start;
+    if (size == 0 || size == console.columns || end + size >= line_limit())
+        return;
+    memcpy(console.line + end, console.line + start, size);
+    memset(console.line + start, ' ', size);
+    console.cursor = console.length = end + size;
+}
+
 static void framebuffer_put(char letter)
 {
     if (console.cursor == line_limit())
         next_line(true);
+    if (letter != ' ')
+        move_word_down();
     console.line[console.cursor++] = letter;
     if (console.length < console.cursor)
         console.length = console.cursor;

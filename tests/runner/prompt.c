@@ -285,8 +285,10 @@ static int wait_for_letter(void)
 static size_t recall(char line[LINE_SIZE], size_t length, unsigned *back)
 {
     unsigned kept = (unsigned)min_u64(prompt.entered, HISTORY_SIZE);
+    int bracket = wait_for_letter();
+    int letter = wait_for_letter();
 
-    if (wait_for_letter() != '[' || wait_for_letter() != 'A' || *back == kept)
+    if (bracket != '[' || letter != 'A' || *back == kept)
         return length;
     *back += 1;
     for (; length > 0; length--)
