@@ -127,6 +127,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c cpu/smp/lock_check.c \
 	tests/screen/%.c tests/model/%.c,$(KERNEL_SOURCES)))
 ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
+POLICY_SOURCES := $(filter vmm/policy/%.c vmm/ghosts/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))
 HOST_SUPPORT := $(filter-out tests/host/test_% tests/host/explore/% tests/host/scaling.c, \
 	$(wildcard tests/host/*.c tests/host/*/*.c))
@@ -158,12 +159,16 @@ $(B)/$(1)/%.c.o: %.c Makefile
 	$$(call say,$(1),$$<)
 	$$(FLAVOUR_$(1)) $$(HOST_CFLAGS) $$(or $$(BASES_$(1)),$$(BASES)) -MMD -MP -c -o $$@ $$<
 
-# One object of all allocators: an archive's member that only a section refers to is not linked.
+# One object of all allocators, and one of all policies: an archive's member that only a section
+# refers to is not linked.
 $(B)/$(1)/pmm/alloc.o: $$(ALLOCATOR_SOURCES:%=$(B)/$(1)/%.o)
 	ld -r -o $$@ $$^
 
-$(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(filter-out $$(ALLOCATOR_SOURCES), \
-	$$(PORTABLE_SOURCES))) $(B)/$(1)/pmm/alloc.o
+$(B)/$(1)/vmm/policies.o: $$(POLICY_SOURCES:%=$(B)/$(1)/%.o)
+	ld -r -o $$@ $$^
+
+$(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(filter-out $$(ALLOCATOR_SOURCES) \
+	$$(POLICY_SOURCES),$$(PORTABLE_SOURCES))) $(B)/$(1)/pmm/alloc.o $(B)/$(1)/vmm/policies.o
 	rm -f $$@
 	ar qcsD $$@ $$^
 
@@ -211,7 +216,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run report answers compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run report answers policies compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
@@ -229,6 +234,9 @@ report: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions, benc
 
 answers: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions: docs/answers.md
 	tests/report/run --answers
+
+policies: $(B)/faultline.efi $(B)/swap.img ## boot the experiment `policy`: the tables of docs/policies.md
+	tests/report/policies
 
 run-bochs: $(B)/faultline.efi $(B)/bochs-loader.efi ## boot in Bochs [OPTIONS="run=cow" BOCHS_ARGS="--smp 2"]
 	ovmf/bochs.py --efi $(B)/faultline.efi --append "$(OPTIONS)" $(BOCHS_ARGS)

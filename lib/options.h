@@ -54,6 +54,7 @@ struct options {
     enum la57_way la57; /* levels of page tables: as the firmware has them unless given */
     enum table_access tables;
     uint32_t pmm;                      /* frame_allocator(pmm); LLFree unless given */
+    uint32_t policy;                   /* 0: the clocks; else policy_at(policy - 1) */
     enum overcommit_policy overcommit; /* heuristic unless given */
     uint32_t spaces;                   /* address spaces at once; 65,536 unless given */
     uint32_t regions;                  /* of one address space; 0, as unless given: any number */

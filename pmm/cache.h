@@ -56,7 +56,8 @@ struct pmm_cache {
 
 _Static_assert(sizeof(struct pmm_cache) == 2048, "found by a shift");
 
-extern struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
+/* One for each processor; of the one behind them only the clock is used (vmm/page/managed.h). */
+extern struct pmm_cache pmm_caches[CPU_MAX + 1][PMM_CACHES];
 extern uint32_t pmm_frame_end;
 
 /* Returns both caches of a processor. Computed in bytes, so that the compiler keeps one address and

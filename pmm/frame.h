@@ -105,8 +105,9 @@ struct frame {
     uint8_t kind;   /* (a) enum frame_kind */
     uint8_t level;  /* (c) FRAME_TABLE: 1 to 5; (a) FRAME_BLOCK: 1 to 9, 18 */
     union {
-        uint16_t live;  /* (s) FRAME_TABLE, FRAME_ROOT: entries that are not empty */
-        uint16_t clock; /* (s) FRAME_ANONYMOUS: 1 + the CPU whose clock lists it, or 0 */
+        uint16_t live; /* (s) FRAME_TABLE, FRAME_ROOT: entries that are not empty */
+        /* (s) FRAME_ANONYMOUS: 1 + the CPU whose clock lists it, PAGE_MANAGED, or 0 */
+        uint16_t clock;
     };
     union {
         struct {                      /* FRAME_TABLE, FRAME_ROOT */
@@ -117,8 +118,8 @@ struct frame {
             uint32_t ring_next; /* (r) the ring of tables that share pages (paging/tree/rmap.c) */
             uint32_t ring_prev;
         } table;
-        struct { /* FRAME_ANONYMOUS */
-            uint16_t unused;
+        struct {                 /* FRAME_ANONYMOUS */
+            uint16_t returned;   /* 1: it came from a slot, for the policy (vmm/page/managed.h) */
             uint16_t back_index; /* (t) back pointer: index of the entry in back_table */
             uint32_t slot;       /* (t) FRAME_SWAP_CACHED: the slot that has the same content */
             uint32_t back_table; /* (t) back pointer: frame of a table with an entry that maps it */

@@ -12,7 +12,7 @@ _Static_assert(BATCH == PMM_CACHE_FRAMES / 2 && BATCH % WORD == 0, "half a cache
 /* Retries for a frame that the counter has promised: other CPUs may move frames meanwhile. */
 #define TAKE_TRIES 1000U
 
-struct pmm_cache pmm_caches[CPU_MAX][PMM_CACHES];
+struct pmm_cache pmm_caches[CPU_MAX + 1][PMM_CACHES];
 uint32_t pmm_frame_end;
 struct pmm pmm;
 

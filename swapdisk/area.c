@@ -49,8 +49,16 @@ void swap_release(struct slot slot)
     if (!slots_release(slot))
         return;
     /* Before the slot is free: afterwards another holder may write it. */
+    if (area.on_free != NULL)
+        area.on_free(slot);
     block_discard(&area.block, area_lba(slot), SECTORS_PER_PAGE);
     slots_free(slot);
+}
+
+void swap_on_free(void (*freed)(struct slot slot))
+{
+    CHECK(area.open && (freed == NULL || area.on_free == NULL));
+    area.on_free = freed;
 }
 
 uint32_t swap_count(struct slot slot)

@@ -83,6 +83,9 @@ MUST_USE enum status swap_write_out(struct slot *slots, const struct pfn *frames
 
 struct swap_usage swap_usage(void);
 
+/* Called for each slot whose count reaches 0, before it is free. NULL: nothing is called. */
+void swap_on_free(void (*freed)(struct slot slot));
+
 /* Returns the sum of all counts: AUDIT compares it with the entries and swap-cache references. */
 uint64_t swap_references(void);
 

@@ -24,8 +24,9 @@ struct swap_area {
     uint64_t pages_read;
     uint64_t corrupt;
     uint64_t errors;
-    uint64_t retired;        /* slots that failed in this run */
-    uint64_t bad_generation; /* of the list of bad slots that was found */
+    uint64_t retired;                  /* slots that failed in this run */
+    void (*on_free)(struct slot slot); /* for a policy's ghosts; NULL: nobody */
+    uint64_t bad_generation;           /* of the list of bad slots that was found */
 };
 
 extern struct swap_area area;

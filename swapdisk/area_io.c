@@ -172,6 +172,7 @@ static bool exchange_slot(struct slot *slot)
     slots_give_up(bad);
     area_add(&area.retired, 1);
     ktap_note("swap: slot %u is bad and not used any more", bad.index);
+    CHECK(slots_is_retired(bad));
     *slot = SLOT_NONE;
     return slots_take(1, slot, &got) == OK;
 }
@@ -194,6 +195,7 @@ static unsigned run_end(const struct slot *slots, unsigned from, unsigned count)
 {
     unsigned to = from + 1;
 
+    CHECK(from < count);
     while (to < count && to - from < area.block.request_pages &&
            slots[to].index == slots[to - 1].index + 1)
         to++;

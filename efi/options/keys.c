@@ -4,6 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/units.h"
 #include "pmm/alloc/allocator.h"
+#include "vmm/policy/policy.h"
 
 /* The kernel's tables and one experiment need more than this. */
 #define MEMORY_LIMIT_MIN (32 * MIB)
@@ -211,6 +212,16 @@ static const char *pmm_word(unsigned place)
     return allocator != NULL ? allocator->name : NULL;
 }
 
+/* The clocks of vmm/page/ come before the policies of the table. */
+static const char *policy_word(unsigned place)
+{
+    const struct policy *policy = place > 0 ? policy_at(place - 1) : NULL;
+
+    if (place == 0)
+        return "clocks";
+    return policy != NULL ? policy->name : NULL;
+}
+
 static bool parse_swap(struct piece value, struct options *options)
 {
     static const uint8_t nil[OPTION_UUID_SIZE];
@@ -282,6 +293,16 @@ static bool parse_pmm(struct piece value, struct options *options)
     if (!find_word(value, pmm_word, &word))
         return false;
     options->pmm = word;
+    return true;
+}
+
+static bool parse_policy(struct piece value, struct options *options)
+{
+    unsigned word;
+
+    if (!find_word(value, policy_word, &word))
+        return false;
+    options->policy = word;
     return true;
 }
 
@@ -410,6 +431,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"overcommit", parse_overcommit, overcommit_word, NULL},
     {"spaces", parse_spaces, NULL, "a number from 1 to 65536"},
     {"tags", parse_tags, NULL, "a number from 1 to 32"},
+    {"policy", parse_policy, policy_word, NULL},
     {"regions", parse_regions, NULL, "a number from 1 to 4294967295, or 0 for no limit"},
     {"report", parse_report, report_word, NULL},
     {"menu", parse_menu, menu_word, NULL},

@@ -25,6 +25,7 @@ VALUES = {
     "overcommit": ("never", "heuristic", "always"),
     "spaces": ("1", "2", "3", "10", "65536"),
     "pmm": ("bitmap", "buddy", "stack"),
+    "policy": ("arc", "lirs", "clockpro"),
     "tables": ("recursive", "window"),
     "la57": ("0", "1"),
     "swap": ("none", "auto"),

@@ -25,7 +25,7 @@ SEAM_LIBRARY = {"memcpy", "memset", "memmove", "memcmp",  # the compiler itself 
                 "_GLOBAL_OFFSET_TABLE_"}  # and reaches the ends of a linker's table by it
 # The ends of the tables that efi/image/faultline.lds collects.
 SEAM_LINKER = {f"__{end}_{table}" for end in ("start", "stop")
-               for table in ("shrinkers", "frame_allocators")}
+               for table in ("shrinkers", "frame_allocators", "policies")}
 SEAM_INLINE = {"machine_by_bytes"}  # a variable that the functions of cpu/machine_inline.h read
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")
 # Where inline assembly may stand.
@@ -38,7 +38,7 @@ WINGS = {
     "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree"),
     "swapdisk": ("swapdisk/pci", "swapdisk/format", "swapdisk/block", "swapdisk/ahci",
                  "swapdisk/fs", "swapdisk"),
-    "vmm": ("vmm/page", "vmm/policy", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
+    "vmm": ("vmm/policy", "vmm/ghosts", "vmm/page", "vmm/space", "vmm/section", "vmm/fault", "vmm/range",
             "vmm/program"),
     "efi": ("efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
     "tests": ("tests/model", "tests/screen", "tests/runner", "tests/experiments", "tests/host",

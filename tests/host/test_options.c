@@ -13,6 +13,7 @@
 #include "efi/options/options.h"
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
+#include "vmm/policy/policy.h"
 
 #define MESSAGES_MAX 32
 
@@ -104,7 +105,7 @@ static void every_key(void **state)
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
                                 "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300 "
-                                "tags=9 regions=4294967295"),
+                                "tags=9 policy=lirs regions=4294967295"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
     assert_int_equal(options.memory_limit, 64 * MIB);
@@ -119,6 +120,7 @@ static void every_key(void **state)
     assert_int_equal(options.tables, TABLES_WINDOW);
     assert_true(options.wipe);
     assert_string_equal(frame_allocator(options.pmm)->name, "buddy");
+    assert_string_equal(policy_at(options.policy - 1)->name, "lirs");
     assert_int_equal(options.watchdog, 0);
     assert_int_equal(options.deadline, 90);
     assert_int_equal(options.seconds, 7);
@@ -240,6 +242,8 @@ static const char *const bad[] = {"run=",
                                   "tables=slot",
                                   "pmm=",
                                   "pmm=slab",
+                                  "policy=",
+                                  "policy=lru2",
                                   "wipe=",
                                   "wipe=2",
                                   "wipe=01",
@@ -359,7 +363,7 @@ static void program_name(void **state)
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, serial, exit, la57, "
                         "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces, "
-                        "tags, regions, report, menu, prompt");
+                        "tags, policy, regions, report, menu, prompt");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

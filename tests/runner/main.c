@@ -26,6 +26,7 @@
 #include "tests/runner/tlb_limit.h"
 #include "tests/runner/watchdog.h"
 #include "vmm/fault/fault.h"
+#include "vmm/page/managed.h"
 #include "vmm/space/commit.h"
 #include "vmm/space/space.h"
 
@@ -228,6 +229,14 @@ static void end_at_deadline(void)
     finish_run(VERDICT_FAIL);
 }
 
+static enum status choose_policy(uint32_t number)
+{
+    if (number == 0)
+        return OK;
+    ktap_note("policy: %s", policy_at(number - 1)->name);
+    return managed_choose(policy_at(number - 1), pmm_usage().total);
+}
+
 /* Scans the disks and opens the swap area. On failure the run cannot begin. */
 static enum status start_services(const struct bootinfo *info)
 {
@@ -240,6 +249,8 @@ static enum status start_services(const struct bootinfo *info)
     status = swap_open(&info->options, RAM_SLOTS);
     if (status == OK)
         status = vmm_init();
+    if (status == OK)
+        status = choose_policy(info->options.policy);
     if (status != OK)
         return status;
     table_access_choose(info->options.tables);
@@ -258,8 +269,10 @@ static enum status start_services(const struct bootinfo *info)
 /* Does the part of the end that the log tells of; the disk stays for the log itself. */
 static void settle_services(void)
 {
-    enum status status = swap_settle();
+    enum status status = managed_choose(NULL, 0);
 
+    CHECK(status == OK);
+    status = swap_settle();
     if (status != OK)
         ktap_fail("closing the swap area: %s", status_name(status));
     disks_log_totals();

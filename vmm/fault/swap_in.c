@@ -10,7 +10,7 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
-#include "vmm/page/page.h"
+#include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
 
 /* Maps the page of the swap cache, on which the caller owns a hold. Retries while FRAME_IO is set
@@ -47,6 +47,7 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     enum status status;
 
     transfer_begin_in(page, at, pte_rights(op->place.entry), slot);
+    managed_returns(page, slot);
     fault_unlock(op);
     /* holds: page(count of the entry, count of the transfer, FRAME_IO), slot(by the swap cache) */
     status = swap_read(slot, page);
@@ -67,6 +68,7 @@ enum status swap_in(struct fault_op *op)
     struct pfn tied = PFN_NONE;
     enum status status = OK;
 
+    managed_coming(slot);
     /* A hint: where others name the slot too, one of them may have read it. */
     if (swap_count(slot) <= 1)
         status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);

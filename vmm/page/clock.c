@@ -1,6 +1,6 @@
 /* The clocks: lists of the resident pages, one for each processor. */
 #include "cpu/machine.h"
-#include "vmm/page/page.h"
+#include "vmm/page/managed.h"
 
 uint64_t page_clocks_begun;
 
@@ -13,12 +13,12 @@ static struct {
 
 void page_init(void)
 {
-    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++)
+    for (unsigned cpu = 0; cpu <= CPU_MAX; cpu++)
         *page_clock_of(cpu) = (struct page_clock){.first = UINT32_MAX,
                                                   .last = UINT32_MAX,
                                                   .record = 1 | (uint64_t)FRAME_ANONYMOUS << 32 |
                                                             (uint64_t)(cpu + 1) << 48,
-                                                  .bit = UINT64_C(1) << cpu};
+                                                  .bit = cpu < CPU_MAX ? UINT64_C(1) << cpu : 0};
 }
 
 /* Returns how many clocks, from 0 on, may have pages: at least one. */
@@ -33,7 +33,7 @@ static unsigned clocks_begun(void)
 uint64_t page_clock_size(void)
 {
     unsigned begun = clocks_begun();
-    uint64_t size = 0;
+    uint64_t size = __atomic_load_n(&page_clock_of(MANAGED_CLOCK)->size, __ATOMIC_RELAXED);
 
     for (unsigned i = 0; i < begun; i++)
         size += __atomic_load_n(&page_clock_of(i)->size, __ATOMIC_RELAXED);
@@ -123,6 +123,8 @@ bool page_withdraw(struct pfn page)
         spin_lock(&clock->lock);
         withdrawn = record->clock == number;
         if (withdrawn) {
+            if (number == PAGE_MANAGED)
+                managed_left(page);
             unlink_page(clock, page);
             __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
         }
@@ -157,7 +159,7 @@ void page_deactivate(struct pfn page)
 
     spin_lock(&hand.lock);
     number = __atomic_load_n(&frame_record(page)->clock, __ATOMIC_RELAXED);
-    if (number != 0) {
+    if (number != 0 && number != PAGE_MANAGED) {
         struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
@@ -200,6 +202,69 @@ struct pfn page_clock_next(void)
     return page;
 }
 
+/* ---- pages that a policy manages ---- */
+
+struct pfn page_clock_manage_first(unsigned cpu, bool (*manage)(struct pfn page))
+{
+    bool were_on = machine_interrupts_off();
+    struct page_clock *from = page_clock_of(cpu);
+    struct page_clock *to = page_clock_of(MANAGED_CLOCK);
+    struct pfn page;
+
+    spin_lock(&from->lock);
+    spin_lock(&to->lock);
+    page.index = from->first;
+    if (!pfn_is_none(page) && manage(page)) {
+        unlink_page(from, page);
+        link_last(to, page);
+        __atomic_store_n(&frame_record(page)->clock, PAGE_MANAGED, __ATOMIC_RELAXED);
+    } else {
+        page = PFN_NONE;
+    }
+    spin_unlock(&to->lock);
+    spin_unlock(&from->lock);
+    machine_interrupts_restore(were_on);
+    return page;
+}
+
+bool page_clock_unmanage_first(void)
+{
+    struct pfn page = {page_clock_of(MANAGED_CLOCK)->first};
+
+    if (pfn_is_none(page))
+        return false;
+    CHECK(page_withdraw(page));
+    page_publish(page);
+    return true;
+}
+
+struct pfn page_clock_next_managed(void)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn page = turn_clock(page_clock_of(MANAGED_CLOCK));
+
+    machine_interrupts_restore(were_on);
+    return page;
+}
+
+bool page_withdraw_managed(struct pfn page)
+{
+    bool were_on = machine_interrupts_off();
+    struct page_clock *clock = page_clock_of(MANAGED_CLOCK);
+    bool withdrawn;
+
+    spin_lock(&clock->lock);
+    withdrawn = frame_record(page)->clock == PAGE_MANAGED;
+    if (withdrawn) {
+        managed_goes(page);
+        unlink_page(clock, page);
+        __atomic_store_n(&frame_record(page)->clock, 0, __ATOMIC_RELAXED);
+    }
+    spin_unlock(&clock->lock);
+    machine_interrupts_restore(were_on);
+    return withdrawn;
+}
+
 /* ---- ends and proof ---- */
 
 /* Removes the first of the pages from its clock, which is locked, together with those that follow
@@ -231,8 +296,8 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
     for (unsigned done = 0; done < count;) {
         uint16_t number = frame_record(pages[done])->clock;
 
-        if (number == 0) {
-            done++;
+        if (number - 1U >= CPU_MAX) { /* 0, or managed */
+            (void)page_withdraw(pages[done++]);
             continue;
         }
         if (locked != page_clock_of(number - 1U)) {
@@ -251,7 +316,7 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
 /* Every clock is one list, both ways, of as many pages as it says, all of them its own. */
 void page_clock_audit(void)
 {
-    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
+    for (unsigned cpu = 0; cpu <= CPU_MAX; cpu++) {
         const struct page_clock *clock = page_clock_of(cpu);
         struct pfn before = PFN_NONE;
         uint64_t pages = 0;

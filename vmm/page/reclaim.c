@@ -3,30 +3,10 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
-#include "vmm/page/page.h"
+#include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
 
-#define VICTIMS_MAX SWAP_WRITE_OUT_MAX
-
-/* A page with more references than this stays: evicting it takes long, and many use it. */
-#define POINTERS_MAX 8U
-
-/* A page being evicted, and its entries. */
-struct victim {
-    struct pfn page;
-    struct slot slot;
-    bool busy; /* named by others than were found */
-    bool clean;
-    bool done;         /* its content is safe in the slot */
-    bool shared;       /* a section's: the one entry that is found is the section's */
-    bool dropped;      /* without a slot, since it comes again */
-    bool comes_again;  /* shared: if clean, it is dropped without a slot */
-    unsigned recalled; /* shared leaves that became tickets, whose counts are ours */
-    unsigned pointer_count;
-    struct tree_pointer pointers[POINTERS_MAX];
-};
-
-static struct reclaim_counts counts;
+struct reclaim_counts reclaim_counted;
 
 static const struct reclaim_shared *shared_pages;
 
@@ -115,8 +95,7 @@ static bool leaves_were_accessed(struct section *section, struct tree_pointer at
     return used;
 }
 
-/* Clears the A bits of the entries. Returns true if one was set. */
-static bool was_accessed(const struct victim *victim)
+bool victim_take_accessed(const struct victim *victim)
 {
     bool used = false;
 
@@ -135,6 +114,17 @@ static bool was_accessed(const struct victim *victim)
     return used;
 }
 
+bool victim_find_pointers(struct victim *victim, const struct frame *record)
+{
+    victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
+    victim->shared = (record->flags & FRAME_SHARED) != 0;
+    /* The recall counts the leaves of a section's page. */
+    return victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX &&
+           (record->flags & FRAME_IO) == 0 &&
+           (victim->shared ||
+            victim->pointer_count == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1);
+}
+
 /* Returns true if the page can be evicted: every entry is found, and none was accessed since the
  * last pass. spare_used: skips accessed pages; off when no other victim is left. clean_only: skips
  * pages that must be written. Owns one count. */
@@ -144,21 +134,15 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
 
     CHECK_MSG(record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_BLOCK) == 0,
               "victim %x of kind %u, flags %x", victim->page.index, record->kind, record->flags);
-    count_event(&counts.looked_at);
+    count_event(&reclaim_counted.looked_at);
     if (clean_only && (record->flags & FRAME_SWAP_CACHED) == 0)
         return false;
-    victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
-    victim->shared = (record->flags & FRAME_SHARED) != 0;
-    /* The recall counts the leaves of a section's page. */
-    if (victim->pointer_count == 0 || victim->pointer_count > POINTERS_MAX ||
-        (record->flags & FRAME_IO) != 0 ||
-        (!victim->shared &&
-         victim->pointer_count != __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1)) {
-        count_event(&counts.busy);
+    if (!victim_find_pointers(victim, record)) {
+        count_event(&reclaim_counted.busy);
         return false;
     }
-    if (was_accessed(victim) && spare_used) {
-        count_event(&counts.second_chances);
+    if (victim_take_accessed(victim) && spare_used) {
+        count_event(&reclaim_counted.second_chances);
         return false;
     }
     return true;
@@ -213,7 +197,7 @@ static void finish_recall(struct victim *victim)
         page_release(victim->page);
     victim->busy = !tree_all_in_state(victim->page, PTE_TRANSIT);
     if (victim->busy)
-        count_event(&counts.busy);
+        count_event(&reclaim_counted.busy);
 }
 
 /* A page in the swap cache was never writable since it was read: its slot has its content. */
@@ -326,7 +310,7 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     for (unsigned i = 0; i < count; i++) {
         if (victims[i].done) {
             (*evicted)++;
-            count_event(victims[i].clean ? &counts.clean : &counts.written);
+            count_event(victims[i].clean ? &reclaim_counted.clean : &reclaim_counted.written);
         }
         reclaim_finish(&victims[i]);
     }
@@ -402,7 +386,8 @@ enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned 
     CHECK(wanted <= VICTIMS_MAX);
     *evicted = 0;
     __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
-    chosen = reclaim_choose(round, victims, wanted);
+    chosen = managed_policy != NULL ? victim_choose_by_policy(round, victims)
+                                    : reclaim_choose(round, victims, wanted);
     if (chosen > 0)
         status = evict(victims, chosen, evicted);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
@@ -435,5 +420,5 @@ bool reclaim_round_await_others(const struct reclaim_round *round)
 
 struct reclaim_counts reclaim_counts(void)
 {
-    return counts;
+    return reclaim_counted;
 }

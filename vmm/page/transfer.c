@@ -3,7 +3,7 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
-#include "vmm/page/page.h"
+#include "vmm/page/managed.h"
 
 /* Entries converted after one look at the reverse map. */
 #define POINTERS_TOGETHER 16U
@@ -120,6 +120,8 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
           pte_state(end->ticket, 1) == PTE_EMPTY);
     if (stays)
         page_publish(page);
+    else if (end->result == TRANSFER_SLOT)
+        managed_went(page, end->slot); /* before an entry names the slot */
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
     transfer_end_entries(page, end);
     if (!stays && (record->flags & FRAME_SWAP_CACHED) != 0)

@@ -2,7 +2,7 @@
 #include "vmm/page/zero_merge.h"
 
 #include "cpu/machine.h"
-#include "vmm/page/page.h"
+#include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
 
 /* Pages that share one shootdown. */
@@ -104,7 +104,9 @@ unsigned zero_merge(unsigned budget)
         unsigned count = 0;
 
         for (; looks > 0 && count < TOGETHER; looks--) {
-            pages[count] = page_clock_next();
+            pages[count] = looks % 2 == 0 ? page_clock_next_managed() : PFN_NONE;
+            if (pfn_is_none(pages[count]))
+                pages[count] = page_clock_next();
             if (!pfn_is_none(pages[count]) && zero_merge_take(pages[count]))
                 count++;
         }

@@ -12,6 +12,7 @@
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "swapdisk/area.h"
+#include "vmm/page/managed.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/page/transfer.h"
@@ -295,10 +296,13 @@ static enum status read_page(struct space *space, struct page_reserve *reserve,
                              struct pfn *page)
 {
     struct slot slot = pte_slot(place->entry);
-    enum status status = begin_page(reserve, where, place, page);
+    enum status status;
 
+    managed_coming(slot);
+    status = begin_page(reserve, where, place, page);
     if (status != OK)
         return status;
+    managed_returns(*page, slot);
     /* holds: page(count of the entry, the transfer's, FRAME_IO), slot(what was the entry's) */
     status = swap_read(slot, *page);
     __atomic_or_fetch(&frame_record(*page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);

@@ -1,0 +1,393 @@
+/* Pages that a policy manages: which node belongs to which frame or slot, and which page goes. */
+#include "vmm/page/managed.h"
+
+#include "cpu/machine.h"
+#include "swapdisk/slots.h"
+#include "vmm/policy/array.h"
+
+/* Of memory, that comes between two harvests. */
+#define HARVEST_SHARE 8U
+
+/* Nodes beyond those of resident pages and as many ghosts: each processor may have a page under
+ * way. */
+#define NODES_SPARE (2 * CPU_MAX)
+
+/* What policy_page of a ghost means: a slot, else a frame that is about to come or go. */
+#define OF_SLOT (UINT32_C(1) << 31)
+
+const struct policy *managed_policy;
+
+static struct {
+    struct paged_array by_frame;      /* nodes */
+    struct paged_array by_slot;       /* ghosts */
+    const struct policy_node *coming; /* the ghost that the policy was told of last */
+    uint64_t came;                    /* since the last harvest */
+} managed;
+
+static bool managed_lock(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&page_clock_of(MANAGED_CLOCK)->lock);
+    return were_on;
+}
+
+static void managed_unlock(bool were_on)
+{
+    spin_unlock(&page_clock_of(MANAGED_CLOCK)->lock);
+    machine_interrupts_restore(were_on);
+}
+
+static struct policy_node **node_of_frame(struct pfn page)
+{
+    return array_at(&managed.by_frame, page.index);
+}
+
+static struct policy_node **node_of_slot(struct slot slot)
+{
+    return array_at(&managed.by_slot, slot.index);
+}
+
+/* The policy keeps a ghost no longer, which policy_page names. */
+static void managed_forgotten(uint32_t page)
+{
+    if ((page & OF_SLOT) != 0)
+        *node_of_slot((struct slot){page & ~OF_SLOT}) = NULL;
+    else
+        *node_of_frame((struct pfn){page}) = NULL;
+}
+
+/* Ends a ghost, if there is one. */
+static void end_ghost(struct policy_node **ghost)
+{
+    if (*ghost != NULL)
+        policy_left(*ghost);
+    *ghost = NULL;
+}
+
+/* ---- coming and going ---- */
+
+void managed_slot_comes(struct slot slot)
+{
+    bool were_on = managed_lock();
+    struct policy_node *ghost = *node_of_slot(slot);
+
+    /* A fault that is repeated is told once. */
+    if (ghost != NULL && ghost != managed.coming && managed_policy->coming != NULL)
+        managed_policy->coming(ghost);
+    managed.coming = ghost;
+    managed_unlock(were_on);
+}
+
+void managed_page_returns(struct pfn page, struct slot slot)
+{
+    bool were_on = managed_lock();
+    struct policy_node **ghost = node_of_slot(slot);
+
+    CHECK((frame_record(page)->flags & FRAME_IO) != 0 && frame_record(page)->clock == 0);
+    end_ghost(node_of_frame(page)); /* of a page that ended before it was managed */
+    if (*ghost != NULL) {
+        policy_set_page(*ghost, page.index);
+        *node_of_frame(page) = *ghost;
+        *ghost = NULL;
+        frame_record(page)->page.returned = 1;
+    }
+    managed_unlock(were_on);
+}
+
+void managed_page_went(struct pfn page, struct slot slot)
+{
+    bool were_on = managed_lock();
+    struct policy_node **ghost = node_of_frame(page);
+
+    CHECK(frame_record(page)->clock == 0);
+    end_ghost(node_of_slot(slot));
+    CHECK(slot.index < OF_SLOT && page.index < OF_SLOT);
+    if (*ghost != NULL) {
+        policy_set_page(*ghost, slot.index | OF_SLOT);
+        *node_of_slot(slot) = *ghost;
+        *ghost = NULL;
+    }
+    managed_unlock(were_on);
+}
+
+/* A slot is free again: what is stored in it later is another page (rule D15). */
+static void managed_slot_freed(struct slot slot)
+{
+    bool were_on = managed_lock();
+
+    end_ghost(node_of_slot(slot));
+    managed_unlock(were_on);
+}
+
+void managed_left(struct pfn page)
+{
+    end_ghost(node_of_frame(page));
+}
+
+/* The ghost stays with the frame until the page's content is in a slot; a page that cannot go
+ * returns by it. */
+void managed_goes(struct pfn page)
+{
+    struct policy_node **node = node_of_frame(page);
+
+    CHECK(*node != NULL && policy_page(*node) == page.index);
+    *node = policy_goes(*node);
+    frame_record(page)->page.returned = 1;
+}
+
+/* ---- for reclaim ---- */
+
+/* Under the locks of both clocks. A page without a reference is about to leave its clock. */
+static bool managed_take(struct pfn page)
+{
+    struct policy_node **node = node_of_frame(page);
+    struct frame *record = frame_record(page);
+
+    if (!tree_try_hold(page))
+        return false;
+    CHECK(record->kind == FRAME_ANONYMOUS && record->page.returned <= 1);
+    if (record->page.returned == 0)
+        end_ghost(node); /* of another page, which ended before it was managed */
+    record->page.returned = 0;
+    *node = policy_came(*node, page.index);
+    CHECK_MSG(*node != NULL, "page %x finds no node, of %lu pages and %lu ghosts", page.index,
+              policy_resident(), policy_ghosts());
+    managed.came++;
+    managed.coming = NULL;
+    return true;
+}
+
+/* Moves the first page of some clock into the managed one and returns it, held; PFN_NONE: all have
+ * been moved. */
+static struct pfn managed_adopt(void)
+{
+    for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
+        struct pfn page = PFN_NONE;
+
+        if (page_clock_of(cpu)->size > 0)
+            page = page_clock_manage_first(cpu, managed_take);
+        if (!pfn_is_none(page))
+            return page;
+    }
+    return PFN_NONE;
+}
+
+/* Returns the policy's candidate, held. PFN_NONE: no page is managed, or the candidate is
+ * leaving. */
+static struct pfn managed_next(void)
+{
+    bool were_on = managed_lock();
+    struct pfn page = PFN_NONE;
+
+    if (policy_resident() > 0) {
+        page.index = policy_page(managed_policy->next());
+        CHECK(frame_record(page)->clock == PAGE_MANAGED);
+        if (!tree_try_hold(page))
+            page = PFN_NONE;
+    }
+    managed_unlock(were_on);
+    return page;
+}
+
+/* A page was seen to be used. It is dirty if it would have to be written. */
+static void managed_used(struct pfn page, bool dirty)
+{
+    bool were_on = managed_lock();
+    struct policy_node *node = *node_of_frame(page);
+
+    if (frame_record(page)->clock == PAGE_MANAGED) {
+        if (dirty)
+            policy_dirty(node);
+        if (managed_policy->used != NULL)
+            managed_policy->used(node);
+    }
+    managed_unlock(were_on);
+}
+
+/* A candidate cannot go now: it begins anew. */
+static void managed_pass(struct pfn page)
+{
+    bool were_on = managed_lock();
+    struct policy_node **node = node_of_frame(page);
+
+    if (frame_record(page)->clock == PAGE_MANAGED) {
+        end_ghost(node);
+        *node = policy_came(NULL, page.index);
+        CHECK(*node != NULL);
+    }
+    managed_unlock(were_on);
+}
+
+/* Begins a harvest if one is due: so many pages have come since the last one. */
+static bool managed_harvest_begin(void)
+{
+    bool were_on = managed_lock();
+    bool due = managed_policy->harvests && managed.came >= policy_resident() / HARVEST_SHARE;
+
+    policy_set_capacity(max_u64(policy_resident(), 1));
+    if (due) {
+        managed.came = 0;
+        if (managed_policy->round != NULL)
+            managed_policy->round();
+    }
+    managed_unlock(were_on);
+    return due;
+}
+
+/* ---- victims, in the place of those that the clocks name ---- */
+
+/* Looks for the page's entries and takes their A bits; false: not all were found. Pages that are
+ * not to be looked at for uses keep their bits. */
+static bool managed_look(struct victim *victim, bool takes_uses, bool *used)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    count_event(&reclaim_counted.looked_at);
+    *used = false;
+    if (!victim_find_pointers(victim, record)) {
+        count_event(&reclaim_counted.busy);
+        return false;
+    }
+    if (takes_uses && victim_take_accessed(victim)) {
+        *used = true;
+        managed_used(victim->page, (frame_record(victim->page)->flags & FRAME_SWAP_CACHED) == 0);
+    }
+    return true;
+}
+
+/* The use that made a page come is not another one. */
+static void adopt_arrivals(void)
+{
+    struct victim arrival = {.slot = SLOT_NONE};
+
+    while (!pfn_is_none(arrival.page = managed_adopt())) {
+        if (!managed_policy->blind && victim_find_pointers(&arrival, frame_record(arrival.page)))
+            (void)victim_take_accessed(&arrival);
+        page_release(arrival.page);
+    }
+}
+
+/* Tells the policy of all pages used since the last harvest. */
+static void harvest_uses(void)
+{
+    bool used;
+
+    for (uint64_t looks = page_clock_of(MANAGED_CLOCK)->size; looks > 0; looks--) {
+        struct victim victim = {.page = page_clock_next_managed(), .slot = SLOT_NONE};
+
+        if (pfn_is_none(victim.page))
+            continue;
+        (void)managed_look(&victim, true, &used);
+        page_release(victim.page);
+    }
+}
+
+/* Without a victim there is no flush by which the next uses set the bits again (rule D13). */
+static void flush_bits(void)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, NULL);
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
+}
+
+/* Chooses the policy's victim, one at a time: what it does next depends on the page that comes. A
+ * page that is named again although it was used goes. */
+unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *victim)
+{
+    struct pfn last = PFN_NONE;
+    unsigned chosen = 0;
+    bool used;
+
+    adopt_arrivals();
+    if (managed_harvest_begin())
+        harvest_uses();
+    for (; round->looks > 0 && chosen == 0; round->looks--) {
+        bool spares = !managed_policy->blind && round->looks > round->spared;
+
+        *victim = (struct victim){.page = managed_next(), .slot = SLOT_NONE};
+        if (pfn_is_none(victim->page))
+            continue;
+        spares = spares && victim->page.index != last.index;
+        if ((round->clean_only && (frame_record(victim->page)->flags & FRAME_SWAP_CACHED) == 0) ||
+            !managed_look(victim, spares, &used)) {
+            managed_pass(victim->page);
+        } else if (used) {
+            count_event(&reclaim_counted.second_chances);
+            last = victim->page;
+        } else {
+            chosen = page_withdraw_managed(victim->page);
+        }
+        if (chosen == 0)
+            page_release(victim->page);
+    }
+    if (chosen == 0)
+        flush_bits();
+    return chosen;
+}
+
+/* ---- choosing a policy ---- */
+
+static enum status managed_open(const struct policy *policy, uint64_t pages)
+{
+    uint32_t slots = (uint32_t)max_u64(slots_total(), 1);
+    enum status status;
+
+    status = array_open(&managed.by_frame, pmm_frame_limit(), sizeof(struct policy_node *));
+    if (status != OK)
+        return status;
+    status = array_open(&managed.by_slot, slots, sizeof(struct policy_node *));
+    if (status == OK) {
+        status = policy_start(policy, 2 * pages + NODES_SPARE);
+        if (status != OK)
+            array_close(&managed.by_slot);
+    }
+    if (status != OK)
+        array_close(&managed.by_frame);
+    return status;
+}
+
+enum status managed_choose(const struct policy *policy, uint64_t pages)
+{
+    enum status status;
+
+    CHECK(policy == NULL || pages > 0);
+    if (managed_policy != NULL) {
+        while (page_clock_unmanage_first()) {
+        }
+        swap_on_free(NULL);
+        managed_policy = NULL;
+        policy_stop();
+        array_close(&managed.by_slot);
+        array_close(&managed.by_frame);
+    }
+    if (policy == NULL)
+        return OK;
+    status = managed_open(policy, pages);
+    if (status != OK)
+        return status;
+    managed.coming = NULL;
+    managed.came = 0;
+    policy_on_forget(managed_forgotten);
+    swap_on_free(managed_slot_freed);
+    managed_policy = policy;
+    return OK;
+}
+
+void managed_audit(void)
+{
+    const struct page_clock *clock = page_clock_of(MANAGED_CLOCK);
+
+    if (managed_policy == NULL) {
+        CHECK(clock->size == 0);
+        return;
+    }
+    policy_audit();
+    CHECK_MSG(clock->size == policy_resident(), "%lu pages are managed, %lu nodes are resident",
+              clock->size, policy_resident());
+    for (struct pfn at = {clock->first}; !pfn_is_none(at);
+         at.index = frame_record(at)->page.list_next)
+        CHECK(*node_of_frame(at) != NULL && policy_page(*node_of_frame(at)) == at.index);
+}

@@ -1,0 +1,20 @@
+/* LRU by sampled bits: the page goes whose use was seen longest ago. R. L. Mattson and others,
+ * Evaluation techniques for storage hierarchies, IBM Systems Journal 9(2), 1970. */
+#include "vmm/policy/node.h"
+
+static void lru_came(struct policy_node *node)
+{
+    policy_put(node, 1);
+}
+
+static struct policy_node *lru_next(void)
+{
+    return policy_oldest(1);
+}
+
+POLICY(lru) = {.name = "lru",
+               .source = "Mattson 1970",
+               .harvests = true,
+               .came = lru_came,
+               .used = lru_came,
+               .next = lru_next};

@@ -1,0 +1,42 @@
+/* SIEVE: a hand goes from the oldest page to the newest and takes the first that was not used since
+ * it came by; pages stay in their order. Y. Zhang and others, SIEVE is simpler than LRU, NSDI 2024.
+ */
+#include "vmm/policy/node.h"
+
+static struct policy_node *sieve_hand; /* NULL: before the oldest */
+
+static void sieve_start(void)
+{
+    sieve_hand = NULL;
+}
+
+static void sieve_came(struct policy_node *node)
+{
+    policy_put(node, 1);
+}
+
+static struct policy_node *sieve_next(void)
+{
+    CHECK(policy_size(1) > 0);
+    if (sieve_hand == NULL)
+        sieve_hand = policy_oldest(1);
+    while (policy_is_marked(sieve_hand, POLICY_USED)) {
+        policy_unmark(sieve_hand, POLICY_USED);
+        sieve_hand = policy_after(sieve_hand);
+    }
+    return sieve_hand;
+}
+
+static void sieve_left(const struct policy_node *node)
+{
+    if (node == sieve_hand)
+        sieve_hand = node->links[0].next;
+}
+
+POLICY(sieve) = {.name = "sieve",
+                 .source = "Zhang 2024",
+                 .start = sieve_start,
+                 .came = sieve_came,
+                 .used = policy_mark_used,
+                 .next = sieve_next,
+                 .left = sieve_left};

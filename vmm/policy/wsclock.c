@@ -1,0 +1,54 @@
+/* WSClock: the hand passes pages that were used, or that are still in the working set: used within
+ * the last `window` arrivals. R. W. Carr and J. L. Hennessy, WSClock, a simple and effective
+ * algorithm for virtual memory management, SOSP 1981. */
+#include "vmm/policy/node.h"
+
+/* Of memory, that arrivals since a page's use may be. */
+#define WSCLOCK_WINDOW 4U
+
+static uint32_t wsclock_now(void)
+{
+    return (uint32_t)policy_arrivals();
+}
+
+static void wsclock_came(struct policy_node *node)
+{
+    node->stamp = wsclock_now();
+    policy_put(node, 1);
+}
+
+/* The page that was used longest ago; of equal ones the first under the hand. */
+static struct policy_node *wsclock_longest_ago(void)
+{
+    struct policy_node *best = policy_oldest(1);
+
+    for (struct policy_node *at = policy_after(best); at != policy_oldest(1);
+         at = policy_after(at)) {
+        if (wsclock_now() - at->stamp > wsclock_now() - best->stamp)
+            best = at;
+    }
+    return best;
+}
+
+static struct policy_node *wsclock_next(void)
+{
+    CHECK(policy_size(1) > 0);
+    for (uint64_t looks = policy_size(1); looks > 0; looks--) {
+        struct policy_node *node = policy_oldest(1);
+
+        if (policy_is_marked(node, POLICY_USED)) {
+            policy_unmark(node, POLICY_USED);
+            node->stamp = wsclock_now();
+        } else if (wsclock_now() - node->stamp > policy_capacity() / WSCLOCK_WINDOW) {
+            return node;
+        }
+        policy_put(node, 1);
+    }
+    return wsclock_longest_ago();
+}
+
+POLICY(wsclock) = {.name = "wsclock",
+                   .source = "Carr and Hennessy 1981",
+                   .came = wsclock_came,
+                   .used = policy_mark_used,
+                   .next = wsclock_next};
