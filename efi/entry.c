@@ -231,16 +231,8 @@ static void start_clock(const struct acpi *acpi, enum status acpi_status)
 
 static volatile void *mask_local_apic(const struct bootinfo *info)
 {
-    uint64_t base = local_apic_base();
-    void *registers = NULL;
+    volatile void *registers = reachable_map_local_apic(info, local_apic_base());
 
-    if (base != 0 && !reachable_is_device(info, (struct phys){base}, PAGE_SIZE)) {
-        ktap_note("the local APIC is not used: there is memory at %lx", base);
-    } else if (base != 0) {
-        registers = kernel_map_device((struct phys){base}, PAGE_SIZE, DEVICE_UNCACHED);
-        if (registers == NULL)
-            PANIC("the local APIC at %lx cannot be mapped", base);
-    }
     local_apic_mask(registers);
     return registers;
 }

@@ -2,6 +2,8 @@
 #include "efi/firmware/reachable.h"
 
 #include "lib/check.h"
+#include "lib/ktap.h"
+#include "paging/kernel/map.h"
 #include "paging/pte.h"
 
 /* Intel SDM volume 3, tables 4-14 to 4-20: the address in an entry. */
@@ -76,4 +78,20 @@ bool reachable_device(const struct reachable *reachable, struct phys start, uint
 {
     return reachable_is_device(reachable->info, start, size) &&
            reachable_is_mapped(reachable, start, size);
+}
+
+volatile void *reachable_map_local_apic(const struct bootinfo *info, uint64_t base)
+{
+    volatile void *registers;
+
+    if (base == 0)
+        return NULL;
+    if (!reachable_is_device(info, (struct phys){base}, PAGE_SIZE)) {
+        ktap_note("the local APIC is not used: there is memory at %lx", base);
+        return NULL;
+    }
+    registers = kernel_map_device((struct phys){base}, PAGE_SIZE, DEVICE_UNCACHED);
+    if (registers == NULL)
+        PANIC("the local APIC at %lx cannot be mapped", base);
+    return registers;
 }

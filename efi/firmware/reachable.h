@@ -6,7 +6,7 @@
  * firmware's page tables, and memory that the map gives to somebody is no device.
  *
  * Units: bytes; physical addresses. Owns: nothing. Fails with: false. Context: boot services, since
- * the firmware's page tables go away later.
+ * the firmware's page tables go away later; the local APIC on the kernel's tables.
  * Spec: Intel SDM volume 3, 4.5 (entries of 4-level and 5-level paging).
  */
 #ifndef EFI_FIRMWARE_REACHABLE_H
@@ -34,5 +34,10 @@ bool reachable_is_mapped(const struct reachable *reachable, struct phys start, u
 
 /* Both: the range may be accessed as registers or as a framebuffer. */
 bool reachable_device(const struct reachable *reachable, struct phys start, uint64_t size);
+
+/* Maps the local APIC's registers for good, after the handover. Returns NULL, and says so in the
+ * log, if memory in use is at `base`; also NULL for base 0, which means that the registers are not
+ * in memory. */
+volatile void *reachable_map_local_apic(const struct bootinfo *info, uint64_t base);
 
 #endif

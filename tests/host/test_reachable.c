@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "efi/firmware/reachable.h"
+#include "paging/kernel/map.h"
 #include "paging/pte.h"
 
 #define TABLES        8
@@ -18,11 +19,20 @@
 static uint64_t tables[TABLES][ENTRIES];
 static struct bootinfo info;
 static struct reachable reachable;
+static uint64_t mapped_device;
 
 static uint64_t read_entry(struct phys entry)
 {
     assert_in_range(entry.address, TABLE(1), TABLE(TABLES) - 1);
     return tables[entry.address / 0x1000][entry.address % 0x1000 / 8];
+}
+
+/* Records the address that is mapped; no register is accessed. */
+void *kernel_map_device(struct phys base, uint64_t size, enum device_caching caching)
+{
+    assert_true(size == PAGE_SIZE && caching == DEVICE_UNCACHED);
+    mapped_device = base.address;
+    return tables[1];
 }
 
 static int clear(void **state)
@@ -141,10 +151,28 @@ static void both_must_hold(void **state)
     assert_false(reachable_device(&reachable, (struct phys){0xfed00000}, 8));
 }
 
+/* The firmware, or an earlier application, may have moved the APIC onto memory. */
+static void local_apic_base_false(void **state)
+{
+    (void)state;
+    mapped_device = 0;
+    add_region(0x100000, 0x100, MEMORY_USABLE);
+    add_region(0xfee00000, 1, MEMORY_DEVICE);
+    assert_null(reachable_map_local_apic(&info, 0));
+    assert_null(reachable_map_local_apic(&info, 0x100000));
+    assert_null(reachable_map_local_apic(&info, 0x1ff000));
+    assert_int_equal(mapped_device, 0);
+    assert_non_null(reachable_map_local_apic(&info, 0xfee00000));
+    assert_int_equal(mapped_device, 0xfee00000);
+    assert_non_null(reachable_map_local_apic(&info, 0x200000));
+    assert_int_equal(mapped_device, 0x200000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(memory_in_use, clear),
+        cmocka_unit_test_setup(local_apic_base_false, clear),
         cmocka_unit_test_setup(pages_of_every_size, clear),
         cmocka_unit_test_setup(ends_of_the_address_space, clear),
         cmocka_unit_test_setup(five_levels, clear),
