@@ -9,6 +9,7 @@ UNMAPPED = 1 << 45
 NOT_CANONICAL = 1 << 63
 MEMORY = 32 << 20
 CMOS_PORT = 0x70
+HPET = 0xFED00000
 SPACE_MEMORY, SPACE_IO = 0, 1
 
 
@@ -49,11 +50,39 @@ def spcr_true_address(t: Case):
     t.said(run, r"^serial: I/O port 0x3f8 \(ACPI SPCR\)")
 
 
+def with_header(signature: str, content: bytes) -> bytes:
+    """Returns an ACPI table of revision 1 with its header and checksum."""
+    table = struct.pack("<4sIBB6s8sI4sI", signature.encode(), 36 + len(content), 1, 0, b"FAULTL",
+                        b"BOOTCASE", 1, b"TEST", 1) + content
+    return table[:9] + bytes([-sum(table) & 0xFF]) + table[10:]
+
+
+def only_table(t: Case, table: bytes):
+    """Returns QEMU's arguments for a machine on which OVMF finds one ACPI table.
+
+    OVMF takes its tables from a file of QEMU, and runs a list of commands: load the file, then add
+    the file's address to a pointer in it. It installs each table to which such a pointer leads.
+    """
+    name = b"etc/acpi/tables"
+    pointer = 36  # the only entry of an RSDT, behind its header
+    place = pointer + 4
+    commands = (struct.pack("<I56sIB", 1, name, 64, 1),
+                struct.pack("<I56s56sIB", 2, name, name, pointer, 4))
+    files = {"tables": with_header("RSDT", struct.pack("<I", place)) + table,
+             "loader": b"".join(command.ljust(128, b"\0") for command in commands)}
+    for file, content in files.items():
+        t.path(file).write_bytes(content)
+    return ["-fw_cfg", f"name=etc/acpi/tables,file={t.path('tables')}",
+            "-fw_cfg", f"name=etc/table-loader,file={t.path('loader')}"]
+
+
 @case
-def hpet_false_address(t: Case):
-    """The table of the HPET names no clock: another source calibrates the time."""
-    for address in (UNMAPPED, NOT_CANONICAL, MEMORY):
-        run = t.boot(machine="q35,hpet=off", append="run=cow",
-                     extra=acpi_table(t, "HPET", 1, hpet(address)))
-        t.passed(run, ("cow",))
-        t.said(run, r"^clock: TSC at \d+ kHz by (?!HPET)")
+def hpet_address(t: Case):
+    """Without a PM timer the HPET calibrates the time, unless its table names a false address."""
+    for address, clock in ((HPET, "HPET"), (UNMAPPED, "(?!HPET)"), (NOT_CANONICAL, "(?!HPET)")):
+        run = t.boot(machine="q35,acpi=off", append="run=cow",
+                     extra=only_table(t, with_header("HPET", hpet(address))))
+        # QEMU warns of a file that is not below opt/, so its words are not compared.
+        t.check(run.result.verdict == "pass" and run.log and run.log.suites["cow"].ok,
+                f"HPET at {address:x}: the run passes", run.log_error)
+        t.said(run, rf"^clock: TSC at \d+ kHz by {clock}")
