@@ -144,8 +144,8 @@ void rmap_unlock(struct rmap_hold hold);
 /* The next table of the ring, which is locked; the table itself when it is alone. */
 struct pfn rmap_next_of(struct pfn table);
 
-/* The state in which an entry names the page: leaf, in transit or withheld; otherwise empty. */
-enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page);
+/* Returns the state of an entry that references the page (leaf, in transit, withheld), or empty. */
+enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page);
 
 /* A new table joins the ring of its source. */
 void rmap_join(struct pfn table, struct pfn source);

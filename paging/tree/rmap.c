@@ -194,7 +194,7 @@ void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index)
 }
 
 /* Returns the state of an entry that references the page (leaf, in transit, withheld), or empty. */
-enum pte_state rmap_names_as(struct pfn table, unsigned index, struct pfn page)
+enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page)
 {
     struct pte entry = pte_read((const struct pte *)frame_pointer(table) + index);
     struct pfn named = PFN_NONE;
@@ -219,12 +219,12 @@ static void rmap_choose_another(struct frame *record, struct pfn page, struct pf
 
     for (struct pfn at = last ? table : rmap_next_of(table); !pfn_equal(at, table);
          at = rmap_next_of(at)) {
-        if (rmap_names_as(at, index, page) == PTE_EMPTY)
+        if (rmap_state_of(at, index, page) == PTE_EMPTY)
             continue;
         record->page.back_index = (uint16_t)index;
         __atomic_store_n(&record->page.back_table, at.index, __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (rmap_names_as(at, index, page) != PTE_EMPTY)
+        if (rmap_state_of(at, index, page) != PTE_EMPTY)
             return;
     }
     __atomic_store_n(&record->page.back_table, UINT32_MAX, __ATOMIC_RELAXED);
@@ -236,7 +236,7 @@ bool rmap_has_pointer(struct pfn page)
     struct pfn table = {record->page.back_table};
 
     return !pfn_is_none(table) && frame_record(table)->kind == FRAME_TABLE &&
-           rmap_names_as(table, record->page.back_index, page) != PTE_EMPTY;
+           rmap_state_of(table, record->page.back_index, page) != PTE_EMPTY;
 }
 
 /* Chooses another back pointer after rmap_points_into returned true, with interrupts off. */
@@ -324,7 +324,7 @@ static bool rmap_walk_some(struct rmap_walk *walk)
     unsigned index = frame_record(walk->page)->page.back_index;
 
     for (unsigned i = 0; i < RING_STEP && !pfn_is_none(walk->first); i++) {
-        if (rmap_names_as(walk->at, index, walk->page) == walk->state) {
+        if (rmap_state_of(walk->at, index, walk->page) == walk->state) {
             if (walk->found < walk->max)
                 walk->pointers[walk->found] = (struct tree_pointer){walk->at, (uint16_t)index};
             walk->found++;
@@ -386,7 +386,7 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
         (table->kind != FRAME_TABLE || tree_ring_lock_of(table) != ring ||
          table->table.ring_next == UINT32_MAX))
         return false;
-    return rmap_names_as(pointer.table, pointer.index, page) == state;
+    return rmap_state_of(pointer.table, pointer.index, page) == state;
 }
 
 /* The table lock is only tried, so that taking it inside the ring's lock, against the lock order,
@@ -402,7 +402,7 @@ enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree
         status = spin_try(&table->lock) ? OK : STATUS_AGAIN;
         /* Another may have replaced the entry between the look and the lock. */
         if (status == OK && ((table->flags & FRAME_DEAD) != 0 ||
-                             rmap_names_as(pointer.table, pointer.index, page) != state)) {
+                             rmap_state_of(pointer.table, pointer.index, page) != state)) {
             spin_unlock(&table->lock);
             status = STATUS_NOT_FOUND;
         }

@@ -43,7 +43,7 @@ static void unlock_sharer(const struct sharers *sharers, struct pfn table)
 static void unlock_sharers(const struct sharers *sharers, unsigned count)
 {
     for (struct pfn at = sharers->first; count > 0; at = rmap_next_of(at)) {
-        if (rmap_names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+        if (rmap_state_of(at, sharers->index, sharers->page) == PTE_EMPTY)
             continue;
         count--;
         unlock_sharer(sharers, at);
@@ -58,11 +58,11 @@ static bool lock_sharers(const struct sharers *sharers)
     unsigned found = 0;
 
     do {
-        if (rmap_names_as(at, sharers->index, sharers->page) != PTE_EMPTY) {
+        if (rmap_state_of(at, sharers->index, sharers->page) != PTE_EMPTY) {
             if (!pfn_equal(at, sharers->locked) && !try_table(at))
                 break;
             /* The entry may have been replaced before the lock was taken. */
-            if (rmap_names_as(at, sharers->index, sharers->page) != PTE_EMPTY)
+            if (rmap_state_of(at, sharers->index, sharers->page) != PTE_EMPTY)
                 found++;
             else
                 unlock_sharer(sharers, at);
@@ -105,7 +105,7 @@ static bool link_parts(const struct sharers *sharers, struct pfn table)
         struct pte *place = (struct pte *)frame_pointer(at) + sharers->index;
         struct pte old;
 
-        if (rmap_names_as(at, sharers->index, sharers->page) == PTE_EMPTY)
+        if (rmap_state_of(at, sharers->index, sharers->page) == PTE_EMPTY)
             continue;
         left--;
         old = pte_exchange(place, link);

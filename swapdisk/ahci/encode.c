@@ -134,7 +134,8 @@ static bool queued_allowed(const struct ahci_port *port, unsigned slot,
 
 /* Returns whether the encoded command, as the controller will read it, is on the allow-list. A
  * write also needs a grant that covers it. */
-static bool allowed(const struct ahci_port *port, unsigned slot, const struct swap_grant *grant)
+static bool command_allowed(const struct ahci_port *port, unsigned slot,
+                            const struct swap_grant *grant)
 {
     const struct fis_h2d *fis = &command_table(port, slot)->command.fis;
     bool writes = (port_lists(port)->headers[slot].flags & COMMAND_W) != 0;
@@ -165,7 +166,7 @@ enum status ahci_issue(struct ahci_port *port, unsigned slot, const struct swap_
 {
     bool queued = opcode_queued(command_table(port, slot)->command.fis.command);
 
-    if (!allowed(port, slot, grant))
+    if (!command_allowed(port, slot, grant))
         return STATUS_REFUSED;
     /* Queued and other commands never overlap (rule D6). */
     CHECK(port->issued == 0 || (queued && port->queued));

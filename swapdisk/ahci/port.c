@@ -46,8 +46,8 @@ static void assert_port(const struct ahci_port *port)
     CHECK(port->state <= AHCI_PORT_DEAD);
 }
 
-static void note(struct ahci_port *port, enum ahci_port_state state, const char *why,
-                 uint32_t value)
+static void port_set_state(struct ahci_port *port, enum ahci_port_state state, const char *why,
+                           uint32_t value)
 {
     port->state = state;
     print_to(port->note, AHCI_NOTE_SIZE, "%s (%x)", why, value);
@@ -232,7 +232,7 @@ static const char *not_a_disk(uint32_t signature)
 static void retire(struct ahci_port *port, enum ahci_port_state state, const char *why,
                    uint32_t value)
 {
-    note(port, state, why, value);
+    port_set_state(port, state, why, value);
     if (!stop_engines(port))
         ahci_port_give_up(port, "its engines do not stop", port_read(port, PxCMD));
 }
@@ -338,7 +338,7 @@ void ahci_ports_stop(struct ahci_hba *hba)
 void ahci_port_give_up(struct ahci_port *port, const char *why, uint32_t value)
 {
     assert_port(port);
-    note(port, AHCI_PORT_DEAD, why, value);
+    port_set_state(port, AHCI_PORT_DEAD, why, value);
     port_write(port, PxIE, 0);
     port->untamed = !end_transfers(port);
     if (port->untamed)

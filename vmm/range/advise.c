@@ -97,7 +97,7 @@ void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
     }
 }
 
-bool space_names_page(struct pte entry, unsigned level, struct pfn *page)
+bool space_entry_page(struct pte entry, unsigned level, struct pfn *page)
 {
     switch (pte_state(entry, level)) {
     case PTE_LEAF: *page = pte_frame(entry); break;
@@ -115,7 +115,7 @@ static void advise_deactivate(struct pte *at, unsigned level, void *context)
     struct pfn page;
 
     (void)context;
-    if (level > 1 || !space_names_page(entry, level, &page))
+    if (level > 1 || !space_entry_page(entry, level, &page))
         return;
     if (pte_present(entry))
         __atomic_and_fetch(&at->word, ~PTE_A, __ATOMIC_ACQ_REL);
@@ -197,7 +197,7 @@ static void count_page(struct pte *at, unsigned level, void *context)
 {
     struct pfn page;
 
-    if (space_names_page(pte_read(at), level, &page))
+    if (space_entry_page(pte_read(at), level, &page))
         *(uint64_t *)context += pte_span(level) / PAGE_SIZE;
 }
 

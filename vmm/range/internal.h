@@ -51,7 +51,7 @@ void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
                        void (*visit)(struct pte *at, unsigned level, void *context), void *context);
 
 /* True if a locked entry references a page, as a leaf or withheld; the zero page does not count. */
-bool space_names_page(struct pte entry, unsigned level, struct pfn *page);
+bool space_entry_page(struct pte entry, unsigned level, struct pfn *page);
 
 /* As space_fill_range, populated, wired or not. The region does not join its neighbours until
  * space_fill_keep or space_fill_undo is called; neither can fail. *came: populating was begun, so

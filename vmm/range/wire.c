@@ -45,7 +45,7 @@ static void unwire_page(struct pte *at, unsigned level, void *context)
     struct pfn page;
 
     (void)context;
-    if (space_names_page(pte_read(at), level, &page) && page_is_wired(page))
+    if (space_entry_page(pte_read(at), level, &page) && page_is_wired(page))
         page_unwire(page);
 }
 
@@ -78,7 +78,7 @@ static void make_wired_own(struct pte *at, unsigned level, void *context)
     struct pfn page;
 
     (void)context;
-    if (space_names_page(entry, level, &page) && page_is_wired(page) && pte_present(entry) &&
+    if (space_entry_page(entry, level, &page) && page_is_wired(page) && pte_present(entry) &&
         pte_class(entry) == PTE_COW)
         pte_make_own(at);
 }

@@ -97,7 +97,7 @@ static struct tree_place find_page(const struct space *child, uint64_t address, 
     bool were_on = machine_interrupts_off();
     struct tree_place place = tree_walk(&child->tree, address);
 
-    CHECK_MSG(place.level <= 3 && space_names_page(place.entry, place.level, page) &&
+    CHECK_MSG(place.level <= 3 && space_entry_page(place.entry, place.level, page) &&
                   page_is_wired(*page),
               "entry %lx of level %u at %lx names no wired page", place.entry.word, place.level,
               address);
