@@ -4,6 +4,7 @@
 #include "cpu/fpu.h"
 #include "cpu/interrupts/local_apic.h"
 #include "cpu/percpu.h"
+#include "cpu/smp/idle_halt.h"
 #include "cpu/smp/internal.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/spin.h"
@@ -289,10 +290,7 @@ _Noreturn void thread_idle(void)
         spin_unlock(&own->ready_lock);
         if (own->halted) {
             scheduler_tick(own);
-            if (local_apic_timer_hz() != 0)
-                __asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
-            else
-                __asm__ volatile("sti\n\tpause\n\tcli" : : : "memory");
+            idle_halt(local_apic_timer_hz() != 0);
         }
         INTERRUPTS_CHECK(opened);
         own->halted = false;

@@ -195,9 +195,9 @@ MUST_USE bool ahci_interrupts_on(struct ahci_port *port);
  * interrupts: to be called each second. Context: any. */
 void ahci_look(void);
 
-/* Returns the ticks that all ports have waited for commands, since start: benchmarks subtract them,
- * since the waiter polls. Other threads may have run meanwhile. */
-uint64_t ahci_waited_ticks(void);
+/* Returns the ticks for which threads have polled ports for the end of a command, since start: a
+ * benchmark subtracts them. A thread that sleeps meanwhile is not counted. */
+uint64_t ahci_polled_ticks(void);
 
 /* Frees a frame that took part in transfers, unless a controller may still access it: then drops
  * the caller's reference only (rule D1). */

@@ -6,6 +6,7 @@
  * seen by trying one; otherwise the port stays polled.
  */
 #include "cpu/machine.h"
+#include "cpu/smp/idle_halt.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/internal.h"
@@ -19,6 +20,7 @@ static struct ahci_hba *served;
 
 void ahci_take_interrupts(void)
 {
+    idle_halt_ends();
     for (struct ahci_hba *hba = served; hba != NULL; hba = hba->next_served) {
         uint32_t ports = hba_read(hba, HBA_IS);
 

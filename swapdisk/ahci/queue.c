@@ -338,11 +338,11 @@ void ahci_poll(struct ahci_port *port)
         ahci_recover(port);
 }
 
-static uint64_t waited_ticks; /* atomic */
+static uint64_t polled_ticks; /* atomic */
 
-uint64_t ahci_waited_ticks(void)
+uint64_t ahci_polled_ticks(void)
 {
-    return __atomic_load_n(&waited_ticks, __ATOMIC_RELAXED);
+    return __atomic_load_n(&polled_ticks, __ATOMIC_RELAXED);
 }
 
 /* Polls once; then sleeps, or lets the processor's other threads run. A sleeper is woken at the
@@ -354,11 +354,12 @@ static void wait_once(struct ahci_port *port, struct disk_request *request)
     ahci_poll(port);
     if (request_ended(request))
         return;
-    if (request->sleeps)
+    if (request->sleeps) {
         semaphore_down(&request->wake);
-    else
-        machine_relax();
-    __atomic_add_fetch(&waited_ticks, machine_ticks() - began, __ATOMIC_RELAXED);
+        return;
+    }
+    machine_relax();
+    __atomic_add_fetch(&polled_ticks, machine_ticks() - began, __ATOMIC_RELAXED);
 }
 
 enum status ahci_wait(struct ahci_port *port, struct disk_request *request)

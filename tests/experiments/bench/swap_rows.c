@@ -1,11 +1,12 @@
 /*
  * Rows of bench about swapping to the AHCI disk: 4,096 pages, of which 2,048 may be resident.
  *
- * Linux's figures exclude the time in which the processor halts for the disk; here the ticks of the
- * driver's polling are subtracted. Check values of pages, which Linux does not have, are a row of
- * their own and are subtracted, too: one for each page that goes out or comes in.
+ * Linux's figures exclude the time in which the processor halts for the disk. Here the ticks of HLT
+ * are subtracted as well, or those of polling if the disk has no interrupts. Linux has no check
+ * values of pages: one for each page that goes out or comes in is subtracted, and has its own row.
  */
 #include "cpu/machine.h"
+#include "cpu/smp/idle_halt.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
 #include "swapdisk/slots.h"
@@ -36,19 +37,25 @@ static void check_row(void)
     check_ticks = bench_end_row("swap_check_page");
 }
 
+/* Returns the ticks for which this processor has waited for the disk without any work. */
+static uint64_t bench_disk_ticks(void)
+{
+    return idle_halted_ticks() + ahci_polled_ticks();
+}
+
 /* Runs a user code on listed or consecutive pages; the sample is the work of each page that came
  * in. */
 static bool swap_chunk(const char *code, uint64_t first)
 {
     struct swap_usage before = swap_usage();
-    uint64_t waited = ahci_waited_ticks();
+    uint64_t waited = bench_disk_ticks();
     uint64_t ticks = 0;
     uint64_t values;
     uint64_t in;
 
     if (!bench_run_user_code(code, first, PAGE_SIZE, CHUNK))
         return false;
-    waited = ahci_waited_ticks() - waited;
+    waited = bench_disk_ticks() - waited;
     in = swap_usage().pages_read - before.pages_read;
     values = in + swap_usage().pages_written - before.pages_written;
     for (unsigned i = 0; i < CHUNK; i++)

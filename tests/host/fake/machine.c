@@ -9,6 +9,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
+#include "cpu/smp/idle_halt.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/thread.h"
 #include "lib/check.h"
@@ -261,6 +262,10 @@ DECIDED void mutex_wait(struct mutex *mutex)
 void mutex_hand_over(struct mutex *mutex)
 {
     PANIC("nobody waits for the mutex %p", (void *)mutex);
+}
+
+void idle_halt_ends(void)
+{
 }
 
 bool fake_may_wait;
