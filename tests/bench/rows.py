@@ -27,7 +27,7 @@ Row = Dict[str, int]  # median, mean, p99, max, n
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is known of a row before it is measured; None where there is no figure."""
+    """A row's target and Linux's figures; None where there is no figure."""
 
     stock: Optional[int]
     lean: Optional[int]

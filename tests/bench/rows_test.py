@@ -91,7 +91,7 @@ class Judge(unittest.TestCase):
                                          targets=targets)[0], wanted)
 
     def test_record(self):
-        """What was recorded reads back, and judges the same figures as equal."""
+        """A record reads back, and judges the same figures as equal."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ratchet.tsv"
             self.assertEqual(rows.read_record(path).rows, {})

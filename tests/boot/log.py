@@ -70,7 +70,7 @@ class Answer:
 
     @property
     def head(self) -> str:
-        """What is true alone: the sentence up to its first ';'."""
+        """Returns the part of the answer that must be true by itself: up to its first ';'."""
         return self.text.split(";")[0].removesuffix(".")
 
     @property
@@ -210,7 +210,7 @@ def _rounded(value: int) -> int:
 
 
 def _shown(figures: List[Metric], decimals: int):
-    """All numbers that an answer may make of its figures, with so many decimals."""
+    """Returns all numbers, with this many decimals, that an answer may make from its figures."""
     for a in figures:
         yield _rounded(a.value) if a.unit == "instructions" else a.value
         for b in figures:

@@ -292,7 +292,7 @@ class LogReader(ToolCase):
 
 
 class ContinuousIntegration(ToolCase):
-    """docs/ci.md: its files name what the tree has."""
+    """docs/ci.md: its files name paths and targets that exist."""
 
     def test_files_of_the_page(self):
         text = (ROOT / "docs/ci.md").read_text()
@@ -313,7 +313,7 @@ class ContinuousIntegration(ToolCase):
 
 
 class Programs(ToolCase):
-    """What programs get: the log as JSON and JUnit, comparisons, and a sweep."""
+    """Output for programs: the log as JSON and JUnit, comparisons, and a sweep."""
 
     LOG = ("KTAP version 1\n# Faultline abc\n# seed: 7\n1..2\n    KTAP version 1\n    1..2\n"
            "    # Does it hold?\n    # metric first.pages=9 pages\n    # metric first.cost=1000 instructions\n"

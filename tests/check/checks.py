@@ -18,7 +18,7 @@ LOADER = "ovmf/bochs-loader.c"
 # Headers of the C library that need no library, and the trees and lists of libbsd, which are macros.
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h", "stdatomic.h",
                 "bsd/sys/tree.h", "bsd/sys/queue.h"}
-# The headers that declare what the core leaves to the machine.
+# The headers that declare the machine's functions for the core.
 SEAMS = ("cpu/machine.h", "cpu/smp/thread.h", "lib/bytes.h", "lib/check.h", "swapdisk/ahci/hardware.h", "swapdisk/pci/pci.h",
          "paging/kernel/map.h", "vmm/fault/entry.h")
 SEAM_LIBRARY = {"memcpy", "memset", "memmove", "memcmp",  # the compiler itself calls these
@@ -28,7 +28,7 @@ SEAM_LINKER = {f"__{end}_{table}" for end in ("start", "stop")
                for table in ("shrinkers", "frame_allocators", "policies")}
 SEAM_INLINE = {"machine_by_bytes"}  # a variable that the functions of cpu/machine_inline.h read
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")
-# Where inline assembly may stand.
+# Where inline assembly is allowed.
 ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(runner|experiments)/.*\.[cS]")
 # The wings of each folder from the lowest to the highest; a wing includes headers of itself and of
 # those before it. A file may be a wing of its own, by its name without the suffix.
@@ -91,7 +91,7 @@ def without_comments(text: str) -> str:
 
 
 def comments(text: str) -> Iterator[Tuple[int, str]]:
-    """(offset, text) of each comment; strings are passed over."""
+    """Yields (offset, text) of each comment; strings are skipped."""
     for match in re.finditer(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', text, flags=re.DOTALL):
         if match[0].startswith("/"):
             yield match.start(), match[0]
@@ -120,7 +120,7 @@ def includes(root: Path) -> Outcome:
 
 
 def declared_functions(text: str) -> Set[str]:
-    """The names of the functions that a header declares."""
+    """Returns the names of the functions that a header declares."""
     text = re.sub(r"^\s*#(?:\\\n|[^\n])*", "", without_comments(text), flags=re.MULTILINE)
     while "{" in text:
         shorter = re.sub(r"\{[^{}]*\}", ";", text)
@@ -136,7 +136,7 @@ def declared_functions(text: str) -> Set[str]:
 
 
 def seam(root: Path, objects: List[str], scratch: str) -> Outcome:
-    """The core's objects, linked together, need nothing but the named seams."""
+    """Checks that the core's objects, linked together, need only the named seams."""
     allowed: Dict[str, str] = {name: "the compiler" for name in SEAM_LIBRARY}
     allowed.update((name, "cpu/machine_inline.h") for name in SEAM_INLINE)
     allowed.update((name, "the linker") for name in SEAM_LINKER)
@@ -157,7 +157,7 @@ def seam(root: Path, objects: List[str], scratch: str) -> Outcome:
 
 
 def assembly(root: Path) -> Outcome:
-    """Inline assembly and assembly files stand where they are allowed."""
+    """Checks that inline assembly and assembly files are only where they are allowed."""
     problems, count = [], 0
     for path in sources(root, (".c", ".h", ".S")):
         if not ASSEMBLY.fullmatch(str(path)) and path.suffix == ".S" and path.parts[0] != "efi":
@@ -218,7 +218,7 @@ def words(root: Path) -> Outcome:
 
 
 def wing_of(path: str) -> str:
-    """The wing that a path belongs to: its folder's subfolder, or the folder itself."""
+    """Returns the wing of a path: its folder's subfolder, or the folder itself."""
     parts = path.split("/")
     alone = path.rsplit(".", 1)[0]
     if alone in WINGS.get(parts[0], ()):
@@ -287,7 +287,7 @@ def sizes(root: Path) -> Outcome:
 
 
 def column_measures(root: Path) -> ratchet.Measured:
-    """Lines of each file on which a comment goes beyond the last column."""
+    """Returns the lines of each file whose comment exceeds the last column."""
     measured = defaultdict(int)
     for path in sources(root, (".c", ".h", ".S")):
         text = (root / path).read_text()
@@ -299,14 +299,14 @@ def column_measures(root: Path) -> ratchet.Measured:
 
 
 def columns(root: Path) -> Outcome:
-    """Comments end at column 100; clang-format sees to the code."""
+    """Checks that comments end at column 100; clang-format checks the code."""
     measured = column_measures(root)
     return (f"comments end at column {COMMENT_COLUMNS}",
             ratchet.exceeded(root, "columns", measured, LIMITS["columns"], "comment lines too wide"))
 
 
 def definitions(root: Path) -> Dict[str, Set[str]]:
-    """The files that define a function of each name, of what is linked into the image."""
+    """Returns, for each function name in the linked image, the files that define it."""
     defined = defaultdict(set)
     for path in sources(root):
         if str(path).startswith(tuple(folder + "/" for folder in LINKED)):
@@ -347,7 +347,7 @@ def assertions(root: Path) -> Outcome:
 
 
 def documents(root: Path) -> List[Path]:
-    """The pages for people, by paths from the root."""
+    """Returns the documents, by paths from the root."""
     return sorted(path.relative_to(root) for path in [*root.glob("docs/*.md"), root / "README.md"]
                   if path.exists())
 
@@ -455,7 +455,7 @@ def formatting(root: Path) -> Outcome:
 
 
 def tidy(root: Path) -> Outcome:
-    """clang-tidy finds nothing; unchanged files are not read again."""
+    """Runs clang-tidy on changed files; it must find nothing."""
     done = subprocess.run(["make", "--no-print-directory", "-k", "tidy"], cwd=root, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return "clang-tidy has no complaint", done.stdout.splitlines() if done.returncode else []

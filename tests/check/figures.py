@@ -25,7 +25,7 @@ Record = Dict[str, int]
 
 
 def read(root: Path) -> Tuple[str, Record, List[Tuple[str, str]]]:
-    """What made the record, the record, and the quotes as (page, text)."""
+    """Returns the tools of the record, the record, and the quotes as (page, text)."""
     made, record, quotes = "", {}, []
     for line in (root / FILE).read_text().split("\n"):
         first, *rest = line.split("\t")
@@ -51,7 +51,7 @@ def expected(record: Record, key: str) -> float:
 
 
 def quoted(root: Path) -> Tuple[str, List[str]]:
-    """Every figure in a page is one that the record has."""
+    """Checks that every figure in a page is in the record."""
     _, record, quotes = read(root)
     problems, spans, count = [], {}, 0
     for page, text in quotes:
@@ -94,7 +94,7 @@ def boot(root: Path, folder: str, run: str, *arguments: str) -> str:
 
 
 def measure(root: Path) -> Tuple[str, Dict[str, Record], Dict[str, str]]:
-    """What measures, the figures of each command, and the logs of examples."""
+    """Returns the tools, the figures of each command, and the logs of examples."""
     with tempfile.TemporaryDirectory() as folder:
         # Its status is that of the rows, which boot/bench judges; without figures there is no file.
         subprocess.run(["tests/bench/run", folder], cwd=root, check=False, stdout=subprocess.DEVNULL)
@@ -127,7 +127,7 @@ def examples(root: Path, logs: Dict[str, str]) -> List[str]:
 
 
 def compared(root: Path, made: str, measured: Dict[str, Record]) -> List[str]:
-    """Figures of the record that are measured differently now."""
+    """Returns the figures of the record that were measured differently now."""
     recorded_with, record, _ = read(root)
     now = {key: value for figures in measured.values() for key, value in figures.items()}
     allowed = 0 if made == recorded_with else TOLERANCE
@@ -137,7 +137,7 @@ def compared(root: Path, made: str, measured: Dict[str, Record]) -> List[str]:
 
 
 def write(root: Path, made: str, measured: Dict[str, Record]) -> None:
-    """Records what was measured, and puts it in the pages."""
+    """Records the measured figures, and writes them into the pages."""
     lines = []
     for line in (root / FILE).read_text().split("\n"):
         first, *rest = line.split("\t")

@@ -36,7 +36,7 @@ def read(root: Path) -> Tuple[Dict[Tuple[str, str], int], Dict[Tuple[str, str], 
 
 
 def exceeded(root: Path, kind: str, measured: Measured, limit: int, unit: str) -> List[str]:
-    """What is beyond the limit, and beyond its bound in the list if it has one."""
+    """Returns each value beyond its limit, and beyond its bound in the list if it has one."""
     bounds, _ = read(root)
     problems = []
     for key, value in sorted(measured.items()):
@@ -49,7 +49,7 @@ def exceeded(root: Path, kind: str, measured: Measured, limit: int, unit: str) -
 
 def shrunk(root: Path, measured: Dict[str, Measured], limits: Dict[str, int],
            needed: List[Tuple[str, str]]) -> str:
-    """The text of the list without what nothing needs: lower values, fewer lines."""
+    """Returns the list with lower values, and without entries that are not needed any more."""
     lines = []
     for line in (root / FILE).read_text().split("\n"):
         kind, _, rest = line.partition(" ")

@@ -12,7 +12,7 @@
 /* Checks of many_children. */
 #define MANY_CHECKS 4U
 
-/* Tags: what the parent wrote first, and what each side writes later. */
+/* Tags: the parent's first content, and each side's later content. */
 #define OLD_TAG(page)   (0x1000 + (uint64_t)(page))
 #define NEW_TAG(page)   (0x2000 + (uint64_t)(page))
 #define CHILD_TAG(page) (0x3000 + (uint64_t)(page))
@@ -64,8 +64,8 @@ static bool write_word_of(unsigned page)
            page_holds_but(cow_page_at(page), OLD_TAG(page), 5, page);
 }
 
-/* Words written right after the fork, through whatever the TLB has: they must not reach the other
- * side. The first write of a side makes its path as well, the second only copies. */
+/* Writes words right after the fork, through cached translations: they must not reach the other
+ * side. The first write of a side also copies tables, the second only the page. */
 static void write_words(struct space *parent, struct space *child)
 {
     const unsigned last = PAGES - 1;
@@ -108,7 +108,7 @@ static void write_both_sides(struct space *parent, struct space *child)
     space_switch(parent);
 }
 
-/* After the other side has gone, or has its own copy, a write keeps the frame. */
+/* Once the other side has ended or has its own copy, a write keeps the frame. */
 static void write_as_last_owner(struct space *parent, struct space *child)
 {
     struct pfn frame = pte_frame(leaf_entry(parent, cow_page_at(0)));

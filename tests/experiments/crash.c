@@ -1,8 +1,5 @@
-/*
- * Runs that go wrong on purpose: does each end with the right report, and as what it was?
- *
- * Each of these ends the run as a crash, so that one that goes on has failed.
- */
+/* Runs that crash on purpose: does each end with the right report? Each of these must end the run
+ * as a crash, so one that returns has failed. */
 #include "cpu/features.h"
 #include "cpu/machine.h"
 #include "cpu/registers.h"

@@ -25,7 +25,7 @@ static bool dirty_frames(struct space *space, uint64_t start)
     return ok && SUCCEEDS(space_unmap(space, start, REGION_SIZE));
 }
 
-/* Writes one word of each page in random order; returns how many pages were right. */
+/* Writes one word of each page in random order; returns how many pages had the right content. */
 static unsigned demand_zero_touch_all(uint64_t start, struct random *random)
 {
     unsigned right = 0;

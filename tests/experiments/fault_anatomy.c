@@ -24,7 +24,7 @@
 #define FAULTS 64U
 #define PAGES  (FAULTS + 1)
 
-/* The histogram has a class for each so many instructions. */
+/* A class of the histogram covers this many instructions. */
 #define CLASS_WIDTH 32U
 #define CLASSES     64U
 
@@ -181,8 +181,8 @@ static void print_parts(const char *kind)
     print_figure(kind, "locked", anatomy.locks[kept / 2]);
 }
 
-/* Each kind twice: prepare makes the pages what they should be; as they are for the clock, then
- * anew for stepping. */
+/* Measures each kind twice: in ticks, then stepped. `prepare` puts the pages into the needed state
+ * before each. */
 struct kind {
     const char *name;
     const char *code;
@@ -324,7 +324,7 @@ static void fault_anatomy_run(const struct options *options)
     if (!start_space(&space))
         return;
     space_set_zero_levels(space, 1); /* page by page */
-    pmm_idle_pause(); /* frames cleared beforehand would hide what clearing is of a fault */
+    pmm_idle_pause();                /* frames cleared in advance would hide the cost of clearing */
     pmm_drain();
     status = user_code_install(space);
     if (ktap_check(status == OK, "pieces of user code are in place: %s", status_name(status))) {

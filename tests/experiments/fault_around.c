@@ -92,8 +92,8 @@ static void write_sparsely(struct space *space, unsigned group)
     fault_around_put(group, "resident", view.resident, "pages");
 }
 
-/* Writes a group with a hole, a read-only page and a guard in it, which stay what they are. *whole:
- * all else has come; the caches may have had fewer frames. */
+/* Writes a group with a hole, a read-only page and a guard in it, which must not change. Sets
+ * *whole if all other pages came; the caches may have had fewer frames. */
 static bool write_around_others(struct space *space, bool *whole)
 {
     uint64_t value;

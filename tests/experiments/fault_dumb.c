@@ -36,7 +36,7 @@
 /* Calls of a check whose mean is its price. */
 #define PRICE_ROUNDS 1000U
 
-/* Regions beside the one that is touched: what the search goes through. */
+/* Other regions of the space, which make the search longer. */
 #define OTHERS       63U
 #define OTHERS_START UINT64_C(0x9000000000)
 
@@ -70,7 +70,7 @@ static bool is_valid(struct space *space, uint64_t address, struct pte entry, bo
     return true;
 }
 
-/* Tables down to the leaf, made where there is none. */
+/* Makes missing tables down to the leaf. */
 static bool fault_dumb_make_tables(struct space *space, uint64_t address)
 {
     struct tree_reserve reserve = {0};
@@ -172,7 +172,7 @@ static bool pages_are_right(void)
     return ok;
 }
 
-/* An address of the lower half where nothing is mapped, whatever the number of levels. */
+/* An address of the lower half where nothing is mapped, with four levels or five. */
 static uint64_t nowhere(struct space *space, struct random *random)
 {
     uint64_t address;

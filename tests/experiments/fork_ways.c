@@ -171,7 +171,7 @@ static const struct way {
 
 /* ---- contents ---- */
 
-/* The word that a page has: what the parent wrote, or the child. */
+/* Returns the word that a page must have: the parent's or the child's. */
 static uint64_t fork_ways_word_of(uint64_t number, bool child)
 {
     return number * 2 + 1000 + child;
@@ -244,7 +244,7 @@ static void fork_ways_put_count(const struct shape *shape, const struct way *way
     ktap_metric(name, (uint64_t)count, what);
 }
 
-/* One fork, its writes and its end; whether both sides read what they should. */
+/* Measures one fork, its writes and its end. Returns whether both sides read the right words. */
 static bool try_once(struct space *parent, const struct shape *shape, const struct way *way,
                      unsigned share)
 {

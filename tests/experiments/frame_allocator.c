@@ -21,7 +21,7 @@
 
 #define STEPS 60000U
 
-/* At most so many workers, each on a processor of its own, and what each does. */
+/* The most workers, each on a processor of its own, and the rounds of each. */
 #define WORKERS_MAX   4U
 #define WORKER_ROUNDS 8192U
 
@@ -118,8 +118,8 @@ static void measure_repeat(struct contest *contest, unsigned order, const char *
         ktap_note("%s: no block of order %u is left for %s", contest->allocator->name, order, what);
 }
 
-/* Single frames are taken until so many percent of the zone are in use, then given back at random
- * places: what is free then is scattered as after long use. */
+/* Takes single frames until a percentage of the zone is in use, then gives frames back at random:
+ * the free frames are scattered as after long use. */
 static void fill_to(struct contest *contest, unsigned percent)
 {
     while (frame_allocator_take(contest, 0)) {
@@ -259,8 +259,8 @@ static void frame_allocator_work(void *context)
     worker->ticks = machine_ticks() - began;
 }
 
-/* The running processor, and so many others; the mean of the workers' ticks for a take and a give.
- * False when a worker did not get a frame, or could not begin. */
+/* Runs `count` workers, one on this processor. Returns the mean ticks of a take and a give. Returns
+ * false if a worker got no frame or did not start. */
 static bool work_together(const struct contest *contest, unsigned count, uint64_t *ticks)
 {
     struct worker workers[WORKERS_MAX];

@@ -91,7 +91,7 @@ static void give_block(struct worker *worker, uint64_t block)
     pmm_free_order((struct pfn){BLOCK_FIRST(block)}, BLOCK_ORDER(block));
 }
 
-/* What each processor does until the end. */
+/* The work of each processor until the end. */
 static void frame_stress_work(void *context)
 {
     struct worker *worker = context;

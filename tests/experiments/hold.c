@@ -1,4 +1,5 @@
-/* hold: pages of every kind, kept for a while, so that somebody outside can look at the MMU. */
+/* hold: keeps pages of every kind for a while, so that a debugger outside can compare the MMU's
+ * view. */
 #include "cpu/machine.h"
 #include "lib/print.h"
 #include "paging/kernel/map.h"
@@ -7,10 +8,10 @@
 
 #define START UINT64_C(0x7f0000000)
 
-/* How long the pages stay, for whoever looks from outside. */
+/* How long the pages stay, for a debugger outside. */
 #define HOLD_MS 5000U
 
-/* An address, the frame that the tree says is there, and the rights, as bits of the entry. */
+/* Prints an address, its frame according to the tree, and the rights, as bits of the entry. */
 static void hold_describe(const struct space *space, uint64_t address, const char *what)
 {
     struct pte entry = leaf_entry(space, address);

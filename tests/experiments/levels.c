@@ -1,9 +1,6 @@
-/*
- * levels: do the walkers go as deep as the processor does?
- *
- * The half of the addresses that is the program's ends at 2^47 with four levels and at 2^56 with
- * five. Up to there everything works, and past it nothing does.
- */
+/* levels: do the walkers use as many levels as the processor? The half of the addresses for
+ * programs ends at 2^47 with four levels and at 2^56 with five. All pages below the end work, and
+ * none past it. */
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "cpu/trap/probe.h"

@@ -45,18 +45,18 @@
 #define ROUNDS    4U
 #define ROUND_OPS 1600U
 
-/* Operations that make what the common parent has. */
+/* Operations that fill the common parent. */
 #define PARENT_OPS 400U
 
 /* Pages that may be resident for each worker when memory is short. */
 #define RESIDENT 10U
 
-/* One operation in so many is a fork of the common parent, or lets others run. */
+/* Once in this many operations, forks the common parent or yields to other threads. */
 #define FORK_EACH  100U
 #define YIELD_EACH 16U
 
-/* And after so many some pages go out, also where memory is not short: then pages are put together
- * to large ones, and some of them have to come back for it. */
+/* Once in this many operations, evicts pages, also if memory is not short: merges must then read
+ * some of them back. */
 #define EVICT_EACH 64U
 
 struct worker {
@@ -84,7 +84,7 @@ void model_machine_begin(void)
     model()->last_tag = UINT64_C(1) << 40;
 }
 
-/* What others have promised is not the model's to know. */
+/* The model does not know the commitments of other models. */
 enum overcommit_policy model_machine_overcommit(void)
 {
     return OVERCOMMIT_ALWAYS;
@@ -116,8 +116,8 @@ struct model_walk model_machine_walk(const struct model_op *op)
     return (struct model_walk){.level = place.level, .entry = place.entry.word};
 }
 
-/* What is read must be there whichever way it is reached: by the processor's translation, which may
- * be a cached one, and by the tables. */
+/* A read must give the same word by the processor's translation, perhaps a cached one, and by the
+ * tables. */
 static void check_read(const struct model_op *op, uint64_t value, uint64_t known)
 {
     struct tree_place place = model_experiment_place_of(op);
@@ -185,7 +185,7 @@ uint64_t model_machine_wired_most(void)
 
 /* ---- operations ---- */
 
-/* What the processor can do of it: no ring 3, and no fetch that would succeed. */
+/* The accesses that this processor can make: no ring 3, and no fetch that would succeed. */
 static void make_possible(struct model_op *op)
 {
     const struct model_cell *cell = &model()->spaces[op->space % MODEL_SPACES].cells[op->from];
@@ -231,7 +231,7 @@ static void fork_parent(struct worker *worker)
     worker->forks++;
 }
 
-/* Every page of every space reads as the model has it, and is refused where it says so. */
+/* Checks every page of every space: its words, or that it is refused, as in the model. */
 static void model_experiment_read_all(void)
 {
     for (unsigned space = 0; space < MODEL_SPACES; space++) {
@@ -249,7 +249,7 @@ static void model_experiment_read_all(void)
     }
 }
 
-/* What workers have written to shared pages the parent sees, each worker's words in their lane. */
+/* Checks that the parent sees each worker's words in shared pages. */
 static void read_lanes(unsigned worked)
 {
     for (unsigned number = 0; number < worked; number++) {
@@ -296,7 +296,7 @@ static void model_experiment_work(void *argument)
 
 /* ---- rounds ---- */
 
-/* One space, and what a few hundred operations leave in it. */
+/* Runs a few hundred operations on one space and checks the result. */
 static void model_experiment_make_parent(uint64_t seed)
 {
     of_cpu[machine_cpu()] = &parent;
@@ -340,7 +340,7 @@ static unsigned model_experiment_processors(void)
     return count;
 }
 
-/* A worker on each processor, up to so many; returns how many worked, and have ended. */
+/* Starts a worker on each processor, at most `count`; returns how many have worked and ended. */
 static unsigned run_workers(unsigned count, uint64_t seed)
 {
     uint64_t cpus = machine_processors();

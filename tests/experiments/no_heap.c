@@ -22,7 +22,7 @@ static unsigned no_heap_touch(unsigned seed)
     return done;
 }
 
-/* Every kind of fault with pools shut: what asks one for an object fails. */
+/* Makes every kind of fault while the pools fail every allocation. */
 static void fault_without_pools(struct space *parent, struct space *child)
 {
     uint64_t calls;

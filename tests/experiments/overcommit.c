@@ -17,18 +17,18 @@
 
 #define START UINT64_C(0x100000000000)
 
-/* So many parts of the limit are asked for: five limits. */
+/* Parts of the limit that are asked for: five limits in all. */
 #define PARTS_IN_LIMIT 4U
 #define PARTS          20U
 
 /* Each part is followed by an address range that stays free, so that none touch. */
 #define GAP GIB
 
-/* Pages of the one who must not lose any, and of the one who is told. */
+/* Pages of the program that must lose none, and of the one that is refused. */
 #define BYSTANDER_PAGES 64U
 #define VICTIM_PAGES    4096U
 
-/* After so many allocations none succeeds any more. */
+/* All allocations after this many fail. */
 #define ALLOCATIONS 300U
 
 /* Frames and slots that are left when memory runs out for real. */
@@ -52,7 +52,7 @@ static void overcommit_put(enum overcommit_policy way, const char *figure, uint6
 
 /* ---- promises ---- */
 
-/* Maps parts until one is refused; says how many were given. */
+/* Maps parts until one is refused; returns how many were mapped. */
 static unsigned map_parts(struct space *space, enum overcommit_policy way, uint64_t part)
 {
     enum status status = OK;
@@ -104,7 +104,7 @@ static void ask_in_parts(enum overcommit_policy way)
 
 /* ---- the end of memory ---- */
 
-/* Writes page after page until one is refused; says how many were written. */
+/* Writes pages until a write is refused; returns how many were written. */
 static unsigned write_until_told(struct space *victim)
 {
     unsigned written = 0;

@@ -24,7 +24,7 @@
 
 #define NON_CANONICAL UINT64_C(0x0200000000000000)
 
-/* Runs the user code with this argument; says in words how it ended when that was not as wanted. */
+/* Runs the user code with this argument; notes how it ended if that was not as expected. */
 static bool ends_with(struct program *program, enum program_end wanted)
 {
     enum program_end end = program_run(program);
@@ -267,7 +267,7 @@ static bool vectors_survive(struct space *space)
     return ok && vector_yields == 2 * VECTOR_ROUNDS * (fpu_has_avx() ? 2 : 1);
 }
 
-/* Runs a program on each processor that says what registers it begins with. */
+/* Runs a program on each processor that reports its initial registers. */
 static bool vectors_equal(struct space *space)
 {
     bool ok = true;

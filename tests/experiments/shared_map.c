@@ -120,7 +120,7 @@ static bool is_refused(uint64_t address, bool write)
     return !done && info.vector == TRAP_PF && info.address == address;
 }
 
-/* What one does to its own mapping the others do not see; what it writes they do. */
+/* One side's changes of its own mapping do not affect the others; its writes do. */
 static void keep_apart(const struct family *family)
 {
     bool ok =
@@ -158,7 +158,7 @@ static void make_short(void)
     }
 }
 
-/* Pages go out and come back, through whichever space. */
+/* Evicts pages and reads them back through each of the spaces. */
 static void go_out(const struct family *family)
 {
     struct swap_usage before = swap_usage();
@@ -198,7 +198,7 @@ static uint64_t shared_map_word_at(unsigned page, unsigned side, unsigned number
     return shared_map_page_at(page) + (side * 8 + number % 8) * sizeof(uint64_t);
 }
 
-/* Waits for the other's word of this round. What stands there before is an older one. */
+/* Waits for the other side's word of this round; until then the page has an older one. */
 static bool await_word(uint64_t address, uint64_t round)
 {
     uint64_t end = machine_now_ns() + ANSWER_TIME;
@@ -351,7 +351,7 @@ static void shared_map_measure(void)
     end_space(fork);
 }
 
-/* The account has the pages once, as long as one is left. */
+/* The account has the pages once, until the last of the spaces ends. */
 static void end_family(const struct family *family, uint64_t committed)
 {
     bool once = commit_pages() == committed + PAGES;

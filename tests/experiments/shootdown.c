@@ -73,7 +73,7 @@ static bool others_may(bool write, bool expected)
     return order.allowed == (expected ? party.count : 0);
 }
 
-/* Each access first fills the TLBs with what the next call has to take out of them. */
+/* Each access first loads the translations into the TLBs that the next call must invalidate. */
 static bool others_forget(struct space *space)
 {
     const struct rights none = {.none = true};

@@ -115,7 +115,7 @@ static bool arm(void)
     return ok;
 }
 
-/* Every space forks, and its child writes a page of its own, until one is told no. */
+/* Every space forks, and its child writes a page of its own, until a fork is refused. */
 static enum status explode(void)
 {
     enum status status = OK;
@@ -140,7 +140,7 @@ static enum status explode(void)
     return status;
 }
 
-/* What each wrote last is there, in that space and in its own page only. */
+/* Checks that each space has its own last write, and only in its own page. */
 static bool contents_are_right(void)
 {
     for (unsigned i = 1; i < count; i++) {

@@ -441,7 +441,7 @@ static void table_access_run(const struct options *options)
         experiment_skip_rest("overcommit=never does not promise enough");
         return;
     }
-    /* Changes of tables then also drop what the recursive slot showed of them. */
+    /* Changes of tables then also invalidate the recursive slot's translations of them. */
     table_access_choose(TABLES_RECURSIVE);
     if (ktap_check(make_spaces(&random), "%u address spaces and a fork", SPACES)) {
         ktap_check(compare_all(&random) == 0, "%u random entries in each of %u spaces are the same",

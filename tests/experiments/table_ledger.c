@@ -29,7 +29,7 @@
 #define HARDWARE_PS      UINT64_C(0x80)
 #define HARDWARE_ADDRESS UINT64_C(0x000ffffffffff000)
 
-/* Bits for so many frames lie in one frame. */
+/* A frame holds the bits of this many frames. */
 #define MARKS_A_FRAME ((uint64_t)PAGE_SIZE * 8)
 #define MARKS_MAX     256U
 

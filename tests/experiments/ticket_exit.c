@@ -116,7 +116,7 @@ static bool is_held(struct pte entry, unsigned level)
            (state == PTE_LEAF && !pfn_equal(pte_frame(entry), tree_zero_page()));
 }
 
-/* Clears an entry and lets go of what it named. Nobody runs the space. */
+/* Clears an entry and drops its reference. No processor runs the space. */
 static void clear_entry(struct pfn table, unsigned index, unsigned level)
 {
     bool were_on = machine_interrupts_off();
@@ -257,7 +257,7 @@ static void by_generation(struct space *space)
     book.generations[0]++;
 }
 
-/* What the lazy way owes: all that is of an old generation, wherever it is among the others. */
+/* The work that the lazy way puts off: frees everything of an old generation, wherever it lies. */
 static void ticket_exit_sweep(void)
 {
     for (unsigned i = 0; i < book.entry_count; i++) {
@@ -331,8 +331,8 @@ static void ticket_exit_put_count(const struct stride *stride, const char *what,
     ktap_metric(name, value, unit);
 }
 
-/* What a kernel adds to each fault and each unmap to keep the list of an owner: a record is linked
- * at the end, and later unlinked wherever it is. */
+/* The cost that an owner's list adds to each fault and unmap: a record is linked at the end, and
+ * later unlinked anywhere. */
 struct ticket_exit_link {
     struct ticket_exit_link *next;
     struct ticket_exit_link *previous;
@@ -375,7 +375,7 @@ static void put_list(const struct stride *stride)
                           (book.entry_count + book.table_count) * sizeof(struct listed), "bytes");
 }
 
-/* Builds a space, takes it down, and says whether all came back. */
+/* Builds a space and takes it down; returns whether all frames came back. */
 static bool try_way(const struct stride *stride, enum way way, struct random *random)
 {
     struct ledger before = ledger_take();

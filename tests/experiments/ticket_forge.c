@@ -71,7 +71,7 @@ static uint64_t payload_of(const struct signature *signature, uint16_t index, ui
     return plain_check(signature, index) << 16 | index;
 }
 
-/* What a decoder does that keeps the ticket in its record: compares it, as far as it is signed. */
+/* A decoder that keeps the ticket in its record: compares the signed part. */
 static bool accepts(const struct signature *signature, uint64_t payload)
 {
     uint64_t index = payload & INDEX_MASK;
@@ -98,7 +98,7 @@ static uint64_t forge(const struct signature *signature, enum forgery forgery,
     return payload ^ flips;
 }
 
-/* Taken of so many; the record of the ticket has generation 8. */
+/* Forgeries that were accepted, of all; the ticket's record has generation 8. */
 static uint64_t count_accepted(const struct signature *signature, enum forgery forgery,
                                struct random *random)
 {
@@ -256,7 +256,7 @@ static void try_speculation(struct random *random)
         enum pte_type type = (enum pte_type)(PTE_TYPE_TICKET + word % PTE_TYPE_WITHHELD);
 
         shipped += names_memory(pte_absent(type, word >> (64 - PAYLOAD_BITS)).word);
-        /* The seed's entry: index and signature in the upper half, what was there below. */
+        /* The seed's entry: index and signature in the upper half, the old content below. */
         plain += names_memory((word >> 32 << 48 | (word & (PTE_FRAME_MASK >> 16))) & ~PTE_P);
     }
     ktap_metric("shipped.names_memory", shipped * 1000000 / SAMPLES, "per-million");

@@ -37,7 +37,7 @@
 
 static const uint64_t image_bytes[] = {8 * MIB, 64 * MIB, 512 * MIB, 8 * GIB};
 
-/* Parts of an image: eighths, and what a program may do there. */
+/* Parts of an image, in eighths, and the rights of each. */
 static const struct part {
     unsigned eighths;
     struct rights rights;
@@ -166,7 +166,7 @@ static bool fill_table(struct tree *tree, const struct image *image, uint64_t st
     return status == OK;
 }
 
-/* Whether an entry of each leaf table names what it should, and the shipped tree agrees. */
+/* Whether an entry of each leaf table refers to the right part, and the shipped tree agrees. */
 static bool ways_agree(const struct tree *tree, const struct image *image, bool per_page)
 {
     bool were_on = machine_interrupts_off();
@@ -271,7 +271,7 @@ static bool ticket_range_holds(const struct image *image, unsigned number)
     return page_holds(address, number + 1);
 }
 
-/* In random order all are touched, then looked at. */
+/* Touches all pages in random order, then checks them. */
 static void ticket_range_touch_all(struct random *random)
 {
     static uint16_t order[TOUCHED_PAGES];

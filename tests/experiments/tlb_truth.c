@@ -87,7 +87,7 @@ static void site(const char *name, struct pte changed, bool (*stale)(void), void
     check_site(name, before, after, scene.remembers);
 }
 
-/* The handler must not mend what is changed here: with no space, no fault is resolved. */
+/* The handler must not resolve these faults: without a space, it resolves none. */
 static bool reads(void)
 {
     return value_at_start() == OLD;

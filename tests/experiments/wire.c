@@ -32,12 +32,12 @@
 #define CPUS_MOST 4U
 #define FORKS     12U
 
-/* What is not wired, and the copies of a child, may all be out at once. */
+/* Pages that may all be out at once: those not wired, and a child's copies. */
 #define SLOTS_NEEDED (OTHERS + 2 * WIRED)
 
 #define TAG(page) (0xb000 + (uint64_t)(page))
 
-/* Of any processor; the space's own pages that are wired stand at START. */
+/* Pages of all processors; the space's own wired pages begin at START. */
 static struct {
     bool (*handler)(uint64_t address, uint64_t error, struct trap_frame *frame);
     uint64_t faults;
@@ -95,7 +95,7 @@ static unsigned wire_processors(void)
     return count;
 }
 
-/* Starts one thread on each of so many processors other than this one; how many there are. */
+/* Starts a thread on each of up to this many other processors; returns how many started. */
 static unsigned wire_start_others(void (*entry)(void *), unsigned most)
 {
     uint64_t cpus = machine_processors() & ~(UINT64_C(1) << machine_cpu());

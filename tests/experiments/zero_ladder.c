@@ -43,7 +43,7 @@
 
 #define RANDOM_READS 1000000U
 
-/* Random pages of which every byte is looked at. */
+/* Random pages that are checked in every byte. */
 #define WHOLE_PAGES 256U
 
 /* Links of a level that are split; an emulator translates code at the first, which do not count. */
@@ -56,7 +56,7 @@
 /* 2 MiB. */
 #define ORDER_LARGE 9U
 
-/* By the level of the table that a link stands in. */
+/* By the level of the table that contains the link. */
 static const char *const level_names[] = {"", "page", "table", "directory", "pointer", "level5"};
 
 /* ---- the ladder's own frames ---- */
@@ -164,8 +164,8 @@ static bool count_frames(unsigned level)
 
 /* ---- split ---- */
 
-/* Writes a word in the middle of what a link stands for: what is around it stays as high as it can.
- */
+/* Writes a word in the middle of a link's range: the links around it keep the highest level that
+ * they can. */
 static bool split_one(const struct space *space, uint64_t start, unsigned level, uint64_t *ticks)
 {
     uint64_t size = pte_span(level);
@@ -236,7 +236,7 @@ static bool zero_ladder_sweep(const char *way, uint64_t stride)
     return sum == 0;
 }
 
-/* Fresh memory for each stride, so that none finds what another has made. */
+/* Uses fresh memory for each stride, so that no stride finds tables of another. */
 static bool sweep_tree(const char *way, bool eager)
 {
     bool ok = true;
@@ -272,7 +272,7 @@ static bool full_table(struct pte entry, struct pfn *table)
     return true;
 }
 
-/* Sweeps over a large page of zeroes that stands in the running space behind the tree's back. */
+/* Sweeps over a large page of zeroes that is in the running space, unknown to its tree. */
 static bool sweep_through(struct space *space, struct pfn pointers)
 {
     struct tree_place place = tree_walk(&space->tree, START);
@@ -324,7 +324,7 @@ static bool try_large(void)
     }
     ok = start_space(&space);
     if (ok) {
-        /* So that the tables above the place exist, whatever the number of levels. */
+        /* Makes the tables above the address, whatever the number of levels. */
         ok = SUCCEEDS(
                  space_map(space, &SPACE_AT(START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ), NULL)) &&
              sweep_large(space, page);
@@ -339,7 +339,7 @@ static bool try_large(void)
 
 #define MERGE_PAGES 512U
 
-/* One page in so many keeps what was written to it. */
+/* One page in this many keeps its written content. */
 #define MERGE_KEPT 8U
 
 static bool write_pages(void)

@@ -85,7 +85,7 @@ static void zero_page_run(const struct options *options)
     (void)options;
     if (!start_space(&space))
         return;
-    /* Page by page: what the larger zeroes save is the question of zero-ladder. */
+    /* Reads page by page: the experiment zero-ladder measures larger zeroes. */
     space_set_zero_levels(space, 1);
     if (SUCCEEDS(space_map(space,
                            &(struct space_request){.size = PAGES * PAGE_SIZE,

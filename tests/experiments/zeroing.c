@@ -52,7 +52,7 @@ static void clear_words(void *frame)
                          : "memory");
 }
 
-/* Past the caches: what a background task would do that does not want to push others' lines out. */
+/* Clears past the caches, as a background task would, so that it does not evict other lines. */
 static void clear_movnti(void *frame)
 {
     uint64_t *words = frame;
@@ -125,7 +125,7 @@ static uint64_t burst(struct space *space, unsigned *right)
         ticks += machine_ticks() - began;
         *right += written && page_is_zero_but(at, 0, at);
     }
-    /* Junk is left behind for whoever gets these frames next. */
+    /* Leaves junk in the frames for their next owner. */
     for (uint64_t at = START; at < START + size; at += PAGE_SIZE)
         *right -= !page_fill(at, at);
     if (!SUCCEEDS(space_unmap(space, START, size)))

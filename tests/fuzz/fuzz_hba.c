@@ -50,7 +50,7 @@ static uint32_t next_word(void)
     return word;
 }
 
-/* Usually the truth, now and then a lie: one bit, all ones, zero or anything. */
+/* Returns the true value most of the time; sometimes one wrong bit, all ones, zero or any value. */
 static uint32_t hostile_read(void *context, uint32_t offset)
 {
     uint32_t truth;
@@ -73,7 +73,7 @@ static uint32_t hostile_read(void *context, uint32_t offset)
     }
 }
 
-/* Commands that reach the disk are looked at here, before they are carried out. */
+/* Checks each command that reaches the disk before it is carried out. */
 static void hostile_write(void *context, uint32_t offset, uint32_t value)
 {
     (void)context;
@@ -130,7 +130,7 @@ static void use(struct ahci_port *port)
         pmm_free(frames[i]);
 }
 
-/* Whatever the registers said, writes stay inside the partition. */
+/* Whatever the registers returned, writes stay inside the partition. */
 static void judge(void)
 {
     uint64_t last = fake_disk_partition(&hostile.disk).last_lba;

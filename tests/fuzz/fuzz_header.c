@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct fake_disk disk;
 static uint8_t *pristine[2]; /* with headers of version 1 and of version 2 */
 
-/* Where patches go: the places that are read, so that few are wasted. */
+/* Offsets of patches: mostly sectors that the validator reads. */
 static const uint16_t places[] = {
     0, 1, 2, FIRST, FIRST + 1, FIRST + 7, SECTORS - 1, SECTORS - 33, 0xffff};
 

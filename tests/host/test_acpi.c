@@ -156,7 +156,7 @@ static void both_revisions(void **state)
     assert_int_equal(acpi_find(&acpi, "CCCC", &table), STATUS_NOT_FOUND);
 
     put_rsdp(0, BASE + RSDT_AT, 0);
-    /* Revision 0 ends after 20 bytes; what follows is not its own. */
+    /* Revision 0 ends after 20 bytes; the bytes behind it belong to other data. */
     memset(memory + RSDP_AT + 20, 0xcc, 16);
     assert_int_equal(open_acpi(), OK);
     assert_int_equal(acpi.entry_size, 4);
@@ -280,7 +280,7 @@ static void entry_lies(void **state)
     assert_int_equal(acpi_find(&acpi, "BBBB", &table), OK);
     assert_int_equal(acpi_find(&acpi, "CCCC", &table), OK);
     assert_int_equal(table->length, 200);
-    /* In memory that others use, wholly or in part: never looked at. */
+    /* A table in used memory, wholly or in part, is never read. */
     assert_int_equal(acpi_find(&acpi, "FREE", &table), STATUS_RANGE);
     assert_int_equal(acpi_find(&acpi, "EDGE", &table), STATUS_RANGE);
     /* Null entries are skipped. */
@@ -289,7 +289,7 @@ static void entry_lies(void **state)
     put_table(XSDT_AT, "XSDT", 36 + 8 * 9, 1);
     assert_int_equal(open_acpi(), OK);
     assert_int_equal(acpi_find(&acpi, "CCCC", &table), OK);
-    /* A root whose length ends inside an entry: the part is none. */
+    /* A root whose length ends inside an entry: the incomplete entry is ignored. */
     put_table(XSDT_AT, "XSDT", 36 + 8 * 8 + 7, 1);
     assert_int_equal(open_acpi(), OK);
     assert_int_equal(acpi_find(&acpi, "BBBB", &table), STATUS_RANGE);
@@ -371,7 +371,7 @@ static void spcr_sound(void **state)
     fields.revision = 2;
     assert_int_equal(read_spcr(fields, &spcr), OK);
     assert_int_equal(spcr.clock, 0);
-    /* Without an access size the register's width says it. */
+    /* Without an access size, the register's width counts. */
     fields.access = 0;
     assert_int_equal(read_spcr(fields, &spcr), OK);
     assert_int_equal(spcr.registers.access_size, 4);

@@ -41,7 +41,7 @@ static enum status read_source(void *context, uint64_t lba, unsigned sectors, st
     return ahci_read(context, lba, sectors, &frame);
 }
 
-/* What a sector holds before anything is written. */
+/* A sector's content before the first write. */
 static uint8_t byte_at(uint64_t at)
 {
     return (uint8_t)(at / SECTOR_SIZE * 11 + at * 7);

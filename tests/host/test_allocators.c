@@ -109,7 +109,7 @@ static bool zone_take(struct zone *zone, unsigned cpu, unsigned order)
     return true;
 }
 
-/* Takes what some word of bits has; 0 says no more than that nothing was at hand. */
+/* Takes frames of some group; 0 means only that no group was at hand. */
 static unsigned zone_take_some(struct zone *zone, unsigned cpu)
 {
     uint64_t first = UINT64_MAX;
@@ -350,7 +350,7 @@ static void test_take_some(void **state)
         zone_compare(&zone);
         assert_true(whole > 100);
         assert_int_equal(zone.free, 0);
-        zone_give(&zone, 1, 0); /* what another gives back is no less there */
+        zone_give(&zone, 1, 0); /* frames that another processor frees are available again */
         while (zone_take(&zone, 0, 0)) {
         }
         assert_int_equal(zone.free, 0);

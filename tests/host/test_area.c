@@ -88,7 +88,7 @@ static int set_up_wipe(void **state)
     return set_up_disk_with(true);
 }
 
-/* After swap_close: everything has come back. */
+/* After swap_close, every slot and frame is free again. */
 static int tear_down(void **state)
 {
     struct pmm_usage now;
@@ -172,7 +172,7 @@ static void runs_come_back(void **state)
     assert_int_equal(swap_read_run(first, frames, PAGES), OK);
     for (unsigned i = 0; i < PAGES; i++)
         assert_filled(frames[i], i);
-    /* A part of it, from the middle. */
+    /* Reads a part of the run, from the middle. */
     assert_int_equal(swap_read_run((struct slot){first.index + 50}, frames, 3), OK);
     assert_filled(frames[2], 52);
     assert_int_equal(swap_close(), OK);
@@ -363,7 +363,7 @@ static void many_slots(void **state)
 
     (void)state;
     assert_int_equal(swap_close(), OK);
-    /* More than a frame of the bitmap, not a multiple of anything. */
+    /* More slots than one frame of the bitmap holds, and no multiple of any unit. */
     assert_int_equal(swap_open(&options, 70001), OK);
     for (unsigned left = 70001; left > 0; left -= count)
         assert_int_equal(swap_alloc_run(left, &slot, &count), OK);
@@ -635,7 +635,7 @@ static void wipe_covers_earlier_runs(void **state)
         }
         assert_false(slots_are_zero());
         if (killed) {
-            /* What was on the disk before the end comes back. */
+            /* Pages that were written before the end are read back. */
             static uint8_t image[SECTORS * SECTOR_SIZE];
 
             memcpy(image, disk.bytes, sizeof(image));
@@ -769,7 +769,7 @@ static void failing_slots_are_exchanged(void **state)
     }
 }
 
-/* A dead disk takes no slot with it. */
+/* A dead disk does not lose any slot. */
 static void a_dead_disk_retires_nothing(void **state)
 {
     struct slot slot;
@@ -889,7 +889,7 @@ static void errors_are_in_the_log_once(void **state)
     assert_int_equal(lines_with("# disk errors: 4 in all, of "), 1);
 }
 
-/* A disk that is unplugged, or is found to be gone before a command. */
+/* A disk that is unplugged, or found missing before a command. */
 static void lost_disks_are_in_the_log(void **state)
 {
     struct slot slot;

@@ -135,7 +135,7 @@ static void check_counts(uint64_t in_place, uint64_t copied, uint64_t refused, u
     assert_int_equal(now.no_block - before.no_block, no_block);
 }
 
-/* So many pages, of different frames than a block has: backwards. */
+/* Maps this many pages, whose frames are in reverse order and form no block. */
 static void begin_with_pages(unsigned from, unsigned count)
 {
     begin();
@@ -146,7 +146,7 @@ static void begin_with_pages(unsigned from, unsigned count)
 
 /* ---- what becomes large ---- */
 
-/* One of the parts has gone, and another page has come for it. */
+/* One of the pages was unmapped, and another page took its place. */
 static void a_split_page_of_others_parts_is_copied(void **state)
 {
     struct pfn freed;
@@ -491,7 +491,7 @@ static void flush_page_late(uint64_t address)
     flush_page(address);
 }
 
-/* What another processor does before it answers the first flush. */
+/* Another processor's work before it answers the first flush. */
 static enum status collapse_while(void (*other)(void))
 {
     enum status status;

@@ -374,7 +374,7 @@ static void many_at_once(void **state)
         run_with_all_options(first, kinds - first < GROUP ? kinds - first : GROUP);
 }
 
-/* What the others are protected from: one of the twins alone is a prepared disk, and is taken. */
+/* Why the others are refused: one of the twins alone is a prepared disk, and is used. */
 static void a_twin_alone_is_taken(void **state)
 {
     struct options options = {.swap = SWAP_AUTO};

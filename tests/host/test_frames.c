@@ -133,7 +133,7 @@ static void test_split(void **state)
     pmm_free_order(first, ORDER_HUGE);
 }
 
-/* The parts are one block again: freed as one, and its records say so. */
+/* The parts are one block again: they are freed as one, and the records show it. */
 static void test_join(void **state)
 {
     struct pmm_usage before = pmm_usage();

@@ -162,7 +162,7 @@ static void seal(void)
     put_le32(page + 24, checksum_crc32c(0, page, SWAP_HEADER_SIZE));
 }
 
-/* A right checksum over wrong content: each field is looked at by itself. */
+/* A correct checksum over wrong content: each field has a check of its own. */
 static void sealed_nonsense_is_refused(void **state)
 {
     static const struct {
@@ -186,7 +186,7 @@ static void sealed_nonsense_is_refused(void **state)
     assert_null(swap_header_decode(page, &found));
 }
 
-/* What changes in operation lies in the first sector, so that an update is one sector. */
+/* The fields that change in operation are in the first sector, so that an update is one sector. */
 static void updates_touch_one_sector(void **state)
 {
     struct swap_header header = fake_disk_swap_header(&disk, 0x42);

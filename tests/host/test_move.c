@@ -20,7 +20,7 @@
 #define MEMORY (16 * MIB)
 #define SLOTS  512U
 
-/* Places in a range that are looked at: its ends, and where tables meet. */
+/* Checked addresses of a range: its ends, and addresses where tables meet. */
 #define PLACES 8U
 
 static const struct rights read_write = {.write = true, .user = true};
@@ -100,7 +100,7 @@ static bool is_gone(uint64_t address)
 
 struct range {
     uint64_t start;
-    uint64_t offsets[PLACES]; /* where pages are looked at; several may be one */
+    uint64_t offsets[PLACES]; /* addresses of checked pages; some may be equal */
     uint64_t words[PLACES];   /* the latest of one page is the greatest; 0: never written */
     uint64_t size;
 };
@@ -269,7 +269,7 @@ static void shared_pages_are_evicted_after_a_move(void **state)
     end();
 }
 
-/* What does not depend on how much is moved: tables on the boundary paths, no page copied. */
+/* Costs that do not depend on the size of a move: tables on the boundary paths, no page copied. */
 static void a_gibibyte_moves_by_one_entry(void **state)
 {
     struct pmm_usage before;

@@ -314,7 +314,7 @@ static void offered_words(void **state)
     assert_true(tried >= 20);
 }
 
-/* Without pmm= the run has the default, whatever else is registered. */
+/* Without pmm= the run uses the default, whichever allocators are registered. */
 static void default_allocator(void **state)
 {
     (void)state;

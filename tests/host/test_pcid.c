@@ -120,7 +120,7 @@ static void end(struct space *space)
     space_destroy(space);
 }
 
-/* The leaf of a page, found as the manual says. */
+/* Finds the leaf of a page, by the manual's walk. */
 static uint64_t *leaf_of(const struct space *space, unsigned page)
 {
     struct pfn table = space->tree.root;
@@ -188,8 +188,7 @@ static void changes_meanwhile_are_seen(void **state)
     end(space);
 }
 
-/* What can be reached from many spaces is flushed where it is loaded, and raises the generation of
- * everything for where it is not. */
+/* A change of shared entries flushes the loaded root, and raises the generation of all others. */
 static void changes_of_everything_are_seen(void **state)
 {
     struct space *space = make_space();
@@ -214,8 +213,8 @@ static void changes_of_everything_are_seen(void **state)
     end(space);
 }
 
-/* Who runs a space alone copies a page with a flush of its own only; who ran it before and comes
- * back has the old page in its TLB. */
+/* A processor that runs a space alone copies a page with a flush of its own only; one that ran it
+ * earlier has the old page in its TLB when it returns. */
 static void copies_of_one_alone_are_seen(void **state)
 {
     struct space *space = make_space();

@@ -41,7 +41,7 @@ struct worker {
     void (*give)(unsigned number, uint64_t block);
 };
 
-/* Keeps some blocks, changes some with others, gives some back, at random. */
+/* Keeps some blocks, exchanges some with other threads, frees some, at random. */
 static void *work(void *context)
 {
     const struct worker *worker = context;

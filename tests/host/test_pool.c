@@ -54,7 +54,7 @@ static void long_chains_go_in_steps(void **state)
     assert_true(fake_interrupts_opened - before >= OBJECTS / 64);
     assert_int_equal(pool.in_use, 0);
     assert_int_equal(frames_in_use(), 0);
-    /* More than there is: what was taken is free again. */
+    /* More objects than there are: the taken ones are free again. */
     assert_int_equal(pool_alloc_chain(&pool, 1000000, &first), STATUS_NO_MEMORY);
     assert_int_equal(pool.in_use, 0);
     assert_int_equal(frames_in_use(), 0);
@@ -104,7 +104,7 @@ static void give_one(struct pool *pool)
     held[which] = held[--held_count];
 }
 
-/* No more frames than would hold the objects if each had one at least of what fits. */
+/* No more frames than would hold the objects if each frame were filled to the least. */
 static void check_frames(const struct pool *pool)
 {
     uint64_t a_frame = (PAGE_SIZE - FRAME_HEADER) / pool->object_size;

@@ -181,7 +181,7 @@ static void dry_run_changes_nothing(void **state)
     assert_unchanged();
 }
 
-/* Everything that the application will look at, by its own functions. */
+/* Checks the disk with the application's own functions. */
 static void makes_what_the_application_accepts(void **state)
 {
     uint8_t uuid[16];

@@ -18,7 +18,7 @@
 /* Every slot is so wide; a range begins and ends somewhere in its own. */
 #define SLOT_SIZE (32 * PAGE_SIZE)
 
-/* Sequences of so many changes of so few ranges are all tried: 6^7 of them. */
+/* All sequences of this many changes of this few ranges are tried: 6^7 of them. */
 #define SHORT_SLOTS  6U
 #define SHORT_LENGTH 7U
 
@@ -158,7 +158,7 @@ static void toggle(unsigned slot)
         insert(slot, start, start + (slot * 5 % 7 + 1) * PAGE_SIZE);
 }
 
-/* All that can follow; afterwards everything is as before. */
+/* Tries all continuations; restores the tree afterwards. */
 static void every_sequence(unsigned left)
 {
     for (unsigned slot = 0; left > 0 && slot < SHORT_SLOTS; slot++) {

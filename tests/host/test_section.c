@@ -432,7 +432,7 @@ static void flush_late(void)
     flush();
 }
 
-/* What another processor does as long as it has not answered the next flush. */
+/* Another processor's work before it answers the next flush. */
 static void while_unanswered(void (*other)(void))
 {
     flush = fake_on_flush_space;
@@ -466,7 +466,8 @@ static void a_store_before_the_flush_goes_out_too(void **state)
     end();
 }
 
-/* A leaf whose table another has locked is missed: the page stays, with all who still name it. */
+/* A leaf in a table that another processor has locked is skipped: the page stays, with all its
+ * references. */
 static void a_page_that_is_not_found_everywhere_stays(void **state)
 {
     uint64_t busy = reclaim_counts().busy;
@@ -493,7 +494,7 @@ static void a_page_that_is_not_found_everywhere_stays(void **state)
     end();
 }
 
-/* While a fault makes room, its place gets another section, with the same tickets in the same
+/* While a fault makes room, its address gets another section, with the same tickets in the same
  * table. */
 static void map_another(void)
 {

@@ -139,7 +139,7 @@ static void the_table_stops_when_enough_is_free(void **state)
     end();
 }
 
-/* With no page to evict, what spaces keep is all that can be freed. */
+/* If no page can be evicted, the shrinkers free the spaces' reserves. */
 static void reclaim_uses_the_table(void **state)
 {
     (void)state;

@@ -206,7 +206,7 @@ static void they_give_way(void **state)
 
 /* ---- failing, and other processors ---- */
 
-/* Whichever allocation fails: nothing is mapped, and nothing is kept. */
+/* If any allocation fails, nothing is mapped and nothing is kept. */
 static void running_out_leaves_nothing(void **state)
 {
     (void)state;

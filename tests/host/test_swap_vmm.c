@@ -191,7 +191,7 @@ static void damaged_pages_are_reported_and_nothing_else_is_lost(void **state)
     assert_true(found > ops / 200);
 }
 
-/* An area that soon is full: what needs a page may fail, and changes nothing then. */
+/* An area that becomes full: a call that needs a page may fail, and then changes nothing. */
 static void full_areas_change_no_meaning(void **state)
 {
     uint64_t ops = model_ops(100000) / 4;
@@ -223,7 +223,7 @@ static void full_areas_change_no_meaning(void **state)
     assert_true(failures > ops / 2000);
 }
 
-/* Memory that runs out while pages are out, and while the area needs frames for what comes. */
+/* Memory runs out while pages are out and the area needs frames to read them. */
 static void failing_allocations_lose_no_page(void **state)
 {
     uint64_t ops = model_ops(100000) / 50;

@@ -158,7 +158,7 @@ static void assert_counts(const uint32_t *expected)
         assert_int_equal(forest.slots[i], expected[PAGES + i]);
 }
 
-/* Ends one round: the tables and their pages' other references are gone. */
+/* Ends one round: drops the tables and the other references to their pages. */
 static void free_tables(struct pfn *tables, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {

@@ -20,7 +20,7 @@ static unsigned event_count;
 static uint64_t last_page;
 static struct tlb_counts before;
 
-/* What this processor runs. */
+/* The tree that this processor runs. */
 static const struct tree tree = {.processors = 1};
 
 static void note(char event)

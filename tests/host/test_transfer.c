@@ -23,7 +23,7 @@ static const struct rights read_write = {.write = true, .user = true};
 static const struct fault_access read_access = {.from_user = true};
 static const struct fault_access write_access = {.write = true, .from_user = true};
 
-/* One transfer: how it begins, what comes between, how it ends. */
+/* A transfer: its beginning, the change in between, and its end. */
 struct transfer_case {
     bool in;       /* into a fresh page; else a resident page leaves */
     bool cached;   /* in: by way of the swap cache */
@@ -201,8 +201,7 @@ static void each_way_in_and_each_result(void **state)
     }
 }
 
-/* A page without access stays withheld, whatever
- * is found in it. */
+/* A page without access stays withheld, whatever its content. */
 static void a_withheld_page_keeps_its_content(void **state)
 {
     struct pfn page;

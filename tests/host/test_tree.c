@@ -157,7 +157,7 @@ static void put_some(struct random *dice, unsigned number)
         forest_put(number, cell,
                    (enum content_kind)(CONTENT_PAGE +
                                        random_below(dice, CONTENT_ZERO - CONTENT_PAGE + 1)));
-    else /* the whole cell becomes something that can be told from its neighbours */
+    else /* gives the whole cell a content that differs from its neighbours' */
         forest_replace(number, cell, cell + 1,
                        (struct content){.kind = CONTENT_GUARD, .number = 0});
 }

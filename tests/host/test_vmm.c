@@ -23,7 +23,7 @@
 /* Operations of one round, which has its own bounds. */
 #define ROUND 2000U
 
-/* Everything is compared after so many operations; in the first rounds after each. */
+/* Operations between two complete comparisons; the first rounds compare after each. */
 #define CHECK_EACH    32U
 #define CAREFUL_ROUND 2U
 

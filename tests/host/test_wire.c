@@ -362,7 +362,7 @@ static void what_grows_or_moves_stays_wired(void **state)
     assert_int_equal(space_wired_pages(), PAGES + 5);
     for (unsigned i = 0; i < PAGES + 5; i++)
         assert_int_equal(touch(place + i * PAGE_SIZE, true, 0), 0);
-    /* What cannot be wired does not grow, and does not move. */
+    /* A range that cannot be wired does not grow, and does not move. */
     space_set_wired_limit(PAGES + 10);
     assert_int_equal(space_remap(space, place, size, size + 9 * PAGE_SIZE), STATUS_EXISTS);
     assert_int_equal(space_remap(space, place, size + 5 * PAGE_SIZE, size + 20 * PAGE_SIZE),
@@ -534,7 +534,7 @@ static void a_populated_mapping_is_all_there(void **state)
     assert_int_equal(
         space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write, .flags = SPACE_POPULATED), NULL),
         STATUS_EXISTS);
-    /* What says the same is one region afterwards. */
+    /* Neighbours with equal attributes become one region. */
     assert_int_equal(
         space_map(space, &SPACE_AT(START + pages * PAGE_SIZE, PAGE_SIZE, read_write), NULL), OK);
     assert_int_equal(space->region_count, 1);
@@ -586,7 +586,7 @@ static void a_mapping_that_cannot_come_is_not_there(void **state)
     assert_int_equal(space_map(space, &SPACE_AT(START - PAGE_SIZE, PAGE_SIZE, read_write), NULL),
                      OK);
     for (uint64_t frames = 0;; frames++) {
-        /* Without anything that could go out instead. */
+        /* Without any other page that could be evicted instead. */
         model_leave_frames(frames);
         status = space_map(
             space, &SPACE_AT(START, SLOTS * 2 * PAGE_SIZE, read_write, .flags = SPACE_POPULATED),

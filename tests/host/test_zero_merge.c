@@ -30,7 +30,7 @@ static int set_up(void **state)
     return model_start_with_swap(MEMORY, SLOTS);
 }
 
-/* A space with so many pages that are there and zero. */
+/* Makes a space with this many resident pages of zeroes. */
 static void begin_with(unsigned pages)
 {
     model_begin(1, 4);
@@ -115,7 +115,7 @@ static void flush_late(void)
     flush();
 }
 
-/* What another processor does as long as it has not answered. */
+/* Another processor's work before it answers. */
 static void scan_while(void (*other)(void), unsigned given_back)
 {
     flush = fake_on_flush_space;

@@ -21,7 +21,7 @@
 
 #define MMU_LEVELS_MAX 5U
 
-/* What CPUID and the registers say. */
+/* Features and modes, as CPUID and the registers give them. */
 struct mmu_machine {
     uint8_t levels;        /* 4 or 5 */
     uint8_t physical_bits; /* MAXPHYADDR */
@@ -50,7 +50,7 @@ enum mmu_step { MMU_GOES_ON, MMU_LEAF, MMU_NOT_PRESENT, MMU_RESERVED };
 struct mmu_walk {
     unsigned level;        /* of the entry that comes next, or of the last one */
     enum mmu_step outcome; /* of the last step */
-    bool writable;         /* R/W, U/S and no XD in every entry so far */
+    bool writable;         /* R/W, U/S and no XD in every entry until here */
     bool user;
     bool executable;
     uint64_t entry; /* the last one */
@@ -88,10 +88,11 @@ struct mmu_result {
 
 void mmu_begin(struct mmu_walk *walk, const struct mmu_machine *machine);
 
-/* Takes the entry of walk->level; MMU_GOES_ON: the next one is in the table that it names. */
+/* Evaluates the entry of walk->level. On MMU_GOES_ON, the next entry is in the table that it refers
+ * to. */
 enum mmu_step mmu_step(struct mmu_walk *walk, const struct mmu_machine *machine, uint64_t entry);
 
-/* What the access does, after the last step. */
+/* Returns the result of the access, after the last step. */
 struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine *machine,
                           struct mmu_access access);
 
@@ -104,8 +105,7 @@ struct mmu_result mmu_model(const struct mmu_machine *machine, const uint64_t *e
 /* Bits that must be zero in a present entry of this level. */
 uint64_t mmu_reserved_bits(const struct mmu_machine *machine, unsigned level, uint64_t entry);
 
-/* Returns the rule that decides an access to a page with these rights over all levels and this key.
- * */
+/* Returns the rule that decides an access to a page with the rights of all levels and a key. */
 enum mmu_rule mmu_rule_of(const struct mmu_machine *machine, const struct mmu_walk *walk,
                           unsigned key, struct mmu_access access);
 

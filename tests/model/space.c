@@ -1,4 +1,4 @@
-/* Address spaces beside a plain model of what they mean: the operations. */
+/* Compares address spaces with a plain model of their meaning: performs the operations. */
 #include "tests/model/space.h"
 
 #include "cpu/machine.h"
@@ -9,10 +9,10 @@
 #include "vmm/page/zero_merge.h"
 #include "vmm/space/commit.h"
 
-/* Pages of one scan for zeroes: few, so that enough stay for others to evict. */
+/* Pages of one scan for zeroes: few, so that other tests still find pages to evict. */
 #define SCANNED_TOGETHER 8U
 
-/* Accessed and dirty, of entries that are present. */
+/* The accessed and dirty bits of a present entry. */
 #define AD (UINT64_C(3) << 5)
 
 bool model_may_fail;
@@ -66,7 +66,7 @@ static void run_in(unsigned number)
     model()->running = number;
 }
 
-/* What the cell and the mode of the access say. */
+/* Returns the status that the cell and the access call for. */
 static enum status expected_of(const struct model_op *op)
 {
     const struct model_cell *cell = &model()->spaces[op->space].cells[op->from];
@@ -82,7 +82,7 @@ static enum status expected_of(const struct model_op *op)
     return !cell->rights.user || kernel_may ? OK : STATUS_DENIED;
 }
 
-/* A violation has changed nothing; the processor itself may set A and D. */
+/* A violation changes nothing, though the processor may set A and D. */
 static void check_untouched(const struct model_op *op, const struct model_walk *before,
                             enum status status)
 {
@@ -170,7 +170,7 @@ bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t 
     return true;
 }
 
-/* The pages that a call to map asks for: 4 KiB unless it says otherwise. */
+/* Returns the level of the pages that a map asks for: 1 (4 KiB) by default. */
 static unsigned hint_of(const struct model_op *op)
 {
     if (op->kind != MODEL_MAP || op->alignment == PAGE_SIZE)
@@ -195,7 +195,7 @@ static void set_cells(struct model_space *space, const struct model_op *op, enum
         model_share(&space->cells[i], group);
 }
 
-/* What is promised for so much of a fresh mapping. */
+/* Returns the status of charging a fresh mapping of this size to the commit account. */
 static enum status commitment_of(const struct model_op *op, enum cell_kind kind, uint64_t size)
 {
     bool promised = kind == CELL_SHARED || (kind == CELL_BLANK && op->rights.write);
@@ -203,7 +203,7 @@ static enum status commitment_of(const struct model_op *op, enum cell_kind kind,
     return promised ? model_commitment(size / PAGE_SIZE) : OK;
 }
 
-/* How it comes: with pages only where there are few of them. */
+/* Returns how a map populates its pages: only small maps are populated. */
 static unsigned populate_of(const struct model_op *op, uint64_t pages)
 {
     if (op->kind != MODEL_MAP || op->populate == 0 || pages > MODEL_POPULATED_MAX)
@@ -248,7 +248,7 @@ static enum status model_map(const struct model_op *op)
     return status;
 }
 
-/* The lowest place that is free: each end of something mapped is tried. */
+/* Returns the lowest free address for a mapping: the end of each mapped range is a candidate. */
 static uint64_t lowest_gap(const struct model_space *space, uint64_t size, uint64_t alignment)
 {
     uint64_t limit = UINT64_C(1) << (model()->levels == 4 ? 47 : 56);
@@ -299,7 +299,7 @@ static enum status map_found(const struct model_op *op)
         set_cells(space, &found, kind);
         return OK;
     }
-    /* The model has no cells for this place: away with it, and memory must suffice for that. */
+    /* The model has no cells at this address: the mapping is removed again, which needs memory. */
     while ((status = space_unmap(space->space, start, size)) != OK)
         CHECK_MSG(model_may_fail && status == STATUS_NO_MEMORY && model_relieve(),
                   "unmap of %lx: %s", start, status_name(status));
@@ -329,7 +329,7 @@ static void model_destroy(unsigned number)
     model()->spaces[number].space = NULL;
 }
 
-/* A new space; parent MODEL_SPACES: a blank one. When there is no room another one goes. */
+/* Makes a space, a fork of `parent` or blank (MODEL_SPACES). If all are used, ends one first. */
 static enum status model_make_space(unsigned parent)
 {
     unsigned number = 0;

@@ -27,12 +27,12 @@
 
 enum model_kind {
     MODEL_ACCESS,  /* one access of the running program */
-    MODEL_RESOLVE, /* a fault of a space, without the access, whichever runs */
-    MODEL_LOOK,    /* the processor looks ahead */
+    MODEL_RESOLVE, /* handles a fault of any space, without the access */
+    MODEL_LOOK,    /* the processor may prefetch a translation */
     MODEL_MAP,
     MODEL_MAP_ZEROES, /* readable at once */
     MODEL_MAP_FOUND,  /* where there is room */
-    MODEL_MAP_SHARED, /* with forks, and theirs */
+    MODEL_MAP_SHARED, /* shared with later forks */
     MODEL_GUARD,
     MODEL_UNMAP,
     MODEL_PROTECT,
@@ -41,7 +41,7 @@ enum model_kind {
     MODEL_COLD,
     MODEL_COLLAPSE,   /* pages become large ones where they can */
     MODEL_SEQUENTIAL, /* first writes bring the pages around */
-    MODEL_ONE_BY_ONE, /* no more */
+    MODEL_ONE_BY_ONE, /* turns fault-around off */
     MODEL_ZERO_SCAN,  /* pages of zeroes give their frames back */
     MODEL_QUERY,
     MODEL_WIRE,
@@ -64,37 +64,39 @@ struct model_op {
     uint64_t place;  /* of a move: the address to go to, sound or not */
     struct rights rights;
     uint64_t alignment;
-    unsigned populate; /* of a map, if it is small: of enum space_populate */
+    unsigned populate; /* of a small map: enum space_populate */
     unsigned page;     /* 0: the cell's first, 1: its last */
     unsigned word;     /* 0: the page's first, 1: its last */
-    bool shared;       /* of what is mapped where there is room */
+    bool shared;       /* of a map at a free address */
     bool write;
     bool execute;
     bool user;
     bool ac; /* ring 0 may touch user pages */
 };
 
-/* A round: other bounds, no spaces, so many levels. The seed decides everything. */
+/* Begins a round with new bounds, no spaces and trees of `levels` levels. All else follows from the
+ * seed. */
 void model_begin(uint64_t seed, unsigned levels);
 
-/* The policy of overcommit of this round, which is otherwise a random one. */
+/* Sets the overcommit policy of this round, which is random otherwise. */
 void model_overcommit(enum overcommit_policy way);
 
-/* The next random operation, which model_perform can be given any number of times. */
+/* Chooses the next random operation; model_perform may perform it several times. */
 struct model_op model_choose(void);
 
-/* Performs it, and compares its status and what it did with the model. Resources and devices may
- * say no only while model_may_fail is set; the model is then left as it was. */
+/* Performs an operation, and compares its status and its effect with the model. Statuses of
+ * resources and devices are accepted only while model_may_fail is set; the model then does not
+ * change. */
 enum status model_perform(const struct model_op *op);
 extern bool model_may_fail;
 
-/* Whether a status is that of a resource or device. */
+/* Whether a status reports a lack of resources or a failed device. */
 bool model_is_failure(enum status status);
 
-/* The last operation in words, and the seed that led to it. */
+/* Describes the last operation, and gives the seed that led to it. */
 void model_describe(char *buffer, size_t size);
 
-/* For tests that add something of their own. */
+/* Returns a space of the model, for tests that add checks of their own. */
 struct space *model_space(unsigned number); /* NULL: there is none */
 uint64_t model_address(const struct model_op *op);
 

@@ -1,4 +1,4 @@
-/* Address spaces beside a plain model of what they mean: rounds, and what is done in them. */
+/* Compares address spaces with a plain model of their meaning: rounds and random operations. */
 #include "lib/bytes.h"
 #include "tests/model/space_internal.h"
 #include "vmm/space/commit.h"
@@ -24,8 +24,8 @@ static uint64_t bound_near(uint64_t place, int pages, uint64_t limit)
     return at >= PAGE_SIZE && at <= limit ? at : SPACE_FIRST_ADDRESS;
 }
 
-/* Bounds around some of the places where levels meet. Those around the first one may stand a second
- * time somewhere else, so that what is moved finds cells there. */
+/* Chooses bounds near addresses where levels meet. The first group may be repeated at another
+ * address, so that a move finds cells there. */
 static void choose_bounds(void)
 {
     static const uint64_t distances[] = {2 * MIB, 6 * MIB, GIB, 3 * GIB, 512 * GIB};
@@ -152,7 +152,7 @@ static enum model_kind some_kind(void)
     PANIC("the weights are not a hundred");
 }
 
-/* A cell; for what is done to memory rather one with some. */
+/* Chooses a cell; operations on memory prefer one that has memory. */
 static unsigned some_cell(const struct model_op *op)
 {
     unsigned cell = (unsigned)any(model()->cell_count);
@@ -168,7 +168,7 @@ static unsigned some_cell(const struct model_op *op)
     return cell;
 }
 
-/* Where a move goes: rather to a bound at a distance that will do, or anywhere near or far. */
+/* Chooses the target of a move: often a bound at an aligned distance, else any address. */
 static uint64_t some_place(const struct model_op *op)
 {
     uint64_t start = model()->bounds[op->from];
@@ -184,7 +184,7 @@ static uint64_t some_place(const struct model_op *op)
     return chance(50) ? start + distance : start - distance;
 }
 
-/* A range that moves lies in one region, mostly. */
+/* Most moves take a range of a single region. */
 static unsigned end_in_region(const struct model_op *op)
 {
     unsigned from;

@@ -14,24 +14,24 @@
 #include "pmm/pmm.h"
 #include "tests/model/space.h"
 
-/* More pages than this are not populated: the model's memory is small. */
+/* Larger maps are not populated, since the model's memory is small. */
 #define MODEL_POPULATED_MAX 64U
 
 enum cell_kind { CELL_NONE, CELL_BLANK, CELL_SHARED, CELL_GUARD };
 
 struct model_cell {
     enum cell_kind kind;
-    bool committed; /* writable once, or wired: its pages stand in the account */
-    bool wired;     /* then the frames of its first and of its last page are these for good */
+    bool committed; /* was writable or wired: the account has its pages */
+    bool wired;     /* the frames of its first and last page must not change */
     uint32_t frames[2];
     struct rights rights;
-    unsigned level;       /* of the pages that are wished for, from 1 */
-    bool around;          /* a first write brings others */
-    unsigned share;       /* CELL_SHARED: where its words are */
+    unsigned level;       /* level of the pages that the map asks for, from 1 */
+    bool around;          /* first writes use fault-around */
+    unsigned share;       /* CELL_SHARED: index of its words */
     uint64_t words[2][2]; /* [page][word] */
 };
 
-/* No more than there are cells; number 0 is none. */
+/* At most one for each cell; number 0 means none. */
 #define MODEL_SHARES (MODEL_SPACES * MODEL_BOUNDS + 1)
 
 struct model_share {
@@ -40,7 +40,7 @@ struct model_share {
     uint64_t words[2][2];
 };
 
-/* What one call has mapped. */
+/* The shared pages of one map call. */
 struct model_group {
     uint64_t pages;
     unsigned shares;
@@ -60,7 +60,7 @@ struct model {
     struct model_space spaces[MODEL_SPACES];
     struct model_share shares[MODEL_SHARES];
     struct model_group groups[MODEL_SHARES];
-    unsigned lane;    /* which words of shared pages are ours: others may have theirs beside them */
+    unsigned lane;    /* selects our words of shared pages: other models may use the rest */
     unsigned running; /* MODEL_SPACES: none */
     enum overcommit_policy overcommit;
     uint64_t last_tag;
@@ -70,7 +70,7 @@ struct model {
     uint32_t descriptors_at_start;
 };
 
-/* The model of who asks: one on the host, one for each processor in the image. */
+/* Returns the caller's model: one on the host, one for each processor in the image. */
 struct model *model(void);
 
 static inline uint64_t any(uint64_t limit)
@@ -85,42 +85,43 @@ static inline bool chance(unsigned percent)
 
 /* ---- the machine's side ---- */
 
-/* Where a walk of the tables ends. */
+/* The entry at which a walk ends. */
 struct model_walk {
     unsigned level;
     uint64_t entry;
 };
 
-/* At the start of a round, after its seed and levels are set; and the policy of overcommit. */
+/* Prepares the machine for a round, after its seed and levels are set; returns its overcommit
+ * policy. */
 void model_machine_begin(void);
 enum overcommit_policy model_machine_overcommit(void);
 
-/* Makes the access of an operation in the space that runs, with its faults. What is read must be
- * `known`, and a write leaves `written`. Anything but OK: why it was refused. */
+/* Makes the operation's access in the running space, and handles its faults. A read must return
+ * `known`, and a write stores `written`. Returns the reason if the access is refused. */
 MUST_USE enum status model_machine_access(const struct model_op *op, uint64_t known,
                                           uint64_t written);
 
-/* Where the tables of the operation's space lead its address. */
+/* Walks the tables of the operation's space to its address. */
 struct model_walk model_machine_walk(const struct model_op *op);
 
-/* Whether nobody else changes the tables meanwhile, so that two walks can be compared. */
+/* Whether no other thread changes the tables meanwhile, so that two walks can be compared. */
 bool model_machine_alone(void);
 
 /* Whether ring 0 may touch a user page as the operation does. */
 bool model_machine_kernel_may(const struct model_op *op);
 
-/* The processor looks ahead at an address. */
+/* Lets the processor prefetch the translation of an address. */
 void model_machine_look(uint64_t address);
 
-/* How many pages of a model may be wired at a time. */
+/* Returns the most pages of a model that may be wired at a time. */
 uint64_t model_machine_wired_most(void);
 
-/* After each operation: what the machine can say of its TLB. */
+/* Checks the machine's TLB after an operation, where the machine can show it. */
 void model_machine_check(void);
 
 /* ---- between the files ---- */
 
-/* The word of the model; a cell of one page has its first page only. */
+/* Returns a word of the model; a cell of one page has only a first page. */
 static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsigned page,
                                   unsigned word)
 {
@@ -131,30 +132,30 @@ static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsi
     return &space->cells[cell].words[page][word];
 }
 
-/* Whether there is memory. */
+/* Whether memory is mapped in the cell. */
 static inline bool cell_is_memory(const struct model_cell *cell)
 {
     return cell->kind == CELL_BLANK || cell->kind == CELL_SHARED;
 }
 
-/* Makes a group of so many pages; what a cell of it holds, blank. */
+/* Makes a group of `pages` shared pages, and makes a cell one of its blank members. */
 unsigned model_new_group(uint64_t pages);
 void model_share(struct model_cell *cell, unsigned group);
 
-/* Nothing is mapped in the cell any more. */
+/* Marks the cell as unmapped, and drops its share. */
 void model_drop_cell(struct model_cell *cell);
 
-/* One more space has these cells. */
+/* Counts one more space for the shared cells of a space. */
 void model_hold_cells(const struct model_space *space);
 
-/* Pages promised for all that is shared. */
+/* Returns the pages that the account has for shared memory. */
 uint64_t model_shared_pages(void);
 
-/* What another model shares is shared with this one too, from forks of its spaces, for as long as
- * the other has it: blank where this one's words are. */
+/* Takes over another model's shared cells, for forks of its spaces. The other model must keep them;
+ * this model's own words of them are blank. */
 void model_shares_from(const struct model *parent);
 
-/* True when the call did what the model says; false when it failed, as it may. */
+/* Returns true if the call had the expected status; false if it failed where it may. */
 bool model_as_expected(enum status status, enum status expected);
 
 /* Calls on ranges that are mapped. */
@@ -165,29 +166,29 @@ enum status model_remap(const struct model_op *op);
 enum status model_collapse(const struct model_op *op);
 enum status model_move(const struct model_op *op);
 
-/* The cells of the region that has a cell in it. */
+/* Finds the cells [from, to) of the region to which a cell belongs. */
 void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to);
 
 /* Whether nothing is mapped in the range. */
 bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t end);
 
-/* What the distance of a move is a multiple of: an entry that stands for more than the range. */
+/* Returns the alignment that the move distance must have. */
 uint64_t model_move_alignment(uint64_t size);
 enum status model_wire(const struct model_op *op);
 enum status model_unwire(const struct model_op *op);
 
-/* Pages of the cells [from, to), and how many more may be wired. */
+/* Return the pages of the cells [from, to), and how many more pages may be wired. */
 uint64_t model_pages(unsigned from, unsigned to);
 uint64_t model_wired_room(void);
 
-/* Pages of all spaces that are wired. */
+/* Returns the wired pages of all spaces. */
 uint64_t model_wired(void);
 
-/* The cells are wired from now on; proves that such a one's pages stand where they stood then. */
+/* Record the frames of newly wired cells; check that a wired cell still has those frames. */
 void model_note_wired(unsigned space, unsigned from, unsigned to);
 void model_check_wired(unsigned space, unsigned cell);
 
-/* What a fork has of its parent's cells. */
+/* Copies the cells that a fork inherits from its parent. */
 void model_copy_cells(struct model_space *to, const struct model_space *from);
 
 static inline bool model_same_rights(struct rights a, struct rights b)
@@ -195,11 +196,12 @@ static inline bool model_same_rights(struct rights a, struct rights b)
     return a.none == b.none && a.write == b.write && a.execute == b.execute && a.user == b.user;
 }
 
-/* Pages that a space has in the account; OK, or what a call that wants more is told. */
+/* Return the pages that the account has for a space, and the status of a call that needs more. */
 uint64_t model_committed(const struct model_space *space);
 enum status model_commitment(uint64_t pages);
 
-/* Gives back a frame that a test has taken away, so that something can go on; false: none left. */
+/* Frees one of the frames that a test holds back, so that a call can succeed; false if none is
+ * left. */
 bool model_relieve(void);
 
 #endif

@@ -1,11 +1,10 @@
-/* Address spaces beside a plain model of what they mean: what stands elsewhere afterwards. A range
- * moves to other addresses, pages move to larger ones. */
+/* Compares address spaces with a plain model of their meaning: moves and collapses. */
 #include "cpu/machine.h"
 #include "tests/model/space_internal.h"
 
 /* ---- collapse ---- */
 
-/* All cells around that are memory, so that large pages lie in the range. */
+/* Extends the range over all adjacent cells with memory, so that whole large pages lie in it. */
 static void widen(const struct model_space *space, unsigned *from, unsigned *to)
 {
     while (*from > 0 && cell_is_memory(&space->cells[*from - 1]))
@@ -30,7 +29,8 @@ enum status model_collapse(const struct model_op *op)
         widen(space, &from, &to);
     status = space_advise(space->space, model()->bounds[from],
                           model()->bounds[to] - model()->bounds[from], SPACE_COLLAPSE);
-    /* What is shared or in use stays, and there may be no block: nothing means anything else. */
+    /* A collapse skips shared pages and pages in use, and may find no block: no status depends on
+     * that. */
     if (expected == OK && (status == STATUS_AGAIN || status == STATUS_NO_MEMORY))
         status = OK;
     (void)model_as_expected(status, expected);
@@ -66,7 +66,7 @@ static enum status expected_of_move(const struct model_space *space, const struc
     return model_cells_free(space, op->place, op->place + size) ? OK : STATUS_EXISTS;
 }
 
-/* The first cell of the place, if its cells are as large as those that move there. */
+/* Finds the first cell of the target; returns false if the cells there have other sizes. */
 static bool find_cells(const struct model_op *op, unsigned *first)
 {
     for (*first = 0; *first < model()->cell_count; ++*first) {
@@ -82,7 +82,7 @@ static bool find_cells(const struct model_op *op, unsigned *first)
     return true;
 }
 
-/* The model has no cells for the place: back again, and memory must suffice for that. */
+/* The model has no cells at the target: the range moves back, which needs memory. */
 static void move_back(struct model_space *space, const struct model_op *op)
 {
     uint64_t start = model()->bounds[op->from];

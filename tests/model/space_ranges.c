@@ -1,4 +1,4 @@
-/* Address spaces beside a plain model of what they mean: calls on ranges that are mapped. */
+/* Compares address spaces with a plain model of their meaning: calls on mapped ranges. */
 #include "cpu/machine.h"
 #include "tests/model/space_internal.h"
 
@@ -29,7 +29,7 @@ static uint64_t model_newly_writable(const struct model_space *space, const stru
     return pages;
 }
 
-/* Wishes that not all of the range has are given up. */
+/* Drops hints that only a part of the range has. */
 static void make_hints_common(struct model_space *space, const struct model_op *op)
 {
     unsigned level = space->cells[op->from].level;
@@ -91,7 +91,7 @@ static void forget_words(struct model_cell *cell)
         cell->words[page][0] = cell->words[page][1] = 0;
 }
 
-/* Of one region, so that it is advised as a whole or not at all. */
+/* Limits the range to one region, so that the call succeeds or fails as a whole. */
 static enum status advise_around(const struct model_op *op)
 {
     struct model_space *space = &model()->spaces[op->space];
@@ -134,7 +134,7 @@ enum status model_advise(const struct model_op *op)
                           model_pages(op->from, op->to) * PAGE_SIZE, advice);
     if (!model_as_expected(status, expected))
         return status;
-    /* What is shared others have too. */
+    /* Other spaces also have the shared cells. */
     for (unsigned i = op->from; i < op->to && advice == SPACE_DONT_NEED; i++)
         forget_words(&space->cells[i]);
     return OK;
@@ -202,7 +202,7 @@ static enum status expected_of_remap(const struct model_space *space, const stru
     return op->new_to > op->to ? expected_of_growth(space, op) : OK;
 }
 
-/* What is new is blank; of what is shared, memory of its own. */
+/* The part that a remap adds is blank; if the rest is shared, it is new shared memory. */
 static void grow_cells(struct model_space *space, const struct model_op *op)
 {
     bool shared = space->cells[op->from].kind == CELL_SHARED;
@@ -264,7 +264,7 @@ uint64_t model_wired_room(void)
     return most > wired ? most - wired : 0;
 }
 
-/* The frame that the tables say; a part of a large page is one too. */
+/* Returns the frame that maps an address, also inside a large page. */
 static uint32_t frame_at(unsigned space, unsigned cell, unsigned page)
 {
     struct model_op at = {.space = space, .from = cell, .page = page};
@@ -332,7 +332,7 @@ enum status model_wire(const struct model_op *op)
         return OK;
     status = space_wire(space->space, model()->bounds[op->from],
                         model_pages(op->from, op->to) * PAGE_SIZE);
-    for (unsigned i = op->from; i < op->to; i++) /* what failed has left these alone */
+    for (unsigned i = op->from; i < op->to; i++) /* a failed call has not changed these cells */
         model_check_wired(op->space, i);
     if (model_as_expected(status, expected))
         model_note_wired(op->space, op->from, op->to);

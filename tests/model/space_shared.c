@@ -1,10 +1,6 @@
-/*
- * Address spaces beside a plain model of what they mean: memory that is shared.
- *
- * What a shared cell holds stands outside of any space: the cells of all spaces that got it by fork
- * name it by number. A call that maps makes a group of such numbers; its pages are promised once,
- * until the last cell that names one of the group is gone.
- */
+/* Compares address spaces with a plain model of their meaning: shared memory. The words of a shared
+ * cell belong to no space: the cells of all spaces that share it refer to them by number. Each map
+ * call makes a group of such numbers; the account has its pages until no cell refers to it. */
 #include "lib/bytes.h"
 #include "tests/model/space_internal.h"
 

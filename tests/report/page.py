@@ -64,7 +64,7 @@ class Page:
         self.themes = self._themes()
 
     def _themes(self) -> List[Theme]:
-        """The themes; the last one takes the experiments that no other has."""
+        """Returns the themes; the last one takes the experiments that no other has."""
         themes = read_themes()
         named = {name for theme in themes for name, _ in theme.entries}
         themes[-1].entries.extend((name, "") for name in self.log.suites if name not in named)
@@ -74,7 +74,7 @@ class Page:
         return next((note for note in self.log.summary if note.startswith(beginning)), "")
 
     def line_of(self, beginning: str) -> int:
-        """The number of the first line that begins so, or 1."""
+        """Returns the number of the first line that begins so, or 1."""
         return next((number for number, line in enumerate(self.lines, 1)
                      if line.startswith(beginning)), 1)
 

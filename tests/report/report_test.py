@@ -103,7 +103,7 @@ def in_browser(tap: Tap, made, folder: Path):
 
 
 def check_page(tap: Tap, made):
-    """What the pages say, without a browser."""
+    """Checks the pages' text, without a browser."""
     tap.check(made["passed"].count('<p class="answer">') >= 36, "every experiment is on the page")
     tap.check("No answer: a check failed." in made["failed"]
               and "<b>ticket-range</b></a>: check" in made["failed"], "the failed one is named first")

@@ -23,7 +23,7 @@ struct sentence {
     size_t length;
     char from[FROM_SIZE];
     size_t from_length;
-    const char *missing; /* what is in the braces of the first figure that does not exist */
+    const char *missing; /* the braces of the first figure that is missing */
 };
 
 static void answer_add(struct sentence *sentence, const char *text, size_t length)
@@ -114,7 +114,7 @@ static bool answer_read(struct sentence *sentence, const char **at, uint64_t *va
     return ktap_figure(name, length, value, unit);
 }
 
-/* Adds what is inside a pair of braces; returns the place of the closing one. */
+/* Appends the text for a pair of braces; returns the position of the closing one. */
 static const char *answer_add_figure(struct sentence *sentence, const char *inside)
 {
     const char *at = inside;

@@ -20,7 +20,7 @@
 struct answer {
     const char *text;    /* without costs, true on every machine; NULL: all of it is cost */
     const char *counted; /* instead of `text` where ticks count instructions; NULL: use `text` */
-    const char *shipped; /* what the shipped code does, where designs are compared; or NULL */
+    const char *shipped; /* the shipped code's choice, where designs are compared; or NULL */
     const char *limit;   /* a conclusion that the figures do not allow; or NULL */
 };
 

@@ -25,7 +25,7 @@
 enum theme {
     THEME_PAGES,     /* how a page fault becomes a page */
     THEME_TABLES,    /* page tables, descriptors and tickets */
-    THEME_PROCESSOR, /* what the MMU, the TLB and the other processors do */
+    THEME_PROCESSOR, /* MMU, TLB and other processors */
     THEME_FRAMES,    /* physical memory and its limits */
     THEME_RANDOM,    /* random operations, compared with a model */
     THEME_COST,      /* costs beside those of Linux */

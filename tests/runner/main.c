@@ -216,7 +216,7 @@ static unsigned print_unreached(void)
     return unreached;
 }
 
-/* Ends a run whose time is over, in whatever state it is. A line of the log may be half printed. */
+/* Ends a run whose time is over, in any state. A line of the log may be half printed. */
 static void end_at_deadline(void)
 {
     unsigned unreached;

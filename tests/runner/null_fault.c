@@ -1,4 +1,4 @@
-/* What an empty fault costs. */
+/* The cost of an empty fault. */
 #include "tests/runner/null_fault.h"
 
 #include "cpu/clock/measure.h"
@@ -7,7 +7,7 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 
-/* The median of so many; the first ones are longer where an emulator translates code. */
+/* Samples of the median; the first ones take longer where an emulator translates code. */
 #define FAULTS 65U
 
 /* Page 0 is mapped in no space. */

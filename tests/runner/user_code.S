@@ -171,7 +171,7 @@ USER_CODE user_code_counts
         movq    %r12, %rdi
         movb    $1, (%rdi)
         movb    $1, (%rdi)
-        /* What C may change and the handler does change must come back. */
+        /* Registers that C may change and the handler does change must be restored. */
         movl    $7, %r11d
         movl    $8, %ecx
         movl    $9, %eax

@@ -14,7 +14,7 @@
 #include "lib/status.h"
 #include "vmm/program/program.h"
 
-/* Each is entered by its address in the image; user_code_address says where a program finds it. */
+/* Each entry is an address in the image; user_code_address returns the address for a program. */
 
 /* Exits with RDI. */
 extern const char user_code_exit[];
@@ -28,7 +28,7 @@ extern const char user_code_measure_call[];      /* PROGRAM_NULL */
 extern const char user_code_measure_map[];       /* PROGRAM_MAP of the page at RDI, PROGRAM_UNMAP */
 extern const char user_code_measure_map_touch[]; /* with a store to the page in between */
 
-/* The same at addresses that stand in the array at RCX, each until its ticks replace it. */
+/* The same at addresses from the array at RCX; each one's ticks replace its address. */
 extern const char user_code_measure_listed_read[];
 extern const char user_code_measure_listed_write[];
 

@@ -28,7 +28,8 @@ const uint64_t *page_of_tag(uint64_t tag)
     return expected;
 }
 
-/* Says why an access was refused; after some, only counts: one cause refuses thousands. */
+/* Notes why an access was refused; after some notes it only counts, since one cause refuses
+ * thousands. */
 static void user_pages_complain(const char *what, uint64_t address, const struct trap_info *info)
 {
     if (complaints++ < COMPLAINTS_MAX)

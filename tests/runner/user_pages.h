@@ -44,7 +44,7 @@ unsigned level_at(const struct space *space, uint64_t address);
 struct pte leaf_entry(const struct space *space, uint64_t address);
 enum pte_state leaf_state(const struct space *space, uint64_t address);
 
-/* The table that the address's entry of level 1 stands in; PFN_NONE where there is none. */
+/* Returns the table of the address's level-1 entry; PFN_NONE if there is none. */
 struct pfn leaf_table(const struct space *space, uint64_t address);
 
 /* A space that runs from now on; ends the experiment's check with words when there is none. */

@@ -16,7 +16,7 @@
 #include "tests/runner/tick.h"
 #include "tests/runner/user_pages.h"
 
-/* Enough for all rows but those that say what else they need. */
+/* Enough for all rows, except rows that give their own number. */
 #define BENCH_MEMORY (400 * MIB)
 
 static struct {
@@ -102,8 +102,8 @@ uint64_t bench_end_row(const char *row)
 
 /* ---- the unit ---- */
 
-/* Measures what the measurement itself takes, in the kernel: the least of several. The first ones
- * are longer under an emulator that translates code as it meets it. */
+/* Measures the cost of the measurement itself in the kernel: the least of several. The first ones
+ * take longer under an emulator that translates code. */
 static void set_overhead_of_nothing(void)
 {
     bench.overhead = UINT64_MAX;

@@ -22,7 +22,7 @@
 #define POPULATED 4096U
 #define POPULATES 8U
 
-/* Most of it is clearing: 512 times what a page of 4 KiB takes. */
+/* Most of it is clearing: 512 times the cost of clearing 4 KiB. */
 static void touch_large(struct space *space)
 {
     bench_time_readings();
@@ -41,8 +41,8 @@ static void touch_large(struct space *space)
     bench_end_row("large_touch");
 }
 
-/* A store from ring 3 that the entry already allows, each time at another instruction: what the
- * handler does of it, without delivery and return. */
+/* Times a store from ring 3 that the entry already allows, each at another instruction: the
+ * handler's work without delivery and return. */
 static void late_fault(struct space *space)
 {
     bool were_on = machine_interrupts_off();
@@ -110,7 +110,7 @@ static void bench_calls_merge_once(struct space *space)
     CHECK(done && leaf_state(space, START) == PTE_EMPTY);
 }
 
-/* What a split has left comes together in place; pages that came one by one have to be copied. */
+/* Pages left by a split are merged in place; pages that were filled one by one are copied. */
 static void merge(struct space *space)
 {
     bench_time_readings();

@@ -110,9 +110,8 @@ static void table_row(struct space *parent)
     space_destroy(child);
 }
 
-/* A fork, one write in each 2 MiB by the child, and its end; then what the end alone takes of
- * each page whose entry a table has a copy of. The parent has written all pages since the fork
- * before. */
+/* Times a fork, one write in each 2 MiB by the child, and its end; then the end alone, for each
+ * page whose table entry was copied. The parent has written all pages since the previous fork. */
 static void sparse_rows(struct space *parent)
 {
     uint64_t ends[ROUNDS] = {0};

@@ -67,7 +67,7 @@ static uint64_t bench_forks_fill(struct space *space, const struct parent *paren
     return resident;
 }
 
-/* Samples of forks; what each took together with the child's end goes to whole. */
+/* Samples forks; `whole` gets the time of each fork with the child's end. */
 static void fork_often(struct space *space, uint64_t whole[FORKS])
 {
     bench_time_readings();

@@ -24,7 +24,7 @@ static bool bench_map_regions(void)
     return ok;
 }
 
-/* Forks, then the first map in the parent, by ring 3: it may pay for what the fork put off. */
+/* Samples forks, and the parent's first map after each: it pays for work that the fork put off. */
 static void fork_rows(struct space *space)
 {
     const uint64_t gap = BENCH_FAR + REGIONS / 2 * STRIDE + 2 * PAGE_SIZE;
@@ -67,7 +67,7 @@ static void region_rows(void)
     end_space(space);
 }
 
-/* The end of a space: the caller's time, and the time of all, by page. */
+/* Times the end of a space: the caller's time, and the time of all work for each page. */
 static void end_rows(void)
 {
     uint64_t callers[ENDS] = {0};

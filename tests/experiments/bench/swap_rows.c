@@ -95,8 +95,8 @@ static bool swap_random_passes(const char *code, struct random *random, unsigned
     return ok;
 }
 
-/* Half of the pages are out. Before each random row comes what is not measured: afterwards only
- * pages that such accesses leave behind are in memory, and clean ones before reads. */
+/* Half of the pages are out. An unmeasured random pass precedes each random row: only pages that
+ * such accesses leave behind are then in memory, and before reads they are clean. */
 static void swap_rows(void)
 {
     struct random random = random_from(1);

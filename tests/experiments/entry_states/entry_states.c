@@ -26,7 +26,7 @@
 
 /* ---- the shipped layout as masks ---- */
 
-/* What a state asks of an entry: these bits set, those clear. */
+/* Bits of an entry that a state needs set, and bits that it needs clear. */
 struct pattern {
     enum pte_state state;
     uint64_t set;
@@ -38,7 +38,7 @@ struct pattern {
 #define ABSENT(type)  (UINT64_C(0xfffff00000000) | (uint64_t)(type) << 1)
 #define NO_TYPE(type) (~(uint64_t)(type) << 1 & 0xe)
 
-/* Payload bits 35 to 39: no access, which goes with no other right, and what lies above; and all of
+/* Payload bits 35 to 39 (no access, which excludes other rights, and the bits above), and all of
  * the payload. */
 #define PAYLOAD_REST (UINT64_C(0x1f) << 59)
 #define NO_ACCESS    (UINT64_C(1) << 59)
@@ -116,7 +116,7 @@ static struct {
     uint64_t seen[LEVELS + 1][PTE_STATES];
     uint64_t words;
     uint64_t ambiguous; /* more than one pattern matches */
-    uint64_t different; /* the one that matches is not what pte_state says */
+    uint64_t different; /* the matching state differs from pte_state */
 } sweep;
 
 static void sweep_word(uint64_t word, unsigned level)

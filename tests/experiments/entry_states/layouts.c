@@ -23,8 +23,8 @@ static const struct entry_area *area_of(unsigned number)
     return &entry_world.areas[low];
 }
 
-/* The shipped layout, with a ticket compared as descriptor_of does. Only a ticket's rights stand
- * elsewhere, in the descriptor that it names. */
+/* The shipped layout, with a ticket compared as in descriptor_of. Only a ticket's rights are
+ * outside the entry, in its descriptor. */
 static uint64_t shipped_encode(const struct entry_page *page)
 {
     struct pfn frame = {page->number};
@@ -40,7 +40,7 @@ static uint64_t shipped_encode(const struct entry_page *page)
     }
 }
 
-/* Where the processor has no NX, an entry cannot say that a page is not for execution. */
+/* Without NX in the processor, an entry cannot forbid execution. */
 static struct rights rights_of(uint32_t descriptor)
 {
     return (struct rights){.write = (descriptor & 1) != 0,
@@ -142,7 +142,7 @@ static struct entry_page linux_decode(uint64_t word, unsigned number)
     }
 }
 
-/* Zero is a page that nobody mapped as well as one that was not touched: only the area tells. */
+/* Zero means an unmapped page or an untouched one: only the area tells which. */
 static enum pte_state linux_told(uint64_t word)
 {
     if ((word & PTE_P) != 0)
@@ -211,7 +211,7 @@ const struct entry_layout entry_layouts[ENTRY_LAYOUTS] = {
     {"plain", plain_encode, plain_decode, plain_told, plain_side_bytes},
 };
 
-/* Half of the pages are tickets, since most of what is mapped is not touched. */
+/* Half of the pages are tickets, since most mapped memory is untouched. */
 static enum pte_state some_state(struct random *random)
 {
     static const enum pte_state states[] = {PTE_SWAPPED,  PTE_TRANSIT, PTE_GUARD,

@@ -21,7 +21,7 @@
 /* Numbered by their rights. */
 #define ENTRY_DESCRIPTORS 8U
 
-/* What a page is. The number is a slot, a frame or a descriptor's index. */
+/* The content of a page. The number is a slot, a frame or a descriptor's index. */
 struct entry_page {
     enum pte_state state;
     struct rights rights;
@@ -62,7 +62,7 @@ struct entry_layout {
     const char *name;
     uint64_t (*encode)(const struct entry_page *page);
     struct entry_page (*decode)(uint64_t word, unsigned number);
-    enum pte_state (*told)(uint64_t word); /* by the entry alone; PTE_CORRUPT: it does not say */
+    enum pte_state (*told)(uint64_t word); /* from the entry alone; or PTE_CORRUPT */
     uint64_t (*side_bytes)(void);          /* in use beside the entries */
 };
 

@@ -136,8 +136,7 @@ static void large_page_cut(struct space *space)
     space_audit();
 }
 
-/* A move keeps a large page whole, and its entry is found by the page as before: it can be
- * split. */
+/* A move keeps a large page whole, and its back pointer follows: it can still be split. */
 static void move(struct space *space)
 {
     const unsigned first = PTE_ENTRIES;

@@ -1,11 +1,7 @@
-/*
- * Small pages become large ones: what a merge costs, in place and by copying; what stays small; and
- * whether anybody sees a wrong byte meanwhile.
- *
- * For the last, a worker on each other processor writes its own word in every page of 2 MiB, and
- * looks whether it holds what it wrote last. Under its hands the pages are put together, taken
- * apart, sent to the swap area and brought back.
- */
+/* Small pages become large ones: the cost of a merge, in place and by copying; pages that stay
+ * small; and whether a thread sees a wrong byte meanwhile. For the last, a worker on each other
+ * processor writes its own word in every page of 2 MiB and checks its last write. Meanwhile the
+ * pages are merged, split, evicted and read back. */
 #include "tests/experiments/large_page/merge.h"
 
 #include "cpu/machine.h"
@@ -23,7 +19,7 @@
 #define LARGE     (2 * MIB)
 #define TAG(page) (0xb000 + (uint64_t)(page))
 
-/* Large pages that are put together to see what one costs. */
+/* Large pages that are merged to measure the cost of one. */
 #define SAMPLES 4U
 
 #define TRIES 20U
@@ -31,8 +27,8 @@
 #define WORKERS_MAX 8U
 #define ROUNDS      24U
 
-/* No further round is begun after this, where processors share what the host has; later only, as
- * long as nothing was put together. */
+/* No round begins after this time, since processors share the host's; a round begins later only if
+ * no merge has succeeded yet. */
 #define SECONDS      4U
 #define SECONDS_MOST 30U
 
@@ -203,7 +199,7 @@ static unsigned large_page_merge_start_workers(struct space *space)
     return started;
 }
 
-/* Waits until the workers have gone on a bit, so that they meet each state. */
+/* Waits until the workers have made some progress, so that they meet each state. */
 static void let_them_work(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {

@@ -1,7 +1,5 @@
-/*
- * mmu-hold: pages of every size through scratch tables, kept for a while, so that somebody outside
- * can compare the tables, and what the model makes of them, with a view of his own.
- */
+/* mmu-hold: keeps pages of every size in scratch tables for a while, so that a debugger outside can
+ * compare the tables, and the model's reading of them, with its own. */
 #include "cpu/features.h"
 #include "cpu/machine.h"
 #include "paging/kernel/map.h"

@@ -212,7 +212,7 @@ enum status scratch_start(void)
 void scratch_end(void)
 {
     for (unsigned i = 0; i + 1 < TABLES_MAX; i++) {
-        /* The top one stands for a root. */
+        /* The top table serves as a root. */
         if (i + 1 < scratch.levels)
             mmu_truth_scratch_give_back(&scratch.path[i]);
         mmu_truth_scratch_give_back(&scratch.user_code_path[i]);
@@ -221,7 +221,7 @@ void scratch_end(void)
         mmu_truth_scratch_give_back(&scratch.targets[i]);
     mmu_truth_scratch_give_back(&scratch.user_code);
     mmu_truth_scratch_give_back(&scratch.root);
-    /* The lower half names the paths, which are gone by now: only the copy below it is freed. */
+    /* The lower half refers to the paths, which are freed already: frees only the copy below. */
     free_copy(&scratch.root_without_nx, scratch.levels, PTE_ENTRIES / 2);
 }
 
@@ -271,7 +271,7 @@ struct mmu_machine scratch_machine(void)
                                 .pages_1g = cpu_features()->pages_1g};
 }
 
-/* A fault of ring 0's access goes on behind it; one of ring 3 ends user_run. */
+/* After a fault of ring 0, execution continues behind the access; one of ring 3 ends user_run. */
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     if (trap_from_user(frame))
@@ -357,7 +357,7 @@ static void set_ac(bool on)
     __asm__ volatile("pushq %0\n\tpopfq" : : "r"(flags) : "memory", "cc");
 }
 
-/* Around one instruction: where to go on and with which stack when it faults. */
+/* Surrounds one instruction: sets where execution continues, and the stack, if it faults. */
 #define ATTEMPT(instruction)                                                                       \
     "leaq 9f(%%rip), %%rax\n\t"                                                                    \
     "movq %%rax, %[resume]\n\t"                                                                    \
@@ -412,8 +412,8 @@ static struct scratch_outcome access_from_kernel(struct mmu_access access, uint6
     return outcome;
 }
 
-/* Ring 3 begins at the instruction that makes the access, or at the target itself, and what ends it
- * is the access's fault or the #UD behind it. */
+/* Ring 3 starts at the instruction that makes the access, or at the target itself. The access's
+ * fault ends it, or the #UD behind it. */
 static struct scratch_outcome access_from_user(struct mmu_access access, uint64_t address,
                                                uint64_t value)
 {

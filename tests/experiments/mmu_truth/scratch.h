@@ -22,10 +22,10 @@
 #include "lib/units.h"
 #include "tests/model/mmu.h"
 
-/* What is reached: data for reads and writes, code for fetches. */
+/* The target of an access: data for reads and writes, code for fetches. */
 enum scratch_target { SCRATCH_DATA, SCRATCH_CODE, SCRATCH_TARGETS };
 
-/* What an access did. */
+/* The result of an access. */
 struct scratch_outcome {
     bool allowed;
     uint8_t vector;   /* where not */
@@ -37,7 +37,7 @@ struct scratch_outcome {
 MUST_USE enum status scratch_start(void);
 void scratch_end(void);
 
-/* What this processor can be set to, nothing of it on. */
+/* The modes that this processor supports, all of them off. */
 struct mmu_machine scratch_machine(void);
 
 /* Loads the scratch root and sets the registers; and sets them back. */
@@ -47,14 +47,14 @@ void scratch_leave(void);
 uint64_t scratch_address(enum scratch_target target);
 struct phys scratch_frame(enum scratch_target target);
 
-/* What an entry of this level on a target's path names: the next table, or with large the page
- * that contains the target's frame. */
+/* Returns the target of an entry of this level: the next table or, if large, the page that contains
+ * the target's frame. */
 uint64_t scratch_base(enum scratch_target target, unsigned level, bool large);
 
 /* The entry itself, as memory. */
 volatile uint64_t *scratch_entry(enum scratch_target target, unsigned level);
 
-/* Makes every entry on the path allow everything. */
+/* Sets every entry on the path to allow all accesses. */
 void scratch_open_path(enum scratch_target target);
 
 /* The very address that an access touches: in the data, or in the code. */

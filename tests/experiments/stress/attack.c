@@ -24,10 +24,10 @@
 #define BLOCK_PAGES  (STRESS_BLOCK_BYTES / PAGE_SIZE)
 #define SWAP_PAGES   64U
 
-/* Changes of rights between two maps of the range. */
+/* Changes of rights before the range is mapped anew. */
 #define PROTECTS 16U
 
-/* Calls of reclaim in a row that evict nothing, after which the round goes on. */
+/* Successive calls of reclaim without a victim that end a round. */
 #define IDLE_MAX 4U
 
 struct attacker {
@@ -41,7 +41,7 @@ struct attacker {
     const char *wrong;
 };
 
-/* Attacks of the others; access makes one, round is what the first processor does meanwhile. */
+/* An attack: the other processors repeat `access` while the first one repeats `round`. */
 struct attack {
     uint64_t size;
     void (*access)(struct attacker *attacker);
@@ -165,7 +165,8 @@ static unsigned start_attackers(struct space *space, uint64_t seed)
     return started;
 }
 
-/* Rounds until the time is over; says every few seconds how many. Returns whether all went well. */
+/* Runs rounds until the time is over, and logs their number every few seconds. Returns whether all
+ * checks held. */
 static bool go_round(struct space *space, uint32_t seconds, uint64_t *rounds)
 {
     uint64_t begin = machine_now_ns();

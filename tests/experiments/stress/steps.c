@@ -1,4 +1,4 @@
-/* What the workers of the experiment stress do, one step at a time. */
+/* The steps of the workers of the experiment stress. */
 #include "cpu/trap/probe.h"
 #include "cpu/trap/trap.h"
 #include "lib/bytes.h"
@@ -11,10 +11,10 @@
 /* The areas: shared pages, then blocks. */
 #define AREAS (STRESS_SHARED + STRESS_BLOCKS)
 
-/* The word of a block's page that nobody writes. */
+/* The word of a block's page that no worker writes. */
 #define FREE_WORD (STRESS_WORDS - 1)
 
-/* Steps of each kind in 64. */
+/* The share of each kind among 64 steps. */
 enum action {
     ACT_MAP,
     ACT_UNMAP,
@@ -233,7 +233,7 @@ static uint32_t closures_of(unsigned area)
     return __atomic_load_n(&closures[area], __ATOMIC_SEQ_CST);
 }
 
-/* Whether an area was open all the time since it had been closed so often. */
+/* Whether an area has stayed open since it was closed for the n-th time. */
 static bool was_open_since(unsigned area, uint32_t before)
 {
     return before % 2 == 0 && closures_of(area) == before;
@@ -264,7 +264,7 @@ static bool try_read(struct stress_worker *worker, unsigned area, uint64_t addre
     return false;
 }
 
-/* Each worker's word of a shared page counts its writes; it never goes back for anybody. */
+/* Checks that each worker's word of a shared page, which counts its writes, never decreases. */
 static void touch_shared(struct stress_worker *worker)
 {
     unsigned page = pick(worker, STRESS_SHARED);
@@ -283,8 +283,8 @@ static void touch_shared(struct stress_worker *worker)
     worker->seen[page][other] = value;
 }
 
-/* A page of a block reads as zero but for what workers wrote; the own write is there as long as
- * nobody has closed, and so blanked, the block. */
+/* A page of a block reads as zero except for the workers' writes; the own write remains until a
+ * worker closes, and so blanks, the block. */
 static void touch_block(struct stress_worker *worker)
 {
     unsigned block = pick(worker, STRESS_BLOCKS);
@@ -302,7 +302,7 @@ static void touch_block(struct stress_worker *worker)
         stress_steps_fail(worker, "a block lost its own write", own);
 }
 
-/* Closes the area for all others; false: somebody else has it. */
+/* Closes the area for all others; returns false if another worker has it. */
 static bool close_area(struct stress_worker *worker, unsigned area)
 {
     uint32_t before = closures_of(area);
@@ -388,8 +388,8 @@ static void close_block(struct stress_worker *worker)
 
 /* ---- forks ---- */
 
-/* The child gives all of its pages the right to be written, finds in them what they held, also
- * where the parent had no access, and writes its own. */
+/* The child makes all of its pages writable, checks their content, also where the parent had no
+ * access, and writes its own. */
 static void write_in_child(struct stress_worker *worker, struct space *child)
 {
     if (space_protect(child, STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE) !=
@@ -415,8 +415,8 @@ static void write_in_child(struct stress_worker *worker, struct space *child)
     }
 }
 
-/* What the child holds after the parent has gone on: its own writes, and what it has not
- * written. */
+/* Checks the child's pages after the parent has continued: its own writes, and the parent's old
+ * content. */
 static void check_child(struct stress_worker *worker, const uint64_t tags[STRESS_OWN_PAGES],
                         const enum stress_access access[STRESS_OWN_PAGES])
 {
@@ -465,7 +465,7 @@ static void wire_shared(struct stress_worker *worker)
     enum status status = pick(worker, 2) == 0 ? space_unwire(worker->space, start, size)
                                               : space_wire(worker->space, start, size);
 
-    /* Nobody may touch a page that is closed, nor wire it. */
+    /* No worker may touch or wire a page of a closed area. */
     if (status != OK && status != STATUS_DENIED)
         stress_steps_fail(worker, "shared pages could not be wired or unwired", start);
     for (unsigned page = first; page < STRESS_SHARED && worker->wrong == NULL; page++) {

@@ -75,7 +75,7 @@ static unsigned stress_start_workers(struct space *space, const struct options *
     return started;
 }
 
-/* The main thread sleeps in between, and says every few seconds how far they are. */
+/* The main thread sleeps meanwhile, and logs the progress every few seconds. */
 static void wait_for_workers(unsigned count, uint32_t seconds)
 {
     uint64_t steps;
@@ -154,7 +154,7 @@ static void stress_report_locks(void)
 }
 #endif
 
-/* Returns the pages that a space with so many workers and a fork by each promise. */
+/* Returns the pages that a space with this many workers, and a fork by each, commits. */
 static uint64_t stress_promises(unsigned count)
 {
     uint64_t space = STRESS_SHARED + STRESS_BLOCKS * (STRESS_BLOCK_BYTES / PAGE_SIZE) +

@@ -33,7 +33,7 @@
 
 #define STRESS_WORDS (PAGE_SIZE / sizeof(uint64_t))
 
-/* What a page of one's own is mapped for. */
+/* The purpose of one of a worker's own pages. */
 enum stress_access { OWN_UNMAPPED, OWN_NONE, OWN_READ, OWN_WRITE };
 
 struct stress_worker {
@@ -48,10 +48,10 @@ struct stress_worker {
     uint64_t protects; /* calls */
     uint64_t refused;  /* accesses that the rights forbade, each with the right fault */
     uint64_t closed;   /* areas that it closed */
-    const char *wrong; /* what was wrong first; NULL: nothing */
+    const char *wrong; /* the first failure; NULL: none */
     uint64_t wrong_address;
     enum stress_access access[STRESS_OWN_PAGES];
-    uint64_t tags[STRESS_OWN_PAGES]; /* of what is in a page; 0: zeroes */
+    uint64_t tags[STRESS_OWN_PAGES]; /* of the page's content; 0: zeroes */
     uint64_t own_count[STRESS_SHARED];
     uint64_t seen[STRESS_SHARED][STRESS_WORKERS_MAX];
     uint64_t buffer[STRESS_WORDS];

@@ -362,7 +362,7 @@ static struct tree_place vma_structure_range_keepers_place_of(uint32_t page)
     return place;
 }
 
-/* A range in the tables, one leaf table after the other. */
+/* Walks a range in the tables, one leaf table after the other. */
 static void scan_set(uint32_t start, uint32_t end, struct pte with)
 {
     for (uint32_t page = start; page < end;) {

@@ -24,20 +24,20 @@
 
 struct keeper {
     const char *name;
-    bool (*start)(uint32_t pages); /* at most so many pages are kept */
+    bool (*start)(uint32_t pages); /* the most pages that are kept */
     void (*stop)(void);
     /* The number of a range is its node's; a range that is removed may come back under it. */
     bool (*insert)(uint32_t number, uint32_t start, uint32_t end);
     void (*remove)(uint32_t number, uint32_t start, uint32_t end);
     /* The start of the range at a page; KEEPER_NONE: none is there. */
     uint32_t (*find)(uint32_t page);
-    /* The lowest page from which so many are free, the limit's included. */
+    /* Returns the lowest page at which this many are free, up to and including the limit. */
     uint32_t (*find_gap)(uint32_t size);
 };
 
 extern const struct keeper keepers[KEEPERS];
 
-/* Room for so many nodes. */
+/* Makes room for this many nodes. */
 bool keeper_make_room(uint32_t ranges);
 void keeper_end(void);
 

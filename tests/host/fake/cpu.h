@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-/* CR4 as the tested code and the software MMU see it: SMEP and SMAP are looked at. */
+/* CR4 as the tested code and the software MMU see it: both use SMEP and SMAP. */
 extern uint64_t fake_cr4;
 
 #endif

@@ -53,8 +53,8 @@ struct fake_disk {
 
     void (*on_command)(void); /* called after each command of a controller */
 
-    unsigned identify_failures; /* so many IDENTIFY commands fail */
-    unsigned log_failures;      /* so many READ LOG EXT commands fail */
+    unsigned identify_failures; /* number of IDENTIFY commands that fail */
+    unsigned log_failures;      /* number of READ LOG EXT commands that fail */
     enum fake_bad_log bad_log;
 
     struct fake_event *log;
@@ -81,7 +81,7 @@ void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header
                          const struct gpt_partition *partitions, unsigned count);
 void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *header);
 
-/* What fake_disk_prepare uses: to be changed and put again. */
+/* Return the structures that fake_disk_prepare writes: a test changes them and puts them again. */
 struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk);
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk);
 struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte);

@@ -69,13 +69,13 @@ struct fake_hba {
     bool saw_handoff;
 };
 
-/* A controller with so many ports and no devices, as the firmware leaves it. */
+/* Makes a controller with this many ports and no devices, as the firmware leaves it. */
 void fake_hba_make(struct fake_hba *hba, unsigned ports);
 void fake_hba_attach(struct fake_hba *hba, unsigned port, enum fake_device device,
                      struct fake_disk *disk);
 struct hba_access fake_hba_access(struct fake_hba *hba);
 
-/* Lets the disk of a port go on with what hung: its reads now write to memory. */
+/* Completes the hung commands of a port's disk: its reads now write to memory. */
 void fake_hba_resume(struct fake_hba *hba, unsigned port);
 
 /* Lets time pass, as at a register access, and delivers a message that is on its way. */

@@ -288,7 +288,7 @@ static bool failed_whole(struct fake_hba *hba, struct fake_port *port, const str
     return true;
 }
 
-/* What no driver may put into a command. */
+/* Panics on command contents that no driver may send. */
 static void judge(struct fake_hba *hba, const struct fake_port *port, const struct decoded *what)
 {
     const struct command_header *header = header_of(port, what->slot);

@@ -281,7 +281,7 @@ DECIDED void semaphore_up(struct semaphore *semaphore)
     semaphore->count++;
 }
 
-/* One thread: whatever ends the wait happens in fake_on_sleep. */
+/* There is one thread: fake_on_sleep must end the wait. */
 DECIDED void semaphore_down(struct semaphore *semaphore)
 {
     for (unsigned i = 0; semaphore->count == 0; i++) {

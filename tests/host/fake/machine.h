@@ -72,7 +72,7 @@ extern void (*fake_on_sleep)(void);
 /* Processors that run, a bit each: 1 at the start. One is asked for a flush as another one. */
 extern uint64_t fake_processors;
 
-/* The other processors that were asked for an answer so far, a bit each. */
+/* The other processors that were asked for an acknowledgement, a bit each. */
 extern uint64_t fake_asked;
 
 /* Whether the machine has contexts, and which one the calling processor has loaded. */

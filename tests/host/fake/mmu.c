@@ -132,7 +132,7 @@ static void check_nothing_freed(const struct cache *cache)
     }
 }
 
-/* What this processor has of one context, or of all with the global pages. */
+/* Drops this processor's translations of one context, or of all with the global pages. */
 static void forget(struct cache *cache, bool all)
 {
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {

@@ -28,7 +28,7 @@ struct fake_access {
     bool ac;   /* EFLAGS.AC: lets ring 0 at user pages although SMAP is on */
 };
 
-/* Empties the caches and puts itself behind the machine's flushes; trees have so many levels. */
+/* Empties the caches and handles the machine's flushes; trees have this many levels. */
 void fake_mmu_start(unsigned levels);
 
 /* Translates one access of the current root. False: a page fault with this error code. */
