@@ -18,45 +18,42 @@ def levels(t: Case, run, number: int):
             f"the processor walked {number} levels")
 
 
+def boots_with_levels(t: Case, number: int, experiments=None, **settings):
+    """Boots with a swap disk; the experiments, or all, pass with this many levels."""
+    run = t.boot(disks=[t.swap_disk()], **settings)
+    t.passed(run, experiments)
+    levels(t, run, number)
+    return run
+
+
 @case
 def la57(t: Case):
-    run = t.boot(disks=[t.swap_disk()], append="la57=1")
-    t.passed(run)
-    levels(t, run, 5)
+    boots_with_levels(t, 5, append="la57=1")
 
 
 @case
 def la57_small_machine(t: Case):
     """An old chipset, little memory, 2 MiB pages at most."""
-    run = t.boot(cpu="max,-pdpe1gb", machine="pc", memory=64, disks=[t.swap_disk()],
-                 append="la57=1")
-    t.passed(run)
-    levels(t, run, 5)
+    boots_with_levels(t, 5, cpu="max,-pdpe1gb", machine="pc", memory=64, append="la57=1")
 
 
 @case
 def la57_high_memory(t: Case):
     """Most memory is above 4 GiB; the switch to five levels needs its top table below."""
-    run = t.boot(memory=6144, disks=[t.swap_disk()], append="la57=1 run=cow,levels")
-    t.passed(run, ("cow", "levels"))
-    levels(t, run, 5)
+    boots_with_levels(t, 5, ("cow", "levels"), memory=6144, append="la57=1 run=cow,levels")
 
 
 @case
 def la57_processors(t: Case):
     """Application processors start with five levels and take part in a stress."""
-    run = t.boot(smp=3, disks=[t.swap_disk()],
-                 append="la57=1 run=levels,tlb-truth,shootdown,stress seconds=4")
-    t.passed(run, ("levels", "tlb-truth", "shootdown", "stress"))
+    run = boots_with_levels(t, 5, ("levels", "tlb-truth", "shootdown", "stress"), smp=3,
+                            append="la57=1 run=levels,tlb-truth,shootdown,stress seconds=4")
     t.said(run, r"^processors: 3 of 3 run")
-    levels(t, run, 5)
 
 
 @case
 def la57_off(t: Case):
-    run = t.boot(disks=[t.swap_disk()], append="la57=0")
-    t.passed(run)
-    levels(t, run, 4)
+    boots_with_levels(t, 4, append="la57=0")
 
 
 @case
@@ -100,9 +97,7 @@ def tables_recursive(t: Case):
 
 @case
 def tables_recursive_la57(t: Case):
-    run = t.boot(disks=[t.swap_disk()], append="tables=recursive la57=1")
-    t.passed(run)
-    levels(t, run, 5)
+    boots_with_levels(t, 5, append="tables=recursive la57=1")
 
 
 @case

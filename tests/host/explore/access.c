@@ -106,47 +106,22 @@ unsigned run_shared_words(void)
 
 /* ---- the compiler's calls ---- */
 
-#define PLAIN(size)                                                                                \
-    void __tsan_read##size(void *at);                                                              \
-    void __tsan_write##size(void *at);                                                             \
-    void __tsan_unaligned_read##size(void *at);                                                    \
-    void __tsan_unaligned_write##size(void *at);                                                   \
-    void __tsan_volatile_read##size(void *at);                                                     \
-    void __tsan_volatile_write##size(void *at);                                                    \
-    void __tsan_unaligned_volatile_read##size(void *at);                                           \
-    void __tsan_unaligned_volatile_write##size(void *at);                                          \
-    void __tsan_read##size(void *at)                                                               \
+#define ACCESS_CALL(name, size, kind)                                                              \
+    void name(void *at);                                                                           \
+    void name(void *at)                                                                            \
     {                                                                                              \
-        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
-    }                                                                                              \
-    void __tsan_write##size(void *at)                                                              \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
-    }                                                                                              \
-    void __tsan_unaligned_read##size(void *at)                                                     \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
-    }                                                                                              \
-    void __tsan_unaligned_write##size(void *at)                                                    \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
-    }                                                                                              \
-    void __tsan_volatile_read##size(void *at)                                                      \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
-    }                                                                                              \
-    void __tsan_volatile_write##size(void *at)                                                     \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
-    }                                                                                              \
-    void __tsan_unaligned_volatile_read##size(void *at)                                            \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_READ, CALLER);                                            \
-    }                                                                                              \
-    void __tsan_unaligned_volatile_write##size(void *at)                                           \
-    {                                                                                              \
-        explorer_access(at, size, ACCESS_STORE, CALLER);                                           \
+        explorer_access(at, size, kind, CALLER);                                                   \
     }
+
+#define PLAIN(size)                                                                                \
+    ACCESS_CALL(__tsan_read##size, size, ACCESS_READ)                                              \
+    ACCESS_CALL(__tsan_write##size, size, ACCESS_STORE)                                            \
+    ACCESS_CALL(__tsan_unaligned_read##size, size, ACCESS_READ)                                    \
+    ACCESS_CALL(__tsan_unaligned_write##size, size, ACCESS_STORE)                                  \
+    ACCESS_CALL(__tsan_volatile_read##size, size, ACCESS_READ)                                     \
+    ACCESS_CALL(__tsan_volatile_write##size, size, ACCESS_STORE)                                   \
+    ACCESS_CALL(__tsan_unaligned_volatile_read##size, size, ACCESS_READ)                           \
+    ACCESS_CALL(__tsan_unaligned_volatile_write##size, size, ACCESS_STORE)
 
 PLAIN(1)
 PLAIN(2)
