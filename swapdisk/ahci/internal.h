@@ -274,8 +274,8 @@ uint64_t ahci_longest_ms(uint8_t opcode);
 MUST_USE enum status ahci_identify(struct ahci_port *port);
 MUST_USE enum status ahci_read_error_log(struct ahci_port *port);
 
-/* Runs a non-queued command until it succeeds, and resets the port after each failure. `error` says
- * what it has behind it. Reports and counts the outcome unless the first attempt succeeds. */
+/* Runs a non-queued command until it succeeds, and resets the port after each failure. `error` has
+ * the attempts that failed earlier. Reports and counts the outcome unless no attempt failed. */
 MUST_USE enum status ahci_retry(struct ahci_port *port, const struct command *command,
                                 struct ahci_error *error);
 

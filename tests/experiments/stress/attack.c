@@ -1,15 +1,16 @@
 /*
  * attack-protect and attack-swap-in: calls on ranges beside accesses by all other processors.
  *
- * The first processor works on one range for `seconds=`, the others access pages of it at random.
+ * For `seconds=`, the first processor calls functions on one range, while the others access pages
+ * of it at random.
  * attack-protect takes away the right to write 128 MiB, gives it back and maps the range anew,
  * while the others write pages for the first time: entries of upper levels become tables under the
  * calls. attack-swap-in fills 64 pages, evicts them, and unmaps them while the others read them
  * back.
  *
- * An access may be refused at any moment. What it reads must be possible: a word of its own, or
- * zero; the tag of its page, from no earlier round than the last one seen, or zero. At the end
- * AUDIT compares all counts, and the ledger is even. A defect here is a panic of the kernel.
+ * An access may be refused at any moment. A read must return zero or, in attack-protect, a word
+ * that its thread wrote; in attack-swap-in, the page's tag from the last round seen or a later one.
+ * At the end AUDIT compares all counts, and the ledger is even. A defect shows as a panic.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
