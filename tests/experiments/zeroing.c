@@ -133,7 +133,7 @@ static uint64_t burst(struct space *space, unsigned *right)
     return ticks / PAGES;
 }
 
-/* Some bursts on end; their mean, and how many of the frames came from the pool. */
+/* Measures successive bursts: their mean, and how many frames came from the pool. */
 static uint64_t measure_bursts(struct space *space, const char *name, unsigned bursts)
 {
     struct pmm_zero_figures before = pmm_zero_figures();

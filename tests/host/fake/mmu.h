@@ -40,7 +40,7 @@ void fake_mmu_speculate(uint64_t address);
 
 /* Compares all that the calling processor may use of its cache with the tables: a cached
  * translation may allow less than they do, but it names the same frame and allows no more
- * (RULES.md, P2). Panics on a difference. */
+ * (rule P2). Panics on a difference. */
 void fake_mmu_check(void);
 
 /* The walk of a root by itself, without caches and without setting A or D. */
