@@ -1,7 +1,7 @@
 /*
  * The swap area: slots of one page, on a prepared disk or in RAM, and the I/O of pages to them.
  *
- * A slot's count is the number of references from entries and holders (RULES.md C1, C9). Every page
+ * A slot's count is the number of references from entries and holders (rules C1, C9). Every page
  * written gets a check value over its content, its slot and the slot's generation. A page that
  * reads back differently is reported as STATUS_CORRUPT and never handed out.
  *

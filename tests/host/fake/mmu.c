@@ -21,7 +21,7 @@
 #define ENTRY_PS (UINT64_C(1) << 7)
 #define ENTRY_G  (UINT64_C(1) << 8)
 #define ENTRY_XD (UINT64_C(1) << 63)
-/* Free for software; RULES.md, 'A layout that worked'. */
+/* Free for software; docs/tree.md, 'Encoding of an entry'. */
 #define ENTRY_MAY_WRITE (UINT64_C(1) << 11)
 #define ENTRY_FRAME     UINT64_C(0x000ffffffffff000)
 

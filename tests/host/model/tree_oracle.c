@@ -1,11 +1,11 @@
-/* A second AUDIT, written from RULES.md alone. */
+/* A second AUDIT, written from docs/rules.md alone. */
 #include "tests/host/model/tree_oracle.h"
 
 #include <stdlib.h>
 
 #include "pmm/pmm.h"
 
-/* RULES.md, 'A layout that worked'. */
+/* docs/tree.md, 'Encoding of an entry'. */
 #define TYPE_OF(word)  ((word) >> 1 & 7)
 #define TYPE_TICKET    1
 #define TYPE_SWAPPED   2

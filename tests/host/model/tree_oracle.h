@@ -1,5 +1,5 @@
 /*
- * A second AUDIT, written from RULES.md alone: it shares no code with paging/tree/audit.c.
+ * A second AUDIT, written from docs/rules.md alone: it shares no code with paging/tree/audit.c.
  *
  * It counts the pointers to every frame in arrays of its own and compares: counts (C1), classes and
  * R/W (E1), that own means the only pointer, live and held (C4), zero page never writable (C8), the
