@@ -2,9 +2,9 @@
 #include "cpu/smp/thread.h"
 
 #include "cpu/fpu.h"
+#include "cpu/interrupts/idle_halt.h"
 #include "cpu/interrupts/local_apic.h"
 #include "cpu/percpu.h"
-#include "cpu/smp/idle_halt.h"
 #include "cpu/smp/internal.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/spin.h"

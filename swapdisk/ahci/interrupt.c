@@ -5,8 +5,8 @@
  * and issues what waits; a recovery is left to a thread. Whether an interrupt arrives at all is
  * seen by trying one; otherwise the port stays polled.
  */
+#include "cpu/interrupts/idle_halt.h"
 #include "cpu/machine.h"
-#include "cpu/smp/idle_halt.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/internal.h"

@@ -5,8 +5,8 @@
  * are subtracted as well, or those of polling if the disk has no interrupts. Linux has no check
  * values of pages: one for each page that goes out or comes in is subtracted, and has its own row.
  */
+#include "cpu/interrupts/idle_halt.h"
 #include "cpu/machine.h"
-#include "cpu/smp/idle_halt.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
 #include "swapdisk/slots.h"

@@ -8,8 +8,8 @@
 #include <sys/mman.h>
 
 #include "cpu/cpu.h"
+#include "cpu/interrupts/idle_halt.h"
 #include "cpu/machine.h"
-#include "cpu/smp/idle_halt.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/thread.h"
 #include "lib/check.h"

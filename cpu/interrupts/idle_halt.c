@@ -1,5 +1,5 @@
 /* HLT of an idle processor, with a count of the ticks that it takes. */
-#include "cpu/smp/idle_halt.h"
+#include "cpu/interrupts/idle_halt.h"
 
 #include "cpu/cpu.h"
 #include "cpu/machine.h"

@@ -6,8 +6,8 @@
  * halted -> (an interrupt, or idle_halt_ends in it) -> running. Fails with: nothing. Context: idle_halt with
  * interrupts off; the others any. Spec: Intel SDM volume 2A, HLT.
  */
-#ifndef CPU_SMP_IDLE_HALT_H
-#define CPU_SMP_IDLE_HALT_H
+#ifndef CPU_INTERRUPTS_IDLE_HALT_H
+#define CPU_INTERRUPTS_IDLE_HALT_H
 
 #include <stdbool.h>
 #include <stdint.h>
