@@ -2,9 +2,9 @@
  * How an idle processor halts, and for how long: a benchmark subtracts the time for which it had
  * nothing to do.
  *
- * Units: ticks of machine_ticks. Owns: a counter for each processor. State: running -> (idle_halt) ->
- * halted -> (an interrupt, or idle_halt_ends in it) -> running. Fails with: nothing. Context: idle_halt with
- * interrupts off; the others any. Spec: Intel SDM volume 2A, HLT.
+ * Units: ticks of machine_ticks. Owns: a counter for each processor. State: running -> (idle_halt)
+ * -> halted -> (an interrupt, or idle_halt_ends in it) -> running. Fails with: nothing. Context:
+ * idle_halt with interrupts off; the others any. Spec: Intel SDM volume 2A, HLT.
  */
 #ifndef CPU_INTERRUPTS_IDLE_HALT_H
 #define CPU_INTERRUPTS_IDLE_HALT_H
