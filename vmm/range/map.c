@@ -24,14 +24,13 @@ struct map_call {
     struct space *space;
     uint64_t start;
     uint64_t size;
-    uint64_t alignment;      /* 0: at start */
-    uint8_t level;           /* of its pages; 1: small ones */
-    uint8_t blank;           /* of enum space_blank */
-    uint8_t populate;        /* SPACE_POPULATED, SPACE_WIRED */
-    struct section *section; /* to map, or NULL: a new one */
-    uint64_t offset;
-    bool grows;                    /* continues the mapping that ends at start */
-    bool came;                     /* its pages were on their way: no more can be tried */
+    uint64_t alignment;                 /* 0: at start */
+    uint8_t level;                      /* of its pages; 1: small ones */
+    uint8_t blank;                      /* of enum space_blank */
+    uint8_t populate;                   /* SPACE_POPULATED, SPACE_WIRED */
+    bool grows;                         /* continues the mapping that ends at start */
+    bool came;                          /* its pages were on their way: no more can be tried */
+    const struct space_request *window; /* names the section to map; NULL: a new one */
     struct region_attributes what; /* with a count of the descriptor, until there is a region */
 };
 
@@ -125,8 +124,9 @@ __attribute__((noinline)) static enum status fill_shared(const struct map_call *
 
     if (map->grows)
         status = section_map_growth(map->space, map->start - PAGE_SIZE, map->start, end);
-    else if (map->section != NULL)
-        status = section_map_window(map->space, map->section, map->offset, map->start, end);
+    else if (map->window != NULL)
+        status = section_map_window(map->space, map->window->section, map->window->offset,
+                                    map->start, end);
     else
         status = section_map(map->space, map->start, end);
     if (status != OK)
@@ -295,8 +295,7 @@ enum status space_map_request(struct space *space, const struct space_request *r
                            .blank =
                                (request->flags & SPACE_ZEROES) != 0 ? BLANK_ZEROES : BLANK_TICKETS,
                            .populate = (uint8_t)(request->flags & (SPACE_POPULATED | SPACE_WIRED)),
-                           .section = request->section,
-                           .offset = request->offset};
+                           .window = request->section != NULL ? request : NULL};
     enum status status = refuse_request(space, request);
 
     check_request(request);

@@ -77,10 +77,10 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
     enum status status = STATUS_NOT_FOUND;
 
     space_lock(space);
-    if (space_has_mappings(space) && descriptors->shared == NULL) {
-        status = STATUS_AGAIN;
-    } else if (!section_rights_allowed(space, start, end, descriptors->blank->rights)) {
-        status = STATUS_DENIED;
+    if (space_has_mappings(space) &&
+        (descriptors->shared == NULL ||
+         !section_rights_allowed(space, start, end, descriptors->blank->rights))) {
+        status = descriptors->shared == NULL ? STATUS_AGAIN : STATUS_DENIED;
     } else if (region_find_covered(space, start, end) != NULL) {
         uint64_t promised =
             descriptors->blank->rights.write ? protect_newly_writable(space, start, end) : 0;
