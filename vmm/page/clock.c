@@ -123,7 +123,7 @@ bool page_withdraw(struct pfn page)
         spin_lock(&clock->lock);
         withdrawn = record->clock == number;
         if (withdrawn) {
-            if (number == PAGE_MANAGED)
+            if (__builtin_expect(number == PAGE_MANAGED, 0))
                 managed_left(page);
             unlink_page(clock, page);
             __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
@@ -297,7 +297,9 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
         uint16_t number = frame_record(pages[done])->clock;
 
         if (number - 1U >= CPU_MAX) { /* 0, or managed */
-            (void)page_withdraw(pages[done++]);
+            if (number != 0)
+                (void)page_withdraw(pages[done]);
+            done++;
             continue;
         }
         if (locked != page_clock_of(number - 1U)) {
