@@ -14,7 +14,8 @@
 
 #define WORD UINT64_C(8)
 
-/* In the byte of a word: who reads it, and from bit 3 on who writes it. */
+/* A word's byte has a bit for each processor that reads it and, from bit 3 on, for each that writes
+ * it. */
 #define WRITES_SHIFT 3U
 #define ALL          7U
 
@@ -68,7 +69,7 @@ void explorer_access(const volatile void *address, size_t size, enum access_kind
         return;
     if (write)
         note_written(region, at, size);
-    /* Of an instruction only what it does to tables and pages counts: the rest is the model's. */
+    /* Inside an instruction only accesses to tables and pages count; the model makes the others. */
     if (!explorer->running ||
         (explorer_self()->instruction > 0 && region >= &explorer->regions[REGIONS_WRITTEN]))
         return;
@@ -160,7 +161,8 @@ void __tsan_write_range(void *at, size_t size)
     explorer_access(at, size, ACCESS_STORE, CALLER);
 }
 
-/* Loops that clear memory have become calls of memset: the linker leads them here. */
+/* The compiler turns loops that clear memory into calls of memset, which the linker directs
+ * here. */
 void *__wrap_memset(void *at, int byte, size_t size);
 void *__real_memset(void *at, int byte, size_t size);
 
@@ -170,7 +172,7 @@ void *__wrap_memset(void *at, int byte, size_t size)
     return __real_memset(at, byte, size);
 }
 
-/* Of the fences only the full one is an instruction. */
+/* Only the full fence is an instruction on x86. */
 void __tsan_atomic_thread_fence(int order)
 {
     if (order == __ATOMIC_SEQ_CST && explorer_runs())
@@ -182,13 +184,13 @@ void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
-/* A store of the strictest order is an exchange. */
+/* A sequentially consistent store is compiled to an exchange. */
 static enum access_kind kind_of_store(int order)
 {
     return order == __ATOMIC_SEQ_CST ? ACCESS_LOCKED : ACCESS_STORE;
 }
 
-/* Takes the place of an atomic exchange of a lock byte that another holds. */
+/* Replaces the atomic exchange of a lock byte that another processor holds. */
 static void look_at_try(const volatile void *at, uint64_t old, uint64_t with)
 {
     if (old == 1 && with == 1)

@@ -27,7 +27,7 @@ static void show(struct processor *processor)
     processor->hides = false;
 }
 
-/* Others see the oldest stores, so many. */
+/* Makes this many of the oldest stores visible to others. */
 static void forget_oldest(struct processor *self, unsigned count)
 {
     self->store_count -= count;

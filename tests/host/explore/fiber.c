@@ -9,7 +9,7 @@
 
 #include "tests/host/fake/machine.h"
 
-/* Tries of one held lock in a row, with no hint in between, that are an error. */
+/* This many tries of a held lock in a row, without a pause in between, are an error. */
 #define TRIES_MAX 64U
 
 /* ---- who can run ---- */
@@ -60,8 +60,8 @@ static bool can_run(unsigned number)
     return false;
 }
 
-/* The next processor after the running one that can run; paused ones only if there is no other.
- * Returns the running one's number if there is none. */
+/* Returns the next processor after the running one that can run; a paused one only if there is no
+ * other. Returns the running one's number if there is none. */
 static unsigned next_in_turn(void)
 {
     unsigned count = explorer->run->processors;
@@ -78,7 +78,8 @@ static unsigned next_in_turn(void)
     return explorer->self;
 }
 
-/* The one of the highest priority that can run. Returns the running one's number if none can. */
+/* Returns the processor of highest priority that can run. Returns the running one's number if none
+ * can. */
 static unsigned next_by_priority(void)
 {
     unsigned best = explorer->self;
@@ -126,7 +127,7 @@ _Noreturn void explorer_end(enum run_end end)
     siglongjmp(explorer->landing, (int)end + 1);
 }
 
-/* Stores a switch that a random run has made, so that it can be replayed. */
+/* Records a switch of a random run, so that the run can be replayed. */
 static void keep_switch(unsigned to, unsigned holds)
 {
     struct run_schedule *schedule = &explorer->run->schedule;
@@ -136,7 +137,7 @@ static void keep_switch(unsigned to, unsigned holds)
             (struct run_switch){explorer->run->accesses, (uint8_t)to, (uint8_t)holds};
 }
 
-/* The schedule's next switch if it is due here; then it is used up. */
+/* Takes the schedule's next switch if it is due at this access. */
 static bool is_due(unsigned *to, unsigned *holds)
 {
     const struct run *run = explorer->run;
@@ -203,7 +204,7 @@ void explorer_pause(bool relaxes, const void *code)
 
 /* ---- points ---- */
 
-/* Whether this instruction has been a point often enough in this run. */
+/* Returns true if this instruction has been a point often enough in this run. */
 static bool is_thinned(const void *code)
 {
     unsigned hash = (unsigned)((uintptr_t)code * UINT64_C(0x9e3779b97f4a7c15) >> 52);
@@ -219,7 +220,7 @@ static bool is_thinned(const void *code)
     return *count > explorer->settings.thin && (*count & (*count - 1)) != 0;
 }
 
-/* Where the priority changes, the running processor's becomes the lowest. */
+/* Gives the running processor the lowest priority at a point where priorities change. */
 static unsigned draw(void)
 {
     for (unsigned i = 0; i < explorer->changes; i++) {
@@ -264,7 +265,7 @@ void explorer_point(const void *code)
     explorer_show();
 }
 
-/* Whether another than the running one can run. */
+/* Returns true if a processor other than the running one can run. */
 static bool others_can_run(void)
 {
     for (unsigned i = 0; i < explorer->run->processors; i++) {

@@ -19,8 +19,8 @@
 /* Regions of memory whose accesses count. */
 #define REGIONS 4U
 
-/* Of them the first ones are simulated memory: what an instruction of a program can reach, and what
- * is put back page by page. */
+/* The first of them are simulated memory: instructions of programs can reach it, and it is restored
+ * page by page. */
 #define REGIONS_WRITTEN 2U
 
 /* Occurrences of an instruction are counted by a hash of its address. */
@@ -28,7 +28,7 @@
 
 enum processor_state {
     READY,
-    PAUSED,   /* in machine_pause or machine_relax: goes on when another has run */
+    PAUSED,   /* in machine_pause or machine_relax: continues after another has run */
     FLUSHING, /* until others have answered */
     SLEEPING, /* until a mutex is free */
     DONE
@@ -38,12 +38,12 @@ enum processor_state {
 #define STORES_MAX      64U
 #define STORE_BYTES_MAX 16U
 
-/* A store that others may not see yet: its processor sees it, and so it is in memory while that one
- * runs. */
+/* A store that others may not see yet. Its own processor sees it, so it is in memory while that
+ * processor runs. */
 struct held_store {
     uintptr_t at;
     size_t size;
-    /* While the processor runs the content before the store; while its stores are hidden the new
+    /* While the processor runs: the content before the store. While its stores are hidden: the new
      * content. */
     uint8_t bytes[STORE_BYTES_MAX];
 };
@@ -54,14 +54,14 @@ struct processor {
     enum processor_state state;
     bool relaxes; /* paused in machine_relax, which answers others */
     bool interrupts;
-    unsigned instruction; /* more than 0: inside of one instruction, where nothing is a point */
+    unsigned instruction; /* more than 0: inside an instruction, where no access is a point */
     uint64_t pending;     /* processors that have yet to answer, a bit each */
     struct mutex *mutex;
     int priority;
     uint32_t since;                       /* the access at which it was switched to */
     uint32_t slice;                       /* accesses until it must let others run */
     const volatile void *tried;           /* the lock byte that it has found held, */
-    unsigned tries;                       /* this often in a row */
+    unsigned tries;                       /* how often in a row */
     struct held_store stores[STORES_MAX]; /* since the buffer was last empty, the oldest first */
     unsigned store_count;
     bool hides; /* them: another processor runs, and memory has the content before them */
@@ -83,7 +83,7 @@ struct explorer {
     unsigned self;
     bool running;
     struct run *run;
-    unsigned next;    /* switch of the schedule */
+    unsigned next;    /* next switch of the schedule */
     unsigned changes; /* random: points where the priority changes */
     uint32_t change_at[16];
     int lowest; /* priority given so far */
@@ -91,12 +91,12 @@ struct explorer {
     struct region regions[REGIONS];
     sigjmp_buf landing;
     bool guarded;
-    char *why; /* of what is guarded */
+    char *why; /* where run_guarded returns to */
     size_t why_size;
     bool interrupts; /* outside of a run */
     uint32_t run_number;
     uint32_t restored;                                  /* times */
-    uint32_t code_run[RUN_PROCESSORS_MAX][CODE_HASHES]; /* the run that the count is of */
+    uint32_t code_run[RUN_PROCESSORS_MAX][CODE_HASHES]; /* the run to which the count belongs */
     uint32_t code_count[RUN_PROCESSORS_MAX][CODE_HASHES];
 };
 
@@ -114,7 +114,7 @@ static inline struct processor *explorer_self(void)
     return &explorer->processors[explorer->self];
 }
 
-/* Whether a switch may happen now. */
+/* Returns true if a switch may happen now. */
 static inline bool explorer_may_switch(void)
 {
     return explorer_runs() && explorer_self()->instruction == 0;
@@ -122,41 +122,41 @@ static inline bool explorer_may_switch(void)
 
 /* ---- run.c ---- */
 
-/* Draws for a random run. */
+/* Draws priorities and points for a random run. */
 uint64_t explorer_random(void);
 
 /* ---- fiber.c ---- */
 
-/* Who goes on in place of the running processor, which waits or is done: the next in turn unless
- * the schedule says another. The running one if none can. */
+/* Returns the processor that continues in place of the running one, which waits or is done: the
+ * next in turn, unless the schedule names another; the running one if none can run. */
 unsigned explorer_successor(void);
 void explorer_switch(unsigned to);
 
 /* Counts one access; ends the run when there were too many. */
 void explorer_count(const void *code);
 
-/* Another processor may go on here. */
+/* A point: another processor may continue here. */
 void explorer_point(const void *code);
 
-/* The running processor waits: another goes on. Ends the run if none can. */
+/* Lets another processor run, because the running one waits. Ends the run if none can. */
 void explorer_wait(const void *code);
 
-/* Pauses: another goes on if there is one. */
+/* Lets another processor run, if there is one. */
 void explorer_pause(bool relaxes, const void *code);
 
-/* A try of a lock byte has failed. */
+/* Called after a failed try of a lock byte. */
 void explorer_failed_try(const volatile void *lock, const void *code);
 
-/* The processors that the flushing one awaits and that can answer now. */
+/* Returns the processors whose answers the flushing one awaits and that can answer now. */
 uint64_t explorer_answering(const struct processor *processor);
 
-/* Into an instruction (1) or out of it (-1), without a point. */
+/* Enters (1) or leaves (-1) an instruction, without a point. */
 void explorer_deepen(int by);
 
-/* Notes what happened for the trace. */
+/* Adds an event to the trace. */
 void explorer_note(enum run_event_kind kind, int64_t value, const void *code);
 
-/* Ends the run, or what is guarded, which must be under way. */
+/* Ends the run or the guarded call that is under way. */
 _Noreturn void explorer_end(enum run_end end);
 
 /* ---- memory.c ---- */
@@ -175,18 +175,18 @@ enum access_kind {
 /* An access of size bytes by the code, which may be a point. */
 void explorer_access(const volatile void *at, size_t size, enum access_kind kind, const void *code);
 
-/* Whether several processors use the word, and one of them writes it. */
+/* Returns true if several processors use the word and one of them writes it. */
 bool explorer_is_shared(uintptr_t at);
 
 /* ---- buffer.c ---- */
 
-/* A store is about to be made. */
+/* Called before a store. */
 void explorer_buffer(uintptr_t at, size_t size);
 
-/* Others see all stores of the processor. */
+/* Makes all stores of the processor visible to others. */
 void explorer_drain(struct processor *processor);
 
-/* Whether the running processor has stores to hold back that others could miss. */
+/* Returns true if the running processor has stores that it could hold back from others. */
 bool explorer_has_stores(void);
 
 /* Hides the running processor's youngest stores, at most so many, and drains the others; shows

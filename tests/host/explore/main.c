@@ -51,7 +51,7 @@ static bool read_option(const char *word, struct search_limits *limits)
     return length == 4 && strncmp(word, "seed", 4) == 0;
 }
 
-/* Reads a line; false for a comment or an empty one. */
+/* Reads a line. Returns false for a comment or an empty line. */
 static bool read_line(char *text, const struct search_limits *limits, struct line *line)
 {
     char *colon = strchr(text, ':');
@@ -105,7 +105,7 @@ static void start_scenario(const char *text)
     scenario_start();
 }
 
-/* Explores in a process of its own; true when nothing broke. */
+/* Explores in a process of its own. Returns true if nothing broke. */
 static bool explore(const struct line *line)
 {
     int status = 0;

@@ -18,11 +18,11 @@
 #define DESCRIPTORS_BYTES UINT64_C(4096)
 #define SIGNAL_STACK      UINT64_C(65536)
 
-/* Restores after which all of memory is compared: the first ones, and one in so many. */
+/* All of memory is compared after each of the first restores, and then after every N-th. */
 #define COMPARED_FIRST 8U
 #define COMPARED_EACH  256U
 
-/* Where the linker has put the variables. */
+/* Symbols of the linker around the variables. */
 extern char __data_start[];
 extern char _end[];
 
@@ -37,7 +37,7 @@ static void add_region(unsigned number, uintptr_t from, uintptr_t to)
     region->kept = run_own_memory(region->size);
 }
 
-/* What the code has used is no memory: the run ends. */
+/* Handles an access to an unmapped address: the run ends. */
 static void end_by_signal(int number)
 {
     if (explorer_runs())
@@ -61,7 +61,7 @@ static void catch_signals(void)
         sigaction(caught[i], &action, NULL);
 }
 
-/* The first two are what an instruction of a program can reach (access.c). */
+/* Instructions of programs can reach the first two (access.c). */
 void explorer_lay_out(uint64_t memory)
 {
     uint64_t records = memory / PAGE_SIZE * sizeof(struct frame);

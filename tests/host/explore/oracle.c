@@ -24,7 +24,7 @@
 /* Descriptors in a frame of their table. */
 #define DESCRIPTORS_IN_FRAME (PAGE_SIZE / sizeof(struct descriptor))
 
-/* Pages that the outcome says something about. */
+/* Pages whose content is part of the outcome. */
 static const uint64_t probes[] = {PROGRAM_BASE,
                                   PROGRAM_BASE + PAGE_SIZE,
                                   PROGRAM_BASE + 64 * PAGE_SIZE,
@@ -109,7 +109,7 @@ static void add_results(char *outcome)
     }
 }
 
-/* The page's value and rights, or '-' where nothing is mapped, which then cannot be read. */
+/* Prints the page's value and rights, or '-' where nothing is mapped. */
 static void add_page(char *outcome, struct space *space, uint64_t address)
 {
     struct space_view view;
@@ -159,7 +159,7 @@ static void end_spaces(void)
     }
 }
 
-/* The table of descriptors grows by frames, which stay. */
+/* Frames of the descriptors' table are not given back. */
 static void check_ledger(void)
 {
     struct pmm_usage used = pmm_usage();

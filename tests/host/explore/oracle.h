@@ -7,7 +7,7 @@
 #ifndef TESTS_HOST_EXPLORE_ORACLE_H
 #define TESTS_HOST_EXPLORE_ORACLE_H
 
-/* Notes what is in use before there is any space. */
+/* Records the resources that are in use before any space exists. */
 void oracle_start(void);
 
 /* Judges the state that the scenario has left, and writes what programs can see of it into outcome,

@@ -7,7 +7,7 @@
 
 #include "cpu/cpu.h"
 
-/* One operation's text, at most. */
+/* Longest text of one operation. */
 #define WORD_MAX 40U
 
 /* The space of an operation that names none. */

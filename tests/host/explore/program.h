@@ -48,7 +48,7 @@ struct result {
     uint64_t value;
 };
 
-/* What an operation is called with. */
+/* The arguments of an operation. */
 struct call {
     const struct operation *operation;
     struct space *space; /* its space, or NULL */
@@ -73,22 +73,22 @@ struct operation {
 struct program {
     unsigned runs_in; /* a space's number, or NO_SPACE */
     unsigned count;
-    unsigned prepared; /* of them, done before the schedule begins */
+    unsigned prepared; /* the first of them, done before the schedule begins */
     struct operation operations[OPERATIONS_MAX];
 };
 
-/* Reads a program; false when the text is none, *wrong is the word then. */
+/* Reads a program. Returns false if the text is not one; *wrong is then the bad word. */
 bool program_parse(const char *text, struct program *program, char *wrong, size_t size);
 
 /* Performs operation number i of a processor's program. */
 struct result program_perform(const struct program *program, unsigned i, unsigned processor,
                               uint64_t value);
 
-/* Reads or writes a word of the space that the processor runs in, as a program does: false when the
- * fault is not resolved. */
+/* Reads or writes a word of the space that the processor runs in, as a program does. Returns false
+ * if a fault is not resolved. */
 bool program_touch(uint64_t address, bool write, uint64_t *value);
 
-/* Finds a kind of operations by its name; NULL. */
+/* Finds a kind of operation by its name; NULL if there is none. */
 const struct operation_kind *operation_find(const char *name);
 
 extern struct space *program_spaces[SPACES_OF_TEST];

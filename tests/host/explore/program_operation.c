@@ -15,10 +15,10 @@
 #include "vmm/page/zero_merge.h"
 #include "vmm/space/space.h"
 
-/* So many faults in a row at one access are no progress. */
+/* This many faults in a row at one access are an error. */
 #define FAULTS_MAX 40U
 
-/* The instruction of all accesses. */
+/* The address of the instruction that makes all accesses. */
 #define PROGRAM_RIP UINT64_C(0x401000)
 
 /* Pages that one call of the scan looks at, and that `evict` asks for. */
@@ -33,12 +33,12 @@ static const struct rights rights_of[] = {
 
 /* ---- accesses ---- */
 
-/* The word behind a translation; the frame must be one that a program may use. */
+/* Returns the word behind a translation. Its frame must belong to a program. */
 static uint64_t *word_at(struct phys physical, bool write, uint64_t address)
 {
     const struct frame *record = frame_record(pfn_of(physical));
 
-    /* The first frame of a large page speaks for all. */
+    /* Large pages have the record of their first frame. */
     if (record->kind == FRAME_FREE)
         record = frame_record((struct pfn){pfn_of(physical).index & ~(PTE_ENTRIES - 1)});
     CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),
@@ -47,8 +47,8 @@ static uint64_t *word_at(struct phys physical, bool write, uint64_t address)
     return phys_pointer(physical);
 }
 
-/* One try of the instruction: true when it has been executed, otherwise interrupts are off, as they
- * are in the handler. */
+/* Tries the instruction once. Returns true if it was executed; otherwise interrupts are off, as in
+ * the handler. */
 static bool try_instruction(uint64_t address, bool write, uint64_t *value, uint64_t *error)
 {
     struct fake_access access = {.write = write, .user = true};
@@ -104,7 +104,7 @@ static struct result perform_write(const struct call *call)
     return said(program_touch(call->operation->at, true, &value) ? OK : STATUS_DENIED);
 }
 
-/* Pages of zeroes: what the scan merges. */
+/* Merges pages of zeroes, as the scan does. */
 static struct result perform_clear(const struct call *call)
 {
     uint64_t zero = 0;
@@ -166,7 +166,7 @@ static struct result perform_protect(const struct call *call)
                               rights_of[call->operation->kind->argument]));
 }
 
-/* How much is collapsed depends on the moment. */
+/* How many pages are collapsed depends on the schedule. */
 static struct result perform_advise(const struct call *call)
 {
     enum space_advice advice = (enum space_advice)call->operation->kind->argument;
@@ -234,7 +234,7 @@ static struct result perform_leave(const struct call *call)
 
 /* ---- memory ---- */
 
-/* What comes of these depends on the moment, and any outcome will do. */
+/* Any status is right: it depends on the schedule. */
 static struct result perform_evict(const struct call *call)
 {
     unsigned evicted;

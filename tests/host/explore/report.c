@@ -76,7 +76,7 @@ void report_schedule(const struct run *run)
 
 /* ---- lines of the sources ---- */
 
-/* Instructions described so far, in memory that restoring leaves alone. */
+/* Descriptions of instructions so far, in memory that is not restored. */
 #define DESCRIBED_MAX 256U
 
 struct described {

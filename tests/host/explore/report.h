@@ -1,5 +1,5 @@
 /*
- * Schedules as text, and what happened in a run for people to read.
+ * Schedules as text, and readable traces of runs.
  *
  * A schedule is the processor that begins and the accesses before which another one goes on, with
  * colons between: 0:141:584. Of three processors each access says which one: 0:141>2:584>1.
@@ -13,16 +13,16 @@
 /* Before scenario_start. */
 void report_init(void);
 
-/* Reads a schedule; false when the text is none. */
+/* Reads a schedule. Returns false if the text is not one. */
 bool report_parse_schedule(const char *text, struct run_schedule *schedule);
 
 /* Prints the run's schedule as a "# " line. */
 void report_schedule(const struct run *run);
 
-/* Says how a run ended that did not come to its end. */
+/* Prints why a run ended early. */
 void report_end(const struct run *run, char *words, size_t size);
 
-/* Prints what the processors did in turn, with the lines of the sources, as "# " lines. */
+/* Prints the trace of a run with source lines, as "# " lines. */
 void report_trace(const struct run *run);
 
 #endif

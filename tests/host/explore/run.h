@@ -28,11 +28,11 @@
 
 #define RUN_HOLDS_ALL UINT8_MAX
 
-/* In the list of points: there are stores to hold back. */
+/* In the list of points: the processor has stores that it could hold back. */
 #define RUN_POINT_HOLDS (UINT32_C(1) << 31)
 
-/* Before access number `at` processor `to` goes on in place of the running one, which holds back
- * its youngest stores, so many at most (buffer.c). */
+/* Before access number `at`, processor `to` continues in place of the running one, which holds back
+ * at most `holds` of its youngest stores (buffer.c). */
 struct run_switch {
     uint32_t at;
     uint8_t to;
@@ -48,7 +48,7 @@ struct run_schedule {
 enum run_end {
     RUN_ENDED,
     RUN_PANIC,
-    RUN_SIGNAL,   /* of the host: the code has used an address that is not mapped */
+    RUN_SIGNAL,   /* of the host: an access to an unmapped address */
     RUN_HANG,     /* RUN_ACCESSES_MAX */
     RUN_DEADLOCK, /* no processor can go on */
     RUN_NO_HINT   /* a loop waits for a lock without machine_pause or machine_relax */
@@ -64,7 +64,7 @@ enum run_event_kind {
     EVENT_ANSWERS            /* value: the processor that asked */
 };
 
-/* What happened, for the trace. */
+/* One event of the trace. */
 struct run_event {
     uint32_t at;
     uint8_t processor;
@@ -82,12 +82,12 @@ struct run {
     bool random;
     uint64_t seed;
     unsigned depth;   /* changes of priority */
-    uint32_t horizon; /* among so many points */
+    uint32_t horizon; /* number of points to choose from */
     /* Where to store the access numbers of all points, with RUN_POINT_HOLDS; NULL: nowhere. */
     uint32_t *point_at;
     unsigned point_max;
 
-    /* What came of it. */
+    /* The result of a run. */
     enum run_end end;
     char why[400];
     const void *where; /* address of the instruction, for a hang and a loop without a hint */
@@ -98,7 +98,7 @@ struct run {
     struct run_event events[RUN_EVENTS_MAX];
 };
 
-/* What holds for all runs. */
+/* Settings of all runs. */
 struct run_settings {
     unsigned
         thin; /* an instruction is a point this often in a run, then at powers of two; 0: always */
@@ -107,7 +107,7 @@ struct run_settings {
     bool delays; /* processors have store buffers */
 };
 
-/* Before anything else; memory is the size of the simulated one. */
+/* Must be called first. memory: the size of simulated memory, in bytes. */
 void run_init(uint64_t memory);
 struct run_settings *run_settings(void);
 
@@ -115,13 +115,14 @@ struct run_settings *run_settings(void);
 void run_keep_memory(void);
 void run_restore_memory(void);
 
-/* Memory that run_restore_memory leaves alone. */
+/* Allocates memory that run_restore_memory does not restore. */
 void *run_own_memory(size_t size);
 
 /* Runs the programs to the end of all, or to the first failure. */
 enum run_end run_go(struct run *run);
 
-/* Calls body(context) outside of a schedule; a panic or signal in it is its end, with words. */
+/* Calls body(context) outside a schedule. A panic or signal ends the call and is reported in
+ * words. */
 enum run_end run_guarded(void (*body)(void *context), void *context, char *why, size_t size);
 
 /* Words that two processors use, one of them writing: learned by all runs so far. */
@@ -129,11 +130,12 @@ unsigned run_shared_words(void);
 
 /* ---- for programs ---- */
 
-/* Between two operations, and after one. */
+/* Called between two operations and after the last. */
 void run_operation(unsigned number);
 void run_result(int64_t status);
 
-/* Around an instruction of a program: no other processor comes in between, and no answer. */
+/* Enclose an instruction of a program: no other processor runs in between, and no answer
+ * arrives. */
 void run_instruction_begin(void);
 void run_instruction_end(void);
 

@@ -69,7 +69,7 @@ struct scenario scenario;
 
 /* ---- text ---- */
 
-/* The next word of the text, which ends at a blank; false when there is none. */
+/* Takes the next word of the text, up to a blank. Returns false if there is none. */
 static bool next_word(const char **text, char *word, size_t size)
 {
     size_t length;
@@ -99,7 +99,7 @@ bool scenario_parse(const char *text, char *wrong, size_t size)
 
 /* ---- the machine ---- */
 
-/* A flush is one instruction, whoever makes it. */
+/* A flush is one instruction, on any processor. */
 static void (*flush_page)(uint64_t address);
 static void (*flush_space)(void);
 static void (*flush_all)(void);
@@ -181,7 +181,7 @@ static void set_up_one(const struct program *program, unsigned i)
     fake_machine_be_cpu(0);
 }
 
-/* A value of its own for each write. */
+/* Returns a new value for each write. */
 static void perform(unsigned processor, unsigned i)
 {
     const struct program *program = &scenario.programs[processor];

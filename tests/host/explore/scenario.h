@@ -31,7 +31,7 @@ bool scenario_parse(const char *text, char *wrong, size_t size);
 /* Starts the machine, makes the set-up, and keeps memory as it is then. */
 void scenario_start(void);
 
-/* What processor `number` does in a run. */
+/* Runs the program of processor `number`. */
 void scenario_program(unsigned number);
 
 /* Performs all operations outside of a schedule, in an order of processors' numbers. */

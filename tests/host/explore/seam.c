@@ -23,7 +23,7 @@ static bool *interrupts(void)
     return explorer_runs() ? &explorer_self()->interrupts : &explorer->interrupts;
 }
 
-/* The last moment for an answer, and so always a point. */
+/* Always a point: the last moment at which an answer can arrive. */
 bool machine_interrupts_off(void)
 {
     bool were_on = *interrupts();
@@ -114,7 +114,7 @@ static void flush_as(unsigned number, const struct machine_flush *flush)
     explorer_deepen(-1);
 }
 
-/* Waits until all have answered, each at a moment of the schedule's. */
+/* Waits until all have answered; the schedule decides when each does. */
 static void await_answers(uint64_t where, uint64_t others, const struct machine_flush *flush,
                           const void *code)
 {

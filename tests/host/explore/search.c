@@ -14,11 +14,11 @@
 #define ORDERS_MAX 4096U
 #define WHY_MAX    1000U
 
-/* Runs of a round of learning, and rounds. */
+/* Runs in one round of learning, and number of rounds. */
 #define LEARNING_RUNS   40U
 #define LEARNING_ROUNDS 8U
 
-/* Lies in memory that restoring leaves alone. */
+/* In memory that is not restored. */
 struct search {
     struct search_limits limits;
     struct search_figures figures;
@@ -45,7 +45,7 @@ static void start(const struct search_limits *limits)
 
 /* ---- failures ---- */
 
-/* The words without their numbers. */
+/* Copies the words without their numbers. */
 static void make_key(const char *why, char *key, size_t size)
 {
     size_t length = 0;
@@ -57,7 +57,7 @@ static void make_key(const char *why, char *key, size_t size)
     key[length] = '\0';
 }
 
-/* Counts the failure; true when it is the first of its kind. */
+/* Counts the failure. Returns true if it is the first of its kind. */
 static bool count_failure(void)
 {
     struct search_figures *figures = &search->figures;
@@ -100,7 +100,7 @@ static void add_allowed(void)
         strcpy(search->allowed[search->allowed_count++], search->outcome);
 }
 
-/* Judges the run that has just been; search->why is empty when nothing broke. */
+/* Checks the last run; search->why is empty if nothing broke. */
 static void judge(void)
 {
     if (search->run.end != RUN_ENDED) {
@@ -204,7 +204,7 @@ static bool try_random(uint64_t seed, unsigned depth, uint32_t horizon)
     return fine;
 }
 
-/* The run without preemptions in which this processor begins. */
+/* Makes the run without preemptions in which this processor begins. */
 static void try_plain(unsigned first)
 {
     search->run.schedule = (struct run_schedule){.first = (uint8_t)first};
@@ -212,7 +212,7 @@ static void try_plain(unsigned first)
     (void)try_schedule();
 }
 
-/* Runs until no new word turns out to be shared. */
+/* Repeats runs until they find no more shared words. */
 static void learn(void)
 {
     unsigned words = 0;
@@ -234,7 +234,7 @@ static void learn(void)
     search->figures.learning = search->schedules - before;
 }
 
-/* Ways to choose `bound` of count points, at most. */
+/* Returns an upper bound of the ways to choose `bound` of `count` points. */
 static double ways(double count, unsigned bound)
 {
     double all = 1;
@@ -244,7 +244,7 @@ static double ways(double count, unsigned bound)
     return all;
 }
 
-/* So many points are left out after each that is tried that the schedules are enough. */
+/* Chooses how many points to skip, so that the limit of schedules suffices. */
 static unsigned stride_for(unsigned points)
 {
     unsigned targets = scenario.processors - 1;

@@ -21,8 +21,8 @@ struct search_limits {
     unsigned depth;     /* changes of priority in each */
     unsigned thin;      /* run_settings */
     unsigned delays;    /* run_settings: not 0 for store buffers */
-    uint64_t seed;      /* of what is drawn, and of the first of spread schedules */
-    bool stops;         /* at the first failure */
+    uint64_t seed;      /* seed of random runs and of the first thinned schedule */
+    bool stops;         /* stops at the first failure */
 };
 
 #define SEARCH_LIMITS_USUAL                                                                        \
@@ -42,8 +42,8 @@ struct search_figures {
     unsigned learning;
     unsigned bounded;
     unsigned random;
-    unsigned stride; /* of the points, one in so many was tried */
-    unsigned points; /* of the run that is preempted nowhere, the larger one */
+    unsigned stride; /* one point in this many was tried */
+    unsigned points; /* points of the longest run without preemptions */
     unsigned words;  /* shared */
     unsigned failure_count;
     struct search_failure failures[FAILURES_MAX];
@@ -56,8 +56,8 @@ void search_init(void);
  * schedule and trace, as "# " lines. */
 const struct search_figures *search_scenario(const struct search_limits *limits);
 
-/* Runs one schedule, given as text, and prints its trace. Returns true when nothing broke; false
- * with words if the text is no schedule. */
+/* Runs one schedule, given as text, and prints its trace. Returns true if nothing broke; false,
+ * with words, if the text is no schedule. */
 bool search_replay(const char *schedule);
 
 #endif

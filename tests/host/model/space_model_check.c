@@ -84,7 +84,7 @@ bool model_relieve(void)
 
 /* ---- comparison ---- */
 
-/* The region that should cover the cell does, and its descriptor has its rights. */
+/* Checks that the right region covers the cell, with a descriptor of its rights. */
 static const struct region *check_region(const struct model_space *space, unsigned cell,
                                          uint64_t address)
 {
@@ -113,7 +113,7 @@ static void check_words(const uint64_t *page, const uint64_t *known, uint64_t ad
               "the page at %lx holds what nobody wrote", address);
 }
 
-/* The entry of a page in its section's own tree. */
+/* Returns the entry of a page in its section's own tree. */
 static struct pte section_entry(const struct model_space *space, uint64_t address)
 {
     struct section_place place;
@@ -125,7 +125,7 @@ static struct pte section_entry(const struct model_space *space, uint64_t addres
     return (struct pte){walk.level == 1 ? walk.entry : 0};
 }
 
-/* A shared page is the section's, whether this space has it linked or not. */
+/* Checks that a shared page is the section's, whether this space links it or not. */
 static void check_shared(const struct model_space *space, const struct region *region,
                          const struct fake_walk *walk, const uint64_t *words, uint64_t address)
 {
@@ -173,7 +173,7 @@ static void check_absent(const struct model_cell *known, const struct region *re
         return;
     case PTE_WITHHELD:
         CHECK_MSG(known->kind == CELL_BLANK && known->rights.none, "%lx is withheld", address);
-        /* Of a large page its first frame is named. */
+        /* The record of a large page is that of its first frame. */
         frame.index = pte_payload_frame(entry).index +
                       (uint32_t)(address % pte_span(walk->level) / PAGE_SIZE);
         check_words(frame_pointer(frame), words, address);

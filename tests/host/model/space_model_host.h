@@ -12,7 +12,7 @@
 
 #include "tests/model/space.h"
 
-/* A simulated machine with vmm/, once a process. The swap area is opened by the test. */
+/* Starts a simulated machine with vmm/, once in a process. The test opens the swap area. */
 void model_start(uint64_t memory);
 
 /* As model_start, with a swap area in memory of this many slots. Returns 0, for cmocka. */
@@ -31,11 +31,11 @@ void model_compare(void);
  * number of faults, and the physical address; -1: refused. */
 int model_touch(uint64_t address, bool write, struct phys *physical);
 
-/* Takes frames away, or gives them back, until so many are free. */
+/* Allocates or frees frames until this many are free. */
 void model_leave_frames(uint64_t frames);
 
-/* How many operations tests may make in all, and the seed: FAULTLINE_TEST_OPS, FAULTLINE_TEST_SEED.
- */
+/* Return the number of operations of all tests, and the seed: FAULTLINE_TEST_OPS,
+ * FAULTLINE_TEST_SEED. */
 uint64_t model_ops(uint64_t otherwise);
 uint64_t model_seed(void);
 

@@ -19,7 +19,8 @@
 /* Faults that one access may take: tables, the page, and one or two for a stale TLB. */
 #define FAULTS_MAX 8U
 
-/* The instruction of all accesses: the handler must tell one that repeats from one that hangs. */
+/* The address of the instruction that makes all accesses: the handler tells repeated faults of one
+ * instruction from a hang. */
 #define PROGRAM_RIP UINT64_C(0x401000)
 
 struct model *model(void)
@@ -46,7 +47,7 @@ uint64_t model_seed(void)
     return seed;
 }
 
-/* Said when a check fails anywhere: how to get here again. */
+/* Printed when a check fails: how to repeat the run. */
 static void say_where(int signal_number)
 {
     char words[256];
@@ -73,7 +74,7 @@ enum overcommit_policy model_machine_overcommit(void)
     return chance(50) ? OVERCOMMIT_HEURISTIC : OVERCOMMIT_NEVER;
 }
 
-/* As the processor does it: translate, fault, try again. */
+/* Accesses a word as a processor does: translates, faults, tries again. */
 static enum status translate(const struct model_op *op, uint64_t address, struct phys *physical)
 {
     struct fake_access access = {
@@ -93,18 +94,18 @@ static enum status translate(const struct model_op *op, uint64_t address, struct
         machine_interrupts_restore(true);
         if (!resolved)
             return fault_last_reason();
-        /* Another processor could still use a stale translation here, without a fault. */
+        /* Checks that no other processor has a stale translation of the page. */
         fake_mmu_check();
     }
     PANIC("%u faults at %lx, and no end", FAULTS_MAX, address);
 }
 
-/* The word of a page; the frame must be one that a program may see. */
+/* Returns a word of a page. Its frame must belong to a program. */
 static uint64_t *word_at(struct phys physical, bool write)
 {
     const struct frame *record = frame_record(pfn_of(physical));
 
-    /* The first frame of a large page speaks for all. */
+    /* Large pages have the record of their first frame. */
     if (record->kind == FRAME_FREE)
         record = frame_record((struct pfn){pfn_of(physical).index & ~(PTE_ENTRIES - 1)});
     CHECK_MSG(record->kind == FRAME_ANONYMOUS || (!write && record->kind == FRAME_ZERO),

@@ -205,7 +205,7 @@ static struct pfn make_page(uint64_t tag)
     return page;
 }
 
-/* A new entry of this kind; *content gets its number. */
+/* Makes an entry of this kind; *content gets its number. */
 static struct pte make_entry(struct tree_place place, enum content_kind kind,
                              struct content *content)
 {
@@ -237,7 +237,7 @@ static struct pte make_entry(struct tree_place place, enum content_kind kind,
     }
 }
 
-/* An own path down to a level; where a shared large page is split, the walk starts over. */
+/* Makes the path down to a level own. Starts over where it splits a shared large page. */
 static void build_path(struct tree *tree, uint64_t address, unsigned level, struct tlb_batch *batch)
 {
     struct tree_reserve reserve = {0};
@@ -274,7 +274,7 @@ void forest_put(unsigned number, unsigned cell, enum content_kind kind)
     tree->cells[cell] = content;
 }
 
-/* Where the walk of an address passes a level, below which there are tables. */
+/* Returns the place where the walk of an address passes a level with tables below. */
 static struct tree_place table_at_level(const struct tree *tree, uint64_t address, unsigned level)
 {
     struct tree_place place = {.table = tree->root, .level = tree->levels};
@@ -290,7 +290,7 @@ static struct tree_place table_at_level(const struct tree *tree, uint64_t addres
     }
 }
 
-/* A table's entry for an address, on a path that is made own, becomes another one. */
+/* Makes the path of an address own and replaces a table's entry there. */
 static void replace_at(struct tree *tree, uint64_t address, unsigned level, struct pfn page)
 {
     struct tlb_batch batch;
@@ -404,7 +404,7 @@ static void check_entry(struct tree_place place, struct content content, uint64_
         CHECK(pte_slot(place.entry).index == content.number);
 }
 
-/* One page of a large page, which may have been split since. */
+/* Checks one page of a large page, which may have been split since. */
 static void check_part(struct tree_place place, struct content content, uint64_t address)
 {
     enum pte_state state = pte_state(place.entry, place.level);

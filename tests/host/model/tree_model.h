@@ -34,7 +34,7 @@ enum content_kind {
 struct content {
     enum content_kind kind;
     uint64_t number;
-    struct rights rights; /* of what carries rights */
+    struct rights rights; /* of pages and zeroes */
 };
 
 struct forest_tree {
@@ -56,37 +56,37 @@ struct forest {
 
 extern struct forest forest;
 
-/* A simulated machine and an empty forest with these bounds, ascending. */
+/* Starts a simulated machine and an empty forest with these bounds, ascending. */
 void forest_start(uint64_t memory, unsigned levels, const uint64_t *bounds, unsigned bound_count);
 
-/* Nothing is left: frames, slots. */
+/* Checks that no frame and no slot is left in use. */
 void forest_end(void);
 
 void forest_create(unsigned number);
 void forest_fork(unsigned child, unsigned parent);
 void forest_destroy(unsigned number);
 
-/* [from, to) cells become tickets, guards, zeroes or empty. */
+/* Makes cells [from, to) tickets, guards, zeroes or empty. */
 void forest_replace(unsigned number, unsigned from, unsigned to, struct content with);
 
-/* What [from, to) cells hold gets these rights; tickets get this number. */
+/* Gives cells [from, to) these rights; tickets get this number. */
 void forest_protect(unsigned number, unsigned from, unsigned to, struct rights rights,
                     uint64_t ticket);
 
-/* The first page of a cell gets one entry: anything but nothing; number is chosen. */
+/* Gives the first page of a cell one entry, not empty; the number is chosen. */
 void forest_put(unsigned number, unsigned cell, enum content_kind kind);
 
-/* The least number of entries that [start, end) can have. */
+/* Returns the least number of entries that can cover [start, end). */
 unsigned forest_fewest(uint64_t start, uint64_t end);
 
-/* How many entries [start, end) has in a tree. */
+/* Returns how many entries cover [start, end) in a tree. */
 unsigned forest_entries(unsigned number, uint64_t start, uint64_t end);
 
-/* The first 2 MiB of a cell become a large page; false when the cell is too small or not
+/* Makes the first 2 MiB of a cell a large page. Returns false if the cell is too small or not
  * aligned. */
 bool forest_put_large(unsigned number, unsigned cell);
 
-/* Audits, and every cell of every tree against the model. */
+/* Audits the trees, and compares every cell with the model. */
 struct oracle_census forest_check(void);
 
 #endif

@@ -62,7 +62,7 @@ static bool is_zero(const struct oracle *oracle, uint64_t word)
     return FRAME_OF(word) - oracle->zero < 5;
 }
 
-/* Every entry of the zero tables: read-only by class, all rights, the rung below. */
+/* Checks every entry of the zero tables: COW, all rights, the frame below. */
 static void check_zero_ladder(const struct oracle *oracle)
 {
     for (unsigned level = 1; level < 5; level++) {
@@ -95,7 +95,7 @@ static void check_present(const struct oracle *oracle, uint64_t word, unsigned l
 static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_t base,
                   unsigned entries);
 
-/* Returns whether the entry carries a count. */
+/* Returns true if the entry has a count of its target. */
 static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level, uint64_t address)
 {
     if ((word & BIT_P) != 0) {
@@ -123,7 +123,7 @@ static bool visit_entry(struct oracle *oracle, uint64_t word, unsigned level, ui
     }
 }
 
-/* A table is reached at the address that its record says, by whichever tree. */
+/* Checks that each tree reaches a table at the address in its record. */
 static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_t base,
                   unsigned entries)
 {
@@ -153,7 +153,8 @@ static void visit(struct oracle *oracle, uint32_t table, unsigned level, uint64_
     oracle->census.entries += live;
 }
 
-/* All pointers to a page are found from its record, through one ring and at one index (R1). */
+/* Checks that all pointers to a page are found from its record, in one ring and at one index
+ * (R1). */
 static void check_page(const struct oracle *oracle, uint32_t page)
 {
     const struct found *found = &oracle->frames[page];
@@ -161,7 +162,8 @@ static void check_page(const struct oracle *oracle, uint32_t page)
     unsigned transits = tree_find_pointers((struct pfn){page}, PTE_TRANSIT, NULL, 0);
     unsigned withheld = tree_find_pointers((struct pfn){page}, PTE_WITHHELD, NULL, 0);
 
-    /* A section's page: all share it for real, and its record names the section's entry (S3). */
+    /* Checks a section's page: all its leaves are shared, and its record names the section's entry
+     * (S3). */
     if (found->shared > 0) {
         CHECK_MSG(
             found->shared == found->pointers && leaves == 1 && transits + withheld == 0,
@@ -176,7 +178,7 @@ static void check_page(const struct oracle *oracle, uint32_t page)
               page, found->pointers, found->transits, leaves, transits, withheld);
 }
 
-/* A table of the ring names its neighbours, and they name it. */
+/* Checks that a table's neighbours in the ring name it as theirs. */
 static void check_ring(uint32_t table)
 {
     const struct frame *record = frame_record((struct pfn){table});
@@ -225,7 +227,7 @@ struct oracle_census oracle_check(const struct tree *trees, unsigned count)
     CHECK(oracle.frames != NULL);
     check_zero_ladder(&oracle);
     for (unsigned i = 0; i < count; i++) {
-        /* The root's one count is its tree's. */
+        /* Checks that a root has one count, its tree's. */
         oracle.frames[trees[i].root.index].pointers++;
         visit(&oracle, trees[i].root.index, trees[i].levels, 0, PTE_ENTRIES / 2);
     }

@@ -13,7 +13,7 @@
 
 #include "paging/tree/tree.h"
 
-/* The numbers found, for tests that expect certain values. */
+/* Totals, for tests that expect certain values. */
 struct oracle_census {
     uint64_t tables; /* roots included */
     uint64_t pages;
