@@ -210,11 +210,45 @@ static uint64_t empty_entry(struct section *section, uint64_t at, const struct t
     return 0;
 }
 
-/* Takes what is cut off from all spaces and from the section. */
+/* Takes and releases the table's lock. */
+static void pass_lock(struct pfn table)
+{
+    bool passed = false;
+
+    while (!passed) {
+        bool were_on = machine_interrupts_off();
+
+        passed = tree_lock(table);
+        if (passed)
+            tree_unlock(table);
+        machine_interrupts_restore(were_on);
+        if (!passed)
+            machine_relax();
+    }
+}
+
+/* Passes the lock of each leaf table of the section in [from, to): a fault that took one before the
+ * size changed has made its page then, and one that takes it later sees the new size. */
+static void pass_locks(struct section *section, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        uint64_t span = pte_span(place.level > 1 ? place.level : 2);
+
+        machine_interrupts_restore(were_on);
+        if (place.level == 1)
+            pass_lock(place.table);
+        from = round_down(from, span) + span;
+    }
+}
+
+/* Takes what is cut off from all spaces and from the section, whose size is smaller already. */
 static void cut_off(struct section *section, uint64_t from, uint64_t to)
 {
     uint64_t left;
 
+    pass_locks(section, from, to);
     do {
         struct tlb_batch batch;
 

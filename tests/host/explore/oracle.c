@@ -27,6 +27,7 @@
 /* Pages whose content is part of the outcome. */
 static const uint64_t probes[] = {PROGRAM_BASE,
                                   PROGRAM_BASE + PAGE_SIZE,
+                                  PROGRAM_BASE + 5 * PAGE_SIZE,
                                   PROGRAM_BASE + 64 * PAGE_SIZE,
                                   PROGRAM_BASE + 512 * PAGE_SIZE,
                                   PROGRAM_MOVE_TO,
@@ -122,6 +123,12 @@ static void add_page(char *outcome, struct space *space, uint64_t address)
         add(outcome, "- ");
         return;
     }
+    if (program_section != NULL && view.kind == REGION_SHARED &&
+        address - PROGRAM_BASE >= section_size(program_section)) {
+        CHECK_MSG(!read, "%lx is behind the section's end, and is read as %lx", address, value);
+        add(outcome, "end ");
+        return;
+    }
     CHECK_MSG(read == !view.rights.none, "%lx is %s", address, read ? "read" : "not read");
     add(outcome, "%" PRIu64 "%s%s ", value,
         view.rights.none    ? "none"
@@ -157,6 +164,9 @@ static void end_spaces(void)
             space_destroy(program_spaces[i]);
         program_spaces[i] = NULL;
     }
+    if (program_section != NULL)
+        section_close(program_section);
+    program_section = NULL;
 }
 
 /* Frames of the descriptors' table are not given back. */

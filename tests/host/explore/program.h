@@ -10,6 +10,8 @@
  *   read write clear         an access of a page; clear writes zero
  *   fill                     a write to each page of the range
  *   map map-large map-zeroes map-shared unmap move remap    ranges
+ *   map-object               a section that is an object, made by the first one
+ *   resize                   gives that section the size up to PAGE
  *   none ro rw need dont cold collapse sequential wire unwire
  *   fork end                 a child by fork; the end of a space
  *   evict out                reclaims some pages; all that it can
@@ -32,6 +34,7 @@
 
 #include "lib/units.h"
 
+struct section;
 struct space;
 
 #define PROGRAM_BASE    (UINT64_C(1) << 30)
@@ -92,5 +95,8 @@ bool program_touch(uint64_t address, bool write, uint64_t *value);
 const struct operation_kind *operation_find(const char *name);
 
 extern struct space *program_spaces[SPACES_OF_TEST];
+
+/* The section that is an object, open; NULL: there is none. */
+extern struct section *program_section;
 
 #endif

@@ -13,6 +13,7 @@
 #include "vmm/page/reclaim.h"
 #include "vmm/page/shrinker.h"
 #include "vmm/page/zero_merge.h"
+#include "vmm/section/section.h"
 #include "vmm/space/space.h"
 
 /* This many faults in a row at one access are an error. */
@@ -27,6 +28,7 @@
 #define EVICT_AT_ONCE 16U
 
 struct space *program_spaces[SPACES_OF_TEST];
+struct section *program_section;
 
 static const struct rights rights_of[] = {
     {.none = true}, {.user = true}, {.write = true, .user = true}};
@@ -153,6 +155,23 @@ static struct result perform_map_shared(const struct call *call)
         call->space,
         &SPACE_AT(call->operation->at, call->operation->size, rights_of[2], .flags = SPACE_SHARED),
         NULL));
+}
+
+static struct result perform_map_object(const struct call *call)
+{
+    uint64_t size = call->operation->size;
+
+    if (program_section == NULL)
+        CHECK(section_create(&pager_zero, NULL, size, rights_of[2], &program_section) == OK);
+    return said(space_map(call->space,
+                          &SPACE_AT(call->operation->at, size, rights_of[2], .flags = SPACE_SHARED,
+                                    .section = program_section),
+                          NULL));
+}
+
+static struct result perform_resize(const struct call *call)
+{
+    return said(section_resize(program_section, call->operation->at - PROGRAM_BASE));
 }
 
 static struct result perform_unmap(const struct call *call)
@@ -287,6 +306,8 @@ static const struct operation_kind kinds[] = {
     {"map-large", perform_map_large, 0, 512},
     {"map-zeroes", perform_map_zeroes, 0, 1},
     {"map-shared", perform_map_shared, 0, 1},
+    {"map-object", perform_map_object, 0, 8},
+    {"resize", perform_resize, 0, 0},
     {"unmap", perform_unmap, 0, 1},
     {"none", perform_protect, 0, 1},
     {"ro", perform_protect, 1, 1},
