@@ -19,7 +19,8 @@ LOADER = "ovmf/bochs-loader.c"
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h", "stdatomic.h",
                 "bsd/sys/tree.h", "bsd/sys/queue.h"}
 # The headers that declare the machine's functions for the core.
-SEAMS = ("cpu/machine.h", "cpu/smp/thread.h", "lib/bytes.h", "lib/check.h", "swapdisk/ahci/hardware.h", "swapdisk/pci/pci.h",
+SEAMS = ("cpu/machine.h", "cpu/interrupts/idle_halt.h", "cpu/smp/thread.h",
+         "lib/bytes.h", "lib/check.h", "swapdisk/ahci/hardware.h", "swapdisk/pci/pci.h",
          "paging/kernel/map.h", "vmm/fault/entry.h")
 SEAM_LIBRARY = {"memcpy", "memset", "memmove", "memcmp",  # the compiler itself calls these
                 "_GLOBAL_OFFSET_TABLE_"}  # and reaches the ends of a linker's table by it
