@@ -21,6 +21,9 @@
 
 #define TREES_MAX 32U
 
+/* Other sections are mapped behind the object's window. */
+#define OBJECT_WINDOW (64 * PAGE_SIZE)
+
 /* Descriptors in a frame of their table. */
 #define DESCRIPTORS_IN_FRAME (PAGE_SIZE / sizeof(struct descriptor))
 
@@ -110,6 +113,15 @@ static void add_results(char *outcome)
     }
 }
 
+/* Returns true if an address in the window of the section that is an object, which may have been
+ * moved, lies behind the section's end. */
+static bool is_behind_end(uint64_t address)
+{
+    uint64_t place = address - (address < PROGRAM_MOVE_TO ? PROGRAM_BASE : PROGRAM_MOVE_TO);
+
+    return place < OBJECT_WINDOW && place >= section_size(program_section);
+}
+
 /* Prints the page's value and rights, or '-' where nothing is mapped. */
 static void add_page(char *outcome, struct space *space, uint64_t address)
 {
@@ -123,8 +135,7 @@ static void add_page(char *outcome, struct space *space, uint64_t address)
         add(outcome, "- ");
         return;
     }
-    if (program_section != NULL && view.kind == REGION_SHARED &&
-        address - PROGRAM_BASE >= section_size(program_section)) {
+    if (program_section != NULL && view.kind == REGION_SHARED && is_behind_end(address)) {
         CHECK_MSG(!read, "%lx is behind the section's end, and is read as %lx", address, value);
         add(outcome, "end ");
         return;

@@ -7,10 +7,11 @@ import random
 import sys
 
 SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
-    tied tiedshared large largeshared section sectionpresent sectionfork sectionswap full fullcow
+    tied tiedshared large largeshared section sectionpresent sectionfork sectionswap
+    object objectpresent objectfork objectswap full fullcow
     blankfork blank8fork zeroreadfork zeroesfork aroundfork withheldfork""".split()
 FORKED = {"cow", "cowleaf", "cowown", "three", "swapshared", "tiedshared", "largeshared", "sectionfork",
-          "sectionswap", "fullcow", "blankfork", "blank8fork", "zeroreadfork", "zeroesfork",
+          "sectionswap", "objectfork", "objectswap", "fullcow", "blankfork", "blank8fork", "zeroreadfork", "zeroesfork",
           "aroundfork", "withheldfork"}
 # What faults and reclaim do; what calls on ranges do.
 SMALL = "read write write@1 evict scan split spare".split()
@@ -20,9 +21,13 @@ RANGES = """unmap unmap+512 none ro+512 dont cold need+2 sequential+512 fork mov
 CROSSED = "unmap none fork move wire+2 collapse dont unmap+512 ro need+2 cold".split()
 
 
+# The calls on a section that is an object.
+RESIZES = "resize@2 resize@8".split()
+
+
 def fitted(set_up, operation):
     """The operation with the size of the set-up's region."""
-    if set_up.startswith("section"):
+    if set_up.startswith(("section", "object")):
         operation = operation.replace("+512", "+8")
         return "move+8" if operation == "move" else operation
     return operation.replace("+512", "+2048") if set_up.startswith("blank8") else operation
@@ -35,6 +40,9 @@ def pairs_of(set_up, forked):
     if forked:
         pairs += [(two, one) for one in SMALL for two in RANGES]
     pairs += [(one, two) for i, one in enumerate(CROSSED) for two in CROSSED[i:]]
+    if set_up.startswith("object"):
+        others = SMALL + RANGES + CROSSED + RESIZES + ["read@5", "write@5"]
+        pairs += [(one, two) for one in RESIZES for two in others]
     for one, two in pairs:
         if "split" in (one, two) and not set_up.startswith("large"):
             continue
