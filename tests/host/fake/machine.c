@@ -343,9 +343,10 @@ uint64_t machine_now_ns(void)
     return fake_clock_ns;
 }
 
+/* Reading the ticks makes no time pass: checked locks read them at each step. */
 uint64_t machine_ticks(void)
 {
-    return machine_now_ns();
+    return fake_clock_ns;
 }
 
 uint32_t machine_crc32c(uint32_t crc, const void *data, size_t size)
