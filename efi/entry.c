@@ -37,7 +37,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
 
 /* Memory that the firmware leaves for use, below which a run is refused. A machine with 56 MiB has
  * 49 MiB of it, and a run passes; with less, the kernel's own tables may not fit. */
-#define MEMORY_LEAST (48 * MIB)
+#define MEMORY_LEAST (50 * MIB)
 
 /* Registers of an HPET with its first timers, which the clock reads. */
 #define HPET_SIZE 0x400U

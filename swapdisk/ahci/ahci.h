@@ -114,7 +114,7 @@ struct ahci_port {
     unsigned turn;              /* (l) where the search for a free tag begins */
     unsigned reads_in_row;      /* (l) issued while writes waited */
     unsigned passed;            /* (l) queued ones issued while a non-queued one waited */
-    unsigned fruitless;         /* (r) recoveries since a command last ended well */
+    unsigned fruitless;         /* (r) weight of recoveries since a command last ended well */
     uint32_t issued;            /* (l) tags in flight */
     struct disk_request *flying[AHCI_TAGS_MAX]; /* (l) by tag */
     struct request_list reads;                  /* (l) wait to be issued */

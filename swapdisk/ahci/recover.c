@@ -10,8 +10,10 @@
 #include "lib/check.h"
 #include "swapdisk/ahci/internal.h"
 
-/* Recoveries in a row without a command that ends well. */
-#define FRUITLESS_MOST 5U
+/* Recoveries in a row without a command that ends well, of errors that the disk reports; one from a
+ * time-out counts for several. Few bad slots in a row are no reason to give the port up (D3). */
+#define FRUITLESS_MOST 40U
+#define FRUITLESS_LATE 8U
 
 #define NO_CULPRIT AHCI_TAGS_MAX
 
@@ -81,7 +83,8 @@ static void bring_back(struct ahci_port *port, struct recovery *recovery)
 {
     bool known;
 
-    if (++port->fruitless > FRUITLESS_MOST) {
+    port->fruitless += recovery->late ? FRUITLESS_LATE : 1;
+    if (port->fruitless > FRUITLESS_MOST) {
         ahci_port_give_up(port, "its recoveries do not help", port_read(port, PxIS));
         return;
     }
