@@ -179,10 +179,12 @@ static void prompt_counters(const char *argument)
     print("swap: %u of %u slots used, %lu pages written, %lu read, %lu corrupt, %lu errors\n",
           swap.used, swap.slots, swap.pages_written, swap.pages_read, swap.corrupt, swap.errors);
     print("spaces %u, descriptors %u\n", space_count(), descriptor_count());
-    if (prompt.space != NULL)
+    if (prompt.space != NULL) {
+        struct fault_counts faults = space_faults(prompt.space);
+
         print("faults of this space: first write %lu, first read %lu, refused %lu\n",
-              prompt.space->faults.first_write, prompt.space->faults.zero_read,
-              prompt.space->faults.violations);
+              faults.first_write, faults.zero_read, faults.violations);
+    }
 }
 
 static void prompt_write(const char *argument)

@@ -201,6 +201,7 @@ static void sample_regions(const struct space *space, struct screen_facts *facts
 static void sample_space(struct screen_facts *facts)
 {
     struct space *space = space_current();
+    struct fault_counts faults;
 
     facts->space = space != NULL ? space->serial : 0;
     if (space == NULL) {
@@ -208,10 +209,11 @@ static void sample_space(struct screen_facts *facts)
         return;
     }
     facts->space_limit = lower_half_end(space->tree.levels);
-    facts->first_writes = space->faults.first_write;
-    facts->first_reads = space->faults.zero_read;
-    facts->cow = space->faults.cow_copy + space->faults.cow_reuse;
-    facts->refused = space->faults.violations;
+    faults = space_faults(space);
+    facts->first_writes = faults.first_write;
+    facts->first_reads = faults.zero_read;
+    facts->cow = faults.cow_copy + faults.cow_reuse;
+    facts->refused = faults.violations;
     if (!mutex_try(&space->lock))
         return;
     sample_regions(space, facts);

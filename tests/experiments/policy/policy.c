@@ -60,8 +60,9 @@ static void policy_put_figure(const char *first, const char *second, const char 
 static struct policy_figures figures_now(const struct space *space)
 {
     struct swap_usage usage = swap_usage();
+    struct fault_counts faults = space_faults(space);
 
-    return (struct policy_figures){.faults = space->faults.first_write + space->faults.swap_in,
+    return (struct policy_figures){.faults = faults.first_write + faults.swap_in,
                                    .read = usage.pages_read,
                                    .written = usage.pages_written,
                                    .looks = reclaim_counts().looked_at,
