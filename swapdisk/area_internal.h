@@ -25,7 +25,7 @@ struct swap_area {
     uint64_t corrupt;
     uint64_t errors;
     uint64_t retired;                  /* slots that failed in this run */
-    void (*on_free)(struct slot slot); /* for a policy's ghosts; NULL: nobody */
+    void (*on_free)(struct slot slot); /* called when a slot is freed; or NULL */
     uint64_t bad_generation;           /* of the list of bad slots that was found */
 };
 

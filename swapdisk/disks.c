@@ -54,7 +54,7 @@ static struct {
     unsigned tags;             /* commands in flight at most, by the options */
     bool out_of_memory;        /* a device could not be examined */
     bool totals_logged;
-    struct found_disk spare; /* stands for devices that could not be listed */
+    struct found_disk spare; /* for devices that there is no memory to list */
 } found;
 
 static struct found_disk *entry_at(unsigned index)

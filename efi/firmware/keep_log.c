@@ -36,7 +36,7 @@ static EFI_STATUS open_empty(EFI_FILE_HANDLE root, EFI_FILE_HANDLE *file)
     return root->Open(root, file, log_name, mode | EFI_FILE_MODE_CREATE, 0);
 }
 
-/* Writes the file on the image's volume; returns NULL, or what has failed. */
+/* Writes the file on the image's volume; returns NULL, or the step that failed. */
 static const char *save(const struct firmware *firmware, const char *text, size_t size)
 {
     EFI_GUID guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;

@@ -6,6 +6,9 @@
 /* Time between two looks at the keyboard. */
 #define LOOK_US 10000U
 
+/* The menu ends after so many looks without a key: 5 minutes. */
+#define LOOKS_MOST 30000U
+
 #define LETTER_BACKSPACE 8U
 
 static bool read_key(const struct firmware *firmware, EFI_INPUT_KEY *key)
@@ -26,15 +29,21 @@ bool firmware_read_line(const struct firmware *firmware, char line[MENU_LINE])
 {
     EFI_INPUT_KEY key = {0};
     size_t length = 0;
+    unsigned looks = 0;
 
     if (firmware->table->ConIn == NULL)
         return false;
     print("# menu: > ");
     for (;;) {
         if (!read_key(firmware, &key)) {
+            if (++looks > LOOKS_MOST) {
+                print("\n# menu: no key for 5 minutes, so the run begins\n");
+                return false;
+            }
             firmware->services->Stall(LOOK_US);
             continue;
         }
+        looks = 0;
         if (key.UnicodeChar == '\r' || key.UnicodeChar == '\n')
             break;
         if (key.UnicodeChar == LETTER_BACKSPACE && length > 0) {

@@ -21,7 +21,7 @@
 bool firmware_key_pending(const struct firmware *firmware);
 
 /* Reads a line up to Enter, which is left out, showing it after the last one. Returns false if the
- * firmware has no keyboard. */
+ * firmware has no keyboard, or no key was pressed for 5 minutes. */
 MUST_USE bool firmware_read_line(const struct firmware *firmware, char line[MENU_LINE]);
 
 /* Describes the device of a handle: "AHCI disk". */

@@ -21,6 +21,17 @@ static struct {
     char text[KEPT_LOG_SIZE];
 } kept;
 
+/* The last line of a log that was cut; room is kept for it. */
+static const char cut_words[] = "\n# the kept log ends here: it has no room for more\n";
+
+static void kept_log_append(const char *text, size_t size)
+{
+    memcpy(kept.text + kept.length, text, size);
+    kept.length += size;
+    if (kept.memory.block != NULL)
+        memory_log_add(&kept.memory, text, size);
+}
+
 void kept_log_write(const char *text, size_t size)
 {
     size_t room;
@@ -30,15 +41,12 @@ void kept_log_write(const char *text, size_t size)
             break;
         machine_pause();
     }
-    room = KEPT_LOG_SIZE - kept.length;
-    if (size > room) {
+    room = kept.cut ? 0 : KEPT_LOG_SIZE - (sizeof(cut_words) - 1) - kept.length;
+    kept_log_append(text, size < room ? size : room);
+    if (size > room && !kept.cut) {
         kept.cut = true;
-        size = room;
+        kept_log_append(cut_words, sizeof(cut_words) - 1);
     }
-    memcpy(kept.text + kept.length, text, size);
-    kept.length += size;
-    if (kept.memory.block != NULL)
-        memory_log_add(&kept.memory, text, size);
     __atomic_store_n(&kept.lock, 0, __ATOMIC_RELEASE);
 }
 
@@ -48,11 +56,6 @@ const char *kept_log_text(size_t *size)
     return kept.text;
 }
 
-bool kept_log_cut(void)
-{
-    return kept.cut;
-}
-
 void kept_log_survive(struct phys block)
 {
     kept.block = block;
@@ -60,7 +63,7 @@ void kept_log_survive(struct phys block)
     memory_log_add(&kept.memory, kept.text, kept.length);
 }
 
-/* A reset drops what is in caches and not in memory, so the mapping has none. */
+/* A reset loses the contents of caches, so the block is mapped uncached. */
 void kept_log_relocated(void)
 {
     if (kept.memory.block != NULL)

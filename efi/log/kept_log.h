@@ -2,9 +2,9 @@
  * The whole log of this run in memory, in order; with report=boot also where it survives a warm
  * reset.
  *
- * Owns: the text, up to KEPT_LOG_SIZE bytes, and the block of memory that kept_log_survive() names.
- * State: empty -> text, which only grows. Fails with: nothing; a longer log is cut and says so.
- * Context: any, also in a crash.
+ * Owns: the text, up to KEPT_LOG_SIZE bytes, and the block of memory that kept_log_survive()
+ * names. State: empty -> text, which only grows. Fails with: nothing; a longer log is cut, and its
+ * last line says so. Context: any, also in a crash.
  */
 #ifndef EFI_LOG_KEPT_LOG_H
 #define EFI_LOG_KEPT_LOG_H
@@ -25,9 +25,6 @@ void kept_log_write(const char *text, size_t size);
 
 /* Returns the text so far. */
 const char *kept_log_text(size_t *size);
-
-/* Returns whether text was left out. */
-bool kept_log_cut(void);
 
 /* Copies the log so far into a block of KEPT_LOG_BLOCK bytes, one to one mapped, and from now on
  * every piece of it. */

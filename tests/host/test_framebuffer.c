@@ -8,8 +8,7 @@
 
 #include <cmocka.h>
 
-/* The section `test_fonts` stands in for each of the image's fonts; the linker defines its
- * bounds. */
+/* The section `test_fonts` replaces each font of the image; the linker defines its bounds. */
 #define font_8x16      __start_test_fonts
 #define font_8x16_end  __stop_test_fonts
 #define font_12x24     __start_test_fonts

@@ -26,7 +26,7 @@ void display_start(void);
 void display_experiment(const char *name, const char *next);
 
 /* Draws the end of the run. `kept` says whether the log is in the log area of a disk: OK,
- * STATUS_NOT_FOUND (there is none), or what has failed. */
+ * STATUS_NOT_FOUND (there is none), or the status of the failure. */
 void display_end(enum status kept);
 
 /* Draws it again, after pages. */

@@ -283,7 +283,7 @@ static int wait_for_letter(void)
     return letter;
 }
 
-/* Replaces what has been typed by an earlier line, if the key was up. */
+/* Replaces the typed text by an earlier line, if the key was cursor up. */
 static size_t recall(char line[LINE_SIZE], size_t length, unsigned *back)
 {
     unsigned kept = (unsigned)min_u64(prompt.entered, HISTORY_SIZE);

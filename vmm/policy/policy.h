@@ -79,7 +79,7 @@ void policy_dirty(struct policy_node *node);
 uint32_t policy_page(const struct policy_node *node);
 void policy_set_page(struct policy_node *node, uint32_t page);
 
-/* Called for a ghost that the policy forgets. NULL: nobody is told. */
+/* Called for a ghost that the policy forgets. NULL: none is called. */
 void policy_on_forget(void (*forget)(uint32_t page));
 
 uint64_t policy_resident(void);

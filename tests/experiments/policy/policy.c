@@ -56,7 +56,7 @@ static void policy_put_figure(const char *first, const char *second, const char 
     ktap_metric(name, value, unit);
 }
 
-/* What has been counted so far; the difference of two is a run's. */
+/* Returns the counters so far. Two differ by the figures of the run between them. */
 static struct policy_figures figures_now(const struct space *space)
 {
     struct swap_usage usage = swap_usage();

@@ -644,7 +644,7 @@ static unsigned pro_count(bool hot, bool resident)
     return count;
 }
 
-/* The page under a hand: its test ends, and with it a page that is gone. */
+/* Ends the test period of the page under a hand; a page that is not resident is forgotten. */
 static void pro_end_test(unsigned hand)
 {
     unsigned page = pro_at(hand);
