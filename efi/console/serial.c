@@ -190,7 +190,13 @@ static bool try_origin(enum uart_origin origin, const struct reachable *reachabl
 
 void serial_start(const struct reachable *reachable, const struct acpi *acpi)
 {
-    switch (reachable->info->options.serial) {
+    const struct options *options = &reachable->info->options;
+
+    /* A refused serial=PORT is an option error; a port that is found by itself shows the
+     * refusal. */
+    switch (options->serial == SERIAL_PORT && !serial_owns_port(options->serial_port)
+                ? SERIAL_AUTO
+                : options->serial) {
     case SERIAL_AUTO:
         for (unsigned origin = UART_SPCR; origin <= UART_COM1; origin++) {
             if (try_origin((enum uart_origin)origin, reachable, acpi))
