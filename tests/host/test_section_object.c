@@ -436,6 +436,66 @@ static void a_page_in_use_is_awaited(void **state)
     end();
 }
 
+/* Holds the page of place 6 as a fault does, and keeps it. */
+static void hold_page_6(struct section_place *place)
+{
+    struct page_reserve reserve = {.page = PFN_NONE};
+
+    assert_true(section_hold_at(space, START + 6 * PAGE_SIZE, place));
+    assert_int_equal(section_bring(space, place, &reserve, &held), OK);
+    section_put(place->section);
+}
+
+/* A disk command that never ends holds its frame for ever (rule D1). */
+static void a_page_held_for_ever_ends_the_wait(void **state)
+{
+    uint64_t promised = commit_pages();
+    uint64_t step = fake_clock_step_ns;
+    struct section_place place;
+
+    (void)state;
+    begin(&members[0]);
+    write(6 * PAGE_SIZE, 3);
+    assert_int_equal(read_other(6 * PAGE_SIZE), 3);
+    hold_page_6(&place);
+    fake_clock_step_ns = UINT64_C(1000000000);
+    assert_int_equal(section_resize(section, PAGE_SIZE), STATUS_TIMEOUT);
+    assert_int_equal(section_size(section), PAGE_SIZE);
+    assert_false(section_is_at(space, START + 6 * PAGE_SIZE, &place));
+    assert_int_equal(fault_resolve(space, START + 6 * PAGE_SIZE, read_access), STATUS_RANGE);
+    assert_int_equal(section_resize(section, 8 * PAGE_SIZE), STATUS_TIMEOUT);
+    assert_int_equal(section_size(section), PAGE_SIZE);
+    assert_int_equal(frame_record(held)->count, 2);
+    page_release(held);
+    assert_int_equal(section_resize(section, 8 * PAGE_SIZE), OK);
+    fake_clock_step_ns = step;
+    assert_int_equal(commit_pages(), promised + 8);
+    assert_int_equal(read(6 * PAGE_SIZE), 0);
+    end();
+}
+
+/* The section ends while a page that was cut off is still held. */
+static void a_held_page_outlives_its_section(void **state)
+{
+    uint64_t step = fake_clock_step_ns;
+    struct section_place place;
+
+    (void)state;
+    begin(&members[0]);
+    write(6 * PAGE_SIZE, 3);
+    hold_page_6(&place);
+    fake_clock_step_ns = UINT64_C(1000000000);
+    assert_int_equal(section_resize(section, PAGE_SIZE), STATUS_TIMEOUT);
+    fake_clock_step_ns = step;
+    space_destroy(space);
+    space_destroy(other);
+    section_close(section);
+    assert_int_equal(section_count(), 0);
+    assert_int_equal(frame_record(held)->count, 1);
+    page_release(held);
+    model_end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -447,6 +507,8 @@ int main(void)
         cmocka_unit_test(only_what_may_be_written_is_promised),
         cmocka_unit_test(a_fault_may_be_under_way),
         cmocka_unit_test(a_page_in_use_is_awaited),
+        cmocka_unit_test(a_page_held_for_ever_ends_the_wait),
+        cmocka_unit_test(a_held_page_outlives_its_section),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

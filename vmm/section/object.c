@@ -8,6 +8,12 @@
  * their hold shows in the page's count, and the round is repeated. Leaves that were recalled keep
  * their counts until the flush; the page's record says how many they are, in the place of the
  * slot, which no page of a section has.
+ *
+ * A page may be held for ever, by a disk command that never ends (rule D1). So the rounds have a
+ * time limit. Past it the size stays cut and no touch reaches the page, since every fault looks at
+ * the size before it installs a leaf. The page and the promise stay with the section, until a
+ * later resize can drop them or the section ends. Until then the section cannot grow, so that the
+ * old content never comes back.
  */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
@@ -15,6 +21,9 @@
 #include "vmm/page/page.h"
 #include "vmm/section/internal.h"
 #include "vmm/space/commit.h"
+
+/* How long a cut waits for pages in use: longer than any disk command may take. */
+#define CUT_LIMIT_MS UINT64_C(90000)
 
 enum status section_create(const struct pager *pager, const void *source, uint64_t size,
                            struct rights most, struct section **created)
@@ -180,33 +189,69 @@ static void drop_recalled(struct pfn page)
         CHECK(tree_release(page) > 0);
 }
 
+/* Drops the counts of the leaves recalled from the page of an entry, in a locked table. */
+static void drop_recalled_of(struct pte entry)
+{
+    enum pte_state state = pte_state(entry, 1);
+
+    if (state != PTE_SWAPPED)
+        drop_recalled(state == PTE_LEAF ? pte_frame(entry) : pte_payload_frame(entry));
+}
+
+/* Locks an entry that is cut off. Returns false if there is none, or it has just changed. */
+static bool lock_cut_entry(const struct tree_place *place, bool *were_on)
+{
+    enum pte_state state = pte_state(place->entry, 1);
+
+    if (state == PTE_EMPTY)
+        return false;
+    CHECK_MSG(state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT,
+              "entry %lx of a section is %s", place->entry.word, pte_state_name(state));
+    return section_lock_place(place, were_on);
+}
+
+/* Returns true if the entry's page has other references, or is being read or written. */
+static bool is_in_use(struct pte entry)
+{
+    enum pte_state state = pte_state(entry, 1);
+
+    return state == PTE_TRANSIT ||
+           (state == PTE_LEAF &&
+            __atomic_load_n(&frame_record(pte_frame(entry))->count, __ATOMIC_ACQUIRE) > 1);
+}
+
 /* Empties an entry that is cut off. Returns 1 if it is still in use: another round is needed. */
 static uint64_t empty_entry(struct section *section, uint64_t at, const struct tree_place *place)
 {
-    enum pte_state state = pte_state(place->entry, 1);
-    struct pte old = place->entry;
+    struct pte old;
     bool were_on;
 
     (void)at;
     (void)section;
-    if (state == PTE_EMPTY)
-        return 0;
-    CHECK_MSG(state == PTE_LEAF || state == PTE_SWAPPED || state == PTE_TRANSIT,
-              "entry %lx of a section is %s", old.word, pte_state_name(state));
-    if (state == PTE_TRANSIT || !section_lock_place(place, &were_on))
+    if (!lock_cut_entry(place, &were_on))
+        return pte_state(place->entry, 1) != PTE_EMPTY;
+    drop_recalled_of(place->entry);
+    if (is_in_use(place->entry)) {
+        section_unlock_place(place, were_on);
         return 1;
-    if (state == PTE_LEAF) {
-        struct pfn page = pte_frame(old);
-
-        drop_recalled(page);
-        if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) > 1) {
-            section_unlock_place(place, were_on);
-            return 1;
-        }
     }
     old = tree_replace_entry(place->table, place->index, pte_empty());
     section_unlock_place(place, were_on);
     tree_drop(&(struct tlb_release){.entry = old, .level = 1});
+    return 0;
+}
+
+/* Drops the counts of recalled leaves, after the flush. Returns 1 if the entry has just changed. */
+static uint64_t settle_entry(struct section *section, uint64_t at, const struct tree_place *place)
+{
+    bool were_on;
+
+    (void)at;
+    (void)section;
+    if (!lock_cut_entry(place, &were_on))
+        return pte_state(place->entry, 1) != PTE_EMPTY;
+    drop_recalled_of(place->entry);
+    section_unlock_place(place, were_on);
     return 0;
 }
 
@@ -243,9 +288,11 @@ static void pass_locks(struct section *section, uint64_t from, uint64_t to)
     }
 }
 
-/* Takes what is cut off from all spaces and from the section, whose size is smaller already. */
-static void cut_off(struct section *section, uint64_t from, uint64_t to)
+/* Removes the pages in [from, to), which are cut off, from all spaces and from the section. Returns
+ * false if one of them is still in use after the time limit. */
+static bool cut_off(struct section *section, uint64_t from, uint64_t to)
 {
+    struct deadline end = deadline_after_ms(CUT_LIMIT_MS);
     uint64_t left;
 
     pass_locks(section, from, to);
@@ -260,29 +307,48 @@ static void cut_off(struct section *section, uint64_t from, uint64_t to)
         left = visit_entries(section, from, to, empty_entry);
         if (left > 0)
             machine_relax();
-    } while (left > 0);
+    } while (left > 0 && !deadline_passed(end));
+    while (left > 0 && visit_entries(section, from, to, settle_entry) > 0)
+        machine_relax();
+    return left == 0;
 }
 
-static enum status make_smaller(struct section *section, uint64_t size)
+/* Removes the pages behind the end and takes back their promise. */
+static enum status finish_cut(struct section *section)
 {
     uint64_t reach = section_reach(section);
     uint64_t pages;
 
+    if (section->uncut <= reach)
+        return OK;
+    if (!cut_off(section, reach, section->uncut))
+        return STATUS_TIMEOUT;
+    section->uncut = 0;
+    if (section->charged == 0)
+        return OK;
+    CHECK_MSG(section->charged >= reach / PAGE_SIZE, "%lu pages are promised, %lu remain",
+              section->charged, reach / PAGE_SIZE);
+    pages = section->charged - reach / PAGE_SIZE;
+    section->charged -= pages;
+    commit_uncharge(pages);
+    return OK;
+}
+
+static enum status make_smaller(struct section *section, uint64_t size)
+{
+    enum status status;
+    enum status zeroed;
+
     CHECK_MSG(size < section_size(section) && section->backed <= section_size(section),
               "a section of %lx bytes, %lx of them from its pager, is cut at %lx",
               section_size(section), section->backed, size);
+    section->uncut = max_u64(section->uncut, section_reach(section));
     __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
     if (size < section->backed)
         __atomic_store_n(&section->backed, size, __ATOMIC_RELAXED);
-    cut_off(section, section_reach(section), reach);
-    pages = (reach - section_reach(section)) / PAGE_SIZE;
-    if (section->charged > 0) {
-        CHECK_MSG(section->charged >= pages, "%lu pages are promised, %lu are cut off",
-                  section->charged, pages);
-        section->charged -= pages;
-        commit_uncharge(pages);
-    }
-    return zero_tail(section);
+    status = finish_cut(section);
+    zeroed = zero_tail(section);
+    return status != OK ? status : zeroed;
 }
 
 /* The tail of the last page becomes part of the section: mappings may have written there. */
@@ -290,10 +356,12 @@ static enum status make_larger(struct section *section, uint64_t size)
 {
     bool charges = section->most.write || section->pager->get == NULL;
     uint64_t pages = (round_up(size, PAGE_SIZE) - section_reach(section)) / PAGE_SIZE;
-    enum status status = commit_charge(charges ? pages : 0);
+    enum status status = finish_cut(section);
 
     CHECK_MSG(size > section_size(section), "a section of %lx bytes grows to %lx",
               section_size(section), size);
+    if (status == OK)
+        status = commit_charge(charges ? pages : 0);
     if (status != OK)
         return status;
     status = zero_tail(section);
@@ -318,6 +386,8 @@ enum status section_resize(struct section *section, uint64_t size)
         status = make_smaller(section, size);
     else if (size > section_size(section))
         status = make_larger(section, size);
+    else
+        status = finish_cut(section);
     mutex_unlock(&section->resizing);
     return status;
 }

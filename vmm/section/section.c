@@ -374,7 +374,7 @@ bool section_is_at(struct space *space, uint64_t address, const struct section_p
                 now.at == place->at;
 
     spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
-    return same;
+    return same && place->at < section_reach(place->section);
 }
 
 /* ---- proof ---- */

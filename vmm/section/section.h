@@ -44,6 +44,7 @@ struct section {
     struct rights most;            /* what a mapping may allow */
     uint64_t size;                 /* (a) bytes; changed with (z) */
     uint64_t backed;               /* (a) bytes that the pager is asked for; changed with (z) */
+    uint64_t uncut;                /* (z) bytes: where pages behind the end may be; 0: none are */
     uint64_t charged;              /* (z) pages in the account */
     struct mutex resizing;         /* (z) */
     struct mapping_index mappings; /* (s) */
@@ -151,7 +152,9 @@ static inline uint64_t section_size(const struct section *section)
 /* Gives a section another size. What is cut off is lost: its pages leave every space at once, with
  * one flush if no fault is under way, and a touch there is STATUS_RANGE until the section grows;
  * then it is zero (rules N4, W2). Fails with: STATUS_RANGE, STATUS_COMMIT; STATUS_IO and the like
- * if the new last page, whose tail becomes zero, cannot be read: the size has changed then. */
+ * if the new last page, whose tail becomes zero, cannot be read: the size has changed then.
+ * STATUS_TIMEOUT: a page that is cut off is still in use after 90 s. A smaller size holds all
+ * the same, and no touch reaches the page; a larger one is refused until a later call succeeds. */
 MUST_USE enum status section_resize(struct section *section, uint64_t size);
 
 /* Copy from and to a section's pages, which mappings see at once (rule N2); *done says how many
@@ -172,8 +175,9 @@ struct section_place {
 /* Finds the place of an address, and holds the section; false if no section is mapped there. */
 bool section_hold_at(struct space *space, uint64_t address, struct section_place *place);
 
-/* True if the address lies at that place now. With the table of its ticket locked, this stays true
- * as long as the ticket is there. */
+/* Returns true if the address lies at that place now, before the section's end. With the table of
+ * its ticket locked the place stays as long as the ticket is there. The end may move at any time;
+ * whoever moves it then recalls the leaf. */
 bool section_is_at(struct space *space, uint64_t address, const struct section_place *place);
 
 /* Adds a hold, unless the section is ending: then it returns false. */
