@@ -1,11 +1,11 @@
-/* ARC: an LRU list of pages used once and one of pages used more often; ghosts of either that
- * return move the border between them. N. Megiddo and D. S. Modha, ARC: a self-tuning, low overhead
- * replacement cache, FAST 2003. The target is a whole number here. */
+/* ARC: an LRU list of pages used once and one of pages used more often; a page that returns as a
+ * ghost of one list makes that list's share of memory larger. N. Megiddo and D. S. Modha, ARC: a
+ * self-tuning, low overhead replacement cache, FAST 2003. The target is a whole number here. */
 #include "vmm/policy/node.h"
 
 enum { ARC_ONCE = 1, ARC_OFTEN, ARC_ONCE_GHOSTS, ARC_OFTEN_GHOSTS };
 
-static uint64_t arc_target; /* pages used once */
+static uint64_t arc_target; /* size wanted for the list of pages used once */
 static bool arc_often_comes;
 
 static void arc_start(void)
@@ -20,7 +20,7 @@ static uint64_t arc_step(unsigned of, unsigned beside)
     return max_u64(1, policy_size(beside) / policy_size(of));
 }
 
-/* The target moves before room is made. */
+/* Adapts the target before room is made for the page, so that the new target chooses the victim. */
 static void arc_coming(struct policy_node *ghost)
 {
     arc_often_comes = ghost->list[0] == ARC_OFTEN_GHOSTS;
@@ -36,7 +36,8 @@ static void arc_used(struct policy_node *node)
     policy_put(node, ARC_OFTEN);
 }
 
-/* A new page ends the oldest ghost where the paper discards before it makes room: the same one. */
+/* For a new page, forgets the oldest ghost of a list that is too long. The paper does so before it
+ * makes room for the page; it is the same ghost. */
 static void arc_came(struct policy_node *node)
 {
     uint64_t once;

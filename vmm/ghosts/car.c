@@ -1,10 +1,10 @@
-/* CAR: as ARC, but with two clocks in the place of its LRU lists. S. Bansal and D. S. Modha, CAR:
- * clock with adaptive replacement, FAST 2004. The target is a whole number here. */
+/* CAR: as ARC, but with two clocks instead of its LRU lists. S. Bansal and D. S. Modha, CAR: clock
+ * with adaptive replacement, FAST 2004. The target is a whole number here. */
 #include "vmm/policy/node.h"
 
 enum { CAR_ONCE = 1, CAR_OFTEN, CAR_ONCE_GHOSTS, CAR_OFTEN_GHOSTS };
 
-static uint64_t car_target; /* pages used once */
+static uint64_t car_target; /* size wanted for the clock of pages used once */
 
 static void car_start(void)
 {

@@ -1,6 +1,7 @@
-/* CLOCK-Pro: one ring of hot pages, cold pages and ghosts, with a hand for each; cold pages used
- * within their test become hot. S. Jiang, F. Chen and X. Zhang, CLOCK-Pro: an effective improvement
- * of the CLOCK replacement, USENIX ATC 2005. A page without HOT is cold. */
+/* CLOCK-Pro: one ring of hot pages, cold pages and ghosts, with a hand for each; a cold page that
+ * is used during its test period becomes hot. S. Jiang, F. Chen and X. Zhang, CLOCK-Pro: an
+ * effective improvement of the CLOCK replacement, USENIX ATC 2005. A page without POLICY_HOT is
+ * cold; POLICY_TEST marks the test period. */
 #include "vmm/policy/node.h"
 
 enum { HAND_HOT, HAND_COLD, HAND_TEST, HANDS };
@@ -27,7 +28,7 @@ static void clock_pro_left(const struct policy_node *node)
     }
 }
 
-/* The head of the ring is behind the hand of the hot pages. */
+/* Inserts a node at the ring's head, which is right behind the hand of the hot pages. */
 static void clock_pro_put_at_head(struct policy_node *node)
 {
     if (clock_pro_hands[HAND_HOT] != NULL) {
@@ -38,7 +39,8 @@ static void clock_pro_put_at_head(struct policy_node *node)
     clock_pro_hands[HAND_HOT] = clock_pro_hands[HAND_COLD] = clock_pro_hands[HAND_TEST] = node;
 }
 
-/* Moves a hand on, and returns where it was. A cold page's test ends under either caller's hand. */
+/* Advances a hand, and returns the node that it has passed. The hot and the test hand end the test
+ * period of a node that they pass; a ghost is then forgotten. */
 static struct policy_node *clock_pro_step(unsigned hand)
 {
     struct policy_node *node = clock_pro_hands[hand];
@@ -69,7 +71,8 @@ static void clock_pro_cool(uint64_t most)
     }
 }
 
-/* Puts a page that was used, or that came, at the head: hot if that was within its test. */
+/* Puts a page that came or was used at the head: hot if its test period had not ended, otherwise
+ * cold with a new test period. */
 static void clock_pro_came(struct policy_node *node)
 {
     bool test = policy_is_marked(node, POLICY_TEST);
@@ -103,7 +106,8 @@ static struct policy_node *clock_pro_next(void)
     }
 }
 
-/* The hand of the tests may end the page's own. */
+/* Keeps the page as a ghost if it is in its test period. If there are too many ghosts, the test
+ * hand first ends some, and may end this one's period too. */
 static bool clock_pro_went(struct policy_node *node)
 {
     if (!policy_is_marked(node, POLICY_TEST))

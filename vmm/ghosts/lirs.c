@@ -1,6 +1,6 @@
 /* LIRS: pages with a low recency between two uses keep nearly all of memory; the others pass
  * through a short queue. S. Jiang and X. Zhang, LIRS: an efficient low inter-reference recency set
- * replacement policy, SIGMETRICS 2002. Ghosts are at most as many as pages. */
+ * replacement policy, SIGMETRICS 2002. There are at most as many ghosts as pages in memory. */
 #include "vmm/policy/node.h"
 
 /* Chain 0 has the stack, whose newest end is its top; chain 1 has the queue, and the ghosts. */
@@ -19,7 +19,8 @@ static uint64_t lirs_low_most(void)
     return policy_capacity() - min_u64(policy_capacity(), max_u64(2, policy_capacity() / 100));
 }
 
-/* The bottom of the stack is a page of low recency. */
+/* Removes nodes from the bottom of the stack until a page of low recency is there; ghosts among
+ * them are forgotten. */
 static void lirs_prune(void)
 {
     struct policy_node *node;
@@ -56,7 +57,8 @@ static void lirs_raise(struct policy_node *node)
         lirs_lower();
 }
 
-/* Used while resident, or come: its place in the stack shows the recency of the use before. */
+/* Handles a use of a resident page, and an arrival. A page that is still in the stack was used
+ * recently before, and becomes one of low recency. */
 static void lirs_used(struct policy_node *node)
 {
     bool low = policy_is_marked(node, POLICY_HOT);

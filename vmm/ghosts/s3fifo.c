@@ -3,7 +3,7 @@
  * you need for cache eviction, SOSP 2023. */
 #include "vmm/policy/node.h"
 
-#define S3FIFO_MOST 3U /* uses that are counted */
+#define S3FIFO_MOST 3U /* largest count of uses */
 
 enum { S3FIFO_SMALL = 1, S3FIFO_MAIN, S3FIFO_GHOSTS };
 

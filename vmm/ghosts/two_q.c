@@ -1,11 +1,12 @@
-/* 2Q: a new page joins a FIFO of a quarter of memory; one that returns after it left that joins an
- * LRU list. T. Johnson and D. Shasha, 2Q: a low overhead high performance buffer management
- * replacement algorithm, VLDB 1994, the full version. */
+/* 2Q: a new page joins a FIFO of a quarter of memory; a page that returns after it left the FIFO
+ * joins an LRU list. T. Johnson and D. Shasha, 2Q: a low overhead high performance buffer
+ * management replacement algorithm, VLDB 1994, the full version. */
 #include "vmm/policy/node.h"
 
 enum { TWO_Q_IN = 1, TWO_Q_OUT, TWO_Q_MAIN, TWO_Q_COMING };
 
-/* A1out may be full while room is made for one of its pages, which must not fall out then. */
+/* Takes the ghost out of A1out before room is made for its page: otherwise the victim's new ghost
+ * could push it out. */
 static void two_q_coming(struct policy_node *ghost)
 {
     policy_put(ghost, TWO_Q_COMING);

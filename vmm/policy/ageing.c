@@ -1,11 +1,11 @@
-/* Ageing: each round halves a page's age of 8 bits, and a use sets the highest; the page of the
- * lowest age goes. A. S. Tanenbaum, Operating systems: design and implementation, 1987; first as
- * the shift registers of F. J. Corbato's paging experiment, 1968. */
+/* Ageing: each round halves a page's age of 8 bits, and a use sets its highest bit; the page of the
+ * lowest age is evicted. A. S. Tanenbaum, Operating systems: design and implementation, 1987; first
+ * as the shift registers of F. J. Corbato's paging experiment, 1968. */
 #include "vmm/policy/node.h"
 
 #define AGEING_USED 0x80U
 
-/* There is a list for each age. */
+/* Sets a page's age, and puts the page in the list of that age. */
 static void ageing_set(struct policy_node *node, unsigned age)
 {
     CHECK(age < POLICY_LISTS - 1);

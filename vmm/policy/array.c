@@ -36,7 +36,7 @@ void array_close(struct paged_array *array)
     }
 }
 
-/* Adds a frame, and its directory with the first one. */
+/* Adds a frame, with a new directory if this is the first frame of one. */
 static enum status array_grow(struct paged_array *array)
 {
     struct pfn *directory = &array->directories[array->frames / PFNS_PER_FRAME];

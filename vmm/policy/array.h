@@ -15,7 +15,7 @@
 struct paged_array {
     uint32_t each;   /* elements of a frame */
     uint32_t size;   /* bytes of an element */
-    uint32_t frames; /* without those of the directories */
+    uint32_t frames; /* with elements; directories are not counted */
     struct pfn directories[ARRAY_DIRECTORIES];
 };
 

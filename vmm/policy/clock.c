@@ -1,5 +1,5 @@
-/* CLOCK: FIFO, but a page that was used goes round once more. F. J. Corbato, A paging experiment
- * with the Multics system, MIT Project MAC, MAC-M-384, 1968. */
+/* CLOCK: FIFO, but a used page gets a second chance. F. J. Corbato, A paging experiment with the
+ * Multics system, MIT Project MAC, MAC-M-384, 1968. */
 #include "vmm/policy/node.h"
 
 static void clock_came(struct policy_node *node)

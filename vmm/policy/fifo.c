@@ -1,4 +1,4 @@
-/* FIFO: the page goes that came first. L. A. Belady, A study of replacement algorithms for a
+/* FIFO: evicts the page that came first. L. A. Belady, A study of replacement algorithms for a
  * virtual-storage computer, IBM Systems Journal 5(2), 1966. */
 #include "vmm/policy/node.h"
 

@@ -1,6 +1,6 @@
 /* Generations: pages join the youngest of up to four generations when they come or are used; each
- * round begins another one, and pages go from the oldest. After the multi-generational LRU of Linux
- * 6.1: Yu Zhao, Documentation/mm/multigen_lru.rst, 2022. */
+ * round begins a new one, and the oldest gives the victims. After the multi-generational LRU of
+ * Linux 6.1: Yu Zhao, Documentation/mm/multigen_lru.rst, 2022. */
 #include "vmm/policy/node.h"
 
 #define GENERATIONS 4U
@@ -24,7 +24,7 @@ static void generations_came(struct policy_node *node)
     policy_put(node, generation_list(node->stamp));
 }
 
-/* The page changes its list when its turn comes. */
+/* Only stamps the page: generations_next moves it to the list of its stamp. */
 static void generations_used(struct policy_node *node)
 {
     node->stamp = generation_youngest;

@@ -1,5 +1,5 @@
-/* LRU by sampled bits: the page goes whose use was seen longest ago. R. L. Mattson and others,
- * Evaluation techniques for storage hierarchies, IBM Systems Journal 9(2), 1970. */
+/* LRU by sampled A bits: evicts the page whose last seen use is the oldest. R. L. Mattson and
+ * others, Evaluation techniques for storage hierarchies, IBM Systems Journal 9(2), 1970. */
 #include "vmm/policy/node.h"
 
 static void lru_came(struct policy_node *node)

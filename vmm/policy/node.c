@@ -17,7 +17,7 @@ static struct {
     const struct policy *policy;
     struct policy_list lists[POLICY_CHAINS][POLICY_LISTS];
     struct policy_node *free; /* linked by `next` of chain 0 */
-    uint32_t peak;            /* nodes that were ever in use */
+    uint32_t peak;            /* most nodes ever in use at once */
     uint64_t resident;
     uint64_t ghosts;
     uint64_t capacity;
@@ -283,7 +283,8 @@ uint64_t policy_ghosts(void)
     return nodes.ghosts;
 }
 
-/* Every list is one, both ways, of as many nodes as it says; resident nodes are in a list. */
+/* Panics unless each list is linked both ways and has as many nodes as its size says, and every
+ * resident node is in a list. */
 void policy_audit(void)
 {
     uint64_t listed = 0;

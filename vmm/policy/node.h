@@ -1,7 +1,7 @@
 /*
- * For the files of the policies: nodes, and lists of them by number.
+ * For the files of the policies: nodes, and numbered lists of them.
  *
- * A node is in at most one list of each of two chains. Chain 0 is meant where none is named.
+ * A node is in at most one list of each of two chains. Calls without a chain use chain 0.
  *
  * Units: pages. Owns: nothing. Context: as policy.h. Fails with: nothing.
  */
@@ -14,12 +14,12 @@
 #include "vmm/policy/policy.h"
 
 #define POLICY_CHAINS 2U
-#define POLICY_LISTS  257U /* of each chain, from 1 */
+#define POLICY_LISTS  257U /* numbers in each chain; 0 means no list */
 
 enum policy_mark {
     POLICY_RESIDENT = 1U << 0,
     POLICY_DIRTY = 1U << 1, /* its D bit was seen set */
-    POLICY_USED = 1U << 2,  /* from here on the policy's own */
+    POLICY_USED = 1U << 2,  /* this mark and those below are for the policy's own use */
     POLICY_HOT = 1U << 3,
     POLICY_TEST = 1U << 4
 };
@@ -38,7 +38,8 @@ struct policy_node {
     uint32_t stamp; /* the policy's */
 };
 
-/* Puts a node at the newest end of a list, and takes it out of the one it was in; 0: only that. */
+/* Removes a node from its list of the chain, and puts it at the newest end of list `number`. With
+ * 0, only removes it. */
 void policy_put_in(struct policy_node *node, unsigned chain, unsigned number);
 
 static inline void policy_put(struct policy_node *node, unsigned list)
@@ -46,10 +47,10 @@ static inline void policy_put(struct policy_node *node, unsigned list)
     policy_put_in(node, 0, list);
 }
 
-/* Puts a node in before another one of chain 0, as its older neighbour. */
+/* Inserts a node into the list of another one in chain 0, as its next older neighbour. */
 void policy_put_before(struct policy_node *node, struct policy_node *newer);
 
-/* NULL: the list is empty. */
+/* Returns the oldest node of a list; NULL if the list is empty. */
 struct policy_node *policy_oldest_in(unsigned chain, unsigned list);
 uint64_t policy_size_in(unsigned chain, unsigned list);
 
@@ -63,17 +64,18 @@ static inline uint64_t policy_size(unsigned list)
     return policy_size_in(0, list);
 }
 
-/* The newer neighbour in chain 0, or the oldest of the list behind the newest one. */
+/* Returns the next newer node of the list in chain 0; after the newest, the oldest. */
 struct policy_node *policy_after(const struct policy_node *node);
 
-/* Ends a ghost that the policy keeps no longer. */
+/* Frees a ghost that the policy keeps no longer, and tells the caller of policy_on_forget. */
 void policy_forget(struct policy_node *ghost);
 
-/* All nodes, used or not, by number below the second; those in use have a mark or are in a list. */
+/* Returns node `number`, below policy_node_peak(). The node may be free: then it has no mark and is
+ * in no list. */
 struct policy_node *policy_node_at(uint32_t number);
 uint32_t policy_node_peak(void);
 
-/* Pages that memory holds, and how many have come since the start. */
+/* Return how many pages memory holds, and how many have come since the start. */
 uint64_t policy_capacity(void);
 uint64_t policy_arrivals(void);
 
@@ -92,7 +94,7 @@ static inline void policy_unmark(struct policy_node *node, unsigned mark)
     node->marks = (uint16_t)(node->marks & ~mark);
 }
 
-/* For several policies: sets POLICY_USED. */
+/* The `used` function of several policies: sets POLICY_USED. */
 void policy_mark_used(struct policy_node *node);
 
 #endif

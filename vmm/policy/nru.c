@@ -1,4 +1,4 @@
-/* NRU, not recently used: the first page of the lowest class goes. The class is 2 if the page was
+/* NRU, not recently used: evicts the first page of the lowest class. The class is 2 if the page was
  * used in this round, and 1 more if it is dirty. The VMS and textbook scheme: A. S. Tanenbaum,
  * Operating systems: design and implementation, Prentice-Hall, 1987. */
 #include "vmm/policy/node.h"

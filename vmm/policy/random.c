@@ -1,4 +1,4 @@
-/* Random: any page goes. L. A. Belady, A study of replacement algorithms for a virtual-storage
+/* Random: evicts any page. L. A. Belady, A study of replacement algorithms for a virtual-storage
  * computer, IBM Systems Journal 5(2), 1966. */
 #include "lib/random.h"
 #include "vmm/policy/node.h"
@@ -15,8 +15,8 @@ static void random_place(struct policy_node *node)
     policy_put(node, 1);
 }
 
-/* Nodes are reused from the last one that ended on, so that nearly all below the peak are resident
- * when memory is full. */
+/* Tries random nodes until one is resident. Free nodes are reused first, so when memory is full
+ * nearly all nodes below the peak are resident. */
 static struct policy_node *random_choose(void)
 {
     struct policy_node *node;

@@ -1,6 +1,6 @@
-/* SIEVE: a hand goes from the oldest page to the newest and takes the first that was not used since
- * it came by; pages stay in their order. Y. Zhang and others, SIEVE is simpler than LRU, NSDI 2024.
- */
+/* SIEVE: a hand moves from the oldest page to the newest and evicts the first that was not used
+ * since its last pass; pages keep their order. Y. Zhang and others, SIEVE is simpler than LRU, NSDI
+ * 2024. */
 #include "vmm/policy/node.h"
 
 static struct policy_node *sieve_hand; /* NULL: before the oldest */

@@ -1,9 +1,9 @@
-/* WSClock: the hand passes pages that were used, or that are still in the working set: used within
- * the last `window` arrivals. R. W. Carr and J. L. Hennessy, WSClock, a simple and effective
- * algorithm for virtual memory management, SOSP 1981. */
+/* WSClock: the hand skips pages that were used, or that are in the working set: used within the
+ * last arrivals, as many as WSCLOCK_WINDOW says. R. W. Carr and J. L. Hennessy, WSClock, a simple
+ * and effective algorithm for virtual memory management, SOSP 1981. */
 #include "vmm/policy/node.h"
 
-/* Of memory, that arrivals since a page's use may be. */
+/* The working set's window, in arrivals: this fraction of memory's pages. */
 #define WSCLOCK_WINDOW 4U
 
 static uint32_t wsclock_now(void)
@@ -17,7 +17,7 @@ static void wsclock_came(struct policy_node *node)
     policy_put(node, 1);
 }
 
-/* The page that was used longest ago; of equal ones the first under the hand. */
+/* Returns the page whose last use is the oldest; among equals, the first under the hand. */
 static struct policy_node *wsclock_longest_ago(void)
 {
     struct policy_node *best = policy_oldest(1);
