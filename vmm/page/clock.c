@@ -21,7 +21,7 @@ void page_init(void)
                                                   .bit = cpu < CPU_MAX ? UINT64_C(1) << cpu : 0};
 }
 
-/* Returns how many clocks, from 0 on, may have pages: at least one. */
+/* Returns the number of clocks, from clock 0 on, that may have pages; at least 1. */
 static unsigned clocks_begun(void)
 {
     uint64_t begun = __atomic_load_n(&page_clocks_begun, __ATOMIC_ACQUIRE);
@@ -109,7 +109,8 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
     record->page.list_next = record->page.list_prev = UINT32_MAX;
 }
 
-/* Another CPU may withdraw the page between the read of its record and the lock. */
+/* Reads the clock's number again under its lock, since another CPU may have withdrawn the page
+ * meanwhile. */
 bool page_withdraw(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
@@ -315,7 +316,8 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
     machine_interrupts_restore(were_on);
 }
 
-/* Every clock is one list, both ways, of as many pages as it says, all of them its own. */
+/* Panics unless each clock is linked both ways, has as many pages as its size says, and each page's
+ * record has its number. */
 void page_clock_audit(void)
 {
     for (unsigned cpu = 0; cpu <= CPU_MAX; cpu++) {

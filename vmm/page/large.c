@@ -48,7 +48,7 @@ enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page
 
     CHECK(level == 2 || level == 3);
     if (resident_limit != UINT64_MAX)
-        return STATUS_NO_MEMORY; /* who counts pages wants them one by one */
+        return STATUS_NO_MEMORY; /* a limit counts single pages */
     return pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
 }
 
@@ -120,7 +120,8 @@ void large_gone(struct pfn page)
     pmm_free_order(page, frame_record(page)->level);
 }
 
-/* Who finds a page in the list holds it there: out of it, its count stands still. */
+/* Takes the page out of the list first. Others find and hold it only through the list, so its count
+ * then only falls. */
 bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t entries,
                        uint32_t holds)
 {
@@ -154,8 +155,8 @@ bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t en
     return true;
 }
 
-/* Returns the first page of the list, held; PFN_NONE if the list is empty or the page is being
- * freed. */
+/* Returns the first page of the list with a hold; PFN_NONE if the list is empty or the page is
+ * being freed. */
 static struct pfn hold_first(void)
 {
     bool were_on = lock_list();
@@ -185,8 +186,8 @@ static enum status large_split_first(struct tree_reserve *reserve)
     return status;
 }
 
-/* Two that split one page would each take the other's hold for a user of the page: so one at a time
- * splits. A table's lock, or an entry that is just being removed, is only in the way for a
+/* Only one thread splits at a time: two that split the same page would each count the other's hold
+ * as a user. Retries if a table is locked or an entry is being removed, which lasts only a
  * moment. */
 bool large_split_one(void)
 {

@@ -8,11 +8,11 @@
  *
  * Units: levels as in entries: 2 is 2 MiB, 3 is 1 GiB. Owns: the list of large pages; in the record
  * of a large page its links. State: large_alloc, or parts are put together (vmm/range/collapse.h)
- * -> (an entry names it: large_publish) -> resident -> split, gone, or large_take: a part itself.
- * One that is wired is in no list (page_wire), and so are its parts when it is split. Protectors:
- * the list's lock, taken with interrupts off, inside table locks and the ring's. Fails with:
- * STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller takes small
- * pages then. Context: a fault or a thread.
+ * -> (an entry names it: large_publish) -> resident -> split, freed, or merged into a larger page
+ * (large_take). A wired page is in no list (page_wire), and neither are its parts after a split.
+ * Protectors: the list's lock, taken with interrupts off, inside table locks and the ring's. Fails
+ * with: STATUS_NO_MEMORY: no block is free as a whole, or the limit forbids it; the caller takes
+ * small pages then. Context: a fault or a thread.
  */
 #ifndef VMM_PAGE_LARGE_H
 #define VMM_PAGE_LARGE_H
@@ -24,31 +24,31 @@
 /* Allocates a block for a leaf of this level. */
 MUST_USE enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page);
 
-/* Adds the page to the list: an entry maps it. */
+/* Adds the page to the list. An entry maps the page. */
 void large_publish(struct pfn page);
 
-/* Removes the page from the list, to become a part of a larger one. False: others hold it, and it
- * stays. The table that maps it is locked. */
+/* Removes the page from the list before it becomes part of a larger one. Returns false, with the
+ * page still in the list, if others hold it. The caller has locked the table that maps it. */
 MUST_USE bool large_take(struct pfn page);
-/* Removes the page from the list, to be wired (page_wire). */
+/* Removes the page from the list before it is wired (page_wire). */
 void large_withdraw(struct pfn page);
 
 /* Frees a page that has lost its last reference. */
 void large_gone(struct pfn page);
 
-/* Called when the tree splits a page: publishes its parts by their size. Returns false, with
- * nothing changed, if the page has other counts than these. */
+/* Called when the tree splits a page: adds its parts to the clock or to the list, by their size.
+ * Returns false, with nothing changed, unless the page's count is `entries` + `holds`. */
 bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t entries,
                        uint32_t holds);
 
-/* Splits a large page into smaller ones. Returns false if there is none that can be split now. No
- * table lock or TLB batch may be open. */
+/* Splits a large page into smaller ones. Returns false if none can be split now. The caller has no
+ * table locked and no TLB batch open. */
 bool large_split_one(void);
 
-/* Frames in large pages. */
+/* Returns the number of frames in large pages. */
 uint64_t large_frames(void);
 
-/* Large pages split since the start. */
+/* Returns the number of large pages split since the start. */
 uint64_t large_splits(void);
 
 #endif

@@ -1,18 +1,19 @@
-/* Pages that a policy manages: which node belongs to which frame or slot, and which page goes. */
+/* Pages that a policy manages: the node of each frame and slot, and the choice of victims. */
 #include "vmm/page/managed.h"
 
 #include "cpu/machine.h"
 #include "swapdisk/slots.h"
 #include "vmm/policy/array.h"
 
-/* Of memory, that comes between two harvests. */
+/* A harvest is due after arrivals of 1/8 of the resident pages. */
 #define HARVEST_SHARE 8U
 
-/* Nodes beyond those of resident pages and as many ghosts: each processor may have a page under
- * way. */
+/* Nodes beyond those of resident pages and as many ghosts: each processor may be moving a page in
+ * or out. */
 #define NODES_SPARE (2 * CPU_MAX)
 
-/* What policy_page of a ghost means: a slot, else a frame that is about to come or go. */
+/* Set in policy_page of a ghost whose page is in a slot; else the page is a frame that is being
+ * read or written. */
 #define OF_SLOT (UINT32_C(1) << 31)
 
 const struct policy *managed_policy;
@@ -20,8 +21,8 @@ const struct policy *managed_policy;
 static struct {
     struct paged_array by_frame;      /* nodes */
     struct paged_array by_slot;       /* ghosts */
-    const struct policy_node *coming; /* the ghost that the policy was told of last */
-    uint64_t came;                    /* since the last harvest */
+    const struct policy_node *coming; /* the ghost that `coming` was last called for */
+    uint64_t came;                    /* arrivals since the last harvest */
 } managed;
 
 static bool managed_lock(void)
@@ -48,7 +49,7 @@ static struct policy_node **node_of_slot(struct slot slot)
     return array_at(&managed.by_slot, slot.index);
 }
 
-/* The policy keeps a ghost no longer, which policy_page names. */
+/* Clears the pointer to a ghost that the policy has forgotten; `page` is its policy_page. */
 static void managed_forgotten(uint32_t page)
 {
     if ((page & OF_SLOT) != 0)
@@ -72,7 +73,7 @@ void managed_slot_comes(struct slot slot)
     bool were_on = managed_lock();
     struct policy_node *ghost = *node_of_slot(slot);
 
-    /* A fault that is repeated is told once. */
+    /* A retried fault calls `coming` only once. */
     if (ghost != NULL && ghost != managed.coming && managed_policy->coming != NULL)
         managed_policy->coming(ghost);
     managed.coming = ghost;
@@ -111,7 +112,7 @@ void managed_page_went(struct pfn page, struct slot slot)
     managed_unlock(were_on);
 }
 
-/* A slot is free again: what is stored in it later is another page (rule D15). */
+/* Ends the ghost of a freed slot: the slot's next content is another page (rule D15). */
 static void managed_slot_freed(struct slot slot)
 {
     bool were_on = managed_lock();
@@ -125,8 +126,8 @@ void managed_left(struct pfn page)
     end_ghost(node_of_frame(page));
 }
 
-/* The ghost stays with the frame until the page's content is in a slot; a page that cannot go
- * returns by it. */
+/* Turns the node of a victim into a ghost. The ghost stays with the frame until the content is in a
+ * slot; if the eviction fails, the page returns by it. */
 void managed_goes(struct pfn page)
 {
     struct policy_node **node = node_of_frame(page);
@@ -138,7 +139,8 @@ void managed_goes(struct pfn page)
 
 /* ---- for reclaim ---- */
 
-/* Under the locks of both clocks. A page without a reference is about to leave its clock. */
+/* Gives an arrival a node and a hold; both clocks are locked. Returns false for a page without
+ * references, which is about to leave its clock. */
 static bool managed_take(struct pfn page)
 {
     struct policy_node **node = node_of_frame(page);
@@ -158,8 +160,8 @@ static bool managed_take(struct pfn page)
     return true;
 }
 
-/* Moves the first page of some clock into the managed one and returns it, held; PFN_NONE: all have
- * been moved. */
+/* Moves the first page of some processor's clock into the managed clock and returns it with a hold;
+ * PFN_NONE if all have been moved. */
 static struct pfn managed_adopt(void)
 {
     for (unsigned cpu = 0; cpu < CPU_MAX; cpu++) {
@@ -173,8 +175,8 @@ static struct pfn managed_adopt(void)
     return PFN_NONE;
 }
 
-/* Returns the policy's candidate, held. PFN_NONE: no page is managed, or the candidate is
- * leaving. */
+/* Returns the policy's candidate with a hold; PFN_NONE if no page is managed or the candidate is
+ * being freed. */
 static struct pfn managed_next(void)
 {
     bool were_on = managed_lock();
@@ -190,7 +192,7 @@ static struct pfn managed_next(void)
     return page;
 }
 
-/* A page was seen to be used. It is dirty if it would have to be written. */
+/* Tells the policy that a page was used. A page is dirty if its eviction needs a write. */
 static void managed_used(struct pfn page, bool dirty)
 {
     bool were_on = managed_lock();
@@ -205,7 +207,7 @@ static void managed_used(struct pfn page, bool dirty)
     managed_unlock(were_on);
 }
 
-/* A candidate cannot go now: it begins anew. */
+/* Gives a candidate that cannot be evicted now a fresh node, as for a new arrival. */
 static void managed_pass(struct pfn page)
 {
     bool were_on = managed_lock();
@@ -219,7 +221,7 @@ static void managed_pass(struct pfn page)
     managed_unlock(were_on);
 }
 
-/* Begins a harvest if one is due: so many pages have come since the last one. */
+/* Begins a harvest if enough pages have come since the last one. Returns whether it did. */
 static bool managed_harvest_begin(void)
 {
     bool were_on = managed_lock();
@@ -237,8 +239,8 @@ static bool managed_harvest_begin(void)
 
 /* ---- victims, in the place of those that the clocks name ---- */
 
-/* Looks for the page's entries and takes their A bits; false: not all were found. Pages that are
- * not to be looked at for uses keep their bits. */
+/* Finds the page's entries and, if takes_uses, clears their A bits and sets *used. Returns false if
+ * not all entries were found. */
 static bool managed_look(struct victim *victim, bool takes_uses, bool *used)
 {
     const struct frame *record = frame_record(victim->page);
@@ -256,7 +258,8 @@ static bool managed_look(struct victim *victim, bool takes_uses, bool *used)
     return true;
 }
 
-/* The use that made a page come is not another one. */
+/* Moves new pages into the managed clock and clears their A bits: the access that brought a page in
+ * does not count as a use. */
 static void adopt_arrivals(void)
 {
     struct victim arrival = {.slot = SLOT_NONE};
@@ -268,7 +271,7 @@ static void adopt_arrivals(void)
     }
 }
 
-/* Tells the policy of all pages used since the last harvest. */
+/* Tells the policy which pages were used since the last harvest. */
 static void harvest_uses(void)
 {
     bool used;
@@ -283,7 +286,8 @@ static void harvest_uses(void)
     }
 }
 
-/* Without a victim there is no flush by which the next uses set the bits again (rule D13). */
+/* Flushes everything, so that later uses set the cleared A bits again. An eviction flushes anyway;
+ * this serves a search without a victim (rule D13). */
 static void flush_bits(void)
 {
     struct tlb_batch batch;
@@ -293,8 +297,8 @@ static void flush_bits(void)
     tlb_commit(&batch);
 }
 
-/* Chooses the policy's victim, one at a time: what it does next depends on the page that comes. A
- * page that is named again although it was used goes. */
+/* Chooses one victim by the policy: its next choice depends on the page that comes. If the policy
+ * names a used page twice in a row, that page is evicted. */
 unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *victim)
 {
     struct pfn last = PFN_NONE;

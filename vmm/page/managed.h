@@ -1,16 +1,17 @@
 /*
- * Pages that a policy manages, in the place of the clocks with their second chances.
+ * Pages that a policy manages, instead of the clocks with their second chances.
  *
- * The clocks of the processors stay as lists of arrival: faults add to them as ever. When pages are
- * to go, reclaim first moves the arrivals into one more clock, the managed one, whose lock protects
- * the policy too, and clears their A bits: the use that made a page come is not another one.
+ * The clocks of the processors remain as lists of arrivals: faults add pages to them as without a
+ * policy. Before it evicts, reclaim moves the arrivals into one more clock, the managed one, whose
+ * lock also protects the policy. It clears their A bits, since the access that brought a page in
+ * does not count as a use.
  *
- * Units: pages. Owns: the nodes of the policy, by frame and by slot. A page that goes leaves its
- * ghost with its frame, then with its slot; a slot that ends takes its ghost along (rule D15).
- * State: managed_choose(policy) -> managed_choose(NULL). Protectors: the managed clock's lock,
- * inside every other lock. Fails with: STATUS_NO_MEMORY, by managed_choose only. Context: as
- * page.h; managed_choose while no other thread faults or reclaims.
- * Rules: D10, D13, D15.
+ * Units: pages. Owns: the nodes of the policy, by frame and by slot. The ghost of an evicted page
+ * belongs to its frame while that is written, then to its slot; freeing the slot ends the ghost
+ * (rule D15). State: managed_choose(policy) -> managed_choose(NULL). Protectors: the managed
+ * clock's lock, inside every other lock. Fails with: STATUS_NO_MEMORY, by managed_choose only.
+ * Context: as page.h; managed_choose while no other thread faults or reclaims. Rules: D10, D13,
+ * D15.
  */
 #ifndef VMM_PAGE_MANAGED_H
 #define VMM_PAGE_MANAGED_H
@@ -20,7 +21,8 @@
 #include "vmm/page/reclaim.h"
 #include "vmm/policy/policy.h"
 
-/* The managed clock, behind those of the processors, and what the records of its pages say. */
+/* The managed clock's number, which follows those of the processors, and the value in the records
+ * of its pages. */
 #define MANAGED_CLOCK CPU_MAX
 #define PAGE_MANAGED  ((uint16_t)(MANAGED_CLOCK + 1))
 
@@ -30,26 +32,26 @@ extern const struct policy *managed_policy;
 /* Chooses a policy, with room for this many resident pages, and as many ghosts. */
 MUST_USE enum status managed_choose(const struct policy *policy, uint64_t pages);
 
-/* The slow parts of what follows. */
+/* The slow parts of the three functions below. */
 void managed_slot_comes(struct slot slot);
 void managed_page_returns(struct pfn page, struct slot slot);
 void managed_page_went(struct pfn page, struct slot slot);
 
-/* A fault is going to read a slot, and may have to make room first. */
+/* Tells the policy that a fault will read this slot, before room is made for the page. */
 static inline void managed_coming(struct slot slot)
 {
     if (__builtin_expect(managed_policy != NULL, 0))
         managed_slot_comes(slot);
 }
 
-/* A slot is read into a page, which is in no clock yet. */
+/* Moves a slot's ghost to the page that the slot is read into. The page is in no clock yet. */
 static inline void managed_returns(struct pfn page, struct slot slot)
 {
     if (__builtin_expect(managed_policy != NULL, 0))
         managed_page_returns(page, slot);
 }
 
-/* The content of a page that is in no clock is in a slot only. */
+/* Moves a page's ghost to the slot, once only the slot has the content. The page is in no clock. */
 static inline void managed_went(struct pfn page, struct slot slot)
 {
     if (__builtin_expect(managed_policy != NULL, 0))
@@ -58,43 +60,44 @@ static inline void managed_went(struct pfn page, struct slot slot)
 
 /* ---- used within vmm/page/ ---- */
 
-/* A page that reclaim looks at and evicts. */
+/* Most pages that are evicted together. */
 #define VICTIMS_MAX SWAP_WRITE_OUT_MAX
 
-/* A page with more references than this stays: evicting it takes long, and many use it. */
+/* A page with more references than this is not evicted: that would take long, and many use it. */
 #define POINTERS_MAX 8U
 
 /* A page being evicted, and its entries. */
 struct victim {
     struct pfn page;
     struct slot slot;
-    bool busy; /* named by others than were found */
+    bool busy; /* has references that were not found */
     bool clean;
     bool done;         /* its content is safe in the slot */
-    bool shared;       /* a section's: the one entry that is found is the section's */
-    bool dropped;      /* without a slot, since it comes again */
-    bool comes_again;  /* shared: if clean, it is dropped without a slot */
-    unsigned recalled; /* shared leaves that became tickets, whose counts are ours */
+    bool shared;       /* of a section; the one pointer is the section's own entry */
+    bool dropped;      /* its content is not kept: the pager makes it again */
+    bool comes_again;  /* shared: if clean, the pager can make it again */
+    unsigned recalled; /* shared leaves that became tickets; we own their counts */
     unsigned pointer_count;
     struct tree_pointer pointers[POINTERS_MAX];
 };
 
 extern struct reclaim_counts reclaim_counted;
 
-/* Finds the entries of a page; false: not all of them, or the page is in transit. */
+/* Finds the entries of a page. Returns false if some are missing, or the page is in transit. */
 bool victim_find_pointers(struct victim *victim, const struct frame *record);
 
 /* Clears the A bits of the entries that were found. Returns true if one was set. */
 bool victim_take_accessed(const struct victim *victim);
 
-/* As reclaim_choose, by the policy: at most one. */
+/* As reclaim_choose, but by the policy, and at most one victim. */
 unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *victim);
 
-/* Moves a processor's first page into the managed clock and returns it; PFN_NONE: there is none, or
- * `manage` refuses it. */
+/* Moves the first page of a processor's clock into the managed clock and returns it; PFN_NONE if
+ * the clock is empty or `manage` refuses the page. */
 struct pfn page_clock_manage_first(unsigned cpu, bool (*manage)(struct pfn page));
 
-/* Moves the managed clock's first page into the running processor's; false: it is empty. */
+/* Moves the managed clock's first page into the running processor's clock. Returns false if there
+ * is none. */
 bool page_clock_unmanage_first(void);
 
 /* As page_clock_next, of the managed clock. */
@@ -103,7 +106,7 @@ struct pfn page_clock_next_managed(void);
 /* As page_withdraw, for a victim of the policy. */
 bool page_withdraw_managed(struct pfn page);
 
-/* Under the managed clock's lock: a managed page leaves it for good, or as a victim. */
+/* Called under the managed clock's lock when a page leaves it: freed, or as a victim. */
 void managed_left(struct pfn page);
 void managed_goes(struct pfn page);
 

@@ -14,8 +14,8 @@
 /* Pages evicted for one allocation: they share one flush and few disk commands. */
 #define EVICT_TOGETHER 16U
 
-/* With interrupts off no thread of this processor can go on, so that waiting may be in vain: rounds
- * without a victim, while other threads have pages out of the clocks, before giving up. */
+/* Rounds without a victim before giving up, while other threads have pages out of the clocks and
+ * interrupts are off: no thread of this processor can then run and end its own. */
 #define ROUNDS_WITHOUT_WAITING 64U
 
 uint64_t resident_limit = UINT64_MAX;
@@ -42,12 +42,12 @@ static uint64_t pages_evicted(void)
     return counts.written + counts.clean;
 }
 
-/* Threads whose round found no victim while others had pages out of the clocks. One of them at a
- * time goes on, so that they do not wait for each other in turn for ever. */
+/* Held by a thread that searches on after a round without a victim while others had pages out of
+ * the clocks. One searches at a time, so that searchers do not wait for each other for ever. */
 static struct mutex searchers;
 
 /* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns
- * false if a whole round of the clocks found nothing. */
+ * false if a whole round of the clocks gave no victim. */
 static bool page_try_round(struct reclaim_round *round, enum status *status)
 {
     uint64_t before = pages_evicted();
@@ -68,7 +68,7 @@ static bool page_try_round(struct reclaim_round *round, enum status *status)
 }
 
 /* Makes room, or finds that another processor has. Fails only after a round in which no other
- * thread had pages out of the clocks: those may come back, or go. */
+ * thread had pages out of the clocks: those pages may come back, or be evicted. */
 static enum status page_make_room(void)
 {
     struct reclaim_round round;
@@ -129,7 +129,8 @@ void page_reserve_drain(struct page_reserve *reserve)
         pmm_free(page_reserve_take(reserve));
 }
 
-/* Calls the shrinkers of the table until so many pages are free. */
+/* Calls the shrinkers in turn until they have freed this many pages. Returns how many they
+ * freed. */
 uint64_t shrinkers_free(uint64_t pages)
 {
     uint64_t freed = 0;
@@ -199,7 +200,7 @@ static void page_finish_free(struct pfn page)
 static void pages_free_last(const struct pfn *pages, unsigned count)
 {
     page_withdraw_freed(pages, count);
-    /* holds: the pages, which nothing else knows any more but their slots */
+    /* holds: the pages; only their slots still refer to them */
     pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_SWAP_CACHED | FRAME_IO | FRAME_WIRED,
                   page_finish_free);
 }
@@ -214,7 +215,7 @@ static void page_free_last(struct pfn page)
         large_gone(page);
         return;
     }
-    (void)page_withdraw(page); /* one that was evicted is in no clock any more */
+    (void)page_withdraw(page); /* an evicted page is in no clock */
     if ((record->flags & FRAME_SWAP_CACHED) != 0)
         swap_cache_remove(page);
     if ((record->flags & FRAME_WIRED) != 0)
@@ -228,8 +229,9 @@ void page_release(struct pfn page)
         page_free_last(page);
 }
 
-/* Takes a page for a merge; false if others hold it. A page that is in no clock can be found in the
- * swap cache only, which it leaves if its count shows that no other CPU has found it. */
+/* Withdraws a page for a merge. Returns false, with the page back in its clock, if others hold it.
+ * Once out of the clock a page can only be found in the swap cache; so it leaves that too, if its
+ * count shows that no CPU has found it there. */
 static bool page_take_for_merge(struct pfn page, unsigned order)
 {
     const struct frame *record = frame_record(page);
@@ -319,7 +321,7 @@ void page_forget_wire(struct pfn page)
 bool page_wire(struct pfn page)
 {
     if ((frame_record(page)->flags & FRAME_BLOCK) != 0)
-        large_withdraw(page); /* who splits it locks the table first */
+        large_withdraw(page); /* a split locks the table first */
     else if (!page_withdraw(page))
         return false;
     page_mark_wired(page);
@@ -337,7 +339,7 @@ void page_unwire(struct pfn page)
 
 /* ---- proof ---- */
 
-/* Prints the record of a page in no clock, and the entry of its back pointer. */
+/* Logs the record of a page in no clock, and the entry of its back pointer. */
 static void report_page(struct pfn page)
 {
     const struct frame *record = frame_record(page);
@@ -355,7 +357,8 @@ static void report_page(struct pfn page)
               record->page.back_table, entry.word);
 }
 
-/* Before the panic: counts the anonymous frames by their records, and logs those in no clock. */
+/* Called before the panic: counts the anonymous frames by their records, and logs those in no
+ * clock. */
 static void report_pages(void)
 {
     const struct memory_map *map = memory_map();

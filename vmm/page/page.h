@@ -29,10 +29,10 @@
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
 
-/* Makes the clocks empty: once, after pmm_init. */
+/* Initialises the clocks. Called once, after pmm_init. */
 void page_init(void);
 
-/* The limit of resident anonymous pages; UINT64_MAX: memory is the only limit. */
+/* Sets the limit of resident anonymous pages; UINT64_MAX: memory is the only limit. */
 void page_set_limit(uint64_t frames);
 extern uint64_t resident_limit;
 
@@ -45,11 +45,11 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page);
 /* Memory that a fault sets aside before it takes a lock (rule C7). */
 struct page_reserve {
     struct tree_reserve tables;
-    struct pfn page; /* PFN_NONE: none */
+    struct pfn page; /* PFN_NONE if none is set aside */
     bool cleared;    /* the page is zero */
 };
 
-/* Makes sure that a page is set aside, without any lock. */
+/* Sets a page aside, if none is yet, and clears it if asked to. The caller holds no lock. */
 MUST_USE enum status page_reserve_fill(struct page_reserve *reserve, enum frame_clear clear);
 
 /* Takes the page; the caller owns it. */
@@ -62,34 +62,34 @@ static inline struct pfn page_reserve_take(struct page_reserve *reserve)
     return page;
 }
 
-/* Frees all that is left. */
+/* Frees what was set aside and not taken. */
 void page_reserve_drain(struct page_reserve *reserve);
 
 /* Evicts pages to make room for tables and objects. Returns true if memory was freed, so that the
  * caller should retry. No table lock or TLB batch may be open. */
 bool page_reclaim_some(void);
 
-/* Adds the page to the tail of the running processor's clock. The caller alone knows the page, or
- * has a hold and FRAME_IO on it; a table may be locked. */
+/* Adds the page to the tail of the running processor's clock. Only the caller can find the page, or
+ * it has a hold and FRAME_IO on it; a table may be locked. */
 void page_publish(struct pfn page);
 
-/* Removes the page from its clock; true for the one caller that has done so. */
+/* Removes the page from its clock. If several call at once, returns true to one of them. */
 bool page_withdraw(struct pfn page);
 
-/* Returns the page under the hand, held for the caller, and moves the hand on by one. PFN_NONE: the
- * clocks are empty. */
+/* Returns the page under the hand, with a hold, and advances the hand by one. PFN_NONE: the clocks
+ * are empty. */
 struct pfn page_clock_next(void);
 
 /* Makes a page the next candidate for eviction, if it is in a clock. */
 void page_deactivate(struct pfn page);
 
-/* Pages in all clocks; with wired pages. */
+/* Return the number of pages in all clocks, without and with wired pages. */
 uint64_t page_clock_size(void);
 uint64_t page_resident(void);
 
-/* Removes a page, or a large page, from its clock or list until page_unwire adds it again. False:
- * another CPU has just withdrawn it; look again. The table of its entry, which is own or withheld,
- * is locked. */
+/* Removes a page, or a large page, from its clock or list until page_unwire adds it again. Returns
+ * false if another CPU has just withdrawn it; the caller retries. The caller has locked the table
+ * of its entry, which is own or withheld. */
 MUST_USE bool page_wire(struct pfn page);
 void page_unwire(struct pfn page);
 
@@ -98,22 +98,22 @@ static inline bool page_is_wired(struct pfn page)
     return (__atomic_load_n(&frame_record(page)->flags, __ATOMIC_RELAXED) & FRAME_WIRED) != 0;
 }
 
-/* Frames in wired pages. */
+/* Returns the number of frames in wired pages. */
 uint64_t page_wired(void);
 
-/* Used within vmm/page/: mark a page that is in no clock as wired; end that before it is freed or
- * split. */
+/* Used within vmm/page/: mark a page that is in no clock as wired, and end that before it is freed
+ * or split. */
 void page_mark_wired(struct pfn page);
 void page_forget_wire(struct pfn page);
 
 /* Withdraws those pages that are in a clock. Their counts are 0. */
 void page_withdraw_freed(const struct pfn *pages, unsigned count);
 
-/* Panics unless each clock is one list, both ways, of as many pages as it says. */
+/* Panics if a clock's list is damaged or its size is wrong. */
 void page_clock_audit(void);
 
-/* Adds a page to the swap cache, under the slot that it was read from, and takes over one count of
- * the slot; removes it, and drops that count (rule C9). */
+/* Add a page to the swap cache, under the slot that it was read from, with one of the caller's
+ * counts of the slot; remove it, and drop that count (rule C9). */
 void swap_cache_add(struct pfn page, struct slot slot);
 void swap_cache_remove(struct pfn page);
 
@@ -128,9 +128,9 @@ static inline enum pte_class page_class(struct pfn page)
     return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
 }
 
-/* Waits a moment, and returns true, if a transfer has a count of the page. A write that took that
- * for another owner's would copy the page that another processor has just copied here, and that one
- * would copy the copy in turn, for ever. */
+/* If a transfer holds a count of the page, waits a moment and returns true; the caller retries.
+ * Otherwise a write would take that count for another owner and copy the page that another
+ * processor has just copied, and that processor would copy the copy, for ever. */
 static inline bool page_await_transfer(struct pfn page)
 {
     if ((__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) == 0)
@@ -142,7 +142,7 @@ static inline bool page_await_transfer(struct pfn page)
 /* Returns the functions that the tree calls. */
 const struct tree_hooks *page_hooks(void);
 
-/* Counts an event for the log; several processors count at once. */
+/* Counts an event for the log; safe on several processors at once. */
 static inline void count_event(uint64_t *counter)
 {
     __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
@@ -158,10 +158,10 @@ void page_audit(const struct tree_census *census);
 
 _Static_assert(sizeof(struct page_clock) == 64, "one cache line, locked and changed together");
 
-/* Clocks that have ever had a page, a bit each. */
+/* One bit for each clock that ever had a page. */
 extern uint64_t page_clocks_begun;
 
-/* Inserts the first page of a clock, which is locked; from now on the hand visits it. */
+/* Inserts the first page of a locked clock; from now on the hand visits the clock. */
 static inline void page_clock_begin(struct page_clock *clock, struct pfn page)
 {
     clock->first = page.index;

@@ -1,4 +1,4 @@
-/* Reclaim: pages go out to the swap area. */
+/* Reclaim: evicts pages to the swap area. */
 #include "vmm/page/reclaim.h"
 
 #include "cpu/machine.h"
@@ -17,7 +17,7 @@ void reclaim_set_shared(const struct reclaim_shared *shared)
     __atomic_store_n(&shared_pages, shared, __ATOMIC_RELEASE);
 }
 
-/* A shared page has been seen, so that its owner has named them. */
+/* Returns the functions for shared pages. The caller has seen such a page, so they are set. */
 static const struct reclaim_shared *reclaim_shared_pages(void)
 {
     const struct reclaim_shared *shared = __atomic_load_n(&shared_pages, __ATOMIC_ACQUIRE);
@@ -37,9 +37,10 @@ static struct pte *reclaim_entry_at(struct tree_pointer pointer)
     return (struct pte *)frame_pointer(pointer.table) + pointer.index;
 }
 
-/* Finds the entries that name a page which can be read, or is withheld: at most POINTERS_MAX are
- * stored. One that a change of rights makes the other kind meanwhile is missed, or found twice:
- * then they are not as many as the page's count says, or cannot be locked, and the page stays. */
+/* Finds the entries that map a page or withhold it; stores at most POINTERS_MAX and returns how
+ * many there are. A change of rights between the two searches may hide an entry or show it twice.
+ * Then the number differs from the page's count, or the entry cannot be locked, and the page is not
+ * evicted. */
 static unsigned reclaim_find_pointers(struct pfn page, struct tree_pointer pointers[POINTERS_MAX])
 {
     unsigned leaves = tree_find_pointers(page, PTE_LEAF, pointers, POINTERS_MAX);
@@ -48,8 +49,8 @@ static unsigned reclaim_find_pointers(struct pfn page, struct tree_pointer point
     return leaves + tree_find_pointers(page, PTE_WITHHELD, &pointers[POINTERS_MAX - room], room);
 }
 
-/* Locks the table of a pointer; false when its entry does not name the page any more. A lock that a
- * fault holds is tried again with interrupts open (rule P4). */
+/* Locks the table of a pointer. Returns false if its entry no longer references the page. If a
+ * fault holds the lock, retries with interrupts open (rule P4). */
 static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
 {
     for (;;) {
@@ -74,14 +75,14 @@ static void unlock_pointer(struct tree_pointer pointer, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* Clears A of a locked entry and returns it. A withheld entry has no A: the page is unused. */
+/* Clears A of a locked entry and returns its value. A withheld entry has no A: returns false. */
 static bool reclaim_take_accessed(struct pte *at)
 {
     return pte_present(pte_read(at)) &&
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
-/* Clears the A bits of the shared leaves of a section's page. */
+/* Clears the A bits of the shared leaves of a section's page. Returns true if one was set. */
 static bool leaves_were_accessed(struct section *section, struct tree_pointer at, struct pfn page)
 {
     const struct reclaim_shared *shared;
@@ -164,9 +165,9 @@ static void recall_leaves(struct victim *victim, struct section *section, struct
 }
 
 /* Puts the entries in transit and folds their D into the record. Returns false if the page has
- * other references or holds by now: then it stays. FRAME_IO is set before the counts are
- * compared, so that a fault that finds the page in the swap cache either shows in the count or
- * sees the flag. */
+ * other references or holds by now: then it is not evicted. FRAME_IO is set before the counts are
+ * compared, so that a fault that finds the page in the swap cache either shows in the count or sees
+ * the flag. */
 static bool begin_transit_out(struct victim *victim)
 {
     CHECK(victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX);
@@ -200,12 +201,13 @@ static void finish_recall(struct victim *victim)
         count_event(&reclaim_counted.busy);
 }
 
-/* A page in the swap cache was never writable since it was read: its slot has its content. */
+/* Finds a slot for a victim. A page in the swap cache needs no write: it was never writable since
+ * it was read, so its slot has its content. */
 static enum status find_slot(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
 
-    /* After the flush its D bits are in the record. */
+    /* The flush is done, so the record has all D bits. */
     if (victim->comes_again && (record->flags & FRAME_DIRTY) == 0) {
         victim->clean = true;
         victim->dropped = true;
@@ -227,7 +229,7 @@ static enum status find_slot(struct victim *victim)
 
 /* ---- writing ---- */
 
-/* Writes the victims that are not done; a bad slot is exchanged for another one (rule D3). */
+/* Writes the victims that are not done. A page whose slot is bad gets another one (rule D3). */
 static enum status write_victims(struct victim *victims, unsigned count)
 {
     struct slot slots[VICTIMS_MAX];
@@ -256,7 +258,8 @@ static enum status write_victims(struct victim *victims, unsigned count)
 
 /* ---- ending ---- */
 
-/* Forks and unmaps may have come between: the end of the transfer looks for all entries. */
+/* Ends a victim's transfer. Forks and unmaps may have changed its entries meanwhile, so the end
+ * searches for all of them. */
 static void reclaim_finish(struct victim *victim)
 {
     enum transfer_result result = victim->dropped ? TRANSFER_TICKET
@@ -268,11 +271,11 @@ static void reclaim_finish(struct victim *victim)
     transfer_end(victim->page, &(struct transfer_end){
                                    .result = result, .slot = victim->slot, .ticket = pte_empty()});
     if (victim->slot.index != UINT32_MAX)
-        swap_release(victim->slot); /* the count that kept it for this transfer */
+        swap_release(victim->slot); /* the transfer's own count */
     page_release(victim->page);     /* likewise */
 }
 
-/* Finds slots for the victims that are wholly in transit, and writes them. */
+/* Finds slots for the victims whose entries are all in transit, and writes them. */
 static enum status write_out_victims(struct victim *victims, unsigned count)
 {
     enum status status = OK;
@@ -317,8 +320,9 @@ static enum status evict(struct victim *victims, unsigned count, unsigned *evict
     return status;
 }
 
-/* Withdraws a page at once, so that it is not chosen twice. A transfer that leaves the page here
- * publishes it before it clears FRAME_IO: such a page is still another's. */
+/* Withdraws a page at once, so that it is not chosen twice. Returns false while FRAME_IO is set: a
+ * transfer that keeps the page publishes it before it clears FRAME_IO, so the page still belongs to
+ * it. */
 static bool withdraw_idle(struct pfn page)
 {
     if (!page_withdraw(page))
@@ -329,8 +333,9 @@ static bool withdraw_idle(struct pfn page)
     return false;
 }
 
-/* Chooses victims: the first third of a round clears A bits, the second takes pages not used since.
- * Running programs may have used all of them again; then one is evicted in spite of that. */
+/* Chooses victims: the first third of a round clears A bits, the second evicts pages not used
+ * since. If running programs have used all of them again, the last third evicts one page in spite
+ * of that. */
 static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victims, unsigned wanted)
 {
     unsigned chosen = 0;
@@ -355,13 +360,15 @@ static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victi
     return chosen;
 }
 
-/* What has ended so far that takes pages out of the clocks for a while. */
+/* Returns how many operations that take pages out of the clocks for a while have ended: reclaim
+ * calls and transfers. */
 static uint64_t absences_ended(void)
 {
     return __atomic_load_n(&ended, __ATOMIC_SEQ_CST) + transfers_finished();
 }
 
-/* Reads the ends first, so that no absence is missed. */
+/* Returns true if some operation has pages out of the clocks. Reads the number of ends first, so
+ * that none is missed. */
 static bool pages_are_absent(void)
 {
     uint64_t over = absences_ended();
@@ -392,7 +399,7 @@ enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned 
         status = evict(victims, chosen, evicted);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
     round->absences += 1 + chosen;
-    /* The area takes no page now; pages that have a slot may still go. */
+    /* After an error the area takes no page; only pages that have a slot can be evicted. */
     round->clean_only = round->clean_only || status != OK;
     return status;
 }

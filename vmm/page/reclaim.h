@@ -18,62 +18,62 @@
 #include "lib/status.h"
 #include "paging/tree/tree.h"
 
-/* Tries to evict this many pages, at most 16; returns in *evicted how many were. Fewer without an
- * error means that the rest is in use. */
+/* Tries to evict this many pages, at most 16, and sets *evicted to their number. Fewer without an
+ * error means that the other pages are in use. */
 MUST_USE enum status reclaim_pages(unsigned wanted, unsigned *evicted);
 
 /* A round of the clocks in several calls: only after the last one is it certain that no page can
  * go. */
 struct reclaim_round {
-    uint64_t looks;    /* left; 0: the round is over, every page was considered */
+    uint64_t looks;    /* pages left to look at; 0: the round is over */
     uint64_t spared;   /* with this many looks left, used pages are no longer spared */
-    uint64_t absences; /* that have ended: before the round, and the round's own */
+    uint64_t absences; /* ended before the round or by it (absences_ended) */
     bool clean_only;   /* the swap area takes no page */
 };
 
 void reclaim_round_begin(struct reclaim_round *round);
 
-/* As reclaim_pages, from the place where the round's last call stopped. After an error the round
- * only evicts pages that need no write. */
+/* As reclaim_pages, continuing where the round's last call stopped. After an error the round only
+ * evicts pages that need no write. */
 MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned *evicted);
 
 /* Returns true if other threads had pages out of the clocks since the round began, by reclaim or a
- * transfer: the round proves nothing then. Waits until one such absence ends, unless interrupts are
- * off: then a thread of this processor could not end its own. */
+ * transfer: then the round does not prove that memory is out. Waits until one of these operations
+ * ends, unless interrupts are off, where a thread of this processor could not end its own. */
 bool reclaim_round_await_others(const struct reclaim_round *round);
 
 struct section;
 
-/* What reclaim needs of pages that are shared for real (FRAME_SHARED): only their owner, a section,
- * knows the shared leaves. */
+/* Functions by which reclaim reaches the shared leaves of a section's page (FRAME_SHARED); only the
+ * section can find them. */
 struct reclaim_shared {
-    /* Returns the section whose entry this is, held, or NULL if it is ending and so has no leaves.
-     * The entry's table is locked with interrupts off. */
+    /* Returns the section of this entry, with a hold; NULL if the section is ending and so has no
+     * leaves. The entry's table is locked, with interrupts off. */
     struct section *(*hold)(struct tree_pointer at);
     void (*release)(struct section *section);
-    /* Takes the A bits of the shared leaves of the page at a place of the section, in bytes; true
-     * if one was set. No lock is held. */
+    /* Clears the A bits of the shared leaves of the page at byte `place` of the section. Returns
+     * true if one was set. The caller holds no lock. */
     bool (*take_accessed)(struct section *section, uint64_t place, struct pfn page);
     /* Turns the shared leaves into tickets. Returns how many: the caller owns that many references
-     * to the page, and drops them after a flush of everything (rules P2, P3). Leaves that cannot be
-     * reached now keep their references, which shows in the page's count. No lock is held; the
-     * section's own entry is in transit, so that no new leaves come. */
+     * to the page, and drops them after a flush of everything (rules P2, P3). A leaf that cannot be
+     * reached now keeps its reference, which shows in the page's count. The caller holds no lock;
+     * the section's own entry is in transit, so no new leaf appears. */
     unsigned (*recall)(struct section *section, uint64_t place, struct pfn page);
-    /* True if a page that was not written since it came can be dropped: its owner makes it
+    /* Returns true if a clean page can be dropped, because the section's pager can make it
      * again. */
     bool (*comes_again)(const struct section *section);
 };
 
-/* Sets the functions, before such a page exists. May be called again. */
+/* Sets the functions; called before the first such page exists, and possibly again. */
 void reclaim_set_shared(const struct reclaim_shared *shared);
 
 /* Since start. */
 struct reclaim_counts {
     uint64_t looked_at;
-    uint64_t second_chances; /* pages that had been used since the hand came by */
+    uint64_t second_chances; /* pages used since the hand's last pass */
     uint64_t written;
-    uint64_t clean; /* went without a write */
-    uint64_t busy;  /* named by more entries than could be found */
+    uint64_t clean; /* evicted without a write */
+    uint64_t busy;  /* had references that were not found */
 };
 
 struct reclaim_counts reclaim_counts(void);

@@ -15,22 +15,23 @@
 
 struct shrinker {
     const char *name;
-    /* Tries to free this many pages, and returns how many it has freed: 0 when nothing is kept, or
-     * when others have it locked. It neither allocates nor waits. */
+    /* Tries to free this many pages, and returns how many it freed: 0 if nothing is kept or its
+     * lock is taken. It neither allocates nor waits. */
     uint64_t (*free)(uint64_t pages);
 };
 
-/* Registers a shrinker. Pointers, since the linker may put holes between larger objects. */
+/* Registers a shrinker. The section has pointers, since the linker may leave gaps between larger
+ * objects. */
 #define SHRINKER(id, free_pages)                                                                   \
     static const struct shrinker shrinker_##id = {.name = #id, .free = (free_pages)};              \
     static const struct shrinker *const shrinker_##id##_entry                                      \
         __attribute__((used, section("shrinkers"))) = &shrinker_##id
 
-/* The table, in the order of linking. Empty, with both ends NULL, where no member is linked. */
+/* The table, in link order. Without a member it is empty, and both ends are NULL. */
 extern const struct shrinker *const __start_shrinkers[] __attribute__((weak));
 extern const struct shrinker *const __stop_shrinkers[] __attribute__((weak));
 
-/* Calls shrinkers until this many pages are free; returns how many that are. */
+/* Calls shrinkers until they have freed this many pages. Returns how many they freed. */
 uint64_t shrinkers_free(uint64_t pages);
 
 #endif

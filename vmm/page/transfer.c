@@ -5,12 +5,12 @@
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 
-/* Entries converted after one look at the reverse map. */
+/* Entries converted after one search of the reverse map. */
 #define POINTERS_TOGETHER 16U
 
 static uint64_t begun;
-static uint64_t ended;    /* with entries still in transit */
-static uint64_t finished; /* altogether */
+static uint64_t ended;    /* counted while entries are still in transit */
+static uint64_t finished; /* counted when no entry is in transit any more */
 
 static struct pte transfer_read_entry(struct tree_pointer at)
 {
@@ -55,7 +55,7 @@ void transfer_take_entry(struct pfn page, struct tree_pointer at)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
-/* What an entry in transit becomes; *keeps: it still references the page. */
+/* Returns the entry that replaces one in transit. Sets *keeps if it still references the page. */
 static struct pte transfer_entry(struct pfn page, const struct transfer_end *end,
                                  struct rights rights, bool *keeps)
 {
@@ -73,7 +73,7 @@ static struct pte transfer_entry(struct pfn page, const struct transfer_end *end
     return pte_page(page, 1, page_class(page), rights);
 }
 
-/* Ends one entry. If its table is locked, returns; the caller looks again. */
+/* Replaces one entry in transit. If its table is locked, returns; the caller searches again. */
 static void transfer_end_entry(struct pfn page, const struct transfer_end *end,
                                struct tree_pointer at)
 {
@@ -105,8 +105,8 @@ static void transfer_end_entries(struct pfn page, const struct transfer_end *end
     }
 }
 
-/* As long as an entry in transit references a page that leaves, it can be found in the swap cache:
- * FRAME_IO keeps others from it until it is there no more, so that no one takes a page that is in
+/* While an entry in transit references an evicted page, faults can find the page in the swap cache.
+ * FRAME_IO makes them wait until it has left the swap cache, so that none takes a page that is in
  * no clock. */
 void transfer_end(struct pfn page, const struct transfer_end *end)
 {

@@ -1,16 +1,15 @@
 /*
  * Transfers: entries in transit while their page is read, written, copied or checked.
  *
- * An entry of a tree goes in transit before its page is read, written, copied or looked at, and
- * comes out after that. No lock is held meanwhile; other faults on the entry wait. Forks and
- * unmaps may copy or drop entries in transit, so that the end looks for all of them.
+ * An entry of a tree is in transit while its page is read, written, copied or checked. No lock is
+ * held meanwhile; other faults on the entry wait. Forks and unmaps may copy or drop entries in
+ * transit, so the end of a transfer searches for all of them.
  *
- * Units: pages. Owns: nothing; the caller has a hold on the page from begin to end, FRAME_IO is set
- * as long. State: a page that comes: transfer_begin_in -> (content is read) -> transfer_end. A page
- * that leaves: page_withdraw -> transfer_begin_out -> transfer_take_entry for each entry -> flush
- * of everything -> (content is saved or looked at) -> transfer_end.
- * Fails with: nothing. Context: a fault or a thread; transfer_end holds no lock.
- * Rules: C9, E5, R1 to R3.
+ * Units: pages. Owns: nothing; the caller has a hold on the page from begin to end, and FRAME_IO is
+ * set for that time. State: a page that comes: transfer_begin_in -> (content is read) ->
+ * transfer_end. A page that leaves: page_withdraw -> transfer_begin_out -> transfer_take_entry for
+ * each entry -> flush of everything -> (content is saved or looked at) -> transfer_end. Fails with:
+ * nothing. Context: a fault or a thread; transfer_end holds no lock. Rules: C9, E5, R1 to R3.
  */
 #ifndef VMM_PAGE_TRANSFER_H
 #define VMM_PAGE_TRANSFER_H
@@ -32,9 +31,9 @@ struct transfer_end {
     struct pte ticket; /* TRANSFER_TICKET */
 };
 
-/* Begins a transfer into a fresh page, which the caller alone knows: the locked entry references it
- * in transit, and the caller gets a hold. With a slot the page enters the swap cache, which takes
- * over one count of the slot; SLOT_NONE: it does not. */
+/* Begins a transfer into a fresh page, which only the caller can find: the locked entry references
+ * it in transit, and the caller gets a hold. With a slot, adds the page to the swap cache, which
+ * takes over one count of the slot; with SLOT_NONE does not. */
 void transfer_begin_in(struct pfn page, struct tree_pointer at, struct rights rights,
                        struct slot slot);
 
@@ -44,16 +43,17 @@ void transfer_begin_out(struct pfn page);
 /* Puts one of its entries, in a locked table, in transit. The record keeps its D bit (rule E8). */
 void transfer_take_entry(struct pfn page, struct tree_pointer at);
 
-/* Ends a transfer: all entries in transit become the result. A page that stays is in a clock
- * before an entry maps it; one that has gone to its slot leaves the swap cache, by which others may
- * have found it. The caller's hold stays. */
+/* Ends a transfer: all entries in transit become the result. A page that stays resident is in a
+ * clock before an entry maps it. A page that went to its slot leaves the swap cache, where others
+ * may have found it. The caller keeps its hold. */
 void transfer_end(struct pfn page, const struct transfer_end *end);
 
-/* Ends of transfers so far, each counted while its entries are still in transit. */
+/* Returns the number of transfers that have ended, each counted while its entries are still in
+ * transit. */
 uint64_t transfers_ended(void);
 
-/* Calls of transfer_begin_in and transfer_begin_out, and transfers without an entry in transit any
- * more: as long as the first is larger, a page may be in no clock. */
+/* Return the number of transfers begun, and of those that have no entry in transit any more. While
+ * the first is larger, a page may be in no clock. */
 uint64_t transfers_begun(void);
 uint64_t transfers_finished(void);
 

@@ -1,4 +1,4 @@
-/* Merge-back: pages of programs that hold nothing but zeroes become the zero page again. */
+/* Zero merge: replaces pages that contain only zeros by the zero page. */
 #include "vmm/page/zero_merge.h"
 
 #include "cpu/machine.h"
@@ -33,8 +33,8 @@ static bool zero_merge_is_alone(struct pfn page)
            (record->flags & (FRAME_IO | FRAME_SWAP_CACHED | FRAME_SHARED)) == 0;
 }
 
-/* Puts the page's entry in transit. holds: one reference to the page. Returns false if the page is
- * in use; it stays for the next round. */
+/* Puts the page's entry in transit. The caller holds one reference to the page. Returns false if
+ * the page is in use; a later round tries it again. */
 static bool zero_merge_protect(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
@@ -57,7 +57,7 @@ static bool zero_merge_protect(struct pfn page)
     return alone;
 }
 
-/* Withdraws the page under the hand and protects it, if it reads as zeroes. */
+/* If the page under the hand reads as zeros, withdraws and protects it. */
 static bool zero_merge_take(struct pfn page)
 {
     count_event(&counts.looked_at);

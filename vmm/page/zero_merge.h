@@ -18,15 +18,15 @@
 
 #include <stdint.h>
 
-/* Looks at this many resident pages, each once; returns how many frames were freed. */
+/* Checks this many resident pages, each once. Returns how many frames were freed. */
 unsigned zero_merge(unsigned budget);
 
 /* Since start. */
 struct zero_merge_counts {
     uint64_t looked_at;
-    uint64_t protected;  /* held zeroes at the first look */
-    uint64_t changed;    /* of these: written before the second */
-    uint64_t given_back; /* of these: frames that are free again */
+    uint64_t protected;  /* contained only zeros at the first check */
+    uint64_t changed;    /* of these: written before the second check */
+    uint64_t given_back; /* of these: frames freed */
 };
 
 struct zero_merge_counts zero_merge_counts(void);
