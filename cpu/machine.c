@@ -58,17 +58,33 @@ uint64_t machine_ticks(void)
     return (uint64_t)high << 32 | low;
 }
 
+/* Words per turn of the loop over a page, so that the loop itself costs little. */
+#define CRC_UNROLLED 64U
+
+struct crc_word {
+    uint64_t word;
+} __attribute__((packed, may_alias));
+
+/* Continues a CRC over CRC_UNROLLED words, one instruction for each. */
+static uint64_t crc32c_many(uint64_t state, const struct crc_word *words)
+{
+#pragma GCC unroll 64
+    for (unsigned i = 0; i < CRC_UNROLLED; i++)
+        __asm__("crc32q %1, %0" : "+r"(state) : "m"(words[i].word));
+    return state;
+}
+
 static uint32_t crc32c_by_instruction(uint32_t crc, const void *data, size_t size)
 {
     const unsigned char *bytes = data;
     uint64_t state = (uint32_t)~crc;
 
-    for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t), bytes += sizeof(uint64_t)) {
-        uint64_t word;
-
-        __builtin_memcpy(&word, bytes, sizeof(word));
-        __asm__("crc32q %1, %0" : "+r"(state) : "r"(word));
+    for (; size >= CRC_UNROLLED * sizeof(uint64_t); size -= CRC_UNROLLED * sizeof(uint64_t)) {
+        state = crc32c_many(state, (const struct crc_word *)bytes);
+        bytes += CRC_UNROLLED * sizeof(uint64_t);
     }
+    for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t), bytes += sizeof(uint64_t))
+        __asm__("crc32q %1, %0" : "+r"(state) : "m"(((const struct crc_word *)bytes)->word));
     for (; size > 0; size--, bytes++)
         __asm__("crc32b %1, %k0" : "+r"(state) : "qm"(*bytes));
     return ~(uint32_t)state;

@@ -72,6 +72,11 @@ uint64_t swap_references(void)
     return slots_references();
 }
 
+bool swap_serves(void)
+{
+    return block_serves(&area.block);
+}
+
 struct swap_usage swap_usage(void)
 {
     return (struct swap_usage){.backing = area.backing,

@@ -81,6 +81,10 @@ MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, 
 MUST_USE enum status swap_write_out(struct slot *slots, const struct pfn *frames, unsigned count,
                                     bool *done);
 
+/* Returns false once the disk is given up: then what only its slots hold is lost, and no page may
+ * be dropped because a slot has its content (rule D2). */
+bool swap_serves(void);
+
 struct swap_usage swap_usage(void);
 
 /* Called for each slot whose count reaches 0, before it is free. NULL: nothing is called. */

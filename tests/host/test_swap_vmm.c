@@ -345,11 +345,33 @@ static void disk_errors_lose_nothing(void **state)
 static const struct fault_access read_access = {.from_user = true};
 static const struct fault_access write_access = {.write = true, .from_user = true};
 
+/* Returns the leaf entry of a page, which the space's tables reach. */
+static struct pte entry_of(const struct space *space, uint64_t address)
+{
+    struct fake_walk walk =
+        fake_mmu_walk(phys_of(space->tree.root), space->tree.levels, address, 1);
+
+    assert_int_equal(walk.level, 1);
+    return (struct pte){walk.entry};
+}
+
+static uint64_t *words_of(const struct space *space, uint64_t address)
+{
+    struct pte entry = entry_of(space, address);
+
+    assert_int_equal(pte_state(entry, 1), PTE_LEAF);
+    return frame_pointer(pte_frame(entry));
+}
+
+/* Accesses pages; those that are written get their address as content. */
 static void touch_pages(struct space *space, uint64_t at, unsigned pages,
                         struct fault_access access)
 {
-    for (unsigned i = 0; i < pages; i++)
+    for (unsigned i = 0; i < pages; i++) {
         assert_int_equal(fault_resolve(space, at + i * PAGE_SIZE, access), OK);
+        if (access.write)
+            *words_of(space, at + i * PAGE_SIZE) = at + i * PAGE_SIZE;
+    }
 }
 
 static struct space *begin_space(uint64_t at, unsigned pages, uint32_t flags)
@@ -422,6 +444,87 @@ static void plain_pages_behind_shared_ones_go(void **state)
     end_space(space);
 }
 
+/* ---- neighbours ---- */
+
+#define NEIGHBOURS 64U
+
+/* Evicts a batch. Returns how many pages went out; each has a slot behind that of the one before
+ * it in memory. */
+static unsigned evict_in_order(const struct space *space, bool *out)
+{
+    unsigned found = 0;
+    uint32_t last = 0;
+    unsigned evicted;
+
+    assert_int_equal(reclaim_pages(16, &evicted), OK);
+    for (unsigned i = 0; i < NEIGHBOURS; i++) {
+        struct pte entry = entry_of(space, START + i * PAGE_SIZE);
+
+        if (out[i] || pte_state(entry, 1) != PTE_SWAPPED)
+            continue;
+        out[i] = true;
+        assert_true(found == 0 || pte_slot(entry).index == last + 1);
+        last = pte_slot(entry).index;
+        found++;
+    }
+    assert_int_equal(found, evicted);
+    return found;
+}
+
+/* Pages that arrive in another order than that of their addresses go out in the order of these. */
+static void neighbours_in_memory_are_neighbours_on_the_disk(void **state)
+{
+    bool out[NEIGHBOURS] = {false};
+    struct space *space;
+    unsigned left = NEIGHBOURS;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    space = begin_space(START, NEIGHBOURS, 0);
+    for (unsigned i = 0; i < NEIGHBOURS; i++)
+        touch_pages(space, START + i * 37 % NEIGHBOURS * PAGE_SIZE, 1, write_access);
+    while (left > 0)
+        left -= evict_in_order(space, out);
+    end_space(space);
+}
+
+/* ---- a disk that dies (rule D2) ---- */
+
+#define CLEAN 8U
+
+/* Pages in memory whose copies are on the disk: they survive it. */
+static void clean_pages_survive_a_dead_disk(void **state)
+{
+    struct space *space;
+    unsigned evicted;
+
+    (void)state;
+    open_on_disk();
+    space = begin_space(START, CLEAN + 1, 0);
+    touch_pages(space, START, CLEAN, write_access);
+    evict_all(CLEAN);
+    touch_pages(space, START, CLEAN, read_access);
+    touch_pages(space, START + CLEAN * PAGE_SIZE, 1, write_access);
+    disk.fail_from = disk.commands;
+    disk.fail_count = 16;
+    disk.failure = FAKE_VANISH;
+    assert_int_not_equal(reclaim_pages(16, &evicted), OK);
+    assert_false(swap_serves());
+    for (unsigned i = 0; i < 4; i++) {
+        (void)reclaim_pages(16, &evicted);
+        assert_int_equal(evicted, 0);
+    }
+    for (unsigned i = 0; i <= CLEAN; i++)
+        assert_int_equal(*words_of(space, START + i * PAGE_SIZE), START + i * PAGE_SIZE);
+    space_audit();
+    space_destroy(space);
+    model_end();
+    assert_int_not_equal(swap_close(), OK);
+    disks_stop();
+    fake_pci_clear();
+    fake_disk_free(&disk);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -432,6 +535,8 @@ int main(void)
         cmocka_unit_test(disk_errors_lose_nothing),
         cmocka_unit_test(clean_pages_behind_dirty_ones_go),
         cmocka_unit_test(plain_pages_behind_shared_ones_go),
+        cmocka_unit_test(neighbours_in_memory_are_neighbours_on_the_disk),
+        cmocka_unit_test(clean_pages_survive_a_dead_disk),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -89,6 +89,18 @@ bool victim_find_pointers(struct victim *victim, const struct frame *record);
 /* Clears the A bits of the entries that were found. Returns true if one was set. */
 bool victim_take_accessed(const struct victim *victim);
 
+/* Locks the table of a pointer with interrupts off, waiting for others that hold it. Returns false
+ * if the entry does not name the page any more. */
+bool victim_lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on);
+void victim_unlock_pointer(struct tree_pointer pointer, bool were_on);
+
+/* Returns the functions of the owner of shared pages. The caller has seen such a page. */
+const struct reclaim_shared *reclaim_shared_owner(void);
+
+/* Evicts the chosen pages together (evict.c). Each is in no clock and has a count of the caller,
+ * which is dropped. Adds to *evicted those that are out. */
+MUST_USE enum status victims_evict(struct victim *victims, unsigned count, unsigned *evicted);
+
 /* As reclaim_choose, but by the policy, and at most one victim. */
 unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *victim);
 

@@ -18,7 +18,7 @@ void reclaim_set_shared(const struct reclaim_shared *shared)
 }
 
 /* Returns the functions for shared pages. The caller has seen such a page, so they are set. */
-static const struct reclaim_shared *reclaim_shared_pages(void)
+const struct reclaim_shared *reclaim_shared_owner(void)
 {
     const struct reclaim_shared *shared = __atomic_load_n(&shared_pages, __ATOMIC_ACQUIRE);
 
@@ -51,7 +51,7 @@ static unsigned reclaim_find_pointers(struct pfn page, struct tree_pointer point
 
 /* Locks the table of a pointer. Returns false if its entry no longer references the page. If a
  * fault holds the lock, retries with interrupts open (rule P4). */
-static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
+bool victim_lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on)
 {
     for (;;) {
         enum status status;
@@ -69,7 +69,7 @@ static bool lock_pointer(struct tree_pointer pointer, struct pfn page, bool *wer
     }
 }
 
-static void unlock_pointer(struct tree_pointer pointer, bool were_on)
+void victim_unlock_pointer(struct tree_pointer pointer, bool were_on)
 {
     tree_unlock(pointer.table);
     machine_interrupts_restore(were_on);
@@ -90,7 +90,7 @@ static bool leaves_were_accessed(struct section *section, struct tree_pointer at
 
     if (section == NULL)
         return false;
-    shared = reclaim_shared_pages();
+    shared = reclaim_shared_owner();
     used = shared->take_accessed(section, tree_pointer_address(at), page);
     shared->release(section);
     return used;
@@ -105,11 +105,11 @@ bool victim_take_accessed(const struct victim *victim)
         struct section *section;
         bool were_on;
 
-        if (!lock_pointer(at, victim->page, &were_on))
+        if (!victim_lock_pointer(at, victim->page, &were_on))
             return true;
         used |= reclaim_take_accessed(reclaim_entry_at(at));
-        section = victim->shared ? reclaim_shared_pages()->hold(at) : NULL;
-        unlock_pointer(at, were_on);
+        section = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
+        victim_unlock_pointer(at, were_on);
         used |= leaves_were_accessed(section, at, victim->page);
     }
     return used;
@@ -147,177 +147,6 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
         return false;
     }
     return true;
-}
-
-/* ---- taking out ---- */
-
-/* Turns the shared leaves of a section's page into tickets. */
-static void recall_leaves(struct victim *victim, struct section *section, struct tree_pointer at)
-{
-    const struct reclaim_shared *shared;
-
-    if (section == NULL)
-        return;
-    shared = reclaim_shared_pages();
-    victim->comes_again = shared->comes_again(section);
-    victim->recalled += shared->recall(section, tree_pointer_address(at), victim->page);
-    shared->release(section);
-}
-
-/* Puts the entries in transit and folds their D into the record. Returns false if the page has
- * other references or holds by now: then it is not evicted. FRAME_IO is set before the counts are
- * compared, so that a fault that finds the page in the swap cache either shows in the count or sees
- * the flag. */
-static bool begin_transit_out(struct victim *victim)
-{
-    CHECK(victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX);
-    transfer_begin_out(victim->page);
-    for (unsigned i = 0; i < victim->pointer_count; i++) {
-        struct tree_pointer at = victim->pointers[i];
-        struct section *section;
-        bool were_on;
-
-        if (!lock_pointer(at, victim->page, &were_on))
-            continue;
-        section = victim->shared ? reclaim_shared_pages()->hold(at) : NULL;
-        transfer_take_entry(victim->page, at);
-        unlock_pointer(at, were_on);
-        recall_leaves(victim, section, at);
-    }
-    return tree_all_in_state(victim->page, PTE_TRANSIT);
-}
-
-/* After the flush no processor uses the recalled leaves. A section's page is evicted if the
- * section's own entry is then its only reference: no leaf was missed, and no fault has found it. */
-static void finish_recall(struct victim *victim)
-{
-    CHECK(victim->shared || victim->recalled == 0);
-    if (!victim->shared)
-        return;
-    for (; victim->recalled > 0; victim->recalled--)
-        page_release(victim->page);
-    victim->busy = !tree_all_in_state(victim->page, PTE_TRANSIT);
-    if (victim->busy)
-        count_event(&reclaim_counted.busy);
-}
-
-/* Finds a slot for a victim. A page in the swap cache needs no write: it was never writable since
- * it was read, so its slot has its content. */
-static enum status find_slot(struct victim *victim)
-{
-    const struct frame *record = frame_record(victim->page);
-
-    /* The flush is done, so the record has all D bits. */
-    if (victim->comes_again && (record->flags & FRAME_DIRTY) == 0) {
-        victim->clean = true;
-        victim->dropped = true;
-        victim->done = true;
-        return OK;
-    }
-    victim->clean = (record->flags & FRAME_SWAP_CACHED) != 0;
-    if (victim->clean) {
-        CHECK((record->flags & FRAME_DIRTY) == 0);
-        victim->slot = (struct slot){record->page.slot};
-        CHECK_MSG(victim->slot.index != UINT32_MAX, "page %x is cached without a slot",
-                  victim->page.index);
-        swap_hold(victim->slot);
-        victim->done = true;
-        return OK;
-    }
-    return swap_alloc(&victim->slot);
-}
-
-/* ---- writing ---- */
-
-/* Writes the victims that are not done. A page whose slot is bad gets another one (rule D3). */
-static enum status write_victims(struct victim *victims, unsigned count)
-{
-    struct slot slots[VICTIMS_MAX];
-    struct pfn pages[VICTIMS_MAX];
-    bool done[VICTIMS_MAX] = {false};
-    unsigned places[VICTIMS_MAX];
-    enum status status = OK;
-    unsigned dirty = 0;
-
-    for (unsigned i = 0; i < count; i++) {
-        if (victims[i].done || victims[i].slot.index == UINT32_MAX)
-            continue;
-        CHECK((frame_record(victims[i].page)->flags & FRAME_IO) != 0);
-        slots[dirty] = victims[i].slot;
-        pages[dirty] = victims[i].page;
-        places[dirty++] = i;
-    }
-    if (dirty > 0)
-        status = swap_write_out(slots, pages, dirty, done);
-    for (unsigned i = 0; i < dirty; i++) {
-        victims[places[i]].slot = slots[i];
-        victims[places[i]].done = done[i];
-    }
-    return status;
-}
-
-/* ---- ending ---- */
-
-/* Ends a victim's transfer. Forks and unmaps may have changed its entries meanwhile, so the end
- * searches for all of them. */
-static void reclaim_finish(struct victim *victim)
-{
-    enum transfer_result result = victim->dropped ? TRANSFER_TICKET
-                                  : victim->done  ? TRANSFER_SLOT
-                                                  : TRANSFER_LEAF;
-
-    CHECK(!victim->done ||
-          ((victim->slot.index != UINT32_MAX || victim->dropped) && !victim->busy));
-    transfer_end(victim->page, &(struct transfer_end){
-                                   .result = result, .slot = victim->slot, .ticket = pte_empty()});
-    if (victim->slot.index != UINT32_MAX)
-        swap_release(victim->slot); /* the transfer's own count */
-    page_release(victim->page);     /* likewise */
-}
-
-/* Finds slots for the victims whose entries are all in transit, and writes them. */
-static enum status write_out_victims(struct victim *victims, unsigned count)
-{
-    enum status status = OK;
-    enum status written;
-
-    for (unsigned i = 0; i < count; i++) {
-        enum status found = victims[i].busy ? OK : find_slot(&victims[i]);
-
-        if (found != OK) {
-            victims[i].slot = SLOT_NONE;
-            status = found;
-        }
-    }
-    written = write_victims(victims, count);
-    return written != OK ? written : status;
-}
-
-/* Evicts the chosen pages together. holds: one count of each page; they are in no clock. */
-static enum status evict(struct victim *victims, unsigned count, unsigned *evicted)
-{
-    enum status status;
-    struct tlb_batch batch;
-
-    CHECK(count > 0 && count <= VICTIMS_MAX);
-    tlb_begin(&batch, NULL);
-    for (unsigned i = 0; i < count; i++)
-        victims[i].busy = !begin_transit_out(&victims[i]);
-    /* Shared tables are reachable from any space, so everything is flushed (rule P3). */
-    tlb_add_everything(&batch);
-    tlb_commit(&batch);
-    for (unsigned i = 0; i < count; i++)
-        finish_recall(&victims[i]);
-    /* holds: one count of each page, FRAME_IO; its entries are in transit */
-    status = write_out_victims(victims, count);
-    for (unsigned i = 0; i < count; i++) {
-        if (victims[i].done) {
-            (*evicted)++;
-            count_event(victims[i].clean ? &reclaim_counted.clean : &reclaim_counted.written);
-        }
-        reclaim_finish(&victims[i]);
-    }
-    return status;
 }
 
 /* Withdraws a page at once, so that it is not chosen twice. Returns false while FRAME_IO is set: a
@@ -396,7 +225,7 @@ enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned 
     chosen = managed_policy != NULL ? victim_choose_by_policy(round, victims)
                                     : reclaim_choose(round, victims, wanted);
     if (chosen > 0)
-        status = evict(victims, chosen, evicted);
+        status = victims_evict(victims, chosen, evicted);
     __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
     round->absences += 1 + chosen;
     /* After an error the area takes no page; only pages that have a slot can be evicted. */
