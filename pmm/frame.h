@@ -119,7 +119,7 @@ struct frame {
             uint32_t ring_prev;
         } table;
         struct {                 /* FRAME_ANONYMOUS */
-            uint16_t returned;   /* 1: it came from a slot, for the policy (vmm/page/managed.h) */
+            uint16_t history;    /* (s) enum page_history, for the policy (vmm/page/managed.h) */
             uint16_t back_index; /* (t) back pointer: index of the entry in back_table */
             uint32_t slot;       /* (t) FRAME_SWAP_CACHED: the slot that has the same content */
             uint32_t back_table; /* (t) back pointer: frame of a table with an entry that maps it */

@@ -53,7 +53,7 @@ static unsigned send_out(unsigned wanted)
 {
     unsigned sent = 0;
 
-    for (unsigned i = 0; i < 8 && sent < wanted; i++) {
+    for (unsigned i = 0; i < 8 * wanted && sent < wanted; i++) {
         unsigned evicted = 0;
 
         if (!SUCCEEDS(reclaim_pages(wanted - sent, &evicted)))

@@ -298,7 +298,8 @@ static void fork_beside_a_writer(void)
 static void unwire(void)
 {
     struct space_view view;
-    bool ok = SUCCEEDS(space_unwire(wire.space, START, WIRED * PAGE_SIZE));
+    bool ok = SUCCEEDS(space_unwire(wire.space, START, WIRED * PAGE_SIZE)) &&
+              SUCCEEDS(space_advise(wire.space, START, WIRED * PAGE_SIZE, SPACE_COLD));
 
     press_everywhere();
     ok = ok && SUCCEEDS(space_query(wire.space, START, &view)) && !view.wired;

@@ -196,6 +196,32 @@ static void pages_return_by_their_ghosts(void **state)
     end();
 }
 
+/* Pages advised to be cold go before all others, whatever the policy and their uses were. */
+static void cold_pages_go_first(void **state)
+{
+    const struct policy *policy;
+
+    (void)state;
+    for (unsigned place = 0; (policy = policy_at(place)) != NULL; place++) {
+        begin(policy);
+        for (unsigned page = 0; page < RESIDENT; page++)
+            (void)touch(page, true);
+        for (unsigned step = 0; step < 4; step++)
+            (void)touch(PAGES - 1, true); /* the policy has begun to choose */
+        for (unsigned page = RESIDENT - 4; page < RESIDENT; page++)
+            (void)touch(page, false);
+        assert_int_equal(
+            space_advise(space, START + (RESIDENT - 4) * PAGE_SIZE, 4 * PAGE_SIZE, SPACE_COLD), OK);
+        for (unsigned page = RESIDENT; page < RESIDENT + 4; page++)
+            (void)touch(page, true);
+        for (unsigned page = RESIDENT - 4; page < RESIDENT; page++) {
+            if (touch(page, false) == 0)
+                fail_msg("%s: cold page %u is resident", policy->name, page);
+        }
+        end();
+    }
+}
+
 /* Memory for the nodes is not there: the clocks go on. */
 static void without_memory_the_clocks_stay(void **state)
 {
@@ -216,6 +242,7 @@ int main(void)
         cmocka_unit_test(a_loop_tells_policies_apart),
         cmocka_unit_test(ghosts_end_with_their_slots),
         cmocka_unit_test(pages_return_by_their_ghosts),
+        cmocka_unit_test(cold_pages_go_first),
         cmocka_unit_test(without_memory_the_clocks_stay),
     };
 

@@ -160,15 +160,19 @@ void page_deactivate(struct pfn page)
 
     spin_lock(&hand.lock);
     number = __atomic_load_n(&frame_record(page)->clock, __ATOMIC_RELAXED);
-    if (number != 0 && number != PAGE_MANAGED) {
+    if (number != 0) {
         struct page_clock *clock = page_clock_of(number - 1U);
 
         spin_lock(&clock->lock);
         if (frame_record(page)->clock == number) {
             unlink_page(clock, page);
             link_first(clock, page);
-            hand.clock = number - 1U;
-            hand.left = clock->size;
+            if (managed_policy != NULL) {
+                frame_record(page)->page.history |= PAGE_COLD;
+            } else {
+                hand.clock = number - 1U;
+                hand.left = clock->size;
+            }
         }
         spin_unlock(&clock->lock);
     }
@@ -217,7 +221,10 @@ struct pfn page_clock_manage_first(unsigned cpu, bool (*manage)(struct pfn page)
     page.index = from->first;
     if (!pfn_is_none(page) && manage(page)) {
         unlink_page(from, page);
-        link_last(to, page);
+        if (frame_record(page)->page.history == PAGE_COLD)
+            link_first(to, page);
+        else
+            link_last(to, page);
         __atomic_store_n(&frame_record(page)->clock, PAGE_MANAGED, __ATOMIC_RELAXED);
     } else {
         page = PFN_NONE;

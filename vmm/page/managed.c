@@ -91,7 +91,7 @@ void managed_page_returns(struct pfn page, struct slot slot)
         policy_set_page(*ghost, page.index);
         *node_of_frame(page) = *ghost;
         *ghost = NULL;
-        frame_record(page)->page.returned = 1;
+        frame_record(page)->page.history = PAGE_RETURNED;
     }
     managed_unlock(were_on);
 }
@@ -134,7 +134,7 @@ void managed_goes(struct pfn page)
 
     CHECK(*node != NULL && policy_page(*node) == page.index);
     *node = policy_goes(*node);
-    frame_record(page)->page.returned = 1;
+    frame_record(page)->page.history = PAGE_RETURNED;
 }
 
 /* ---- for reclaim ---- */
@@ -148,10 +148,10 @@ static bool managed_take(struct pfn page)
 
     if (!tree_try_hold(page))
         return false;
-    CHECK(record->kind == FRAME_ANONYMOUS && record->page.returned <= 1);
-    if (record->page.returned == 0)
+    CHECK(record->kind == FRAME_ANONYMOUS);
+    if ((record->page.history & PAGE_RETURNED) == 0)
         end_ghost(node); /* of another page, which ended before it was managed */
-    record->page.returned = 0;
+    record->page.history &= PAGE_COLD;
     *node = policy_came(*node, page.index);
     CHECK_MSG(*node != NULL, "page %x finds no node, of %lu pages and %lu ghosts", page.index,
               policy_resident(), policy_ghosts());
@@ -175,15 +175,17 @@ static struct pfn managed_adopt(void)
     return PFN_NONE;
 }
 
-/* Returns the policy's candidate with a hold; PFN_NONE if no page is managed or the candidate is
- * being freed. */
+/* Returns the candidate with a hold: a page advised to be cold, else the policy's. PFN_NONE: no
+ * page is managed, or the candidate is being freed. */
 static struct pfn managed_next(void)
 {
     bool were_on = managed_lock();
     struct pfn page = PFN_NONE;
 
     if (policy_resident() > 0) {
-        page.index = policy_page(managed_policy->next());
+        page.index = page_clock_of(MANAGED_CLOCK)->first;
+        if (frame_record(page)->page.history != PAGE_COLD)
+            page.index = policy_page(managed_policy->next());
         CHECK(frame_record(page)->clock == PAGE_MANAGED);
         if (!tree_try_hold(page))
             page = PFN_NONE;
@@ -199,6 +201,7 @@ static void managed_used(struct pfn page, bool dirty)
     struct policy_node *node = *node_of_frame(page);
 
     if (frame_record(page)->clock == PAGE_MANAGED) {
+        frame_record(page)->page.history = 0;
         if (dirty)
             policy_dirty(node);
         if (managed_policy->used != NULL)
@@ -215,6 +218,7 @@ static void managed_pass(struct pfn page)
 
     if (frame_record(page)->clock == PAGE_MANAGED) {
         end_ghost(node);
+        frame_record(page)->page.history = 0;
         *node = policy_came(NULL, page.index);
         CHECK(*node != NULL);
     }
@@ -297,6 +301,13 @@ static void flush_bits(void)
     tlb_commit(&batch);
 }
 
+/* A cold page leaves no ghost: the policy did not choose it. */
+static bool managed_withdraw(struct pfn page)
+{
+    return frame_record(page)->page.history == PAGE_COLD ? page_withdraw(page)
+                                                         : page_withdraw_managed(page);
+}
+
 /* Chooses one victim by the policy: its next choice depends on the page that comes. If the policy
  * names a used page twice in a row, that page is evicted. */
 unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *victim)
@@ -322,7 +333,7 @@ unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *vic
             count_event(&reclaim_counted.second_chances);
             last = victim->page;
         } else {
-            chosen = page_withdraw_managed(victim->page);
+            chosen = managed_withdraw(victim->page);
         }
         if (chosen == 0)
             page_release(victim->page);
