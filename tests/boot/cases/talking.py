@@ -3,7 +3,8 @@
 from harness import Case, case
 
 COMMANDS = ("help", "counters", "walk 0x7f0000000", "region 0x7f0000000", "frame 0x1000", "slot 0",
-            "descriptor 0", "run wild", "nonsense", "history", "quit")
+            "descriptor 0", "run wild", "nonsense", "history", "\x1b[A\x1b[A", "quit")
+PAUSE = 5  # seconds
 
 
 @case
@@ -23,6 +24,7 @@ def prompt(t: Case):
                   "# | descriptor 0: ", "# | ok 1 wild", "# | # verdict: pass",
                   "# | no such command", "# | 9 nonsense", "# > quit"):
         t.check(words in after, f"the prompt says: {words}", after[-3000:])
+    t.check(after.count("# | no such command") == 2, "the key up brings a line back", after[-600:])
 
 
 @case
@@ -55,3 +57,40 @@ def end_keys(t: Case):
     t.check(run.result.shutdown == "guest-shutdown" and not run.result.timed_out,
             "a key powers the machine off", run.result.shutdown)
     t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
+
+
+class KeyboardUser:
+    """Pauses a run with the PS/2 keyboard, goes on, runs it again at its end, and powers off."""
+
+    def __init__(self):
+        self.pressed = False
+        self.silent = 0  # seconds without a line while it is paused
+        self.ends = 0
+
+    def on_line(self, line, monitor):
+        self.silent = 0 if self.silent < PAUSE else self.silent
+        if line.startswith("ok 1 ") and not self.pressed:
+            self.pressed = True
+            monitor.human("sendkey p")
+        if line == "# verdict: pass":
+            self.ends += 1
+            monitor.command("set-action", reboot="reset")
+            monitor.human("sendkey " + "rq"[self.ends - 1])
+
+    def every_second(self, monitor):
+        if self.pressed and self.ends == 0 and self.silent < PAUSE:
+            self.silent += 1
+            if self.silent == PAUSE:
+                monitor.human("sendkey p")
+
+
+@case
+def keyboard(t: Case):
+    """On a PS/2 keyboard p pauses a run and lets it go on, r runs it again, q powers off."""
+    user = KeyboardUser()
+    run = t.boot(on_line=user.on_line, every_second=user.every_second, debug_exit=False,
+                 append="run=cow,zero-page,swap,shared-map,demand-zero,wire exit=halt")
+    t.check(run.result.shutdown == "guest-shutdown" and not run.result.timed_out,
+            "a key powers the machine off", run.result.shutdown)
+    t.check(user.silent == PAUSE, f"the paused run wrote nothing for {PAUSE} seconds")
+    t.check(user.ends == 2, "it ran again", f"{user.ends} verdicts")
