@@ -82,7 +82,7 @@ void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
         bool were_on = machine_interrupts_off();
         struct tree_place place = tree_walk(&space->tree, start);
         uint64_t step = pte_span(place.level);
-        bool done = place.level > 3; /* no page is as large */
+        bool done = place.level > 3; /* above any page's level */
 
         if (!done && tree_lock(place.table)) {
             visit((struct pte *)frame_pointer(place.table) + place.index, place.level, context);
@@ -93,7 +93,7 @@ void space_visit_pages(const struct space *space, uint64_t start, uint64_t end,
         if (done)
             start = round_down(start, step) + step;
         else
-            machine_pause(); /* a fault has the table for a moment (rule P4) */
+            machine_pause(); /* a fault holds the table's lock briefly (rule P4) */
     }
 }
 
@@ -132,7 +132,7 @@ void space_set_around(unsigned pages)
     sequential_order = (uint8_t)__builtin_ctz(pages);
 }
 
-/* Sets the hint region by region, since rights may differ. A hint changes no meaning, so that on
+/* Sets the hint region by region, since rights may differ. A hint changes no meaning, so after
  * STATUS_NO_MEMORY some regions may have it. */
 static enum status hint_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
 {

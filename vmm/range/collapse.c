@@ -1,4 +1,4 @@
-/* Collapse: pages are put together to large ones. */
+/* Collapse: merges small pages into large ones. */
 #include "vmm/range/collapse.h"
 
 #include "cpu/machine.h"
@@ -18,8 +18,8 @@ static struct collapse_counts counts;
 
 /* ---- one large page ---- */
 
-/* True if each table on the path has one reference: then making the path own copies nothing. False:
- * tables are missing, or shared. */
+/* Returns true if each table on the path has one reference: then making the path own copies
+ * nothing. Returns false if a table is missing or shared. */
 static bool collapse_is_alone(const struct space *space, uint64_t address, unsigned level)
 {
     bool were_on = machine_interrupts_off();
@@ -87,7 +87,7 @@ static enum status collapse_swap_in(struct space *space, struct tree_merge *merg
     return status == OK ? STATUS_BUSY : status;
 }
 
-/* Acts on the result of a merge; STATUS_BUSY: try again. */
+/* Acts on the result of a merge. Returns STATUS_BUSY if the caller should retry. */
 static enum status collapse_follow(struct space *space, struct tree_merge *merge,
                                    enum tree_merged found)
 {
@@ -108,7 +108,7 @@ static enum status collapse_follow(struct space *space, struct tree_merge *merge
     return STATUS_AGAIN;
 }
 
-/* The page of this level at an address, which lies in the region. */
+/* Collapses one large page of this level at an address. It lies in the region. */
 static enum status collapse_page(struct space *space, const struct region *region, uint64_t address,
                                  unsigned level)
 {
@@ -205,12 +205,12 @@ enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 
-        /* Only in private memory does a ticket mean zeroes; wired pages stay in their frames. */
+        /* Only in private memory does a ticket mean zeros; wired pages keep their frames. */
         if (region->what.kind != REGION_PRIVATE || region->what.wired ||
             region->what.descriptor->rights.none)
             continue;
         status = more_severe(status, collapse_level(space, region, from, to, 2));
-        /* That 512 of these are one block is luck: where they are not, nothing is amiss. */
+        /* 512 contiguous 2 MiB pages are rare; not finding them is no error. */
         (void)collapse_level(space, region, from, to, 3);
     }
     return status;

@@ -5,7 +5,8 @@
 #include "vmm/range/spare_tables.h"
 #include "vmm/section/section.h"
 
-/* holds: parent's regions. The child has nothing yet. */
+/* Copies the parent's regions and shares its tree with the child, which is empty. The parent is
+ * locked. */
 static enum status fork_into(struct space *child, struct space *parent)
 {
     struct tlb_batch batch;
@@ -21,7 +22,7 @@ static enum status fork_into(struct space *child, struct space *parent)
     }
     status = section_copy_all(child, parent);
     if (status != OK)
-        return status; /* the end of the child gives back what it has */
+        return status; /* destroying the child frees what it has */
     tlb_begin(&batch, &parent->tree);
     tree_fork(&child->tree, &parent->tree, &batch);
     /* The child must not run before the parent's translations are invalidated. */

@@ -19,7 +19,7 @@ enum status space_check_range(const struct space *space, uint64_t start, uint64_
 
 /* ---- map ---- */
 
-/* One call that maps. */
+/* A map call in progress. */
 struct map_call {
     struct space *space;
     uint64_t start;
@@ -29,14 +29,14 @@ struct map_call {
     uint8_t blank;                      /* of enum space_blank */
     uint8_t populate;                   /* SPACE_POPULATED, SPACE_WIRED */
     bool grows;                         /* continues the mapping that ends at start */
-    bool came;                          /* its pages were on their way: no more can be tried */
+    bool came;                          /* populating has begun: a retry is useless */
     const struct space_request *window; /* names the section to map; NULL: a new one */
-    struct region_attributes what; /* with a count of the descriptor, until there is a region */
+    struct region_attributes what;      /* owns a count of the descriptor until a region takes it */
 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Finds the place, or sees that it is free; gap: in which it lies. */
+/* Finds a free place, or checks that the given one is free. Sets *gap to the gap around it. */
 INLINE enum status map_find_place(struct map_call *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
@@ -62,7 +62,7 @@ static void map_put_entries(const struct map_call *map, uint64_t end, struct pte
         tree_replace_range(tree, map->start, end, ticket, batch);
 }
 
-/* Puts a region and its entries in place; the range is known to be free and sound. */
+/* Adds a region and its entries. The range is free and checked. */
 __attribute__((noinline)) static enum status
 fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, struct pte ticket)
 {
@@ -74,8 +74,8 @@ fill_range(const struct map_call *map, struct region_gap gap, uint64_t end, stru
     status = tree_prepare_range(tree, map->start, end, &batch);
     if (status == OK) {
         status = region_add(map->space, gap, map->start, end, &map->what);
-        /* From here on nothing can fail. Without a region the range stays empty, and replacing
-         * empty by empty gives back the tables that prepare has made. */
+        /* From here on nothing can fail. Without a region, replacing empty by empty frees the
+         * tables that prepare has made. */
         if (status == OK)
             map_put_entries(map, end, ticket, &batch);
         else
@@ -101,7 +101,7 @@ INLINE enum status fill_run(const struct map_call *map, struct region_gap gap, s
     return status;
 }
 
-/* Fills a place that is found and charged. */
+/* Maps a place that is found and charged. */
 INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
 {
     const struct descriptor *descriptor = map->what.descriptor;
@@ -115,7 +115,7 @@ INLINE enum status fill_place(const struct map_call *map, struct region_gap gap)
     return fill_range(map, gap, end, ticket);
 }
 
-/* Maps the section, or makes one for the range, which is charged for it. */
+/* Maps the request's section, or a new one for the range; section_map charges it. */
 __attribute__((noinline)) static enum status fill_shared(const struct map_call *map,
                                                          struct region_gap gap)
 {
@@ -173,7 +173,7 @@ enum status space_fill_range(struct space *space, uint64_t start, uint64_t end,
     return status;
 }
 
-/* With its pages. */
+/* Maps a charged place and populates it. */
 __attribute__((noinline)) static enum status fill_now(struct map_call *map)
 {
     uint64_t end = map->start + map->size;
@@ -182,7 +182,7 @@ __attribute__((noinline)) static enum status fill_now(struct map_call *map)
 
     if (status != OK)
         return status;
-    descriptor_put(map->what.descriptor, 1); /* the regions have counts of their own */
+    descriptor_put(map->what.descriptor, 1); /* the regions have their own counts */
     space_fill_keep(map->space, map->start, end, wired);
     return OK;
 }
@@ -210,7 +210,7 @@ INLINE enum status map_own_range(struct map_call *map)
     return status;
 }
 
-/* Maps blank memory; the count of the descriptor is the region's afterwards. */
+/* Maps blank memory. The region takes over the count of the descriptor. */
 INLINE enum status map_blank_here(struct map_call *map, struct rights rights)
 {
     enum status status = descriptor_blank(rights, map->level, &map->what.descriptor);
@@ -224,7 +224,7 @@ INLINE enum status map_blank_here(struct map_call *map, struct rights rights)
     return status;
 }
 
-/* For all but the most common. */
+/* The out-of-line copy, for all calls but the most common. */
 __attribute__((noinline)) static enum status map_blank(struct map_call *map, struct rights rights)
 {
     return map_blank_here(map, rights);
@@ -239,7 +239,7 @@ enum status space_map_small_pages(struct space *space, uint64_t at, uint64_t siz
     return status == OK ? map_blank_here(&map, rights) : status;
 }
 
-/* Maps shared memory; the region takes over the count of the descriptor. */
+/* Maps shared memory. The region takes over the count of the descriptor. */
 static enum status map_shared(struct map_call *map, struct rights rights)
 {
     enum status status = descriptor_shared(rights, &map->what.descriptor);
@@ -253,7 +253,8 @@ static enum status map_shared(struct map_call *map, struct rights rights)
     return status;
 }
 
-/* Checks the combination of flags, which the kernel chooses, not a program. */
+/* Checks the combination of flags. The kernel chooses it, not a program, so a wrong one is a
+ * bug. */
 static void check_request(const struct space_request *request)
 {
     const uint32_t present = SPACE_POPULATED | SPACE_WIRED;
@@ -267,8 +268,8 @@ static void check_request(const struct space_request *request)
               (request->flags & (request->flags - 1)) == 0);
 }
 
-/* STATUS_RANGE, or STATUS_DENIED for wired memory without access, and for more than a section
- * allows. */
+/* Returns OK, STATUS_RANGE, or STATUS_DENIED for wired memory without access and for rights that
+ * the section does not allow. */
 static enum status refuse_request(const struct space *space, const struct space_request *request)
 {
     if (request->rights.none && (request->flags & SPACE_WIRED) != 0)
@@ -335,7 +336,7 @@ __attribute__((noinline)) static enum status empty_entries(struct space *space, 
     return status;
 }
 
-/* As empty_entries, for a run of entries of one table, from an index on. */
+/* As empty_entries, for the entries of a run from an index on. */
 __attribute__((noinline)) static void empty_rest(const struct tree_run *run, unsigned from)
 {
     struct tlb_batch batch;
@@ -359,7 +360,7 @@ static inline void map_clear_run(struct space *space, const struct tree_run *run
         spare_tables_keep(space, run);
 }
 
-/* Clears the entries before it removes the regions: faults that found a ticket are over then, and
+/* Clears the entries, then removes the regions: by then faults that read a ticket have ended, so
  * its descriptor may be freed. */
 INLINE enum status empty_range(struct space *space, struct region *first, uint64_t start,
                                uint64_t end)

@@ -1,9 +1,9 @@
 /*
- * Moving a mapping to another place, with what it holds; making it larger or smaller where it is.
+ * Moving a mapping with its content to another place, and resizing it in place.
  *
- * The new place is a gap at a distance that moves the entries by the fewest of them, however many
- * pages there are (paging/tree/move.c). The region's node takes its new range along: so all that
- * can fail is over before the first entry moves.
+ * The new place is at a distance that lets the fewest entries move, however many pages there are
+ * (paging/tree/move.c). The region's node is reused for the new range. So everything that can fail
+ * happens before the first entry moves.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
@@ -12,13 +12,13 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 
-/* One call that moves [start, end) to [to, new_end). */
+/* A call in progress that moves [start, end) to [to, new_end). */
 struct moving {
     uint64_t start;
     uint64_t end;
     uint64_t to;
     uint64_t new_end;
-    bool came; /* new pages of a wired part were on their way: no more can be tried */
+    bool came; /* populating has begun: a retry is useless */
 };
 
 /* Returns where in the target the new pages begin. */
@@ -87,7 +87,7 @@ static enum status move_accounted(struct space *space, const struct moving *move
     return status;
 }
 
-/* Charges the new pages: to the account, or to a new section, which is mapped there. */
+/* Charges the new pages to the account, or maps a section for them, which charges them. */
 static enum status charge_growth(struct space *space, const struct moving *move,
                                  const struct region_attributes *what)
 {
@@ -111,8 +111,8 @@ static void uncharge_growth(struct space *space, const struct moving *move,
         commit_uncharge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
 }
 
-/* The lowest place with the right distance: a gap that holds the range wherever in the alignment
- * it begins. */
+/* Finds the lowest free place at an allowed distance: a gap in which the range has its old offset
+ * from the alignment. */
 static bool move_find_place(const struct space *space, struct moving *move, uint64_t new_size)
 {
     uint64_t alignment = tree_move_alignment(&space->tree, move->end - move->start);
@@ -160,7 +160,7 @@ static enum status move_wired(struct space *space, struct moving *move,
     return status;
 }
 
-/* The place is chosen here when it is 0. */
+/* Chooses the place if `to` is 0, then moves the range. */
 static enum status try_move(struct space *space, struct moving *move, uint64_t new_size)
 {
     struct region *region = region_find(space, move->start);
@@ -213,12 +213,12 @@ enum status space_move(struct space *space, uint64_t start, uint64_t size, uint6
 
 /* ---- growing and shrinking ---- */
 
-/* One call of space_remap. */
+/* A call of space_remap in progress. */
 struct remapping {
     uint64_t start;
-    uint64_t end;     /* as it is */
-    uint64_t new_end; /* as it is to be */
-    bool came;        /* new pages of a wired part were on their way: no more can be tried */
+    uint64_t end;     /* current end */
+    uint64_t new_end; /* wanted end */
+    bool came;        /* populating has begun: a retry is useless */
 };
 
 static enum status remap_grow(struct space *space, struct remapping *remap, struct region *region)
@@ -232,7 +232,7 @@ static enum status remap_grow(struct space *space, struct remapping *remap, stru
     if (!region->what.wired)
         return space_fill_range(space, remap->end, remap->new_end, &region->what, BLANK_TICKETS);
     if (region->what.descriptor->rights.none)
-        return STATUS_DENIED; /* as space_wire */
+        return STATUS_DENIED; /* as in space_wire */
     status = space_fill_now(space, remap->end, remap->new_end, &region->what, true, &remap->came);
     if (status == OK)
         space_fill_keep(space, remap->end, remap->new_end, true);

@@ -7,7 +7,7 @@
 /* Pages mapped under one lock of a table. */
 #define TOGETHER 32U
 
-/* Pages that are set aside for the tickets of one leaf table. */
+/* Pages set aside for the tickets of one leaf table. */
 struct supply {
     unsigned count;
     struct pfn pages[TOGETHER];
@@ -29,8 +29,8 @@ static enum status supply_reserve(struct supply *supply, uint64_t wanted)
     return OK;
 }
 
-/* Returns true if the address has the ticket of a private region in an own leaf table, and the
- * entry's place. */
+/* Walks to an address and sets *place. Returns true if it has the ticket of a private region in an
+ * own leaf table. */
 static bool populate_at_ticket(const struct space *space, const struct region *region,
                                uint64_t address, struct tree_place *place)
 {
@@ -39,7 +39,7 @@ static bool populate_at_ticket(const struct space *space, const struct region *r
            place->entry.word == region->what.descriptor->ticket.word;
 }
 
-/* Replaces consecutive tickets, from an index on, by pages of the supply. Returns how many. */
+/* Replaces consecutive tickets, from an index on, by pages of the supply. Returns their number. */
 static unsigned fill_ticket_run(const struct supply *supply, struct pfn table, unsigned index,
                                 const struct descriptor *descriptor)
 {
@@ -59,8 +59,8 @@ static unsigned fill_ticket_run(const struct supply *supply, struct pfn table, u
     return filled;
 }
 
-/* Replaces consecutive tickets from an address on by pages of the supply, or without one from the
- * processor's caches. Returns how many. */
+/* Replaces consecutive tickets from an address on by pages of the supply or, if that is NULL, of
+ * the processor's caches. Returns their number. */
 static unsigned fill_tickets(struct space *space, const struct region *region, uint64_t address,
                              uint64_t end, const struct supply *supply)
 {
@@ -94,7 +94,8 @@ static unsigned fill_from_caches(struct space *space, const struct region *regio
     return filled > 0 || !pmm_refill() ? filled : fill_tickets(space, region, from, end, NULL);
 }
 
-/* Pages for a run of tickets, at most up to the end of the leaf table; room is made for them. */
+/* Populates a run of tickets, at most up to the end of the leaf table; evicts pages if memory is
+ * short. */
 static enum status populate_run(struct space *space, const struct region *region, uint64_t from,
                                 uint64_t to, unsigned *filled)
 {
@@ -135,8 +136,8 @@ enum status space_bring(struct space *space, const struct region *region, uint64
     return status;
 }
 
-/* Returns the end of the pages, from an address on, that need no fault; the address itself if its
- * page does. */
+/* Returns the end of the pages from an address on that need no fault; the address itself if its own
+ * page needs one. */
 static uint64_t end_of_present(const struct space *space, uint64_t address, bool write)
 {
     bool were_on = machine_interrupts_off();

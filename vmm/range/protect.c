@@ -18,8 +18,8 @@ static uint64_t protect_newly_writable(const struct space *space, uint64_t start
     return bytes / PAGE_SIZE;
 }
 
-/* Changes the entries of private and of shared regions, whose tickets differ. Where the two kinds
- * meet there is a leaf table, or a boundary of larger entries. */
+/* Changes the entries of private and of shared regions, whose tickets differ. No entry covers pages
+ * of both kinds. */
 static void protect_entries(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors, struct tlb_batch *batch)
 {
@@ -39,7 +39,7 @@ static void protect_entries(struct space *space, uint64_t start, uint64_t end,
     }
 }
 
-/* Changes a range that is covered and charged. */
+/* Changes the rights of a covered and charged range. */
 static enum status change_rights(struct space *space, uint64_t start, uint64_t end,
                                  const struct region_descriptors *descriptors)
 {
@@ -55,7 +55,7 @@ static enum status change_rights(struct space *space, uint64_t start, uint64_t e
         tlb_add_grace(&batch);
     }
     tlb_commit(&batch);
-    /* Faults that found an old ticket are over: its descriptor may be freed. */
+    /* Faults that read an old ticket have ended, so its descriptor may be freed. */
     if (status == OK) {
         region_set_descriptors(space, start, end, descriptors);
         wire_mend(space, start, end);
@@ -70,7 +70,8 @@ enum status space_change_descriptor(struct space *space, uint64_t start, uint64_
                          &(struct region_descriptors){.blank = descriptor, .shared = NULL});
 }
 
-/* STATUS_AGAIN: the space has shared regions, and the descriptor for them is lacking. */
+/* Makes one attempt at space_protect. STATUS_AGAIN: the space has shared regions, and the caller
+ * gave no descriptor for them. */
 static enum status try_protect(struct space *space, uint64_t start, uint64_t end,
                                const struct region_descriptors *descriptors)
 {
@@ -96,7 +97,8 @@ static enum status try_protect(struct space *space, uint64_t start, uint64_t end
     return status;
 }
 
-/* Returns the hint that all regions of the range share; where they differ, single small pages. */
+/* Returns the hint that all regions of the range have; if they differ, that for single small
+ * pages. */
 static struct page_hint common_hint(struct space *space, uint64_t start, uint64_t end)
 {
     const struct region *region;

@@ -1,10 +1,10 @@
-/* Tables that stay for the next range. */
+/* Spare tables: empty tables kept for the next map call. */
 #include "vmm/range/spare_tables.h"
 
 #include "vmm/page/shrinker.h"
 #include "vmm/range/internal.h"
 
-/* The level in space->kept, beside the address. */
+/* Mask of the level in space->kept; the other bits are the address. */
 #define LEVEL_MASK UINT64_C(7)
 
 _Static_assert(LEVEL_MASK < PAGE_SIZE, "the level fits beside the address of a table");
@@ -42,7 +42,7 @@ static bool has_spare_tables(const struct space *space)
     return __atomic_load_n(&space->kept, __ATOMIC_RELAXED) != 0;
 }
 
-/* Frees the tables of spaces that are not locked, space by space. */
+/* Frees the spare tables of spaces that are not locked, space by space. */
 static uint64_t spare_tables_shrink(uint64_t pages)
 {
     uint64_t freed = 0;

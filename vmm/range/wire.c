@@ -1,11 +1,10 @@
 /*
- * Wiring: pages of a range that come at once, and stay.
+ * Wiring: makes the pages of a range present, and keeps them so.
  *
- * Each page of a wired region is named by one entry, which is own or withheld and stands on a path
- * of own tables; the page is in no clock (vmm/page/page.h). It is made so by the fault that a write
- * would take, whatever the rights, so that a later right to write needs no page. What would end it
- * is done with the space locked, and either ends the wire with the mapping or mends it (fork,
- * change of rights).
+ * One entry maps each page of a wired region. The entry is own or withheld, on a path of own
+ * tables, and the page is in no clock (vmm/page/page.h). A write fault makes it so whatever the
+ * rights are; so a later right to write needs no page. Calls that would break this state hold the
+ * space's lock. They end the wire with the mapping, or restore the state (fork, change of rights).
  */
 #include "cpu/machine.h"
 #include "vmm/page/page.h"
@@ -36,7 +35,7 @@ static uint64_t wire_page(const struct space *space, uint64_t address)
     }
     machine_interrupts_restore(were_on);
     if (bytes == 0 && is_own_page(place))
-        machine_pause(); /* another has the table, or the page, at the moment */
+        machine_pause(); /* another processor has the table or the page */
     return bytes;
 }
 
@@ -49,8 +48,8 @@ static void unwire_page(struct pte *at, unsigned level, void *context)
         page_unwire(page);
 }
 
-/* Brings and wires the pages of a region, in which no large page reaches across an end; when it
- * fails some are wired. */
+/* Populates and wires the pages of a region. No large page crosses its ends. If it fails, some
+ * pages are wired. */
 static enum status wire_region(struct space *space, const struct region *region)
 {
     uint64_t end = region->node.end;
@@ -96,11 +95,11 @@ void wire_mend(struct space *space, uint64_t start, uint64_t end)
 
 /* ---- ranges ---- */
 
-/* Pages that a call has to wire in a range. */
+/* The pages that a call has to wire. */
 struct work {
     uint64_t pages;   /* not wired yet */
-    uint64_t promise; /* of those, not committed yet */
-    bool denied;      /* some of those have no access, or a section has their pages */
+    uint64_t promise; /* of these: not committed yet */
+    bool denied;      /* part of the range has no access, or is shared */
 };
 
 static struct work wire_work_in(const struct space *space, uint64_t start, uint64_t end)
@@ -123,8 +122,8 @@ static struct work wire_work_in(const struct space *space, uint64_t start, uint6
     return work;
 }
 
-/* Unwires the pages of those regions of a range that are wired, or of those that are not, which a
- * call that failed has wired pages of. */
+/* Unwires the pages of the wired regions of a range; or, after a failed wire, of the regions that
+ * are not wired yet. */
 static void unwire_pages(struct space *space, uint64_t start, uint64_t end, bool of_wired)
 {
     struct region *region = region_find(space, start);
@@ -135,7 +134,8 @@ static void unwire_pages(struct space *space, uint64_t start, uint64_t end, bool
     }
 }
 
-/* The range begins and ends at boundaries of regions and of entries. */
+/* Wires the regions of a range; on failure unwires them again. No region and no entry crosses the
+ * range's ends. */
 static enum status wire_regions(struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);
@@ -208,7 +208,7 @@ static enum status try_wire(struct space *space, uint64_t start, uint64_t end, b
 enum status space_wire(struct space *space, uint64_t start, uint64_t size)
 {
     enum status status = space_check_range(space, start, size);
-    bool came = false; /* when pages do not come, all has been tried */
+    bool came = false; /* populating has begun: it evicts by itself, so a retry is useless */
 
     if (status != OK)
         return status;
@@ -298,7 +298,7 @@ void space_fill_keep(struct space *space, uint64_t start, uint64_t end, bool wir
     region_settle(space, start, end, wired);
 }
 
-/* The region is separate, and the paths of its boundaries are own since it was filled. */
+/* Cannot fail: the region has not merged, and its boundary paths are own since it was filled. */
 void space_fill_undo(struct space *space, uint64_t start, uint64_t end, bool wired)
 {
     enum status status = space_empty_range(space, region_find(space, start), start, end);

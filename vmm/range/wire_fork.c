@@ -2,11 +2,10 @@
  * Forks of spaces with wired pages (rule A5): the child gets copies at once, and the parent keeps
  * its frames and its right to write to them.
  *
- * A fork shares all that the parent has. Until its end the parent's paths stay shared, so that who
- * would write there waits. Meanwhile the child's paths to what is wired are made its own, and
- * copies take the place of the pages there; then only the parent names its wired pages and the
- * tables above them, and all of these become its own again, the pages first: from when the path is,
- * a write finds nothing to copy.
+ * A fork shares the parent's tables. Until the fork ends the parent's paths stay shared, so writers
+ * wait. Meanwhile the child's paths to wired pages become own, and copies replace the pages there.
+ * After that only the parent references its wired pages and their tables, and they become own
+ * again: first the pages, then the paths, so a write that finds an own path has nothing to copy.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
@@ -14,7 +13,7 @@
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 
-/* Makes the child's path down to a level its own. */
+/* Makes the child's path to an address own, down to a level. */
 static enum status wire_fork_make_path(struct space *child, uint64_t address, unsigned level)
 {
     struct tree_reserve reserve = {0};
@@ -39,7 +38,7 @@ static enum status wire_fork_make_path(struct space *child, uint64_t address, un
     return status;
 }
 
-/* A page as large as those of a level, with the content of another. */
+/* Allocates a page of this level and copies another page to it. */
 static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
 {
     enum status status =
@@ -51,8 +50,7 @@ static enum status make_copy(struct pfn page, unsigned level, struct pfn *copy)
     return status;
 }
 
-/* Locks a table of the child, where reclaim may be for a moment; returns whether interrupts were
- * on. */
+/* Locks a table of the child; retries while reclaim has it. Returns whether interrupts were on. */
 static bool wire_fork_lock_table(struct pfn table)
 {
     for (;;) {
@@ -91,7 +89,7 @@ static enum status wire_fork_map_copy(struct tree_place place, struct pfn page)
     return OK;
 }
 
-/* Where the child's walk to a wired page of the parent ends, and that page. */
+/* Returns the place where the child's walk to a wired page of the parent ends, and that page. */
 static struct tree_place find_page(const struct space *child, uint64_t address, struct pfn *page)
 {
     bool were_on = machine_interrupts_off();
@@ -105,7 +103,8 @@ static struct tree_place find_page(const struct space *child, uint64_t address, 
     return place;
 }
 
-/* Copies the page at an address; a large one in parts where no block is free. */
+/* Copies the page at an address and sets *bytes to its size. If no block is free for a large page,
+ * splits the page and sets 0: the caller then copies the parts. */
 static enum status copy_page(struct space *child, uint64_t address, uint64_t *bytes)
 {
     struct pfn page;
@@ -141,7 +140,7 @@ static enum status wire_fork_copy_pages(struct space *child, struct space *paren
     return status;
 }
 
-/* Makes the paths to wired pages own; no other space references their tables now. */
+/* Makes the paths to wired pages own. No other space references their tables now. */
 static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
 {
     struct region *region = region_find(parent, 0);
@@ -178,7 +177,7 @@ enum status wire_fork(struct space *child, struct space *parent)
     wire_mend(parent, 0, lower_half_end(parent->tree.levels));
     tlb_begin(&batch, &parent->tree);
     wire_fork_own_paths(parent, &batch);
-    /* Reads meanwhile may have cached translations without the right to write. */
+    /* Reads may have cached translations without the right to write meanwhile. */
     tlb_add_space(&batch);
     tlb_commit(&batch);
     return status;

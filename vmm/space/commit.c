@@ -9,7 +9,7 @@
 
 static struct {
     enum overcommit_policy way;
-    uint64_t frames; /* of the machine, constant once it is read; 0: not read */
+    uint64_t frames; /* frames of the machine, constant once read; 0: not read yet */
     uint64_t pages;  /* changed atomically */
 } account = {.way = OVERCOMMIT_HEURISTIC};
 
@@ -65,13 +65,14 @@ uint64_t commit_total(void)
     return frames_of_machine() - pmm_reserve() + slots_of_disk();
 }
 
-/* The common call asks for so little that the disk need not be asked. */
+/* Returns true if one call asks for more than the whole machine has. Reads the disk's size only if
+ * memory alone does not suffice. */
 __attribute__((noinline)) static bool is_too_much(uint64_t pages)
 {
     return pages > frames_of_machine() - pmm_reserve() && pages > commit_total();
 }
 
-/* What is promised is there: nobody else takes it meanwhile. */
+/* Charges pages if the account stays within what memory and the disk hold, as one atomic step. */
 __attribute__((noinline)) static enum status take_what_is_there(uint64_t pages)
 {
     uint64_t before = commit_pages();
@@ -106,7 +107,7 @@ void commit_uncharge(uint64_t pages)
 /* ---- wired pages ---- */
 
 static struct {
-    uint64_t limit; /* UINT64_MAX: a half of memory */
+    uint64_t limit; /* UINT64_MAX: half of memory */
     uint64_t pages; /* changed atomically */
 } wired = {.limit = UINT64_MAX};
 

@@ -1,24 +1,23 @@
 /*
- * The account of committed pages: memory that was promised, and may have to be there one day.
+ * The account of committed pages: memory that was promised, and that programs may use at any time.
  *
- * A region is committed once it is private and writable, and stays so until it is unmapped: when it
- * is made read-only the pages that were written are still its own. A guard, and memory that never
- * was writable, shows no page but the zero page, and is not counted. The account is the sum over
- * the private regions of all spaces and all sections, exactly, since residency a space is not exact
- * with shared tables (rule C13); a fork commits all that its parent has for itself. A section is
- * committed whole until its last mapping goes (vmm/section/section.h).
+ * A region is committed from when it is private and writable until it is unmapped: after a change
+ * to read-only it keeps the pages that were written. A guard, and memory that never was writable,
+ * needs no page but the zero page, and is not counted. The account is the exact sum over the
+ * private regions of all spaces and over all sections; residency per space would not be exact with
+ * shared tables (rule C13). A fork commits its own copy of all that its parent has committed. A
+ * section is committed as a whole until its last mapping is removed (vmm/section/section.h).
  *
  * The policy says when a promise is refused, before any work is done:
  *
- *   never      when the account would exceed what memory and the disk can hold together. What was
- *              promised is then there, but for tables where use is so sparse that a table holds few
- *              pages.
- *   heuristic  when one call asks for more than the whole machine has, whatever the others have:
- *              all frames but the reserve, and the slots of the disk.
- *   always     at no time.
+ *   never      if the account would exceed what memory and the disk can hold together. Promised pages
+ *              can then always be had, unless use is so sparse that page tables take the room.
+ *   heuristic  if one call asks for more than the whole machine has, whatever others have: all frames
+ *              but the reserve, and the slots of the disk.
+ *   always     no promise is refused.
  *
- * With the last two a program can be told at a fault that there is no page left: its own access
- * fails, and nobody else loses a page.
+ * With the last two a fault may find no page left: then the program's own access fails, and no
+ * other program loses a page.
  *
  * Wired pages have an account of their own, with a limit (vmm/space/space.h).
  *
@@ -34,23 +33,25 @@
 #include "lib/options.h"
 #include "lib/status.h"
 
-/* The policy of what follows; heuristic unless called. */
+/* Sets the policy of later calls. It is heuristic before the first call. */
 void commit_choose(enum overcommit_policy way);
 enum overcommit_policy commit_policy(void);
 
-/* Promises so many pages more; takes promises back. */
+/* Charge pages to the account, and take the charge back. */
 MUST_USE enum status commit_charge(uint64_t pages);
 void commit_uncharge(uint64_t pages);
 
-/* The account, and what memory and the disk can hold together: frames that are free or hold a page
- * of a program, without the reserve and without tables for them, and the slots of the disk. */
+/* Return the committed pages, and the pages that memory and the disk can hold together: frames that
+ * are free or hold a program's page, less the reserve and the tables for them, plus the slots of
+ * the disk. */
 uint64_t commit_pages(void);
 uint64_t commit_limit(void);
 
 /* Returns the pages of the whole machine: the limit of one call under the heuristic. */
 uint64_t commit_total(void);
 
-/* Charges wired pages; STATUS_LIMIT: more than space_wired_limit. Takes the charge back. */
+/* Charge wired pages, and take the charge back. STATUS_LIMIT: more than space_wired_limit
+ * allows. */
 MUST_USE enum status wire_charge(uint64_t pages);
 void wire_uncharge(uint64_t pages);
 

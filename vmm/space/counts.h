@@ -1,7 +1,7 @@
 /*
- * How the faults of a space ended: figures for the log, counted by count_event. Those of the fast
- * path are counted for the processor, and added to the space's when the processor leaves the space
- * or space_faults is called.
+ * Counts of the faults of a space by result, for the log; count_event counts them. Those of the
+ * fast path are counted for the processor, and added to the space's when the processor leaves the
+ * space or space_faults is called.
  *
  * Units: faults since the space was created. Owns: nothing. Context: any.
  */
@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-/* The first ones, which the fast path counts for its processor by machine_count. */
+/* The counts that the fast path keeps per processor by machine_count. */
 enum fault_fast_count {
     FAULT_ZERO_READ,
     FAULT_FIRST_WRITE,
@@ -27,7 +27,7 @@ struct fault_counts {
             uint64_t first_write;     /* a ticket written: a cleared page */
             uint64_t zero_to_private; /* the zero page written */
             uint64_t cow_copy;
-            uint64_t cow_reuse; /* the last owner's */
+            uint64_t cow_reuse; /* COW written by its last owner */
         };
         uint64_t fast[FAULT_FAST_COUNTS];
     };
@@ -35,8 +35,8 @@ struct fault_counts {
     uint64_t shared;      /* a ticket of a shared region touched: the section's page */
     uint64_t swap_in;     /* read from the area */
     uint64_t swap_cached; /* found in the frame that another entry had read */
-    uint64_t around;      /* pages that first writes to others have brought */
-    uint64_t path;        /* tables made or unshared on the way */
+    uint64_t around;      /* pages mapped by fault-around */
+    uint64_t path;        /* tables made or unshared for the fault */
     uint64_t spurious;
     uint64_t violations;
     uint64_t failed; /* no memory, device error, lost page */
@@ -44,7 +44,7 @@ struct fault_counts {
 
 struct space;
 
-/* Returns how the faults of a space ended so far. */
+/* Returns the counts of a space so far. */
 struct fault_counts space_faults(const struct space *space);
 
 #endif

@@ -11,11 +11,12 @@
 /* Sizes of pages: 4 KiB, 2 MiB, 1 GiB. */
 #define LEVELS 3U
 
-/* Index 0, and one for each set of attributes. */
+/* Index 0, which is none, and one index for each set of attributes. */
 #define DESCRIPTORS_MAX   (1U + ((AROUND_MOST + 1) * LEVELS + 1) * 16)
 #define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
 
-/* Of all tickets: a descriptor keeps its index for good, so that it needs no other. */
+/* The generation of all tickets: a descriptor keeps its index for good, so one generation
+ * suffices. */
 #define GENERATION 1U
 
 _Static_assert(DESCRIPTORS_MAX - 1 <= UINT16_MAX, "an index has 16 bits, in tickets as here");
@@ -24,11 +25,11 @@ uint32_t descriptor_limit;
 
 static struct {
     uint8_t lock;
-    uint16_t made; /* index of the last; none is ever unmade */
+    uint16_t made; /* index of the last one made; descriptors are never freed */
     unsigned in_use;
-    /* By hints and rights: the one descriptor of blank memory; 0 = not made yet. */
+    /* The index of the descriptor of blank memory with these hints and rights; 0 = not made yet. */
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
-    /* By rights: the one of memory that sections back. */
+    /* The same for memory of sections, by rights. */
     uint16_t shared[16];
 } table;
 
@@ -38,8 +39,7 @@ static struct descriptor *descriptor_at(uint32_t index)
     return (struct descriptor *)(uintptr_t)DESCRIPTORS_BASE + index;
 }
 
-/* Four bits of what are four bytes of 0 or 1: each is brought to its place by one of the
- * factors. */
+/* Packs four bytes of 0 or 1 into four bits: each factor moves one of them to its place. */
 static unsigned rights_number(struct rights rights)
 {
     uint32_t bytes;
@@ -66,10 +66,10 @@ static enum status descriptor_grow(void)
         pmm_free(frame);
         return status;
     }
-    /* Index 0 is none: no entry, and not the empty one either, equals this. */
+    /* Index 0 is none: no entry, not even the empty one, equals this word. */
     if (descriptor_limit == 0)
         descriptor_at(0)->ticket.word = UINT64_MAX;
-    /* Faults look without the lock. */
+    /* Faults read it without the lock. */
     __atomic_store_n(&descriptor_limit, limit, __ATOMIC_RELEASE);
     return OK;
 }
@@ -81,8 +81,8 @@ enum status descriptor_init(void)
 }
 
 /* Returns the error codes (SDM volume 3, 4.7; P, W/R, U/S, I/D are bits 0, 1, 2, 4) that the fast
- * path may resolve. Others need more than the code to decide (ring 0 at a user page, a reserved
- * bit), or bring in more than one page. */
+ * path may resolve. For other codes the error code does not suffice (ring 0 at a user page, a
+ * reserved bit), or the fault maps several pages. */
 static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
 {
     uint32_t allowed = 0;
@@ -100,7 +100,8 @@ static uint32_t allowed_codes(struct rights rights, struct page_hint hint)
     return allowed;
 }
 
-/* Returns the error codes of ring 3 that the rights deny; none with a cause besides them. */
+/* Returns the error codes of ring 3 that the rights deny. Codes with another cause are not among
+ * them. */
 static uint32_t denied_codes(struct rights rights)
 {
     uint32_t denied = 0;
@@ -119,8 +120,8 @@ static uint32_t denied_codes(struct rights rights)
     return denied;
 }
 
-/* What sections back the fast path leaves alone: no error code is allowed, and there are no
- * bits. */
+/* Fills in a descriptor. For memory of sections no error code is allowed and there are no prepared
+ * bits, so the fast path never serves it. */
 static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
                             struct page_hint hint)
 {
@@ -139,7 +140,7 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
     descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
 }
 
-/* Makes the descriptor of these attributes, not in use yet. */
+/* Makes the descriptor of these attributes, with count 0. */
 static enum status descriptor_make(uint16_t *place, struct rights rights, struct page_hint hint)
 {
     enum status status = table.made + 1U == descriptor_limit ? descriptor_grow() : OK;
@@ -183,8 +184,8 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
     machine_interrupts_restore(were_on);
 }
 
-/* Holds a descriptor that is in use, or takes it into use. The table is locked; others count one
- * that is in use without the lock, so that its ticket is valid before. */
+/* Adds a count to a descriptor, and makes its ticket valid before the first one. The table is
+ * locked; but a count other than 0 may be raised by others without the lock. */
 static void hold_again(struct descriptor *descriptor)
 {
     if (__atomic_load_n(&descriptor->count, __ATOMIC_ACQUIRE) == 0) {
@@ -194,7 +195,8 @@ static void hold_again(struct descriptor *descriptor)
     __atomic_add_fetch(&descriptor->count, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Holds or makes the descriptor of these attributes, under the table's lock. */
+/* Adds a count to the descriptor of these attributes, and makes it if there is none, under the
+ * table's lock. */
 __attribute__((noinline)) static enum status hold_or_make(uint16_t *place, struct rights rights,
                                                           struct page_hint hint,
                                                           struct descriptor **descriptor)
@@ -215,7 +217,7 @@ __attribute__((noinline)) static enum status hold_or_make(uint16_t *place, struc
     return status;
 }
 
-/* The descriptor is mostly in use, and is counted without the lock. */
+/* Usually the descriptor is in use, and its count is raised without the lock. */
 enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
                                  struct descriptor **descriptor)
 {
@@ -236,7 +238,8 @@ enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
     return OK;
 }
 
-/* Returns the index of the descriptor in use of shared memory with these rights, or 0. */
+/* Returns the index of the descriptor of shared memory with these rights, or 0 if none is in
+ * use. */
 static uint16_t shared_index(struct rights rights)
 {
     uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
@@ -246,8 +249,8 @@ static uint16_t shared_index(struct rights rights)
     return index;
 }
 
-/* Without NX an entry does not say whether its region allows execution. Then there may be two that
- * it can have come from; of one alone it is known. */
+/* Without NX an entry does not record whether its region allows execution, so two descriptors are
+ * possible. Returns false if both are in use. */
 bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
 {
     struct rights other = rights;

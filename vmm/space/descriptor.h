@@ -30,31 +30,32 @@ struct descriptor {
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
     bool shared; /* (c) pages are a section's (vmm/section/section.h): the fast path has no bits */
-    uint32_t count;  /* (d) regions that have it */
+    uint32_t count;  /* (d) regions that refer to it */
     uint16_t index;  /* (c) */
     uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
                            * for the fast path to resolve */
-    uint32_t denies; /* (c) likewise of ring 3: access denied, whatever the page's state is */
+    uint32_t denies; /* (c) likewise for ring 3: denied in every state of the page */
     uint32_t spare[4];
 };
 
-/* Up to 16 pages are brought together: so long is a table locked. */
+/* At most 16 pages are mapped by one fault, which bounds how long the table is locked. */
 #define AROUND_MOST 4U
 
 _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line");
 
-/* Once, before any other call: the first frame of the table. */
+/* Allocates the first frame of the table. Called once, before any other call. */
 MUST_USE enum status descriptor_init(void);
 
-/* Where pages come from: what blank memory hints for, large pages of this level where they fit
- * (vmm/page/large.h), 1: small ones, and 2^around pages at a first write; or from a section. */
+/* The kind of pages that a region wants. Blank memory: large pages of page_level where they fit
+ * (vmm/page/large.h; 1 is small ones), and 2^around pages at a first write. Or pages of a
+ * section. */
 struct page_hint {
     uint8_t level;
     uint8_t around;
-    bool shared; /* a section's (vmm/section/section.h); the others are 1 and 0 then */
+    bool shared; /* of a section; page_level is 1 and around 0 then */
 };
 
-/* The descriptor of memory with these rights and hints, with one more count. */
+/* Returns the descriptor of memory with these rights and hints, with one more count. */
 MUST_USE enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
                                           struct descriptor **descriptor);
 
@@ -76,8 +77,8 @@ static inline enum status descriptor_anonymous(struct rights rights, struct desc
     return descriptor_blank(rights, 1, descriptor);
 }
 
-/* The descriptor of memory that sections back, with these rights, with one more count. Which
- * section and which part of it is the mapping's to say (rule T1). */
+/* Returns the descriptor of section memory with these rights, with one more count. The mapping, not
+ * the descriptor, says which part of which section it is (rule T1). */
 static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
 {
     return descriptor_with_hint(rights, (struct page_hint){.level = 1, .shared = true}, descriptor);
@@ -88,14 +89,15 @@ static inline enum status descriptor_shared(struct rights rights, struct descrip
  * entries there do not record. */
 MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
 
-/* So many counts more, or less. */
+/* Add counts, and drop them. */
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts);
 void descriptor_put(struct descriptor *descriptor, uint32_t counts);
 
-/* Descriptors in use. */
+/* Returns the number of descriptors in use. */
 unsigned descriptor_count(void);
 
-/* The descriptor that a ticket names; NULL when the ticket is stale, damaged or forged. */
+/* Returns the descriptor that a ticket refers to; NULL if the ticket is stale, damaged or
+ * forged. */
 static inline const struct descriptor *descriptor_of(struct pte ticket, uint32_t limit)
 {
     uint32_t index = (uint32_t)pte_payload(ticket) & 0xffff;
@@ -107,10 +109,10 @@ static inline const struct descriptor *descriptor_of(struct pte ticket, uint32_t
     return descriptor;
 }
 
-/* One more than the highest index that has memory behind it: descriptor_of's limit. */
+/* One more than the highest index that has memory: the limit for descriptor_of. */
 extern uint32_t descriptor_limit;
 
-/* The same while others may make descriptors. */
+/* Returns descriptor_limit, which others may raise meanwhile. */
 static inline uint32_t descriptor_bound(void)
 {
     return __atomic_load_n(&descriptor_limit, __ATOMIC_ACQUIRE);

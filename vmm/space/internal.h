@@ -8,11 +8,11 @@
 
 #include "vmm/space/space.h"
 
-/* Gives a tree the lowest free number and shows its root in the window of top tables.
- * STATUS_LIMIT: all are taken; STATUS_NO_MEMORY. */
+/* Gives a tree the lowest free number and shows its root in the window of top tables. Fails with
+ * STATUS_LIMIT if all numbers are taken, or with STATUS_NO_MEMORY. */
 MUST_USE enum status space_number_take(struct tree *tree);
 
-/* Frees the number, before the root. May wait for every processor. */
+/* Frees the number; called before the root is freed. May wait for every processor. */
 void space_number_give(const struct tree *tree);
 
 #endif

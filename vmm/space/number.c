@@ -11,14 +11,14 @@
 
 static struct {
     uint8_t lock;
-    uint32_t limit; /* numbers from here on are not given */
+    uint32_t limit; /* numbers from this one on are not given out */
     uint32_t first; /* no word before this one has a free number */
     uint64_t taken[SPACES_MAX / WORD_BITS];
 } numbers = {.limit = SPACES_MAX};
 
 _Static_assert(SPACES_MAX - 1 <= UINT16_MAX, "a number has 16 bits");
 
-/* The lowest free number, which may be past the limit. holds: the lock */
+/* Returns the lowest free number, which may be past the limit. The caller has the lock. */
 static uint32_t find_free(void)
 {
     while (numbers.first < ARRAY_COUNT(numbers.taken) && numbers.taken[numbers.first] == UINT64_MAX)
@@ -71,7 +71,7 @@ void space_number_give(const struct tree *tree)
     machine_interrupts_restore(were_on);
     if (pfn_is_none(unused))
         return;
-    /* A table of the kernel's half is freed, which any processor may have cached (rule P5). */
+    /* Any processor may have cached the table of the kernel's half that is freed (rule P5). */
     tlb_begin(&batch, NULL);
     tlb_add_kernel(&batch);
     tlb_commit(&batch);

@@ -24,14 +24,15 @@ const struct region *space_region_at(struct space *space, uint64_t address)
 
 /* ---- one region ---- */
 
-/* A call that needs one region more is STATUS_LIMIT; a fork has all of its parent's. */
+/* Limits the regions of each space: a call that would exceed it fails with STATUS_LIMIT. A fork
+ * gets all regions of its parent anyway. */
 void space_set_region_limit(uint32_t regions)
 {
     region_limit = regions != 0 ? regions : UINT32_MAX;
 }
 
-/* Allocates a region object: the space's spare one, or one of the pool. A program that maps and
- * unmaps in turn reuses the spare, and does not come closer to the limit. */
+/* Allocates a region object: the space's spare one, or one of the pool. So a program that maps and
+ * unmaps in turn takes no object from the pool, and does not come closer to the limit. */
 static inline enum status region_alloc_spare(struct space *space, struct region **region)
 {
     void *object = space->spare;
@@ -58,8 +59,8 @@ static bool has_spare_region(const struct space *space)
     return __atomic_load_n(&space->spare, __ATOMIC_RELAXED) != NULL;
 }
 
-/* Frees the spare objects of spaces that are not locked. A frame becomes free with the last object
- * in it, so that all of them may be needed for one page. */
+/* Frees the spare objects of spaces that are not locked. A frame is freed with its last object, so
+ * freeing one page may take all of them. */
 static uint64_t region_free_spares(uint64_t pages)
 {
     struct region *chain = NULL;
@@ -69,7 +70,7 @@ static uint64_t region_free_spares(uint64_t pages)
     while ((space = space_lock_one_that_keeps(has_spare_region)) != NULL) {
         struct region *spare = space->spare;
 
-        if (spare != NULL) { /* used before the space was locked */
+        if (spare != NULL) { /* may be used up before the space was locked */
             *(struct region **)(void *)spare = chain;
             chain = spare;
             __atomic_store_n(&space->spare, NULL, __ATOMIC_RELAXED);
@@ -308,12 +309,12 @@ void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired
 
 /* ---- all regions ---- */
 
-/* A run of regions with one descriptor: its count is changed once for the run. */
+/* Consecutive regions with one descriptor, whose count is changed once for all of them. */
 struct descriptor_run {
     void (*change)(struct descriptor *descriptor, uint32_t counts);
     struct descriptor *descriptor;
     uint32_t length;
-    struct region *chain; /* objects of the pool, each begins with the next one's address */
+    struct region *chain; /* objects of the pool; each begins with the address of the next */
 };
 
 static void end_run(struct descriptor_run *run)
@@ -359,7 +360,7 @@ enum status region_copy_all(struct space *child, const struct space *parent)
     end_run(&run);
     child->region_count = parent->region_count;
     child->committed = parent->committed;
-    /* Some neighbours differed only in the wired attribute, which is clear now. */
+    /* Neighbours that differed only in the wired attribute can merge now. */
     if (parent->wired > 0)
         region_merge_range(child, PAGE_SIZE, UINT64_MAX);
     return OK;

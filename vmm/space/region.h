@@ -1,21 +1,21 @@
 /*
- * Regions of a space, for the calls on ranges: finding, adding, cutting, joining and removing them.
+ * Regions of a space, for the calls on ranges: finding, adding, cutting, merging and removing them.
  *
  * Units: bytes; ranges are half-open and whole pages. Owns: a region's count of its descriptor.
- * Fails with: STATUS_NO_MEMORY; nothing has changed then.
- * Context: thread; the space's lock is held, where not said otherwise. Rules: T1, T2, P1.
+ * Fails with: STATUS_NO_MEMORY; nothing has changed then. Context: thread; the space's lock is held
+ * unless a comment says otherwise. Rules: T1, T2, P1.
  */
 #ifndef VMM_SPACE_REGION_H
 #define VMM_SPACE_REGION_H
 
 #include "vmm/space/space.h"
 
-/* The end of a space: locks it for good, so that no one who looks for kept memory finds it, and
- * takes it off the list. Then, when nothing of a section is mapped in it, frees it. */
+/* End a space: space_retire locks it for good, so that no shrinker finds it, and removes it from
+ * the list. The other frees it, once no section is mapped in it. */
 void space_retire(struct space *space);
 void space_free(struct space *space);
 
-/* Visits all spaces, for AUDIT: no call creates or ends one meanwhile. */
+/* Visits all spaces, for AUDIT. No call may create or end one meanwhile. */
 void space_visit_all(void (*visit)(const struct space *space, void *context), void *context);
 
 static inline void space_lock(struct space *space)
@@ -43,7 +43,8 @@ static inline struct region_node *node_of(struct region *region)
     return (struct region_node *)region;
 }
 
-/* The first region that ends after the address; the one after a region. NULL: none. */
+/* Return the first region that ends after the address, and the next region; NULL if there is
+ * none. */
 static inline struct region *region_find(const struct space *space, uint64_t address)
 {
     return region_of(region_tree_find(&space->regions, address));
@@ -62,7 +63,7 @@ static inline uint64_t region_pages(const struct region *region)
 /* The neighbours of an address in a gap; NULL: none. */
 struct region_gap {
     struct region *before;
-    struct region *next; /* as region_find: it may begin at the address */
+    struct region *next; /* as region_find: may begin at the address */
 };
 
 static inline struct region_gap region_find_gap(const struct space *space, uint64_t address)
@@ -74,41 +75,43 @@ static inline struct region_gap region_find_gap(const struct space *space, uint6
 }
 
 /* Adds a range in a gap: to a neighbour with equal attributes, or as a new region. Takes over the
- * caller's count of the descriptor, except on failure: STATUS_NO_MEMORY. */
+ * caller's count of the descriptor, unless it fails with STATUS_NO_MEMORY. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
                                 uint64_t end, const struct region_attributes *what);
 
-/* Makes a boundary at each end of the range: a region across it becomes two. No entry changes (T1).
- * STATUS_NO_MEMORY: everything is as before. */
+/* Splits the regions that cross an end of the range. No entry changes (rule T1). STATUS_NO_MEMORY:
+ * nothing has changed. */
 MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t end);
 
-/* Takes the regions of a range out, at whose ends there are boundaries; or one. */
+/* Remove the regions of a range, none of which crosses its ends; or one region. */
 void region_remove_range(struct space *space, uint64_t start, uint64_t end);
 void region_remove(struct space *space, struct region *region);
 
-/* Says of the regions of a range, at whose ends there are boundaries, whether they are wired, which
- * commits them, and that nothing is on its way any more; joins neighbours that then say the
- * same. */
+/* Sets or clears the wired attribute of the regions of a range, and clears `populate`; wired
+ * regions become committed. Merges neighbours with equal attributes. No region crosses the range's
+ * ends. */
 void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired);
 
-/* Joins neighbours that say the same, from the one that touches start to the one that touches end.
- */
+/* Merges neighbours with equal attributes, from the region that touches start to the one that
+ * touches end. */
 void region_merge_range(struct space *space, uint64_t start, uint64_t end);
 
-/* Gives the region [start, end) the free range [to, new_end), and joins it with neighbours there
- * that say the same. */
+/* Moves the region [start, end) to the free range [to, new_end), and merges it there with
+ * neighbours that have equal attributes. */
 void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end);
 
-/* The region at start, when every page of the range is in a region that is no guard; else NULL. */
+/* Returns the region at start if regions other than guards cover the whole range; otherwise
+ * NULL. */
 struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
 
-/* What says the same rights of private regions and of shared ones; without shared regions NULL. */
+/* Descriptors with the same rights for private and for shared regions; `shared` is NULL if there
+ * are none. */
 struct region_descriptors {
     struct descriptor *blank;
     struct descriptor *shared;
 };
 
-/* Gives the regions of a range, at whose ends there are boundaries, other descriptors. */
+/* Changes the descriptors of the regions of a range, none of which crosses its ends. */
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors);
 
@@ -117,7 +120,7 @@ void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
 MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
 void region_remove_all(struct space *space);
 
-/* Compares the regions with each other and with the space's figures; panics on a difference. */
+/* Panics if the regions contradict each other or the space's figures. */
 void region_audit(const struct space *space);
 
 #endif

@@ -1,11 +1,11 @@
 /* The range tree. */
 
 /*
- * <bsd/sys/tree.h> calls this for the two nodes of a rotation and for the parent above them, and in
- * a removal for some nodes of a path; it does not go up from where a node was put in or taken out.
- * So that is done here, from the lowest node whose subtree changed, after the rotations: a node
- * that a rotation has moved off that path has been summed up by the rotation from children that did
- * not change.
+ * <bsd/sys/tree.h> calls this for the two nodes of a rotation and their parent, and in a removal
+ * for some nodes of the path. It does not update the whole path from an inserted or removed node to
+ * the root. This file does, after the rotations, from the lowest node whose subtree changed. A node
+ * that a rotation moved off that path is correct already: the rotation has updated it, and its
+ * children did not change.
  */
 #define RB_AUGMENT(node) region_tree_sum_up(node)
 
@@ -16,7 +16,7 @@
 #include "lib/check.h"
 #include "lib/units.h"
 
-/* Computes a node's summary of its subtree from itself and its children. */
+/* Computes a node's low, high and gap from its own range and its children. */
 static inline void region_tree_sum_up(struct region_node *node)
 {
     const struct region_node *left = RB_LEFT(node, link);
@@ -55,8 +55,8 @@ static void region_tree_sum_up_path(struct region_node *node)
 
 /* ---- changing ---- */
 
-/* Of two neighbours the one has nothing on its right, or the other nothing on its left: there the
- * node's place is. */
+/* Of two neighbours, either the first has no right child or the second has no left child; the node
+ * goes there. */
 void region_tree_insert_between(struct region_tree *tree, struct region_node *before,
                                 struct region_node *node, struct region_node *next)
 {
@@ -89,8 +89,8 @@ void region_tree_insert(struct region_tree *tree, struct region_node *node)
     region_tree_insert_between(tree, before, node, next);
 }
 
-/* A node with two children: the next one takes its place, and leaves its own, which is the lowest
- * whose subtree changes. */
+/* Removes a node with two children: its successor takes its place. The successor's old parent is
+ * the lowest node whose subtree changes. */
 __attribute__((noinline)) static void remove_with_children(struct region_tree *tree,
                                                            struct region_node *node)
 {
@@ -101,8 +101,8 @@ __attribute__((noinline)) static void remove_with_children(struct region_tree *t
     region_tree_sum_up_path(lowest);
 }
 
-/* Any other leaves its place to its only child, if it has one: RB_REMOVE's half for this, without
- * the sums that are made after it. */
+/* A node with at most one child is replaced by that child: as RB_REMOVE does it, with the sums
+ * computed afterwards. */
 void region_tree_remove(struct region_tree *tree, struct region_node *node)
 {
     struct region_node *left = RB_LEFT(node, link);
@@ -147,7 +147,7 @@ struct region_node *region_tree_before(struct region_node *node)
     return RB_PREV(region_tree, NULL, node);
 }
 
-/* A search in ascending order: all gaps below `at` are too small. */
+/* A search in ascending order: no gap below `at` fits. */
 struct gap_search {
     uint64_t at;
     uint64_t size;
@@ -165,8 +165,8 @@ static bool fits_before(struct gap_search *search, uint64_t end)
     return true;
 }
 
-/* Searches the gap before a subtree, and those in it. Whole subtrees are passed over when no gap in
- * them is large enough. The depth is that of the tree: at most twice its logarithm. */
+/* Searches the gap before a subtree, and those in it. Skips a subtree in which no gap is large
+ * enough. Recursion is as deep as the tree: at most 2 log n. */
 static bool search_subtree(const struct region_node *node, struct gap_search *search)
 {
     if (node == NULL || node->high <= search->at)
@@ -263,7 +263,8 @@ static bool is_red(const struct region_node *node)
     return node != NULL && RB_COLOR(node, link) == RB_RED;
 }
 
-/* Counts the nodes of a subtree; black is how many black nodes each of its paths has. */
+/* Returns the number of nodes of a subtree, and sets *black to the number of black nodes on each of
+ * its paths. */
 static uint32_t audit_subtree(struct region_node *node, unsigned *black)
 {
     struct region_node *left;

@@ -2,10 +2,10 @@
  * The range tree: disjoint ranges in a red-black tree by address. Each node also records the span
  * of its subtree and the largest gap in it.
  *
- * So finding the range at an address, and finding a gap, both walk down one path: O(log n). With
- * an alignment above a page, a gap may be large enough and still contain no aligned range; each
- * such gap before the result costs one more walk. A gap of size + alignment - 4 KiB always
- * suffices, which bounds the extra walks to gaps between those sizes.
+ * Finding the range at an address, and finding a gap, both walk down one path: O(log n). With an
+ * alignment above a page, a gap may be large enough and still contain no aligned range; each such
+ * gap before the result costs one more walk. A gap of size + alignment - 4 KiB always suffices,
+ * which bounds the extra walks to gaps between those sizes.
  *
  * The tree is generic: a node is the first member of the caller's object.
  *
@@ -25,7 +25,7 @@ struct region_node {
     RB_ENTRY(region_node) link;
     uint64_t start;
     uint64_t end;
-    /* Of the subtree of which this node is the root: */
+    /* Of the subtree whose root is this node: */
     uint64_t low;  /* the lowest start */
     uint64_t high; /* the highest end */
     uint64_t gap;  /* the largest gap between two neighbours */
@@ -33,7 +33,7 @@ struct region_node {
 
 RB_HEAD(region_tree, region_node);
 
-/* Puts a node in, whose range is set and overlaps none. */
+/* Inserts a node. Its range is set, and overlaps no other. */
 void region_tree_insert(struct region_tree *tree, struct region_node *node);
 
 /* Inserts between known neighbours (region_tree_find_both); NULL: none. */
@@ -42,7 +42,7 @@ void region_tree_insert_between(struct region_tree *tree, struct region_node *be
 
 void region_tree_remove(struct region_tree *tree, struct region_node *node);
 
-/* Gives a node that is in a tree another range, which keeps its place in the order. */
+/* Changes the range of a node that is in a tree. The order of the nodes must not change. */
 void region_tree_resize(struct region_node *node, uint64_t start, uint64_t end);
 
 /* Returns the first range that ends after the address, and in *before the last that ends at or
@@ -74,7 +74,7 @@ static inline struct region_node *region_tree_find(const struct region_tree *tre
     return region_tree_find_both(tree, address, &before);
 }
 
-/* The neighbours in the order of addresses; NULL at the ends. */
+/* Return the next and the previous node by address; NULL at the ends. */
 struct region_node *region_tree_next(struct region_node *node);
 struct region_node *region_tree_before(struct region_node *node);
 
@@ -83,19 +83,19 @@ struct region_node *region_tree_before(struct region_node *node);
 bool region_tree_find_gap(const struct region_tree *tree, uint64_t low, uint64_t high,
                           uint64_t size, uint64_t alignment, uint64_t *start);
 
-/* Makes an empty tree one of the same shape, with no comparison and no rotation. In the order of
- * addresses each node is given to copy, which returns a node that it has made a copy of it. */
+/* Copies a tree into an empty one in the same shape, without comparisons and rotations. Calls
+ * `copy` for each node in the order of addresses; it returns the copy. */
 void region_tree_clone(struct region_tree *tree, const struct region_tree *from,
                        struct region_node *(*copy)(const struct region_node *node, void *context),
                        void *context);
 
-/* Empties a tree, with no rotation: each node is given to gone, in the order of addresses, and is
- * not looked at again. */
+/* Empties a tree without rotations. Calls `gone` for each node in the order of addresses; the node
+ * is not accessed after that. */
 void region_tree_drain(struct region_tree *tree,
                        void (*gone)(struct region_node *node, void *context), void *context);
 
-/* Proves order, colours, parents, and what each node says of its subtree; panics with values on a
- * difference. Returns how many nodes there are. */
+/* Checks order, colours, parents, and the sums of each node; panics with values on a difference.
+ * Returns the number of nodes. */
 uint32_t region_tree_audit(const struct region_tree *tree);
 
 #endif

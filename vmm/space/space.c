@@ -1,4 +1,4 @@
-/* Address spaces: the list of all, creation, and which one runs. */
+/* Address spaces: the list of all, creation, and the space that a processor runs. */
 #include "vmm/space/space.h"
 
 #include <bsd/sys/queue.h>
@@ -12,7 +12,7 @@
 #include "vmm/space/internal.h"
 #include "vmm/space/region.h"
 
-/* A space with its place in the list of all: the space comes first. */
+/* A space and its link in the list of all spaces; the space comes first. */
 struct space_record {
     struct space space;
     LIST_ENTRY(space_record) link;
@@ -29,7 +29,8 @@ static uint64_t last_serial;
 
 _Static_assert((unsigned)FAULT_FAST_COUNTS == MACHINE_COUNTS, "one count of the processor each");
 
-/* The processor's counts as far as spaces have them. Only its own processor writes them. */
+/* The part of each processor's counts that was added to spaces already. Only that processor writes
+ * it. */
 static uint64_t counts_taken[CPU_MAX][FAULT_FAST_COUNTS];
 
 /* Adds what the running processor has counted to the space that it runs. Interrupts are off. */
@@ -49,8 +50,8 @@ static void fold_counts(struct space *space)
     }
 }
 
-/* While other processors run the space, what they count just now may be missing, or be in the
- * result twice. */
+/* Faults that other processors count during the call may be missing from the result, or be in it
+ * twice. */
 struct fault_counts space_faults(const struct space *space)
 {
     bool were_on = machine_interrupts_off();
@@ -102,7 +103,7 @@ static void space_remove_processor(struct space *space, uint64_t own)
     __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Makes the space, or none, the one that this processor runs in. Interrupts are off. */
+/* Switches this processor to a space, or to none for NULL. Interrupts are off. */
 static void space_enter(void *to)
 {
     uint64_t own = UINT64_C(1) << machine_cpu();
@@ -130,7 +131,7 @@ enum status vmm_init(void)
     return status == OK ? tree_ready_roots() : status;
 }
 
-/* A space on the list lives until its end has it locked, for good. */
+/* A space on the list exists until space_retire has locked it. */
 struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space))
 {
     bool were_on = machine_interrupts_off();
