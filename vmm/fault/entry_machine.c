@@ -40,7 +40,8 @@ bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame)
 #define CHANGES_SHIFT    40U
 #define PROGRESS_UNKNOWN 0U
 
-/* Returns the faults that another processor has resolved on the fast path, in whichever space. */
+/* Returns the number of faults that another processor has resolved on the fast path, in any
+ * space. */
 static uint64_t fast_faults_of(unsigned cpu)
 {
     const uint64_t *counts = machine_counts_of(cpu);
@@ -77,11 +78,10 @@ static __attribute__((noinline, cold)) uint64_t progress_with_others(const struc
 }
 
 /* Returns a number that changes with all that may have changed the running space: faults; calls,
- * which make paths own and leave translations that allow less behind; and ends of transfers, during
- * which an access faults that is allowed before and afterwards. How the slow path sees progress.
- *
- * A processor that runs the space alone needs no second look at the changes: another one that joins
- * or leaves counts its change before the set differs. */
+ * which make paths own and leave behind translations that allow less; and ends of transfers, during
+ * which an allowed access faults. The slow path detects progress by it. A processor that runs the
+ * space alone reads the number of changes only once: a processor that joins or leaves counts its
+ * change before it changes the set. */
 static uint64_t progress_of(const struct space *space)
 {
     uint64_t processors = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST);
@@ -92,8 +92,8 @@ static uint64_t progress_of(const struct space *space)
 }
 
 /* A spurious fault at the same instruction and address as the last makes no progress if nothing has
- * happened since the last one began: a violation. What happens in between is counted while an
- * access still faults, so that a fault which met it counts as progress. */
+ * happened since the last one began: a violation. A cause of a spurious fault is counted while
+ * accesses still fault, so a fault that met it sees progress. */
 static bool is_stuck(const struct space *space, const struct trap_frame *frame, uint64_t address,
                      uint64_t progress_before)
 {

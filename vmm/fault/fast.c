@@ -32,7 +32,7 @@
 /* The bits of an error code whose causes entries explain. */
 #define USUAL_ERROR (PF_P | PF_WR | PF_US | PF_ID)
 
-/* An error code can be compared with an entry. */
+/* P, W and U are the same bits in an error code and in an entry, so the two can be compared. */
 _Static_assert(PF_P == 1 && PF_WR == 2 && PF_US == 4, "as in the error code");
 _Static_assert(PTE_P == 1 && PTE_RW == 2 && PTE_US == 4, "as in an entry");
 
@@ -126,7 +126,7 @@ OUT_OF_LINE bool fast_refill(uint64_t address, uint64_t error, struct trap_frame
     return (pmm_refill() && fault_fast_any(address, error)) || fault_slow(address, error, frame);
 }
 
-/* Without a frame it is a try, which ends here. */
+/* Continues in the slow path. A call without a trap frame was only a try, and returns false. */
 INLINE bool go_slowly(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     return frame != NULL && fault_slow(address, error, frame);

@@ -101,7 +101,7 @@ static enum status check_rights(const struct fault_op *op, enum pte_state state)
 
 /* ---- plan ---- */
 
-/* Makes the path down to a level exist, or own; the walk then starts over. */
+/* Makes the path down to a level, or makes it own. The walk then starts over. */
 static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_purpose purpose)
 {
     struct tree *tree = &op->space->tree;
@@ -296,7 +296,8 @@ static enum status write_cow_page(struct fault_op *op)
     return replace_page(op);
 }
 
-/* The entry allows the access already: another processor was faster, or the TLB was stale. */
+/* Counts a spurious fault: the entry allows the access already, since another processor was faster
+ * or the TLB was stale. */
 static enum status note_spurious(struct fault_op *op)
 {
     count_event(&op->space->faults.spurious);

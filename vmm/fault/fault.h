@@ -42,8 +42,8 @@ extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame 
 enum status fault_last_reason(void);
 
 /* Fills tickets of the descriptor among the entries [from, to) with cleared pages, while this
- * processor's caches have frames. The leaf table is locked and on an own path. Returns how many.
- * Ignores the limit of resident pages. */
+ * processor's caches have frames. The leaf table is locked and on an own path. Returns the number
+ * of pages. Ignores the limit of resident pages. */
 unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
                             const struct descriptor *descriptor);
 

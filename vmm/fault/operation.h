@@ -27,8 +27,8 @@ struct fault_op {
     bool were_on;                /* interrupts, while the leaf table is locked */
 };
 
-/* Counts a fault of a kind that the fast path resolves too. A call may fill another space than the
- * one that its processor runs. */
+/* Counts a fault of a kind that the fast path resolves too. The space need not be the one that the
+ * processor runs: calls fill others too. */
 static inline void fault_count(const struct fault_op *op, enum fault_fast_count which)
 {
     if (op->space == machine_space())
@@ -42,8 +42,8 @@ static inline void fault_count(const struct fault_op *op, enum fault_fast_count 
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
 
-/* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if nothing has
- * changed. */
+/* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if it changed
+ * nothing. */
 MUST_USE bool fault_give_around(struct fault_op *op);
 
 /* Swaps a page in, in place for all sharers of its table. STATUS_AGAIN: the fault starts over, for

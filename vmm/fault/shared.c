@@ -26,7 +26,8 @@ static enum status put_shared_page(struct fault_op *op, const struct section_pla
     return OK;
 }
 
-/* If nothing is mapped any more, the next walk finds that, or waits for a move in progress. */
+/* If no section is mapped here any more, the next walk finds that, or waits for a move in
+ * progress. */
 enum status fault_map_shared(struct fault_op *op)
 {
     struct section_place place;

@@ -1,9 +1,9 @@
 /*
  * Swap-in: a swapped entry becomes a page again.
  *
- * The entry goes in transit before the read and comes out after it, so that no lock is held while
- * the disk works, and whoever else meets it waits. The page is tied to its slot from the start: the
- * tie takes over the entry's count of the slot, and other entries that name the slot find the page
+ * The entry goes in transit before the read and comes out after it, so no lock is held while the
+ * disk works, and other faults on the entry wait. The page is tied to its slot from the start: the
+ * tie takes over the entry's count of the slot, and other entries with the slot find the page
  * through the ring instead of reading it again (rule C9).
  */
 #include "vmm/fault/operation.h"
@@ -29,8 +29,7 @@ static enum status use_cached_page(struct fault_op *op, struct pfn tied)
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
-    /* The entry by which the page was found may have gone meanwhile, and no other was named
-     * then. */
+    /* The entry that the back pointer named may have been removed meanwhile without a successor. */
     rmap_set_pointer(tied, op->place.table, op->place.index);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
@@ -57,11 +56,12 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     if (status != OK)
         return status;
     count_event(&op->space->faults.swap_in);
-    /* A write goes on as a write to a COW page: a copy, or the last owner's, which cuts the tie. */
+    /* A write continues as one to a COW page: it copies, or the last owner cuts the tie and reuses
+     * the page. */
     return op->access.write ? STATUS_AGAIN : OK;
 }
 
-/* The slot is the entry's, and the table's ring is one, only while the table is locked. */
+/* Swaps a page in. Slot and ring are stable only while the table is locked. */
 enum status swap_in(struct fault_op *op)
 {
     struct slot slot = pte_slot(op->place.entry);
@@ -69,7 +69,7 @@ enum status swap_in(struct fault_op *op)
     enum status status = OK;
 
     managed_coming(slot);
-    /* A hint: where others name the slot too, one of them may have read it. */
+    /* Only a hint: if other entries have the slot too, one of them may have read it already. */
     if (swap_count(slot) <= 1)
         status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
     if (status != OK)

@@ -1,10 +1,10 @@
 /*
  * Programs: ring 3 in an address space, its system calls, and the upcall of a violation.
  *
- * A program runs until it exits or does what nothing resolves. Page faults that are no violations
- * never show. A violation goes to the program's own handler if it has named one: the kernel puts
- * struct upcall_frame on the program's stack and goes on at the handler with its address in RDI;
- * the handler changes it as it likes and returns by PROGRAM_UPCALL_RETURN.
+ * A program runs until it exits, or until a violation or trap that nothing handles. It never sees
+ * page faults that are no violations. A violation goes to the program's own handler if it has named
+ * one: the kernel puts struct upcall_frame on the program's stack and goes on at the handler with
+ * its address in RDI; the handler changes it as it likes and returns by PROGRAM_UPCALL_RETURN.
  *
  *     running --exit--> ended          running --violation, no handler or no stack--> ended
  *     running --violation--> in the handler --PROGRAM_UPCALL_RETURN--> running
@@ -25,7 +25,7 @@
 
 enum program_call {
     PROGRAM_NULL,          /* nothing; result 0 */
-    PROGRAM_EXIT,          /* RDI: a number for whoever started it; does not return */
+    PROGRAM_EXIT,          /* RDI: exit code; does not return */
     PROGRAM_UPCALL_RETURN, /* RDI: the struct upcall_frame to go on from */
     PROGRAM_SET_HANDLER,   /* RDI: the handler's address, 0: none */
     PROGRAM_MAP,           /* RDI: address, RSI: size, RDX: 1 = writable, 2 = executable */
@@ -64,14 +64,14 @@ enum program_end {
 
 struct program {
     struct space *space;
-    struct trap_frame frame; /* its registers, when it does not run */
+    struct trap_frame frame; /* its registers, while it does not run */
     uint64_t handler;        /* of violations; 0: none */
-    uint64_t exit_code;      /* PROGRAM_EXITED: what it said */
+    uint64_t exit_code;      /* PROGRAM_EXITED: RDI of its system call */
     enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */
     uint64_t upcalls;
 };
 
-/* A program that has not run yet. */
+/* Returns a program that starts at rip, with `argument` in RDI. */
 struct program program_new(struct space *space, uint64_t rip, uint64_t rsp, uint64_t argument);
 
 /* Runs it to its end, in its space; the space that ran before runs again afterwards. */

@@ -89,7 +89,8 @@ static bool parse_rights(uint64_t flags, struct rights *rights)
     return flags <= (PROGRAM_MAP_WRITE | PROGRAM_MAP_EXECUTE) || flags == PROGRAM_MAP_NONE;
 }
 
-/* Without a request, whose rights would give every system call a stack frame. */
+/* Maps memory for a program. Builds no struct space_request: its rights would give every system
+ * call a stack frame. */
 static enum status program_map(struct space *space, const struct trap_frame *frame)
 {
     struct rights rights;
