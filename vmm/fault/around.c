@@ -1,5 +1,5 @@
 /*
- * Fault-around: one write brings the pages of a group of tickets.
+ * Fault-around: one write maps pages for a group of tickets.
  *
  * Pages beyond the faulting one are best effort: they come only from the processor's frame caches,
  * evict nothing, and respect the limit of resident pages. Apart from that they are ordinary pages:

@@ -10,10 +10,11 @@
  *
  * The policy says when a promise is refused, before any work is done:
  *
- *   never      if the account would exceed what memory and the disk can hold together. Promised pages
- *              can then always be had, unless use is so sparse that page tables take the room.
- *   heuristic  if one call asks for more than the whole machine has, whatever others have: all frames
- *              but the reserve, and the slots of the disk.
+ *   never      if the account would exceed what memory and the disk can hold together. Promised
+ *              pages can then always be had, unless use is so sparse that page tables take the
+ *              room.
+ *   heuristic  if one call asks for more than the whole machine has, whatever others have: all
+ *              frames but the reserve, and the slots of the disk.
  *   always     no promise is refused.
  *
  * With the last two a fault may find no page left: then the program's own access fails, and no
