@@ -15,7 +15,8 @@ struct audit {
     bool taking; /* first pass */
 };
 
-static void count_pointer(struct audit *audit, struct pfn target, struct pte entry)
+/* `alone`: an own entry is the only reference. */
+static void count_pointer(struct audit *audit, struct pfn target, struct pte entry, bool alone)
 {
     struct frame *record = frame_record(target);
 
@@ -27,7 +28,7 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
      * of them sees the other references of an own entry. */
     CHECK_MSG(record->count > 0, "frame %x has fewer counts than pointers (entry %lx)",
               target.index, entry.word);
-    CHECK_MSG(!pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
+    CHECK_MSG(!alone || !pte_present(entry) || pte_class(entry) != PTE_OWN || record->count == 1,
               "frame %x is own by entry %lx but has count %u", target.index, entry.word,
               record->count);
     if (audit->taking)
@@ -36,22 +37,31 @@ static void count_pointer(struct audit *audit, struct pfn target, struct pte ent
 
 static void audit_table(struct audit *audit, struct pfn table, unsigned level, unsigned entries);
 
-/* Checks a page's back pointer. All its entries have one index, except the shared leaves of a
- * section's page, whose back pointer is the section's own entry (rules R1, S3). */
-static void check_name(struct pfn page, struct pte entry, unsigned index)
+/* Checks a page's back pointer. All its entries have one index, except the leaves in spaces of a
+ * section's page, whose back pointer is in the section's tree (rules R1, S3). There an own entry is
+ * the only one, and is the back pointer (rule S1). */
+static void check_name(struct pfn page, struct pte entry, struct pfn table, unsigned index)
 {
     const struct frame *record = frame_record(page);
-
     bool shared = (record->flags & FRAME_SHARED) != 0;
+    bool own = pte_present(entry) && pte_class(entry) == PTE_OWN;
 
     CHECK_MSG((shared || record->page.back_index == index) && rmap_has_pointer(page),
               "page %x, which entry %lx at %u names, names entry %u of frame %x", page.index,
               entry.word, index, record->page.back_index, record->page.back_table);
+    CHECK_MSG(!shared || !own ||
+                  (record->page.back_table == table.index &&
+                   tree_find_pointers(page, PTE_LEAF, NULL, 0) == 1),
+              "section's page %x is own by entry %lx of frame %x, names frame %x", page.index,
+              entry.word, table.index, record->page.back_table);
 }
 
-static void audit_page(struct audit *audit, struct pfn page, struct pte entry, unsigned level,
+static void audit_page(struct audit *audit, struct pfn page, struct pte entry, struct pfn table,
                        unsigned index)
 {
+    unsigned level = frame_record(table)->level;
+    bool shared = (frame_record(page)->flags & FRAME_SHARED) != 0;
+
     CHECK_MSG(frame_record(page)->kind == FRAME_ANONYMOUS,
               "entry %lx of level %u names frame %x of kind %u", entry.word, level, page.index,
               frame_record(page)->kind);
@@ -60,13 +70,12 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, u
                                frame_record(page)->level == leaf_order(level),
               "entry %lx of level %u names frame %x with flags %x, order %u", entry.word, level,
               page.index, frame_record(page)->flags, frame_record(page)->level);
-    check_name(page, entry, index);
-    CHECK_MSG(((frame_record(page)->flags & FRAME_SHARED) != 0) ==
-                      entry_is_shared_leaf(entry, level) ||
-                  pte_state(entry, level) == PTE_TRANSIT,
+    check_name(page, entry, table, index);
+    CHECK_MSG(shared ? pte_state(entry, level) != PTE_WITHHELD
+                     : !entry_is_shared_leaf(entry, level),
               "entry %lx of level %u names page %x with flags %x", entry.word, level, page.index,
               frame_record(page)->flags);
-    count_pointer(audit, page, entry);
+    count_pointer(audit, page, entry, !shared);
     audit->census.leaves++;
 }
 
@@ -89,20 +98,21 @@ static bool link_allows_all(struct pte entry)
     return pte_class(entry) == PTE_SHARED || (entry.word & (rights | PTE_NX)) == rights;
 }
 
-static void audit_entry(struct audit *audit, struct pte entry, unsigned level, unsigned index)
+static void audit_entry(struct audit *audit, struct pte entry, struct pfn table, unsigned index)
 {
+    unsigned level = frame_record(table)->level;
     struct pfn next;
 
     switch (pte_state(entry, level)) {
     case PTE_LEAF:
         if (entry_is_held(entry)) {
-            audit_page(audit, pte_frame(entry), entry, level, index);
+            audit_page(audit, pte_frame(entry), entry, table, index);
             return;
         }
         audit_zero(audit, entry, level);
         return;
     case PTE_TRANSIT:
-    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, level, index); return;
+    case PTE_WITHHELD: audit_page(audit, pte_payload_frame(entry), entry, table, index); return;
     case PTE_SWAPPED: audit->census.swapped++; return;
     case PTE_TABLE:
         if (entry_is_zero(entry)) {
@@ -115,7 +125,7 @@ static void audit_entry(struct audit *audit, struct pte entry, unsigned level, u
         CHECK_MSG(frame_record(next)->kind == FRAME_TABLE && frame_record(next)->level == level - 1,
                   "entry %lx of level %u names frame %x: kind %u, level %u", entry.word, level,
                   next.index, frame_record(next)->kind, frame_record(next)->level);
-        count_pointer(audit, next, entry);
+        count_pointer(audit, next, entry, true);
         audit_table(audit, next, level - 1, PTE_ENTRIES);
         return;
     case PTE_EMPTY:
@@ -147,7 +157,7 @@ static void audit_table(struct audit *audit, struct pfn table, unsigned level, u
 
         live += entry.word != 0;
         held += entry_is_held(entry);
-        audit_entry(audit, entry, level, i);
+        audit_entry(audit, entry, table, i);
     }
     CHECK_MSG(live == record->live && held == record->table.held,
               "table %x has %u live and %u held entries, its record says %u and %u", table.index,

@@ -84,6 +84,7 @@ void rmap_join(struct pfn table, struct pfn source)
     CHECK(fresh->table.ring_next == UINT32_MAX && fresh->table.ring_prev == UINT32_MAX);
     __atomic_store_n(&fresh->table.ring_or_section, behind->table.ring_or_section,
                      __ATOMIC_RELAXED);
+    fresh->table.section_high = behind->table.section_high;
     fresh->table.ring_prev = source.index;
     fresh->table.ring_next = next.index;
     behind->table.ring_next = table.index;

@@ -425,7 +425,7 @@ static void a_page_in_use_is_awaited(void **state)
     begin(&members[0]);
     write(6 * PAGE_SIZE, 3);
     assert_true(section_hold_at(space, START + 6 * PAGE_SIZE, &place));
-    assert_int_equal(section_bring(space, &place, &reserve, &held), OK);
+    assert_int_equal(section_bring(space, &place, SECTION_USE, &reserve, &held), OK);
     section_put(place.section);
     waited = 0;
     fake_on_relax = release_held;
@@ -442,7 +442,7 @@ static void hold_page_6(struct section_place *place)
     struct page_reserve reserve = {.page = PFN_NONE};
 
     assert_true(section_hold_at(space, START + 6 * PAGE_SIZE, place));
-    assert_int_equal(section_bring(space, place, &reserve, &held), OK);
+    assert_int_equal(section_bring(space, place, SECTION_USE, &reserve, &held), OK);
     section_put(place->section);
 }
 

@@ -39,7 +39,7 @@ enum status fault_map_shared(struct fault_op *op)
         machine_relax();
         return STATUS_AGAIN;
     }
-    status = section_bring(op->space, &place, &op->reserve, &page);
+    status = section_bring(op->space, &place, SECTION_USE, &op->reserve, &page);
     if (status == OK)
         status = put_shared_page(op, &place, page);
     section_put(place.section);

@@ -121,13 +121,6 @@ void swap_cache_remove(struct pfn page);
  * swap cache. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
-/* Returns the class of a leaf that maps a page after its transfer. COW is right for any count,
- * since a write checks for the last owner; leaves of a section's page are shared. */
-static inline enum pte_class page_class(struct pfn page)
-{
-    return (frame_record(page)->flags & FRAME_SHARED) != 0 ? PTE_SHARED : PTE_COW;
-}
-
 /* If a transfer holds a count of the page, waits a moment and returns true; the caller retries.
  * Otherwise a write would take that count for another owner and copy the page that another
  * processor has just copied, and that processor would copy the copy, for ever. */

@@ -83,16 +83,17 @@ static bool reclaim_take_accessed(struct pte *at)
 }
 
 /* Clears the A bits of the shared leaves of a section's page. Returns true if one was set. */
-static bool leaves_were_accessed(struct section *section, struct tree_pointer at, struct pfn page)
+static bool leaves_were_accessed(struct section_family *family, struct tree_pointer at,
+                                 struct pfn page)
 {
     const struct reclaim_shared *shared;
     bool used;
 
-    if (section == NULL)
+    if (family == NULL)
         return false;
     shared = reclaim_shared_owner();
-    used = shared->take_accessed(section, tree_pointer_address(at), page);
-    shared->release(section);
+    used = shared->take_accessed(family, tree_pointer_address(at), page);
+    shared->release(family);
     return used;
 }
 
@@ -102,15 +103,15 @@ bool victim_take_accessed(const struct victim *victim)
 
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
-        struct section *section;
+        struct section_family *family;
         bool were_on;
 
         if (!victim_lock_pointer(at, victim->page, &were_on))
             return true;
         used |= reclaim_take_accessed(reclaim_entry_at(at));
-        section = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
+        family = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
         victim_unlock_pointer(at, were_on);
-        used |= leaves_were_accessed(section, at, victim->page);
+        used |= leaves_were_accessed(family, at, victim->page);
     }
     return used;
 }

@@ -42,26 +42,26 @@ MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, 
  * ends, unless interrupts are off, where a thread of this processor could not end its own. */
 bool reclaim_round_await_others(const struct reclaim_round *round);
 
-struct section;
+struct section_family;
 
 /* Functions by which reclaim reaches the shared leaves of a section's page (FRAME_SHARED); only the
  * section can find them. */
 struct reclaim_shared {
-    /* Returns the section of this entry, with a hold; NULL if the section is ending and so has no
+    /* Returns the family of this entry's section, with a hold; NULL if it is ending and so has no
      * leaves. The entry's table is locked, with interrupts off. */
-    struct section *(*hold)(struct tree_pointer at);
-    void (*release)(struct section *section);
+    struct section_family *(*hold)(struct tree_pointer at);
+    void (*release)(struct section_family *family);
     /* Clears the A bits of the shared leaves of the page at byte `place` of the section. Returns
      * true if one was set. The caller holds no lock. */
-    bool (*take_accessed)(struct section *section, uint64_t place, struct pfn page);
+    bool (*take_accessed)(struct section_family *family, uint64_t place, struct pfn page);
     /* Turns the shared leaves into tickets. Returns how many: the caller owns that many references
      * to the page, and drops them after a flush of everything (rules P2, P3). A leaf that cannot be
      * reached now keeps its reference, which shows in the page's count. The caller holds no lock;
      * the section's own entry is in transit, so no new leaf appears. */
-    unsigned (*recall)(struct section *section, uint64_t place, struct pfn page);
+    unsigned (*recall)(struct section_family *family, uint64_t place, struct pfn page);
     /* Returns true if a clean page can be dropped, because the section's pager can make it
      * again. */
-    bool (*comes_again)(const struct section *section);
+    bool (*comes_again)(const struct section_family *family);
 };
 
 /* Sets the functions; called before the first such page exists, and possibly again. */

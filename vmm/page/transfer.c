@@ -55,6 +55,21 @@ void transfer_take_entry(struct pfn page, struct tree_pointer at)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
 }
 
+/* Returns the class of the leaf that an entry in transit becomes, in a locked table. COW is right
+ * for any count, since a write checks for the last owner. Leaves in spaces are written through
+ * without a fault, so the entry of a section's page is own unless another section has it too (rule
+ * S1). */
+static enum pte_class leaf_class(struct pfn page)
+{
+    bool sole;
+
+    if ((frame_record(page)->flags & FRAME_SHARED) == 0)
+        return PTE_COW;
+    sole = tree_find_pointers(page, PTE_TRANSIT, NULL, 0) == 1 &&
+           tree_find_pointers(page, PTE_LEAF, NULL, 0) == 0;
+    return sole ? PTE_OWN : PTE_COW;
+}
+
 /* Returns the entry that replaces one in transit. Sets *keeps if it still references the page. */
 static struct pte transfer_entry(struct pfn page, const struct transfer_end *end,
                                  struct rights rights, bool *keeps)
@@ -70,7 +85,7 @@ static struct pte transfer_entry(struct pfn page, const struct transfer_end *end
     case TRANSFER_LEAF: break;
     }
     *keeps = true;
-    return pte_page(page, 1, page_class(page), rights);
+    return pte_page(page, 1, leaf_class(page), rights);
 }
 
 /* Replaces one entry in transit. If its table is locked, returns; the caller searches again. */

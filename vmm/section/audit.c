@@ -42,10 +42,11 @@ unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
     unsigned count = 0;
 
     LIST_FOREACH (section, sections_all(), link) {
-        mapping_index_audit(&section->mappings);
-        CHECK_MSG(section->mappings.count + section->opens == section->count && section->count > 0,
-                  "a section has %u mappings, %u opens, count %u", section->mappings.count,
-                  section->opens, section->count);
+        mapping_index_audit(&section->family->mappings);
+        CHECK_MSG(section->mapped + section->opens == section->count && section->count > 0,
+                  "a section has %u mappings, %u opens, count %u", section->mapped, section->opens,
+                  section->count);
+        CHECK(section->family->count > 0 && !section->marked);
         CHECK(count < max);
         trees[count++] = section->tree;
         *committed += section->charged;

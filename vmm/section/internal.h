@@ -8,9 +8,13 @@
 
 #include "vmm/section/section.h"
 
-/* Locks a section, with interrupts off; returns whether they were on. */
-bool section_lock(struct section *section);
-void section_unlock(struct section *section, bool were_on);
+/* Locks a family, with interrupts off; returns whether they were on. */
+bool section_lock_family(struct section_family *family);
+void section_unlock_family(struct section_family *family, bool were_on);
+
+/* Adds a hold, unless the family is ending: then it returns false. */
+MUST_USE bool section_try_hold_family(struct section_family *family);
+void section_put_family(struct section_family *family);
 
 /* ---- mappings of a space ---- */
 
@@ -38,6 +42,17 @@ const struct section_list *sections_all(void);
 MUST_USE enum status section_make(const struct pager *pager, const void *source, uint64_t size,
                                   struct rights most, struct section **made);
 
+/* Makes a section of a family, of so many bytes; takes over the charge of so many pages. */
+MUST_USE enum status section_make_in(struct section_family *family, uint64_t size,
+                                     struct rights most, uint64_t charged, struct section **made);
+
+/* Pages that a section of so many bytes promises: all, if they may be written or a page that was
+ * read cannot be made again. */
+static inline uint64_t section_promise(const struct pager *pager, struct rights most, uint64_t size)
+{
+    return most.write || pager->get == NULL ? round_up(size, PAGE_SIZE) / PAGE_SIZE : 0;
+}
+
 /* Bytes of the pages up to the section's end. */
 static inline uint64_t section_reach(const struct section *section)
 {
@@ -46,7 +61,35 @@ static inline uint64_t section_reach(const struct section *section)
 
 /* Turns the leaves of the page at a place in all mappings into tickets; returns how many. Their
  * counts are the caller's, until everything was flushed. */
-unsigned section_recall(struct section *section, uint64_t place, struct pfn page);
+unsigned section_recall(struct section_family *family, uint64_t place, struct pfn page);
+
+/* Records in a table's frame which family it belongs to: the family's offset in the direct map, in
+ * units of 16 bytes, fits into 48 bits. The table is locked. */
+void section_name_table(struct pfn table, const struct section_family *family);
+
+/* ---- rounds over a section's pages (object.c); with (z) ---- */
+
+/* How long a call waits for pages in use: longer than any disk command may take. */
+#define SECTION_LIMIT_MS UINT64_C(90000)
+
+/* Passes the lock of each leaf table of the section in [from, to): a fault that took one before the
+ * size or the mark changed has its page then, and one that takes it later sees the change. */
+void section_pass_locks(struct section *section, uint64_t from, uint64_t to);
+
+/* Recalls the leaves of all pages in [from, to) that the section alone has, and flushes. Their
+ * counts stay with the pages. */
+void section_recall_range(struct section *section, uint64_t from, uint64_t to);
+
+/* Removes the pages that an earlier cut left behind the end. STATUS_TIMEOUT: still in use. */
+MUST_USE enum status section_finish_cut(struct section *section);
+
+/* Drops the counts of the recalled leaves in [from, to). Returns how many pages are still in use
+ * for something else, or being moved. */
+uint64_t section_settle_range(struct section *section, uint64_t from, uint64_t to);
+
+/* Makes the tables down to a place exist, own. STATUS_AGAIN: walk again, it may be done. */
+MUST_USE enum status section_own_path(struct section *section, uint64_t at,
+                                      struct page_reserve *reserve);
 
 /* Locks the table of a section's entry if the entry is unchanged, and turns interrupts off. */
 MUST_USE bool section_lock_place(const struct tree_place *place, bool *were_on);

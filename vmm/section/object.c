@@ -22,9 +22,6 @@
 #include "vmm/section/internal.h"
 #include "vmm/space/commit.h"
 
-/* How long a cut waits for pages in use: longer than any disk command may take. */
-#define CUT_LIMIT_MS UINT64_C(90000)
-
 enum status section_create(const struct pager *pager, const void *source, uint64_t size,
                            struct rights most, struct section **created)
 {
@@ -36,7 +33,7 @@ enum status section_create(const struct pager *pager, const void *source, uint64
     status = section_make(pager, source, size, most, created);
     if (status != OK)
         return status;
-    CHECK((*created)->count == 1 && (*created)->mappings.count == 0);
+    CHECK((*created)->count == 1 && (*created)->mapped == 0);
     (*created)->opens = 1;
     (*created)->is_object = true;
     return OK;
@@ -53,14 +50,15 @@ void section_close(struct section *section)
 /* ---- its bytes ---- */
 
 /* Brings the page of a place to memory, held; no space is involved. */
-static enum status hold_place(struct section *section, uint64_t at, struct pfn *page)
+static enum status hold_place(struct section *section, uint64_t at, enum section_purpose purpose,
+                              struct pfn *page)
 {
     struct section_place place = {.section = section, .at = round_down(at, PAGE_SIZE)};
     struct page_reserve reserve = {.page = PFN_NONE};
     enum status status;
 
     do {
-        status = section_bring(NULL, &place, &reserve, page);
+        status = section_bring(NULL, &place, purpose, &reserve, page);
     } while (status == STATUS_AGAIN);
     page_reserve_drain(&reserve);
     return status;
@@ -92,7 +90,7 @@ enum status section_read(struct section *section, uint64_t offset, void *to, uin
         uint64_t at = offset + *done;
         uint64_t here = bytes_here(section, at, bytes - *done);
         struct pfn page;
-        enum status status = here > 0 ? hold_place(section, at, &page) : STATUS_RANGE;
+        enum status status = here > 0 ? hold_place(section, at, SECTION_READ, &page) : STATUS_RANGE;
 
         if (status != OK)
             return status == STATUS_RANGE && *done > 0 ? OK : status;
@@ -107,11 +105,13 @@ enum status section_write(struct section *section, uint64_t offset, const void *
                           uint64_t bytes, uint64_t *done)
 {
     *done = 0;
+    if (section->frozen)
+        return STATUS_DENIED;
     while (bytes > *done) {
         uint64_t at = offset + *done;
         uint64_t here = bytes_here(section, at, bytes - *done);
         struct pfn page;
-        enum status status = here > 0 ? hold_place(section, at, &page) : STATUS_RANGE;
+        enum status status = here > 0 ? hold_place(section, at, SECTION_USE, &page) : STATUS_RANGE;
 
         if (status != OK)
             return status == STATUS_RANGE && *done > 0 ? OK : status;
@@ -134,7 +134,7 @@ static enum status zero_tail(struct section *section)
 
     if (size % PAGE_SIZE == 0)
         return OK;
-    status = hold_place(section, size, &page);
+    status = hold_place(section, size, SECTION_USE, &page);
     if (status != OK)
         return status;
     memset((uint8_t *)frame_pointer(page) + size % PAGE_SIZE, 0, PAGE_SIZE - size % PAGE_SIZE);
@@ -142,8 +142,8 @@ static enum status zero_tail(struct section *section)
     return OK;
 }
 
-/* Calls visit for each entry of the section's leaf tables in [from, to); returns the sum of the
- * answers. */
+/* Calls visit for each entry of the section's own leaf tables in [from, to); returns the sum of the
+ * answers. Leaves in spaces map pages of own tables only. */
 static uint64_t visit_entries(struct section *section, uint64_t from, uint64_t to,
                               uint64_t (*visit)(struct section *section, uint64_t at,
                                                 const struct tree_place *place))
@@ -153,31 +153,43 @@ static uint64_t visit_entries(struct section *section, uint64_t from, uint64_t t
     while (from < to) {
         bool were_on = machine_interrupts_off();
         struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
-        uint64_t span = pte_span(place.level);
+        bool is_here = place.level == 1 && place.own;
+        uint64_t span = pte_span(is_here || place.level > 1 ? place.level : 2);
 
         machine_interrupts_restore(were_on);
-        if (place.level == 1)
+        if (is_here)
             sum += visit(section, from, &place);
         from = round_down(from, span) + span;
     }
     return sum;
 }
 
-/* Recalls the leaves of a page that is cut off; their counts stay with it. */
+/* Recalls the leaves of a page that the section alone has; their counts stay with it. */
 static uint64_t recall_page(struct section *section, uint64_t at, const struct tree_place *place)
 {
     struct pfn page;
     unsigned recalled;
 
-    if (pte_state(place->entry, 1) != PTE_LEAF)
+    if (pte_state(place->entry, 1) != PTE_LEAF || pte_class(place->entry) != PTE_OWN)
         return 0;
     page = pte_frame(place->entry);
-    CHECK_MSG(at >= section_reach(section), "the page at %lx is cut off at %lx", at,
-              section_reach(section));
-    recalled = section_recall(section, at, page);
+    CHECK_MSG(section->marked || at >= section_reach(section),
+              "the page at %lx is recalled, the section ends at %lx", at, section_reach(section));
+    recalled = section_recall(section->family, at, page);
     if (recalled > 0)
         __atomic_add_fetch(&frame_record(page)->page.slot, recalled, __ATOMIC_RELAXED);
     return recalled;
+}
+
+void section_recall_range(struct section *section, uint64_t from, uint64_t to)
+{
+    struct tlb_batch batch;
+
+    if (visit_entries(section, from, to, recall_page) == 0)
+        return;
+    tlb_begin(&batch, NULL);
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
 }
 
 /* Drops the counts of the leaves recalled from a page, which the section's entry still has. */
@@ -210,13 +222,14 @@ static bool lock_cut_entry(const struct tree_place *place, bool *were_on)
     return section_lock_place(place, were_on);
 }
 
-/* Returns true if the entry's page has other references, or is being read or written. */
+/* Returns true if the entry's page is being read or written, or is the section's alone and has
+ * other references. */
 static bool is_in_use(struct pte entry)
 {
     enum pte_state state = pte_state(entry, 1);
 
     return state == PTE_TRANSIT ||
-           (state == PTE_LEAF &&
+           (state == PTE_LEAF && pte_class(entry) == PTE_OWN &&
             __atomic_load_n(&frame_record(pte_frame(entry))->count, __ATOMIC_ACQUIRE) > 1);
 }
 
@@ -241,18 +254,31 @@ static uint64_t empty_entry(struct section *section, uint64_t at, const struct t
     return 0;
 }
 
-/* Drops the counts of recalled leaves, after the flush. Returns 1 if the entry has just changed. */
+/* Drops the counts of the recalled leaves of an entry's page, after the flush. Returns 1 if it is
+ * in use for something else. */
 static uint64_t settle_entry(struct section *section, uint64_t at, const struct tree_place *place)
 {
+    struct tree_place now = *place;
+    bool used;
     bool were_on;
 
-    (void)at;
-    (void)section;
-    if (!lock_cut_entry(place, &were_on))
-        return pte_state(place->entry, 1) != PTE_EMPTY;
-    drop_recalled_of(place->entry);
-    section_unlock_place(place, were_on);
-    return 0;
+    while (!lock_cut_entry(&now, &were_on)) {
+        if (pte_state(now.entry, 1) == PTE_EMPTY)
+            return 0;
+        machine_relax();
+        were_on = machine_interrupts_off();
+        now = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+        machine_interrupts_restore(were_on);
+    }
+    drop_recalled_of(now.entry);
+    used = is_in_use(now.entry);
+    section_unlock_place(&now, were_on);
+    return used;
+}
+
+uint64_t section_settle_range(struct section *section, uint64_t from, uint64_t to)
+{
+    return visit_entries(section, from, to, settle_entry);
 }
 
 /* Takes and releases the table's lock. */
@@ -272,9 +298,7 @@ static void pass_lock(struct pfn table)
     }
 }
 
-/* Passes the lock of each leaf table of the section in [from, to): a fault that took one before the
- * size changed has made its page then, and one that takes it later sees the new size. */
-static void pass_locks(struct section *section, uint64_t from, uint64_t to)
+void section_pass_locks(struct section *section, uint64_t from, uint64_t to)
 {
     while (from < to) {
         bool were_on = machine_interrupts_off();
@@ -292,29 +316,22 @@ static void pass_locks(struct section *section, uint64_t from, uint64_t to)
  * false if one of them is still in use after the time limit. */
 static bool cut_off(struct section *section, uint64_t from, uint64_t to)
 {
-    struct deadline end = deadline_after_ms(CUT_LIMIT_MS);
+    struct deadline end = deadline_after_ms(SECTION_LIMIT_MS);
     uint64_t left;
 
-    pass_locks(section, from, to);
+    section_pass_locks(section, from, to);
     do {
-        struct tlb_batch batch;
-
-        if (visit_entries(section, from, to, recall_page) > 0) {
-            tlb_begin(&batch, NULL);
-            tlb_add_everything(&batch);
-            tlb_commit(&batch);
-        }
+        section_recall_range(section, from, to);
         left = visit_entries(section, from, to, empty_entry);
         if (left > 0)
             machine_relax();
     } while (left > 0 && !deadline_passed(end));
-    while (left > 0 && visit_entries(section, from, to, settle_entry) > 0)
-        machine_relax();
+    if (left > 0)
+        (void)section_settle_range(section, from, to);
     return left == 0;
 }
 
-/* Removes the pages behind the end and takes back their promise. */
-static enum status finish_cut(struct section *section)
+enum status section_finish_cut(struct section *section)
 {
     uint64_t reach = section_reach(section);
     uint64_t pages;
@@ -334,10 +351,36 @@ static enum status finish_cut(struct section *section)
     return OK;
 }
 
+/* Makes the leaf tables of the section in [from, to) own: those that a snapshot has too are copied,
+ * so that a cut empties the section's entries only. */
+static enum status own_tables(struct section *section, uint64_t from, uint64_t to)
+{
+    struct page_reserve reserve = {.page = PFN_NONE};
+    enum status status = OK;
+
+    while (from < to && status == OK) {
+        bool were_on = machine_interrupts_off();
+        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        uint64_t span = pte_span(place.level > 1 ? place.level : 2);
+
+        machine_interrupts_restore(were_on);
+        if (place.level == 1 && !place.own)
+            status = section_own_path(section, from, &reserve);
+        else
+            from = round_down(from, span) + span;
+        status = status == STATUS_AGAIN ? OK : status;
+    }
+    page_reserve_drain(&reserve);
+    return status;
+}
+
 static enum status make_smaller(struct section *section, uint64_t size)
 {
-    enum status status;
+    enum status status = own_tables(section, round_up(size, PAGE_SIZE), section_reach(section));
     enum status zeroed;
+
+    if (status != OK)
+        return status;
 
     CHECK_MSG(size < section_size(section) && section->backed <= section_size(section),
               "a section of %lx bytes, %lx of them from its pager, is cut at %lx",
@@ -346,7 +389,7 @@ static enum status make_smaller(struct section *section, uint64_t size)
     __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
     if (size < section->backed)
         __atomic_store_n(&section->backed, size, __ATOMIC_RELAXED);
-    status = finish_cut(section);
+    status = section_finish_cut(section);
     zeroed = zero_tail(section);
     return status != OK ? status : zeroed;
 }
@@ -356,7 +399,7 @@ static enum status make_larger(struct section *section, uint64_t size)
 {
     bool charges = section->most.write || section->pager->get == NULL;
     uint64_t pages = (round_up(size, PAGE_SIZE) - section_reach(section)) / PAGE_SIZE;
-    enum status status = finish_cut(section);
+    enum status status = section_finish_cut(section);
 
     CHECK_MSG(size > section_size(section), "a section of %lx bytes grows to %lx",
               section_size(section), size);
@@ -381,13 +424,15 @@ enum status section_resize(struct section *section, uint64_t size)
     CHECK_MSG(section->is_object, "a section without a name is resized to %lx", size);
     if (size > SECTION_SIZE_MAX)
         return STATUS_RANGE;
+    if (section->frozen)
+        return STATUS_DENIED;
     mutex_lock(&section->resizing);
     if (size < section_size(section))
         status = make_smaller(section, size);
     else if (size > section_size(section))
         status = make_larger(section, size);
     else
-        status = finish_cut(section);
+        status = section_finish_cut(section);
     mutex_unlock(&section->resizing);
     return status;
 }

@@ -1,191 +1,84 @@
 /*
  * The pages of sections: made resident by faults, evicted by reclaim.
  *
- * The entry in the section's own tree is of class shared, too, and holds one reference. So only
- * shared leaves map a section's page, and the page's back pointer is the section's entry. The
- * record of that entry's table names the section. No processor walks the section's tree and no
- * window maps its root: it is always reached through the direct map.
+ * The entry in the section's own tree is of class own, or COW if a snapshot has the page too, and
+ * holds one reference (rule S1). It is the page's back pointer, or in the ring of that. Leaves in
+ * spaces map only a page whose entry is own, or one of a frozen section: so neither a section nor
+ * its snapshot sees what is written through the other. No processor walks the section's tree and
+ * no window maps its root: it is always reached through the direct map.
  *
  * A fault holds the page from the lock of the section's table until the space's entry maps it. So
- * reclaim, which compares the page's count after its flush, sees either the hold or the leaf.
+ * reclaim, which compares the page's count after its flush, sees either the hold or the leaf; and a
+ * snapshot, which waits until no page has another reference, is after it or before.
  */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 #include "vmm/page/page.h"
-#include "vmm/page/reclaim.h"
 #include "vmm/page/transfer.h"
 #include "vmm/section/internal.h"
 
 /* The rights of the section's own entries; each mapping narrows them. */
 static const struct rights entry_rights = {.write = true, .user = true};
 
-/* ---- from a table to its section ---- */
+/* ---- paths ---- */
 
-/* Records in the table's frame which section it belongs to: the section's offset in the direct map,
- * in units of 16 bytes, fits into 48 bits. The table is locked. */
-static void table_set_section(struct pfn table, const struct section *section)
+static bool is_marked(const struct section *section)
 {
-    uint64_t place = ((uint64_t)(uintptr_t)section - DIRECT_MAP_BASE) / 16;
-    struct frame *record = frame_record(table);
-
-    CHECK_MSG(place >> 48 == 0 && (uintptr_t)section % 16 == 0, "a section at %p", section);
-    record->table.ring_or_section = (uint32_t)place;
-    record->table.section_high = (uint16_t)(place >> 32);
+    return __atomic_load_n(&section->marked, __ATOMIC_SEQ_CST);
 }
 
-/* Returns the section of a locked table. The table is not dead and so keeps its section alive: the
- * drop of the tree waits for the lock. */
-static struct section *section_of(struct pfn table)
+/* Records the family in the leaf table of a place, which has no page yet or was copied with the
+ * record. Interrupts are off. */
+static void name_leaf_table(struct section *section, uint64_t at)
 {
-    const struct frame *record = frame_record(table);
-    uint64_t place = (uint64_t)record->table.section_high << 32 | record->table.ring_or_section;
+    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
 
-    return phys_pointer((struct phys){place * 16});
-}
-
-/* ---- letting go ---- */
-
-/* Visits a shared leaf of the page, in a locked table. */
-typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
-
-static bool maps_as_shared(struct pte entry, struct pfn page)
-{
-    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
-           pfn_equal(pte_frame(entry), page);
-}
-
-static const struct mapping *mapping_at_place(const struct mapping_index_node *node)
-{
-    return (const struct mapping *)((const char *)node - offsetof(struct mapping, place));
-}
-
-/* Visits the leaf of one mapping that maps the page, if its table can be locked. Returns the
- * visit's result. After a fork two mappings may share one table. */
-static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
-                          visit_leaf *visit)
-{
-    uint64_t address = at + mapping->origin;
-    struct tree_place place;
-    struct pte *leaf;
-    bool done;
-
-    CHECK_MSG(address >= mapping->node.start && address < mapping->node.end,
-              "place %lx is not in a mapping of %lx to %lx", at, mapping->node.start,
-              mapping->node.end);
-    place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
-    if (place.level > 1 || !maps_as_shared(place.entry, page) || !tree_lock(place.table))
-        return false;
-    leaf = (struct pte *)frame_pointer(place.table) + place.index;
-    done = maps_as_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
-    tree_unlock(place.table);
-    return done;
-}
-
-/* Visits the leaves of the page at a place of the section. A mapping's tree exists as long as the
- * mapping is in the index, whose lock is held; interrupts are off in its walk, so that no table of
- * it is freed (rule P5). */
-static unsigned visit_leaves(struct section *section, uint64_t place, struct pfn page,
-                             visit_leaf *visit)
-{
-    struct mapping_cursor cursor = {0};
-    unsigned visited = 0;
-    bool more = true;
-
-    while (more) {
-        bool were_on = section_lock(section);
-
-        for (unsigned i = 0; i < SECTION_VISITS_TOGETHER && more; i++) {
-            struct mapping_index_node *node =
-                mapping_index_next(&section->mappings, &cursor, place, place + PAGE_SIZE);
-
-            more = node != NULL;
-            if (more)
-                visited += visit_mapping(mapping_at_place(node), place, page, visit);
-        }
-        section_unlock(section, were_on);
+    while (place.level == 1 && !tree_lock(place.table)) {
+        machine_pause();
+        place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
     }
-    return visited;
+    if (place.level > 1)
+        return;
+    section_name_table(place.table, section->family);
+    tree_unlock(place.table);
 }
 
-static bool section_page_take_accessed(struct pfn page, struct pfn table, unsigned index,
-                                       struct pte *leaf)
+/* As tree_make_path, unless a snapshot is being made: it names the tables that it finds. */
+static enum status make_named_path(struct section *section, uint64_t at,
+                                   struct page_reserve *reserve, struct tlb_batch *batch)
 {
-    (void)page;
-    (void)table;
-    (void)index;
-    return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+    bool were_on = machine_interrupts_off();
+    enum status status = is_marked(section) ? STATUS_AGAIN
+                                            : tree_make_path(&section->tree, at, 1, TREE_BUILD,
+                                                             &reserve->tables, batch);
+
+    if (status == OK)
+        name_leaf_table(section, at);
+    machine_interrupts_restore(were_on);
+    return status;
 }
 
-static bool shared_take_accessed(struct section *section, uint64_t place, struct pfn page)
-{
-    return visit_leaves(section, place, page, section_page_take_accessed) > 0;
-}
-
-/* The leaf carries the rights; its region, or the one being created, holds the descriptor. */
-static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
-{
-    struct pte ticket;
-    struct pte old;
-
-    if (!descriptor_shared_ticket(pte_rights(pte_read(leaf)), &ticket))
-        return false;
-    old = tree_replace_entry(table, index, ticket);
-    if ((old.word & PTE_D) != 0)
-        __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    return true;
-}
-
-unsigned section_recall(struct section *section, uint64_t place, struct pfn page)
-{
-    return visit_leaves(section, place, page, recall_leaf);
-}
-
-static struct section *shared_hold(struct tree_pointer at)
-{
-    struct section *section = section_of(at.table);
-
-    return section_try_hold(section) ? section : NULL;
-}
-
-static bool shared_comes_again(const struct section *section)
-{
-    return section->pager->get != NULL;
-}
-
-static const struct reclaim_shared shared_pages = {.hold = shared_hold,
-                                                   .release = section_put,
-                                                   .take_accessed = shared_take_accessed,
-                                                   .recall = section_recall,
-                                                   .comes_again = shared_comes_again};
-
-void section_start_reclaim(void)
-{
-    reclaim_set_shared(&shared_pages);
-}
-
-/* ---- bringing ---- */
-
-/* Makes the section's tables down to the page's entry. */
-static enum status section_page_make_path(struct page_reserve *reserve, struct tree *tree,
-                                          uint64_t at)
+enum status section_own_path(struct section *section, uint64_t at, struct page_reserve *reserve)
 {
     enum status status =
-        tree_reserve_fill(&reserve->tables, tree_path_needs(tree, at, 1, TREE_BUILD));
+        tree_reserve_fill(&reserve->tables, tree_path_needs(&section->tree, at, 1, TREE_BUILD));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
         return page_reclaim_some() ? STATUS_AGAIN : STATUS_NO_MEMORY;
     if (status != OK)
         return status;
-    tlb_begin(&batch, tree);
-    status = tree_make_path(tree, at, 1, TREE_BUILD, &reserve->tables, &batch);
+    tlb_begin(&batch, &section->tree);
+    status = make_named_path(section, at, reserve, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax();
     return status == OK ? STATUS_AGAIN : status;
 }
+
+/* ---- locks ---- */
 
 bool section_lock_place(const struct tree_place *place, bool *were_on)
 {
@@ -208,30 +101,64 @@ void section_unlock_place(const struct tree_place *place, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-/* As section_lock_place, for a page that is made or held. STATUS_RANGE: it is behind the end by
- * now. Under the lock this is decided: who makes the section smaller changes the size, then looks
- * at the entry behind the lock. */
-static enum status lock_inside(const struct section *section, uint64_t at,
-                               const struct tree_place *place, bool *were_on)
+/* Walks again and locks the table if the entry is unchanged, and so is whether the path is own. */
+static bool lock_unchanged(struct section *section, uint64_t at, const struct tree_place *place)
 {
-    if (!section_lock_place(place, were_on))
-        return STATUS_AGAIN;
-    if (at < section_reach(section))
-        return OK;
-    section_unlock_place(place, *were_on);
-    return STATUS_RANGE;
+    struct tree_place now = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    const struct pte *entries = frame_pointer(now.table);
+
+    if (!pfn_equal(now.table, place->table) || now.level != place->level || now.own != place->own ||
+        !tree_lock(now.table))
+        return false;
+    if (pte_read(&entries[now.index]).word == place->entry.word)
+        return true;
+    tree_unlock(now.table);
+    return false;
 }
 
-/* The page set aside becomes the section's: its record says so from now on. The table is locked. */
-static struct pfn section_take_page(struct page_reserve *reserve, const struct section *section,
-                                    const struct tree_place *place)
+/* Locks the table of a page that is made or held. STATUS_RANGE: it is behind the end by now. Under
+ * the lock this is decided, and so is whether a snapshot is being made: it changes the size, or the
+ * mark, then passes the lock. */
+static enum status lock_inside(const struct section_place *where, const struct tree_place *place,
+                               bool *were_on)
+{
+    enum status status = STATUS_AGAIN;
+
+    *were_on = machine_interrupts_off();
+    if (lock_unchanged(where->section, where->at, place)) {
+        if (where->at >= section_reach(where->section))
+            status = STATUS_RANGE;
+        else if (!is_marked(where->section))
+            return OK;
+        tree_unlock(place->table);
+    }
+    machine_interrupts_restore(*were_on);
+    if (is_marked(where->section))
+        machine_relax();
+    machine_pause();
+    return status;
+}
+
+/* ---- bringing ---- */
+
+/* The page set aside becomes the section's: its record says so from now on. */
+static struct pfn section_take_page(struct page_reserve *reserve)
 {
     struct pfn page = page_reserve_take(reserve);
 
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_SHARED, __ATOMIC_RELAXED);
     frame_record(page)->page.slot = 0; /* recalled leaves (object.c): it has no slot */
-    table_set_section(place->table, section);
     return page;
+}
+
+/* Puts a page that the caller alone knows into the entry, and holds it for the caller. The table is
+ * locked. Returns the old entry. */
+static struct pte put_page(const struct tree_place *place, struct pfn page)
+{
+    rmap_reference(page, place->table, place->index);
+    tree_hold(page);
+    page_publish(page);
+    return tree_replace_entry(place->table, place->index, pte_leaf(page, 1, PTE_OWN, entry_rights));
 }
 
 /* Makes a blank page on its first touch. */
@@ -242,14 +169,11 @@ static enum status make_page(struct page_reserve *reserve, const struct section_
     bool were_on;
 
     if (status == OK)
-        status = lock_inside(where->section, where->at, place, &were_on);
+        status = lock_inside(where, place, &were_on);
     if (status != OK)
         return status;
-    *page = section_take_page(reserve, where->section, place);
-    rmap_reference(*page, place->table, place->index);
-    tree_hold(*page);
-    page_publish(*page);
-    tree_replace_entry(place->table, place->index, pte_leaf(*page, 1, PTE_SHARED, entry_rights));
+    *page = section_take_page(reserve);
+    put_page(place, *page);
     section_unlock_place(place, were_on);
     /* holds: page(count of the entry, the caller's) */
     return OK;
@@ -259,13 +183,69 @@ static enum status hold_page(const struct section_place *where, const struct tre
                              struct pfn *page)
 {
     bool were_on;
-    enum status status = lock_inside(where->section, where->at, place, &were_on);
+    enum status status = lock_inside(where, place, &were_on);
 
     if (status != OK)
         return status;
     *page = pte_frame(place->entry);
     tree_hold(*page);
     section_unlock_place(place, were_on);
+    return OK;
+}
+
+/* Returns true if one entry alone references the page, in the section's locked table. Entries of
+ * other sections come only from copies of tables, which the ring has before they are linked. A
+ * transfer cannot begin and end meanwhile: eviction awaits an answer of this processor. */
+static bool is_sole_entry(struct pfn page)
+{
+    return tree_find_pointers(page, PTE_TRANSIT, NULL, 0) == 0 &&
+           tree_find_pointers(page, PTE_LEAF, NULL, 0) == 1;
+}
+
+static bool is_in_transfer(struct pfn page)
+{
+    return (__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) != 0;
+}
+
+/* Gives the section a copy of its own, in a locked table. No leaf maps the old page for it. */
+static void section_copy_page(struct page_reserve *reserve, const struct tree_place *place,
+                              struct pfn shared, struct pfn *page)
+{
+    *page = section_take_page(reserve);
+    machine_copy_frame(frame_pointer(*page), frame_pointer(shared));
+    __atomic_or_fetch(&frame_record(*page)->flags, frame_record(shared)->flags & FRAME_DIRTY,
+                      __ATOMIC_RELAXED);
+    put_page(place, *page);
+}
+
+/* Holds a page for use that snapshots may have, too: makes the entry own for its last section,
+ * otherwise copies the page. */
+static enum status hold_own_page(struct page_reserve *reserve, const struct section_place *where,
+                                 const struct tree_place *place, struct pfn *page)
+{
+    struct pfn shared = pte_frame(place->entry);
+    bool were_on;
+    enum status status = lock_inside(where, place, &were_on);
+
+    if (status != OK)
+        return status;
+    CHECK(place->own && pte_class(place->entry) == PTE_COW);
+    if (is_in_transfer(shared) || (!is_sole_entry(shared) && pfn_is_none(reserve->page))) {
+        section_unlock_place(place, were_on);
+        machine_relax();
+        status = page_reserve_fill(reserve, FRAME_UNCLEARED);
+        return status == OK ? STATUS_AGAIN : status;
+    }
+    if (is_sole_entry(shared) && !is_in_transfer(shared)) {
+        pte_make_own((struct pte *)frame_pointer(place->table) + place->index);
+        tree_hold(shared);
+        *page = shared;
+        section_unlock_place(place, were_on);
+        return OK;
+    }
+    section_copy_page(reserve, place, shared, page);
+    section_unlock_place(place, were_on);
+    page_release(shared);
     return OK;
 }
 
@@ -279,10 +259,10 @@ static enum status begin_page(struct page_reserve *reserve, const struct section
 
     CHECK(place->level == 1);
     if (status == OK)
-        status = lock_inside(where->section, where->at, place, &were_on);
+        status = lock_inside(where, place, &were_on);
     if (status != OK)
         return status;
-    *page = section_take_page(reserve, where->section, place);
+    *page = section_take_page(reserve);
     transfer_begin_in(*page, (struct tree_pointer){place->table, place->index}, entry_rights,
                       SLOT_NONE);
     section_unlock_place(place, were_on);
@@ -348,10 +328,19 @@ static enum status ask_pager(struct page_reserve *reserve, const struct section_
     return status;
 }
 
+/* Returns true if the walk's end needs own tables above: tables that a snapshot has too are only
+ * read. */
+static bool needs_path(const struct tree_place *place, enum pte_state state, bool alone)
+{
+    return place->level > 1 || (!place->own && (state == PTE_LEAF ? alone : state != PTE_TRANSIT));
+}
+
 enum status section_bring(struct space *space, const struct section_place *where,
-                          struct page_reserve *reserve, struct pfn *page)
+                          enum section_purpose purpose, struct page_reserve *reserve,
+                          struct pfn *page)
 {
     struct section *section = where->section;
+    bool alone = purpose == SECTION_USE && !section->frozen;
     bool were_on = machine_interrupts_off();
     struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, where->at);
     enum pte_state state = pte_state(place.entry, place.level);
@@ -359,13 +348,16 @@ enum status section_bring(struct space *space, const struct section_place *where
     machine_interrupts_restore(were_on);
     if (where->at >= section_reach(section))
         return STATUS_RANGE;
-    if (place.level > 1)
-        return section_page_make_path(reserve, &section->tree, where->at);
+    if (needs_path(&place, state, alone))
+        return section_own_path(section, where->at, reserve);
     switch (state) {
     case PTE_EMPTY:
         return section->pager->get == NULL ? make_page(reserve, where, &place, page)
                                            : ask_pager(reserve, where, &place, page);
-    case PTE_LEAF: return hold_page(where, &place, page);
+    case PTE_LEAF:
+        return alone && pte_class(place.entry) == PTE_COW
+                   ? hold_own_page(reserve, where, &place, page)
+                   : hold_page(where, &place, page);
     case PTE_SWAPPED: return read_page(space, reserve, where, &place, page);
     case PTE_TRANSIT: machine_relax(); return STATUS_AGAIN;
     default:

@@ -10,6 +10,7 @@
 #include "vmm/space/region.h"
 
 static struct pool section_pool = POOL("section", struct section);
+static struct pool family_pool = POOL("section family", struct section_family);
 static struct pool mapping_pool = POOL("mapping", struct mapping);
 
 static struct section_list sections = LIST_HEAD_INITIALIZER(sections);
@@ -29,14 +30,14 @@ static void spin_unlock_interrupts_restore(uint8_t *lock, bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-bool section_lock(struct section *section)
+bool section_lock_family(struct section_family *family)
 {
-    return spin_lock_interrupts_off(&section->lock);
+    return spin_lock_interrupts_off(&family->lock);
 }
 
-void section_unlock(struct section *section, bool were_on)
+void section_unlock_family(struct section_family *family, bool were_on)
 {
-    spin_unlock_interrupts_restore(&section->lock, were_on);
+    spin_unlock_interrupts_restore(&family->lock, were_on);
 }
 
 /* Locks for a change of a space's mappings of one section. */
@@ -44,13 +45,13 @@ static bool lock_mappings(struct space *space, struct section *section)
 {
     bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
 
-    spin_lock(&section->lock);
+    spin_lock(&section->family->lock);
     return were_on;
 }
 
 static void unlock_mappings(struct space *space, struct section *section, bool were_on)
 {
-    spin_unlock(&section->lock);
+    spin_unlock(&section->family->lock);
     spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
 }
 
@@ -58,11 +59,54 @@ static void unlock_mappings(struct space *space, struct section *section, bool w
 
 static const struct rights all_rights = {.write = true, .execute = true, .user = true};
 
-static enum status create_section(uint64_t size, struct section **created)
+static enum status make_family(const struct pager *pager, const void *source,
+                               struct section_family **made)
+{
+    void *object;
+    enum status status = pool_alloc(&family_pool, &object);
+
+    if (status != OK)
+        return status;
+    *made = object;
+    (*made)->pager = pager;
+    (*made)->source = source;
+    (*made)->count = 1;
+    RB_INIT(&(*made)->mappings.tree);
+    return OK;
+}
+
+bool section_try_hold_family(struct section_family *family)
+{
+    uint32_t count = __atomic_load_n(&family->count, __ATOMIC_RELAXED);
+
+    while (count > 0) {
+        if (__atomic_compare_exchange_n(&family->count, &count, count + 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return true;
+    }
+    return false;
+}
+
+void section_put_family(struct section_family *family)
+{
+    uint32_t before = __atomic_fetch_sub(&family->count, 1, __ATOMIC_ACQ_REL);
+
+    CHECK(before > 0);
+    if (before > 1)
+        return;
+    CHECK(family->mappings.count == 0);
+    if (family->pager->end != NULL)
+        family->pager->end(family->source);
+    pool_free(&family_pool, family);
+}
+
+enum status section_make_in(struct section_family *family, uint64_t size, struct rights most,
+                            uint64_t charged, struct section **made)
 {
     struct section *section;
     void *object;
     enum status status = pool_alloc(&section_pool, &object);
+    bool were_on;
 
     if (status != OK)
         return status;
@@ -70,56 +114,50 @@ static enum status create_section(uint64_t size, struct section **created)
     section->size = size;
     section->backed = size;
     section->count = 1;
-    RB_INIT(&section->mappings.tree);
+    section->family = family;
+    section->pager = family->pager;
+    section->source = family->source;
+    section->most = most;
+    section->charged = charged;
     status = tree_create(&section->tree);
     if (status != OK) {
         pool_free(&section_pool, object);
         return status;
     }
-    *created = section;
+    CHECK(section_try_hold_family(family));
+    were_on = spin_lock_interrupts_off(&sections_lock);
+    LIST_INSERT_HEAD(&sections, section, link);
+    section_start_reclaim(); /* before any section has a page */
+    spin_unlock_interrupts_restore(&sections_lock, were_on);
+    *made = section;
     return OK;
 }
 
 enum status section_make(const struct pager *pager, const void *source, uint64_t size,
                          struct rights most, struct section **made)
 {
-    uint64_t pages = most.write || pager->get == NULL ? round_up(size, PAGE_SIZE) / PAGE_SIZE : 0;
+    uint64_t pages = section_promise(pager, most, size);
     enum status status = commit_charge(pages);
-    bool were_on;
+    struct section_family *family;
 
     if (status != OK)
         return status;
-    status = create_section(size, made);
-    if (status != OK) {
-        commit_uncharge(pages);
-        return status;
+    status = make_family(pager, source, &family);
+    if (status == OK) {
+        status = section_make_in(family, size, most, pages, made);
+        if (status == OK)
+            section_put_family(family);
+        else
+            pool_free(&family_pool, family); /* its pager has begun nothing */
     }
-    (*made)->pager = pager;
-    (*made)->source = source;
-    (*made)->most = most;
-    (*made)->charged = pages;
-    were_on = spin_lock_interrupts_off(&sections_lock);
-    LIST_INSERT_HEAD(&sections, *made, link);
-    section_start_reclaim(); /* before any section has a page */
-    spin_unlock_interrupts_restore(&sections_lock, were_on);
-    return OK;
+    if (status != OK)
+        commit_uncharge(pages);
+    return status;
 }
 
 static void section_hold(struct section *section)
 {
     __atomic_add_fetch(&section->count, 1, __ATOMIC_RELAXED);
-}
-
-bool section_try_hold(struct section *section)
-{
-    uint32_t count = __atomic_load_n(&section->count, __ATOMIC_RELAXED);
-
-    while (count > 0) {
-        if (__atomic_compare_exchange_n(&section->count, &count, count + 1, false, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED))
-            return true;
-    }
-    return false;
 }
 
 void section_put(struct section *section)
@@ -130,14 +168,13 @@ void section_put(struct section *section)
     CHECK(before > 0);
     if (before > 1)
         return;
-    CHECK(section->mappings.count == 0);
+    CHECK(section->mapped == 0);
     were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_REMOVE(section, link);
     spin_unlock_interrupts_restore(&sections_lock, were_on);
     tree_destroy(&section->tree);
     commit_uncharge(section->charged);
-    if (section->pager->end != NULL)
-        section->pager->end(section->source);
+    section_put_family(section->family);
     pool_free(&section_pool, section);
 }
 
@@ -149,7 +186,8 @@ static void insert_mapping(struct mapping *mapping)
     mapping->place.from = mapping->node.start - mapping->origin;
     mapping->place.to = mapping->node.end - mapping->origin;
     region_tree_insert(&mapping->space->mappings, &mapping->node);
-    mapping_index_insert(&mapping->section->mappings, &mapping->place);
+    mapping_index_insert(&mapping->section->family->mappings, &mapping->place);
+    mapping->section->mapped++;
 }
 
 /* Adds a new mapping to its space and to its section, which counts it. */
@@ -182,7 +220,8 @@ static void remove_mapping(struct mapping *mapping)
     bool were_on = lock_mappings(mapping->space, section);
 
     region_tree_remove(&mapping->space->mappings, &mapping->node);
-    mapping_index_remove(&section->mappings, &mapping->place);
+    mapping_index_remove(&section->family->mappings, &mapping->place);
+    section->mapped--;
     unlock_mappings(mapping->space, section, were_on);
     pool_free(&mapping_pool, mapping);
     section_put(section);

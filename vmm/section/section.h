@@ -17,12 +17,13 @@
  * since even reading makes pages. State: section_map (first mapping) -> mappings copied by forks,
  * cut, moved -> the last mapping   and the last hold go: the tree is dropped and the promise taken
  * back. A page's entry in the section's tree:   empty -> (touched) leaf -> in transit -> swapped
- * -> in transit -> leaf Protectors: (s) the section's lock; (m) the space's mappings_lock, then
- * the lock of the mapping's section: reading needs either, changing both and the space's lock; (l)
- * sections_lock. These are spin locks, taken with interrupts off, inside table locks. (a) atomic.
- * Fails with: STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with STATUS_NO_SPACE,
- * STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread, with the space's
- * lock; what a fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4, T1.
+ * -> in transit -> leaf Protectors: (s) the lock of the section's family; (m) the space's
+ * mappings_lock, then the lock of the mapping's section: reading needs either, changing both and
+ * the space's lock; (l) sections_lock. These are spin locks, taken with interrupts off, inside
+ * table locks. (a) atomic. Fails with: STATUS_NO_MEMORY, STATUS_COMMIT; bringing a page also with
+ * STATUS_NO_SPACE, STATUS_IO, STATUS_TIMEOUT, STATUS_CORRUPT as a fault does. Context: thread,
+ * with the space's lock; what a fault or reclaim calls says so. Rules: S1 to S3, C1, C5, P2 to P4,
+ * T1.
  */
 #ifndef VMM_SECTION_SECTION_H
 #define VMM_SECTION_SECTION_H
@@ -37,8 +38,18 @@
 /* Mappings visited under one hold of the section's lock; interrupts may come in between. */
 #define SECTION_VISITS_TOGETHER 64U
 
+/* A section and its snapshots, and theirs: tables that they share name the family. */
+struct section_family {
+    struct mapping_index mappings; /* (s) of all its sections, by place */
+    const struct pager *pager;     /* constant, as the next one */
+    const void *source;            /* the pager's */
+    uint32_t count;                /* (a) sections, and holds by reclaim */
+    uint8_t lock;
+};
+
 struct section {
     struct tree tree;
+    struct section_family *family; /* constant; counted */
     const struct pager *pager;     /* constant, as the next two */
     const void *source;            /* the pager's */
     struct rights most;            /* what a mapping may allow */
@@ -47,12 +58,13 @@ struct section {
     uint64_t uncut;                /* (z) bytes: where pages behind the end may be; 0: none are */
     uint64_t charged;              /* (z) pages in the account */
     struct mutex resizing;         /* (z) */
-    struct mapping_index mappings; /* (s) */
+    uint32_t mapped;               /* (s) its mappings in the family's index */
     LIST_ENTRY(section) link;      /* (l) among all sections, for AUDIT */
     uint32_t count;                /* (a) mappings, opens and holds */
     uint32_t opens;                /* (a) by section_create, until section_close */
-    uint8_t lock;
+    bool marked;    /* (a) changed with (z): a snapshot recalls all leaves, new ones wait (L4) */
     bool is_object; /* constant: by section_create; programs may resize it */
+    bool frozen;    /* constant: a snapshot that no one may write; its content never changes */
 };
 
 /* Largest size: what a tree of four levels has room for. */
@@ -157,6 +169,15 @@ static inline uint64_t section_size(const struct section *section)
  * the same, and no touch reaches the page; a larger one is refused until a later call succeeds. */
 MUST_USE enum status section_resize(struct section *section, uint64_t size);
 
+/* Makes a section with the content that this one has now, whose later writes neither of them shows
+ * the other. All leaves become tickets first; the trees are then shared, whatever the size is. The
+ * caller has opened the snapshot. If `most` has no right to write the snapshot is frozen: resizing
+ * or writing it is STATUS_DENIED. Fails with: STATUS_DENIED (more rights than the section's to
+ * execute or for users), STATUS_COMMIT, STATUS_NO_MEMORY; STATUS_TIMEOUT: a page is in use for too
+ * long. Nothing has changed then. */
+MUST_USE enum status section_snapshot(struct section *section, struct rights most,
+                                      struct section **snapshot);
+
 /* Copy from and to a section's pages, which mappings see at once (rule N2); *done says how many
  * bytes were, fewer at its end (STATUS_RANGE if none) or on an error. */
 MUST_USE enum status section_read(struct section *section, uint64_t offset, void *to,
@@ -180,17 +201,19 @@ bool section_hold_at(struct space *space, uint64_t address, struct section_place
  * whoever moves it then recalls the leaf. */
 bool section_is_at(struct space *space, uint64_t address, const struct section_place *place);
 
-/* Adds a hold, unless the section is ending: then it returns false. */
-MUST_USE bool section_try_hold(struct section *section);
-
 /* Drops a hold. The last one frees the section, in time proportional to its pages. */
 void section_put(struct section *section);
 
-/* Brings the page at a place to memory, and holds it for the caller. The space, if there is one,
- * counts a read from the disk. STATUS_RANGE: the place is behind the section's end. STATUS_AGAIN:
- * start over. No lock is held, and it may wait for the disk. */
+/* The purpose of a page that is brought: to be read by the caller, or to be written, or mapped. */
+enum section_purpose { SECTION_READ, SECTION_USE };
+
+/* Brings the page at a place to memory, and holds it for the caller. For use the page is then the
+ * section's alone: one that a snapshot has too is copied first, unless the section is frozen. The
+ * space, if there is one, counts a read from the disk. STATUS_RANGE: the place is behind the
+ * section's end. STATUS_AGAIN: start over. No lock is held, and it may wait for the disk. */
 MUST_USE enum status section_bring(struct space *space, const struct section_place *where,
-                                   struct page_reserve *reserve, struct pfn *page);
+                                   enum section_purpose purpose, struct page_reserve *reserve,
+                                   struct pfn *page);
 
 /* ---- proof ---- */
 

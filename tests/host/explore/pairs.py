@@ -22,7 +22,7 @@ CROSSED = "unmap none fork move wire+2 collapse dont unmap+512 ro need+2 cold".s
 
 
 # The calls on a section that is an object.
-RESIZES = "resize@2 resize@8".split()
+RESIZES = "resize@2 resize@8 snapshot@5".split()
 
 
 def fitted(set_up, operation):

@@ -12,6 +12,7 @@
  *   map map-large map-zeroes map-shared unmap move remap    ranges
  *   map-object               a section that is an object, made by the first one
  *   resize                   gives that section the size up to PAGE
+ *   snapshot                 of that section, whose PAGE is looked at twice
  *   none ro rw need dont cold collapse sequential wire unwire
  *   fork end                 a child by fork; the end of a space
  *   evict out                reclaims some pages; all that it can

@@ -174,6 +174,34 @@ static struct result perform_resize(const struct call *call)
     return said(section_resize(program_section, call->operation->at - PROGRAM_BASE));
 }
 
+static uint64_t word_of(struct section *section, uint64_t offset, enum status *status)
+{
+    uint64_t word = 0;
+    uint64_t done;
+
+    *status = section_read(section, offset, &word, sizeof(word), &done);
+    return word;
+}
+
+/* Looks at a page of the snapshot twice: others write to the section meanwhile. */
+static struct result perform_snapshot(const struct call *call)
+{
+    uint64_t offset = call->operation->at - PROGRAM_BASE;
+    struct section *snapshot;
+    enum status status = section_snapshot(program_section, rights_of[1], &snapshot);
+    uint64_t word;
+    uint64_t again;
+
+    if (status != OK)
+        return said(status);
+    word = word_of(snapshot, offset, &status);
+    machine_relax();
+    again = word_of(snapshot, offset, &status);
+    CHECK_MSG(word == again, "a snapshot has %lx, then %lx", word, again);
+    section_close(snapshot);
+    return (struct result){status, word};
+}
+
 static struct result perform_unmap(const struct call *call)
 {
     return said(space_unmap(call->space, call->operation->at, call->operation->size));
@@ -308,6 +336,7 @@ static const struct operation_kind kinds[] = {
     {"map-shared", perform_map_shared, 0, 1},
     {"map-object", perform_map_object, 0, 8},
     {"resize", perform_resize, 0, 0},
+    {"snapshot", perform_snapshot, 0, 0},
     {"unmap", perform_unmap, 0, 1},
     {"none", perform_protect, 0, 1},
     {"ro", perform_protect, 1, 1},

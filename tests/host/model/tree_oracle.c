@@ -162,16 +162,18 @@ static void check_page(const struct oracle *oracle, uint32_t page)
     unsigned transits = tree_find_pointers((struct pfn){page}, PTE_TRANSIT, NULL, 0);
     unsigned withheld = tree_find_pointers((struct pfn){page}, PTE_WITHHELD, NULL, 0);
 
-    /* Checks a section's page: all its leaves are shared, and its record names the section's entry
-     * (S3). */
-    if (found->shared > 0) {
-        CHECK_MSG(
-            found->shared == found->pointers && leaves == 1 && transits + withheld == 0,
-            "page %x is shared by %u of %u pointers; its ring gives %u leaves, %u in transit, "
-            "%u withheld",
-            page, found->shared, found->pointers, leaves, transits, withheld);
+    /* Checks a section's page: its record names the section's entry, which is own unless a snapshot
+     * has the page too; the others are leaves in spaces (S1, S3). */
+    if ((frame_record((struct pfn){page})->flags & FRAME_SHARED) != 0) {
+        CHECK_MSG(found->own + found->shared <= found->pointers && found->own <= 1 &&
+                      leaves + transits >= 1 && (found->own == 0 || leaves == 1) && withheld == 0,
+                  "page %x is shared by %u of %u pointers, own by %u; its ring gives %u leaves, %u "
+                  "in transit, %u withheld",
+                  page, found->shared, found->pointers, found->own, leaves, transits, withheld);
         return;
     }
+    CHECK_MSG(found->shared == 0, "page %x is shared by %u pointers, and is no section's", page,
+              found->shared);
     CHECK_MSG(leaves + transits + withheld == found->pointers && transits == found->transits,
               "page %x has %u pointers, %u in transit; its ring gives %u leaves, %u in transit, %u "
               "withheld",
@@ -207,8 +209,8 @@ static void check_frame(const struct oracle *oracle, uint32_t index)
     }
     CHECK_MSG(record->count == found->pointers, "frame %x of kind %u: count %u, %u pointers", index,
               record->kind, record->count, found->pointers);
-    CHECK_MSG(found->own == 0 || found->pointers == 1, "frame %x is own, but has %u pointers",
-              index, found->pointers);
+    CHECK_MSG(found->own == 0 || found->pointers == 1 || (record->flags & FRAME_SHARED) != 0,
+              "frame %x is own, but has %u pointers", index, found->pointers);
     CHECK_MSG(found->visited && record->lock == 0 && (record->marks & FRAME_SEEN) == 0 &&
                   (record->flags & FRAME_IO) == 0,
               "frame %x of kind %u: visited %d, lock %u, flags %x", index, record->kind,

@@ -1,0 +1,155 @@
+/*
+ * Recall: the leaves of a section's page, in all spaces, become tickets again.
+ *
+ * The record of a section's leaf table names the section's family, whose index has all mappings.
+ * One visit of them is not complete: it misses a leaf whose table another processor has locked, and
+ * one in a copy of a table that is not linked yet. Such a leaf still has its count on the page. So
+ * eviction gives up if a count remains, and resizing and snapshots repeat the visit.
+ */
+#include "cpu/machine.h"
+#include "vmm/page/reclaim.h"
+#include "vmm/section/internal.h"
+
+/* ---- from a table to its sections ---- */
+
+void section_name_table(struct pfn table, const struct section_family *family)
+{
+    uint64_t place = ((uint64_t)(uintptr_t)family - DIRECT_MAP_BASE) / 16;
+    struct frame *record = frame_record(table);
+
+    CHECK_MSG(place >> 48 == 0 && (uintptr_t)family % 16 == 0, "a family of sections at %p",
+              family);
+    record->table.ring_or_section = (uint32_t)place;
+    record->table.section_high = (uint16_t)(place >> 32);
+}
+
+/* Returns the family of a locked table. The table is not dead and so keeps a section alive: the
+ * drop of its tree waits for the lock. */
+static struct section_family *family_of(struct pfn table)
+{
+    const struct frame *record = frame_record(table);
+    uint64_t place = (uint64_t)record->table.section_high << 32 | record->table.ring_or_section;
+
+    return phys_pointer((struct phys){place * 16});
+}
+
+/* ---- letting go ---- */
+
+/* Visits a shared leaf of the page, in a locked table. */
+typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
+
+static bool maps_as_shared(struct pte entry, struct pfn page)
+{
+    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
+           pfn_equal(pte_frame(entry), page);
+}
+
+static const struct mapping *mapping_at_place(const struct mapping_index_node *node)
+{
+    return (const struct mapping *)((const char *)node - offsetof(struct mapping, place));
+}
+
+/* Visits the leaf of one mapping that maps the page, if its table can be locked. Returns the
+ * visit's result. After a fork two mappings may share one table. */
+static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn page,
+                          visit_leaf *visit)
+{
+    uint64_t address = at + mapping->origin;
+    struct tree_place place;
+    struct pte *leaf;
+    bool done;
+
+    CHECK_MSG(address >= mapping->node.start && address < mapping->node.end,
+              "place %lx is not in a mapping of %lx to %lx", at, mapping->node.start,
+              mapping->node.end);
+    place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
+    if (place.level > 1 || !maps_as_shared(place.entry, page) || !tree_lock(place.table))
+        return false;
+    leaf = (struct pte *)frame_pointer(place.table) + place.index;
+    done = maps_as_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
+    tree_unlock(place.table);
+    return done;
+}
+
+/* Visits the leaves of the page at a place, in the mappings of all sections of a family: only those
+ * of a section that has this page there map it. A mapping's tree exists as long as the
+ * mapping is in the index, whose lock is held; interrupts are off in its walk, so that no table of
+ * it is freed (rule P5). */
+static unsigned visit_leaves(struct section_family *family, uint64_t place, struct pfn page,
+                             visit_leaf *visit)
+{
+    struct mapping_cursor cursor = {0};
+    unsigned visited = 0;
+    bool more = true;
+
+    while (more) {
+        bool were_on = section_lock_family(family);
+
+        for (unsigned i = 0; i < SECTION_VISITS_TOGETHER && more; i++) {
+            struct mapping_index_node *node =
+                mapping_index_next(&family->mappings, &cursor, place, place + PAGE_SIZE);
+
+            more = node != NULL;
+            if (more)
+                visited += visit_mapping(mapping_at_place(node), place, page, visit);
+        }
+        section_unlock_family(family, were_on);
+    }
+    return visited;
+}
+
+static bool section_page_take_accessed(struct pfn page, struct pfn table, unsigned index,
+                                       struct pte *leaf)
+{
+    (void)page;
+    (void)table;
+    (void)index;
+    return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+}
+
+static bool shared_take_accessed(struct section_family *family, uint64_t place, struct pfn page)
+{
+    return visit_leaves(family, place, page, section_page_take_accessed) > 0;
+}
+
+/* The leaf carries the rights; its region, or the one being created, holds the descriptor. */
+static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
+{
+    struct pte ticket;
+    struct pte old;
+
+    if (!descriptor_shared_ticket(pte_rights(pte_read(leaf)), &ticket))
+        return false;
+    old = tree_replace_entry(table, index, ticket);
+    if ((old.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    return true;
+}
+
+unsigned section_recall(struct section_family *family, uint64_t place, struct pfn page)
+{
+    return visit_leaves(family, place, page, recall_leaf);
+}
+
+static struct section_family *shared_hold(struct tree_pointer at)
+{
+    struct section_family *family = family_of(at.table);
+
+    return section_try_hold_family(family) ? family : NULL;
+}
+
+static bool shared_comes_again(const struct section_family *family)
+{
+    return family->pager->get != NULL;
+}
+
+static const struct reclaim_shared shared_pages = {.hold = shared_hold,
+                                                   .release = section_put_family,
+                                                   .take_accessed = shared_take_accessed,
+                                                   .recall = section_recall,
+                                                   .comes_again = shared_comes_again};
+
+void section_start_reclaim(void)
+{
+    reclaim_set_shared(&shared_pages);
+}
