@@ -7,16 +7,17 @@
 /* ---- taking out ---- */
 
 /* Turns the shared leaves of a section's page into tickets. */
-static void recall_leaves(struct victim *victim, struct section *section, struct tree_pointer at)
+static void recall_leaves(struct victim *victim, struct section_family *family,
+                          struct tree_pointer at)
 {
     const struct reclaim_shared *shared;
 
-    if (section == NULL)
+    if (family == NULL)
         return;
     shared = reclaim_shared_owner();
-    victim->comes_again = shared->comes_again(section);
-    victim->recalled += shared->recall(section, tree_pointer_address(at), victim->page);
-    shared->release(section);
+    victim->comes_again = shared->comes_again(family);
+    victim->recalled += shared->recall(family, tree_pointer_address(at), victim->page);
+    shared->release(family);
 }
 
 /* Puts the entries in transit and folds their D into the record. Returns false if the page has
@@ -29,15 +30,15 @@ static bool begin_transit_out(struct victim *victim)
     transfer_begin_out(victim->page);
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
-        struct section *section;
+        struct section_family *family;
         bool were_on;
 
         if (!victim_lock_pointer(at, victim->page, &were_on))
             continue;
-        section = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
+        family = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
         transfer_take_entry(victim->page, at);
         victim_unlock_pointer(at, were_on);
-        recall_leaves(victim, section, at);
+        recall_leaves(victim, family, at);
     }
     return tree_all_in_state(victim->page, PTE_TRANSIT);
 }
