@@ -63,7 +63,8 @@ static void program_pat(void)
     cr0_write(cr0 & ~(CR0_CD | CR0_NW));
 }
 
-/* An emulator says ERMS and takes each byte singly, so it gets words. */
+/* Chooses how frames are cleared and copied. An emulator reports ERMS but handles each byte singly,
+ * so it gets words. */
 static void choose_frame_size(void)
 {
     const struct cpu_features *features = cpu_features();
@@ -161,9 +162,9 @@ void cpu_load_tables(unsigned number, const struct cpu_stacks *stacks)
 
 /* ---- control registers ---- */
 
-/* Only where CPUID has PCID: TCG takes the bit without having it. Only with global pages, whose
- * switch is what drops all contexts where there is no INVPCID. CR3 names context 0 by now, as it
- * must: SDM volume 3, 4.10.1. */
+/* Turns PCIDs on. Only CPUID decides, since TCG accepts the bit without having them. Needs global
+ * pages: without INVPCID only toggling CR4.PGE drops all contexts. CR3 has context 0 by now, as SDM
+ * volume 3, 4.10.1, demands. */
 static void start_contexts(void)
 {
     const struct cpu_features *features = cpu_features();
@@ -225,7 +226,7 @@ bool cpu_smap_on(void)
     return trap_smap != 0;
 }
 
-/* The number of levels is final once cpu_set_control_registers has run. */
+/* Computes the value from CR4 until cpu_set_control_registers has stored it. */
 uint64_t cpu_user_end(void)
 {
     if (trap_user_end != 0)

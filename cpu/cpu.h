@@ -44,16 +44,16 @@ void cpu_load_tables(unsigned number, const struct cpu_stacks *stacks);
 /* Sets CR0 and CR4 to the same bits on every processor. */
 void cpu_set_control_registers(void);
 
-/* Whether CR4.SMAP is on: user memory is touched between STAC and CLAC only. */
+/* Returns whether CR4.SMAP is on: then user memory is accessed between STAC and CLAC only. */
 bool cpu_smap_on(void);
 
-/* The first address above the programs' half: 2^47, or 2^56 with five levels. */
+/* Returns the first address above the programs' half: 2^47, or 2^56 with five levels. */
 uint64_t cpu_user_end(void);
 
 /* Says by which id others interrupt this processor. */
 void cpu_set_apic_id(uint32_t id);
 
-/* Control registers as they are now, for the log and for tests. */
+/* Return the current control registers, for the log and for tests. */
 uint64_t cpu_read_cr0(void);
 uint64_t cpu_read_cr2(void);
 uint64_t cpu_read_cr3(void);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The CRC of size bytes, continued from crc (0 to begin), inversions included. */
+/* Returns the CRC of size bytes, continued from crc (0 to begin), inversions included. */
 uint32_t crc32c_by_table(uint32_t crc, const void *data, size_t size);
 
 #endif

@@ -92,7 +92,7 @@ static void detect_flags(void)
     features.pks = test_bit(flags.c, 31);
 }
 
-/* The brand string is padded with blanks on the left by some makers. */
+/* Reads the brand string. Some makers pad it with blanks on the left. */
 static void detect_brand(void)
 {
     size_t start = 0;

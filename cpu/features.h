@@ -2,14 +2,13 @@
  * Processor features from CPUID, detected once.
  *
  * Each flag is named after the bit in the manuals and says what CPUID reports, not what is turned
- * on; cpu/cpu.h turns on what Faultline uses. No bit of a control register is ever written that
- * has no flag here, since a reserved bit is a #GP on hardware and a livelock under QEMU's TCG.
+ * on; cpu/cpu.h turns on what Faultline uses. A bit of a control register without a flag here is
+ * never written: a reserved bit is a #GP on hardware and a livelock under QEMU's TCG.
  *
  * Units: bits for address widths. Owns: one static record without pointers, so that it may be
- * filled before the image moves and still be right after it.
- * Fails with: nothing. Context: any; the first call executes CPUID.
- * Spec: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; leaf 0x40000000 as hypervisors
- * agreed on it.
+ * filled before the image moves and still be right after it. Fails with: nothing. Context: any; the
+ * first call executes CPUID. Spec: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; leaf
+ * 0x40000000 as hypervisors use it.
  */
 #ifndef CPU_FEATURES_H
 #define CPU_FEATURES_H
@@ -61,7 +60,7 @@ struct cpu_features {
     char hypervisor_name[13]; /* "TCGTCGTCGTCG"; "" = none */
 };
 
-/* Detected at the first call; the same record ever after. */
+/* Returns the features, which the first call detects. */
 const struct cpu_features *cpu_features(void);
 
 /* One leaf as CPUID returns it, sub-leaf 0. A leaf past max_leaf returns junk. */
@@ -78,8 +77,8 @@ struct cpu_feature_line {
     const char *words; /* the gain if present, or the loss if absent */
 };
 
-/* Calls line for each feature that matters to Faultline, in the order of the summary. Pure: it
- * asks the record that it is given. */
+/* Calls `line` for each feature that matters to Faultline, in the order of the summary. Reads only
+ * the given record. */
 void cpu_features_each(const struct cpu_features *of,
                        void (*line)(const struct cpu_feature_line *line, void *context),
                        void *context);

@@ -63,7 +63,8 @@ bool fpu_has_avx(void)
     return (components & XCR0_AVX) != 0;
 }
 
-/* XSAVE writes only the first word of the header, and XRSTOR wants zeroes in the others. */
+/* Prepares an initial state. XSAVE writes only the first word of the header, and XRSTOR demands
+ * zeros in the others. */
 void fpu_begin(struct fpu_state *state)
 {
     struct cpu *cpu = cpu_self();

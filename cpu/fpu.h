@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct fpu_state) == 832, "SDM volume 1, 13.4");
 /* Sets CR4.OSFXSR, OSXMMEXCPT, OSXSAVE and XCR0, as CPUID allows. */
 void fpu_init(void);
 
-/* Whether programs may use AVX. */
+/* Returns whether programs may use AVX. */
 bool fpu_has_avx(void);
 
 /* Loads the initial state for the running thread's program. A switch saves into *state. */
@@ -38,8 +38,9 @@ void fpu_begin(struct fpu_state *state);
 /* Ends the run; the registers are not saved. */
 void fpu_end(void);
 
-/* For a thread switch: saves the registers of the thread that is left, if it runs a program, and
- * stores at *left where; loads those of the next thread, NULL if it runs no program. */
+/* Switches vector registers between threads. Sets *left to the state of the old thread, or to NULL
+ * if it runs no program, and saves its registers there. Loads those of the next thread; `next` is
+ * NULL if it runs no program. */
 void fpu_switch(struct fpu_state **left, struct fpu_state *next);
 
 #endif

@@ -10,9 +10,9 @@ void machine_flush_space(void)
     cr3_write(cr3_read());
 }
 
-/* INVPCID or a change of CR4.PGE drops everything, in all contexts, global pages and
- * paging-structure caches included: SDM volume 3, 4.10.4.1. No interrupt may come between the two
- * changes, since it could run with PGE off. */
+/* Flushes everything: INVPCID or a change of CR4.PGE drops all contexts, global pages and
+ * paging-structure caches (SDM volume 3, 4.10.4.1). Interrupts are off between the two changes of
+ * PGE, so that no handler runs with PGE off. */
 void machine_flush_all(void)
 {
     bool were_on;
@@ -48,7 +48,8 @@ struct phys machine_root(void)
     return (struct phys){round_down(cr3_read(), PAGE_SIZE)};
 }
 
-/* LFENCE keeps RDTSC from executing before earlier instructions: SDM volume 2, RDTSC. */
+/* Reads the counter. LFENCE keeps RDTSC from executing before earlier instructions (SDM volume 2,
+ * RDTSC). */
 uint64_t machine_ticks(void)
 {
     uint32_t low;

@@ -2,10 +2,10 @@
  * The one seam to the machine: the operations of the processor that portable code calls.
  *
  * In the kernel these are in cpu/machine.S, cpu/machine.c and cpu/clock/time.c, the shortest of
- * them in cpu/machine_inline.h, which every source gets before this header. In host tests
- * tests/host/fake/machine.c stands in for them, with a simulated MMU and TLB, so that no logic has
- * an #ifdef for the host and none has inline assembly. `make check` proves that the core links with
- * nothing else unresolved.
+ * them in cpu/machine_inline.h, which every source gets before this header. Host tests link
+ * tests/host/fake/machine.c instead, with a simulated MMU and TLB. So no logic has an #ifdef for
+ * the host, and none has inline assembly. `make check` proves that the core links with nothing else
+ * unresolved.
  *
  * Units: bytes, nanoseconds, ticks of the time-stamp counter.
  * Fails with: nothing. Context: any, unless said otherwise.
@@ -27,15 +27,14 @@ void machine_interrupts_restore(bool were_on);
 /* Returns whether interrupts are on (EFLAGS.IF). */
 bool machine_interrupts_on(void);
 
-/* PAUSE. Every loop that waits executes it: QEMU with -icount makes no progress without. */
+/* Executes PAUSE. Every waiting loop calls it: QEMU with -icount makes no progress otherwise. */
 void machine_pause(void);
 
 /* Returns the number of the running processor; the boot processor is 0. */
 unsigned machine_cpu(void);
 
-/* For the layers above: the address space that the running processor is in, and its top table, as
- * they were set last on this processor. At first NULL, and a table in whose lower half is
- * nothing. */
+/* Return the address space of the running processor and its top table, as last set on this
+ * processor; before that NULL, and a table with an empty lower half. */
 void *machine_space(void);
 const void *machine_top(void);
 void machine_set_space(void *space, const void *top);
@@ -47,7 +46,7 @@ void machine_count(unsigned which);
 const uint64_t *machine_counts_of(unsigned cpu);
 uint64_t machine_counted(void); /* the sum of the running processor's counts */
 
-/* The running thread, as cpu/smp/thread.h knows it; NULL before there are threads. */
+/* Returns the running thread of cpu/smp/thread.h; NULL before there are threads. */
 const void *machine_thread(void);
 
 /* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
@@ -71,37 +70,37 @@ struct machine_flush {
     const uint64_t *pages; /* constant until machine_shootdown returns */
 };
 
-/* Flushes on the processors of one set, this one if it is among them, and returns when they and
- * those of the other set have answered: none of them is then inside a stretch with interrupts off
- * that began before. While it waits it answers the requests of others. The caller holds no spin
+/* Flushes on the processors of one set, including this one if it is in it. Returns when they and
+ * those of the other set have answered: each has then left any code with interrupts off that it was
+ * in at the call. While it waits it answers the requests of others. The caller holds no spin
  * lock. */
 void machine_shootdown(uint64_t where, uint64_t answers, const struct machine_flush *flush);
 
-/* For loops that wait long: answers other processors' requests and, if interrupts are on, yields to
- * this processor's other threads. */
+/* Answers other processors' requests and, if interrupts are on, yields to this processor's other
+ * threads. Long waiting loops call it. */
 void machine_relax(void);
 
-/* CR3 without its low 12 bits. Loading a root flushes what is not global, in the context that is
- * loaded and stays so. */
+/* Return CR3 without its low 12 bits, and load it. A load flushes the translations of the current
+ * context that are not global, and keeps the context. */
 void machine_load_root(struct phys root);
 struct phys machine_root(void);
 
-/* Whether translations are told apart by a context, the process-context identifier (CR4.PCIDE).
- * The same on all processors. Without them there is context 0 only. */
+/* Returns whether translations are tagged by a context, the process-context identifier (CR4.PCIDE);
+ * the same on all processors. Without them there is only context 0. */
 bool machine_has_contexts(void);
 
-/* Loads a root as a context, 0 to 4095. Without keep, what is cached of the context and is not
- * global is flushed. */
+/* Loads a root as a context, 0 to 4095. Without `keep`, flushes the context's cached translations
+ * that are not global. */
 void machine_load_context(struct phys root, unsigned context, bool keep);
 
-/* The time-stamp counter; under -icount its tick is a known number of instructions. */
+/* Returns the time-stamp counter; under -icount its tick is a known number of instructions. */
 uint64_t machine_ticks(void);
 
 /* Returns monotonic time from a calibrated clock, which bounds every wait for hardware. */
 uint64_t machine_now_ns(void);
 
-/* CRC-32C of size bytes, continued from crc (0 to begin), by the CRC32 instruction where there is
- * one. Polynomial 0x1EDC6F41 reflected, initial and final inversion included. */
+/* Returns the CRC-32C of size bytes, continued from crc (0 to begin), by the CRC32 instruction if
+ * there is one. Polynomial 0x1EDC6F41 reflected, initial and final inversion included. */
 uint32_t machine_crc32c(uint32_t crc, const void *data, size_t size);
 
 /* A bound on a wait. Use: for (d = deadline_after_ms(30); !ready();) if (deadline_passed(d)) ... */

@@ -1,11 +1,10 @@
 /*
  * The shortest functions of cpu/machine.h, as instructions in place of calls.
  *
- * Forced into every kernel source by the compiler's command line, ahead of cpu/machine.h, whose
- * declarations then name these. Host tests do without, and link functions of the same names: so the
- * logic has neither a condition for the host nor inline assembly, and the paths on which each
- * instruction counts, those of page faults, have no call and need none of the registers that a
- * callee keeps.
+ * The compiler's command line includes this file in every kernel source, before cpu/machine.h,
+ * whose declarations then name these functions. Host tests leave it out and link functions of the
+ * same names. So the logic has neither a condition for the host nor inline assembly. The paths of
+ * page faults, where each instruction counts, make no call and need no callee-saved register.
  *
  * Units: bytes. Owns: nothing. Context: any. Fails with: nothing.
  * Spec: Intel SDM volume 2.
@@ -58,7 +57,8 @@ static inline void machine_pause(void)
     __asm__ volatile("pause" : : : "memory");
 }
 
-/* Meaningful from traps_init on: before it GS is the firmware's. */
+/* Returns the running processor's number. Valid from traps_init on: before that GS is the
+ * firmware's. */
 static inline unsigned machine_cpu(void)
 {
     uint64_t number;

@@ -1,12 +1,11 @@
 /*
  * Per-CPU data: the descriptor tables and what the assembly reads through GS; for cpu/ only.
  *
- * The wings above keep what else they need per CPU in arrays of their own, indexed by
- * machine_cpu(). Owns: one struct cpu for each processor, indexed likewise; in ring 0 GS points to
- * it. State: zero until cpu_load_tables runs on that processor. Protectors: only its own processor
- * writes a struct cpu, but for apic_id, which cpu_start sets before that processor runs.
- * Fails with: nothing. Context: any.
- * Spec: Intel SDM volume 3, 3.4.5 (descriptors), 8.7 (64-bit TSS).
+ * Higher wings keep other per-CPU data in arrays of their own, indexed by machine_cpu(). Owns: one
+ * struct cpu for each processor, indexed likewise; in ring 0 GS points to it. State: zero until
+ * cpu_load_tables runs on that processor. Protectors: only its own processor writes a struct cpu,
+ * but for apic_id, which cpu_start sets before that processor runs. Fails with: nothing. Context:
+ * any. Spec: Intel SDM volume 3, 3.4.5 (descriptors), 8.7 (64-bit TSS).
  */
 #ifndef CPU_PERCPU_H
 #define CPU_PERCPU_H

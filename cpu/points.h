@@ -1,11 +1,11 @@
 /*
- * Points of interest in code: places that a tool can find, and that cost nothing to pass.
+ * Points of interest in code: addresses that a tool can find, at no cost when they are passed.
  *
- * CODE_POINT emits no instruction. It notes its own address in a section of the image (.points),
- * with the number that it is given; where the compiler copies the code, each copy is noted. What
- * steps through the code (cpu/trap/step.h) finds out by the address that a point is passed.
+ * CODE_POINT emits no instruction. It puts its own address and number into a section of the image
+ * (.points); if the compiler copies the code, each copy has an entry. Stepping (cpu/trap/step.h)
+ * recognizes a point by its address. Assembly has its own macro for it.
  *
- * Assembly has a macro of its own for it. Owns: nothing. Context: any.
+ * Owns: nothing. Context: any.
  */
 #ifndef CPU_POINTS_H
 #define CPU_POINTS_H

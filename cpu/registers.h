@@ -86,13 +86,13 @@ static inline void msr_write(uint32_t msr, uint64_t value)
                      : "memory");
 }
 
-/* The components that XSAVE manages and programs may use; CR4.OSXSAVE is on. */
+/* Sets the components that XSAVE manages and programs may use. CR4.OSXSAVE must be on. */
 static inline void xcr0_write(uint32_t value)
 {
     __asm__ volatile("xsetbv" : : "a"(value), "c"(0), "d"(0) : "memory");
 }
 
-/* Rights of the 16 keys of user pages; CR4.PKE is on. */
+/* Sets the rights of the 16 keys of user pages. CR4.PKE must be on. */
 static inline void pkru_write(uint32_t value)
 {
     __asm__ volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");

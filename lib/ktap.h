@@ -22,23 +22,23 @@
 
 enum verdict { VERDICT_PASS, VERDICT_FAIL, VERDICT_CRASH, VERDICT_SKIPPED };
 
-/* The version line. Diagnostics may follow it before the plan. */
+/* Prints the version line. Diagnostics may follow it before the plan. */
 void ktap_begin(void);
 
-/* The plan: how many experiments follow. */
+/* Prints the plan: how many experiments follow. */
 void ktap_plan(unsigned experiments);
 
-/* One experiment with its number of checks. */
+/* Begin an experiment that has this many checks, and end it. */
 void ktap_suite_begin(const char *name, unsigned checks);
 void ktap_suite_end(void);
 
-/* A whole experiment that cannot run here, in place of begin and end. */
+/* Prints an experiment that cannot run here as skipped, instead of begin and end. */
 void ktap_suite_skip(const char *name, const char *reason);
 
-/* One check, reported under the text; returns ok, so that a caller can stop on failure. */
+/* Prints a check and its result. Returns ok, so that a caller can stop on failure. */
 bool ktap_check(bool ok, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* One check that this machine cannot make. */
+/* Prints a check that this machine cannot make. */
 void ktap_skip(const char *reason, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Sets a function that is called after each check and at both ends of an experiment, in the context
@@ -48,10 +48,10 @@ void ktap_watch(void (*watcher)(void));
 /* Returns how many checks of the current experiment are planned and not made yet. */
 unsigned ktap_checks_left(void);
 
-/* A diagnostic line; the text has no newline. */
+/* Prints a diagnostic line; the text has no newline. */
 void ktap_note(const char *format, ...) PRINTF_LIKE(1, 2);
 
-/* A failure outside of all experiments, such as at closing: the verdict is then `fail`. */
+/* Records a failure outside of all experiments, such as at closing; the verdict is then `fail`. */
 void ktap_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 
 /* Tells the log how many ticks an instruction takes. From then on a figure in ticks is printed in
@@ -61,10 +61,10 @@ void ktap_count_instructions(uint64_t ticks_per_instruction);
 /* Returns whether figures of cost are instructions. */
 bool ktap_counts_instructions(void);
 
-/* A figure of the current experiment. One in `ticks` follows ktap_count_instructions(). */
+/* Prints a figure of the current experiment. The unit `ticks` follows ktap_count_instructions(). */
 void ktap_metric(const char *name, uint64_t value, const char *unit);
 
-/* A figure in hundredths, printed with two decimals. ktap_figure() does not return it. */
+/* Prints a figure given in hundredths, with two decimals. ktap_figure() does not return it. */
 void ktap_metric_hundredths(const char *name, uint64_t hundredths, const char *unit);
 
 /* Looks up a figure that the current experiment has printed; its name has `length` letters. Returns

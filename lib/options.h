@@ -13,7 +13,7 @@
 #define OPTION_RUN_SIZE  256
 #define OPTION_UUID_SIZE 16
 
-/* Unless given: no experiment is silent for so long, even on a slow emulator. */
+/* Default values. No experiment is silent for OPTION_WATCHDOG seconds, even on a slow emulator. */
 #define OPTION_WATCHDOG 300U
 #define OPTION_SECONDS  60U
 #define OPTION_SPACES   65536U
@@ -30,7 +30,7 @@ enum exit_method { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG 
 enum serial_kind { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
 enum swap_kind { SWAP_AUTO, SWAP_NONE, SWAP_SET };
-/* When memory is refused that is promised, not used: see vmm/space/commit.h. */
+/* When a call is refused because too much memory would be promised: see vmm/space/commit.h. */
 enum overcommit_policy {
     OVERCOMMIT_HEURISTIC,
     OVERCOMMIT_NEVER,

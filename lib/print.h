@@ -1,5 +1,5 @@
 /*
- * Formatted printing to whatever consoles have been attached.
+ * Formatted printing to all attached consoles.
  *
  * Formats: %c %s %d %u %x %p %% with '-', '0', '#', width, precision of %s, and the sizes l, ll, z;
  * the compiler checks the arguments. Anything else prints itself, so that a mistake shows.

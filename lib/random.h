@@ -27,7 +27,7 @@ static inline uint64_t random_next(struct random *random)
     return z ^ z >> 31;
 }
 
-/* A number below limit, which is above 0; the bias is below limit / 2^64. */
+/* Returns a number below limit, which is above 0; the bias is below limit / 2^64. */
 static inline uint64_t random_below(struct random *random, uint64_t limit)
 {
     return random_next(random) % limit;

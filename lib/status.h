@@ -24,11 +24,11 @@ enum status {
     STATUS_IO = -11,          /* a device reported an error */
     STATUS_CORRUPT = -12,     /* stored data failed its check */
     STATUS_REFUSED = -13,     /* a safety rule forbids it */
-    STATUS_UNSUPPORTED = -14, /* this machine lacks a feature that it needs */
+    STATUS_UNSUPPORTED = -14, /* this machine lacks a needed feature */
     STATUS_COMMIT = -15       /* more memory would be promised than the policy allows */
 };
 
-/* The status in words, for the log; never NULL. */
+/* Returns the status in words, for the log; never NULL. */
 const char *status_name(enum status status);
 
 #endif

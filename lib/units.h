@@ -45,7 +45,7 @@ static inline struct phys phys_of(struct pfn frame)
     return (struct phys){(uint64_t)frame.index << PAGE_SHIFT};
 }
 
-/* The frame that contains a physical address below 16 TiB. */
+/* Returns the frame of a physical address below 16 TiB. */
 static inline struct pfn pfn_of(struct phys physical)
 {
     return (struct pfn){(uint32_t)(physical.address >> PAGE_SHIFT)};
@@ -66,7 +66,7 @@ static inline uint64_t round_down(uint64_t value, uint64_t power_of_two)
     return value & ~(power_of_two - 1);
 }
 
-/* The caller sees to it that value + power_of_two does not wrap. */
+/* Rounds up. The caller ensures that value + power_of_two does not wrap. */
 static inline uint64_t round_up(uint64_t value, uint64_t power_of_two)
 {
     return (value + power_of_two - 1) & ~(power_of_two - 1);

@@ -104,7 +104,7 @@ void pmm_audit(void);
 /* Returns the frames of all caches and of the zero pool to the allocator. */
 void pmm_drain(void);
 
-/* Each zone's allocator and its metadata: below and above 4 GiB. False when there is none. */
+/* Returns the metadata and frames of zone 0 (below 4 GiB) or 1 (above); false if it is empty. */
 bool pmm_zone(unsigned number, const void **self, uint64_t *frames);
 #define PMM_ZONES 2U
 

@@ -18,7 +18,7 @@
 /* Frames that a full cache gives away at once. */
 #define HALF (PMM_CACHE_FRAMES / 2)
 
-/* The pool's high mark is this part of memory, and the low mark this part of the high one. */
+/* The pool's high mark is 1/32 of memory, and its low mark 1/4 of the high mark. */
 #define POOL_PART 32U
 #define LOW_PART  4U
 

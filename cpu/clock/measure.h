@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-/* Ticks around a load from, or a store of 1 byte to, the address. */
+/* Return the ticks that a load of 1 byte from the address takes, and a store to it. */
 uint64_t measure_read(uint64_t address);
 uint64_t measure_write(uint64_t address);
 

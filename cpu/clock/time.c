@@ -65,7 +65,7 @@ struct reading {
     uint32_t count;
 };
 
-/* Time is base_ns at base_ticks, and goes on at scale. */
+/* The time was base_ns at base_ticks, and continues at scale. */
 static struct {
     struct time_source source;
     struct time_scale scale;
@@ -123,8 +123,9 @@ static bool pit_out(void)
     return (port_in8(PORT_B) & PORT_B_OUT) != 0;
 }
 
-/* Ticks per second by one count-down of the PIT, 0 when it is not there. In mode 0 the output
- * falls when the count is written and rises at its end; an absent port reads as risen at once. */
+/* Measures the ticks of a second by one count-down of the PIT; returns 0 if there is none. In mode
+ * 0 the output falls when the count is written and rises at its end. An absent port reads as risen
+ * at once. */
 static uint64_t pit_measure(void)
 {
     uint64_t counts = PIT_HZ * WINDOW_MS / 1000;

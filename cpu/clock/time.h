@@ -38,12 +38,12 @@ struct time_clocks {
     volatile void *hpet;    /* its registers, mapped and uncached; NULL = none */
 };
 
-/* Calibrates. Time read before and after does not jump backwards. */
+/* Calibrates the clock. Time does not jump backwards meanwhile. */
 void time_init(const struct time_clocks *clocks);
 
 const struct time_source *time_source(void);
 
-/* "ACPI PM timer". */
+/* Returns the source's name, such as "ACPI PM timer". */
 const char *time_source_name(enum time_source_kind kind);
 
 /* ---- pure, in cpu/clock/scale.c ---- */
@@ -54,10 +54,11 @@ struct time_scale {
     unsigned shift;
 };
 
-/* The scale of a counter's rate, exact to better than one part in 2^31. hz is not 0. */
+/* Returns the scale for a counter of this rate, exact to better than one part in 2^31. hz is not
+ * 0. */
 struct time_scale time_scale_of(uint64_t hz);
 
-/* Rounded down; right for any number of ticks whose nanoseconds fit 64 bits. */
+/* Returns ticks as nanoseconds, rounded down; correct if the result fits 64 bits. */
 uint64_t time_scale_ns(struct time_scale scale, uint64_t ticks);
 
 #endif

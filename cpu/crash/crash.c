@@ -2,8 +2,8 @@
  * Crash reports.
  *
  *   depth 1   the whole report           (first trap or panic)
- *   depth 2   a few lines, no memory read but the frame   (the report has faulted)
- *   depth 3   the finisher, without words
+ *   depth 2 a few lines; reads no memory but the frame (the report has faulted)
+ *   depth 3 the finisher only; prints nothing
  *   depth 4   halt
  *
  * Each further depth is entered by a trap or a panic inside the one before it; none returns. One
@@ -167,8 +167,9 @@ static void print_others(void)
 
 /* ---- reports ---- */
 
-/* One deeper in this processor's reports; does not return when another one reports already. Nothing
- * resolves a page fault from here on, since the fault handler may be the code that failed. */
+/* Enters the next depth of this processor's reports and returns it; does not return if another
+ * processor already reports. From here on no page fault is resolved, since the fault handler may be
+ * the code that failed. */
 static unsigned crash_enter(const struct trap_frame *frame)
 {
     unsigned who = 0;
@@ -204,7 +205,8 @@ _Noreturn static void end(const char *what, uint64_t rip)
     crash_finish();
 }
 
-/* The second report: the trap inside the first report, and the trap that the first was about. */
+/* Prints the second report: the trap inside the first report, and the trap that the first one
+ * reported. */
 _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
 {
     const struct trap_frame *first = &states[cpu_self()->number].frame;

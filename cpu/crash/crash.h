@@ -2,9 +2,9 @@
  * Crash reports: describes a fatal trap or panic in the log, then ends the run as 'crash'.
  *
  * The report is diagnostic lines of the log: the decoded trap, registers, the code at RIP, a
- * backtrace with function names, the entry states along the walk to the fault's address. All it
- * reads of memory, it reads through probes, so that it survives what it reports. A fault inside
- * the report gives a short second one; a third ends the run without more words.
+ * backtrace with function names, the entry states along the walk to the fault's address. It reads
+ * memory through probes only, so that damaged memory cannot stop it. A fault inside the report
+ * gives a short second one; a third ends the run without printing.
  *
  * Owns: the hooks and the list of guard pages. Fails with: nothing; nothing here returns, but the
  * setters. Context: any, including stacks that are nearly used up (#DF has its own).

@@ -141,7 +141,8 @@ void crash_print_where(uint64_t address)
           address - (uint64_t)(uintptr_t)image_base, (uint64_t)(uintptr_t)image_base);
 }
 
-/* Bytes that cannot be read show as '??'; the one at RIP is in brackets. */
+/* Prints the code around RIP. Bytes that cannot be read show as '??'; the one at RIP is in
+ * brackets. */
 void crash_print_code(uint64_t rip)
 {
     char text[CODE_TEXT_SIZE];
@@ -169,8 +170,8 @@ static bool is_address_within(uint64_t address, const char *start, const char *e
     return address >= (uint64_t)(uintptr_t)start && address < (uint64_t)(uintptr_t)end;
 }
 
-/* A call that returns to the address. Where a trap's entry code called C, the trap's frame lies at
- * the stack pointer of that call, and the interrupted place is printed too. */
+/* Prints the call that returns to an address. If a trap's entry code made the call, the trap's
+ * frame is at that call's stack pointer, and the interrupted address is printed too. */
 static void print_call(unsigned number, uint64_t address, uint64_t stack)
 {
     char name[NAME_SIZE];
@@ -222,8 +223,9 @@ static void print_chain(unsigned number, uint64_t rbp)
     print_repeats(&repeats);
 }
 
-/* A function without a frame of its own, or a jump into nowhere, is not in the chain: its caller's
- * address is then the last that was pushed. The word found there may also be stale. */
+/* Prints the calls that led to a trap. A function without its own frame, or a wild jump, is not in
+ * the chain of frames; its caller's address is then the word on top of the stack. That word may
+ * also be stale. */
 void crash_print_trap_calls(const struct trap_frame *frame)
 {
     uint64_t top;

@@ -25,7 +25,7 @@ void crash_print_machine_check(void);
 /* Prints the command that finds file and line of an address in the image. */
 void crash_print_where(uint64_t address);
 
-/* The calls that led to a trap. */
+/* Prints the calls that led to a trap. */
 void crash_print_trap_calls(const struct trap_frame *frame);
 
 #endif

@@ -27,15 +27,15 @@ struct symbol {
     uint32_t distance; /* from the function's start */
 };
 
-/* The function that an offset lies in. */
+/* Finds the function that contains an offset. */
 bool symbols_find(const void *table, size_t size, uint32_t offset, struct symbol *symbol);
 
-/* "function+0x12" for an address in this image's code, "0x1234" for any other; returns the length
- * as snprintf does. In cpu/crash/image_symbols.c. */
+/* Writes "function+0x12" for an address in this image's code, "0x1234" for any other. Returns the
+ * length as snprintf does. In cpu/crash/image_symbols.c. */
 size_t symbols_print_to(char *buffer, size_t size, uint64_t address);
 
-/* The same for a return address, which may be the next function's first byte: the function that
- * contains the call is named. */
+/* Does the same for a return address, which may be the next function's first byte: names the
+ * function that contains the call. */
 size_t symbols_print_return_to(char *buffer, size_t size, uint64_t address);
 
 #endif

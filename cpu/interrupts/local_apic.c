@@ -77,7 +77,7 @@ static void mask_lvt(unsigned offset)
         apic_write(offset, entry | LVT_MASKED);
 }
 
-/* The entries that there are, by their number in the version register. */
+/* Masks the entries of the local vector table that exist; the version register has their number. */
 static void mask_all(void)
 {
     uint32_t last = VERSION_LAST_LVT(apic_read(APIC_VERSION));
@@ -155,7 +155,8 @@ uint32_t local_apic_id(void)
     return way == APIC_MSR ? apic_read(APIC_ID) : apic_read(APIC_ID) >> 24;
 }
 
-/* The two halves of the command in memory belong together: no interrupt may come between. */
+/* Sends an interrupt command. No interrupt may come between the writes of its two halves in
+ * memory. */
 bool local_apic_send(uint32_t id, uint32_t command)
 {
     bool were_on = machine_interrupts_off();
@@ -193,7 +194,8 @@ static uint64_t measure_timer(void)
     return counted * NS_PER_SECOND / passed;
 }
 
-/* The median of several: an emulator may be interrupted within a measurement. */
+/* Measures the timer's rate. Takes the median of several measurements, since an emulator may be
+ * interrupted within one. */
 bool local_apic_timer_start(void)
 {
     uint64_t hz[MEASUREMENTS];

@@ -25,8 +25,8 @@
 #define VECTOR_SHOOT 0xf2U
 #define VECTOR_DISK  0xefU
 
-/* Physical address of the local APIC's registers (4 KiB), for the caller to map; 0 = there is
- * none, it is off, or it is in x2APIC mode and needs no mapping. */
+/* Returns the physical address of the local APIC's registers (4 KiB), for the caller to map; 0 if
+ * there is none, it is off, or it is in x2APIC mode and needs no mapping. */
 uint64_t local_apic_base(void);
 
 /* Masks every interrupt that the local APIC makes by itself, but an NMI line, and stops its timer.
@@ -34,7 +34,8 @@ uint64_t local_apic_base(void);
  * it does nothing. */
 void local_apic_mask(volatile void *registers);
 
-/* Whether an interrupt with this vector is in service in the local APIC; false without one. */
+/* Returns whether an interrupt with this vector is in service in the local APIC; false without
+ * one. */
 bool local_apic_serves(unsigned vector);
 void local_apic_end(void);
 

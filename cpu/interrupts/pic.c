@@ -43,8 +43,9 @@ static bool in_service(uint16_t pic, unsigned line)
     return (port_in8(pic) >> line & 1) != 0;
 }
 
-/* A spurious request shows as line 7 with nothing in service, and must not be ended; one of the
- * slave was a real one for the master. */
+/* Ends a stray interrupt; returns false if it was spurious. A spurious request appears as line 7
+ * with nothing in service, and must not be ended. If the slave's was spurious, the master still has
+ * its own to end. */
 bool pic_end_stray(unsigned vector)
 {
     unsigned line = vector - PIC_VECTOR;

@@ -41,7 +41,7 @@ static struct lock_check_longest off;
 
 /* ---- measuring ---- */
 
-/* A check begins or ends. Returns the ticks so far without those of checks. */
+/* Begin and end a check. Return the ticks so far without those of checks. */
 static uint64_t check_begin(unsigned cpu)
 {
     held[cpu].began = machine_ticks();
@@ -53,7 +53,8 @@ static void check_end(unsigned cpu)
     held[cpu].checking += machine_ticks() - held[cpu].began;
 }
 
-/* Processors that find a longer time at once may keep the shorter one of theirs. */
+/* Keeps a time if it is the longest so far. If processors do so at once, the shorter time may
+ * win. */
 static void keep_longest(struct lock_check_longest *longest, const void *what, uint64_t ticks)
 {
     if (ticks > longest->ticks)
@@ -109,7 +110,8 @@ static bool lock_check_is_table(const uint8_t *lock)
     return (uint64_t)(uintptr_t)lock >= RECORDS_START && (uint64_t)(uintptr_t)lock < RECORDS_END;
 }
 
-/* The class of a lock; CLASSES when there are too many, which are not checked. */
+/* Returns the class of a lock; CLASSES if there are too many classes: the lock is then not
+ * checked. */
 static unsigned class_of(const uint8_t *lock)
 {
     if (lock_check_is_table(lock))

@@ -1,14 +1,14 @@
 /*
  * Lock checks of the test build (make CHECKS=1): holders and order of spin locks.
  *
- * A lock that is released by another processor than the one that took it, is taken twice, is waited
- * for with interrupts on, or is waited for against an order that was seen before, ends the run with
- * both names. A lock that is taken by try cannot wait, so that it may come in any order; locks
- * waited for while it is held count. Table locks are ordered by level, parents first (rule P8).
+ * The run ends, with both names, if a lock is released by a processor that does not hold it, is
+ * taken twice, is waited for with interrupts on, or is waited for against an order seen before. A
+ * lock that is taken by try cannot wait, so any order is allowed for it; but locks waited for while
+ * it is held are checked. Table locks are ordered by level, parents first (rule P8).
  *
  * It also measures the longest hold of each lock and the longest time with interrupts off. Under
- * QEMU's -icount a tick of the clock is a number of instructions, and the figures are exact; those
- * of the checks themselves are left out.
+ * QEMU's -icount a tick of the clock is a number of instructions, and the figures are exact;
+ * instructions of the checks are left out.
  *
  * Units: ticks of machine_ticks. Owns: the orders seen so far, the longest times, and each
  * processor's list of held locks.
@@ -20,16 +20,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Before it is waited for, after it was taken, and before it is released. */
+/* Called before a lock is waited for, after it was taken, and before it is released. */
 void lock_check_wait(const uint8_t *lock);
 void lock_check_taken(const uint8_t *lock);
 void lock_check_release(const uint8_t *lock);
 
-/* Before something that may take long: this processor holds no spin lock. */
+/* Panics if this processor holds a spin lock. Called before operations that may take long. */
 void lock_check_none(void);
 
-/* For tests that go on after a panic: how many locks this processor holds, and those that it took
- * since then are held no more. */
+/* For tests that continue after a panic: return how many locks this processor holds, and forget all
+ * but the first `count`. */
 unsigned lock_check_count(void);
 void lock_check_abandon(unsigned count);
 

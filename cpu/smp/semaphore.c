@@ -44,8 +44,9 @@ void semaphore_up(struct semaphore *semaphore)
     machine_interrupts_restore(were_on);
 }
 
-/* Leaves the processor, in a queue whose lock is still held. A waker on another processor may make
- * the thread ready before it is off its stack: only this processor goes on with it, later. */
+/* Puts the thread into a queue whose lock is held, and leaves the processor. Another processor may
+ * make the thread ready before it is off its stack; that is safe, since only this processor runs
+ * it. */
 static void wait_in(struct thread_queue *queue, uint8_t *lock)
 {
     struct thread *self = cpu_self()->current;

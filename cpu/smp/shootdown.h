@@ -10,7 +10,7 @@
 
 void shootdown_start(void);
 
-/* How long a processor may take to answer before the run ends as a crash. */
+/* Sets how long a processor may take to answer before the run ends as a crash. */
 void shootdown_set_bound_ms(unsigned milliseconds);
 
 struct shootdown_counts {

@@ -45,7 +45,7 @@ static inline void spin_lock(uint8_t *lock)
     LOCK_CHECK(taken, lock);
 }
 
-/* Where each instruction counts: without the check that it is held. */
+/* Releases a lock without checking that it is held, for code where each instruction counts. */
 static inline void spin_unlock_fast(uint8_t *lock)
 {
     LOCK_CHECK(release, lock);

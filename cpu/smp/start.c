@@ -45,7 +45,8 @@ void cpu_set_online(unsigned number)
     __atomic_or_fetch(&online, UINT64_C(1) << number, __ATOMIC_ACQ_REL);
 }
 
-/* The first C of another processor. GS first: everything else may ask which processor it is. */
+/* The first C code of another processor. Loads GS first, since other code may ask for the
+ * processor's number. */
 _Noreturn static void ap_arrive(struct cpu *cpu)
 {
     struct cpu_start how = starting;

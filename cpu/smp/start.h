@@ -31,7 +31,7 @@ struct cpu_start {
 /* Starts one and waits until it is online, at most bound_ms. */
 MUST_USE enum status cpu_start(const struct cpu_start *how, unsigned bound_ms);
 
-/* Processors that run, a bit each: machine_processors() of cpu/machine.h. */
+/* Adds a processor to those that run, which machine_processors() returns, one bit each. */
 void cpu_set_online(unsigned number);
 
 #endif

@@ -138,7 +138,7 @@ static bool on_wake(struct trap_frame *frame)
 
 /* ---- switching ---- */
 
-/* The first thing on the new stack: the thread that was left may now go on, or be reused. */
+/* Called first on the new stack: the old thread may now run again, or be reused. */
 static void finish_switch(void)
 {
     struct scheduler *own = scheduler_self();
@@ -262,8 +262,8 @@ void thread_add_stack(unsigned number, uint64_t top)
     PANIC("cpu %u has all its stacks", number);
 }
 
-/* One step of the work for idle processors; whether there may be more. Interrupts are off before
- * and after. */
+/* Performs one step of the work for idle processors. Returns whether there may be more. Interrupts
+ * are off before and after. */
 static bool thread_idle_step(void)
 {
     bool more;
@@ -331,7 +331,7 @@ static void stack_free(struct stack *stack)
     machine_interrupts_restore(were_on);
 }
 
-/* A thread with a stack; the rest is zeroes. */
+/* Allocates a thread with a stack; its other fields are zero. */
 static enum status thread_take(unsigned cpu, struct thread **thread)
 {
     struct stack *stack = stack_alloc(cpu);
@@ -373,8 +373,8 @@ enum status thread_create(unsigned cpu, void (*entry)(void *argument), void *arg
     return OK;
 }
 
-/* Its processor has left the stack before it says that the thread has ended, and touches the thread
- * no more once the semaphore's lock is free. */
+/* Waits for a thread's end and frees it. The thread's processor leaves its stack before it signals
+ * the end, and does not access the thread after it unlocks the semaphore. */
 void thread_join(struct thread *thread)
 {
     CHECK(thread->stack != NULL && thread->stack->taken);
@@ -425,7 +425,7 @@ unsigned thread_count(void)
     return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
 }
 
-/* Each processor sets its timer when it is woken. */
+/* Sets the function, and interrupts all other processors: each then sets its timer. */
 void thread_set_every_second(void (*look)(void))
 {
     bool were_on = machine_interrupts_off();

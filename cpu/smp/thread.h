@@ -39,7 +39,8 @@ struct thread_memory {
 
 size_t thread_size(void);
 
-/* Once, before the first thread is created; *from stays as it is. */
+/* Sets where threads' memory comes from. Called once, before the first thread is created; *from
+ * must not change. */
 void threads_come_from(const struct thread_memory *from);
 
 /* Turns the running code into a thread: the main thread on processor 0, else the idle thread. */
@@ -48,7 +49,7 @@ void threads_start(unsigned number);
 /* Gives a processor a stack for one more thread; the first of processor 0 is its idle thread's. */
 void thread_add_stack(unsigned number, uint64_t top);
 
-/* The idle loop. */
+/* Runs the idle loop. */
 _Noreturn void thread_idle(void);
 
 /* Sets the function that a switch calls when the next thread has another space than the last one,
@@ -71,10 +72,10 @@ void thread_sleep_us(uint64_t microseconds);
 /* Threads that were created and not joined. */
 unsigned thread_count(void);
 
-/* Whether the running code is a thread that may wait. */
+/* Returns whether the running code is a thread that may wait. */
 bool thread_may_wait(void);
 
-/* The space that the running thread wants to be in, kept across its waits. */
+/* Sets the space of the running thread, which it keeps across its waits. */
 void thread_set_space(void *space);
 
 /* ---- semaphores and mutexes ---- */
@@ -115,8 +116,8 @@ MUST_USE static inline bool mutex_try(struct mutex *mutex)
     return true;
 }
 
-/* The slow ends of the two below: waits for a mutex that was not free, and locks it; gives one that
- * is wanted to the first waiter. */
+/* Slow paths of the two below: wait for a mutex that is not free, and lock it; hand a mutex over to
+ * its first waiter. */
 void mutex_wait(struct mutex *mutex);
 void mutex_hand_over(struct mutex *mutex);
 
@@ -126,7 +127,7 @@ static inline void mutex_lock(struct mutex *mutex)
         mutex_wait(mutex);
 }
 
-/* The owner is taken out first: a thread finds itself there only while it holds the mutex. */
+/* Clears the owner first, so that a thread is the owner only while it holds the mutex. */
 static inline void mutex_unlock(struct mutex *mutex)
 {
     uint8_t state = MUTEX_HELD;

@@ -81,7 +81,8 @@ static const char *access_word(uint64_t error)
     return (error & PF_WR) != 0 ? "write" : "read";
 }
 
-/* A reserved bit comes before P: TCG reports it as not present. */
+/* Returns the reason in words. Tests the reserved bit before P, since TCG reports that fault as not
+ * present. */
 static const char *reason_words(uint64_t error)
 {
     if ((error & PF_RSVD) != 0)

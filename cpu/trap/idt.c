@@ -25,7 +25,7 @@ struct idt_gate {
 _Static_assert(sizeof(struct idt_gate) == 16, "SDM volume 3, figure 6-8");
 _Static_assert(offsetof(struct idt_gate, offset_high) == 8, "SDM volume 3, figure 6-8");
 
-/* One table for all processors. */
+/* The interrupt descriptor table, one for all processors. */
 static struct idt_gate idt[TRAP_VECTORS] __attribute__((aligned(16)));
 static bool ready;
 
@@ -51,7 +51,8 @@ static void fill_idt(void)
     idt[TRAP_MC].ist = IST_MACHINE_CHECK + 1;
 }
 
-/* The IDT is loaded before the control registers change, so that a fault in between is reported. */
+/* Loads a processor's tables and control registers. The IDT comes first, so that a fault in between
+ * is reported. */
 static void traps_load(unsigned number, const struct cpu_stacks *stacks)
 {
     struct table_pointer pointer = {sizeof(idt) - 1, (uint64_t)(uintptr_t)idt};

@@ -32,9 +32,9 @@ static void go_to_landing(struct trap_frame *frame, uint64_t landing)
     frame->rip = landing;
 }
 
-/* Whether the trap is the first instruction that probe_fetch called. The trap's frame then lies
- * right below the stack of probe_fetch, at most 8 bytes of alignment between, so that a wild stack
- * pointer is never read. */
+/* Returns whether the trap is at the first instruction that probe_fetch called. The trap's frame is
+ * then right below probe_fetch's stack, with at most 8 bytes of alignment between, so no wild stack
+ * pointer is read. */
 static bool is_probed_fetch(const struct trap_frame *frame)
 {
     uint64_t end = (uint64_t)(uintptr_t)(frame + 1);

@@ -37,11 +37,11 @@ bool probe_write8(uint64_t address, uint8_t value, struct trap_info *info);
 bool probe_write64(uint64_t address, uint64_t value, struct trap_info *info);
 
 /* Calls the address. Returns true if the code there has returned, false if its first instruction
- * faulted, at its fetch or by itself. A fault further on is not caught. The code may change the
+ * faulted, at its fetch or by itself. A later fault is not caught. The code may change the
  * registers that a C function may change. */
 bool probe_fetch(uint64_t address, struct trap_info *info);
 
-/* The same for user memory. The address is not restricted: a test may try any. */
+/* As the above, for user memory. A test may try any address. */
 bool probe_user_read8(uint64_t address, uint8_t *value, struct trap_info *info);
 bool probe_user_read64(uint64_t address, uint64_t *value, struct trap_info *info);
 bool probe_user_write8(uint64_t address, uint8_t value, struct trap_info *info);
@@ -56,7 +56,7 @@ bool user_copy_out(uint64_t user, const void *from, size_t size, struct trap_inf
 
 struct trap_frame;
 
-/* Sends the frame to the landing of its instruction, if it has one. */
+/* If the frame's instruction has a fix-up address, continues there and returns true. */
 bool probe_fix_up(struct trap_frame *frame);
 
 #endif

@@ -21,7 +21,7 @@ extern const struct code_point image_points_end[];
 
 static void (*visitor)(uint64_t rip);
 
-/* RF lets the instruction at the breakpoint run, TF stops behind it. */
+/* Handles #DB. RF lets the instruction at the breakpoint run, and TF stops after it. */
 static bool on_debug(struct trap_frame *frame)
 {
     uint64_t why;

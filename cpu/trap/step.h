@@ -2,9 +2,9 @@
  * Stepping: every instruction of every page fault, shown to a visitor before it is executed.
  *
  * A debug register stops the processor at the first instruction of the page fault's entry, and the
- * trap flag goes on from there, up to the return to ring 3. Nothing in the code that is looked at
- * knows of it: off, it costs nothing; on, each instruction costs a trap, so that instructions can
- * be counted, not ticks.
+ * trap flag at each one after it, up to the return to ring 3. The stepped code is unchanged: off,
+ * stepping costs nothing; on, each instruction costs a trap, so instructions can be counted but not
+ * ticks.
  *
  * Owns: DR0, DR7 and the handler of #DB, from step_begin to step_end.
  * State: off -> step_begin -> on -> step_end -> off.

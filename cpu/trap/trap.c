@@ -92,14 +92,15 @@ static void acknowledge_stray(unsigned vector)
     }
 }
 
-/* A page fault with an impossible error code is never an expected one. */
+/* Returns whether a fix-up or program may expect the trap: not a page fault with an impossible
+ * error code. */
 static bool may_be_expected(const struct trap_frame *frame)
 {
     return frame->vector != TRAP_PF || trap_page_fault_valid(frame->error);
 }
 
-/* Whether the program caused the trap. NMI, #DF and #MC only happen while it runs; a page fault
- * with an impossible error code is the machine's fault. */
+/* Returns whether the program caused the trap. It does not cause NMI, #DF and #MC, which only occur
+ * while it runs, nor a page fault with an impossible error code. */
 static bool is_of_program(const struct trap_frame *frame)
 {
     return trap_from_user(frame) && frame->vector != TRAP_NMI && frame->vector != TRAP_DF &&
@@ -123,7 +124,7 @@ static void dispatch(struct trap_frame *frame)
 }
 
 /* Called by cpu/trap/trap.S for every trap but a resolved page fault. An NMI or a machine check may
- * come between a page fault and the reading of its CR2: it leaves the register as it was. */
+ * come between a page fault and the reading of its CR2: their handlers preserve the register. */
 void trap_dispatch(struct trap_frame *frame);
 
 void trap_dispatch(struct trap_frame *frame)

@@ -66,14 +66,14 @@ struct trap_frame {
 
 struct cpu_stacks;
 
-/* For the first processor: loads its own GDT, TSS and IDT, sets CR0 and CR4, masks the PIC. Traps
- * reach cpu/trap/trap.c once it returns. Interrupts stay off. */
+/* Starts traps on the first processor: loads its GDT, TSS and IDT, sets CR0 and CR4, masks the PIC.
+ * Once it returns, traps reach cpu/trap/trap.c. Interrupts stay off. */
 void traps_init(const struct cpu_stacks *stacks);
 
-/* The same for another processor, which has loaded GS already and shares IDT and PIC. */
+/* Does the same on another processor, which has loaded GS already and shares IDT and PIC. */
 void traps_init_other(unsigned number, const struct cpu_stacks *stacks);
 
-/* Whether traps_init has run. */
+/* Returns whether traps_init has run. */
 bool traps_ready(void);
 
 /* Makes an NMI return at once: a second report would begin in the middle of the first. */
@@ -92,7 +92,7 @@ enum trap_return { TRAP_UNRESOLVED, TRAP_RETURN_FAST, TRAP_RETURN_ALL };
  * and rflags are the program's. Until it is set nothing is resolved. */
 extern enum trap_return (*trap_system_call)(struct trap_frame *frame);
 
-/* The value of trap_page_fault that resolves nothing. */
+/* The initial value of trap_page_fault: resolves nothing. */
 bool trap_page_fault_none(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* Sets the handler of a vector other than #PF, or none with NULL. It returns true when the
@@ -114,26 +114,28 @@ struct trap_counts trap_counts(void);
 /* Reports a trap that nothing handles, and ends the run. */
 _Noreturn void trap_unhandled(const struct trap_frame *frame);
 
-/* For an NMI: stops this processor if another one reports a crash. */
+/* Stops this processor if another one reports a crash. Called for an NMI. */
 void trap_stop_if_asked(const struct trap_frame *frame);
 
 /* ---- words; pure, in cpu/trap/describe.c ---- */
 
-/* "#PF", "page fault"; for vectors without a name "interrupt". Never NULL. */
+/* Return a vector's names, such as "#PF" and "page fault"; "interrupt" for vectors without a name.
+ * Never NULL. */
 const char *trap_mnemonic(unsigned vector);
 const char *trap_name(unsigned vector);
 
-/* Whether the processor pushes an error code for the vector. */
+/* Returns whether the processor pushes an error code for the vector. */
 bool trap_has_error(unsigned vector);
 
-/* Page-fault error code in words: "write, by the kernel, to a page that is not present". Returns
- * the text's whole length as snprintf does. An unknown bit is named as such with its value. */
+/* Writes a page-fault error code in words: "write, by the kernel, to a page that is not present".
+ * Returns the text's whole length as snprintf does. Names an unknown bit as such, with its
+ * value. */
 size_t trap_page_fault_words(uint64_t error, char *buffer, size_t size);
 
-/* Whether every bit of a page-fault error code is known and the combination is possible. */
+/* Returns whether every bit of a page-fault error code is known and the combination is possible. */
 bool trap_page_fault_valid(uint64_t error);
 
-/* Selector error codes (#TS, #NP, #SS, #GP) in words: "selector 0x28 of the GDT". */
+/* Writes the error code of #TS, #NP, #SS or #GP in words: "selector 0x28 of the GDT". */
 size_t trap_selector_words(uint64_t error, char *buffer, size_t size);
 
 #endif

@@ -48,7 +48,8 @@ struct trap_frame user_frame(uint64_t rip, uint64_t rsp, uint64_t argument)
                                .ss = SELECTOR_USER_DATA};
 }
 
-/* IRETQ to a non-canonical address faults in ring 0 on some processors: SDM volume 2, IRET. */
+/* Returns whether IRETQ may return to the frame. To a non-canonical address it faults in ring 0 on
+ * some processors (SDM volume 2, IRET). */
 static bool may_return_to(const struct trap_frame *frame)
 {
     return frame->cs == SELECTOR_USER_CODE && frame->ss == SELECTOR_USER_DATA &&
@@ -74,7 +75,7 @@ void user_run(struct trap_frame *frame)
     machine_interrupts_restore(were_on);
 }
 
-/* The lowest word that user_enter pushed is the address of the caller's frame. */
+/* Ends user_run. The lowest word that user_enter pushed is the address of the caller's frame. */
 void user_exit(const struct trap_frame *frame)
 {
     uint64_t stack = cpu_self()->kernel_stack;

@@ -27,15 +27,15 @@
 /* Flags that a program may have set: CF to OF without TF and IOPL, AC, ID. IF is set for it. */
 #define USER_FLAGS UINT64_C(0x240cd5)
 
-/* A frame for ring 3 with all registers zero but these; interrupts on. Where user_run is called
- * with interrupts off, the program has them off as well. */
+/* Returns a frame for ring 3 with interrupts on and all registers zero but these. If user_run is
+ * called with interrupts off, they are off in the program too. */
 struct trap_frame user_frame(uint64_t rip, uint64_t rsp, uint64_t argument);
 
 /* Runs ring 3 from the frame until a trap ends the run, which the frame then describes. The x87
  * and vector registers begin in their initial state (cpu/fpu.h) and are lost at the end. */
 void user_run(struct trap_frame *frame);
 
-/* Whether the trap came from ring 3. */
+/* Returns whether the trap came from ring 3. */
 static inline bool trap_from_user(const struct trap_frame *frame)
 {
     return (frame->cs & 3) == 3;

@@ -150,7 +150,7 @@ enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page);
 /* A new table joins the ring of its source. */
 void rmap_join(struct pfn table, struct pfn source);
 
-/* A dead table leaves its ring. */
+/* Removes a dead table from its ring. */
 void rmap_leave(struct pfn table);
 
 /* Joins the rings of two tables before entries of `from` move to the same indexes of `table`. Does
