@@ -112,8 +112,8 @@ static uint8_t exit_code(enum verdict verdict)
     return EXIT_CODE_CRASH;
 }
 
-/* Calls the firmware's reset, once; returns only if that fails. After the handover, only a root of
- * their own maps its code and data. */
+/* Calls the firmware's reset, once; returns only if that fails. After the handover, only the
+ * firmware's root maps its code and data. */
 static void firmware_reset(EFI_RESET_TYPE type)
 {
     const EFI_RUNTIME_SERVICES *services =

@@ -115,7 +115,7 @@ static unsigned parse_options(struct option_reporter *reporter)
     return options_parse(&sources, &bootinfo.options, reporter);
 }
 
-/* Logs the load options, with '?' for what a terminal cannot show. */
+/* Logs the load options, with '?' for characters that a terminal cannot show. */
 static void report_load_options(void)
 {
     static char text[OPTION_TEXT_SIZE];

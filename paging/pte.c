@@ -24,7 +24,8 @@ static bool class_is_sound(struct pte entry)
     return pte_class(entry) != PTE_CLASS_NONE && ((entry.word & PTE_RW) != 0) == writable;
 }
 
-/* Rights are in the lowest entry, so an own link that denies an access is corrupt (rule E2). */
+/* Returns whether a link is sound. Rights are in the lowest entry, so an own link that denies an
+ * access is corrupt (rule E2). */
 static bool link_is_sound(struct pte entry)
 {
     uint64_t rights = entry.word & (PTE_MAY_WRITE | PTE_US | PTE_NX);
@@ -49,7 +50,8 @@ static enum pte_state present_state(struct pte entry, unsigned level)
     return PTE_LEAF;
 }
 
-/* RIGHTS_NONE excludes the other rights, and the bits above it are zero. */
+/* Returns whether rights are sound: RIGHTS_NONE excludes the others, and the bits above it are
+ * zero. */
 static bool rights_are_sound(uint64_t payload)
 {
     return payload >> 32 <= RIGHTS_NONE;

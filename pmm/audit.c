@@ -80,7 +80,8 @@ static uint64_t audit_visit(struct audit *audit, struct pfn first)
     return size;
 }
 
-/* A frame in a cache or in the pool has kind FRAME_FREE, but the allocator counts it as taken. */
+/* Counts the frames in caches and in the pool. They have kind FRAME_FREE, but the allocator counts
+ * them as taken. */
 static uint64_t audit_caches(void)
 {
     uint64_t cached = zero_pool_count();

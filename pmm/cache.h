@@ -46,7 +46,7 @@ struct page_clock {
 
 struct pmm_cache {
     uint32_t state;
-    bool open;                         /* false: HELD by nobody, until it is opened */
+    bool open;                         /* false: HELD without a holder, until it is opened */
     uint32_t frames[PMM_CACHE_FRAMES]; /* (h) the last one is allocated next */
     uint64_t by_kind[FRAME_KINDS];     /* (h) handed out less given back here, modulo 2^64 */
     uint64_t hits;                     /* PMM_CACHE_ZERO: frames handed out */
@@ -67,7 +67,7 @@ static inline struct pmm_cache *pmm_caches_of(unsigned cpu)
     return (struct pmm_cache *)((uintptr_t)pmm_caches + cpu * sizeof(pmm_caches[0]));
 }
 
-/* The slow paths of pmm_alloc and pmm_free; state is the value that the exchange returned. */
+/* Slow paths of pmm_alloc and pmm_free; state is the value that the exchange returned. */
 MUST_USE enum status pmm_alloc_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind,
                                     bool clear, struct pfn *frame);
 void pmm_refill_zeroed(struct pmm_cache *cache);

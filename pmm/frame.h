@@ -164,7 +164,7 @@ static inline struct pfn frame_pfn(const struct frame *record)
     return (struct pfn){(uint32_t)(record - (const struct frame *)(uintptr_t)FRAME_RECORDS_BASE)};
 }
 
-/* The slow cases of counting: a saturated count, and a frame that has no count. */
+/* Handle the slow cases of counting: a saturated count, and a frame without a count. */
 void frame_count_saturate(struct pfn frame);
 uint32_t frame_count_keep(struct pfn frame);
 

@@ -1,4 +1,4 @@
-/* Reference counts: the slow cases, a saturated count and a count that nobody may change. */
+/* Reference counts: the slow cases, a saturated count and a count that must not change. */
 #include "lib/ktap.h"
 #include "pmm/frame.h"
 

@@ -75,8 +75,8 @@ static uint64_t zone_metadata(const struct pmm_zone *zone)
     return zone->frames == 0 ? 0 : round_up(pmm.allocator->size(zone->frames, CPU_MAX), PAGE_SIZE);
 }
 
-/* The end of the highest free range with room for all metadata: the low zone stays whole where
- * there is memory above it, and large blocks begin at the ranges' starts. */
+/* Places the metadata at the end of the highest free range with room for it. So the low zone stays
+ * whole if there is memory above it, and large blocks begin at the ranges' starts. */
 static enum status place_metadata(void)
 {
     const struct memory_map *map = memory_map();
@@ -122,7 +122,7 @@ static void keep(uint64_t start, uint64_t end, enum frame_kind kind)
         pmm.by_kind[kind] += end - start;
 }
 
-/* The records of free frames need no write: they are zero already. */
+/* Gives a range to the allocators. The records of free frames are zero already. */
 static void add_free(uint64_t start, uint64_t end)
 {
     for (unsigned number = 0; number < PMM_ZONES; number++) {

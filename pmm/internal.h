@@ -31,10 +31,10 @@ struct pmm {
     uint64_t metadata;                       /* (c) bytes */
     uint64_t left_out;                       /* (c) frames past the limit */
     int64_t free_frames;           /* free frames in the zones: neither cached nor pooled */
-    uint64_t by_kind[FRAME_KINDS]; /* what was counted in no cache, modulo 2^64 */
+    uint64_t by_kind[FRAME_KINDS]; /* changes counted in no cache, modulo 2^64 */
     unsigned cpus;                 /* one more than the highest that has allocated */
     int64_t reserve;
-    int64_t low_mark; /* pressure is low at so many frames in the zones */
+    int64_t low_mark; /* pressure is low with this many frames in the zones */
     enum pmm_pressure pressure;
     uint64_t fail_from; /* 0: no allocation is made to fail */
     uint64_t fail_count;

@@ -10,7 +10,7 @@
 static struct memory_map the_map;
 static uint64_t edges[EDGES_MAX];
 
-/* Where descriptors overlap, the kind with the higher priority wins. */
+/* Returns a kind's priority. If descriptors overlap, the higher priority wins. */
 static unsigned priority(enum memory_kind kind)
 {
     switch (kind) {

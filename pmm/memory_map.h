@@ -41,14 +41,14 @@ const struct memory_map *memory_map(void);
 /* Marks [start, end), which lies in one range, as taken by the kernel. */
 MUST_USE enum status memory_map_reserve(uint64_t start, uint64_t end);
 
-/* The same for frame records and the allocator's metadata. */
+/* Does the same for frame records and the allocator's metadata. */
 MUST_USE enum status memory_map_reserve_metadata(uint64_t start, uint64_t end);
 
-/* Whether the kind is RAM, and whether a frame of it may be used after the handover. */
+/* Returns whether the kind is RAM, and whether a frame of it may be used after the handover. */
 bool memory_is_ram(enum memory_kind kind);
 bool memory_is_free(enum memory_kind kind);
 
-/* Whether [start, end) touches any RAM of the map. */
+/* Returns whether [start, end) touches any RAM of the map. */
 bool memory_map_touches_ram(uint64_t start, uint64_t end);
 
 /* Returns the name of the kind, for the log. */

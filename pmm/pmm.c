@@ -50,8 +50,8 @@ static bool claim_frame(int64_t floor)
     return false;
 }
 
-/* A single frame is counted first and then found. A block is found first: its search may fail, and
- * meanwhile no other CPU may see memory as exhausted. */
+/* Takes frames from the zones. A single frame is counted first and then found. A block is found
+ * first: its search may fail, and meanwhile other CPUs must not see memory as exhausted. */
 enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first)
 {
     int64_t size = (int64_t)order_frames(order);
@@ -214,7 +214,7 @@ static uint32_t take_batch_of(const struct pmm_zone *zone, uint32_t frames[BATCH
         if (count > 0)
             return count;
     } else if (zone_take(zone, BATCH_ORDER, &taken) == OK) {
-        uint32_t block = taken.index; /* taken may be changed by what is called */
+        uint32_t block = taken.index; /* the calls below may change taken */
 
         frame_allocator_split(pmm.allocator, zone->self, block - zone->base, BATCH_ORDER, 0);
         for (; count < BATCH; count += WORD)
@@ -454,7 +454,7 @@ enum status pmm_alloc_order(unsigned order, enum frame_kind kind, enum frame_cle
     return alloc_hard(order, kind, clear, false, first);
 }
 
-/* The first record of a block that its owner gives up. */
+/* Returns the first record of a block that its owner frees, after checks. */
 static struct frame *owned_block(struct pfn first, unsigned order)
 {
     struct frame *record = frame_record(first);

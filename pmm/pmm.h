@@ -94,7 +94,7 @@ struct pmm_usage {
  * are per CPU, so that the sum visits every CPU that has allocated. */
 struct pmm_usage pmm_usage(void);
 
-/* Frames that exist, 0 to pmm_frame_limit() - 1; records exist for all of them. */
+/* Returns one more than the highest frame number; each frame has a record. */
 uint32_t pmm_frame_limit(void);
 
 /* Compares every record with the usage, the caches and the allocator, and panics on a difference.
@@ -130,15 +130,15 @@ struct pmm_watcher {
 
 void pmm_watch(struct pmm_watcher *watcher);
 
-/* For tests: the n-th allocation from now (1 = the next) and count - 1 after it fail; n = 0 ends
- * that. Returns how many allocations there were since the last call. */
+/* For tests: makes the n-th allocation from now (1 = the next) and count - 1 after it fail; n = 0
+ * ends that. Returns the allocations since the last call. */
 uint64_t pmm_fail_from(uint64_t n, uint64_t count);
 
 /* ---- zeroed frames ---- */
 
-/* Idle work: clears at most budget frames for the pool and returns how many, 0 if the pool is full
- * enough or memory is short. When the pool falls to its low mark, a halted processor is woken
- * (thread_wake_idle). */
+/* Clears at most budget frames for the pool and returns how many, 0 if the pool is full enough or
+ * memory is short. Called by idle processors. When the pool falls to its low mark, a halted
+ * processor is woken (thread_wake_idle). */
 unsigned pmm_idle_fill(unsigned budget);
 
 /* Pauses pmm_idle_fill for measurements, and returns once no processor is in it. Calls nest; each

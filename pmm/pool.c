@@ -110,7 +110,7 @@ static enum status take_object(struct pool *pool, struct free_object **taken)
     return OK;
 }
 
-/* True when its frame has become free. holds: the pool's lock */
+/* Returns an object to its frame. Returns true if that frame is now free. holds: the pool's lock */
 static bool give_object(struct pool *pool, struct free_object *freed)
 {
     struct pool_frame *frame =

@@ -23,7 +23,7 @@ struct pool {
     const char *name;
     uint16_t object_size; /* 16 to 2,048 bytes, a multiple of 16 */
     uint8_t lock;
-    uint32_t in_use;            /* objects: what leaks shows here */
+    uint32_t in_use;            /* objects; a leak shows here */
     struct pool_frame *partial; /* frames with a free object */
 };
 
@@ -48,8 +48,8 @@ uint32_t pool_free_chain(struct pool *pool, void *first);
 /* Returns the objects in use, of all pools, for the ledger. */
 uint64_t pool_objects(void);
 
-/* For experiments and tests: the calls of pool_alloc so far; and a switch that makes every pool
- * answer STATUS_NO_MEMORY, which shows the paths that need one. */
+/* For experiments and tests: return the calls of pool_alloc so far, and make every pool fail with
+ * STATUS_NO_MEMORY, which shows the paths that need one. */
 uint64_t pool_calls(void);
 void pool_shut(bool shut);
 

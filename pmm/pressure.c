@@ -35,8 +35,8 @@ uint64_t pmm_reserve(void)
 
 /* ---- pressure ---- */
 
-/* A frame in one cache cannot be allocated from another CPU, so caches stay closed while memory is
- * short or a test makes allocations fail. */
+/* Returns whether caches may be open. Other CPUs cannot allocate a frame in a cache, so caches stay
+ * closed while memory is short or a test makes allocations fail. */
 bool pmm_caches_allowed(void)
 {
     return __atomic_load_n(&pmm.pressure, __ATOMIC_RELAXED) != PMM_CRITICAL &&

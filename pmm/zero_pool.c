@@ -190,7 +190,7 @@ void pmm_idle_resume(void)
 /* ---- taking and giving back ---- */
 
 /* Fills the held cache from the pool if it is empty, and returns its state. If the pool is empty
- * too, the cache is closed and stays held, so that nobody asks until the pool has frames. */
+ * too, the cache is closed and stays held, so that no allocation asks until the pool has frames. */
 static uint32_t fill_from_pool(struct pmm_cache *cache, uint32_t state)
 {
     if (state == PMM_CACHE_EMPTY)

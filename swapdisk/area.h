@@ -81,13 +81,14 @@ MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, 
 MUST_USE enum status swap_write_out(struct slot *slots, const struct pfn *frames, unsigned count,
                                     bool *done);
 
-/* Returns false once the disk is given up: then what only its slots hold is lost, and no page may
- * be dropped because a slot has its content (rule D2). */
+/* Returns false once the disk is given up: then content that only its slots have is lost, and no
+ * page may be dropped because a slot has its content (rule D2). */
 bool swap_serves(void);
 
 struct swap_usage swap_usage(void);
 
-/* Called for each slot whose count reaches 0, before it is free. NULL: nothing is called. */
+/* Sets the function that is called for each slot whose count reaches 0, before it is free; NULL:
+ * none. */
 void swap_on_free(void (*freed)(struct slot slot));
 
 /* Returns the sum of all counts: AUDIT compares it with the entries and swap-cache references. */

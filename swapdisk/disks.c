@@ -24,7 +24,7 @@ struct controller {
 
 _Static_assert(sizeof(struct controller) <= PAGE_SIZE, "a controller fits its frame");
 
-/* A report, and what is known of the disk that it is about. */
+/* The report and the findings about one disk. */
 struct found_disk {
     struct disk_report report;
     struct block_device block; /* no operations: not a disk, or a disk that was not judged */

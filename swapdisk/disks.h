@@ -54,7 +54,7 @@ MUST_USE enum status disks_open(struct disk_chosen *chosen);
  * stays polled. Logs which. Context: thread, interrupts on. */
 void disks_start_interrupts(void);
 
-/* To be called each second: see ahci_look. */
+/* Looks for overdue commands (ahci_look). Called every second. */
 void disks_look(void);
 
 /* Logs how many commands and errors there were; disks_stop does it if this was not called. */

@@ -94,7 +94,7 @@ static bool sums_to_zero(const void *data, uint64_t size)
     return sum == 0;
 }
 
-/* Whether the firmware may keep tables in this kind of memory, which stays unused after the
+/* Returns whether the firmware may keep tables in this kind of memory, which stays unused after the
  * handover. */
 static bool may_hold_tables(enum memory_kind kind)
 {
@@ -124,7 +124,7 @@ static uint64_t region_end(const struct bootinfo *info, uint64_t address)
     return 0;
 }
 
-/* Whether adjoining regions that may hold tables cover the whole range. */
+/* Returns whether adjoining regions that may hold tables cover the whole range. */
 static bool in_table_memory(const struct bootinfo *info, struct phys start, uint64_t size)
 {
     uint64_t end;

@@ -50,7 +50,8 @@ static void claim(struct font *font, uint32_t code, uint32_t glyph)
         font->index[code] = glyph;
 }
 
-/* PSF 1's table: 16-bit characters of each glyph, then perhaps sequences, then a separator. */
+/* Reads PSF 1's table: 16-bit characters of each glyph, then perhaps sequences, then a
+ * separator. */
 static void read_table_1(struct font *font, const uint8_t *table, size_t size)
 {
     uint32_t glyph = 0;
@@ -70,7 +71,7 @@ static void read_table_1(struct font *font, const uint8_t *table, size_t size)
     }
 }
 
-/* PSF 2's table: the same in UTF-8, where each ASCII character is its own byte. */
+/* Reads PSF 2's table: the same in UTF-8, where each ASCII character is its own byte. */
 static void read_table_2(struct font *font, const uint8_t *table, size_t size)
 {
     uint32_t glyph = 0;
@@ -88,8 +89,8 @@ static void read_table_2(struct font *font, const uint8_t *table, size_t size)
     }
 }
 
-/* Without a table, a glyph's place is its character. Characters without a glyph get the
- * fallback. */
+/* Fills the index. Without a table, a glyph's place is its character. Characters without a glyph
+ * get the fallback. */
 static void fill_index(struct font *font, bool has_table)
 {
     uint32_t fallback;

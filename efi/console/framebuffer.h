@@ -48,7 +48,7 @@ MUST_USE bool console_lend(struct console_loan *loan);
 /* Clears the screen and shows text again. */
 void console_take_back(void);
 
-/* Whether there is a screen that shows the log. */
+/* Returns whether there is a screen that shows the log. */
 bool console_on(void);
 
 /* Describes the screen, its characters and their size; "none" when it is off. */

@@ -96,7 +96,7 @@ static bool serial_wait_for(uint8_t line_status)
     return false;
 }
 
-/* Whether the scratch register keeps values. */
+/* Returns whether the scratch register keeps values. */
 static bool scratch_works(void)
 {
     static const uint8_t patterns[] = {0x5a, 0xa5};
@@ -111,7 +111,8 @@ static bool scratch_works(void)
     return true;
 }
 
-/* Whether in loopback mode CTS follows RTS, DCD follows OUT2, and the other two lines stay off. */
+/* Returns whether in loopback mode CTS follows RTS, DCD follows OUT2, and the other two lines stay
+ * off. */
 static bool loopback_works(void)
 {
     uint8_t before = uart_read(UART_MCR);

@@ -39,8 +39,8 @@ struct uart_place {
 /* Finds and sets up a port; acpi is NULL when there are no tables. */
 void serial_start(const struct reachable *reachable, const struct acpi *acpi);
 
-/* Whether a 16550 may be at this I/O port: at one of the PC's four serial ports, or at the port of
- * a PCI serial controller. A probe of another port would write to some other device. */
+/* Returns whether a 16550 may be at this I/O port: at one of the PC's four serial ports, or at the
+ * port of a PCI serial controller. A probe of another port would write to some other device. */
 bool serial_owns_port(uint64_t port);
 
 /* Maps the port's registers at the kernel's addresses. */
@@ -49,7 +49,7 @@ void serial_relocated(void);
 /* Writes text, each newline as CR LF. */
 void serial_write(const char *text, size_t size);
 
-/* Whether there is a port that takes text. */
+/* Returns whether there is a port that takes text. */
 bool serial_present(void);
 
 /* Returns the next character that has arrived, -1 if there is none. */

@@ -76,7 +76,7 @@ bool serial_owns_port(uint64_t port)
     return false;
 }
 
-/* Whether the place may be probed without touching another device. */
+/* Returns whether the place may be probed without touching another device. */
 static bool is_own_place(const struct reachable *reachable, const struct uart_place *place)
 {
     if (!place->memory)

@@ -46,7 +46,7 @@ static const char *messaging_kind(UINT8 subtype)
     }
 }
 
-/* Whether a vendor node, of hardware or media, has the GUID of the kernel volume. */
+/* Returns whether a vendor node, of hardware or media, has the GUID of the kernel volume. */
 static bool is_kernel_volume(const EFI_DEVICE_PATH *node)
 {
     UINT8 type = node->Type & TYPE_MASK;

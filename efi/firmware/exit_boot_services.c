@@ -66,9 +66,9 @@ enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *
     return status == OK ? memmap_convert(map.buffer, map.size, map.stride, info) : status;
 }
 
-/* The key identifies a version of the map, and the firmware's timer may change the map before the
- * call: EFI_INVALID_PARAMETER means a stale key, so the map is read again. No other boot service
- * may be called then (UEFI 2.10, 7.4.6). */
+/* Leaves boot services. The key identifies a version of the map, and the firmware's timer may
+ * change the map before the call: EFI_INVALID_PARAMETER means a stale key, so the map is read
+ * again. No other boot service may be called then (UEFI 2.10, 7.4.6). */
 enum status firmware_leave(const struct firmware *firmware, struct bootinfo *info)
 {
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {

@@ -6,7 +6,7 @@
 /* Time between two looks at the keyboard. */
 #define LOOK_US 10000U
 
-/* The menu ends after so many looks without a key: 5 minutes. */
+/* Looks without a key before the menu ends: 5 minutes. */
 #define LOOKS_MOST 30000U
 
 #define LETTER_BACKSPACE 8U

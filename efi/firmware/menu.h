@@ -1,8 +1,8 @@
 /*
  * The menu at the start: a key that is pending, or menu=1, opens it before boot services end.
  *
- * It reads the firmware's console, so a USB keyboard and the firmware's serial terminal work. What
- * it prints are notes of the log.
+ * It reads the firmware's console, so a USB keyboard and the firmware's serial terminal work. It
+ * prints notes of the log.
  *
  * Units: none. Owns: nothing. Fails with: nothing; without a keyboard there is no menu.
  * Context: boot services, after the consoles have started.

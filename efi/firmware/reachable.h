@@ -25,11 +25,11 @@ struct reachable {
     uint64_t (*read)(struct phys entry); /* reads an entry of a page table */
 };
 
-/* Whether no memory in use overlaps the range: all of it is device or reserved memory, or absent
- * from the map. */
+/* Returns whether no memory in use overlaps the range: all of it is device or reserved memory, or
+ * absent from the map. */
 bool reachable_is_device(const struct bootinfo *info, struct phys start, uint64_t size);
 
-/* Whether every page of the range is mapped one to one and writable. */
+/* Returns whether every page of the range is mapped one to one and writable. */
 bool reachable_is_mapped(const struct reachable *reachable, struct phys start, uint64_t size);
 
 /* Both: the range may be accessed as registers or as a framebuffer. */

@@ -2,7 +2,7 @@
  */
 #include "efi/firmware/firmware.h"
 
-/* Whether the console can write this pixel format; sets the order of its colours. */
+/* Returns whether the console can write this pixel format; sets the order of its colours. */
 static bool usable_format(const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *mode, bool *red_first)
 {
     const EFI_PIXEL_BITMASK *mask = &mode->PixelInformation;

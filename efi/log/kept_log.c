@@ -63,7 +63,7 @@ void kept_log_survive(struct phys block)
     memory_log_add(&kept.memory, kept.text, kept.length);
 }
 
-/* A reset loses the contents of caches, so the block is mapped uncached. */
+/* Maps the block again, uncached, since a reset loses the contents of caches. */
 void kept_log_relocated(void)
 {
     if (kept.memory.block != NULL)

@@ -14,7 +14,7 @@
 
 #include "lib/units.h"
 
-/* Five times what a run of everything prints. */
+/* Five times the log of a run with every experiment. */
 #define KEPT_LOG_SIZE (512U * 1024U)
 
 /* A block for the copy that survives. */

@@ -212,7 +212,8 @@ static const char *pmm_word(unsigned place)
     return allocator != NULL ? allocator->name : NULL;
 }
 
-/* The clocks of vmm/page/ come before the policies of the table. */
+/* Returns the word of a policy: place 0 is the clocks of vmm/page/, then follow the policies of the
+ * table. */
 static const char *policy_word(unsigned place)
 {
     const struct policy *policy = place > 0 ? policy_at(place - 1) : NULL;

@@ -43,7 +43,7 @@ static inline char lower_case(char letter)
 /* Returns the piece without blanks at its ends. */
 struct piece piece_trim(struct piece piece);
 
-/* Whether the piece equals the word. */
+/* Returns whether the piece equals the word. */
 bool piece_is(struct piece piece, const char *word);
 
 /* Returns the place of a letter, or the piece's size if it has none. */

@@ -12,8 +12,6 @@
 #define MESSAGE_SIZE 512U
 #define LIST_SIZE    320U
 
-/* Room for the names of all keys. */
-
 /* A source while it is parsed. */
 struct parse {
     struct options *options;
@@ -25,7 +23,7 @@ struct parse {
     unsigned given_at[OPTION_KEYS]; /* place of each key, 0 = not given */
 };
 
-/* Whether the piece ends with the word, in upper or lower case. */
+/* Returns whether the piece ends with the word, in upper or lower case. */
 static bool piece_ends(struct piece piece, const char *word)
 {
     size_t size = strlen(word);
@@ -135,7 +133,7 @@ static void parse_setting(struct parse *parse, struct piece setting)
     }
 }
 
-/* Whether a token is the name of the program, which a shell passes first. */
+/* Returns whether a token is the name of the program, which a shell passes first. */
 static bool is_program_name(struct piece token)
 {
     static const char name[] = "faultline";

@@ -58,7 +58,7 @@ enum option_text options_text(const void *bytes, size_t size, char *text, size_t
 MUST_USE unsigned options_parse(const struct option_sources *sources, struct options *options,
                                 struct option_reporter *reporter);
 
-/* Whether run= matches the name of an experiment; without run=, every name matches. */
+/* Returns whether run= matches the name of an experiment; without run=, every name matches. */
 bool option_run_matches(const struct options *options, const char *name);
 
 #endif

@@ -51,8 +51,8 @@ static bool is_firmware_mark(const unsigned char *bytes, size_t size)
            (size == sizeof(ami_mark) && memcmp(bytes, ami_mark, size) == 0);
 }
 
-/* Whether the bytes are text of one byte a character: none before the terminator is 0, and all
- * after it are. */
+/* Returns whether the bytes are text of one byte a character: none before the terminator is 0, and
+ * all after it are. */
 static bool is_narrow(const unsigned char *bytes, size_t size)
 {
     size_t length = 0;
@@ -122,8 +122,8 @@ enum option_text options_text(const void *bytes, size_t size, char *text, size_t
     return result;
 }
 
-/* Whether a pattern with * and ? matches the whole name. On a mismatch, the last star takes one
- * more letter; earlier stars need no retry. */
+/* Returns whether a pattern with * and ? matches the whole name. On a mismatch, the last star takes
+ * one more letter; earlier stars need no retry. */
 static bool glob_matches(struct piece pattern, const char *name)
 {
     size_t at = 0;

@@ -25,7 +25,7 @@ _Static_assert(sizeof(struct elf_rela) == 24, "Elf64_Rela is 24 bytes");
 
 #define R_X86_64_RELATIVE 8U
 
-/* Pages left in the early pool for what is mapped before pmm/ serves: consoles, stacks. */
+/* Pages left in the early pool for mappings before pmm/ serves: consoles, stacks. */
 #define POOL_RESERVE 128U
 
 /* The boot processor's kernel stack. */

@@ -50,9 +50,9 @@ struct phys pool_take(uint64_t pages);
 /* Takes one of the zeroed pages reserved below 4 GiB. */
 struct phys low_take(void);
 
-/* The steps of the handover in other files: the window of top tables, backed by the zero page; the
- * roots with one-to-one mappings; and the switch to the kernel's number of levels, after which the
- * one-to-one root of the kernel's levels is loaded if it was not the firmware's. */
+/* Steps of the handover in other files: make the window of top tables, backed by the zero page;
+ * make the roots with one-to-one mappings; switch to the kernel's number of levels, which loads
+ * that one-to-one root if the number differs from the firmware's. */
 void make_top_window(void);
 void build_firmware_roots(const struct bootinfo *info);
 void enter_kernel_levels(void);

@@ -52,9 +52,10 @@ static void wx_proof_compare(const struct proof *proof, const struct leaf *leaf)
                   "%lx can write to executable frame %lx", leaf->address, leaf->physical);
 }
 
-/* The slot shows the tables themselves: writable, as in the direct map, and never executable. Where
- * a large page ends the walk, it shows part of that page with at most its rights. So the slot adds
- * no access that the rest of the walk misses; and walking it would not end. */
+/* Checks the recursive slot's entry. The slot shows the tables themselves: writable, as in the
+ * direct map, and never executable. Where a large page ends the walk, it shows part of that page
+ * with at most its rights. So the slot adds no access that the rest of the walk misses; and walking
+ * it would not end. */
 static void check_recursive_slot(struct pte entry)
 {
     CHECK_MSG(((entry.word ^ recursive_entry_for(kernel_tables.root).word) & ~PTE_D) == 0,

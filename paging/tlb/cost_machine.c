@@ -15,7 +15,7 @@
 
 #define LEVELS_MAX 5U
 
-/* The least of so many measurements counts: an interrupt makes one longer, nothing shorter. */
+/* Measurements, of which the shortest counts: an interrupt only makes one longer. */
 #define ROUNDS 32U
 
 /* The tables of all levels; the root is the last. */

@@ -68,8 +68,9 @@ static void pcid_load(struct processor *self, struct phys root, unsigned pcid, b
     machine_load_context(root, pcid, keep);
 }
 
-/* The generations must be read here, after this processor has entered the mask: a flush that raises
- * one later sees the processor in the mask, or asks all, and is answered after the load of CR3. */
+/* Loads a space's root. The generations must be read here, after this processor has entered the
+ * mask: a flush that raises one later sees the processor in the mask, or asks all, and is answered
+ * after the load of CR3. */
 static void pcid_enter_space(struct processor *self, const struct tree *tree, bool undisturbed)
 {
     const struct pcid_context *context = &tree->context;
@@ -116,7 +117,8 @@ void pcid_enter_kernel(struct phys root)
     pcid_load(self, root, KERNEL_PCID, keep);
 }
 
-/* A flush does not change the meaning of a tree, so callers may hold it as constant. */
+/* Returns a tree's generation, writable: a flush does not change the meaning of a tree, so callers
+ * may have it as constant. */
 static uint64_t *generation_of(const struct tree *tree)
 {
     return (uint64_t *)(uintptr_t)&tree->context.generation;

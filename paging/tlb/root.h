@@ -1,6 +1,6 @@
 /*
- * What the TLB code needs to know of a tree: its root, which processors run it, and what others may
- * still have cached of it. The rest of the tree is in paging/tree/tree.h.
+ * The part of a tree that the TLB code needs: its root, the processors that run it, and the
+ * translations that others may have cached. The rest of the tree is in paging/tree/tree.h.
  *
  * Owns: nothing; the tree owns its root. Context: any.
  */

@@ -63,7 +63,7 @@ struct tlb_batch {
     struct tlb_release releases[TLB_RELEASES_MAX];
 };
 
-/* Drops what batches release: the tree, which sets it once, before the first batch. */
+/* Drops the entries that batches release. The tree sets it once, before the first batch. */
 struct tlb_owner {
     void (*drop)(const struct tlb_release *release);
     void (*drop_empty)(struct pfn table);
@@ -108,7 +108,7 @@ static inline bool tlb_has_room(const struct tlb_batch *batch)
     return batch->release_count < TLB_RELEASES_MAX && batch->empty_count < TLB_EMPTIES_MAX;
 }
 
-/* Returns true if so many entries can be released without a flush. */
+/* Returns true if this many entries can be released without a flush. */
 static inline bool tlb_has_room_for(const struct tlb_batch *batch, unsigned releases)
 {
     return batch->release_count + releases <= TLB_RELEASES_MAX;

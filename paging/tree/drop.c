@@ -124,7 +124,7 @@ static void drop_own_leaves(struct page_run *run, struct pte *entries, unsigned 
     run->gone_count = (unsigned)(gone - run->gone);
 }
 
-/* What two leaves of equal kind and rights may differ in: a frame number has 32 bits. */
+/* Bits in which two leaves of equal kind and rights may differ; a frame number has 32 bits. */
 #define LEAF_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
 
 /* Drops an entry of any kind. Returns true if it had a target. */
@@ -147,9 +147,8 @@ static bool drop_any(struct tree_dropper *dropper, struct page_run *run, struct 
     return true;
 }
 
-/* The count of an emptied leaf's page is 0 after its reference was dropped, or is very large. If it
- * was saturated, it gets the reference back, and an entry of the zero page stays: then returns
- * false. */
+/* Handles an emptied leaf whose page now has count 0, or a very large one. A saturated count gets
+ * the reference back. Returns false if the entry is of the zero page, and restores it. */
 static bool drop_odd_count(struct page_run *run, struct pte *at, struct pte entry, uint32_t count)
 {
     if (count == 0) {
@@ -202,7 +201,7 @@ static unsigned drop_cow_leaves(struct page_run *run, struct pte *entries, unsig
 static unsigned drop_each(struct tree_dropper *dropper, struct page_run *run, struct pte *entries,
                           unsigned from, unsigned to)
 {
-    uint64_t shape = 0; /* a leaf that was found sound, without what may differ; or 0 */
+    uint64_t shape = 0; /* a leaf that was found sound, without the bits that may differ; or 0 */
     uint64_t plain = 0; /* a sound entry without a target */
     unsigned held = 0;
 

@@ -141,13 +141,13 @@ struct rmap_hold {
 struct rmap_hold rmap_lock_page(struct pfn page);
 void rmap_unlock(struct rmap_hold hold);
 
-/* The next table of the ring, which is locked; the table itself when it is alone. */
+/* Returns the next table of the locked ring; the table itself if it is alone. */
 struct pfn rmap_next_of(struct pfn table);
 
 /* Returns the state of an entry that references the page (leaf, in transit, withheld), or empty. */
 enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page);
 
-/* A new table joins the ring of its source. */
+/* Adds a new table to the ring of its source. */
 void rmap_join(struct pfn table, struct pfn source);
 
 /* Removes a dead table from its ring. */
@@ -167,7 +167,7 @@ void rmap_merge(struct pfn table, struct pfn from);
 MUST_USE enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
                                       struct pfn table, unsigned holds, unsigned *sharers);
 
-/* What must be done before the entry where a walk has ended can get other rights. */
+/* Step that is needed before the entry at the end of a walk can get other rights. */
 enum tree_obstacle {
     OBSTACLE_NONE,
     OBSTACLE_SHARED_TABLE,

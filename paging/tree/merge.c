@@ -181,7 +181,7 @@ static void take_entries(struct merging *merging, bool in_place)
         frame_record(merging->table)->table.held = 0;
 }
 
-/* holds on success: the table, dead, and its pages, which nobody else can reach */
+/* holds on success: the table, dead, and its pages, which only it can reach */
 static enum tree_merged tree_merge_begin(struct merging *merging)
 {
     bool were_on = machine_interrupts_off();

@@ -156,7 +156,7 @@ static void take_ring_lock(struct pfn table, struct pfn from)
     } while (!pfn_equal(at, table));
 }
 
-/* Exchanging the successors of two tables joins their rings, or splits one ring in two. */
+/* Joins the rings of two tables. Exchanging the successors in a single ring would split it. */
 void rmap_merge(struct pfn table, struct pfn from)
 {
     bool were_on = machine_interrupts_off();
@@ -361,8 +361,8 @@ unsigned tree_find_pointers(struct pfn page, enum pte_state state, struct tree_p
     return walk.found;
 }
 
-/* The count is that of the walk's begin: no table can have joined the ring since. An entry or a
- * hold that goes meanwhile only makes the result false. */
+/* Compares with the count at the walk's begin: no table can have joined the ring since. An entry or
+ * a hold dropped meanwhile only makes the result false. */
 bool tree_all_in_state(struct pfn page, enum pte_state state)
 {
     struct rmap_walk walk = {.page = page, .state = state};
@@ -390,8 +390,8 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
     return rmap_state_of(pointer.table, pointer.index, page) == state;
 }
 
-/* The table lock is only tried, so that taking it inside the ring's lock, against the lock order,
- * cannot deadlock. */
+/* Only tries the table's lock, so taking it inside the ring's lock, against the lock order, cannot
+ * deadlock. */
 enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree_pointer pointer)
 {
     struct frame *table = frame_record(pointer.table);

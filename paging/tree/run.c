@@ -27,9 +27,9 @@ static inline bool is_own_table(struct pte entry)
     return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == OWN_TABLE;
 }
 
-/* Only range calls, which hold the regions' lock, free own tables or create them where nothing is
- * mapped. So the walk needs no table locks and no interrupts off. It does not enter shared tables,
- * which a fault may replace. */
+/* Finds the table of a run. Only range calls, which hold the regions' lock, free own tables or
+ * create them where nothing is mapped. So the walk needs no table locks, and interrupts may be on.
+ * It does not enter shared tables, which a fault may replace. */
 static inline __attribute__((always_inline)) bool find(struct tree_run *run,
                                                        const struct tree *tree, uint64_t start,
                                                        uint64_t end, unsigned levels,

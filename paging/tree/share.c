@@ -53,10 +53,10 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
 
 _Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0, "a table is whole blocks");
 
-/* What two entries of equal kind and rights may differ in: a frame number has 32 bits. */
+/* Bits in which two entries of equal kind and rights may differ; a frame number has 32 bits. */
 #define SHARE_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
 
-/* What changes where an own entry becomes COW; for a COW entry nothing does. */
+/* Returns the bits that change if an own entry becomes COW; 0 for a COW entry. */
 static inline uint64_t share_change(uint64_t word)
 {
     uint64_t own = (uint64_t)PTE_OWN << PTE_CLASS_SHIFT;
@@ -65,7 +65,7 @@ static inline uint64_t share_change(uint64_t word)
     return (word & PTE_CLASS_MASK) == own ? own ^ cow ^ (word & PTE_RW) : 0;
 }
 
-/* Some of these counts may be saturated, and were raised all the same: mends them. */
+/* Restores the counts that were saturated and were raised nevertheless. */
 static __attribute__((noinline, cold)) void share_mend_counts(const struct pte *entries)
 {
     for (unsigned i = 0; i < SHARE_BLOCK; i++)
@@ -115,7 +115,7 @@ static inline bool share_block_is_alike(struct pte_bits bits, unsigned level, bo
 struct share_seen {
     unsigned level;
     uint64_t plain;     /* an entry that has no counted target: empty at first */
-    uint64_t shapes[4]; /* by class, sound leaves or links without what may differ, or 0 */
+    uint64_t shapes[4]; /* by class: a sound leaf or link without the bits that may differ, or 0 */
 };
 
 /* Shares an entry of any kind, and remembers it. */

@@ -15,7 +15,8 @@ struct sharers {
     unsigned count;
 };
 
-/* Hidden from the lock checker: one pass around a locked ring only tries locks. */
+/* Tries a table's lock, hidden from the lock checker: one pass around a locked ring only tries
+ * locks. */
 static bool try_table(struct pfn table)
 {
     struct frame *record = frame_record(table);
@@ -28,7 +29,7 @@ static bool try_table(struct pfn table)
     return false;
 }
 
-/* The new table of the parts, which only reclaim can reach before it is linked. */
+/* Unlocks the new table of the parts, which only reclaim can reach before it is linked. */
 static void unlock_parts(struct pfn table)
 {
     __atomic_store_n(&frame_record(table)->lock, 0, __ATOMIC_RELEASE);
@@ -174,7 +175,7 @@ enum status tree_split_large(struct pfn page, unsigned level, struct pfn locked,
     return status;
 }
 
-/* A page that is held stays a large one: no other splits it. */
+/* The caller's hold keeps the page large: no other thread splits it. */
 enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struct tlb_batch *batch)
 {
     const struct frame *record = frame_record(page);

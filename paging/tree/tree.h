@@ -93,8 +93,8 @@ void tree_destroy(struct tree *tree);
 void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch);
 void tree_fork_end(struct tree *parent);
 
-/* Between the two, for ranges that the child no longer shares: makes the path of an address the
- * parent's own again, all the way down. No other tree references its tables. Returns the end of the
+/* Called between the two, for ranges that the child no longer shares: makes the parent's path to an
+ * address own again, all the way down. No other tree references its tables. Returns the end of the
  * span of the lowest table reached, or of the entry where it stopped. */
 uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch);
 

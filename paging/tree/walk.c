@@ -236,10 +236,10 @@ static enum status split_zero_link(const struct step *step, unsigned index, stru
     return OK;
 }
 
-/* The only pointer makes it own again; otherwise this side gets a copy (rules C4, C6). Until all
- * processors have answered, others may fill the source, and a processor whose paging-structure
- * caches lead there may cache a translation that the copy has no entry for: so all of the table's
- * span is stale (rule P2). */
+/* Makes the entry's table own: in place if this is its only pointer, otherwise by a copy (rules C4,
+ * C6). Until all processors have answered, others may fill the source, and a processor whose
+ * paging-structure caches lead there may cache a translation that the copy has no entry for: so all
+ * of the table's span is stale (rule P2). */
 static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
                                  struct pfn *own)
 {

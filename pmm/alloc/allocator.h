@@ -53,8 +53,8 @@ struct frame_allocator {
     void (*give)(void *self, unsigned cpu, uint64_t first, unsigned order);
 
     /* Takes single frames out of one group of 64 and returns how many: frame first + i for each bit
-     * i of the mask; first is a multiple of 64. 0 means that no group was at hand; take may still
-     * find a frame. NULL if the allocator has no faster way than one by one. */
+     * i of the mask; first is a multiple of 64. 0 means that it found no group; take may still find
+     * a frame. NULL if the allocator can only take frames one by one. */
     unsigned (*take_some)(void *self, unsigned cpu, uint64_t *first, uint64_t *mask);
 
     /* Frees single frames of one group of 64: first + i for each of the count bits i of the mask.

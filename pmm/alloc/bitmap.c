@@ -138,7 +138,7 @@ static void bitmap_give(void *metadata, unsigned cpu, uint64_t first, unsigned o
     bitmap_unlock(self, were_on);
 }
 
-/* Nothing to record: the bits do not show block boundaries. */
+/* Splits a block. Nothing to record: the bits do not show block boundaries. */
 static void bitmap_split(void *metadata, uint64_t first, unsigned order, unsigned to)
 {
     const struct bitmap *self = metadata;

@@ -113,7 +113,7 @@ static void stack_give(void *metadata, unsigned cpu, uint64_t first, unsigned or
     stack_unlock(self, were_on);
 }
 
-/* Nothing to record: the stack holds single frames. */
+/* Splits a block. Nothing to record: the stack holds single frames. */
 static void stack_split(void *metadata, uint64_t first, unsigned order, unsigned to)
 {
     const struct stack *self = metadata;

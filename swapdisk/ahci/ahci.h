@@ -53,7 +53,7 @@ struct hba_access {
 
 /* Known defects of a controller that its registers do not report. */
 struct ahci_quirks {
-    bool low_memory_only; /* addresses above 4 GiB fail, whatever CAP.S64A says */
+    bool low_memory_only; /* addresses above 4 GiB fail, even if CAP.S64A is set */
     uint16_t pages_max;   /* pages of one command; 0: no limit of its own */
 };
 
@@ -166,7 +166,7 @@ unsigned ahci_request_pages(const struct ahci_port *port);
 /* Starts a request; never waits. A request that is refused or out of range has ended on return. */
 void ahci_submit(struct ahci_port *port, struct disk_request *request);
 
-/* Takes completions, issues what waits, and recovers the port after an error. */
+/* Takes completions, issues waiting requests, and recovers the port after an error. */
 void ahci_poll(struct ahci_port *port);
 
 /* Polls until the request has ended, and returns its status. */

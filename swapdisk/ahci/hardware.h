@@ -18,7 +18,7 @@
  * memory. */
 MUST_USE enum status hardware_map_hba(struct phys base, uint64_t size, struct hba_access *access);
 
-/* What a device writes to interrupt a processor. */
+/* The write by which a device interrupts a processor. */
 struct hardware_message {
     uint64_t address;
     uint16_t data;

@@ -255,8 +255,8 @@ static inline bool opcode_writes(uint8_t opcode)
 /* Encodes a command into a slot that is not in flight. */
 void ahci_build(struct ahci_port *port, unsigned slot, const struct command *command);
 
-/* The choke point: no other function starts a command. Refuses a command that is not on the
- * allow-list, and a write that the grant does not cover. */
+/* Starts a command: the choke point, since no other function does. Refuses a command that is not on
+ * the allow-list, and a write that the grant does not cover. */
 MUST_USE enum status ahci_issue(struct ahci_port *port, unsigned slot,
                                 const struct swap_grant *grant);
 
@@ -321,8 +321,8 @@ void ahci_issue_waiting(struct ahci_port *port);
 /* Puts a request back to the front of its list. holds: the lock */
 void ahci_requeue(struct ahci_port *port, struct disk_request *request);
 
-/* Takes completions, issues what waits, and wakes a waiter if the port is to be recovered. For
- * interrupts, and the look each second. */
+/* Takes completions, issues waiting requests, and wakes a waiter if the port needs recovery. Called
+ * by interrupts and every second. */
 void ahci_serve(struct ahci_port *port);
 
 /* Ends all requests that wait, after the port has died. */
@@ -330,7 +330,7 @@ void ahci_fail_waiting(struct ahci_port *port);
 
 /* ---- interrupt.c ---- */
 
-/* Stops serving a controller, before its memory goes. */
+/* Stops serving a controller. Called before its memory is freed. */
 void ahci_interrupts_off(struct ahci_hba *hba);
 
 /* ---- recover.c ---- */

@@ -2,8 +2,8 @@
  * AHCI interrupts: turned on for the ports in use, tried, taken.
  *
  * A port reports ends of commands, errors and changes of the link. The handler takes completions
- * and issues what waits; a recovery is left to a thread. Whether an interrupt arrives at all is
- * seen by trying one; otherwise the port stays polled.
+ * and issues waiting requests; recovery is left to a thread. A test interrupt shows whether
+ * interrupts arrive at all; otherwise the port stays polled.
  */
 #include "cpu/interrupts/idle_halt.h"
 #include "cpu/machine.h"

@@ -363,8 +363,8 @@ bool ahci_port_restart(struct ahci_port *port)
     return true;
 }
 
-/* A grant is for the disk that was identified, and must not serve for one that was plugged in
- * later. */
+/* Identifies the disk again and compares. A grant is for the disk that was identified, and must not
+ * serve for one plugged in later. */
 bool ahci_port_same_disk(struct ahci_port *port)
 {
     struct disk_identity found;

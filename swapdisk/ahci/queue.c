@@ -15,10 +15,11 @@
 #include "lib/ktap.h"
 #include "swapdisk/ahci/internal.h"
 
-/* A waiting write is issued after so many reads. */
+/* Reads that may be issued before a waiting write. */
 #define READS_IN_A_ROW 16U
 
-/* A waiting non-queued command lets so many queued ones pass; then the queue drains for it. */
+/* Queued commands that may be issued before a waiting non-queued one; then the queue drains for
+ * it. */
 #define PASSED_MOST 32U
 
 #define NS_PER_MS     UINT64_C(1000000)

@@ -1,5 +1,5 @@
 /*
- * A block device: sectors that are read, written and flushed, whatever stores them.
+ * A block device: an interface to read, write and flush sectors.
  *
  * The members are an AHCI disk (swapdisk/ahci/transfer.c) and memory (ram.c). Every member passes
  * the same test body (tests/host/test_block.c). A write names the grant that permits it; the AHCI
@@ -83,8 +83,9 @@ struct block_device block_of_ahci(struct ahci_port *port);
 
 #define BLOCK_RAM_PAGES_MAX UINT64_C(1044480) /* just under 4 GiB */
 
-/* Makes a device of so many pages in memory; pages read as zeroes until they are written. Allocates
- * the tables now and each page at its first write. The caller ends it with block_ram_close. */
+/* Makes a device of this many pages in memory; pages read as zeroes until they are written.
+ * Allocates the tables now and each page at its first write. The caller ends it with
+ * block_ram_close. */
 MUST_USE enum status block_ram_open(uint64_t pages, struct block_device *block);
 void block_ram_close(struct block_device *block);
 

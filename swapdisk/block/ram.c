@@ -26,7 +26,7 @@ struct ram_disk {
 _Static_assert(sizeof(struct ram_disk) <= PAGE_SIZE, "the object fits its frame");
 _Static_assert(LEAVES_MAX *LEAF_PAGES == BLOCK_RAM_PAGES_MAX, "two levels reach all pages");
 
-/* The frame number of a page, or PFN_NONE while nothing was written there. */
+/* Returns a pointer to the frame number of a page; PFN_NONE there while nothing was written. */
 static struct pfn *ram_page(const struct ram_disk *disk, uint64_t page)
 {
     struct pfn *leaf;

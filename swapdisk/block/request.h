@@ -39,7 +39,7 @@ struct disk_request {
 
     struct disk_request *next; /* (d) */
     uint64_t limit_ns;         /* (d) when the device counts as hanging */
-    bool single;               /* (d) it goes by a non-queued command */
+    bool single;               /* (d) uses a non-queued command */
     bool sleeps;               /* (d) its waiter sleeps until `wake` */
     struct semaphore wake;     /* (d) the end, or work for the waiter */
     enum status status;        /* (d) valid once it has ended */

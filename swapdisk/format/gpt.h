@@ -72,7 +72,7 @@ MUST_USE enum status gpt_read(const struct sector_source *source, struct gpt *gp
 /* Returns NULL if MBR, primary and backup are sound and agree, else why not. */
 const char *gpt_disagreement(const struct gpt *gpt);
 
-/* Decodes and checks one header that was read from lba, of a disk with so many sectors. Returns
+/* Decodes and checks one header that was read from lba, of a disk with this many sectors. Returns
  * NULL if it is sound, else what is wrong. */
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
                               struct gpt_header *header);

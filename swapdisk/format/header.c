@@ -51,7 +51,7 @@ _Static_assert(IDENTITY_MODEL_SIZE <= MODEL_FIELD && IDENTITY_SERIAL_SIZE <= SER
 
 static const uint8_t magic[16] = "Faultline swap\r\n";
 
-/* The checksum of version 1 covers the page, that of version 2 its first sector. */
+/* Returns the checksum: of the page in version 1, of its first sector in version 2. */
 static uint32_t page_checksum(const uint8_t page[SWAP_HEADER_SIZE], uint32_t version)
 {
     static const uint8_t no_checksum[4];

@@ -51,7 +51,8 @@ static uint64_t fork_ways_page_at(const struct shape *shape, uint64_t number)
     return START + number * shape->stride;
 }
 
-/* Whether a page is among those that the child writes: the same ones whenever it is asked. */
+/* Returns whether a page is among those that the child writes: the same ones whenever it is
+ * asked. */
 static bool is_written(uint64_t number, unsigned share)
 {
     struct random random = random_from(number + 1);

@@ -57,7 +57,7 @@ static bool fork_and_copy(struct space *parent)
     return ok;
 }
 
-/* Whether the whole scenario went through. */
+/* Returns whether the whole scenario went through. */
 static bool scenario(void)
 {
     struct space *space;

@@ -180,7 +180,7 @@ static bool call_from_the_end(struct space *space)
            program.frame.rip == end && program.frame.rsp == USER_CODE_STACK;
 }
 
-/* Whether a return from an upcall with this frame ends the program by this vector. */
+/* Returns whether a return from an upcall with this frame ends the program by this vector. */
 static bool forged_return(struct space *space, const struct upcall_frame *forged, unsigned vector)
 {
     struct program program = user_code_program(space, user_code_call, USER_CODE_BUFFER);

@@ -62,7 +62,7 @@ static void wait_in_space(void *argument)
     space_switch(NULL);
 }
 
-/* Whether all of the others may do it, or none. */
+/* Returns whether all of the others may do it, or none. */
 static bool others_may(bool write, bool expected)
 {
     order.write = write;

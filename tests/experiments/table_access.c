@@ -285,7 +285,7 @@ static const struct operation operations[] = {
     {"edit_foreign", edit_foreign, true, true},
 };
 
-/* Whether the entries of the pages have A set, or all have it clear. */
+/* Returns whether the entries of the pages have A set, or all have it clear. */
 static bool accessed_is(unsigned number, bool set)
 {
     for (unsigned i = 0; i < PAGES; i++) {

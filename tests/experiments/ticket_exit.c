@@ -107,7 +107,7 @@ static bool ticket_exit_is_table(struct pte entry, unsigned level)
     return pte_state(entry, level) == PTE_TABLE;
 }
 
-/* Whether an entry counts as a pointer to something. */
+/* Returns whether an entry counts as a pointer to something. */
 static bool is_held(struct pte entry, unsigned level)
 {
     enum pte_state state = pte_state(entry, level);

@@ -238,7 +238,7 @@ static void try_decoder(void)
 
 /* ---- rule E7 ---- */
 
-/* Whether a processor that follows the entry though it is not present could find memory. */
+/* Returns whether a processor that follows the entry though it is not present could find memory. */
 static bool names_memory(uint64_t word)
 {
     uint64_t width = (UINT64_C(1) << cpu_features()->physical_bits) - 1;

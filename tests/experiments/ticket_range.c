@@ -166,7 +166,8 @@ static bool fill_table(struct tree *tree, const struct image *image, uint64_t st
     return status == OK;
 }
 
-/* Whether an entry of each leaf table refers to the right part, and the shipped tree agrees. */
+/* Returns whether an entry of each leaf table refers to the right part, and the shipped tree
+ * agrees. */
 static bool ways_agree(const struct tree *tree, const struct image *image, bool per_page)
 {
     bool were_on = machine_interrupts_off();

@@ -245,7 +245,7 @@ static void write_in_turn(void *number)
         __atomic_add_fetch(&wire.failed, 1, __ATOMIC_RELAXED);
 }
 
-/* Whether the copies are of one moment: some pages of a round, those behind them of the one
+/* Returns whether the copies are of one moment: some pages of a round, those behind them of the one
  * before. */
 static bool of_one_moment(struct space *child)
 {

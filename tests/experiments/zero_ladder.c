@@ -217,7 +217,7 @@ static bool measure_splits(unsigned level)
 
 static const uint64_t strides[] = {PAGE_SIZE, 16 * PAGE_SIZE, 2 * MIB, 64 * MIB, GIB};
 
-/* True when all that was read is zero. */
+/* Returns true if all that was read is zero. */
 static bool zero_ladder_sweep(const char *way, uint64_t stride)
 {
     uint64_t sum = 0;

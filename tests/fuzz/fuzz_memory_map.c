@@ -25,7 +25,7 @@ static void demand(bool condition)
         abort();
 }
 
-/* Whether the region keeps a part of [start, end) from being used. */
+/* Returns whether the region keeps a part of [start, end) from being used. */
 static bool keeps(const struct memory_region *region, uint64_t start, uint64_t end)
 {
     __uint128_t first = region->start.address;

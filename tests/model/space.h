@@ -90,7 +90,7 @@ struct model_op model_choose(void);
 enum status model_perform(const struct model_op *op);
 extern bool model_may_fail;
 
-/* Whether a status reports a lack of resources or a failed device. */
+/* Returns whether a status reports a lack of resources or a failed device. */
 bool model_is_failure(enum status status);
 
 /* Describes the last operation, and gives the seed that led to it. */

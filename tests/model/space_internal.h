@@ -104,10 +104,11 @@ MUST_USE enum status model_machine_access(const struct model_op *op, uint64_t kn
 /* Walks the tables of the operation's space to its address. */
 struct model_walk model_machine_walk(const struct model_op *op);
 
-/* Whether no other thread changes the tables meanwhile, so that two walks can be compared. */
+/* Returns whether no other thread changes the tables meanwhile, so that two walks can be
+ * compared. */
 bool model_machine_alone(void);
 
-/* Whether ring 0 may touch a user page as the operation does. */
+/* Returns whether ring 0 may touch a user page as the operation does. */
 bool model_machine_kernel_may(const struct model_op *op);
 
 /* Lets the processor prefetch the translation of an address. */
@@ -132,7 +133,7 @@ static inline uint64_t *cell_word(struct model_space *space, unsigned cell, unsi
     return &space->cells[cell].words[page][word];
 }
 
-/* Whether memory is mapped in the cell. */
+/* Returns whether memory is mapped in the cell. */
 static inline bool cell_is_memory(const struct model_cell *cell)
 {
     return cell->kind == CELL_BLANK || cell->kind == CELL_SHARED;
@@ -169,7 +170,7 @@ enum status model_move(const struct model_op *op);
 /* Finds the cells [from, to) of the region to which a cell belongs. */
 void model_region_of(const struct model_space *space, unsigned cell, unsigned *from, unsigned *to);
 
-/* Whether nothing is mapped in the range. */
+/* Returns whether nothing is mapped in the range. */
 bool model_cells_free(const struct model_space *space, uint64_t start, uint64_t end);
 
 /* Returns the alignment that the move distance must have. */

@@ -23,7 +23,7 @@ struct ledger {
 /* Counts the objects in use. */
 struct ledger ledger_take(void);
 
-/* Whether all counts are as before; logs those that differ. */
+/* Returns whether all counts are as before; logs those that differ. */
 bool ledger_even(const struct ledger *before);
 
 /* Returns how many more frames of a kind are in use than before. */

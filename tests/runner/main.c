@@ -62,7 +62,7 @@ static bool next_item(const char **list, struct options *item)
     return true;
 }
 
-/* Whether an item of run= matches the experiment. Some need their full name. */
+/* Returns whether an item of run= matches the experiment. Some need their full name. */
 static bool item_names(const struct options *item, const struct experiment *experiment)
 {
     if (experiment->only_by_name)
@@ -84,7 +84,7 @@ static bool is_wanted(const struct experiment *experiment, const struct options 
     return false;
 }
 
-/* Whether every item of run= matches an experiment; logs those that do not. */
+/* Returns whether every item of run= matches an experiment; logs those that do not. */
 static bool every_item_names(const struct options *options)
 {
     const char *list = options->run;

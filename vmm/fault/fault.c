@@ -122,7 +122,8 @@ static enum status make_path_to(struct fault_op *op, unsigned level, enum tree_p
     return status == OK ? STATUS_AGAIN : status;
 }
 
-/* A read that ends at a zero mapping needs no table below it. */
+/* Makes the path that the access needs. A read that ends at a zero mapping needs no table below
+ * it. */
 static enum status fault_make_path(struct fault_op *op)
 {
     return op->access.write ? make_path_to(op, 1, TREE_CHANGE)
@@ -192,9 +193,9 @@ static bool fault_runs_elsewhere(const struct space *space)
             ~(UINT64_C(1) << machine_cpu())) != 0;
 }
 
-/* No processor may write the new page while another still reads the old one. So the entry goes in
- * transit, on which other faults wait. After the flush it becomes a COW leaf with one owner, and
- * the fault starts over. */
+/* Replaces the page while other processors run the space. None may write the new page while another
+ * still reads the old one; so the entry goes in transit, and other faults on it wait. After the
+ * flush it becomes a COW leaf with one owner, and the fault starts over. */
 static enum status replace_in_transit(struct fault_op *op)
 {
     struct pfn page = page_reserve_take(&op->reserve);
@@ -393,7 +394,7 @@ static bool may_map_zeros(const struct fault_op *op, enum pte_state state)
            op->place.level <= op->space->zero_levels;
 }
 
-/* One attempt: classify, plan, perform. */
+/* Makes one attempt at a fault: classifies, plans, performs. */
 static enum status fault_attempt(struct fault_op *op)
 {
     bool were_on = machine_interrupts_off();

@@ -49,12 +49,12 @@ unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
 
 /* ---- used by the files of faults ---- */
 
-/* The fast path for trees of four and of five levels, with the contract of trap_page_fault. Other
- * faults are passed to the slow path. */
+/* Run the fast path for trees of four and of five levels, with the contract of trap_page_fault.
+ * Pass other faults to the slow path. */
 bool fault_fast_4(uint64_t address, uint64_t error, struct trap_frame *frame);
 bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
 
-/* The fast path alone, for any number of levels. Returns false if it changed nothing. */
+/* Runs the fast path alone, for any number of levels. Returns false if it changed nothing. */
 bool fault_fast_any(uint64_t address, uint64_t error);
 
 /* Constants of the fast path, in fault.c. They are not declared const, so that the compiler does

@@ -29,7 +29,7 @@ static unsigned clocks_begun(void)
     return 64 - (unsigned)__builtin_clzll(begun | 1);
 }
 
-/* Exact only while no page is published or withdrawn. */
+/* Returns the sum of the clocks' sizes; exact only while no page is published or withdrawn. */
 uint64_t page_clock_size(void)
 {
     unsigned begun = clocks_begun();
@@ -294,8 +294,8 @@ static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, 
     return (unsigned)(at - pages);
 }
 
-/* A page whose count is 0 is neither published nor withdrawn by others: its record names its clock.
- */
+/* Withdraws freed pages. A page whose count is 0 is neither published nor withdrawn by others, so
+ * its record has its clock. */
 void page_withdraw_freed(const struct pfn *pages, unsigned count)
 {
     bool were_on = machine_interrupts_off();

@@ -301,7 +301,8 @@ static void flush_bits(void)
     tlb_commit(&batch);
 }
 
-/* A cold page leaves no ghost: the policy did not choose it. */
+/* Withdraws a page from the managed clock. A cold page leaves no ghost, since the policy did not
+ * choose it. */
 static bool managed_withdraw(struct pfn page)
 {
     return frame_record(page)->page.history == PAGE_COLD ? page_withdraw(page)

@@ -26,10 +26,10 @@
 #define MANAGED_CLOCK CPU_MAX
 #define PAGE_MANAGED  ((uint16_t)(MANAGED_CLOCK + 1))
 
-/* What the record of a page says to the policy's driver. */
+/* The state of a page in its record, for the policy's driver. */
 enum page_history {
     PAGE_RETURNED = 1, /* it came from a slot */
-    PAGE_COLD = 2      /* page_deactivate: it goes before the policy is asked */
+    PAGE_COLD = 2      /* by page_deactivate: evicted before the policy is asked */
 };
 
 /* The policy that chooses victims; NULL: the clocks. */

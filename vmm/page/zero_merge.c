@@ -23,8 +23,8 @@ static bool is_zero(struct pfn page)
 
 /* ---- choosing ---- */
 
-/* True if one entry references the page, beside the caller's hold, and no transfer is under way. A
- * section's page never becomes the zero page (rule S2). */
+/* Returns true if one entry references the page, beside the caller's hold, and no transfer is under
+ * way. A section's page never becomes the zero page (rule S2). */
 static bool zero_merge_is_alone(struct pfn page)
 {
     const struct frame *record = frame_record(page);

@@ -40,8 +40,8 @@ enum program_call {
 #define PROGRAM_MAP_NONE    4U
 
 /* The frame of a violation's handler: the registers that C may change, and the cause. It is the
- * upper part of the kernel's own frame, and is copied as a whole. The kernel ignores what the
- * program writes to cs, ss, address and error. */
+ * upper part of the kernel's own frame, and is copied as a whole. The kernel ignores changes of cs,
+ * ss, address and error. */
 struct upcall_frame {
     uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t address; /* CR2 */

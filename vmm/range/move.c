@@ -27,7 +27,7 @@ static uint64_t growth_start(const struct moving *move)
     return move->to + (move->end - move->start);
 }
 
-/* Everything that can fail. On failure, replacing empty by empty frees the new tables. */
+/* Does everything that can fail. On failure, replacing empty by empty frees the new tables. */
 static enum status move_prepare(struct space *space, const struct moving *move,
                                 struct tlb_batch *batch)
 {

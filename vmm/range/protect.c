@@ -5,7 +5,8 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 
-/* Pages that become writable for the first time; they are charged to the commit account. */
+/* Returns the number of pages that become writable for the first time; they are charged to the
+ * commit account. */
 static uint64_t protect_newly_writable(const struct space *space, uint64_t start, uint64_t end)
 {
     struct region *region = region_find(space, start);

@@ -33,7 +33,7 @@ _Static_assert((unsigned)FAULT_FAST_COUNTS == MACHINE_COUNTS, "one count of the 
  * it. */
 static uint64_t counts_taken[CPU_MAX][FAULT_FAST_COUNTS];
 
-/* Adds what the running processor has counted to the space that it runs. Interrupts are off. */
+/* Adds the running processor's new counts to the space that it runs. Interrupts are off. */
 static void fold_counts(struct space *space)
 {
     unsigned cpu = machine_cpu();

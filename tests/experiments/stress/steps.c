@@ -233,7 +233,7 @@ static uint32_t closures_of(unsigned area)
     return __atomic_load_n(&closures[area], __ATOMIC_SEQ_CST);
 }
 
-/* Whether an area has stayed open since it was closed for the n-th time. */
+/* Returns whether an area has stayed open since it was closed for the n-th time. */
 static bool was_open_since(unsigned area, uint32_t before)
 {
     return before % 2 == 0 && closures_of(area) == before;

@@ -97,7 +97,7 @@ void fake_disk_put_headers_2(struct fake_disk *disk, const struct swap_header *h
 /* The bytes of a sector. */
 uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba);
 
-/* Whether the next command fails, and counts it. */
+/* Returns whether the next command fails, and counts it. */
 bool fake_disk_fails(struct fake_disk *disk);
 
 /* Notes a write (the sectors are in the disk already) or, with 0 sectors, a flush. */

@@ -60,7 +60,8 @@ static uint64_t span(unsigned level)
 
 /* ---- caches ---- */
 
-/* Whether the processor may use it now: its own, of the context that it has loaded or global. */
+/* Returns whether the processor may use it now: its own, of the context that it has loaded or
+ * global. */
 static bool is_usable(const struct cached *slot)
 {
     return slot->state == CACHED_VALID && slot->cpu == machine_cpu() &&
