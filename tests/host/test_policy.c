@@ -12,6 +12,7 @@
 #include "tests/host/fake/machine.h"
 #include "tests/host/policy/reference.h"
 #include "tests/model/page_string.h"
+#include "vmm/policy/node.h"
 #include "vmm/policy/policy.h"
 
 #define MEMORY (16 * MIB)
@@ -402,6 +403,35 @@ static void ghosts_and_pages_may_end(void **state)
     }
 }
 
+/* Between next and policy_goes another processor may use the page, or choose it by itself: any
+ * resident page may go, and next still names resident ones. */
+static void any_page_may_go(void **state)
+{
+    const struct policy *policy;
+    struct random dice = random_from(9);
+
+    (void)state;
+    for (unsigned place = 0; (policy = policy_at(place)) != NULL; place++) {
+        begin(policy, 40, by_bits, false);
+        for (unsigned i = 0; i < 6000; i++) {
+            unsigned page = (unsigned)random_below(&dice, 90);
+
+            if (i % 3 == 0 && run.nodes[page] != NULL) {
+                run.ghosts[page] = policy_goes(run.nodes[page]);
+                run.nodes[page] = NULL;
+            } else {
+                access_page(page, false);
+            }
+            if (policy_resident() > 0 && !policy_is_marked(policy->next(), POLICY_RESIDENT))
+                fail_msg("%s names a page that is out", policy->name);
+            if (policy->harvests && i % 50 == 0)
+                harvest();
+            policy_audit();
+        }
+        policy_stop();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +441,7 @@ int main(void)
         cmocka_unit_test_setup(no_policy_beats_opt, set_up),
         cmocka_unit_test_setup(loop_tells_lru_from_lirs, set_up),
         cmocka_unit_test_setup(ghosts_and_pages_may_end, set_up),
+        cmocka_unit_test_setup(any_page_may_go, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

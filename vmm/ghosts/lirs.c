@@ -81,9 +81,11 @@ static struct policy_node *lirs_next(void)
     return policy_oldest_in(1, LIRS_QUEUE);
 }
 
+/* Another processor may have raised the page after next named it: then it leaves no ghost, for a
+ * page of low recency is resident. */
 static bool lirs_went(struct policy_node *node)
 {
-    if (node->list[0] == 0)
+    if (node->list[0] == 0 || policy_is_marked(node, POLICY_HOT))
         return false;
     policy_put_in(node, 1, LIRS_GHOSTS);
     if (policy_size_in(1, LIRS_GHOSTS) > policy_capacity())

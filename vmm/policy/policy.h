@@ -35,7 +35,9 @@ struct policy {
     void (*came)(struct policy_node *node); /* new: in no list; returned: in its list of ghosts */
     void (*used)(struct policy_node *node); /* NULL: ignored */
     struct policy_node *(*next)(void);      /* names a victim; at least one page is resident */
-    bool (*went)(struct policy_node *node); /* true: keep it as a ghost; NULL: never */
+    /* true: keeps it, as a ghost; NULL: never. Any resident page may go: another processor may have
+     * told of a use since next named it. */
+    bool (*went)(struct policy_node *node);
     void (*left)(const struct policy_node *node); /* about to leave all lists; NULL: ignored */
     void (*round)(void);                          /* NULL: ignored */
 };
