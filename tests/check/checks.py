@@ -1,5 +1,6 @@
 """The rules that `make check` holds the sources to; each function returns (what it did, problems)."""
 
+import fnmatch
 import re
 import subprocess
 from collections import defaultdict
@@ -69,6 +70,9 @@ CODE_NAME = re.compile(r"(?<![\w/-])[A-Za-z]\w*_\w+")
 FOREIGN_NAMES = {"glossary.md"}  # names of other systems
 PROPOSED = re.compile(r"^```\w+ \S+$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
+PLACED = re.compile(r"`(\w+)`\s+in\s+`([\w./-]+\.[chS])`")  # a name, and the file that has it
+TARGET = re.compile(r"(?:`|^)make ([a-z][a-z-]*)", re.MULTILINE)
+RUN = re.compile(r"\brun=([a-z][\w*?,-]*)")
 FUNCTION_LINES = 80
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK|not imple" r"mented|unimple" r"mented|"
                         r"for n" r"ow|place" r"holder|dum" r"my|st" r"ub)\b", re.IGNORECASE)
@@ -426,6 +430,28 @@ def paths(root: Path) -> Outcome:
     return (f"{count} paths and names in {len(documents(root))} pages",
             [f"{page}:{(root / page).read_text()[:start].count(chr(10)) + 1}: there is no {name}"
              for page, start, name in problems])
+
+
+def places(root: Path) -> Outcome:
+    """A name that a page places in a file is there, and make's targets and the experiments that a page
+    tells the reader to run exist."""
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (root / "Makefile").read_text(), re.MULTILINE))
+    sources_of = [path.read_text() for path in (root / "tests/experiments").rglob("*.c")]
+    problems, count = [], 0
+    for page in documents(root):
+        text = (root / page).read_text()
+        named = set(re.findall(r"\.name = \"([\w-]+)\"", "\n".join(sources_of + [text])))
+        found = [(match.start(), f"{match[2]} has no {match[1]}", (root / match[2]).exists() and bool(
+            re.search(rf"\b{match[1]}\b", (root / match[2]).read_text())))
+                 for match in PLACED.finditer(text)]
+        found += [(match.start(), f"there is no target {match[1]}", match[1] in targets)
+                  for match in TARGET.finditer(text)]
+        found += [(match.start(), f"there is no experiment {name}", bool(fnmatch.filter(named, name)))
+                  for match in RUN.finditer(text) for name in match[1].split(",") if name]
+        count += len(found)
+        problems += [f"{page}:{text[:start].count(chr(10)) + 1}: {problem}"
+                     for start, problem, exists in found if not exists]
+    return f"{count} names in their files, targets and experiments in the pages", problems
 
 
 def quotes(root: Path) -> Outcome:

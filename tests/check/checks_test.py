@@ -25,7 +25,8 @@ TREE = {
     "efi/entry.c": "/* Entry. */\n#include <efi.h>\n#include \"pmm/pmm.h\"\n",
     "tests/host/test_a.c": "/* Test. */\n#include <stdio.h>\n#include \"efi/entry.h\"\n",
     "tests/boot/cases.py": "def two_processors(t):\n    pass\n",
-    "tests/experiments/cow.c": "/* COW. */\nconst char *name = \"cow\";\n",
+    "tests/experiments/cow.c": "/* COW. */\nEXPERIMENT(cow, 1) = {\n    .name = \"cow\",\n};\n",
+    "Makefile": "run: a ## boot\n",
     "tests/host/explore/scenarios": "# Lines.\npairs deep=1: own write write\n",
     "tests/mutants/no-flush.patch": "# test: host/a\n",
     "tests/check/ratchet.txt": "# The list.\n",
@@ -50,7 +51,7 @@ class Rules(unittest.TestCase):
     def test_good_tree(self):
         for rule in (checks.includes, checks.assembly, checks.shape, checks.words, checks.wings,
                      checks.sizes, checks.columns, checks.once, checks.cited, checks.guards,
-                     checks.paths, lambda root: checks.shrink(root, False)):
+                     checks.paths, checks.places, lambda root: checks.shrink(root, False)):
             self.assertEqual(self.problems(rule), [])
 
     def test_include_of_a_higher_layer(self):
@@ -213,6 +214,14 @@ class Rules(unittest.TestCase):
                                ("`machine_tocks`", 1)):
             self.assertEqual(len(self.problems(checks.paths, README_DOT_md=text + "\n")), problems, text)
         self.assertEqual(len(self.problems(checks.paths, docs__a_DOT_md="[a](b.md)\n")), 1)
+
+    def test_places_in_pages(self):
+        for text, problems in (("`twice` in `cpu/machine.h`", 0), ("`twice`\nin `cpu/machine.c`", 1),
+                               ("`twice` in `cpu/no.h`", 1), ("`twic` in `cpu/machine.h`", 1),
+                               ("`make run OPTIONS=\"run=c*,cow\"`", 0), ("```\nmake rum\n```", 1),
+                               ("`make runs`", 1), ("`run=cow,crow`", 1), ("`run=b*`", 1),
+                               ("`run=own`\n```c a.c\n.name = \"own\",\n```", 0)):
+            self.assertEqual(len(self.problems(checks.places, README_DOT_md=text + "\n")), problems, text)
 
     def test_figures_in_pages(self):
         record = "made with\ta\nbench\tcost\t1200\nicount\tsize.a\t64\nicount\tsize.b\t21\n"

@@ -1,9 +1,9 @@
 /*
  * fault-dumb: should the handler validate?
  *
- * The question (seed 001): "My #PF handler is rather simple: allocate the page if it is needed. It
- * doesn't validate if the page belongs to a valid reserved virtual buffer ... #pf should be quick
- * and dumb (unless maybe I am on the wrong path with this idea)."
+ * The question (forum thread 1): "My #PF handler is rather simple: allocate the page if it is
+ * needed. It doesn't validate if the page belongs to a valid reserved virtual buffer ... #pf
+ * should be quick and dumb (unless maybe I am on the wrong path with this idea)."
  *
  * One handler in three variants, the same code but for what it asks before it maps a cleared page:
  * nothing (dumb); the ticket that stands in the entry (ticket: one compare and the rights); or the

@@ -1,11 +1,12 @@
 /*
  * table-ledger: how is the RAM used by the tables recorded?
  *
- * The question (seed 002): a page table is memory too; who knows how much of it there is? Three
- * books are compared: the census of AUDIT, which follows the trees as the kernel understands them;
- * the ledger of frames by kind, which allocation and freeing keep; and a walk of its own, which
- * follows the words of the tables from the root in CR3 as the processor does, by P and PS alone,
- * and marks each table frame in a set of bits, so that a table that two spaces share counts once.
+ * The question (forum thread 2): a page table is memory too; who knows how much of it there is?
+ * Three books are compared: the census of AUDIT, which follows the trees as the kernel understands
+ * them; the ledger of frames by kind, which allocation and freeing keep; and a walk of its own,
+ * which follows the words of the tables from the root in CR3 as the processor does, by P and PS
+ * alone, and marks each table frame in a set of bits, so that a table that two spaces share counts
+ * once.
  *
  * The spaces are sparse and dense ones, forks that share tables at every level, and forks that have
  * copied some. The answer is table frames by level, and what share of all RAM in use they are. The

@@ -1,9 +1,9 @@
 /*
  * ticket-exit: how is a dead process cleaned up without scanning everything?
  *
- * The question (seed 000): when a program ends, tickets, pages and slots on the disk must go. "The
- * only way I can think of doing this is scanning through ALL of the process' page tables ..., but
- * this seems like a very bad way to do it."
+ * The question (forum thread 0): when a program ends, tickets, pages and slots on the disk must
+ * go. "The only way I can think of doing this is scanning through ALL of the process' page tables
+ * ..., but this seems like a very bad way to do it."
  *
  * Builds the same spaces, more and more sparse, with some pages in the swap area, and takes each
  * down in one of five ways over its real tables:

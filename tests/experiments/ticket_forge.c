@@ -1,15 +1,15 @@
 /*
  * ticket-forge: is the signature enough?
  *
- * The question (seed 000): a ticket in an entry is an index of 16 bits and "some kind of signature
- * or similar, to make sure that the ticket index is actually valid". How many entries that nobody
- * made are taken for tickets, by the width of that signature?
+ * The question (forum thread 0): a ticket in an entry is an index of 16 bits and "some kind of
+ * signature or similar, to make sure that the ticket index is actually valid". How many entries
+ * that nobody made are taken for tickets, by the width of that signature?
  *
  * A table has 4,096 tickets in use. Against it go half a million entries of each kind: random
  * payloads, tickets with one to three bits of their payload flipped, and stale ones, whose index
- * has got a new ticket since. The seed's tickets have an index and a signature of 0, 4, 8, 12 or 16
- * bits; the shipped ones have a generation of 8 bits in it as well, 24 bits in all. The answer is
- * how many per million are taken.
+ * has got a new ticket since. The thread's tickets have an index and a signature of 0, 4, 8, 12 or
+ * 16 bits; the shipped ones have a generation of 8 bits in it as well, 24 bits in all. The answer
+ * is how many per million are taken.
  *
  * Then the shipped decoder itself: every way to flip one to three of all 64 bits of each ticket in
  * use, and tickets whose descriptor has gone. And rule E7: whatever a forged payload is, the entry
@@ -50,7 +50,7 @@ static const char *const forgery_names[FORGERIES] = {"random", "flipped", "stale
 /* The payload of each ticket in use, as its record would keep it. */
 static uint64_t in_use[TICKETS];
 
-/* The seed's signature: a check over the index, of this many bits. */
+/* The thread's signature: a check over the index, of this many bits. */
 static uint64_t plain_check(const struct signature *signature, uint64_t index)
 {
     uint32_t top = signature->width > 0 ? UINT32_C(1) << (signature->width - 1) : 0;
@@ -256,7 +256,7 @@ static void try_speculation(struct random *random)
         enum pte_type type = (enum pte_type)(PTE_TYPE_TICKET + word % PTE_TYPE_WITHHELD);
 
         shipped += names_memory(pte_absent(type, word >> (64 - PAYLOAD_BITS)).word);
-        /* The seed's entry: index and signature in the upper half, the old content below. */
+        /* The thread's entry: index and signature in the upper half, the old content below. */
         plain += names_memory((word >> 32 << 48 | (word & (PTE_FRAME_MASK >> 16))) & ~PTE_P);
     }
     ktap_metric("shipped.names_memory", shipped * 1000000 / SAMPLES, "per-million");

@@ -1,8 +1,9 @@
 /*
  * ticket-range: are 2,000 tickets for an 8 MiB program avoidable?
  *
- * The question (seed 000): a program of 8 MiB that is mostly demand-paged "would be 2000 tickets,
- * or about 16K of memory, pretty bad in terms of both memory use and taking up ticket numbers".
+ * The question (forum thread 0): a program of 8 MiB that is mostly demand-paged "would be 2000
+ * tickets, or about 16K of memory, pretty bad in terms of both memory use and taking up ticket
+ * numbers".
  *
  * An image of code, constants, data and blank memory, 8 MiB to 8 GiB, is reserved in three ways:
  * - page: a ticket and a record of 8 bytes for each page; leaf tables hold them.
@@ -25,7 +26,7 @@
 #define START UINT64_C(0x400000)
 #define PARTS 4U
 
-/* Bytes of the record of a page's ticket (seed 000). */
+/* Bytes of the record of a page's ticket (forum thread 0). */
 #define PAGE_RECORD 8U
 
 /* The image whose pages are touched. */

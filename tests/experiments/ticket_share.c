@@ -1,15 +1,15 @@
 /*
  * ticket-share: can blank pages share one ticket?
  *
- * The question (seed 000): "if I have 5 program data pages that are all blank, they can all refer
- * to the same" ticket. What does memory cost that is reserved and not yet touched, in bytes of
- * bookkeeping for each GiB, with N address spaces of M pages each?
+ * The question (forum thread 0): "if I have 5 program data pages that are all blank, they can all
+ * refer to the same" ticket. What does memory cost that is reserved and not yet touched, in bytes
+ * of bookkeeping for each GiB, with N address spaces of M pages each?
  *
  * Three ways, each built for real and taken down again, and counted in frames and objects:
  * - shared, as shipped: one descriptor for all blank memory of equal rights. N spaces map M pages,
  *   in one region and in many.
  * - one a region: the same, and a descriptor's record for each region besides.
- * - one a page, the seed's: a record of 8 bytes for each page, and an entry in a leaf table that
+ * - one a page, the thread's: a record of 8 bytes for each page, and an entry in a leaf table that
  *   names it, in a space without
  *   regions. Its numbers of 16 bits run out at 256 MiB.
  * The answer is bytes a GiB. The checks: all spaces share one descriptor, whatever N and M; a page
@@ -25,7 +25,7 @@
 #define START  UINT64_C(0x8000000000)
 #define SPACES 16U
 
-/* Pages for which the seed's way is built: a leaf table each 512, and 8 bytes a page. */
+/* Pages for which the thread's way is built: a leaf table each 512, and 8 bytes a page. */
 #define SEED_PAGES 16384U
 
 static struct space *spaces[SPACES];
@@ -107,12 +107,12 @@ static void ticket_share_try_shape(const struct shape *shape)
 
 /* ---- one a page ---- */
 
-/* The seed's record: where the content is, or that there is none. */
+/* The thread's record: where the content is, or that there is none. */
 struct seed_ticket {
     uint64_t source;
 };
 
-_Static_assert(sizeof(struct seed_ticket) == 8, "six tickets are 48 bytes (seed 000)");
+_Static_assert(sizeof(struct seed_ticket) == 8, "six tickets are 48 bytes (forum thread 0)");
 
 #define TICKETS_A_FRAME (PAGE_SIZE / sizeof(struct seed_ticket))
 

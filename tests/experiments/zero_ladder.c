@@ -1,8 +1,8 @@
 /*
  * zero-ladder: what do the shared zero page and zero tables buy?
  *
- * The question (seed 003): memory that is only read can be one page of zeroes, and the tables above
- * it can be shared as well. Five things are measured:
+ * The question (forum thread 3): memory that is only read can be one page of zeroes, and the
+ * tables above it can be shared as well. Five things are measured:
  *
  * - frames: tables that a TiB of readable zeroes takes when its links stand at one level, page to
  *   directory-pointer; measured on a part of it, a read to each table of that level.

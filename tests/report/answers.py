@@ -1,4 +1,4 @@
-"""docs/answers.md: each question of the seeds with its answer, from a run that counts instructions."""
+"""docs/answers.md: each question of the forum threads with its answer, from a run that counts instructions."""
 
 import re
 from pathlib import Path

@@ -21,7 +21,7 @@ escape = svg.escape
 
 
 class Theme(NamedTuple):
-    seed: str  # its number; `-` for none
+    seed: str  # number of the forum thread; `-` for none
     title: str
     entries: List[Tuple[str, str]]  # experiment, and its question if it has no experiment yet
 
@@ -161,7 +161,7 @@ class Page:
         if not ran and not left:
             return ""
         answered = sum(bool(suite.answer and not suite.answer.missing) for suite in ran)
-        seed = (f" <small>seed {theme.seed}: {answered} of {len(theme.entries)} answered</small>"
+        seed = (f" <small>forum thread {theme.seed}: {answered} of {len(theme.entries)} answered</small>"
                 if theme.seed != "-" else "")
         items = "".join(f'<li id="{name}">{escape(question)} <code>{name}</code></li>'
                         for name, question in left)

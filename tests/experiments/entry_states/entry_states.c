@@ -1,8 +1,9 @@
 /*
  * entry-states: what fits into the spare bits?
  *
- * The question (seed 001): an entry that is not present has 63 bits to spare, one that is present a
- * few. Which states of a page do they tell apart, and how much must a table beside them say?
+ * The question (forum thread 1): an entry that is not present has 63 bits to spare, one that is
+ * present a few. Which states of a page do they tell apart, and how much must a table beside them
+ * say?
  *
  * Two parts. First the shipped layout is swept: every combination of its twelve control bits at the
  * low end, with the high control bits and the payload at their corners, at every level. A second
@@ -287,7 +288,7 @@ EXPERIMENT(entry_states, 250) = {
         {
             .text = "{shipped.states_in_entry} states, and {shipped.side_table_8m} bytes beside it "
                     "for 8 MiB; Linux's layout {linux.states_in_entry} and {linux.side_table_8m}",
-            .shipped = "shipped: tickets in the entry",
+            .shipped = "tickets in the entry",
             .limit = "the cost of decoding, where a plain entry takes fewer instructions",
         },
 };

@@ -38,7 +38,7 @@ struct entry_area {
     uint32_t descriptor;
 };
 
-/* One for each page that is not present: the seed's ticket. */
+/* One for each page that is not present: the forum thread's ticket. */
 struct entry_record {
     uint8_t state;
     struct rights rights;

@@ -1,9 +1,9 @@
 /*
  * vma-structure: which structure tracks virtual memory?
  *
- * The question (seed 002): "should I just search through the whole page table tree to find one that
- * has the present bit off?" The answer there: keep the ranges in a self-balancing tree, since a
- * browser has 567 of them over 642,410 pages; with that nobody gave a figure.
+ * The question (forum thread 2): "should I just search through the whole page table tree to find
+ * one that has the present bit off?" The answer there: keep the ranges in a self-balancing tree,
+ * since a browser has 567 of them over 642,410 pages; with that nobody gave a figure.
  *
  * Three structures hold the same ranges (tests/experiments/vma_structure/range_keepers.h): a list
  * in order of address, a red-black tree that knows gaps, and the page tables, scanned entry by
