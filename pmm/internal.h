@@ -47,6 +47,9 @@ extern struct pmm pmm;
 MUST_USE enum status zones_take(unsigned order, int64_t floor, bool low, struct pfn *first);
 void zones_give(struct pfn first, unsigned order);
 
+/* Frees the frames of one group of 64 that the mask names. */
+void zones_give_group(struct pfn first, uint64_t mask, unsigned count);
+
 /* Frees single frames; neighbours in one group of 64 go back together. */
 void zones_give_many(const struct pfn *frames, unsigned count);
 

@@ -1,6 +1,8 @@
 /* Frame allocation behind the per-CPU caches: zones, cache refill, blocks, the ledger. */
 #include "pmm/internal.h"
 
+#include "lib/ktap.h"
+
 /* Frames that a cache takes from the allocator at once, or gives back when it is full: 64-bit words
  * of its bitmap, or one block. */
 #define BATCH_ORDER 7U
@@ -85,8 +87,7 @@ void zones_give(struct pfn first, unsigned order)
     __atomic_fetch_add(&pmm.free_frames, (int64_t)order_frames(order), __ATOMIC_ACQ_REL);
 }
 
-/* Frees the frames of one group of 64 that the mask names. */
-static void give_some(struct pfn first, uint64_t mask, unsigned count)
+void zones_give_group(struct pfn first, uint64_t mask, unsigned count)
 {
     const struct pmm_zone *zone = &pmm.zones[zone_of(first)];
 
@@ -110,7 +111,7 @@ void zones_give_many(const struct pfn *frames, unsigned count)
 
         for (; i < count && frames[i].index / 64 == word; i++)
             mask |= UINT64_C(1) << frames[i].index % 64;
-        give_some((struct pfn){word * 64}, mask, i - from);
+        zones_give_group((struct pfn){word * 64}, mask, i - from);
     }
 }
 
@@ -353,67 +354,6 @@ void pmm_free_slow(struct pmm_cache *cache, uint32_t state, enum frame_kind kind
     pmm_note_pressure();
 }
 
-/* Expected frame-record contents in pmm_free_many. */
-struct free_form {
-    uint64_t word; /* the first one: count, kind, level and live */
-    uint16_t bad;  /* bits of lock and flags that must not be set */
-    void (*flagged)(struct pfn frame);
-};
-
-/* Slow path: unexpected lock or flag bits. */
-__attribute__((noinline)) static void free_unusual(struct pfn frame, const struct free_form *form)
-{
-    const struct frame *record = frame_record(frame);
-
-    if (record->lock != 0 || (record->flags & FRAME_BLOCK) != 0)
-        pmm_free_refused(frame);
-    form->flagged(frame);
-}
-
-static inline void free_one(struct pfn frame, const struct free_form *form)
-{
-    struct frame *record = frame_record(frame);
-    uint16_t lock_and_flags;
-
-    __builtin_memcpy(&lock_and_flags, &record->lock, sizeof(lock_and_flags));
-    if (__builtin_expect(*(const uint64_t *)(const void *)record != form->word, 0))
-        pmm_free_refused(frame);
-    if (__builtin_expect((lock_and_flags & form->bad) != 0, 0))
-        free_unusual(frame, form);
-    if (PMM_JUNK)
-        pmm_junk_fill(frame);
-    pmm_mark_free(record);
-}
-
-void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kind, uint8_t flags,
-                   void (*flagged)(struct pfn frame))
-{
-    const struct free_form form = {.word = (uint64_t)kind << 32,
-                                   .bad = (uint16_t)(0xff | (flags | FRAME_BLOCK) << 8),
-                                   .flagged = flagged};
-    const struct pfn *at = frames;
-    const struct pfn *end = frames + count;
-
-    CHECK(frame_is_owned((uint8_t)kind));
-    while (at < end) {
-        const struct pfn *first = at;
-        struct pfn frame = *at;
-        uint32_t group = frame.index / 64;
-        uint64_t mask = 0;
-
-        do {
-            free_one(frame, &form);
-            mask |= UINT64_C(1) << frame.index % 64;
-            if (++at == end)
-                break;
-            frame = *at;
-        } while (frame.index / 64 == group);
-        give_some((struct pfn){group * 64}, mask, (unsigned)(at - first));
-    }
-    count_shared(kind, (uint64_t)0 - count);
-    pmm_note_pressure();
-}
-
 void pmm_free_refused(struct pfn frame)
 {
     const struct frame *record = frame_record(frame);
@@ -545,6 +485,34 @@ void pmm_retype(struct pfn frame, enum frame_kind kind)
     record->kind = (uint8_t)kind;
     if (kind == FRAME_ZERO)
         record->count = COUNT_SATURATED;
+}
+
+/* ---- reference counts: the slow cases ---- */
+
+/* Returns the record; panics unless its kind has a reference count. */
+static struct frame *counted(struct pfn frame)
+{
+    struct frame *record = frame_record(frame);
+
+    CHECK_MSG(record->count != 0 &&
+                  (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS),
+              "count %u of frame %x, kind %u, is not to be changed", record->count, frame.index,
+              record->kind);
+    return record;
+}
+
+void frame_count_saturate(struct pfn frame)
+{
+    struct frame *record = counted(frame);
+
+    if (__atomic_exchange_n(&record->count, COUNT_SATURATED, __ATOMIC_ACQ_REL) != COUNT_SATURATED)
+        ktap_note("frame %x has too many pointers to count: it is never freed", frame.index);
+}
+
+uint32_t frame_count_keep(struct pfn frame)
+{
+    (void)counted(frame);
+    return COUNT_SATURATED;
 }
 
 /* ---- the ledger ---- */

@@ -253,6 +253,20 @@ static unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     return count;
 }
 
+void tree_drop_pages(struct pfn table, unsigned index, const struct pte *entries, unsigned count)
+{
+    struct page_run run; /* large, so it is not cleared */
+
+    run.table = table;
+    run.gone_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (entries[i].word != 0)
+            drop_page_ref(&run, pte_frame(entries[i]), entries[i], index + i);
+    }
+    if (run.gone_count > 0)
+        tree_globals.hooks->pages_free_last(run.gone, run.gone_count);
+}
+
 /* ---- steps ---- */
 
 /* Drops one entry of the dropper's lowest table, above level 1. */

@@ -196,10 +196,18 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
 void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,
                       struct tlb_batch *batch);
 
-/* Empties entries of one table, beginning at an address, and drops their targets. Their spans lie
+/* Replaces entries of one table, beginning at an address, and drops their targets. Their spans lie
  * within the caller's range. */
-void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
-                         uint64_t to, struct tlb_batch *batch);
+void tree_replace_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
+                           uint64_t to, struct pte with, struct tlb_batch *batch);
+
+/* Gives entries of one leaf table other rights, as tree_protect_range. */
+void tree_protect_in_table(const struct tree *tree, struct pfn table, uint64_t from, uint64_t to,
+                           struct pte ticket, struct rights rights, struct tlb_batch *batch);
+
+/* Drops the pages of own leaves that were replaced in a leaf table, from an index on, and flushed;
+ * empty entries have none. At most TREE_PAGES_TOGETHER. */
+void tree_drop_pages(struct pfn table, unsigned index, const struct pte *entries, unsigned count);
 
 /* Adds a reference for a copy of an entry, and turns an own source into COW. Returns the copy. */
 struct pte tree_share_entry(struct pte *source, unsigned level);

@@ -229,12 +229,12 @@ static uint64_t replace_run(const struct range_call *call, struct pfn table, uns
     return from;
 }
 
-void tree_empty_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
-                         uint64_t to, struct tlb_batch *batch)
+void tree_replace_in_table(const struct tree *tree, struct pfn table, unsigned level, uint64_t from,
+                           uint64_t to, struct pte with, struct tlb_batch *batch)
 {
-    uint64_t stopped =
-        run_in_table(&(struct range_call){.tree = tree, .batch = batch, .run = replace_run}, table,
-                     level, from, to);
+    uint64_t stopped = run_in_table(
+        &(struct range_call){.tree = tree, .batch = batch, .run = replace_run, .with = with}, table,
+        level, from, to);
 
     CHECK(stopped == to);
 }
@@ -411,6 +411,16 @@ static uint64_t protect_run(const struct range_call *call, struct pfn table, uns
     if (bits.any != 0 && rights_are_reduced(call, bits.any, bits.all))
         tlb_add_range(call->batch, from, end);
     return end;
+}
+
+void tree_protect_in_table(const struct tree *tree, struct pfn table, uint64_t from, uint64_t to,
+                           struct pte ticket, struct rights rights, struct tlb_batch *batch)
+{
+    const struct range_call call = {
+        .tree = tree, .batch = batch, .run = protect_run, .with = ticket, .rights = rights};
+    uint64_t stopped = run_in_table(&call, table, 1, from, to);
+
+    CHECK(stopped == to);
 }
 
 void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,

@@ -1,4 +1,11 @@
-/* Runs of entries of one table. */
+/*
+ * Runs of entries of one table.
+ *
+ * A few pages that only this processor may have cached change without a batch: under the table's
+ * lock, with interrupts off, it sees that no other processor runs the tree, changes the entries and
+ * flushes its own translations. A processor that joins the tree waits for this one before it walks
+ * (space_switch), and sees the new entries.
+ */
 #include "paging/tree/run.h"
 
 #include "cpu/machine.h"
@@ -27,6 +34,12 @@ static inline bool is_own_table(struct pte entry)
     return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == OWN_TABLE;
 }
 
+/* Returns the table of a link to an own table, through the direct map. */
+static inline struct pte *entries_of(struct pte link)
+{
+    return phys_pointer((struct phys){link.word & PTE_FRAME_MASK});
+}
+
 /* Finds the table of a run. Only range calls, which hold the regions' lock, free own tables or
  * create them where nothing is mapped. So the walk needs no table locks, and interrupts may be on.
  * It does not enter shared tables, which a fault may replace. */
@@ -51,8 +64,7 @@ static inline __attribute__((always_inline)) bool find(struct tree_run *run,
                 return false;
             break;
         }
-        place = (struct pte *)frame_pointer(pte_frame(entry)) +
-                (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
+        place = entries_of(entry) + (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
     }
     run->tree = tree;
     run->start = start;
@@ -169,7 +181,51 @@ void tree_run_put(const struct tree_run *run, struct pte with)
     machine_interrupts_restore(were_on);
 }
 
-/* ---- emptying ---- */
+/* ---- changing ---- */
+
+/* The parts in which two leaves of equal kind and rights may differ: a frame number has 32 bits. */
+#define LEAF_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
+
+/* The rights bits of a leaf. */
+#define RIGHTS_BITS (PTE_RW | PTE_MAY_WRITE | PTE_US | PTE_NX)
+
+#define OWN_BITS (PTE_P | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT)
+
+/* Returns true if this processor alone runs the tree, and the run is a short one of leaves. Its
+ * table is locked. */
+static inline bool run_is_alone(const struct tree_run *run)
+{
+    return run->bottom == 1 && run->count <= TREE_RUN_ALONE &&
+           __atomic_load_n(&run->tree->processors, __ATOMIC_SEQ_CST) == UINT64_C(1)
+                                                                            << machine_cpu();
+}
+
+static inline bool run_lock(const struct tree_run *run)
+{
+    bool were_on = machine_interrupts_off();
+
+    CHECK(tree_run_is_there(run));
+    tree_lock_patiently(run->table, were_on);
+    return were_on;
+}
+
+static inline void run_unlock(const struct tree_run *run, bool were_on)
+{
+    tree_unlock_fast(run->table);
+    machine_interrupts_restore(were_on);
+}
+
+/* Returns true if the entry is a sound own leaf of a page. */
+static inline bool is_own_leaf(struct pte entry)
+{
+    uint64_t may_write = entry.word >> 11;
+
+    _Static_assert(PTE_RW == 1U << 1 && PTE_MAY_WRITE == 1U << 11, "R/W is derived (rule E1)");
+    return (entry.word & ~(LEAF_VARIES | RIGHTS_BITS)) == OWN_BITS &&
+           ((entry.word >> 1 ^ may_write) & 1) == 0;
+}
+
+/* ---- replacing ---- */
 
 /* Returns true if the entry has no target and cannot be cached. */
 static inline bool entry_is_plain(struct pte entry)
@@ -177,38 +233,161 @@ static inline bool entry_is_plain(struct pte entry)
     return !pte_present(entry) && !entry_is_held(entry);
 }
 
-unsigned tree_run_clear(const struct tree_run *run)
+/* Replaces own leaves, zero pages and plain entries of a locked run that is alone. Stores the own
+ * leaves, by their place, in removed[from] and behind; otherwise empty entries. */
+static unsigned replace_alone(const struct tree_run *run, unsigned from, struct pte with,
+                              struct pte *removed)
 {
-    struct pfn table = run->table;
-    struct frame *record = frame_record(table);
+    struct frame *record = frame_record(run->table);
+    unsigned live = record->live;
+    unsigned held = record->table.held;
+    uint64_t shape = UINT64_MAX; /* of own leaves, without what may differ; none yet */
+    unsigned at = from;
+
+    for (; at < run->count; at++) {
+        struct pte entry = pte_read(&run->place[at]);
+
+        removed[at] = pte_empty();
+        if ((entry.word & ~LEAF_VARIES) == shape || is_own_leaf(entry)) {
+            shape = entry.word & ~LEAF_VARIES;
+            removed[at] = entry;
+            held--;
+        } else if (!entry_is_plain(entry) && !entry_is_zero(entry)) {
+            break;
+        }
+        live = live - (entry.word != 0) + (with.word != 0);
+        __atomic_store_n(&run->place[at].word, with.word, __ATOMIC_RELEASE);
+        if (pte_present(entry))
+            machine_flush_page(run->start + at * PAGE_SIZE);
+    }
+    CHECK_MSG(live <= PTE_ENTRIES && held <= live, "table %x: %u live, %u held", run->table.index,
+              live, held);
+    record->live = (uint16_t)live;
+    record->table.held = (uint16_t)held;
+    return at;
+}
+
+/* Goes on with a locked run at an entry that has a target, and unlocks. */
+__attribute__((noinline)) static unsigned replace_pages(const struct tree_run *run, unsigned from,
+                                                        struct pte with, bool were_on)
+{
+    struct pte removed[TREE_RUN_ALONE]; /* set from `from` on */
+    bool alone = run_is_alone(run);
+    unsigned done = alone ? replace_alone(run, from, with, removed) : from;
+
+    run_unlock(run, were_on);
+    if (done > from)
+        tree_drop_pages(run->table, pte_index(run->start, 1) + from, &removed[from], done - from);
+    return done;
+}
+
+unsigned tree_run_replace(const struct tree_run *run, struct pte with)
+{
+    struct frame *record = frame_record(run->table);
     struct pte *first = run->place;
     const struct pte *end = first + run->count;
     struct pte *at = first;
-    bool were_on = machine_interrupts_off();
+    bool were_on = run_lock(run);
     unsigned gone = 0;
+    unsigned come = 0;
 
-    CHECK(tree_run_is_there(run));
-    tree_lock_patiently(table, were_on);
     for (; at < end && entry_is_plain(pte_read(at)); at++) {
         gone += at->word != 0;
-        __atomic_store_n(&at->word, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&at->word, with.word, __ATOMIC_RELEASE);
     }
-    CHECK_MSG(gone <= record->live, "table %x: %u entries go, %u are live", table.index, gone,
+    if (with.word != 0)
+        come = (unsigned)(at - first);
+    CHECK_MSG(gone <= record->live, "table %x: %u entries go, %u are live", run->table.index, gone,
               record->live);
-    record->live = (uint16_t)(record->live - gone);
-    tree_unlock_fast(table);
-    machine_interrupts_restore(were_on);
-    return (unsigned)(at - first);
+    record->live = (uint16_t)(record->live - gone + come);
+    if (__builtin_expect(at < end, 0))
+        return replace_pages(run, (unsigned)(at - first), with, were_on);
+    run_unlock(run, were_on);
+    return run->count;
 }
 
-void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch *batch)
+void tree_run_replace_rest(const struct tree_run *run, unsigned from, struct pte with,
+                           struct tlb_batch *batch)
 {
     uint64_t span = pte_span(run->bottom);
 
     CHECK(tree_run_is_there(run));
-    tree_empty_in_table(run->tree, run->table, run->bottom, run->start + from * span,
-                        run->start + run->count * span, batch);
+    tree_replace_in_table(run->tree, run->table, run->bottom, run->start + from * span,
+                          run->start + run->count * span, with, batch);
 }
+
+/* ---- rights ---- */
+
+/* Returns true if a leaf with the new rights bits denies an access that this entry allows. A page
+ * that becomes user-accessible is denied to ring 0 by SMAP and SMEP. */
+static inline bool is_reduced(uint64_t word, uint64_t with)
+{
+    return (((word ^ with) & PTE_US) | (word & ~with & PTE_MAY_WRITE) | (with & ~word & PTE_NX)) !=
+           0;
+}
+
+/* How own leaves of one shape change: all but their frames, A and D. */
+struct protect_shape {
+    uint64_t old; /* UINT64_MAX: none yet */
+    uint64_t fresh;
+    bool reduced; /* cached translations may allow too much */
+};
+
+/* Finds how an own leaf changes. Returns false for another entry. */
+static inline bool find_shape(struct protect_shape *shape, struct pte entry, struct pte leaf)
+{
+    uint64_t with = leaf.word & RIGHTS_BITS;
+
+    if (leaf.word == 0 || !is_own_leaf(entry))
+        return false;
+    shape->old = entry.word & ~LEAF_VARIES;
+    shape->fresh = (shape->old & ~RIGHTS_BITS) | with;
+    shape->reduced = is_reduced(shape->old, with);
+    return true;
+}
+
+/* As tree_run_protect, of a locked run that is alone. No other processor sets A or D meanwhile, and
+ * this one does not touch the pages. */
+static inline unsigned protect_alone(const struct tree_run *run, struct pte ticket, struct pte leaf)
+{
+    struct protect_shape shape = {.old = UINT64_MAX};
+    unsigned done;
+
+    for (done = 0; done < run->count; done++) {
+        struct pte *at = &run->place[done];
+        struct pte entry = pte_read(at);
+
+        if ((entry.word & ~LEAF_VARIES) == shape.old || find_shape(&shape, entry, leaf)) {
+            __atomic_store_n(&at->word, (entry.word & LEAF_VARIES) | shape.fresh, __ATOMIC_RELEASE);
+            if (shape.reduced)
+                machine_flush_page(run->start + done * PAGE_SIZE);
+        } else if (pte_state(entry, 1) == PTE_TICKET) {
+            __atomic_store_n(&at->word, ticket.word, __ATOMIC_RELEASE);
+        } else {
+            break;
+        }
+    }
+    return done;
+}
+
+unsigned tree_run_protect(const struct tree_run *run, struct pte ticket, struct pte leaf)
+{
+    bool were_on = run_lock(run);
+    unsigned done = run_is_alone(run) ? protect_alone(run, ticket, leaf) : 0;
+
+    run_unlock(run, were_on);
+    return done;
+}
+
+void tree_run_protect_rest(const struct tree_run *run, unsigned from, struct pte ticket,
+                           struct rights rights, struct tlb_batch *batch)
+{
+    CHECK(tree_run_is_there(run) && run->bottom == 1);
+    tree_protect_in_table(run->tree, run->table, run->start + from * PAGE_SIZE,
+                          run->start + run->count * PAGE_SIZE, ticket, rights, batch);
+}
+
+/* ---- giving back ---- */
 
 /* Marks the locked table dead (rule P6), before the entry above changes, if it is empty. */
 static bool mark_dead_if_empty(const struct tree_run *run, struct pfn table)

@@ -10,10 +10,10 @@
  *
  * Units: bytes, ranges half-open; levels as in paging/tree/tree.h. Owns: tables taken and not yet
  * linked. State: tree_run_find -> tree_run_take -> tree_run_put or tree_run_give, to map;
- * tree_run_find -> tree_run_clear -> tree_run_empty if it has stopped -> tree_run_give_back, to
- * unmap. Fails with: STATUS_NO_MEMORY from tree_run_take; putting and emptying cannot fail (rule
- * C7). Context: as range calls: the space's regions are locked from the first step to the last.
- * Rules: C7, C10, C12, P2, P4 to P6.
+ * tree_run_find -> tree_run_replace -> tree_run_replace_rest if it has stopped ->
+ * tree_run_give_back, to unmap. Fails with: STATUS_NO_MEMORY from tree_run_take; putting and
+ * emptying cannot fail (rule C7). Context: as range calls: the space's regions are locked from the
+ * first step to the last. Rules: C7, C10, C12, P2, P4 to P6.
  */
 #ifndef PAGING_TREE_RUN_H
 #define PAGING_TREE_RUN_H
@@ -69,12 +69,27 @@ void tree_run_give(struct tree_run *run);
 /* Sets every entry of a blank run to `with`: a ticket or a guard. No translation becomes stale. */
 void tree_run_put(const struct tree_run *run, struct pte with);
 
-/* Clears entries of a run up to the first that has a target or may be cached. Returns how many. If
- * all were cleared, no translation is stale. */
-MUST_USE unsigned tree_run_clear(const struct tree_run *run);
+/* Runs of at most this many leaves may change with one look at who else runs the tree. */
+#define TREE_RUN_ALONE 32U
 
-/* Clears all entries of the run from an index on, and drops their targets. */
-void tree_run_empty(const struct tree_run *run, unsigned from, struct tlb_batch *batch);
+/* Replaces entries of a run by `with`, a ticket or empty, up to the first that needs a batch.
+ * Returns how many. Entries without a target, and not cached, never need one. If no other processor
+ * runs the tree, neither do own pages and zero pages of a short run: this processor's translations
+ * are flushed at once, and the pages are dropped. */
+MUST_USE unsigned tree_run_replace(const struct tree_run *run, struct pte with);
+
+/* Replaces all entries of the run from an index on, and drops their targets. */
+void tree_run_replace_rest(const struct tree_run *run, unsigned from, struct pte with,
+                           struct tlb_batch *batch);
+
+/* Gives entries of a short run of leaves other rights, up to the first that is neither an own page
+ * nor a ticket. Returns how many; 0 if other processors run the tree. Tickets become `ticket`; leaf
+ * has the bits of an own page with the new rights, and is empty if there is no access. */
+MUST_USE unsigned tree_run_protect(const struct tree_run *run, struct pte ticket, struct pte leaf);
+
+/* Gives all entries of a run of leaves from an index on other rights. */
+void tree_run_protect_rest(const struct tree_run *run, unsigned from, struct pte ticket,
+                           struct rights rights, struct tlb_batch *batch);
 
 /* Returns true if the run's table is empty and not the root. */
 MUST_USE static inline bool tree_run_is_last(const struct tree_run *run)

@@ -1,5 +1,6 @@
 /* Advice on ranges, and queries of regions. */
 #include "cpu/machine.h"
+#include "paging/tree/run.h"
 #include "vmm/page/page.h"
 #include "vmm/range/collapse.h"
 #include "vmm/range/internal.h"
@@ -35,22 +36,49 @@ static enum status advise_populate(struct space *space, uint64_t start, uint64_t
 
 /* ---- don't need ---- */
 
-static bool any_is_wired(const struct space *space, uint64_t start, uint64_t end)
+/* The range ends at end, begins in this region, and is covered. */
+static bool any_is_wired(struct region *region, uint64_t end)
 {
-    struct region *region = region_find(space, start);
+    while (!region->what.wired && region->node.end < end)
+        region = region_next(region);
+    return region->what.wired;
+}
 
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
-        if (region->what.wired)
-            return true;
-    }
-    return false;
+/* Discards the content of a run's pages from an index on. */
+__attribute__((noinline)) static void discard_rest(const struct tree_run *run, unsigned from,
+                                                   struct pte ticket)
+{
+    struct tlb_batch batch;
+
+    CHECK(from < run->count);
+    tlb_begin(&batch, run->tree);
+    tree_run_replace_rest(run, from, ticket, &batch);
+    tlb_commit(&batch);
+}
+
+/* Discards the content of pages of one leaf table that lie in one region. Returns false if the
+ * range is another one. */
+static bool discard_run(struct space *space, const struct region *region, uint64_t start,
+                        uint64_t end)
+{
+    struct pte ticket = region->what.descriptor->ticket;
+    struct tree_run run;
+    unsigned done;
+
+    if (end > region->node.end || !tree_run_find(&run, &space->tree, start, end) ||
+        run.bottom > 1 || !tree_run_is_there(&run))
+        return false;
+    done = tree_run_replace(&run, ticket);
+    if (done < run.count)
+        discard_rest(&run, done, ticket);
+    return true;
 }
 
 /* Discards the content of a range. Prepares every boundary first, and cannot fail afterwards (rule
  * C7). */
-static enum status advise_discard(struct space *space, uint64_t start, uint64_t end)
+__attribute__((noinline)) static enum status
+discard_range(struct space *space, struct region *first, uint64_t start, uint64_t end)
 {
-    struct region *first = region_find_covered(space, start, end);
     struct region *region = first;
     enum status status = OK;
     struct tlb_batch batch;
@@ -71,6 +99,14 @@ static enum status advise_discard(struct space *space, uint64_t start, uint64_t 
     }
     tlb_commit(&batch);
     return status;
+}
+
+static enum status advise_discard(struct space *space, struct region *first, uint64_t start,
+                                  uint64_t end)
+{
+    if (any_is_wired(first, end))
+        return STATUS_BUSY;
+    return discard_run(space, first, start, end) ? OK : discard_range(space, first, start, end);
 }
 
 /* ---- walks over the pages of a range ---- */
@@ -161,12 +197,13 @@ static enum status hint_around(struct space *space, uint64_t start, uint64_t end
 static enum status advise(struct space *space, uint64_t start, uint64_t end,
                           enum space_advice advice)
 {
-    if (region_find_covered(space, start, end) == NULL)
+    struct region *first = region_find_covered(space, start, end);
+
+    if (first == NULL)
         return STATUS_NOT_FOUND;
     switch (advice) {
     case SPACE_WILL_NEED: return advise_populate(space, start, end);
-    case SPACE_DONT_NEED:
-        return any_is_wired(space, start, end) ? STATUS_BUSY : advise_discard(space, start, end);
+    case SPACE_DONT_NEED: return advise_discard(space, first, start, end);
     case SPACE_SEQUENTIAL: return hint_around(space, start, end, sequential_order);
     case SPACE_RANDOM: return hint_around(space, start, end, 0);
     case SPACE_COLD: space_visit_pages(space, start, end, advise_deactivate, NULL); return OK;

@@ -341,16 +341,17 @@ __attribute__((noinline)) static void empty_rest(const struct tree_run *run, uns
 {
     struct tlb_batch batch;
 
+    CHECK(from < run->count);
     tlb_begin(&batch, run->tree);
-    tree_run_empty(run, from, &batch);
+    tree_run_replace_rest(run, from, pte_empty(), &batch);
     tlb_add_grace(&batch);
     tlb_commit(&batch);
 }
 
-/* Clears a run. If it held tickets only, no translation is stale. */
+/* Clears a run, and waits for walks that may still hold one of its entries. */
 static inline void map_clear_run(struct space *space, const struct tree_run *run)
 {
-    unsigned cleared = tree_run_clear(run);
+    unsigned cleared = tree_run_replace(run, pte_empty());
 
     if (cleared == run->count)
         tlb_await_walks(&space->tree);

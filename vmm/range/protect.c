@@ -1,9 +1,12 @@
 /* Changing the rights of a range: entries and regions together. */
 #include "cpu/machine.h"
+#include "paging/tree/run.h"
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
+
+#define INLINE static inline __attribute__((always_inline))
 
 /* Returns the number of pages that become writable for the first time; they are charged to the
  * commit account. */
@@ -120,14 +123,99 @@ static struct page_hint common_hint(struct space *space, uint64_t start, uint64_
     return hint;
 }
 
-enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+/* ---- a few pages ---- */
+
+/* Changes the entries of a run from an index on, which other processors may have cached, or which
+ * are not all own pages. */
+__attribute__((noinline)) static void protect_rest(const struct tree_run *run, unsigned from,
+                                                   const struct descriptor *descriptor)
+{
+    struct tlb_batch batch;
+
+    CHECK(from < run->count);
+    tlb_begin(&batch, run->tree);
+    tree_run_protect_rest(run, from, descriptor->ticket, descriptor->rights, &batch);
+    tlb_add_grace(&batch);
+    tlb_commit(&batch);
+}
+
+/* Changes the entries of a run of pages, and waits for walks that may still hold an old one. */
+INLINE void protect_run_entries(const struct tree_run *run, const struct descriptor *descriptor)
+{
+    unsigned done = tree_run_protect(run, descriptor->ticket, (struct pte){descriptor->own_bits});
+
+    if (done == run->count)
+        tlb_await_walks(run->tree);
+    else
+        protect_rest(run, done, descriptor);
+}
+
+/* Changes a run that is charged and lies in one region; takes over the count of the descriptor. */
+INLINE enum status protect_run_of(struct space *space, struct region_gap place, uint64_t end,
+                                  const struct tree_run *run, struct descriptor *descriptor)
+{
+    const struct region *region = place.next;
+
+    if (region->node.start != run->start || region->node.end != end) {
+        enum status status = region_cut(space, run->start, end);
+
+        if (status != OK)
+            return status;
+        place = region_find_gap(space, run->start);
+    }
+    protect_run_entries(run, descriptor);
+    /* Faults that found an old ticket are over: its descriptor may be freed. */
+    region_take_descriptor(space, place, descriptor);
+    return OK;
+}
+
+/* Returns true if the range is pages of one leaf table, all in a private region that is not wired,
+ * along an own path. Such a path has nothing to prepare. */
+INLINE bool protect_is_run(const struct space *space, const struct region *region, uint64_t start,
+                           uint64_t end, struct tree_run *run)
+{
+    return region != NULL && region->node.start <= start && end <= region->node.end &&
+           region->what.kind == REGION_PRIVATE && !region->what.wired &&
+           !space_has_mappings(space) && tree_run_find(run, &space->tree, start, end) &&
+           run->bottom == 1 && tree_run_is_there(run);
+}
+
+/* STATUS_AGAIN: the range is no run; then nothing has changed. */
+INLINE enum status protect_few(struct space *space, uint64_t start, uint64_t end,
+                               struct rights rights)
+{
+    struct region_gap place = region_find_gap(space, start);
+    struct descriptor *descriptor;
+    struct tree_run run;
+    uint64_t promised;
+    enum status status;
+
+    if (!protect_is_run(space, place.next, start, end, &run))
+        return STATUS_AGAIN;
+    status =
+        descriptor_with_hint(rights, descriptor_hint(place.next->what.descriptor), &descriptor);
+    if (status != OK)
+        return status;
+    promised = rights.write && !place.next->what.committed ? (end - start) / PAGE_SIZE : 0;
+    if (promised != 0)
+        status = commit_charge(promised);
+    if (status == OK) {
+        status = protect_run_of(space, place, end, &run, descriptor);
+        if (status != OK)
+            commit_uncharge(promised);
+    }
+    if (status != OK)
+        descriptor_put(descriptor, 1);
+    return status;
+}
+
+__attribute__((noinline)) static enum status protect_many(struct space *space, uint64_t start,
+                                                          uint64_t size, struct rights rights)
 {
     struct region_descriptors descriptors = {0};
-    enum status status = space_check_range(space, start, size);
+    enum status status =
+        descriptor_with_hint(rights, common_hint(space, start, start + size), &descriptors.blank);
 
-    if (status == OK)
-        status = descriptor_with_hint(rights, common_hint(space, start, start + size),
-                                      &descriptors.blank);
     if (status != OK)
         return status;
     do {
@@ -142,4 +230,18 @@ enum status space_protect(struct space *space, uint64_t start, uint64_t size, st
     if (descriptors.shared != NULL)
         descriptor_put(descriptors.shared, 1);
     return status;
+}
+
+enum status space_protect(struct space *space, uint64_t start, uint64_t size, struct rights rights)
+{
+    enum status status = space_check_range(space, start, size);
+
+    if (status != OK)
+        return status;
+    space_lock(space);
+    status = protect_few(space, start, start + size, rights);
+    space_unlock(space);
+    return status == STATUS_AGAIN || status == STATUS_NO_MEMORY
+               ? protect_many(space, start, size, rights)
+               : status;
 }

@@ -3,7 +3,6 @@
 
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
-#include "lib/bytes.h"
 #include "paging/kernel/map.h"
 #include "paging/tree/tree.h"
 #include "pmm/pmm.h"
@@ -45,7 +44,7 @@ static unsigned rights_number(struct rights rights)
     uint32_t bytes;
 
     _Static_assert(sizeof(rights) == sizeof(bytes), "a byte each");
-    memcpy(&bytes, &rights, sizeof(bytes));
+    __builtin_memcpy(&bytes, &rights, sizeof(bytes));
     return bytes * (1U << 24 | 1U << 17 | 1U << 10 | 1U << 3) >> 24 & 15;
 }
 

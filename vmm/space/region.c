@@ -231,12 +231,13 @@ struct region *region_find_covered(const struct space *space, uint64_t start, ui
     struct region *first = region_find(space, start);
     struct region *region = first;
 
-    for (uint64_t at = start; at < end; region = region_next(region)) {
+    for (uint64_t at = start;; region = region_next(region)) {
         if (region == NULL || region->node.start > at || region->what.kind == REGION_GUARD)
             return NULL;
         at = region->node.end;
+        if (at >= end)
+            return first;
     }
-    return first;
 }
 
 void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end)
@@ -255,8 +256,9 @@ void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to,
     region_merge_range(space, to, new_end);
 }
 
-static void set_descriptor(struct space *space, struct region *region,
-                           struct descriptor *descriptor)
+/* Takes over the caller's count of the descriptor. */
+static inline void set_descriptor(struct space *space, struct region *region,
+                                  struct descriptor *descriptor)
 {
     struct region_attributes *what = &region->what;
 
@@ -265,11 +267,20 @@ static void set_descriptor(struct space *space, struct region *region,
         what->committed = true;
         space->committed += region_pages(region);
     }
-    if (what->descriptor == descriptor)
-        return;
-    descriptor_hold(descriptor, 1);
     descriptor_put(what->descriptor, 1);
     what->descriptor = descriptor;
+}
+
+void region_take_descriptor(struct space *space, struct region_gap place,
+                            struct descriptor *descriptor)
+{
+    struct region *region = place.next;
+
+    set_descriptor(space, region, descriptor);
+    if (place.before != NULL && place.before->node.end == region->node.start &&
+        region_merge_next(space, place.before))
+        region = place.before;
+    (void)region_merge_next(space, region);
 }
 
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
@@ -278,10 +289,12 @@ void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
     struct region *region = region_find(space, start);
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
+        struct descriptor *descriptor =
+            region->what.kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
+
         CHECK(region->node.start >= start && region->node.end <= end);
-        set_descriptor(space, region,
-                       region->what.kind == REGION_SHARED ? descriptors->shared
-                                                          : descriptors->blank);
+        descriptor_hold(descriptor, 1);
+        set_descriptor(space, region, descriptor);
     }
     region_merge_range(space, start, end);
 }

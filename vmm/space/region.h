@@ -115,6 +115,11 @@ struct region_descriptors {
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors);
 
+/* The same for place.next alone, whose neighbour below is place.before. Takes over the caller's
+ * count of the descriptor. */
+void region_take_descriptor(struct space *space, struct region_gap place,
+                            struct descriptor *descriptor);
+
 /* Copy all regions into an empty space that is not visible yet; remove all regions from a space
  * that is no longer in use. */
 MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
