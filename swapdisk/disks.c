@@ -307,6 +307,13 @@ const struct disk_report *disks_report(unsigned index)
     return &entry_at(index)->report;
 }
 
+const struct block_device *disks_block(unsigned index)
+{
+    const struct found_disk *disk = entry_at(index);
+
+    return disk->block.operations != NULL ? &disk->block : NULL;
+}
+
 enum status disks_open(struct disk_chosen *chosen)
 {
     struct found_disk *disk = found.chosen;

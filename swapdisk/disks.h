@@ -38,6 +38,10 @@ void disks_scan(const struct options *options, bool under_hypervisor);
 unsigned disks_count(void);
 const struct disk_report *disks_report(unsigned index);
 
+/* Returns the disk of a report for reads, which need no grant; NULL: it is none, or was not
+ * examined. */
+const struct block_device *disks_block(unsigned index);
+
 /* The disk that may be written. */
 struct disk_chosen {
     struct block_device block;

@@ -252,6 +252,8 @@ enum status fat_directory_next(struct fat_volume *volume, struct fat_directory *
             name.begun = false;
         } else {
             take_entry(entry, raw, &name);
+            entry->place = fat_cluster_lba(volume, at->cluster) * SECTOR_SIZE +
+                           (uint64_t)(at->entry - 1) * ENTRY_SIZE;
             return OK;
         }
     }

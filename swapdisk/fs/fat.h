@@ -65,6 +65,7 @@ struct fat_entry {
     bool read_only;
     uint32_t first; /* first cluster; 0: none */
     uint32_t size;  /* bytes; 0 for a directory */
+    uint64_t place; /* byte of the disk at which the entry is: no other file has it */
 };
 
 /* A place in a directory, from fat_directory_begin on. */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swapdisk/block/block.h"
 #include "swapdisk/format/header.h"
 #include "swapdisk/format/verified_read.h"
 
@@ -105,6 +106,9 @@ void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors);
 
 /* The disk as a source of sectors, without a controller. */
 struct sector_source fake_disk_source(struct fake_disk *disk);
+
+/* The disk as a block device (disk_block.c); reads, writes and flushes count as commands. */
+struct block_device fake_disk_block(struct fake_disk *disk);
 
 /* Its identity, decoded. */
 struct disk_identity fake_disk_identity(const struct fake_disk *disk);

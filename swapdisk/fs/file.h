@@ -1,0 +1,37 @@
+/*
+ * Open files of a disk: their pages, read without a grant.
+ *
+ * A file is found on any FAT32 volume of a block device. From then on its run list is in memory
+ * (rule N7), and reading a page allocates nothing: pieces of a page that are apart on the disk go
+ * through one frame that the file owns.
+ *
+ * Units: pages of 4 KiB from the file's start. Owns: two frames and the run list, until
+ * disk_file_close; the block device must outlive it. Fails with: STATUS_NOT_FOUND (no volume has
+ * the file), STATUS_CORRUPT (the chain ends early), STATUS_NO_MEMORY, the status of a read.
+ * Context: thread or fault with no spin lock held; waits for the disk, with a bound. Any number of
+ * threads read.
+ */
+#ifndef SWAPDISK_FS_FILE_H
+#define SWAPDISK_FS_FILE_H
+
+#include "swapdisk/block/block.h"
+
+struct disk_file;
+
+/* Finds a file by its path on the first volume of the device that has it, and opens it. */
+MUST_USE enum status disk_file_open(const struct block_device *block, const char *path,
+                                    struct disk_file **opened);
+void disk_file_close(struct disk_file *file);
+
+uint64_t disk_file_size(const struct disk_file *file);
+
+/* Returns why the file may not be written, whatever else permits it; NULL: its chain is sound. */
+const char *disk_file_problem(const struct disk_file *file);
+
+/* Returns whether both are the same file, opened twice. */
+bool disk_file_same(const struct disk_file *a, const struct disk_file *b);
+
+/* Reads a page; what lies behind the file's end becomes zero. */
+MUST_USE enum status disk_file_read(const struct disk_file *file, uint64_t page, struct pfn frame);
+
+#endif
