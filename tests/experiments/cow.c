@@ -36,7 +36,8 @@ static uint64_t cow_old_tag(unsigned page)
     return OLD_TAG(page);
 }
 
-/* The parent wrote the second quarter, both the third; the child the third and fourth. */
+/* Returns the parent's tag of a page. The parent wrote the second and third quarter, the child the
+ * third and fourth. */
 static uint64_t parent_tag(unsigned page)
 {
     return page >= PAGES / 4 && page < PAGES * 3 / 4 ? NEW_TAG(page) : OLD_TAG(page);
@@ -57,7 +58,7 @@ static bool fill_parent(struct space *parent)
     return ok;
 }
 
-/* Writes one word of a page, of which the rest must come along in the copy. */
+/* Writes one word of a page, and checks that the copy has the rest of the page. */
 static bool write_word_of(unsigned page)
 {
     return word_write(cow_page_at(page) + 8 * 5, page) &&
@@ -87,7 +88,7 @@ static void write_words(struct space *parent, struct space *child)
     ktap_check(ok, "all four written back");
 }
 
-/* Each side writes its part, then both are checked whole. */
+/* Lets each side write its part, then checks all pages of both. */
 static void write_both_sides(struct space *parent, struct space *child)
 {
     bool ok = true;
@@ -108,7 +109,7 @@ static void write_both_sides(struct space *parent, struct space *child)
     space_switch(parent);
 }
 
-/* Once the other side has ended or has its own copy, a write keeps the frame. */
+/* Checks that a write keeps the frame once the other side has ended or has its own copy. */
 static void write_as_last_owner(struct space *parent, struct space *child)
 {
     struct pfn frame = pte_frame(leaf_entry(parent, cow_page_at(0)));
@@ -151,8 +152,7 @@ static void two_spaces(struct space *parent)
     ktap_metric("reuses", space_faults(parent).cow_reuse, "faults");
 }
 
-/* A page that is COW already is forked once more, from either side; the child of the child lives.
- */
+/* Forks pages that are COW already, from either side; the child's child outlives the child. */
 static void fork_of_a_fork(struct space *parent)
 {
     struct space *child;
@@ -185,7 +185,7 @@ static void fork_of_a_fork(struct space *parent)
     space_destroy(grandchild);
 }
 
-/* Every child writes to a page beside the shared one, and so owns its leaf table. */
+/* Forks children. Each writes to a page beside the shared one, and so owns its leaf table. */
 static unsigned fork_children(struct space *parent, struct space **children)
 {
     unsigned count = 0;

@@ -25,7 +25,7 @@
 
 #define DEEP_BYTES 512U
 
-/* The last processor: another one than this, when there is one. */
+/* Returns the last processor, which is not this one if there are several. */
 static unsigned last_processor(void)
 {
     return 63U - (unsigned)__builtin_clzll(machine_processors());
@@ -63,7 +63,7 @@ static void run_jump(const struct options *options)
     ktap_check(false, "the kernel executed nothing");
 }
 
-/* Without a stack not even a page fault can be delivered. */
+/* Faults without a stack, where not even the page fault can be delivered. */
 static void run_double_fault(const struct options *options)
 {
     (void)options;
@@ -163,7 +163,7 @@ static void run_lost(const struct options *options)
     ktap_check(!SUCCEEDS(space_unmap(space, START, PAGE_SIZE)), "a shootdown that is not answered");
 }
 
-/* With interrupts off where another processor can notice it. */
+/* Hangs, with interrupts off if another processor can notice it. */
 static void run_hang(const struct options *options)
 {
     (void)options;

@@ -3,9 +3,9 @@
  *
  * Each kind of fault is made by ring 3 over fresh pages and stepped through, instruction by
  * instruction, from the first of the entry to the return (cpu/trap/step.h). The points in the code
- * (cpu/points.h) say to which part each one belongs. What the processor does by itself,
- * delivery and IRETQ, has no instructions: it is measured in ticks, without stepping, by a handler
- * that does nothing; beside it stands the same kind of fault as a whole, in ticks.
+ * (cpu/points.h) say to which part each one belongs. What the processor does by itself, delivery
+ * and IRETQ, has no instructions: it is measured in ticks, without stepping, by a handler that does
+ * nothing. The whole fault is measured in ticks as well.
  */
 #include "cpu/machine.h"
 #include "cpu/trap/step.h"
@@ -123,7 +123,7 @@ static bool fault_anatomy_run_user_code(const char *code, unsigned count, bool h
     return program_run(&program) == PROGRAM_EXITED;
 }
 
-/* The median of the ticks that the user code wrote. */
+/* Returns the median of the ticks that the user code wrote. */
 static uint64_t median_ticks(void)
 {
     static uint64_t ticks[FAULTS];
@@ -255,8 +255,8 @@ static bool map_nothing(struct space *space)
            SUCCEEDS(space_unmap(space, START, PAGES * PAGE_SIZE));
 }
 
-/* The child lives while its parent's pages are to be copied, and is gone when they are to be kept;
- * its first write in the table makes the parent's table its own. */
+/* The child exists while faults of the parent shall copy, and has ended before those that shall
+ * reuse the page. The first write in a table makes the parent's table own. */
 static struct space *child;
 
 static bool fault_anatomy_share_pages(struct space *space)
@@ -287,7 +287,7 @@ static const struct kind kinds[] = {
     {"violation", user_code_measure_write, true, POINT_UPCALL, map_nothing},
 };
 
-/* The floor: delivery, the entry, a handler that does nothing, the return. */
+/* Handles a fault by stepping over the store: delivery, entry and return are the floor. */
 static bool fault_anatomy_skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     (void)address;

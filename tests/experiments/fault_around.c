@@ -1,9 +1,9 @@
 /*
- * fault-around: what does one write save that brings the pages around it, and what does it waste?
+ * fault-around: what does a write save that also maps the pages around it, and what does it waste?
  *
  * The same memory is written in order with groups of 1 to 16 pages: faults and ticks. Then only
- * every 32nd page is written: what else has come is the waste. What is brought must be blank, must
- * be nobody else's, and may not exceed the limit of resident pages.
+ * every 32nd page is written: the other pages are waste. Additional pages must be blank, must
+ * belong to this space alone, and may not exceed the limit of resident pages.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"
@@ -43,7 +43,7 @@ static void fault_around_put(unsigned group, const char *figure, uint64_t value,
     ktap_metric(name, value, unit);
 }
 
-/* Every page; then whether each holds its word and zeroes. */
+/* Writes every page, then checks that each has its word and zeros. */
 static void write_in_order(struct space *space, unsigned group)
 {
     uint64_t faults = space_faults(space).first_write;
@@ -65,7 +65,7 @@ static void write_in_order(struct space *space, unsigned group)
     fault_around_put(group, "write", ticks / PAGES, "ticks");
 }
 
-/* An emulator translates code as it meets it: no figure shall have that in it. */
+/* Runs the code once, so that no figure includes an emulator's translation of it. */
 static void warm_up(struct space *space)
 {
     for (unsigned group = 1; group <= 2; group++) {

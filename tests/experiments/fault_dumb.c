@@ -85,7 +85,7 @@ static bool fault_dumb_make_tables(struct space *space, uint64_t address)
     return status == OK;
 }
 
-/* A cleared page into an entry that names none. One processor runs the space. */
+/* Maps a cleared page at an entry without one. One processor runs the space. */
 static bool fault_dumb_put_page(const struct tree_place *place)
 {
     struct pfn page;
@@ -143,7 +143,8 @@ static bool fault_dumb_map_all(struct space *space)
     return ok;
 }
 
-/* Ticks for a first touch; the first page of each table makes the table and does not count. */
+/* Returns the ticks of a first touch. The first page of each table makes the table and does not
+ * count. */
 static uint64_t fault_dumb_touch_all(void)
 {
     uint64_t ticks = 0;
@@ -172,7 +173,7 @@ static bool pages_are_right(void)
     return ok;
 }
 
-/* An address of the lower half where nothing is mapped, with four levels or five. */
+/* Returns an address of the lower half where nothing is mapped, with four levels or five. */
 static uint64_t nowhere(struct space *space, struct random *random)
 {
     uint64_t address;

@@ -302,7 +302,7 @@ static void fork_ways_try_shape(const struct shape *shape)
     end_space(parent);
 }
 
-/* The pages of both sides, their tables, and as much again to spare. */
+/* Returns whether memory suffices for the pages and tables of both sides, with a reserve. */
 static bool fork_ways_fits(const struct shape *shape)
 {
     uint64_t tables = shape->stride == PAGE_SIZE ? shape->pages / PTE_ENTRIES : shape->pages * 2;

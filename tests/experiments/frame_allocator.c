@@ -2,9 +2,10 @@
  * frame-allocator: bitmap, stack or buddy, or the design that does without locks?
  *
  * The four allocators work side by side on zones of the same size, which are numbers only: nothing
- * but their metadata is memory. A byte a frame says who has it, so a frame that is handed out twice
- * or lost shows. Patterns as in LLFree's own evaluation (bulk, random, repeat), cost by how full
- * the zone is and by how many processors are at it, and what a random workload leaves of long runs.
+ * but their metadata is memory. A byte for each frame records its owner, so a frame that is
+ * allocated twice or lost is noticed. The patterns are those of LLFree's own evaluation (bulk,
+ * random, repeat). Figures are costs by the fill of the zone and by the number of processors, and
+ * the long runs that a random workload leaves.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
@@ -101,7 +102,7 @@ static void figure(const struct contest *contest, const char *what, uint64_t val
     ktap_metric(name, value, unit);
 }
 
-/* Ticks of a bare take and give of one block, one after the other: the mean of many. */
+/* Measures the mean ticks of taking and giving one block, many times. */
 static void measure_repeat(struct contest *contest, unsigned order, const char *what)
 {
     uint64_t began = machine_ticks();
@@ -148,7 +149,7 @@ static void measure_levels(struct contest *contest)
     }
 }
 
-/* Half of the zone taken frame by frame, then given back: in the same order, or at random. */
+/* Takes half of the zone frame by frame, then frees it in the same order or at random. */
 static void measure_bulk(struct contest *contest, bool in_order, const char *what)
 {
     struct books *books = contest->books;
@@ -287,7 +288,7 @@ static bool work_together(const struct contest *contest, unsigned count, uint64_
     return begun == count && workers[0].right;
 }
 
-/* With 1, 2 and 4 workers, as far as there are processors. */
+/* Measures with 1, 2 and 4 workers, as far as there are processors. */
 static bool measure_workers(const struct contest *contest, const char *way)
 {
     unsigned processors = 0;

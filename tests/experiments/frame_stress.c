@@ -1,10 +1,11 @@
 /*
- * frame-stress: do frames of mixed orders, taken and given back at random, stay whose they are?
+ * frame-stress: do frames of mixed orders keep their owners, when they are taken and freed at
+ * random?
  *
- * Works on the run's own memory and allocator (pmm=). Every frame carries its owner's mark at a
- * place that differs from frame to frame, looked at before it is given back. A worker touches
- * nothing of another worker's but the places through which blocks change hands, so any number of
- * processors runs the same function.
+ * Works on the run's own memory and allocator (pmm=). Every frame has its owner's mark, at an
+ * offset that differs from frame to frame, and the mark is checked before the frame is freed.
+ * Workers share only the slots through which they hand over blocks, so any number of processors
+ * runs the same function.
  */
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
@@ -91,7 +92,7 @@ static void give_block(struct worker *worker, uint64_t block)
     pmm_free_order((struct pfn){BLOCK_FIRST(block)}, BLOCK_ORDER(block));
 }
 
-/* The work of each processor until the end. */
+/* Does the work of one processor until the end. */
 static void frame_stress_work(void *context)
 {
     struct worker *worker = context;
@@ -167,7 +168,7 @@ static void stress(const struct options *options, uint64_t ms)
     ktap_check(ledger_even(&before), "nothing leaked");
 }
 
-/* A whole GiB, where one is free: in blocks of 2 MiB, which go back one by one. */
+/* Takes a whole GiB, if one is free, and frees it in blocks of 2 MiB. */
 static void frame_stress_take_gib(void)
 {
     struct pfn first;

@@ -43,7 +43,7 @@ static bool levels_holds(uint64_t start, uint64_t tag)
     return true;
 }
 
-/* The reverse map gives the address that the page was written at. */
+/* Checks that the reverse map gives the address at which the page was written. */
 static bool named_back(const struct space *space, uint64_t start)
 {
     for (unsigned i = 0; i < PAGES; i++) {
@@ -60,7 +60,7 @@ static bool named_back(const struct space *space, uint64_t start)
     return true;
 }
 
-/* A fork's writes are its own, at these addresses too. */
+/* Checks that a fork's writes are its own, at these addresses too. */
 static bool forks(struct space *parent, uint64_t start)
 {
     struct space *child;

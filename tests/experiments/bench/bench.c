@@ -2,10 +2,11 @@
  * bench: what does each path of the pager cost, in instructions?
  *
  * Under QEMU's -icount one tick of the time-stamp counter is a known, whole number of instructions:
- * the calibration proves it by 1,000 that do nothing. Without -icount the figures are ticks, and
- * the log says so. A row is the difference between an access that faults and the same access that
- * does not, each between the same two readings of the counter, made in ring 3 by a user code, as a
- * program feels it. Only what has no system call yet is measured from the kernel.
+ * the calibration proves it with 1,000 instructions that do nothing. Without -icount the figures
+ * are ticks, and the log says so. A row is the difference between an access that faults and the
+ * same access that does not, each between the same two readings of the counter, made in ring 3 by a
+ * user code, so that it is the cost to a program. Only operations without a system call are
+ * measured from the kernel.
  */
 #include "tests/experiments/bench/bench.h"
 #include "cpu/clock/measure.h"
@@ -111,7 +112,7 @@ static void set_overhead_of_nothing(void)
         bench.overhead = min_u64(bench.overhead, measure_nothing());
 }
 
-/* The same around calls that read the counter through machine_ticks. */
+/* Does the same for calls that read the counter through machine_ticks. */
 void bench_time_readings(void)
 {
     bench.overhead = UINT64_MAX;

@@ -25,10 +25,10 @@
 
 /* ---- figures ---- */
 
-/* Measures what two readings of the counter in the kernel take; later samples exclude it. */
+/* Measures the cost of two readings of the counter in the kernel; later samples exclude it. */
 void bench_time_readings(void);
 
-/* Measures what the user code takes for an access that does not fault; later samples exclude it. */
+/* Measures the user code with an access that does not fault; later samples exclude that cost. */
 void bench_set_overhead(const char *code);
 
 /* Adds a sample as it was measured, with the overhead. */
@@ -50,7 +50,7 @@ uint64_t bench_end_row(const char *row);
 /* Runs a user code count times from an address on. Its ticks are in the buffer then. */
 bool bench_run_user_code(const char *code, uint64_t first, uint64_t step, uint64_t count);
 
-/* The same with another handler of violations than the one that skips the store. */
+/* Does the same with another handler of violations than the one that skips the store. */
 bool bench_run_with_handler(const char *code, const char *handler, uint64_t first, uint64_t step,
                             uint64_t count);
 

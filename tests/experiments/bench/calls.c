@@ -22,7 +22,8 @@
 #define POPULATED 4096U
 #define POPULATES 8U
 
-/* Most of it is clearing: 512 times the cost of clearing 4 KiB. */
+/* Measures the first touch of a large page. Most of it is clearing: 512 times the cost of clearing
+ * 4 KiB. */
 static void touch_large(struct space *space)
 {
     bench_time_readings();
@@ -82,7 +83,7 @@ static void map_gib(struct space *space)
     bench_end_row("map_unmap_1g");
 }
 
-/* A mapping that comes with its pages, shared by them. */
+/* Measures a mapping with SPACE_POPULATED; the figure is its cost divided by its pages. */
 static void map_populated(struct space *space)
 {
     const uint64_t size = POPULATED * PAGE_SIZE;
@@ -100,7 +101,7 @@ static void map_populated(struct space *space)
     bench_end_row("populate_page");
 }
 
-/* One call: 512 pages become one of 2 MiB. */
+/* Measures one call that merges 512 pages into one of 2 MiB. */
 static void bench_calls_merge_once(struct space *space)
 {
     uint64_t began = machine_ticks();
@@ -110,7 +111,8 @@ static void bench_calls_merge_once(struct space *space)
     CHECK(done && leaf_state(space, START) == PTE_EMPTY);
 }
 
-/* Pages left by a split are merged in place; pages that were filled one by one are copied. */
+/* Measures merges: pages left by a split are merged in place, pages that were filled one by one are
+ * copied. */
 static void merge(struct space *space)
 {
     bench_time_readings();

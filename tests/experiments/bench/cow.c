@@ -2,7 +2,7 @@
  * Rows of bench about writes to pages that a fork has shared.
  *
  * cow_copy and cow_reuse are taken after both sides own their leaf tables, as in Linux, where a
- * fork copies the tables. The other rows are what sharing the tables costs later: the first write
+ * fork copies the tables. The other rows show the later cost of sharing the tables: the first write
  * copies the tables of its path, and a child's end counts its copies down.
  */
 #include "cpu/machine.h"
@@ -21,7 +21,7 @@
 #define LARGE    (2 * MIB)
 #define SNAPSHOT 2048U
 
-/* One write a table, to its first page: its table is the space's own afterwards. */
+/* Writes to the first page of each table, which makes the table the space's own. */
 static void bench_own_tables(struct space *space)
 {
     space_switch(space);
@@ -29,7 +29,7 @@ static void bench_own_tables(struct space *space)
         CHECK(word_write(BENCH_FAR + i * PAGE_SIZE, 1));
 }
 
-/* The first page of each table made the table own; the others are measured. */
+/* Measures writes to all pages but the first of each table, whose write has made the table own. */
 static void write_others(void)
 {
     for (unsigned i = 0; i < BENCH_SAMPLES; i += PTE_ENTRIES)
@@ -55,7 +55,7 @@ static void copy_rows(struct space *parent)
     space_destroy(child);
 }
 
-/* A child's first write, where it owns no table yet. */
+/* Measures a child's first write, when it owns no table yet. */
 static void first_row(struct space *parent)
 {
     for (unsigned i = 0; i < FIRSTS; i++) {
@@ -92,7 +92,8 @@ static uint64_t own_leaf_table(struct space *space, uint64_t address)
     return ticks;
 }
 
-/* All pages of the tables are resident, and own before the fork. From the kernel. */
+/* Measures the copy of a table, from the kernel. All its pages are resident, and own before the
+ * fork. */
 static void table_row(struct space *parent)
 {
     struct space *child;
@@ -138,7 +139,7 @@ static void sparse_rows(struct space *parent)
     bench_end_row("drop_shared");
 }
 
-/* A snapshot: the parent writes pages at random while a child has the state of before. */
+/* Measures a snapshot: the parent writes random pages while a child keeps the old state. */
 static void snapshot_row(struct space *parent)
 {
     struct random random = random_from(1);

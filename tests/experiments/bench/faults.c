@@ -14,7 +14,7 @@
 
 #define BARRIERS 1024U
 
-/* An empty handler that steps over the store: the floor of every fault. */
+/* Handles a fault by stepping over the store: the floor of every fault. */
 static bool bench_skip_store(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     (void)address;
@@ -23,7 +23,8 @@ static bool bench_skip_store(uint64_t address, uint64_t error, struct trap_frame
     return true;
 }
 
-/* The buffer is resident already, so that the handler skips only the faults of this row. */
+/* Measures the floor. The buffer is resident already, so the handler skips only the faults of this
+ * row. */
 static void null_fault(void)
 {
     bool (*handler)(uint64_t, uint64_t, struct trap_frame *) = trap_page_fault;
@@ -134,8 +135,8 @@ static void violation_rows(void)
     bench_end_row("violation_unmapped");
 }
 
-/* The barrier of a garbage collector: the handler makes the page writable, the store is repeated,
- * and the collector takes the right away again, which is not measured. */
+/* Measures the write barrier of a garbage collector: the handler makes the page writable and the
+ * store is repeated. The collector then makes the page read-only again, which is not measured. */
 static void barrier_row(void)
 {
     bench_set_overhead(user_code_measure_write);

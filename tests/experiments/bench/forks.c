@@ -1,5 +1,5 @@
 /*
- * Rows of bench about forks: what a fork costs beside how much memory the parent has.
+ * Rows of bench about forks: the cost of a fork by the size of the parent.
  *
  * Each parent has 20 regions. With 256 MiB resident it is the fork of Linux's figures; the others
  * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number
@@ -38,13 +38,13 @@ static uint64_t region_size(const struct parent *parent)
     return round_up(parent->bytes / REGIONS, PAGE_SIZE);
 }
 
-/* A gap behind each region keeps it apart from the next one. */
+/* Returns the start of a region; a gap after each region keeps it from merging with the next. */
 static uint64_t bench_forks_region_start(const struct parent *parent, unsigned region)
 {
     return START + region * (region_size(parent) + PAGE_SIZE);
 }
 
-/* The pages, their tables, and some to spare. */
+/* Returns whether memory suffices for the pages, their tables and a reserve. */
 static bool bench_forks_fits(const struct parent *parent)
 {
     return parent->bytes / parent->stride < pmm_usage().by_kind[FRAME_FREE] / 8 * 7;
@@ -83,7 +83,7 @@ static void fork_often(struct space *space, uint64_t whole[FORKS])
     }
 }
 
-/* The median of the row, 0 when there is none. */
+/* Returns the row's median; 0 if it has none. */
 static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
 {
     struct space *space;
@@ -120,7 +120,8 @@ static void rows_like_linux(void)
     bench_end_row("fork_exit_256m");
 }
 
-/* 23 regions, with those of the user code; ring 3 has written each page since the fork before. */
+/* Measures forks of 23 regions, those of the user code included; ring 3 has written each page since
+ * the last fork. */
 static void touched_row(void)
 {
     const uint64_t pages = region_size(&like_linux) / PAGE_SIZE;

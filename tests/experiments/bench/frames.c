@@ -18,7 +18,7 @@ static void frame_row(void)
     bench_end_row("frame_cached");
 }
 
-/* A frame that is wanted zero and is zero when it is given back, as a table is. */
+/* Measures a frame that is allocated cleared and is zero again when it is freed, as a table is. */
 static void clean_frame_row(void)
 {
     bench_time_readings();

@@ -14,7 +14,7 @@ static void map_rows(void)
     bench_end_row("map_unmap_untouched");
     bench_measure(user_code_measure_map_touch, BENCH_START, 0, BENCH_SAMPLES);
     bench_end_row("map_unmap_page");
-    /* Each time at another place: its tables are made, and those of the place before given back. */
+    /* Each time at another place: its tables are made, and those of the last place freed. */
     bench_measure(user_code_measure_map_touch, BENCH_START + GIB, GIB, CALLS);
     bench_end_row("map_unmap_elsewhere");
 }
@@ -30,7 +30,7 @@ static bool add_call(enum program_call call, uint64_t pages, uint64_t argument, 
     return true;
 }
 
-/* A region is given other rights, to and fro; its pages are resident. */
+/* Measures changes of a region's rights to read-only and back; its pages are resident. */
 static bool protect_row(const char *row, uint64_t pages, unsigned calls, uint64_t share)
 {
     bool ok = bench_touch(BENCH_START, pages);

@@ -3,7 +3,8 @@
  *
  * Linux's figures exclude the time in which the processor halts for the disk. Here the ticks of HLT
  * are subtracted as well, or those of polling if the disk has no interrupts. Linux has no check
- * values of pages: one for each page that goes out or comes in is subtracted, and has its own row.
+ * values of pages: the cost of one for each page written or read is subtracted, and has its own
+ * row.
  */
 #include "cpu/interrupts/idle_halt.h"
 #include "cpu/machine.h"
@@ -95,8 +96,8 @@ static bool swap_random_passes(const char *code, struct random *random, unsigned
     return ok;
 }
 
-/* Half of the pages are out. An unmeasured random pass precedes each random row: only pages that
- * such accesses leave behind are then in memory, and before reads they are clean. */
+/* Measures the rows. Half of the pages are swapped out. An unmeasured random pass precedes each
+ * random row, so that memory holds the pages that such accesses leave, clean before reads. */
 static void swap_rows(void)
 {
     struct random random = random_from(1);

@@ -159,7 +159,7 @@ static void sweep_all(void)
     }
 }
 
-/* Every state was met at the levels where a pattern has it, and at no other. */
+/* Returns whether each state was met at the levels that allow it, and at no other. */
 static bool each_state_at_its_levels(void)
 {
     bool right = true;
@@ -246,7 +246,7 @@ static void entry_states_put(const struct entry_layout *layout, const char *what
     ktap_metric(name, value, unit);
 }
 
-/* The second time is measured: an emulator has translated the code then. */
+/* Runs a layout twice and measures the second run, when an emulator has translated the code. */
 static void try_layout(const struct entry_layout *layout)
 {
     unsigned right;

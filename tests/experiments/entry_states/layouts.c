@@ -40,7 +40,7 @@ static uint64_t shipped_encode(const struct entry_page *page)
     }
 }
 
-/* Without NX in the processor, an entry cannot forbid execution. */
+/* Returns a descriptor's rights. Without NX in the processor, an entry cannot forbid execution. */
 static struct rights rights_of(uint32_t descriptor)
 {
     return (struct rights){.write = (descriptor & 1) != 0,
@@ -87,7 +87,7 @@ static uint64_t shipped_side_bytes(void)
 }
 
 /* As Linux has it on x86-64: type in bits 59 to 63, the offset inverted in 9 to 58, and a page
- * without access as a frame, inverted, with bit 8 set. What is reserved has no entry. */
+ * without access as a frame, inverted, with bit 8 set. Reserved memory has no entry. */
 #define LINUX_TYPE_SHIFT 59U
 #define LINUX_OFFSET     ((UINT64_C(1) << 50) - 1)
 #define LINUX_NO_ACCESS  (UINT64_C(1) << 8)
@@ -142,7 +142,8 @@ static struct entry_page linux_decode(uint64_t word, unsigned number)
     }
 }
 
-/* Zero means an unmapped page or an untouched one: only the area tells which. */
+/* Returns the state that the entry alone gives. Zero is an unmapped page or an untouched one; only
+ * the area tells which. */
 static enum pte_state linux_told(uint64_t word)
 {
     if ((word & PTE_P) != 0)
@@ -162,7 +163,7 @@ static uint64_t linux_side_bytes(void)
     return entry_world.area_count * sizeof(struct entry_area);
 }
 
-/* The plain one: not present is the number of a record. */
+/* Encodes the plain layout: an entry that is not present has the number of a record. */
 static uint64_t plain_encode(const struct entry_page *page)
 {
     if (page->state == PTE_EMPTY)
@@ -211,7 +212,7 @@ const struct entry_layout entry_layouts[ENTRY_LAYOUTS] = {
     {"plain", plain_encode, plain_decode, plain_told, plain_side_bytes},
 };
 
-/* Half of the pages are tickets, since most mapped memory is untouched. */
+/* Returns a random state. Half of the pages are tickets, since most mapped memory is untouched. */
 static enum pte_state some_state(struct random *random)
 {
     static const enum pte_state states[] = {PTE_SWAPPED,  PTE_TRANSIT, PTE_GUARD,
@@ -221,7 +222,7 @@ static enum pte_state some_state(struct random *random)
                                         : states[random_below(random, ARRAY_COUNT(states))];
 }
 
-/* One area in eight is a hole. */
+/* Begins an area; one in eight is a hole. */
 static struct entry_area *begin_area(unsigned first, struct random *random)
 {
     struct entry_area *area = &entry_world.areas[entry_world.area_count++];

@@ -2,8 +2,8 @@
  * Three layouts of an entry that hold the same pages, for
  * tests/experiments/entry_states/entry_states.c.
  *
- * What a layout cannot say in the entry it says in a table beside the entries: descriptors, areas,
- * or a record a page. A decoder that looks there counts it.
+ * If an entry has no room for some information, the layout keeps it in a table beside the entries:
+ * descriptors, areas, or a record a page. A decoder counts its look-ups there.
  *
  * Units: pages, numbered from 0. Owns: one world of pages. Context: thread, one at a time.
  * State: entry_world_make -> (encode all, decode each) for each layout in turn.
@@ -78,7 +78,7 @@ static inline unsigned entry_count_bits(uint32_t set)
     return count;
 }
 
-/* Random pages in areas of equal rights. */
+/* Makes random pages in areas of equal rights. */
 void entry_world_make(struct random *random);
 
 #endif

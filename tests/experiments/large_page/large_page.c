@@ -1,12 +1,11 @@
 /*
- * large-page: what does a page of 2 MiB save, and what do taking it apart and putting it together
- * cost?
+ * large-page: what does a page of 2 MiB save, and what do its split and its merge cost?
  *
- * The same memory is touched with small pages and with large ones: faults, tables and ticks. Then a
- * large page meets what small ones meet: a fork with writes on both sides, which splits it once for
- * both; an unmap and a change of rights of a part; a shortage of memory, which takes large pages
- * apart so that their parts can go out. Nobody may see another's write, or lose a byte. Then the
- * way back: pages are put together (tests/experiments/large_page/merge.c).
+ * The same memory is touched with small pages and with large ones: faults, tables and ticks. Then
+ * large pages undergo what small ones do: a fork with writes on both sides, which splits a page
+ * once for both; an unmap and a change of rights of a part; a shortage of memory, which splits
+ * large pages so that their parts can be evicted. No space may see another's write, or lose a byte.
+ * Then pages are merged (tests/experiments/large_page/merge.c).
  *
  * A page of 1 GiB is tried where a whole one is free.
  */
@@ -51,7 +50,7 @@ static unsigned large_page_count_right(unsigned from, unsigned to)
     return right;
 }
 
-/* One word of every page; ticks for each MiB. */
+/* Writes one word of every page. Returns the ticks for each MiB. */
 static uint64_t large_page_touch_all(bool *ok)
 {
     uint64_t ticks = machine_ticks();
@@ -81,7 +80,7 @@ static void large_page_measure(struct space *space, bool large)
                 (uint64_t)ledger_growth(&before, FRAME_TABLE), "frames");
 }
 
-/* The first write of either side splits the page, once for both. */
+/* Checks that the first write of either side splits the page, once for both. */
 static void fork_and_write(struct space *parent)
 {
     uint64_t splits = large_splits();
@@ -136,7 +135,7 @@ static void large_page_cut(struct space *space)
     space_audit();
 }
 
-/* A move keeps a large page whole, and its back pointer follows: it can still be split. */
+/* Checks that a move keeps a large page whole, with a right back pointer: it can still be split. */
 static void move(struct space *space)
 {
     const unsigned first = PTE_ENTRIES;
@@ -165,7 +164,7 @@ static void move(struct space *space)
     space_audit();
 }
 
-/* Without pages in clocks to take, a large page is taken apart. */
+/* Checks that a large page is split if the clocks have no page to evict. */
 static void take_apart(struct space *space)
 {
     uint64_t splits = large_splits();
@@ -184,8 +183,8 @@ static void take_apart(struct space *space)
     space_audit();
 }
 
-/* Split down to one page of 4 KiB by a change of rights, and whole again when that is taken
- * back. */
+/* Splits a page of 1 GiB down to 4 KiB by a change of rights, undoes the change, and merges it
+ * again. */
 static bool gib_comes_back(struct space *space)
 {
     const uint64_t odd = GIB_START + 9 * PAGE_SIZE;

@@ -60,7 +60,7 @@ static unsigned large_page_merge_count_right(unsigned count)
 
 /* ---- what it costs ---- */
 
-/* One call on the first 2 MiB; the least ticks that one took are kept. */
+/* Makes one call on the first 2 MiB, and keeps the fewest ticks that one took. */
 static bool large_page_merge_merge_once(struct space *space, uint64_t *least)
 {
     uint64_t ticks = machine_ticks();
@@ -71,7 +71,8 @@ static bool large_page_merge_merge_once(struct space *space, uint64_t *least)
     return ok && level_at(space, START) == 2;
 }
 
-/* Pages that came one by one, backwards and with a hole at the end, are anywhere. */
+/* Merges pages that were made one by one, backwards and with a hole at the end, so their frames are
+ * not in order. */
 static void merge_by_copying(struct space *space)
 {
     struct collapse_counts before = collapse_counts();
@@ -111,7 +112,8 @@ static void merge_in_place(struct space *space)
     space_audit();
 }
 
-/* Both sides of a fork have a page of their own and share the others: these stay as they are. */
+/* Checks that a merge leaves shared pages alone: both sides of a fork have one page of their own
+ * and share the others. */
 static void shared_stay(struct space *space)
 {
     struct space *child;
@@ -146,7 +148,7 @@ struct worker {
 static struct worker workers[WORKERS_MAX];
 static bool stop;
 
-/* Each worker's words are a cache line apart from the others'. */
+/* Returns the address of a worker's word; each worker's words are in cache lines of their own. */
 static uint64_t word_in(const struct worker *worker, unsigned page)
 {
     return large_page_merge_page_at(page) + (worker->number + 1) * 64;
@@ -222,7 +224,7 @@ static bool merge_at_last(struct space *space)
     return status == OK && level_at(space, START) == 2;
 }
 
-/* Together, apart, some of it out: round after round. Returns how often it was put together. */
+/* Merges, splits and evicts pages, round after round. Returns the number of merges. */
 static unsigned merge_under(struct space *space, unsigned count)
 {
     const uint64_t second = 1000000000;

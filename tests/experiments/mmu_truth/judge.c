@@ -111,7 +111,8 @@ static bool left_accessed(const struct trial *trial)
 
 /* ---- known deviations ---- */
 
-/* SDM volume 3, 4.7: a reserved bit is found in a present entry, so P is set as well. */
+/* Returns true if a fault of a reserved bit lacks P: that bit is in a present entry, so P must be
+ * set (SDM volume 3, 4.7). */
 static bool reserved_without_p(const struct trial *trial)
 {
     struct trial without = *trial;
@@ -120,7 +121,8 @@ static bool reserved_without_p(const struct trial *trial)
     return (trial->expected.error & PF_RSVD) != 0 && agrees(&without);
 }
 
-/* SDM volume 3, 4.5: without CPUID's bit for pages of 1 GiB, PS is reserved at level 3. */
+/* Returns true if a page of 1 GiB worked without CPUID's bit for it, where PS is reserved at level
+ * 3 (SDM volume 3, 4.5). */
 static bool gib_pages_anyway(const struct trial *trial)
 {
     struct trial with = *trial;
@@ -132,7 +134,8 @@ static bool gib_pages_anyway(const struct trial *trial)
     return agrees(&with) || reserved_without_p(&with);
 }
 
-/* SDM volume 3, 4.8: an entry that cannot be used for translation is not marked as accessed. */
+/* Returns true if an entry with reserved bits was marked as accessed, though it cannot be used for
+ * translation (SDM volume 3, 4.8). */
 static bool accessed_though_reserved(const struct trial *trial)
 {
     struct trial without = *trial;

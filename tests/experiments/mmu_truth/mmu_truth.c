@@ -18,7 +18,7 @@
 #include "tests/experiments/mmu_truth/judge.h"
 #include "tests/runner/experiment.h"
 
-/* About so many combinations are taken when not all are. */
+/* Combinations of a sample, about. */
 #define SAMPLE 400000U
 
 /* The key that the keyed entries have, and its bits in PKRU and IA32_PKRS. */
@@ -110,7 +110,8 @@ static void try_one(struct trial *trial, unsigned number)
     judge_trial(trial);
 }
 
-/* Where the processor's physical addresses have all 52 bits, none is reserved above them. */
+/* Returns whether a combination is possible. If physical addresses have all 52 bits, none is
+ * reserved above them. */
 static bool is_legal(unsigned number)
 {
     unsigned word = number / ACCESSES;
@@ -144,7 +145,7 @@ enum mode_bit { MODE_WP, MODE_SMEP, MODE_SMAP, MODE_AC, MODE_NXE, MODE_BITS };
 #define KEY_MODES 9U
 #define MODES     (KEY_MODES << MODE_BITS)
 
-/* The mode of this number; false when this processor does not have it. */
+/* Sets the mode of this number. Returns false if the processor does not have it. */
 static bool choose_mode(unsigned number, struct mmu_machine *mode, bool *ac)
 {
     const struct cpu_features *features = cpu_features();
@@ -164,8 +165,8 @@ static bool choose_mode(unsigned number, struct mmu_machine *mode, bool *ac)
            mode->nxe <= features->nx && mode->pke <= features->pku && mode->pks <= features->pks;
 }
 
-/* How far apart the combinations of a sample are: coprime to their number, 2^10 * 3^2 * 43, so that
- * over the modes it falls on all of them. */
+/* Returns the distance between the combinations of a sample. It is coprime to their number, 2^10 *
+ * 3^2 * 43, so that all of them are met over the modes. */
 static unsigned sample_stride(unsigned uppers)
 {
     unsigned modes = 0;
@@ -215,7 +216,7 @@ static void run_with(unsigned highest, bool all)
     judge_report(began);
 }
 
-/* The upper entry stands at each level above the leaf's. */
+/* Tries a sample with the upper entry at each level above the leaf's. */
 static void run_sample(const struct options *options)
 {
     (void)options;

@@ -14,7 +14,8 @@
 
 /* Both at a multiple of 512 GiB, in entries of the top table that nothing else uses. */
 #define SCRATCH UINT64_C(0x100000000000)
-/* The code of ring 3: under another top entry than the scratch addresses, whatever the depth. */
+/* Addresses of ring 3's code: under another top entry than the scratch addresses, with four levels
+ * and with five. */
 #define USER_CODE_4 UINT64_C(0x200000000000)
 #define USER_CODE_5 UINT64_C(0x4000000000000)
 
@@ -23,8 +24,8 @@
 /* Words that allow everything. */
 #define OPEN (PTE_P | PTE_RW | PTE_US | PTE_A)
 
-/* Where instructions stand: in the user code for each kind of data access, and in the code's frame
- * for ring 0, which calls, and for ring 3, which goes there and ends by #UD. */
+/* Offsets of instructions: in the user code, one for each kind of data access; in the code's frame,
+ * one that ring 0 calls, and one that ring 3 jumps to and that ends by #UD. */
 #define USER_CODE_READ  0U
 #define USER_CODE_WRITE 16U
 #define CODE_KERNEL     0U
@@ -56,7 +57,8 @@ static struct {
     bool keys, supervisor_keys;
 } scratch;
 
-/* The access of ring 0 under way: where a fault goes on, with which stack, and what it was. */
+/* The access of ring 0 in progress: where execution continues after a fault, with which stack, and
+ * the fault. */
 static struct {
     uint64_t resume;
     uint64_t stack;
@@ -133,7 +135,8 @@ static void free_copy(struct phys *table, unsigned level, unsigned first)
     mmu_truth_scratch_give_back(table);
 }
 
-/* Tables from level 1 to the one below the top, every entry of the address open. */
+/* Makes the tables from level 1 to the one below the top; every entry on the address's path allows
+ * everything. */
 static enum status mmu_truth_scratch_make_path(struct phys *path, uint64_t address,
                                                struct phys page)
 {
@@ -271,7 +274,7 @@ struct mmu_machine scratch_machine(void)
                                 .pages_1g = cpu_features()->pages_1g};
 }
 
-/* After a fault of ring 0, execution continues behind the access; one of ring 3 ends user_run. */
+/* Handles a fault: in ring 0 execution continues after the access; in ring 3 it ends user_run. */
 static bool on_page_fault(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     if (trap_from_user(frame))
@@ -385,7 +388,7 @@ static void kernel_write(uint64_t address, uint64_t value)
                      : "rax", "memory");
 }
 
-/* The code is one RET. */
+/* Executes the scratch code, which is one RET. */
 static void kernel_fetch(uint64_t address)
 {
     __asm__ volatile(ATTEMPT("call *%[address]")
@@ -412,8 +415,8 @@ static struct scratch_outcome access_from_kernel(struct mmu_access access, uint6
     return outcome;
 }
 
-/* Ring 3 starts at the instruction that makes the access, or at the target itself. The access's
- * fault ends it, or the #UD behind it. */
+/* Makes an access from ring 3, which starts at the accessing instruction, or at the target for a
+ * fetch. The access's fault ends it, or the #UD after it. */
 static struct scratch_outcome access_from_user(struct mmu_access access, uint64_t address,
                                                uint64_t value)
 {

@@ -37,7 +37,7 @@ struct scratch_outcome {
 MUST_USE enum status scratch_start(void);
 void scratch_end(void);
 
-/* The modes that this processor supports, all of them off. */
+/* Returns a machine with all modes off; its limits are this processor's. */
 struct mmu_machine scratch_machine(void);
 
 /* Loads the scratch root and sets the registers; and sets them back. */
@@ -51,19 +51,19 @@ struct phys scratch_frame(enum scratch_target target);
  * the target's frame. */
 uint64_t scratch_base(enum scratch_target target, unsigned level, bool large);
 
-/* The entry itself, as memory. */
+/* Returns a pointer to the entry itself. */
 volatile uint64_t *scratch_entry(enum scratch_target target, unsigned level);
 
 /* Sets every entry on the path to allow all accesses. */
 void scratch_open_path(enum scratch_target target);
 
-/* The very address that an access touches: in the data, or in the code. */
+/* Returns the address that an access uses: in the data, or in the code. */
 uint64_t scratch_accessed(struct mmu_access access);
 
 /* Flushes the target's translation, then makes one access. A write stores value in the data. */
 struct scratch_outcome scratch_access(struct mmu_access access, uint64_t value);
 
-/* The word of the data frame, past all translation. */
+/* Returns a pointer to the word of the data frame through the direct map. */
 volatile uint64_t *scratch_data(void);
 
 #endif
