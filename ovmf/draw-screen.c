@@ -76,7 +76,7 @@ static void take_log(const char *text, size_t size, unsigned long lines)
     }
 }
 
-/* Memory as a run under way might have it. */
+/* Makes example figures, as a run in progress might have them. */
 static void make_example(void)
 {
     static const struct screen_region regions[] = {{4096, SCREEN_ANONYMOUS},

@@ -1,4 +1,5 @@
-/* The end of the host programs: messages, and what the shared code needs of a machine. */
+/* How the host programs end, their messages, and the machine's functions that the shared code
+ * needs. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -37,7 +38,7 @@ _Noreturn void quit(int status, const char *format, ...)
     exit(status);
 }
 
-/* A panic of the shared code ends the program. */
+/* Ends the program on a panic of the shared code. */
 _Noreturn void panic_at(const char *file, int line, const char *format, ...)
 {
     char message[256];

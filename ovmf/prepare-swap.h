@@ -51,7 +51,7 @@ struct job {
     bool make_table;     /* a new partition table is written */
     bool block;          /* a device, not a file */
     uint32_t used_slots; /* that earlier runs may have left pages in */
-    const char *content; /* what would be lost; NULL: nothing */
+    const char *content; /* content that would be lost; NULL: none */
     struct disk_identity identity;
     struct gpt table;
     struct gpt_partition partition;
@@ -96,7 +96,7 @@ MUST_USE enum status read_table(struct job *job, struct gpt *table);
 /* Returns the partition that begins at first_lba, or for 0 the one of our type; NULL for none. */
 const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba);
 
-/* Returns what a range of the disk contains, NULL if both of its ends are blank. */
+/* Returns the kind of content of a range of the disk; NULL if both of its ends are blank. */
 const char *find_content(int fd, uint64_t start, uint64_t size);
 
 /* Performs the job, reads the result back, and judges it as the application will. */

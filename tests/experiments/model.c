@@ -84,7 +84,7 @@ void model_machine_begin(void)
     model()->last_tag = UINT64_C(1) << 40;
 }
 
-/* The model does not know the commitments of other models. */
+/* Returns the policy that the models use: a model does not know the commitments of other models. */
 enum overcommit_policy model_machine_overcommit(void)
 {
     return OVERCOMMIT_ALWAYS;
@@ -116,8 +116,8 @@ struct model_walk model_machine_walk(const struct model_op *op)
     return (struct model_walk){.level = place.level, .entry = place.entry.word};
 }
 
-/* A read must give the same word by the processor's translation, perhaps a cached one, and by the
- * tables. */
+/* Checks that a read gives the same word by the processor's translation, perhaps a cached one, and
+ * by the tables. */
 static void check_read(const struct model_op *op, uint64_t value, uint64_t known)
 {
     struct tree_place place = model_experiment_place_of(op);
@@ -163,7 +163,7 @@ void model_machine_look(uint64_t address)
     __builtin_prefetch((const void *)(uintptr_t)address);
 }
 
-/* A translation that is stale shows when its page is read: check_read. */
+/* Nothing to check here: check_read finds a stale translation when its page is read. */
 void model_machine_check(void)
 {
     CHECK(model()->running == MODEL_SPACES
@@ -171,13 +171,13 @@ void model_machine_check(void)
               : space_current() == model()->spaces[model()->running].space);
 }
 
-/* No frame has been taken away here. */
+/* Frees no memory: this machine withholds no frames. */
 bool model_relieve(void)
 {
     return false;
 }
 
-/* Few of those that are resident when memory is short. */
+/* Returns the most pages that may be wired: few of those that are resident when memory is short. */
 uint64_t model_machine_wired_most(void)
 {
     return RESIDENT / 3;
@@ -185,7 +185,8 @@ uint64_t model_machine_wired_most(void)
 
 /* ---- operations ---- */
 
-/* The accesses that this processor can make: no ring 3, and no fetch that would succeed. */
+/* Changes an access to one that this processor can make: no ring 3, and no fetch that would
+ * succeed. */
 static void make_possible(struct model_op *op)
 {
     const struct model_cell *cell = &model()->spaces[op->space % MODEL_SPACES].cells[op->from];
@@ -204,7 +205,7 @@ static void model_experiment_perform(struct model_op *op)
     of_cpu[machine_cpu()]->operations++;
 }
 
-/* A place for one more space, which does not run. */
+/* Returns a place for one more space; if all are taken, ends one that does not run. */
 static unsigned free_place(void)
 {
     unsigned number = 0;
@@ -312,7 +313,8 @@ static void model_experiment_make_parent(uint64_t seed)
     model()->running = MODEL_SPACES;
 }
 
-/* The same bounds as the parent's, since its cells are copied; but operations of its own. */
+/* Starts a worker with the parent's bounds, since it copies the parent's cells, and with operations
+ * of its own. */
 static bool start_worker(unsigned number, unsigned cpu, uint64_t seed)
 {
     struct worker *worker = &workers[number];
@@ -357,7 +359,7 @@ static unsigned run_workers(unsigned count, uint64_t seed)
     return started;
 }
 
-/* A parent, the workers, and all compared and given back. */
+/* Runs a round: makes a parent, runs the workers, compares everything and frees it. */
 static bool run_round(uint64_t seed, unsigned count)
 {
     unsigned cpu = machine_cpu();
@@ -377,7 +379,7 @@ static bool run_round(uint64_t seed, unsigned count)
     return worked == count;
 }
 
-/* In every other round memory is short. */
+/* Runs rounds; in every other one memory is short. */
 static unsigned run_rounds(const struct options *options, unsigned rounds, uint64_t end_ns)
 {
     unsigned count = (unsigned)min_u64(model_experiment_processors(), WORKERS_MAX);

@@ -1,9 +1,9 @@
 /*
- * no-memory: does every allocation that fails leave things as they were?
+ * no-memory: does a failed allocation leave everything unchanged?
  *
  * One scenario (a space, a mapping, pages, a fork, copies on write, an unmap) is run again and
  * again; in the n-th run the n-th allocation and all after it fail, for every n until a run needs
- * no more than n - 1. Each run ends with an even ledger, whatever it came to.
+ * no more than n - 1. Each run ends with an even ledger, also if it fails.
  */
 #include "pmm/pmm.h"
 #include "tests/runner/experiment.h"

@@ -3,8 +3,8 @@
  *
  * For each policy of vmm/space/commit.h: equal parts of what memory and the disk can hold are
  * mapped one after the other, and one call asks for more than the whole machine has. Then a program
- * writes what it was promised until memory has really run out, beside another whose pages must
- * survive.
+ * writes its promised memory until memory has really run out, beside another program whose pages
+ * must survive.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"
@@ -255,7 +255,7 @@ static void give_kept_back(void)
     }
 }
 
-/* A program writes until memory and swap area are full and no page can be reclaimed. */
+/* Lets a program write until memory and swap area are full and no page can be reclaimed. */
 static void run_out_for_real(struct space *bystander, struct space *victim)
 {
     enum status reason;

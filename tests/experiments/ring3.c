@@ -1,5 +1,5 @@
 /*
- * ring3: does ring 3 work, and is everything that a program does wrong its own affair?
+ * ring3: does ring 3 work, and do a program's errors harm only the program?
  *
  * Small pieces of user code run in pages of a space: they exit, make system calls, fault, take
  * upcalls, and do what programs must not do. Each run must end as it should, the kernel goes on,
@@ -57,7 +57,7 @@ static struct {
     uint64_t handled;
 } programs_seen;
 
-/* A violation with this error code and reason at this address. */
+/* Checks that the code causes a violation with this error code and reason at this address. */
 static bool violates(struct space *space, const char *code, uint64_t address, uint64_t error,
                      enum status reason)
 {
@@ -164,8 +164,8 @@ static void try_upcalls(struct space *space)
                "a return from an upcall that cannot be read is refused");
 }
 
-/* SYSCALL in the last two bytes of the program's half returns to an address that is not canonical,
- * or the kernel's: SYSRET there would fault in ring 0, on the program's stack. */
+/* Makes a system call from the last two bytes of the program's half. Its return address is not
+ * canonical, or the kernel's: SYSRET to it would fault in ring 0, on the program's stack. */
 static bool call_from_the_end(struct space *space)
 {
     static const uint8_t syscall[] = {0x0f, 0x05};
@@ -240,7 +240,8 @@ static void run_vectors(void *argument)
     space_switch(NULL);
 }
 
-/* Two programs on one processor, each with registers of its own, that yield to one another. */
+/* Runs two programs on one processor that yield to each other, and checks that each keeps its
+ * vector registers. */
 static bool vectors_survive(struct space *space)
 {
     struct vector_program programs[2];

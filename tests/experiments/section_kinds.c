@@ -78,7 +78,7 @@ static bool kinds_map(struct space *space, struct section *section, uint64_t at)
                               NULL));
 }
 
-/* Both spaces touch every page; the first one makes it come. */
+/* Touches every page from both spaces; the first touch makes the page. */
 static void kinds_touch(struct kinds_run *run)
 {
     uint64_t ticks;

@@ -1,12 +1,12 @@
 /*
  * shared-map: do spaces that share memory see each other's writes?
  *
- * A parent maps memory shared, forks, and the child forks. The three see the same pages, whoever
- * touches one first; rights, unmap and don't-need are each one's own; and the pages stay while any
- * of the three does. Then fewer pages may be resident than there are: they go out once for all and
- * come back once. On two processors parent and child pass a word of each page to and fro, in an
- * order that is another each round, with pages going out in between; a third space changes its
- * rights and forks on the side.
+ * A parent maps memory shared, forks, and the child forks. All three see the same pages, no matter
+ * which touches one first. Rights, unmap and don't-need affect only the caller, and the pages exist
+ * until the last of the three ends. Then fewer pages may be resident than there are: each is
+ * evicted once and read back once for all. On two processors parent and child pass a word of each
+ * page back and forth, in another order each round, while pages are evicted; a third space changes
+ * its rights and forks on the side.
  *
  * Figures: what it costs to make a page, to find one that another space has made, and to hand a
  * word over to the other processor.
@@ -26,10 +26,10 @@
 #define START UINT64_C(0x600000000)
 #define PAGES 64U
 
-/* Pages that may be resident beside those that are so already. */
+/* Pages that may be resident in addition to those that are resident already. */
 #define RESIDENT 24U
 
-/* Rounds of the two processors; while pages go out they wait for the disk. */
+/* Rounds of the two processors; fewer while pages are evicted, since they wait for the disk. */
 #define ROUNDS       16U
 #define ROUNDS_SHORT 2U
 #define ANSWER_TIME  UINT64_C(20000000000)
@@ -76,7 +76,7 @@ static uint64_t new_tag(unsigned page)
     return NEW(page);
 }
 
-/* Each third is touched first by another. */
+/* Touches each third of the pages first from another space. */
 static void touch_first(const struct family *family)
 {
     struct space *const spaces[] = {family->parent, family->child, family->grandchild};
@@ -120,7 +120,7 @@ static bool is_refused(uint64_t address, bool write)
     return !done && info.vector == TRAP_PF && info.address == address;
 }
 
-/* One side's changes of its own mapping do not affect the others; its writes do. */
+/* Checks that a change of one side's mapping does not affect the others, and that its writes do. */
 static void keep_apart(const struct family *family)
 {
     bool ok =
@@ -150,7 +150,7 @@ static void keep_apart(const struct family *family)
                "what one does not need is not lost");
 }
 
-/* So few pages may be resident from now on, and are. */
+/* Lowers the limit of resident pages, and evicts until it holds. */
 static void make_short(void)
 {
     page_set_limit(page_clock_size() - PAGES + RESIDENT);
@@ -215,7 +215,8 @@ static bool await_word(uint64_t address, uint64_t round)
     return false;
 }
 
-/* In each round all pages once: the first side writes and waits, the second waits and answers. */
+/* Plays one side: in each round, for each page, the first side writes and waits, and the second
+ * waits and answers. */
 static void play(void *argument)
 {
     struct player *player = argument;
@@ -241,7 +242,7 @@ static void play(void *argument)
     space_switch(NULL);
 }
 
-/* Meanwhile a third space, which this thread does not run, changes under both. */
+/* Changes a third space meanwhile, which this thread does not run. */
 static bool disturb(struct space *space, unsigned round)
 {
     unsigned page = 24 + round * 7 % (PAGES - 32); /* it has not all below */
@@ -268,7 +269,7 @@ static bool blank_words(const struct family *family)
     return ok;
 }
 
-/* Both play, on the first two of the processors; returns whether each word arrived. */
+/* Lets both sides play on the first two processors. Returns whether each word arrived. */
 static bool play_both(const struct family *family, struct player players[2], unsigned rounds,
                       uint64_t cpus)
 {
@@ -351,7 +352,7 @@ static void shared_map_measure(void)
     end_space(fork);
 }
 
-/* The account has the pages once, until the last of the spaces ends. */
+/* Ends the spaces, and checks that the account has the pages once until the last of them ends. */
 static void end_family(const struct family *family, uint64_t committed)
 {
     bool once = commit_pages() == committed + PAGES;

@@ -1,12 +1,13 @@
 /*
- * shootdown: what does it cost to make other processors forget, by their number and by the batch?
+ * shootdown: what does it cost to flush other processors' translations, by their number and by the
+ * batch?
  *
  * Threads on 0, 1, 2... other processors run one address space and do nothing there; the first one
  * commits batches, page by page up to what a batch can name, and of the whole space. Figures are
  * wall-clock time: with several processors -icount counts all of them.
  *
- * And do they forget? The others use a page, the first one takes a right to it away, and they try
- * again: none may still have what its TLB held.
+ * And does it work? The others use a page, the first one removes a right to it, and they try again:
+ * none may still use a cached translation.
  */
 #include "cpu/smp/shootdown.h"
 #include "cpu/machine.h"
@@ -73,7 +74,8 @@ static bool others_may(bool write, bool expected)
     return order.allowed == (expected ? party.count : 0);
 }
 
-/* Each access first loads the translations into the TLBs that the next call must invalidate. */
+/* Checks that the others' translations are invalidated: each access loads those that the next call
+ * must flush. */
 static bool others_forget(struct space *space)
 {
     const struct rights none = {.none = true};
@@ -145,7 +147,7 @@ static void shootdown_measure(const struct space *space, unsigned processors)
     tlb_set_limit(limit);
 }
 
-/* One more processor joins, and is measured with. */
+/* Adds a processor to the space, and measures with it. */
 static bool add_processor(struct space *space, unsigned cpu)
 {
     if (!SUCCEEDS(thread_create(cpu, wait_in_space, space, &party.threads[party.count])))
@@ -156,7 +158,7 @@ static bool add_processor(struct space *space, unsigned cpu)
     return true;
 }
 
-/* How many answers one commit brings. */
+/* Returns the number of answers to one commit. */
 static uint64_t shootdown_answers(const struct space *space)
 {
     uint64_t before = shootdown_counts().served;

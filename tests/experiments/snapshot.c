@@ -1,10 +1,9 @@
 /*
  * snapshot: how many restores a second?
  *
- * Whoever runs a program again and again from one state, as a fuzzer does, forks it, lets the child
- * dirty k pages, drops the child and begins again. What does such a restore cost, and how does it
- * grow with k, when nothing but the dirtied pages and the tables above them is copied and let go
- * of?
+ * A fuzzer runs a program again and again from one state: it forks the program, lets the child
+ * dirty k pages, and drops the child. What does such a restore cost, and how does it grow with k,
+ * if only the dirtied pages and the tables above them are copied and dropped?
  *
  * For k from 1 to 4,096 the parent has 4,096 pages of which the child writes k, spread evenly. Two
  * figures of time, restores a second and ticks for each, and what a dirtied page adds. The checks:
@@ -39,7 +38,7 @@ static uint64_t snapshot_word_of(unsigned number)
     return UINT64_C(0x5a00000000) + number;
 }
 
-/* In the child: each page reads as the snapshot has it, then is overwritten. */
+/* Runs in the child: checks that each page has the snapshot's content, then overwrites it. */
 static bool dirty(unsigned count, unsigned round)
 {
     unsigned step = PAGES / count;

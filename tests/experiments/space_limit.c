@@ -1,9 +1,9 @@
 /*
  * space-limit: what does the hard limit on address spaces cost and save?
  *
- * The limit is lowered, so that it is reached before memory ends: what a space costs by itself,
- * what the refusal of the one past the limit costs, and whether a bomb of forks, each of which
- * writes a page and forks again, ends with that error and leaves everything as it was.
+ * The limit is lowered, so that it is reached before memory ends: the cost of a space, the cost of
+ * the refusal past the limit, and whether a bomb of forks, each of which writes a page and forks
+ * again, ends with that error and leaves everything unchanged.
  */
 #include "cpu/machine.h"
 #include "pmm/pmm.h"
@@ -115,7 +115,7 @@ static bool arm(void)
     return ok;
 }
 
-/* Every space forks, and its child writes a page of its own, until a fork is refused. */
+/* Lets every space fork, and each child write a page of its own, until a fork is refused. */
 static enum status explode(void)
 {
     enum status status = OK;

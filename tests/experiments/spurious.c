@@ -24,7 +24,7 @@
 #define RATE_PAGES  256U
 #define RATE_ROUNDS 16U
 
-/* The handler as the processor would call it, interrupts off. */
+/* Calls the handler as the processor would, with interrupts off. */
 static bool call_handler(uint64_t address, uint64_t error, struct trap_frame frame)
 {
     bool were_on = machine_interrupts_off();
@@ -38,14 +38,14 @@ static bool call_handler(uint64_t address, uint64_t error, struct trap_frame fra
     return resolved;
 }
 
-/* A store from ring 3. */
+/* Simulates the fault of a store from ring 3. */
 static bool fault_at(uint64_t address, uint64_t rip)
 {
     return call_handler(address, PF_P | PF_WR | PF_US,
                         (struct trap_frame){.rip = rip, .cs = SELECTOR_USER_CODE});
 }
 
-/* A store from ring 0, with or without EFLAGS.AC. */
+/* Simulates the fault of a store from ring 0, with or without EFLAGS.AC. */
 static bool kernel_fault_at(uint64_t address, uint64_t rip, uint64_t flags)
 {
     return call_handler(
@@ -70,7 +70,8 @@ static void page_faults(struct space *space)
     ktap_check(right, "%u at different instructions all go on", REPEAT);
 }
 
-/* The entries allow a program's access; the mode forbids the kernel's, and that is no late TLB. */
+/* Checks that a kernel access which the mode forbids is not taken for spurious, although the
+ * entries allow a program's access. */
 static void modes(const struct space *space)
 {
     uint64_t before = space_faults(space).spurious;
@@ -87,8 +88,8 @@ static void modes(const struct space *space)
                "what SMAP forbids is a violation, and with AC it is spurious");
 }
 
-/* The last owner's page becomes writable again without a flush: the translation that was read
- * before is stale, and the store faults once more or not at all. */
+/* Raises rights: the last owner's page becomes writable without a flush. The cached translation is
+ * stale, so the store faults once more or not at all. */
 static void raised_rights(struct space *space)
 {
     uint64_t before = space_faults(space).spurious;
@@ -110,8 +111,8 @@ static uint64_t spurious_count_faults(const struct fault_counts *counts)
            counts->cow_reuse + counts->spurious;
 }
 
-/* A workload that raises rights on purpose: rounds of fork, a child's end, then reads and writes of
- * each page by the last owner. Prints how many of its faults were spurious. */
+/* Runs a workload that raises rights: rounds of fork, a child's end, then reads and writes of each
+ * page by the last owner. Prints how many of its faults were spurious. */
 static void spurious_rate(struct space *space)
 {
     struct fault_counts before = space_faults(space);

@@ -33,7 +33,7 @@ static uint64_t swap_page_at(unsigned number)
     return START + number * PAGE_SIZE;
 }
 
-/* A random order of the pages: Fisher and Yates. */
+/* Fills in a random order of the pages (Fisher and Yates). */
 static void swap_shuffle(uint16_t *order, struct random *random)
 {
     for (unsigned i = 0; i < PAGES; i++)
@@ -58,7 +58,8 @@ static unsigned fill_in_order(const uint16_t *order, unsigned round, unsigned ev
     return done;
 }
 
-/* Pages with a number that `every` divides were written again in the second round. */
+/* Checks the pages in an order. Those whose number `every` divides were written again in the second
+ * round. */
 static unsigned check_in_order(const uint16_t *order, unsigned every)
 {
     unsigned right = 0;
@@ -115,7 +116,7 @@ static void out_and_back(struct space *space, const struct options *options)
                space_faults(space).swap_in);
 }
 
-/* Pages that are out are shared by a fork, and each side changes its own. */
+/* Forks while pages are swapped out; each side then changes its own. */
 static void fork_while_out(struct space *parent)
 {
     struct space *child;

@@ -3,10 +3,9 @@
  *
  * The same entries are looked up and changed by each of the three ways of
  * paging/tree/table_access.h, first to see that they are the same, then to see what it costs. A
- * change takes the A bit of a page's entry, as looking for pages that are not used does; touching
- * the page brings it back, which shows that the entry was the one that the processor walks. Figures
- * are for one entry: time, and what had to be invalidated: single translations, or all of the space
- * at once.
+ * change clears the A bit of a page's entry, as reclaim does; touching the page sets it again,
+ * which shows that the entry is the one that the processor walks. Figures are for one entry: time,
+ * and what had to be invalidated: single translations, or all of the space at once.
  *
  * Nothing else runs in these spaces, so their own paths are changed exclusively (rule A3).
  */
@@ -76,7 +75,8 @@ static bool fill_space(unsigned number, struct random *random)
 
 /* ---- the same contents ---- */
 
-/* By the slot itself: a walk would fall back on the direct map where the slot shows nothing. */
+/* Reads through the slot itself: a walk would fall back to the direct map if the slot has no
+ * entry. */
 static bool slot_shows(const struct space *space, uint64_t address, const struct tree_place *place)
 {
     uint64_t at = recursive_address(space->tree.levels, address, place->level);
@@ -114,7 +114,8 @@ static uint64_t random_address(const struct space *space, unsigned number, struc
     }
 }
 
-/* Each space by the recursive slot while it is loaded; every other by the window meanwhile. */
+/* Compares each space through the recursive slot while it is loaded, and all others through the
+ * window meanwhile. */
 static unsigned compare_all(struct random *random)
 {
     unsigned different = 0;
@@ -197,9 +198,8 @@ static void table_access_load(const struct space *space)
     test.dropped_wholes++;
 }
 
-/* The entry of level 1, with no more than it takes to get there: the caller knows that all tables
- * are there, as it must for the slot, where nobody walks but the processor. The window costs a
- * translation each time. */
+/* Finds the entry of level 1 with the fewest steps. The caller knows that all tables exist, as it
+ * must for the slot, which only the processor walks. The window costs a translation each time. */
 static struct pte *table_access_find(enum table_access way, const struct space *space,
                                      uint64_t address)
 {
@@ -256,7 +256,8 @@ static uint64_t edit_own(enum table_access way, const struct space *own,
     return word;
 }
 
-/* A space that is not loaded has no translations here: loading it drops them all. */
+/* Changes an entry of a space that is not loaded. It has no translations here: loading it drops
+ * them all. */
 static uint64_t edit_foreign(enum table_access way, const struct space *own,
                              const struct space *foreign, uint64_t address)
 {
@@ -311,7 +312,7 @@ static bool table_access_touch_all(unsigned number)
     return ok;
 }
 
-/* Ticks of one instruction where that is a whole number, else 0. */
+/* Returns the ticks of one instruction if they are a whole number, else 0. */
 static uint64_t table_access_ticks_per_instruction(void)
 {
     uint64_t first;
@@ -332,7 +333,7 @@ static void table_access_put(const struct operation *operation, enum table_acces
     ktap_metric(name, value, unit);
 }
 
-/* One figure: every page several times. Returns whether each entry was the page's. */
+/* Measures one figure, with every page several times. Returns whether each entry was the page's. */
 static bool table_access_measure(const struct operation *operation, enum table_access way,
                                  uint64_t unit)
 {

@@ -74,7 +74,8 @@ static bool table_ledger_mark(uint64_t frame)
     return fresh;
 }
 
-/* Recursion ends at level 1. The top level's upper half is the kernel's. */
+/* Follows a table's words and marks its frames, down to level 1. The top level's upper half is the
+ * kernel's. */
 static void table_ledger_follow(uint64_t physical, unsigned level, unsigned entries)
 {
     const uint64_t *words = phys_pointer((struct phys){physical});
@@ -92,7 +93,7 @@ static void table_ledger_follow(uint64_t physical, unsigned level, unsigned entr
     }
 }
 
-/* Each space is loaded, so that the root is the one that the processor has. */
+/* Loads each space, so that the walk begins at the processor's own root. */
 static void follow_all(void)
 {
     memset(walk.tables, 0, sizeof(walk.tables));

@@ -92,7 +92,7 @@ static struct {
     struct listed tables[TABLES_MAX]; /* the entries that name them, children first */
     unsigned table_count;
     uint32_t generations[1 + LIVING];
-    unsigned left;       /* entries in tables that were given back, which a way has forgotten */
+    unsigned left;       /* entries in freed tables that a way did not clear */
     uint64_t looked_at;  /* entries that the way has read */
     uint64_t drop_reads; /* entries that the shipped drop reads: in leaf tables, whole groups */
 } book;
@@ -167,7 +167,7 @@ static void list_space(const struct space *space, uint32_t owner)
     list_table(space->tree.root, space->tree.levels, owner, owner == 0);
 }
 
-/* In the order in which pages came, which is not that of their addresses. */
+/* Shuffles the entries, since pages do not come in the order of their addresses. */
 static void shuffle_entries(struct random *random)
 {
     for (unsigned i = book.entry_count - 1; i > 0; i--) {
@@ -181,7 +181,7 @@ static void shuffle_entries(struct random *random)
 
 /* ---- the five ways ---- */
 
-/* The shipped space_destroy() does all the work. */
+/* Ends a space by the shipped space_destroy(). */
 static void by_live_counts(struct space *space)
 {
     (void)space;
@@ -257,7 +257,7 @@ static void by_generation(struct space *space)
     book.generations[0]++;
 }
 
-/* The work that the lazy way puts off: frees everything of an old generation, wherever it lies. */
+/* Does the deferred work of the lazy way: frees everything of an old generation. */
 static void ticket_exit_sweep(void)
 {
     for (unsigned i = 0; i < book.entry_count; i++) {

@@ -2,8 +2,8 @@
  * ticket-forge: is the signature enough?
  *
  * The question (forum thread 0): a ticket in an entry is an index of 16 bits and "some kind of
- * signature or similar, to make sure that the ticket index is actually valid". How many entries
- * that nobody made are taken for tickets, by the width of that signature?
+ * signature or similar, to make sure that the ticket index is actually valid". How many forged
+ * entries are taken for tickets, by the width of that signature?
  *
  * A table has 4,096 tickets in use. Against it go half a million entries of each kind: random
  * payloads, tickets with one to three bits of their payload flipped, and stale ones, whose index
@@ -50,7 +50,7 @@ static const char *const forgery_names[FORGERIES] = {"random", "flipped", "stale
 /* The payload of each ticket in use, as its record would keep it. */
 static uint64_t in_use[TICKETS];
 
-/* The thread's signature: a check over the index, of this many bits. */
+/* Returns the signature of the forum thread: a check over the index, of this many bits. */
 static uint64_t plain_check(const struct signature *signature, uint64_t index)
 {
     uint32_t top = signature->width > 0 ? UINT32_C(1) << (signature->width - 1) : 0;
@@ -71,7 +71,8 @@ static uint64_t payload_of(const struct signature *signature, uint16_t index, ui
     return plain_check(signature, index) << 16 | index;
 }
 
-/* A decoder that keeps the ticket in its record: compares the signed part. */
+/* Returns whether a decoder with the ticket in its record accepts the payload: compares the signed
+ * part. */
 static bool accepts(const struct signature *signature, uint64_t payload)
 {
     uint64_t index = payload & INDEX_MASK;
@@ -80,7 +81,7 @@ static bool accepts(const struct signature *signature, uint64_t payload)
     return index < TICKETS && ((in_use[index] ^ payload) & signed_bits) == 0;
 }
 
-/* A forged payload; the number of the ticket that it came from stays with it. */
+/* Returns a forged payload, and the number of the ticket that it was made from. */
 static uint64_t forge(const struct signature *signature, enum forgery forgery,
                       struct random *random)
 {
@@ -151,7 +152,8 @@ static bool taken(uint64_t word)
     return descriptor_of((struct pte){word}, descriptor_limit) != NULL;
 }
 
-/* Entries that differ from a ticket in use in one to three of the 64 bits and are taken. */
+/* Returns how many entries that differ from a valid ticket in one to three of the 64 bits are
+ * accepted. */
 static uint64_t flip_all(uint64_t word, uint64_t *tried)
 {
     uint64_t accepted = 0;

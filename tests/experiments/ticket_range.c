@@ -94,8 +94,8 @@ static bool ticket_range_map_image(struct image *image)
     return ok;
 }
 
-/* Entries that stand for the range, each at the level where the hardware would end its walk. The
- * range begins and ends with a leaf table, of which every entry that is not empty counts. */
+/* Counts the entries for a range, each at the level where the hardware would end its walk. The
+ * range begins and ends with a leaf table, whose entries all count unless empty. */
 static uint64_t count_entries(const struct tree *tree, uint64_t start, uint64_t end)
 {
     bool were_on = machine_interrupts_off();
@@ -132,13 +132,14 @@ static bool reserve_upper(struct image *image)
 
 /* ---- page and range: an entry for each page ---- */
 
-/* The number of an address's record. It is the whole payload, since 16 bits would run out. */
+/* Returns the number of an address's record. It takes the whole payload, since 16 bits would not
+ * suffice. */
 static uint64_t number_of(const struct image *image, uint64_t at, bool per_page)
 {
     return per_page ? (at - START) / PAGE_SIZE + 1 : ticket_range_part_of(image, at) + 1;
 }
 
-/* A table of 512 equal or rising tickets, in a space without regions. */
+/* Fills a table with 512 equal or rising tickets, in a space without regions. */
 static bool fill_table(struct tree *tree, const struct image *image, uint64_t start, bool per_page)
 {
     struct tree_reserve reserve = {0};
@@ -254,7 +255,7 @@ static void ticket_range_shuffle(uint16_t *order, struct random *random)
     }
 }
 
-/* A page that may be written is filled, the others read; where writing is forbidden it fails. */
+/* Writes a writable page and reads others. Checks that writing fails where it is forbidden. */
 static bool ticket_range_touch(const struct image *image, unsigned number)
 {
     uint64_t address = START + number * PAGE_SIZE;
@@ -301,8 +302,8 @@ static void ticket_range_touch_all(struct random *random)
 
 /* ---- splitting ---- */
 
-/* The first touch in a ticket of this level splits it down to the leaf table; the second, beside
- * it, is an ordinary one. */
+/* Measures a split: the first touch in a ticket of this level splits it down to the leaf table; the
+ * second, beside it, is an ordinary first touch. */
 static bool measure_split(unsigned level)
 {
     struct space *space;

@@ -51,7 +51,7 @@ static void ticket_share_put(const struct shape *shape, const char *what, uint64
     ktap_metric(name, bytes * GIB / mapped, "bytes/GiB");
 }
 
-/* Regions of one space lie a page apart, so that they stay as many. */
+/* Maps the regions of a space, a page apart so that they do not merge. */
 static bool map_regions(struct space *space, const struct shape *shape)
 {
     uint64_t size = shape->pages / shape->regions * PAGE_SIZE;
@@ -74,7 +74,8 @@ static bool reads_zero(struct space *space, const struct shape *shape)
     return ok && value == 0;
 }
 
-/* Tables and objects beyond the spaces themselves; regions are counted by their size. */
+/* Measures a shape: tables and objects in addition to the spaces themselves; regions count by their
+ * size. */
 static void ticket_share_try_shape(const struct shape *shape)
 {
     struct ledger before;
@@ -159,7 +160,7 @@ static bool write_tickets(struct tree *tree, uint32_t from, uint32_t to)
     return ok;
 }
 
-/* Entries that lead to their own page's record. */
+/* Returns the number of entries that lead to their own page's record. */
 static unsigned count_found(const struct tree *tree)
 {
     bool were_on = machine_interrupts_off();

@@ -87,7 +87,8 @@ static void site(const char *name, struct pte changed, bool (*stale)(void), void
     check_site(name, before, after, scene.remembers);
 }
 
-/* The handler must not resolve these faults: without a space, it resolves none. */
+/* Returns whether a read succeeds. The processor runs no space, so the handler resolves none of
+ * these faults. */
 static bool reads(void)
 {
     return value_at_start() == OLD;
@@ -98,8 +99,8 @@ static bool writes(void)
     return probe_user_write64(START, OLD, NULL);
 }
 
-/* Nobody runs the space while the batch is committed: nobody is asked, and who comes back sees it,
- * by a load of the root that keeps nothing or, with PCIDs, by the generation. */
+/* Commits a batch while no processor runs the space, so none is asked. A processor that comes back
+ * drops its translations: by the load of the root or, with PCIDs, by the generation. */
 static void flush_while_away(void)
 {
     struct tlb_batch batch;
@@ -187,7 +188,7 @@ static void another_processor(void)
 
 /* ---- a global page ---- */
 
-/* Two pages of the image's data, whose entries are global. Only this experiment uses them. */
+/* Two pages of the image's data with global entries, for this experiment only. */
 static volatile uint64_t global_pages[2][PAGE_SIZE / sizeof(uint64_t)]
     __attribute__((aligned(PAGE_SIZE)));
 
@@ -206,7 +207,7 @@ static struct pte *kernel_leaf(uint64_t address)
     return (struct pte *)phys_pointer(table) + pte_index(address, 1);
 }
 
-/* A global entry, changed: a load of CR3 keeps its translation, a full flush drops it. */
+/* Changes a global entry: a load of CR3 keeps its translation, a full flush drops it. */
 static void global_page(void)
 {
     static const char name[] = "global page after a load of CR3, full flush";

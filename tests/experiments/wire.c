@@ -1,10 +1,10 @@
 /*
- * wire: do wired pages stay, whatever is short, and does a fork leave them alone?
+ * wire: do wired pages stay when memory is short, and does a fork leave them alone?
  *
- * A range is wired. Then every processor writes more pages than may be resident, so that all that
- * can go out goes; the wired pages may take no fault and must stay in their frames. A fork copies
- * them: the parent writes on without a fault, the child has what stood there, and neither sees the
- * other.
+ * A range is wired. Then every processor writes more pages than may be resident, so that everything
+ * else is evicted; the wired pages must take no fault and stay in their frames. A fork copies them:
+ * the parent continues to write without a fault, the child has the old content, and neither sees
+ * the other's writes.
  *
  * On several processors one writes to the wired pages all the time, one after the other in turn,
  * while another forks. So the child's copies show the order of the writes: no page behind another
@@ -120,7 +120,7 @@ static void join_others(unsigned count)
 
 /* ---- memory is short ---- */
 
-/* More pages than may be resident, of all together. */
+/* Writes pages; all processors together write more than may be resident. */
 static void press(void *number)
 {
     uint64_t start = OTHER + (uintptr_t)number * APART;
@@ -228,7 +228,7 @@ static void fork_alone(void)
     space_destroy(child);
 }
 
-/* A number is written to each page in turn, then the next one. */
+/* Writes a number to each page in turn, then the next number. */
 static void write_in_turn(void *number)
 {
     bool ok = true;

@@ -103,7 +103,7 @@ static void write_through_direct_map(void)
                ZERO_LADDER_FRAMES);
 }
 
-/* A store of ring 3 to a link of each level that may not be written. */
+/* Checks that a store of ring 3 to a read-only link of each level is refused. */
 static void write_from_ring3(void)
 {
     struct space *space;
@@ -259,7 +259,7 @@ static bool sweep_tree(const char *way, bool eager)
     return ok;
 }
 
-/* A table whose every entry is the same. */
+/* Makes a table whose entries are all equal. */
 static bool full_table(struct pte entry, struct pfn *table)
 {
     struct pte *entries;
@@ -310,8 +310,8 @@ static bool sweep_large(struct space *space, struct pfn page)
     return ok;
 }
 
-/* The zero page of 2 MiB, which the first write must copy whole, or split. Where memory has no 2
- * MiB in one piece there are no figures. */
+/* Measures a zero page of 2 MiB, which the first write must copy or split. If no block of 2 MiB is
+ * free, prints no figures. */
 static bool try_large(void)
 {
     struct space *space;
@@ -324,7 +324,7 @@ static bool try_large(void)
     }
     ok = start_space(&space);
     if (ok) {
-        /* Makes the tables above the address, whatever the number of levels. */
+        /* Makes the tables above the address, with four levels and with five. */
         ok = SUCCEEDS(
                  space_map(space, &SPACE_AT(START + SWEEP_BYTES, PAGE_SIZE, RIGHTS_READ), NULL)) &&
              sweep_large(space, page);
@@ -423,8 +423,8 @@ static unsigned count_whole_pages(struct random *random)
     return zero;
 }
 
-/* Four levels take the root; five a table below it. Of the ladder the page and tables 1 to 3
- * show. */
+/* Maps terabytes of zeros. With four levels that takes the root, with five a table below it; of the
+ * ladder, the page and the tables 1 to 3 are used. */
 static void try_terabytes(bool eager, struct random *random)
 {
     const char *way = eager ? "eager" : "lazy";

@@ -10,7 +10,8 @@
 /* The page that is written, in the middle of a leaf table. */
 #define WRITTEN 5000U
 
-/* Pages whose every byte reads zero and whose entries all show the one zero page. */
+/* Returns the number of pages that read as zero in every byte and whose entries map the zero
+ * page. */
 static unsigned count_zero_pages(const struct space *space, uint64_t start)
 {
     unsigned right = 0;

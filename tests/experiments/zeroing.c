@@ -108,7 +108,8 @@ static void measure_ways(void)
 
 /* ---- a burst of faults ---- */
 
-/* First writes one after the other; the mean of their ticks, and whether the pages were zero. */
+/* Makes first writes in a row. Returns the mean of their ticks, and sets *right to the number of
+ * pages that were zero. */
 static uint64_t burst(struct space *space, unsigned *right)
 {
     uint64_t size = PAGES * PAGE_SIZE;
@@ -175,7 +176,7 @@ static uint64_t sleep_while_filling(uint64_t start)
     return now - start;
 }
 
-/* The pool is empty, and the filling paused. */
+/* Measures the background clearing. At the start the pool is empty and filling is paused. */
 static void measure_background(struct space *space)
 {
     uint64_t start = pmm_zero_figures().filled;

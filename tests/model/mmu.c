@@ -96,7 +96,8 @@ enum mmu_step mmu_step(struct mmu_walk *walk, const struct mmu_machine *machine,
     return walk->outcome;
 }
 
-/* Error-code bits of the kind of access. I/D only if NX or SMEP can refuse a fetch. */
+/* Returns the error-code bits of the kind of access. I/D is set only if NX or SMEP can refuse a
+ * fetch. */
 static uint64_t access_bits(const struct mmu_machine *machine, struct mmu_access access)
 {
     bool tells_fetches = machine->nxe || machine->smep;
@@ -105,7 +106,8 @@ static uint64_t access_bits(const struct mmu_machine *machine, struct mmu_access
            (access.kind == MMU_FETCH && tells_fetches ? ERROR_ID : 0);
 }
 
-/* SDM volume 3, 4.6.1: by the mode of the access, then by the mode of the address. Without keys. */
+/* Returns the rule that decides without keys: by the mode of the access, then by the mode of the
+ * address (SDM volume 3, 4.6.1). */
 static enum mmu_rule mmu_rights_rule(const struct mmu_machine *machine, const struct mmu_walk *page,
                                      struct mmu_access access)
 {
@@ -124,8 +126,8 @@ static enum mmu_rule mmu_rights_rule(const struct mmu_machine *machine, const st
     return MMU_RULE_ALLOWED;
 }
 
-/* SDM volume 3, 4.6.2: a key watches data accesses only, and CR0.WP = 0 frees ring 0 of the write
- * disable, not of the access disable. */
+/* Returns whether the page's key allows an access. A key restricts data accesses only; with CR0.WP
+ * = 0 ring 0 ignores write disable, but not access disable (SDM volume 3, 4.6.2). */
 static bool key_allows(const struct mmu_machine *machine, const struct mmu_walk *page, unsigned key,
                        struct mmu_access access)
 {
@@ -162,10 +164,11 @@ uint64_t mmu_judge(const struct mmu_machine *machine, const struct mmu_walk *wal
     return ERROR_P | access_bits(machine, access) | (by_key ? 0 : ERROR_PK);
 }
 
-/* SDM volume 3, 4.8: an allowed access sets A in each entry that it used, and an allowed write sets
- * D in the page's entry. The section does not say whether an access that ends in a fault sets A in
- * the entries that it used before: some processors do, others mark a walk only when it succeeds. A
- * fault never sets D, and no access marks an entry that it did not use. */
+/* Sets the expected A and D bits. An allowed access sets A in each entry that it used, and an
+ * allowed write sets D in the page's entry (SDM volume 3, 4.8). The section does not say whether an
+ * access that ends in a fault sets A in the entries that it used before: some processors do, others
+ * mark a walk only when it succeeds. A fault never sets D, and no access marks an entry that it did
+ * not use. */
 static void leave_bits(struct mmu_result *result, const struct mmu_walk *walk,
                        struct mmu_access access)
 {

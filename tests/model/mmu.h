@@ -96,13 +96,13 @@ enum mmu_step mmu_step(struct mmu_walk *walk, const struct mmu_machine *machine,
 struct mmu_result mmu_end(const struct mmu_walk *walk, const struct mmu_machine *machine,
                           struct mmu_access access);
 
-/* A whole walk over the entries that it meets, index level - 1. */
+/* Walks the given entries, index level - 1, and returns the result of the access. */
 struct mmu_result mmu_model(const struct mmu_machine *machine, const uint64_t *entries,
                             struct mmu_access access);
 
 /* ---- its parts ---- */
 
-/* Bits that must be zero in a present entry of this level. */
+/* Returns the bits that must be zero in a present entry of this level. */
 uint64_t mmu_reserved_bits(const struct mmu_machine *machine, unsigned level, uint64_t entry);
 
 /* Returns the rule that decides an access to a page with the rights of all levels and a key. */

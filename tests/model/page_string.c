@@ -17,7 +17,7 @@ void page_string_add(struct page_string *string, unsigned page)
         string->pages[string->length++] = (uint16_t)page;
 }
 
-/* Each reference's next use of the same page; beyond the length if there is none. */
+/* Finds each reference's next use of the same page; a number beyond the length if there is none. */
 static void find_next_uses(const struct page_string *string)
 {
     uint32_t next[PAGE_STRING_PAGES];

@@ -1,5 +1,6 @@
 /*
- * Strings of page references: what the best and the best-informed replacement make of them.
+ * Strings of page references, and their faults under optimal replacement and under an LRU that
+ * knows every use.
  *
  * Units: pages by number, below PAGE_STRING_PAGES; a string holds each change of the page in use.
  * Owns: scratch arrays, so one caller at a time. Context: thread. Fails with: nothing.
@@ -22,10 +23,11 @@ struct page_string {
 /* Adds a reference, unless it is to the page of the last one. */
 void page_string_add(struct page_string *string, unsigned page);
 
-/* Faults if the page goes whose next use is farthest (Belady's OPT): no policy has fewer. */
+/* Returns the faults if the page whose next use is farthest is evicted (Belady's OPT): no policy
+ * has fewer. */
 uint64_t page_string_opt(const struct page_string *string, unsigned memory);
 
-/* Faults if the page goes whose last use is longest ago, with every use known. */
+/* Returns the faults of LRU with every use known. */
 uint64_t page_string_lru(const struct page_string *string, unsigned memory);
 
 #endif

@@ -82,7 +82,7 @@ static enum status expected_of(const struct model_op *op)
     return !cell->rights.user || kernel_may ? OK : STATUS_DENIED;
 }
 
-/* A violation changes nothing, though the processor may set A and D. */
+/* Checks that a violation changed nothing; the processor may set A and D. */
 static void check_untouched(const struct model_op *op, const struct model_walk *before,
                             enum status status)
 {

@@ -184,7 +184,7 @@ static uint64_t some_place(const struct model_op *op)
     return chance(50) ? start + distance : start - distance;
 }
 
-/* Most moves take a range of a single region. */
+/* Returns the end of a range to move; mostly within a single region. */
 static unsigned end_in_region(const struct model_op *op)
 {
     unsigned from;

@@ -159,7 +159,7 @@ void model_shares_from(const struct model *parent);
 /* Returns true if the call had the expected status; false if it failed where it may. */
 bool model_as_expected(enum status status, enum status expected);
 
-/* Calls on ranges that are mapped. */
+/* Perform calls on mapped ranges. */
 enum status model_protect(const struct model_op *op);
 enum status model_advise(const struct model_op *op);
 enum status model_query(const struct model_op *op);

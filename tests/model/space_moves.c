@@ -82,7 +82,7 @@ static bool find_cells(const struct model_op *op, unsigned *first)
     return true;
 }
 
-/* The model has no cells at the target: the range moves back, which needs memory. */
+/* Moves a range back, which needs memory: the model has no cells at the target. */
 static void move_back(struct model_space *space, const struct model_op *op)
 {
     uint64_t start = model()->bounds[op->from];

@@ -202,7 +202,8 @@ static enum status expected_of_remap(const struct model_space *space, const stru
     return op->new_to > op->to ? expected_of_growth(space, op) : OK;
 }
 
-/* The part that a remap adds is blank; if the rest is shared, it is new shared memory. */
+/* Adds the cells of a remap. The new part is blank; if the rest is shared, it is new shared
+ * memory. */
 static void grow_cells(struct model_space *space, const struct model_op *op)
 {
     bool shared = space->cells[op->from].kind == CELL_SHARED;

@@ -81,7 +81,7 @@ static void pause_run(void)
     draw_run();
 }
 
-/* Called by the log after a check and between experiments. */
+/* Draws the picture's changes. The log calls it after a check and between experiments. */
 static void display_follow(void)
 {
     if (!display.on || crash_begun())

@@ -10,7 +10,7 @@
 
 #define LOOK_US 20000U
 
-/* Pages that can be gone back. */
+/* Pages whose start is kept, to page back. */
 #define PAGES_BACK 1024U
 
 #define ANSWERS_SIZE 32768U

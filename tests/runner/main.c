@@ -266,7 +266,7 @@ static enum status start_services(const struct bootinfo *info)
     return OK;
 }
 
-/* Does the part of the end that the log tells of; the disk stays for the log itself. */
+/* Ends the services whose end is logged. The disk stays open, to write the log itself. */
 static void settle_services(void)
 {
     enum status status = managed_choose(NULL, 0);

@@ -8,8 +8,8 @@
 /* Measurements that must agree. */
 #define ROUNDS 16U
 
-/* Ticks count instructions if 1,000 instructions take the same multiple of 1,000 ticks in every
- * round. The first round is dropped: an emulator translates the code then. */
+/* Returns the ticks of an instruction, if 1,000 instructions take the same multiple of 1,000 ticks
+ * in every round. Ignores the first round, in which an emulator translates the code. */
 uint64_t ticks_per_instruction(void)
 {
     bool were_on = machine_interrupts_off();

@@ -20,8 +20,7 @@ uint64_t user_code_address(const char *code)
     return USER_CODE_CODE + (uint64_t)((uintptr_t)code - (uintptr_t)image_user_code_start);
 }
 
-/* The code stays writable, as there is no call yet that takes a right away: it is the program's
- * own. */
+/* Copies the code into pages of the space. They stay writable; the code is the program's own. */
 enum status user_code_install(struct space *space)
 {
     struct rights code = {.write = true, .execute = true, .user = true};

@@ -37,7 +37,7 @@ extern const char user_code_measure_listed_write[];
 extern const char user_code_measure_range_call[];
 extern const char user_code_measure_range_no_call[]; /* the loads alone */
 
-/* Reads, writes or executes at RDI, then exits with what it read, or 0. */
+/* Reads, writes or executes at RDI, then exits with the value read, or 0. */
 extern const char user_code_read[];
 extern const char user_code_write[];
 extern const char user_code_jump[];
@@ -57,8 +57,8 @@ extern const char user_code_count_handler[];
 extern const char user_code_hlt[];
 extern const char user_code_ud2[];
 
-/* Maps a page at RDI by system call, writes it, reads it back, unmaps it; exits with what it read,
- * or with the first status that was not OK. */
+/* Maps a page at RDI by system call, writes it, reads it back, unmaps it; exits with the value
+ * read, or with the first status that was not OK. */
 extern const char user_code_map[];
 
 /* Makes the system call RSI with RDI and exits with its result. */
@@ -86,10 +86,10 @@ extern const char user_code_vectors_initial[];
  * there. */
 MUST_USE enum status user_code_install(struct space *space);
 
-/* A program that is about to run a user code. */
+/* Returns a program that will run a user code. */
 struct program user_code_program(struct space *space, const char *code, uint64_t argument);
 
-/* Where a program finds a user code. */
+/* Returns the address of a user code in a program. */
 uint64_t user_code_address(const char *code);
 
 #endif

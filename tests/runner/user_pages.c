@@ -28,7 +28,7 @@ const uint64_t *page_of_tag(uint64_t tag)
     return expected;
 }
 
-/* Notes why an access was refused; after some notes it only counts, since one cause refuses
+/* Logs why an access was refused. After some lines it only counts, since one cause may refuse
  * thousands. */
 static void user_pages_complain(const char *what, uint64_t address, const struct trap_info *info)
 {

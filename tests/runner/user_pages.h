@@ -4,9 +4,8 @@
  * Every byte of a page follows from its tag, so a page that is wrong anywhere shows. Accesses go
  * through cpu/trap/probe.h, between STAC and CLAC where SMAP is on, in the address space that runs.
  *
- * Units: addresses in bytes. Owns: one page of buffer, so one thread at a time.
- * Fails with: false, when the access was refused or the content is not what it should be.
- * Context: thread.
+ * Units: addresses in bytes. Owns: one page of buffer, so one thread at a time. Fails with: false,
+ * when the access was refused or the content is wrong. Context: thread.
  */
 #ifndef TESTS_RUNNER_USER_PAGES_H
 #define TESTS_RUNNER_USER_PAGES_H
@@ -20,7 +19,7 @@
 #define RIGHTS_READ       ((struct rights){.user = true})
 #define RIGHTS_READ_WRITE ((struct rights){.write = true, .user = true})
 
-/* The page that belongs to a tag: its first word is the tag. */
+/* Returns the content of the page with a tag; its first word is the tag. */
 const uint64_t *page_of_tag(uint64_t tag);
 
 /* Fills the page at the address; checks that it holds exactly that, or nothing but zeroes. */
@@ -28,7 +27,7 @@ bool page_fill(uint64_t address, uint64_t tag);
 bool page_holds(uint64_t address, uint64_t tag);
 bool page_is_zero(uint64_t address);
 
-/* The content of the tag everywhere but in one word: a page that was copied, then written. */
+/* Returns whether a page has the tag's content except for one word, as after a copy and a write. */
 bool page_holds_but(uint64_t address, uint64_t tag, unsigned word, uint64_t value);
 
 /* Zeroes everywhere but in one word. */
@@ -37,17 +36,17 @@ bool page_is_zero_but(uint64_t address, unsigned word, uint64_t value);
 bool word_write(uint64_t address, uint64_t value);
 bool word_read(uint64_t address, uint64_t *value);
 
-/* The level of the entry at which the walk of an address ends. */
+/* Returns the level of the entry at which the walk of an address ends. */
 unsigned level_at(const struct space *space, uint64_t address);
 
-/* The entry of level 1 on an address's path, and its state; empty where tables end above. */
+/* Return the entry of level 1 of an address, and its state; empty if the walk ends above. */
 struct pte leaf_entry(const struct space *space, uint64_t address);
 enum pte_state leaf_state(const struct space *space, uint64_t address);
 
 /* Returns the table of the address's level-1 entry; PFN_NONE if there is none. */
 struct pfn leaf_table(const struct space *space, uint64_t address);
 
-/* A space that runs from now on; ends the experiment's check with words when there is none. */
+/* Creates a space and switches to it. On failure logs why and returns false. */
 bool start_space(struct space **space);
 
 /* Leaves the space and destroys it. */

@@ -33,7 +33,8 @@ static uint64_t work_done(void)
     return work;
 }
 
-/* Two processors at a time may both see the same change and store the same values. */
+/* Looks for progress. Two processors may see the same change at once; both then store the same
+ * values. */
 static void limits_look(void)
 {
     uint64_t since;

@@ -244,7 +244,7 @@ const char *screen_bytes(uint64_t bytes, char text[24])
         bytes /= 1024;
         unit++;
     }
-    /* An odd number of KiB is rounded: nobody reads 522,868 KiB. */
+    /* An odd number of KiB is rounded, since 522,868 KiB is hard to read. */
     while (bytes >= 10000 && unit > 0 && unit + 1 < ARRAY_COUNT(units)) {
         bytes = (bytes + 512) / 1024;
         unit++;

@@ -40,11 +40,11 @@ unsigned screen_put_format(struct screen *screen, unsigned row, unsigned column,
 unsigned screen_put_wrapped(struct screen *screen, unsigned row, unsigned column, unsigned width,
                             unsigned rows, enum colour colour, const char *text);
 
-/* Gives columns [from, to) of a row another ground. */
+/* Changes the background of columns [from, to) of a row. */
 void screen_ground(struct screen *screen, unsigned row, unsigned from, unsigned to,
                    enum colour ground);
 
-/* Gives the pixels right of the last column the bar's ground, in the first row. */
+/* Fills the pixels right of the last column of the first row with the bar's background. */
 void screen_fill_bar(struct screen *screen);
 
 /* Draws the cells whose text has changed. */

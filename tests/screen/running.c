@@ -81,7 +81,7 @@ static struct run_layout lay_out(const struct screen *screen, const struct scree
     return at;
 }
 
-/* Draws the cells that differ from what is shown. */
+/* Draws the cells that have changed. */
 static void draw_cells(struct screen *screen, const struct run_layout *at, unsigned row,
                        const uint8_t *wanted, uint8_t *shown, uint32_t count)
 {
@@ -201,8 +201,8 @@ static const char *region_name(enum screen_kind kind)
     }
 }
 
-/* Draws the regions of the space in the order of their addresses, those with room for it with size
- * and kind. The line under them is drawn only after a change. */
+/* Draws the regions of the space in the order of their addresses, with size and kind where there is
+ * room. Draws the line under them only after a change. */
 static void draw_strip(struct screen *screen, const struct run_layout *at,
                        const struct screen_facts *facts)
 {

@@ -160,7 +160,7 @@ struct screen_facts {
     uint64_t disk_errors;
     uint64_t seconds;
     char next[STORY_TEXT]; /* names of the experiments that follow, between commas */
-    const char *keys;      /* what keys do; NULL: there is no keyboard */
+    const char *keys;      /* help on keys; NULL without a keyboard */
     const char *log;       /* where the log is, for the end */
     bool paused;
 };

@@ -65,7 +65,7 @@ static struct story_failure *story_add_failure(struct story *story, const char *
     return failure;
 }
 
-/* A line such as "ok 3 text # SKIP reason", of a check. */
+/* Takes in the line of a check, such as "ok 3 text # SKIP reason". */
 static void take_check(struct story *story, const char *line, bool ok)
 {
     struct story_check *check = &story->checks[story->checks_seen++ % STORY_CHECKS];
@@ -95,7 +95,7 @@ static void take_check(struct story *story, const char *line, bool ok)
     }
 }
 
-/* The last line of an experiment. */
+/* Takes in the last line of an experiment. */
 static void take_experiment(struct story *story, const char *line, bool ok)
 {
     struct story_head *head = &story->heads[story->heads_seen++ % STORY_HEADS];
@@ -126,7 +126,7 @@ static void take_experiment(struct story *story, const char *line, bool ok)
     memset(&story->now, 0, sizeof(story->now));
 }
 
-/* A note of the experiment that runs. */
+/* Takes in a note of the running experiment. */
 static void take_inner_note(struct story *story, const char *note)
 {
     const char *text = text_after(note, "answer: ");
@@ -160,7 +160,7 @@ static void take_inner(struct story *story, const char *line)
         story->checks_seen = 0;
 }
 
-/* A note outside of all experiments. */
+/* Takes in a note outside of all experiments. */
 static void take_note(struct story *story, const char *note)
 {
     struct story_failure *failure;

@@ -1,5 +1,5 @@
 /*
- * policy: which page should go when memory is full?
+ * policy: which page should be evicted when memory is full?
  *
  * Runs each workload once with each policy, and with the clocks that this code ships, in a memory
  * of half the pages. Each run goes through real faults, A bits and the swap area. The figures are
@@ -113,7 +113,8 @@ static bool run_under_policy(unsigned number, unsigned place)
     return right && figures.faults >= page_string_opt(&policy_string, WORK_MEMORY);
 }
 
-/* The string is the same under every policy: it ends with the last one's. */
+/* Prints the miss-ratio curve. The string of references is the same under every policy; the last
+ * run's is used. */
 static void put_curve(const struct workload *workload, uint64_t *opt, uint64_t *lru)
 {
     char what[NAME_SIZE];
@@ -138,7 +139,8 @@ static void put_single(const char *workload, unsigned place, const struct policy
     policy_put_figure(workload, policy_name(place), "looks", figures->looks, "pages");
 }
 
-/* The totals first: an answer can name only the first figures of an experiment. */
+/* Prints the totals before other figures: an answer can use only the first figures of an
+ * experiment. */
 static void put_all(unsigned count, uint64_t opt, uint64_t lru)
 {
     policy_put_figure("total", "opt", "faults", opt, "faults");

@@ -46,7 +46,7 @@ static unsigned roll(unsigned below)
     return (unsigned)random_below(&work_dice, below);
 }
 
-/* What a record holds that only its number decides. */
+/* Returns the content of a record, which follows from its number. */
 static uint64_t value_of(unsigned record)
 {
     return record * UINT64_C(0x9e3779b97f4a7c15) | 1;
@@ -102,7 +102,7 @@ static bool run_random(void)
     return right;
 }
 
-/* Nearly Zipf's law: the number of each page is a product of uniform ones. */
+/* Accesses pages nearly by Zipf's law: each page number is a product of uniform random numbers. */
 static bool run_zipf(void)
 {
     bool right = true;
@@ -158,7 +158,7 @@ static void fill_matrices(void)
     }
 }
 
-/* C has the sums of products, which are computed once more from the formulas of A and B. */
+/* Checks C against sums of products that are computed again from the formulas of A and B. */
 static bool product_is_right(void)
 {
     bool right = true;
@@ -197,7 +197,7 @@ static bool run_matrix_ijk(void)
     return product_is_right();
 }
 
-/* `a` is the outer loop of k and i; the inner one is always the third. */
+/* Multiplies in the order k, i, j: `a` is the outer loop of k and i. */
 static bool run_matrix_kij(void)
 {
     fill_matrices();
@@ -256,7 +256,7 @@ static bool keys_are_sorted(uint64_t sum)
     return right && sum == 0;
 }
 
-/* The ranges that are still to be sorted are on a stack of the kernel's. */
+/* Sorts by quicksort. The ranges still to be sorted are on a stack in kernel memory. */
 static bool run_quicksort(void)
 {
     unsigned low[64];

@@ -61,7 +61,7 @@ static void attack_count(struct attacker *attacker, bool done)
 
 /* ---- attack-protect ---- */
 
-/* Pages are chosen anew each time, so that most are written for the first time. */
+/* Writes random pages, so that most are written for the first time. */
 static void write_first(struct attacker *attacker)
 {
     uint64_t block = random_below(&attacker->random, BLOCKS);

@@ -75,7 +75,7 @@ static unsigned pick(struct stress_worker *worker, unsigned below)
 
 /* ---- what a page holds, and how an access is refused ---- */
 
-/* The words of a page by its tag; those of tag 0 are zero. */
+/* Returns a word of the page with this tag; those of tag 0 are zero. */
 static uint64_t stress_steps_word_of(uint64_t tag, unsigned word)
 {
     return tag == 0 ? 0 : (tag + word) * UINT64_C(0x9e3779b97f4a7c15);
@@ -105,8 +105,8 @@ static bool stress_steps_holds(struct stress_worker *worker, unsigned page, uint
     return true;
 }
 
-/* A page fault at the address, by a read or a write of the kernel, and for no other reason than
- * that the page is not there or may not be written. */
+/* Returns whether the trap is a page fault at the address, by a read or write of the kernel, whose
+ * only cause is that the page is absent or read-only. */
 static bool is_refusal(const struct trap_info *info, uint64_t address, bool write)
 {
     uint64_t expected = write ? PF_WR : 0;
@@ -166,7 +166,7 @@ static void fill_own(struct stress_worker *worker, unsigned page)
     stress_steps_fill(worker, page, worker->tags[page]);
 }
 
-/* A run of pages that are all mapped, or all not. */
+/* Returns the length of a run of pages that are all mapped, or all unmapped. */
 static unsigned run_of(struct stress_worker *worker, unsigned from, bool mapped)
 {
     unsigned most = 1 + pick(worker, 16);
@@ -184,7 +184,7 @@ static struct rights rights_for(enum stress_access access)
                               : (struct rights){.write = access == OWN_WRITE, .user = true};
 }
 
-/* Map, unmap, protect and blank: one call on a run of one's own pages. */
+/* Makes one call (map, unmap, protect or blank) on a run of the worker's own pages. */
 static enum status call_on(struct stress_worker *worker, enum action action, uint64_t start,
                            uint64_t size, enum stress_access access)
 {
@@ -239,7 +239,7 @@ static bool was_open_since(unsigned area, uint32_t before)
     return before % 2 == 0 && closures_of(area) == before;
 }
 
-/* An access to an area that is refused is right when the area was closed meanwhile. */
+/* Tries to write to an area. A refusal is right if the area was closed meanwhile. */
 static bool try_write(struct stress_worker *worker, unsigned area, uint64_t address, uint64_t value)
 {
     uint32_t before = closures_of(area);
@@ -283,8 +283,8 @@ static void touch_shared(struct stress_worker *worker)
     worker->seen[page][other] = value;
 }
 
-/* A page of a block reads as zero except for the workers' writes; the own write remains until a
- * worker closes, and so blanks, the block. */
+/* Touches a block. Its pages read as zero except for the workers' writes; the worker's own write
+ * remains until some worker closes, and so blanks, the block. */
 static void touch_block(struct stress_worker *worker)
 {
     unsigned block = pick(worker, STRESS_BLOCKS);
@@ -328,8 +328,8 @@ static bool stress_steps_protect(struct stress_worker *worker, uint64_t start, u
     return true;
 }
 
-/* Read-only means for every processor, once the call is back: no word of the page changes any more,
- * not even while it has no access at all. */
+/* Closes a page: makes it read-only for every processor. Once the call has returned no word of the
+ * page may change, not even while it has no access at all. */
 static void close_page(struct stress_worker *worker)
 {
     unsigned area = pick(worker, STRESS_SHARED);
@@ -361,8 +361,8 @@ static void blank(struct stress_worker *worker, uint64_t block)
         stress_steps_fail(worker, "a block could not be blanked", block);
 }
 
-/* A block is blanked while others may still write it, so that they split its one entry under the
- * hands of the protection. Blanked once more it reads as zeroes everywhere, since nobody may write
+/* Closes a block: blanks it while others may still write, so that they split its one entry during
+ * the protection. After a second blanking it reads as zeros everywhere, since no worker may write
  * it before it is open. */
 static void close_block(struct stress_worker *worker)
 {
@@ -388,8 +388,8 @@ static void close_block(struct stress_worker *worker)
 
 /* ---- forks ---- */
 
-/* The child makes all of its pages writable, checks their content, also where the parent had no
- * access, and writes its own. */
+/* Makes all pages of a child writable, checks their content, also where the parent had no access,
+ * and writes the child's own. */
 static void write_in_child(struct stress_worker *worker, struct space *child)
 {
     if (space_protect(child, STRESS_SHARED_START, STRESS_SHARED * PAGE_SIZE, RIGHTS_READ_WRITE) !=
@@ -455,8 +455,8 @@ static void fork_and_check(struct stress_worker *worker)
 
 /* ---- wires ---- */
 
-/* Some of the shared pages are wired, or no more, while others write, close, fork and evict. Wires
- * do not nest, so another may end this one at once: what is seen is that nothing is lost. */
+/* Wires or unwires some shared pages while others write, close, fork and evict. Wires do not nest,
+ * so another worker may end this one at once: the check is that no content is lost. */
 static void wire_shared(struct stress_worker *worker)
 {
     unsigned first = pick(worker, STRESS_SHARED);

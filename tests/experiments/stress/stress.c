@@ -1,5 +1,5 @@
 /*
- * stress: do all processors together, in one address space, ever see a wrong byte?
+ * stress: do processors that work in one address space ever see a wrong byte?
  *
  * One worker on each processor, all in the same address space, for `seconds=`. Each maps, touches,
  * unmaps, protects and blanks pages of its own; writes and closes pages that all share; reads and
@@ -75,7 +75,7 @@ static unsigned stress_start_workers(struct space *space, const struct options *
     return started;
 }
 
-/* The main thread sleeps meanwhile, and logs the progress every few seconds. */
+/* Waits for the workers, and logs the progress every few seconds. */
 static void wait_for_workers(unsigned count, uint32_t seconds)
 {
     uint64_t steps;

@@ -60,13 +60,13 @@ struct stress_worker {
 /* Opens all areas: before the workers start. */
 void stress_begin(void);
 
-/* One step, of a kind that the worker's random numbers choose. */
+/* Performs one step; the worker's random numbers choose its kind. */
 void stress_step(struct stress_worker *worker);
 
-/* Every page of its own. */
+/* Checks every page of the worker's own. */
 void stress_check_all(struct stress_worker *worker);
 
-/* A worker's word of a shared page. */
+/* Returns a worker's word of a shared page. */
 uint64_t stress_shared_word(unsigned page, unsigned worker);
 
 #endif

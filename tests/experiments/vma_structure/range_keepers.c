@@ -112,7 +112,7 @@ static void list_stop(void)
     list_first = KEEPER_NONE;
 }
 
-/* The link that leads to the first range that ends after the page. */
+/* Returns the link to the first range that ends after the page. */
 static uint32_t *list_link(uint32_t page)
 {
     uint32_t *link = &list_first;
@@ -244,7 +244,7 @@ static bool tree_insert(uint32_t number, uint32_t start, uint32_t end)
     return true;
 }
 
-/* The lowest node whose subtree changes: where two children are, the next node takes the place. */
+/* Removes a node; if it has two children, the next node takes its place. */
 static void tree_remove(uint32_t number, uint32_t start, uint32_t end)
 {
     struct tree_node *node = &node_at(number)->tree;
@@ -276,8 +276,8 @@ static uint32_t tree_find(uint32_t page)
     return KEEPER_NONE;
 }
 
-/* Down one path: to the left where a gap there is large enough, else the one on the left, and so on
- * to the right. */
+/* Finds the lowest gap along one path: in the left subtree if its largest gap suffices, else the
+ * gap left of the node, else in the right subtree. */
 static uint32_t tree_find_gap(uint32_t size)
 {
     const struct tree_node *node = RB_ROOT(&tree_root);

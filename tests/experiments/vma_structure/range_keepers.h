@@ -3,8 +3,8 @@
  * tests/experiments/vma_structure/vma_structure.c: a list in order of address, a red-black tree
  * that knows the largest gap of each subtree, and the page tables themselves, scanned.
  *
- * Each counts the cache lines that it touches when it is told to. What was touched before by the
- * same operation does not count again, as far as a table of 4,096 lines remembers.
+ * Each counts the cache lines that it touches when it is told to. A line that the same operation
+ * touched before does not count again, within a memory of 4,096 lines.
  *
  * Units: pages; ranges half-open. Owns: the nodes, blocks of 2 MiB; the scanned tree.
  * State: keeper_make_room -> (start, insert all, operate, stop) for each keeper -> keeper_end.

@@ -3,7 +3,7 @@
  *
  * The question (forum thread 2): "should I just search through the whole page table tree to find
  * one that has the present bit off?" The answer there: keep the ranges in a self-balancing tree,
- * since a browser has 567 of them over 642,410 pages; with that nobody gave a figure.
+ * since a browser has 567 of them over 642,410 pages; no one gave a figure.
  *
  * Three structures hold the same ranges (tests/experiments/vma_structure/range_keepers.h): a list
  * in order of address, a red-black tree that knows gaps, and the page tables, scanned entry by
@@ -133,7 +133,7 @@ static void vma_structure_put(const struct keeper *keeper, const char *what,
         ktap_metric(name, (cost->lines + times / 2) / times, "lines");
 }
 
-/* Each operation twice: for the clock, and to count lines. */
+/* Runs each operation twice: once for the clock, once to count cache lines. */
 static bool try_finds(const struct keeper *keeper)
 {
     struct cost cost = {0};
@@ -226,7 +226,7 @@ static bool vma_structure_fill(const struct keeper *keeper)
     return ok;
 }
 
-/* A list is filled from its end, or it would take steps with the square of the count. */
+/* Fills a list from its end, since filling from its start would take quadratic time. */
 static bool fill_backwards(const struct keeper *keeper)
 {
     bool ok = true;
@@ -291,7 +291,7 @@ static uint32_t space_find(uint32_t page)
     return region == NULL ? KEEPER_NONE : (uint32_t)((region->node.start - START) / PAGE_SIZE);
 }
 
-/* Below the ranges is nothing but one more, which fills the addresses up to them. */
+/* Finds a gap with space_map. One more region fills the addresses below the ranges. */
 static uint32_t space_find_gap(uint32_t size)
 {
     uint64_t start;
