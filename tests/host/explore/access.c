@@ -1,9 +1,9 @@
 /*
- * Accesses of memory: what the compiler calls in place of ThreadSanitizer's runtime.
+ * Accesses of memory: the functions that the compiler calls, in place of ThreadSanitizer's runtime.
  *
- * An access is a point, where another processor may come in between, if several processors use its
- * word of 8 bytes and one of them writes it. Plain accesses count as atomic ones do: a race is
- * often on them. Which words these are is learned from the runs so far.
+ * An access is a point, before which another processor may run, if several processors use its word
+ * of 8 bytes and one of them writes it. Plain accesses count like atomic ones, since races are
+ * often on them. The runs so far show which words these are.
  */
 #include "tests/host/explore/internal.h"
 
@@ -161,8 +161,7 @@ void __tsan_write_range(void *at, size_t size)
     explorer_access(at, size, ACCESS_STORE, CALLER);
 }
 
-/* The compiler turns loops that clear memory into calls of memset, which the linker directs
- * here. */
+/* Replaces memset: the compiler turns loops that clear memory into calls of it. */
 void *__wrap_memset(void *at, int byte, size_t size);
 void *__real_memset(void *at, int byte, size_t size);
 
@@ -172,7 +171,7 @@ void *__wrap_memset(void *at, int byte, size_t size)
     return __real_memset(at, byte, size);
 }
 
-/* Only the full fence is an instruction on x86. */
+/* Handles a fence. Only the full fence is an instruction on x86. */
 void __tsan_atomic_thread_fence(int order)
 {
     if (order == __ATOMIC_SEQ_CST && explorer_runs())
@@ -184,7 +183,7 @@ void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
-/* A sequentially consistent store is compiled to an exchange. */
+/* Returns the kind of a store: a sequentially consistent one is compiled to an exchange. */
 static enum access_kind kind_of_store(int order)
 {
     return order == __ATOMIC_SEQ_CST ? ACCESS_LOCKED : ACCESS_STORE;

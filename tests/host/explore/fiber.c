@@ -1,9 +1,9 @@
 /*
- * Processors as fibers, and which one is next.
+ * Processors as fibers, and the choice of the next one.
  *
- * A processor goes on until its schedule preempts it, it waits, or it is done. Who pauses lets the
- * next one run, which costs no preemption; so does a loop that goes on for very long, in slices of
- * changing length, since two loops of the same length could miss each other for ever.
+ * A processor runs until its schedule preempts it, it waits, or it ends. A pause lets the next one
+ * run, without counting as a preemption. So does a very long loop, after slices of changing length,
+ * since two loops of the same length could miss each other for ever.
  */
 #include "tests/host/explore/internal.h"
 
@@ -14,8 +14,8 @@
 
 /* ---- who can run ---- */
 
-/* A processor answers a flush where interrupts are on, and wherever it waits with the answer in its
- * loop: machine_relax, a flush of its own, a mutex. */
+/* Returns whether a processor can answer a flush: with interrupts on, or while it waits in a loop
+ * that answers (machine_relax, its own flush, a mutex). */
 static bool can_answer(unsigned number)
 {
     const struct processor *other = &explorer->processors[number];

@@ -1,7 +1,7 @@
 /*
- * Between the files that run a schedule: run.c (runs), fiber.c (who is next), access.c (accesses of
- * memory), buffer.c (stores that others do not see yet), seam.c (calls of cpu/machine.h), memory.c
- * (the copy that runs start from).
+ * Between the files that run a schedule: run.c (runs), fiber.c (the next processor), access.c
+ * (accesses of memory), buffer.c (stores that others do not see yet), seam.c (calls of
+ * cpu/machine.h), memory.c (the copy that runs start from).
  *
  * Owns: the explorer, which lies in memory of its own so that restoring leaves it alone.
  * Context: host tests, one thread; these files are compiled without instrumentation.
@@ -135,7 +135,7 @@ void explorer_switch(unsigned to);
 /* Counts one access; ends the run when there were too many. */
 void explorer_count(const void *code);
 
-/* A point: another processor may continue here. */
+/* Marks a point: another processor may continue here. */
 void explorer_point(const void *code);
 
 /* Lets another processor run, because the running one waits. Ends the run if none can. */
@@ -172,7 +172,7 @@ enum access_kind {
     ACCESS_LOCKED /* reads and writes, and empties the store buffer */
 };
 
-/* An access of size bytes by the code, which may be a point. */
+/* Handles an access of size bytes by the code, which may be a point. */
 void explorer_access(const volatile void *at, size_t size, enum access_kind kind, const void *code);
 
 /* Returns true if several processors use the word and one of them writes it. */
@@ -189,8 +189,8 @@ void explorer_drain(struct processor *processor);
 /* Returns true if the running processor has stores that it could hold back from others. */
 bool explorer_has_stores(void);
 
-/* Hides the running processor's youngest stores, at most so many, and drains the others; shows
- * them to it again, unless others have drained them meanwhile. */
+/* Hide the running processor's youngest stores, at most `count`, and drain the others; show the
+ * hidden ones again, unless others have drained them meanwhile. */
 void explorer_hide(unsigned count);
 void explorer_show(void);
 

@@ -1,4 +1,4 @@
-/* What must hold after every schedule. */
+/* The checks after every schedule. */
 #include "tests/host/explore/oracle.h"
 
 #include <inttypes.h>
@@ -180,7 +180,7 @@ static void end_spaces(void)
     program_section = NULL;
 }
 
-/* Frames of the descriptors' table are not given back. */
+/* Checks the ledger. Frames of the descriptors' table are never freed. */
 static void check_ledger(void)
 {
     struct pmm_usage used = pmm_usage();

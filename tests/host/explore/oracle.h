@@ -1,6 +1,6 @@
 /*
- * What must hold after every schedule: AUDIT, the tests' second look at the trees, each processor's
- * TLB against the tables, and the ledger once all spaces have ended.
+ * The checks after every schedule: AUDIT, the tests' second audit, each processor's TLB against the
+ * tables, and the ledger after all spaces have ended.
  *
  * Context: host tests, outside of a schedule. Fails with: a panic with values.
  */
@@ -10,8 +10,9 @@
 /* Records the resources that are in use before any space exists. */
 void oracle_start(void);
 
-/* Judges the state that the scenario has left, and writes what programs can see of it into outcome,
- * OUTCOME_MAX bytes: the results of all operations, and what some pages hold. Ends all spaces. */
+/* Checks the state that the scenario has left. Writes the part that programs can see into outcome,
+ * OUTCOME_MAX bytes: the results of all operations and the content of some pages. Ends all
+ * spaces. */
 void oracle_judge(char *outcome);
 
 #endif

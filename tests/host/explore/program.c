@@ -13,7 +13,7 @@
 /* The space of an operation that names none. */
 #define OWN_SPACE 254U
 
-/* "/1", "@64", "+8" behind the name. */
+/* Parses the part after an operation's name, such as "/1", "@64" and "+8". */
 static bool parse_places(const char *text, struct operation *operation)
 {
     while (*text != '\0') {

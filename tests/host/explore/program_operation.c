@@ -213,7 +213,7 @@ static struct result perform_protect(const struct call *call)
                               rights_of[call->operation->kind->argument]));
 }
 
-/* How many pages are collapsed depends on the schedule. */
+/* Performs an advice. The number of pages that collapse depends on the schedule. */
 static struct result perform_advise(const struct call *call)
 {
     enum space_advice advice = (enum space_advice)call->operation->kind->argument;
@@ -248,7 +248,8 @@ static struct result perform_unwire(const struct call *call)
 
 /* ---- spaces ---- */
 
-/* The first free number behind the parent in a set-up, where no program has a fork yet. */
+/* Performs a fork. In a set-up the child gets the first free number after the parent, since no
+ * program has a fork yet. */
 static struct result perform_fork(const struct call *call)
 {
     unsigned number = call->operation->kind->argument + call->processor;
@@ -281,7 +282,7 @@ static struct result perform_leave(const struct call *call)
 
 /* ---- memory ---- */
 
-/* Any status is right: it depends on the schedule. */
+/* Evicts pages. Any status is right, since it depends on the schedule. */
 static struct result perform_evict(const struct call *call)
 {
     unsigned evicted;

@@ -1,16 +1,16 @@
 /*
  * Schedules as text, and readable traces of runs.
  *
- * A schedule is the processor that begins and the accesses before which another one goes on, with
- * colons between: 0:141:584. Of three processors each access says which one: 0:141>2:584>1.
- * Context: host tests, outside of a schedule.
+ * A schedule is the number of the first processor and the accesses before which another one
+ * continues, with colons between: 0:141:584. With three processors each access also has the next
+ * processor: 0:141>2:584>1. Context: host tests, outside of a schedule.
  */
 #ifndef TESTS_HOST_EXPLORE_REPORT_H
 #define TESTS_HOST_EXPLORE_REPORT_H
 
 #include "tests/host/explore/run.h"
 
-/* Before scenario_start. */
+/* Initialises the reports. Called before scenario_start. */
 void report_init(void);
 
 /* Reads a schedule. Returns false if the text is not one. */

@@ -33,7 +33,7 @@ static bool all_done(void)
     return true;
 }
 
-/* The bottom of each fiber's stack. */
+/* The outermost function of each fiber. */
 static void live(void)
 {
     unsigned to;

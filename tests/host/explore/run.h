@@ -74,7 +74,7 @@ struct run_event {
 };
 
 struct run {
-    /* What to run. */
+    /* The programs to run. */
     unsigned processors;
     void (*program)(unsigned processor);
     struct run_schedule schedule;
@@ -125,7 +125,7 @@ enum run_end run_go(struct run *run);
  * words. */
 enum run_end run_guarded(void (*body)(void *context), void *context, char *why, size_t size);
 
-/* Words that two processors use, one of them writing: learned by all runs so far. */
+/* Returns the words seen so far that two processors use and one of them writes. */
 unsigned run_shared_words(void);
 
 /* ---- for programs ---- */

@@ -21,7 +21,7 @@
 #define LEVELS      4U
 #define SWAP_FRAMES 128U
 
-/* A region, and another one that has tables where `move` goes to. */
+/* A region, and another one that makes tables at the target of `move`. */
 #define PAGES "map+512,map@523776+16,write,write@1"
 
 /* Own copies of the second page on both sides of a fork. */

@@ -1,5 +1,5 @@
 /*
- * Scenarios: a set-up, programs that run at once, and what must hold afterwards.
+ * Scenarios: a set-up, programs that run at once, and the checks afterwards.
  *
  * Owns: the world of one process, which has one scenario. State: scenario_start -> (scenario_run |
  * scenario_check)*, with memory restored between.
@@ -37,8 +37,8 @@ void scenario_program(unsigned number);
 /* Performs all operations outside of a schedule, in an order of processors' numbers. */
 void scenario_serial(const uint8_t *order, unsigned count);
 
-/* Proves that all is sound, writes down what programs can see (OUTCOME_MAX bytes), ends all spaces
- * and proves that nothing is left. Panics if not. */
+/* Checks the state, writes the part that programs can see (OUTCOME_MAX bytes), ends all spaces and
+ * checks that nothing is left. Panics on a failure. */
 void scenario_check(char *outcome);
 
 /* Set-ups by name. */

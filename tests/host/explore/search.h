@@ -1,9 +1,9 @@
 /*
  * Searching the schedules of a scenario for one that breaks something.
  *
- * First all serial orders of the operations, which say what outcomes are right; then runs that
- * learn which words are shared; then all schedules of few preemptions, or evenly spread ones where
- * there are too many; then random ones by priorities.
+ * First all serial orders of the operations, which give the right outcomes; then runs that find the
+ * shared words; then all schedules of few preemptions, or evenly spread ones where there are too
+ * many; then random ones by priorities.
  *
  * Owns: its figures, in memory that restoring leaves alone. Context: host tests.
  */
@@ -16,7 +16,7 @@
 
 struct search_limits {
     unsigned bound;     /* preemptions */
-    unsigned schedules; /* of up to so many preemptions, for each processor that begins */
+    unsigned schedules; /* with at most `bound` preemptions, for each first processor */
     unsigned random;    /* schedules drawn */
     unsigned depth;     /* changes of priority in each */
     unsigned thin;      /* run_settings */
@@ -49,7 +49,7 @@ struct search_figures {
     struct search_failure failures[FAILURES_MAX];
 };
 
-/* Before scenario_start. */
+/* Initialises the search. Called before scenario_start. */
 void search_init(void);
 
 /* Searches the scenario, which has been started. Prints the first failure of each kind with its

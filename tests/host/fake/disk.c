@@ -12,7 +12,7 @@
 #define ENTRY_SIZE    128U
 #define TABLE_SECTORS (ENTRIES * ENTRY_SIZE / SECTOR_SIZE)
 
-/* ATA texts: the first character of each pair in the high byte, padded with blanks. */
+/* Stores an ATA text: the first character of each pair in the high byte, padded with blanks. */
 static void put_text(uint16_t *words, unsigned count, const char *text)
 {
     size_t length = strlen(text);

@@ -43,7 +43,7 @@ struct fake_disk {
     uint8_t *bytes;
     char model[IDENTITY_MODEL_SIZE];
     char serial[IDENTITY_SERIAL_SIZE];
-    uint16_t words[256]; /* what IDENTIFY DEVICE returns: tests change it */
+    uint16_t words[256]; /* the answer to IDENTIFY DEVICE; tests change it */
 
     uint64_t commands;   /* reads, writes and flushes so far */
     uint64_t fail_from;  /* the first of them that fails, from 0 */
@@ -76,8 +76,8 @@ void fake_disk_seal(struct fake_disk *disk);
  * as ovmf/prepare-swap does. uuid_byte fills the set's UUID. */
 void fake_disk_prepare(struct fake_disk *disk, uint8_t uuid_byte);
 
-/* The same from parts that the caller may have changed: the entries' checksum and both headers are
- * made anew. */
+/* As above, from parts that the caller may have changed; computes the entries' checksum and both
+ * headers again. */
 void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header,
                          const struct gpt_partition *partitions, unsigned count);
 void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *header);
@@ -95,7 +95,7 @@ struct swap_header fake_disk_swap_header_2(const struct fake_disk *disk, uint8_t
 void fake_disk_put_headers_2(struct fake_disk *disk, const struct swap_header *header,
                              const struct bad_slots *list);
 
-/* The bytes of a sector. */
+/* Returns the bytes of a sector. */
 uint8_t *fake_disk_sector(const struct fake_disk *disk, uint64_t lba);
 
 /* Returns whether the next command fails, and counts it. */
@@ -104,13 +104,13 @@ bool fake_disk_fails(struct fake_disk *disk);
 /* Notes a write (the sectors are in the disk already) or, with 0 sectors, a flush. */
 void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors);
 
-/* The disk as a source of sectors, without a controller. */
+/* Returns the disk as a source of sectors, without a controller. */
 struct sector_source fake_disk_source(struct fake_disk *disk);
 
-/* The disk as a block device (disk_block.c); reads, writes and flushes count as commands. */
+/* Returns the disk as a block device (disk_block.c); its transfers and flushes count as commands. */
 struct block_device fake_disk_block(struct fake_disk *disk);
 
-/* Its identity, decoded. */
+/* Returns the disk's identity, decoded. */
 struct disk_identity fake_disk_identity(const struct fake_disk *disk);
 
 #endif

@@ -127,7 +127,8 @@ static void write_sctl(struct fake_hba *hba, struct fake_port *port, uint32_t va
     }
 }
 
-/* The FIS with the device's first status is taken when the note of the new link is cleared. */
+/* Handles a write to PxSERR. Clearing the note of a new link receives the FIS with the device's
+ * first status. */
 static void write_serr(struct fake_port *port, uint32_t value)
 {
     bool waited = (port->serr & SERR_DIAG_X) != 0 && port->ssts == SSTS_UP;

@@ -3,7 +3,7 @@
  * complaint about every access that a driver must not make.
  *
  * Commands are executed through the simulated physical memory, from the structures that the driver
- * wrote there. It also stands in for swapdisk/ahci/hardware.c: one PCI configuration space, with
+ * wrote there. It also replaces swapdisk/ahci/hardware.c: one PCI configuration space, with
  * controllers at their base addresses.
  *
  * Context: host tests.
@@ -85,7 +85,7 @@ void fake_hba_pass(struct fake_hba *hba);
  * does so too. */
 void fake_hba_look(struct fake_hba *hba);
 
-/* The handler of messages, once the driver has set it. */
+/* The handler of messages that the driver has set. */
 extern void (*fake_on_message)(void);
 
 /* A function of the fake machine: 64 registers, and which bits of each can be written. */

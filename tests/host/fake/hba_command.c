@@ -99,7 +99,7 @@ static void end_well(struct fake_port *port, const struct decoded *what)
     port->ci &= ~bit;
 }
 
-/* The page of the log for a queued command that failed (ACS-3, A.14.3). */
+/* Fills the log page of a queued command that failed (ACS-3, A.14.3). */
 static void put_log(struct fake_port *port, const struct decoded *what)
 {
     uint8_t sum = 0;
@@ -119,8 +119,8 @@ static void put_log(struct fake_port *port, const struct decoded *what)
     }
 }
 
-/* A failed queued command keeps its bit in PxSACT; the disk aborts the others, whose bits stay too,
- * and refuses everything until its log was read. */
+/* Fails a command. A queued one keeps its bit in PxSACT; the disk aborts the others, whose bits
+ * stay too, and refuses everything until its log was read. */
 static void end_badly(struct fake_hba *hba, struct fake_port *port, const struct decoded *what,
                       uint32_t event)
 {
@@ -201,7 +201,7 @@ static void identify(struct fake_hba *hba, struct fake_port *port, const struct 
     end_well(port, what);
 }
 
-/* Reading the log ends the state after a queued error. */
+/* Reads the log, which ends the state after a queued error. */
 static void read_log(struct fake_hba *hba, struct fake_port *port, const struct decoded *what)
 {
     if ((port->disk->words[84] & 1U << 5) == 0 || what->lba != LOG_QUEUED_ERROR ||
@@ -223,7 +223,7 @@ static bool touches_bad_sector(const struct fake_disk *disk, const struct decode
            bad - what->lba < what->sectors;
 }
 
-/* The data of a command that hangs may arrive until a reset. */
+/* Lets a command hang. Its data may arrive until a reset. */
 static void hang(struct fake_hba *hba, struct fake_port *port, const struct decoded *what)
 {
     const struct command_header *header = header_of(port, what->slot);
@@ -360,7 +360,7 @@ void fake_hba_set_active(struct fake_hba *hba, unsigned number, uint32_t tags)
     port->sact |= tags;
 }
 
-/* A queued command: the disk has its FIS at once, and works on it later. */
+/* Accepts a queued command: the disk takes its FIS at once, and executes it later. */
 static void accept_queued(struct fake_hba *hba, struct fake_port *port, unsigned slot)
 {
     if ((hba->cap & CAP_SNCQ) == 0 || port->disk == NULL || (port->disk->words[76] & 1U << 8) == 0)

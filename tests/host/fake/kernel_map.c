@@ -104,7 +104,7 @@ struct pte kernel_map_window_read(uint32_t space, unsigned index)
     return pte_read((const struct pte *)frame_pointer(window[space]) + index);
 }
 
-/* A walk as the processor makes it, to where the address is in memory. */
+/* Walks as the processor does, and reads the memory at the address. */
 bool kernel_map_recursive_read(uint64_t address, struct pte *entry)
 {
     uint64_t table = machine_root().address;

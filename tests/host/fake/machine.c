@@ -248,7 +248,7 @@ DECIDED void machine_relax(void)
         fake_on_relax();
 }
 
-/* One thread: a mutex that is held when it is wanted would be waited for without an end. */
+/* Returns the only thread: a wait for a mutex that is held would never end. */
 const void *machine_thread(void)
 {
     return NULL;
@@ -281,7 +281,7 @@ DECIDED void semaphore_up(struct semaphore *semaphore)
     semaphore->count++;
 }
 
-/* There is one thread: fake_on_sleep must end the wait. */
+/* Takes from a semaphore. There is one thread, so fake_on_sleep must end a wait. */
 DECIDED void semaphore_down(struct semaphore *semaphore)
 {
     for (unsigned i = 0; semaphore->count == 0; i++) {
@@ -343,7 +343,7 @@ uint64_t machine_now_ns(void)
     return fake_clock_ns;
 }
 
-/* Reading the ticks makes no time pass: checked locks read them at each step. */
+/* Returns the ticks. Reading them advances no time, since checked locks read them at each step. */
 uint64_t machine_ticks(void)
 {
     return fake_clock_ns;

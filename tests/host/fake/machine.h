@@ -1,7 +1,7 @@
 /*
  * The simulated machine of the host tests: physical memory, a clock, and a TLB that tests can read.
  *
- * Stands in for cpu/ behind cpu/machine.h. Memory is mapped at DIRECT_MAP_BASE and the records at
+ * Replaces cpu/ behind cpu/machine.h. Memory is mapped at DIRECT_MAP_BASE and the records at
  * FRAME_RECORDS_BASE, the same constants that the tested code was compiled with.
  *
  * Context: host tests. Fails by ending the process with a message.
@@ -19,7 +19,7 @@ void fake_machine_start(uint64_t bytes);
 /* As fake_machine_start without the memory map and pmm_init. */
 void fake_machine_memory(uint64_t bytes);
 
-/* The calling thread is this processor from now on; every thread begins as processor 0. */
+/* Makes the calling thread this processor; every thread begins as processor 0. */
 void fake_machine_be_cpu(unsigned number);
 
 /* Every panic ends here: expect one with expect_panic(), otherwise the process aborts. */
@@ -65,7 +65,8 @@ void fake_machine_flush(const struct machine_flush *flush);
 /* Called where code waits for other processors, so that a test can act as one. NULL: no call. */
 extern void (*fake_on_relax)(void);
 
-/* Whether threads may sleep on semaphores, and what happens meanwhile; off and NULL at first. */
+/* True if threads may sleep on semaphores; the function that runs meanwhile. False and NULL at the
+ * start. */
 extern bool fake_may_wait;
 extern void (*fake_on_sleep)(void);
 

@@ -238,7 +238,7 @@ struct fake_walk fake_mmu_walk(struct phys root, unsigned level_count, uint64_t 
     return walk;
 }
 
-/* Where a walk starts: at the lowest table known, or at the root. */
+/* Returns the level at which a walk starts: the lowest cached table, or the root. */
 static unsigned start_of(uint64_t address, struct fake_walk *walk, uint64_t *table)
 {
     *walk = (struct fake_walk){.write = true, .user = true, .execute = true};
@@ -257,8 +257,8 @@ static unsigned start_of(uint64_t address, struct fake_walk *walk, uint64_t *tab
     return levels;
 }
 
-/* The page-fault error code that the rights of a present translation give; 0: the access is fine.
- * The model that says so is held to a processor by the experiment mmu-truth. */
+/* Returns the error code of an access to a present translation, by its rights; 0: it is allowed.
+ * The experiment mmu-truth compares this model with a processor. */
 static uint64_t violation(const struct fake_walk *walk, struct fake_access access)
 {
     struct mmu_machine machine = {.levels = (uint8_t)levels,
@@ -303,7 +303,7 @@ static struct phys place_in(const struct fake_walk *walk, uint64_t address)
     return (struct phys){(walk->frame << 12) + (address & (span(walk->level) - 1))};
 }
 
-/* A translation that is cached and needs no D set: into *walk. */
+/* Looks up a cached translation that needs no D set, into *walk. */
 static bool look_up(uint64_t address, bool write, struct fake_walk *walk)
 {
     for (unsigned level = 1; level <= 3; level++) {

@@ -55,7 +55,7 @@ struct fake_walk {
     bool may_write; /* the software's bit 11, of all levels together (rule E2) */
 };
 
-/* Down to a leaf, or to the entry of that level if it comes first. */
+/* Walks down to a leaf, or to the entry of that level if it comes first. */
 struct fake_walk fake_mmu_walk(struct phys root, unsigned levels, uint64_t address,
                                unsigned lowest);
 

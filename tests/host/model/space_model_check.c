@@ -15,7 +15,7 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 
-/* Descriptors in a frame of their table, which is never given back. */
+/* Descriptors in a frame of their table, which is never freed. */
 #define DESCRIPTORS_A_FRAME 64U
 
 /* Frames that a test has taken away. */
@@ -149,7 +149,7 @@ static void check_shared(const struct model_space *space, const struct region *r
         CHECK_MSG(words[0] == 0 && words[1] == 0, "what was written to %lx is lost", address);
 }
 
-/* An entry that is not present; payloads as in docs/tree.md. */
+/* Checks an entry that is not present; payloads are as in docs/tree.md. */
 static void check_absent(const struct model_cell *known, const struct region *region,
                          const struct fake_walk *walk, const uint64_t *words, uint64_t address)
 {

@@ -18,7 +18,7 @@ void model_start(uint64_t memory);
 /* As model_start, with a swap area in memory of this many slots. Returns 0, for cmocka. */
 int model_start_with_swap(uint64_t memory, uint32_t slots);
 
-/* Destroys all spaces, and proves that everything was given back. */
+/* Destroys all spaces, and checks that everything was freed. */
 void model_end(void);
 
 /* Compares everything: both audits, every page of every space, the TLB. */

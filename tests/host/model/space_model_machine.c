@@ -47,7 +47,7 @@ uint64_t model_seed(void)
     return seed;
 }
 
-/* Printed when a check fails: how to repeat the run. */
+/* Prints how to repeat the run. Called if a check fails. */
 static void say_where(int signal_number)
 {
     char words[256];

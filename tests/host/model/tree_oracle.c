@@ -56,7 +56,8 @@ static void point(struct oracle *oracle, uint32_t frame, uint64_t word)
         oracle->frames[frame].transits++;
 }
 
-/* The zero page and the zero tables of levels 1 to 4 are consecutive frames (C8). */
+/* Returns whether an entry references the zero page or a zero table of level 1 to 4, which are
+ * consecutive frames (rule C8). */
 static bool is_zero(const struct oracle *oracle, uint64_t word)
 {
     return FRAME_OF(word) - oracle->zero < 5;

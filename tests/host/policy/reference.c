@@ -215,7 +215,7 @@ static void ageing_evict(unsigned page)
     random_evict(page);
 }
 
-/* By place, as the counters are in an array of frames. */
+/* Ages all pages, in the order of their places, as with counters in an array of frames. */
 static void ageing_shift(void)
 {
     for (unsigned i = 0; i < place_count; i++) {
@@ -265,8 +265,8 @@ static unsigned sieve_victim(void)
     return rows[0].pages[target];
 }
 
-/* The next place moves under the hand. A hand behind the newest page begins again, also if another
- * page comes meanwhile. */
+/* Removes a page; the next one is then under the hand. A hand past the newest page begins again,
+ * even if another page comes meanwhile. */
 static void sieve_evict(unsigned page)
 {
     drop(page);
@@ -295,7 +295,8 @@ static void generations_hit(unsigned page)
     state[page].promoted = target;
 }
 
-/* The oldest generation that has been looked at for a victim stays the oldest while empty. */
+/* Returns the victim. A generation that was searched for a victim remains the oldest while it is
+ * empty. */
 static unsigned generations_victim(void)
 {
     for (;;) {
@@ -447,7 +448,8 @@ static unsigned arc_victim(void)
     return row_oldest(rows[1].size > 0 ? &rows[1] : &rows[0]);
 }
 
-/* In the last part of case IV A the page of T1 leaves the cache and its history. */
+/* Evicts a page. In the last part of case IV A a page of T1 leaves the cache without becoming a
+ * ghost. */
 static void arc_evict(unsigned page)
 {
     if (row_remove(&rows[0], page)) {

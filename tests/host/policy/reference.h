@@ -28,7 +28,7 @@ struct reference {
 /* Tells that the page was written. */
 void reference_dirty(unsigned page);
 
-/* Starts the policy of this name with so many pages of memory; NULL: there is none. */
+/* Starts the policy of this name with this many pages of memory. Returns NULL if there is none. */
 const struct reference *reference_start(const char *name, unsigned capacity);
 
 #endif
