@@ -244,9 +244,11 @@ pmm_take(struct pmm_cache *caches, enum pmm_cache_content content, enum frame_ki
     return true;
 }
 
-static inline void pmm_free(struct pfn frame)
+/* Frees a frame into the processor's cache of this content; a zero frame stays zero. */
+static inline __attribute__((always_inline)) void pmm_free_into(struct pfn frame,
+                                                                enum pmm_cache_content content)
 {
-    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[PMM_CACHE_ANY];
+    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[content];
     struct frame *record = frame_record(frame);
     uint32_t state;
     uint8_t kind;
@@ -254,12 +256,17 @@ static inline void pmm_free(struct pfn frame)
     if (__builtin_expect(frame.index >= pmm_frame_end || !pmm_may_free(record), 0))
         pmm_free_refused(frame);
     kind = record->kind;
-    if (PMM_JUNK)
+    if (PMM_JUNK && content == PMM_CACHE_ZERO)
+        pmm_zero_check(frame);
+    else if (PMM_JUNK)
         pmm_junk_fill(frame);
     pmm_mark_free(record);
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
-        pmm_free_slow(cache, state, (enum frame_kind)kind, frame);
+        if (content == PMM_CACHE_ZERO)
+            pmm_free_clean_slow(cache, state, (enum frame_kind)kind, frame);
+        else
+            pmm_free_slow(cache, state, (enum frame_kind)kind, frame);
         return;
     }
     cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
@@ -267,27 +274,14 @@ static inline void pmm_free(struct pfn frame)
     __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
 }
 
+static inline void pmm_free(struct pfn frame)
+{
+    pmm_free_into(frame, PMM_CACHE_ANY);
+}
+
 static inline void pmm_free_clean(struct pfn frame)
 {
-    struct pmm_cache *cache = &pmm_caches_of(machine_cpu())[PMM_CACHE_ZERO];
-    struct frame *record = frame_record(frame);
-    uint32_t state;
-    uint8_t kind;
-
-    if (__builtin_expect(frame.index >= pmm_frame_end || !pmm_may_free(record), 0))
-        pmm_free_refused(frame);
-    kind = record->kind;
-    if (PMM_JUNK)
-        pmm_zero_check(frame);
-    pmm_mark_free(record);
-    state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(state - PMM_CACHE_EMPTY >= PMM_CACHE_FRAMES, 0)) {
-        pmm_free_clean_slow(cache, state, (enum frame_kind)kind, frame);
-        return;
-    }
-    cache->frames[state - PMM_CACHE_EMPTY] = frame.index;
-    cache->by_kind[kind]--;
-    __atomic_store_n(&cache->state, state + 1, __ATOMIC_RELEASE);
+    pmm_free_into(frame, PMM_CACHE_ZERO);
 }
 
 #endif
