@@ -107,7 +107,7 @@ void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors);
 /* Returns the disk as a source of sectors, without a controller. */
 struct sector_source fake_disk_source(struct fake_disk *disk);
 
-/* Returns the disk as a block device (disk_block.c); its transfers and flushes count as commands. */
+/* Returns the disk as a block device (disk_block.c); transfers and flushes count as commands. */
 struct block_device fake_disk_block(struct fake_disk *disk);
 
 /* Returns the disk's identity, decoded. */
