@@ -58,7 +58,7 @@ endif
 EFI_INCLUDES := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
 
 # What is built into the image: every source of these folders, but what runs on the host.
-KERNEL_SOURCES := $(shell find lib cpu pmm paging vmm swapdisk efi tests/screen tests/runner \
+KERNEL_SOURCES := $(shell find lib cpu pmm paging vmm swapdisk efi tests/screen tests/programs tests/runner \
 	tests/experiments tests/model -name '*.[cS]' | LC_ALL=C sort)
 KERNEL_OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(KERNEL_SOURCES))
 

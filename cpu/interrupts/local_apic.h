@@ -20,10 +20,11 @@
 #define ICR_SIPI  UINT32_C(0x4600) /* with the number of a page below 1 MiB */
 
 /* Our interrupts. The higher the vector the higher its priority; 255 is the spurious one. */
-#define VECTOR_TIMER 0xf0U
-#define VECTOR_WAKE  0xf1U
-#define VECTOR_SHOOT 0xf2U
-#define VECTOR_DISK  0xefU
+#define VECTOR_TIMER  0xf0U
+#define VECTOR_NOTICE 0xeeU /* the low-memory notice: vmm/program/run_machine.c */
+#define VECTOR_WAKE   0xf1U
+#define VECTOR_SHOOT  0xf2U
+#define VECTOR_DISK   0xefU
 
 /* Returns the physical address of the local APIC's registers (4 KiB), for the caller to map; 0 if
  * there is none, it is off, or it is in x2APIC mode and needs no mapping. */

@@ -28,6 +28,8 @@ struct thread {
     struct semaphore ended;
     struct fpu_state *fpu; /* (p) its program's vector registers, while it does not run */
     uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
+    void *program; /* (p) its entry of thread_programs, while it does not run */
+    bool low;      /* (c) after thread_set_low: runs only if no other thread is ready */
 };
 
 /* Appends a thread; removes and returns the first one, or NULL. */

@@ -1,4 +1,5 @@
-/* Queues of threads; semaphores and mutexes, whose waiters sleep. */
+/* Queues of threads; semaphores and mutexes, whose waiters sleep; what layers above keep with a
+ * thread. */
 #include "cpu/smp/thread.h"
 
 #include "cpu/percpu.h"
@@ -118,4 +119,22 @@ void mutex_hand_over(struct mutex *mutex)
     spin_unlock(&mutex->lock);
     thread_make_ready(next);
     machine_interrupts_restore(were_on);
+}
+
+/* ---- kept with the running thread ---- */
+
+void *thread_programs[CPU_MAX];
+
+void thread_set_space(void *space)
+{
+    struct thread *self = cpu_self()->current;
+
+    if (self != NULL)
+        self->space = space;
+}
+
+void thread_set_low(void)
+{
+    CHECK(cpu_self()->current->stack != NULL);
+    cpu_self()->current->low = true;
 }

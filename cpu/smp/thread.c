@@ -34,6 +34,7 @@ struct scheduler {
     struct thread *sleepers;   /* (p) */
     uint64_t second_ns;        /* (p) when it runs every_second next */
     struct thread_queue ready; /* (r) */
+    struct thread_queue low;   /* (r) ready threads of low priority */
     uint8_t ready_lock;
     bool halted; /* (r) asleep in HLT, until an interrupt wakes it */
 } __attribute__((aligned(64)));
@@ -72,7 +73,7 @@ void thread_make_ready(struct thread *thread)
     spin_lock(&of->ready_lock);
     CHECK(thread->state != THREAD_READY && thread->state != THREAD_FREE);
     thread->state = THREAD_READY;
-    thread_queue_push(&of->ready, thread);
+    thread_queue_push(thread->low ? &of->low : &of->ready, thread);
     halted = of->halted;
     of->halted = false;
     spin_unlock(&of->ready_lock);
@@ -165,6 +166,8 @@ void thread_schedule(void)
     spin_lock(&own->ready_lock);
     next = thread_queue_pop(&own->ready);
     if (next == NULL)
+        next = thread_queue_pop(&own->low);
+    if (next == NULL)
         next = own->idle;
     CHECK(next != NULL);
     next->state = THREAD_RUNNING;
@@ -175,6 +178,8 @@ void thread_schedule(void)
     fpu_switch(&self->fpu, next->fpu);
     cpu->tss.rsp[0] = next->rsp0;
     cpu->kernel_stack = next->rsp0;
+    self->program = thread_programs[cpu->number];
+    thread_programs[cpu->number] = next->program;
     cpu->current = next;
     own->left = self;
     if (next->space != self->space && enter != NULL)
@@ -286,12 +291,13 @@ _Noreturn void thread_idle(void)
         while (thread_idle_step())
             thread_schedule();
         spin_lock(&own->ready_lock);
-        own->halted = own->ready.first == NULL;
+        own->halted = own->ready.first == NULL && own->low.first == NULL;
         spin_unlock(&own->ready_lock);
-        if (own->halted) {
+        if (own->halted)
             scheduler_tick(own);
+        /* The tick may have made a sleeper ready: then there is nothing to halt for. */
+        if (__atomic_load_n(&own->halted, __ATOMIC_RELAXED))
             idle_halt(local_apic_timer_hz() != 0);
-        }
         INTERRUPTS_CHECK(opened);
         own->halted = false;
         thread_schedule();
@@ -463,12 +469,4 @@ void thread_wake_idle(void)
 void thread_on_switch(void (*enter_space)(void *space))
 {
     enter = enter_space;
-}
-
-void thread_set_space(void *space)
-{
-    struct thread *self = cpu_self()->current;
-
-    if (self != NULL)
-        self->space = space;
 }

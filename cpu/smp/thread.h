@@ -64,7 +64,12 @@ MUST_USE enum status thread_create(unsigned cpu, void (*entry)(void *argument), 
 /* Waits until the thread ends, and frees it. */
 void thread_join(struct thread *thread);
 
-/* Lets the processor's other ready threads run first. */
+/* Gives the running thread low priority for the rest of its life: it runs only when no other thread
+ * of its processor is ready. A thread that waits for something that it holds must sleep, and not
+ * yield: a yield never reaches a thread of lower priority. The main thread keeps its priority. */
+void thread_set_low(void);
+
+/* Lets the processor's other ready threads of its priority run first. */
 void thread_yield(void);
 
 void thread_sleep_us(uint64_t microseconds);
@@ -74,6 +79,10 @@ unsigned thread_count(void);
 
 /* Returns whether the running code is a thread that may wait. */
 bool thread_may_wait(void);
+
+/* For the layers above, an entry for each processor: the program that its running thread executes;
+ * NULL: none. A switch saves it with the thread. */
+extern void *thread_programs[];
 
 /* Sets the space of the running thread, which it keeps across its waits. */
 void thread_set_space(void *space);

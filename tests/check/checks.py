@@ -31,7 +31,7 @@ SEAM_LINKER = {f"__{end}_{table}" for end in ("start", "stop")
 SEAM_INLINE = {"machine_by_bytes"}  # a variable that the functions of cpu/machine_inline.h read
 CORE = ("lib", "pmm", "paging", "swapdisk", "vmm")
 # Where inline assembly is allowed.
-ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(runner|experiments)/.*\.[cS]")
+ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(programs|runner|experiments)/.*\.[cS]")
 # The wings of each folder from the lowest to the highest; a wing includes headers of itself and of
 # those before it. A file may be a wing of its own, by its name without the suffix.
 WINGS = {
@@ -43,7 +43,7 @@ WINGS = {
     "vmm": ("vmm/policy", "vmm/ghosts", "vmm/page", "vmm/space", "vmm/section", "vmm/files",
             "vmm/fault", "vmm/range", "vmm/program"),
     "efi": ("efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
-    "tests": ("tests/model", "tests/screen", "tests/runner", "tests/experiments", "tests/host",
+    "tests": ("tests/model", "tests/screen", "tests/programs", "tests/runner", "tests/experiments", "tests/host",
               "tests/fuzz"),
 }
 KEPT_INCLUDES = 3  # a folder, each with its reason in tests/check/ratchet.txt
@@ -55,7 +55,8 @@ ASSERTED = ("pmm", "paging", "swapdisk", "vmm")
 ASSERTION = re.compile(r"\b(?:CHECK|CHECK_MSG|PANIC|_Static_assert)\s*\(")
 COMMENT_COLUMNS = 100
 # Folders whose sources are linked into the image, where a function's name is to be unique.
-LINKED = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests/screen", "tests/runner",
+LINKED = ("lib", "cpu", "pmm", "paging", "swapdisk", "vmm", "efi", "tests/screen", "tests/programs",
+          "tests/runner",
           "tests/experiments", "tests/model")
 DEFINITION = re.compile(r"^(?!typedef\b|struct\s+\w+\s*\{)[A-Za-z_][^;={}#]*?\b(?!__attribute__)([a-z_]\w*)\s*"
                         r"\((?:[^;{}]*)\)\s*\n\{", re.MULTILINE)

@@ -35,6 +35,7 @@ static bool kernel_may_touch_user(uint64_t error, const struct trap_frame *frame
 }
 
 bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
+void (*fault_notice)(struct trap_frame *frame);
 
 /* Shifts the number of changes of the set of processors above the sum of their counts. */
 #define CHANGES_SHIFT    40U
@@ -110,7 +111,7 @@ static bool is_stuck(const struct space *space, const struct trap_frame *frame, 
 }
 
 static bool resolve_slowly(struct space *space, uint64_t address, struct fault_access access,
-                           const struct trap_frame *frame)
+                           struct trap_frame *frame)
 {
     uint64_t progress = progress_of(space);
     uint64_t spurious = space->faults.spurious;
@@ -125,6 +126,8 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
         is_stuck(space, frame, address, progress))
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;
+    if (__builtin_expect(fault_notice != NULL, 0) && reason == OK && access.from_user)
+        fault_notice(frame);
     return reason == OK;
 }
 

@@ -38,6 +38,10 @@ void fault_start(void);
 struct trap_frame;
 extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
+/* Called after the slow path has resolved a fault of ring 3, before the program goes on; it may
+ * change the frame. NULL while no program has asked for the low-memory notice. */
+extern void (*fault_notice)(struct trap_frame *frame);
+
 /* Returns the reason of this processor's last unresolved fault. */
 enum status fault_last_reason(void);
 

@@ -9,6 +9,10 @@
  *     running --exit--> ended          running --violation, no handler or no stack--> ended
  *     running --violation--> in the handler --PROGRAM_UPCALL_RETURN--> running
  *
+ * The low-memory notice (vmm/program/notice.h) is an upcall too: a change of the level interrupts
+ * the program in ring 3, or reaches it at the end of its next slow page fault or sleep. A program
+ * is told one change at a time: the next one waits until the handler has returned.
+ *
  * System calls: number in RAX, arguments in RDI, RSI, RDX; the result, an enum status or 0, in
  * RAX. RCX and R11 are lost, as SYSCALL does.
  *
@@ -21,6 +25,7 @@
 #define VMM_PROGRAM_PROGRAM_H
 
 #include "cpu/trap/user.h"
+#include "vmm/program/notice.h"
 #include "vmm/space/space.h"
 
 enum program_call {
@@ -32,6 +37,9 @@ enum program_call {
     PROGRAM_UNMAP,         /* RDI: address, RSI: size */
     PROGRAM_PROTECT,       /* RDI: address, RSI: size, RDX: as PROGRAM_MAP, or 4 = no access */
     PROGRAM_ADVISE,        /* RDI: address, RSI: size, RDX: enum space_advice */
+    PROGRAM_SLEEP,         /* RDI: microseconds, at most PROGRAM_SLEEP_MOST; others may run */
+    PROGRAM_PRESSURE,      /* nothing; result enum pmm_pressure: how short memory is */
+    PROGRAM_SET_NOTICE,    /* RDI: the handler of low-memory notices, 0: none */
     PROGRAM_CALLS
 };
 
@@ -39,13 +47,15 @@ enum program_call {
 #define PROGRAM_MAP_EXECUTE 2U
 #define PROGRAM_MAP_NONE    4U
 
+#define PROGRAM_SLEEP_MOST 1000000U
+
 /* The frame of a violation's handler: the registers that C may change, and the cause. It is the
  * upper part of the kernel's own frame, and is copied as a whole. The kernel ignores changes of cs,
  * ss, address and error. */
 struct upcall_frame {
     uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
-    uint64_t address; /* CR2 */
-    uint64_t error;   /* page-fault error code */
+    uint64_t address; /* CR2; of a notice: enum pmm_pressure */
+    uint64_t error;   /* page-fault error code; of a notice: 0 */
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
@@ -66,9 +76,13 @@ struct program {
     struct space *space;
     struct trap_frame frame; /* its registers, while it does not run */
     uint64_t handler;        /* of violations; 0: none */
-    uint64_t exit_code;      /* PROGRAM_EXITED: RDI of its system call */
+    uint64_t notice_handler; /* of low-memory notices; 0: none */
+    uint64_t notice_frame;   /* where the frame of the notice is that it handles; 0: none */
+    struct notice_member notice;
+    uint64_t exit_code; /* PROGRAM_EXITED: RDI of its system call */
     enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */
-    uint64_t upcalls;
+    uint64_t upcalls;   /* of violations */
+    uint64_t notices;   /* upcalls of low-memory notices */
 };
 
 /* Returns a program that starts at rip, with `argument` in RDI. */

@@ -2,9 +2,12 @@
 #include "vmm/program/program.h"
 
 #include "cpu/cpu.h"
+#include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
+#include "cpu/percpu.h"
 #include "cpu/points.h"
 #include "cpu/registers.h"
+#include "cpu/smp/thread.h"
 #include "cpu/trap/probe.h"
 #include "lib/check.h"
 #include "lib/print.h"
@@ -13,12 +16,15 @@
 /* Bytes under the stack pointer that leaf functions use: System V AMD64 ABI, 3.2.2. */
 #define RED_ZONE 128U
 
-/* The program that each processor runs; NULL: none. */
-static struct program *running[CPU_MAX];
+/* Returns the program that this processor runs, or NULL. */
+static struct program *running_program(void)
+{
+    return thread_programs[machine_cpu()];
+}
 
 static struct program *current_program(void)
 {
-    struct program *program = running[machine_cpu()];
+    struct program *program = running_program();
 
     CHECK(program != NULL);
     return program;
@@ -26,10 +32,19 @@ static struct program *current_program(void)
 
 /* ---- upcalls ---- */
 
-/* The handler begins as if it had been called: a multiple of 16, less the return address. */
+/* Lets the program go on at a handler, whose frame has been copied to this place. The handler
+ * begins as if it had been called: a multiple of 16, less the return address. */
+static void enter_handler(struct trap_frame *frame, uint64_t handler, uint64_t place)
+{
+    frame->rip = handler;
+    frame->rsp = place - sizeof(uint64_t);
+    frame->rdi = place;
+    frame->rflags &= ~(RFLAGS_TF | RFLAGS_AC | RFLAGS_DF);
+}
+
 static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
-    struct program *program = running[machine_cpu()];
+    struct program *program = running_program();
     uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(struct upcall_frame), 16);
 
     (void)error;
@@ -44,11 +59,79 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
         return false;
     }
     program->upcalls++;
-    frame->rip = program->handler;
-    frame->rsp = place - sizeof(uint64_t);
-    frame->rdi = place;
-    frame->rflags &= ~(RFLAGS_TF | RFLAGS_AC | RFLAGS_DF);
+    enter_handler(frame, program->handler, place);
     return true;
+}
+
+/* Tells the program how short memory is, if that has changed since it was told last. A frame that
+ * the program's stack does not take is not told; the next trap tries again. */
+static bool tell_notice(struct trap_frame *frame)
+{
+    struct program *program = running_program();
+    uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(struct upcall_frame), 16);
+    uint64_t vector = frame->vector;
+    uint64_t error = frame->error;
+    enum pmm_pressure level;
+
+    if (program == NULL || program->notice_frame != 0 || !notice_pending(&program->notice, &level))
+        return false;
+    frame->vector = level;
+    frame->error = 0;
+    if (user_copy_out(place, &frame->r11, sizeof(struct upcall_frame), NULL)) {
+        notice_told(&program->notice, level);
+        program->notices++;
+        program->notice_frame = place;
+        enter_handler(frame, program->notice_handler, place);
+    }
+    frame->vector = vector;
+    frame->error = error;
+    return program->notice_frame == place;
+}
+
+static void tell_after_fault(struct trap_frame *frame)
+{
+    (void)tell_notice(frame);
+}
+
+/* An interrupt of ring 0 is the end of nothing that may be changed: the program is told when its
+ * slow page fault or its sleep ends. */
+static bool on_notice_interrupt(struct trap_frame *frame)
+{
+    local_apic_end();
+    if (trap_from_user(frame))
+        (void)tell_notice(frame);
+    return true;
+}
+
+/* The level has changed: interrupts all processors, since any may run a program that wants to know.
+ * A processor that takes no interrupt tells its program later. */
+static void interrupt_programs(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    for (uint64_t at = machine_processors(); at != 0 && local_apic_present(); at &= at - 1)
+        (void)local_apic_send(cpu_table[__builtin_ctzll(at)].apic_id, ICR_FIXED | VECTOR_NOTICE);
+    machine_interrupts_restore(were_on);
+}
+
+static void hear_notices(struct program *program)
+{
+    if (program->notice_handler != 0 && !program->notice.joined) {
+        trap_set_handler(VECTOR_NOTICE, on_notice_interrupt);
+        notice_on_change(interrupt_programs);
+        notice_join(&program->notice);
+    } else if (program->notice_handler == 0 && program->notice.joined) {
+        notice_leave(&program->notice);
+    }
+    fault_notice = notice_members() != 0 ? tell_after_fault : NULL;
+}
+
+static void stop_hearing(struct program *program)
+{
+    if (program->notice.joined)
+        notice_leave(&program->notice);
+    if (notice_members() == 0)
+        fault_notice = NULL;
 }
 
 /* The program may resume anywhere in its half, in ring 3, with user flags. Fields that it must not
@@ -56,7 +139,12 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 static enum trap_return upcall_return(struct trap_frame *frame)
 {
     uint64_t interrupts = frame->rflags & RFLAGS_IF;
-    bool whole = user_copy_in(&frame->r11, frame->rdi, sizeof(struct upcall_frame), NULL);
+    struct program *program = running_program();
+    uint64_t place = frame->rdi;
+    bool whole = user_copy_in(&frame->r11, place, sizeof(struct upcall_frame), NULL);
+
+    if (program != NULL && program->notice_frame == place)
+        program->notice_frame = 0;
 
     frame->cs = SELECTOR_USER_CODE;
     frame->ss = SELECTOR_USER_DATA;
@@ -136,6 +224,26 @@ static inline enum status change_space(const struct trap_frame *frame,
     return status;
 }
 
+static enum status set_notice(uint64_t handler)
+{
+    if (handler >= cpu_user_end())
+        return STATUS_RANGE;
+    current_program()->notice_handler = handler;
+    hear_notices(current_program());
+    return OK;
+}
+
+/* Sleeps; a notice that came meanwhile is told at the end. */
+static enum trap_return program_sleep(struct trap_frame *frame)
+{
+    frame->rax = (uint64_t)(int64_t)STATUS_RANGE;
+    if (frame->rdi > PROGRAM_SLEEP_MOST)
+        return TRAP_RETURN_FAST;
+    thread_sleep_us(frame->rdi);
+    frame->rax = OK;
+    return tell_notice(frame) ? TRAP_RETURN_ALL : TRAP_RETURN_FAST;
+}
+
 static enum trap_return on_system_call(struct trap_frame *frame)
 {
     enum status status;
@@ -144,11 +252,14 @@ static enum trap_return on_system_call(struct trap_frame *frame)
     case PROGRAM_NULL: return TRAP_RETURN_FAST;
     case PROGRAM_EXIT: return TRAP_UNRESOLVED;
     case PROGRAM_UPCALL_RETURN: return upcall_return(frame);
+    case PROGRAM_SLEEP: return program_sleep(frame);
     case PROGRAM_SET_HANDLER: status = set_handler(frame->rdi); break;
     case PROGRAM_MAP: status = change_space(frame, program_map); break;
     case PROGRAM_UNMAP: status = change_space(frame, program_unmap); break;
     case PROGRAM_PROTECT: status = change_space(frame, protect); break;
     case PROGRAM_ADVISE: status = change_space(frame, program_advise); break;
+    case PROGRAM_PRESSURE: status = (enum status)pmm_pressure(); break;
+    case PROGRAM_SET_NOTICE: status = set_notice(frame->rdi); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;
@@ -178,16 +289,19 @@ enum program_end program_run(struct program *program)
     struct space *before = space_current();
     unsigned cpu = machine_cpu();
 
-    CHECK(running[cpu] == NULL);
+    CHECK(thread_programs[cpu] == NULL);
     trap_system_call = on_system_call;
     fault_upcall = upcall;
-    running[cpu] = program;
+    thread_programs[cpu] = program;
+    hear_notices(program);
     if (before != program->space)
         space_switch(program->space);
+    (void)tell_notice(&program->frame);
     user_run(&program->frame);
     if (before != program->space)
         space_switch(before);
-    running[cpu] = NULL;
+    stop_hearing(program);
+    thread_programs[cpu] = NULL;
     return program_end_of(program);
 }
 
