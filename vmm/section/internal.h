@@ -23,7 +23,8 @@ static inline struct mapping *mapping_of(struct region_node *node)
     return (struct mapping *)node;
 }
 
-/* Returns the first mapping that ends after the address; the one after a mapping. NULL: none. */
+/* Return the first mapping that ends after the address, and the next mapping; NULL if there is
+ * none. */
 static inline struct mapping *section_find(const struct space *space, uint64_t address)
 {
     return mapping_of(region_tree_find(&space->mappings, address));
@@ -38,29 +39,30 @@ static inline struct mapping *section_next_of(struct mapping *mapping)
 LIST_HEAD(section_list, section);
 const struct section_list *sections_all(void);
 
-/* As section_create; the one count is the caller's, and the section is not open. */
+/* As section_create, but the section is not open; the caller owns its one count. */
 MUST_USE enum status section_make(const struct pager *pager, const void *source, uint64_t size,
                                   struct rights most, struct section **made);
 
-/* Makes a section of a family, of so many bytes; takes over the charge of so many pages. */
+/* Makes a section of a family with this size, and takes over the caller's charge of `charged`
+ * pages. */
 MUST_USE enum status section_make_in(struct section_family *family, uint64_t size,
                                      struct rights most, uint64_t charged, struct section **made);
 
-/* Pages that a section of so many bytes promises: all, if they may be written or a page that was
- * read cannot be made again. */
+/* Returns the pages that a section of this size charges: all, if they may be written or the pager
+ * cannot make a page again. */
 static inline uint64_t section_promise(const struct pager *pager, struct rights most, uint64_t size)
 {
     return most.write || pager->get == NULL ? round_up(size, PAGE_SIZE) / PAGE_SIZE : 0;
 }
 
-/* Bytes of the pages up to the section's end. */
+/* Returns the section's size, rounded up to pages. */
 static inline uint64_t section_reach(const struct section *section)
 {
     return round_up(section_size(section), PAGE_SIZE);
 }
 
-/* Turns the leaves of the page at a place in all mappings into tickets; returns how many. Their
- * counts are the caller's, until everything was flushed. */
+/* Turns the leaves of the page at a place in all mappings into tickets. Returns their number: the
+ * caller owns that many counts, and drops them after a flush of everything. */
 unsigned section_recall(struct section_family *family, uint64_t place, struct pfn page);
 
 /* Records in a table's frame which family it belongs to: the family's offset in the direct map, in
@@ -69,7 +71,7 @@ void section_name_table(struct pfn table, const struct section_family *family);
 
 /* ---- rounds over a section's pages (object.c); with (z) ---- */
 
-/* How long a call waits for pages in use: longer than any disk command may take. */
+/* The time that a call waits for pages in use: longer than any disk command may take. */
 #define SECTION_LIMIT_MS UINT64_C(90000)
 
 /* Passes the lock of each leaf table of the section in [from, to): a fault that took one before the
@@ -87,7 +89,8 @@ MUST_USE enum status section_finish_cut(struct section *section);
  * for something else, or being moved. */
 uint64_t section_settle_range(struct section *section, uint64_t from, uint64_t to);
 
-/* Makes the tables down to a place exist, own. STATUS_AGAIN: walk again, it may be done. */
+/* Makes the path down to a place own, with the missing tables. STATUS_AGAIN: walk again; the path
+ * may be ready. */
 MUST_USE enum status section_own_path(struct section *section, uint64_t at,
                                       struct page_reserve *reserve);
 

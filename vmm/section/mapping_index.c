@@ -1,7 +1,7 @@
 /* The index of a section's mappings. */
 
-/* <bsd/sys/tree.h> calls this for the nodes of a rotation; the path above a node that was put in or
- * taken out is summed up here, afterwards. */
+/* <bsd/sys/tree.h> calls this for the nodes of a rotation; this file updates the path above an
+ * inserted or removed node afterwards. */
 #define RB_AUGMENT(node) mapping_index_sum_up(node)
 
 #include "vmm/section/mapping_index.h"
@@ -49,8 +49,8 @@ void mapping_index_insert(struct mapping_index *index, struct mapping_index_node
     mapping_index_sum_up_path(node);
 }
 
-/* If the node has two children, the next one takes its place: then the lowest node whose subtree
- * changes is that one's parent. */
+/* Removes a node. If it has two children, its successor takes its place; then the lowest node whose
+ * subtree changes is the successor's old parent. */
 void mapping_index_remove(struct mapping_index *index, struct mapping_index_node *node)
 {
     struct mapping_index_node *lowest = RB_PARENT(node, link);
@@ -75,9 +75,9 @@ void mapping_index_set_end(struct mapping_index_node *node, uint64_t to)
 
 /* ---- finding ---- */
 
-/* Returns the first node of a subtree, in order, that overlaps the range. If the left subtree ends
- * behind the beginning of the range, the first one is there, or nowhere: its node with that end
- * either overlaps or begins behind the range, and then all further nodes do. */
+/* Returns the first node of a subtree, in order, that overlaps the range. If some node of the left
+ * subtree ends after the range begins, the first overlap is in that subtree or nowhere: that node
+ * overlaps, or begins after the range, and so do all nodes after it. */
 static struct mapping_index_node *first_overlap(struct mapping_index_node *node, uint64_t from,
                                                 uint64_t to)
 {
@@ -96,7 +96,7 @@ static struct mapping_index_node *first_overlap(struct mapping_index_node *node,
     return NULL;
 }
 
-/* Returns the first node behind another one, in order, that overlaps the range. */
+/* Returns the first node after another one, in order, that overlaps the range. */
 static struct mapping_index_node *next_overlap(struct mapping_index_node *node, uint64_t from,
                                                uint64_t to)
 {
@@ -117,7 +117,7 @@ static struct mapping_index_node *next_overlap(struct mapping_index_node *node, 
     return found;
 }
 
-/* Returns the last node, in order, that is not behind the cursor. */
+/* Returns the last node, in order, that is not after the cursor. */
 static struct mapping_index_node *last_before(const struct mapping_index *index,
                                               const struct mapping_cursor *cursor)
 {
@@ -156,7 +156,8 @@ static bool index_node_is_red(const struct mapping_index_node *node)
     return node != NULL && RB_COLOR(node, link) == RB_RED;
 }
 
-/* Counts the nodes of a subtree; black is how many black nodes each of its paths has. */
+/* Returns the number of nodes of a subtree, and sets *black to the number of black nodes on each of
+ * its paths. */
 static uint32_t audit_index_subtree(struct mapping_index_node *node, unsigned *black)
 {
     struct mapping_index_node *left;

@@ -3,12 +3,12 @@
  *
  * Mappings of one section overlap, unlike regions. So the red-black tree orders them by where they
  * begin, and each node records the highest end in its subtree: all mappings of a place are found in
- * O(log n) for each of them, whatever the number of others.
+ * O(log n) each, however many others there are.
  *
- * A search can be interrupted: a cursor says which mapping was found last, and stays valid whatever
- * is inserted or removed meanwhile. Mappings that come in behind it are missed.
+ * A search can be interrupted: a cursor records the last mapping found, and stays valid while
+ * others are inserted or removed. Mappings inserted before it are missed.
  *
- * Units: bytes in the section, half-open, modulo nothing. Owns: nothing; nodes are the caller's.
+ * Units: bytes in the section; ranges are half-open. Owns: nothing; nodes are the caller's.
  * State of a node: outside -> mapping_index_insert -> inside -> mapping_index_remove -> outside.
  * Fails with: nothing. Context: any, one call on an index at a time (the section's lock).
  */
@@ -39,22 +39,22 @@ struct mapping_index {
 void mapping_index_insert(struct mapping_index *index, struct mapping_index_node *node);
 void mapping_index_remove(struct mapping_index *index, struct mapping_index_node *node);
 
-/* Gives a node that is inside another end. */
+/* Changes the end of a node that is in the index. */
 void mapping_index_set_end(struct mapping_index_node *node, uint64_t to);
 
-/* The last node found; zeroes: none yet. */
+/* The last node found; all zero before the first. */
 struct mapping_cursor {
     uint64_t from;
     uint64_t serial;
 };
 
-/* Returns the next node that overlaps [from, to), in the order of their beginnings, and moves the
- * cursor on; NULL: no more. */
+/* Returns the next node that overlaps [from, to), in the order of their starts, and advances the
+ * cursor; NULL after the last. */
 struct mapping_index_node *mapping_index_next(const struct mapping_index *index,
                                               struct mapping_cursor *cursor, uint64_t from,
                                               uint64_t to);
 
-/* Proves order, colours and what each node says of its subtree; panics on a difference. */
+/* Checks order, colours and the sums of each node; panics on a difference. */
 void mapping_index_audit(const struct mapping_index *index);
 
 #endif

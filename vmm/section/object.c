@@ -49,7 +49,7 @@ void section_close(struct section *section)
 
 /* ---- its bytes ---- */
 
-/* Brings the page of a place to memory, held; no space is involved. */
+/* Makes the page of a place resident and holds it, without a space. */
 static enum status hold_place(struct section *section, uint64_t at, enum section_purpose purpose,
                               struct pfn *page)
 {
@@ -125,7 +125,7 @@ enum status section_write(struct section *section, uint64_t offset, const void *
 
 /* ---- size ---- */
 
-/* Makes the bytes of the last page behind the end zero. Mappings may have written there. */
+/* Zeroes the bytes of the last page after the section's end. Mappings may have written there. */
 static enum status zero_tail(struct section *section)
 {
     uint64_t size = section_size(section);
@@ -394,7 +394,8 @@ static enum status make_smaller(struct section *section, uint64_t size)
     return status != OK ? status : zeroed;
 }
 
-/* The tail of the last page becomes part of the section: mappings may have written there. */
+/* Makes a section larger. Zeroes the tail of its last page first, since mappings may have written
+ * there. */
 static enum status make_larger(struct section *section, uint64_t size)
 {
     bool charges = section->most.write || section->pager->get == NULL;

@@ -141,7 +141,7 @@ static enum status lock_inside(const struct section_place *where, const struct t
 
 /* ---- bringing ---- */
 
-/* The page set aside becomes the section's: its record says so from now on. */
+/* Takes the page that was set aside, and marks its record as a section's. */
 static struct pfn section_take_page(struct page_reserve *reserve)
 {
     struct pfn page = page_reserve_take(reserve);
@@ -151,7 +151,7 @@ static struct pfn section_take_page(struct page_reserve *reserve)
     return page;
 }
 
-/* Puts a page that the caller alone knows into the entry, and holds it for the caller. The table is
+/* Maps a page that only the caller can find at the entry, and holds it for the caller. The table is
  * locked. Returns the old entry. */
 static struct pte put_page(const struct tree_place *place, struct pfn page)
 {
@@ -249,8 +249,8 @@ static enum status hold_own_page(struct page_reserve *reserve, const struct sect
     return OK;
 }
 
-/* Puts the entry in transit with a new page, whose content is to be read: others that want it
- * wait. The page is not in the swap cache, since mappings write to it without a fault. */
+/* Puts the entry in transit with a new page, whose content will be read: other faults on it wait.
+ * The page is not in the swap cache, since mappings write to it without a fault. */
 static enum status begin_page(struct page_reserve *reserve, const struct section_place *where,
                               const struct tree_place *place, struct pfn *page)
 {
@@ -269,7 +269,7 @@ static enum status begin_page(struct page_reserve *reserve, const struct section
     return OK;
 }
 
-/* Reads a page from its slot, once for all mappings. The slot goes, so that the page counts as
+/* Reads a page from its slot, once for all mappings. The slot is freed, so the page counts as
  * written from now on. */
 static enum status read_page(struct space *space, struct page_reserve *reserve,
                              const struct section_place *where, const struct tree_place *place,

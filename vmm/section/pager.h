@@ -1,10 +1,10 @@
 /*
  * Pagers: where the pages of a section come from.
  *
- * A section asks its pager for each page that is touched for the first time. The section's entry
- * is in transit meanwhile, so that one caller asks for all, and no lock is held. A page that no
- * one has written since is dropped when memory is short, and asked for again; a written one goes
- * to a slot of the swap area, which is newer from then on.
+ * A section asks its pager for each page that is touched for the first time. The section's entry is
+ * in transit meanwhile, so that one caller asks for all, and no lock is held. A clean page is
+ * dropped when memory is short, and asked for again; a written one goes to a slot of the swap area,
+ * which is newer from then on.
  *
  * Units: pages of 4 KiB, counted from the section's start. Owns: nothing; a pager's source lives
  * as long as its sections. Fails with: what the pager says (STATUS_IO, STATUS_TIMEOUT,
@@ -23,8 +23,8 @@
 
 struct pager {
     const char *name;
-    /* Fills the frame with the page's content; what lies behind the source's end is zero. NULL:
-     * pages are blank at first, and a page that was never written is kept, not asked for again. */
+    /* Fills the frame with the page's content; bytes after the source's end are zero. NULL: pages
+     * are blank at first, and a page that was never written is kept, not asked for again. */
     enum status (*get)(const void *source, uint64_t page, struct pfn frame);
     /* Called once, after the section's last hold. NULL: nothing to do. */
     void (*end)(const void *source);

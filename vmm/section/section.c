@@ -1,4 +1,4 @@
-/* Sections: the objects, and where they are mapped. */
+/* Sections: the objects and their mappings. */
 #include "vmm/section/section.h"
 
 #include "cpu/machine.h"
@@ -180,7 +180,8 @@ void section_put(struct section *section)
 
 /* ---- one mapping ---- */
 
-/* Inserts a mapping where its section and origin say. Its space and section are locked. */
+/* Inserts a mapping into the index, at the place that its origin gives. Its space and section are
+ * locked. */
 static void insert_mapping(struct mapping *mapping)
 {
     mapping->place.from = mapping->node.start - mapping->origin;
@@ -229,7 +230,7 @@ static void remove_mapping(struct mapping *mapping)
 
 /* ---- ranges ---- */
 
-/* Maps a section, whose count for it the mapping takes over. */
+/* Maps a section. The mapping takes over the caller's count of it. */
 static enum status map_counted(struct space *space, struct section *section, uint64_t origin,
                                uint64_t start, uint64_t end)
 {
@@ -304,7 +305,7 @@ static enum status section_cut_at(struct space *space, uint64_t address)
     behind->origin = mapping->origin;
     CHECK(address % PAGE_SIZE == 0 && address < behind->node.end);
     section_hold(behind->section);
-    /* In one step: no page of it may be in no mapping in between. */
+    /* In one step, so that each page is in a mapping at all times. */
     were_on = lock_mappings(space, behind->section);
     region_tree_resize(&mapping->node, mapping->node.start, address);
     mapping_index_set_end(&mapping->place, address - mapping->origin);
