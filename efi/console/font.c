@@ -36,6 +36,9 @@
 /* With fewer columns, too many lines of the log wrap. */
 #define COLUMNS_WANTED 100U
 
+/* With fewer rows, the pictures of a run have no room (tests/screen). */
+#define ROWS_WANTED 30U
+
 #define NO_GLYPH UINT32_MAX
 
 static uint32_t read_u32(const uint8_t *bytes)
@@ -186,12 +189,14 @@ const uint8_t *font_glyph(const struct font *font, char letter)
     return font->glyphs + (size_t)font->glyph_bytes * font->index[code < FONT_CODES ? code : '?'];
 }
 
-size_t font_choose(const uint32_t *widths, size_t count, uint32_t screen_width)
+size_t font_choose(const uint32_t *widths, size_t count, uint32_t screen_width,
+                   uint32_t screen_height)
 {
     size_t choice = 0;
 
     for (size_t i = 1; i < count; i++) {
-        if (screen_width / widths[i] >= COLUMNS_WANTED)
+        if (screen_width / widths[i] >= COLUMNS_WANTED &&
+            screen_height / (2 * widths[i]) >= ROWS_WANTED)
             choice = i;
     }
     return choice;

@@ -38,8 +38,9 @@ MUST_USE enum status font_open(const void *data, size_t size, struct font *font)
  * in the font gets the glyph of the question mark. */
 const uint8_t *font_glyph(const struct font *font, char letter);
 
-/* Chooses among fonts with these ascending widths: the widest with at least 100 columns on the
- * screen, else the first. */
-size_t font_choose(const uint32_t *widths, size_t count, uint32_t screen_width);
+/* Chooses among fonts with these ascending widths and twice that height: the widest with at least
+ * 100 columns and 30 rows on the screen, else the first. */
+size_t font_choose(const uint32_t *widths, size_t count, uint32_t screen_width,
+                   uint32_t screen_height);
 
 #endif

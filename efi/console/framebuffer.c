@@ -280,7 +280,9 @@ void console_start(const struct reachable *reachable)
         !reachable_device(reachable, screen->base, framebuffer_size(screen)))
         return;
     console.screen = *screen;
-    console.font_number = font_choose(font_widths, ARRAY_COUNT(fonts), screen->width);
+    console.font_number =
+        font_choose(font_widths, ARRAY_COUNT(fonts), screen->width,
+                    (uint32_t)min_u64(screen->height, screen->size / 4 / screen->pitch));
     if (!open_font() || !framebuffer_lay_out())
         return;
     console.pixels = (volatile uint32_t *)(uintptr_t)screen->base.address;

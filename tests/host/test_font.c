@@ -282,15 +282,19 @@ static void choice(void **state)
 {
     static const uint32_t widths[] = {8, 12, 16, 32};
     static const struct {
-        uint32_t screen;
+        uint32_t width;
+        uint32_t height;
         size_t font;
-    } screens[] = {{640, 0},  {800, 0},  {1024, 0}, {1199, 0}, {1200, 1}, {1280, 1}, {1366, 1},
-                   {1600, 2}, {1920, 2}, {2560, 2}, {3200, 3}, {3840, 3}, {7680, 3}};
+    } screens[] = {{640, 480, 0},   {800, 600, 0},   {1024, 768, 0},  {1199, 900, 0},
+                   {1200, 900, 1},  {1280, 720, 1},  {1280, 600, 0},  {1366, 768, 1},
+                   {1600, 900, 1},  {1600, 1200, 2}, {1920, 1080, 2}, {2560, 1080, 2},
+                   {3200, 1800, 2}, {3440, 1440, 2}, {3840, 2160, 3}, {7680, 4320, 3}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(screens); i++)
-        assert_int_equal(font_choose(widths, ARRAY_COUNT(widths), screens[i].screen),
-                         screens[i].font);
+        assert_int_equal(
+            font_choose(widths, ARRAY_COUNT(widths), screens[i].width, screens[i].height),
+            screens[i].font);
 }
 
 int main(void)

@@ -288,6 +288,106 @@ static void pages_follow_each_other(void **state)
     close_screen(&screen);
 }
 
+/* Words of many lengths wrap at other places than letters do: all reach a page. */
+static void pages_show_every_word(void **state)
+{
+    static char text[8192];
+    static char found[8192];
+    unsigned last = 0;
+    size_t size = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 120; i++)
+        size += (size_t)snprintf(text + size, sizeof(text) - size, "word%04u%.*s%s", i, i % 45,
+                                 "---------------------------------------------",
+                                 i % 30 > 12 && i % 4 != 0 ? "\n" : " ");
+    assert_true(open_screen(&screen, 640, 480));
+    for (size_t at = 0; at < size;) {
+        size_t length = 0;
+
+        at = screen_draw_page(&screen, "log", "keys", text, size, at);
+        for (unsigned row = 1; row + 1 < screen.rows; row++) {
+            for (unsigned column = 0; column < screen.columns; column++)
+                found[length++] = screen.shown[row][column].letter;
+        }
+        found[length] = '\0';
+        for (const char *word = found; (word = strstr(word, "word")) != NULL; word++) {
+            assert_int_equal(strtoul(word + 4, NULL, 10), last);
+            last++;
+        }
+    }
+    assert_int_equal(last, 120);
+    close_screen(&screen);
+}
+
+/* With more failures than there is room for, the rest of the picture stays. */
+static void many_failures(void **state)
+{
+    static const char failing[] = "    KTAP version 1\n    1..6\n    # Why?\n    not ok 1 wordaaaa "
+                                  "wordbbbb wordcccc wordaaaa wordbbbb wordcccc wordaaaa wordbbbb\n"
+                                  "not ok 1 a-name-of-20-letters\n";
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        memset(&story, 0, sizeof(story));
+        tell(NULL, log_start);
+        for (unsigned failure = 0; failure < 20; failure++)
+            tell("a-name-of-20-letters", failing);
+        tell(NULL, "Bail out! wordaaaa wordbbbb wordcccc wordaaaa wordbbbb wordcccc wordaaaa "
+                   "wordbbbb wordcccc wordaaaa wordbbbb\n# verdict: fail\n");
+        fill_facts(1);
+        facts.log = "went over the line; it is in the log area of the swap disk as well, and it is "
+                    "kept in memory, from which the next start saves it on the boot volume";
+        assert_true(open_screen(&screen, sizes[i].width, sizes[i].height));
+        screen_draw_end(&screen, &story, &facts);
+        assert_true(words_are_whole(&screen));
+        assert_true(says(&screen, "more: the log has them"));
+        assert_true(says(&screen, "0 checks hold, 20 failed"));
+        assert_true(says(&screen, "The log"));
+        assert_true(says(&screen, "volume"));
+        assert_true(says(&screen, "make report"));
+        assert_true(says(&screen, "p pause"));
+        assert_true(says(&screen, " a-name-of-20-letters "));
+        close_screen(&screen);
+    }
+}
+
+static void long_names_are_whole(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        memset(&story, 0, sizeof(story));
+        tell(NULL, "# Faultline v1234.5-7890-g0123456789-dirty\n1..3\n");
+        tell("a-name-of-20-letters", log_second);
+        fill_facts(1);
+        facts.seconds = 6001;
+        assert_true(open_screen(&screen, sizes[i].width, sizes[i].height));
+        screen_draw_run(&screen, &story, &facts);
+        assert_true(says(&screen, "a-name-of-20-letters "));
+        assert_true(says(&screen, " 0 failed   100:01"));
+        tell(NULL, "ok 2 a-name-of-20-letters\n# verdict: pass\n");
+        screen_draw_end(&screen, &story, &facts);
+        assert_true(says(&screen, "ok a-name-of-20-letters  2"));
+        close_screen(&screen);
+    }
+}
+
+/* A screen with more columns of the font than a picture can have. */
+static void a_very_wide_screen(void **state)
+{
+    (void)state;
+    memset(&story, 0, sizeof(story));
+    tell(NULL, log_start);
+    tell("ticket-range", log_first);
+    tell("ticket-exit", log_second);
+    fill_facts(2);
+    assert_true(open_screen(&screen, 3840, 480));
+    screen_draw_run(&screen, &story, &facts);
+    assert_true(says(&screen, "ok 1 ticket-range"));
+    assert_true(says(&screen, "next  wordaaaa"));
+    close_screen(&screen);
+}
+
 static void small_screens(void **state)
 {
     (void)state;
@@ -300,9 +400,11 @@ static void small_screens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(story_is_told),        cmocka_unit_test(a_failure_is_named),
-        cmocka_unit_test(a_run_under_way),      cmocka_unit_test(words_stay_whole),
-        cmocka_unit_test(changes_are_complete), cmocka_unit_test(pages_follow_each_other),
+        cmocka_unit_test(story_is_told),         cmocka_unit_test(a_failure_is_named),
+        cmocka_unit_test(a_run_under_way),       cmocka_unit_test(words_stay_whole),
+        cmocka_unit_test(changes_are_complete),  cmocka_unit_test(pages_follow_each_other),
+        cmocka_unit_test(pages_show_every_word), cmocka_unit_test(many_failures),
+        cmocka_unit_test(long_names_are_whole),  cmocka_unit_test(a_very_wide_screen),
         cmocka_unit_test(small_screens),
     };
 

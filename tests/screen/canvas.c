@@ -235,6 +235,18 @@ unsigned screen_put_wrapped(struct screen *screen, unsigned row, unsigned column
     return used;
 }
 
+unsigned screen_wrapped_rows(const char *text, unsigned width)
+{
+    unsigned rows = 0;
+
+    for (; *text != '\0'; rows++) {
+        text += screen_fit(text, width);
+        while (*text == ' ')
+            text++;
+    }
+    return rows;
+}
+
 const char *screen_bytes(uint64_t bytes, char text[24])
 {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -271,6 +283,7 @@ const char *screen_number(uint64_t value, char text[28])
 bool screen_open(struct screen *screen, const struct screen_pixels *pixels, const struct font *font)
 {
     screen->pixels = *pixels;
+    screen->pixels.width = (uint32_t)min_u64(pixels->width, SCREEN_COLUMNS * font->width);
     screen->font = font;
     screen->columns = (unsigned)min_u64(pixels->width / font->width, SCREEN_COLUMNS);
     screen->rows = (unsigned)min_u64(pixels->height / font->height, SCREEN_ROWS);

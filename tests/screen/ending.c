@@ -10,6 +10,14 @@
 /* Failures that are shown in full; the bottom lines and the names need room as well. */
 #define FAILURES_SHOWN 4U
 
+/* Rows of a failure, and rows that the text below the failures needs: a line about further ones, a
+ * gap, the sums, where the log and the answers are, and the keys. */
+#define FAILURE_ROWS 3U
+#define ROWS_BELOW   13U
+
+/* Rows that the text below the results needs. */
+#define ROWS_BELOW_RESULTS 8U
+
 #define NAME_COLUMNS   4U
 #define NAME_WIDTH_MIN 24U
 
@@ -56,16 +64,18 @@ static void put_headline(struct screen *screen, const struct story *story)
 static unsigned put_failures(struct screen *screen, const struct story *story, unsigned row)
 {
     unsigned width = screen->columns - INDENT - 1;
-    unsigned kept = (unsigned)min_u64(story->failures, FAILURES_SHOWN);
+    unsigned most = (unsigned)min_u64(story->failures, FAILURES_SHOWN);
     char text[STORY_LINE];
+    unsigned kept;
 
     if (story->bail_out[0] != '\0')
         row += screen_put_wrapped(screen, row, 1, screen->columns - 2, 3, COLOUR_TEXT,
                                   story->bail_out);
-    for (unsigned i = 0; i < kept; i++) {
-        const struct story_failure *failure = &story->failure[i];
+    for (kept = 0; kept < most && row + FAILURE_ROWS + ROWS_BELOW <= screen->rows; kept++) {
+        const struct story_failure *failure = &story->failure[kept];
 
-        screen_put(screen, row, 1, INDENT - 2, COLOUR_BAD, failure->name);
+        if (screen_put(screen, row, 1, width, COLOUR_BAD, failure->name) > INDENT - 2)
+            row++;
         if (failure->check != 0)
             print_to(text, sizeof(text), "check %u of %u: %s", failure->check, failure->checks,
                      failure->text);
@@ -98,9 +108,10 @@ static unsigned put_sums(struct screen *screen, const struct story *story, unsig
     return row + screen_put_wrapped(screen, row, 1, screen->columns - 2, 3, COLOUR_DIM, text) + 1;
 }
 
-static void put_result(struct screen *screen, unsigned row, unsigned column,
+static void put_result(struct screen *screen, unsigned row, unsigned column, unsigned width,
                        const struct story_result *result)
 {
+    unsigned used;
     bool failed = result->outcome == STORY_FAILED;
     bool skipped = result->outcome == STORY_SKIPPED;
     char checks[24];
@@ -112,12 +123,13 @@ static void put_result(struct screen *screen, unsigned row, unsigned column,
                failed    ? "NO"
                : skipped ? "--"
                          : "ok");
-    screen_put(screen, row, column + 3, 16, failed ? COLOUR_BAD : COLOUR_TEXT, result->name);
+    used = screen_put(screen, row, column + 3, width - 4, failed ? COLOUR_BAD : COLOUR_TEXT,
+                      result->name);
     if (result->skipped > 0)
         print_to(checks, sizeof(checks), "%2u+%u", result->checks, result->skipped);
     else
         print_to(checks, sizeof(checks), "%2u", result->checks);
-    screen_put(screen, row, column + 20, 5, COLOUR_DIM, checks);
+    screen_put(screen, row, column + (unsigned)max_u64(20, used + 4), 5, COLOUR_DIM, checks);
 }
 
 /* Writes all names, the failed ones first, in columns from top to bottom. Returns the next row. */
@@ -136,7 +148,7 @@ static unsigned put_results(struct screen *screen, const struct story *story, un
 
             if ((result->outcome == STORY_FAILED) != (pass == 0))
                 continue;
-            put_result(screen, row + place % rows, 1 + place / rows * width, result);
+            put_result(screen, row + place % rows, 1 + place / rows * width, width, result);
             place++;
         }
     }
@@ -158,7 +170,8 @@ void screen_draw_end(struct screen *screen, const struct story *story,
     put_end_bar(screen, story, facts);
     row = put_failures(screen, story, 5);
     row = put_sums(screen, story, row);
-    row = put_results(screen, story, row, last - row - 8);
+    row = put_results(screen, story, row,
+                      row + ROWS_BELOW_RESULTS < last ? last - row - ROWS_BELOW_RESULTS : 0);
     screen_put(screen, row, 1, INDENT - 2, COLOUR_DIM, "The log");
     row += screen_put_wrapped(screen, row, INDENT, width, 3, COLOUR_TEXT, log) + 1;
     screen_put(screen, row, 1, INDENT - 2, COLOUR_DIM, "Answers");
@@ -168,6 +181,23 @@ void screen_draw_end(struct screen *screen, const struct story *story,
     screen_fill_bar(screen);
     screen_show(screen);
     put_headline(screen, story);
+}
+
+/* Copies the line that begins at `from`, or as many whole words as there is room for. Returns its
+ * length. */
+static size_t page_line(const char *text, size_t size, size_t from, char line[STORY_LINE])
+{
+    size_t length = 0;
+
+    while (from + length < size && text[from + length] != '\n' && length < STORY_LINE - 1) {
+        line[length] = text[from + length];
+        length++;
+    }
+    line[length] = '\0';
+    if (length == STORY_LINE - 1 && from + length < size && text[from + length] != '\n')
+        length = screen_fit(line, length - 1);
+    line[length] = '\0';
+    return length;
 }
 
 size_t screen_draw_page(struct screen *screen, const char *title, const char *keys,
@@ -183,21 +213,14 @@ size_t screen_draw_page(struct screen *screen, const char *title, const char *ke
     screen_ground(screen, 0, 0, screen->columns, COLOUR_BAR);
     screen_put(screen, last, 1, width, COLOUR_DIM, keys);
     for (unsigned row = 1; row < last - 1 && from < size;) {
-        size_t length = 0;
-        unsigned used;
+        size_t length = page_line(text, size, from, line);
+        unsigned used = (unsigned)max_u64(screen_wrapped_rows(line, width), 1);
 
-        while (from + length < size && text[from + length] != '\n' && length < STORY_LINE - 1) {
-            line[length] = text[from + length];
-            length++;
-        }
-        line[length] = '\0';
-        used = (unsigned)max_u64((length + width - 1) / width, 1);
         if (row > 1 && row + used > last - 1)
             break;
-        used = screen_put_wrapped(screen, row, 1, width, last - 1 - row,
-                                  strncmp(line, "    # metric", 12) == 0 ? COLOUR_DIM : COLOUR_TEXT,
-                                  line);
-        row += (unsigned)max_u64(used, 1);
+        screen_put_wrapped(screen, row, 1, width, last - 1 - row,
+                           strncmp(line, "    # metric", 12) == 0 ? COLOUR_DIM : COLOUR_TEXT, line);
+        row += used;
         from += length + (from + length < size && text[from + length] == '\n' ? 1 : 0);
     }
     screen_fill_bar(screen);

@@ -40,6 +40,9 @@ unsigned screen_put_format(struct screen *screen, unsigned row, unsigned column,
 unsigned screen_put_wrapped(struct screen *screen, unsigned row, unsigned column, unsigned width,
                             unsigned rows, enum colour colour, const char *text);
 
+/* Returns the rows that a text takes with columns of this width, which is not zero. */
+unsigned screen_wrapped_rows(const char *text, unsigned width);
+
 /* Changes the background of columns [from, to) of a row. */
 void screen_ground(struct screen *screen, unsigned row, unsigned from, unsigned to,
                    enum colour ground);

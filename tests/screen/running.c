@@ -254,16 +254,19 @@ static void put_bar(struct screen *screen, const struct story *story,
     unsigned column = 1;
     char end[64];
     size_t length;
+    unsigned room;
 
-    column +=
-        screen_put_format(screen, 0, column, 40, COLOUR_TEXT, "Faultline %s", story->version) + 3;
-    if (story->now.name[0] != '\0')
-        column += screen_put(screen, 0, column, STORY_NAME, COLOUR_BLUE, story->now.name) + 2;
     length = print_to(end, sizeof(end), "%u failed   %lu:%02u", story->failed,
                       (unsigned long)(facts->seconds / 60), (unsigned)(facts->seconds % 60));
+    room = screen->columns - (unsigned)length - STORY_NAME - 6;
+    column += screen_put_format(screen, 0, column, (unsigned)min_u64(room, 40), COLOUR_TEXT,
+                                "Faultline %s", story->version) +
+              3;
+    if (story->now.name[0] != '\0')
+        column += screen_put(screen, 0, column, STORY_NAME, COLOUR_BLUE, story->now.name) + 2;
     screen_put(screen, 0, screen->columns - 1 - (unsigned)length, (unsigned)length,
                story->failed > 0 ? COLOUR_BAD : COLOUR_GOOD, end);
-    if (story->now.planned > 0)
+    if (story->now.planned > 0 && column + length + 2 < screen->columns)
         screen_put_format(screen, 0, column, screen->columns - column - (unsigned)length - 2,
                           COLOUR_TEXT, "%u of %u, check %u of %u", story->done + 1, story->planned,
                           story->now.done, story->now.planned);

@@ -203,8 +203,8 @@ struct screen {
     struct screen_cell wanted[SCREEN_ROWS][SCREEN_COLUMNS];
 };
 
-/* Starts on these pixels; draws nothing yet. Returns false if they have too few cells of the font,
- * which must outlive the screen. */
+/* Starts on these pixels; draws nothing yet, and never to the right of SCREEN_COLUMNS. Returns
+ * false if they have too few cells of the font, which must outlive the screen. */
 bool screen_open(struct screen *screen, const struct screen_pixels *pixels,
                  const struct font *font);
 
