@@ -42,6 +42,12 @@ static struct {
     char history[HISTORY_SIZE][LINE_SIZE];
 } prompt;
 
+/* A key of a terminal that comes as several letters. */
+struct sequence {
+    unsigned length; /* letters so far; 0: none has begun */
+    bool up;         /* it was the key up */
+};
+
 struct command {
     const char *name;
     const char *argument; /* NULL: none */
@@ -49,25 +55,33 @@ struct command {
     void (*obey)(const char *argument);
 };
 
-/* Reads a number, decimal or 0x and hexadecimal; says so if the text is none. */
+static unsigned digit_of(char letter)
+{
+    if (letter >= '0' && letter <= '9')
+        return (unsigned)(letter - '0');
+    if (letter >= 'a' && letter <= 'f')
+        return (unsigned)(letter - 'a') + 10;
+    return letter >= 'A' && letter <= 'F' ? (unsigned)(letter - 'A') + 10 : 99;
+}
+
+/* Reads a number, decimal or 0x and hexadecimal; says so if the text is none or it has more than 64
+ * bits. */
 static bool read_argument(const char *text, uint64_t *number)
 {
-    unsigned base = 10;
+    bool hexadecimal = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    const char *digits = hexadecimal ? text + 2 : text;
+    unsigned base = hexadecimal ? 16 : 10;
 
     *number = 0;
-    if (text[0] == '0' && text[1] == 'x') {
-        base = 16;
-        text += 2;
-    }
-    for (const char *at = text; *at != '\0' || at == text; at++) {
-        unsigned digit = 99;
+    for (const char *at = digits; *at != '\0' || at == digits; at++) {
+        unsigned digit = digit_of(*at);
 
-        if (*at >= '0' && *at <= '9')
-            digit = (unsigned)(*at - '0');
-        else if (*at >= 'a' && *at <= 'f')
-            digit = (unsigned)(*at - 'a') + 10;
         if (digit >= base) {
             print("not a number: %s\n", text);
+            return false;
+        }
+        if (*number > (UINT64_MAX - digit) / base) {
+            print("more than 64 bits: %s\n", text);
             return false;
         }
         *number = *number * base + digit;
@@ -77,9 +91,14 @@ static bool read_argument(const char *text, uint64_t *number)
 
 static void prompt_walk(const char *argument)
 {
+    unsigned unused = 64 - pte_shift(kernel_map_levels() + 1);
     uint64_t address;
 
-    if (read_argument(argument, &address))
+    if (!read_argument(argument, &address))
+        return;
+    if ((uint64_t)((int64_t)(address << unused) >> unused) != address)
+        print("not canonical: an access there raises #GP, without a walk\n");
+    else
         tree_print_walk(machine_root(), kernel_map_levels(), address);
 }
 
@@ -224,8 +243,12 @@ static void prompt_run(const char *argument)
         if (strcmp(experiment->name, argument) == 0)
             break;
     }
+    if (experiment == NULL && strcmp(argument, "list") == 0) {
+        experiments_print();
+        return;
+    }
     if (experiment == NULL) {
-        print("no experiment has this name; run=list prints all\n");
+        print("no experiment has this name; run list prints all\n");
         return;
     }
     end_example();
@@ -258,7 +281,7 @@ static const struct command commands[] = {
     {"frame", "NUMBER", "the record of a frame", prompt_frame},
     {"slot", "NUMBER", "the record of a slot of the swap area", prompt_slot},
     {"descriptor", "NUMBER", "the attributes that a ticket names", prompt_descriptor},
-    {"run", "NAME", "run an experiment", prompt_run},
+    {"run", "NAME", "run an experiment; run list prints all", prompt_run},
     {"history", NULL, "the last lines; the key up brings them back", prompt_history},
     {"quit", NULL, "end the run", NULL},
 };
@@ -283,14 +306,27 @@ static int wait_for_letter(void)
     return letter;
 }
 
-/* Replaces the typed text by an earlier line, if the key was cursor up. */
+/* Takes a letter of a terminal's key: ESC, a bracket, parameters and a last letter. Returns whether
+ * the letter belongs to one; after an ESC without a bracket it does not. */
+static bool take_sequence(struct sequence *key, int letter)
+{
+    if (letter == LETTER_ESC) {
+        *key = (struct sequence){.length = 1};
+        return true;
+    }
+    if (key->length == 0 || letter < ' ' || (key->length == 1 && letter != '[')) {
+        key->length = 0;
+        return false;
+    }
+    key->up = key->length == 2 && letter == 'A';
+    key->length = key->length > 1 && letter >= '@' ? 0 : key->length + 1;
+    return true;
+}
+
+/* Replaces the typed text by the line before the one that is shown. */
 static size_t recall(char line[LINE_SIZE], size_t length, unsigned *back)
 {
-    unsigned kept = (unsigned)min_u64(prompt.entered, HISTORY_SIZE);
-    int bracket = wait_for_letter();
-    int letter = wait_for_letter();
-
-    if (bracket != '[' || letter != 'A' || *back == kept)
+    if (*back == (unsigned)min_u64(prompt.entered, HISTORY_SIZE))
         return length;
     *back += 1;
     for (; length > 0; length--)
@@ -303,6 +339,7 @@ static size_t recall(char line[LINE_SIZE], size_t length, unsigned *back)
 /* Reads a line, shows it, and keeps it in the history. */
 static void read_command(char line[LINE_SIZE])
 {
+    struct sequence key = {0};
     size_t length = 0;
     unsigned back = 0;
 
@@ -310,11 +347,12 @@ static void read_command(char line[LINE_SIZE])
     print("%s", "");
     for (int letter = wait_for_letter(); letter != '\r' && letter != '\n';
          letter = wait_for_letter()) {
-        if ((letter == LETTER_BACKSPACE || letter == LETTER_DELETE) && length > 0) {
+        if (take_sequence(&key, letter)) {
+            if (key.up)
+                length = recall(line, length, &back);
+        } else if ((letter == LETTER_BACKSPACE || letter == LETTER_DELETE) && length > 0) {
             length--;
             print("\b \b");
-        } else if (letter == LETTER_ESC) {
-            length = recall(line, length, &back);
         } else if (letter >= ' ' && letter <= '~' && length + 1 < LINE_SIZE) {
             line[length++] = (char)letter;
             print("%c", letter);
@@ -329,9 +367,14 @@ static void read_command(char line[LINE_SIZE])
 /* Obeys a line; returns false for `quit`. */
 static bool prompt_obey(char *line)
 {
-    size_t length = 0;
+    size_t length = strlen(line);
     char *argument;
 
+    while (length > 0 && line[length - 1] == ' ')
+        line[--length] = '\0';
+    while (*line == ' ')
+        line++;
+    length = 0;
     while (line[length] != ' ' && line[length] != '\0')
         length++;
     argument = line + length;

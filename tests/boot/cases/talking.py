@@ -3,7 +3,9 @@
 from harness import Case, case
 
 COMMANDS = ("help", "counters", "walk 0x7f0000000", "region 0x7f0000000", "frame 0x1000", "slot 0",
-            "descriptor 0", "run wild", "nonsense", "history", "\x1b[A\x1b[A", "quit")
+            "descriptor 0", "run wild", " slot  0x1F ", "slot 18446744073709551616",
+            "walk 0x8000000000000000", "\x1bslot 16384", "nonsense", "history", "\x1b[A\x1b[A",
+            "quit")
 PAUSE = 5  # seconds
 
 
@@ -22,7 +24,9 @@ def prompt(t: Case):
                   "# | 00000007f0000000 to 00000007f0010000, read write, private, 1 of 16 pages",
                   "# | frame 1000 at 1000000: ", "# | slot 0: count 0, empty",
                   "# | descriptor 0: ", "# | ok 1 wild", "# | # verdict: pass",
-                  "# | no such command", "# | 9 nonsense", "# > quit"):
+                  "# | slot 31: count 0", "# | more than 64 bits: 18446744073709551616",
+                  "# | not canonical", "# | there are 16384 slots", "# | no such command",
+                  "# | 13 nonsense", "# > quit"):
         t.check(words in after, f"the prompt says: {words}", after[-3000:])
     t.check(after.count("# | no such command") == 2, "the key up brings a line back", after[-600:])
 
