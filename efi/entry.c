@@ -125,6 +125,25 @@ static void report_load_options(void)
     ktap_note("load options: %s", text);
 }
 
+/* Logs the options that this machine cannot have; returns how many. */
+static unsigned refuse_options(const struct options *options)
+{
+    unsigned errors = 0;
+
+    if (options->serial == SERIAL_PORT && !serial_owns_port(options->serial_port)) {
+        ktap_note(
+            "option error: serial=%#x: no serial port is known there; accepted: 0x3f8, 0x2f8, "
+            "0x3e8, 0x2e8, or the port of a PCI serial controller",
+            options->serial_port);
+        errors++;
+    }
+    if (options->la57 == LA57_ON && !cpu_features()->la57) {
+        ktap_note("option error: la57=1: this processor has no five-level paging (LA57)");
+        errors++;
+    }
+    return errors;
+}
+
 /* Logs the options and their errors; returns the number of errors. */
 static unsigned report_options(void)
 {
@@ -151,18 +170,7 @@ static unsigned report_options(void)
         errors++;
     }
     errors += parse_options(&reporter);
-    if (bootinfo.options.serial == SERIAL_PORT && !serial_owns_port(bootinfo.options.serial_port)) {
-        ktap_note(
-            "option error: serial=%#x: no serial port is known there; accepted: 0x3f8, 0x2f8, "
-            "0x3e8, 0x2e8, or the port of a PCI serial controller",
-            bootinfo.options.serial_port);
-        errors++;
-    }
-    if (bootinfo.options.la57 == LA57_ON && !cpu_features()->la57) {
-        ktap_note("option error: la57=1: this processor has no five-level paging (LA57)");
-        errors++;
-    }
-    return errors;
+    return errors + refuse_options(&bootinfo.options);
 }
 
 /* Ends a run that cannot begin, because of the failed step. */
@@ -303,7 +311,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
     menu_open(&firmware, option_input.load,
               &(struct option_sources){.file = option_input.file.text,
                                        .file_size = option_input.file.size},
-              &bootinfo.options);
+              &bootinfo.options, refuse_options);
     finish_start(&bootinfo);
     firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);

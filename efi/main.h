@@ -14,6 +14,10 @@
  * For the menu: context boot services, before the handover. */
 const char *faultline_experiment(unsigned place, const char **question);
 
+/* Returns whether every item of run= matches an experiment; logs those that do not. Context: as
+ * above. */
+bool faultline_knows(const struct options *options);
+
 /* Runs the experiments and returns the verdict, whose line is already printed. */
 enum verdict faultline_main(const struct bootinfo *info);
 

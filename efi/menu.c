@@ -9,6 +9,9 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 
+/* Room for a setting run=. */
+#define RUN_SETTING (4U + OPTION_RUN_SIZE)
+
 static void menu_report(struct option_reporter *reporter, const char *text)
 {
     (void)reporter;
@@ -52,8 +55,9 @@ static size_t key_length(const char *word, size_t length)
     return 0;
 }
 
-/* Appends a word to the settings, in place of one with the same key. */
-static void set_word(char *load, const char *word, size_t length)
+/* Appends a word to the settings, in place of one with the same key. Returns whether there is room
+ * for it. */
+static bool set_word(char *load, const char *word, size_t length)
 {
     size_t key = key_length(word, length);
     size_t from = 0;
@@ -73,12 +77,15 @@ static void set_word(char *load, const char *word, size_t length)
             from++;
     }
     load[to] = '\0';
-    if (to + 1 + length < OPTION_TEXT_SIZE)
-        print_to(load + to, OPTION_TEXT_SIZE - to, "%s%.*s", to > 0 ? " " : "", (int)length, word);
+    if (to + 1 + length >= OPTION_TEXT_SIZE)
+        return false;
+    print_to(load + to, OPTION_TEXT_SIZE - to, "%s%.*s", to > 0 ? " " : "", (int)length, word);
+    return true;
 }
 
-/* Adds an experiment, by its number or name, to the list of a setting run=. */
-static void menu_add_name(char *run, const char *word, size_t length)
+/* Adds an experiment, by its number or name, to the list of a setting run=. Returns whether there is
+ * room for it. */
+static bool menu_add_name(char *run, const char *word, size_t length)
 {
     const char *question;
     const char *name = NULL;
@@ -90,32 +97,49 @@ static void menu_add_name(char *run, const char *word, size_t length)
         number = number * 10 + (unsigned)(word[i++] - '0');
     if (i == length && number > 0)
         name = faultline_experiment(number - 1, &question);
-    print_to(run + at, MENU_LINE - at, "%s%.*s", at > 4 ? "," : "",
-             name != NULL ? (int)strlen(name) : (int)length, name != NULL ? name : word);
+    return at + print_to(run + at, RUN_SETTING - at, "%s%.*s", at > 4 ? "," : "",
+                         name != NULL ? (int)strlen(name) : (int)length,
+                         name != NULL ? name : word) <
+           RUN_SETTING;
 }
 
-/* Takes in the words of a line. */
-static void menu_take(char *load, const char *line)
+/* Takes in the words of a line. Returns whether there is room for all. */
+static bool menu_take(char *load, const char *line)
 {
-    char run[MENU_LINE] = "run=";
+    char run[RUN_SETTING] = "run=";
+    bool room = true;
 
     for (const char *at = line; *at != '\0';) {
         size_t length = word_length(at);
 
         if (key_length(at, length) > 0)
-            set_word(load, at, length);
+            room = set_word(load, at, length) && room;
         else if (length > 0)
-            menu_add_name(run, at, length);
+            room = menu_add_name(run, at, length) && room;
         at += length;
         while (*at == ' ' || *at == '\t')
             at++;
     }
     if (strcmp(run, "run=") != 0)
-        set_word(load, run, strlen(run));
+        room = set_word(load, run, strlen(run)) && room;
+    return room;
+}
+
+/* Refuses options that this machine cannot have, and those that have had their effect before. */
+static bool menu_accepts(const struct options *now, const struct options *others,
+                         unsigned (*refuse)(const struct options *options))
+{
+    if (others->serial != now->serial || others->serial_port != now->serial_port ||
+        (others->report == REPORT_BOOT) != (now->report == REPORT_BOOT)) {
+        ktap_note("menu: error: serial= and report=boot have their effect before the menu; give "
+                  "them as load options or in faultline.cfg");
+        return false;
+    }
+    return refuse(others) == 0 && faultline_knows(others);
 }
 
 void menu_open(const struct firmware *firmware, char *load, const struct option_sources *sources,
-               struct options *options)
+               struct options *options, unsigned (*refuse)(const struct options *options))
 {
     struct option_reporter reporter = {.report = menu_report};
     static char typed[OPTION_TEXT_SIZE];
@@ -128,11 +152,15 @@ void menu_open(const struct firmware *firmware, char *load, const struct option_
         struct options others;
 
         memcpy(typed, load, OPTION_TEXT_SIZE);
-        menu_take(typed, line);
+        if (!menu_take(typed, line)) {
+            ktap_note("menu: error: too many names or settings; nothing is changed");
+            continue;
+        }
         if (options_parse(&(struct option_sources){.load = typed,
                                                    .file = sources->file,
                                                    .file_size = sources->file_size},
-                          &others, &reporter) > 0)
+                          &others, &reporter) > 0 ||
+            !menu_accepts(options, &others, refuse))
             continue;
         memcpy(load, typed, OPTION_TEXT_SIZE);
         *options = others;

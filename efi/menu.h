@@ -10,8 +10,10 @@
 #include "efi/options/options.h"
 
 /* Opens the menu if the options say so or a key is pending. Text that is typed replaces settings of
- * the load options, whose buffer has OPTION_TEXT_SIZE bytes, and `options` are parsed again. */
+ * the load options, whose buffer has OPTION_TEXT_SIZE bytes, and `options` are parsed again.
+ * `refuse` logs the options that this machine cannot have, and returns how many; the menu then
+ * keeps the options that it has. */
 void menu_open(const struct firmware *firmware, char *load, const struct option_sources *sources,
-               struct options *options);
+               struct options *options, unsigned (*refuse)(const struct options *options));
 
 #endif

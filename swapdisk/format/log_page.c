@@ -48,7 +48,8 @@ bool log_page_decode(const uint8_t page[LOG_PAGE_SIZE], struct log_page *log)
 
     if (memcmp(page + AT_MAGIC, magic, sizeof(magic)) != 0 ||
         get_le32(page + AT_CRC) != log_checksum(page) || length > LOG_PAGE_TEXT ||
-        get_le64(page + AT_RUN) == 0 || !all_zero(page + AT_RESERVED, AT_TEXT - AT_RESERVED) ||
+        get_le64(page + AT_RUN) == 0 || get_le64(page + AT_RUN) > LOG_RUN_LAST ||
+        !all_zero(page + AT_RESERVED, AT_TEXT - AT_RESERVED) ||
         !all_zero(page + AT_TEXT + length, LOG_PAGE_TEXT - length))
         return false;
     *log = (struct log_page){.run = get_le64(page + AT_RUN),

@@ -17,6 +17,9 @@
 #define LOG_PAGE_SIZE 4096U
 #define LOG_PAGE_TEXT 4032U
 
+/* The largest number of a run in the area: the run after it has a number as well. */
+#define LOG_RUN_LAST (UINT64_MAX - 1)
+
 struct log_page {
     uint8_t set_uuid[16];
     uint64_t run;      /* from 1; a later run has a larger number */

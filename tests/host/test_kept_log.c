@@ -200,6 +200,25 @@ static void the_end_of_a_long_log_stays(void **state)
     assert_int_equal(strlen(text), LOG_PAGE_TEXT * AREA_PAGES - 7);
 }
 
+/* A sound page whose run has no number after it: the log of this run is written all the same. */
+static void the_last_number_of_a_run(void **state)
+{
+    static uint8_t page[LOG_PAGE_SIZE];
+    static char text[AREA_PAGES * LOG_PAGE_TEXT * 2];
+    struct log_page log = {.run = UINT64_MAX, .length = 3, .text = "old"};
+    struct pfn frame;
+
+    (void)state;
+    memcpy(log.set_uuid, header.set_uuid, sizeof(log.set_uuid));
+    log_page_encode(page, &log);
+    store('a', 10);
+    frame = block_ram_frame(&device, AREA_FIRST / SECTORS_PER_PAGE);
+    memcpy(frame_pointer(frame), page, sizeof(page));
+    store('b', 10);
+    assert_int_equal(read_run(1, text), 1);
+    assert_int_equal(strlen(text), 10);
+}
+
 /* Nothing around the area is written. */
 static void only_the_area_is_written(void **state)
 {
@@ -219,6 +238,7 @@ int main(void)
         cmocka_unit_test(a_long_log_is_cut),
         cmocka_unit_test_setup_teardown(logs_follow_each_other, open_device, close_device),
         cmocka_unit_test_setup_teardown(the_end_of_a_long_log_stays, open_device, close_device),
+        cmocka_unit_test_setup_teardown(the_last_number_of_a_run, open_device, close_device),
         cmocka_unit_test_setup_teardown(only_the_area_is_written, open_device, close_device),
     };
 

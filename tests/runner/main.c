@@ -84,8 +84,7 @@ static bool is_wanted(const struct experiment *experiment, const struct options 
     return false;
 }
 
-/* Returns whether every item of run= matches an experiment; logs those that do not. */
-static bool every_item_names(const struct options *options)
+bool faultline_knows(const struct options *options)
 {
     const char *list = options->run;
     const struct experiment *experiment;
@@ -305,7 +304,7 @@ enum verdict faultline_main(const struct bootinfo *info)
     experiments_audit();
     display_listen();
     summary_print_machine(info);
-    if (!every_item_names(options)) {
+    if (!faultline_knows(options)) {
         ktap_note("there are:");
         experiments_print();
         ktap_bail_out(VERDICT_FAIL, "nothing to run");

@@ -33,8 +33,10 @@ def prompt(t: Case):
 
 @case
 def menu(t: Case):
-    """menu=1 lists experiments and disks, takes numbers and settings, and Enter begins the run."""
-    keys = list("wild") + ["spc"] + list("seed") + ["equal", "9", "ret", "ret"]
+    """menu=1 lists experiments and disks, takes names and settings, refuses wrong ones, and Enter
+    begins the run."""
+    keys = (list("nonsense") + ["ret"] + list("report") + ["equal"] + list("boot") + ["ret"] +
+            list("wild") + ["spc"] + list("seed") + ["equal", "9", "ret", "ret"])
 
     def on_line(line, monitor):
         if "Enter alone begins the run" in line:
@@ -44,7 +46,9 @@ def menu(t: Case):
     run = t.boot(on_line=on_line, disks=[t.swap_disk()], append="run=cow menu=1")
     t.passed(run, ("wild",))
     t.check(run.log and list(run.log.suites) == ["wild"], "only the chosen experiment ran")
-    for words in (r"^menu:   \d+ cow: Do two ", r"^menu: options: run=cow menu=1",
+    for words in ("^run=nonsense names no experiment$",
+                  "^menu: error: serial= and report=boot have their effect before",
+                  r"^menu:   \d+ cow: Do two ", r"^menu: options: run=cow menu=1",
                   r"^menu:   AHCI disk, 256 MiB, set [0-9a-f-]{36}: will be written",
                   r"^menu: options: menu=1 seed=9 run=wild$", "^seed: 9$"):
         t.said(run, words)
