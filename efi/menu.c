@@ -83,8 +83,8 @@ static bool set_word(char *load, const char *word, size_t length)
     return true;
 }
 
-/* Adds an experiment, by its number or name, to the list of a setting run=. Returns whether there is
- * room for it. */
+/* Adds an experiment, by its number or name, to the list of a setting run=. Returns whether there
+ * is room for it. */
 static bool menu_add_name(char *run, const char *word, size_t length)
 {
     const char *question;
