@@ -211,14 +211,8 @@ static void foreign_types_are_refused(void **state)
 
 static void two_partitions_of_our_type(void **state)
 {
-    struct gpt_header table = fake_disk_gpt_header(&disk);
-    struct gpt_partition two[2] = {fake_disk_partition(&disk), fake_disk_partition(&disk)};
-
     (void)state;
-    two[0].last_lba = 4095;
-    two[1].first_lba = 4096;
-    two[1].unique[0] ^= 1;
-    fake_disk_put_table(&disk, &table, two, 2);
+    fake_disk_split_partition(&disk, 1);
     assert_false(prepared());
     assert_non_null(strstr(finding.reason, "several partitions"));
 }

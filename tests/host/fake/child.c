@@ -50,3 +50,12 @@ const struct child_end *child_run(void (*body)(void *context), void *context)
               "the child ended with status %d after: %s", status, end->output);
     return end;
 }
+
+unsigned child_count_panics(void (*const bodies[])(void *context), unsigned count)
+{
+    unsigned panics = 0;
+
+    while (panics < count && child_run(bodies[panics], NULL)->panicked)
+        panics++;
+    return panics;
+}

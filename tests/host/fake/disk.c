@@ -153,6 +153,17 @@ void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header
     gpt_mbr_encode(fake_disk_sector(disk, 0), disk->sectors);
 }
 
+void fake_disk_split_partition(struct fake_disk *disk, uint8_t differ)
+{
+    struct gpt_header header = fake_disk_gpt_header(disk);
+    struct gpt_partition parts[2] = {fake_disk_partition(disk), fake_disk_partition(disk)};
+
+    parts[0].last_lba = 4095;
+    parts[1].first_lba = 4096;
+    parts[1].unique[0] ^= differ;
+    fake_disk_put_table(disk, &header, parts, 2);
+}
+
 void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *header)
 {
     struct gpt_partition partition = fake_disk_partition(disk);

@@ -85,6 +85,9 @@ void fake_disk_put_headers(struct fake_disk *disk, const struct swap_header *hea
 /* Return the structures that fake_disk_prepare writes: a test changes them and puts them again. */
 struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk);
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk);
+
+/* Splits the partition into two of the same type, whose GUIDs differ in the bits of `differ`. */
+void fake_disk_split_partition(struct fake_disk *disk, uint8_t differ);
 struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t uuid_byte);
 
 /* As fake_disk_prepare, with a header of version 2 and a log area of 64 KiB. */
