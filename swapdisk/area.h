@@ -72,6 +72,11 @@ MUST_USE enum status swap_read(struct slot slot, struct pfn frame);
 MUST_USE enum status swap_write_run(struct slot first, const struct pfn *frames, unsigned count);
 MUST_USE enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned count);
 
+/* Reads the pages of consecutive slots by one request, and sets read[i] to the status of each. If
+ * the request fails, reads the page at `needed` alone. */
+void swap_read_in(struct slot first, const struct pfn *frames, unsigned count, unsigned needed,
+                  enum status *read);
+
 #define SWAP_WRITE_OUT_MAX 16U
 
 /* Writes frames[i] to slots[i], by requests that are under way together. A slot whose write fails

@@ -129,14 +129,20 @@ static bool page_intact(struct slot slot, struct pfn frame)
     return false;
 }
 
-enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned pages)
+/* As check_run, for slots that are to be read. */
+static void check_full(struct slot first, const struct pfn *frames, unsigned pages)
 {
-    enum status status;
-
     check_run(first, frames, pages);
     for (unsigned i = 0; i < pages; i++)
         CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
                   "reading slot %x, which holds no page", first.index + i);
+}
+
+enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned pages)
+{
+    enum status status;
+
+    check_full(first, frames, pages);
     status = area_load(first, frames, pages);
     if (status != OK) {
         area_add(&area.errors, 1);
@@ -148,6 +154,29 @@ enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned 
             status = STATUS_CORRUPT;
     }
     return status;
+}
+
+void swap_read_in(struct slot first, const struct pfn *frames, unsigned count, unsigned needed,
+                  enum status *read)
+{
+    enum status status = OK;
+
+    CHECK(needed < count);
+    if (count > 1) {
+        check_full(first, frames, count);
+        status = area_load(first, frames, count);
+        if (status != OK)
+            area_add(&area.errors, 1);
+    }
+    if (count == 1 || status != OK) {
+        for (unsigned i = 0; i < count; i++)
+            read[i] = status;
+        read[needed] = swap_read((struct slot){first.index + needed}, frames[needed]);
+        return;
+    }
+    area_add(&area.pages_read, count);
+    for (unsigned i = 0; i < count; i++)
+        read[i] = page_intact((struct slot){first.index + i}, frames[i]) ? OK : STATUS_CORRUPT;
 }
 
 enum status swap_write(struct slot slot, struct pfn frame)

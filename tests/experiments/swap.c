@@ -4,6 +4,7 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
@@ -158,6 +159,8 @@ static void swap_report(const struct space *space)
     ktap_metric("clean_evictions", counts.clean, "pages");
     ktap_metric("second_chances", counts.second_chances, "pages");
     ktap_metric("faults", space_faults(space).swap_in, "faults");
+    ktap_metric("read_ahead", read_ahead_pages(), "pages");
+    ktap_metric("read_ahead_wasted", counts.wasted, "pages");
     ktap_check(usage.corrupt == 0 && usage.errors == 0, "no transfer failed, no check value lied");
 }
 

@@ -525,6 +525,142 @@ static void clean_pages_survive_a_dead_disk(void **state)
     fake_disk_free(&disk);
 }
 
+/* ---- reading ahead ---- */
+
+#define WORKING     1024U
+#define AHEAD_LIMIT 256U
+
+/* Sets the A bit of a page, as the processor does. */
+static void set_accessed(const struct space *space, uint64_t at)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, at);
+
+    ((struct pte *)frame_pointer(place.table))[place.index].word |= PTE_A;
+    machine_interrupts_restore(were_on);
+}
+
+/* Leaves more frames in the processor's cache than one fault takes. */
+static void fill_cache(void)
+{
+    struct pfn frames[2 * 16];
+
+    for (unsigned i = 0; i < ARRAY_COUNT(frames); i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &frames[i]), OK);
+    for (unsigned i = 0; i < ARRAY_COUNT(frames); i++)
+        pmm_free(frames[i]);
+}
+
+/* Reads a page as a program does: a fault if it is not there, then its A bit. Returns the
+ * faults. */
+static unsigned use_page(struct space *space, uint64_t at)
+{
+    struct pte entry = entry_of(space, at);
+    bool there = pte_present(entry);
+
+    fill_cache();
+    if (!there)
+        assert_int_equal(fault_resolve(space, at, read_access), OK);
+    set_accessed(space, at);
+    assert_int_equal(*words_of(space, at), at);
+    assert_true(page_resident() <= resident_limit); /* rule D14 */
+    return !there;
+}
+
+static struct space *begin_working_set(void)
+{
+    struct space *space = begin_space(START, WORKING, 0);
+
+    page_set_limit(AHEAD_LIMIT);
+    touch_pages(space, START, WORKING, write_access);
+    return space;
+}
+
+/* Pages of a working set four times the limit, read in order, up or down: one fault brings many. */
+static void sequential_reads_fault_once_in_eight_pages(void **state)
+{
+    (void)state;
+    for (unsigned down = 0; down < 2; down++) {
+        struct space *space;
+        unsigned faults = 0;
+
+        open_in_ram(SLOTS_PLENTY);
+        space = begin_working_set();
+        for (unsigned i = 0; i < WORKING; i++)
+            faults += use_page(space, START + (down != 0 ? WORKING - 1 - i : i) * PAGE_SIZE);
+        print_message("# %u faults for %u pages, %s\n", faults, WORKING, down != 0 ? "down" : "up");
+        assert_true(faults * 8 <= WORKING);
+        end_space(space);
+    }
+}
+
+static void random_reads_read_little_in_vain(void **state)
+{
+    struct random random = random_from(model_seed());
+    uint64_t wasted = reclaim_counts().wasted;
+    struct space *space;
+    uint64_t faults = 0;
+    uint64_t reads;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    space = begin_working_set();
+    reads = swap_usage().pages_read;
+    for (unsigned i = 0; i < 8 * WORKING; i++)
+        faults += use_page(space, START + random_below(&random, WORKING) * PAGE_SIZE);
+    reads = swap_usage().pages_read - reads;
+    wasted = reclaim_counts().wasted - wasted;
+    print_message("# %lu faults, %lu reads, %lu wasted\n", faults, reads, wasted);
+    assert_true(faults > WORKING && reads * 100 <= faults * 105);
+    end_space(space);
+}
+
+/* A damaged neighbour goes back to its slot in silence; a fault on it is told. */
+static void a_damaged_neighbour_hurts_no_one_else(void **state)
+{
+    struct space *space;
+    uint64_t bad = START + 20 * PAGE_SIZE;
+    struct slot slot;
+
+    (void)state;
+    open_in_ram(SLOTS_PLENTY);
+    space = begin_working_set();
+    slot = pte_slot(entry_of(space, bad));
+    *(uint64_t *)frame_pointer(swap_ram_frame(slot)) ^= 1;
+    for (uint64_t at = START; at < bad; at += PAGE_SIZE)
+        (void)use_page(space, at);
+    assert_int_equal(pte_state(entry_of(space, bad - PAGE_SIZE), 1), PTE_LEAF);
+    assert_int_equal(pte_state(entry_of(space, bad), 1), PTE_SWAPPED);
+    assert_true(swap_usage().corrupt > 0);
+    assert_int_equal(fault_resolve(space, bad, read_access), STATUS_CORRUPT);
+    for (unsigned i = 21; i < 40; i++)
+        (void)use_page(space, START + i * PAGE_SIZE);
+    end_space(space);
+}
+
+/* A bad sector in the middle of a request: the faulted page is read alone. */
+static void a_bad_sector_ahead_costs_one_page(void **state)
+{
+    uint64_t bad = START + 20 * PAGE_SIZE;
+    struct space *space;
+
+    (void)state;
+    open_on_disk();
+    space = begin_working_set();
+    disk.bad_sector =
+        swap_disk_offset() / 512 + pte_slot(entry_of(space, bad)).index * SECTORS_PER_PAGE;
+    for (uint64_t at = START; at < bad; at += PAGE_SIZE)
+        (void)use_page(space, at);
+    assert_true(swap_usage().errors > 0);
+    assert_int_equal(fault_resolve(space, bad, read_access), STATUS_IO);
+    for (unsigned i = 21; i < 40; i++)
+        (void)use_page(space, START + i * PAGE_SIZE);
+    space_audit();
+    space_destroy(space);
+    model_end();
+    close_disk();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -537,6 +673,10 @@ int main(void)
         cmocka_unit_test(plain_pages_behind_shared_ones_go),
         cmocka_unit_test(neighbours_in_memory_are_neighbours_on_the_disk),
         cmocka_unit_test(clean_pages_survive_a_dead_disk),
+        cmocka_unit_test(sequential_reads_fault_once_in_eight_pages),
+        cmocka_unit_test(random_reads_read_little_in_vain),
+        cmocka_unit_test(a_damaged_neighbour_hurts_no_one_else),
+        cmocka_unit_test(a_bad_sector_ahead_costs_one_page),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -120,7 +120,8 @@ static uint64_t read_word(struct space *of)
 
 static bool keeps_content(const struct transfer_case *test)
 {
-    return test->result == TRANSFER_LEAF || test->result == TRANSFER_SLOT;
+    return test->result == TRANSFER_LEAF || test->result == TRANSFER_UNUSED ||
+           test->result == TRANSFER_SLOT;
 }
 
 static enum pte_state state_after(enum transfer_result result)
@@ -129,6 +130,7 @@ static enum pte_state state_after(enum transfer_result result)
     case TRANSFER_SLOT: return PTE_SWAPPED;
     case TRANSFER_TICKET: return PTE_TICKET;
     case TRANSFER_LEAF:
+    case TRANSFER_UNUSED:
     case TRANSFER_ZERO: break;
     }
     return PTE_LEAF;
@@ -140,6 +142,8 @@ static void check_entry(const struct transfer_case *test, const struct space *of
     assert_int_equal(test->result == TRANSFER_ZERO,
                      pte_present(entry_in(of)) &&
                          pfn_equal(pte_frame(entry_in(of)), tree_zero_page()));
+    if (test->result == TRANSFER_LEAF || test->result == TRANSFER_UNUSED)
+        assert_int_equal((entry_in(of).word & PTE_A) == 0, test->result == TRANSFER_UNUSED);
 }
 
 static void check(const struct transfer_case *test)

@@ -46,8 +46,7 @@ unsigned fault_fill_tickets(struct pfn table, unsigned from, unsigned to,
     return at - from;
 }
 
-/* Returns the pages, at most `wanted`, that may become resident within the limit. */
-static unsigned resident_room(unsigned wanted)
+unsigned fault_resident_room(unsigned wanted)
 {
     uint64_t limit = resident_limit;
     uint64_t resident;
@@ -67,7 +66,7 @@ static unsigned fill_group(const struct fault_op *op)
     unsigned pages = 1U << op->around;
     unsigned index = op->place.index;
     unsigned first = index & ~(pages - 1);
-    unsigned most = resident_room(pages);
+    unsigned most = fault_resident_room(pages);
     unsigned from = index;
     unsigned filled = fault_fill_tickets(
         op->place.table, index, index + (unsigned)min_u64(most, first + pages - index), descriptor);

@@ -61,6 +61,12 @@ bool fault_fast_5(uint64_t address, uint64_t error, struct trap_frame *frame);
 /* Runs the fast path alone, for any number of levels. Returns false if it changed nothing. */
 bool fault_fast_any(uint64_t address, uint64_t error);
 
+/* Pages that faults on others have read from the swap area, since start (read_ahead.c). */
+uint64_t read_ahead_pages(void);
+
+/* Turns reading ahead off, for runs that count each page that comes, and on again. */
+void read_ahead_allow(bool allowed);
+
 /* Constants of the fast path, in fault.c. They are not declared const, so that the compiler does
  * not keep them in registers across the copy of a page. */
 extern struct fault_constants {

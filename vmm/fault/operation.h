@@ -11,6 +11,7 @@
 #include "pmm/pmm.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
+#include "vmm/page/transfer.h"
 
 /* One fault in progress; passed through all its steps. */
 struct fault_op {
@@ -45,6 +46,23 @@ void fault_unlock(struct fault_op *op);
 /* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if it changed
  * nothing. */
 MUST_USE bool fault_give_around(struct fault_op *op);
+
+/* Returns how many pages, at most `wanted`, may become resident within the limit. */
+unsigned fault_resident_room(unsigned wanted);
+
+/* Pages that one command reads for a fault: of entries and slots that follow each other. */
+#define READ_TOGETHER 16U
+
+struct read_batch {
+    struct slot first;
+    unsigned count;
+    unsigned faulted; /* place of the page that the fault waits for */
+    struct pfn pages[READ_TOGETHER];
+};
+
+/* Adds neighbours of the faulted page, which is the batch's only one, and puts their entries in
+ * transit (read_ahead.c). The leaf table is locked. */
+void read_ahead_begin(const struct fault_op *op, struct slot slot, struct read_batch *batch);
 
 /* Swaps a page in, in place for all sharers of its table. STATUS_AGAIN: the fault starts over, for
  * a write to what is now a COW page. */

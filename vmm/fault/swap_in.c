@@ -37,22 +37,42 @@ static enum status use_cached_page(struct fault_op *op, struct pfn tied)
     return op->access.write ? STATUS_AGAIN : OK;
 }
 
+/* Ends the transfers of a batch. Neighbours that could not be read go back to their slots in
+ * silence. Returns the status of the faulted page. */
+static enum status end_batch(const struct read_batch *batch, const enum status *read)
+{
+    CHECK(batch->faulted < batch->count);
+    for (unsigned i = 0; i < batch->count; i++) {
+        enum transfer_result result = read[i] != OK         ? TRANSFER_SLOT
+                                      : i == batch->faulted ? TRANSFER_LEAF
+                                                            : TRANSFER_UNUSED;
+
+        transfer_end(batch->pages[i],
+                     &(struct transfer_end){.result = result, .slot = {batch->first.index + i}});
+        page_release(batch->pages[i]);
+    }
+    return read[batch->faulted];
+}
+
 /* Reads the slot into the reserved page, which the entry references in transit meanwhile; the swap
- * cache has the entry's count of the slot. holds: the leaf table, which is unlocked */
+ * cache has the entry's count of the slot. Neighbours come along. holds: the leaf table, which is
+ * unlocked */
 static enum status read_slot(struct fault_op *op, struct slot slot)
 {
     struct tree_pointer at = {op->place.table, op->place.index};
     struct pfn page = page_reserve_take(&op->reserve);
+    struct read_batch batch = {.first = slot, .count = 1, .pages = {page}};
+    enum status read[READ_TOGETHER];
     enum status status;
 
     transfer_begin_in(page, at, pte_rights(op->place.entry), slot);
     managed_returns(page, slot);
+    read_ahead_begin(op, slot, &batch);
     fault_unlock(op);
-    /* holds: page(count of the entry, count of the transfer, FRAME_IO), slot(by the swap cache) */
-    status = swap_read(slot, page);
-    transfer_end(page, &(struct transfer_end){
-                           .result = status == OK ? TRANSFER_LEAF : TRANSFER_SLOT, .slot = slot});
-    page_release(page);
+    /* holds: pages(count of the entry, count of the transfer, FRAME_IO), slots(by the swap
+     * cache) */
+    swap_read_in(batch.first, batch.pages, batch.count, batch.faulted, read);
+    status = end_batch(&batch, read);
     if (status != OK)
         return status;
     count_event(&op->space->faults.swap_in);

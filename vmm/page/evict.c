@@ -86,28 +86,30 @@ static enum status find_slot(struct victim *victim)
 /* ---- writing ---- */
 
 /* Writes the victims that are not done. A page whose slot is bad gets another one (rule D3). */
-static enum status write_victims(struct victim *victims, unsigned count)
+static enum status write_victims(struct victim *victims, const uint8_t *order, unsigned count)
 {
     struct slot slots[VICTIMS_MAX];
     struct pfn pages[VICTIMS_MAX];
     bool done[VICTIMS_MAX] = {false};
-    unsigned places[VICTIMS_MAX];
+    struct victim *places[VICTIMS_MAX];
     enum status status = OK;
     unsigned dirty = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        if (victims[i].done || victims[i].slot.index == UINT32_MAX)
+        struct victim *victim = &victims[order[i]];
+
+        if (victim->done || victim->slot.index == UINT32_MAX)
             continue;
-        CHECK((frame_record(victims[i].page)->flags & FRAME_IO) != 0);
-        slots[dirty] = victims[i].slot;
-        pages[dirty] = victims[i].page;
-        places[dirty++] = i;
+        CHECK((frame_record(victim->page)->flags & FRAME_IO) != 0);
+        slots[dirty] = victim->slot;
+        pages[dirty] = victim->page;
+        places[dirty++] = victim;
     }
     if (dirty > 0)
         status = swap_write_out(slots, pages, dirty, done);
     for (unsigned i = 0; i < dirty; i++) {
-        victims[places[i]].slot = slots[i];
-        victims[places[i]].done = done[i];
+        places[i]->slot = slots[i];
+        places[i]->done = done[i];
     }
     return status;
 }
@@ -143,51 +145,50 @@ static enum status keep_from_dead_area(struct victim *victims, unsigned count)
     return STATUS_IO;
 }
 
-/* Finds slots for the victims that are wholly in transit, and writes them. The writes show whether
- * the area has died, so the last look decides. */
+/* Sorts the victims by table and index: neighbours in memory become neighbours on the disk, which
+ * one command writes now, and reads later. */
+static void sort_victims(const struct victim *victims, unsigned count, uint8_t *order)
+{
+    uint64_t keys[VICTIMS_MAX];
+
+    CHECK(count <= VICTIMS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        const struct tree_pointer *at = &victims[i].pointers[0];
+        uint64_t key = (uint64_t)at->table.index << 16 | at->index;
+        unsigned place = i;
+
+        for (; place > 0 && key < keys[place - 1]; place--) {
+            keys[place] = keys[place - 1];
+            order[place] = order[place - 1];
+        }
+        keys[place] = key;
+        order[place] = (uint8_t)i;
+    }
+}
+
+/* Finds slots for the victims whose entries are all in transit, and writes them. The writes show
+ * whether the area has died, so the last look decides. */
 static enum status write_out_victims(struct victim *victims, unsigned count)
 {
+    uint8_t order[VICTIMS_MAX];
     enum status status = OK;
     enum status written;
     enum status kept;
 
+    sort_victims(victims, count, order);
     for (unsigned i = 0; i < count; i++) {
-        enum status found = victims[i].busy ? OK : find_slot(&victims[i]);
+        struct victim *victim = &victims[order[i]];
+        enum status found = victim->busy ? OK : find_slot(victim);
 
         if (found != OK) {
-            victims[i].slot = SLOT_NONE;
+            victim->slot = SLOT_NONE;
             status = found;
         }
     }
-    written = write_victims(victims, count);
+    written = write_victims(victims, order, count);
     kept = keep_from_dead_area(victims, count);
     status = kept != OK ? kept : status;
     return written != OK ? written : status;
-}
-
-static bool victim_precedes(const struct victim *a, const struct victim *b)
-{
-    const struct tree_pointer *at = &a->pointers[0];
-    const struct tree_pointer *other = &b->pointers[0];
-
-    if (!pfn_equal(at->table, other->table))
-        return at->table.index < other->table.index;
-    return at->index < other->index;
-}
-
-/* Sorts the victims by table and index: neighbours in memory become neighbours on the disk, which
- * one command writes now, and reads later. They mostly arrived in that order. */
-static void sort_victims(struct victim *victims, unsigned count)
-{
-    for (unsigned i = 1; i < count; i++) {
-        struct victim moved = victims[i];
-        unsigned at = i;
-
-        for (; at > 0 && victim_precedes(&moved, &victims[at - 1]); at--)
-            victims[at] = victims[at - 1];
-        if (at < i)
-            victims[at] = moved;
-    }
 }
 
 /* Evicts the chosen pages together. holds: one count of each page; they are in no clock. */
@@ -197,7 +198,6 @@ enum status victims_evict(struct victim *victims, unsigned count, unsigned *evic
     struct tlb_batch batch;
 
     CHECK(count > 0 && count <= VICTIMS_MAX);
-    sort_victims(victims, count);
     tlb_begin(&batch, NULL);
     for (unsigned i = 0; i < count; i++)
         victims[i].busy = !begin_transit_out(&victims[i]);
@@ -211,6 +211,8 @@ enum status victims_evict(struct victim *victims, unsigned count, unsigned *evic
     for (unsigned i = 0; i < count; i++) {
         if (victims[i].done) {
             (*evicted)++;
+            if ((frame_record(victims[i].page)->page.history & PAGE_READ_AHEAD) != 0)
+                count_event(&reclaim_counted.wasted);
             count_event(victims[i].clean ? &reclaim_counted.clean : &reclaim_counted.written);
         }
         reclaim_finish(&victims[i]);

@@ -28,8 +28,9 @@
 
 /* The state of a page in its record, for the policy's driver. */
 enum page_history {
-    PAGE_RETURNED = 1, /* it came from a slot */
-    PAGE_COLD = 2      /* by page_deactivate: evicted before the policy is asked */
+    PAGE_RETURNED = 1,  /* it came from a slot */
+    PAGE_COLD = 2,      /* by page_deactivate: evicted before the policy is asked */
+    PAGE_READ_AHEAD = 4 /* nothing is known to have used it since it was read ahead */
 };
 
 /* The policy that chooses victims; NULL: the clocks. */

@@ -46,6 +46,9 @@ static unsigned reclaim_find_pointers(struct pfn page, struct tree_pointer point
     unsigned leaves = tree_find_pointers(page, PTE_LEAF, pointers, POINTERS_MAX);
     unsigned room = leaves < POINTERS_MAX ? POINTERS_MAX - leaves : 0;
 
+    /* With the caller's hold those are all: mostly so, and then no second walk is needed. */
+    if (leaves + 1 == __atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE))
+        return leaves;
     return leaves + tree_find_pointers(page, PTE_WITHHELD, &pointers[POINTERS_MAX - room], room);
 }
 
@@ -127,12 +130,22 @@ bool victim_find_pointers(struct victim *victim, const struct frame *record)
             victim->pointer_count == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1);
 }
 
+/* A page that was read ahead was not read in vain. */
+static void victim_was_used(struct pfn page)
+{
+    uint16_t *history = &frame_record(page)->page.history;
+
+    if ((__atomic_load_n(history, __ATOMIC_RELAXED) & PAGE_READ_AHEAD) != 0)
+        __atomic_and_fetch(history, (uint16_t)~PAGE_READ_AHEAD, __ATOMIC_RELAXED);
+}
+
 /* Returns true if the page can be evicted: every entry is found, and none was accessed since the
  * last pass. spare_used: skips accessed pages; off when no other victim is left. clean_only: skips
  * pages that must be written. Owns one count. */
 static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only)
 {
     const struct frame *record = frame_record(victim->page);
+    bool used = false;
 
     CHECK_MSG(record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_BLOCK) == 0,
               "victim %x of kind %u, flags %x", victim->page.index, record->kind, record->flags);
@@ -143,7 +156,11 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
         count_event(&reclaim_counted.busy);
         return false;
     }
-    if (victim_take_accessed(victim) && spare_used) {
+    if (victim_take_accessed(victim)) {
+        victim_was_used(victim->page);
+        used = true;
+    }
+    if (used && spare_used) {
         count_event(&reclaim_counted.second_chances);
         return false;
     }

@@ -72,8 +72,9 @@ struct reclaim_counts {
     uint64_t looked_at;
     uint64_t second_chances; /* pages used since the hand's last pass */
     uint64_t written;
-    uint64_t clean; /* evicted without a write */
-    uint64_t busy;  /* had references that were not found */
+    uint64_t clean;  /* evicted without a write */
+    uint64_t wasted; /* went unused after they had been read ahead */
+    uint64_t busy;   /* had references that were not found */
 };
 
 struct reclaim_counts reclaim_counts(void);

@@ -74,6 +74,8 @@ static enum pte_class leaf_class(struct pfn page)
 static struct pte transfer_entry(struct pfn page, const struct transfer_end *end,
                                  struct rights rights, bool *keeps)
 {
+    struct pte leaf;
+
     *keeps = false;
     switch (end->result) {
     case TRANSFER_SLOT: swap_hold(end->slot); return pte_swapped(end->slot, rights);
@@ -82,10 +84,14 @@ static struct pte transfer_entry(struct pfn page, const struct transfer_end *end
         if (!rights.none)
             return zero_ladder_entry(1, rights);
         break;
-    case TRANSFER_LEAF: break;
+    case TRANSFER_LEAF:
+    case TRANSFER_UNUSED: break;
     }
     *keeps = true;
-    return pte_page(page, 1, leaf_class(page), rights);
+    leaf = pte_page(page, 1, leaf_class(page), rights);
+    if (end->result == TRANSFER_UNUSED && pte_present(leaf))
+        leaf.word &= ~PTE_A;
+    return leaf;
 }
 
 /* Replaces one entry in transit. If its table is locked, returns; the caller searches again. */
@@ -126,7 +132,7 @@ static void transfer_end_entries(struct pfn page, const struct transfer_end *end
 void transfer_end(struct pfn page, const struct transfer_end *end)
 {
     struct frame *record = frame_record(page);
-    bool stays = end->result == TRANSFER_LEAF || end->result == TRANSFER_ZERO;
+    bool stays = end->result != TRANSFER_SLOT && end->result != TRANSFER_TICKET;
 
     CHECK((record->flags & FRAME_IO) != 0 && record->count > 0);
     CHECK(end->result != TRANSFER_ZERO || (record->flags & FRAME_SHARED) == 0); /* rule S2 */

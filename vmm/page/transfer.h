@@ -19,10 +19,11 @@
 
 /* The new state of the entries in transit. */
 enum transfer_result {
-    TRANSFER_LEAF,  /* leaves of the page: COW, or shared for a section's page */
-    TRANSFER_ZERO,  /* the zero page; withheld entries keep the page */
-    TRANSFER_SLOT,  /* swapped: the content is in the slot alone */
-    TRANSFER_TICKET /* a ticket, or empty: the content can be made again, as a pager does */
+    TRANSFER_LEAF,   /* leaves of the page: COW, or shared for a section's page */
+    TRANSFER_UNUSED, /* the same with A clear: nothing has used the page yet */
+    TRANSFER_ZERO,   /* the zero page; withheld entries keep the page */
+    TRANSFER_SLOT,   /* swapped: the content is in the slot alone */
+    TRANSFER_TICKET  /* a ticket, or empty: the content can be made again, as a pager does */
 };
 
 struct transfer_end {

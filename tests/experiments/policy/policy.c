@@ -18,6 +18,7 @@
 #include "tests/experiments/policy/workloads.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/fault/fault.h"
 #include "vmm/page/managed.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
@@ -186,6 +187,7 @@ static void policy_run(const struct options *options)
     while (count < POLICIES_MAX && policy_at(count - 1) != NULL)
         count++;
     page_set_limit(page_resident() + WORK_MEMORY);
+    read_ahead_allow(false); /* each fault brings one page, as OPT's */
     for (unsigned i = 0; i < workload_count; i++) {
         bool right = true;
 
@@ -195,6 +197,7 @@ static void policy_run(const struct options *options)
                    workloads[i].name, count);
         put_curve(&workloads[i], &opt, &lru);
     }
+    read_ahead_allow(true);
     page_set_limit(limit);
     put_all(count, opt, lru);
     ktap_check(policies_differ(count), "no two policies have the same faults");
