@@ -48,8 +48,8 @@ static bool contexts_on;
 
 /* ---- before the own tables ---- */
 
-/* Caches off and empty while a memory type changes: SDM volume 3, 12.11.8, the parts that concern
- * one processor whose mappings do not use the entry that changes. */
+/* Sets the PAT, with caches off and empty meanwhile (SDM volume 3, 12.11.8: the steps for one
+ * processor whose mappings do not use the changed entry). */
 static void program_pat(void)
 {
     uint64_t cr0 = cr0_read();

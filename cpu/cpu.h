@@ -50,7 +50,7 @@ bool cpu_smap_on(void);
 /* Returns the first address above the programs' half: 2^47, or 2^56 with five levels. */
 uint64_t cpu_user_end(void);
 
-/* Says by which id others interrupt this processor. */
+/* Sets the id by which others interrupt this processor. */
 void cpu_set_apic_id(uint32_t id);
 
 /* Return the current control registers, for the log and for tests. */

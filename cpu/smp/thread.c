@@ -281,7 +281,8 @@ static bool thread_idle_step(void)
     return more;
 }
 
-/* Interrupts stay off from the look at the queue to HLT: STI takes effect one instruction later. */
+/* Runs the idle loop. Interrupts are off from the look at the queue to HLT: STI takes effect one
+ * instruction later. */
 _Noreturn void thread_idle(void)
 {
     struct scheduler *own = scheduler_self();

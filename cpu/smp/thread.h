@@ -74,7 +74,7 @@ void thread_yield(void);
 
 void thread_sleep_us(uint64_t microseconds);
 
-/* Threads that were created and not joined. */
+/* Returns the number of threads that were created and not joined. */
 unsigned thread_count(void);
 
 /* Returns whether the running code is a thread that may wait. */

@@ -56,14 +56,14 @@ MUST_USE static inline bool tree_run_is_blank(const struct tree_run *run)
     return true;
 }
 
-/* Allocates the missing tables, or none: STATUS_NO_MEMORY. */
+/* Allocate the missing tables; all or none. Fail with STATUS_NO_MEMORY. */
 MUST_USE enum status tree_run_take_missing(struct tree_run *run);
 MUST_USE static inline enum status tree_run_take(struct tree_run *run)
 {
     return tree_run_is_there(run) ? OK : tree_run_take_missing(run);
 }
 
-/* Frees them, if nothing is put. */
+/* Frees the tables that tree_run_take has allocated, if they are not used. */
 void tree_run_give(struct tree_run *run);
 
 /* Sets every entry of a blank run to `with`: a ticket or a guard. No translation becomes stale. */

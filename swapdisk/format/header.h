@@ -84,7 +84,8 @@ const char *swap_header_misplaced(const struct swap_header *header, const struct
                                   const struct gpt_partition *partition,
                                   const struct disk_identity *identity);
 
-/* Positions in a partition of at least SWAP_SECTORS_MIN sectors. */
+/* Return the sector of the second header and the number of slots, in a partition of at least
+ * SWAP_SECTORS_MIN sectors. */
 uint64_t swap_second_header_lba(uint64_t first_lba, uint64_t last_lba);
 uint64_t swap_slot_count(uint64_t first_lba, uint64_t last_lba);
 

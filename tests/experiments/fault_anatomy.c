@@ -162,7 +162,7 @@ static void print_figure(const char *kind, const char *figure, uint64_t instruct
     ktap_metric(name, instructions, "instructions");
 }
 
-/* Means over all faults of the kind, so that the parts make up the mean of the whole. */
+/* Prints means over all faults of the kind, so that the parts add up to the mean of the whole. */
 static void print_parts(const char *kind)
 {
     unsigned kept = (unsigned)min_u64(anatomy.faults, ARRAY_COUNT(anatomy.totals));

@@ -184,7 +184,7 @@ static uint64_t nowhere(struct space *space, struct random *random)
     return address;
 }
 
-/* Accesses that succeed though nothing allows them. */
+/* Makes wild accesses. Returns how many succeed, though nothing allows them. */
 static unsigned go_wild(struct space *space, struct random *random)
 {
     unsigned backed = 0;

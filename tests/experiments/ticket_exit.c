@@ -289,8 +289,8 @@ static void ticket_exit_put(const struct stride *stride, const char *what, uint6
     null_fault_metric_of(what, stride->name, ticks);
 }
 
-/* Others live beside it where the way looks at all of them. They come later, so that the pages that
- * are out are those of the space that ends. */
+/* Makes other spaces, if the way searches all of them. They are made later, so that the swapped
+ * pages are those of the space that ends. */
 static unsigned make_others(enum way way, struct space **others)
 {
     unsigned made = 0;

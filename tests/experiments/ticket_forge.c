@@ -99,7 +99,7 @@ static uint64_t forge(const struct signature *signature, enum forgery forgery,
     return payload ^ flips;
 }
 
-/* Forgeries that were accepted, of all; the ticket's record has generation 8. */
+/* Returns how many forgeries were accepted. The ticket's record has generation 8. */
 static uint64_t count_accepted(const struct signature *signature, enum forgery forgery,
                                struct random *random)
 {

@@ -47,8 +47,7 @@ static uint64_t value_at_start(void)
     return probe_user_read64(START, &value, NULL) ? value : 0;
 }
 
-/* Flushes that were tried, those without which a stale translation was used, and those that left
- * one. */
+/* Flushes: all, those before which a stale translation was used, and those that left one. */
 static struct {
     unsigned tried;
     unsigned needed;

@@ -131,7 +131,7 @@ static void write_from_ring3(void)
 
 /* ---- frames ---- */
 
-/* Links of one level, in as many tables as 64 TiB or 512 tables hold. */
+/* Measures the tables that links of one level take, over 64 TiB or 512 tables of links. */
 static bool count_frames(unsigned level)
 {
     uint64_t bytes = min_u64(PTE_ENTRIES * pte_span(level + 1), 64 * TIB);

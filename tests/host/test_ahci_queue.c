@@ -653,7 +653,7 @@ static void pass_and_look(void)
     ahci_look();
 }
 
-/* Without any message the look of each second finds what hangs. */
+/* Without any message the look of each second finds the hanging command. */
 static void the_look_finds_what_hangs(void **state)
 {
     (void)state;

@@ -275,7 +275,8 @@ static void fifo_has_the_anomaly(void **state)
     assert_int_equal(page_string_opt(&string, 4), 6);
 }
 
-/* The fewest faults from a place on with this set of pages in memory, by trying every victim. */
+/* Returns the fewest faults from a place on with this set of pages in memory, by trying every
+ * victim. */
 static unsigned fewest_faults(unsigned at, unsigned set, unsigned memory)
 {
     unsigned page;

@@ -29,7 +29,7 @@ void display_experiment(const char *name, const char *next);
  * STATUS_NOT_FOUND (there is none), or the status of the failure. */
 void display_end(enum status kept);
 
-/* Draws it again, after pages. */
+/* Draws the end of the run again, after pages of the log. */
 void display_end_again(void);
 
 /* Draws a page of text, as screen_draw_page; returns `size` without a screen. */

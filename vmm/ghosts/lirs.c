@@ -81,8 +81,8 @@ static struct policy_node *lirs_next(void)
     return policy_oldest_in(1, LIRS_QUEUE);
 }
 
-/* Another processor may have raised the page after next named it: then it leaves no ghost, for a
- * page of low recency is resident. */
+/* Keeps an evicted page as a ghost while it is in the stack. Another processor may have raised the
+ * page after `next` named it: then it leaves no ghost, since pages of low recency are resident. */
 static bool lirs_went(struct policy_node *node)
 {
     if (node->list[0] == 0 || policy_is_marked(node, POLICY_HOT))

@@ -1,5 +1,5 @@
 /*
- * Arrays in single frames, for what a policy needs of each page or slot.
+ * Arrays in single frames, for the data that a policy has for each page or slot.
  *
  * Units: elements. Owns: its frames, from array_open to array_close. Fails with: STATUS_NO_MEMORY.
  * Context: any; the caller serializes.

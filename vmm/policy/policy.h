@@ -35,8 +35,8 @@ struct policy {
     void (*came)(struct policy_node *node); /* new: in no list; returned: in its list of ghosts */
     void (*used)(struct policy_node *node); /* NULL: ignored */
     struct policy_node *(*next)(void);      /* names a victim; at least one page is resident */
-    /* true: keeps it, as a ghost; NULL: never. Any resident page may go: another processor may have
-     * told of a use since next named it. */
+    /* A page was evicted. Returns true to keep it as a ghost; NULL: never. It may be any resident
+     * page, even one used on another processor since `next` named it. */
     bool (*went)(struct policy_node *node);
     void (*left)(const struct policy_node *node); /* about to leave all lists; NULL: ignored */
     void (*round)(void);                          /* NULL: ignored */

@@ -40,7 +40,7 @@ void notice_told(struct notice_member *member, enum pmm_pressure level);
 /* Sets the function that is called after each change of the level while there are members. */
 void notice_on_change(void (*changed)(void));
 
-/* Members that have joined and not left. */
+/* Returns the number of members that have joined and not left. */
 uint32_t notice_members(void);
 
 #endif

@@ -77,7 +77,7 @@ struct program {
     struct trap_frame frame; /* its registers, while it does not run */
     uint64_t handler;        /* of violations; 0: none */
     uint64_t notice_handler; /* of low-memory notices; 0: none */
-    uint64_t notice_frame;   /* where the frame of the notice is that it handles; 0: none */
+    uint64_t notice_frame;   /* address of the frame of the notice that it handles; 0: none */
     struct notice_member notice;
     uint64_t exit_code; /* PROGRAM_EXITED: RDI of its system call */
     enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */

@@ -63,8 +63,8 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
     return true;
 }
 
-/* Tells the program how short memory is, if that has changed since it was told last. A frame that
- * the program's stack does not take is not told; the next trap tries again. */
+/* Starts the program's notice handler if the level has changed since its last notice. If the
+ * program's stack has no room for the frame, the next trap tries again. */
 static bool tell_notice(struct trap_frame *frame)
 {
     struct program *program = running_program();
@@ -93,7 +93,7 @@ static void tell_after_fault(struct trap_frame *frame)
     (void)tell_notice(frame);
 }
 
-/* An interrupt of ring 0 is the end of nothing that may be changed: the program is told when its
+/* Handles the interrupt of a notice. If it interrupted ring 0, the program is told later, when its
  * slow page fault or its sleep ends. */
 static bool on_notice_interrupt(struct trap_frame *frame)
 {

@@ -28,7 +28,7 @@ static enum status recall_everything(struct section *section)
     uint64_t reach = section_reach(section);
     uint64_t used;
 
-    /* Tables that were made before the mark have their names when this is answered. */
+    /* Once all processors have answered, tables made before the mark name the family. */
     snapshot_flush();
     section_pass_locks(section, 0, reach);
     do {

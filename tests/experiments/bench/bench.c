@@ -51,7 +51,7 @@ void bench_drop_samples(void)
     bench.count = 0;
 }
 
-/* Shell's sort with Ciura's gaps: 4,096 numbers, no memory. */
+/* Sorts the samples by Shell's sort with Ciura's gaps, which needs no memory. */
 static void sort_samples(void)
 {
     static const unsigned gaps[] = {1750, 701, 301, 132, 57, 23, 10, 4, 1};

@@ -50,7 +50,7 @@ static bool bench_forks_fits(const struct parent *parent)
     return parent->bytes / parent->stride < pmm_usage().by_kind[FRAME_FREE] / 8 * 7;
 }
 
-/* Maps the regions and touches their pages; how many those are, 0 on failure. */
+/* Maps the regions and touches their pages. Returns the number of pages, 0 on failure. */
 static uint64_t bench_forks_fill(struct space *space, const struct parent *parent)
 {
     uint64_t resident = 0;

@@ -210,7 +210,7 @@ static bool same_page(const struct entry_page *a, const struct entry_page *b)
            a->rights.none == b->rights.none;
 }
 
-/* States that the entries alone tell, for every page that has them. */
+/* Returns the number of states that the entry alone shows, for every page in that state. */
 static unsigned states_told(const struct entry_layout *layout)
 {
     unsigned met = 0;

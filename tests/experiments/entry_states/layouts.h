@@ -68,7 +68,7 @@ struct entry_layout {
 
 extern const struct entry_layout entry_layouts[ENTRY_LAYOUTS];
 
-/* Ones in a set. */
+/* Returns the number of ones in a set. */
 static inline unsigned entry_count_bits(uint32_t set)
 {
     unsigned count = 0;

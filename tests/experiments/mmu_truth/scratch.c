@@ -302,7 +302,7 @@ static uint64_t cr4_of(const struct mmu_machine *mode)
     return with_bit(cr4, CR4_PKS, mode->pks);
 }
 
-/* Keys are closed only while their feature is on; each register is left at 0. */
+/* Sets the protection keys, if their feature is on; otherwise the register stays 0. */
 static void set_keys(uint32_t pkru, uint32_t pkrs)
 {
     if (scratch.keys)

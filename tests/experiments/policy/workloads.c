@@ -338,7 +338,8 @@ static unsigned bucket_of(uint64_t key)
     return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >> 55);
 }
 
-/* Rows with the keys 3, 6, 9... go into a table with open addressing; 1, 2, 3... are looked up. */
+/* Runs a hash join: puts rows with the keys 3, 6, 9... into a table with open addressing, and looks
+ * up 1, 2, 3... */
 static bool run_hash_join(void)
 {
     unsigned matches = 0;

@@ -63,7 +63,8 @@ static struct {
 
 /* ---- the model ---- */
 
-/* Ranges of a random number of pages that add up, or nearly, with small gaps between. */
+/* Makes ranges of random sizes that add up, or nearly, to the size's pages, with small gaps
+ * between. */
 static void make_model(const struct size *size, uint64_t seed)
 {
     uint32_t mean = size->pages / size->ranges;
@@ -211,7 +212,8 @@ static uint32_t common_divisor(uint32_t a, uint32_t b)
     return a;
 }
 
-/* Put in in an order that is not that of the addresses: by steps that come to each number once. */
+/* Inserts the ranges in an order other than that of their addresses: in steps that reach each
+ * number once. */
 static bool vma_structure_fill(const struct keeper *keeper)
 {
     uint32_t step = model.count / 2 + 1;
