@@ -12,7 +12,7 @@
 #define ONE_PAGE_MOST 512U
 #define RUN_PAGES     4U
 
-/* What a step gives back, and looks at: others wait for it. */
+/* The most that a step gives back and looks at; others wait for it. */
 #define BACKGROUND_PAGES 16U
 #define STEP_LOOK        256U
 
@@ -67,7 +67,8 @@ void heap_lock(struct heap *heap)
         heap->source.wait(heap->source.context);
 }
 
-/* A notice that comes after the look, and before the lock is free, is served by the next holder. */
+/* Serves a pending notice and unlocks the heap. A notice that comes between the two is served by
+ * the next holder. */
 void heap_unlock(struct heap *heap)
 {
     if (__builtin_expect(heap->notice_missed, 0)) {

@@ -41,7 +41,7 @@ struct heap_policy {
     char name[12];
     bool at_once;        /* when they become free */
     bool on_notice;      /* all of them, when memory is short */
-    uint16_t step_pages; /* at most so many in each heap_step; 0: none */
+    uint16_t step_pages; /* most pages given back in each heap_step; 0: none */
 };
 
 /* The four policies, by enum heap_way. */
@@ -111,10 +111,10 @@ size_t heap_size(struct heap *heap, const void *block);
 size_t heap_scavenge(struct heap *heap, size_t most,
                      bool (*functor)(void *context, void *at, size_t size), void *context);
 
-/* A short step of the policy's work in the background. Returns whether there is more to do. */
+/* Performs a short step of the policy's background work. Returns whether there is more to do. */
 bool heap_step(struct heap *heap);
 
-/* The policy's answer to the low-memory notice; `low`: memory is short. May be called by a handler
+/* Handles a low-memory notice by the policy; `low`: memory is short. May be called by a handler
  * that has interrupted the heap's code. */
 void heap_on_notice(struct heap *heap, bool low);
 

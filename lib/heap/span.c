@@ -40,7 +40,7 @@ static void span_remove(struct heap *heap, uint32_t first)
         heap->span_lists &= ~(UINT64_C(1) << list);
 }
 
-/* Returns the first page + 1 of a span of at least so many pages: of the shortest list that has
+/* Returns the first page + 1 of a span of at least this many pages: from the shortest list that has
  * one; in the last list, the first that is long enough. */
 static uint32_t span_find(const struct heap *heap, uint32_t pages)
 {

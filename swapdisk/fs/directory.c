@@ -193,7 +193,7 @@ struct fat_directory fat_directory_begin(uint32_t first)
     return (struct fat_directory){.cluster = first};
 }
 
-/* Goes on to the next cluster of a directory, or to its end. */
+/* Advances to the next cluster of a directory, or to its end. */
 static enum status next_cluster(struct fat_volume *volume, struct fat_directory *at)
 {
     uint32_t entry;

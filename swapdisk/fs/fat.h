@@ -5,7 +5,7 @@
  * chain of clusters becomes a list of runs in memory, which is all that later reads of the file
  * need (rule N7). All metadata is read twice (swapdisk/format/verified_read.h), since a volume may
  * be anything: hostile, damaged, or on a failing disk. The work is bounded by the size of the
- * volume, whatever it says.
+ * volume, not by its content.
  *
  * A file whose chain is unsound is read as far as the chain goes, and may not be written (rule F4).
  *
@@ -54,10 +54,10 @@ struct fat_volume {
     struct pfn second;
     uint64_t fat_at; /* sector that each begins with; UINT64_MAX: nothing was read */
     uint64_t data_at;
-    const char *reason; /* after a failure: what is wrong */
+    const char *reason; /* reason of a failure */
 };
 
-/* What a directory says of one of its entries. */
+/* An entry of a directory, decoded. */
 struct fat_entry {
     char name[FAT_NAME_SIZE]; /* UTF-8; the short name if there is no sound long one */
     char short_name[13];

@@ -25,13 +25,13 @@ void disk_file_close(struct disk_file *file);
 
 uint64_t disk_file_size(const struct disk_file *file);
 
-/* Returns why the file may not be written, whatever else permits it; NULL: its chain is sound. */
+/* Returns why the file must not be written, even with a grant; NULL: its chain is sound. */
 const char *disk_file_problem(const struct disk_file *file);
 
 /* Returns whether both are the same file, opened twice. */
 bool disk_file_same(const struct disk_file *a, const struct disk_file *b);
 
-/* Reads a page; what lies behind the file's end becomes zero. */
+/* Reads a page; bytes after the file's end become zero. */
 MUST_USE enum status disk_file_read(const struct disk_file *file, uint64_t page, struct pfn frame);
 
 #endif

@@ -139,8 +139,7 @@ void fat_close(struct fat_volume *volume)
     *volume = (struct fat_volume){.fat = PFN_NONE, .data = PFN_NONE, .second = PFN_NONE};
 }
 
-/* Reads up to a page from the start of an area of so many sectors, unless it was read last: the one
- * that has the sector. */
+/* Reads the page of an area that contains a sector, unless it was the last one read. */
 static enum status read_page_of(struct fat_volume *volume, uint64_t start, uint64_t sectors,
                                 uint64_t sector, struct pfn frame, uint64_t *at)
 {

@@ -62,7 +62,7 @@ static void program_wait(void *context)
     (void)program_call(PROGRAM_SLEEP, LOCK_SLEEP, 0, 0);
 }
 
-/* Called when memory becomes short or is short no more. */
+/* Handles a notice that memory becomes short, or is no longer short. */
 void program_hear_notice(const struct upcall_frame *frame);
 
 void program_hear_notice(const struct upcall_frame *frame)
@@ -77,8 +77,7 @@ void program_hear_notice(const struct upcall_frame *frame)
     job->aside += program_ticks() - ticks;
 }
 
-/* The handler as the kernel enters it. The frame has the registers that C may change; the others
- * are as they were when the function has returned. */
+/* Entry of the handler. The frame has the registers that C may change; C preserves the others. */
 __attribute__((naked)) static void program_on_notice(void)
 {
     __asm__("pushq %%rdi\n\t"
@@ -92,7 +91,7 @@ __attribute__((naked)) static void program_on_notice(void)
 
 /* ---- the churn ---- */
 
-/* Most blocks are small; a few have many pages. */
+/* Returns a random size: most blocks are small, a few have many pages. */
 static size_t block_size(struct random *dice)
 {
     uint64_t kind = random_below(dice, 100);
@@ -147,8 +146,8 @@ static void sleep_until(const struct heap_job *job, uint64_t ticks)
         (void)program_call(PROGRAM_SLEEP, (ticks - now) * 1000 / job->tick_khz, 0, 0);
 }
 
-/* The latency of a request counts from the time when it was due, so that everything which delays it
- * is in it. */
+/* Runs a phase. A request's latency counts from the time when it was due, so it includes every
+ * delay. */
 static void heap_phase(struct heap_job *job, uint64_t target, uint64_t due, struct random *dice)
 {
     uint64_t period = job->period_us * job->tick_khz / 1000;

@@ -4,7 +4,7 @@
  * The linker script puts their objects, and those of lib/heap, beside the other user code; the
  * kernel copies the whole range into a program's pages and never executes the original. So they
  * have no data of their own, call only each other and lib/heap, and find their job at a fixed
- * address. What they know of the kernel is vmm/program/program.h.
+ * address. They use only vmm/program/program.h of the kernel.
  *
  * The churn: blocks of many sizes come and go between a high and a low number of live blocks, by
  * phases. Each block is filled with its tag, and compared when it is freed. The program exits at
@@ -23,7 +23,7 @@
 #define HEAP_PROGRAM_SLOTS 1000U
 #define HEAP_PROGRAM_TIMES 4000U /* latencies that a job has room for */
 
-/* What the program exits with. */
+/* Exit codes of the program. */
 enum heap_program_exit {
     HEAP_PROGRAM_DONE,
     HEAP_PROGRAM_PHASE, /* run it again for the next one */
@@ -56,7 +56,7 @@ struct heap_job {
     uint64_t busy;            /* ticks in requests */
     uint64_t aside;           /* ticks in the notice's handler and the background program */
     uint64_t giving_back;     /* ticks in the kernel's call that takes pages back; in the above */
-    uint64_t stretch;         /* pages that have gone back since the current stretch began */
+    uint64_t stretch;         /* pages given back since the current stretch began */
     uint64_t longest_stretch; /* of one request, notice or step of the background */
     uint64_t time_count;      /* latencies */
     uint32_t times[HEAP_PROGRAM_TIMES];

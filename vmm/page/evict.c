@@ -43,8 +43,9 @@ static bool begin_transit_out(struct victim *victim)
     return tree_all_in_state(victim->page, PTE_TRANSIT);
 }
 
-/* After the flush no processor uses the recalled leaves. A section's page is evicted if the
- * section's own entry is then its only reference: no leaf was missed, and no fault has found it. */
+/* Drops the counts of the recalled leaves, which no processor uses after the flush. A section's
+ * page is evicted only if the section's own entry is then its one reference: no leaf was missed,
+ * and no fault has found it. */
 static void finish_recall(struct victim *victim)
 {
     CHECK(victim->shared || victim->recalled == 0);

@@ -130,7 +130,7 @@ bool victim_find_pointers(struct victim *victim, const struct frame *record)
             victim->pointer_count == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1);
 }
 
-/* A page that was read ahead was not read in vain. */
+/* Clears a page's read-ahead mark, since the page was used. */
 static void victim_was_used(struct pfn page)
 {
     uint16_t *history = &frame_record(page)->page.history;

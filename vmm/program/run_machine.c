@@ -103,8 +103,8 @@ static bool on_notice_interrupt(struct trap_frame *frame)
     return true;
 }
 
-/* The level has changed: interrupts all processors, since any may run a program that wants to know.
- * A processor that takes no interrupt tells its program later. */
+/* Interrupts all processors after a change of the level, since any may run a program with a notice
+ * handler. A processor that takes no interrupt starts the handler later. */
 static void interrupt_programs(void)
 {
     bool were_on = machine_interrupts_off();
@@ -134,8 +134,8 @@ static void stop_hearing(struct program *program)
         fault_notice = NULL;
 }
 
-/* The program may resume anywhere in its half, in ring 3, with user flags. Fields that it must not
- * control are corrected first. */
+/* Resumes the program from its frame: anywhere in its half, in ring 3, with user flags. Corrects
+ * fields that it must not control. */
 static enum trap_return upcall_return(struct trap_frame *frame)
 {
     uint64_t interrupts = frame->rflags & RFLAGS_IF;
@@ -210,8 +210,8 @@ static enum status program_unmap(struct space *space, const struct trap_frame *f
     return space_unmap(space, frame->rdi, frame->rsi);
 }
 
-/* The program's space is the running one. Long calls run with the program's own interrupt flag
- * (rule P4). */
+/* Performs a call on the program's space, which is the running one. Long calls run with the
+ * program's own interrupt flag (rule P4). */
 static inline enum status change_space(const struct trap_frame *frame,
                                        enum status (*change)(struct space *space,
                                                              const struct trap_frame *frame))

@@ -7,7 +7,8 @@ static bool is_shared(const struct region *region, uint64_t at)
     return region != NULL && region->node.start <= at && region->what.kind == REGION_SHARED;
 }
 
-/* Each mapping lies in shared regions, and they have no more pages than mappings have. */
+/* Panics unless each mapping is in shared regions, and these have no more pages than the
+ * mappings. */
 void section_audit_space(const struct space *space)
 {
     uint64_t mapped = 0;

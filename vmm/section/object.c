@@ -1,5 +1,5 @@
 /*
- * Sections as objects: made with a pager, read, written, given another size.
+ * Sections as objects: made with a pager, read, written, resized.
  *
  * A section is made smaller in this order (rule W2): the size; the leaves of what is cut off, in
  * all mappings; one flush of everything; then page by page, once the section alone has it: the

@@ -112,7 +112,8 @@ static bool shared_take_accessed(struct section_family *family, uint64_t place, 
     return visit_leaves(family, place, page, section_page_take_accessed) > 0;
 }
 
-/* The leaf carries the rights; its region, or the one being created, holds the descriptor. */
+/* Turns a leaf into a ticket with the leaf's rights; its region, or the one being created, holds
+ * the descriptor. */
 static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
 {
     struct pte ticket;
