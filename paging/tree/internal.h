@@ -191,6 +191,14 @@ static inline void tree_place_table(struct pfn table, unsigned level, uint64_t a
     record->table.ring_or_section = table.index;
 }
 
+/* Sets all entries of a table that no other processor can reach. */
+static inline void table_fill(struct pte *entries, struct pte with)
+{
+#pragma GCC unroll 32
+    for (unsigned i = 0; i < PTE_ENTRIES; i++)
+        entries[i] = with;
+}
+
 /* Removes the link to a dead, empty table from the locked table above it, and releases the table to
  * the batch. Only cached upper entries become stale; the caller adds them. */
 void tree_unlink_dead(struct pfn above, struct pte *place, struct pfn table,

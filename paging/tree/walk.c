@@ -27,7 +27,7 @@ enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables)
     CHECK(tables <= TREE_RESERVE_MAX);
     while (reserve->count < tables) {
         enum status status =
-            pmm_alloc(FRAME_TABLE, FRAME_CLEARED, &reserve->tables[reserve->count]);
+            pmm_alloc(FRAME_TABLE, FRAME_UNCLEARED, &reserve->tables[reserve->count]);
 
         if (status != OK)
             return status;
@@ -39,7 +39,7 @@ enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables)
 void tree_reserve_drain(struct tree_reserve *reserve)
 {
     while (reserve->count > 0)
-        pmm_free_clean(reserve->tables[--reserve->count]);
+        pmm_free(reserve->tables[--reserve->count]);
 }
 
 unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned level,
@@ -214,11 +214,9 @@ static struct pfn split_entry(const struct step *step, unsigned index, struct pt
     struct pte part =
         entry_is_zero(entry) ? zero_ladder_entry(step->level - 1, pte_rights(entry)) : entry;
 
-    if (entry.word != 0) {
-        for (unsigned i = 0; i < PTE_ENTRIES; i++)
-            entries[i] = part;
+    table_fill(entries, part);
+    if (entry.word != 0)
         frame_record(table)->live = PTE_ENTRIES;
-    }
     tree_replace_entry(step->table, index, pte_table(table, PTE_OWN));
     return table;
 }

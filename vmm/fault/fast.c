@@ -16,6 +16,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/points.h"
+#include "paging/tree/run.h"
 #include "vmm/fault/entry.h"
 #include "vmm/page/page.h"
 
@@ -171,6 +172,48 @@ INLINE bool fast_is_read_only(uint64_t word)
     return (word & READ_ONLY_BITS) == PTE_US && (word & PTE_CLASS_MASK) != 0;
 }
 
+/* Returns true if the access is a program's write that maps pages for a group of tickets. */
+INLINE bool writes_around(const struct descriptor *descriptor, uint64_t error)
+{
+    return descriptor->around > 0 && error == (PF_WR | PF_US) && descriptor->rights.write &&
+           descriptor->rights.user;
+}
+
+/* Ends the path at a ticket of a locked leaf table with pages for its group. */
+static GOES_ON bool fast_write_around(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                      const struct descriptor *descriptor, struct frame *table)
+{
+    struct pte *leaf = (struct pte *)frame_pointer(frame_pfn(table)) + pte_index(address, 1);
+
+    return fault_write_around(leaf, descriptor) || go_slowly(address, error, frame);
+}
+
+/* Ends the path at a ticket above the leaf table: makes the tables down to it, and resolves the
+ * fault there. A read needs a table only where the space maps no larger zeros. */
+static GOES_ON bool fast_make_tables(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                     const struct descriptor *descriptor)
+{
+    struct space *space = space_current();
+    struct frame *record;
+    struct pte *leaf;
+
+    bool around = writes_around(descriptor, error);
+
+    if (error >= 32 || ((descriptor->allows >> error & 1) == 0 && !around) ||
+        descriptor->page_level > 1 || ((error & PF_WR) == 0 && space->zero_levels > 1) ||
+        !tree_split_ticket(&space->tree, address, descriptor->ticket, &leaf))
+        return go_slowly(address, error, frame);
+    count_event(&space->faults.path);
+    record = frame_record(frame_of_pointer(leaf));
+    if (around)
+        return fast_write_around(address, error, frame, descriptor, record);
+    if ((error & PF_WR) != 0)
+        return fault_first_write(frame, leaf, record, descriptor->own_bits);
+    __atomic_store_n(&leaf->word, descriptor->zero_leaf.word, __ATOMIC_RELEASE);
+    machine_count(FAULT_ZERO_READ);
+    return fast_unlock_table(record);
+}
+
 /* Ends the path at an entry that is not present: a violation if nothing is mapped or the rights
  * deny the access. A ticket's descriptor stays while interrupts are off since the walk. */
 INLINE bool end_at_absent(uint64_t address, uint64_t error, struct trap_frame *frame, uint64_t word)
@@ -185,8 +228,10 @@ INLINE bool end_at_absent(uint64_t address, uint64_t error, struct trap_frame *f
     descriptor = descriptor_of((struct pte){word}, descriptor_bound());
     denied = descriptor != NULL ? (descriptor->denies >> error & 1) != 0
                                 : (error & PF_US) != 0 && fast_is_withheld(word);
-    return denied ? violate(address, error, frame, STATUS_DENIED)
-                  : go_slowly(address, error, frame);
+    if (denied)
+        return violate(address, error, frame, STATUS_DENIED);
+    return descriptor != NULL ? fast_make_tables(address, error, frame, descriptor)
+                              : go_slowly(address, error, frame);
 }
 
 /* Ends the path at an entry above the leaf table. */
@@ -210,14 +255,17 @@ static GOES_ON bool end_at_other(uint64_t address, uint64_t error, struct trap_f
                                                  : go_slowly(address, error, frame);
 }
 
-/* Ends the path at a ticket whose fault the fast path does not resolve. */
+/* Ends the path at a ticket that a single page or zeros do not resolve. */
 static GOES_ON bool end_at_ticket(uint64_t address, uint64_t error, struct trap_frame *frame,
                                   const struct descriptor *descriptor, struct frame *table)
 {
+    bool denied = error < 32 && (descriptor->denies >> error & 1) != 0;
+
+    if (!denied && writes_around(descriptor, error) && frame != NULL)
+        return fast_write_around(address, error, frame, descriptor, table);
     spin_unlock_fast(&table->lock);
-    return error < 32 && (descriptor->denies >> error & 1) != 0
-               ? violate(address, error, frame, STATUS_DENIED)
-               : go_slowly(address, error, frame);
+    return denied ? violate(address, error, frame, STATUS_DENIED)
+                  : go_slowly(address, error, frame);
 }
 
 /* Ends the path at a page. Only a program's write to a page that is read-only, and no corrupt

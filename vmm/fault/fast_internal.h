@@ -70,4 +70,8 @@ bool fault_write_zero_page(struct trap_frame *frame, struct pte *leaf, struct fr
 bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *table,
                      uint64_t address);
 
+/* Resolves a program's write to a ticket of a region with the hint: with pages for the group, which
+ * are at hand. Unlocks the table. Returns false, and has changed nothing, if there is none. */
+bool fault_write_around(struct pte *leaf, const struct descriptor *descriptor);
+
 #endif
