@@ -17,15 +17,17 @@ from xml.etree import ElementTree
 VERSION = "KTAP version 1"
 INDENT = "    "
 VERDICTS = ("pass", "fail", "crash", "skipped")
-RESULT = re.compile(r"(not )?ok ([1-9][0-9]*) (\S.*)")
+# A number has at most 20 digits (2^64); Python refuses to convert thousands.
+RESULT = re.compile(r"(not )?ok ([1-9][0-9]{0,19}) (\S.*)")
 SKIP = re.compile(r"(.*\S) # SKIP (\S.*)")
-PLAN = re.compile(r"1\.\.([1-9][0-9]*)")
+PLAN = re.compile(r"1\.\.([1-9][0-9]{0,19})")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-METRIC = re.compile(r"([a-z0-9][a-z0-9-]*)\.([a-z0-9][a-z0-9_.-]*)=([0-9]+(?:\.[0-9]{2})?) "
+METRIC = re.compile(r"([a-z0-9][a-z0-9-]*)\.([a-z0-9][a-z0-9_.-]*)=([0-9]{1,20}(?:\.[0-9]{2})?) "
                     r"([A-Za-z0-9%/_-]+)")
 ANSWER = re.compile(r"(answer|from|shipped|limit): (\S.*)")
-TOTALS = re.compile(r"# totals: (experiments|checks) pass:([0-9]+) fail:([0-9]+) skip:([0-9]+)")
-FAILED = re.compile(r"# failed: (the run|[a-z0-9][a-z0-9-]*): ((?:check ([0-9]+): )?(\S.*))")
+TOTALS = re.compile(r"# totals: (experiments|checks) pass:([0-9]{1,20}) fail:([0-9]{1,20}) "
+                    r"skip:([0-9]{1,20})")
+FAILED = re.compile(r"# failed: (the run|[a-z0-9][a-z0-9-]*): ((?:check ([0-9]{1,20}): )?(\S.*))")
 MORE_FAILED = re.compile(r"# failed: [0-9]+ more")
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 
@@ -146,7 +148,7 @@ class _Reader:
         self.at += 1
 
     def fail(self, message: str):
-        raise LogError(f"line {self.at}: {message}")
+        raise LogError(f"line {self.at}: {message if len(message) <= 300 else message[:297] + '...'}")
 
     def peek(self) -> Optional[str]:
         return self.lines[self.at] if self.at < len(self.lines) else None
@@ -244,7 +246,7 @@ def _check_answer(reader: _Reader, log: Log, suite: Suite):
         if log.metrics[full].unit in TIMES or VARYING.fullmatch(full):
             reader.fail(f"the answer rests on {full}, which differs from run to run")
         figures.append(log.metrics[full])
-    names = {int(number) for name in answer.sources for number in re.findall(r"[0-9]+", name)}
+    names = {int(number) for name in answer.sources for number in re.findall(r"[0-9]{1,20}", name)}
     for number in [] if answer.missing else NUMBER.findall(PARAMETER.sub("", answer.text)):
         value = float(number.replace(",", ""))
         if value not in names and value not in _shown(figures, _decimals(number)):

@@ -274,6 +274,13 @@ class Refuses(unittest.TestCase):
         self.refused(GOOD.replace("ok 2 swap", "ok 1 swap"), "where 2")
         self.refused(GOOD.replace("ok 2 swap", "ok 02 swap"))
 
+    def test_numbers_with_thousands_of_digits(self):
+        many = "1" + "0" * 5000
+        self.refused(f"KTAP version 1\n1..{many}\n", "line 2: the plan is missing; found '1..1000")
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(f"KTAP version 1\n1..{many}\n")
+        self.assertLess(len(str(caught.exception)), 400)
+
     def test_directives(self):
         self.refused(GOOD.replace("# SKIP no disk", "# LATER no disk"), "directive")
         self.refused(GOOD.replace("# SKIP no disk", "# SKIP"), "")

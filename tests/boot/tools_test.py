@@ -364,6 +364,14 @@ class Programs(ToolCase):
         self.assertEqual(self.compared(row, row)[0], 0)
         self.assertEqual(self.compared(row.replace("100", "101"), row)[0], 1)
         self.assertEqual(self.run_tool("tests/report/compare", "/no/such", "/no/such").returncode, 2)
+        for bad in ("{}\n", row + "[]\n", row.replace("100", '"x"'), row):
+            done = self.run_tool("tests/report/compare", self.file("old", self.LOG), self.file("new", bad))
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+
+    def test_report_of_a_file_that_is_too_long(self):
+        done = self.run_tool("tests/report/run", "--log", self.file("long", "x\n" * (5 << 20)))
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "^report: .* has 10 MiB, a log has at most 8$")
 
     def test_sweep(self):
         """A matrix on this machine, named in a login file; what has its log is not run again."""
