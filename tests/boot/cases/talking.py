@@ -1,5 +1,6 @@
 """Talking to a run: the menu before it, the prompt on the serial line after it, keys at its end."""
 
+import screen
 from harness import Case, case
 
 COMMANDS = ("help", "counters", "walk 0x7f0000000", "region 0x7f0000000", "frame 0x1000", "slot 0",
@@ -54,14 +55,42 @@ def menu(t: Case):
         t.said(run, words)
 
 
+class EndKeysUser:
+    """Looks at the log, at the result and at the answers, and powers the machine off."""
+
+    # A key, and a text that the screen shows then.
+    STEPS = (("l", "KTAP version 1"), ("q", "look through the log"), ("a", "    # answer: "),
+             ("q", "look through the log"), ("q", None))
+
+    def __init__(self, picture: str):
+        self.picture = picture
+        self.over = False
+        self.typed = 0  # keys
+
+    def on_line(self, line, _monitor):
+        self.over = self.over or line == "# verdict: pass"
+
+    def every_second(self, monitor):
+        if not self.over or self.typed == len(self.STEPS):
+            return
+        if self.typed > 0:
+            monitor.command("screendump", filename=self.picture)
+            text = self.STEPS[self.typed - 1][1]
+            if not any(text in line for line in screen.read_text(self.picture)):
+                return
+        monitor.type(self.STEPS[self.typed][0])
+        self.typed += 1
+
+
 @case
 def end_keys(t: Case):
-    """On the halted machine's screen l shows the log, q comes back, and q again powers it off."""
-    def on_line(line, monitor):
-        if line == "# verdict: pass":
-            monitor.type("l aq q")
-
-    run = t.boot(on_line=on_line, types=True, append="run=cow exit=halt", debug_exit=False)
+    """On the halted machine's screen l shows the log, a the answers, q comes back, and q again
+    powers it off."""
+    user = EndKeysUser(str(t.path("screen.ppm")))
+    run = t.boot(on_line=user.on_line, every_second=user.every_second, types=True,
+                 append="run=cow exit=halt", debug_exit=False)
+    t.check(user.typed == len(user.STEPS), "every key showed its picture",
+            f"{user.typed} of {len(user.STEPS)} keys were typed")
     t.check(run.result.shutdown == "guest-shutdown" and not run.result.timed_out,
             "a key powers the machine off", run.result.shutdown)
     t.check(run.log and run.log.verdict == "pass", "the log says pass", run.log_error)
