@@ -15,6 +15,7 @@
 struct look {
     const struct disk_view *view;
     struct disk_finding *finding;
+    enum set_kind kind; /* looked for: each has a partition type and places of its headers */
     struct pfn frame;
     struct pfn second;
     const struct gpt_partition *partition;
@@ -35,8 +36,10 @@ static struct gpt table;
 
 static const char *find_partition(struct look *look)
 {
+    const uint8_t *type = look->kind == SET_FILES ? files_partition_type : swap_partition_type;
+
     for (unsigned i = 0; i < table.count; i++) {
-        if (memcmp(table.partitions[i].type, swap_partition_type, GPT_GUID_SIZE) != 0)
+        if (memcmp(table.partitions[i].type, type, GPT_GUID_SIZE) != 0)
             continue;
         if (look->partition != NULL)
             return "it has several partitions of Faultline's type";
@@ -109,10 +112,11 @@ static const char *read_header(struct look *look, uint64_t lba, struct swap_head
 }
 
 /* Refuses sets that this program does not use. */
-static const char *judge_use(const struct swap_header *header)
+static const char *judge_use(const struct swap_header *header, enum set_kind kind)
 {
-    if (header->kind != SET_SWAP)
-        return "its set is for files, not for swap";
+    if (header->kind != kind)
+        return kind == SET_SWAP ? "its set is for files, not for swap"
+                                : "its set is for swap, not for files";
     if (header->role != SET_ALONE)
         return "its set belongs to a group of sets, which is not supported";
     /* The mark and its end; in version 2 also each doubling of the used slots. */
@@ -127,7 +131,9 @@ static const char *judge_headers(struct look *look)
     uint64_t second_lba = swap_second_header_lba(partition->first_lba, partition->last_lba);
     struct swap_header *first = &look->finding->header;
     struct swap_header second = {0};
-    const char *problem = read_header(look, partition->first_lba, first, &lists[0]);
+    uint64_t first_header =
+        partition->first_lba + (look->kind == SET_FILES ? FILES_HEADER_SECTOR : 0);
+    const char *problem = read_header(look, first_header, first, &lists[0]);
 
     if (problem == NULL)
         problem = read_header(look, second_lba, &second, &lists[1]);
@@ -139,7 +145,7 @@ static const char *judge_headers(struct look *look)
     if (problem == NULL)
         problem = swap_header_misplaced(first, &table, partition, look->view->identity);
     look->finding->lagging = problem == NULL && second.generation != first->generation;
-    return problem != NULL ? problem : judge_use(first);
+    return problem != NULL ? problem : judge_use(first, look->kind);
 }
 
 static const char *validate_judge(struct look *look)
@@ -187,9 +193,10 @@ static void set_finding(const struct look *look, const char *problem)
     print_to(finding->reason, REASON_SIZE, "prepared as set %s", uuid);
 }
 
-enum status validate_disk(const struct disk_view *view, struct disk_finding *finding)
+static enum status judge_disk(const struct disk_view *view, enum set_kind kind,
+                              struct disk_finding *finding)
 {
-    struct look look = {.view = view, .finding = finding};
+    struct look look = {.view = view, .finding = finding, .kind = kind};
 
     CHECK(view->device != NULL && view->identity != NULL);
     memset(lists, 0, sizeof(lists));
@@ -204,6 +211,32 @@ enum status validate_disk(const struct disk_view *view, struct disk_finding *fin
     pmm_free(look.second);
     pmm_free(look.frame);
     CHECK(!finding->prepared || finding->last_lba < view->source.sectors);
+    return OK;
+}
+
+enum status validate_disk(const struct disk_view *view, struct disk_finding *finding)
+{
+    return judge_disk(view, SET_SWAP, finding);
+}
+
+enum status validate_files(const struct disk_view *view, struct disk_finding *finding)
+{
+    return judge_disk(view, SET_FILES, finding);
+}
+
+enum status validate_files_grant(const struct disk_view *view, const uint8_t set_uuid[16],
+                                 const struct swap_grant **grant, struct disk_finding *finding)
+{
+    enum status status = validate_files(view, finding);
+
+    *grant = NULL;
+    if (status != OK)
+        return status;
+    if (!finding->prepared || memcmp(finding->header.set_uuid, set_uuid, 16) != 0)
+        return STATUS_REFUSED;
+    *grant = files_grant_make(view->device,
+                              finding->first_lba + FILES_HEADER_SECTOR + SWAP_HEADER_SECTORS,
+                              swap_second_header_lba(finding->first_lba, finding->last_lba) - 1);
     return OK;
 }
 

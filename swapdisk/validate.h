@@ -49,6 +49,15 @@ struct disk_view {
  * of the disk is in the finding. */
 MUST_USE enum status validate_disk(const struct disk_view *view, struct disk_finding *finding);
 
+/* As validate_disk, for a partition of files (rules F1, F2). */
+MUST_USE enum status validate_files(const struct disk_view *view, struct disk_finding *finding);
+
+/* Reads and judges a disk with files once more, and makes their grant, which covers nothing until
+ * runs are added to it. */
+MUST_USE enum status validate_files_grant(const struct disk_view *view, const uint8_t set_uuid[16],
+                                          const struct swap_grant **grant,
+                                          struct disk_finding *finding);
+
 /* Chooses the one disk of a list that may be written, by the options. Returns NULL if no disk or
  * several match. Updates each finding's reason. */
 struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,

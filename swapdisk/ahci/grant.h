@@ -4,7 +4,8 @@
  * The command layer of the driver asks swap_grant_covers() about each write at the last moment.
  * swapdisk/validate.c alone makes a grant, after it has read and judged the disk itself.
  *
- * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: the one grant that can exist.
+ * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: the one grant for swap and the one
+ * for files that can exist.
  * State: none -> swap_grant_make -> granted -> swap_grant_revoke -> none.
  * Fails with: nothing; a second grant and a damaged grant are panics.
  * Context: any; never waits.
@@ -15,6 +16,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "lib/status.h"
 
 struct swap_grant;
 
@@ -28,5 +31,24 @@ bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint6
 
 /* Ends the grant: refuses every later write. Does nothing if there is none. */
 void swap_grant_revoke(void);
+
+/* ---- the grant for files: a second one, of single runs (rule F3) ---- */
+
+/* Runs of all files that are open for writing. */
+#define FILES_RUNS_MAX 2048U
+
+/* Returns the grant for files in [first_lba, last_lba] of a device. It covers nothing yet. Panics
+ * if there is one already. */
+const struct swap_grant *files_grant_make(const void *device, uint64_t first_lba,
+                                          uint64_t last_lba);
+
+/* Adds a run of sectors, or takes one out that was added. STATUS_REFUSED: it is not in the grant's
+ * range, or meets another run. STATUS_LIMIT: too many runs. */
+MUST_USE enum status files_grant_add(const struct swap_grant *grant, uint64_t lba,
+                                     uint64_t sectors);
+void files_grant_remove(const struct swap_grant *grant, uint64_t lba, uint64_t sectors);
+
+/* As swap_grant_revoke. */
+void files_grant_revoke(void);
 
 #endif

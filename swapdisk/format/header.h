@@ -29,8 +29,13 @@
 /* Least sectors of a partition: two headers and a slot. */
 #define SWAP_SECTORS_MIN 24U
 
-/* The partition type, in the disk's byte order: chosen at random for this project. */
+/* The partition types, in the disk's byte order: chosen at random for this project. */
 extern const uint8_t swap_partition_type[GPT_GUID_SIZE];
+extern const uint8_t files_partition_type[GPT_GUID_SIZE];
+
+/* A partition of files is a FAT32 volume with a header of kind files in its reserved sectors, of
+ * which FAT leaves these alone, and one behind the volume's end (rule F2). */
+#define FILES_HEADER_SECTOR 16U
 
 enum swap_state { SWAP_STATE_CLEAN = 1, SWAP_STATE_IN_USE = 2 };
 

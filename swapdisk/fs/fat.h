@@ -36,6 +36,9 @@
 #define FAT_RUN_FRAMES_MAX ((unsigned)(PAGE_SIZE / sizeof(struct pfn)))
 #define FAT_RUNS_MAX       (FAT_RUNS_PER_FRAME * FAT_RUN_FRAMES_MAX)
 
+/* Runs of a file that may be written. */
+#define FAT_WRITE_RUNS_MAX 2048U
+
 struct fat_volume {
     struct sector_source source;
     uint64_t first_lba; /* of the volume */
@@ -127,5 +130,12 @@ struct fat_run fat_file_run(const struct fat_file *file, uint32_t index);
  * the file does. */
 MUST_USE enum status fat_file_place(const struct fat_file *file, uint32_t sector, uint64_t *lba,
                                     uint32_t *sectors);
+
+/* Returns OK if the clusters of an open file, whose directory entry is at the place, are its own:
+ * no other chain and no other entry has one of them, and the volume's tables agree (rule F4).
+ * STATUS_REFUSED, STATUS_LIMIT: `reason` of the volume says why not. Reads the whole table and all
+ * directories (alone.c). */
+MUST_USE enum status fat_file_alone(struct fat_volume *volume, const struct fat_file *file,
+                                    uint64_t place);
 
 #endif

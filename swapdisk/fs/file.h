@@ -1,5 +1,5 @@
 /*
- * Open files of a disk: their pages, read without a grant.
+ * Open files of a disk: their pages, read without a grant, and written under one.
  *
  * A file is found on any FAT32 volume of a block device. From then on its run list is in memory
  * (rule N7), and reading a page allocates nothing: pieces of a page that are apart on the disk go
@@ -30,6 +30,23 @@ const char *disk_file_problem(const struct disk_file *file);
 
 /* Returns whether both are the same file, opened twice. */
 bool disk_file_same(const struct disk_file *a, const struct disk_file *b);
+
+/* Permits writing the file: its volume is read once more, its clusters must be its own (F4), and
+ * its runs are added to the grant. STATUS_REFUSED, STATUS_LIMIT: *reason says why not. One thread
+ * at a time. */
+MUST_USE enum status disk_file_permit(struct disk_file *file, const struct swap_grant *grant,
+                                      const char **reason);
+
+/* Returns whether the file may be written. */
+bool disk_file_permitted(const struct disk_file *file);
+
+/* Writes a page up to the file's end, whose last sector keeps the bytes behind it (F6). The caller
+ * keeps the page; it may change meanwhile, and is then written again. STATUS_REFUSED: the file may
+ * not be written. */
+MUST_USE enum status disk_file_write(const struct disk_file *file, uint64_t page, struct pfn frame);
+
+/* Makes the writes before durable. */
+MUST_USE enum status disk_file_flush(const struct disk_file *file);
 
 /* Reads a page; bytes after the file's end become zero. */
 MUST_USE enum status disk_file_read(const struct disk_file *file, uint64_t page, struct pfn frame);

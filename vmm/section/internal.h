@@ -61,10 +61,6 @@ static inline uint64_t section_reach(const struct section *section)
     return round_up(section_size(section), PAGE_SIZE);
 }
 
-/* Turns the leaves of the page at a place in all mappings into tickets. Returns their number: the
- * caller owns that many counts, and drops them after a flush of everything. */
-unsigned section_recall(struct section_family *family, uint64_t place, struct pfn page);
-
 /* Records in a table's frame which family it belongs to: the family's offset in the direct map, in
  * units of 16 bytes, fits into 48 bits. The table is locked. */
 void section_name_table(struct pfn table, const struct section_family *family);

@@ -26,6 +26,11 @@ struct pager {
     /* Fills the frame with the page's content; bytes after the source's end are zero. NULL: pages
      * are blank at first, and a page that was never written is kept, not asked for again. */
     enum status (*get)(const void *source, uint64_t page, struct pfn frame);
+    /* Writes a page to the source, from a frame that may change meanwhile; the page is dirty again
+     * then. NULL: written pages go to slots of the swap area only. */
+    enum status (*put)(const void *source, uint64_t page, struct pfn frame);
+    /* Makes what was put durable. */
+    enum status (*flush)(const void *source);
     /* Called once, after the section's last hold. NULL: nothing to do. */
     void (*end)(const void *source);
 };

@@ -174,8 +174,9 @@ MUST_USE enum status section_resize(struct section *section, uint64_t size);
  * All leaves become tickets first; the trees are then shared, at a cost independent of the size.
  * The caller has the snapshot open. If `most` has no right to write the snapshot is frozen:
  * resizing or writing it is STATUS_DENIED. Fails with: STATUS_DENIED (more rights than the
- * section's to execute or for users), STATUS_COMMIT, STATUS_NO_MEMORY; STATUS_TIMEOUT: a page is in
- * use for too long. Nothing has changed then. */
+ * section's to execute or for users, or a section whose pages may be written to a file),
+ * STATUS_COMMIT, STATUS_NO_MEMORY; STATUS_TIMEOUT: a page is in use for too long. Nothing has
+ * changed then. */
 MUST_USE enum status section_snapshot(struct section *section, struct rights most,
                                       struct section **snapshot);
 
@@ -216,6 +217,10 @@ enum section_purpose { SECTION_READ, SECTION_USE };
 MUST_USE enum status section_bring(struct space *space, const struct section_place *where,
                                    enum section_purpose purpose, struct page_reserve *reserve,
                                    struct pfn *page);
+
+/* Turns the leaves of the page at a place in all mappings into tickets. Returns their number: the
+ * caller owns that many counts, and drops them after a flush of everything. */
+unsigned section_recall(struct section_family *family, uint64_t place, struct pfn page);
 
 /* ---- proof ---- */
 
