@@ -40,6 +40,7 @@ enum program_call {
     PROGRAM_SLEEP,         /* RDI: microseconds, at most PROGRAM_SLEEP_MOST; others may run */
     PROGRAM_PRESSURE,      /* nothing; result enum pmm_pressure: how short memory is */
     PROGRAM_SET_NOTICE,    /* RDI: the handler of low-memory notices, 0: none */
+    PROGRAM_TRIM,          /* nothing; result: pages that were freed below its space's stacks */
     PROGRAM_CALLS
 };
 
@@ -78,6 +79,10 @@ struct program {
     uint64_t handler;        /* of violations; 0: none */
     uint64_t notice_handler; /* of low-memory notices; 0: none */
     uint64_t notice_frame;   /* address of the frame of the notice that it handles; 0: none */
+    uint64_t upcall_frame;   /* address of the frame of the violation that it handles; 0: none */
+    struct program *next;    /* in the list of programs whose stack counts */
+    unsigned users;          /* why it is in the list: it runs, program_keep_stack */
+    bool runs;
     struct notice_member notice;
     uint64_t exit_code; /* PROGRAM_EXITED: RDI of its system call */
     enum status reason; /* PROGRAM_VIOLATION: why it, or the stack of its handler, was refused */
@@ -90,6 +95,23 @@ struct program program_new(struct space *space, uint64_t rip, uint64_t rsp, uint
 
 /* Runs it to its end, in its space; the space that ran before runs again afterwards. */
 enum program_end program_run(struct program *program);
+
+/* The stack of a program counts while it runs, and from program_keep_stack to program_forget_stack,
+ * each call for itself: what lies above its pointer is kept when the space's stacks are trimmed. */
+void program_keep_stack(struct program *program);
+void program_forget_stack(struct program *program);
+
+/* Trims the stacks of a space below the pointers of all programs whose stack counts
+ * (vmm/space/stack.h). `caller` is in a system call with the given pointer; NULL: none. Adds the
+ * pages that were freed. STATUS_BUSY: another program runs in the space, so that its pointer is not
+ * known; STATUS_LIMIT: there are more than 32. */
+MUST_USE enum status program_trim_stacks(struct space *space, const struct program *caller,
+                                         uint64_t callers, uint64_t *pages);
+
+/* ---- between the files of programs ---- */
+
+void program_starts(struct program *program);
+void program_stops(struct program *program);
 
 /* Describes how it ended: "read by a program: not present, at 0x10 from 0x1000: nothing is there".
  * Returns the full length of the text, as snprintf does. */

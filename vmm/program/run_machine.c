@@ -12,9 +12,7 @@
 #include "lib/check.h"
 #include "lib/print.h"
 #include "vmm/fault/fault.h"
-
-/* Bytes under the stack pointer that leaf functions use: System V AMD64 ABI, 3.2.2. */
-#define RED_ZONE 128U
+#include "vmm/space/stack.h"
 
 /* Returns the program that this processor runs, or NULL. */
 static struct program *running_program(void)
@@ -45,7 +43,7 @@ static void enter_handler(struct trap_frame *frame, uint64_t handler, uint64_t p
 static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 {
     struct program *program = running_program();
-    uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(struct upcall_frame), 16);
+    uint64_t place = round_down(frame->rsp - STACK_RED_ZONE - sizeof(struct upcall_frame), 16);
 
     (void)error;
     CODE_POINT(POINT_UPCALL);
@@ -59,6 +57,7 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
         return false;
     }
     program->upcalls++;
+    program->upcall_frame = place;
     enter_handler(frame, program->handler, place);
     return true;
 }
@@ -68,7 +67,7 @@ static bool upcall(uint64_t address, uint64_t error, struct trap_frame *frame)
 static bool tell_notice(struct trap_frame *frame)
 {
     struct program *program = running_program();
-    uint64_t place = round_down(frame->rsp - RED_ZONE - sizeof(struct upcall_frame), 16);
+    uint64_t place = round_down(frame->rsp - STACK_RED_ZONE - sizeof(struct upcall_frame), 16);
     uint64_t vector = frame->vector;
     uint64_t error = frame->error;
     enum pmm_pressure level;
@@ -145,6 +144,8 @@ static enum trap_return upcall_return(struct trap_frame *frame)
 
     if (program != NULL && program->notice_frame == place)
         program->notice_frame = 0;
+    else if (program != NULL)
+        program->upcall_frame = 0;
 
     frame->cs = SELECTOR_USER_CODE;
     frame->ss = SELECTOR_USER_DATA;
@@ -244,6 +245,16 @@ static enum trap_return program_sleep(struct trap_frame *frame)
     return tell_notice(frame) ? TRAP_RETURN_ALL : TRAP_RETURN_FAST;
 }
 
+/* Trims the stacks of the running space; returns the pages that were freed, or a status. */
+static enum status trim_stacks(const struct trap_frame *frame)
+{
+    struct program *program = current_program();
+    uint64_t pages = 0;
+    enum status status = program_trim_stacks(program->space, program, frame->rsp, &pages);
+
+    return status == OK ? (enum status)pages : status;
+}
+
 static enum trap_return on_system_call(struct trap_frame *frame)
 {
     enum status status;
@@ -260,6 +271,7 @@ static enum trap_return on_system_call(struct trap_frame *frame)
     case PROGRAM_ADVISE: status = change_space(frame, program_advise); break;
     case PROGRAM_PRESSURE: status = (enum status)pmm_pressure(); break;
     case PROGRAM_SET_NOTICE: status = set_notice(frame->rdi); break;
+    case PROGRAM_TRIM: status = trim_stacks(frame); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;
@@ -292,6 +304,7 @@ enum program_end program_run(struct program *program)
     CHECK(thread_programs[cpu] == NULL);
     trap_system_call = on_system_call;
     fault_upcall = upcall;
+    program_starts(program);
     thread_programs[cpu] = program;
     hear_notices(program);
     if (before != program->space)
@@ -302,6 +315,7 @@ enum program_end program_run(struct program *program)
         space_switch(before);
     stop_hearing(program);
     thread_programs[cpu] = NULL;
+    program_stops(program);
     return program_end_of(program);
 }
 

@@ -4,6 +4,7 @@
 #include "vmm/page/page.h"
 #include "vmm/range/collapse.h"
 #include "vmm/range/internal.h"
+#include "vmm/space/stack.h"
 
 /* The part of a range that lies in one region. */
 struct part {
@@ -258,4 +259,78 @@ enum status space_query(struct space *space, uint64_t address, struct space_view
     }
     space_unlock(space);
     return region != NULL ? OK : STATUS_NOT_FOUND;
+}
+
+/* ---- stacks ---- */
+
+/* No pointer in a region. */
+#define NO_POINTER UINT64_MAX
+
+/* Returns the lowest pointer in a region, or NO_POINTER. */
+static uint64_t lowest_pointer(const struct region *region, const uint64_t *pointers,
+                               unsigned count)
+{
+    uint64_t lowest = NO_POINTER;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (pointers[i] > region->node.start && pointers[i] <= region->node.end)
+            lowest = min_u64(lowest, pointers[i]);
+    }
+    return lowest;
+}
+
+/* Returns the end of the part below the pointer that nothing needs; the region's start: none. */
+static uint64_t stack_free_end(const struct region *region, uint64_t pointer)
+{
+    CHECK(pointer > region->node.start && pointer <= region->node.end);
+    if (pointer - region->node.start <= STACK_RED_ZONE)
+        return region->node.start;
+    return round_down(pointer - STACK_RED_ZONE, PAGE_SIZE);
+}
+
+static enum status trim_region(struct space *space, struct region *region, uint64_t pointer,
+                               uint64_t *pages)
+{
+    uint64_t start = region->node.start;
+    uint64_t end = stack_free_end(region, pointer);
+    uint64_t resident = 0;
+    enum status status;
+
+    if (end == start)
+        return OK;
+    space_visit_pages(space, start, end, count_page, &resident);
+    if (resident == 0)
+        return OK;
+    status = advise_discard(space, region, start, end);
+    *pages += status == OK ? resident : 0;
+    return status;
+}
+
+static enum status trim_locked(struct space *space, const uint64_t *pointers, unsigned count,
+                               uint64_t *pages)
+{
+    struct region *region = region_find(space, 0);
+    enum status status = OK;
+
+    for (; region != NULL && status == OK; region = region_next(region)) {
+        uint64_t pointer =
+            region->what.stack ? lowest_pointer(region, pointers, count) : NO_POINTER;
+
+        if (pointer != NO_POINTER && !region->what.wired)
+            status = trim_region(space, region, pointer, pages);
+    }
+    return status;
+}
+
+enum status space_trim_stacks(struct space *space, const uint64_t *pointers, unsigned count,
+                              uint64_t *pages)
+{
+    enum status status;
+
+    do {
+        space_lock(space);
+        status = trim_locked(space, pointers, count, pages);
+        space_unlock(space);
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
+    return status;
 }

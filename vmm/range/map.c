@@ -261,9 +261,9 @@ static void check_request(const struct space_request *request)
 
     CHECK(request->alignment == 0 || (request->alignment >= PAGE_SIZE &&
                                       (request->alignment & (request->alignment - 1)) == 0));
-    CHECK(request->page_level <= 3 && request->flags < SPACE_ZEROES << 1);
+    CHECK(request->page_level <= 3 && request->flags < SPACE_STACK << 1);
     CHECK(request->section == NULL || request->flags == SPACE_SHARED);
-    if ((request->flags & (SPACE_SHARED | SPACE_GUARD | SPACE_ZEROES)) != 0)
+    if ((request->flags & (SPACE_SHARED | SPACE_GUARD | SPACE_ZEROES | SPACE_STACK)) != 0)
         CHECK((request->flags & present) == 0 && request->page_level <= 1 &&
               (request->flags & (request->flags - 1)) == 0);
 }
@@ -296,7 +296,8 @@ enum status space_map_request(struct space *space, const struct space_request *r
                            .blank =
                                (request->flags & SPACE_ZEROES) != 0 ? BLANK_ZEROES : BLANK_TICKETS,
                            .populate = (uint8_t)(request->flags & (SPACE_POPULATED | SPACE_WIRED)),
-                           .window = request->section != NULL ? request : NULL};
+                           .window = request->section != NULL ? request : NULL,
+                           .what.stack = (request->flags & SPACE_STACK) != 0};
     enum status status = refuse_request(space, request);
 
     check_request(request);

@@ -9,10 +9,16 @@ static struct pool region_pool = POOL("region", struct region);
 
 static uint32_t region_limit = UINT32_MAX;
 
+/* What two regions must have in common beside the descriptor, as one word. */
+#define ATTRIBUTES_SIZE                                                                            \
+    (sizeof(struct region_attributes) - offsetof(struct region_attributes, kind))
+
+_Static_assert(ATTRIBUTES_SIZE == 8 && sizeof(enum region_kind) == 4, "no byte between the fields");
+
 static bool attributes_equal(const struct region_attributes *a, const struct region_attributes *b)
 {
-    return a->descriptor == b->descriptor && a->kind == b->kind && a->committed == b->committed &&
-           a->wired == b->wired && !a->populate && !b->populate;
+    return a->descriptor == b->descriptor &&
+           __builtin_memcmp(&a->kind, &b->kind, ATTRIBUTES_SIZE) == 0 && !a->populate;
 }
 
 const struct region *space_region_at(struct space *space, uint64_t address)

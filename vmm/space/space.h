@@ -46,6 +46,7 @@ struct region_attributes {
     bool committed; /* private: charged to the account (vmm/space/commit.h) */
     bool wired;     /* all its pages are present and stay (space_wire) */
     bool populate;  /* being populated: not merged with neighbours until then */
+    bool stack;     /* vmm/space/stack.h */
 };
 
 struct region {
@@ -91,8 +92,7 @@ void space_set_zero_levels(struct space *space, unsigned level);
 /* Frees the space and all that it has. No processor may run in it. */
 void space_destroy(struct space *space);
 
-/* Switches this thread, and so its processor, to a space; NULL: the kernel's own root. The thread
- * keeps it across waits. */
+/* Switches this thread, which keeps it across waits, to a space; NULL: the kernel's own root. */
 void space_switch(struct space *space);
 static inline struct space *space_current(void);
 
@@ -106,9 +106,9 @@ enum space_map_flags {
      * of its own. All pages are charged once, until the last mapping of any part is removed. */
     SPACE_SHARED = 1U << 2,
     SPACE_GUARD = 1U << 3, /* no memory: every access is a violation */
-    /* Maps zeros at once, by the fewest entries of the zero ladder, even above the level that
-     * space_set_zero_levels allows: reads take no fault and no frame. */
-    SPACE_ZEROES = 1U << 4
+    /* Zeros at once, by the fewest entries of the zero ladder, at any level: reads do not fault. */
+    SPACE_ZEROES = 1U << 4,
+    SPACE_STACK = 1U << 5 /* pages below all stack pointers may be freed (vmm/space/stack.h) */
 };
 
 /* A request to map blank memory or a part of a section. */
