@@ -189,6 +189,27 @@ static void a_frozen_one_refuses_writes(void **state)
     end();
 }
 
+static enum status put_nothing(const void *source, uint64_t page, struct pfn frame)
+{
+    (void)source;
+    (void)page;
+    (void)frame;
+    return OK;
+}
+
+/* What one section wrote back, the other would read for a page that it has not yet. */
+static void a_pager_that_writes_back_refuses_it(void **state)
+{
+    struct pager writes_back = pager_archive;
+
+    (void)state;
+    writes_back.put = put_nothing;
+    begin(&writes_back);
+    assert_int_equal(section_snapshot(section, read_only, &snapshot), STATUS_DENIED);
+    assert_null(snapshot);
+    end();
+}
+
 static void a_writable_one_is_a_clone(void **state)
 {
     (void)state;
@@ -403,6 +424,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(later_writes_do_not_show),
         cmocka_unit_test(a_frozen_one_refuses_writes),
+        cmocka_unit_test(a_pager_that_writes_back_refuses_it),
         cmocka_unit_test(a_writable_one_is_a_clone),
         cmocka_unit_test(both_go_out_and_come_back),
         cmocka_unit_test(a_page_that_came_back_is_recalled),
