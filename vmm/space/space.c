@@ -68,9 +68,12 @@ struct fault_counts space_faults(const struct space *space)
         unsigned cpu = (unsigned)__builtin_ctzll(others);
         const uint64_t *counts = machine_counts_of(cpu);
 
-        for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++)
-            sum.fast[i] += __atomic_load_n(&counts[i], __ATOMIC_RELAXED) -
-                           __atomic_load_n(&counts_taken[cpu][i], __ATOMIC_RELAXED);
+        /* The folded part first: it is then never larger than the counts, which only grow. */
+        for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++) {
+            uint64_t taken = __atomic_load_n(&counts_taken[cpu][i], __ATOMIC_ACQUIRE);
+
+            sum.fast[i] += __atomic_load_n(&counts[i], __ATOMIC_RELAXED) - taken;
+        }
     }
     return sum;
 }
