@@ -401,6 +401,14 @@ class Programs(ToolCase):
         self.assertEqual(rows[0], "seed\tmemory\tverdict\tfirst.pages")
         self.assertEqual(rows[-1], "3\t128\tpass\t9")
         self.assertIn("<svg", (work / "build/sweep/plot.svg").read_text())
+        # Points whose names differ in a special letter only, a run with another clock, a wrong figure.
+        for more, runs in ((["run=a*"], 7), (["run=a?"], 8), (["run=a*", "--plain"], 9),
+                           (["run=a*", "--figure", "x.y"], 9)):
+            done = subprocess.run([*command[:5], *more], cwd=work, text=True, stdout=subprocess.PIPE, timeout=120,
+                                  stderr=subprocess.PIPE, env={**os.environ, "QEMU": fake})
+            self.assertEqual((self.folder / "runs").read_text().count("run"), runs, more)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("sweep: no run has the figure x.y", done.stderr)
 
 
 class Resolver(ToolCase):
