@@ -4,13 +4,14 @@
  * For each policy of vmm/space/commit.h: equal parts of what memory and the disk can hold are
  * mapped one after the other, and one call asks for more than the whole machine has. Then a program
  * writes its promised memory until memory has really run out, beside another program whose pages
- * must survive.
+ * must survive. A program of ring 3 is ended at the access that memory does not suffice for.
  */
 #include "cpu/machine.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "tests/runner/experiment.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
 #include "vmm/space/commit.h"
@@ -255,12 +256,48 @@ static void give_kept_back(void)
     }
 }
 
+/* Makes the victim's code stay in memory, so that it can still be told something. */
+static bool install_program(struct space *victim)
+{
+    space_switch(victim);
+    return SUCCEEDS(user_code_install(victim)) &&
+           SUCCEEDS(space_wire(victim, round_down(user_code_address(user_code_write), PAGE_SIZE),
+                               PAGE_SIZE));
+}
+
+/* Runs a program of ring 3 that writes to an address; returns how it ended. */
+static enum program_end write_by_program(struct space *victim, uint64_t address,
+                                         enum status *reason)
+{
+    struct program program = user_code_program(victim, user_code_write, address);
+    enum program_end end = program_run(&program);
+
+    *reason = program.reason;
+    return end == PROGRAM_VIOLATION && program.frame.cr2 != address ? PROGRAM_TRAPPED : end;
+}
+
+/* Writes pages from ring 3, the first of which is `page`, until a write ends the program. Memory is
+ * full already: pages that are still found are few. Returns the page; *reason: what it was told. */
+static unsigned program_is_told(struct space *victim, unsigned page, enum status *reason)
+{
+    enum program_end end = PROGRAM_EXITED;
+
+    *reason = OK;
+    while (page < VICTIM_PAGES && end == PROGRAM_EXITED)
+        end = write_by_program(victim, START + page++ * PAGE_SIZE, reason);
+    if (end != PROGRAM_VIOLATION)
+        *reason = OK;
+    return page - 1;
+}
+
 /* Lets a program write until memory and swap area are full and no page can be reclaimed. */
 static void run_out_for_real(struct space *bystander, struct space *victim)
 {
     enum status reason;
+    enum status told;
     uint64_t ticks;
     unsigned written;
+    unsigned refused;
     unsigned held;
 
     if (!keep_slots_back()) {
@@ -275,13 +312,18 @@ static void run_out_for_real(struct space *bystander, struct space *victim)
     (void)word_write(START + written * PAGE_SIZE, 0);
     ticks = machine_ticks() - ticks;
     reason = fault_last_reason();
+    refused = program_is_told(victim, written, &told);
     ktap_metric("full.written", written, "pages");
     ktap_metric("full.in_swap", swap_usage().used - kept_back.slot_count, "pages");
     ktap_metric("full.refusal", ticks, "ticks");
     ktap_check(written > LEFT_SLOTS && written < VICTIM_PAGES &&
                    (reason == STATUS_NO_MEMORY || reason == STATUS_NO_SPACE),
                "memory and swap area are full after %u pages: %s", written, status_name(reason));
+    ktap_check(told == STATUS_NO_MEMORY || told == STATUS_NO_SPACE,
+               "a program of ring 3 is ended at page %u: %s", refused, status_name(told));
     give_kept_back();
+    ktap_check(write_by_program(victim, START + refused * PAGE_SIZE, &told) == PROGRAM_EXITED,
+               "it writes that page when there is memory again");
     held = words_held(victim, written);
     ktap_metric("full.held", held, "pages");
     ktap_check(held == written, "the victim has kept %u of %u pages", held, written);
@@ -310,7 +352,7 @@ static void overcommit_run(const struct options *options)
     if (start_space(&bystander)) {
         if (start_space(&victim)) {
             run_out(bystander, victim);
-            if (start_again(victim))
+            if (start_again(victim) && install_program(victim))
                 run_out_for_real(bystander, victim);
             end_space(victim);
         }
@@ -324,7 +366,7 @@ EXPERIMENT(overcommit, 210) = {
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
     .spaces = 2,
-    .checks = 4 * OVERCOMMIT_POLICIES + 8,
+    .checks = 4 * OVERCOMMIT_POLICIES + 10,
     .run = overcommit_run,
     .answer =
         {
