@@ -112,7 +112,8 @@ struct frame {
     union {
         struct {                      /* FRAME_TABLE, FRAME_ROOT */
             uint16_t held;            /* (s) entries that own a reference, 0 to 512 */
-            uint16_t section_high;    /* (s) with ring_or_section, the section whose table it is */
+            uint16_t section_high;    /* (s) with ring_or_section, the sections whose table it is;
+                                       * in a space: has private copies of a section's pages */
             uint32_t base_low;        /* (c) first address / 2 MiB; base_high has bits 32 and up */
             uint32_t ring_or_section; /* (r) its low bits choose the lock of the ring; (s) */
             uint32_t ring_next; /* (r) the ring of tables that share pages (paging/tree/rmap.c) */

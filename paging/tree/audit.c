@@ -72,7 +72,7 @@ static void audit_page(struct audit *audit, struct pfn page, struct pte entry, s
               page.index, frame_record(page)->flags, frame_record(page)->level);
     check_name(page, entry, table, index);
     CHECK_MSG(shared ? pte_state(entry, level) != PTE_WITHHELD
-                     : !entry_is_shared_leaf(entry, level),
+                     : !pte_present(entry) || pte_class(entry) != PTE_SHARED,
               "entry %lx of level %u names page %x with flags %x", entry.word, level, page.index,
               frame_record(page)->flags);
     count_pointer(audit, page, entry, !shared);

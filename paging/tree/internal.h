@@ -75,11 +75,11 @@ static inline struct pfn entry_page(struct pte entry, unsigned level)
     return type == PTE_TYPE_SWAPPED ? PFN_NONE : pte_payload_frame(entry);
 }
 
-/* Returns true if the entry is a shared leaf of a section's page. */
-static inline bool entry_is_shared_leaf(struct pte entry, unsigned level)
+/* Returns true if the entry is a leaf of a section's page, outside of the section's own tree. */
+static inline bool entry_is_section_leaf(struct pte entry, unsigned level)
 {
-    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
-           (level == 1 || (entry.word & PTE_PS) != 0);
+    return level == 1 && pte_present(entry) && pte_class(entry) != PTE_OWN &&
+           (frame_record(pte_frame(entry))->flags & FRAME_SHARED) != 0;
 }
 
 /* Returns true if a processor may have the entry cached. One in transit may have been a leaf a

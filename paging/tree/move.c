@@ -184,7 +184,7 @@ static void tree_move_put(const struct move *move, const struct carried *carried
 
         move_put_entry(carried->entries[i], carried->level, to, table, batch);
         /* A section's page keeps its back pointer to the section's own entry. */
-        if (!pfn_is_none(page) && !entry_is_shared_leaf(carried->entries[i], carried->level))
+        if (!pfn_is_none(page) && !entry_is_section_leaf(carried->entries[i], carried->level))
             rmap_set_pointer(page, table, pte_index(to, carried->level));
         to += pte_span(carried->level);
     }
@@ -201,6 +201,8 @@ static unsigned move_group(const struct move *move, struct pfn source, unsigned 
 
     if (level < move->tree->levels)
         rmap_merge(target, source);
+    if (tree_has_copies(source))
+        tree_mark_copies(target);
     tlb_begin(&batch, move->tree);
     tree_move_take(&carried, source, most, &batch);
     tlb_commit(&batch);

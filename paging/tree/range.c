@@ -301,7 +301,7 @@ static struct pte protected_entry(const struct range_call *call, struct pte entr
     case PTE_TABLE:
         if (entry_is_zero(entry))
             return rights.none ? call->with : zero_ladder_entry(level, rights);
-        if (entry_is_shared_leaf(entry, level))
+        if (entry_is_section_leaf(entry, level))
             return call->with; /* the section keeps the page */
         if (pte_state(entry, level) == PTE_LEAF)
             return pte_withheld(pte_frame(entry));
@@ -322,7 +322,7 @@ static void protect_one(const struct range_call *call, struct pfn table, unsigne
         return;
     }
     entry = tree_replace_at(table, place, protected_entry(call, entry, level));
-    if (entry_is_shared_leaf(entry, level))
+    if (entry_is_section_leaf(entry, level))
         tlb_release(call->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)level});
     else if (pte_present(entry) && entry_is_held(entry) && (entry.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);

@@ -290,6 +290,19 @@ void rmap_reference(struct pfn page, struct pfn table, unsigned index);
 /* Sets the page's back pointer to the entry; it had another entry at this index before. */
 void rmap_set_pointer(struct pfn page, struct pfn table, unsigned index);
 
+/* Marks a space's leaf table, which is locked: it has pages that a private mapping copied from a
+ * section. Those do not become the zero page, since a change of rights makes a ticket of that,
+ * which shows the section's page again. Copies of the table are marked too. */
+static inline void tree_mark_copies(struct pfn table)
+{
+    frame_record(table)->table.section_high = 1;
+}
+
+static inline bool tree_has_copies(struct pfn table)
+{
+    return frame_record(table)->table.section_high != 0;
+}
+
 /* ---- proof ---- */
 
 /* Totals of all trees. */

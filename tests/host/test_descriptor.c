@@ -172,7 +172,7 @@ static enum status take(unsigned number, struct descriptor **descriptor)
                              .shared = number / 24 > AROUND_MOST};
 
     if (hint.shared)
-        hint = (struct page_hint){.level = 1, .shared = true};
+        hint = (struct page_hint){.level = 1, .shared = true, .copies = number / 8 % 2 != 0};
     return descriptor_with_hint(rights_of(number), hint, descriptor);
 }
 

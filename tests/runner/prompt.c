@@ -104,7 +104,7 @@ static void prompt_walk(const char *argument)
 
 static void prompt_region(const char *argument)
 {
-    static const char *const kinds[] = {"private", "shared", "guard"};
+    static const char *const kinds[] = {"private", "shared", "guard", "copies of a section"};
     struct space_view view;
     uint64_t address;
 

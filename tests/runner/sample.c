@@ -173,7 +173,8 @@ static enum screen_kind kind_of_region(const struct region *region)
 {
     switch (region->what.kind) {
     case REGION_PRIVATE: return SCREEN_ANONYMOUS;
-    case REGION_SHARED: return SCREEN_SHARED;
+    case REGION_SHARED:
+    case REGION_COPY: return SCREEN_SHARED;
     case REGION_GUARD: break;
     }
     return SCREEN_KERNEL;

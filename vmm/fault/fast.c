@@ -323,7 +323,7 @@ INLINE bool write_leaf(const struct fast *fast, struct pte entry)
                                      fast->address);
     if (__atomic_load_n(&record->count, __ATOMIC_ACQUIRE) != 1)
         return fault_copy_page(fast->frame, fast->leaf, fast->record, fast->address);
-    if (UNLIKELY((record->flags & FRAME_SWAP_CACHED) != 0))
+    if (UNLIKELY((record->flags & (FRAME_SWAP_CACHED | FRAME_SHARED)) != 0)) /* rules C9, N5 */
         return end_at_page(fast->address, fast->error, fast->frame, entry.word, fast->record);
     CODE_POINT(POINT_MAP);
     /* COW becomes own and R/W is set; the processor may set A meanwhile (rule E8). */

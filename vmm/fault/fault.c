@@ -16,6 +16,8 @@
  *   ticket, shared,    split down in place, again         make the path own and split, again
  *   above leaf
  *   ticket, shared     fill: the section's page, shared   own path; the same
+ *   ticket, private    fill: the section's page, COW      own path; a copy of it, own
+ *   of a section
  *   zero table         spurious                           make the path own and split, again
  *   ticket, large      own path; a large page, own        the same
  *   pages hinted
@@ -87,6 +89,7 @@ static void read_rights(struct fault_op *op, enum pte_state state)
         op->page_level = descriptor->page_level;
         op->around = descriptor->around;
         op->shared = descriptor->shared;
+        op->copies = descriptor->copies;
     }
 }
 
@@ -210,9 +213,7 @@ static enum status replace_in_transit(struct fault_op *op)
     return STATUS_AGAIN;
 }
 
-/* Puts the reserved page into the entry and unlocks the table. The page enters a clock first, since
- * another processor may drop it after the unlock. */
-static void fault_map_page(struct fault_op *op)
+void fault_map_page(struct fault_op *op)
 {
     rmap_reference(op->reserve.page, op->place.table, op->place.index);
     page_publish(op->reserve.page);
@@ -272,7 +273,7 @@ static enum status reuse_page(struct fault_op *op)
 static enum status write_cow_page(struct fault_op *op)
 {
     struct pfn shared = pte_frame(op->place.entry);
-    bool alone = __atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1;
+    bool alone = fault_is_last_owner(shared);
     enum status status = alone ? OK
                          : page_await_transfer(shared)
                              ? STATUS_AGAIN
@@ -282,7 +283,7 @@ static enum status write_cow_page(struct fault_op *op)
         return status;
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
-    if (__atomic_load_n(&frame_record(shared)->count, __ATOMIC_ACQUIRE) == 1) {
+    if (fault_is_last_owner(shared)) {
         status = reuse_page(op);
         fault_unlock(op);
         return status;

@@ -24,6 +24,7 @@ struct fault_op {
     uint8_t page_level;          /* of a ticket: the size of page that its region hints for */
     uint8_t around;              /* of a ticket: pages that a write brings in, as a power of two */
     bool shared;                 /* of a ticket: the page belongs to a section */
+    bool copies;                 /* likewise, and a write copies it: the mapping is private */
     bool takes_small;            /* no large page was available */
     bool were_on;                /* interrupts, while the leaf table is locked */
 };
@@ -42,6 +43,20 @@ static inline void fault_count(const struct fault_op *op, enum fault_fast_count 
  * start over. Interrupts stay off until the unlock (rule P4). */
 MUST_USE bool fault_lock_unchanged(struct fault_op *op);
 void fault_unlock(struct fault_op *op);
+
+/* Returns true if the page may become own again. A section's page never does, whatever its count
+ * is: the section may have dropped it a moment ago, or hold it for a transfer (rule N5). */
+static inline bool fault_is_last_owner(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+
+    return __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1 &&
+           (record->flags & FRAME_SHARED) == 0;
+}
+
+/* Puts the reserved page into the entry as own and unlocks the table. The page enters a clock
+ * first, since another processor may drop it after the unlock. */
+void fault_map_page(struct fault_op *op);
 
 /* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if it changed
  * nothing. */

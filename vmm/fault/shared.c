@@ -1,29 +1,56 @@
-/* Faults in shared regions: replaces a ticket by a shared leaf of the section's page. */
+/* Faults in regions that sections back: replaces a ticket by a leaf of the section's page, shared
+ * or COW, or for a write through a private mapping by a copy. */
 #include "cpu/machine.h"
 #include "vmm/fault/operation.h"
 #include "vmm/page/page.h"
 #include "vmm/section/section.h"
 
-/* Replaces the ticket by the section's page, which is held for the entry. Checks under the lock
- * that the section is still mapped here: another one may have been mapped with equal tickets. */
-static enum status put_shared_page(struct fault_op *op, const struct section_place *place,
-                                   struct pfn page)
+/* Locks the leaf table, if the section is still mapped here in the same way: another one may have
+ * been mapped with equal tickets. */
+static bool lock_at_place(struct fault_op *op, const struct section_place *place)
 {
-    bool right = fault_lock_unchanged(op);
+    if (!fault_lock_unchanged(op))
+        return false;
+    if (section_is_at(op->space, op->address, place))
+        return true;
+    fault_unlock(op);
+    return false;
+}
 
+/* Replaces the ticket by the section's page, which is held for the entry. */
+static enum status put_section_page(struct fault_op *op, const struct section_place *place,
+                                    struct pfn page)
+{
     CHECK(frame_record(page)->kind == FRAME_ANONYMOUS && frame_record(page)->count > 0);
-    if (right && !section_is_at(op->space, op->address, place)) {
-        fault_unlock(op);
-        right = false;
-    }
-    if (!right) {
+    if (!lock_at_place(op, place)) {
         page_release(page);
         return STATUS_AGAIN;
     }
-    tree_replace_entry(op->place.table, op->place.index, pte_leaf(page, 1, PTE_SHARED, op->rights));
+    if (place->copies)
+        tree_mark_copies(op->place.table);
+    tree_replace_entry(op->place.table, op->place.index,
+                       pte_leaf(page, 1, place->copies ? PTE_COW : PTE_SHARED, op->rights));
     fault_unlock(op);
     count_event(&op->space->faults.shared);
     return OK;
+}
+
+/* Replaces the ticket by a copy of the section's page, which the caller holds. */
+static enum status put_copy(struct fault_op *op, const struct section_place *place, struct pfn page)
+{
+    enum status status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
+
+    if (status == OK && !lock_at_place(op, place))
+        status = STATUS_AGAIN;
+    CHECK(place->copies && op->access.write);
+    if (status == OK) {
+        machine_copy_frame(frame_pointer(op->reserve.page), frame_pointer(page));
+        tree_mark_copies(op->place.table);
+        fault_map_page(op);
+        fault_count(op, FAULT_COW_COPY);
+    }
+    page_release(page);
+    return status;
 }
 
 /* If no section is mapped here any more, the next walk finds that, or waits for a move in
@@ -41,7 +68,8 @@ enum status fault_map_shared(struct fault_op *op)
     }
     status = section_bring(op->space, &place, SECTION_USE, &op->reserve, &page);
     if (status == OK)
-        status = put_shared_page(op, &place, page);
+        status = place.copies && op->access.write ? put_copy(op, &place, page)
+                                                  : put_section_page(op, &place, page);
     section_put(place.section);
     return status;
 }

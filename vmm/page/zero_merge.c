@@ -41,7 +41,7 @@ static bool zero_merge_protect(struct pfn page)
     struct tree_pointer at;
     bool found = tree_find_pointers(page, PTE_LEAF, &at, 1) == 1 &&
                  tree_lock_pointer(page, PTE_LEAF, at) == OK;
-    bool alone = found && zero_merge_is_alone(page);
+    bool alone = found && zero_merge_is_alone(page) && !tree_has_copies(at.table);
 
     if (alone) {
         struct pte entry = pte_read((const struct pte *)frame_pointer(at.table) + at.index);

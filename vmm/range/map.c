@@ -126,7 +126,7 @@ __attribute__((noinline)) static enum status fill_shared(const struct map_call *
         status = section_map_growth(map->space, map->start - PAGE_SIZE, map->start, end);
     else if (map->window != NULL)
         status = section_map_window(map->space, map->window->section, map->window->offset,
-                                    map->start, end);
+                                    map->start, end, map->what.kind == REGION_COPY);
     else
         status = section_map(map->space, map->start, end);
     if (status != OK)
@@ -147,7 +147,7 @@ INLINE enum status fill_accounted(const struct map_call *map, struct region_gap 
     status = commit_charge(promised);
     if (status != OK)
         return status;
-    status = fill_place(map, gap);
+    status = map->what.kind == REGION_COPY ? fill_shared(map, gap) : fill_place(map, gap);
     if (status != OK)
         commit_uncharge(promised);
     return status;
@@ -239,14 +239,17 @@ enum status space_map_small_pages(struct space *space, uint64_t at, uint64_t siz
     return status == OK ? map_blank_here(&map, rights) : status;
 }
 
-/* Maps shared memory. The region takes over the count of the descriptor. */
-static enum status map_shared(struct map_call *map, struct rights rights)
+/* Maps memory of a section: shared, or privately, where what may be written is charged. The region
+ * takes over the count of the descriptor. */
+static enum status map_section(struct map_call *map, struct rights rights, bool copies)
 {
-    enum status status = descriptor_shared(rights, &map->what.descriptor);
+    enum status status = descriptor_section(rights, copies, &map->what.descriptor);
 
     if (status != OK)
         return status;
-    map->what.kind = REGION_SHARED;
+    CHECK(!copies || map->window != NULL);
+    map->what.kind = copies ? REGION_COPY : REGION_SHARED;
+    map->what.committed = copies && rights.write;
     status = map_own_range(map);
     if (status != OK)
         descriptor_put(map->what.descriptor, 1);
@@ -262,7 +265,8 @@ static void check_request(const struct space_request *request)
     CHECK(request->alignment == 0 || (request->alignment >= PAGE_SIZE &&
                                       (request->alignment & (request->alignment - 1)) == 0));
     CHECK(request->page_level <= 3 && request->flags < SPACE_STACK << 1);
-    CHECK(request->section == NULL || request->flags == SPACE_SHARED);
+    CHECK(request->section == NULL ||
+          ((request->flags & ~(uint32_t)SPACE_SHARED) == 0 && request->page_level <= 1));
     if ((request->flags & (SPACE_SHARED | SPACE_GUARD | SPACE_ZEROES | SPACE_STACK)) != 0)
         CHECK((request->flags & present) == 0 && request->page_level <= 1 &&
               (request->flags & (request->flags - 1)) == 0);
@@ -278,7 +282,8 @@ static enum status refuse_request(const struct space *space, const struct space_
         (request->offset % PAGE_SIZE != 0 || request->size > SECTION_SIZE_MAX ||
          request->offset > SECTION_SIZE_MAX - request->size))
         return STATUS_RANGE;
-    if (request->section != NULL && !section_allows(request->section, request->rights))
+    if (request->section != NULL &&
+        !section_allows(request->section, request->rights, (request->flags & SPACE_SHARED) == 0))
         return STATUS_DENIED;
     if (request->alignment == 0)
         return space_check_range(space, request->at, request->size);
@@ -306,8 +311,8 @@ enum status space_map_request(struct space *space, const struct space_request *r
     if ((request->flags & SPACE_GUARD) != 0) {
         map.what.kind = REGION_GUARD;
         status = map_own_range(&map);
-    } else if ((request->flags & SPACE_SHARED) != 0) {
-        status = map_shared(&map, request->rights);
+    } else if ((request->flags & SPACE_SHARED) != 0 || request->section != NULL) {
+        status = map_section(&map, request->rights, (request->flags & SPACE_SHARED) == 0);
     } else {
         status = map_blank(&map, request->rights);
     }

@@ -87,17 +87,29 @@ static enum status move_accounted(struct space *space, const struct moving *move
     return status;
 }
 
-/* Charges the new pages to the account, or maps a section for them, which charges them. */
-static enum status charge_growth(struct space *space, const struct moving *move,
-                                 const struct region_attributes *what)
+/* Maps more of a section, or a new one, for the new pages of a region that sections back. */
+static enum status map_growth(struct space *space, const struct moving *move, enum region_kind kind)
 {
     uint64_t growth = growth_start(move);
 
-    if (what->kind != REGION_SHARED)
-        return commit_charge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
-    return growth < move->new_end
+    return region_has_section(kind) && growth < move->new_end
                ? section_map_growth(space, move->end - PAGE_SIZE, growth, move->new_end)
                : OK;
+}
+
+/* Charges the new pages: to the account, or to a new section, which is mapped there. */
+static enum status charge_growth(struct space *space, const struct moving *move,
+                                 const struct region_attributes *what)
+{
+    uint64_t pages = what->committed ? (move->new_end - growth_start(move)) / PAGE_SIZE : 0;
+    enum status status = commit_charge(pages);
+
+    if (status != OK)
+        return status;
+    status = map_growth(space, move, what->kind);
+    if (status != OK)
+        commit_uncharge(pages);
+    return status;
 }
 
 static void uncharge_growth(struct space *space, const struct moving *move,
@@ -105,10 +117,9 @@ static void uncharge_growth(struct space *space, const struct moving *move,
 {
     uint64_t growth = growth_start(move);
 
-    if (what->kind == REGION_SHARED)
+    if (region_has_section(what->kind))
         section_unmap_range(space, growth, move->new_end);
-    else
-        commit_uncharge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
+    commit_uncharge(what->committed ? (move->new_end - growth) / PAGE_SIZE : 0);
 }
 
 /* Finds the lowest free place at an allowed distance: a gap in which the range has its old offset

@@ -16,7 +16,7 @@ static uint64_t protect_newly_writable(const struct space *space, uint64_t start
     uint64_t bytes = 0;
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
-        if (!region->what.committed && region->what.kind == REGION_PRIVATE)
+        if (!region->what.committed && region->what.kind != REGION_SHARED)
             bytes += min_u64(region->node.end, end) - max_u64(region->node.start, start);
     }
     return bytes / PAGE_SIZE;
@@ -31,11 +31,10 @@ static void protect_entries(struct space *space, uint64_t start, uint64_t end,
 
     while (start < end) {
         enum region_kind kind = region->what.kind;
-        const struct descriptor *descriptor =
-            kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
+        const struct descriptor *descriptor = region_descriptor(descriptors, kind);
         uint64_t to = start;
 
-        CHECK_MSG(descriptor != NULL, "no descriptor for the shared region at %lx", start);
+        CHECK_MSG(descriptor != NULL, "no descriptor for the region at %lx", start);
         for (; to < end && region->what.kind == kind; region = region_next(region))
             to = min_u64(end, region->node.end);
         tree_protect_range(&space->tree, start, to, descriptor->ticket, descriptor->rights, batch);
@@ -70,8 +69,7 @@ static enum status change_rights(struct space *space, uint64_t start, uint64_t e
 enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,
                                     struct descriptor *descriptor)
 {
-    return change_rights(space, start, end,
-                         &(struct region_descriptors){.blank = descriptor, .shared = NULL});
+    return change_rights(space, start, end, &(struct region_descriptors){.blank = descriptor});
 }
 
 /* Makes one attempt at space_protect. STATUS_AGAIN: the space has shared regions, and the caller
@@ -121,6 +119,14 @@ static struct page_hint common_hint(struct space *space, uint64_t start, uint64_
     space_unlock(space);
     hint.level = hint.level == 0 ? 1 : hint.level;
     return hint;
+}
+
+static enum status hold_section_descriptors(struct rights rights,
+                                            struct region_descriptors *descriptors)
+{
+    enum status status = descriptor_section(rights, false, &descriptors->shared);
+
+    return status == OK ? descriptor_section(rights, true, &descriptors->copies) : status;
 }
 
 /* ---- a few pages ---- */
@@ -221,7 +227,7 @@ __attribute__((noinline)) static enum status protect_many(struct space *space, u
     do {
         status = try_protect(space, start, start + size, &descriptors);
         if (status == STATUS_AGAIN) {
-            status = descriptor_shared(rights, &descriptors.shared);
+            status = hold_section_descriptors(rights, &descriptors);
             if (status == OK)
                 status = try_protect(space, start, start + size, &descriptors);
         }
@@ -229,6 +235,8 @@ __attribute__((noinline)) static enum status protect_many(struct space *space, u
     descriptor_put(descriptors.blank, 1);
     if (descriptors.shared != NULL)
         descriptor_put(descriptors.shared, 1);
+    if (descriptors.copies != NULL)
+        descriptor_put(descriptors.copies, 1);
     return status;
 }
 

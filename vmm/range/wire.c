@@ -116,7 +116,7 @@ static struct work wire_work_in(const struct space *space, uint64_t start, uint6
         work.pages += pages;
         work.promise += region->what.committed ? 0 : pages;
         work.denied = work.denied || region->what.descriptor->rights.none ||
-                      region->what.kind == REGION_SHARED;
+                      region_has_section(region->what.kind);
     }
     CHECK(work.promise <= work.pages && work.pages <= (end - start) / PAGE_SIZE);
     return work;

@@ -2,9 +2,9 @@
 #include "vmm/section/internal.h"
 #include "vmm/space/region.h"
 
-static bool is_shared(const struct region *region, uint64_t at)
+static bool has_kind(const struct region *region, uint64_t at, enum region_kind kind)
 {
-    return region != NULL && region->node.start <= at && region->what.kind == REGION_SHARED;
+    return region != NULL && region->node.start <= at && region->what.kind == kind;
 }
 
 /* Panics unless each mapping is in shared regions, and these have no more pages than the
@@ -25,14 +25,14 @@ void section_audit_space(const struct space *space)
         CHECK(at->place.from == at->node.start - at->origin &&
               at->place.to == at->node.end - at->origin);
         for (uint64_t to = at->node.start; to < at->node.end; region = region_next(region)) {
-            CHECK_MSG(is_shared(region, to), "a section is mapped at %lx, where no region says so",
-                      to);
+            CHECK_MSG(has_kind(region, to, at->copies ? REGION_COPY : REGION_SHARED),
+                      "a section is mapped at %lx, where no region says so", to);
             to = region->node.end;
         }
         mapped += at->node.end - at->node.start;
     }
     for (struct region *at = region_find(space, 0); at != NULL; at = region_next(at))
-        shared += at->what.kind == REGION_SHARED ? at->node.end - at->node.start : 0;
+        shared += region_has_section(at->what.kind) ? at->node.end - at->node.start : 0;
     CHECK_MSG(mapped == shared, "%lx bytes in shared regions, sections are mapped in %lx", shared,
               mapped);
 }

@@ -155,6 +155,7 @@ static struct pfn section_take_page(struct page_reserve *reserve)
  * locked. Returns the old entry. */
 static struct pte put_page(const struct tree_place *place, struct pfn page)
 {
+    CHECK(place->level == 1 && place->own);
     rmap_reference(page, place->table, place->index);
     tree_hold(page);
     page_publish(page);
@@ -211,6 +212,7 @@ static bool is_in_transfer(struct pfn page)
 static void section_copy_page(struct page_reserve *reserve, const struct tree_place *place,
                               struct pfn shared, struct pfn *page)
 {
+    CHECK(!pfn_equal(reserve->page, shared) && frame_record(shared)->count > 1);
     *page = section_take_page(reserve);
     machine_copy_frame(frame_pointer(*page), frame_pointer(shared));
     __atomic_or_fetch(&frame_record(*page)->flags, frame_record(shared)->flags & FRAME_DIRTY,

@@ -35,13 +35,13 @@ static struct section_family *family_of(struct pfn table)
 
 /* ---- letting go ---- */
 
-/* Visits a shared leaf of the page, in a locked table. */
-typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf);
+/* Visits a leaf of the page, in a locked table; `copies`: of a private mapping. */
+typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, bool copies);
 
-static bool maps_as_shared(struct pte entry, struct pfn page)
+/* Leaves of shared mappings are shared, those of private ones COW (rule N6). */
+static bool maps_page(struct pte entry, struct pfn page)
 {
-    return pte_present(entry) && pte_class(entry) == PTE_SHARED &&
-           pfn_equal(pte_frame(entry), page);
+    return pte_present(entry) && pfn_equal(pte_frame(entry), page);
 }
 
 static const struct mapping *mapping_at_place(const struct mapping_index_node *node)
@@ -63,10 +63,11 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
               "place %lx is not in a mapping of %lx to %lx", at, mapping->node.start,
               mapping->node.end);
     place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
-    if (place.level > 1 || !maps_as_shared(place.entry, page) || !tree_lock(place.table))
+    if (place.level > 1 || !maps_page(place.entry, page) || !tree_lock(place.table))
         return false;
     leaf = (struct pte *)frame_pointer(place.table) + place.index;
-    done = maps_as_shared(pte_read(leaf), page) && visit(page, place.table, place.index, leaf);
+    done =
+        maps_page(pte_read(leaf), page) && visit(page, place.table, place.index, mapping->copies);
     tree_unlock(place.table);
     return done;
 }
@@ -98,13 +99,18 @@ static unsigned visit_leaves(struct section_family *family, uint64_t place, stru
     return visited;
 }
 
+static struct pte *leaf_in(struct pfn table, unsigned index)
+{
+    return (struct pte *)frame_pointer(table) + index;
+}
+
 static bool section_page_take_accessed(struct pfn page, struct pfn table, unsigned index,
-                                       struct pte *leaf)
+                                       bool copies)
 {
     (void)page;
-    (void)table;
-    (void)index;
-    return (__atomic_fetch_and(&leaf->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
+    (void)copies;
+    return (__atomic_fetch_and(&leaf_in(table, index)->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) !=
+           0;
 }
 
 static bool shared_take_accessed(struct section_family *family, uint64_t place, struct pfn page)
@@ -114,12 +120,13 @@ static bool shared_take_accessed(struct section_family *family, uint64_t place, 
 
 /* Turns a leaf into a ticket with the leaf's rights; its region, or the one being created, holds
  * the descriptor. */
-static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, struct pte *leaf)
+static bool recall_leaf(struct pfn page, struct pfn table, unsigned index, bool copies)
 {
+    struct pte leaf = pte_read(leaf_in(table, index));
     struct pte ticket;
     struct pte old;
 
-    if (!descriptor_shared_ticket(pte_rights(pte_read(leaf)), &ticket))
+    if (!descriptor_section_ticket(pte_rights(leaf), copies, &ticket))
         return false;
     old = tree_replace_entry(table, index, ticket);
     if ((old.word & PTE_D) != 0)

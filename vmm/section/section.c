@@ -232,7 +232,7 @@ static void remove_mapping(struct mapping *mapping)
 
 /* Maps a section. The mapping takes over the caller's count of it. */
 static enum status map_counted(struct space *space, struct section *section, uint64_t origin,
-                               uint64_t start, uint64_t end)
+                               uint64_t start, uint64_t end, bool copies)
 {
     struct mapping *mapping;
     enum status status = make_mapping(space, start, end, &mapping);
@@ -245,6 +245,7 @@ static enum status map_counted(struct space *space, struct section *section, uin
     }
     mapping->section = section;
     mapping->origin = origin;
+    mapping->copies = copies;
     section_add(mapping);
     return OK;
 }
@@ -254,15 +255,15 @@ enum status section_map(struct space *space, uint64_t start, uint64_t end)
     struct section *section;
     enum status status = section_make(&pager_zero, NULL, end - start, all_rights, &section);
 
-    return status == OK ? map_counted(space, section, start, start, end) : status;
+    return status == OK ? map_counted(space, section, start, start, end, false) : status;
 }
 
 enum status section_map_window(struct space *space, struct section *section, uint64_t offset,
-                               uint64_t start, uint64_t end)
+                               uint64_t start, uint64_t end, bool copies)
 {
     CHECK_MSG(section->is_object && offset < SECTION_SIZE_MAX, "a window from %lx on", offset);
     section_hold(section);
-    return map_counted(space, section, start - offset, start, end);
+    return map_counted(space, section, start - offset, start, end, copies);
 }
 
 enum status section_map_growth(struct space *space, uint64_t last, uint64_t start, uint64_t end)
@@ -274,7 +275,7 @@ enum status section_map_growth(struct space *space, uint64_t last, uint64_t star
     if (!mapping->section->is_object)
         return section_map(space, start, end);
     offset = last + PAGE_SIZE - mapping->origin;
-    return section_map_window(space, mapping->section, offset, start, end);
+    return section_map_window(space, mapping->section, offset, start, end, mapping->copies);
 }
 
 bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t end,
@@ -283,7 +284,7 @@ bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t 
     struct mapping *at = section_find(space, start);
 
     for (; at != NULL && at->node.start < end; at = section_next_of(at)) {
-        if (!section_allows(at->section, rights))
+        if (!section_allows(at->section, rights, at->copies))
             return false;
     }
     return true;
@@ -303,6 +304,7 @@ static enum status section_cut_at(struct space *space, uint64_t address)
         return status;
     behind->section = mapping->section;
     behind->origin = mapping->origin;
+    behind->copies = mapping->copies;
     CHECK(address % PAGE_SIZE == 0 && address < behind->node.end);
     section_hold(behind->section);
     /* In one step, so that each page is in a mapping at all times. */
@@ -369,6 +371,7 @@ enum status section_copy_mappings(struct space *child, struct space *parent)
         if (status == OK) {
             copy->section = from->section;
             copy->origin = from->origin;
+            copy->copies = from->copies;
             section_hold(copy->section);
             section_add(copy);
         }
@@ -392,6 +395,7 @@ static bool section_place_of(struct space *space, uint64_t address, struct secti
         return false;
     place->section = mapping->section;
     place->at = round_down(address - mapping->origin, PAGE_SIZE);
+    place->copies = mapping->copies;
     return true;
 }
 
@@ -411,7 +415,7 @@ bool section_is_at(struct space *space, uint64_t address, const struct section_p
     struct section_place now;
     bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
     bool same = section_place_of(space, address, &now) && now.section == place->section &&
-                now.at == place->at;
+                now.at == place->at && now.copies == place->copies;
 
     spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
     return same && place->at < section_reach(place->section);

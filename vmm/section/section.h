@@ -76,6 +76,7 @@ struct mapping {
     struct mapping_index_node place; /* (s) where in the section; in its index */
     struct section *section;         /* constant; counted */
     struct space *space;             /* constant */
+    bool copies;                     /* constant: private, a write copies the page */
     uint64_t origin;                 /* (m) the address of the section's first page, modulo 2^64 */
 };
 
@@ -88,18 +89,19 @@ MUST_USE enum status section_map(struct space *space, uint64_t start, uint64_t e
 
 /* Maps an existing section, from a byte offset on. The window may reach behind its end. */
 MUST_USE enum status section_map_window(struct space *space, struct section *section,
-                                        uint64_t offset, uint64_t start, uint64_t end);
+                                        uint64_t offset, uint64_t start, uint64_t end, bool copies);
 
 /* Maps the growth of a mapping that moves so that it ends at start; `last` is its last page now.
  * Maps more of the same section if that is an object, otherwise a new blank one. */
 MUST_USE enum status section_map_growth(struct space *space, uint64_t last, uint64_t start,
                                         uint64_t end);
 
-/* Returns true if a mapping of the section may have these rights. */
-static inline bool section_allows(const struct section *section, struct rights rights)
+/* Returns true if a mapping of the section may have these rights. A private one may always be
+ * written. */
+static inline bool section_allows(const struct section *section, struct rights rights, bool copies)
 {
-    return (section->most.write || !rights.write) && (section->most.execute || !rights.execute) &&
-           (section->most.user || !rights.user);
+    return (section->most.write || copies || !rights.write) &&
+           (section->most.execute || !rights.execute) && (section->most.user || !rights.user);
 }
 
 /* Returns false if a section that is mapped in the range denies the rights. */
@@ -193,6 +195,7 @@ MUST_USE enum status section_write(struct section *section, uint64_t offset, con
 struct section_place {
     struct section *section;
     uint64_t at; /* address in the section's tree */
+    bool copies; /* by a private mapping */
 };
 
 /* Finds the place of an address, and holds its section. Returns false if no section is mapped

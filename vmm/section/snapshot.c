@@ -77,6 +77,7 @@ static enum status fill_snapshot(struct section *section, struct section *snapsh
 {
     enum status status;
 
+    CHECK(!section->marked && snapshot->mapped == 0);
     __atomic_store_n(&section->marked, true, __ATOMIC_SEQ_CST);
     status = recall_everything(section);
     if (status == OK)

@@ -11,7 +11,7 @@
 #define LEVELS 3U
 
 /* Index 0, which is none, and one index for each set of attributes. */
-#define DESCRIPTORS_MAX   (1U + ((AROUND_MOST + 1) * LEVELS + 1) * 16)
+#define DESCRIPTORS_MAX   (1U + ((AROUND_MOST + 1) * LEVELS + 2) * 16)
 #define DESCRIPTORS_FRAME (PAGE_SIZE / sizeof(struct descriptor))
 
 /* The generation of all tickets: a descriptor keeps its index for good, so one generation
@@ -29,7 +29,7 @@ static struct {
     /* The index of the descriptor of blank memory with these hints and rights; 0 = not made yet. */
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
     /* The same for memory of sections, by rights. */
-    uint16_t shared[16];
+    uint16_t sections[2][16];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -132,6 +132,7 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
     descriptor->page_level = hint.level;
     descriptor->around = hint.around;
     descriptor->shared = hint.shared;
+    descriptor->copies = hint.copies;
     descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
     descriptor->denies = denied_codes(rights);
     CHECK((descriptor->allows & descriptor->denies) == 0);
@@ -160,7 +161,8 @@ static uint16_t *descriptor_place_of(struct rights rights, struct page_hint hint
     if (__builtin_expect(hint.level == 1 && hint.around == 0 && !hint.shared, 1))
         return &table.blank[0][0][rights_number(rights)];
     CHECK(hint.level >= 1 && hint.level <= LEVELS && hint.around <= AROUND_MOST);
-    return hint.shared ? &table.shared[rights_number(rights)]
+    CHECK(hint.shared || !hint.copies);
+    return hint.shared ? &table.sections[hint.copies][rights_number(rights)]
                        : &table.blank[hint.around][hint.level - 1][rights_number(rights)];
 }
 
@@ -239,9 +241,10 @@ enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
 
 /* Returns the index of the descriptor of shared memory with these rights, or 0 if none is in
  * use. */
-static uint16_t shared_index(struct rights rights)
+static uint16_t section_index(struct rights rights, bool copies)
 {
-    uint16_t index = __atomic_load_n(&table.shared[rights_number(rights)], __ATOMIC_ACQUIRE);
+    uint16_t index =
+        __atomic_load_n(&table.sections[copies][rights_number(rights)], __ATOMIC_ACQUIRE);
 
     if (index != 0 && __atomic_load_n(&descriptor_at(index)->count, __ATOMIC_ACQUIRE) == 0)
         index = 0;
@@ -250,16 +253,16 @@ static uint16_t shared_index(struct rights rights)
 
 /* Without NX an entry does not record whether its region allows execution, so two descriptors are
  * possible. Returns false if both are in use. */
-bool descriptor_shared_ticket(struct rights rights, struct pte *ticket)
+bool descriptor_section_ticket(struct rights rights, bool copies, struct pte *ticket)
 {
     struct rights other = rights;
-    uint16_t index = shared_index(rights);
+    uint16_t index = section_index(rights, copies);
 
     if (pte_nx == 0) {
         uint16_t second;
 
         other.execute = !rights.execute;
-        second = shared_index(other);
+        second = section_index(other, copies);
         if (index != 0 && second != 0)
             return false;
         index = index != 0 ? index : second;

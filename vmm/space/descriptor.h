@@ -30,6 +30,7 @@ struct descriptor {
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
     bool shared; /* (c) pages are a section's (vmm/section/section.h): the fast path has no bits */
+    bool copies; /* (c) shared, too: a write copies the page, for a private mapping */
     uint32_t count;  /* (d) regions that refer to it */
     uint16_t index;  /* (c) */
     uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
@@ -52,7 +53,8 @@ MUST_USE enum status descriptor_init(void);
 struct page_hint {
     uint8_t level;
     uint8_t around;
-    bool shared; /* of a section; page_level is 1 and around 0 then */
+    bool shared; /* of a section; level is 1 and around 0 then */
+    bool copies; /* of a section, by a private mapping; shared is set too */
 };
 
 /* Returns the descriptor of memory with these rights and hints, with one more count. */
@@ -69,7 +71,8 @@ static inline struct page_hint descriptor_hint(const struct descriptor *descript
 {
     return (struct page_hint){.level = descriptor->page_level,
                               .around = descriptor->around,
-                              .shared = descriptor->shared};
+                              .shared = descriptor->shared,
+                              .copies = descriptor->copies};
 }
 
 static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)
@@ -77,17 +80,19 @@ static inline enum status descriptor_anonymous(struct rights rights, struct desc
     return descriptor_blank(rights, 1, descriptor);
 }
 
-/* Returns the descriptor of section memory with these rights, with one more count. The mapping, not
- * the descriptor, says which part of which section it is (rule T1). */
-static inline enum status descriptor_shared(struct rights rights, struct descriptor **descriptor)
+/* Returns the descriptor of memory that sections back, with these rights and one more count;
+ * `copies`: of private mappings. The mapping says which section and which part of it (rule T1). */
+static inline enum status descriptor_section(struct rights rights, bool copies,
+                                             struct descriptor **descriptor)
 {
-    return descriptor_with_hint(rights, (struct page_hint){.level = 1, .shared = true}, descriptor);
+    return descriptor_with_hint(
+        rights, (struct page_hint){.level = 1, .shared = true, .copies = copies}, descriptor);
 }
 
-/* Builds the ticket of the shared descriptor with an entry's rights; another holder keeps it alive.
- * Returns false on a processor without NX if shared regions differ in the right to execute, which
+/* Builds the ticket of that descriptor with an entry's rights; another holder keeps it alive.
+ * Returns false on a processor without NX if such regions differ in the right to execute, which
  * entries there do not record. */
-MUST_USE bool descriptor_shared_ticket(struct rights rights, struct pte *ticket);
+MUST_USE bool descriptor_section_ticket(struct rights rights, bool copies, struct pte *ticket);
 
 /* Add counts, and drop them. */
 void descriptor_hold(struct descriptor *descriptor, uint32_t counts);

@@ -268,8 +268,9 @@ static inline void set_descriptor(struct space *space, struct region *region,
 {
     struct region_attributes *what = &region->what;
 
-    CHECK(descriptor->shared == (what->kind == REGION_SHARED)); /* rule S3 */
-    if (descriptor->rights.write && !what->committed && what->kind == REGION_PRIVATE) {
+    CHECK(descriptor->shared == region_has_section(what->kind) &&
+          descriptor->copies == (what->kind == REGION_COPY)); /* rule S3 */
+    if (descriptor->rights.write && !what->committed && what->kind != REGION_SHARED) {
         what->committed = true;
         space->committed += region_pages(region);
     }
@@ -295,8 +296,7 @@ void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
     struct region *region = region_find(space, start);
 
     for (; region != NULL && region->node.start < end; region = region_next(region)) {
-        struct descriptor *descriptor =
-            region->what.kind == REGION_SHARED ? descriptors->shared : descriptors->blank;
+        struct descriptor *descriptor = region_descriptor(descriptors, region->what.kind);
 
         CHECK(region->node.start >= start && region->node.end <= end);
         descriptor_hold(descriptor, 1);
@@ -430,11 +430,11 @@ void region_audit(const struct space *space)
         CHECK_MSG(before == NULL || before->node.end < region->node.start ||
                       !attributes_equal(&before->what, &region->what),
                   "regions %lx and %lx say the same", before->node.start, region->node.start);
-        CHECK(region->what.kind == REGION_PRIVATE
+        CHECK(region->what.kind == REGION_PRIVATE || region->what.kind == REGION_COPY
                   ? region->what.committed || !region->what.descriptor->rights.write
                   : !region->what.committed);
         CHECK(region->what.kind == REGION_GUARD ||
-              region->what.descriptor->shared == (region->what.kind == REGION_SHARED));
+              region->what.descriptor->shared == region_has_section(region->what.kind));
         CHECK(!region->what.populate && (region->what.committed || !region->what.wired));
         committed += region->what.committed ? region_pages(region) : 0;
         wired += region->what.wired ? region_pages(region) : 0;

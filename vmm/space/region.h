@@ -104,12 +104,27 @@ void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to,
  * NULL. */
 struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
 
-/* Descriptors with the same rights for private and for shared regions; `shared` is NULL if there
- * are none. */
+/* Descriptors with the same rights for each kind of region; those of sections' pages are NULL if
+ * there are no such regions. */
 struct region_descriptors {
     struct descriptor *blank;
     struct descriptor *shared;
+    struct descriptor *copies;
 };
+
+static inline struct descriptor *region_descriptor(const struct region_descriptors *descriptors,
+                                                   enum region_kind kind)
+{
+    return kind == REGION_SHARED ? descriptors->shared
+           : kind == REGION_COPY ? descriptors->copies
+                                 : descriptors->blank;
+}
+
+/* Returns true if a section backs the regions of a kind. */
+static inline bool region_has_section(enum region_kind kind)
+{
+    return kind == REGION_SHARED || kind == REGION_COPY;
+}
 
 /* Changes the descriptors of the regions of a range, none of which crosses its ends. */
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,

@@ -36,7 +36,8 @@
 enum region_kind {
     REGION_PRIVATE, /* pages of its own; a fork copies them */
     REGION_SHARED,  /* pages of a section, shared with forks (vmm/section/section.h) */
-    REGION_GUARD    /* no memory: every access is a violation */
+    REGION_GUARD,   /* no memory: every access is a violation */
+    REGION_COPY     /* pages of a section until they are written: then copies of its own */
 };
 
 /* The attributes of a region, apart from its range. */
@@ -122,7 +123,7 @@ struct space_request {
      * if the whole range has it. */
     uint8_t page_level;      /* 0 and 1: 4 KiB */
     uint32_t flags;          /* enum space_map_flags */
-    struct section *section; /* SPACE_SHARED: maps this one (vmm/section/section.h); NULL: blank */
+    struct section *section; /* maps this one, privately without SPACE_SHARED; NULL: blank */
     uint64_t offset;         /* bytes into the section, whole pages */
 };
 
@@ -141,13 +142,11 @@ MUST_USE enum status space_map_small_pages(struct space *space, uint64_t at, uin
 MUST_USE enum status space_map_request(struct space *space, const struct space_request *request,
                                        uint64_t *start);
 
-/* Unmaps the range; regions that reach beyond it are cut. STATUS_NOT_FOUND: nothing in the range is
- * mapped. */
+/* Unmaps the range; cuts regions that reach beyond it. STATUS_NOT_FOUND: nothing is mapped. */
 MUST_USE enum status space_unmap(struct space *space, uint64_t start, uint64_t size);
 
-/* Changes the rights of the range. Without access, pages stay resident, withheld (rule E3). The
- * range may begin and end inside regions and cover several. STATUS_NOT_FOUND: it has a hole or a
- * guard. */
+/* Changes the rights of the range. Without access, pages stay resident, withheld (rule E3). It may
+ * begin and end inside regions and cover several. STATUS_NOT_FOUND: it has a hole or a guard. */
 MUST_USE enum status space_protect(struct space *space, uint64_t start, uint64_t size,
                                    struct rights rights);
 
@@ -237,7 +236,8 @@ struct tree_census space_audit(void);
 static inline enum status space_map(struct space *space, const struct space_request *request,
                                     uint64_t *start)
 {
-    if (start == NULL && request->alignment == 0 && request->flags == 0 && request->page_level <= 1)
+    if (start == NULL && request->alignment == 0 && request->section == NULL &&
+        request->flags == 0 && request->page_level <= 1)
         return space_map_small_pages(space, request->at, request->size, request->rights);
     return space_map_request(space, request, start);
 }

@@ -17,6 +17,7 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 #include "vmm/space/descriptor.h"
+#include "vmm/space/region.h"
 #include "vmm/space/space.h"
 
 #define TREES_MAX 32U
@@ -135,7 +136,9 @@ static void add_page(char *outcome, struct space *space, uint64_t address)
         add(outcome, "- ");
         return;
     }
-    if (program_section != NULL && view.kind == REGION_SHARED && is_behind_end(address)) {
+    /* A private copy behind the end stays. */
+    if (program_section != NULL && region_has_section(view.kind) && is_behind_end(address) &&
+        (!read || view.kind == REGION_SHARED)) {
         CHECK_MSG(!read, "%lx is behind the section's end, and is read as %lx", address, value);
         add(outcome, "end ");
         return;

@@ -11,6 +11,7 @@
  *   fill                     a write to each page of the range
  *   map map-large map-zeroes map-shared unmap move remap    ranges
  *   map-object               a section that is an object, made by the first one
+ *   map-private              a private mapping of that section
  *   resize                   gives that section the size up to PAGE
  *   snapshot                 of that section, whose PAGE is looked at twice
  *   none ro rw need dont cold collapse sequential wire unwire

@@ -157,16 +157,26 @@ static struct result perform_map_shared(const struct call *call)
         NULL));
 }
 
-static struct result perform_map_object(const struct call *call)
+static struct result map_object(const struct call *call, uint32_t flags)
 {
     uint64_t size = call->operation->size;
 
     if (program_section == NULL)
         CHECK(section_create(&pager_zero, NULL, size, rights_of[2], &program_section) == OK);
     return said(space_map(call->space,
-                          &SPACE_AT(call->operation->at, size, rights_of[2], .flags = SPACE_SHARED,
+                          &SPACE_AT(call->operation->at, size, rights_of[2], .flags = flags,
                                     .section = program_section),
                           NULL));
+}
+
+static struct result perform_map_object(const struct call *call)
+{
+    return map_object(call, SPACE_SHARED);
+}
+
+static struct result perform_map_private(const struct call *call)
+{
+    return map_object(call, 0);
 }
 
 static struct result perform_resize(const struct call *call)
@@ -336,6 +346,7 @@ static const struct operation_kind kinds[] = {
     {"map-zeroes", perform_map_zeroes, 0, 1},
     {"map-shared", perform_map_shared, 0, 1},
     {"map-object", perform_map_object, 0, 8},
+    {"map-private", perform_map_private, 0, 8},
     {"resize", perform_resize, 0, 0},
     {"snapshot", perform_snapshot, 0, 0},
     {"unmap", perform_unmap, 0, 1},

@@ -57,6 +57,8 @@ const struct set_up scenario_set_ups[] = {
     {"object", "map-object,write,write@1"},
     {"objectpresent", "map-object,write,write@1,write@5"},
     {"objectfork", "map-object,write,write@1,write@5,child,read/1@5"},
+    {"objectcopy", "map-object@64,write@69,map-private,read@5,write@1"},
+    {"objectcopyfork", "map-object@64,write@69,map-private,read@5,write@1,child"},
     {"objectswap", "map-object,write,write@1,write@5,child,read/1@5,out"},
     {"full", "map+512,fill"},
     {"fullcow", "map+512,fill,child"},
