@@ -134,7 +134,7 @@ static enum status open_locked(struct disk_file *file, struct rights most, struc
     entry = find_file(file);
     if (entry == NULL)
         status = add_file(file, most, &entry);
-    else if (!section_allows(entry->section, most))
+    else if (!section_allows(entry->section, most, false))
         status = STATUS_DENIED;
     if (status != OK || entry->file != file)
         disk_file_close(file);
