@@ -28,6 +28,9 @@
 #define PMM_CACHE_FRAMES 256U
 #define PMM_CACHE_HELD   0U
 #define PMM_CACHE_EMPTY  1U
+#define PMM_CACHE_LOW    16U /* fewer frames than this are refilled by pmm_refill */
+
+_Static_assert(PMM_CACHE_LOW <= PMM_CACHE_FRAMES / 2, "a refill fits beside what is left");
 
 enum pmm_cache_content { PMM_CACHE_ANY, PMM_CACHE_ZERO, PMM_CACHES };
 

@@ -302,8 +302,8 @@ bool pmm_refill(void)
     state = __atomic_exchange_n(&cache->state, PMM_CACHE_HELD, __ATOMIC_ACQUIRE);
     if (state == PMM_CACHE_HELD)
         return false;
-    if (state == PMM_CACHE_EMPTY)
-        state += take_batch(cache->frames);
+    if (state < PMM_CACHE_EMPTY + PMM_CACHE_LOW)
+        state += take_batch(&cache->frames[state - PMM_CACHE_EMPTY]);
     __atomic_store_n(&cache->state, state, __ATOMIC_RELEASE);
     pmm_note_pressure();
     return state > PMM_CACHE_EMPTY;

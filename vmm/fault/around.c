@@ -13,6 +13,19 @@
 /* Pages that are taken, and enter the clock, together. */
 #define TOGETHER (1U << AROUND_MOST)
 
+/* Returns how many frames the processor's caches have for pages. */
+static unsigned frames_at_hand(const struct pmm_cache *caches)
+{
+    unsigned frames = 0;
+
+    for (unsigned content = 0; content < PMM_CACHES; content++) {
+        uint32_t state = __atomic_load_n(&caches[content].state, __ATOMIC_RELAXED);
+
+        frames += state == PMM_CACHE_HELD ? 0 : state - PMM_CACHE_EMPTY;
+    }
+    return frames;
+}
+
 /* Takes up to `wanted` frames from the processor's cache at once. Returns how many. */
 static unsigned take_frames(struct pmm_cache *caches, enum pmm_cache_content content,
                             unsigned wanted, uint32_t *frames)
@@ -168,7 +181,11 @@ bool fault_write_around(struct pte *leaf, const struct descriptor *descriptor)
     unsigned filled;
 
     CHECK(descriptor->around > 0 && descriptor->around <= AROUND_MOST);
-    filled = fill_group(table, index, descriptor);
+    /* The slow way refills the caches: otherwise a program that frees a page and writes again would
+     * get groups of one page for ever. */
+    filled = frames_at_hand(pmm_caches_of(machine_cpu())) < 1U << descriptor->around
+                 ? 0
+                 : fill_group(table, index, descriptor);
     tree_unlock(table);
     if (filled == 0)
         return false;
@@ -179,8 +196,11 @@ bool fault_write_around(struct pte *leaf, const struct descriptor *descriptor)
 
 bool fault_give_around(struct fault_op *op)
 {
-    unsigned filled = try_group(op);
+    unsigned filled;
 
+    if (frames_at_hand(pmm_caches_of(machine_cpu())) < TOGETHER)
+        (void)pmm_refill();
+    filled = try_group(op);
     if (filled == 0 && pmm_refill())
         filled = try_group(op);
     if (filled == 0)
