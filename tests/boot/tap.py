@@ -1,8 +1,12 @@
 """Prints TAP on standard output, for tests written in Python."""
 
+import os
 import sys
 import traceback
 import unittest
+
+
+TOLD = 20  # lines of details that a quiet harness is told
 
 
 class Tap:
@@ -19,8 +23,18 @@ class Tap:
         if not ok:
             for detail in details:
                 self.note(detail)
+            self._tell_harness(text, details)
         sys.stdout.flush()
         return bool(ok)
+
+    @staticmethod
+    def _tell_harness(text: str, details):
+        """Under a quiet `prove`, which drops the output of a test, says on stderr what failed."""
+        if "HARNESS_ACTIVE" not in os.environ or "HARNESS_IS_VERBOSE" in os.environ:
+            return
+        lines = [line for detail in (text, *details) for line in str(detail).splitlines()]
+        for line in lines[:1] + lines[1:][-TOLD:]:
+            print(f"# {line}", file=sys.stderr, flush=True)
 
     def skip(self, text: str, reason: str):
         self.count += 1
