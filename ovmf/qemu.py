@@ -106,6 +106,7 @@ class Monitor:
         self.faults = 0  # nodes that fail, of all disks
         self.pending = b""
         self.line = None  # the serial line, to write to
+        self.over = False  # QEMU was asked to end
         self.socket = connection
         self.socket.settimeout(patience)
         self._message()
@@ -130,6 +131,14 @@ class Monitor:
                 raise RuntimeError(f"{name}: {message['error']['desc']}")
             else:
                 return message["return"]
+
+    def quit(self):
+        """Ends QEMU, which may close the connection before it answers."""
+        self.over = True
+        try:
+            self.command("quit")
+        except ConnectionError:
+            pass
 
     def human(self, line: str) -> str:
         return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
@@ -332,7 +341,8 @@ class _Run:
             if now >= until:
                 self.result.timed_out = True
                 return
-            if self.every_second is not None and self.monitor and now >= next_second:
+            if (self.every_second is not None and self.monitor and not self.monitor.over
+                    and now >= next_second):
                 next_second = now + 1
                 self.every_second(self.monitor)
             ready = select.select(watched, [], [], max(min(until - now, 1), 0))[0]

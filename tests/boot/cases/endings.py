@@ -198,7 +198,7 @@ def reads_on_screen(t: Case, words: str, append: str = FEW, **settings):
         monitor.command("screendump", filename=str(picture))
         seen[:] = screen.read_text(str(picture))
         if any(words in line for line in seen):
-            monitor.command("quit")
+            monitor.quit()
 
     run = t.boot(every_second=look, append=f"exit=halt {append}", **settings)
     t.check(any(words in line for line in seen), f"the screen shows: {words}", *seen[-40:])

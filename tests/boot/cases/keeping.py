@@ -60,7 +60,7 @@ def log_over_reset(t: Case):
             monitor.command("set-action", reboot="reset")
             monitor.command("system_reset")
         else:
-            monitor.command("quit")
+            monitor.quit()
 
     run = t.boot(on_line=on_line, image=disk, debug_exit=False)
     logs = from_start(run.result.log).split("\n# verdict: pass\n")

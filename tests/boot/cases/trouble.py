@@ -33,7 +33,7 @@ def wipe_after_killed_run(t: Case):
         if found:
             named.append(int(found[1]))
         if len(named) == 8:
-            monitor.command("quit")
+            monitor.quit()
 
     killed = t.boot(on_line=kill, disks=[disk], append="run=swap")
     t.check(killed.log is None and len(named) >= 8, "a run was killed while pages were out")
