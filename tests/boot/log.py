@@ -43,7 +43,7 @@ TIMES = ("ticks", "ns", "per-second")
 # host's disk, the order in which processors get their turn, which frames a cache happens to have, or
 # the size of the image, which leaves more or less memory.
 VARYING = re.compile(
-    r"fault-around\..*|heap-pause\..*\.p999|overcommit\.full\..*|"
+    r"fault-around\..*|heap-pause\..*\.p999|table-ledger\.ask_.*|overcommit\.full\..*|"
     r"swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
     r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
     r"shared-map\.hand_over.*|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
