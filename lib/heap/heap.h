@@ -52,7 +52,8 @@ struct heap_source {
     void *context;
     /* Makes whole pages blank again. Returns false if the kernel refuses: they stay dirty. */
     bool (*give_back)(void *context, void *at, size_t size);
-    void (*wait)(void *context); /* another thread has the lock */
+    /* Another thread of the program has the lock. Called again until that one has released it. */
+    void (*wait)(void *context);
 };
 
 enum heap_kind { HEAP_FREE, HEAP_RUN, HEAP_RUN_REST, HEAP_LARGE, HEAP_LARGE_REST };

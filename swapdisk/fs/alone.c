@@ -1,5 +1,5 @@
 /*
- * Whether the clusters of a file are its own: what has to hold before the file may be written (F4).
+ * Checks that no other file shares a cluster with a file, before that file may be written (F4).
  *
  * Its chain is sound, so each of its clusters but the first is named by the one before. The whole
  * table is read: if it names a cluster of the file once more, another chain crosses. All

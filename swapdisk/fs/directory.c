@@ -29,7 +29,7 @@
 #define ATTRIBUTE_LONG_MASK 0x3fU
 
 #define FREE_ENTRY 0xe5U
-#define KANJI_E5   0x05U /* stands for a first byte of E5 */
+#define KANJI_E5   0x05U /* in a name, encodes a first byte E5 */
 
 /* Long names: units of UTF-16. */
 #define LONG_LAST  0x40U

@@ -172,7 +172,7 @@ EXPERIMENT(stack_trim, 216) = {
         {
             .text = "{returned} of {dipped} pages came back; {faults} faults at the next dip; the "
                     "red zone stays, and so do the frames of a child below its parent",
-            .shipped = "trims only what is mapped as a stack, when asked to",
+            .shipped = "a call trims regions that are mapped as stacks",
             .limit = "programs that run on another processor: then a trim is refused",
         },
 };

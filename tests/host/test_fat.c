@@ -378,7 +378,7 @@ static void broken_long_names(void **state)
     close_disk();
 }
 
-/* A value of the boot sector, and what is said of it. */
+/* A value of the boot sector, and the reason for which it is refused. */
 static void refused(unsigned offset, unsigned bytes, uint32_t value, const char *reason)
 {
     struct sector_source source;

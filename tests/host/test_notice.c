@@ -180,7 +180,7 @@ static void members_come_and_go(void **state)
     take_until(2 * RESERVE);
     free_until(2 * RESERVE + 2 * RESERVE / 8 + 2);
     assert_false(notice_pending(&late, &level));
-    /* One that has left is told nothing, and is told what has changed when it joins again. */
+    /* A member that has left gets no notice; when it joins again it gets the present level. */
     notice_leave(&late);
     take_until(2 * RESERVE);
     assert_false(notice_pending(&late, &level));
