@@ -444,6 +444,162 @@ static void plain_pages_behind_shared_ones_go(void **state)
     end_space(space);
 }
 
+/* ---- ties, when the slots run out (rule D20) ---- */
+
+#define TIED     24U
+#define CHILDREN 9U
+
+/* Pages with more entries than reclaim handles keep their frames. They give their slots to others,
+ * and their content stays right. */
+static void pages_that_stay_give_their_slots(void **state)
+{
+    struct space *children[CHILDREN];
+    struct space *space;
+    uint64_t untied = reclaim_counts().untied;
+    uint32_t slots;
+
+    (void)state;
+    open_in_ram(TIED);
+    slots = swap_usage().slots;
+    space = begin_space(START, slots + 1, 0);
+    touch_pages(space, START, slots, write_access);
+    evict_all(slots);
+    touch_pages(space, START, slots, read_access);
+    assert_int_equal(swap_usage().used, slots);
+    for (unsigned i = 0; i < CHILDREN; i++) {
+        assert_int_equal(space_fork(space, &children[i]), OK);
+        touch_pages(children[i], START + slots * PAGE_SIZE, 1, write_access);
+    }
+    touch_pages(space, START + slots * PAGE_SIZE, 1, write_access);
+    page_set_limit(slots + CHILDREN + NEW_PAGES / 2);
+    touch_pages(space, FRESH, NEW_PAGES, write_access);
+    assert_true(reclaim_counts().untied > untied);
+    for (unsigned i = 0; i < slots; i++)
+        assert_int_equal(*words_of(children[i % CHILDREN], START + i * PAGE_SIZE),
+                         START + i * PAGE_SIZE);
+    for (unsigned i = 0; i < NEW_PAGES; i++) {
+        assert_int_equal(fault_resolve(space, FRESH + i * PAGE_SIZE, read_access), OK);
+        assert_int_equal(*words_of(space, FRESH + i * PAGE_SIZE), FRESH + i * PAGE_SIZE);
+    }
+    space_audit();
+    for (unsigned i = 0; i < CHILDREN; i++)
+        space_destroy(children[i]);
+    end_space(space);
+}
+
+/* A slot that an entry names is not the page's to give: the entry finds the page by it. */
+static void slots_that_entries_name_are_kept(void **state)
+{
+    struct space *space;
+    struct space *child;
+
+    (void)state;
+    open_in_ram(FRONT);
+    space = begin_space(START, TIED + 1, 0);
+    touch_pages(space, START, TIED, write_access);
+    assert_int_equal(space_fork(space, &child), OK);
+    touch_pages(child, START + TIED * PAGE_SIZE, 1, write_access);
+    evict_all(TIED + 1);
+    touch_pages(space, START, TIED, read_access);
+    assert_int_equal(reclaim_cut_ties(1), 0);
+    touch_pages(child, START, TIED / 2, read_access);
+    assert_int_equal(space_faults(child).swap_cached, TIED / 2);
+    assert_int_equal(reclaim_cut_ties(TIED), TIED / 2);
+    assert_int_equal(swap_cache_size(), TIED / 2);
+    space_audit();
+    space_destroy(child);
+    end_space(space);
+}
+
+#define CROWD        60U
+#define CROWD_LIMIT  40U
+#define CROWD_SLOTS  24U
+#define CROWD_ROUNDS 20000U
+
+/* 60 pages in 40 frames and 24 slots, read and written at random: none is refused. */
+static void enough_slots_are_enough(void **state)
+{
+    struct random random = random_from(model_seed());
+    struct slot others[FRONT - CROWD_SLOTS];
+    struct space *space;
+
+    (void)state;
+    open_in_ram(FRONT);
+    for (unsigned i = 0; i < ARRAY_COUNT(others); i++)
+        assert_int_equal(swap_alloc(&others[i]), OK);
+    space = begin_space(START, CROWD, 0);
+    page_set_limit(CROWD_LIMIT);
+    for (unsigned i = 0; i < CROWD_ROUNDS; i++) {
+        uint64_t at = START + random_below(&random, CROWD) * PAGE_SIZE;
+        bool write = random_below(&random, 2) == 0;
+
+        assert_int_equal(fault_resolve(space, at, write ? write_access : read_access), OK);
+        if (write)
+            *words_of(space, at) = at;
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(others); i++)
+        swap_release(others[i]);
+    end_space(space);
+}
+
+/* ---- pages of zeros ---- */
+
+/* A page of zeros takes no slot, is not read again, and can be written. Its neighbour, whose last
+ * word is set, goes to a slot. */
+static void pages_of_zeros_take_no_slot(void **state)
+{
+    uint64_t zeroes = reclaim_counts().zeroes;
+    struct space *space;
+    uint64_t read;
+
+    (void)state;
+    open_in_ram(FRONT);
+    space = begin_space(START, 32, 0);
+    touch_pages(space, START, 32, write_access);
+    for (unsigned i = 0; i < 32; i++) {
+        *words_of(space, START + i * PAGE_SIZE) = 0;
+        words_of(space, START + i * PAGE_SIZE)[511] = i % 4 == 3;
+    }
+    evict_all(32);
+    assert_int_equal(reclaim_counts().zeroes - zeroes, 24);
+    assert_int_equal(swap_usage().used, 8);
+    read = swap_usage().pages_read;
+    for (unsigned i = 0; i < 32; i++) {
+        struct pte entry = entry_of(space, START + i * PAGE_SIZE);
+
+        assert_int_equal(pte_state(entry, 1), i % 4 == 3 ? PTE_SWAPPED : PTE_LEAF);
+        assert_true(i % 4 == 3 || pfn_equal(pte_frame(entry), tree_zero_page()));
+    }
+    touch_pages(space, START, 3, write_access);
+    assert_int_equal(*words_of(space, START + PAGE_SIZE), START + PAGE_SIZE);
+    assert_int_equal(words_of(space, START + PAGE_SIZE)[1], 0);
+    assert_int_equal(swap_usage().pages_read, read);
+    end_space(space);
+}
+
+/* A withheld page of zeros cannot become the zero page: it goes to a slot, so that its frame is
+ * free, and comes back. */
+static void withheld_zeros_go_to_a_slot(void **state)
+{
+    static const struct rights none = {.none = true};
+    static const struct rights read_write = {.write = true, .user = true};
+    struct space *space;
+    unsigned evicted;
+
+    (void)state;
+    open_in_ram(FRONT);
+    space = begin_space(START, 1, 0);
+    assert_int_equal(fault_resolve(space, START, write_access), OK);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, none), OK);
+    assert_int_equal(reclaim_pages(1, &evicted), OK);
+    assert_int_equal(evicted, 1);
+    assert_int_equal(swap_usage().used, 1);
+    assert_int_equal(space_protect(space, START, PAGE_SIZE, read_write), OK);
+    assert_int_equal(fault_resolve(space, START, read_access), OK);
+    assert_int_equal(*words_of(space, START), 0);
+    end_space(space);
+}
+
 /* ---- neighbours ---- */
 
 #define NEIGHBOURS 64U
@@ -671,6 +827,11 @@ int main(void)
         cmocka_unit_test(disk_errors_lose_nothing),
         cmocka_unit_test(clean_pages_behind_dirty_ones_go),
         cmocka_unit_test(plain_pages_behind_shared_ones_go),
+        cmocka_unit_test(pages_that_stay_give_their_slots),
+        cmocka_unit_test(slots_that_entries_name_are_kept),
+        cmocka_unit_test(enough_slots_are_enough),
+        cmocka_unit_test(pages_of_zeros_take_no_slot),
+        cmocka_unit_test(withheld_zeros_go_to_a_slot),
         cmocka_unit_test(neighbours_in_memory_are_neighbours_on_the_disk),
         cmocka_unit_test(clean_pages_survive_a_dead_disk),
         cmocka_unit_test(sequential_reads_fault_once_in_eight_pages),

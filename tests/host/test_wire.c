@@ -601,7 +601,7 @@ static void a_mapping_that_cannot_come_is_not_there(void **state)
         space_audit();
     }
     model_leave_frames(UINT64_MAX);
-    assert_true(failures > SLOTS);
+    assert_true(failures > 0); /* its pages are zeros, which need no slot to go */
     assert_int_equal(space_unmap(space, START, SLOTS * 2 * PAGE_SIZE), OK);
     assert_int_equal(space_unmap(space, START - PAGE_SIZE, PAGE_SIZE), OK);
     (void)shrinkers_free(UINT64_MAX);

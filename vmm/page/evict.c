@@ -4,6 +4,9 @@
 #include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
 
+/* Slots that one search frees when none is left: enough for a batch. */
+#define TIES_TOGETHER VICTIMS_MAX
+
 /* ---- taking out ---- */
 
 /* Turns the shared leaves of a section's page into tickets. */
@@ -18,6 +21,16 @@ static void recall_leaves(struct victim *victim, struct section_family *family,
     victim->comes_again = shared->comes_again(family);
     victim->recalled += shared->recall(family, tree_pointer_address(at), victim->page);
     shared->release(family);
+}
+
+/* Returns true if the entry of a page of zeros must not become the zero page: a withheld one, which
+ * needs its frame or a slot (rule E3), and one of a table with copies of a section's pages, where
+ * the zero page would stand for the section's own (tree_mark_copies). The table is locked. */
+static bool entry_keeps_frame(struct tree_pointer at)
+{
+    const struct pte *entries = frame_pointer(at.table);
+
+    return !pte_present(pte_read(&entries[at.index])) || tree_has_copies(at.table);
 }
 
 /* Puts the entries in transit and folds their D into the record. Returns false if the page has
@@ -36,6 +49,7 @@ static bool begin_transit_out(struct victim *victim)
         if (!victim_lock_pointer(at, victim->page, &were_on))
             continue;
         family = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
+        victim->keeps_frame |= entry_keeps_frame(at);
         transfer_take_entry(victim->page, at);
         victim_unlock_pointer(at, were_on);
         recall_leaves(victim, family, at);
@@ -58,8 +72,19 @@ static void finish_recall(struct victim *victim)
         count_event(&reclaim_counted.busy);
 }
 
+/* Takes a free slot. If there is none, frees those that resident pages have besides (rule D20). */
+static enum status take_slot(struct slot *slot)
+{
+    enum status status = swap_alloc(slot);
+
+    while (status == STATUS_NO_SPACE && reclaim_cut_ties(TIES_TOGETHER) > 0)
+        status = swap_alloc(slot);
+    return status;
+}
+
 /* Finds a slot for a victim. A page in the swap cache needs no write: it was never writable since
- * it was read, so its slot has its content. */
+ * it was read, so its slot has its content. A page of zeros needs no slot: no processor can write
+ * to it any more. */
 static enum status find_slot(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
@@ -81,7 +106,48 @@ static enum status find_slot(struct victim *victim)
         victim->done = true;
         return OK;
     }
-    return swap_alloc(&victim->slot);
+    victim->zero =
+        !victim->shared && !victim->keeps_frame && page_reads_as_zeros(victim->page); /* rule S2 */
+    victim->done = victim->zero;
+    return victim->zero ? OK : take_slot(&victim->slot);
+}
+
+/* ---- slots of resident pages (rule D20) ---- */
+
+/* Cuts the page's tie if the page alone has the slot: then no entry can find it in the swap cache.
+ * Only an eviction, which withdraws the page first, may rely on the tie. The caller holds the
+ * page. */
+static bool cut_tie(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+    bool cut;
+
+    if ((__atomic_load_n(&record->flags, __ATOMIC_ACQUIRE) & FRAME_SWAP_CACHED) == 0 ||
+        !victim_withdraw(page))
+        return false;
+    cut = swap_cache_remove_unnamed(page);
+    if (cut)
+        count_event(&reclaim_counted.untied);
+    page_publish(page);
+    return cut;
+}
+
+unsigned reclaim_cut_ties(unsigned wanted)
+{
+    uint64_t looks = swap_cache_size() > 0 ? page_clock_size() : 0;
+    unsigned cut = 0;
+
+    for (; looks > 0 && cut < wanted; looks--) {
+        struct pfn page = managed_policy != NULL ? page_clock_next_managed() : PFN_NONE;
+
+        if (pfn_is_none(page))
+            page = page_clock_next();
+        if (pfn_is_none(page))
+            continue;
+        cut += cut_tie(page);
+        page_release(page);
+    }
+    return cut;
 }
 
 /* ---- writing ---- */
@@ -117,21 +183,38 @@ static enum status write_victims(struct victim *victims, const uint8_t *order, u
 
 /* ---- ending ---- */
 
+static void count_evicted(const struct victim *victim)
+{
+    if ((frame_record(victim->page)->page.history & PAGE_READ_AHEAD) != 0)
+        count_event(&reclaim_counted.wasted);
+    count_event(victim->clean || victim->zero ? &reclaim_counted.clean : &reclaim_counted.written);
+    if (victim->zero)
+        count_event(&reclaim_counted.zeroes);
+}
+
 /* Ends a victim's transfer. Forks and unmaps may have changed its entries meanwhile, so the end
- * searches for all of them. */
-static void reclaim_finish(struct victim *victim)
+ * searches for all of them. A page of zeros stays if an entry was withheld meanwhile. Returns
+ * whether the page is out. */
+static bool reclaim_finish(struct victim *victim)
 {
     enum transfer_result result = victim->dropped ? TRANSFER_TICKET
+                                  : victim->zero  ? TRANSFER_ZERO
                                   : victim->done  ? TRANSFER_SLOT
                                                   : TRANSFER_LEAF;
+    bool out = victim->done;
 
     CHECK(!victim->done ||
-          ((victim->slot.index != UINT32_MAX || victim->dropped) && !victim->busy));
+          ((victim->slot.index != UINT32_MAX || victim->dropped || victim->zero) && !victim->busy));
     transfer_end(victim->page, &(struct transfer_end){
                                    .result = result, .slot = victim->slot, .ticket = pte_empty()});
+    if (victim->zero)
+        out = __atomic_load_n(&frame_record(victim->page)->count, __ATOMIC_ACQUIRE) == 1;
+    if (out)
+        count_evicted(victim);
     if (victim->slot.index != UINT32_MAX)
         swap_release(victim->slot); /* the transfer's own count */
     page_release(victim->page);     /* likewise */
+    return out;
 }
 
 /* Keeps all victims in memory once the area has died: nothing that it holds can be read again (rule
@@ -142,7 +225,7 @@ static enum status keep_from_dead_area(struct victim *victims, unsigned count)
     if (swap_serves())
         return OK;
     for (unsigned i = 0; i < count; i++)
-        victims[i].done = victims[i].done && victims[i].dropped;
+        victims[i].done = victims[i].dropped || victims[i].zero;
     return STATUS_IO;
 }
 
@@ -209,14 +292,7 @@ enum status victims_evict(struct victim *victims, unsigned count, unsigned *evic
         finish_recall(&victims[i]);
     /* holds: one count of each page, FRAME_IO; its entries are in transit */
     status = write_out_victims(victims, count);
-    for (unsigned i = 0; i < count; i++) {
-        if (victims[i].done) {
-            (*evicted)++;
-            if ((frame_record(victims[i].page)->page.history & PAGE_READ_AHEAD) != 0)
-                count_event(&reclaim_counted.wasted);
-            count_event(victims[i].clean ? &reclaim_counted.clean : &reclaim_counted.written);
-        }
-        reclaim_finish(&victims[i]);
-    }
+    for (unsigned i = 0; i < count; i++)
+        *evicted += reclaim_finish(&victims[i]);
     return status;
 }

@@ -79,7 +79,9 @@ struct victim {
     struct slot slot;
     bool busy; /* has references that were not found */
     bool clean;
-    bool done;         /* its content is safe in the slot */
+    bool done;         /* its content is safe in the slot, or needs none */
+    bool zero;         /* it contains only zeros: its entries become the zero page */
+    bool keeps_frame;  /* it cannot become the zero page: withheld, or a copy of a section's page */
     bool shared;       /* of a section; the one pointer is the section's own entry */
     bool dropped;      /* its content is not kept: the pager makes it again */
     bool comes_again;  /* shared: if clean, the pager can make it again */
@@ -103,6 +105,13 @@ void victim_unlock_pointer(struct tree_pointer pointer, bool were_on);
 
 /* Returns the functions of the owner of shared pages. The caller has seen such a page. */
 const struct reclaim_shared *reclaim_shared_owner(void);
+
+/* Withdraws a page at once, so that it is not chosen twice. Returns false while FRAME_IO is set. */
+bool victim_withdraw(struct pfn page);
+
+/* Returns true if the page contains only zeros: after a flush of its last writable translation for
+ * good, before that at the moment. */
+bool page_reads_as_zeros(struct pfn page);
 
 /* Evicts the chosen pages together (evict.c). Each is in no clock and has a count of the caller,
  * which is dropped. Adds to *evicted those that are out. */

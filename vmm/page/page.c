@@ -145,6 +145,11 @@ uint64_t shrinkers_free(uint64_t pages)
 
 /* ---- ties and ends ---- */
 
+uint64_t swap_cache_size(void)
+{
+    return __atomic_load_n(&swap_cached_pages, __ATOMIC_RELAXED);
+}
+
 void swap_cache_add(struct pfn page, struct slot slot)
 {
     struct frame *record = frame_record(page);
@@ -156,30 +161,45 @@ void swap_cache_add(struct pfn page, struct slot slot)
     __atomic_add_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
 }
 
-/* Completes the removal from the swap cache, after the flag is cleared. */
-static void swap_cache_release_slot(struct pfn page)
+/* Completes the removal from the swap cache, after the flag is cleared. Returns false if another
+ * thread has removed the page since the caller's look: a last owner (swap_cache_remove_alone) and
+ * one that needs the slot (swap_cache_remove_unnamed) may do so at once. */
+static bool swap_cache_release_slot(struct pfn page)
 {
-    struct frame *record = frame_record(page);
-    struct slot slot = {record->page.slot};
+    uint32_t *at = &frame_record(page)->page.slot;
+    struct slot slot = {__atomic_exchange_n(at, UINT32_MAX, __ATOMIC_ACQ_REL)};
 
-    CHECK_MSG(slot.index != UINT32_MAX, "page %x is cached without a slot", page.index);
-    record->page.slot = UINT32_MAX;
+    if (slot.index == UINT32_MAX)
+        return false;
     __atomic_sub_fetch(&swap_cached_pages, 1, __ATOMIC_RELAXED);
     swap_release(slot);
+    return true;
 }
 
 void swap_cache_remove(struct pfn page)
 {
     CHECK((frame_record(page)->flags & FRAME_SWAP_CACHED) != 0);
     rmap_clear_flag(page, FRAME_SWAP_CACHED);
-    swap_cache_release_slot(page);
+    if (!swap_cache_release_slot(page))
+        PANIC("page %x is cached without a slot", page.index);
+}
+
+bool swap_cache_remove_unnamed(struct pfn page)
+{
+    struct slot slot = {__atomic_load_n(&frame_record(page)->page.slot, __ATOMIC_RELAXED)};
+
+    CHECK(frame_record(page)->clock == 0);
+    if (slot.index == UINT32_MAX || swap_count(slot) != 1)
+        return false;
+    rmap_clear_flag(page, FRAME_SWAP_CACHED);
+    return swap_cache_release_slot(page);
 }
 
 bool swap_cache_remove_alone(struct pfn page)
 {
     if (!tree_claim(page, FRAME_SWAP_CACHED))
         return false;
-    swap_cache_release_slot(page);
+    (void)swap_cache_release_slot(page);
     return true;
 }
 

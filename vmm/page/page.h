@@ -117,6 +117,13 @@ void page_clock_audit(void);
 void swap_cache_add(struct pfn page, struct slot slot);
 void swap_cache_remove(struct pfn page);
 
+/* As swap_cache_remove, but only if no entry names the slot: then none can find the page by it. The
+ * caller has withdrawn the page and holds it; FRAME_IO is clear. Returns false otherwise. */
+MUST_USE bool swap_cache_remove_unnamed(struct pfn page);
+
+/* Returns the number of pages in the swap cache. */
+uint64_t swap_cache_size(void);
+
 /* As swap_cache_remove, but only if the page's count is 1: then no other entry has found it in the
  * swap cache. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);

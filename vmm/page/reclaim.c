@@ -167,10 +167,9 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
     return true;
 }
 
-/* Withdraws a page at once, so that it is not chosen twice. Returns false while FRAME_IO is set: a
- * transfer that keeps the page publishes it before it clears FRAME_IO, so the page still belongs to
- * it. */
-static bool withdraw_idle(struct pfn page)
+/* A transfer that keeps the page publishes it before it clears FRAME_IO, so the page still belongs
+ * to it. */
+bool victim_withdraw(struct pfn page)
 {
     if (!page_withdraw(page))
         return false;
@@ -199,7 +198,7 @@ static unsigned reclaim_choose(struct reclaim_round *round, struct victim *victi
             round->looks = 0;
             break;
         }
-        if (is_evictable(victim, spare_used, round->clean_only) && withdraw_idle(victim->page))
+        if (is_evictable(victim, spare_used, round->clean_only) && victim_withdraw(victim->page))
             chosen++;
         else
             page_release(victim->page);

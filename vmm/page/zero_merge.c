@@ -10,7 +10,7 @@
 
 static struct zero_merge_counts counts;
 
-static bool is_zero(struct pfn page)
+bool page_reads_as_zeros(struct pfn page)
 {
     const uint64_t *words = frame_pointer(page);
 
@@ -61,7 +61,7 @@ static bool zero_merge_protect(struct pfn page)
 static bool zero_merge_take(struct pfn page)
 {
     count_event(&counts.looked_at);
-    if (zero_merge_is_alone(page) && is_zero(page) && page_withdraw(page)) {
+    if (zero_merge_is_alone(page) && page_reads_as_zeros(page) && page_withdraw(page)) {
         if (zero_merge_protect(page)) {
             count_event(&counts.protected);
             return true;
@@ -78,7 +78,7 @@ static bool zero_merge_take(struct pfn page)
 static bool zero_merge_finish(struct pfn page)
 {
     const struct frame *record = frame_record(page);
-    bool zero = is_zero(page);
+    bool zero = page_reads_as_zeros(page);
     bool last;
 
     CHECK((record->flags & FRAME_SHARED) == 0); /* rule S2 */

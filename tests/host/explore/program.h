@@ -16,7 +16,7 @@
  *   snapshot                 of that section, whose PAGE is looked at twice
  *   none ro rw need dont cold collapse sequential wire unwire
  *   fork end                 a child by fork; the end of a space
- *   evict out                reclaims some pages; all that it can
+ *   evict out untie          reclaims some pages; all that it can; frees slots of resident pages
  *   scan split spare         finds pages of zeroes; splits one large page; frees spare tables and
  *                            regions
  *   enter leave              the processor goes into the space, or out of any

@@ -315,6 +315,13 @@ static struct result perform_out(const struct call *call)
     return (struct result){0, 0};
 }
 
+static struct result perform_untie(const struct call *call)
+{
+    (void)call;
+    (void)reclaim_cut_ties(EVICT_PAGES);
+    return (struct result){0, 0};
+}
+
 static struct result perform_scan(const struct call *call)
 {
     (void)call;
@@ -370,6 +377,7 @@ static const struct operation_kind kinds[] = {
     {"evict", perform_evict, 0, 0},
     {"out", perform_out, 0, 0},
     {"scan", perform_scan, 0, 0},
+    {"untie", perform_untie, 0, 0},
     {"split", perform_split, 0, 0},
     {"spare", perform_spare, 0, 0},
 };
