@@ -125,7 +125,7 @@ PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c pagi
 	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/log/memory_log.c efi/firmware/memory_map.c \
 	efi/firmware/reachable.c \
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c cpu/smp/lock_check.c \
-	tests/screen/%.c tests/model/%.c,$(KERNEL_SOURCES)))
+	tests/screen/%.c tests/model/%.c tests/experiments/edu.c,$(KERNEL_SOURCES)))
 ALLOCATOR_SOURCES := $(filter pmm/alloc/%.c,$(PORTABLE_SOURCES))
 POLICY_SOURCES := $(filter vmm/policy/%.c vmm/ghosts/%.c,$(PORTABLE_SOURCES))
 HOST_TESTS := $(patsubst tests/host/%.c,%,$(wildcard tests/host/test_*.c))

@@ -307,7 +307,7 @@ static void plan_version_2(struct job *job, const struct request *request)
     uint64_t sectors = header->last_lba - header->first_lba + 1;
 
     header->version = SWAP_HEADER_VERSION;
-    header->kind = request->kind;
+    header->kind = SET_SWAP;
     header->role = request->role;
     header->members = request->members;
     header->member = request->member;

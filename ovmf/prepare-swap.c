@@ -35,7 +35,6 @@ static const char usage[] =
     "                   both are asked of a device itself; an image takes QEMU's defaults,\n"
     "                   \"QM00001\" and \"QEMU HARDDISK\"\n"
     "  --uuid UUID      the set's UUID, random where not given\n"
-    "  --kind KIND      swap (the default) or files\n"
     "  --role ROLE      mirror or stripe: the set is one of a group; then also\n"
     "  --group UUID     the group's UUID, and\n"
     "  --member I/N     this set's place I in the group of N sets, from 1\n"
@@ -147,15 +146,10 @@ static void parse_member(const char *text, struct request *request)
     request->members = (uint32_t)members;
 }
 
-/* Parses the options of a set's kind and group. Returns false for another option. */
+/* Parses the options of a set's group. Returns false for another option. */
 static bool parse_set_option(int letter, struct request *request)
 {
     switch (letter) {
-    case 'k':
-        request->kind = strcmp(optarg, "files") == 0 ? SET_FILES : SET_SWAP;
-        if (request->kind == SET_SWAP && strcmp(optarg, "swap") != 0)
-            quit(EXIT_USAGE, "not a kind: %s", optarg);
-        return true;
     case 'r':
         request->role = strcmp(optarg, "mirror") == 0   ? SET_MIRROR
                         : strcmp(optarg, "stripe") == 0 ? SET_STRIPE
@@ -174,14 +168,18 @@ static bool parse_set_option(int letter, struct request *request)
 
 static struct request parse_arguments(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"yes", no_argument, NULL, 'y'},         {"force", no_argument, NULL, 'f'},
-        {"size", required_argument, NULL, 's'},  {"serial", required_argument, NULL, 'n'},
-        {"model", required_argument, NULL, 'm'}, {"uuid", required_argument, NULL, 'u'},
-        {"kind", required_argument, NULL, 'k'},  {"role", required_argument, NULL, 'r'},
-        {"group", required_argument, NULL, 'g'}, {"member", required_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
-    struct request request = {.kind = SET_SWAP, .members = 1};
+    static const struct option options[] = {{"yes", no_argument, NULL, 'y'},
+                                            {"force", no_argument, NULL, 'f'},
+                                            {"size", required_argument, NULL, 's'},
+                                            {"serial", required_argument, NULL, 'n'},
+                                            {"model", required_argument, NULL, 'm'},
+                                            {"uuid", required_argument, NULL, 'u'},
+                                            {"role", required_argument, NULL, 'r'},
+                                            {"group", required_argument, NULL, 'g'},
+                                            {"member", required_argument, NULL, 'i'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    struct request request = {.members = 1};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {

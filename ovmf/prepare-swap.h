@@ -32,7 +32,6 @@ struct request {
     const char *model;
     bool has_uuid;
     uint8_t uuid[16];
-    enum set_kind kind;
     enum set_role role;
     bool has_group;
     uint8_t group_uuid[16];

@@ -104,7 +104,8 @@ const char *heap_audit(struct heap *heap)
 {
     const char *problem;
 
-    heap_lock(heap);
+    if (!heap_lock(heap))
+        return "a thread has ended with the heap's lock";
     problem = audit_locked(heap);
     heap_unlock(heap);
     return problem;

@@ -61,10 +61,17 @@ static bool heap_try_lock(struct heap *heap)
     return __atomic_exchange_n(&heap->lock, 1, __ATOMIC_ACQUIRE) == 0;
 }
 
-void heap_lock(struct heap *heap)
+bool heap_lock(struct heap *heap)
 {
-    while (!heap_try_lock(heap))
-        heap->source.wait(heap->source.context);
+    uint64_t waits = 0;
+
+    while (!__atomic_load_n(&heap->lost, __ATOMIC_RELAXED)) {
+        if (heap_try_lock(heap))
+            return true;
+        if (!heap->source.wait(heap->source.context, waits++))
+            __atomic_store_n(&heap->lost, true, __ATOMIC_RELAXED);
+    }
+    return false;
 }
 
 /* Serves a pending notice and unlocks the heap. A notice that comes between the two is served by
@@ -236,7 +243,8 @@ void *heap_alloc(struct heap *heap, size_t size, size_t alignment)
         return NULL;
     if (alignment > STEP_SMALL)
         size = size_for(size, alignment);
-    heap_lock(heap);
+    if (!heap_lock(heap))
+        return NULL;
     block = size <= HEAP_SMALL_MOST ? small_alloc(heap, heap_class_of(size))
                                     : heap_large_alloc(heap, size);
     heap->live_blocks += block != NULL;
@@ -283,7 +291,8 @@ enum status heap_free(struct heap *heap, void *block)
 
     if (block == NULL)
         return OK;
-    heap_lock(heap);
+    if (!heap_lock(heap))
+        return STATUS_TIMEOUT;
     status = free_locked(heap, block);
     heap->live_blocks -= status == OK;
     heap_unlock(heap);
@@ -297,7 +306,8 @@ size_t heap_size(struct heap *heap, const void *block)
     size_t size = 0;
     unsigned object;
 
-    heap_lock(heap);
+    if (!heap_lock(heap))
+        return 0;
     record = block_record(heap, block, &offset);
     if (record != NULL && record->kind == HEAP_RUN && run_object(record, offset, &object) == OK)
         size = heap_class_size(record->size_class);
@@ -312,7 +322,8 @@ size_t heap_scavenge(struct heap *heap, size_t most,
 {
     size_t done;
 
-    heap_lock(heap);
+    if (!heap_lock(heap))
+        return 0;
     done = heap_scavenge_locked(heap, SIZE_MAX, most, functor, context);
     heap_unlock(heap);
     return done;
@@ -322,9 +333,8 @@ bool heap_step(struct heap *heap)
 {
     uint64_t left;
 
-    if (heap->policy->step_pages == 0)
+    if (heap->policy->step_pages == 0 || !heap_lock(heap))
         return false;
-    heap_lock(heap);
     (void)heap_scavenge_locked(heap, STEP_LOOK, heap->policy->step_pages, heap->source.give_back,
                                heap->source.context);
     left = heap->dirty_free;

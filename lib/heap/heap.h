@@ -13,9 +13,10 @@
  * itself, so that a copy of it runs at any address: in ring 3, and in host tests.
  *
  * Units: bytes; pages of 4 KiB. Owns: the range that heap_create is given, which reads as zeroes
- * then. The records are at its start. State: heap_create -> in use, to the end of the range.
+ * then. The records are at its start. State: heap_create -> in use, to the end of the range;
+ * in use -> lost, when a wait for the lock is given up: then every call fails at once.
  * Fails with: STATUS_NO_MEMORY (no free span is long enough), STATUS_RANGE (no block begins there),
- * STATUS_NOT_FOUND (the block is free already: a double free).
+ * STATUS_NOT_FOUND (the block is free already: a double free), STATUS_TIMEOUT (the heap is lost).
  * Context: any thread that may wait for the lock by `wait`; not a signal or upcall handler, but for
  * heap_on_notice.
  */
@@ -52,8 +53,9 @@ struct heap_source {
     void *context;
     /* Makes whole pages blank again. Returns false if the kernel refuses: they stay dirty. */
     bool (*give_back)(void *context, void *at, size_t size);
-    /* Another thread of the program has the lock. Called again until that one has released it. */
-    void (*wait)(void *context);
+    /* Another thread of the program has the lock. Called again until that one has released it, with
+     * the number of calls before. Returns false to give up: that thread has ended. */
+    bool (*wait)(void *context, uint64_t waits);
 };
 
 enum heap_kind { HEAP_FREE, HEAP_RUN, HEAP_RUN_REST, HEAP_LARGE, HEAP_LARGE_REST };
@@ -81,6 +83,7 @@ struct heap {
     const struct heap_policy *policy;
     struct heap_source source;
     uint32_t cursor;      /* where the next step of scavenging begins */
+    bool lost;            /* a wait for the lock was given up: records may be half changed */
     bool notice_missed;   /* heap_on_notice met the lock: the holder scavenges at its end */
     uint64_t dirty_free;  /* pages */
     uint64_t given_back;  /* pages, in all */
@@ -97,7 +100,8 @@ struct heap *heap_create(void *range, size_t size, const struct heap_policy *pol
                          const struct heap_source *source);
 
 /* Returns a block at a multiple of the alignment: a power of two, up to 4 KiB; blocks have 16 at
- * least. NULL: no span is long enough, or the size or alignment is out of range. */
+ * least. NULL: no span is long enough, the size or alignment is out of range, or the heap is
+ * lost. */
 void *heap_alloc(struct heap *heap, size_t size, size_t alignment);
 
 /* Frees a block; NULL is fine. On failure nothing has changed. */

@@ -11,7 +11,8 @@
 /* No page: number 0 is never in a list, as lists hold numbers + 1. */
 #define HEAP_NONE 0U
 
-void heap_lock(struct heap *heap);
+/* Takes the lock. Returns false if the heap is lost. */
+bool heap_lock(struct heap *heap);
 
 /* Unlocks it, after the work that a notice has left to the holder. */
 void heap_unlock(struct heap *heap);

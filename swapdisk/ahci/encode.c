@@ -48,6 +48,12 @@ static uint16_t put_regions(const struct ahci_port *port, struct command_table *
     return count;
 }
 
+/* Returns the DEVICE field of a command: IDENTIFY alone has no address. */
+static uint8_t device_of(uint8_t opcode)
+{
+    return opcode == ATA_IDENTIFY_DEVICE ? 0 : DEVICE_LBA;
+}
+
 static void put_fis(struct fis_h2d *fis, const struct command *command, unsigned slot)
 {
     uint8_t low = (uint8_t)command->sectors;
@@ -56,7 +62,7 @@ static void put_fis(struct fis_h2d *fis, const struct command *command, unsigned
     *fis = (struct fis_h2d){.type = FIS_TYPE_H2D,
                             .flags = FIS_FLAG_COMMAND,
                             .command = command->opcode,
-                            .device = command->opcode == ATA_IDENTIFY_DEVICE ? 0 : DEVICE_LBA};
+                            .device = device_of(command->opcode)};
     for (unsigned i = 0; i < 3; i++) {
         fis->lba[i] = (uint8_t)(command->lba >> (8 * i));
         fis->lba_high[i] = (uint8_t)(command->lba >> (24 + 8 * i));
@@ -117,6 +123,16 @@ static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
     return bytes;
 }
 
+/* Returns whether the controller will take the command from the slot's own table, as one that is
+ * nothing but a read or a write. */
+static bool header_allowed(const struct ahci_port *port, unsigned slot)
+{
+    const struct command_header *header = &port_lists(port)->headers[slot];
+
+    return header->ctba == (uint32_t)phys_of(port->tables[slot]).address && header->ctbau == 0 &&
+           (header->flags & ~COMMAND_W) == FIS_H2D_DWORDS && header->prdtl <= AHCI_PAGES_MAX;
+}
+
 /* A queued command has its count in FEATURES; COUNT has the tag, which is the slot, and no
  * priority, and FUA is clear (ACS-3, 7.59). */
 static bool queued_allowed(const struct ahci_port *port, unsigned slot,
@@ -126,7 +142,7 @@ static bool queued_allowed(const struct ahci_port *port, unsigned slot,
     uint64_t sectors = count_of(fis->features, fis->features_high);
 
     if (fis->count[0] != slot << FPDMA_TAG_SHIFT || fis->count[1] != 0 ||
-        fis->device != DEVICE_LBA || region_bytes(port, slot) != sectors * SECTOR_SIZE)
+        region_bytes(port, slot) != sectors * SECTOR_SIZE)
         return false;
     return fis->command == ATA_READ_FPDMA_QUEUED ||
            swap_grant_covers(grant, port, fis_lba(fis), sectors);
@@ -140,11 +156,13 @@ static bool command_allowed(const struct ahci_port *port, unsigned slot,
     const struct fis_h2d *fis = &command_table(port, slot)->command.fis;
     bool writes = (port_lists(port)->headers[slot].flags & COMMAND_W) != 0;
     uint64_t sectors = count_of(fis->count[0], fis->count[1]);
-    uint64_t bytes = region_bytes(port, slot);
+    uint64_t bytes;
 
-    if (fis->type != FIS_TYPE_H2D || fis->flags != FIS_FLAG_COMMAND || fis->control != 0 ||
-        writes != opcode_writes(fis->command))
+    if (!header_allowed(port, slot) || fis->type != FIS_TYPE_H2D ||
+        fis->flags != FIS_FLAG_COMMAND || fis->control != 0 ||
+        writes != opcode_writes(fis->command) || fis->device != device_of(fis->command))
         return false;
+    bytes = region_bytes(port, slot);
     if (opcode_queued(fis->command))
         return queued_allowed(port, slot, grant);
     if (fis->features != 0 || fis->features_high != 0)

@@ -154,6 +154,12 @@ const struct swap_grant *files_grant_make(const void *device, uint64_t first_lba
     return &files.grant;
 }
 
+bool files_grant_begins_at(const struct swap_grant *grant, const void *device, uint64_t lba)
+{
+    return grant == &files.grant && files.granted && grant_range_has(grant, device, lba, 1) &&
+           grant->first_lba == lba;
+}
+
 enum status files_grant_add(const struct swap_grant *grant, uint64_t lba, uint64_t sectors)
 {
     bool were_on = files_grant_lock();

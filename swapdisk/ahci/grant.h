@@ -42,6 +42,10 @@ void swap_grant_revoke(void);
 const struct swap_grant *files_grant_make(const void *device, uint64_t first_lba,
                                           uint64_t last_lba);
 
+/* Returns whether this is the grant for files, with a range that begins at this sector of the
+ * device. */
+bool files_grant_begins_at(const struct swap_grant *grant, const void *device, uint64_t lba);
+
 /* Adds a run of sectors, or takes one out that was added. STATUS_REFUSED: it is not in the grant's
  * range, or meets another run. STATUS_LIMIT: too many runs. */
 MUST_USE enum status files_grant_add(const struct swap_grant *grant, uint64_t lba,

@@ -33,6 +33,7 @@ struct search {
     struct cluster_run *runs;
     uint32_t *waiting;
     uint32_t waiting_count;
+    uint64_t entries_left; /* that all directories of a sound volume have room for */
     uint64_t own_place;
     bool own_seen; /* the file's entry was read, and is as it was */
 };
@@ -80,7 +81,7 @@ static enum status compare_tables(struct search *search, struct pfn other, struc
     unsigned sectors = (unsigned)min_u64(SECTORS_PER_PAGE, volume->fat_sectors - offset);
     enum status status;
 
-    if (!volume->mirrored || volume->tables < 2)
+    if (volume->tables < 2)
         return OK;
     CHECK(offset < volume->fat_sectors);
     status =
@@ -113,43 +114,61 @@ static enum status count_names(struct search *search)
     return names + 1 == search->file->found ? OK : fat_fail(volume, STATUS_REFUSED, crossed);
 }
 
-/* Reads one directory; its directories wait from now on. */
+/* Judges one entry; a directory waits from now on. */
+static enum status search_entry(struct search *search, const struct fat_entry *entry)
+{
+    struct fat_volume *volume = search->volume;
+
+    if (entry->place == search->own_place && entry->read_only)
+        return fat_fail(volume, STATUS_REFUSED, "its directory entry is read-only");
+    if (entry->place == search->own_place)
+        search->own_seen = entry->size == search->file->size &&
+                           entry->first == fat_file_run(search->file, 0).cluster;
+    else if (is_of_file(search, entry->first))
+        return fat_fail(volume, STATUS_REFUSED, crossed);
+    if (!entry->directory || entry->first == 0)
+        return OK;
+    if (search->waiting_count == WAITING_MAX)
+        return fat_fail(volume, STATUS_LIMIT, "its volume has too many directories");
+    search->waiting[search->waiting_count++] = entry->first;
+    return OK;
+}
+
+/* Reads one directory. */
 static enum status search_directory(struct search *search, uint32_t first)
 {
     struct fat_directory at = fat_directory_begin(first);
     struct fat_entry entry;
     enum status status;
 
+    at.behind_end = true;
     while ((status = fat_directory_next(search->volume, &at, &entry)) == OK) {
-        if (entry.place == search->own_place)
-            search->own_seen = entry.size == search->file->size &&
-                               entry.first == fat_file_run(search->file, 0).cluster;
-        else if (is_of_file(search, entry.first))
-            return fat_fail(search->volume, STATUS_REFUSED, crossed);
-        if (!entry.directory || entry.first == 0)
-            continue;
-        if (search->waiting_count == WAITING_MAX)
-            return fat_fail(search->volume, STATUS_LIMIT, "its volume has too many directories");
-        search->waiting[search->waiting_count++] = entry.first;
+        status = search_entry(search, &entry);
+        if (status != OK)
+            return status;
     }
-    return status == STATUS_NOT_FOUND ? OK : status;
+    if (status != STATUS_NOT_FOUND)
+        return status;
+    if (at.entries > search->entries_left)
+        return fat_fail(search->volume, STATUS_REFUSED, "its volume's directories are a loop");
+    search->entries_left -= at.entries;
+    return OK;
 }
 
-/* More directories than clusters are a loop. */
+/* Directories with more entries than all clusters have are a loop. */
 static enum status search_directories(struct search *search)
 {
+    const struct fat_volume *volume = search->volume;
     enum status status = OK;
-    uint32_t left = search->volume->clusters;
 
-    search->waiting[0] = search->volume->root;
+    search->entries_left =
+        (uint64_t)volume->clusters * volume->cluster_sectors * FAT_ENTRIES_PER_SECTOR;
+    search->waiting[0] = volume->root;
     search->waiting_count = 1;
-    if (is_of_file(search, search->volume->root))
+    if (is_of_file(search, volume->root))
         return fat_fail(search->volume, STATUS_REFUSED, crossed);
-    while (status == OK && search->waiting_count > 0) {
-        if (left-- == 0)
-            return fat_fail(search->volume, STATUS_REFUSED, "its volume's directories are a loop");
+    while (status == OK && search->waiting_count > 0)
         status = search_directory(search, search->waiting[--search->waiting_count]);
-    }
     if (status == OK && !search->own_seen)
         return fat_fail(search->volume, STATUS_REFUSED, "its directory entry has changed");
     return status;
@@ -162,6 +181,8 @@ enum status fat_file_alone(struct fat_volume *volume, const struct fat_file *fil
 
     if (file->problem != NULL)
         return fat_fail(volume, STATUS_REFUSED, file->problem);
+    if (!volume->mirrored && volume->tables > 1)
+        return fat_fail(volume, STATUS_REFUSED, "one of its volume's tables alone is in use");
     if (file->found == 0)
         return OK;
     if (file->runs > FAT_WRITE_RUNS_MAX)

@@ -11,9 +11,6 @@
 #include "swapdisk/format/little.h"
 #include "swapdisk/fs/internal.h"
 
-#define ENTRY_SIZE         32U
-#define ENTRIES_PER_SECTOR (SECTOR_SIZE / ENTRY_SIZE)
-
 /* Fields of an entry: offsets. */
 #define DIR_ATTRIBUTES 11
 #define DIR_FIRST_HIGH 20
@@ -38,7 +35,7 @@
 #define UNITS_MAX  255U
 
 _Static_assert(PARTS_MAX *PART_UNITS >= UNITS_MAX, "the parts have room for the longest name");
-_Static_assert(SECTOR_SIZE % ENTRY_SIZE == 0, "no entry lies across sectors");
+_Static_assert(SECTOR_SIZE % FAT_ENTRY_SIZE == 0, "no entry lies across sectors");
 
 /* The parts of a long name that have been seen. */
 struct long_name {
@@ -214,7 +211,7 @@ static enum status next_raw(struct fat_volume *volume, struct fat_directory *at,
     const uint8_t *sector;
     enum status status = OK;
 
-    if (at->cluster != 0 && at->entry == volume->cluster_sectors * ENTRIES_PER_SECTOR)
+    if (at->cluster != 0 && at->entry == volume->cluster_sectors * FAT_ENTRIES_PER_SECTOR)
         status = next_cluster(volume, at);
     if (status != OK)
         return status;
@@ -224,10 +221,10 @@ static enum status next_raw(struct fat_volume *volume, struct fat_directory *at,
         return fat_fail(volume, STATUS_CORRUPT, "the chain of a directory leaves the volume");
     if (at->entries == FAT_DIRECTORY_ENTRIES_MAX)
         return fat_fail(volume, STATUS_CORRUPT, "a directory is too long, or its chain a loop");
-    status = fat_read_data(volume, at->cluster, at->entry / ENTRIES_PER_SECTOR, &sector);
+    status = fat_read_data(volume, at->cluster, at->entry / FAT_ENTRIES_PER_SECTOR, &sector);
     if (status != OK)
         return status;
-    *raw = sector + at->entry % ENTRIES_PER_SECTOR * ENTRY_SIZE;
+    *raw = sector + at->entry % FAT_ENTRIES_PER_SECTOR * FAT_ENTRY_SIZE;
     at->entry++;
     at->entries++;
     return OK;
@@ -241,19 +238,20 @@ enum status fat_directory_next(struct fat_volume *volume, struct fat_directory *
     enum status status;
 
     while ((status = next_raw(volume, at, &raw)) == OK) {
-        if (raw[0] == 0) { /* no entry follows */
+        bool is_free = raw[0] == FREE_ENTRY || raw[0] == 0;
+
+        if (raw[0] == 0 && !at->behind_end) { /* no entry follows */
             at->cluster = 0;
             return STATUS_NOT_FOUND;
         }
-        if (raw[0] != FREE_ENTRY && (raw[DIR_ATTRIBUTES] & ATTRIBUTE_LONG_MASK) == ATTRIBUTE_LONG) {
+        if (!is_free && (raw[DIR_ATTRIBUTES] & ATTRIBUTE_LONG_MASK) == ATTRIBUTE_LONG) {
             take_part(&name, raw);
-        } else if (raw[0] == FREE_ENTRY || (raw[DIR_ATTRIBUTES] & ATTRIBUTE_VOLUME) != 0 ||
-                   is_dots(raw)) {
+        } else if (is_free || (raw[DIR_ATTRIBUTES] & ATTRIBUTE_VOLUME) != 0 || is_dots(raw)) {
             name.begun = false;
         } else {
             take_entry(entry, raw, &name);
             entry->place = fat_cluster_lba(volume, at->cluster) * SECTOR_SIZE +
-                           (uint64_t)(at->entry - 1) * ENTRY_SIZE;
+                           (uint64_t)(at->entry - 1) * FAT_ENTRY_SIZE;
             return OK;
         }
     }

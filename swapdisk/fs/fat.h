@@ -76,6 +76,7 @@ struct fat_directory {
     uint32_t cluster; /* 0: its end */
     uint32_t entry;   /* in the cluster */
     uint32_t entries; /* read so far */
+    bool behind_end;  /* entries behind the end mark count, since some systems read them */
 };
 
 /* Clusters that follow one another on the disk, up to the next run. */

@@ -5,6 +5,7 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
+#include "swapdisk/format/header.h"
 #include "swapdisk/format/identify.h"
 #include "swapdisk/fs/fat.h"
 #include "swapdisk/fs/partitions.h"
@@ -121,26 +122,40 @@ static enum status look_in_range(struct disk_file *file, const struct sector_sou
     return status;
 }
 
+/* Looks at one range after the other. What cannot be read hides no file of another range; its
+ * status is returned if none has the file. */
+static enum status look_in_all(struct disk_file *file, const struct sector_source *source,
+                               struct partition_list *list, const char *path)
+{
+    enum status trouble = STATUS_NOT_FOUND;
+    enum status status;
+    uint64_t first;
+    uint64_t last;
+
+    while ((status = partitions_next(list, &first, &last)) == OK) {
+        status = look_in_range(file, source, first, last, path);
+        if (status == OK || status == STATUS_NO_MEMORY)
+            return status;
+        if (trouble == STATUS_NOT_FOUND)
+            trouble = status;
+    }
+    return status == STATUS_NOT_FOUND ? trouble : status;
+}
+
 enum status disk_file_open(const struct block_device *block, const char *path,
                            struct disk_file **opened)
 {
     struct disk_file *file;
     struct sector_source source;
     struct partition_list list;
-    uint64_t first;
-    uint64_t last;
     enum status status = allocate_file(block, &file);
 
     if (status != OK)
         return status;
     source = block_source(&file->block);
     status = partitions_begin(&list, &source);
-    while (status == OK && (status = partitions_next(&list, &first, &last)) == OK) {
-        status = look_in_range(file, &source, first, last, path);
-        if (status != STATUS_NOT_FOUND)
-            break;
-        status = OK;
-    }
+    if (status == OK)
+        status = look_in_all(file, &source, &list, path);
     partitions_end(&list);
     if (status == OK)
         *opened = file;
@@ -158,11 +173,12 @@ static enum status look_again(struct disk_file *file, const char **reason)
     struct fat_volume volume;
     enum status status = fat_open(&volume, &source, file->volume_first, file->volume_last);
 
-    if (status == OK) {
-        status = fat_file_alone(&volume, &file->fat, file->place);
+    if (status != OK)
+        return status;
+    status = fat_file_alone(&volume, &file->fat, file->place);
+    if (volume.reason != NULL)
         *reason = volume.reason;
-        fat_close(&volume);
-    }
+    fat_close(&volume);
     return status;
 }
 
@@ -176,6 +192,12 @@ enum status disk_file_permit(struct disk_file *file, const struct swap_grant *gr
         return OK;
     if (grant == NULL) {
         *reason = "no disk with files may be written";
+        return STATUS_REFUSED;
+    }
+    /* A volume elsewhere, of the whole disk even, may claim clusters in the granted range. */
+    if (!files_grant_begins_at(grant, file->block.device,
+                               file->volume_first + FILES_HEADER_SECTOR + SWAP_HEADER_SECTORS)) {
+        *reason = "it is on another volume than the one that may be written";
         return STATUS_REFUSED;
     }
     status = look_again(file, reason);

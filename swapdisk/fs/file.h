@@ -18,7 +18,8 @@
 
 struct disk_file;
 
-/* Finds a file by its path on the first volume of the device that has it, and opens it. */
+/* Finds a file by its path on the first volume of the device that has it, and opens it. A volume
+ * that cannot be read is passed over; if no other one has the file, its status is returned. */
 MUST_USE enum status disk_file_open(const struct block_device *block, const char *path,
                                     struct disk_file **opened);
 void disk_file_close(struct disk_file *file);

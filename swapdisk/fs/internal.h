@@ -6,12 +6,17 @@
 #ifndef SWAPDISK_FS_INTERNAL_H
 #define SWAPDISK_FS_INTERNAL_H
 
+#include "swapdisk/format/identify.h"
 #include "swapdisk/fs/fat.h"
 
 /* Values of the table (FAT specification, 4.1); the upper four bits of an entry mean nothing. */
 #define FAT_ENTRY_MASK UINT32_C(0x0fffffff)
 #define FAT_ENTRY_BAD  UINT32_C(0x0ffffff7)
 #define FAT_ENTRY_LAST UINT32_C(0x0ffffff8) /* and above: the end of a chain */
+
+/* Entries of a directory in a sector. */
+#define FAT_ENTRY_SIZE         32U
+#define FAT_ENTRIES_PER_SECTOR (SECTOR_SIZE / FAT_ENTRY_SIZE)
 
 static inline bool fat_is_cluster(const struct fat_volume *volume, uint32_t cluster)
 {

@@ -12,71 +12,34 @@
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "paging/kernel/map.h"
-#include "swapdisk/pci/pci.h"
+#include "tests/experiments/edu.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
 #include "vmm/section/section.h"
 
-/* QEMU docs/specs/edu.rst. */
-#define EDU_VENDOR     0x1234U
-#define EDU_DEVICE     0x11e8U
-#define EDU_ID         0x00U /* 0xRRrr00ed */
-#define EDU_ID_MASK    UINT32_C(0xff)
-#define EDU_ID_EDU     UINT32_C(0xed)
-#define EDU_DMA_FROM   0x80U
-#define EDU_DMA_TO     0x88U
-#define EDU_DMA_COUNT  0x90U
-#define EDU_DMA_ORDER  0x98U
-#define EDU_BUFFER     UINT64_C(0x40000)
-#define EDU_START      UINT64_C(1)
-#define EDU_TO_MEMORY  UINT64_C(2)
-#define EDU_TIMEOUT_MS 2000U
-
-/* QEMU 7.2 aborts at a transfer that reaches the end of the buffer: a page goes in two halves. */
-#define EDU_CHUNK      (PAGE_SIZE / 2)
 #define PAGE_TRANSFERS (2 * PAGE_SIZE / EDU_CHUNK)
 
 #define ANSWERS 2U
 #define START   UINT64_C(0x700000000)
 
-struct edu {
-    volatile uint8_t *registers;
-    struct pfn request; /* the frame of page 0 */
-    unsigned transfers;
-    uint64_t to_memory; /* bytes that the device has written into frames */
-};
-
-/* The registers stay mapped after the first run. */
 static struct edu edu;
+static struct pfn edu_request; /* the frame of page 0 */
 
-static void edu_write(unsigned reg, uint64_t value)
+static uint64_t register_read(void *context, unsigned reg)
 {
-    *(volatile uint64_t *)(edu.registers + reg) = value;
+    volatile uint8_t *registers = context;
+
+    /* Below 80h QEMU takes accesses of 32 bits only. */
+    return reg < 0x80 ? *(volatile uint32_t *)(registers + reg)
+                      : *(volatile uint64_t *)(registers + reg);
 }
 
-static bool edu_runs(void)
+static void register_write(void *context, unsigned reg, uint64_t value)
 {
-    return (*(volatile uint64_t *)(edu.registers + EDU_DMA_ORDER) & EDU_START) != 0;
-}
+    volatile uint8_t *registers = context;
 
-/* Moves a part of a page between memory and the device's buffer. */
-static enum status edu_transfer(struct phys memory, bool to_memory)
-{
-    struct deadline deadline = deadline_after_ms(EDU_TIMEOUT_MS);
-
-    edu_write(EDU_DMA_FROM, to_memory ? EDU_BUFFER : memory.address);
-    edu_write(EDU_DMA_TO, to_memory ? memory.address : EDU_BUFFER);
-    edu_write(EDU_DMA_COUNT, EDU_CHUNK);
-    edu_write(EDU_DMA_ORDER, to_memory ? EDU_START | EDU_TO_MEMORY : EDU_START);
-    while (edu_runs()) {
-        machine_relax();
-        if (deadline_passed(deadline))
-            return STATUS_TIMEOUT;
-    }
-    edu.transfers++;
-    edu.to_memory += to_memory ? EDU_CHUNK : 0;
-    return OK;
+    *(volatile uint64_t *)(registers + reg) = value;
 }
 
 /* The pager: page 0 is blank at first; the fault of any other page is a request. */
@@ -87,13 +50,13 @@ static enum status edu_get(const void *source, uint64_t page, struct pfn frame)
     (void)source;
     if (page == 0) {
         machine_clear_frame(frame_pointer(frame));
-        edu.request = frame;
+        edu_request = frame;
         return OK;
     }
     for (uint64_t at = 0; at < PAGE_SIZE && status == OK; at += EDU_CHUNK) {
-        status = edu_transfer((struct phys){phys_of(edu.request).address + at}, false);
+        status = edu_transfer(&edu, edu_request, at, false);
         if (status == OK)
-            status = edu_transfer((struct phys){phys_of(frame).address + at}, true);
+            status = edu_transfer(&edu, frame, at, true);
     }
     return status;
 }
@@ -120,13 +83,17 @@ static const char *edu_open(void)
     bar = pci_bar(pci, function.place, 0);
     if (!bar.present || !bar.memory)
         return "the edu device has no address";
-    pci_command(pci, function.place, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
-    if (edu.registers == NULL)
-        edu.registers = kernel_map_device((struct phys){bar.base}, PAGE_SIZE, DEVICE_UNCACHED);
-    if (edu.registers == NULL ||
-        (*(volatile uint32_t *)(edu.registers + EDU_ID) & EDU_ID_MASK) != EDU_ID_EDU)
-        return "the edu device does not answer";
-    return NULL;
+    pci_command(pci, function.place, PCI_COMMAND_MEMORY, 0);
+    if (edu.access.context == NULL) /* the registers stay mapped after the first run */
+        edu.access.context =
+            (void *)kernel_map_device((struct phys){bar.base}, PAGE_SIZE, DEVICE_UNCACHED);
+    if (edu.access.context == NULL)
+        return "the edu device's registers cannot be mapped";
+    edu.access.read = register_read;
+    edu.access.write = register_write;
+    edu.pci = pci;
+    edu.place = function.place;
+    return edu_start(&edu);
 }
 
 /* ---- the experiment ---- */
@@ -150,8 +117,6 @@ static void ask_all(struct space *space)
     unsigned arrived = 0;
     uint64_t most = 0;
 
-    edu.transfers = 0;
-    edu.to_memory = 0;
     for (unsigned i = 1; i <= ANSWERS; i++) {
         uint64_t ticks = ask(i);
 
@@ -162,7 +127,7 @@ static void ask_all(struct space *space)
                "%u of %u answers arrived whole", arrived, ANSWERS);
     ktap_check(edu.transfers == PAGE_TRANSFERS * ANSWERS, "%u transfers for %u faults",
                edu.transfers, ANSWERS);
-    ktap_check(pfn_equal(pte_frame(leaf_entry(space, START)), edu.request),
+    ktap_check(pfn_equal(pte_frame(leaf_entry(space, START)), edu_request),
                "the request was taken from the frame that the program wrote");
     ktap_metric("arrived", arrived * PAGE_SIZE, "bytes");
     ktap_metric("copied", arrived * PAGE_SIZE - edu.to_memory, "bytes");
@@ -194,7 +159,7 @@ static void fault_device_run(const struct options *options)
     }
     if (!start_space(&space))
         return;
-    edu.request = PFN_NONE;
+    edu_request = PFN_NONE;
     if (SUCCEEDS(section_create(&edu_pager, NULL, (ANSWERS + 1) * PAGE_SIZE, RIGHTS_READ_WRITE,
                                 &section))) {
         if (SUCCEEDS(space_map(space,
@@ -206,6 +171,8 @@ static void fault_device_run(const struct options *options)
         }
         section_close(section);
     }
+    ktap_check(edu_stop(&edu) && edu.held == 0, "the device is stopped, and %u frames are held",
+               edu.held);
     end_space(space);
 }
 
@@ -213,7 +180,7 @@ EXPERIMENT(fault_device, 335) = {
     .theme = THEME_PAGES,
     .name = "fault-device",
     .question = "Can a fault drive a device?",
-    .checks = 4,
+    .checks = 5,
     .run = fault_device_run,
     .answer =
         {

@@ -10,7 +10,7 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/validate.h"
-#include "tests/host/fake/hba.h"
+#include "tests/host/fake/hba_internal.h"
 #include "tests/host/fake/machine.h"
 
 #define SECTORS 8192U
@@ -280,6 +280,46 @@ static void grant_withdrawn_in_the_middle(void **state)
 }
 
 /* All 48 bits of an address arrive: the sectors of a large disk repeat those that are stored. */
+/* Words of a built command that a stray write has changed: the controller never sees them. */
+static void choke_point_reads_what_the_controller_will(void **state)
+{
+    struct ahci_port *port = started_port();
+    const struct swap_grant *grant = grant_for(port);
+    struct command command = {.opcode = ATA_WRITE_DMA_EXT,
+                              .lba = FIRST + 8,
+                              .sectors = 8,
+                              .frames = frames,
+                              .bytes = PAGE_SIZE,
+                              .grant = grant};
+    struct command_header *header = &port_lists(port)->headers[0];
+    struct command_header sound;
+    struct command_table *elsewhere = frame_pointer(frames[1]);
+    uint64_t commands;
+
+    (void)state;
+    ahci_build(port, 0, &command);
+    sound = *header;
+    *elsewhere = *command_table(port, 0);
+    elsewhere->command.fis.lba[1] = 0; /* outside of the grant */
+    commands = disks[0].commands;
+    header->ctba = (uint32_t)phys_of(frames[1]).address;
+    assert_int_equal(ahci_issue(port, 0, grant), STATUS_REFUSED);
+    *header = sound;
+    header->ctbau = 1;
+    assert_int_equal(ahci_issue(port, 0, grant), STATUS_REFUSED);
+    for (unsigned bit = 0; bit < 16; bit++) {
+        *header = sound;
+        header->flags = (uint16_t)(sound.flags ^ 1U << bit);
+        assert_int_equal(ahci_issue(port, 0, grant), STATUS_REFUSED);
+    }
+    *header = sound;
+    command_table(port, 0)->command.fis.device = 0; /* no longer an LBA */
+    assert_int_equal(ahci_issue(port, 0, grant), STATUS_REFUSED);
+    assert_int_equal(disks[0].commands, commands);
+    assert_int_equal(port->issued, 0);
+    stop();
+}
+
 static void large_addresses(void **state)
 {
     static const uint64_t places[] = {UINT64_C(1) << 24, UINT64_C(0x123456789a),
@@ -755,6 +795,7 @@ int main(void)
         CASE(writes_need_a_grant),
         CASE(grant_of_another_disk),
         CASE(grant_withdrawn_in_the_middle),
+        CASE(choke_point_reads_what_the_controller_will),
         CASE(large_addresses),
         CASE(flush_reaches_the_disk),
         CASE(single_failures_are_survived),

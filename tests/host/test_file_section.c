@@ -289,6 +289,32 @@ static void volumes_are_found_by_every_table(void **state)
     end();
 }
 
+/* A partition that cannot be read does not hide a file that another one has; its error is told
+ * where no partition has the file. */
+static void an_unreadable_partition_hides_nothing(void **state)
+{
+    struct section *none;
+    struct gpt_partition partitions[2];
+    struct gpt_header header;
+
+    (void)state;
+    begin(8, 1);
+    header = fake_disk_gpt_header(&disk);
+    partitions[0] = partitions[1] = fake_disk_partition(&disk);
+    partitions[0].first_lba = FIRST - 64;
+    partitions[0].last_lba = FIRST - 1;
+    partitions[0].unique[0] ^= 1;
+    partitions[1].first_lba = FIRST;
+    partitions[1].last_lba = SECTORS - 64;
+    fake_disk_put_table(&disk, &header, partitions, 2);
+    disk.bad_sector = FIRST - 64;
+    assert_int_equal(file_section_open_on(&block, "dir/file.bin", read_only, &none), OK);
+    file_section_close(none);
+    assert_int_equal(file_section_open_on(&block, "dir/other.bin", read_only, &none), STATUS_IO);
+    disk.bad_sector = UINT64_MAX;
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +324,7 @@ int main(void)
         cmocka_unit_test(an_error_is_told_once),
         cmocka_unit_test(a_chain_that_ends_early_is_read_so_far),
         cmocka_unit_test(volumes_are_found_by_every_table),
+        cmocka_unit_test(an_unreadable_partition_hides_nothing),
     };
 
     return cmocka_run_group_tests_name("sections of files", tests, set_up, NULL);

@@ -46,10 +46,17 @@ static bool blank(void *context, void *at, size_t size)
     return true;
 }
 
-static void wait_for_lock(void *context)
+static uint64_t waits_before_the_end; /* 0: no other thread has the lock */
+static uint64_t waited;
+
+static bool wait_for_lock(void *context, uint64_t waits)
 {
     (void)context;
-    fail_msg("nobody else has the lock");
+    if (waits_before_the_end == 0)
+        fail_msg("nobody else has the lock");
+    assert_true(waits < waits_before_the_end);
+    waited++;
+    return waits + 1 < waits_before_the_end;
 }
 
 static void start(enum heap_way way, size_t size)
@@ -268,12 +275,39 @@ static void notice_beside_the_lock(void **state)
     unsigned freed = checkered(HEAP_ON_NOTICE);
 
     (void)state;
-    heap_lock(heap);
+    assert_true(heap_lock(heap));
     heap_on_notice(heap, true);
     assert_int_equal(heap->given_back, 0);
     heap_unlock(heap);
     assert_int_equal(heap->given_back, freed);
     assert_null(heap_audit(heap));
+}
+
+/* A thread that has ended with the lock: one caller waits for it, and every call fails. */
+static void a_holder_that_has_ended(void **state)
+{
+    void *block;
+
+    (void)state;
+    start(HEAP_BACKGROUND, 64 * HEAP_PAGE);
+    block = heap_alloc(heap, 100, 1);
+    assert_non_null(block);
+    assert_true(heap_lock(heap));
+    waits_before_the_end = 7;
+    waited = 0;
+    assert_null(heap_alloc(heap, 100, 1));
+    assert_int_equal(waited, 7);
+    assert_int_equal(heap_free(heap, block), STATUS_TIMEOUT);
+    assert_int_equal(heap_size(heap, block), 0);
+    assert_int_equal(heap_scavenge(heap, SIZE_MAX, blank, &give_back_calls), 0);
+    assert_false(heap_step(heap));
+    heap_on_notice(heap, true);
+    assert_non_null(heap_audit(heap));
+    assert_int_equal(waited, 7);
+    assert_int_equal(heap->live_blocks, 1);
+    heap_unlock(heap); /* it has not ended after all: too late */
+    assert_null(heap_alloc(heap, 100, 1));
+    waits_before_the_end = 0;
 }
 
 static void small_ranges(void **state)
@@ -307,6 +341,7 @@ int main(void)
         cmocka_unit_test(each_policy_gives_back_when_it_says),
         cmocka_unit_test(refused_pages_stay_dirty),
         cmocka_unit_test(notice_beside_the_lock),
+        cmocka_unit_test(a_holder_that_has_ended),
         cmocka_unit_test(small_ranges),
         cmocka_unit_test(random_blocks_keep_their_bytes),
     };

@@ -472,7 +472,7 @@ static void full_disk_leaves_no_image(void **state)
     unlink("/tmp/test_prepare_swap.words");
 }
 
-static void groups_and_kinds(void **state)
+static void sets_of_a_group(void **state)
 {
     struct swap_header header;
     struct bad_slots bad;
@@ -480,16 +480,16 @@ static void groups_and_kinds(void **state)
 
     (void)state;
     assert_int_equal(RUN("--role", "mirror"), EXIT_USAGE);
-    assert_int_equal(RUN("--kind", "tape"), EXIT_USAGE);
+    assert_int_equal(RUN("--kind", "files"), EXIT_USAGE); /* a swap partition has no files */
     assert_int_equal(RUN("--role", "mirror", "--group", UUID, "--member", "3/2"), EXIT_USAGE);
-    assert_int_equal(RUN("--yes", "--size", "8M", "--kind", "files", "--role", "stripe", "--group",
-                         UUID, "--member", "2/3"),
-                     EXIT_DONE);
+    assert_int_equal(
+        RUN("--yes", "--size", "8M", "--role", "stripe", "--group", UUID, "--member", "2/3"),
+        EXIT_DONE);
     remember();
     assert_null(swap_header_decode(before + MIB, &header));
     assert_null(bad_slots_decode(before + MIB, &header, &bad));
     assert_int_equal(header.version, 2);
-    assert_int_equal(header.kind, SET_FILES);
+    assert_int_equal(header.kind, SET_SWAP);
     assert_int_equal(header.role, SET_STRIPE);
     assert_int_equal(header.members, 3);
     assert_int_equal(header.member, 1);
@@ -641,7 +641,7 @@ int main(void)
         cmocka_unit_test_setup(libblkid_is_asked, set_up),
         cmocka_unit_test_setup(libfdisk_is_asked, set_up),
         cmocka_unit_test_setup(full_disk_leaves_no_image, set_up),
-        cmocka_unit_test_setup(groups_and_kinds, set_up),
+        cmocka_unit_test_setup(sets_of_a_group, set_up),
         cmocka_unit_test_setup(preparing_again_keeps_what_is_known, set_up),
         cmocka_unit_test_setup(logs_are_read, set_up),
         cmocka_unit_test_setup(damaged_tables_are_refused, set_up),

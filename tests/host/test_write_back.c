@@ -384,8 +384,10 @@ static void a_power_cut_leaves_each_sector_old_or_new(void **state)
 
 /* ---- what may be written ---- */
 
-static void refused_to_write(const char *why)
+/* Returns the commands that it took. */
+static uint64_t refused_to_write(const char *why)
 {
+    uint64_t commands;
     enum status status;
 
     take_grant();
@@ -398,8 +400,10 @@ static void refused_to_write(const char *why)
     assert_int_equal(file_sections_reap(), 0);
     for (uint64_t lba = 0; lba < SECTORS; lba++)
         assert_false(swap_grant_covers(grant, &disk, lba, 1));
+    commands = disk.commands;
     model_end();
     leave_disk();
+    return commands;
 }
 
 static void files_that_cross_are_not_written(void **state)
@@ -423,6 +427,90 @@ static void files_that_cross_are_not_written(void **state)
     make_disk();
     fake_fat_enter(&fat, directory, "LOOP       ", NULL, 0x10, FAKE_FAT_ROOT, 0);
     refused_to_write("");
+}
+
+static void files_that_must_not_change_are_not_written(void **state)
+{
+    uint8_t *boot;
+
+    (void)state;
+    make_disk(); /* read-only, by its entry */
+    fake_fat_cluster(&fat, directory)[11] = 0x01;
+    refused_to_write("read-only");
+    make_disk(); /* one table only is in use: other systems may read the other one */
+    boot = fake_disk_sector(&disk, FIRST);
+    put_le16(boot + 40, 0x81);
+    refused_to_write("tables alone");
+    make_disk(); /* an entry behind the end mark, which other systems see */
+    memcpy(fake_fat_cluster(&fat, FAKE_FAT_ROOT) + 5 * 32, fake_fat_cluster(&fat, directory), 32);
+    refused_to_write("crosses");
+}
+
+/* A directory of many clusters that has itself as an entry: reading all of its entries as often as
+ * the volume has clusters would take hours on a large volume. */
+static void a_loop_of_large_directories_ends_soon(void **state)
+{
+    uint32_t loop;
+
+    (void)state;
+    make_disk();
+    loop = fake_fat_chain(&fat, 200, 1);
+    for (uint32_t i = 0; i < 200; i++)
+        memset(fake_fat_cluster(&fat, loop + i), 0xe5, CLUSTER * SECTOR_SIZE);
+    memset(fake_fat_cluster(&fat, loop), 0, 32);
+    fake_fat_enter(&fat, loop, "SELF       ", NULL, 0x10, loop, 0);
+    fake_fat_enter(&fat, directory, "LOOP       ", NULL, 0x10, loop, 0);
+    assert_true(refused_to_write("loop") < UINT64_C(10) * fat.clusters);
+}
+
+/* Makes sector 0, which is the protective MBR as well, the boot sector of a volume of the whole
+ * disk. Its file of the same name is the allocation table of the prepared volume. */
+static void add_volume_of_the_whole_disk(void)
+{
+    const uint32_t tables = 40;
+    const uint32_t data = 72;
+    uint8_t *boot = fake_disk_sector(&disk, 0);
+    uint8_t *table = fake_disk_sector(&disk, tables);
+    uint32_t target = FIRST + FAKE_FAT_RESERVED - data + 2;
+
+    put_le16(boot + 11, SECTOR_SIZE);
+    boot[13] = 1;
+    put_le16(boot + 14, (uint16_t)tables);
+    boot[16] = 1;
+    put_le32(boot + 32, SECTORS);
+    put_le32(boot + 36, data - tables);
+    put_le32(boot + 44, 2);
+    put_le32(table + 8, FAKE_FAT_LAST);
+    put_le32(table + 12, FAKE_FAT_LAST);
+    put_le32(table + target * 4, FAKE_FAT_LAST);
+    memcpy(fake_disk_sector(&disk, data), fake_fat_cluster(&fat, FAKE_FAT_ROOT), 32);
+    put_le16(fake_disk_sector(&disk, data) + 26, 3);
+    memcpy(fake_disk_sector(&disk, data + 1), fake_fat_cluster(&fat, directory), 32);
+    put_le16(fake_disk_sector(&disk, data + 1) + 26, (uint16_t)target);
+    put_le32(fake_disk_sector(&disk, data + 1) + 28, SECTOR_SIZE);
+}
+
+static void another_volume_is_not_written(void **state)
+{
+    (void)state;
+    make_disk();
+    add_volume_of_the_whole_disk();
+    refused_to_write("another volume");
+}
+
+/* A copy of the disk: the grant is not for it, and does not grow by its files. */
+static void another_disk_is_not_written(void **state)
+{
+    struct fake_disk other;
+
+    (void)state;
+    make_disk();
+    fake_disk_make(&other, SECTORS, "Fake", "S2");
+    memcpy(other.bytes, disk.bytes, SECTORS * SECTOR_SIZE);
+    block = fake_disk_block(&other);
+    refused_to_write("another volume");
+    assert_int_equal(other.log_count, 0);
+    fake_disk_free(&other);
 }
 
 static void only_the_runs_of_open_files_are_granted(void **state)
@@ -500,6 +588,10 @@ int main(void)
         cmocka_unit_test(every_writer_is_told_once),
         cmocka_unit_test(a_power_cut_leaves_each_sector_old_or_new),
         cmocka_unit_test(files_that_cross_are_not_written),
+        cmocka_unit_test(files_that_must_not_change_are_not_written),
+        cmocka_unit_test(a_loop_of_large_directories_ends_soon),
+        cmocka_unit_test(another_volume_is_not_written),
+        cmocka_unit_test(another_disk_is_not_written),
         cmocka_unit_test(only_the_runs_of_open_files_are_granted),
         cmocka_unit_test(without_a_grant_nothing_is_written),
         cmocka_unit_test(any_flip_of_a_header_is_refused),

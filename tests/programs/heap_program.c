@@ -9,6 +9,9 @@
 /* Microseconds that a thread sleeps while another one has the heap's lock. */
 #define LOCK_SLEEP 5U
 
+/* Such sleeps after which the thread that has the lock counts as ended: half a second and more. */
+#define LOCK_SLEEPS 100000U
+
 static struct heap_job *program_job(void)
 {
     return (struct heap_job *)(uintptr_t)HEAP_PROGRAM_JOB;
@@ -56,10 +59,11 @@ static bool program_give_back(void *context, void *at, size_t size)
 }
 
 /* Sleeps instead of yielding: the holder may have a lower priority. */
-static void program_wait(void *context)
+static bool program_wait(void *context, uint64_t waits)
 {
     (void)context;
     (void)program_call(PROGRAM_SLEEP, LOCK_SLEEP, 0, 0);
+    return waits < LOCK_SLEEPS;
 }
 
 /* Handles a notice that memory becomes short, or is no longer short. */

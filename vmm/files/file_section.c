@@ -164,15 +164,20 @@ enum status file_section_open_on(const struct block_device *block, const char *p
 
 enum status file_section_open(const char *path, struct rights most, struct section **opened)
 {
-    enum status status = STATUS_NOT_FOUND;
+    enum status trouble = STATUS_NOT_FOUND;
 
-    for (unsigned i = 0; i < disks_count() && status == STATUS_NOT_FOUND; i++) {
+    for (unsigned i = 0; i < disks_count(); i++) {
         const struct block_device *block = disks_block(i);
+        enum status status = STATUS_NOT_FOUND;
 
         if (block != NULL && block_serves(block))
             status = file_section_open_on(block, path, most, opened);
+        if (status == OK || status == STATUS_NO_MEMORY || status == STATUS_DENIED)
+            return status;
+        if (trouble == STATUS_NOT_FOUND)
+            trouble = status;
     }
-    return status;
+    return trouble;
 }
 
 /* Returns the entry of an open section; the lock is held. */

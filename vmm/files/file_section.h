@@ -23,7 +23,8 @@ extern const struct pager pager_file;
 MUST_USE enum status file_section_open_on(const struct block_device *block, const char *path,
                                           struct rights most, struct section **opened);
 
-/* As above, on the first disk that has the file. STATUS_NOT_FOUND: no disk has it. */
+/* As above, on the first disk that has the file. If none has it: the first status of a read that
+ * failed, otherwise STATUS_NOT_FOUND. */
 MUST_USE enum status file_section_open(const char *path, struct rights most,
                                        struct section **opened);
 
