@@ -64,7 +64,7 @@ static struct reachable reachable;
 static struct kept_place {
     bool found;
     struct phys block;
-    char words[120];
+    char words[240];
 } kept_place;
 
 static uint64_t read_firmware_entry(struct phys entry)

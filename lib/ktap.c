@@ -366,21 +366,47 @@ void ktap_forget(void)
     the_log.ticks_per_instruction = ticks;
 }
 
-enum verdict ktap_end(void)
+static void end_log(void)
 {
-    enum verdict verdict;
+    the_log.open = false;
+    if (!print_has_line_start())
+        print_set_line_start(KTAP_AFTER_END);
+}
 
+static void require_plan(void)
+{
     CHECK(the_log.open && the_log.suite.name == NULL);
     if (the_log.finished != the_log.planned)
         ktap_fail("planned %u experiments, ran %u", the_log.planned, the_log.finished);
-    verdict = ktap_verdict();
+    the_log.planned = the_log.finished;
+}
+
+static void print_end(enum verdict verdict)
+{
     print_failures();
     print("# totals: experiments pass:%u fail:%u skip:%u\n", the_log.passed, the_log.failed,
           the_log.skipped);
     print("# totals: checks pass:%u fail:%u skip:%u\n", the_log.checks_passed,
           the_log.checks_failed, the_log.checks_skipped);
     print("# verdict: %s\n", verdict_names[verdict]);
-    the_log.open = false;
+}
+
+void ktap_rehearse_end(struct print_sink *sink)
+{
+    require_plan();
+    print_divert(sink);
+    print_end(ktap_verdict());
+    print_divert(NULL);
+}
+
+enum verdict ktap_end(void)
+{
+    enum verdict verdict;
+
+    require_plan();
+    verdict = ktap_verdict();
+    print_end(verdict);
+    end_log();
     return verdict;
 }
 
@@ -401,5 +427,5 @@ void ktap_bail_out(enum verdict verdict, const char *format, ...)
     print_va(format, arguments);
     va_end(arguments);
     print("\n# verdict: %s\n", verdict_names[verdict]);
-    the_log.open = false;
+    end_log();
 }

@@ -20,6 +20,8 @@
 
 #include "lib/check.h"
 
+struct print_sink;
+
 enum verdict { VERDICT_PASS, VERDICT_FAIL, VERDICT_CRASH, VERDICT_SKIPPED };
 
 /* Prints the version line. Diagnostics may follow it before the plan. */
@@ -83,8 +85,18 @@ bool ktap_suite_ok(void);
 /* Returns the name of the experiment that runs, or NULL between experiments. */
 const char *ktap_suite(void);
 
-/* Prints the failures, the totals and the verdict line, and returns the verdict. No line may
- * follow. */
+/* Begins each line that follows the verdict line; a failure among them counts. */
+#define KTAP_AFTER_END "# ! "
+
+/* The most bytes that ktap_end() prints. */
+#define KTAP_END_SIZE 16384U
+
+/* Prints to one sink what ktap_end() would print, and ends nothing: for a copy of the log that has
+ * to be whole before the verdict is out. A plan that is not met is a failure, as in ktap_end(). */
+void ktap_rehearse_end(struct print_sink *sink);
+
+/* Prints the failures, the totals and the verdict line, and returns the verdict. Lines that follow
+ * begin with KTAP_AFTER_END, unless the caller has chosen a beginning. */
 enum verdict ktap_end(void);
 
 /* Forgets the log that has ended, so that another one can begin. */

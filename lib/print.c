@@ -1,7 +1,6 @@
 /* Formatted printing to the attached consoles. */
 #include "lib/print.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/bytes.h"
@@ -28,6 +27,9 @@ struct conversion {
 };
 
 static struct print_sink *sinks;
+
+/* The only sink at the moment; NULL: all of them. */
+static struct print_sink *diverted;
 
 /* The text that begins each line; NULL: none. */
 static const char *line_start;
@@ -61,8 +63,22 @@ void print_set_line_start(const char *text)
     line_begun = false;
 }
 
+bool print_has_line_start(void)
+{
+    return line_start != NULL;
+}
+
+void print_divert(struct print_sink *sink)
+{
+    diverted = sink;
+}
+
 static void write_all(const char *text, size_t length)
 {
+    if (diverted != NULL) {
+        diverted->write(diverted, text, length);
+        return;
+    }
     for (struct print_sink *sink = sinks; sink != NULL; sink = sink->next)
         sink->write(sink, text, length);
 }

@@ -12,6 +12,7 @@
 #define LIB_PRINT_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "lib/check.h"
@@ -31,6 +32,12 @@ void print_detach(struct print_sink *sink);
 /* Begins each line that follows with a text, until it is NULL again; NULL at the start. The last
  * line printed must be whole. */
 void print_set_line_start(const char *text);
+
+/* Returns whether lines begin with a text. */
+bool print_has_line_start(void);
+
+/* Sends everything to one sink, attached or not, instead of all; NULL ends it. */
+void print_divert(struct print_sink *sink);
 
 void print(const char *format, ...) PRINTF_LIKE(1, 2);
 void print_va(const char *format, va_list arguments);

@@ -13,9 +13,11 @@ from typing import Callable, List, NamedTuple, Optional
 BOOT_SECONDS = 8  # until the first line of the log, on two cores
 SHOWN_FAILURES = 5
 NAME_WIDTH = 16
-RESULT = re.compile(r"(not )?ok ([0-9]+) (\S+)(?: # SKIP (.*))?")
-CHECK = re.compile(r"    (not )?ok ([0-9]+) (.*)")
+RESULT = re.compile(r"(not )?ok ([0-9]{1,9}) (\S+)(?: # SKIP (.*))?")
+CHECK = re.compile(r"    (not )?ok ([0-9]{1,9}) (.*)")
+PLAN = re.compile(r"(    )?1\.\.([0-9]{1,9})")
 NOTE = re.compile(r"(    )?# (.*)")
+AFTER_VERDICT = "# ! "
 RUN_OPTION = re.compile(r"(?:^|\s)(?:run|seed)=\S*")
 
 
@@ -108,16 +110,15 @@ class Progress:
     def take(self, line: str):
         """Takes the next line of the log."""
         self.line_number += 1
+        # What happens to the run behind its verdict counts.
+        line = line.removeprefix(AFTER_VERDICT)
         if line == "    KTAP version 1":
             self.inside = True
             self.checks = self.check = 0
             self.question = self.head = self.reason = ""
             self.failing = []
-        elif line.startswith("    1..") and self.inside:
-            self.checks = int(line[7:] or 0)
-        elif line.startswith("1..") and line[3:].isdigit():
-            self.planned = int(line[3:])
-            self.show(f"  boot     {self.version}, {time.monotonic() - self.started:.0f} s")
+        elif PLAN.fullmatch(line):
+            self._plan(PLAN.fullmatch(line))
         elif self.inside and CHECK.fullmatch(line):
             self._check(CHECK.fullmatch(line))
         elif self.planned and RESULT.fullmatch(line):
@@ -126,6 +127,13 @@ class Progress:
             self.bail_out = line[len("Bail out! "):]
         elif NOTE.fullmatch(line):
             self._note(NOTE.fullmatch(line)[2], line)
+
+    def _plan(self, found):
+        if found[1]:
+            self.checks = int(found[2]) if self.inside else 0
+        else:
+            self.planned = int(found[2])
+            self.show(f"  boot     {self.version}, {time.monotonic() - self.started:.0f} s")
 
     def _check(self, found):
         self.check = int(found[2])

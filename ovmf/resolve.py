@@ -132,6 +132,7 @@ def main() -> int:
                         help="a log's file, or an address of 8 to 16 hexadecimal digits")
     parser.add_argument("--image", default="build/faultline.so", help="the linked image")
     options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")
     if not os.path.isfile(options.image):
         parser.error(f"{options.image}: no such file")
     for item in options.items:

@@ -323,13 +323,20 @@ enum status swap_settle(void)
     return status;
 }
 
-enum status swap_log_write(const char *text, size_t size)
+enum status swap_log_write(const struct log_text *log)
 {
     const struct disk_chosen *disk = &area.disk;
 
     if (!area.intact || area.backing != SWAP_BACKING_DISK || disk->finding.header.log_sectors == 0)
         return STATUS_NOT_FOUND;
-    return log_area_write(&area.block, disk->grant, &disk->finding.header, text, size);
+    return log_area_write(&area.block, disk->grant, &disk->finding.header, log);
+}
+
+const struct disk_chosen *swap_disk(void)
+{
+    if (!area.open || area.backing != SWAP_BACKING_DISK || (area.settled && !area.intact))
+        return NULL;
+    return &area.disk;
 }
 
 enum status swap_close(void)

@@ -26,6 +26,9 @@
 #include "lib/status.h"
 #include "lib/units.h"
 
+struct disk_chosen;
+struct log_text;
+
 enum swap_backing { SWAP_BACKING_RAM, SWAP_BACKING_DISK };
 
 struct swap_usage {
@@ -110,6 +113,9 @@ void swap_audit(void);
 
 /* Writes the log of this run into the log area of the disk, after swap_settle without an error.
  * Fails with STATUS_NOT_FOUND: there is no disk, or no log area. */
-MUST_USE enum status swap_log_write(const char *text, size_t size);
+MUST_USE enum status swap_log_write(const struct log_text *log);
+
+/* Returns the disk of an open area, NULL if it is in RAM, or closed, or its end has failed. */
+const struct disk_chosen *swap_disk(void);
 
 #endif

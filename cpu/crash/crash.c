@@ -25,6 +25,13 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 
+/* The calls that led to this place, and those that led to a trap. */
+#define CALLS_HERE                                                                                 \
+    ((struct crash_calls){.rip = (uint64_t)(uintptr_t)__builtin_return_address(0),                 \
+                          .rbp = (uint64_t)(uintptr_t)__builtin_frame_address(0)})
+#define CALLS_OF(frame_)                                                                           \
+    ((struct crash_calls){.rip = (frame_)->rip, .rsp = (frame_)->rsp, .rbp = (frame_)->rbp})
+
 #define TEXT_SIZE  200U
 #define NAME_SIZE  96U
 #define GUARDS_MAX (CPU_MAX * (5 + THREADS_PER_CPU)) /* its own, four of the TSS, its threads' */
@@ -50,11 +57,16 @@ struct guard {
     const char *name;
 };
 
+/* The code that the log keeper needs: efi/image/faultline.lds. */
+extern const char image_keeper_start[];
+extern const char image_keeper_end[];
+
 static struct crash_state states[CPU_MAX];
 static struct guard guards[GUARDS_MAX];
 static unsigned guard_count;
 static unsigned reporter; /* the processor that reports, plus 1; 0: no crash yet */
 static void (*walk_printer)(uint64_t address);
+static const char *(*log_keeper)(void);
 static void (*end_machine)(void);
 
 static const char *guard_at(uint64_t address, uint64_t reach)
@@ -165,6 +177,51 @@ static void print_others(void)
         print_other((unsigned)__builtin_ctzll(at), told++ < TOLD_IN_FULL);
 }
 
+/* ---- keeping the log ---- */
+
+/* Returns why the log keeper may not be called; NULL if it may. */
+static const char *keeper_refused(const struct crash_calls *calls)
+{
+    const struct trap_frame *frame = &states[cpu_self()->number].frame;
+
+    if (states[cpu_self()->number].depth > 1)
+        return "the report of the crash crashed";
+    if (frame->rip != 0 && frame->vector == TRAP_MC)
+        return "the machine reports an error of its own";
+    if (unstopped_processors() != 0)
+        return "a processor does not stop";
+    if (crash_calls_meet(calls, image_keeper_start, image_keeper_end))
+        return "the crash came from the disk driver";
+    return NULL;
+}
+
+/* Lets the log keeper write, and says what came of it behind the verdict. */
+static void try_to_keep(const struct crash_calls *calls)
+{
+    const char *words;
+
+    if (log_keeper == NULL)
+        return;
+    words = keeper_refused(calls);
+    if (words != NULL) {
+        print("# the log is not on the disk: %s\n", words);
+        return;
+    }
+    words = log_keeper();
+    if (words != NULL)
+        print("# %s\n", words);
+}
+
+void crash_keep_log(void)
+{
+    try_to_keep(&CALLS_HERE);
+}
+
+void crash_set_log_keeper(const char *(*keeper)(void))
+{
+    log_keeper = keeper;
+}
+
 /* ---- reports ---- */
 
 /* Enters the next depth of this processor's reports and returns it; does not return if another
@@ -183,6 +240,7 @@ static unsigned crash_enter(const struct trap_frame *frame)
                                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         stop(frame);
     trap_page_fault = trap_page_fault_none;
+    print_divert(NULL);
     if (depth == 1)
         stop_others();
     if (traps_ready())
@@ -195,13 +253,17 @@ static unsigned crash_enter(const struct trap_frame *frame)
 /* Prints the heading. The empty line ends a log line that the crash may have cut. */
 static void print_heading(const char *what)
 {
+    if (print_has_line_start())
+        print_set_line_start(KTAP_AFTER_END);
     print("\n# crash on cpu %u: %s\n", cpu_self()->number, what);
 }
 
-_Noreturn static void end(const char *what, uint64_t rip)
+/* Prints the end of the report and ends the run. */
+_Noreturn static void end(const char *what, uint64_t rip, const struct crash_calls *calls)
 {
     crash_print_where(rip);
     ktap_bail_out(VERDICT_CRASH, "%s", what);
+    try_to_keep(calls);
     crash_finish();
 }
 
@@ -222,7 +284,7 @@ _Noreturn static void crash_in_crash(const char *what, uint64_t rip)
         print("# the first: %s at %016lx %s, cr2 %016lx, error 0x%lx\n",
               trap_mnemonic((unsigned)first->vector), first->rip, name, first->cr2, first->error);
     }
-    end(what, rip != 0 ? rip : first->rip);
+    end(what, rip != 0 ? rip : first->rip, NULL);
 }
 
 void trap_unhandled(const struct trap_frame *frame)
@@ -247,7 +309,7 @@ void trap_unhandled(const struct trap_frame *frame)
     if ((saved->vector == TRAP_PF || saved->vector == TRAP_DF) && walk_printer != NULL)
         walk_printer(saved->cr2);
     print_others();
-    end(what, saved->rip);
+    end(what, saved->rip, &CALLS_OF(saved));
 }
 
 void panic_at(const char *file, int line, const char *format, ...)
@@ -267,7 +329,7 @@ void panic_at(const char *file, int line, const char *format, ...)
     print_heading(what);
     crash_print_backtrace();
     print_others();
-    end(what, (uint64_t)(uintptr_t)__builtin_return_address(0) - 1);
+    end(what, (uint64_t)(uintptr_t)__builtin_return_address(0) - 1, &CALLS_HERE);
 }
 
 void crash_take_over(void)

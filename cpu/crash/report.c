@@ -170,6 +170,13 @@ static bool is_address_within(uint64_t address, const char *start, const char *e
     return address >= (uint64_t)(uintptr_t)start && address < (uint64_t)(uintptr_t)end;
 }
 
+/* Finds the interrupted address behind a call of a trap's entry code. */
+static bool interrupted_address(uint64_t address, uint64_t stack, uint64_t *interrupted)
+{
+    return is_address_within(address, trap_entry_start, trap_entry_end) &&
+           read_word(stack + offsetof(struct trap_frame, rip), interrupted);
+}
+
 /* Prints the call that returns to an address. If a trap's entry code made the call, the trap's
  * frame is at that call's stack pointer, and the interrupted address is printed too. */
 static void print_call(unsigned number, uint64_t address, uint64_t stack)
@@ -178,9 +185,7 @@ static void print_call(unsigned number, uint64_t address, uint64_t stack)
 
     symbols_print_return_to(name, sizeof(name), address);
     print("# %3u: %016lx %s\n", number, address, name);
-    if (!is_address_within(address, trap_entry_start, trap_entry_end))
-        return;
-    if (read_word(stack + offsetof(struct trap_frame, rip), &address)) {
+    if (interrupted_address(address, stack, &address)) {
         symbols_print_to(name, sizeof(name), address);
         print("# trap: %016lx %s\n", address, name);
     }
@@ -245,4 +250,31 @@ void crash_print_backtrace(void)
 {
     print("# backtrace:\n");
     print_chain(0, (uint64_t)(uintptr_t)__builtin_frame_address(0));
+}
+
+bool crash_calls_meet(const struct crash_calls *calls, const char *start, const char *end)
+{
+    uint64_t rbp = calls->rbp;
+    uint64_t address;
+
+    if (is_address_within(calls->rip, start, end))
+        return true;
+    if (calls->rsp != 0 && read_word(calls->rsp, &address) &&
+        is_address_within(address, start, end))
+        return true;
+    for (unsigned i = 0; i < CALLS_MAX && rbp % sizeof(uint64_t) == 0; i++) {
+        uint64_t interrupted;
+        uint64_t caller;
+
+        if (!read_word(rbp, &caller) || !read_word(rbp + 8, &address) || address == 0)
+            break;
+        if (is_address_within(address, start, end) ||
+            (interrupted_address(address, rbp + 16, &interrupted) &&
+             is_address_within(interrupted, start, end)))
+            return true;
+        if (caller <= rbp && !is_address_within(address, trap_entry_start, trap_entry_end))
+            break;
+        rbp = caller;
+    }
+    return false;
 }

@@ -7,10 +7,18 @@
 #ifndef CPU_CRASH_REPORT_H
 #define CPU_CRASH_REPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct trap_frame;
+
+/* Where a list of calls begins. */
+struct crash_calls {
+    uint64_t rip;
+    uint64_t rsp; /* 0: unknown */
+    uint64_t rbp;
+};
 
 /* Describes a trap: "#PF page fault at ...: write by the kernel: not present". guard is the
  * name of the stack that has overflowed, or NULL. */
@@ -27,5 +35,8 @@ void crash_print_where(uint64_t address);
 
 /* Prints the calls that led to a trap. */
 void crash_print_trap_calls(const struct trap_frame *frame);
+
+/* Returns whether one of the calls is in the code from start to end. */
+bool crash_calls_meet(const struct crash_calls *calls, const char *start, const char *end);
 
 #endif

@@ -59,46 +59,56 @@ static const char *save(const struct firmware *firmware, const char *text, size_
     }
     whole = file->Write(file, &written, (void *)(uintptr_t)text) == EFI_SUCCESS && written == size;
     whole = !EFI_ERROR(file->Flush(file)) && whole;
-    file->Close(file);
+    if (whole)
+        file->Close(file);
+    else
+        file->Delete(file); /* a part of a log is none; it closes the file as well */
     root->Close(root);
     return whole ? NULL : "the volume is full, or cannot be written";
 }
 
-/* Saves the log of the run before, if the block has one. Returns whether it has. */
-static bool save_from(const struct firmware *firmware, void *block, char *words, size_t size)
+/* Saves the log of the run before. Returns whether its memory may be used again. */
+static bool save_from(const struct firmware *firmware, void *block, const char *text, size_t length,
+                      char *words, size_t size)
 {
-    const char *problem;
-    const char *text;
-    size_t length;
+    const char *problem = save(firmware, text, length);
 
-    text = memory_log_find(block, KEPT_LOG_BLOCK, &length);
-    if (text == NULL)
-        return false;
-    problem = save(firmware, text, length);
-    if (problem == NULL)
+    if (problem == NULL) {
         print_to(words, size, "the log of the run before is \\faultline.log now, %zu bytes",
                  length);
-    else
-        print_to(words, size, "the log of the run before, %zu bytes, is not saved: %s", length,
-                 problem);
-    memory_log_erase(block);
-    return true;
+        memory_log_erase(block);
+        return true;
+    }
+    print_to(words, size,
+             "the log of the run before, %zu bytes, is not saved: %s; it stays in memory for the "
+             "next start, and the log of this run is not kept there",
+             length, problem);
+    return false;
 }
 
 bool firmware_keep_log(const struct firmware *firmware, struct phys *block, char *words,
                        size_t size)
 {
     bool found = false;
+    bool stays = false; /* the log of the run before, in its block */
     bool have = false;
 
     print_to(words, size, "no log of a run before is in memory");
     for (unsigned i = 0; i < ARRAY_COUNT(places); i++) {
         EFI_PHYSICAL_ADDRESS at = places[i];
+        const char *text;
+        size_t length;
 
         if (EFI_ERROR(firmware->services->AllocatePages(AllocateAddress, EfiReservedMemoryType,
                                                         BLOCK_PAGES, &at)))
             continue;
-        found = found || save_from(firmware, (void *)(uintptr_t)at, words, size);
+        text = found ? NULL : memory_log_find((void *)(uintptr_t)at, KEPT_LOG_BLOCK, &length);
+        if (text != NULL) {
+            found = true;
+            stays = !save_from(firmware, (void *)(uintptr_t)at, text, length, words, size);
+        }
+        if (text != NULL && stays)
+            continue;
         if (have) {
             firmware->services->FreePages(at, BLOCK_PAGES);
             continue;
@@ -106,7 +116,10 @@ bool firmware_keep_log(const struct firmware *firmware, struct phys *block, char
         block->address = at;
         have = true;
     }
-    if (!have)
+    /* One log at a time: of two, the next start could not tell which one is the later. */
+    if (have && stays)
+        firmware->services->FreePages(block->address, BLOCK_PAGES);
+    if (!have && !found)
         print_to(words, size, "no place in memory is free for a log that survives a reset");
-    return have;
+    return have && !stays;
 }

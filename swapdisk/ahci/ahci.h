@@ -91,6 +91,7 @@ struct ahci_error {
 };
 
 struct ahci_hba;
+struct block_device;
 
 struct request_list {
     struct disk_request *first;
@@ -198,6 +199,13 @@ void ahci_look(void);
 /* Returns the ticks for which threads have polled ports for the end of a command, since start: a
  * benchmark subtracts them. A thread that sleeps meanwhile is not counted. */
 uint64_t ahci_polled_ticks(void);
+
+/* Takes a port for a crash, and describes it as a device whose commands are polled, each tried
+ * once; all waits together have a bound of ten seconds. First the commands in flight must end well.
+ * Fails with STATUS_REFUSED (the driver was in the middle of something, or the port is not ready),
+ * STATUS_IO, STATUS_TIMEOUT. The port is of no other use afterwards. Context: interrupts off, all
+ * other processors stopped for good; takes no lock. */
+MUST_USE enum status ahci_crash_take(struct ahci_port *port, struct block_device *block);
 
 /* Frees a frame that took part in transfers, unless a controller may still access it: then drops
  * the caller's reference only (rule D1). */

@@ -18,8 +18,8 @@ struct log_writer {
     const struct block_device *block;
     const struct swap_grant *grant;
     const struct swap_header *header;
-    unsigned frames; /* allocated */
-    struct pfn frame[LOG_BATCH];
+    const struct pfn *frame;
+    unsigned frames;
     uint64_t pages;    /* of the area */
     uint64_t run;      /* the newest run in it, 0 without one */
     uint64_t sequence; /* of that run's newest page */
@@ -68,11 +68,39 @@ static enum status log_find_end(struct log_writer *writer)
     return OK;
 }
 
-/* Writes the pages of a log from `sequence` on; the beginning of one that is longer than the area
- * is left out. */
-static enum status log_store(struct log_writer *writer, const char *text, size_t size)
+/* Copies a part of a log, which is inside it. */
+static void log_text_copy(const struct log_text *log, uint64_t from, char *to, uint64_t size)
 {
-    uint64_t total = (size + LOG_PAGE_TEXT - 1) / LOG_PAGE_TEXT;
+    uint64_t first = from < log->size ? min_u64(size, log->size - from) : 0;
+
+    CHECK(from + size <= log->size + log->end_size);
+    memcpy(to, log->text + from, first);
+    if (size > first)
+        memcpy(to + first, log->end + (from + first - log->size), size - first);
+}
+
+/* Puts a page of a log into a frame. */
+static void log_put_page(const struct log_writer *writer, const struct log_text *text,
+                         uint64_t sequence, struct pfn frame)
+{
+    uint64_t from = sequence * LOG_PAGE_TEXT;
+    static char piece[LOG_PAGE_TEXT]; /* a crash may have little stack left */
+    struct log_page log = {.run = writer->run + 1,
+                           .sequence = sequence,
+                           .length =
+                               (uint32_t)min_u64(text->size + text->end_size - from, LOG_PAGE_TEXT),
+                           .text = piece};
+
+    log_text_copy(text, from, piece, log.length);
+    memcpy(log.set_uuid, writer->header->set_uuid, sizeof(log.set_uuid));
+    log_page_encode(frame_pointer(frame), &log);
+}
+
+/* Writes the pages of a log behind the newest one; the beginning of one that is longer than the
+ * area is left out. */
+static enum status log_write_pages(struct log_writer *writer, const struct log_text *log)
+{
+    uint64_t total = (log->size + log->end_size + LOG_PAGE_TEXT - 1) / LOG_PAGE_TEXT;
     uint64_t sequence = total > writer->pages ? total - writer->pages : 0;
     enum status status = OK;
 
@@ -81,16 +109,8 @@ static enum status log_store(struct log_writer *writer, const char *text, size_t
         unsigned pages =
             batch_length(writer, min_u64(total - sequence, writer->pages - writer->next));
 
-        for (unsigned i = 0; i < pages; i++) {
-            uint64_t from = (sequence + i) * LOG_PAGE_TEXT;
-            struct log_page log = {.run = writer->run + 1,
-                                   .sequence = sequence + i,
-                                   .length = (uint32_t)min_u64(size - from, LOG_PAGE_TEXT),
-                                   .text = text + from};
-
-            memcpy(log.set_uuid, writer->header->set_uuid, sizeof(log.set_uuid));
-            log_page_encode(frame_pointer(writer->frame[i]), &log);
-        }
+        for (unsigned i = 0; i < pages; i++)
+            log_put_page(writer, log, sequence + i, writer->frame[i]);
         status = block_write(writer->block, writer->grant, log_lba(writer, writer->next),
                              pages * SECTORS_PER_PAGE, writer->frame);
         sequence += pages;
@@ -99,23 +119,36 @@ static enum status log_store(struct log_writer *writer, const char *text, size_t
     return status == OK ? block_flush(writer->block) : status;
 }
 
-enum status log_area_write(const struct block_device *block, const struct swap_grant *grant,
-                           const struct swap_header *header, const char *text, size_t size)
+enum status log_area_store(const struct block_device *block, const struct swap_grant *grant,
+                           const struct swap_header *header, const struct log_text *log,
+                           const struct pfn *frames, unsigned count)
 {
-    struct log_writer writer = {.block = block, .grant = grant, .header = header};
+    struct log_writer writer = {.block = block,
+                                .grant = grant,
+                                .header = header,
+                                .frame = frames,
+                                .frames = count,
+                                .pages = header->log_sectors / SECTORS_PER_PAGE};
+    enum status status;
+
+    CHECK(count > 0 && writer.pages > 0 && log->size > 0);
+    status = log_find_end(&writer);
+    return status == OK ? log_write_pages(&writer, log) : status;
+}
+
+enum status log_area_write(const struct block_device *block, const struct swap_grant *grant,
+                           const struct swap_header *header, const struct log_text *log)
+{
+    struct pfn frames[LOG_BATCH];
+    unsigned count = 0;
     enum status status = STATUS_NO_MEMORY;
 
-    CHECK(header->log_sectors > 0 && size > 0);
-    writer.pages = header->log_sectors / SECTORS_PER_PAGE;
-    while (writer.frames < LOG_BATCH &&
-           pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &writer.frame[writer.frames]) == OK)
-        writer.frames++;
-    if (writer.frames > 0)
-        status = log_find_end(&writer);
-    if (status == OK)
-        status = log_store(&writer, text, size);
+    while (count < LOG_BATCH && pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &frames[count]) == OK)
+        count++;
+    if (count > 0)
+        status = log_area_store(block, grant, header, log, frames, count);
     /* After an error the device may still reach the frames: they are not used again. */
-    while (status == OK && writer.frames > 0)
-        pmm_free(writer.frame[--writer.frames]);
+    while (status == OK && count > 0)
+        pmm_free(frames[--count]);
     return status;
 }

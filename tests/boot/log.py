@@ -32,6 +32,7 @@ MORE_FAILED = re.compile(r"# failed: [0-9]+ more")
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 
 
+SIZE_MOST = 64 << 20  # bytes; nothing that long is the log of a run
 ANSWER_LENGTH = 160
 HEAD_LENGTH = 48
 # A number in an answer; one with a unit of size is a parameter of the question.
@@ -111,6 +112,7 @@ class Log:
     metrics: Dict[str, Metric] = dataclasses.field(default_factory=dict)
     failed: List[Tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
     bail_out: Optional[str] = None  # the reason
+    after: List[str] = dataclasses.field(default_factory=list)  # behind the verdict, without '# ! '
 
     @property
     def seed(self) -> str:
@@ -125,8 +127,8 @@ class Log:
                    for i in items)
 
 
-# A command of the prompt, and a line that it prints.
-AFTER_VERDICT = re.compile(r"# [>|]( |$)")
+# A command of the prompt, a line that it prints, and what happened to the run after its verdict.
+AFTER_VERDICT = re.compile(r"# ([>|!])( |$)")
 
 
 class _Reader:
@@ -389,7 +391,10 @@ def _end(reader: _Reader, log: Log):
     if not line.startswith("# verdict: ") or log.verdict not in VERDICTS:
         reader.fail(f"the verdict is missing; found '{line}'")
     while reader.peek() is not None and AFTER_VERDICT.match(reader.peek()):
-        reader.at += 1
+        if reader.peek().startswith("# ! "):
+            log.after.append(reader.next("a line")[4:])
+        else:
+            reader.at += 1
     if reader.peek() is not None:
         reader.at += 1
         reader.fail(f"something follows the verdict: {reader.lines[reader.at - 1]!r}")
@@ -415,7 +420,24 @@ def _bailed_out(reader: _Reader, log: Log):
         reader.fail(f"'Bail out!' and the verdict {log.verdict}")
 
 
+def _count_after(log: Log):
+    """A failure or crash behind the verdict line counts."""
+    for line in log.after:
+        if line.startswith("# failure: "):
+            log.failed.append(("the run", line[len("# failure: "):]))
+            log.verdict = "crash" if log.verdict == "crash" else "fail"
+        elif line.startswith("Bail out! "):
+            log.bail_out = log.bail_out or line[len("Bail out! "):]
+            log.verdict = "crash"
+
+
 def parse(text: str) -> Log:
+    log = _parse(text)
+    _count_after(log)
+    return log
+
+
+def _parse(text: str) -> Log:
     reader = _Reader(text)
     log = Log()
     if any(line.startswith("Bail out!") for line in reader.lines[reader.at:]):
@@ -488,8 +510,12 @@ def main() -> int:
     shape.add_argument("--json", action="store_true", help="print all of it as JSON")
     shape.add_argument("--junit", action="store_true", help="print its checks as JUnit's XML")
     options = parser.parse_args()
+    sys.stderr.reconfigure(errors="backslashreplace")
     try:
-        data = Path(options.file).read_bytes() if options.file else sys.stdin.buffer.read()
+        with open(options.file, "rb") if options.file else sys.stdin.buffer as file:
+            data = file.read(SIZE_MOST + 1)
+        if len(data) > SIZE_MOST:
+            raise LogError(f"more than {SIZE_MOST >> 20} MiB: no log of a run")
         log = parse(data.decode("latin-1"))
     except (LogError, OSError) as error:
         words = f"{options.file}: {error.strerror}" if isinstance(error, OSError) else error

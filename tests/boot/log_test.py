@@ -231,6 +231,20 @@ class Refuses(unittest.TestCase):
         self.refused(GOOD + "# > counters\nok 9 cow\n", "follows")
         self.refused(CRASHED + "# more\n", "follows")
 
+    def test_failures_after_the_verdict(self):
+        """What happens to a run behind its verdict line counts."""
+        kept = "# ! # the log is in the log area of the swap disk\n"
+        self.assertEqual(log.parse(GOOD + kept).verdict, "pass")
+        read = log.parse(GOOD + "# ! # failure: the disk is lost\n")
+        self.assertEqual((read.verdict, read.failed), ("fail", [("the run", "the disk is lost")]))
+        crash = "# ! \n# ! # crash on cpu 0: #PF\n# ! Bail out! #PF\n# ! # verdict: crash\n"
+        read = log.parse(GOOD + "# > run cow\n# | # verdict: fail\n" + crash)
+        self.assertEqual((read.verdict, read.bail_out), ("crash", "#PF"))
+        self.assertEqual(log.parse(CRASHED + kept + crash).bail_out, "page fault")
+        self.assertIn("<error", log.as_junit(log.parse(GOOD + crash)))
+        self.refused(GOOD + crash + "# more\n", "follows")
+        self.refused(GOOD + "# ! a\x07\n", "not a line of text")
+
     def test_two_runs(self):
         self.refused(GOOD + GOOD)
 

@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -20,10 +21,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests/boot"), str(ROOT / "ovmf")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/boot", "tests/report", "ovmf")]
 sys.dont_write_bytecode = True
 
 import bochs  # noqa: E402
+import page as pages  # noqa: E402
 import progress  # noqa: E402
 import qemu  # noqa: E402
 import tap  # noqa: E402
@@ -409,6 +411,61 @@ class Programs(ToolCase):
             self.assertEqual((self.folder / "runs").read_text().count("run"), runs, more)
         self.assertEqual(done.returncode, 1)
         self.assertIn("sweep: no run has the figure x.y", done.stderr)
+        # Another image begins anew.
+        (work / "build/faultline.efi").write_text("another")
+        subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
+                       check=True, env={**os.environ, "QEMU": fake})
+        self.assertEqual((self.folder / "runs").read_text().count("run"), 15)
+
+
+class Hostile(ToolCase):
+    """Files that are no logs, or damaged ones, end every reader with a status and a line."""
+
+    READERS = (["tests/boot/log.py", "--junit"], ["tests/report/compare"],
+               ["ovmf/resolve.py", "--image", "build/faultline.so"])
+
+    def files(self):
+        log = Programs.LOG.encode()
+        crash = b"KTAP version 1\n1..1\n    KTAP version 1\n    1..2\n# crash on cpu 0: \xe4\n" \
+            b"# image at zz\n#   0: ffffffffffffffff a\nBail out! a\n# verdict: crash\n# ! # more\n"
+        files = [b"", b"\xff" * 99, b"\0" * 70000, b"{", b'{"a":' * 100000, b"[]\n", log[:-30], crash,
+                 crash.replace(b"Bail out! a", b"Bail out! \xe4"), log.replace(b"1..2", b"1.." + b"9" * 5000),
+                 log.replace(b"ok 1", "ok \u00b2".encode()), log + b"# ! \xe4\n", log.replace(b"\n", b"\0")]
+        return files
+
+    def damaged(self):
+        chance = random.Random(1)
+        files = self.files()
+        for _ in range(100):
+            data = bytearray(chance.choice(files[6:9]))
+            for _ in range(9):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            files.append(bytes(data))
+        return files
+
+    def test_readers(self):
+        environment = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+        for number, data in enumerate(self.files()):
+            path = Path(self.file(f"hostile{number}"))
+            path.write_bytes(data)
+            for reader in self.READERS:
+                again = [path] if "compare" in reader[0] else []
+                done = self.run_tool(*reader, path, *again, **environment)
+                with self.subTest(number=number, reader=reader):
+                    self.assertNotIn("Traceback", done.stderr)
+                    self.assertIn(done.returncode, (0, 1, 2))
+
+    def test_shown_and_on_a_page(self):
+        for data in self.damaged():
+            text = data.decode("latin-1")
+            shown = progress.Progress(io.StringIO(), "run=a", "run.log")
+            for line in text.split("\n"):
+                shown.take(qemu.readable(line))
+            shown.end()
+            pages.Page(text, {}, {}).html().encode()
+
+    def test_endless(self):
+        self.refused(self.run_tool("tests/boot/log.py", "/dev/zero"), "log.py", 2, "more than 64 MiB")
 
 
 class Resolver(ToolCase):

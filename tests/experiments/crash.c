@@ -10,6 +10,8 @@
 #include "efi/processors.h"
 #include "lib/bytes.h"
 #include "paging/kernel/layout.h"
+#include "swapdisk/block/block.h"
+#include "swapdisk/disks.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
 
@@ -61,6 +63,19 @@ static void run_jump(const struct options *options)
     (void)options;
     nowhere();
     ktap_check(false, "the kernel executed nothing");
+}
+
+/* Crashes inside the code that reads and writes disks: then no log may be written to one. */
+static void run_driver(const struct options *options)
+{
+    (void)options;
+    for (unsigned i = 0; i < disks_count(); i++) {
+        const struct block_device *block = disks_block(i);
+
+        if (block != NULL && block_read(block, 0, 0, NULL) == OK)
+            ktap_note("it read nothing");
+    }
+    ktap_check(false, "a disk was asked for nothing");
 }
 
 /* Faults without a stack, where not even the page fault can be delivered. */
@@ -218,6 +233,8 @@ static void run_dead(const struct options *options)
 CRASHES(crash_null, 460, "crash-null", "What does a stray access of the kernel look like?",
         run_null);
 CRASHES(crash_panic, 470, "crash-panic", "What does a panic look like?", run_panic);
+CRASHES(crash_driver, 475, "crash-driver", "Is a disk left alone after a crash of its driver?",
+        run_driver);
 CRASHES(crash_jump, 480, "crash-jump", "What does a jump into nowhere look like?", run_jump);
 CRASHES(crash_double_fault, 490, "crash-double-fault",
         "What does a fault that cannot be delivered look like?", run_double_fault);

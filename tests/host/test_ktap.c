@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "lib/ktap.h"
+#include "lib/print.h"
 #include "lib/units.h"
 #include "tests/host/fake/child.h"
 
@@ -405,6 +406,74 @@ static void failures_are_named(void **state)
     assert_non_null(strstr(end->output, "63; and 1 more\n# failed: 6 more\n# totals"));
 }
 
+/* ---- the end before it is printed ---- */
+
+static char rehearsed[1000];
+
+static void rehearse_write(struct print_sink *sink, const char *text, size_t size)
+{
+    (void)sink;
+    strncat(rehearsed, text, size);
+}
+
+static void end_after_rehearsals(void *context)
+{
+    struct print_sink sink = {.write = rehearse_write};
+
+    (void)context;
+    begin_one("good", 1);
+    CHECK(ktap_check(true, "one"));
+    ktap_suite_end();
+    ktap_rehearse_end(&sink);
+    CHECK(strcmp(rehearsed, "# totals: experiments pass:1 fail:0 skip:0\n"
+                            "# totals: checks pass:1 fail:0 skip:0\n"
+                            "# verdict: pass\n") == 0);
+    ktap_fail("the disk is full");
+    rehearsed[0] = '\0';
+    ktap_rehearse_end(&sink);
+    CHECK(strncmp(rehearsed, "# failed: the run: the disk is full\n# totals: ", 46) == 0);
+    CHECK(strstr(rehearsed, "# verdict: fail\n") != NULL);
+    CHECK(ktap_end() == VERDICT_FAIL);
+    ktap_note("too late");
+    print("\nmore\n");
+}
+
+/* Prints the end's own lines once, and marks those behind the verdict. */
+static void the_end_can_be_rehearsed(void **state)
+{
+    (void)state;
+    assert_log(end_after_rehearsals, "KTAP version 1\n1..1\n"
+                                     "    KTAP version 1\n    1..1\n    ok 1 one\nok 1 good\n"
+                                     "# failure: the disk is full\n"
+                                     "# failed: the run: the disk is full\n"
+                                     "# totals: experiments pass:1 fail:0 skip:0\n"
+                                     "# totals: checks pass:1 fail:0 skip:0\n"
+                                     "# verdict: fail\n"
+                                     "# ! # too late\n# ! \n# ! more\n");
+}
+
+static void rehearse_short(void *context)
+{
+    struct print_sink sink = {.write = rehearse_write};
+
+    (void)context;
+    ktap_begin();
+    ktap_plan(2);
+    ktap_rehearse_end(&sink);
+    CHECK(ktap_end() == VERDICT_FAIL);
+}
+
+static void a_short_run_fails_in_the_rehearsal(void **state)
+{
+    (void)state;
+    assert_log(rehearse_short, "KTAP version 1\n1..2\n"
+                               "# failure: planned 2 experiments, ran 0\n"
+                               "# failed: the run: planned 2 experiments, ran 0\n"
+                               "# totals: experiments pass:0 fail:0 skip:0\n"
+                               "# totals: checks pass:0 fail:0 skip:0\n"
+                               "# verdict: fail\n");
+}
+
 /* ---- a run that cannot go on ---- */
 
 static void bail_out_in_the_middle(void *context)
@@ -431,7 +500,7 @@ static void bailing_out(void **state)
                                        "# experiment: broken, after 1 of 2 checks\n"
                                        "Bail out! page fault at 1000\n"
                                        "# verdict: crash\n"
-                                       "# after it\n");
+                                       "# ! # after it\n");
     assert_log(bail_out_before_all, "KTAP version 1\n"
                                     "Bail out! an option is not understood\n"
                                     "# verdict: fail\n");
@@ -540,6 +609,8 @@ int main(void)
         cmocka_unit_test(all_skipped),
         cmocka_unit_test(skips_do_not_spoil),
         cmocka_unit_test(plans_must_be_met),
+        cmocka_unit_test(the_end_can_be_rehearsed),
+        cmocka_unit_test(a_short_run_fails_in_the_rehearsal),
         cmocka_unit_test(bailing_out),
         cmocka_unit_test(failures_are_named),
         cmocka_unit_test(misuse_panics),

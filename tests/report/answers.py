@@ -75,5 +75,5 @@ def differences(found: str, expected: str) -> List[str]:
 
 
 def read(root: Path) -> str:
-    return (root / FILE).read_text()
+    return (root / FILE).read_text("utf-8")
 

@@ -28,7 +28,7 @@ class Theme(NamedTuple):
 
 def read_themes(path: Path = HERE / "questions.tsv") -> List[Theme]:
     themes: List[Theme] = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         first, *rest = line.split("\t")
         if first == "theme":
             themes.append(Theme(rest[0], rest[1], []))
@@ -39,7 +39,7 @@ def read_themes(path: Path = HERE / "questions.tsv") -> List[Theme]:
 
 def read_linux(path: Path) -> Dict[str, pictures.LinuxRow]:
     rows = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             name, *figures = line.split("\t")[:4]
             stock, lean, clearing = (None if figure == "-" else int(figure) for figure in figures)
@@ -73,8 +73,8 @@ class Page:
     def note(self, beginning: str) -> str:
         return next((note for note in self.log.summary if note.startswith(beginning)), "")
 
-    def line_of(self, beginning: str) -> int:
-        """Returns the number of the first line that begins so, or 1."""
+    def line_of(self, beginning) -> int:
+        """Returns the number of the first line that begins so, or in one of these ways; else 1."""
         return next((number for number, line in enumerate(self.lines, 1)
                      if line.startswith(beginning)), 1)
 
@@ -178,7 +178,7 @@ class Page:
         if self.refused:
             items.append(f"<li>The log is refused: {escape(self.refused)}</li>")
         if self.log.bail_out:
-            line = self.line_of("Bail out!")
+            line = self.line_of(("Bail out!", "# ! Bail out!"))
             items.append(f'<li><a href="#L{line}"><b>Bail out</b></a>: {escape(self.log.bail_out)}'
                          "</li>")
         return f'<ul class="failures">{"".join(items)}</ul>' if items else ""
@@ -224,7 +224,7 @@ class Page:
                   for number, theme in enumerate(self.themes)]
         sections = [(f"theme{number}", theme.title) for number, theme, body in themes if body]
         sections += [("unchecked", "Not checked here"), ("log", "Log")]
-        style = (HERE / "page.css").read_text()
+        style = (HERE / "page.css").read_text("utf-8")
         return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
                 '<meta name="viewport" content="width=device-width,initial-scale=1">'
                 f"<title>Faultline: {self.log.verdict or 'refused'}</title><style>{style}</style></head>"
@@ -243,6 +243,6 @@ def read_bench(path: Optional[Path]) -> Dict[str, int]:
     """The medians in instructions of build/bench.jsonl; none without the file."""
     if path is None or not path.exists():
         return {}
-    rows = (json.loads(line) for line in path.read_text().splitlines())
+    rows = (json.loads(line) for line in path.read_text("utf-8").splitlines())
     return {row["op"]: row["median"] for row in rows
             if row.get("unit") == "instructions" and "median" in row}

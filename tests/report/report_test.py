@@ -81,7 +81,7 @@ def check_breaks(tap: Tap, shown: browser.Browser, html: str, folder: Path):
     """Each check of the browser is seen red."""
     for kind, before, after in BREAKS:
         page = folder / f"broken-{kind}.html"
-        page.write_text(html.replace(before, after))
+        page.write_text(html.replace(before, after), "utf-8")
         found = before in html and shown.look(page, 390, "light")[kind]
         tap.check(found, f"a page broken on purpose is refused: {browser.WORDS[kind]}")
 
@@ -95,7 +95,7 @@ def in_browser(tap: Tap, made, folder: Path):
     try:
         for name, html in made.items():
             page = folder / f"{name}.html"
-            page.write_text(html)
+            page.write_text(html, "utf-8")
             look_at(tap, shown, name, page)
         check_breaks(tap, shown, made["passed"], folder)
     finally:

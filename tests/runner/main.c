@@ -8,7 +8,6 @@
 #include "cpu/machine.h"
 #include "cpu/smp/thread.h"
 #include "efi/end_run.h"
-#include "efi/log/kept_log.h"
 #include "efi/options/options.h"
 #include "lib/bytes.h"
 #include "lib/print.h"
@@ -20,6 +19,7 @@
 #include "tests/runner/display.h"
 #include "tests/runner/end_keys.h"
 #include "tests/runner/experiment.h"
+#include "tests/runner/keep_log.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/prompt.h"
 #include "tests/runner/summary.h"
@@ -225,6 +225,7 @@ static void end_at_deadline(void)
     unreached = print_unreached();
     ktap_bail_out(VERDICT_FAIL, "deadline: %u s have passed, %u experiment%s not reached",
                   current.options->deadline, unreached, unreached == 1 ? "" : "s");
+    crash_keep_log();
     finish_run(VERDICT_FAIL);
 }
 
@@ -259,38 +260,30 @@ static enum status start_services(const struct bootinfo *info)
     space_set_region_limit(info->options.regions);
     fault_start();
     thread_set_idle_work(runner_idle_step);
+    keep_log_ready(&info->options);
     limits_start(info->options.watchdog, info->options.deadline, end_at_deadline);
     machine_interrupts_restore(true);
     disks_start_interrupts();
     return OK;
 }
 
-/* Ends the services whose end is logged. The disk stays open, to write the log itself. */
-static void settle_services(void)
+/* Ends the services, and writes the log to the disk. All that can fail comes before the verdict. */
+static enum status stop_services(void)
 {
     enum status status = managed_choose(NULL, 0);
+    enum status kept;
 
     CHECK(status == OK);
     status = swap_settle();
     if (status != OK)
         ktap_fail("closing the swap area: %s", status_name(status));
     disks_log_totals();
-}
-
-/* Writes the whole log into the log area of the disk, and stops the disks. */
-static enum status stop_services(const struct options *options)
-{
-    enum status status = STATUS_NOT_FOUND;
-    enum status closed;
-    const char *text;
-    size_t size;
-
-    text = kept_log_text(&size);
-    if (options->report != REPORT_NONE)
-        status = swap_log_write(text, size);
-    closed = swap_close(); /* settled before: nothing is left that could fail */
+    summary_print_pcids();
+    kept = keep_log();
+    status = swap_close();
+    CHECK(status == OK); /* settled before: nothing is left that could fail */
     disks_stop();
-    return closed == OK ? status : closed;
+    return kept;
 }
 
 enum verdict faultline_main(const struct bootinfo *info)
@@ -300,6 +293,7 @@ enum verdict faultline_main(const struct bootinfo *info)
     unsigned wanted = count_wanted(options);
     enum verdict verdict;
     enum status status;
+    enum status kept;
 
     experiments_audit();
     display_listen();
@@ -324,10 +318,10 @@ enum verdict faultline_main(const struct bootinfo *info)
         if (is_wanted(experiment, options))
             run_one(experiment, options);
     }
-    settle_services();
-    summary_print_pcids();
+    kept = stop_services();
+    limits_end();
     verdict = ktap_end();
-    display_end(stop_services(options));
+    display_end(kept);
     if (options->prompt)
         prompt_take_commands(options, run_one);
     end_keys();

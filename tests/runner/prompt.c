@@ -414,7 +414,7 @@ void prompt_take_commands(const struct options *options,
     print("The prompt: help lists the commands, quit ends the run.\n");
     if (swap_open(&own, PROMPT_SLOTS) != OK) {
         print("no memory for a swap area\n");
-        print_set_line_start(NULL);
+        print_set_line_start(KTAP_AFTER_END);
         return;
     }
     make_example();
@@ -426,5 +426,5 @@ void prompt_take_commands(const struct options *options,
     end_example();
     if (swap_close() != OK)
         print("the swap area did not close\n");
-    print_set_line_start(NULL);
+    print_set_line_start(KTAP_AFTER_END);
 }

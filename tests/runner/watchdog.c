@@ -42,7 +42,7 @@ static void limits_look(void)
     uint64_t now;
 
     disks_look();
-    if (!limits.set)
+    if (!__atomic_load_n(&limits.set, __ATOMIC_RELAXED))
         return;
     work = work_done();
     now = machine_now_ns();
@@ -68,4 +68,9 @@ void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void))
     limits.since_ns = machine_now_ns();
     limits.work = work_done();
     thread_set_every_second(limits_look);
+}
+
+void limits_end(void)
+{
+    __atomic_store_n(&limits.set, false, __ATOMIC_RELAXED);
 }

@@ -21,4 +21,7 @@
  * any state of the run, and must not return. */
 void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void));
 
+/* Ends both: a run that has its verdict may wait for a person. */
+void limits_end(void);
+
 #endif

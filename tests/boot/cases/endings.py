@@ -174,6 +174,21 @@ def closing_fails(t: Case):
     t.check(run.log and len(run.log.failed) == 1 and run.log.failed[0][0] == "the run"
             and run.log.failed[0][1].startswith("closing the swap area: "),
             "the end of the log names the failure", str(run.log and run.log.failed))
+    disk = t.swap_disk()
+    disk.commands_per_second = 10000
+
+    def fail(line, monitor):
+        if line == "1..1":
+            monitor.fail_writes("disk0")
+
+    run = t.boot(on_line=fail, disks=[disk], append="run=wild")
+    t.ended(run, "fail")
+    t.check(run.log and run.log.failed == [("the run", "writing the log to the swap disk: "
+                                            "device error")],
+            "a log that cannot be written fails a run", str(run.log and run.log.failed))
+    t.check(run.log and not run.log.after, "nothing comes behind the verdict",
+            str(run.log and run.log.after))
+    t.said(run, "^disk error: .*: lost$")
 
 
 # ---- power off, reset, halt ----
