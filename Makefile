@@ -28,7 +28,7 @@ say = $(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-8s %s\n' $(1
 
 # Included files are made before anything else, so the packages are there before the first rule.
 GOALS := $(or $(MAKECMDGOALS),all)
-ifneq ($(filter-out clean help core-objects compare,$(GOALS)),)
+ifneq ($(filter-out clean help core-objects compare picture,$(GOALS)),)
 include $(B)/setup-build.mk
 ifneq ($(filter test check fuzz mutants tidy everything sweep bench $(B)/scaling $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
 include $(B)/setup-test.mk
@@ -216,7 +216,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 
 # ---- targets -------------------------------------------------------------------------------------
 
-.PHONY: all run report answers policies compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
+.PHONY: all run report answers picture policies compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
 all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
@@ -234,6 +234,9 @@ report: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions, benc
 
 answers: $(B)/faultline.efi $(B)/swap.img ## boot with counted instructions: docs/answers.md
 	tests/report/run --answers
+
+picture: ## docs/report.png, from the page that make report has made
+	tests/report/picture
 
 policies: $(B)/faultline.efi $(B)/swap.img ## boot the experiment `policy`: the tables of docs/policies.md
 	tests/report/policies

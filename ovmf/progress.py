@@ -18,6 +18,7 @@ CHECK = re.compile(r"    (not )?ok ([0-9]{1,9}) (.*)")
 PLAN = re.compile(r"(    )?1\.\.([0-9]{1,9})")
 NOTE = re.compile(r"(    )?# (.*)")
 AFTER_VERDICT = "# ! "
+BROKEN_OFF = re.compile(r"experiment: ([a-z0-9-]+), after ")
 RUN_OPTION = re.compile(r"(?:^|\s)(?:run|seed)=\S*")
 
 
@@ -79,6 +80,7 @@ class Progress:
         self.crash_line = 0
         self.verdict = ""
         self.bail_out = ""
+        self.broken_off = ""  # the experiment that it was inside
 
     # ---- the terminal ----
 
@@ -169,7 +171,9 @@ class Progress:
         if self.crash or text.startswith("crash on "):
             self.crash_line = self.crash_line or self.line_number
             self.crash.append(line)
-        if text.startswith("Faultline "):
+        if BROKEN_OFF.match(text):
+            self.broken_off = BROKEN_OFF.match(text)[1]
+        elif text.startswith("Faultline "):
             self.version = text
         elif text.startswith("seed: "):
             self.seed = text[len("seed: "):]
@@ -189,14 +193,17 @@ class Progress:
 
     # ---- the end ----
 
+    def _show_again(self, name: str):
+        arguments = os.environ.get("QEMU_ARGS", "")
+        self.show(f"    again: {again(name, self.seed, self.append, arguments)}")
+
     def _show_failure(self, failed: Failed):
         self.show(f"  FAILED {failed.name}")
         for check in failed.checks[:3]:
             self.show(f"    {shorten(check.text, self.width() - 4)}")
             self.show(f"    {self.log}:{check.line}")
         if failed.name != "the run":
-            arguments = os.environ.get("QEMU_ARGS", "")
-            self.show(f"    again: {again(failed.name, self.seed, self.append, arguments)}")
+            self._show_again(failed.name)
         self.show("")
 
     def _show_crash(self):
@@ -206,6 +213,8 @@ class Progress:
         self.show(f"  {'CRASHED' if self.crash else 'ENDED'}{where}: {self.bail_out}")
         if self.inside:
             self.show(f"    while it asked: {self.question}")
+        if self.broken_off:
+            self._show_again(self.broken_off)
         self.show("")
 
     def end(self, trouble: Optional[str] = None):

@@ -28,6 +28,8 @@ ANSWER = re.compile(r"(answer|from|shipped|limit): (\S.*)")
 TOTALS = re.compile(r"# totals: (experiments|checks) pass:([0-9]{1,20}) fail:([0-9]{1,20}) "
                     r"skip:([0-9]{1,20})")
 FAILED = re.compile(r"# failed: (the run|[a-z0-9][a-z0-9-]*): ((?:check ([0-9]{1,20}): )?(\S.*))")
+SEED = re.compile(r"seed: ([0-9a-fx]{1,20})")
+BROKEN_OFF = re.compile(r"experiment: ([a-z0-9-]+), after [0-9]+ of [0-9]+ checks")
 MORE_FAILED = re.compile(r"# failed: [0-9]+ more")
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 
@@ -116,7 +118,18 @@ class Log:
 
     @property
     def seed(self) -> str:
-        return next((note[len("seed: "):] for note in self.summary if note.startswith("seed: ")), "1")
+        found = (SEED.fullmatch(note) for note in self.summary or self.notes)
+        return next((match[1] for match in found if match), "1")
+
+    @property
+    def broken_off(self) -> str:
+        """The experiment that a crash or a deadline has broken off; an empty text without one."""
+        found = (BROKEN_OFF.fullmatch(note) for note in self.notes)
+        return next((match[1] for match in found if match), "")
+
+    def again(self, name: str) -> str:
+        """The command that runs an experiment of this log again."""
+        return f'make run OPTIONS="run={name} seed={self.seed}"'
 
     def count(self, level: str, what: str) -> int:
         """Returns how many experiments or checks passed, failed or were skipped ('skip')."""
@@ -483,8 +496,7 @@ def as_junit(log: Log) -> str:
             case = ElementTree.SubElement(part, "testcase", classname=suite.name, name=check.text)
             if not check.ok:
                 failure = ElementTree.SubElement(case, "failure", message=check.text)
-                failure.text = (f"line {check.line} of the log; to repeat: "
-                                f'make run OPTIONS="run={suite.name} seed={log.seed}"')
+                failure.text = f"line {check.line} of the log; to repeat: {log.again(suite.name)}"
             elif check.skipped is not None:
                 ElementTree.SubElement(case, "skipped", message=check.skipped)
         if suite.answer:
@@ -493,7 +505,9 @@ def as_junit(log: Log) -> str:
         part = ElementTree.SubElement(root, "testsuite", name="run", tests="1", errors="1")
         case = ElementTree.SubElement(part, "testcase", classname="run", name="the run ends well")
         reason = log.bail_out or "; ".join(reason for _, reason in log.failed)
-        ElementTree.SubElement(case, "error", message=reason)
+        error = ElementTree.SubElement(case, "error", message=reason)
+        if log.broken_off:
+            error.text = f"inside {log.broken_off}; to repeat: {log.again(log.broken_off)}"
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode")
 

@@ -344,9 +344,11 @@ class Programs(ToolCase):
         self.assertEqual(failure.get("message"), "a page is lost")
         self.assertIn('line 18 of the log; to repeat: make run OPTIONS="run=second seed=7"', failure.text)
         self.assertEqual(root.find("testsuite/testcase/skipped").get("message"), "no disk")
-        crash = self.file("crash", "KTAP version 1\nBail out! page fault\n# verdict: crash\n")
+        crash = self.file("crash", "KTAP version 1\n# seed: 9\n# experiment: cow, after 1 of 2 checks\n"
+                          "Bail out! page fault\n# verdict: crash\n")
         done = self.run_tool("tests/boot/log.py", "--junit", crash)
         self.assertIn('message="page fault"', done.stdout)
+        self.assertIn('make run OPTIONS="run=cow seed=9"', done.stdout)
 
     def compared(self, new: str, old: str = LOG):
         done = self.run_tool("tests/report/compare", self.file("old", old), self.file("new", new))

@@ -54,8 +54,7 @@ def write(page: pages.Page, made: str) -> str:
         for name, question in theme.entries:
             if name in page.log.suites:
                 lines += _entry(page, name)
-        asked = [f"- {question} (`{name}`)" for name, question in theme.entries
-                 if name not in page.log.suites and question]
+        asked = [f"- {question} (`{name}`)" for name, question in page.open_questions(theme)]
         if asked:
             lines += ["Open:", "", *asked, ""]
     return "\n".join(lines).rstrip() + "\n"

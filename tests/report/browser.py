@@ -56,6 +56,13 @@ const head = document.querySelector('h1');
 out.low = head && box(head).bottom < 300 ? [] : ['the verdict is not in the first 300 pixels'];
 return out;
 """
+# What paper has and should not, or lacks.
+ON_PAPER = r"""
+const out = [...document.querySelectorAll('nav, details, #log')].filter(e => e.getClientRects().length).map(e => e.tagName);
+for (const e of document.querySelectorAll('h1, .answer, figure svg'))
+  if (!e.getClientRects().length) out.push('no ' + e.tagName);
+return out;
+"""
 WORDS = {
     "wide": "nothing is wider than the window", "overlap": "no two labels overlap",
     "small": "no label is under 9 pixels", "cut": "no label leaves its picture",
@@ -64,6 +71,7 @@ WORDS = {
     "unmarked": "the shipped way is marked where ways are compared",
     "script": "nothing but HTML and CSS", "low": "the verdict comes first",
     "errors": "no request to elsewhere and no error",
+    "paper": "paper has the answers and pictures, and neither folds nor the log",
 }
 VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 
@@ -89,7 +97,7 @@ class Browser:
         command("Emulation.setDeviceMetricsOverride",
                 {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
         command("Emulation.setEmulatedMedia",
-                {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+                {"media": "screen", "features": [{"name": "prefers-color-scheme", "value": scheme}]})
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.driver.get(page.resolve().as_uri())
@@ -110,8 +118,11 @@ class Browser:
         self.open(page, width, scheme)
         findings = self.driver.execute_script(LOOK)
         findings["errors"] = self._errors()
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        findings["paper"] = self.driver.execute_script(ON_PAPER)
         return findings
 
     def shoot(self, page: Path, picture: Path, width: int, scheme: str, height: int):
+        self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
         self.open(page, width, scheme, height)
         self.driver.save_screenshot(str(picture))

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 import log as reader
 import pictures
@@ -17,13 +17,20 @@ COSTS = {True: "Costs are <b>instructions</b>, counted by the emulator: equal on
                "measure of caches, TLBs or disks.",
          False: "In this run a tick is <b>time</b>: counts, bytes and frames hold, and costs are left "
                 "out. <code>make report</code> boots with counted instructions."}
+EXPERIMENT = re.compile(r'\.name = "([a-z0-9-]+)"')
 escape = svg.escape
+
+
+def built_experiments(root: Path = HERE.parents[1]) -> Set[str]:
+    """The names of all experiments of this tree, of which a run may have had only some."""
+    return {name for source in (root / "tests/experiments").rglob("*.c")
+            for name in EXPERIMENT.findall(source.read_text("utf-8"))}
 
 
 class Theme(NamedTuple):
     seed: str  # number of the forum thread; `-` for none
     title: str
-    entries: List[Tuple[str, str]]  # experiment, and its question if it has no experiment yet
+    entries: List[Tuple[str, str]]  # experiment, and its question
 
 
 def read_themes(path: Path = HERE / "questions.tsv") -> List[Theme]:
@@ -60,7 +67,10 @@ class Page:
         except reader.LogError as error:
             self.log = reader.Log(verdict="")
             self.refused = str(error)
-        self.counted = any(COUNTED in note for note in self.log.summary)
+        self.built = built_experiments()
+        # A log that ended by 'Bail out!' has no summary apart.
+        self.summary = self.log.summary or self.log.notes
+        self.counted = any(COUNTED in note for note in self.summary)
         self.themes = self._themes()
 
     def _themes(self) -> List[Theme]:
@@ -71,12 +81,17 @@ class Page:
         return themes
 
     def note(self, beginning: str) -> str:
-        return next((note for note in self.log.summary if note.startswith(beginning)), "")
+        return next((note for note in self.summary if note.startswith(beginning)), "")
 
     def line_of(self, beginning) -> int:
         """Returns the number of the first line that begins so, or in one of these ways; else 1."""
         return next((number for number, line in enumerate(self.lines, 1)
                      if line.startswith(beginning)), 1)
+
+    def open_questions(self, theme: Theme) -> List[Tuple[str, str]]:
+        """Returns the questions that no experiment answers yet."""
+        return [(name, question) for name, question in theme.entries
+                if question and name not in self.log.suites and name not in self.built]
 
     # ---- an experiment ----
 
@@ -91,13 +106,16 @@ class Page:
         return (f'<span class="chip pass">✓ {len(suite.checks) - skipped} of {len(suite.checks)} checks'
                 f"{more}</span>")
 
+    def _again(self, name: str) -> str:
+        return f"<p>To repeat: <code>{escape(self.log.again(name))}</code></p>"
+
     def _sentence(self, suite: reader.Suite) -> str:
         answer = suite.answer
         if not suite.ok:
             failed = "".join(f'<li><a href="#L{check.line}">{escape(check.text)}</a></li>'
                              for check in suite.checks if not check.ok)
             return (f'<p class="answer">No answer: a check failed.</p><ul class="failures">{failed}'
-                    "</ul>")
+                    f"</ul>{self._again(suite.name)}")
         if answer is None:
             return f'<p class="answer">No answer: {escape(suite.skipped or "it did not run")}.</p>'
         if answer.missing:
@@ -156,9 +174,8 @@ class Page:
 
     def _theme(self, number: int, theme: Theme) -> str:
         ran = [self.log.suites[name] for name, _ in theme.entries if name in self.log.suites]
-        left = [(name, question) for name, question in theme.entries
-                if name not in self.log.suites and question]
-        if not ran and not left:
+        left = self.open_questions(theme)
+        if not ran:
             return ""
         answered = sum(bool(suite.answer and not suite.answer.missing) for suite in ran)
         seed = (f" <small>forum thread {theme.seed}: {answered} of {len(theme.entries)} answered</small>"
@@ -174,13 +191,17 @@ class Page:
         items = []
         for name, reason in self.log.failed:
             place = f"#{name}" if name in self.log.suites else f"#L{self.line_of('# failed:')}"
-            items.append(f'<li><a href="{place}"><b>{escape(name)}</b></a>: {escape(reason)}</li>')
+            again = self._again(name) if name in self.log.suites else ""
+            items.append(f'<li><a href="{place}"><b>{escape(name)}</b></a>: {escape(reason)}{again}'
+                         "</li>")
         if self.refused:
             items.append(f"<li>The log is refused: {escape(self.refused)}</li>")
         if self.log.bail_out:
             line = self.line_of(("Bail out!", "# ! Bail out!"))
+            broken = self.log.broken_off
+            again = f"<br>It was inside {escape(broken)}.{self._again(broken)}" if broken else ""
             items.append(f'<li><a href="#L{line}"><b>Bail out</b></a>: {escape(self.log.bail_out)}'
-                         "</li>")
+                         f"{again}</li>")
         return f'<ul class="failures">{"".join(items)}</ul>' if items else ""
 
     def _header(self, sections: List[Tuple[str, str]]) -> str:
@@ -190,7 +211,7 @@ class Page:
         sign = "✓" if verdict == "pass" else "✗"
         machine = " · ".join(filter(None, (
             self.note("Faultline "), self.note("processor: ")[11:], self.note("seed: "),
-            next((note[8:].strip() for note in self.log.summary if "free to use" in note), ""))))
+            next((note[8:].strip() for note in self.summary if "free to use" in note), ""))))
         links = "".join(f'<a href="#{place}">{escape(title)}</a>' for place, title in sections)
         return (f'<header><p class="brand">Faultline · report of a run</p><h1 class="{verdict}">{sign} '
                 f'{word}</h1><p class="sums"><b>{count("experiments", "pass")}</b> of '

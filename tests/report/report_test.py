@@ -42,7 +42,9 @@ BREAKS = (
     ("script", "<main>", "<main><script>document.title='x'</script>"),
     ("low", "<header>", '<header><p style="height:400px"></p>'),
     ("errors", "<main>", '<main><img src="http://127.0.0.1:9/picture.png">'),
+    ("paper", "nav, #log, details { display: none; }", ""),
 )
+DARK_BREAK = ("faint", "--quiet: #9aa4ad", "--quiet: #4a5158")
 
 
 def program():
@@ -84,6 +86,25 @@ def check_breaks(tap: Tap, shown: browser.Browser, html: str, folder: Path):
         page.write_text(html.replace(before, after), "utf-8")
         found = before in html and shown.look(page, 390, "light")[kind]
         tap.check(found, f"a page broken on purpose is refused: {browser.WORDS[kind]}")
+    kind, before, after = DARK_BREAK
+    page = folder / "broken-dark.html"
+    page.write_text(html.replace(before, after), "utf-8")
+    found = before in html and not shown.look(page, 390, "light")[kind] and shown.look(page, 390, "dark")[kind]
+    tap.check(found, f"and one that is broken only in the dark: {browser.WORDS[kind]}")
+
+
+def bad_logs(text: str):
+    """Logs that a reader may meet as well: of a crash, cut off, and with contents of a stranger."""
+    half = text[:text.index("\n    ok 3 ")]
+    long = "word" * 800
+    return {
+        "crashed": half + f"\n# crash on cpu 0: #PF\n# at 00 {long}\n# experiment: cow, after 2 of 3 checks\nBail out! {long}\n# verdict: crash\n",
+        "cut": half,
+        "foreign": "<script>document.title = 'x'</script><img src=http://127.0.0.1:9/a.png>\x1b[2J\n"
+                   + text.replace("# processor: ", f"# processor: <img src=//127.0.0.1/b.png>{long} ", 1)
+                         .replace("    # answer: ", f"    # <b>{long}</b>\n    # answer: ", 1),
+    }
+
 
 
 def in_browser(tap: Tap, made, folder: Path):
@@ -107,10 +128,16 @@ def check_page(tap: Tap, made):
     tap.check(made["passed"].count('<p class="answer">') >= 36, "every experiment is on the page")
     tap.check("No answer: a check failed." in made["failed"]
               and "<b>ticket-range</b></a>: check" in made["failed"], "the failed one is named first")
+    tap.check(made["failed"].count("make run OPTIONS=&quot;run=ticket-range seed=1&quot;") == 2,
+              "with the command to repeat it")
+    tap.check("make run OPTIONS=&quot;run=cow seed=1&quot;" in made["crashed"],
+              "a crash has the command to repeat it")
     tap.check("costs are left out" in " ".join(made["plain"].split())
               and "time: do not quote" in made["plain"], "a plain run leaves costs out")
-    tap.check("The log is refused" in pages.Page("KTAP version 1\n", {}, {}).html(),
-              "a log that is cut off has a page, which says so")
+    tap.check("The log is refused" in made["cut"], "a log that is cut off has a page, which says so")
+    tap.check("The run crashed" in made["crashed"], "so has a crash")
+    tap.check("not answered yet" not in made["plain"] and "Can a bad write" not in made["plain"],
+              "a run of a few experiments calls no question open")
 
 
 def check_answers(tap: Tap, text: str, run):
@@ -156,6 +183,7 @@ def main() -> int:
         made = {"passed": pages.Page(text, {}, linux).html(),
                 "failed": pages.Page(failed_log(text), {}, linux).html(),
                 "plain": pages.Page(plain.read_bytes().decode("latin-1"), {}, linux).html()}
+        made.update({name: pages.Page(bad, {}, linux).html() for name, bad in bad_logs(text).items()})
         tap.check(reader.parse(failed_log(text)).verdict == "fail", "the failed log is a log")
         check_page(tap, made)
         check_answers(tap, text, run)

@@ -85,10 +85,10 @@ class EndKeysUser:
 @case
 def end_keys(t: Case):
     """On the halted machine's screen l shows the log, a the answers, q comes back, and q again
-    powers it off."""
+    powers it off. The watchdog does not end the wait for a person."""
     user = EndKeysUser(str(t.path("screen.ppm")))
     run = t.boot(on_line=user.on_line, every_second=user.every_second, types=True,
-                 append="run=cow exit=halt", debug_exit=False)
+                 append="run=cow exit=halt watchdog=4", debug_exit=False)
     t.check(user.typed == len(user.STEPS), "every key showed its picture",
             f"{user.typed} of {len(user.STEPS)} keys were typed")
     t.check(run.result.shutdown == "guest-shutdown" and not run.result.timed_out,
