@@ -148,6 +148,8 @@ static enum status crash_run(struct ahci_port *port, const struct disk_request *
     struct command command = ahci_command_of(port, request);
     enum status status;
 
+    CHECK(port->state == AHCI_PORT_READY && !opcode_queued(command.opcode));
+    CHECK(ahci_pages_of(request) <= ahci_request_pages(port));
     if (request->operation == DISK_WRITE)
         ahci_bounce(port, request);
     ahci_build(port, SLOT_ALONE, &command);

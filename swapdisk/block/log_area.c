@@ -91,6 +91,7 @@ static void log_put_page(const struct log_writer *writer, const struct log_text 
                                (uint32_t)min_u64(text->size + text->end_size - from, LOG_PAGE_TEXT),
                            .text = piece};
 
+    CHECK(from < text->size + text->end_size && log.length > 0);
     log_text_copy(text, from, piece, log.length);
     memcpy(log.set_uuid, writer->header->set_uuid, sizeof(log.set_uuid));
     log_page_encode(frame_pointer(frame), &log);

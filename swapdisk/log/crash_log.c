@@ -31,6 +31,7 @@ void crash_log_ready(void)
 
 void crash_log_over(void)
 {
+    CHECK(crash_log.count <= CRASH_FRAMES);
     while (crash_log.count > 0)
         ahci_free_frame(crash_log.frames[--crash_log.count]);
 }
@@ -40,9 +41,10 @@ void crash_log_over(void)
 static enum status judge_header(const struct block_device *block, const struct disk_chosen *disk)
 {
     struct swap_header header;
-    enum status status =
-        block_read(block, disk->finding.first_lba, SECTORS_PER_PAGE, crash_log.frames);
+    enum status status;
 
+    CHECK(crash_log.count > 0 && disk->finding.prepared);
+    status = block_read(block, disk->finding.first_lba, SECTORS_PER_PAGE, crash_log.frames);
     if (status != OK)
         return status;
     if (swap_header_decode(frame_pointer(crash_log.frames[0]), &header) != NULL ||
@@ -69,6 +71,7 @@ enum status crash_log_write(const char *text, size_t size)
         status = judge_header(&block, disk);
     if (status != OK)
         return status;
+    CHECK(disk->finding.header.log_sectors > 0 && disk->grant != NULL);
     return log_area_store(&block, disk->grant, &disk->finding.header,
                           &(struct log_text){.text = text, .size = size}, crash_log.frames,
                           (unsigned)min_u64(crash_log.count, block.request_pages));
