@@ -4,6 +4,7 @@
 #include "cpu/cpu.h"
 #include "cpu/machine.h"
 #include "paging/tlb/root.h"
+#include "pmm/pmm.h"
 
 static struct tlb_counts counts;
 static unsigned limit = TLB_LIMIT_DEFAULT;
@@ -107,6 +108,7 @@ void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
     batch->everything = false;
     batch->kernel = false;
     batch->whole_space = false;
+    batch->deferred = false;
     batch->page_count = 0;
     batch->release_count = 0;
     batch->empty_count = 0;
@@ -173,9 +175,123 @@ void tlb_await_walks(const struct tree *tree)
         machine_shootdown(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_PAGES});
 }
 
+/* ---- deferred batches ---- */
+
+/* Releases of one frame. Those of empty tables have level 0, and the table's number as the word. */
+#define LATER_RELEASES ((PAGE_SIZE - 2 * sizeof(uint64_t)) / sizeof(struct tlb_release))
+
+struct later_chunk {
+    struct pfn next;
+    uint64_t count;
+    struct tlb_release releases[LATER_RELEASES];
+};
+
+_Static_assert(sizeof(struct later_chunk) <= PAGE_SIZE, "a chunk is one frame");
+
+static void drop_later(struct tlb_later *later, const struct tlb_release *release)
+{
+    if (release->level == 0) {
+        owner->drop_empty((struct pfn){(uint32_t)release->entry.word});
+        return;
+    }
+    later->visit(later, release);
+    owner->drop(release);
+}
+
+/* Flushes everything, then drops the releases that were handed over. */
+static void later_settle(struct tlb_later *later)
+{
+    flush_everything(&(struct tlb_batch){.tables = true});
+    later->flushes++;
+    while (!pfn_is_none(later->chunks)) {
+        struct pfn frame = later->chunks;
+        const struct later_chunk *chunk = frame_pointer(frame);
+
+        later->chunks = chunk->next;
+        for (uint64_t i = 0; i < chunk->count; i++)
+            drop_later(later, &chunk->releases[i]);
+        pmm_free(frame);
+    }
+}
+
+/* Adds a release. Returns false if there is no frame for it. */
+static bool later_add(struct tlb_later *later, struct tlb_release release)
+{
+    struct later_chunk *chunk = pfn_is_none(later->chunks) ? NULL : frame_pointer(later->chunks);
+
+    if (chunk == NULL || chunk->count == LATER_RELEASES) {
+        struct pfn frame;
+
+        if (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &frame) != OK)
+            return false;
+        chunk = frame_pointer(frame);
+        chunk->next = later->chunks;
+        chunk->count = 0;
+        later->chunks = frame;
+    }
+    chunk->releases[chunk->count++] = release;
+    later->count++;
+    return true;
+}
+
+/* Moves the releases of a deferred batch. If memory is out, a flush at once makes them needless. */
+static void hand_over(struct tlb_batch *batch)
+{
+    struct tlb_later *later = batch->later;
+    bool fits = true;
+
+    while (batch->release_count > 0 && fits) {
+        fits = later_add(later, batch->releases[batch->release_count - 1]);
+        batch->release_count -= fits;
+    }
+    while (batch->empty_count > 0 && fits) {
+        struct pfn table = batch->empties[batch->empty_count - 1];
+
+        fits = later_add(later, (struct tlb_release){.entry.word = table.index});
+        batch->empty_count -= fits;
+    }
+    if (fits)
+        return;
+    later_settle(later);
+    for (unsigned i = 0; i < batch->release_count; i++)
+        later->visit(later, &batch->releases[i]);
+    batch->answered = true;
+    drop_releases(batch);
+}
+
+void tlb_later_begin(struct tlb_later *later,
+                     void (*visit)(struct tlb_later *later, const struct tlb_release *release))
+{
+    *later = (struct tlb_later){.chunks = PFN_NONE, .visit = visit};
+}
+
+void tlb_begin_deferred(struct tlb_batch *batch, const struct tree *tree, struct tlb_later *later)
+{
+    tlb_begin(batch, tree);
+    batch->deferred = true;
+    batch->later = later;
+}
+
+void tlb_defer(struct tlb_batch *batch)
+{
+    CHECK(batch->open && batch->deferred && open_batch[machine_cpu()] == batch);
+    hand_over(batch);
+    open_batch[machine_cpu()] = NULL;
+    batch->open = false;
+}
+
+void tlb_later_end(struct tlb_later *later)
+{
+    later_settle(later);
+}
+
 void tlb_make_room(struct tlb_batch *batch)
 {
     CHECK(batch->open);
+    if (batch->deferred) {
+        hand_over(batch);
+        return;
+    }
     /* Keep the added ranges: entries of the same range may still follow. */
     tlb_flush(batch);
     drop_releases(batch);
@@ -202,7 +318,7 @@ void tlb_release_empty(struct tlb_batch *batch, struct pfn table)
 
 void tlb_commit(struct tlb_batch *batch)
 {
-    CHECK(batch->open && open_batch[machine_cpu()] == batch);
+    CHECK(batch->open && !batch->deferred && open_batch[machine_cpu()] == batch);
     tlb_flush(batch);
     open_batch[machine_cpu()] = NULL;
     batch->open = false;

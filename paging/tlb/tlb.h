@@ -13,6 +13,9 @@
  * interrupted: commit raises the tree's generation, and the processor compares it when it runs the
  * tree again (paging/tlb/pcid.h).
  *
+ * A deferred batch flushes and drops nothing: it hands its releases to a struct tlb_later. That
+ * takes those of any number of batches, of any trees, and one flush of everything serves them all.
+ *
  * Units: addresses in bytes. Owns: the released entries, until commit drops them.
  * State: closed -> tlb_begin -> open -> (add | release)* -> tlb_commit -> closed.
  * Fails with: nothing; a missing answer ends the run (cpu/smp/shootdown.c).
@@ -45,6 +48,7 @@ struct tlb_release {
 };
 
 struct tree;
+struct tlb_later;
 
 struct tlb_batch {
     const struct tree *tree; /* whose pages are added; NULL: none are */
@@ -55,12 +59,14 @@ struct tlb_batch {
     bool everything; /* some translation may be cached in any space (rule P3) */
     bool kernel;     /* some translation of the kernel's half is stale */
     bool whole_space;
+    bool deferred; /* to `later` */
     uint16_t page_count;
     uint16_t release_count;
     uint16_t empty_count;
     struct pfn empties[TLB_EMPTIES_MAX];
     uint64_t pages[TLB_PAGES_MAX];
     struct tlb_release releases[TLB_RELEASES_MAX];
+    struct tlb_later *later; /* set if deferred */
 };
 
 /* Drops the entries that batches release. The tree sets it once, before the first batch. */
@@ -119,6 +125,29 @@ void tlb_make_room(struct tlb_batch *batch);
 
 /* Flushes, waits, then drops, and closes the batch. */
 void tlb_commit(struct tlb_batch *batch);
+
+/* ---- deferred batches ---- */
+
+/* Releases that wait for one flush of everything. */
+struct tlb_later {
+    struct pfn chunks; /* frames of releases, each with the next one's number; or PFN_NONE */
+    uint32_t flushes;  /* of everything so far: more than one if no frame was free in between */
+    uint32_t count;    /* releases so far */
+    /* Called after the flush, before an entry is dropped. */
+    void (*visit)(struct tlb_later *later, const struct tlb_release *release);
+};
+
+void tlb_later_begin(struct tlb_later *later,
+                     void (*visit)(struct tlb_later *later, const struct tlb_release *release));
+
+/* Opens a batch whose releases go to `later`. */
+void tlb_begin_deferred(struct tlb_batch *batch, const struct tree *tree, struct tlb_later *later);
+
+/* Closes a deferred batch, without a flush. */
+void tlb_defer(struct tlb_batch *batch);
+
+/* Flushes everything on every processor and waits for all, then drops all releases. */
+void tlb_later_end(struct tlb_later *later);
 
 /* ---- the limit ---- */
 

@@ -1,9 +1,10 @@
 /* Whole spaces: forks, which copy by sharing, and the end. */
 #include "cpu/machine.h"
+#include "vmm/flex/flex.h"
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 #include "vmm/range/spare_tables.h"
-#include "vmm/section/section.h"
+#include "vmm/section/mapping.h"
 
 /* Copies the parent's regions and shares its tree with the child, which is empty. The parent is
  * locked. */
@@ -30,22 +31,42 @@ static enum status fork_into(struct space *child, struct space *parent)
     if (parent->wired > 0)
         status = wire_fork(child, parent);
     tree_fork_end(&parent->tree);
+    if (status != OK) /* while the lock of lends is held, if any is borrowed */
+        section_unmap_all(child);
     return status;
 }
 
-static enum status fork_space(struct space *parent, struct space **child)
+static inline __attribute__((always_inline)) enum status
+fork_space(struct space *parent, struct space **child, bool holds_lends)
 {
     enum status status = space_create(child);
 
     if (status != OK)
         return status;
     (*child)->zero_levels = parent->zero_levels;
-    space_lock(parent);
+    if (holds_lends)
+        lends_lock_space(parent);
+    else
+        space_lock(parent);
     (void)spare_tables_free(parent);
     status = fork_into(*child, parent);
-    space_unlock(parent);
+    if (holds_lends)
+        lends_unlock_space(parent);
+    else
+        space_unlock(parent);
     if (status != OK)
         space_destroy(*child);
+    return status;
+}
+
+/* Forks a space that has lent or borrowed. A copy of what it borrows is borrowed likewise. */
+__attribute__((noinline)) static enum status fork_tied(struct space *parent, struct space **child)
+{
+    enum status status;
+
+    lends_lock();
+    status = fork_space(parent, child, true);
+    lends_unlock();
     return status;
 }
 
@@ -54,14 +75,24 @@ enum status space_fork(struct space *parent, struct space **child)
     enum status status;
 
     do {
-        status = fork_space(parent, child);
+        status = fork_space(parent, child, false);
+        if (__builtin_expect(status == OK, 1))
+            return OK;
+        if (status == STATUS_AGAIN)
+            status = fork_tied(parent, child);
     } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
 }
 
 void space_destroy(struct space *space)
 {
-    space_retire(space);
-    section_unmap_all(space);
+    if (space_has_mappings(space)) {
+        if (space_is_tied(space))
+            flex_end(space);
+        space_retire(space);
+        section_unmap_all(space);
+    } else {
+        space_retire(space);
+    }
     space_free(space);
 }

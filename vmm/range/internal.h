@@ -11,9 +11,6 @@
 #include "vmm/space/commit.h"
 #include "vmm/space/region.h"
 
-/* Returns STATUS_RANGE unless the range is whole pages of the lower half without page 0. */
-MUST_USE enum status space_check_range(const struct space *space, uint64_t start, uint64_t size);
-
 /* Initial entries of a range that is mapped. */
 enum space_blank {
     BLANK_TICKETS, /* tickets of the region's descriptor, or guards */

@@ -1,21 +1,12 @@
 /* Mapping and unmapping: regions together with their entries. */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
+#include "vmm/flex/flex.h"
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
 #include "vmm/range/spare_tables.h"
-#include "vmm/section/section.h"
+#include "vmm/section/mapping.h"
 #include "vmm/space/commit.h"
-
-enum status space_check_range(const struct space *space, uint64_t start, uint64_t size)
-{
-    uint64_t limit = lower_half_end(space->tree.levels);
-
-    if (size == 0 || (start | size) % PAGE_SIZE != 0 || start < PAGE_SIZE || start >= limit ||
-        size > limit - start)
-        return STATUS_RANGE;
-    return OK;
-}
 
 /* ---- map ---- */
 
@@ -404,16 +395,40 @@ enum status space_empty_range(struct space *space, struct region *first, uint64_
     return empty_range(space, first, start, end);
 }
 
+/* Unmaps; the space is locked. */
+INLINE enum status unmap_locked(struct space *space, uint64_t start, uint64_t size)
+{
+    struct region *first = region_find(space, start);
+
+    if (first == NULL || first->node.start >= start + size)
+        return STATUS_NOT_FOUND;
+    return empty_range(space, first, start, start + size);
+}
+
 static enum status try_unmap(struct space *space, uint64_t start, uint64_t size)
 {
-    struct region *first;
-    enum status status = STATUS_NOT_FOUND;
+    enum status status;
 
     space_lock(space);
-    first = region_find(space, start);
-    if (first != NULL && first->node.start < start + size)
-        status = empty_range(space, first, start, start + size);
+    status = unmap_locked(space, start, size);
     space_unlock(space);
+    return status;
+}
+
+/* Unmaps a range with mappings that are lent or borrowed. */
+__attribute__((noinline)) static enum status unmap_tied(struct space *space, uint64_t start,
+                                                        uint64_t size)
+{
+    enum status status;
+
+    lends_lock();
+    status = flex_free_range(space, start, start + size);
+    if (status == OK) {
+        lends_lock_space(space);
+        status = unmap_locked(space, start, size);
+        lends_unlock_space(space);
+    }
+    lends_unlock();
     return status;
 }
 
@@ -425,6 +440,10 @@ enum status space_unmap(struct space *space, uint64_t start, uint64_t size)
         return status;
     do {
         status = try_unmap(space, start, size);
+        if (__builtin_expect(status == OK, 1))
+            return OK;
+        if (status == STATUS_AGAIN)
+            status = unmap_tied(space, start, size);
     } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
 }

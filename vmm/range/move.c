@@ -7,9 +7,10 @@
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
+#include "vmm/flex/flex.h"
 #include "vmm/page/page.h"
 #include "vmm/range/internal.h"
-#include "vmm/section/section.h"
+#include "vmm/section/mapping.h"
 #include "vmm/space/commit.h"
 
 /* A call in progress that moves [start, end) to [to, new_end). */
@@ -198,6 +199,24 @@ static enum status try_move(struct space *space, struct moving *move, uint64_t n
     return status;
 }
 
+/* Moves a range with mappings that are lent or borrowed: the tree of lends stays. They do not
+ * grow. */
+static enum status move_tied(struct space *space, struct moving *move, uint64_t new_size)
+{
+    enum status status = STATUS_DENIED;
+
+    lends_lock();
+    if (new_size == move->end - move->start)
+        status = flex_cut(space, move->start, move->end);
+    if (status == OK) {
+        lends_lock_space(space);
+        status = try_move(space, move, new_size);
+        lends_unlock_space(space);
+    }
+    lends_unlock();
+    return status;
+}
+
 static enum status move_range(struct space *space, struct moving *move, uint64_t new_size)
 {
     uint64_t fixed = move->to;
@@ -208,6 +227,10 @@ static enum status move_range(struct space *space, struct moving *move, uint64_t
         space_lock(space);
         status = try_move(space, move, new_size);
         space_unlock(space);
+        if (status == STATUS_AGAIN) {
+            move->to = fixed;
+            status = move_tied(space, move, new_size);
+        }
     } while (status == STATUS_NO_MEMORY && !move->came && page_reclaim_some());
     return status;
 }
@@ -235,13 +258,15 @@ struct remapping {
 static enum status remap_grow(struct space *space, struct remapping *remap, struct region *region)
 {
     const struct region *next = region_next(region);
+    struct region_attributes what = region->what;
     enum status status;
 
     CHECK(remap->start < remap->end && remap->end < remap->new_end);
     if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
         return STATUS_EXISTS;
+    what.apart = REGION_MERGES; /* what is added is neither lent nor borrowed */
     if (!region->what.wired)
-        return space_fill_range(space, remap->end, remap->new_end, &region->what, BLANK_TICKETS);
+        return space_fill_range(space, remap->end, remap->new_end, &what, BLANK_TICKETS);
     if (region->what.descriptor->rights.none)
         return STATUS_DENIED; /* as in space_wire */
     status = space_fill_now(space, remap->end, remap->new_end, &region->what, true, &remap->came);
@@ -265,6 +290,22 @@ static enum status try_remap(struct space *space, struct remapping *remap)
     return status;
 }
 
+/* Makes a range smaller whose mappings are lent or borrowed. */
+static enum status remap_tied(struct space *space, struct remapping *remap)
+{
+    enum status status;
+
+    lends_lock();
+    status = flex_free_range(space, remap->new_end, remap->end);
+    if (status == OK) {
+        lends_lock_space(space);
+        status = try_remap(space, remap);
+        lends_unlock_space(space);
+    }
+    lends_unlock();
+    return status;
+}
+
 enum status space_remap(struct space *space, uint64_t start, uint64_t old_size, uint64_t new_size)
 {
     struct remapping remap = {.start = start, .end = start + old_size, .new_end = start + new_size};
@@ -278,6 +319,8 @@ enum status space_remap(struct space *space, uint64_t start, uint64_t old_size, 
         space_lock(space);
         status = try_remap(space, &remap);
         space_unlock(space);
+        if (status == STATUS_AGAIN)
+            status = remap_tied(space, &remap);
     } while (status == STATUS_NO_MEMORY && !remap.came && page_reclaim_some());
     return status;
 }

@@ -263,7 +263,7 @@ static enum status wire_fill(struct space *space, uint64_t start, uint64_t end,
     enum status status;
 
     apart.wired = false;
-    apart.populate = true;
+    apart.apart = REGION_POPULATES;
     status = space_fill_range(space, start, end, &apart, BLANK_TICKETS);
     if (status != OK)
         return status;

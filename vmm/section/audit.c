@@ -7,12 +7,55 @@ static bool has_kind(const struct region *region, uint64_t at, enum region_kind 
     return region != NULL && region->node.start <= at && region->what.kind == kind;
 }
 
+static bool ends_regions(const struct mapping *mapping)
+{
+    const struct region *first = region_find(mapping->space, mapping->node.start);
+    const struct region *last = region_find(mapping->space, mapping->node.end - 1);
+
+    return first != NULL && first->node.start == mapping->node.start && last != NULL &&
+           last->node.end == mapping->node.end;
+}
+
+/* Compares a mapping with its neighbours in the tree of lends; returns its children. */
+static uint32_t audit_lends(const struct mapping *mapping)
+{
+    const struct mapping *lender = mapping->lender;
+    const struct mapping *child;
+    uint32_t children = 0;
+
+    if (!mapping->tied) {
+        CHECK(lender == NULL && LIST_EMPTY(&mapping->borrowers));
+        return 0;
+    }
+    CHECK_MSG(ends_regions(mapping), "a lent mapping of %lx to %lx ends inside a region",
+              mapping->node.start, mapping->node.end);
+    if (lender != NULL)
+        CHECK_MSG(lender->section == mapping->section && lender->tied &&
+                      lender->place.from <= mapping->place.from &&
+                      lender->place.to >= mapping->place.to &&
+                      rights_within(mapping->most, lender->most),
+                  "%lx to %lx of a section is borrowed from %lx to %lx, or with more rights",
+                  mapping->place.from, mapping->place.to, lender->place.from, lender->place.to);
+    LIST_FOREACH (child, &mapping->borrowers, sibling) {
+        CHECK(child->lender == mapping);
+        children++;
+    }
+    for (const struct region *at = region_find(mapping->space, mapping->node.start);
+         at != NULL && at->node.start < mapping->node.end; at = region_next((struct region *)at))
+        CHECK_MSG(at->what.apart == REGION_TIED &&
+                      rights_within(at->what.descriptor->rights, mapping->most),
+                  "the region at %lx has more rights than were lent", at->node.start);
+    return children;
+}
+
 /* Panics unless each mapping is in shared regions, and these have no more pages than the
  * mappings. */
 void section_audit_space(const struct space *space)
 {
     uint64_t mapped = 0;
     uint64_t shared = 0;
+    uint32_t lends = 0;
+    uint32_t ties = 0;
 
     (void)region_tree_audit(&space->mappings);
     for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
@@ -30,9 +73,14 @@ void section_audit_space(const struct space *space)
             to = region->node.end;
         }
         mapped += at->node.end - at->node.start;
+        lends += audit_lends(at);
+        ties += at->tied;
     }
     for (struct region *at = region_find(space, 0); at != NULL; at = region_next(at))
         shared += region_has_section(at->what.kind) ? at->node.end - at->node.start : 0;
+    CHECK_MSG(lends == space->lent.lends && ties == space->lent.ties,
+              "%u mappings borrow, %u counted; %u are tied, %u counted", lends, space->lent.lends,
+              ties, space->lent.ties);
     CHECK_MSG(mapped == shared, "%lx bytes in shared regions, sections are mapped in %lx", shared,
               mapped);
 }

@@ -6,6 +6,7 @@
 #ifndef VMM_SECTION_INTERNAL_H
 #define VMM_SECTION_INTERNAL_H
 
+#include "vmm/section/mapping.h"
 #include "vmm/section/section.h"
 
 /* Locks a family, with interrupts off; returns whether they were on. */
@@ -16,24 +17,8 @@ void section_unlock_family(struct section_family *family, bool were_on);
 MUST_USE bool section_try_hold_family(struct section_family *family);
 void section_put_family(struct section_family *family);
 
-/* ---- mappings of a space ---- */
-
-static inline struct mapping *mapping_of(struct region_node *node)
-{
-    return (struct mapping *)node;
-}
-
-/* Return the first mapping that ends after the address, and the next mapping; NULL if there is
- * none. */
-static inline struct mapping *section_find(const struct space *space, uint64_t address)
-{
-    return mapping_of(region_tree_find(&space->mappings, address));
-}
-
-static inline struct mapping *section_next_of(struct mapping *mapping)
-{
-    return mapping_of(region_tree_next(&mapping->node));
-}
+/* Adds a count. */
+void section_hold(struct section *section);
 
 /* All sections, under their lock or when nothing else runs. */
 LIST_HEAD(section_list, section);

@@ -1,17 +1,14 @@
-/* Sections: the objects and their mappings. */
+/* Sections: the objects, and the families of those that share pages. */
 #include "vmm/section/section.h"
 
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
 #include "pmm/pool.h"
-#include "vmm/page/page.h"
 #include "vmm/section/internal.h"
 #include "vmm/space/commit.h"
-#include "vmm/space/region.h"
 
 static struct pool section_pool = POOL("section", struct section);
 static struct pool family_pool = POOL("section family", struct section_family);
-static struct pool mapping_pool = POOL("mapping", struct mapping);
 
 static struct section_list sections = LIST_HEAD_INITIALIZER(sections);
 static uint8_t sections_lock;
@@ -40,24 +37,7 @@ void section_unlock_family(struct section_family *family, bool were_on)
     spin_unlock_interrupts_restore(&family->lock, were_on);
 }
 
-/* Locks for a change of a space's mappings of one section. */
-static bool lock_mappings(struct space *space, struct section *section)
-{
-    bool were_on = spin_lock_interrupts_off(&space->mappings_lock);
-
-    spin_lock(&section->family->lock);
-    return were_on;
-}
-
-static void unlock_mappings(struct space *space, struct section *section, bool were_on)
-{
-    spin_unlock(&section->family->lock);
-    spin_unlock_interrupts_restore(&space->mappings_lock, were_on);
-}
-
 /* ---- sections ---- */
-
-static const struct rights all_rights = {.write = true, .execute = true, .user = true};
 
 static enum status make_family(const struct pager *pager, const void *source,
                                struct section_family **made)
@@ -155,7 +135,7 @@ enum status section_make(const struct pager *pager, const void *source, uint64_t
     return status;
 }
 
-static void section_hold(struct section *section)
+void section_hold(struct section *section)
 {
     __atomic_add_fetch(&section->count, 1, __ATOMIC_RELAXED);
 }
@@ -176,212 +156,6 @@ void section_put(struct section *section)
     commit_uncharge(section->charged);
     section_put_family(section->family);
     pool_free(&section_pool, section);
-}
-
-/* ---- one mapping ---- */
-
-/* Inserts a mapping into the index, at the place that its origin gives. Its space and section are
- * locked. */
-static void insert_mapping(struct mapping *mapping)
-{
-    mapping->place.from = mapping->node.start - mapping->origin;
-    mapping->place.to = mapping->node.end - mapping->origin;
-    region_tree_insert(&mapping->space->mappings, &mapping->node);
-    mapping_index_insert(&mapping->section->family->mappings, &mapping->place);
-    mapping->section->mapped++;
-}
-
-/* Adds a new mapping to its space and to its section, which counts it. */
-static void section_add(struct mapping *mapping)
-{
-    bool were_on = lock_mappings(mapping->space, mapping->section);
-
-    insert_mapping(mapping);
-    unlock_mappings(mapping->space, mapping->section, were_on);
-}
-
-static enum status make_mapping(struct space *space, uint64_t start, uint64_t end,
-                                struct mapping **made)
-{
-    void *object;
-    enum status status = pool_alloc(&mapping_pool, &object);
-
-    if (status != OK)
-        return status;
-    *made = object;
-    (*made)->node.start = start;
-    (*made)->node.end = end;
-    (*made)->space = space;
-    return OK;
-}
-
-static void remove_mapping(struct mapping *mapping)
-{
-    struct section *section = mapping->section;
-    bool were_on = lock_mappings(mapping->space, section);
-
-    region_tree_remove(&mapping->space->mappings, &mapping->node);
-    mapping_index_remove(&section->family->mappings, &mapping->place);
-    section->mapped--;
-    unlock_mappings(mapping->space, section, were_on);
-    pool_free(&mapping_pool, mapping);
-    section_put(section);
-}
-
-/* ---- ranges ---- */
-
-/* Maps a section. The mapping takes over the caller's count of it. */
-static enum status map_counted(struct space *space, struct section *section, uint64_t origin,
-                               uint64_t start, uint64_t end, bool copies)
-{
-    struct mapping *mapping;
-    enum status status = make_mapping(space, start, end, &mapping);
-
-    CHECK_MSG(start < end && (start | end | origin) % PAGE_SIZE == 0, "a section from %lx to %lx",
-              start, end);
-    if (status != OK) {
-        section_put(section);
-        return status;
-    }
-    mapping->section = section;
-    mapping->origin = origin;
-    mapping->copies = copies;
-    section_add(mapping);
-    return OK;
-}
-
-enum status section_map(struct space *space, uint64_t start, uint64_t end)
-{
-    struct section *section;
-    enum status status = section_make(&pager_zero, NULL, end - start, all_rights, &section);
-
-    return status == OK ? map_counted(space, section, start, start, end, false) : status;
-}
-
-enum status section_map_window(struct space *space, struct section *section, uint64_t offset,
-                               uint64_t start, uint64_t end, bool copies)
-{
-    CHECK_MSG(section->is_object && offset < SECTION_SIZE_MAX, "a window from %lx on", offset);
-    section_hold(section);
-    return map_counted(space, section, start - offset, start, end, copies);
-}
-
-enum status section_map_growth(struct space *space, uint64_t last, uint64_t start, uint64_t end)
-{
-    const struct mapping *mapping = section_find(space, last);
-    uint64_t offset;
-
-    CHECK(mapping != NULL && mapping->node.start <= last);
-    if (!mapping->section->is_object)
-        return section_map(space, start, end);
-    offset = last + PAGE_SIZE - mapping->origin;
-    return section_map_window(space, mapping->section, offset, start, end, mapping->copies);
-}
-
-bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t end,
-                            struct rights rights)
-{
-    struct mapping *at = section_find(space, start);
-
-    for (; at != NULL && at->node.start < end; at = section_next_of(at)) {
-        if (!section_allows(at->section, rights, at->copies))
-            return false;
-    }
-    return true;
-}
-
-static enum status section_cut_at(struct space *space, uint64_t address)
-{
-    struct mapping *mapping = section_find(space, address);
-    struct mapping *behind;
-    enum status status;
-    bool were_on;
-
-    if (mapping == NULL || mapping->node.start >= address)
-        return OK;
-    status = make_mapping(space, address, mapping->node.end, &behind);
-    if (status != OK)
-        return status;
-    behind->section = mapping->section;
-    behind->origin = mapping->origin;
-    behind->copies = mapping->copies;
-    CHECK(address % PAGE_SIZE == 0 && address < behind->node.end);
-    section_hold(behind->section);
-    /* In one step, so that each page is in a mapping at all times. */
-    were_on = lock_mappings(space, behind->section);
-    region_tree_resize(&mapping->node, mapping->node.start, address);
-    mapping_index_set_end(&mapping->place, address - mapping->origin);
-    insert_mapping(behind);
-    unlock_mappings(space, behind->section, were_on);
-    return OK;
-}
-
-enum status section_cut_mappings(struct space *space, uint64_t start, uint64_t end)
-{
-    enum status status = section_cut_at(space, start);
-
-    return status == OK ? section_cut_at(space, end) : status;
-}
-
-void section_unmap_mappings(struct space *space, uint64_t start, uint64_t end)
-{
-    struct mapping *mapping = section_find(space, start);
-
-    while (mapping != NULL && mapping->node.start < end) {
-        struct mapping *next = section_next_of(mapping);
-
-        CHECK(mapping->node.start >= start && mapping->node.end <= end);
-        remove_mapping(mapping);
-        mapping = next;
-    }
-}
-
-/* Finds the next mapping before the current one moves to its new address, outside the range. Its
- * place in the section stays. */
-void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to)
-{
-    struct mapping *mapping = section_find(space, start);
-
-    while (mapping != NULL && mapping->node.start < end) {
-        struct mapping *next = section_next_of(mapping);
-        bool were_on = lock_mappings(space, mapping->section);
-
-        CHECK(mapping->node.start >= start && mapping->node.end <= end);
-        region_tree_remove(&space->mappings, &mapping->node);
-        mapping->node.start += to - start;
-        mapping->node.end += to - start;
-        mapping->origin += to - start;
-        region_tree_insert(&space->mappings, &mapping->node);
-        unlock_mappings(space, mapping->section, were_on);
-        mapping = next;
-    }
-}
-
-/* ---- whole spaces ---- */
-
-enum status section_copy_mappings(struct space *child, struct space *parent)
-{
-    struct mapping *from = section_find(parent, 0);
-    enum status status = OK;
-
-    for (; from != NULL && status == OK; from = section_next_of(from)) {
-        struct mapping *copy;
-
-        status = make_mapping(child, from->node.start, from->node.end, &copy);
-        if (status == OK) {
-            copy->section = from->section;
-            copy->origin = from->origin;
-            copy->copies = from->copies;
-            section_hold(copy->section);
-            section_add(copy);
-        }
-    }
-    return status;
-}
-
-void section_unmap_all(struct space *space)
-{
-    section_unmap_range(space, 0, UINT64_MAX);
 }
 
 /* ---- places ---- */

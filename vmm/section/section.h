@@ -70,18 +70,6 @@ struct section {
 /* Largest size: the room of a tree of four levels. */
 #define SECTION_SIZE_MAX (UINT64_C(1) << 47)
 
-/* Where a part of a section is mapped in a space. */
-struct mapping {
-    struct region_node node;         /* (m) where; in the space's mappings; first */
-    struct mapping_index_node place; /* (s) where in the section; in its index */
-    struct section *section;         /* constant; counted */
-    struct space *space;             /* constant */
-    bool copies;                     /* constant: private, a write copies the page */
-    uint64_t origin;                 /* (m) the address of the section's first page, modulo 2^64 */
-};
-
-_Static_assert(offsetof(struct mapping, node) == 0, "a node of the range tree is its mapping");
-
 /* ---- mappings of a space; the space's lock is held ---- */
 
 /* Makes a blank section for the range, and maps it there; no mapping overlaps. */
@@ -113,8 +101,10 @@ static inline bool space_has_mappings(const struct space *space)
     return !RB_EMPTY(&space->mappings);
 }
 
-/* Splits the mappings that cross an end of the range. STATUS_NO_MEMORY: one may be split already,
- * which changes no meaning. Returns at once for a space without mappings. */
+/* Splits the mappings that cross an end of the range. STATUS_NO_MEMORY, STATUS_LIMIT (too many
+ * lends): one may be split already, which changes no meaning. STATUS_AGAIN: a mapping of the range
+ * is lent or borrowed, and the caller does not have the lock of lends (vmm/section/mapping.h).
+ * Returns at once for a space without mappings. */
 MUST_USE enum status section_cut_mappings(struct space *space, uint64_t start, uint64_t end);
 
 MUST_USE static inline enum status section_cut(struct space *space, uint64_t start, uint64_t end)
@@ -135,8 +125,8 @@ static inline void section_unmap_range(struct space *space, uint64_t start, uint
 /* Moves the mappings of a range, none of which crosses its ends, to the free range at `to`. */
 void section_move_range(struct space *space, uint64_t start, uint64_t end, uint64_t to);
 
-/* Copies all mappings into a space that has none, which no processor runs yet. STATUS_NO_MEMORY:
- * some may be copied; section_unmap_all removes them. */
+/* Copies all mappings into a space that has none, which no processor runs yet; if it fails, none.
+ * STATUS_AGAIN: one is lent or borrowed, and the caller does not have the lock of lends. */
 MUST_USE enum status section_copy_mappings(struct space *child, struct space *parent);
 
 MUST_USE static inline enum status section_copy_all(struct space *child, struct space *parent)
@@ -144,7 +134,7 @@ MUST_USE static inline enum status section_copy_all(struct space *child, struct 
     return space_has_mappings(parent) ? section_copy_mappings(child, parent) : OK;
 }
 
-/* Removes all mappings of a space at its end; its tree is not walked from now on. */
+/* Removes all mappings of a space at its end; its tree is not walked from now on. None lends. */
 void section_unmap_all(struct space *space);
 
 /* ---- objects (object.c); no lock is held ---- */

@@ -8,6 +8,7 @@
 #ifndef VMM_SPACE_COUNTS_H
 #define VMM_SPACE_COUNTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The counts that the fast path keeps per processor by machine_count. */
@@ -46,5 +47,12 @@ struct space;
 
 /* Returns the counts of a space so far. */
 struct fault_counts space_faults(const struct space *space);
+
+/* What a space has lent and borrowed (vmm/section/mapping.h); under the lock of lends. */
+struct lend_counts {
+    uint32_t ties;  /* its mappings that are lent or borrowed */
+    uint32_t lends; /* mappings that borrow from its own */
+    bool held;      /* under the space's lock: its holder has the lock of lends, too */
+};
 
 #endif

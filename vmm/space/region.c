@@ -18,7 +18,7 @@ _Static_assert(ATTRIBUTES_SIZE == 8 && sizeof(enum region_kind) == 4, "no byte b
 static bool attributes_equal(const struct region_attributes *a, const struct region_attributes *b)
 {
     return a->descriptor == b->descriptor &&
-           __builtin_memcmp(&a->kind, &b->kind, ATTRIBUTES_SIZE) == 0 && !a->populate;
+           __builtin_memcmp(&a->kind, &b->kind, ATTRIBUTES_SIZE) == 0 && a->apart == REGION_MERGES;
 }
 
 const struct region *space_region_at(struct space *space, uint64_t address)
@@ -321,7 +321,7 @@ void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired
             space->wired -= region_pages(region);
         what->committed = what->committed || wired;
         what->wired = wired;
-        what->populate = false;
+        what->apart = REGION_MERGES;
     }
     region_merge_range(space, start, end);
 }
@@ -435,7 +435,8 @@ void region_audit(const struct space *space)
                   : !region->what.committed);
         CHECK(region->what.kind == REGION_GUARD ||
               region->what.descriptor->shared == region_has_section(region->what.kind));
-        CHECK(!region->what.populate && (region->what.committed || !region->what.wired));
+        CHECK(region->what.apart != REGION_POPULATES &&
+              (region->what.committed || !region->what.wired));
         committed += region->what.committed ? region_pages(region) : 0;
         wired += region->what.wired ? region_pages(region) : 0;
         before = region;

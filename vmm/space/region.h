@@ -8,7 +8,20 @@
 #ifndef VMM_SPACE_REGION_H
 #define VMM_SPACE_REGION_H
 
+#include "paging/kernel/layout.h"
 #include "vmm/space/space.h"
+
+/* Returns STATUS_RANGE unless the range is whole pages of the lower half without page 0. */
+MUST_USE static inline enum status space_check_range(const struct space *space, uint64_t start,
+                                                     uint64_t size)
+{
+    uint64_t limit = lower_half_end(space->tree.levels);
+
+    if (size == 0 || (start | size) % PAGE_SIZE != 0 || start < PAGE_SIZE || start >= limit ||
+        size > limit - start)
+        return STATUS_RANGE;
+    return OK;
+}
 
 /* End a space: space_retire locks it for good, so that no shrinker finds it, and removes it from
  * the list. The other frees it, once no section is mapped in it. */
@@ -55,6 +68,24 @@ static inline struct region *region_next(struct region *region)
     return region_of(region_tree_next(&region->node));
 }
 
+/* Why a region is not merged with equal neighbours. */
+enum region_apart {
+    REGION_MERGES,
+    REGION_POPULATES, /* being populated: until then */
+    REGION_TIED       /* of a mapping that is lent or borrowed, whose ends are ends of regions */
+};
+
+/* Sets why the regions of a range are not merged; none of them crosses its ends. */
+static inline void region_set_apart(const struct space *space, uint64_t start, uint64_t end,
+                                    enum region_apart apart)
+{
+    for (struct region *at = region_find(space, start); at != NULL && at->node.start < end;
+         at = region_next(at)) {
+        CHECK(at->node.start >= start && at->node.end <= end);
+        at->what.apart = (uint8_t)apart;
+    }
+}
+
 static inline uint64_t region_pages(const struct region *region)
 {
     return (region->node.end - region->node.start) / PAGE_SIZE;
@@ -87,7 +118,7 @@ MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t en
 void region_remove_range(struct space *space, uint64_t start, uint64_t end);
 void region_remove(struct space *space, struct region *region);
 
-/* Sets or clears the wired attribute of the regions of a range, and clears `populate`; wired
+/* Sets or clears the wired attribute of the regions of a range, and ends populating; wired
  * regions become committed. Merges neighbours with equal attributes. No region crosses the range's
  * ends. */
 void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired);

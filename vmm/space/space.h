@@ -14,8 +14,7 @@
  * (unaligned, empty, wrapping, outside the lower half), STATUS_EXISTS (overlap), STATUS_NOT_FOUND
  * (nothing mapped there, or no gap), STATUS_LIMIT, STATUS_COMMIT (too much promised:
  * vmm/space/commit.h), STATUS_NO_MEMORY; a call that fails has changed no meaning. Context: thread.
- * One call on a space at a time: each call takes the space's lock, and waiters sleep. Rules: C7,
- * C11, T1 to T4, P1.
+ * One call at a time: each takes the space's lock; waiters sleep. Rules: C7, C11, T1 to T4, P1.
  */
 #ifndef VMM_SPACE_SPACE_H
 #define VMM_SPACE_SPACE_H
@@ -46,7 +45,7 @@ struct region_attributes {
     enum region_kind kind;
     bool committed; /* private: charged to the account (vmm/space/commit.h) */
     bool wired;     /* all its pages are present and stay (space_wire) */
-    bool populate;  /* being populated: not merged with neighbours until then */
+    uint8_t apart;  /* enum region_apart of region.h */
     bool stack;     /* vmm/space/stack.h */
 };
 
@@ -72,6 +71,7 @@ struct space {
     uint64_t kept;        /* under the lock: the spare tables (vmm/range/spare_tables.h) */
     struct region *spare; /* under the lock: the region object freed last, or NULL */
     struct fault_counts faults;
+    struct lend_counts lent;
 };
 
 /* Starts vmm/: descriptors, zero page, hooks of the tree. Called once. */

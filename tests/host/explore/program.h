@@ -16,6 +16,9 @@
  *   snapshot                 of that section, whose PAGE is looked at twice
  *   none ro rw need dont cold collapse sequential wire unwire
  *   fork end                 a child by fork; the end of a space
+ *   new                      an empty space, in set-ups
+ *   lend lend-ro give        a range to the same place of the space with the next number
+ *   revoke narrow take       what descends from a range; all rights but to read; the range too
  *   evict out untie          reclaims some pages; all that it can; frees slots of resident pages
  *   scan split spare         finds pages of zeroes; splits one large page; frees spare tables and
  *                            regions

@@ -9,6 +9,7 @@
 #include "tests/host/explore/program.h"
 #include "tests/host/explore/run.h"
 #include "tests/host/fake/mmu.h"
+#include "vmm/flex/flex.h"
 #include "vmm/page/large.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/page/shrinker.h"
@@ -290,6 +291,50 @@ static struct result perform_leave(const struct call *call)
     return (struct result){0, 0};
 }
 
+/* ---- flexpages ---- */
+
+/* Creates a space, with the first free number from 1 on. */
+static struct result perform_new(const struct call *call)
+{
+    unsigned number = 1;
+
+    (void)call;
+    while (number < SPACES_OF_TEST - 1 && program_spaces[number] != NULL)
+        number++;
+    CHECK(program_spaces[number] == NULL);
+    return said(space_create(&program_spaces[number]));
+}
+
+/* Lends or gives the range to the same place of the space with the next number. */
+static struct result perform_lend(const struct call *call)
+{
+    struct space *to = program_spaces[call->operation->space + 1];
+
+    return said(flex_lend(call->space, call->operation->at, call->operation->size, to,
+                          call->operation->at, rights_of[call->operation->kind->argument]));
+}
+
+static struct result perform_give(const struct call *call)
+{
+    struct space *to = program_spaces[call->operation->space + 1];
+
+    return said(flex_give(call->space, call->operation->at, call->operation->size, to,
+                          call->operation->at, rights_of[call->operation->kind->argument]));
+}
+
+/* The number of mappings tells which calls came before. */
+static struct result perform_revoke(const struct call *call)
+{
+    struct flex_taken taken = {0};
+    enum status status = flex_revoke(call->space, call->operation->at, call->operation->size,
+                                     rights_of[call->operation->kind->argument % 3],
+                                     call->operation->kind->argument >= 3, &taken);
+
+    CHECK_MSG(taken.flushes == (taken.mappings > 0), "%u mappings are revoked by %u flushes",
+              taken.mappings, taken.flushes);
+    return (struct result){(int)status, taken.mappings};
+}
+
 /* ---- memory ---- */
 
 /* Evicts pages. Any status is right, since it depends on the schedule. */
@@ -372,6 +417,13 @@ static const struct operation_kind kinds[] = {
     {"fork", perform_fork, SPACE_OF_FORK, 0},
     {"child", perform_fork, 1, 0}, /* set-ups: the next number from 1 on */
     {"end", perform_end, 0, 0},
+    {"new", perform_new, 0, 0},
+    {"lend", perform_lend, 2, 8},
+    {"lend-ro", perform_lend, 1, 8},
+    {"give", perform_give, 2, 8},
+    {"revoke", perform_revoke, 0, 8},
+    {"narrow", perform_revoke, 1, 8},
+    {"take", perform_revoke, 3, 8},
     {"enter", perform_enter, 0, 0},
     {"leave", perform_leave, 0, 0},
     {"evict", perform_evict, 0, 0},

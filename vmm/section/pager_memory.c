@@ -1,4 +1,4 @@
-/* The pager of bytes in memory. */
+/* Pagers of memory: bytes that are there already, and blank pages. */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "pmm/frame.h"
@@ -18,3 +18,5 @@ static enum status archive_get(const void *source, uint64_t page, struct pfn fra
 }
 
 const struct pager pager_archive = {.name = "archive", .get = archive_get};
+
+const struct pager pager_zero = {.name = "zero"};
