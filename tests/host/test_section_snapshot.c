@@ -201,12 +201,18 @@ static enum status put_nothing(const void *source, uint64_t page, struct pfn fra
 static void a_pager_that_writes_back_refuses_it(void **state)
 {
     struct pager writes_back = pager_archive;
+    struct section *reader;
 
     (void)state;
     writes_back.put = put_nothing;
     begin(&writes_back);
     assert_int_equal(section_snapshot(section, read_only, &snapshot), STATUS_DENIED);
     assert_null(snapshot);
+    /* A clone of one that is only read would write to its source, too. */
+    assert_int_equal(section_create(&writes_back, &archive, SIZE, read_only, &reader), OK);
+    assert_int_equal(section_snapshot(reader, read_write, &snapshot), STATUS_DENIED);
+    assert_int_equal(section_snapshot(reader, read_only, &snapshot), OK);
+    section_close(reader);
     end();
 }
 

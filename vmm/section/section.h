@@ -166,7 +166,7 @@ MUST_USE enum status section_resize(struct section *section, uint64_t size);
  * All leaves become tickets first; the trees are then shared, at a cost independent of the size.
  * The caller has the snapshot open. If `most` has no right to write the snapshot is frozen:
  * resizing or writing it is STATUS_DENIED. Fails with: STATUS_DENIED (more rights than the
- * section's to execute or for users, or a section whose pages may be written to a file),
+ * section's to execute or for users, or pages of either could be written to a file),
  * STATUS_COMMIT, STATUS_NO_MEMORY; STATUS_TIMEOUT: a page is in use for too long. Nothing has
  * changed then. */
 MUST_USE enum status section_snapshot(struct section *section, struct rights most,

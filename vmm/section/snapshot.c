@@ -93,7 +93,8 @@ enum status section_snapshot(struct section *section, struct rights most, struct
     CHECK_MSG(section->is_object && !most.none, "a snapshot of %lx bytes", section_size(section));
     if ((most.execute && !section->most.execute) || (most.user && !section->most.user))
         return STATUS_DENIED;
-    if (section->pager->put != NULL && section->most.write) /* its source may change */
+    /* What the one writes back would show in the other's next get. */
+    if (section->pager->put != NULL && (section->most.write || most.write))
         return STATUS_DENIED;
     mutex_lock(&section->resizing);
     status = section_finish_cut(section);
