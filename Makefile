@@ -100,6 +100,11 @@ $(B)/prepare-swap: $(PREPARE:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^ -lblkid -lfdisk
 
+PREPARE_FILES := ovmf/prepare-files.c $(filter-out ovmf/read-log.c,$(READ_LOG))
+$(B)/prepare-files: $(PREPARE_FILES:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
+	$(call say,LINK,$@)
+	$(CC) -o $@ $^ -lblkid -lfdisk
+
 $(B)/read-log: $(READ_LOG:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
 	$(CC) -o $@ $^ -lblkid -lfdisk
@@ -219,7 +224,7 @@ $(B)/tidy/%.c.ok: %.c $(B)/kernel/%.c.o .clang-tidy
 .PHONY: all run report answers picture policies compare sweep release screenshot run-bochs test explore check bench debug image mutants fuzz soak clean help tidy \
 	core-objects everything check-needs nothing
 
-all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log ## the application, the stick's image, a prepared swap disk
+all: $(B)/faultline.efi $(B)/faultline.img $(B)/swap.img $(B)/read-log $(B)/prepare-files ## the application, the stick's image, a prepared swap disk
 
 image: $(B)/faultline.img ## the image for a USB stick, for dd
 

@@ -42,12 +42,14 @@ enum overcommit_policy {
 enum table_access { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
 struct options {
-    char run[OPTION_RUN_SIZE];           /* experiment names or globs, comma-separated; "" = all */
-    uint64_t memory_limit;               /* bytes that may be used; 0 = all there are */
-    uint64_t seed;                       /* of every pseudo-random choice; 1 unless given */
-    uint32_t cpus;                       /* processors that may be used; 0 = all */
-    enum swap_kind swap;                 /* auto unless given */
-    uint8_t swap_uuid[OPTION_UUID_SIZE]; /* SWAP_SET: the set, in the byte order of its text */
+    char run[OPTION_RUN_SIZE];            /* experiment names or globs, comma-separated; "" = all */
+    uint64_t memory_limit;                /* bytes that may be used; 0 = all there are */
+    uint64_t seed;                        /* of every pseudo-random choice; 1 unless given */
+    uint32_t cpus;                        /* processors that may be used; 0 = all */
+    enum swap_kind swap;                  /* auto unless given */
+    uint8_t swap_uuid[OPTION_UUID_SIZE];  /* SWAP_SET: the set, in the byte order of its text */
+    bool files;                           /* a set of files may be written */
+    uint8_t files_uuid[OPTION_UUID_SIZE]; /* which one, in the byte order of its text */
     enum serial_kind serial;
     uint16_t serial_port; /* SERIAL_PORT: the I/O port of a 16550 */
     enum exit_method exit;

@@ -373,6 +373,11 @@ void disks_look(void)
     ahci_look();
 }
 
+bool disks_all_examined(void)
+{
+    return !found.out_of_memory;
+}
+
 /* Logs the errors of each disk that had any, and the totals. */
 void disks_log_totals(void)
 {

@@ -42,6 +42,10 @@ const struct disk_report *disks_report(unsigned index);
  * examined. */
 const struct block_device *disks_block(unsigned index);
 
+/* Returns whether every disk of the machine was examined: otherwise one may be the second copy of a
+ * set. */
+bool disks_all_examined(void);
+
 /* The disk that may be written. */
 struct disk_chosen {
     struct block_device block;

@@ -316,10 +316,10 @@ const struct bad_slots *validate_bad_slots(void)
     return &lists[0].list;
 }
 
-enum status validate_unchanged(const struct disk_view *view, const struct disk_finding *before,
-                               struct disk_finding *now)
+static enum status judge_unchanged(const struct disk_view *view, enum set_kind kind,
+                                   const struct disk_finding *before, struct disk_finding *now)
 {
-    enum status status = validate_disk(view, now);
+    enum status status = judge_disk(view, kind, now);
 
     CHECK(before->prepared);
     if (status != OK)
@@ -332,4 +332,16 @@ enum status validate_unchanged(const struct disk_view *view, const struct disk_f
         return OK;
     print_to(now->reason, REASON_SIZE, "its partition table or its set is another one");
     return STATUS_CORRUPT;
+}
+
+enum status validate_unchanged(const struct disk_view *view, const struct disk_finding *before,
+                               struct disk_finding *now)
+{
+    return judge_unchanged(view, SET_SWAP, before, now);
+}
+
+enum status validate_files_unchanged(const struct disk_view *view,
+                                     const struct disk_finding *before, struct disk_finding *now)
+{
+    return judge_unchanged(view, SET_FILES, before, now);
 }

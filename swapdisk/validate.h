@@ -58,6 +58,11 @@ MUST_USE enum status validate_files_grant(const struct disk_view *view, const ui
                                           const struct swap_grant **grant,
                                           struct disk_finding *finding);
 
+/* As validate_unchanged, for a partition of files. */
+MUST_USE enum status validate_files_unchanged(const struct disk_view *view,
+                                              const struct disk_finding *before,
+                                              struct disk_finding *now);
+
 /* Chooses the one disk of a list that may be written, by the options. Returns NULL if no disk or
  * several match. Updates each finding's reason. */
 struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,

@@ -1,5 +1,5 @@
 /*
- * A countdown on a real machine, before the disk that swap= names may be written.
+ * A countdown on a real machine, before disks that swap= and files= name may be written.
  *
  * Spec: UEFI 2.10, 12.3 (simple text input), 7.5 (Stall).
  */
@@ -36,15 +36,21 @@ static bool wait_a_second(const struct firmware *firmware)
 
 void firmware_confirm_swap(const struct firmware *firmware, struct options *options)
 {
-    if (options->swap != SWAP_SET || cpu_features()->hypervisor)
+    if ((options->swap != SWAP_SET && !options->files) || cpu_features()->hypervisor)
         return;
-    ktap_note("the disk of the set that swap= names will be written: Esc within %u s prevents it",
-              COUNTDOWN_SECONDS);
+    if (options->swap == SWAP_SET)
+        ktap_note(
+            "the disk of the set that swap= names will be written: Esc within %u s prevents it",
+            COUNTDOWN_SECONDS);
+    if (options->files)
+        ktap_note("files of the set that files= names will be written: Esc within %u s prevents it",
+                  COUNTDOWN_SECONDS);
     for (unsigned left = COUNTDOWN_SECONDS; left > 0; left--) {
         ktap_note("%u", left);
         if (wait_a_second(firmware)) {
             ktap_note("Esc: no disk will be written");
             options->swap = SWAP_NONE;
+            options->files = false;
             return;
         }
     }

@@ -57,7 +57,7 @@ static unsigned digit_value(char letter)
     return 255;
 }
 
-/* Parses a whole piece as a number: decimal, or hexadecimal after 0x. */
+/* Parses a number: decimal, or hexadecimal after 0x. */
 static bool parse_number(struct piece piece, uint64_t *number)
 {
     uint64_t base = 10;
@@ -223,21 +223,30 @@ static const char *policy_word(unsigned place)
     return policy != NULL ? policy->name : NULL;
 }
 
-static bool parse_swap(struct piece value, struct options *options)
+static bool parse_set(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
 {
     static const uint8_t nil[OPTION_UUID_SIZE];
-    uint8_t uuid[OPTION_UUID_SIZE];
+
+    return parse_uuid(value, uuid) && memcmp(uuid, nil, sizeof(nil)) != 0;
+}
+
+static bool parse_swap(struct piece value, struct options *options)
+{
     unsigned word;
 
-    if (find_word(value, swap_word, &word)) {
+    if (find_word(value, swap_word, &word))
         options->swap = (enum swap_kind)word;
-    } else {
-        if (!parse_uuid(value, uuid) || memcmp(uuid, nil, sizeof(nil)) == 0)
-            return false;
+    else if (parse_set(value, options->swap_uuid))
         options->swap = SWAP_SET;
-        memcpy(options->swap_uuid, uuid, sizeof(uuid));
-    }
+    else
+        return false;
     return true;
+}
+
+static bool parse_files(struct piece value, struct options *options)
+{
+    options->files = parse_set(value, options->files_uuid);
+    return options->files || piece_is(value, "none");
 }
 
 static bool parse_serial(struct piece value, struct options *options)
@@ -420,6 +429,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"cpus", parse_cpus, NULL, "a number from 1 to 4096"},
     {"seed", parse_seed, NULL, "a number of 64 bits, decimal or 0x and hexadecimal"},
     {"swap", parse_swap, swap_word, "a set's UUID other than the nil UUID"},
+    {"files", parse_files, NULL, "none, or a set's UUID other than the nil UUID"},
     {"serial", parse_serial, serial_word, "an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, exit_word, NULL},
     {"la57", parse_la57, la57_word, NULL},

@@ -96,6 +96,22 @@ def is_untouched(path: Path) -> bool:
 
 def read_write_log(path: Path) -> List[Tuple[int, int, int]]:
     """Returns the recorded writes, in the format of dm-log-writes, as (sector, sectors, flags)."""
+    return [(sector, sectors, flags) for sector, sectors, flags, _ in _read_entries(path)]
+
+
+def read_written(path: Path) -> List[Tuple[int, bytes]]:
+    """Returns the recorded writes with their data, as (sector, data); a flush has none."""
+    entries = []
+    with open(path, "rb") as file:
+        for sector, sectors, flags, place in _read_entries(path):
+            file.seek(place)
+            entries.append((sector, b"" if flags & WRITE_FLAG_DISCARD
+                            else file.read(sectors * SECTOR)))
+    return entries
+
+
+def _read_entries(path: Path) -> List[Tuple[int, int, int, int]]:
+    """Returns the entries of a record with the place of their data, all in sectors of 512 bytes."""
     entries = []
     with open(path, "rb") as file:
         magic, version, count, sector_size = struct.unpack("<QQQI", file.read(28))
@@ -107,8 +123,9 @@ def read_write_log(path: Path) -> List[Tuple[int, int, int]]:
         for _ in range(count):
             file.seek(offset)
             sector, sectors, flags, _ = struct.unpack("<4Q", file.read(32))
-            entries.append((sector * sector_size // SECTOR, sectors * sector_size // SECTOR, flags))
             offset += sector_size
+            entries.append((sector * sector_size // SECTOR, sectors * sector_size // SECTOR, flags,
+                            offset))
             if not flags & WRITE_FLAG_DISCARD:
                 offset += sectors * sector_size
     return entries

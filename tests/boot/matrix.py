@@ -29,6 +29,7 @@ VALUES = {
     "tables": ("recursive", "window"),
     "la57": ("0", "1"),
     "swap": ("none", "auto"),
+    "files": ("none",),
     "mem": ("64M", "96M", "200M"),
     "cpus": ("1", "2"),
     "seed": ("0", "0xffffffffffffffff"),

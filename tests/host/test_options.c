@@ -105,9 +105,12 @@ static void every_key(void **state)
                                 "swap=01234567-89ab-cdef-FEDC-BA9876543210 serial=0x2f8 "
                                 "exit=debug-exit la57=1 tables=window wipe=1 pmm=buddy "
                                 "watchdog=0 deadline=90 seconds=7 overcommit=never spaces=300 "
-                                "tags=9 policy=lirs regions=4294967295"),
+                                "tags=9 policy=lirs regions=4294967295 "
+                                "files=01234567-89ab-cdef-FEDC-BA9876543210"),
                      0);
     assert_string_equal(options.run, "cow,zero-*");
+    assert_true(options.files);
+    assert_memory_equal(options.files_uuid, uuid, sizeof(uuid));
     assert_int_equal(options.memory_limit, 64 * MIB);
     assert_int_equal(options.cpus, 2);
     assert_true(options.seed == UINT64_C(0xfeedfacecafebeef));
@@ -219,6 +222,9 @@ static const char *const bad[] = {"run=",
                                   "seed=18446744073709551616",
                                   "seed=1.5",
                                   "swap=",
+                                  "files=",
+                                  "files=auto",
+                                  "files=00000000-0000-0000-0000-000000000000",
                                   "swap=yes",
                                   "swap=01234567-89ab-cdef-fedc-ba987654321",
                                   "swap=01234567-89ab-cdef-fedc-ba98765432100",
@@ -361,7 +367,7 @@ static void program_name(void **state)
     assert_int_equal(parse_load("faultline.efi seed=1 bogus=2"), 1);
     assert_string_equal(messages.text[0],
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
-                        "run, mem, cpus, seed, swap, serial, exit, la57, "
+                        "run, mem, cpus, seed, swap, files, serial, exit, la57, "
                         "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces, "
                         "tags, policy, regions, report, menu, prompt");
     /* A setting that ends so is a setting. */

@@ -26,6 +26,8 @@
 #include "tests/runner/tlb_limit.h"
 #include "tests/runner/watchdog.h"
 #include "vmm/fault/fault.h"
+#include "vmm/files/file_section.h"
+#include "vmm/files/files_disk.h"
 #include "vmm/page/managed.h"
 #include "vmm/space/commit.h"
 #include "vmm/space/space.h"
@@ -248,6 +250,8 @@ static enum status start_services(const struct bootinfo *info)
     summary_print_disks();
     status = swap_open(&info->options, RAM_SLOTS);
     if (status == OK)
+        files_disk_open(&info->options);
+    if (status == OK)
         status = vmm_init();
     if (status == OK)
         status = choose_policy(info->options.policy);
@@ -267,6 +271,20 @@ static enum status start_services(const struct bootinfo *info)
     return OK;
 }
 
+/* Writes what is left of files, unless another system has written to their disk (rule 16), and ends
+ * the grant. */
+static void settle_files(void)
+{
+    enum status status = files_disk_last_look();
+    unsigned left = status == OK ? file_sections_reap() : 0;
+
+    if (status != OK)
+        ktap_fail("the disk with files: %s", status_name(status));
+    if (left > 0)
+        ktap_fail("%u files have pages that could not be written", left);
+    files_disk_close();
+}
+
 /* Ends the services, and writes the log to the disk. All that can fail comes before the verdict. */
 static enum status stop_services(void)
 {
@@ -274,6 +292,7 @@ static enum status stop_services(void)
     enum status kept;
 
     CHECK(status == OK);
+    settle_files();
     status = swap_settle();
     if (status != OK)
         ktap_fail("closing the swap area: %s", status_name(status));

@@ -1,6 +1,7 @@
 /* The pager of files, and the list of open ones. */
 #include "vmm/files/file_section.h"
 
+#include "lib/ktap.h"
 #include "pmm/pool.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/fs/file.h"
@@ -220,6 +221,8 @@ enum status file_section_open_to_write(const struct block_device *block, const c
     if (status != OK)
         entry->openers--;
     mutex_unlock(&file_sections_lock);
+    if (status != OK)
+        ktap_note("files: %s is not written: %s", path, *reason);
     return status;
 }
 
