@@ -156,6 +156,10 @@ class Answers(unittest.TestCase):
         text = self.log("2,048 pages.", "from: records").replace("cost", "fault-around")
         with self.assertRaises(log.LogError):
             log.parse(text)
+        text = self.log("183,000.", "from: fork").replace("cost", "fault-device").replace("fork", "page")
+        with self.assertRaises(log.LogError) as caught:
+            log.parse(text)
+        self.assertIn("differs from run to run", str(caught.exception))
 
     def test_length(self):
         self.taken("a" * 48 + "; " + "b" * 109 + ".")

@@ -347,8 +347,7 @@ EXPERIMENT(fork_ways, 310) = {
                 "Share all levels: {all_levels.tables.16m} table for 16 MiB; page COW makes "
                 "{page.tables.16m}, an eager copy {eager.tables.16m} and {eager.pages.16m} pages",
             .counted = "Share all levels: {all_levels.fork.16m} instructions for 16 MiB; page COW "
-                       "{page.fork.16m}, eager {eager.fork.16m}; shipped writes of all pages "
-                       "{all_levels.write100.16m}, page COW {page.write100.16m}",
+                       "{page.fork.16m}; an eager copy makes {eager.pages.16m} pages at once",
             .shipped = "all levels; its writes take more instructions than those of page COW, its "
                        "fork fewer",
             .limit = "the cost of misses in cache and TLB",

@@ -54,9 +54,9 @@ static int set_up(void **state)
 /* Brings the machine to an end all the same, so that another one can begin. */
 static int tear_down(void **state)
 {
+    unsigned complaints = fake.complaints;
+
     (void)state;
-    if (fake.complaints != 0)
-        fail_msg("%u complaints, the first: %s", fake.complaints, fake.complaint);
     fake_clock_step_ns = 100000;
     disk.fail_count = 0;
     if (swap_disk() != NULL) {
@@ -69,8 +69,10 @@ static int tear_down(void **state)
     disks_stop();
     crash_log_over();
     fake_disk_free(&disk);
-    memset(&fake, 0, sizeof(fake));
     fake_clock_step_ns = 1000;
+    if (complaints != 0)
+        fail_msg("%u complaints, the first: %s", complaints, fake.complaint);
+    memset(&fake, 0, sizeof(fake));
     return 0;
 }
 
