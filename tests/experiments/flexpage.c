@@ -9,8 +9,10 @@
 #include "cpu/machine.h"
 #include "cpu/smp/shootdown.h"
 #include "cpu/smp/thread.h"
+#include "cpu/trap/probe.h"
 #include "lib/print.h"
 #include "tests/runner/experiment.h"
+#include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/flex/flex.h"
 
@@ -206,6 +208,78 @@ static void flex_check_gift(void)
     CHECK(ok);
 }
 
+/* ---- from ring 3 ---- */
+
+/* Performs a system call in a program of a space. Returns its result; STATUS_BUSY: a violation. */
+static int64_t flex_call(struct space *space, const struct program_peer *peer, uint64_t call,
+                         uint64_t rdi, uint64_t rsi, uint64_t rdx)
+{
+    struct program program = user_code_program(space, user_code_measure_range_call, rdi);
+
+    program.peers = peer;
+    program.peer_count = 1;
+    program.frame.rsi = 1;
+    program.frame.rcx = USER_CODE_BUFFER;
+    program.frame.r8 = call;
+    program.frame.r9 = rsi;
+    program.frame.r10 = rdx;
+    return program_run(&program) == PROGRAM_EXITED ? (int64_t)program.exit_code : STATUS_BUSY;
+}
+
+/* Stores to the page in a program of the borrower. Returns true unless that is a violation. */
+static bool flex_program_writes(void)
+{
+    struct program program = user_code_program(flex_spaces[1], user_code_write, CHAIN_AT(1));
+
+    return program_run(&program) == PROGRAM_EXITED;
+}
+
+#define REQUEST (USER_CODE_BUFFER + 2048)
+
+/* A program lends a page, or gives one, by a request in its own memory. */
+static int64_t flex_program_lends(uint64_t call, uint64_t page, uint64_t at, uint64_t rights)
+{
+    const struct program_peer peer = {flex_spaces[1], CHAIN_AT(1), CHAIN_AT(2)};
+    const struct program_lend lend = {START + page * PAGE_SIZE, PAGE_SIZE, 0, at, rights};
+
+    space_switch(flex_spaces[0]);
+    if (!user_copy_out(REQUEST, &lend, sizeof(lend), NULL))
+        return STATUS_BUSY;
+    return flex_call(flex_spaces[0], &peer, call, REQUEST, 0, 0);
+}
+
+static int64_t flex_program_revokes(uint64_t keep)
+{
+    return flex_call(flex_spaces[0], NULL, PROGRAM_REVOKE, START + 4 * PAGE_SIZE, PAGE_SIZE, keep);
+}
+
+static void flex_check_calls(void)
+{
+    bool ok = SUCCEEDS(user_code_install(flex_spaces[0]));
+
+    space_switch(flex_spaces[1]);
+    ok = ok && SUCCEEDS(user_code_install(flex_spaces[1]));
+    ktap_check(
+        ok &&
+            flex_program_lends(PROGRAM_LEND, 0, CHAIN_AT(2), PROGRAM_MAP_WRITE) == STATUS_DENIED &&
+            flex_program_lends(PROGRAM_LEND, 0, CHAIN_AT(1) - PAGE_SIZE, 0) == STATUS_DENIED &&
+            flex_program_lends(PROGRAM_LEND, 0, CHAIN_AT(1), 64) == STATUS_RANGE &&
+            flex_call(flex_spaces[0], NULL, PROGRAM_LEND, 8, 0, 0) == STATUS_RANGE,
+        "a program may lend only where its peer allows, by a request that it can read");
+    ok = ok && flex_program_lends(PROGRAM_LEND, 4, CHAIN_AT(1), PROGRAM_MAP_WRITE) == OK &&
+         flex_program_writes() && flex_program_revokes(0) == (PROGRAM_ACCESSED | PROGRAM_WRITTEN) &&
+         !flex_program_writes();
+    ktap_check(ok && flex_program_revokes(PROGRAM_MAP_NONE) > 0 &&
+                   flex_program_revokes(PROGRAM_MAP_NONE) == OK,
+               "a program lends a page, takes the right to write back, then the page");
+    ok = flex_program_lends(PROGRAM_GIVE, 2, CHAIN_AT(1), PROGRAM_MAP_WRITE) == OK &&
+         flex_program_writes();
+    space_switch(flex_spaces[0]);
+    ktap_check(ok && !word_write(START + 2 * PAGE_SIZE, 1) &&
+                   SUCCEEDS(space_unmap(flex_spaces[1], CHAIN_AT(1), PAGE_SIZE)),
+               "and gives one away");
+}
+
 /* ---- all processors ---- */
 
 static struct {
@@ -312,6 +386,7 @@ static void flexpage_run(const struct options *options)
         flex_measure_shapes();
         flex_measure_sizes();
         flex_check_gift();
+        flex_check_calls();
         flex_check_all_processors();
     }
     space_switch(NULL);
@@ -327,7 +402,7 @@ EXPERIMENT(flexpage, 053) = {
     .name = "flexpage",
     .question = "What do map, grant and revoke cost?",
     .spaces = SPACES,
-    .checks = 8,
+    .checks = 11,
     .reserves = true,
     .run = flexpage_run,
     .answer =

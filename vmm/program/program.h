@@ -41,12 +41,38 @@ enum program_call {
     PROGRAM_PRESSURE,      /* nothing; result enum pmm_pressure: how short memory is */
     PROGRAM_SET_NOTICE,    /* RDI: the handler of low-memory notices, 0: none */
     PROGRAM_TRIM,          /* nothing; result: pages that were freed below its space's stacks */
+    PROGRAM_LEND,          /* RDI: address of a struct program_lend */
+    PROGRAM_GIVE,          /* the same */
+    /* RDI: address, RSI: size, RDX: as PROGRAM_PROTECT, what all keep to whom it was lent;
+     * PROGRAM_REVOKE_OWN: the program, too. Result: PROGRAM_ACCESSED, PROGRAM_WRITTEN, or-ed. */
+    PROGRAM_REVOKE,
     PROGRAM_CALLS
 };
 
 #define PROGRAM_MAP_WRITE   1U
 #define PROGRAM_MAP_EXECUTE 2U
 #define PROGRAM_MAP_NONE    4U
+
+#define PROGRAM_REVOKE_OWN 8U
+
+#define PROGRAM_ACCESSED 1
+#define PROGRAM_WRITTEN  2
+
+/* What a program lends or gives (vmm/flex/flex.h), to one of its peers. */
+struct program_lend {
+    uint64_t start;
+    uint64_t size;
+    uint64_t peer;   /* number */
+    uint64_t at;     /* in the peer's space */
+    uint64_t rights; /* as of PROGRAM_MAP */
+};
+
+/* A space that a program may lend to, at free places of [start, end). */
+struct program_peer {
+    struct space *space;
+    uint64_t start;
+    uint64_t end;
+};
 
 #define PROGRAM_SLEEP_MOST 1000000U
 
@@ -81,7 +107,9 @@ struct program {
     uint64_t notice_frame;   /* address of the frame of the notice that it handles; 0: none */
     uint64_t upcall_frame;   /* address of the frame of the violation that it handles; 0: none */
     struct program *next;    /* in the list of programs whose stack counts */
-    unsigned users;          /* why it is in the list: it runs, program_keep_stack */
+    const struct program_peer *peers; /* by number; the caller keeps them and their spaces */
+    unsigned peer_count;
+    unsigned users; /* why it is in the list: it runs, program_keep_stack */
     bool runs;
     struct notice_member notice;
     uint64_t exit_code; /* PROGRAM_EXITED: RDI of its system call */
@@ -109,6 +137,11 @@ MUST_USE enum status program_trim_stacks(struct space *space, const struct progr
                                          uint64_t callers, uint64_t *pages);
 
 /* ---- between the files of programs ---- */
+
+/* Performs PROGRAM_LEND, PROGRAM_GIVE and PROGRAM_REVOKE for a program, with interrupts as it has
+ * them. Return the result. */
+enum status program_lend(const struct program *program, const struct trap_frame *frame);
+enum status program_revoke(const struct program *program, const struct trap_frame *frame);
 
 void program_starts(struct program *program);
 void program_stops(struct program *program);

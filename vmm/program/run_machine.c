@@ -245,6 +245,20 @@ static enum trap_return program_sleep(struct trap_frame *frame)
     return tell_notice(frame) ? TRAP_RETURN_ALL : TRAP_RETURN_FAST;
 }
 
+__attribute__((noinline)) static enum status lend_memory(struct space *space,
+                                                         const struct trap_frame *frame)
+{
+    (void)space;
+    return program_lend(current_program(), frame);
+}
+
+__attribute__((noinline)) static enum status revoke_memory(struct space *space,
+                                                           const struct trap_frame *frame)
+{
+    (void)space;
+    return program_revoke(current_program(), frame);
+}
+
 /* Trims the stacks of the running space; returns the pages that were freed, or a status. */
 static enum status trim_stacks(const struct trap_frame *frame)
 {
@@ -272,6 +286,9 @@ static enum trap_return on_system_call(struct trap_frame *frame)
     case PROGRAM_PRESSURE: status = (enum status)pmm_pressure(); break;
     case PROGRAM_SET_NOTICE: status = set_notice(frame->rdi); break;
     case PROGRAM_TRIM: status = trim_stacks(frame); break;
+    case PROGRAM_LEND:
+    case PROGRAM_GIVE: status = change_space(frame, lend_memory); break;
+    case PROGRAM_REVOKE: status = change_space(frame, revoke_memory); break;
     default: status = STATUS_UNSUPPORTED; break;
     }
     frame->rax = (uint64_t)(int64_t)status;
