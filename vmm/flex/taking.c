@@ -200,12 +200,23 @@ static void perform_one(struct taking *taking, struct mapping *mapping)
     lends_unlock_space(space);
 }
 
+static bool is_empty_at(const struct space *space, uint64_t address)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, address);
+
+    machine_interrupts_restore(were_on);
+    return pte_state(place.entry, place.level) == PTE_EMPTY;
+}
+
 /* The last step: the guard goes, and the mapping, whose borrowers go too. */
 static void remove_guard(struct mapping *mapping)
 {
     struct space *space = mapping->space;
 
     lends_lock_space(space);
+    CHECK_MSG(is_empty_at(space, mapping->node.start), "a guard at %lx has been filled",
+              mapping->node.start);
     region_remove_range(space, mapping->node.start, mapping->node.end);
     mapping_remove(mapping);
     lends_unlock_space(space);
