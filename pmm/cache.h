@@ -134,10 +134,11 @@ static inline void pmm_prepare(struct pfn frame, enum frame_kind kind)
 }
 
 /* As pmm_prepare, for a page that an entry is about to map. first: the record's first word (count
- * 1, kind, and the owner's value of `live`). place: the entry's offset in its table, in bytes. The
- * owner sets list_prev itself. */
+ * 1, kind, and the owner's value of `live`). place: the entry's offset in its table, in bytes.
+ * flags: FRAME_DIRTY if the page is about to be written, else 0. The owner sets list_prev
+ * itself. */
 static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32_t table,
-                                    uint32_t place)
+                                    uint32_t place, uint8_t flags)
 {
     uint32_t held_and_index = place / 8 << 16;
 
@@ -147,7 +148,7 @@ static inline void pmm_prepare_page(struct frame *record, uint64_t first, uint32
     record->page.back_table = table;
     record->page.list_next = UINT32_MAX;
     record->lock = 0;
-    record->flags = 0;
+    record->flags = flags;
     record->base_high = 0;
     record->marks = 0;
 }

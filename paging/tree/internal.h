@@ -56,10 +56,26 @@ static inline struct frame *pte_record(struct pte entry)
     return (struct frame *)(uintptr_t)(FRAME_RECORDS_BASE + ((entry.word >> shift) & mask));
 }
 
+/* As pte_record, for what remains of a leaf or link without its class, rights and other constant
+ * bits: the frame's number, A and D. The shift drops the last two. */
+static inline struct frame *record_of_varying(uint64_t varies)
+{
+    const unsigned shift = PAGE_SHIFT - 5;
+
+    _Static_assert((PTE_A | PTE_D) >> (PAGE_SHIFT - 5) == 0, "dropped by the shift");
+    return (struct frame *)(uintptr_t)(FRAME_RECORDS_BASE + (varies >> shift));
+}
+
 /* As pte_are_leaves, for one class. */
 static inline bool pte_are_leaves_of(struct pte_bits bits, enum pte_class class)
 {
     return pte_class((struct pte){bits.any}) == class && pte_are_leaves(bits);
+}
+
+/* Returns true if an entry of level 1 is a sound leaf of the class. */
+static inline bool pte_is_leaf_of(struct pte entry, enum pte_class class)
+{
+    return pte_class(entry) == class && pte_state(entry, 1) == PTE_LEAF;
 }
 
 /* Returns the page that an entry references as leaf, in transit or withheld (the first frame of a
@@ -108,8 +124,23 @@ static inline void tree_unlock_fast(struct pfn table)
     spin_unlock_fast(&frame_record(table)->lock);
 }
 
+/* ---- drop.c, drop_leaves.c ---- */
+
 /* Drops an entry's reference to its page, after the TLB flush. */
 void tree_forget_page(struct pfn page);
+
+/* Drops an entry that was removed; a table without other references joins the dropper's. */
+void tree_drop_entry(struct tree_dropper *dropper, struct pte entry, unsigned level);
+
+/* Drops up to `most` entries of the dropper's leaf table. Returns how many. */
+unsigned drop_leaves(struct tree_dropper *dropper, unsigned most);
+
+/* Folds the entry's D into the page's record (rule E8). */
+static inline void fold_dirty(struct pte entry)
+{
+    if (pte_present(entry) && (entry.word & PTE_D) != 0)
+        __atomic_or_fetch(&frame_record(pte_frame(entry))->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+}
 
 /* Frees an own, empty table that is marked dead and unlinked. */
 void tree_drop_empty(struct pfn table);
@@ -137,8 +168,9 @@ struct rmap_hold {
     bool were_on;
 };
 
-/* Locks the ring of a page's back pointer. */
+/* Lock the ring of a page's back pointer, and of a table. */
 struct rmap_hold rmap_lock_page(struct pfn page);
+struct rmap_hold rmap_lock_table(struct pfn table);
 void rmap_unlock(struct rmap_hold hold);
 
 /* Returns the next table of the locked ring; the table itself if it is alone. */
@@ -146,6 +178,21 @@ struct pfn rmap_next_of(struct pfn table);
 
 /* Returns the state of an entry that references the page (leaf, in transit, withheld), or empty. */
 enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page);
+
+/* Gives a page, whose back pointer was an entry that the caller has emptied, `other` as back
+ * pointer: the entry at the same index of `next`, if it maps the page as a leaf too. The ring is
+ * locked, and the caller still owns the removed entry's reference. As in rmap_choose_another the
+ * back pointer is stored before the entry is read. Returns false, with a wrong back pointer, if it
+ * is another entry. */
+static inline bool rmap_move_pointer(struct frame *record, struct pfn next, const struct pte *other,
+                                     struct pte removed)
+{
+    __atomic_exchange_n(&record->page.back_table, next.index, __ATOMIC_SEQ_CST);
+    return ((pte_read(other).word ^ removed.word) & (PTE_FRAME_MASK | PTE_P)) == 0;
+}
+
+/* Sets the back pointer of such a page to another entry of the locked ring, or to none. */
+void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table, unsigned index);
 
 /* Adds a new table to the ring of its source. */
 void rmap_join(struct pfn table, struct pfn source);

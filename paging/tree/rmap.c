@@ -32,7 +32,7 @@ static struct tree_ring_lock *rmap_spin(struct pfn table)
     }
 }
 
-static struct rmap_hold rmap_lock_table(struct pfn table)
+struct rmap_hold rmap_lock_table(struct pfn table)
 {
     bool were_on = machine_interrupts_off();
 
@@ -212,8 +212,7 @@ enum pte_state rmap_state_of(struct pfn table, unsigned index, struct pfn page)
 /* Sets the back pointer to another entry at the index, or to none. Another processor may remove
  * that entry meanwhile and reads the back pointer without the ring's lock (rmap_points_into). So
  * the back pointer is stored first, and the entry checked again afterwards. */
-static void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table,
-                                unsigned index)
+void rmap_choose_another(struct frame *record, struct pfn page, struct pfn table, unsigned index)
 {
     /* The caller still owns the removed entry's reference: a count of 1 means no other entry. */
     bool last = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 1;

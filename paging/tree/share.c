@@ -48,7 +48,8 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
 
 /* ---- a table ---- */
 
-/* Entries are looked at in blocks, so that those of equal kind are shared by one short loop. */
+/* One short loop shares leaves or links of one class with equal rights. Where another entry
+ * follows, a longer one shares what remains of a block; then the short one is tried again. */
 #define SHARE_BLOCK 64U
 
 _Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0, "a table is whole blocks");
@@ -65,50 +66,84 @@ static inline uint64_t share_change(uint64_t word)
     return (word & PTE_CLASS_MASK) == own ? own ^ cow ^ (word & PTE_RW) : 0;
 }
 
+/* Leaves or links of one class, own or COW, with equal rights. */
+struct share_shape {
+    uint64_t base;   /* their bits, but for those that may differ */
+    uint64_t change; /* turns the source's entry into COW */
+    uint64_t zeros;  /* the entry that maps zeros, less the base: it is not counted */
+};
+
+/* Entries that are shared in one step of the short loop. */
+#define SHARE_STEP 8U
+
 /* Restores the counts that were saturated and were raised nevertheless. */
-static __attribute__((noinline, cold)) void share_mend_counts(const struct pte *entries)
+static __attribute__((noinline, cold)) void share_mend_counts(const struct pte *from,
+                                                              const struct pte *to)
 {
-    for (unsigned i = 0; i < SHARE_BLOCK; i++)
-        if (__atomic_load_n(&frame_record(pte_frame(entries[i]))->count, __ATOMIC_RELAXED) >=
+    for (; from < to; from++)
+        if (__atomic_load_n(&frame_record(pte_frame(*from))->count, __ATOMIC_RELAXED) >=
             COUNT_STILL)
-            frame_count_saturate(pte_frame(entries[i]));
+            frame_count_saturate(pte_frame(*from));
 }
 
-/* Shares a block of leaves or links of one class, own or COW, with equal rights, whose targets are
- * all counted. `change` turns the source's entries into COW; the copies start without D. */
-static inline __attribute__((always_inline)) void share_block(struct pte *to, struct pte *from,
-                                                              uint64_t change)
+/* Shares one entry if it has the shape. The copy starts without D. An own entry is never of zeros.
+ * Sets *large if the count is very large now. */
+static inline __attribute__((always_inline)) bool share_one(struct pte *to, struct pte *from,
+                                                            const struct share_shape *shape,
+                                                            bool own, uint64_t *large)
 {
-    uint32_t counts = 0;
+    /* Without borrow, if the entry has the shape: then only what may differ remains. */
+    uint64_t varies = __atomic_load_n(&from->word, __ATOMIC_RELAXED) - shape->base;
+    int32_t *count;
 
-#pragma GCC unroll 16
-    for (unsigned i = 0; i < SHARE_BLOCK; i++) {
-        uint64_t word = __atomic_load_n(&from[i].word, __ATOMIC_RELAXED);
-        uint32_t *count = &pte_record((struct pte){word})->count;
-
-        __atomic_add_fetch(count, 1, __ATOMIC_RELAXED);
-        counts |= __atomic_load_n(count, __ATOMIC_RELAXED);
-        if (change != 0) /* locked: the processor may set D meanwhile */
-            (void)__atomic_xor_fetch(&from[i].word, change, __ATOMIC_RELAXED);
-        to[i].word = (word ^ change) & ~PTE_D;
-    }
-    if (__builtin_expect(counts >> 31 != 0, 0))
-        share_mend_counts(to);
-}
-
-/* Returns true if a block's entries are leaves or links of one class, own or COW, with equal
- * rights, and all are counted. `full`: every entry of the table is counted. No zero page or table
- * is own. */
-static inline bool share_block_is_alike(struct pte_bits bits, unsigned level, bool full)
-{
-    enum pte_class class = pte_class((struct pte){bits.any});
-    enum pte_state state;
-
-    if (((bits.any ^ bits.all) & ~SHARE_VARIES) != 0 || (bits.all & PTE_P) == 0 ||
-        (class != PTE_OWN && !(class == PTE_COW && full)))
+    if (__builtin_expect((varies & ~SHARE_VARIES) != 0, 0) || (!own && varies == shape->zeros))
         return false;
-    state = pte_state((struct pte){bits.any}, level);
-    return state == PTE_LEAF || state == PTE_TABLE;
+    count = (int32_t *)&record_of_varying(varies)->count;
+    if (__atomic_add_fetch(count, 1, __ATOMIC_RELAXED) < 0)
+        *large = varies;
+    if (own) /* locked: the processor may set A meanwhile, or D in a table that it writes */
+        (void)__atomic_xor_fetch(&from->word, shape->change, __ATOMIC_RELAXED);
+    to->word = (varies & ~PTE_D) + (shape->base ^ (own ? shape->change : 0));
+    return true;
+}
+
+/* Shares entries as long as they have the shape, and returns how many, at most `most`. */
+static inline __attribute__((always_inline)) unsigned share_run(struct pte *to, struct pte *from,
+                                                                unsigned most,
+                                                                const struct share_shape *given,
+                                                                bool own)
+{
+    const struct share_shape shape = *given; /* in registers */
+    const struct pte *first = to;
+    const struct pte *end = from + most;
+    uint64_t large = 0;
+    unsigned step = 0;
+
+    for (; from < end; from += SHARE_STEP, to += SHARE_STEP) {
+#pragma GCC unroll 8
+        for (step = 0; step < SHARE_STEP; step++)
+            if (!share_one(&to[step], &from[step], &shape, own, &large))
+                break;
+        if (step < SHARE_STEP)
+            break;
+        step = 0;
+    }
+    if (__builtin_expect(large != 0, 0))
+        share_mend_counts(first, to + step);
+    return (unsigned)(to - first) + step;
+}
+
+/* Two instances of the loop: one writes to the source, one does not. */
+static __attribute__((noinline)) unsigned
+share_own_run(struct pte *to, struct pte *from, unsigned most, const struct share_shape *shape)
+{
+    return share_run(to, from, most, shape, true);
+}
+
+static __attribute__((noinline)) unsigned
+share_cow_run(struct pte *to, struct pte *from, unsigned most, const struct share_shape *shape)
+{
+    return share_run(to, from, most, shape, false);
 }
 
 /* Kinds of entries that were decoded before in this table: most others are like one of them. */
@@ -131,10 +166,13 @@ static struct pte share_any(struct share_seen *seen, struct pte *from)
     return copy;
 }
 
-/* Shares a block of entries of several kinds. */
-static void share_each(struct share_seen *seen, struct pte *to, struct pte *from)
+/* Shares [from, end) of a table, entries of several kinds. Returns how many are counted. */
+static unsigned share_each(struct share_seen *seen, struct pte *to, struct pte *from, unsigned i,
+                           unsigned end)
 {
-    for (unsigned i = 0; i < SHARE_BLOCK; i++) {
+    unsigned held = 0;
+
+    for (; i < end; i++) {
         struct pte entry = pte_read(&from[i]);
         enum pte_class class = pte_class(entry);
         uint64_t change;
@@ -146,6 +184,7 @@ static void share_each(struct share_seen *seen, struct pte *to, struct pte *from
         if ((entry.word & ~SHARE_VARIES) != seen->shapes[class] || class == PTE_SHARED ||
             !pte_present(entry) || zero_ladder_has(pte_frame(entry))) {
             to[i] = share_any(seen, &from[i]);
+            held += entry_is_held(to[i]);
             continue;
         }
         change = share_change(entry.word);
@@ -153,30 +192,76 @@ static void share_each(struct share_seen *seen, struct pte *to, struct pte *from
         if (change != 0)
             (void)__atomic_xor_fetch(&from[i].word, change, __ATOMIC_RELAXED);
         to[i].word = (entry.word ^ change) & ~PTE_D;
+        held++;
     }
+    return held;
 }
 
-static void share_entries(struct pte *to, struct pte *from, unsigned level, bool full)
+/* Returns true, and the shape, if an entry is a sound leaf or link to share with those like it. */
+static bool share_shape_of(struct pte entry, unsigned level, struct share_shape *shape)
+{
+    enum pte_class class = pte_class(entry);
+    enum pte_state state;
+
+    if (!pte_present(entry) || (class != PTE_OWN && class != PTE_COW) || entry_is_zero(entry))
+        return false;
+    state = pte_state(entry, level);
+    shape->base = entry.word & ~SHARE_VARIES;
+    shape->change = share_change(entry.word);
+    shape->zeros = phys_of((struct pfn){zero_ladder_first.index + level - 1}).address | PTE_A;
+    return state == PTE_LEAF || state == PTE_TABLE;
+}
+
+/* Shares the entries from `i` on that are like that one, if it is a leaf or link. Returns how many.
+ * `i` is the first of a block. */
+static unsigned share_like(const struct share_seen *seen, struct pte *to, struct pte *from,
+                           unsigned i)
+{
+    struct share_shape shape;
+
+    if (!share_shape_of(pte_read(&from[i]), seen->level, &shape))
+        return 0;
+    return shape.change != 0 ? share_own_run(&to[i], &from[i], PTE_ENTRIES - i, &shape)
+                             : share_cow_run(&to[i], &from[i], PTE_ENTRIES - i, &shape);
+}
+
+/* Returns the first entry from `i` on, at most `end`, that is not this word. */
+static unsigned share_skip(const struct pte *from, unsigned i, unsigned end, uint64_t word)
+{
+#pragma GCC unroll 8
+    for (; i < end; i++)
+        if (__atomic_load_n(&from[i].word, __ATOMIC_RELAXED) != word)
+            break;
+    return i;
+}
+
+/* Shares the entries of a table, `held` of which are counted. Those behind the last of them are
+ * only copied. */
+static void share_entries(struct pte *to, struct pte *from, unsigned level, unsigned held)
 {
     struct share_seen seen = {.level = level};
+    unsigned i = 0;
 
-    for (unsigned i = 0; i < PTE_ENTRIES; i += SHARE_BLOCK) {
-        struct pte_bits bits = pte_common(&from[i], &from[i + SHARE_BLOCK]);
+    if (held < PTE_ENTRIES)
+        machine_copy_frame(to, from);
+    while (held > 0) {
+        unsigned alike;
+        unsigned end;
+        unsigned at;
 
-        if (bits.any == bits.all && bits.any == seen.plain) {
-            for (unsigned k = i; k < i + SHARE_BLOCK; k++)
-                to[k].word = seen.plain;
-        } else if (share_block_is_alike(bits, level, full)) {
-            uint64_t change = share_change(bits.all);
-
-            /* Two instances of the loop: one writes to the source, one does not. */
-            if (change != 0)
-                share_block(&to[i], &from[i], change);
-            else
-                share_block(&to[i], &from[i], 0);
-        } else {
-            share_each(&seen, &to[i], &from[i]);
-        }
+        CHECK_MSG(i < PTE_ENTRIES, "a table of level %u holds %u more than its entries", level,
+                  held);
+        alike = share_like(&seen, to, from, i);
+        end = (i + alike) / SHARE_BLOCK * SHARE_BLOCK + SHARE_BLOCK;
+        CHECK(alike <= held);
+        held -= alike;
+        if (held == 0)
+            break;
+        at = share_skip(from, i + alike, end, seen.plain);
+        alike = share_each(&seen, to, from, at, end);
+        CHECK(alike <= held);
+        held -= alike;
+        i = end;
     }
 }
 
@@ -189,10 +274,7 @@ void tree_copy_table(struct pfn to, struct pfn from)
 
     CHECK(source->lock == 1 && source->level == copy->level);
     CHECK(source->table.base_low == copy->table.base_low && source->base_high == copy->base_high);
-    if (source->table.held == 0)
-        machine_copy_frame(to_entries, from_entries);
-    else
-        share_entries(to_entries, from_entries, source->level, source->table.held == PTE_ENTRIES);
+    share_entries(to_entries, from_entries, source->level, source->table.held);
     copy->live = source->live;
     copy->table.held = source->table.held;
     rmap_join(to, from);

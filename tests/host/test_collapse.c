@@ -364,8 +364,12 @@ static void used_and_written_are_kept(void **state)
     (void)state;
     for (unsigned round = 0; round < 4; round++) {
         begin_with_pages(0, PTE_ENTRIES);
-        for (unsigned i = 0; i < PTE_ENTRIES; i++)
-            entry_at(place_of(space, at_page(i)))->word &= ~(PTE_A | PTE_D);
+        for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+            struct pte *entry = entry_at(place_of(space, at_page(i)));
+
+            entry->word &= ~(PTE_A | PTE_D);
+            frame_record(pte_frame(*entry))->flags &= (uint8_t)~FRAME_DIRTY;
+        }
         if ((round & 1) != 0)
             entry_at(place_of(space, at_page(300)))->word |= PTE_A;
         if ((round & 2) != 0)

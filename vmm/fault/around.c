@@ -69,7 +69,7 @@ static void publish_frames(struct pmm_cache *caches, enum pmm_cache_content cont
         if (content == PMM_CACHE_ANY)
             machine_clear_frame(frame_pointer(page));
         pmm_prepare_page(record, clock->record, table.index,
-                         (from + i) * (unsigned)sizeof(struct pte));
+                         (from + i) * (unsigned)sizeof(struct pte), 0);
         if (last != NULL) {
             last->page.list_next = page.index;
             record->page.list_prev = frames[i - 1];

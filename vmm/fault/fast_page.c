@@ -40,9 +40,11 @@ INLINE struct pfn pfn_of_table(const struct frame *table)
     return (struct pfn){(uint32_t)(((uintptr_t)table - fault_constants.records) / sizeof(*table))};
 }
 
-/* Takes a frame and prepares it as a page: sets its back pointer and adds it to the processor's
- * clock. Reclaim may find the page before the entry maps it, and skips it. The clock's lock is
- * taken first, so that a held lock can still end the path. */
+/* Takes a frame and prepares it as a page that is about to be written: sets its back pointer and
+ * adds it to the processor's clock. FRAME_DIRTY is set at once, so that a later copy of the page
+ * need not fold D into the record by a locked instruction. Reclaim may find the page before the
+ * entry maps it, and skips it. The clock's lock is taken first, so that a held lock can still end
+ * the path. */
 INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct frame *table,
                                        struct pmm_cache *caches, enum pmm_cache_content content,
                                        enum frame_clear clear, struct pfn *page)
@@ -62,7 +64,8 @@ INLINE enum fast_result fast_take_page(const struct pte *leaf, const struct fram
     record = record_at(page->index);
     if (UNLIKELY(!pmm_is_free(record)))
         return FAST_DAMAGED;
-    pmm_prepare_page(record, clock->record, pfn_of_table(table).index, leaf_place(leaf));
+    pmm_prepare_page(record, clock->record, pfn_of_table(table).index, leaf_place(leaf),
+                     FRAME_DIRTY);
     last = clock->last;
     record->page.list_prev = last;
     if (UNLIKELY(last == UINT32_MAX))
@@ -237,7 +240,7 @@ INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t wo
     struct frame *record = record_of(word & fault_constants.frame_mask);
 
     /* The D of the removed entry is folded into the record (rule E8). */
-    if (__builtin_expect((word & PTE_D) != 0, 1))
+    if (UNLIKELY((record->flags & FRAME_DIRTY) == 0) && (word & PTE_D) != 0)
         __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
     if (rmap_points_into(record, pfn_of_table(table)) &&
         UNLIKELY(!name_next(record, table, leaf, word)))

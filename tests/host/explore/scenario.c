@@ -65,6 +65,8 @@ const struct set_up scenario_set_ups[] = {
     {"chainfork", "map-shared+8,write,write@5,new,new,lend,lend/1,read/1@5,child/1,read/2@5"},
     {"full", "map+512,fill"},
     {"fullcow", "map+512,fill,child"},
+    {"fullown", "map+512,fill,child,write@500"},
+    {"fullthree", "map+512,fill,child,child,write/1@500,write/2@500"},
     {"blankfork", "map+512,write@64,child"},
     {"blank8fork", "map+2048,write@64,child"},
     {"zeroreadfork", "map+512,write@64,read,child"},
