@@ -27,9 +27,10 @@ struct thread {
     void *argument;
     struct semaphore ended;
     struct fpu_state *fpu; /* (p) its program's vector registers, while it does not run */
-    uint64_t rsp0; /* (p) the processor's stack for traps from ring 3, while it does not run */
-    void *program; /* (p) its entry of thread_programs, while it does not run */
-    bool low;      /* (c) after thread_set_low: runs only if no other thread is ready */
+    uint64_t rsp0;  /* (p) the processor's stack for traps from ring 3, while it does not run */
+    void *program;  /* (p) its entry of thread_programs, while it does not run */
+    bool low;       /* (c) after thread_set_low: runs only if no other thread is ready */
+    bool gives_way; /* (p) in thread_give_way */
 };
 
 /* Appends a thread; removes and returns the first one, or NULL. */
@@ -38,6 +39,10 @@ struct thread *thread_queue_pop(struct thread_queue *queue);
 
 /* Makes a thread ready, and wakes its CPU if that is halted. */
 void thread_make_ready(struct thread *thread);
+
+/* Lets the processor's other ready threads run first, one of low priority before all: the caller
+ * may wait for that one. */
+void thread_give_way(void);
 
 /* Switches to the next ready thread. The running one is in a queue already, or has ended. */
 void thread_schedule(void);

@@ -133,6 +133,17 @@ void thread_set_space(void *space)
         self->space = space;
 }
 
+void thread_give_way(void)
+{
+    struct thread *self = cpu_self()->current;
+
+    if (!thread_may_wait())
+        return;
+    self->gives_way = !self->low;
+    thread_yield();
+    self->gives_way = false;
+}
+
 void thread_set_low(void)
 {
     CHECK(cpu_self()->current->stack != NULL);

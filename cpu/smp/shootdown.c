@@ -10,6 +10,7 @@
 #include "cpu/interrupts/local_apic.h"
 #include "cpu/machine.h"
 #include "cpu/percpu.h"
+#include "cpu/smp/internal.h"
 #include "cpu/smp/lock_check.h"
 #include "cpu/smp/thread.h"
 #include "cpu/trap/trap.h"
@@ -134,7 +135,7 @@ void machine_relax(void)
     if (__atomic_load_n(&self->from, __ATOMIC_RELAXED) != 0)
         perform_requests(self);
     if (machine_interrupts_on())
-        thread_yield();
+        thread_give_way();
     machine_pause();
 }
 

@@ -12,11 +12,9 @@
 #include "lib/check.h"
 #include "lib/units.h"
 
-/* Period of every_second. */
-#define SECOND_NS UINT64_C(1000000000)
+#define SECOND_NS UINT64_C(1000000000) /* period of every_second */
 
-/* Initial stack of a thread: the six registers of thread_switch, and the address where it returns
- * to; above them a word, so that the stack is as after a call. */
+/* Initial stack of a thread: six registers of thread_switch, its return address, and a word. */
 #define FIRST_WORDS  8U
 #define FIRST_RETURN 6U
 
@@ -164,7 +162,9 @@ void thread_schedule(void)
     if (own->sleepers != NULL)
         wake_sleepers(own);
     spin_lock(&own->ready_lock);
-    next = thread_queue_pop(&own->ready);
+    next = self->gives_way ? thread_queue_pop(&own->low) : NULL;
+    if (next == NULL)
+        next = thread_queue_pop(&own->ready);
     if (next == NULL)
         next = thread_queue_pop(&own->low);
     if (next == NULL)

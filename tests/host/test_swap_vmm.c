@@ -17,6 +17,7 @@
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
+#include "vmm/reclaimer/reclaimer.h"
 
 #define MEMORY (16 * MIB)
 
@@ -88,6 +89,7 @@ static void contents_survive_eviction(void **state)
     uint64_t seed = model_seed();
     struct reclaim_counts before = reclaim_counts();
     struct reclaim_counts after;
+    uint64_t cleaned = 0;
     uint64_t read;
 
     (void)state;
@@ -101,6 +103,8 @@ static void contents_survive_eviction(void **state)
 
             note_cached(&op);
             (void)model_perform(&op);
+            if (round % 2 == 1 && i % 5 == 0)
+                cleaned += write_behind(8);
             if (i % CHECK_EACH == 0)
                 model_check();
         }
@@ -110,13 +114,15 @@ static void contents_survive_eviction(void **state)
     read = swap_usage().pages_read;
     close_area();
     after = reclaim_counts();
-    print_message("# %lu pages written, %lu clean, %lu read, %lu found in a frame\n",
-                  after.written - before.written, after.clean - before.clean, read, cached);
+    print_message(
+        "# %lu pages written, %lu clean, %lu written behind, %lu read, %lu found in a frame\n",
+        after.written - before.written, after.clean - before.clean, cleaned, read, cached);
     /* Every entry of a page is always found: none was left as busy. */
     assert_int_equal(after.busy, before.busy);
     assert_true(after.written - before.written > ops / 100);
     assert_true(after.clean - before.clean > ops / 1000);
     assert_true(read > ops / 100);
+    assert_true(cleaned > ops / 200);
     assert_true(cached > ops / 10000);
     assert_true(tied_on_their_way > ops / 1000);
 }

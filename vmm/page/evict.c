@@ -229,9 +229,7 @@ static enum status keep_from_dead_area(struct victim *victims, unsigned count)
     return STATUS_IO;
 }
 
-/* Sorts the victims by table and index: neighbours in memory become neighbours on the disk, which
- * one command writes now, and reads later. */
-static void sort_victims(const struct victim *victims, unsigned count, uint8_t *order)
+void victims_sort(const struct victim *victims, unsigned count, uint8_t *order)
 {
     uint64_t keys[VICTIMS_MAX];
 
@@ -259,7 +257,7 @@ static enum status write_out_victims(struct victim *victims, unsigned count)
     enum status written;
     enum status kept;
 
-    sort_victims(victims, count, order);
+    victims_sort(victims, count, order);
     for (unsigned i = 0; i < count; i++) {
         struct victim *victim = &victims[order[i]];
         enum status found = victim->busy ? OK : find_slot(victim);

@@ -106,12 +106,19 @@ void victim_unlock_pointer(struct tree_pointer pointer, bool were_on);
 /* Returns the functions of the owner of shared pages. The caller has seen such a page. */
 const struct reclaim_shared *reclaim_shared_owner(void);
 
+/* Calls the function of page_on_low, if there is one and little room is left. */
+void page_tell_if_low(void);
+
 /* Withdraws a page at once, so that it is not chosen twice. Returns false while FRAME_IO is set. */
 bool victim_withdraw(struct pfn page);
 
 /* Returns true if the page contains only zeros: after a flush of its last writable translation for
  * good, before that at the moment. */
 bool page_reads_as_zeros(struct pfn page);
+
+/* Sorts victims by table and index: neighbours in memory become neighbours on the disk, which one
+ * command writes now, and reads later. order[i] is the place of the i-th. */
+void victims_sort(const struct victim *victims, unsigned count, uint8_t *order);
 
 /* Evicts the chosen pages together (evict.c). Each is in no clock and has a count of the caller,
  * which is dropped. Adds to *evicted those that are out. */

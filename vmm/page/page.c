@@ -42,9 +42,9 @@ static uint64_t pages_evicted(void)
     return counts.written + counts.clean;
 }
 
-/* Held by a thread that searches on after a round without a victim while others had pages out of
- * the clocks. One searches at a time, so that searchers do not wait for each other for ever. */
-static struct mutex searchers;
+/* Faults that find no frame wait here in order: the first one evicts, and what it frees goes to the
+ * next ones, in their order. So searchers do not wait for each other for ever. */
+static struct mutex turns;
 
 /* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns
  * false if a whole round of the clocks gave no victim. */
@@ -73,39 +73,61 @@ static enum status page_make_room(void)
 {
     struct reclaim_round round;
     bool found = false;
-    bool waits = false;
     enum status status;
     unsigned rounds = 0;
 
     while (!(found = page_try_round(&round, &status)) && reclaim_round_await_others(&round)) {
         if (!machine_interrupts_on() && ++rounds == ROUNDS_WITHOUT_WAITING)
             break;
-        if (!waits && machine_interrupts_on()) {
-            mutex_lock(&searchers);
-            waits = true;
-        }
     }
-    if (waits)
-        mutex_unlock(&searchers);
     if (found || shrinkers_free(EVICT_TOGETHER) > 0)
         return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }
 
+/* Waits for the turn to make room. Without interrupts nothing can wait: returns false. */
+static bool turn_begin(void)
+{
+    if (!machine_interrupts_on())
+        return false;
+    mutex_lock(&turns);
+    return true;
+}
+
+static void turn_end(bool began)
+{
+    if (began)
+        mutex_unlock(&turns);
+}
+
 bool page_reclaim_some(void)
 {
-    return page_make_room() == OK;
+    bool turn = turn_begin();
+    enum status status = page_make_room();
+
+    turn_end(turn);
+    return status == OK;
+}
+
+/* Returns true if others wait for frames: one that comes later does not pass them. */
+static bool frames_are_awaited(void)
+{
+    return __atomic_load_n(&turns.state, __ATOMIC_RELAXED) == MUTEX_WANTED &&
+           machine_interrupts_on();
 }
 
 enum status page_alloc(enum frame_clear clear, struct pfn *page)
 {
     enum status status = OK;
+    bool turn;
 
-    while (status == OK) {
-        if (page_try_alloc(clear, page))
-            return OK;
-        status = page_make_room();
+    if (frames_are_awaited() || !page_try_alloc(clear, page)) {
+        turn = turn_begin();
+        while (status == OK && !page_try_alloc(clear, page))
+            status = page_make_room();
+        turn_end(turn);
     }
+    page_tell_if_low();
     return status;
 }
 

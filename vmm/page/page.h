@@ -36,7 +36,15 @@ void page_init(void);
 void page_set_limit(uint64_t frames);
 extern uint64_t resident_limit;
 
-/* Allocates a frame for a page; evicts others if the limit is reached or memory is short. */
+/* Returns how many pages may become resident before one must be evicted; 0 also while memory is
+ * low, UINT64_MAX without a limit. */
+uint64_t page_room(void);
+
+/* Sets the function that page_alloc calls when less room than `low` is left; NULL: none. */
+void page_on_low(void (*wake)(void), uint64_t low);
+
+/* Allocates a frame for a page; evicts others if the limit is reached or memory is short. Those
+ * that have to wait get their frames in the order of their calls. */
 MUST_USE enum status page_alloc(enum frame_clear clear, struct pfn *page);
 
 /* As page_alloc, but fails instead of evicting or waiting. */

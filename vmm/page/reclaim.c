@@ -213,6 +213,16 @@ static uint64_t absences_ended(void)
     return __atomic_load_n(&ended, __ATOMIC_SEQ_CST) + transfers_finished();
 }
 
+void reclaim_absence_begin(void)
+{
+    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+}
+
+void reclaim_absence_end(void)
+{
+    __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+}
+
 /* Returns true if some operation has pages out of the clocks. Reads the number of ends first, so
  * that none is missed. */
 static bool pages_are_absent(void)
@@ -238,12 +248,12 @@ enum status reclaim_some(struct reclaim_round *round, unsigned wanted, unsigned 
 
     CHECK(wanted <= VICTIMS_MAX);
     *evicted = 0;
-    __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+    reclaim_absence_begin();
     chosen = managed_policy != NULL ? victim_choose_by_policy(round, victims)
                                     : reclaim_choose(round, victims, wanted);
     if (chosen > 0)
         status = victims_evict(victims, chosen, evicted);
-    __atomic_add_fetch(&ended, 1, __ATOMIC_SEQ_CST);
+    reclaim_absence_end();
     round->absences += 1 + chosen;
     /* After an error the area takes no page; only pages that have a slot can be evicted. */
     round->clean_only = round->clean_only || status != OK;
@@ -269,6 +279,40 @@ bool reclaim_round_await_others(const struct reclaim_round *round)
     while (pages_are_absent() && absences_ended() == now && machine_interrupts_on())
         machine_relax();
     return true;
+}
+
+/* ---- the room that is left ---- */
+
+/* What is told when little room is left. */
+static struct {
+    void (*wake)(void);
+    uint64_t low;
+} on_low;
+
+void page_on_low(void (*wake)(void), uint64_t low)
+{
+    __atomic_store_n(&on_low.low, low, __ATOMIC_RELAXED);
+    __atomic_store_n(&on_low.wake, wake, __ATOMIC_RELEASE);
+}
+
+uint64_t page_room(void)
+{
+    uint64_t resident;
+
+    if (pmm_pressure() != PMM_NORMAL)
+        return 0;
+    if (resident_limit == UINT64_MAX)
+        return UINT64_MAX;
+    resident = page_resident();
+    return resident < resident_limit ? resident_limit - resident : 0;
+}
+
+void page_tell_if_low(void)
+{
+    void (*wake)(void) = __atomic_load_n(&on_low.wake, __ATOMIC_ACQUIRE);
+
+    if (wake != NULL && page_room() < __atomic_load_n(&on_low.low, __ATOMIC_RELAXED))
+        wake();
 }
 
 struct reclaim_counts reclaim_counts(void)

@@ -46,6 +46,10 @@ MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, 
  * ends, unless interrupts are off, where a thread of this processor could not end its own. */
 bool reclaim_round_await_others(const struct reclaim_round *round);
 
+/* Begin and end a time in which the caller keeps pages out of the clocks without a transfer. */
+void reclaim_absence_begin(void);
+void reclaim_absence_end(void);
+
 struct section_family;
 
 /* Functions by which reclaim reaches the shared leaves of a section's page (FRAME_SHARED); only the

@@ -20,6 +20,7 @@
  *   lend lend-ro give        a range to the same place of the space with the next number
  *   revoke narrow take       what descends from a range; all rights but to read; the range too
  *   evict out untie          reclaims some pages; all that it can; frees slots of resident pages
+ *   behind                   writes pages near their turn, which stay mapped
  *   scan split spare         finds pages of zeroes; splits one large page; frees spare tables and
  *                            regions
  *   enter leave              the processor goes into the space, or out of any

@@ -14,6 +14,7 @@
 #include "vmm/page/reclaim.h"
 #include "vmm/page/shrinker.h"
 #include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/reclaimer.h"
 #include "vmm/section/section.h"
 #include "vmm/space/space.h"
 
@@ -360,6 +361,13 @@ static struct result perform_out(const struct call *call)
     return (struct result){0, 0};
 }
 
+static struct result perform_behind(const struct call *call)
+{
+    (void)call;
+    (void)write_behind(EVICT_PAGES);
+    return (struct result){0, 0};
+}
+
 static struct result perform_untie(const struct call *call)
 {
     (void)call;
@@ -430,6 +438,7 @@ static const struct operation_kind kinds[] = {
     {"out", perform_out, 0, 0},
     {"scan", perform_scan, 0, 0},
     {"untie", perform_untie, 0, 0},
+    {"behind", perform_behind, 0, 0},
     {"split", perform_split, 0, 0},
     {"spare", perform_spare, 0, 0},
 };
