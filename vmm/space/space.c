@@ -33,37 +33,45 @@ _Static_assert((unsigned)FAULT_FAST_COUNTS == MACHINE_COUNTS, "one count of the 
  * it. */
 static uint64_t counts_taken[CPU_MAX][FAULT_FAST_COUNTS];
 
+/* Looks of space_faults at a space whose processors or counts change meanwhile. */
+#define FAULTS_TRIES 64U
+
+/* Begin and end a change of a space's processors, or of the part of their counts that it has. */
+static void change_begin(struct space *space)
+{
+    __atomic_add_fetch(&space->changes_begun, 1, __ATOMIC_SEQ_CST);
+}
+
+static void change_end(struct space *space)
+{
+    __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
+}
+
 /* Adds the running processor's new counts to the space that it runs. Interrupts are off. */
 static void fold_counts(struct space *space)
 {
     unsigned cpu = machine_cpu();
     const uint64_t *counts = machine_counts_of(cpu);
 
+    if (__builtin_memcmp(counts, counts_taken[cpu], sizeof(counts_taken[cpu])) == 0)
+        return;
+    change_begin(space);
     for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++) {
-        uint64_t more = counts[i] - counts_taken[cpu][i];
-
-        if (more == 0)
-            continue;
-        CHECK(counts[i] > counts_taken[cpu][i]);
-        __atomic_add_fetch(&space->faults.fast[i], more, __ATOMIC_SEQ_CST);
+        CHECK(counts[i] >= counts_taken[cpu][i]);
+        __atomic_add_fetch(&space->faults.fast[i], counts[i] - counts_taken[cpu][i],
+                           __ATOMIC_SEQ_CST);
         __atomic_store_n(&counts_taken[cpu][i], counts[i], __ATOMIC_RELEASE);
     }
+    change_end(space);
 }
 
-/* Faults that other processors count during the call may be missing from the result, or be in it
- * twice. */
-struct fault_counts space_faults(const struct space *space)
+/* Returns the space's counts, with those that its other processors have not added yet. They are
+ * right if no change was under way meanwhile. */
+static struct fault_counts sum_faults(const struct space *space, uint64_t own)
 {
-    bool were_on = machine_interrupts_off();
-    uint64_t own = UINT64_C(1) << machine_cpu();
-    struct fault_counts sum;
-    uint64_t others;
+    uint64_t others = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) & ~own;
+    struct fault_counts sum = space->faults;
 
-    if (machine_space() == space)
-        fold_counts(machine_space());
-    machine_interrupts_restore(were_on);
-    others = __atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) & ~own;
-    sum = space->faults;
     for (; others != 0; others &= others - 1) {
         unsigned cpu = (unsigned)__builtin_ctzll(others);
         const uint64_t *counts = machine_counts_of(cpu);
@@ -71,10 +79,38 @@ struct fault_counts space_faults(const struct space *space)
         /* The folded part first: it is then never larger than the counts, which only grow. */
         for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++) {
             uint64_t taken = __atomic_load_n(&counts_taken[cpu][i], __ATOMIC_ACQUIRE);
+            uint64_t count = __atomic_load_n(&counts[i], __ATOMIC_RELAXED);
 
-            sum.fast[i] += __atomic_load_n(&counts[i], __ATOMIC_RELAXED) - taken;
+            CHECK_MSG(count >= taken, "processor %u has counted %lu, %lu are taken", cpu, count,
+                      taken);
+            sum.fast[i] += count - taken;
         }
     }
+    return sum;
+}
+
+/* Of the faults that others count meanwhile some may be missing. Beside processors that come and go
+ * all the time it gives up: then others may be missing, or be of other spaces. */
+struct fault_counts space_faults(const struct space *space)
+{
+    bool were_on = machine_interrupts_off();
+    uint64_t own = UINT64_C(1) << machine_cpu();
+    unsigned tries = FAULTS_TRIES;
+    struct fault_counts sum;
+    uint32_t ended;
+    bool changed;
+
+    if (machine_space() == space)
+        fold_counts(machine_space());
+    machine_interrupts_restore(were_on);
+    do {
+        ended = __atomic_load_n(&space->changes_ended, __ATOMIC_SEQ_CST);
+        sum = sum_faults(space, own);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        changed = __atomic_load_n(&space->changes_begun, __ATOMIC_SEQ_CST) != ended;
+        if (changed)
+            machine_pause();
+    } while (changed && --tries > 0);
     return sum;
 }
 
@@ -86,9 +122,9 @@ static void space_add_processor(struct space *space, uint64_t own)
 {
     uint64_t others;
 
-    __atomic_add_fetch(&space->changes_begun, 1, __ATOMIC_SEQ_CST);
+    change_begin(space);
     others = __atomic_fetch_or(&space->tree.processors, own, __ATOMIC_SEQ_CST) & ~own;
-    __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
+    change_end(space);
     if (others != 0)
         machine_shootdown(0, others, &(struct machine_flush){.kind = MACHINE_FLUSH_SPACE});
     pcid_enter(&space->tree, others);
@@ -98,21 +134,24 @@ static void space_remove_processor(struct space *space, uint64_t own)
 {
     uint64_t before;
 
-    fold_counts(space);
     pcid_leave(&space->tree.context, machine_cpu());
-    __atomic_add_fetch(&space->changes_begun, 1, __ATOMIC_SEQ_CST);
+    change_begin(space);
     before = __atomic_fetch_and(&space->tree.processors, ~own, __ATOMIC_SEQ_CST);
     CHECK((before & own) != 0);
-    __atomic_add_fetch(&space->changes_ended, 1, __ATOMIC_SEQ_CST);
+    change_end(space);
 }
 
-/* Switches this processor to a space, or to none for NULL. Interrupts are off. */
+/* Switches this processor to a space, or to none for NULL. Interrupts are off. The old space gets
+ * its counts first: once this processor is in the new one's mask, they would be taken for that
+ * one's. */
 static void space_enter(void *to)
 {
     uint64_t own = UINT64_C(1) << machine_cpu();
     struct space *from = machine_space();
     struct space *space = to;
 
+    if (from != NULL && from != space)
+        fold_counts(from);
     machine_set_space(space,
                       phys_pointer(space != NULL ? phys_of(space->tree.root) : kernel_map_root()));
     if (space != NULL)

@@ -24,6 +24,7 @@
  *   scan split spare         finds pages of zeroes; splits one large page; frees spare tables and
  *                            regions
  *   enter leave              the processor goes into the space, or out of any
+ *   counts                   how many faults of the space the fast path has resolved
  *
  * program_operation.c is the only file of the explorer that calls what it explores.
  *

@@ -336,6 +336,18 @@ static struct result perform_revoke(const struct call *call)
     return (struct result){(int)status, taken.mappings};
 }
 
+/* Returns the sum of the space's faults on the fast path, which others must not change that count
+ * none there. */
+static struct result perform_counts(const struct call *call)
+{
+    struct fault_counts counts = space_faults(call->space);
+    struct result result = {0, 0};
+
+    for (unsigned i = 0; i < FAULT_FAST_COUNTS; i++)
+        result.value += counts.fast[i];
+    return result;
+}
+
 /* ---- memory ---- */
 
 /* Evicts pages. Any status is right, since it depends on the schedule. */
@@ -434,6 +446,7 @@ static const struct operation_kind kinds[] = {
     {"take", perform_revoke, 3, 8},
     {"enter", perform_enter, 0, 0},
     {"leave", perform_leave, 0, 0},
+    {"counts", perform_counts, 0, 0},
     {"evict", perform_evict, 0, 0},
     {"out", perform_out, 0, 0},
     {"scan", perform_scan, 0, 0},
