@@ -201,11 +201,11 @@ static unsigned move_group(const struct move *move, struct pfn source, unsigned 
 
     if (level < move->tree->levels)
         rmap_merge(target, source);
-    if (tree_has_copies(source))
-        tree_mark_copies(target);
     tlb_begin(&batch, move->tree);
     tree_move_take(&carried, source, most, &batch);
     tlb_commit(&batch);
+    if (tree_has_copies(source)) /* looked at now: a fault may have put a copy before the take */
+        tree_mark_copies(target);
     tlb_begin(&batch, move->tree);
     tree_move_put(move, &carried, target, &batch);
     tlb_commit(&batch);

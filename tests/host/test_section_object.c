@@ -496,6 +496,22 @@ static void a_held_page_outlives_its_section(void **state)
     model_end();
 }
 
+/* If there is no memory for the tail's page, the next call with that size makes the tail zero. */
+static void a_tail_may_need_memory(void **state)
+{
+    (void)state;
+    begin(&members[0]);
+    write(2 * TAIL, 5);
+    evict_all();
+    pmm_fail_from(1, UINT64_MAX);
+    assert_int_equal(section_resize(section, TAIL), STATUS_NO_MEMORY);
+    pmm_fail_from(0, 0);
+    assert_int_equal(section_size(section), TAIL);
+    assert_int_equal(section_resize(section, TAIL), OK);
+    assert_int_equal(read(2 * TAIL), 0);
+    end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -509,6 +525,7 @@ int main(void)
         cmocka_unit_test(a_page_in_use_is_awaited),
         cmocka_unit_test(a_page_held_for_ever_ends_the_wait),
         cmocka_unit_test(a_held_page_outlives_its_section),
+        cmocka_unit_test(a_tail_may_need_memory),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -322,6 +322,104 @@ static void it_moves_and_grows(void **state)
     end();
 }
 
+/* The index of its last page is the last that a section can have. */
+static void it_grows_no_further_than_a_section(void **state)
+{
+    const uint64_t far = 128 * MIB;
+    uint64_t at;
+
+    (void)state;
+    begin(&pager_zero);
+    for (unsigned flags = 0; flags <= SPACE_SHARED; flags += SPACE_SHARED) {
+        uint64_t committed = commit_pages();
+
+        assert_int_equal(
+            space_map(space,
+                      &SPACE_AT(far, PAGE_SIZE, read_write, .flags = flags, .section = section,
+                                .offset = SECTION_SIZE_MAX - PAGE_SIZE),
+                      NULL),
+            OK);
+        assert_int_equal(space_remap(space, far, PAGE_SIZE, 2 * PAGE_SIZE), STATUS_RANGE);
+        assert_int_equal(
+            space_map(space, &SPACE_AT(far + PAGE_SIZE, PAGE_SIZE, read_only, .flags = SPACE_GUARD),
+                      NULL),
+            OK);
+        assert_int_equal(space_remap_moving(space, far, PAGE_SIZE, 2 * PAGE_SIZE, &at),
+                         STATUS_RANGE);
+        space_audit();
+        assert_int_equal(space_unmap(space, far, 2 * PAGE_SIZE), OK);
+        assert_int_equal(commit_pages(), committed);
+    }
+    end();
+}
+
+/* Makes descriptors until one more has room in their last frame. */
+static void leave_one_descriptor(void)
+{
+    struct descriptor *descriptor;
+    uint32_t index = 0;
+
+    for (unsigned i = 0; index != descriptor_limit - 2; i++) {
+        struct rights rights = {
+            .write = (i & 1) != 0, .execute = (i & 2) != 0, .user = (i & 4) != 0};
+        struct page_hint hint = {.level = (uint8_t)(1 + i / 8 % 3), .around = (uint8_t)(i / 24)};
+
+        assert_true(hint.around <= AROUND_MOST);
+        assert_int_equal(descriptor_with_hint(rights, hint, &descriptor), OK);
+        index = descriptor->index;
+        descriptor_put(descriptor, 1);
+    }
+}
+
+/* A change of rights needs a descriptor for each kind of mapping. The second has no memory, until
+ * pages are evicted for it. */
+static void a_descriptor_may_need_memory(void **state)
+{
+    static const struct rights of_kernel = {.write = true};
+    struct descriptor *blank;
+
+    (void)state;
+    begin(&pager_zero);
+    write(START, 1);
+    write(OTHER, 2);
+    assert_int_equal(descriptor_anonymous(of_kernel, &blank), OK);
+    leave_one_descriptor();
+    pmm_fail_from(1, 1);
+    assert_int_equal(space_protect(space, OTHER, SIZE, of_kernel), OK);
+    pmm_fail_from(0, 0);
+    assert_int_equal(fault_resolve(space, OTHER, read_access), STATUS_DENIED);
+    assert_int_equal(space_protect(space, OTHER, SIZE, read_write), OK);
+    assert_int_equal(read(OTHER), 2);
+    descriptor_put(blank, 1);
+    end();
+}
+
+/* The section's page may have been here meanwhile, and its recall not flushed: no processor of the
+ * space may read it after a write to the copy (rule P2). */
+static void a_copy_is_seen_by_all_at_once(void **state)
+{
+    (void)state;
+    begin(&pager_zero);
+    write(START, 1);
+    write(OTHER + PAGE_SIZE, 2); /* the tables are made */
+    fake_processors = 3;
+    fake_machine_be_cpu(1);
+    space_switch(space);
+    fake_machine_be_cpu(0);
+    space_switch(space);
+    fake_asked = 0;
+    write(OTHER, 3);
+    assert_int_equal(fake_asked, 2);
+    assert_int_equal(read(START), 1);
+    assert_int_equal(read(OTHER), 3);
+    space_switch(NULL);
+    fake_machine_be_cpu(1);
+    space_switch(NULL);
+    fake_machine_be_cpu(0);
+    fake_processors = 1;
+    end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -333,6 +431,9 @@ int main(void)
         cmocka_unit_test(a_cut_takes_clean_pages),
         cmocka_unit_test(a_snapshot_recalls_it),
         cmocka_unit_test(it_moves_and_grows),
+        cmocka_unit_test(it_grows_no_further_than_a_section),
+        cmocka_unit_test(a_descriptor_may_need_memory),
+        cmocka_unit_test(a_copy_is_seen_by_all_at_once),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

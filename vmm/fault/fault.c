@@ -188,21 +188,21 @@ static void fault_release_old_page(struct fault_op *op)
     tlb_commit(&batch);
 }
 
-/* Returns true if other processors may have the page cached. The leaf table is locked with
- * interrupts off, so that a processor that joins the space waits. */
-static bool fault_runs_elsewhere(const struct space *space)
+/* The leaf table is locked with interrupts off, so that a processor that joins the space waits. */
+bool fault_runs_elsewhere(const struct space *space)
 {
     return (__atomic_load_n(&space->tree.processors, __ATOMIC_SEQ_CST) &
             ~(UINT64_C(1) << machine_cpu())) != 0;
 }
 
-/* Replaces the page while other processors run the space. None may write the new page while another
- * still reads the old one; so the entry goes in transit, and other faults on it wait. After the
- * flush it becomes a COW leaf with one owner, and the fault starts over. */
-static enum status replace_in_transit(struct fault_op *op)
+/* None may write the new page while another still reads the old one; so the entry goes in transit,
+ * and other faults on it wait. After the flush it becomes a COW leaf with one owner, and the fault
+ * starts over. */
+enum status fault_replace_in_transit(struct fault_op *op)
 {
     struct pfn page = page_reserve_take(&op->reserve);
 
+    CHECK(op->place.level == 1 && op->place.own && !pfn_is_none(page));
     transfer_begin_in(page, (struct tree_pointer){op->place.table, op->place.index}, op->rights,
                       SLOT_NONE);
     fault_unlock(op);
@@ -228,7 +228,7 @@ void fault_map_page(struct fault_op *op)
 static enum status replace_page(struct fault_op *op)
 {
     if (fault_runs_elsewhere(op->space))
-        return replace_in_transit(op);
+        return fault_replace_in_transit(op);
     fault_map_page(op);
     fault_release_old_page(op);
     return OK;

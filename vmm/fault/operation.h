@@ -58,6 +58,13 @@ static inline bool fault_is_last_owner(struct pfn page)
  * first, since another processor may drop it after the unlock. */
 void fault_map_page(struct fault_op *op);
 
+/* Returns true if other processors may have the locked entry's page cached. */
+bool fault_runs_elsewhere(const struct space *space);
+
+/* Puts the reserved page into the entry while other processors run the space, drops the old target
+ * after a flush, and unlocks the table at once. Always STATUS_AGAIN. */
+MUST_USE enum status fault_replace_in_transit(struct fault_op *op);
+
 /* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if it changed
  * nothing. */
 MUST_USE bool fault_give_around(struct fault_op *op);

@@ -35,7 +35,9 @@ static enum status put_section_page(struct fault_op *op, const struct section_pl
     return OK;
 }
 
-/* Replaces the ticket by a copy of the section's page, which the caller holds. */
+/* Replaces the ticket by a copy of the section's page, which the caller holds. Meanwhile a leaf of
+ * that page may have come here and been recalled, with a flush that is still to be made: another
+ * processor of the space could read the old page after a write to the copy (rule P2). */
 static enum status put_copy(struct fault_op *op, const struct section_place *place, struct pfn page)
 {
     enum status status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
@@ -46,8 +48,11 @@ static enum status put_copy(struct fault_op *op, const struct section_place *pla
     if (status == OK) {
         machine_copy_frame(frame_pointer(op->reserve.page), frame_pointer(page));
         tree_mark_copies(op->place.table);
-        fault_map_page(op);
         fault_count(op, FAULT_COW_COPY);
+        if (fault_runs_elsewhere(op->space))
+            status = fault_replace_in_transit(op);
+        else
+            fault_map_page(op);
     }
     page_release(page);
     return status;

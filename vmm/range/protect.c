@@ -121,12 +121,22 @@ static struct page_hint common_hint(struct space *space, uint64_t start, uint64_
     return hint;
 }
 
+/* Holds both descriptors of memory that sections back, or none: a caller that retries takes the one
+ * as a sign of the other. */
 static enum status hold_section_descriptors(struct rights rights,
                                             struct region_descriptors *descriptors)
 {
     enum status status = descriptor_section(rights, false, &descriptors->shared);
 
-    return status == OK ? descriptor_section(rights, true, &descriptors->copies) : status;
+    CHECK(descriptors->copies == NULL);
+    if (status != OK)
+        return status;
+    status = descriptor_section(rights, true, &descriptors->copies);
+    if (status != OK) {
+        descriptor_put(descriptors->shared, 1);
+        descriptors->shared = NULL;
+    }
+    return status;
 }
 
 /* ---- a few pages ---- */

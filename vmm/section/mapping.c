@@ -288,6 +288,8 @@ enum status section_map_growth(struct space *space, uint64_t last, uint64_t star
     if (!mapping->section->is_object)
         return section_map(space, start, end);
     offset = last + PAGE_SIZE - mapping->origin;
+    if (end - start > SECTION_SIZE_MAX || offset > SECTION_SIZE_MAX - (end - start))
+        return STATUS_RANGE;
     return section_map_window(space, mapping->section, offset, start, end, mapping->copies);
 }
 

@@ -374,14 +374,22 @@ static enum status own_tables(struct section *section, uint64_t from, uint64_t t
     return status;
 }
 
+/* Does the rest of a cut, after the size. */
+static enum status finish_size(struct section *section)
+{
+    enum status status = section_finish_cut(section);
+    enum status zeroed = zero_tail(section);
+
+    CHECK(status != OK || section->uncut <= section_reach(section));
+    return status != OK ? status : zeroed;
+}
+
 static enum status make_smaller(struct section *section, uint64_t size)
 {
     enum status status = own_tables(section, round_up(size, PAGE_SIZE), section_reach(section));
-    enum status zeroed;
 
     if (status != OK)
         return status;
-
     CHECK_MSG(size < section_size(section) && section->backed <= section_size(section),
               "a section of %lx bytes, %lx of them from its pager, is cut at %lx",
               section_size(section), section->backed, size);
@@ -389,9 +397,7 @@ static enum status make_smaller(struct section *section, uint64_t size)
     __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
     if (size < section->backed)
         __atomic_store_n(&section->backed, size, __ATOMIC_RELAXED);
-    status = section_finish_cut(section);
-    zeroed = zero_tail(section);
-    return status != OK ? status : zeroed;
+    return finish_size(section);
 }
 
 /* Makes a section larger. Zeroes the tail of its last page first, since mappings may have written
@@ -433,7 +439,7 @@ enum status section_resize(struct section *section, uint64_t size)
     else if (size > section_size(section))
         status = make_larger(section, size);
     else
-        status = section_finish_cut(section);
+        status = finish_size(section);
     mutex_unlock(&section->resizing);
     return status;
 }

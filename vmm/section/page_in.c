@@ -153,9 +153,12 @@ static struct pfn section_take_page(struct page_reserve *reserve)
 
 /* Maps a page that only the caller can find at the entry, and holds it for the caller. The table is
  * locked. Returns the old entry. */
-static struct pte put_page(const struct tree_place *place, struct pfn page)
+static struct pte put_page(const struct section_place *where, const struct tree_place *place,
+                           struct pfn page)
 {
     CHECK(place->level == 1 && place->own);
+    /* The processor that made the table may not have named it yet; reclaim may find the page. */
+    section_name_table(place->table, where->section->family);
     rmap_reference(page, place->table, place->index);
     tree_hold(page);
     page_publish(page);
@@ -174,7 +177,7 @@ static enum status make_page(struct page_reserve *reserve, const struct section_
     if (status != OK)
         return status;
     *page = section_take_page(reserve);
-    put_page(place, *page);
+    put_page(where, place, *page);
     section_unlock_place(place, were_on);
     /* holds: page(count of the entry, the caller's) */
     return OK;
@@ -209,15 +212,15 @@ static bool is_in_transfer(struct pfn page)
 }
 
 /* Gives the section a copy of its own, in a locked table. No leaf maps the old page for it. */
-static void section_copy_page(struct page_reserve *reserve, const struct tree_place *place,
-                              struct pfn shared, struct pfn *page)
+static void section_copy_page(struct page_reserve *reserve, const struct section_place *where,
+                              const struct tree_place *place, struct pfn shared, struct pfn *page)
 {
     CHECK(!pfn_equal(reserve->page, shared) && frame_record(shared)->count > 1);
     *page = section_take_page(reserve);
     machine_copy_frame(frame_pointer(*page), frame_pointer(shared));
     __atomic_or_fetch(&frame_record(*page)->flags, frame_record(shared)->flags & FRAME_DIRTY,
                       __ATOMIC_RELAXED);
-    put_page(place, *page);
+    put_page(where, place, *page);
 }
 
 /* Holds a page for use that snapshots may have, too: makes the entry own for its last section,
@@ -245,7 +248,7 @@ static enum status hold_own_page(struct page_reserve *reserve, const struct sect
         section_unlock_place(place, were_on);
         return OK;
     }
-    section_copy_page(reserve, place, shared, page);
+    section_copy_page(reserve, where, place, shared, page);
     section_unlock_place(place, were_on);
     page_release(shared);
     return OK;
@@ -265,6 +268,7 @@ static enum status begin_page(struct page_reserve *reserve, const struct section
     if (status != OK)
         return status;
     *page = section_take_page(reserve);
+    section_name_table(place->table, where->section->family); /* as in put_page */
     transfer_begin_in(*page, (struct tree_pointer){place->table, place->index}, entry_rights,
                       SLOT_NONE);
     section_unlock_place(place, were_on);

@@ -159,7 +159,7 @@ static inline uint64_t section_size(const struct section *section)
  * STATUS_IO and the like if the new last page, whose tail becomes zero, cannot be read: the size
  * has changed then. STATUS_TIMEOUT: a page that is cut off is still in use after 90 s. The smaller
  * size applies nevertheless, and no touch reaches the page; a larger one is refused until a later
- * call succeeds. */
+ * call succeeds. The same size again completes what such a call could not. */
 MUST_USE enum status section_resize(struct section *section, uint64_t size);
 
 /* Creates a section with the current content of this one; neither sees later writes to the other.

@@ -8,10 +8,10 @@ import sys
 
 SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
     tied tiedshared large largeshared section sectionpresent sectionfork sectionswap
-    object objectpresent objectfork objectswap full fullcow
+    object objectpresent objectfork objectswap objectcopy objectcopyfork full fullcow
     blankfork blank8fork zeroreadfork zeroesfork aroundfork withheldfork""".split()
 FORKED = {"cow", "cowleaf", "cowown", "three", "swapshared", "tiedshared", "largeshared", "sectionfork",
-          "sectionswap", "objectfork", "objectswap", "fullcow", "blankfork", "blank8fork", "zeroreadfork", "zeroesfork",
+          "sectionswap", "objectfork", "objectswap", "objectcopyfork", "fullcow", "blankfork", "blank8fork", "zeroreadfork", "zeroesfork",
           "aroundfork", "withheldfork"}
 # What faults and reclaim do; what calls on ranges do.
 SMALL = "read write write@1 evict scan split spare".split()
