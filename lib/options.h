@@ -13,6 +13,10 @@
 #define OPTION_RUN_SIZE  256
 #define OPTION_UUID_SIZE 16
 
+/* Sets and groups that swap= may name, and the largest priority. */
+#define OPTION_SETS_MAX     16U
+#define OPTION_PRIORITY_MAX 32767U
+
 /* Default values. No experiment is silent for OPTION_WATCHDOG seconds, even on a slow emulator. */
 #define OPTION_WATCHDOG 300U
 #define OPTION_SECONDS  60U
@@ -30,6 +34,13 @@ enum exit_method { EXIT_AUTO, EXIT_POWEROFF, EXIT_REBOOT, EXIT_HALT, EXIT_DEBUG 
 enum serial_kind { SERIAL_AUTO, SERIAL_NONE, SERIAL_SPCR, SERIAL_PCI, SERIAL_COM1, SERIAL_PORT };
 enum la57_way { LA57_AUTO, LA57_OFF, LA57_ON };
 enum swap_kind { SWAP_AUTO, SWAP_NONE, SWAP_SET };
+
+/* One entry of swap=: a set, or a group of sets. */
+struct swap_choice {
+    uint8_t uuid[OPTION_UUID_SIZE]; /* in the byte order of its text */
+    uint16_t priority;              /* areas of a higher one are filled first; 0 unless given */
+};
+
 /* When a call is refused because too much memory would be promised: see vmm/space/commit.h. */
 enum overcommit_policy {
     OVERCOMMIT_HEURISTIC,
@@ -42,12 +53,13 @@ enum overcommit_policy {
 enum table_access { TABLES_DIRECT, TABLES_RECURSIVE, TABLES_WINDOW };
 
 struct options {
-    char run[OPTION_RUN_SIZE];            /* experiment names or globs, comma-separated; "" = all */
-    uint64_t memory_limit;                /* bytes that may be used; 0 = all there are */
-    uint64_t seed;                        /* of every pseudo-random choice; 1 unless given */
-    uint32_t cpus;                        /* processors that may be used; 0 = all */
-    enum swap_kind swap;                  /* auto unless given */
-    uint8_t swap_uuid[OPTION_UUID_SIZE];  /* SWAP_SET: the set, in the byte order of its text */
+    char run[OPTION_RUN_SIZE]; /* experiment names or globs, comma-separated; "" = all */
+    uint64_t memory_limit;     /* bytes that may be used; 0 = all there are */
+    uint64_t seed;             /* of every pseudo-random choice; 1 unless given */
+    uint32_t cpus;             /* processors that may be used; 0 = all */
+    enum swap_kind swap;       /* auto unless given */
+    uint32_t swap_sets;        /* SWAP_SET: entries of swap_set; no UUID twice */
+    struct swap_choice swap_set[OPTION_SETS_MAX];
     bool files;                           /* a set of files may be written */
     uint8_t files_uuid[OPTION_UUID_SIZE]; /* which one, in the byte order of its text */
     enum serial_kind serial;

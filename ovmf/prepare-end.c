@@ -12,16 +12,16 @@
 #include "cpu/machine.h"
 #include "ovmf/prepare-swap.h"
 
-static const char *created;
+static const char *created[2];
 
 void remove_at_quit(const char *path)
 {
-    created = path;
+    created[created[0] != NULL] = path;
 }
 
 void keep_created(void)
 {
-    created = NULL;
+    created[0] = created[1] = NULL;
 }
 
 _Noreturn void quit(int status, const char *format, ...)
@@ -33,8 +33,10 @@ _Noreturn void quit(int status, const char *format, ...)
     vfprintf(stderr, format, arguments);
     va_end(arguments);
     fprintf(stderr, "\n");
-    if (created != NULL)
-        unlink(created);
+    for (unsigned i = 0; i < 2; i++) {
+        if (created[i] != NULL)
+            unlink(created[i]);
+    }
     exit(status);
 }
 

@@ -21,6 +21,7 @@
 #define DEFAULT_SIZE   (256 * MIB)
 #define DEFAULT_MODEL  "QEMU HARDDISK"
 #define DEFAULT_SERIAL "QM00001"
+#define SECOND_SERIAL  "QM00003" /* of the second port's disk */
 
 /* Returns whether the partition has this program's header: then nothing is lost. */
 static bool prepared_already(struct job *job)
@@ -104,7 +105,10 @@ static void identify_image(struct job *job, const struct request *request, uint6
     set_identity_text(job->identity.model, IDENTITY_MODEL_SIZE,
                       request->model != NULL ? request->model : DEFAULT_MODEL, "model");
     set_identity_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
-                      request->serial != NULL ? request->serial : DEFAULT_SERIAL, "serial number");
+                      request->serial != NULL                              ? request->serial
+                      : request->role == SET_MIRROR && request->member > 0 ? SECOND_SERIAL
+                                                                           : DEFAULT_SERIAL,
+                      "serial number");
     if (bytes % SECTOR_SIZE != 0 || bytes < IMAGE_LEAST)
         quit(EXIT_USAGE, "an image has at least 4 MiB and whole sectors, not %" PRIu64 " bytes",
              bytes);
@@ -233,7 +237,7 @@ static bool sysfs_number(dev_t device, const char *name, uint64_t *value)
 /* Opens the disk of a partition: its parent folder in sysfs has the name. */
 static int open_parent(dev_t device, struct job *job)
 {
-    static char path[PATH_MAX];
+    char path[PATH_MAX];
     char resolved[PATH_MAX];
     char *name;
     int fd;
@@ -246,7 +250,9 @@ static int open_parent(dev_t device, struct job *job)
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         quit(EXIT_SYSTEM, "cannot open %s: %s", path, strerror(errno));
-    job->disk_path = path;
+    job->disk_path = strdup(path);
+    if (job->disk_path == NULL)
+        quit(EXIT_SYSTEM, "no memory");
     return fd;
 }
 

@@ -18,6 +18,7 @@ const char program_name[] = "prepare-swap";
 
 static const char usage[] =
     "usage: prepare-swap [options] TARGET\n"
+    "       prepare-swap [options] --mirror OTHER TARGET\n"
     "\n"
     "Prepares TARGET as swap space for Faultline. Without --yes it only says what it would do.\n"
     "TARGET is one of\n"
@@ -35,9 +36,14 @@ static const char usage[] =
     "                   both are asked of a device itself; an image takes QEMU's defaults,\n"
     "                   \"QM00001\" and \"QEMU HARDDISK\"\n"
     "  --uuid UUID      the set's UUID, random where not given\n"
-    "  --role ROLE      mirror or stripe: the set is one of a group; then also\n"
+    "  --mirror OTHER   makes TARGET and OTHER the halves of a mirror: two sets of one group.\n"
+    "                   --serial and --model may then be given twice, the second time for OTHER,\n"
+    "                   which as an image takes the serial number \"QM00003\" where it is not;\n"
+    "                   --group may name the group, which is random where not given\n"
+    "  --role ROLE      stripe, or mirror for one half alone: the set is one of a group; then "
+    "also\n"
     "  --group UUID     the group's UUID, and\n"
-    "  --member I/N     this set's place I in the group of N sets, from 1\n"
+    "  --member I/N     this set's place I in the group of N sets, from 1; of a mirror N is 2\n"
     "  --help           this text\n"
     "\n"
     "exit status: 0 done, or a dry run that would be; 1 refused; 2 wrong usage; 3 system error\n";
@@ -58,6 +64,12 @@ static void say_plan(const struct job *job, const struct request *request)
     printf("content:   %s\n", job->content != NULL ? job->content : "nothing that is needed");
     swap_uuid_text(job->header.set_uuid, text);
     printf("set:       %s\n", text);
+    if (job->header.role != SET_ALONE) {
+        swap_uuid_text(job->header.group_uuid, text);
+        printf("group:     %s, %s %u of %u\n", text,
+               job->header.role == SET_MIRROR ? "half" : "set", job->header.member + 1,
+               job->header.members);
+    }
     if (job->create)
         printf("will create the file with %" PRIu64 " bytes\n",
                job->identity.sectors * SECTOR_SIZE);
@@ -166,19 +178,41 @@ static bool parse_set_option(int letter, struct request *request)
     }
 }
 
+/* Stores an option's text at its first or its second place. */
+static void put_text(const char **first, const char **second)
+{
+    if (*first != NULL && *second != NULL)
+        quit(EXIT_USAGE, "an option is given three times: %s", optarg);
+    *(*first == NULL ? first : second) = optarg;
+}
+
+/* Refuses options that do not belong together. */
+static void check_group(const struct request *request)
+{
+    if (request->other != NULL) {
+        if (request->role != SET_ALONE || request->members > 1 || request->has_uuid)
+            quit(EXIT_USAGE,
+                 "--mirror makes both sets itself: leave out --role, --member and --uuid");
+        return;
+    }
+    if (request->other_serial != NULL || request->other_model != NULL)
+        quit(EXIT_USAGE, "a second --serial or --model is for --mirror");
+    if ((request->role != SET_ALONE) != request->has_group ||
+        (request->role != SET_ALONE) != (request->members > 1))
+        quit(EXIT_USAGE, "--role, --group and --member belong together");
+    if (request->role == SET_MIRROR && request->members != 2)
+        quit(EXIT_USAGE, "a mirror has two halves");
+}
+
 static struct request parse_arguments(int argc, char **argv)
 {
-    static const struct option options[] = {{"yes", no_argument, NULL, 'y'},
-                                            {"force", no_argument, NULL, 'f'},
-                                            {"size", required_argument, NULL, 's'},
-                                            {"serial", required_argument, NULL, 'n'},
-                                            {"model", required_argument, NULL, 'm'},
-                                            {"uuid", required_argument, NULL, 'u'},
-                                            {"role", required_argument, NULL, 'r'},
-                                            {"group", required_argument, NULL, 'g'},
-                                            {"member", required_argument, NULL, 'i'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"yes", no_argument, NULL, 'y'},          {"force", no_argument, NULL, 'f'},
+        {"size", required_argument, NULL, 's'},   {"serial", required_argument, NULL, 'n'},
+        {"model", required_argument, NULL, 'm'},  {"uuid", required_argument, NULL, 'u'},
+        {"role", required_argument, NULL, 'r'},   {"group", required_argument, NULL, 'g'},
+        {"member", required_argument, NULL, 'i'}, {"mirror", required_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     struct request request = {.members = 1};
     int letter;
 
@@ -187,8 +221,9 @@ static struct request parse_arguments(int argc, char **argv)
         case 'y': request.yes = true; break;
         case 'f': request.force = true; break;
         case 's': request.size = parse_size(optarg); break;
-        case 'n': request.serial = optarg; break;
-        case 'm': request.model = optarg; break;
+        case 'n': put_text(&request.serial, &request.other_serial); break;
+        case 'm': put_text(&request.model, &request.other_model); break;
+        case 'o': request.other = optarg; break;
         case 'u':
             request.has_uuid = true;
             parse_uuid(optarg, request.uuid);
@@ -201,9 +236,7 @@ static struct request parse_arguments(int argc, char **argv)
             }
         }
     }
-    if ((request.role != SET_ALONE) != request.has_group ||
-        (request.role != SET_ALONE) != (request.members > 1))
-        quit(EXIT_USAGE, "--role, --group and --member belong together");
+    check_group(&request);
     if (optind != argc - 1) {
         fputs(usage, stderr);
         exit(EXIT_USAGE);
@@ -212,33 +245,87 @@ static struct request parse_arguments(int argc, char **argv)
     return request;
 }
 
-int main(int argc, char **argv)
+/* Plans the work on one target. */
+static void plan(struct job *job, const struct request *request)
 {
-    struct request request = parse_arguments(argc, argv);
-    static struct job job;
     struct stat about;
 
-    job.disk_fd = job.write_fd = -1;
-    make_frames();
-    if (stat(request.target, &about) != 0) {
+    if (request->target == NULL)
+        quit(EXIT_USAGE, "no target");
+    job->disk_fd = job->write_fd = -1;
+    if (stat(request->target, &about) != 0) {
         if (errno != ENOENT)
-            quit(EXIT_SYSTEM, "cannot look at %s: %s", request.target, strerror(errno));
-        plan_new_image(&job, &request);
+            quit(EXIT_SYSTEM, "cannot look at %s: %s", request->target, strerror(errno));
+        plan_new_image(job, request);
     } else if (S_ISREG(about.st_mode)) {
-        plan_image(&job, &request, &about);
+        plan_image(job, request, &about);
     } else if (S_ISBLK(about.st_mode)) {
-        plan_device(&job, &request, &about);
+        plan_device(job, request, &about);
     } else {
-        quit(EXIT_USAGE, "%s is neither a file nor a disk", request.target);
+        quit(EXIT_USAGE, "%s is neither a file nor a disk", request->target);
     }
-    plan_header(&job, &request);
-    say_plan(&job, &request);
-    ask_for_serial(&job, &request);
-    if (!request.yes) {
+    plan_header(job, request);
+    say_plan(job, request);
+}
+
+/* Makes the requests for the halves of a mirror from that for both. */
+static void split_request(struct request halves[2])
+{
+    struct request *first = &halves[0];
+    struct request *second = &halves[1];
+
+    if (strcmp(first->target, first->other) == 0)
+        quit(EXIT_USAGE, "the halves of a mirror are two disks");
+    if (!first->has_group)
+        random_guid(first->group_uuid, 6);
+    first->role = SET_MIRROR;
+    first->members = 2;
+    *second = *first;
+    second->member = 1;
+    second->target = first->other;
+    second->serial = first->other_serial;
+    if (first->other_model != NULL)
+        second->model = first->other_model;
+}
+
+/* Refuses halves that the application would refuse together. */
+static void check_halves(const struct job jobs[2])
+{
+    uint64_t slots[2] = {swap_header_slots(&jobs[0].header), swap_header_slots(&jobs[1].header)};
+
+    if (slots[0] != slots[1])
+        quit(EXIT_NOT_ALLOWED,
+             "the halves of a mirror have one size, but these have %" PRIu64 " and %" PRIu64
+             " pages",
+             slots[0], slots[1]);
+    if (strcmp(jobs[0].identity.serial, jobs[1].identity.serial) == 0)
+        quit(EXIT_NOT_ALLOWED,
+             "the halves of a mirror are two disks, but both have the serial "
+             "number \"%s\"",
+             jobs[0].identity.serial);
+}
+
+int main(int argc, char **argv)
+{
+    struct request requests[2] = {parse_arguments(argc, argv)};
+    unsigned count = requests[0].other != NULL ? 2 : 1;
+    static struct job jobs[2];
+
+    make_frames();
+    if (count == 2)
+        split_request(requests);
+    for (unsigned i = 0; i < count; i++)
+        plan(&jobs[i], &requests[i]);
+    if (count == 2)
+        check_halves(jobs);
+    for (unsigned i = 0; i < count; i++)
+        ask_for_serial(&jobs[i], &requests[i]);
+    if (!requests[0].yes) {
         printf("This was a dry run: nothing was changed. --yes does it.\n");
         return EXIT_DONE;
     }
-    perform(&job);
+    for (unsigned i = 0; i < count; i++)
+        perform(&jobs[i]);
     keep_created();
     printf("done\n");
     return EXIT_DONE;

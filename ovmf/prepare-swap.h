@@ -38,6 +38,9 @@ struct request {
     uint32_t members; /* 1: alone */
     uint32_t member;
     const char *target;
+    const char *other; /* the second half of the mirror; NULL: no mirror is made */
+    const char *other_serial;
+    const char *other_model;
 };
 
 /* The planned work. Offsets are within disk_fd, the image or the whole disk. */
@@ -66,7 +69,7 @@ extern const char program_name[];
 /* Ends the program with a message, and removes a file that it has created. */
 _Noreturn void quit(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Makes quit() remove this file, until keep_created(). */
+/* Makes quit() remove this file, one of at most two, until keep_created(). */
 void remove_at_quit(const char *path);
 void keep_created(void);
 

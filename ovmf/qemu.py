@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Callable, List, Optional
 
@@ -37,6 +38,7 @@ STATUS_OF_VERDICT = {"pass": 0, "fail": 1, "crash": 2, "skipped": 3}
 STATUS_TIMEOUT = 4
 STATUS_BROKEN = 5
 SWAP_SERIAL = "FAULTLINE-SWAP"
+SWAP_PARTITION_TYPE = uuid.UUID("884D1742-3B38-4D93-9CA8-FAEF6A858151")
 DISK_MODEL = "QEMU HARDDISK"
 CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()].|.)")
 # Repeats exactly: virtual time counts instructions, 8 ticks of the TSC each.
@@ -147,10 +149,12 @@ class Monitor:
         """Sends text over the serial line, to a machine that started with types."""
         os.write(self.line.fileno(), text.encode())
 
-    def fail_writes(self, disk: str, once: bool = False):
+    def fail_writes(self, disk: str, once: bool = False, reads: bool = False):
         """From now on each write fails, or the next one, to a disk that started with
-        commands_per_second."""
-        fault = {"event": "none", "iotype": "write", "errno": 5, "once": once}
+        commands_per_second; with reads everything fails."""
+        fault = {"event": "none", "errno": 5, "once": once}
+        if not reads:
+            fault["iotype"] = "write"
         self.faults += 1
         self.command("blockdev-add", **{
             "driver": "blkdebug", "image": disk + "-file", "inject-error": [fault],
@@ -178,6 +182,24 @@ class Monitor:
                 message = self._message()
                 if "event" in message:
                     self.events.append(message)
+
+
+def prepared_serial(path: str) -> str:
+    """The serial number that the header of a prepared disk is bound to; SWAP_SERIAL without one."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(2 * 512)
+            entries = file.read(128 * 128)
+            for at in range(0, len(entries), 128):
+                if entries[at:at + 16] != SWAP_PARTITION_TYPE.bytes_le:
+                    continue
+                file.seek(int.from_bytes(entries[at + 32:at + 40], "little") * 512)
+                header = file.read(512)
+                if header.startswith(b"Faultline swap\r\n"):
+                    return header[240:264].rstrip(b"\0").decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        pass  # QEMU will say what is wrong with the file
+    return SWAP_SERIAL
 
 
 def firmware_files(size: str):
@@ -464,7 +486,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--append", default="", metavar="OPTIONS",
                         help="options of the run; with --image, those of its faultline.cfg count")
     parser.add_argument("--swap", action="append", default=[], metavar="FILE",
-                        help="add a prepared swap disk on AHCI")
+                        help="add a prepared swap disk on AHCI, with the serial number that its "
+                             "header is bound to; may be given several times")
     parser.add_argument("--machine", default="q35", choices=("q35", "pc"),
                         help="the chipset (%(default)s)")
     parser.add_argument("--cpu", default="max", help="QEMU's model of the processor (%(default)s)")
@@ -535,7 +558,7 @@ def _launch() -> int:
         image=Disk(options.image, usb=options.usb) if options.image else None,
         memory=options.memory, smp=options.smp, firmware=options.firmware, serial=options.serial,
         vga=not options.no_vga, debug_exit=not options.no_debug_exit, icount=options.icount,
-        disks=[Disk(path, serial=SWAP_SERIAL) for path in options.swap], gdb=options.gdb,
+        disks=[Disk(path, serial=prepared_serial(path)) for path in options.swap], gdb=options.gdb,
         extra=extra)
     log = LogFile(options.log) if options.log else None
     resolver = resolve.Resolver(str(Path(options.efi).with_suffix(".so")))

@@ -18,6 +18,7 @@
 
 #include "lib/options.h"
 #include "swapdisk/block/block.h"
+#include "swapdisk/choose.h"
 #include "swapdisk/validate.h"
 
 /* One disk, or one controller or device that the driver leaves alone. */
@@ -26,12 +27,12 @@ struct disk_report {
     char model[IDENTITY_MODEL_SIZE];
     char serial[IDENTITY_SERIAL_SIZE];
     uint64_t bytes; /* 0: not a disk */
-    bool chosen;    /* the one disk that may be written */
+    bool chosen;    /* it may be written */
     char reason[REASON_SIZE];
 };
 
-/* Finds controllers and disks, and chooses by the options which disk may be written. Writes nothing
- * to any disk. */
+/* Finds controllers and disks, and chooses by the options which disks may be written. Writes
+ * nothing to any disk. */
 void disks_scan(const struct options *options, bool under_hypervisor);
 
 /* Reports of the scan, for the log. */
@@ -46,20 +47,25 @@ const struct block_device *disks_block(unsigned index);
  * set. */
 bool disks_all_examined(void);
 
-/* The disk that may be written. */
+/* A disk that may be written. */
 struct disk_chosen {
     struct block_device block;
     const struct disk_identity *identity;
     const struct swap_grant *grant;
+    uint16_t priority;
     struct disk_finding finding;
 };
 
-/* Validates the chosen disk once more and makes its grant. Fails with STATUS_NOT_FOUND if no disk
- * was chosen, with STATUS_REFUSED if the second look differs; its report then has the reason. */
-MUST_USE enum status disks_open(struct disk_chosen *chosen);
+/* Returns how many disks were chosen. */
+unsigned disks_chosen(void);
 
-/* Lets the chosen disk report completions by interrupts (MSI) if one arrives on trial; otherwise it
- * stays polled. Logs which. Context: thread, interrupts on. */
+/* Validates a chosen disk once more and makes its grant; those of the highest priority come first.
+ * Fails with STATUS_NOT_FOUND if there is no such disk, with STATUS_REFUSED if the second look
+ * differs; its report then has the reason. */
+MUST_USE enum status disks_open(unsigned index, struct disk_chosen *chosen);
+
+/* Lets the chosen disks report completions by interrupts (MSI), each if one arrives on trial;
+ * otherwise it stays polled. Logs which. Context: thread, interrupts on. */
 void disks_start_interrupts(void);
 
 /* Looks for overdue commands (ahci_look). Called every second. */

@@ -117,8 +117,10 @@ static const char *judge_use(const struct swap_header *header, enum set_kind kin
     if (header->kind != kind)
         return kind == SET_SWAP ? "its set is for files, not for swap"
                                 : "its set is for swap, not for files";
-    if (header->role != SET_ALONE)
-        return "its set belongs to a group of sets, which is not supported";
+    if (header->role != SET_ALONE && kind != SET_SWAP)
+        return "its set of files belongs to a group, which is not supported";
+    if (header->role == SET_MIRROR && header->members != 2)
+        return "its set is of a mirror with more than two halves, which is not supported";
     /* The mark and its end; in version 2 also each doubling of the used slots. */
     if (header->generation > UINT64_MAX - (header->version == 1 ? 2 : GENERATIONS_OF_A_RUN))
         return "its generation is used up";
@@ -238,58 +240,6 @@ enum status validate_files_grant(const struct disk_view *view, const uint8_t set
                               finding->first_lba + FILES_HEADER_SECTOR + SWAP_HEADER_SECTORS,
                               swap_second_header_lba(finding->first_lba, finding->last_lba) - 1);
     return OK;
-}
-
-/* Returns whether the options let this prepared disk be written. Updates its reason. */
-static bool options_accept(struct disk_finding *finding, const struct options *options,
-                           bool under_hypervisor)
-{
-    const char *why = NULL;
-    char uuid[37];
-
-    swap_uuid_text(finding->header.set_uuid, uuid);
-    if (options->swap == SWAP_NONE)
-        why = "but the options say swap=none";
-    else if (options->swap == SWAP_SET &&
-             memcmp(options->swap_uuid, finding->header.set_uuid, 16) != 0)
-        why = "but the options name another set";
-    else if (options->swap != SWAP_SET && !under_hypervisor)
-        why = "but on a real machine it is written only when the options name it";
-    print_to(finding->reason, REASON_SIZE, "prepared as set %s%s%s", uuid, why != NULL ? ", " : "",
-             why != NULL ? why : "");
-    return why == NULL;
-}
-
-static void refuse_ambiguous(struct disk_finding *a, struct disk_finding *b)
-{
-    char uuid[37];
-
-    swap_uuid_text(b->header.set_uuid, uuid);
-    print_to(a->reason, REASON_SIZE, "refused, since disk %s matches as well (set %s)",
-             b->header.serial, uuid);
-    swap_uuid_text(a->header.set_uuid, uuid);
-    print_to(b->reason, REASON_SIZE, "refused, since disk %s matches as well (set %s)",
-             a->header.serial, uuid);
-}
-
-struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,
-                                     bool under_hypervisor)
-{
-    struct disk_finding *chosen = NULL;
-    bool several = false;
-
-    CHECK(options->swap == SWAP_AUTO || options->swap == SWAP_NONE || options->swap == SWAP_SET);
-    for (struct disk_finding *at = first; at != NULL; at = at->next) {
-        if (!at->prepared || !options_accept(at, options, under_hypervisor))
-            continue;
-        if (chosen != NULL) {
-            refuse_ambiguous(chosen, at);
-            several = true;
-        } else {
-            chosen = at;
-        }
-    }
-    return several ? NULL : chosen;
 }
 
 enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],

@@ -1,12 +1,12 @@
 /*
  * Decides whether a disk may be written, and makes the grant.
  *
- * A grant names a device and a range of sectors. Only this module makes one, after it has read
+ * A grant names a device and a range of sectors. Only this module makes grants, after it has read
  * table and headers itself; the choke point of the driver asks swap_grant_covers() about each
  * write. docs/disk-safety.md lists the rules.
  *
- * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: the one grant there can be.
- * State: no grant -> validate_grant -> granted -> validate_revoke -> no grant.
+ * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: nothing; grants end by
+ * swap_grant_revoke (swapdisk/ahci/grant.h).
  * Fails with: STATUS_REFUSED, with the reason as a sentence.
  * Context: thread; waits for the disk with the source's bound.
  */
@@ -16,7 +16,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "lib/options.h"
 #include "lib/status.h"
 #include "swapdisk/format/header.h"
 #include "swapdisk/format/verified_read.h"
@@ -34,6 +33,9 @@ struct disk_finding {
     uint32_t tables_checksum;  /* prepared: over all of both partition tables */
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
+    bool chosen;               /* prepared: it may be written, by the options and other disks */
+    bool refused;              /* while disks are chosen: another one speaks against it */
+    uint16_t priority;         /* chosen: areas of a higher one are filled first */
     struct disk_finding *next; /* the caller's list; NULL at its end */
     char reason[REASON_SIZE];  /* prepared: which set; else why not */
 };
@@ -62,11 +64,6 @@ MUST_USE enum status validate_files_grant(const struct disk_view *view, const ui
 MUST_USE enum status validate_files_unchanged(const struct disk_view *view,
                                               const struct disk_finding *before,
                                               struct disk_finding *now);
-
-/* Chooses the one disk of a list that may be written, by the options. Returns NULL if no disk or
- * several match. Updates each finding's reason. */
-struct disk_finding *validate_choose(struct disk_finding *first, const struct options *options,
-                                     bool under_hypervisor);
 
 /* Reads and judges the disk once more, and makes the grant if it is still the set. */
 MUST_USE enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[16],

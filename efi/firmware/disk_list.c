@@ -12,6 +12,7 @@
 #include "lib/bytes.h"
 #include "lib/ktap.h"
 #include "lib/units.h"
+#include "swapdisk/choose.h"
 #include "swapdisk/format/header.h"
 #include "swapdisk/format/little.h"
 
@@ -55,12 +56,11 @@ static const char *judge_set(const struct swap_header *header, const struct opti
     switch (options->swap) {
     case SWAP_NONE: return "is not written: swap=none";
     case SWAP_SET:
-        return memcmp(header->set_uuid, options->swap_uuid, sizeof(header->set_uuid)) == 0
-                   ? "will be written, if the run agrees"
-                   : "is not written: swap= names another set";
+        return swap_choice_of(header, options) != NULL ? "will be written, if the run agrees"
+                                                       : "is not written: swap= names another set";
     case SWAP_AUTO: break;
     }
-    return cpu_features()->hypervisor ? "will be written, if it is the only one"
+    return cpu_features()->hypervisor ? "will be written, if no other set or group is there"
                                       : "is not written unless swap= names its set";
 }
 

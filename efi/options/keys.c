@@ -17,8 +17,6 @@
 #define SERIAL_PORT_MIN 0x100U
 #define SERIAL_PORT_MAX 0xfff8U
 
-#define UUID_TEXT_SIZE 36U
-
 struct piece piece_trim(struct piece piece)
 {
     while (piece.size > 0 && is_blank(piece.at[0])) {
@@ -46,8 +44,7 @@ size_t piece_find(struct piece piece, char letter)
     return at;
 }
 
-/* Returns the value of a digit up to base 36, or 255. */
-static unsigned digit_value(char letter)
+unsigned option_digit(char letter)
 {
     letter = lower_case(letter);
     if (letter >= '0' && letter <= '9')
@@ -57,8 +54,7 @@ static unsigned digit_value(char letter)
     return 255;
 }
 
-/* Parses a number: decimal, or hexadecimal after 0x. */
-static bool parse_number(struct piece piece, uint64_t *number)
+bool piece_number(struct piece piece, uint64_t *number)
 {
     uint64_t base = 10;
     uint64_t value = 0;
@@ -71,7 +67,7 @@ static bool parse_number(struct piece piece, uint64_t *number)
     if (piece.size == 0)
         return false;
     for (size_t i = 0; i < piece.size; i++) {
-        uint64_t digit = digit_value(piece.at[i]);
+        uint64_t digit = option_digit(piece.at[i]);
 
         if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
             __builtin_add_overflow(value, digit, &value))
@@ -121,7 +117,7 @@ static bool parse_mem(struct piece value, struct options *options)
     }
     if (unit != 1)
         value.size--;
-    if (!parse_number(value, &bytes) || __builtin_mul_overflow(bytes, unit, &bytes) ||
+    if (!piece_number(value, &bytes) || __builtin_mul_overflow(bytes, unit, &bytes) ||
         bytes < MEMORY_LIMIT_MIN)
         return false;
     options->memory_limit = bytes;
@@ -132,7 +128,7 @@ static bool parse_cpus(struct piece value, struct options *options)
 {
     uint64_t count;
 
-    if (!parse_number(value, &count) || count == 0 || count > CPUS_MAX)
+    if (!piece_number(value, &count) || count == 0 || count > CPUS_MAX)
         return false;
     options->cpus = (uint32_t)count;
     return true;
@@ -140,33 +136,7 @@ static bool parse_cpus(struct piece value, struct options *options)
 
 static bool parse_seed(struct piece value, struct options *options)
 {
-    return parse_number(value, &options->seed);
-}
-
-/* Parses a UUID: 8-4-4-4-12 hexadecimal digits. */
-static bool parse_uuid(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
-{
-    size_t digits = 0;
-
-    if (value.size != UUID_TEXT_SIZE)
-        return false;
-    for (size_t i = 0; i < value.size; i++) {
-        unsigned digit = digit_value(value.at[i]);
-
-        if (i == 8 || i == 13 || i == 18 || i == 23) {
-            if (value.at[i] != '-')
-                return false;
-            continue;
-        }
-        if (digit > 15)
-            return false;
-        if (digits % 2 == 0)
-            uuid[digits / 2] = (uint8_t)(digit << 4);
-        else
-            uuid[digits / 2] = (uint8_t)(uuid[digits / 2] | digit);
-        digits++;
-    }
-    return true;
+    return piece_number(value, &options->seed);
 }
 
 /* Finds the value among a key's words. */
@@ -223,29 +193,19 @@ static const char *policy_word(unsigned place)
     return policy != NULL ? policy->name : NULL;
 }
 
-static bool parse_set(struct piece value, uint8_t uuid[OPTION_UUID_SIZE])
-{
-    static const uint8_t nil[OPTION_UUID_SIZE];
-
-    return parse_uuid(value, uuid) && memcmp(uuid, nil, sizeof(nil)) != 0;
-}
-
 static bool parse_swap(struct piece value, struct options *options)
 {
     unsigned word;
 
-    if (find_word(value, swap_word, &word))
-        options->swap = (enum swap_kind)word;
-    else if (parse_set(value, options->swap_uuid))
-        options->swap = SWAP_SET;
-    else
-        return false;
+    if (!find_word(value, swap_word, &word))
+        return option_parse_sets(value, options);
+    options->swap = (enum swap_kind)word;
     return true;
 }
 
 static bool parse_files(struct piece value, struct options *options)
 {
-    options->files = parse_set(value, options->files_uuid);
+    options->files = option_parse_set(value, options->files_uuid);
     return options->files || piece_is(value, "none");
 }
 
@@ -259,7 +219,7 @@ static bool parse_serial(struct piece value, struct options *options)
         return true;
     }
     if (value.size < 2 || value.at[0] != '0' || lower_case(value.at[1]) != 'x' ||
-        !parse_number(value, &port) || port < SERIAL_PORT_MIN || port > SERIAL_PORT_MAX)
+        !piece_number(value, &port) || port < SERIAL_PORT_MIN || port > SERIAL_PORT_MAX)
         return false;
     options->serial = SERIAL_PORT;
     options->serial_port = (uint16_t)port;
@@ -330,7 +290,7 @@ static bool parse_regions(struct piece value, struct options *options)
 {
     uint64_t count;
 
-    if (!parse_number(value, &count) || count > UINT32_MAX)
+    if (!piece_number(value, &count) || count > UINT32_MAX)
         return false;
     options->regions = (uint32_t)count;
     return true;
@@ -340,7 +300,7 @@ static bool parse_spaces(struct piece value, struct options *options)
 {
     uint64_t count;
 
-    if (!parse_number(value, &count) || count == 0 || count > OPTION_SPACES)
+    if (!piece_number(value, &count) || count == 0 || count > OPTION_SPACES)
         return false;
     options->spaces = (uint32_t)count;
     return true;
@@ -350,7 +310,7 @@ static bool parse_tags(struct piece value, struct options *options)
 {
     uint64_t count;
 
-    if (!parse_number(value, &count) || count == 0 || count > OPTION_TAGS)
+    if (!piece_number(value, &count) || count == 0 || count > OPTION_TAGS)
         return false;
     options->tags = (uint32_t)count;
     return true;
@@ -401,7 +361,7 @@ static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
 {
     uint64_t number;
 
-    if (!parse_number(value, &number) || number < least || number > SECONDS_MAX)
+    if (!piece_number(value, &number) || number < least || number > SECONDS_MAX)
         return false;
     *seconds = (uint32_t)number;
     return true;
@@ -428,7 +388,8 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"mem", parse_mem, NULL, "bytes, or a number with K, M or G, at least 32M"},
     {"cpus", parse_cpus, NULL, "a number from 1 to 4096"},
     {"seed", parse_seed, NULL, "a number of 64 bits, decimal or 0x and hexadecimal"},
-    {"swap", parse_swap, swap_word, "a set's UUID other than the nil UUID"},
+    {"swap", parse_swap, swap_word,
+     "up to 16 UUIDs of sets or groups, UUID[:priority],..., none of them nil or twice"},
     {"files", parse_files, NULL, "none, or a set's UUID other than the nil UUID"},
     {"serial", parse_serial, serial_word, "an I/O port from 0x100 to 0xfff8"},
     {"exit", parse_exit, exit_word, NULL},

@@ -46,6 +46,18 @@ struct piece piece_trim(struct piece piece);
 /* Returns whether the piece equals the word. */
 bool piece_is(struct piece piece, const char *word);
 
+/* Returns the value of a hexadecimal digit, 255 for another character. */
+unsigned option_digit(char letter);
+
+/* Parses a whole piece as a number: decimal, or hexadecimal after 0x. */
+bool piece_number(struct piece piece, uint64_t *number);
+
+/* Parses a set's UUID, which is not the nil UUID: 8-4-4-4-12 hexadecimal digits. */
+bool option_parse_set(struct piece value, uint8_t uuid[OPTION_UUID_SIZE]);
+
+/* Parses the list of sets that swap= names. */
+bool option_parse_sets(struct piece value, struct options *options);
+
 /* Returns the place of a letter, or the piece's size if it has none. */
 size_t piece_find(struct piece piece, char letter);
 

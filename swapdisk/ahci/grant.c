@@ -1,4 +1,4 @@
-/* The grant: permission to write a range of sectors of one device. */
+/* Grants: each permits writing a range of sectors of one device. */
 #include "swapdisk/ahci/grant.h"
 
 #include <stddef.h>
@@ -25,8 +25,8 @@ struct granted_run {
     uint64_t not_last_lba;
 };
 
-static struct swap_grant the_grant;
-static bool granted;
+/* The grants for swap; one with a device is in force. */
+static struct swap_grant grants[SWAP_GRANTS_MAX];
 
 /* The grant for files; its range bounds the runs, which ascend. */
 static struct {
@@ -56,10 +56,25 @@ static struct swap_grant grant_of(const void *device, uint64_t first_lba, uint64
 
 const struct swap_grant *swap_grant_make(const void *device, uint64_t first_lba, uint64_t last_lba)
 {
-    CHECK(!granted);
-    the_grant = grant_of(device, first_lba, last_lba);
-    granted = true;
-    return &the_grant;
+    struct swap_grant *made = NULL;
+
+    for (struct swap_grant *at = grants; at < grants + SWAP_GRANTS_MAX; at++) {
+        CHECK_MSG(at->device != device || last_lba < at->first_lba || first_lba > at->last_lba,
+                  "sectors %lx to %lx are granted already", at->first_lba, at->last_lba);
+        if (at->device == NULL && made == NULL)
+            made = at;
+    }
+    CHECK(made != NULL);
+    *made = grant_of(device, first_lba, last_lba);
+    return made;
+}
+
+/* Returns whether a pointer is to a grant for swap that is in force. */
+static bool grant_in_force(const struct swap_grant *grant)
+{
+    uintptr_t offset = (uintptr_t)grant - (uintptr_t)grants;
+
+    return offset < sizeof(grants) && offset % sizeof(grants[0]) == 0 && grant->device != NULL;
 }
 
 /* Returns whether the grant's range has the sectors. */
@@ -135,13 +150,12 @@ bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint6
         return false;
     if (grant == &files.grant)
         return files_grant_covers(device, lba, sectors);
-    return granted && grant == &the_grant && grant_range_has(grant, device, lba, sectors);
+    return grant_in_force(grant) && grant_range_has(grant, device, lba, sectors);
 }
 
 void swap_grant_revoke(void)
 {
-    granted = false;
-    the_grant = (struct swap_grant){0};
+    memset(grants, 0, sizeof(grants));
 }
 
 /* ---- the grant for files ---- */

@@ -6,8 +6,8 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
+#include "swapdisk/area/mark.h"
 #include "swapdisk/block/log_area.h"
-#include "swapdisk/mark.h"
 
 /* Pages of one command. */
 #define CRASH_FRAMES 4U
@@ -48,7 +48,7 @@ static enum status judge_header(const struct block_device *block, const struct d
     if (status != OK)
         return status;
     if (swap_header_decode(frame_pointer(crash_log.frames[0]), &header) != NULL ||
-        !mark_matches(&header) ||
+        !mark_matches(swap_disk_mark(), &header) ||
         memcmp(header.set_uuid, disk->finding.header.set_uuid, sizeof(header.set_uuid)) != 0 ||
         header.log_first_lba != disk->finding.header.log_first_lba ||
         header.log_sectors != disk->finding.header.log_sectors)
@@ -64,7 +64,7 @@ enum status crash_log_write(const char *text, size_t size)
 
     if (disk == NULL || crash_log.count == 0 || size == 0)
         return STATUS_NOT_FOUND;
-    if (mark_has_failed())
+    if (mark_has_failed(swap_disk_mark()))
         return STATUS_IO;
     status = ahci_crash_take(disk->block.device, &block);
     if (status == OK)

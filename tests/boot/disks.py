@@ -165,6 +165,12 @@ def prepare(path: Path, serial: str, set_uuid: str, mib: int = 64) -> Path:
     return path
 
 
+def prepare_mirror(first: Path, second: Path, serials, mib: int = 64):
+    """Makes the two halves of a mirror, bound to two serial numbers."""
+    tool("build/prepare-swap", "--yes", "--size", f"{mib}M", "--serial", serials[0], "--serial",
+         serials[1], "--mirror", second, first)
+
+
 def _with_partition(path: Path, kind: str, content: Path) -> Path:
     blank(path)
     tool("sgdisk", "--new=1:2048:+32M", f"--typecode=1:{kind}", path)

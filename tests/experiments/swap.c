@@ -1,5 +1,6 @@
 /* swap: does a working set larger than memory go out to the disk and come back intact? */
 #include "cpu/machine.h"
+#include "lib/print.h"
 #include "swapdisk/area.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
@@ -84,8 +85,8 @@ static unsigned name_samples(const struct space *space)
         if (pte_state(entry, 1) != PTE_SWAPPED)
             continue;
         ktap_note("swap-page slot=%u offset=%lu check=%08x tag=%016lx", pte_slot(entry).index,
-                  swap_disk_offset() + pte_slot(entry).index * PAGE_SIZE,
-                  machine_crc32c(0, page_of_tag(tag), PAGE_SIZE), tag);
+                  swap_disk_offset(pte_slot(entry)), machine_crc32c(0, page_of_tag(tag), PAGE_SIZE),
+                  tag);
         named++;
     }
     return named;
@@ -145,6 +146,28 @@ static void fork_while_out(struct space *parent)
     space_destroy(child);
 }
 
+/* The figures of each disk, if there are several: a stripe shows as equal shares, a mirror as equal
+ * writes and divided reads. */
+static void swap_report_areas(void)
+{
+    for (unsigned i = 0; i < swap_area_count(); i++) {
+        struct swap_area_usage usage = swap_area_usage(i);
+
+        for (unsigned disk = 0; disk < usage.disks; disk++) {
+            char name[48];
+
+            if ((swap_area_count() == 1 && usage.disks == 1) || usage.disk[disk].serial == NULL)
+                continue;
+            print_to(name, sizeof(name), "area_%u_disk_%u_written", i, disk);
+            ktap_metric(name, usage.disk[disk].usage.pages_written, "pages");
+            print_to(name, sizeof(name), "area_%u_disk_%u_read", i, disk);
+            ktap_metric(name, usage.disk[disk].usage.pages_read, "pages");
+            print_to(name, sizeof(name), "area_%u_disk_%u_healed", i, disk);
+            ktap_metric(name, usage.disk[disk].usage.healed, "pages");
+        }
+    }
+}
+
 static void swap_report(const struct space *space)
 {
     struct swap_usage usage = swap_usage();
@@ -161,6 +184,7 @@ static void swap_report(const struct space *space)
     ktap_metric("faults", space_faults(space).swap_in, "faults");
     ktap_metric("read_ahead", read_ahead_pages(), "pages");
     ktap_metric("read_ahead_wasted", counts.wasted, "pages");
+    swap_report_areas();
     ktap_check(usage.corrupt == 0 && usage.errors == 0, "no transfer failed, no check value lied");
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lib/check.h"
+#include "swapdisk/choose.h"
 #include "swapdisk/format/checksum.h"
 #include "swapdisk/format/little.h"
 #include "swapdisk/validate.h"
@@ -23,7 +24,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct fake_disk disk;
-static uint8_t *pristine[2]; /* with headers of version 1 and of version 2 */
+static uint8_t *pristine[3]; /* with headers of version 1, of version 2, and of a mirror's half */
 
 /* Offsets of patches: mostly sectors that the validator reads. */
 static const uint16_t places[] = {
@@ -38,15 +39,20 @@ static void prepare(void)
 {
     fake_machine_start(16 * MIB);
     fake_disk_make(&disk, SECTORS, "Fake", "S1");
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < ARRAY_COUNT(pristine); i++) {
         struct swap_header header = fake_disk_swap_header(&disk, 0x11);
         static const struct bad_slots list = {.generation = 5, .count = 2, .slots = {0, 3}};
 
         fake_disk_prepare(&disk, 0x11);
-        if (i == 1) {
+        if (i >= 1) {
             header.version = 2;
             header.log_sectors = 16;
             header.log_first_lba = second_header() - header.log_sectors;
+            if (i == 2) {
+                header.role = SET_MIRROR;
+                header.members = 2;
+                memset(header.group_uuid, 0x77, sizeof(header.group_uuid));
+            }
             fake_disk_put_headers_2(&disk, &header, &list);
         }
         pristine[i] = malloc(SECTORS * SECTOR_SIZE);
@@ -129,7 +135,9 @@ static void judge(const struct disk_finding *finding)
     const struct bad_slots *list = validate_bad_slots();
     unsigned found = 0;
 
-    CHECK(header->version <= 2 && header->kind == SET_SWAP && header->role == SET_ALONE);
+    CHECK(header->version <= 2 && header->kind == SET_SWAP);
+    CHECK(header->role == SET_ALONE || (header->members >= 2 && header->member < header->members &&
+                                        (header->role == SET_STRIPE || header->members == 2)));
     CHECK(swap_header_slots(header) > 0 && header->used_slots <= swap_header_slots(header));
     CHECK(list->count <= BAD_SLOTS_MAX && (header->version == 2 || list->count == 0));
     for (uint32_t i = 0; i < list->count; i++)
@@ -172,6 +180,39 @@ static void flip_one(const struct disk_finding *was, uint16_t choice)
         judge(&finding);
 }
 
+/* Beside another prepared disk, whose header is the pristine half with a few changed fields, at
+ * most one of two that claim one place is chosen, and halves only if they belong together. */
+static void choose_beside(const struct disk_finding *finding, const uint8_t *data)
+{
+    static struct disk_finding both[2];
+    struct options options = {.swap = (data[0] & 1) != 0 ? SWAP_AUTO : SWAP_SET, .swap_sets = 2};
+    struct swap_header *other = &both[1].header;
+    unsigned chosen;
+
+    both[0] = both[1] = *finding;
+    memcpy(options.swap_set[0].uuid, finding->header.set_uuid, 16);
+    other->set_uuid[3] ^= data[0] & 2;
+    other->group_uuid[3] ^= data[0] & 4;
+    other->member ^= data[0] >> 3 & 1;
+    other->generation += data[1] % 4;
+    other->last_lba -= data[1] & 0x10;
+    memcpy(options.swap_set[1].uuid, other->set_uuid, 16);
+    both[0].next = &both[1];
+    both[1].next = NULL;
+    chosen = swap_choose(both, &options, true);
+    CHECK(chosen == (unsigned)both[0].chosen + both[1].chosen);
+    if (chosen < 2)
+        return;
+    CHECK(memcmp(both[0].header.set_uuid, other->set_uuid, 16) != 0);
+    CHECK(options.swap == SWAP_SET || swap_same_group(&both[0].header, other));
+    if (swap_same_group(&both[0].header, other)) {
+        CHECK(both[0].header.member != other->member && both[0].header.role == other->role);
+        CHECK(other->role != SET_MIRROR ||
+              (swap_header_slots(other) == swap_header_slots(&both[0].header) &&
+               other->generation - both[0].header.generation <= 1));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct disk_finding finding;
@@ -180,12 +221,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         prepare();
     if (size < 3)
         return 0;
-    memcpy(disk.bytes, pristine[data[0] >> 7], SECTORS * SECTOR_SIZE);
+    memcpy(disk.bytes, pristine[(data[0] >> 6) % ARRAY_COUNT(pristine)], SECTORS * SECTOR_SIZE);
     patch(data + 3, size - 3);
     seal(data[0]);
     if (!accepted(&finding))
         return 0;
     judge(&finding);
+    choose_beside(&finding, data + 1);
     flip_one(&finding, get_le16(data + 1));
     return 0;
 }

@@ -11,8 +11,8 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
+#include "swapdisk/area/slots.h"
 #include "swapdisk/disks.h"
-#include "swapdisk/slots.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
 
@@ -386,7 +386,7 @@ static void damage_is_noticed(void **state)
         fill(frames[0], i);
         assert_int_equal(swap_write(slots[i], frames[0]), OK);
     }
-    disk.bytes[swap_disk_offset() + PAGE_SIZE * slots[1].index + 123] ^= 0x40;
+    disk.bytes[swap_disk_offset((struct slot){0}) + PAGE_SIZE * slots[1].index + 123] ^= 0x40;
     fill(frames[1], 99);
     assert_int_equal(swap_read(slots[1], frames[1]), STATUS_CORRUPT);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
@@ -410,7 +410,7 @@ static void check_values_are_bound(void **state)
         fill(frames[0], i);
         assert_int_equal(swap_write(slots[i], frames[0]), OK);
     }
-    at = disk.bytes + swap_disk_offset() + PAGE_SIZE * slots[0].index;
+    at = disk.bytes + swap_disk_offset((struct slot){0}) + PAGE_SIZE * slots[0].index;
     memcpy(old, at, PAGE_SIZE);
     memcpy(at, at + PAGE_SIZE, PAGE_SIZE);
     assert_int_equal(swap_read(slots[0], frames[1]), STATUS_CORRUPT);
@@ -448,12 +448,13 @@ static void pages_stand_where_the_log_says(void **state)
     struct slot slot;
 
     (void)state;
-    assert_int_equal(swap_disk_offset(), FIRST * SECTOR_SIZE + PAGE_SIZE);
+    assert_int_equal(swap_disk_offset((struct slot){0}), FIRST * SECTOR_SIZE + PAGE_SIZE);
     for (unsigned i = 0; i < 20; i++) {
         assert_int_equal(swap_alloc(&slot), OK);
         fill(frames[0], i);
         assert_int_equal(swap_write(slot, frames[0]), OK);
-        assert_memory_equal(disk.bytes + swap_disk_offset() + PAGE_SIZE * slot.index,
+        assert_memory_equal(disk.bytes + swap_disk_offset((struct slot){0}) +
+                                PAGE_SIZE * slot.index,
                             frame_pointer(frames[0]), PAGE_SIZE);
     }
     assert_int_equal(swap_close(), OK);
@@ -755,7 +756,8 @@ static void failing_slots_are_exchanged(void **state)
             fill(frames[i], 100 * run + i);
         }
         if (run == 0)
-            disk.bad_write = swap_disk_offset() / SECTOR_SIZE + (first.index + 5) * 8 + 3;
+            disk.bad_write =
+                swap_disk_offset((struct slot){0}) / SECTOR_SIZE + (first.index + 5) * 8 + 3;
         assert_int_equal(swap_write_out(slots, frames, count, done), OK);
         for (unsigned i = 0; i < count; i++) {
             assert_true(done[i]);
@@ -806,7 +808,7 @@ static void second_look_differs(void **state)
     disk.bytes[FIRST * SECTOR_SIZE + 40] ^= 1;
     assert_int_equal(swap_open(&options, RAM_SLOTS), OK);
     assert_int_equal(swap_usage().backing, SWAP_BACKING_RAM);
-    assert_int_equal(swap_disk_offset(), 0);
+    assert_int_equal(swap_disk_offset((struct slot){0}), 0);
     assert_non_null(strstr(disks_report(0)->reason, "second look"));
     assert_false(disks_report(0)->chosen);
     assert_int_equal(swap_close(), OK);

@@ -64,7 +64,7 @@ static void empty_machine(void **state)
     (void)state;
     disks_scan(&options, true);
     assert_int_equal(disks_count(), 0);
-    assert_int_equal(disks_open(&chosen), STATUS_NOT_FOUND);
+    assert_int_equal(disks_open(0, &chosen), STATUS_NOT_FOUND);
 }
 
 static void scan_finds_functions_everywhere(void **state)
@@ -241,7 +241,7 @@ static void one_prepared_among_others(void **state)
     assert_false(disks_report(0)->chosen || disks_report(1)->chosen);
     assert_true(disks_report(2)->chosen);
     assert_true(said(2, "22222222-2222-2222-2222-222222222222"));
-    assert_int_equal(disks_open(&chosen), OK);
+    assert_int_equal(disks_open(0, &chosen), OK);
     assert_true(swap_grant_covers(chosen.grant, chosen.block.device, 2048, 8));
     assert_string_equal(chosen.identity->serial, "S2");
     assert_int_equal(function->registers[1] & 0x406, 0x406);
@@ -264,12 +264,13 @@ static void two_that_match(void **state)
     disks_scan(&options, true);
     assert_true(said(0, "S3 matches as well"));
     assert_true(said(1, "S1 matches as well"));
-    assert_int_equal(disks_open(&chosen), STATUS_NOT_FOUND);
+    assert_int_equal(disks_open(0, &chosen), STATUS_NOT_FOUND);
     disks_stop();
     options.swap = SWAP_SET;
-    memset(options.swap_uuid, 0x33, 16);
+    memset(options.swap_set[0].uuid, 0x33, 16);
+    options.swap_sets = 1;
     disks_scan(&options, false);
-    assert_int_equal(disks_open(&chosen), OK);
+    assert_int_equal(disks_open(0, &chosen), OK);
     assert_string_equal(chosen.identity->serial, "S3");
 }
 
@@ -283,7 +284,7 @@ static void real_machine_needs_the_name(void **state)
     fake_hba_attach(&fakes[0], 0, FAKE_DISK, &disks[0]);
     disks_scan(&options, false);
     assert_true(said(0, "real machine"));
-    assert_int_equal(disks_open(&chosen), STATUS_NOT_FOUND);
+    assert_int_equal(disks_open(0, &chosen), STATUS_NOT_FOUND);
 }
 
 static void cloned_disk(void **state)
@@ -298,7 +299,7 @@ static void cloned_disk(void **state)
     fake_hba_attach(&fakes[0], 1, FAKE_DISK, &disks[1]);
     disks_scan(&options, true);
     assert_true(said(1, "another serial number"));
-    assert_int_equal(disks_open(&chosen), OK);
+    assert_int_equal(disks_open(0, &chosen), OK);
     assert_string_equal(chosen.identity->serial, "S1");
 }
 
@@ -349,7 +350,7 @@ static void twin_anywhere(void **state)
         assert_int_equal(disks_count(), places[i] + 1);
         assert_true(said(0, "S1 matches as well"));
         assert_true(said(places[i], "S1 matches as well"));
-        assert_int_equal(disks_open(&chosen), STATUS_NOT_FOUND);
+        assert_int_equal(disks_open(0, &chosen), STATUS_NOT_FOUND);
         disks_stop();
         for (unsigned j = 1; j < places[i]; j++) {
             assert_int_equal(blank[j].log_count, 0);
@@ -393,7 +394,7 @@ static void no_memory_refuses_all(void **state)
         pmm_fail_from(i, UINT64_MAX);
         disks_scan(&options, true);
         pmm_fail_from(0, 0);
-        status = disks_open(&chosen);
+        status = disks_open(0, &chosen);
         assert_int_equal(status, STATUS_NOT_FOUND);
         served += disks_count() > 0;
         disks_stop();

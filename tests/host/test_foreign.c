@@ -205,6 +205,36 @@ static void add_copies(void)
     }
 }
 
+/* Makes a prepared disk a set of the group of bytes 0x55. */
+static struct foreign *add_group_member(const char *name, enum set_role role, uint32_t member,
+                                        uint64_t generation)
+{
+    struct foreign *disk = add_disk("%s", name);
+    struct swap_header header;
+
+    fake_disk_prepare(&disk->disk, 0x11);
+    header = fake_disk_swap_header_2(&disk->disk, (uint8_t)(0x60 + kinds));
+    header.role = role;
+    header.members = 2;
+    header.member = member;
+    header.generation = generation;
+    memset(header.group_uuid, 0x55, sizeof(header.group_uuid));
+    fake_disk_put_headers_2(&disk->disk, &header, NULL);
+    finish_disk(disk);
+    disk->needs_twin = true;
+    return disk;
+}
+
+/* Sets of one group that do not belong together: each is refused beside the others. They come
+ * first, so that all are in one run. */
+static void add_groups(void)
+{
+    add_group_member("first half", SET_MIRROR, 0, 7);
+    add_group_member("another first half", SET_MIRROR, 0, 7);
+    add_group_member("second half of another generation", SET_MIRROR, 1, 9);
+    add_group_member("stripe in the group of a mirror", SET_STRIPE, 1, 7);
+}
+
 /* ---- one damaged field each ---- */
 
 static void seal_gpt_header(uint8_t *sector)
@@ -350,11 +380,20 @@ static void run_beside(unsigned first, unsigned count, const struct options *opt
 
 static void run_with_all_options(unsigned first, unsigned count)
 {
-    for (unsigned i = 0; i < 12; i++) {
-        struct options options = {.swap = (enum swap_kind)(i % 3), .wipe = i / 3 % 2 != 0};
+    for (unsigned i = 0; i < 16; i++) {
+        struct options options = {.swap = i % 4 == 0   ? SWAP_AUTO
+                                          : i % 4 == 1 ? SWAP_NONE
+                                                       : SWAP_SET,
+                                  .wipe = i / 4 % 2 != 0};
 
-        memset(options.swap_uuid, 0x11, 16);
-        run_beside(first, count, &options, i / 6 != 0);
+        /* The set that damaged disks claim; and a list of it, of its group, and of others. */
+        memset(options.swap_set[0].uuid, 0x11, 16);
+        options.swap_sets = i % 4 == 3 ? 4 : 1;
+        for (unsigned entry = 1; entry < 4; entry++) {
+            memset(options.swap_set[entry].uuid, entry == 1 ? 0x55 : 0x11 + (int)entry, 16);
+            options.swap_set[entry].priority = (uint16_t)entry;
+        }
+        run_beside(first, count, &options, i / 8 != 0);
     }
 }
 
@@ -385,20 +424,23 @@ static void a_twin_alone_is_taken(void **state)
     fake_pci_clear();
     fake_hba_make(&fake, 2);
     for (unsigned i = 0; i < kinds; i++) {
-        if (foreign[i].needs_twin)
-            fake_hba_attach(&fake, 0, FAKE_DISK, &foreign[i].disk);
+        if (!foreign[i].needs_twin)
+            continue;
+        fake_pci_clear();
+        fake_pci_add_hba((struct pci_place){0, 31, 0}, &fake);
+        fake_hba_attach(&fake, 0, FAKE_DISK, &foreign[i].disk);
+        disks_scan(&options, true);
+        assert_int_equal(swap_open(&options, 16), OK);
+        assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+        assert_int_equal(swap_close(), OK);
+        disks_stop();
     }
-    fake_pci_add_hba((struct pci_place){0, 31, 0}, &fake);
-    disks_scan(&options, true);
-    assert_int_equal(swap_open(&options, 16), OK);
-    assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
-    assert_int_equal(swap_close(), OK);
-    disks_stop();
 }
 
 static int make_disks(void **state)
 {
     (void)state;
+    add_groups();
     add_marks();
     add_mbr();
     add_entry_sizes();

@@ -11,6 +11,7 @@
 
 #include "efi/options/keys.h"
 #include "efi/options/options.h"
+#include "lib/print.h"
 #include "lib/units.h"
 #include "pmm/alloc/internal.h"
 #include "vmm/policy/policy.h"
@@ -115,7 +116,9 @@ static void every_key(void **state)
     assert_int_equal(options.cpus, 2);
     assert_true(options.seed == UINT64_C(0xfeedfacecafebeef));
     assert_int_equal(options.swap, SWAP_SET);
-    assert_memory_equal(options.swap_uuid, uuid, sizeof(uuid));
+    assert_int_equal(options.swap_sets, 1);
+    assert_int_equal(options.swap_set[0].priority, 0);
+    assert_memory_equal(options.swap_set[0].uuid, uuid, sizeof(uuid));
     assert_int_equal(options.serial, SERIAL_PORT);
     assert_int_equal(options.serial_port, 0x2f8);
     assert_int_equal(options.exit, EXIT_DEBUG);
@@ -131,6 +134,61 @@ static void every_key(void **state)
     assert_int_equal(options.spaces, 300);
     assert_int_equal(options.tags, 9);
     assert_int_equal(options.regions, UINT32_MAX);
+}
+
+#define SET_A "01234567-89ab-cdef-fedc-ba9876543210"
+#define SET_B "11111111-2222-3333-4444-555555555555"
+
+/* Lists of sets, each with its priority; a bad one leaves the options alone. */
+static void lists_of_sets(void **state)
+{
+    static const char *const bad[] = {SET_A ",",
+                                      "," SET_A,
+                                      SET_A ",," SET_B,
+                                      SET_A "," SET_A,
+                                      SET_A ":",
+                                      SET_A ":x",
+                                      SET_A ":32768",
+                                      SET_A ":-1",
+                                      SET_A ":1:2",
+                                      SET_A "," SET_B ":",
+                                      SET_A ",auto",
+                                      "none," SET_A,
+                                      SET_A ":1," SET_A ":2",
+                                      SET_A ";" SET_B,
+                                      SET_A ":0x",
+                                      SET_A ","
+                                            "00000000-0000-0000-0000-000000000000",
+                                      ":5",
+                                      SET_A ":99999999999999999999"};
+    char many[17 * 40] = "swap=";
+
+    (void)state;
+    assert_int_equal(parse_load("swap=" SET_A ":32767," SET_B), 0);
+    assert_int_equal(options.swap, SWAP_SET);
+    assert_int_equal(options.swap_sets, 2);
+    assert_int_equal(options.swap_set[0].priority, 32767);
+    assert_int_equal(options.swap_set[1].priority, 0);
+    assert_int_equal(options.swap_set[1].uuid[15], 0x55);
+    assert_int_equal(parse_load("swap=" SET_B ":0x10"), 0);
+    assert_int_equal(options.swap_sets, 1);
+    assert_int_equal(options.swap_set[0].priority, 16);
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+        char text[128];
+
+        print_to(text, sizeof(text), "swap=%s", bad[i]);
+        assert_int_equal(parse_load(text), 1);
+        assert_int_equal(options.swap, SWAP_AUTO);
+        assert_int_equal(options.swap_sets, 0);
+    }
+    /* 16 sets are the most. */
+    for (unsigned i = 0; i < 17; i++) {
+        size_t used = strlen(many);
+
+        print_to(many + used, sizeof(many) - used, "%s%08x%s", i > 0 ? "," : "", i + 1, &SET_A[8]);
+        assert_int_equal(parse_load(many), i < 16 ? 0 : 1);
+        assert_int_equal(options.swap_sets, i < 16 ? i + 1 : 0);
+    }
 }
 
 static void words(void **state)
@@ -618,6 +676,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(every_key),
+        cmocka_unit_test(lists_of_sets),
         cmocka_unit_test(words),
         cmocka_unit_test(memory_sizes),
         cmocka_unit_test(bad_values),

@@ -499,6 +499,61 @@ static void sets_of_a_group(void **state)
     assert_int_equal(bad.count, 0);
 }
 
+static bool file_is_there(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* Both halves get headers of one group, or neither is touched. */
+static void two_halves_of_a_mirror(void **state)
+{
+    char other[80];
+    struct swap_header headers[2];
+
+    (void)state;
+    snprintf(other, sizeof(other), "%s/other", folder);
+    assert_int_equal(RUN("--mirror", other, "--uuid", UUID), EXIT_USAGE);
+    assert_int_equal(RUN("--mirror", other, "--role", "stripe"), EXIT_USAGE);
+    assert_int_equal(RUN("--mirror", image), EXIT_USAGE);
+    assert_int_equal(RUN("--serial", "A", "--serial", "B"), EXIT_USAGE);
+    assert_int_equal(RUN("--role", "mirror", "--group", UUID, "--member", "1/3"), EXIT_USAGE);
+    /* A dry run, one serial number for both, and a second half that cannot be made. */
+    assert_int_equal(RUN("--size", "8M", "--mirror", other), EXIT_DONE);
+    assert_true(words_have("half 2 of 2"));
+    assert_int_equal(
+        RUN("--yes", "--size", "8M", "--serial", "A", "--serial", "A", "--mirror", other),
+        EXIT_NOT_ALLOWED);
+    assert_int_equal(RUN("--yes", "--size", "8M", "--mirror", "/dev/no-such-disk"), EXIT_USAGE);
+    assert_false(file_is_there(image) || file_is_there(other));
+
+    assert_int_equal(RUN("--yes", "--size", "8M", "--mirror", other), EXIT_DONE);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t page[SWAP_HEADER_SIZE];
+        int fd = open(i == 0 ? image : other, O_RDONLY | O_CLOEXEC);
+
+        assert_int_equal(pread(fd, page, sizeof(page), MIB), sizeof(page));
+        close(fd);
+        assert_null(swap_header_decode(page, &headers[i]));
+        assert_int_equal(headers[i].role, SET_MIRROR);
+        assert_int_equal(headers[i].members, 2);
+        assert_int_equal(headers[i].member, i);
+        assert_string_equal(headers[i].serial, i == 0 ? "QM00001" : "QM00003");
+    }
+    assert_memory_equal(headers[0].group_uuid, headers[1].group_uuid, 16);
+    assert_memory_not_equal(headers[0].set_uuid, headers[1].set_uuid, 16);
+    assert_memory_not_equal(headers[0].disk_guid, headers[1].disk_guid, 16);
+    assert_int_equal(headers[0].generation, headers[1].generation);
+
+    /* Halves of two sizes: neither is changed. */
+    remember();
+    unlink(other);
+    assert_int_equal(run_on(other, "", "--yes", "--size", "16M", NULL), EXIT_DONE);
+    assert_int_equal(RUN("--yes", "--mirror", other), EXIT_NOT_ALLOWED);
+    assert_true(words_have("have one size"));
+    assert_unchanged();
+    unlink(other);
+}
+
 /* Prepared anew, a set keeps its bad slots and the number of slots that may hold pages. */
 static void preparing_again_keeps_what_is_known(void **state)
 {
@@ -642,6 +697,7 @@ int main(void)
         cmocka_unit_test_setup(libfdisk_is_asked, set_up),
         cmocka_unit_test_setup(full_disk_leaves_no_image, set_up),
         cmocka_unit_test_setup(sets_of_a_group, set_up),
+        cmocka_unit_test_setup(two_halves_of_a_mirror, set_up),
         cmocka_unit_test_setup(preparing_again_keeps_what_is_known, set_up),
         cmocka_unit_test_setup(logs_are_read, set_up),
         cmocka_unit_test_setup(damaged_tables_are_refused, set_up),

@@ -671,7 +671,7 @@ static void clean_pages_survive_a_dead_disk(void **state)
     disk.fail_count = 16;
     disk.failure = FAKE_VANISH;
     assert_int_not_equal(reclaim_pages(16, &evicted), OK);
-    assert_false(swap_serves());
+    assert_false(swap_serves((struct slot){0}));
     for (unsigned i = 0; i < 4; i++) {
         (void)reclaim_pages(16, &evicted);
         assert_int_equal(evicted, 0);
@@ -809,8 +809,7 @@ static void a_bad_sector_ahead_costs_one_page(void **state)
     (void)state;
     open_on_disk();
     space = begin_working_set();
-    disk.bad_sector =
-        swap_disk_offset() / 512 + pte_slot(entry_of(space, bad)).index * SECTORS_PER_PAGE;
+    disk.bad_sector = swap_disk_offset(pte_slot(entry_of(space, bad))) / 512;
     for (uint64_t at = START; at < bad; at += PAGE_SIZE)
         (void)use_page(space, at);
     assert_true(swap_usage().errors > 0);

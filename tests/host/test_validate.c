@@ -9,6 +9,7 @@
 
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/grant.h"
+#include "swapdisk/choose.h"
 #include "swapdisk/validate.h"
 #include "tests/host/fake/disk.h"
 #include "tests/host/fake/machine.h"
@@ -338,11 +339,18 @@ static void sets_that_are_not_used(void **state)
     assert_non_null(strstr(finding.reason, "for files"));
     header.kind = SET_SWAP;
     header.role = SET_MIRROR;
-    header.members = 2;
+    header.members = 3;
     memset(header.group_uuid, 0x44, 16);
     fake_disk_put_headers_2(&disk, &header, NULL);
     assert_false(prepared());
-    assert_non_null(strstr(finding.reason, "group"));
+    assert_non_null(strstr(finding.reason, "more than two halves"));
+    header.members = 2;
+    fake_disk_put_headers_2(&disk, &header, NULL);
+    assert_true(prepared());
+    header.role = SET_STRIPE;
+    header.members = 3;
+    fake_disk_put_headers_2(&disk, &header, NULL);
+    assert_true(prepared());
 }
 
 static void lagging_second_copy(void **state)
@@ -464,7 +472,7 @@ static void grants_are_refused(void **state)
     assert_null(grant);
     disk.bytes[FIRST * SECTOR_SIZE] ^= 1;
     assert_int_equal(validate_grant(&seen, uuid, &grant, &finding), OK);
-    /* Only one grant exists at a time. */
+    /* Two grants never share a sector. */
     assert_true(PANICS((void)validate_grant(&seen, uuid, &grant, &finding)));
 }
 
@@ -473,12 +481,19 @@ static struct disk_finding findings[3];
 /* The index of the finding that the options choose among the first count, or -1. */
 static int choose(unsigned count, const struct options *options, bool under_hypervisor)
 {
-    const struct disk_finding *chosen;
+    int chosen = -1;
+    unsigned number;
 
     for (unsigned i = 0; i < count; i++)
         findings[i].next = i + 1 < count ? &findings[i + 1] : NULL;
-    chosen = validate_choose(count > 0 ? findings : NULL, options, under_hypervisor);
-    return chosen == NULL ? -1 : (int)(chosen - findings);
+    number = swap_choose(count > 0 ? findings : NULL, options, under_hypervisor);
+    assert_true(number <= 1);
+    for (unsigned i = 0; i < count; i++) {
+        if (findings[i].chosen)
+            chosen = (int)i;
+    }
+    assert_int_equal(number, chosen >= 0);
+    return chosen;
 }
 
 static void make_findings(unsigned count)
@@ -503,10 +518,11 @@ static void choice_by_options(void **state)
     assert_int_equal(choose(1, &options, true), -1);
     assert_non_null(strstr(findings[0].reason, "swap=none"));
     options.swap = SWAP_SET;
-    memset(options.swap_uuid, 0x11, 16);
+    memset(options.swap_set[0].uuid, 0x11, 16);
+    options.swap_sets = 1;
     assert_int_equal(choose(1, &options, true), 0);
     assert_int_equal(choose(1, &options, false), 0);
-    options.swap_uuid[15] = 0;
+    options.swap_set[0].uuid[15] = 0;
     assert_int_equal(choose(1, &options, true), -1);
     assert_non_null(strstr(findings[0].reason, "another set"));
     assert_int_equal(choose(0, &options, true), -1);
@@ -526,11 +542,122 @@ static void two_that_match_are_both_refused(void **state)
     assert_non_null(strstr(findings[2].reason, "S1"));
     /* Naming one of them settles it. */
     options.swap = SWAP_SET;
-    memset(options.swap_uuid, 0x33, 16);
+    memset(options.swap_set[0].uuid, 0x33, 16);
+    options.swap_sets = 1;
     assert_int_equal(choose(3, &options, false), 2);
     /* Unless both bear that name. */
     memset(findings[0].header.set_uuid, 0x33, 16);
     assert_int_equal(choose(3, &options, false), -1);
+}
+
+/* Makes two findings the halves of one mirror. */
+static void make_mirror(void)
+{
+    make_findings(3);
+    for (unsigned i = 0; i < 2; i++) {
+        findings[i].header = fake_disk_swap_header_2(&disk, (uint8_t)(0x11 * (i + 1)));
+        findings[i].header.serial[1] = (char)('1' + i);
+        findings[i].header.role = SET_MIRROR;
+        findings[i].header.members = 2;
+        findings[i].header.member = i;
+        memset(findings[i].header.group_uuid, 0x99, 16);
+    }
+    findings[2].prepared = false;
+}
+
+/* Returns the findings that are chosen, a bit for each. */
+static unsigned chosen_of(unsigned count, const struct options *options)
+{
+    unsigned chosen = 0;
+    unsigned number;
+
+    for (unsigned i = 0; i < count; i++)
+        findings[i].next = i + 1 < count ? &findings[i + 1] : NULL;
+    number = swap_choose(findings, options, options->swap == SWAP_AUTO);
+    for (unsigned i = 0; i < count; i++)
+        chosen |= (unsigned)findings[i].chosen << i;
+    assert_int_equal(number, __builtin_popcount(chosen));
+    return chosen;
+}
+
+#define BOTH_SAY(words_)                                                                           \
+    do {                                                                                           \
+        assert_non_null(strstr(findings[0].reason, words_));                                       \
+        assert_non_null(strstr(findings[1].reason, words_));                                       \
+    } while (0)
+
+/* Halves that do not belong together are refused, both of them. */
+static void halves_that_do_not_match(void **state)
+{
+    struct options options = {.swap = SWAP_AUTO};
+
+    (void)state;
+    make_mirror();
+    assert_int_equal(chosen_of(3, &options), 3);
+    /* A power cut between the updates of the two. */
+    findings[1].header.generation++;
+    assert_int_equal(chosen_of(3, &options), 3);
+    findings[1].header.generation++;
+    assert_int_equal(chosen_of(3, &options), 0);
+    BOTH_SAY("one was used without the other: prepare both");
+    make_mirror();
+    findings[1].header.last_lba += 800;
+    findings[1].header.log_first_lba += 800;
+    assert_int_equal(chosen_of(3, &options), 0);
+    BOTH_SAY("has another size");
+    make_mirror();
+    findings[1].header.member = 0;
+    assert_int_equal(chosen_of(3, &options), 0);
+    BOTH_SAY("matches as well");
+    make_mirror();
+    findings[1].header.role = SET_STRIPE;
+    assert_int_equal(chosen_of(3, &options), 0);
+    BOTH_SAY("says otherwise what their group is");
+}
+
+/* Who names one half must name the other; without it the half serves only if the other is not
+ * there. */
+static void halves_and_names(void **state)
+{
+    struct options options = {.swap = SWAP_SET, .swap_sets = 1};
+
+    (void)state;
+    make_mirror();
+    memset(options.swap_set[0].uuid, 0x11, 16);
+    assert_int_equal(chosen_of(3, &options), 0);
+    assert_non_null(strstr(findings[0].reason, "is not named"));
+    assert_non_null(strstr(findings[1].reason, "name another set"));
+    memset(options.swap_set[0].uuid, 0x99, 16);
+    assert_int_equal(chosen_of(3, &options), 3);
+    options.swap_sets = 2;
+    memset(options.swap_set[0].uuid, 0x11, 16);
+    memset(options.swap_set[1].uuid, 0x22, 16);
+    assert_int_equal(chosen_of(3, &options), 3);
+    options.swap_set[1].priority = 4;
+    assert_int_equal(chosen_of(3, &options), 0);
+    BOTH_SAY("has another priority");
+    options.swap_sets = 1;
+    findings[1].prepared = false;
+    assert_int_equal(chosen_of(3, &options), 1);
+    assert_non_null(strstr(findings[0].reason, "other half is not there"));
+}
+
+/* A copy of one half refuses the whole mirror, and nothing else. */
+static void a_copy_of_a_half(void **state)
+{
+    struct options options = {.swap = SWAP_AUTO};
+
+    (void)state;
+    make_mirror();
+    findings[2] = findings[0];
+    strcpy(findings[2].header.serial, "S9");
+    assert_int_equal(chosen_of(3, &options), 0);
+    assert_non_null(strstr(findings[0].reason, "S9 matches as well"));
+    assert_non_null(strstr(findings[1].reason, "of its group is refused"));
+    options.swap = SWAP_SET;
+    options.swap_sets = 1;
+    memset(options.swap_set[0].uuid, 0x99, 16);
+    assert_int_equal(chosen_of(3, &options), 0);
 }
 
 #define CASE(name_) cmocka_unit_test_setup_teardown(name_, set_up, tear_down)
@@ -560,6 +687,9 @@ int main(void)
         CASE(grants_are_refused),
         CASE(choice_by_options),
         CASE(two_that_match_are_both_refused),
+        CASE(halves_that_do_not_match),
+        CASE(halves_and_names),
+        CASE(a_copy_of_a_half),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

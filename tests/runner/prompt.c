@@ -15,7 +15,7 @@
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
-#include "swapdisk/slots.h"
+#include "swapdisk/area/slots.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/space/space.h"
 

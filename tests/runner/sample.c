@@ -8,7 +8,7 @@
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
-#include "swapdisk/slots.h"
+#include "swapdisk/area/slots.h"
 #include "vmm/space/space.h"
 
 /* Records that are read for a cell, spread over it. */

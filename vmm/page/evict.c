@@ -82,6 +82,19 @@ static enum status take_slot(struct slot *slot)
     return status;
 }
 
+/* Cuts the tie of a page to a slot whose area has died, so that the page counts as dirty (rule D2).
+ * Returns false if other entries have the slot: they would not find the page any more. */
+static bool leave_dead_slot(struct victim *victim)
+{
+    CHECK(victim->clean && !victim->done);
+    if (!swap_cache_remove_unnamed(victim->page))
+        return false;
+    __atomic_or_fetch(&frame_record(victim->page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+    victim->clean = false;
+    victim->slot = SLOT_NONE;
+    return true;
+}
+
 /* Finds a slot for a victim. A page in the swap cache needs no write: it was never writable since
  * it was read, so its slot has its content. A page of zeros needs no slot: no processor can write
  * to it any more. */
@@ -102,9 +115,13 @@ static enum status find_slot(struct victim *victim)
         victim->slot = (struct slot){record->page.slot};
         CHECK_MSG(victim->slot.index != UINT32_MAX, "page %x is cached without a slot",
                   victim->page.index);
-        swap_hold(victim->slot);
-        victim->done = true;
-        return OK;
+        if (swap_serves(victim->slot)) {
+            swap_hold(victim->slot);
+            victim->done = true;
+            return OK;
+        }
+        if (!leave_dead_slot(victim))
+            return STATUS_IO;
     }
     victim->zero =
         !victim->shared && !victim->keeps_frame && page_reads_as_zeros(victim->page); /* rule S2 */
@@ -217,16 +234,21 @@ static bool reclaim_finish(struct victim *victim)
     return out;
 }
 
-/* Keeps all victims in memory once the area has died: nothing that it holds can be read again (rule
+/* Keeps victims in memory whose area has died: nothing that it holds can be read again (rule
  * D2). */
 static enum status keep_from_dead_area(struct victim *victims, unsigned count)
 {
+    enum status status = OK;
+
     CHECK(count <= VICTIMS_MAX);
-    if (swap_serves())
-        return OK;
-    for (unsigned i = 0; i < count; i++)
-        victims[i].done = victims[i].dropped || victims[i].zero;
-    return STATUS_IO;
+    for (unsigned i = 0; i < count; i++) {
+        if (!victims[i].done || victims[i].dropped || victims[i].zero ||
+            swap_serves(victims[i].slot))
+            continue;
+        victims[i].done = false;
+        status = STATUS_IO;
+    }
+    return status;
 }
 
 void victims_sort(const struct victim *victims, unsigned count, uint8_t *order)

@@ -2,7 +2,7 @@
 #include "vmm/page/managed.h"
 
 #include "cpu/machine.h"
-#include "swapdisk/slots.h"
+#include "swapdisk/area/slots.h"
 #include "vmm/policy/array.h"
 
 /* A harvest is due after arrivals of 1/8 of the resident pages. */

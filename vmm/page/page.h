@@ -126,7 +126,8 @@ void swap_cache_add(struct pfn page, struct slot slot);
 void swap_cache_remove(struct pfn page);
 
 /* As swap_cache_remove, but only if no entry names the slot: then none can find the page by it. The
- * caller has withdrawn the page and holds it; FRAME_IO is clear. Returns false otherwise. */
+ * caller has withdrawn the page and holds it; FRAME_IO is clear, or set by the caller's own
+ * eviction. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_unnamed(struct pfn page);
 
 /* Returns the number of pages in the swap cache. */

@@ -130,7 +130,7 @@ static bool end_page(struct victim *victim)
 {
     struct frame *record = frame_record(victim->page);
     bool used = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1;
-    bool tied = victim->done && used && swap_serves();
+    bool tied = victim->done && used && swap_serves(victim->slot);
 
     CHECK((record->flags & FRAME_SWAP_CACHED) == 0 && record->clock == 0);
     if (tied) {
@@ -157,7 +157,7 @@ unsigned write_behind(unsigned wanted)
     struct tlb_batch batch;
 
     CHECK(wanted > 0 && wanted <= VICTIMS_MAX);
-    if (managed_policy != NULL || !swap_serves())
+    if (managed_policy != NULL || !swap_serves_any())
         return 0;
     reclaim_absence_begin();
     choose_pages(&behind, wanted);

@@ -1,5 +1,6 @@
 """Disks: which one is written, where, and which must stay as they were."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -219,3 +220,60 @@ def real_machine_escape(t: Case):
     run, disk, before = on_real_machine(t, f"swap={SET_UUID}", press)
     t.said(run, "Esc: no disk will be written")
     t.untouched(disk, before)
+
+
+# ---- several areas ----
+
+
+def areas_of(t: Case, run):
+    """The figures that the experiment swap prints of each disk: {(area, disk): {written, ...}}."""
+    figures = {}
+    for name, figure in (run.log.metrics.items() if run.log else ()):
+        found = re.match(r"swap\.area_(\d)_disk_(\d)_(\w+)$", name)
+        if found:
+            figures.setdefault((int(found[1]), int(found[2])), {})[found[3]] = figure.value
+    t.check(len(figures) == 2, f"the figures of {len(figures)} disks are in the log")
+    return figures
+
+
+@case
+def striped_areas(t: Case):
+    """Two named sets of one priority share the pages; each disk is written in its partition only."""
+    serials = (qemu.SWAP_SERIAL, OTHER_SERIAL)
+    names = (SET_UUID, OTHER_SET_UUID)
+    striped = [t.recorded(disks.prepare(t.path(f"set{i}.img"), serials[i], names[i]), serials[i])
+               for i in range(2)]
+    run = t.boot(disks=striped, append=f"swap={','.join(names)} run=swap")
+    t.passed(run, ("swap",))
+    written = [figures["written"] for figures in areas_of(t, run).values()]
+    t.check(sum(written) > 0 and min(written) * 3 > max(written), "both took their share",
+            str(written))
+    for disk in striped:
+        inside_partition(t, disk)
+
+
+@case
+def mirror_corrupted(t: Case):
+    """All slots of one half are overwritten while pages are out; then that half is removed. No page is
+    lost, no check fails, and the log tells both."""
+    serials = (qemu.SWAP_SERIAL, OTHER_SERIAL)
+    paths = [t.path(f"half{i}.img") for i in range(2)]
+    disks.prepare_mirror(paths[0], paths[1], serials)
+    first, _ = disks.partition(paths[1])
+
+    def hurt(line, monitor):
+        if re.search(r"pages written, \d+ of them resident", line):
+            disks.patch(paths[1], first * disks.SECTOR + disks.PAGE, b"\xa5" * (512 * disks.PAGE))
+        elif re.search(r"metric swap\.area_0_disk_1_healed", line):
+            monitor.fail_writes("disk1", reads=True)
+
+    run = t.boot(on_line=hurt, disks=[qemu.Disk(str(paths[i]), serial=serials[i], commands_per_second=100000)
+                                        for i in range(2)],
+                 append="run=swap,shared-map,wire")
+    t.passed(run, ("swap", "shared-map", "wire"))
+    figures = areas_of(t, run)
+    t.check(figures and figures[0, 0]["written"] == figures[0, 1]["written"],
+            "both halves took every page", str(figures))
+    t.check(figures and figures[0, 1]["healed"] > 0, "pages of the second half were healed")
+    t.said(run, r"^swap: area \d+ has slots .*, a mirror of both")
+    t.said(run, r"^swap: disk .* is given up, since .*: the mirror goes on degraded, on disk ")

@@ -10,7 +10,7 @@
 #include "cpu/machine.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
-#include "swapdisk/slots.h"
+#include "swapdisk/area/slots.h"
 #include "tests/experiments/bench/bench.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"

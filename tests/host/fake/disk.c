@@ -58,8 +58,11 @@ void fake_disk_identify(struct fake_disk *disk)
 
 void fake_disk_make(struct fake_disk *disk, uint64_t sectors, const char *model, const char *serial)
 {
-    *disk = (struct fake_disk){
-        .sectors = sectors, .stored = sectors, .bad_sector = UINT64_MAX, .bad_write = UINT64_MAX};
+    *disk = (struct fake_disk){.sectors = sectors,
+                               .stored = sectors,
+                               .bad_sector = UINT64_MAX,
+                               .bad_write = UINT64_MAX,
+                               .bad_write_from = UINT64_MAX};
     disk->bytes = calloc(sectors, SECTOR_SIZE);
     CHECK(disk->bytes != NULL && strlen(model) < sizeof(disk->model) &&
           strlen(serial) < sizeof(disk->serial));

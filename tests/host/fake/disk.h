@@ -49,8 +49,9 @@ struct fake_disk {
     uint64_t fail_from;  /* the first of them that fails, from 0 */
     uint64_t fail_count; /* how many fail; 0 = none */
     enum fake_failure failure;
-    uint64_t bad_sector; /* reads of it fail; UINT64_MAX = none */
-    uint64_t bad_write;  /* writes to it fail; likewise */
+    uint64_t bad_sector;     /* reads of it fail; UINT64_MAX = none */
+    uint64_t bad_write;      /* writes to it fail; likewise */
+    uint64_t bad_write_from; /* writes to this sector and all behind fail; likewise */
 
     void (*on_command)(void); /* called after each command of a controller */
 

@@ -219,6 +219,8 @@ static bool touches_bad_sector(const struct fake_disk *disk, const struct decode
 {
     uint64_t bad = what->write ? disk->bad_write : disk->bad_sector;
 
+    if (what->write && what->lba >= disk->bad_write_from)
+        return true;
     return what->opcode != ATA_FLUSH_CACHE_EXT && bad >= what->lba &&
            bad - what->lba < what->sectors;
 }

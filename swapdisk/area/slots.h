@@ -1,9 +1,15 @@
 /*
- * The slots of the swap area: reference counts, free slots, and check values of their pages.
+ * The slots of all swap areas: reference counts, free slots, and check values of their pages.
+ *
+ * Each area has a range of slot numbers. Behind each but the last is at least one number that is
+ * never used, so consecutive slots are always of one area. Ranges of the highest priority that has
+ * free slots are used, those of equal priority in turn, a cluster each: neighbours in memory stay
+ * neighbours on a disk.
  *
  * Units: slots of 4 KiB, from 0. Owns: the frames of the records and of the bitmap, from slots_open
  * to slots_close.
- * State of a slot: as in area.h. Fails with: STATUS_NO_MEMORY (slots_open), STATUS_NO_SPACE.
+ * State of a slot: as in area.h. Fails with: STATUS_NO_MEMORY (slots_open), STATUS_NO_SPACE,
+ * STATUS_IO (no range is open any more).
  * Context: any; never waits. Counts and bitmap have one lock; the other fields of a record belong
  * to the holder of the slot.
  */
@@ -19,26 +25,47 @@
 /* 64 GiB of swap space; the rest of a larger partition is not used. */
 #define SLOTS_MAX (UINT32_C(1) << 24)
 
+/* Ranges at most, and the slots of a cluster. */
+#define SLOT_RANGES_MAX 16U
+#define SLOT_CLUSTER    64U
+
 /* Protectors: (l) the slots' lock; (h) the holder that writes or reads the slot. */
 struct slot_record {
     uint32_t count;      /* (l) references from entries and holders; 0 = free */
     uint32_t check;      /* (h) check value of page, slot and generation */
-    uint32_t generation; /* (h) bit 31: full; below: number of writes, never reset */
+    uint32_t generation; /* (h) bit 31: full; 30: bad; below: number of writes, never reset */
 };
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
-#define SLOT_GENERATION_MASK (SLOT_FULL - 1)
+#define SLOT_BAD             (UINT32_C(1) << 30) /* not used again once it is free */
+#define SLOT_GENERATION_MASK (SLOT_BAD - 1)
 #define SLOT_RETIRED         SLOT_GENERATION_MASK /* generation of a slot that is never used */
 
 _Static_assert(sizeof(struct slot_record) == 12, "341 records a frame");
 
-MUST_USE enum status slots_open(uint32_t count);
+/* The slots of one area. */
+struct slot_range {
+    uint32_t first; /* set by slots_open: a multiple of SLOT_CLUSTER */
+    uint32_t count; /* above 0 */
+    uint32_t priority;
+};
+
+/* Makes the records of all ranges, each slot free. */
+MUST_USE enum status slots_open(struct slot_range *ranges, unsigned count);
 
 /* Frees all memory. Slots that are still held are lost. */
 void slots_close(void);
 
+/* Ends the allocation from a range; its slots keep their counts. */
+void slots_close_range(unsigned range);
+
+/* Returns the range of a slot, from 0. */
+unsigned slots_range_of(struct slot slot);
+
+/* Returns the end of the slot numbers, and the slots in use, of all ranges or of one. */
 uint32_t slots_total(void);
 uint32_t slots_used(void);
+uint32_t slots_used_of(unsigned range);
 
 /* Takes a free slot out of use, for a bad place of the disk. It stays so until slots_close. */
 void slots_retire(struct slot slot);
@@ -46,10 +73,15 @@ void slots_retire(struct slot slot);
 /* The same for a slot that the caller alone holds: its count ends. */
 void slots_give_up(struct slot slot);
 bool slots_is_retired(struct slot slot);
-uint32_t slots_retired(void);
+
+/* Returns the slots of a range that can be used, free or not. */
+uint32_t slots_usable(unsigned range);
+
+/* Marks a slot that the caller holds as bad: it is retired when it is freed. */
+void slots_condemn(struct slot slot);
 
 /* Allocates up to `wanted` consecutive free slots, each empty and with count 1. Sets *count to
- * their number, at least 1. */
+ * their number, at least 1. STATUS_IO: all ranges are closed. */
 MUST_USE enum status slots_take(unsigned wanted, struct slot *first, unsigned *count);
 
 void slots_hold(struct slot slot);

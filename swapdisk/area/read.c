@@ -1,0 +1,166 @@
+/*
+ * Swap areas: reading pages from slots.
+ *
+ * Each page must have the check value of its write. A page of a mirror that one half has wrong, or
+ * cannot read, comes from the other half, if it has the right check value there; then it is written
+ * to the first half again. If that fails, the slot is retired once it is free.
+ */
+#include "cpu/machine.h"
+#include "lib/check.h"
+#include "pmm/pmm.h"
+#include "swapdisk/area/internal.h"
+
+/* Returns the disk of an area from which a slot is read first. The halves of a mirror take turns by
+ * clusters; one that has died is asked only if the other one has, too. */
+static struct area_disk *first_disk(struct swap_area *area, struct slot slot)
+{
+    unsigned number = area_slot(area, slot) / SLOT_CLUSTER % area->disk_count;
+
+    if (area->disk_count > 1 && !area_disk_writable(&area->disks[number]) &&
+        area_disk_serves(&area->disks[1 - number]))
+        number = 1 - number;
+    return &area->disks[number];
+}
+
+/* Returns the other half of a mirror if it can be read, otherwise NULL. */
+static struct area_disk *other_disk(struct swap_area *area, const struct area_disk *disk)
+{
+    struct area_disk *other = &area->disks[disk == &area->disks[0] ? 1 : 0];
+
+    return area->disk_count > 1 && area_disk_serves(other) ? other : NULL;
+}
+
+/* Returns whether a page that was read from a disk has the check value of its write. */
+static bool page_intact(struct area_disk *disk, struct slot slot, struct pfn frame)
+{
+    const struct slot_record *record = slots_record(slot);
+    uint32_t found = slots_check_value(slot, record->generation, frame_pointer(frame));
+
+    if (found == record->check)
+        return true;
+    area_add(&disk->counted.wrong, 1);
+    area_note_slot("slot %u of disk %s: check value %08x, expected %08x",
+                   area_slot(swap_area_of(slot), slot), disk->block.name, found, record->check);
+    return false;
+}
+
+/* Writes a page that was right on the other half to the disk that did not have it. */
+static void heal_page(struct swap_area *area, struct area_disk *disk, struct slot slot,
+                      struct pfn frame)
+{
+    area_add(&swap.counted.healed, 1);
+    if (!area_disk_writable(disk))
+        return;
+    if (area_transfer(area, disk, DISK_WRITE, slot, &frame, 1) == OK) {
+        area_add(&disk->counted.healed, 1);
+        area_note_slot("slot %u of disk %s: written again from the other half of the mirror",
+                       area_slot(area, slot), disk->block.name);
+    } else if (area_disk_writable(disk)) {
+        slots_condemn(slot);
+        area_add(&disk->counted.retired, 1);
+        area_note_slot("slot %u of disk %s is bad, and retired once it is free",
+                       area_slot(area, slot), disk->block.name);
+    }
+}
+
+/* Ends the read of one page after its request has ended with `status`: takes it from the other half
+ * if the first one does not have it. A page that no disk has right is zeroed. */
+static enum status settle_page(struct swap_area *area, struct area_disk *disk, struct slot slot,
+                               struct pfn frame, enum status status)
+{
+    struct area_disk *other;
+
+    if (status == OK && page_intact(disk, slot, frame))
+        return OK;
+    status = status == OK ? STATUS_CORRUPT : status;
+    other = other_disk(area, disk);
+    if (other != NULL && area_transfer(area, other, DISK_READ, slot, &frame, 1) == OK) {
+        area_add(&other->counted.pages_read, 1);
+        if (page_intact(other, slot, frame)) {
+            area_add(&swap.counted.pages_read, status != STATUS_CORRUPT);
+            heal_page(area, disk, slot, frame);
+            return OK;
+        }
+        status = STATUS_CORRUPT;
+    }
+    if (status != STATUS_CORRUPT) {
+        area_add(&swap.counted.errors, 1);
+        return status;
+    }
+    machine_clear_frame(frame_pointer(frame));
+    area_add(&swap.counted.corrupt, 1);
+    return STATUS_CORRUPT;
+}
+
+/* As area_check_run, for slots that are to be read. */
+static void check_full(struct slot first, const struct pfn *frames, unsigned pages)
+{
+    area_check_run(first, frames, pages);
+    for (unsigned i = 0; i < pages; i++)
+        CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
+                  "reading slot %x, which holds no page", first.index + i);
+}
+
+/* Reads the pages of consecutive slots of an area from one disk. */
+static enum status load(struct swap_area *area, struct area_disk *disk, struct slot first,
+                        const struct pfn *frames, unsigned pages)
+{
+    enum status status = area_transfer(area, disk, DISK_READ, first, frames, pages);
+
+    if (status == OK) {
+        area_add(&disk->counted.pages_read, pages);
+        area_add(&swap.counted.pages_read, pages);
+    }
+    return status;
+}
+
+enum status swap_read_run(struct slot first, const struct pfn *frames, unsigned pages)
+{
+    struct swap_area *area = swap_area_of(first);
+    struct area_disk *disk = first_disk(area, first);
+    enum status result = OK;
+    enum status status;
+
+    check_full(first, frames, pages);
+    status = load(area, disk, first, frames, pages);
+    if (status != OK && area->disk_count == 1) {
+        area_add(&swap.counted.errors, 1);
+        return status;
+    }
+    for (unsigned i = 0; i < pages; i++) {
+        enum status one =
+            settle_page(area, disk, (struct slot){first.index + i}, frames[i], status);
+
+        if (one != OK)
+            result = one;
+    }
+    return result;
+}
+
+enum status swap_read(struct slot slot, struct pfn frame)
+{
+    return swap_read_run(slot, &frame, 1);
+}
+
+void swap_read_in(struct slot first, const struct pfn *frames, unsigned count, unsigned needed,
+                  enum status *read)
+{
+    struct swap_area *area = swap_area_of(first);
+    struct area_disk *disk = first_disk(area, first);
+    enum status status = OK;
+
+    CHECK(needed < count);
+    if (count > 1) {
+        check_full(first, frames, count);
+        status = load(area, disk, first, frames, count);
+        area_add(&swap.counted.errors, status != OK && area->disk_count == 1);
+    }
+    if (count == 1 || status != OK) {
+        for (unsigned i = 0; i < count; i++)
+            read[i] = status;
+        read[needed] = swap_read((struct slot){first.index + needed}, frames[needed]);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        read[i] = settle_page(area, disk, (struct slot){first.index + i}, frames[i], OK);
+}

@@ -1,0 +1,530 @@
+/* Several swap areas: priorities, stripes, groups, grants, and an area that dies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "pmm/pmm.h"
+#include "swapdisk/ahci/grant.h"
+#include "swapdisk/area/slots.h"
+#include "swapdisk/disks.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/fake/swap_rig.h"
+
+#define FRAMES     16U
+#define SLOTS_MOST 1024U
+
+static struct pfn frames[FRAMES];
+static struct pmm_usage at_start;
+static struct slot slots[SLOTS_MOST];
+
+static void begin(unsigned disks)
+{
+    fake_machine_start(32 * MIB);
+    rig_start(disks);
+    at_start = pmm_usage();
+    for (unsigned i = 0; i < FRAMES; i++)
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_CLEARED, &frames[i]), OK);
+}
+
+static void end(void)
+{
+    struct pmm_usage now;
+
+    rig_end();
+    for (unsigned i = 0; i < FRAMES; i++)
+        pmm_free(frames[i]);
+    now = pmm_usage();
+    assert_memory_equal(&now, &at_start, sizeof(now));
+}
+
+/* Takes all slots there are. Returns their number. */
+static unsigned take_all(void)
+{
+    unsigned count = 0;
+
+    while (count < SLOTS_MOST && swap_alloc(&slots[count]) == OK)
+        count++;
+    assert_true(count < SLOTS_MOST);
+    return count;
+}
+
+static bool writes_lie_in_partition(const struct fake_disk *disk)
+{
+    struct gpt_partition partition = fake_disk_partition(disk);
+
+    for (size_t i = 0; i < disk->log_count; i++) {
+        const struct fake_event *event = &disk->log[i];
+
+        if (event->sectors > 0 && (event->lba < partition.first_lba ||
+                                   event->lba + event->sectors - 1 > partition.last_lba))
+            return false;
+    }
+    return true;
+}
+
+/* Three areas of one priority take clusters in turn; each page is where its slot says. */
+static void equal_areas_take_turns(void **state)
+{
+    unsigned count;
+
+    (void)state;
+    begin(3);
+    rig_name(7, NULL);
+    rig_open();
+    assert_int_equal(swap_area_count(), 3);
+    count = 9 * SLOT_CLUSTER;
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        assert_int_equal(slots_range_of(slots[i]), i / SLOT_CLUSTER % 3);
+        if (i % SLOT_CLUSTER != 0)
+            assert_int_equal(slots[i].index, slots[i - 1].index + 1);
+        rig_fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+        assert_memory_equal(rig_slot_bytes(rig_disk_of(slots[i]), slots[i]),
+                            frame_pointer(frames[0]), PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < count; i += 5) {
+        assert_int_equal(swap_read(slots[i], frames[1]), OK);
+        assert_true(rig_filled(frames[1], i));
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(swap_area_usage(i).used, count / 3);
+        assert_int_equal(swap_area_usage(i).disk[0].usage.pages_written, count / 3);
+        assert_true(writes_lie_in_partition(&rig.disks[i]));
+    }
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(rig_said("swap: on disk Fake serial"), 3);
+    assert_int_equal(rig_said(": 192 pages written, "), 3);
+    end();
+}
+
+/* Consecutive numbers are never of two areas, so no transfer crosses from one disk to another. */
+static void areas_never_touch(void **state)
+{
+    unsigned count;
+
+    (void)state;
+    begin(3);
+    rig_name(7, NULL);
+    rig_open();
+    count = take_all();
+    assert_int_equal(count, swap_usage().slots);
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned j = 0; j < count; j++) {
+            if (slots[j].index == slots[i].index + 1)
+                assert_int_equal(rig_disk_of(slots[j]), rig_disk_of(slots[i]));
+        }
+    }
+    assert_true(PANICS((void)swap_disk_offset((struct slot){swap_area_usage(0).slots})));
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+    end();
+}
+
+/* The highest priority is filled first; a slot that is freed there is taken before lower ones. */
+static void higher_priorities_come_first(void **state)
+{
+    static const uint16_t priorities[] = {5, 1, 5};
+    unsigned each;
+    unsigned count;
+
+    (void)state;
+    begin(3);
+    rig_name(7, priorities);
+    rig_open();
+    each = swap_area_usage(0).slots;
+    assert_int_equal(swap_area_usage(2).priority, 1);
+    count = take_all();
+    assert_int_equal(count, 3 * each);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(rig_disk_of(slots[i]) == 1, i >= 2 * each);
+    swap_release(slots[count - 1]);
+    swap_release(slots[100]);
+    assert_int_equal(swap_alloc(&slots[0]), OK);
+    assert_int_equal(slots[0].index, slots[100].index);
+    assert_int_equal(swap_alloc(&slots[0]), OK);
+    assert_int_equal(slots[0].index, slots[count - 1].index);
+    assert_int_equal(swap_alloc(&slots[0]), STATUS_NO_SPACE);
+    assert_int_equal(swap_close(), OK);
+    end();
+}
+
+/* Random takes and releases of runs against a plain array. */
+static void counts_against_a_model(void **state)
+{
+    static const uint16_t priorities[] = {5, 5, 1, 0};
+    static unsigned model[4 * SLOTS_MOST];
+    unsigned all;
+    unsigned used = 0;
+    uint32_t random = 1;
+
+    (void)state;
+    begin(4);
+    rig_name(15, priorities);
+    rig_open();
+    memset(model, 0, sizeof(model));
+    all = swap_usage().slots;
+    for (unsigned step = 0; step < 20000; step++) {
+        unsigned wanted;
+        unsigned count = 0;
+        struct slot slot;
+
+        random = random * 1664525 + 1013904223;
+        slot.index = (random >> 8) % slots_total();
+        wanted = 1 + (random >> 24) % 16;
+        if (random >> 30 < 2) {
+            assert_int_equal(swap_alloc_run(wanted, &slot, &count),
+                             used == all ? STATUS_NO_SPACE : OK);
+            for (unsigned i = 0; i < count; i++)
+                assert_int_equal(model[slot.index + i]++, 0);
+            used += count;
+        } else if (model[slot.index] > 0) {
+            swap_release(slot);
+            model[slot.index] = 0;
+            used--;
+        }
+        assert_int_equal(swap_usage().used, used);
+        if (step % 1000 == 0)
+            swap_audit();
+    }
+    assert_int_equal(swap_close(), OK);
+    end();
+}
+
+/* Each area's grant is for its own disk and range. */
+static void a_grant_serves_its_own_area_only(void **state)
+{
+    static struct disk_chosen chosen[2];
+
+    (void)state;
+    begin(2);
+    rig_name(3, NULL);
+    disks_scan(&rig.options, false);
+    assert_int_equal(disks_chosen(), 2);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(disks_open(i, &chosen[i]), OK);
+    assert_ptr_not_equal(chosen[0].grant, chosen[1].grant);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t lba = chosen[i].finding.first_lba + 8;
+
+        assert_int_equal(block_write(&chosen[i].block, chosen[1 - i].grant, lba, 8, frames),
+                         STATUS_REFUSED);
+        assert_int_equal(rig.disks[i].log_count, 0);
+        assert_int_equal(block_write(&chosen[i].block, chosen[i].grant, lba, 8, frames), OK);
+        assert_int_equal(rig.disks[i].log_count, 1);
+    }
+    swap_grant_revoke();
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(block_write(&chosen[i].block, chosen[i].grant, RIG_FIRST + 8, 8, frames),
+                         STATUS_REFUSED);
+    end();
+}
+
+/* On a virtual machine all sets of one group serve without a name; a further set spoils that. */
+static void auto_takes_one_group(void **state)
+{
+    (void)state;
+    begin(3);
+    rig_group(SET_STRIPE, 0, 3);
+    rig_open();
+    assert_int_equal(swap_area_count(), 3);
+    assert_int_equal(swap_close(), OK);
+    disks_stop();
+    disks_scan(&rig.options, false);
+    assert_int_equal(disks_chosen(), 0);
+    disks_stop();
+    rig_group(SET_STRIPE, 0, 2);
+    disks_scan(&rig.options, true);
+    assert_int_equal(disks_chosen(), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(strstr(disks_report(i)->reason, "says otherwise what their group is"));
+    disks_stop();
+    fake_disk_prepare_2(&rig.disks[2], 0x33);
+    disks_scan(&rig.options, true);
+    assert_int_equal(disks_chosen(), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(strstr(disks_report(i)->reason, "matches as well"));
+    disks_stop();
+    /* The group's name settles it, on a real machine as well. */
+    rig_name(1, NULL);
+    memset(rig.options.swap_set[0].uuid, 0xa0, 16);
+    disks_scan(&rig.options, false);
+    assert_int_equal(disks_chosen(), 2);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(rig.disks[i].log_count, 0);
+    end();
+}
+
+/* Two copies of one set are both refused, on whatever controllers they are; another set serves. */
+static void twins_are_refused_beside_others(void **state)
+{
+    (void)state;
+    for (unsigned twin = 1; twin < 4; twin++) {
+        begin(4);
+        memcpy(rig.disks[twin].bytes, rig.disks[0].bytes, RIG_SECTORS * SECTOR_SIZE);
+        strcpy(rig.disks[twin].serial, "S1");
+        fake_disk_identify(&rig.disks[twin]);
+        rig_name(twin == 1 ? 5 : 3, NULL);
+        rig_open();
+        assert_int_equal(swap_area_count(), 1);
+        assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
+        assert_int_equal(swap_alloc(&slots[0]), OK);
+        assert_int_equal(rig_disk_of(slots[0]), twin == 1 ? 2 : 1);
+        assert_int_equal(swap_write(slots[0], frames[0]), OK);
+        assert_int_equal(swap_close(), OK);
+        assert_int_equal(rig.disks[0].log_count, 0);
+        assert_int_equal(rig.disks[twin].log_count, 0);
+        assert_int_equal(rig_said("swap: no disk of set or group 11111111-"), 1);
+        end();
+    }
+}
+
+/* One disk is not as it was at the scan: the others serve without it. */
+static void second_look_leaves_one_out(void **state)
+{
+    (void)state;
+    begin(3);
+    rig_name(7, NULL);
+    disks_scan(&rig.options, true);
+    rig.disks[1].bytes[RIG_FIRST * SECTOR_SIZE + 40] ^= 1;
+    assert_int_equal(swap_open(&rig.options, 100), OK);
+    assert_int_equal(swap_area_count(), 2);
+    assert_int_equal(swap_alloc(&slots[0]), OK);
+    assert_int_equal(swap_write(slots[0], frames[0]), OK);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(rig.disks[1].log_count, 0);
+    end();
+}
+
+/* One disk dies. Its own pages are lost; those of other areas are right, and what is written goes
+ * to the others, also pages that had a slot there already (rules D2, D3). */
+static void a_dead_area_hurts_no_other(void **state)
+{
+    unsigned count = 4 * SLOT_CLUSTER;
+
+    (void)state;
+    for (unsigned dead = 0; dead < 2; dead++) {
+        bool done[16] = {false};
+        struct slot out[16];
+        unsigned lost = 0;
+
+        begin(2);
+        rig_name(3, NULL);
+        rig_open();
+        for (unsigned i = 0; i < count; i++) {
+            assert_int_equal(swap_alloc(&slots[i]), OK);
+            rig_fill(frames[0], i);
+            assert_int_equal(swap_write(slots[i], frames[0]), OK);
+        }
+        for (unsigned i = 0; i < 16; i++) {
+            if (i == 8)
+                swap_release(slots[dead * SLOT_CLUSTER]);
+            assert_int_equal(swap_alloc(&out[i]), OK);
+        }
+        out[15] = slots[dead * SLOT_CLUSTER + 1];
+        fake_hba_attach(&rig.hbas[dead], 0, FAKE_NOTHING, NULL);
+        for (unsigned i = 0; i < 16; i++)
+            rig_fill(frames[i], 1000 + i);
+        assert_int_equal(swap_write_out(out, frames, 16, done), OK);
+        for (unsigned i = 0; i < 16; i++) {
+            assert_true(done[i]);
+            assert_int_equal(rig_disk_of(out[i]), 1 - dead);
+            assert_int_equal(swap_read(out[i], frames[0]), OK);
+            assert_true(rig_filled(frames[0], 1000 + i));
+        }
+        for (unsigned i = 0; i < count; i++) {
+            bool gone = i / SLOT_CLUSTER % 2 == dead;
+
+            if (i - dead * SLOT_CLUSTER < 2)
+                continue;
+            assert_int_equal(swap_serves(slots[i]), !gone);
+            assert_int_equal(swap_read(slots[i], frames[0]), gone ? STATUS_IO : OK);
+            assert_true(gone || rig_filled(frames[0], i));
+            lost += gone;
+        }
+        assert_int_equal(lost, count / 2 - 2);
+        for (unsigned i = 0; i < SLOT_CLUSTER; i++) {
+            assert_int_equal(swap_alloc(&slots[i]), OK);
+            assert_int_equal(rig_disk_of(slots[i]), 1 - dead);
+        }
+        swap_audit();
+        assert_false(swap_area_usage(dead).disk[0].writable);
+        assert_int_equal(swap_close(), STATUS_IO);
+        assert_int_equal(rig_said("is given up, since it has died: no page goes to it"), 1);
+        assert_int_equal(rig_said("(given up)"), 1);
+        rig_open_again();
+        assert_int_equal(swap_area_count(), 1); /* the other one was closed */
+        assert_int_equal(rig_said("did not close it"), 0);
+        assert_int_equal(swap_close(), OK);
+        end();
+    }
+}
+
+/* With all areas dead no slot is given out, and the status says why. */
+static void all_areas_dead(void **state)
+{
+    bool done[2] = {true, true};
+
+    (void)state;
+    begin(2);
+    rig_name(3, NULL);
+    rig_open();
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        fake_hba_attach(&rig.hbas[i], 0, FAKE_NOTHING, NULL);
+    }
+    assert_int_equal(swap_write_out(slots, frames, 2, done), STATUS_IO);
+    assert_false(done[0] || done[1]);
+    assert_int_equal(swap_alloc(&slots[2]), STATUS_IO);
+    swap_audit();
+    assert_int_equal(swap_close(), STATUS_IO);
+    end();
+}
+
+/* A bad place in an area that is full otherwise: its page goes to the next area. */
+static void a_bad_slot_sends_its_page_elsewhere(void **state)
+{
+    static const uint16_t priorities[] = {1, 0};
+    bool done = false;
+    unsigned each;
+
+    (void)state;
+    begin(2);
+    rig_name(3, priorities);
+    rig_open();
+    each = swap_area_usage(0).slots;
+    for (unsigned i = 0; i < each; i++)
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+    rig.disks[0].bad_write = swap_disk_offset(slots[7]) / SECTOR_SIZE + 2;
+    rig_fill(frames[0], 5);
+    assert_int_equal(swap_write_out(&slots[7], frames, 1, &done), OK);
+    assert_true(done);
+    assert_int_equal(rig_disk_of(slots[7]), 1);
+    assert_int_equal(swap_read(slots[7], frames[1]), OK);
+    assert_true(rig_filled(frames[1], 5));
+    assert_int_equal(swap_area_usage(0).slots, each - 1);
+    assert_int_equal(swap_area_usage(0).disk[0].usage.retired, 1);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(rig_said("1 bad slots are in the list of disk S1"), 1);
+    rig_open_again();
+    assert_int_equal(swap_area_usage(0).slots, each - 1);
+    assert_int_equal(swap_area_usage(1).slots, each);
+    assert_int_equal(swap_close(), OK);
+    end();
+}
+
+/* A header that cannot be written ends the writing to its disk only. */
+static void a_failed_mark_moves_the_pages(void **state)
+{
+    bool done = false;
+
+    (void)state;
+    begin(2);
+    rig_name(3, NULL);
+    rig_open();
+    assert_int_equal(swap_alloc(&slots[0]), OK);
+    rig_fail(0, FAKE_ERROR, 3);
+    rig_fill(frames[0], 3);
+    assert_int_equal(swap_write_out(slots, frames, 1, &done), OK);
+    assert_true(done);
+    assert_int_equal(rig_disk_of(slots[0]), 1);
+    assert_int_equal(rig.disks[0].log_count, 0);
+    assert_int_equal(rig_said("since its header cannot be written"), 1);
+    assert_int_equal(swap_close(), STATUS_IO);
+    end();
+}
+
+/* Every allocation of the opening fails once: nothing is left behind. */
+static void no_memory_at_the_opening(void **state)
+{
+    static struct pfn held[16384];
+
+    (void)state;
+    begin(3);
+    for (unsigned i = 0; i < 3; i++) {
+        struct swap_header header =
+            fake_disk_swap_header_2(&rig.disks[i], (uint8_t)(0x11 * (i + 1)));
+        struct bad_slots list = {.generation = 4, .count = 2, .slots = {3, i + 8}};
+
+        fake_disk_put_headers_2(&rig.disks[i], &header, &list);
+    }
+    rig_name(7, NULL);
+    disks_scan(&rig.options, true);
+    rig.options.tags = 1;
+    for (unsigned spare = 0;; spare++) {
+        unsigned count = 0;
+        enum status status;
+
+        while (pmm_alloc(FRAME_KERNEL, FRAME_UNCLEARED, &held[count]) == OK)
+            count++;
+        for (unsigned i = 0; i < spare; i++)
+            pmm_free(held[--count]);
+        status = swap_open(&rig.options, 100);
+        if (status == OK)
+            assert_int_equal(swap_close(), OK);
+        assert_true(pmm_usage().by_kind[FRAME_FREE] <= spare);
+        while (count > 0)
+            pmm_free(held[--count]);
+        if (status == OK) {
+            assert_true(spare > 8);
+            break;
+        }
+        assert_int_equal(status, STATUS_NO_MEMORY);
+    }
+    end();
+}
+
+/* With wipe=1 the slots of all areas are zero afterwards. */
+static void wipe_covers_all_areas(void **state)
+{
+    static const uint8_t zeroes[PAGE_SIZE];
+
+    (void)state;
+    begin(3);
+    rig_name(7, NULL);
+    rig.options.wipe = true;
+    rig_open();
+    for (unsigned i = 0; i < 4 * SLOT_CLUSTER; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        rig_fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+    }
+    for (unsigned i = 0; i < 4 * SLOT_CLUSTER; i++)
+        assert_memory_not_equal(rig_slot_bytes(rig_disk_of(slots[i]), slots[i]), zeroes, PAGE_SIZE);
+    assert_int_equal(swap_close(), OK);
+    for (unsigned i = 0; i < 3; i++) {
+        struct swap_header header = fake_disk_swap_header_2(&rig.disks[i], 0);
+
+        for (uint64_t at = (RIG_FIRST + 8) * SECTOR_SIZE; at < header.log_first_lba * SECTOR_SIZE;
+             at++)
+            assert_int_equal(rig.disks[i].bytes[at], 0);
+    }
+    end();
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equal_areas_take_turns),
+        cmocka_unit_test(areas_never_touch),
+        cmocka_unit_test(higher_priorities_come_first),
+        cmocka_unit_test(counts_against_a_model),
+        cmocka_unit_test(a_grant_serves_its_own_area_only),
+        cmocka_unit_test(auto_takes_one_group),
+        cmocka_unit_test(twins_are_refused_beside_others),
+        cmocka_unit_test(second_look_leaves_one_out),
+        cmocka_unit_test(a_dead_area_hurts_no_other),
+        cmocka_unit_test(all_areas_dead),
+        cmocka_unit_test(a_bad_slot_sends_its_page_elsewhere),
+        cmocka_unit_test(a_failed_mark_moves_the_pages),
+        cmocka_unit_test(no_memory_at_the_opening),
+        cmocka_unit_test(wipe_covers_all_areas),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
