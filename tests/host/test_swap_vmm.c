@@ -583,6 +583,25 @@ static void pages_of_zeros_take_no_slot(void **state)
     end_space(space);
 }
 
+/* While it is forbidden, as where faults are counted, pages of zeros go to slots. */
+static void pages_of_zeros_may_be_told_to_take_slots(void **state)
+{
+    uint64_t zeroes = reclaim_counts().zeroes;
+    struct space *space;
+
+    (void)state;
+    open_in_ram(FRONT);
+    space = begin_space(START, 16, 0);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(fault_resolve(space, START + i * PAGE_SIZE, write_access), OK);
+    reclaim_allow_zeroes(false);
+    evict_all(16);
+    reclaim_allow_zeroes(true);
+    assert_int_equal(reclaim_counts().zeroes, zeroes);
+    assert_int_equal(swap_usage().used, 16);
+    end_space(space);
+}
+
 /* A withheld page of zeros cannot become the zero page: it goes to a slot, so that its frame is
  * free, and comes back. */
 static void withheld_zeros_go_to_a_slot(void **state)
@@ -836,6 +855,7 @@ int main(void)
         cmocka_unit_test(slots_that_entries_name_are_kept),
         cmocka_unit_test(enough_slots_are_enough),
         cmocka_unit_test(pages_of_zeros_take_no_slot),
+        cmocka_unit_test(pages_of_zeros_may_be_told_to_take_slots),
         cmocka_unit_test(withheld_zeros_go_to_a_slot),
         cmocka_unit_test(neighbours_in_memory_are_neighbours_on_the_disk),
         cmocka_unit_test(clean_pages_survive_a_dead_disk),

@@ -72,6 +72,21 @@ static void finish_recall(struct victim *victim)
         count_event(&reclaim_counted.busy);
 }
 
+static bool zeroes_forbidden;
+
+void reclaim_allow_zeroes(bool allowed)
+{
+    __atomic_store_n(&zeroes_forbidden, !allowed, __ATOMIC_RELAXED);
+}
+
+/* Returns true if the page becomes the zero page: it needs no slot then (rule S2). */
+static bool goes_as_zeroes(const struct victim *victim)
+{
+    return !victim->shared && !victim->keeps_frame &&
+           !__atomic_load_n(&zeroes_forbidden, __ATOMIC_RELAXED) &&
+           page_reads_as_zeros(victim->page);
+}
+
 /* Takes a free slot. If there is none, frees those that resident pages have besides (rule D20). */
 static enum status take_slot(struct slot *slot)
 {
@@ -123,8 +138,7 @@ static enum status find_slot(struct victim *victim)
         if (!leave_dead_slot(victim))
             return STATUS_IO;
     }
-    victim->zero =
-        !victim->shared && !victim->keeps_frame && page_reads_as_zeros(victim->page); /* rule S2 */
+    victim->zero = goes_as_zeroes(victim);
     victim->done = victim->zero;
     return victim->zero ? OK : take_slot(&victim->slot);
 }

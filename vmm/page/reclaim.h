@@ -46,6 +46,10 @@ MUST_USE enum status reclaim_some(struct reclaim_round *round, unsigned wanted, 
  * ends, unless interrupts are off, where a thread of this processor could not end its own. */
 bool reclaim_round_await_others(const struct reclaim_round *round);
 
+/* Sets whether pages of zeros become the zero page when they go, which is so from the start.
+ * Otherwise they go to slots like all others, so that each page that is used again is a fault. */
+void reclaim_allow_zeroes(bool allowed);
+
 /* Begin and end a time in which the caller keeps pages out of the clocks without a transfer. */
 void reclaim_absence_begin(void);
 void reclaim_absence_end(void);

@@ -187,7 +187,8 @@ static void policy_run(const struct options *options)
     while (count < POLICIES_MAX && policy_at(count - 1) != NULL)
         count++;
     page_set_limit(page_resident() + WORK_MEMORY);
-    read_ahead_allow(false); /* each fault brings one page, as OPT's */
+    read_ahead_allow(false);     /* each fault brings one page, as OPT's, */
+    reclaim_allow_zeroes(false); /* and each page that is out needs one */
     for (unsigned i = 0; i < workload_count; i++) {
         bool right = true;
 
@@ -198,6 +199,7 @@ static void policy_run(const struct options *options)
         put_curve(&workloads[i], &opt, &lru);
     }
     read_ahead_allow(true);
+    reclaim_allow_zeroes(true);
     page_set_limit(limit);
     put_all(count, opt, lru);
     ktap_check(policies_differ(count), "no two policies have the same faults");
