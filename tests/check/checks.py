@@ -404,6 +404,21 @@ def guards(root: Path) -> Outcome:
     return f"{len(named)} guards of rules exist", problems
 
 
+def mutants(root: Path) -> Outcome:
+    """Each mutant names its test, and its patch applies to the tree as it is."""
+    problems = []
+    patches = sorted((root / "tests/mutants").glob("*.patch"))
+    for path in patches:
+        words = path.read_text()
+        tried = subprocess.run(["patch", "-p1", "--dry-run", "--force"], cwd=root, input=words, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if not re.match(r"# test: \S+\n", words):
+            problems.append(f"{path.relative_to(root)}: the first line is not '# test: NAME'")
+        if tried.returncode != 0:
+            problems.append(f"{path.relative_to(root)}: it does not apply")
+    return f"{len(patches)} mutants apply", problems
+
+
 def paths(root: Path) -> Outcome:
     """Every file, folder and name of the code that a page names is in the tree."""
     problems, count = [], 0

@@ -28,7 +28,8 @@ TREE = {
     "tests/experiments/cow.c": "/* COW. */\nEXPERIMENT(cow, 1) = {\n    .name = \"cow\",\n};\n",
     "Makefile": "run: a ## boot\n",
     "tests/host/explore/scenarios": "# Lines.\npairs deep=1: own write write\n",
-    "tests/mutants/no-flush.patch": "# test: host/a\n",
+    "tests/mutants/no-flush.patch": "# test: host/a\n--- a/cpu/machine.c\n+++ b/cpu/machine.c\n@@ -3,2 +3,2 @@\n {\n"
+                                    "-    __asm__ volatile(\"hlt\");\n+    __asm__ volatile(\"nop\");\n",
     "tests/check/ratchet.txt": "# The list.\n",
     "docs/rules.md": "# Rules\n\n**E1.** One.\n*Built:* test `host/a`, mutant\n`no-flush`.\n\n"
                      "**E2.** Two. See E1.\n*To come.*\n\n# Rules of planned work\n\n**D1.** Three.\n",
@@ -51,7 +52,7 @@ class Rules(unittest.TestCase):
     def test_good_tree(self):
         for rule in (checks.includes, checks.assembly, checks.shape, checks.words, checks.wings,
                      checks.sizes, checks.columns, checks.once, checks.cited, checks.guards,
-                     checks.paths, checks.places, lambda root: checks.shrink(root, False)):
+                     checks.mutants, checks.paths, checks.places, lambda root: checks.shrink(root, False)):
             self.assertEqual(self.problems(rule), [])
 
     def test_include_of_a_higher_layer(self):
@@ -205,6 +206,13 @@ class Rules(unittest.TestCase):
             text = f"# Rules\n\n**E1.** One.\n*Built:* {guard}.\n"
             self.assertEqual(len(self.problems(checks.guards, docs__rules_DOT_md=text)), problems, guard)
         self.assertEqual(len(self.problems(checks.guards, docs__rules_DOT_md="**E1.** One.\n")), 1)
+
+    def test_mutants(self):
+        good = TREE["tests/mutants/no-flush.patch"]
+        for patch, problems in ((good, 0), (good.replace("hlt", "hltt"), 1), (good.replace("# test", "#"), 1),
+                                (good.replace("machine.c", "machines.c"), 1), ("# test: host/a\n", 1)):
+            found = self.problems(checks.mutants, tests__mutants__a_DOT_patch=patch)
+            self.assertEqual(len(found), problems, patch)
 
     def test_paths_in_pages(self):
         for text, problems in (("`pmm/pmm.c`", 0), ("pmm/pmm.d", 1), ("tests/mutants/NAME.patch", 0),
