@@ -96,8 +96,8 @@ class Case:
         """Boots Faultline on Bochs and reads the log."""
         return self._read(bochs.boot(machine, BOCHS_SECONDS))
 
-    def boot(self, on_line=None, every_second=None, **settings) -> Run:
-        return self._read(qemu.boot(qemu.Machine(**settings), BOOT_SECONDS, on_line, every_second))
+    def boot(self, on_line=None, every_second=None, seconds=BOOT_SECONDS, **settings) -> Run:
+        return self._read(qemu.boot(qemu.Machine(**settings), seconds, on_line, every_second))
 
     def _read(self, result: qemu.Result) -> Run:
         run = Run(result, None)
