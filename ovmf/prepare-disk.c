@@ -31,6 +31,20 @@ void random_guid(uint8_t guid[16], unsigned version_byte)
     guid[8] = (uint8_t)((guid[8] & 0x3f) | 0x80);
 }
 
+void set_identity_text(char *field, size_t size, const char *text, const char *what)
+{
+    size_t length = strlen(text);
+
+    if (length == 0 || length >= size || text[0] == ' ' || text[length - 1] == ' ')
+        quit(EXIT_USAGE, "the %s must have 1 to %zu characters, none a blank at its ends", what,
+             size - 1);
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < ' ' || text[i] > '~')
+            quit(EXIT_USAGE, "the %s must be printable ASCII", what);
+    }
+    memcpy(field, text, length + 1);
+}
+
 void read_at(int fd, uint64_t offset, void *buffer, size_t size)
 {
     ssize_t done = pread(fd, buffer, size, (off_t)offset);

@@ -80,20 +80,6 @@ static struct request files_arguments(int argc, char **argv)
     return request;
 }
 
-static void take_text(char *field, size_t size, const char *text, const char *what)
-{
-    size_t length = strlen(text);
-
-    if (length == 0 || length >= size || text[0] == ' ' || text[length - 1] == ' ')
-        quit(EXIT_USAGE, "the %s must have 1 to %zu characters, none a blank at its ends", what,
-             size - 1);
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < ' ' || text[i] > '~')
-            quit(EXIT_USAGE, "the %s must be printable ASCII", what);
-    }
-    memcpy(field, text, length + 1);
-}
-
 /* Opens the target alone: Linux refuses a disk of which a partition is mounted, and QEMU locks its
  * open images in this way. */
 static void open_target(struct job *job, const struct request *request)
@@ -121,10 +107,10 @@ static void open_target(struct job *job, const struct request *request)
     job->write_fd = job->disk_fd;
     job->identity.sectors = (job->block ? bytes : (uint64_t)about.st_size) / SECTOR_SIZE;
     job->identity.sector_size = SECTOR_SIZE;
-    take_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
-              request->serial != NULL ? request->serial : "QM00001", "serial number");
-    take_text(job->identity.model, IDENTITY_MODEL_SIZE,
-              request->model != NULL ? request->model : "QEMU HARDDISK", "model");
+    set_identity_text(job->identity.serial, IDENTITY_SERIAL_SIZE,
+                      request->serial != NULL ? request->serial : "QM00001", "serial number");
+    set_identity_text(job->identity.model, IDENTITY_MODEL_SIZE,
+                      request->model != NULL ? request->model : "QEMU HARDDISK", "model");
 }
 
 static void find_files_partition(struct job *job)

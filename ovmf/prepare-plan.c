@@ -41,20 +41,6 @@ static bool prepared_already(struct job *job)
     return true;
 }
 
-static void set_identity_text(char *field, size_t size, const char *text, const char *what)
-{
-    size_t length = strlen(text);
-
-    if (length == 0 || length >= size || text[0] == ' ' || text[length - 1] == ' ')
-        quit(EXIT_USAGE, "the %s must have 1 to %zu characters, none a blank at its ends", what,
-             size - 1);
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] < ' ' || text[i] > '~')
-            quit(EXIT_USAGE, "the %s must be printable ASCII", what);
-    }
-    memcpy(field, text, length + 1);
-}
-
 /* Identifies an ATA disk from the words of IDENTIFY DEVICE, which Linux hands out. */
 static bool ask_device(int fd, struct disk_identity *identity)
 {

@@ -92,6 +92,10 @@ void make_frames(void);
  * order. */
 void random_guid(uint8_t guid[16], unsigned version_byte);
 
+/* Copies a serial number or model from the command line into a field of `size` bytes. `what` names
+ * it in the message that ends the program if it is empty, too long, or not printable. */
+void set_identity_text(char *field, size_t size, const char *text, const char *what);
+
 void read_at(int fd, uint64_t offset, void *buffer, size_t size);
 MUST_USE enum status read_table(struct job *job, struct gpt *table);
 

@@ -20,14 +20,14 @@
  * paging/. Without it the report leaves them out. */
 void crash_set_walk_printer(void (*printer)(uint64_t address));
 
-/* Keeps the log of a crash after its verdict line, as on a disk; returns what it did, in a few
- * words. It is called with all other processors stopped and interrupts off, at most once, and not
- * if the crash came from the code that it needs: the text of image_keeper_start to
- * image_keeper_end. Without it nothing is kept. */
+/* Sets the function that keeps the log of a crash, on a disk for example. It runs after the verdict
+ * line and returns a few words that say what it did. It is called with all other processors stopped
+ * and interrupts off, at most once, and not if the crash came from the code that it needs: the text
+ * of image_keeper_start to image_keeper_end. Without it nothing is kept. */
 void crash_set_log_keeper(const char *(*keeper)(void));
 
-/* Calls the log keeper if it may be called, and prints what it did. For a run that ends after
- * crash_take_over; a crash does it by itself. */
+/* Calls that function if it may run, and prints what it did. A crash does this by itself; a run
+ * that ends in another way after crash_take_over must call it. */
 void crash_keep_log(void);
 
 /* Ends the machine after the verdict line; from efi/. Without it the processor halts. */

@@ -49,7 +49,7 @@ struct swap_areas {
     enum swap_backing backing;
     unsigned count;
     struct swap_area areas[SWAP_AREAS_MAX];
-    struct swap_usage counted;         /* (a) what is not of one disk */
+    struct swap_usage counted;         /* (a) counts of no single disk */
     void (*on_free)(struct slot slot); /* called when a slot is freed; or NULL */
     unsigned notes;                    /* (a) lines about single slots so far */
 };

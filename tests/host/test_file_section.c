@@ -123,19 +123,7 @@ static void end(void)
 
 static uint8_t *byte_at(uint32_t offset, struct fault_access access)
 {
-    uint64_t address = START + offset;
-    bool were_on;
-    struct tree_place place;
-    struct pte *entry;
-
-    assert_int_equal(fault_resolve(space, address, access), OK);
-    were_on = machine_interrupts_off();
-    place = tree_walk(&space->tree, address);
-    machine_interrupts_restore(were_on);
-    assert_int_equal(place.level, 1);
-    entry = (struct pte *)frame_pointer(place.table) + place.index;
-    entry->word |= access.write ? PTE_D : 0;
-    return (uint8_t *)frame_pointer(pte_frame(*entry)) + address % PAGE_SIZE;
+    return model_byte(space, START + offset, access);
 }
 
 static void check_all(void)

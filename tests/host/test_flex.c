@@ -57,30 +57,14 @@ static struct pte entry_at(struct space *space, uint64_t address)
     return place.level > 1 ? pte_empty() : place.entry;
 }
 
-static uint8_t *byte_in(struct space *space, uint64_t address, struct fault_access access)
-{
-    bool were_on;
-    struct tree_place place;
-    struct pte *entry;
-
-    assert_int_equal(fault_resolve(space, address, access), OK);
-    were_on = machine_interrupts_off();
-    place = tree_walk(&space->tree, address);
-    machine_interrupts_restore(were_on);
-    assert_int_equal(place.level, 1);
-    entry = (struct pte *)frame_pointer(place.table) + place.index;
-    entry->word |= PTE_A | (access.write ? PTE_D : 0);
-    return (uint8_t *)frame_pointer(pte_frame(*entry)) + address % PAGE_SIZE;
-}
-
 static uint8_t read(unsigned space, uint64_t address)
 {
-    return *byte_in(spaces[space], address, read_access);
+    return *model_byte(spaces[space], address, read_access);
 }
 
 static void write(unsigned space, uint64_t address, uint8_t value)
 {
-    *byte_in(spaces[space], address, write_access) = value;
+    *model_byte(spaces[space], address, write_access) = value;
 }
 
 static bool may(unsigned space, uint64_t address, struct fault_access access)

@@ -16,16 +16,13 @@
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake/machine.h"
-#include "tests/host/fake/mmu.h"
 #include "tests/host/fake/swap_rig.h"
-#include "tests/host/model/space_model_host.h"
+#include "tests/host/model/matrix_pages.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
 #define MEMORY (16 * MIB)
-#define START  (4 * MIB)
-#define PAGES  24U
 
 /* Slots before the first page's: the pages lie on both sides of the end of a cluster, so that both
  * disks have some, and of a mirror each half is read first for some. */
@@ -65,9 +62,6 @@ static struct {
     unsigned given_up; /* disks */
 } counts;
 
-static const struct fault_access read_access = {.from_user = true};
-static const struct fault_access write_access = {.write = true, .from_user = true};
-
 #define WORD_FEATURES 84U
 #define LOGGING       (1U << 5)
 
@@ -96,55 +90,26 @@ static void skip_slots(void)
         swap_release(slots[i]);
 }
 
-static uint64_t page_at(unsigned number)
-{
-    return START + number * PAGE_SIZE;
-}
-
-static struct pte entry_of(unsigned number)
-{
-    struct fake_walk walk =
-        fake_mmu_walk(phys_of(space->tree.root), space->tree.levels, page_at(number), 1);
-
-    assert_int_equal(walk.level, 1);
-    return (struct pte){walk.entry};
-}
-
-static void write_pages(unsigned from, unsigned to)
-{
-    for (unsigned i = from; i < to; i++) {
-        assert_int_equal(fault_resolve(space, page_at(i), write_access), OK);
-        *(uint64_t *)frame_pointer(pte_frame(entry_of(i))) = page_at(i);
-    }
-}
-
 static void begin(const struct cell *cell)
 {
-    static const struct rights read_write = {.write = true, .user = true};
-    unsigned evicted;
-
     open_disks(cell);
     skip_slots();
     model_begin(1, 4);
-    model_overcommit(OVERCOMMIT_ALWAYS);
-    assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
-    write_pages(0, PAGES);
+    space = matrix_pages_map();
     if (cell->use == USE_HEADER)
         return;
-    for (unsigned gone = 0; gone < PAGES; gone += evicted)
-        assert_int_equal(reclaim_pages(16, &evicted), OK);
-    for (unsigned i = PAGES / 2; i < PAGES && cell->use == USE_WRITE; i++)
-        assert_int_equal(fault_resolve(space, page_at(i), read_access), OK);
+    matrix_evict_pages();
+    for (unsigned i = MATRIX_PAGES / 2; i < MATRIX_PAGES && cell->use == USE_WRITE; i++)
+        assert_int_equal(fault_resolve(space, matrix_page_at(i), matrix_read), OK);
     if (cell->use == USE_WRITE)
-        write_pages(PAGES * 3 / 4, PAGES); /* the others are clean */
+        matrix_write_pages(space, MATRIX_PAGES * 3 / 4, MATRIX_PAGES); /* the others are clean */
 }
 
 /* Spoils some pages on the disk that does not fail. */
 static void spoil(const struct cell *cell)
 {
-    for (unsigned i = 0; i < PAGES; i += 4)
-        rig_slot_bytes(1 - cell->disk, pte_slot(entry_of(i)))[9] ^= 1;
+    for (unsigned i = 0; i < MATRIX_PAGES; i += 4)
+        rig_slot_bytes(1 - cell->disk, pte_slot(matrix_entry(space, i)))[9] ^= 1;
 }
 
 static void arm(const struct cell *cell)
@@ -153,49 +118,36 @@ static void arm(const struct cell *cell)
     rig.disks[cell->disk].fail_from += cell->moment == MOMENT_LATER;
 }
 
-static bool is_told(enum status status)
-{
-    return status == STATUS_IO || status == STATUS_TIMEOUT || status == STATUS_CORRUPT;
-}
-
 /* Uses the disks while one fails. Sets lost[i] for each page whose owner is told. */
 static void use_disks(const struct cell *cell, bool *lost)
 {
     enum status status;
     unsigned evicted;
 
-    for (unsigned i = 0; (cell->use == USE_FAULT || cell->use == USE_HEAL) && i < PAGES; i++) {
-        status = fault_resolve(space, page_at(i), read_access);
-        assert_true(status == OK || is_told(status));
+    for (unsigned i = 0; (cell->use == USE_FAULT || cell->use == USE_HEAL) && i < MATRIX_PAGES;
+         i++) {
+        status = fault_resolve(space, matrix_page_at(i), matrix_read);
+        assert_true(status == OK || matrix_is_told(status));
         lost[i] = status != OK;
     }
     /* Clean pages of an area that dies in the middle stay once (rule D2), and are written later. */
     for (unsigned i = 0; (cell->use == USE_WRITE || cell->use == USE_HEADER) && i < 4; i++) {
         status = reclaim_pages(16, &evicted);
-        assert_true(status == OK || (!cell->mirror && i < 3 && is_told(status)));
+        assert_true(status == OK || (!cell->mirror && i < 3 && matrix_is_told(status)));
     }
 }
 
 /* Reads all pages. Each is right or told; one that is in memory after the failure is right. */
 static void check_pages(const bool *in_memory, bool *lost)
 {
-    for (unsigned i = 0; i < PAGES; i++) {
-        enum status status = fault_resolve(space, page_at(i), read_access);
-
-        if (status == OK) {
-            assert_int_equal(*(uint64_t *)frame_pointer(pte_frame(entry_of(i))), page_at(i));
-            continue;
-        }
-        assert_true(is_told(status));
-        assert_false(in_memory[i]);
-        lost[i] = true;
-    }
+    for (unsigned i = 0; i < MATRIX_PAGES; i++)
+        lost[i] |= !matrix_page_is_right(space, i, in_memory[i]);
 }
 
 /* Returns the disk of a page that is out, or 2. */
 static unsigned disk_of_page(unsigned number)
 {
-    struct pte entry = entry_of(number);
+    struct pte entry = matrix_entry(space, number);
 
     return pte_present(entry) || pte_state(entry, 1) != PTE_SWAPPED ? 2
                                                                     : rig_disk_of(pte_slot(entry));
@@ -207,7 +159,7 @@ static void check_lost(const struct cell *cell, const bool *lost)
 {
     unsigned told = 0;
 
-    for (unsigned i = 0; i < PAGES; i++) {
+    for (unsigned i = 0; i < MATRIX_PAGES; i++) {
         told += lost[i];
         if (!lost[i])
             continue;
@@ -236,14 +188,14 @@ static void end(const struct cell *cell)
     }
     counts.healed += (unsigned)swap_usage().healed;
     status = swap_close();
-    assert_true(status == OK || is_told(status));
+    assert_true(status == OK || matrix_is_told(status));
     rig_end();
 }
 
 static void run_cell(const struct cell *cell)
 {
-    bool in_memory[PAGES];
-    bool lost[PAGES] = {false};
+    bool in_memory[MATRIX_PAGES];
+    bool lost[MATRIX_PAGES] = {false};
 
     begin(cell);
     if (cell->use == USE_HEAL)
@@ -253,8 +205,8 @@ static void run_cell(const struct cell *cell)
         use_disks(cell, lost);
         rig.disks[cell->disk].fail_count = 0;
     }
-    for (unsigned i = 0; i < PAGES; i++)
-        in_memory[i] = pte_present(entry_of(i));
+    for (unsigned i = 0; i < MATRIX_PAGES; i++)
+        in_memory[i] = pte_present(matrix_entry(space, i));
     check_lost(cell, lost);
     check_pages(in_memory, lost);
     check_lost(cell, lost);

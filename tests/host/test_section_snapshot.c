@@ -93,30 +93,14 @@ static struct pte entry_at(uint64_t address)
     return place.entry;
 }
 
-static uint8_t *byte_at(uint64_t address, struct fault_access access)
-{
-    bool were_on;
-    struct tree_place place;
-    struct pte *entry;
-
-    assert_int_equal(fault_resolve(space, address, access), OK);
-    were_on = machine_interrupts_off();
-    place = tree_walk(&space->tree, address);
-    machine_interrupts_restore(were_on);
-    assert_int_equal(place.level, 1);
-    entry = (struct pte *)frame_pointer(place.table) + place.index;
-    entry->word |= access.write ? PTE_D : 0;
-    return (uint8_t *)frame_pointer(pte_frame(*entry)) + address % PAGE_SIZE;
-}
-
 static uint8_t read(uint64_t address)
 {
-    return *byte_at(address, read_access);
+    return *model_byte(space, address, read_access);
 }
 
 static void write(uint64_t address, uint8_t value)
 {
-    *byte_at(address, write_access) = value;
+    *model_byte(space, address, write_access) = value;
 }
 
 static uint8_t read_of(struct section *which, uint64_t offset)

@@ -14,16 +14,13 @@
 #include "swapdisk/disks.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"
-#include "tests/host/fake/mmu.h"
-#include "tests/host/model/space_model_host.h"
+#include "tests/host/model/matrix_pages.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 
 #define MEMORY  (16 * MIB)
 #define SECTORS 4096U
-#define START   (4 * MIB)
-#define PAGES   24U
 
 /* The area is used before the failure comes: all pages were out, and half of them are back. */
 enum use {
@@ -68,9 +65,6 @@ static struct {
     unsigned dead;  /* cells after which the disk is given up */
 } counts;
 
-static const struct fault_access read_access = {.from_user = true};
-static const struct fault_access write_access = {.write = true, .from_user = true};
-
 /* ---- the machine of a cell ---- */
 
 #define WORD_FEATURES 84U
@@ -99,55 +93,26 @@ static void open_disk(const struct cell *cell)
     assert_int_equal(swap_usage().backing, SWAP_BACKING_DISK);
 }
 
-static uint64_t page_at(unsigned number)
-{
-    return START + number * PAGE_SIZE;
-}
-
-static struct pte entry_of(unsigned number)
-{
-    struct fake_walk walk =
-        fake_mmu_walk(phys_of(space->tree.root), space->tree.levels, page_at(number), 1);
-
-    assert_int_equal(walk.level, 1);
-    return (struct pte){walk.entry};
-}
-
-static void write_pages(unsigned from, unsigned to)
-{
-    for (unsigned i = from; i < to; i++) {
-        assert_int_equal(fault_resolve(space, page_at(i), write_access), OK);
-        *(uint64_t *)frame_pointer(pte_frame(entry_of(i))) = page_at(i);
-    }
-}
-
 static void read_pages(unsigned from, unsigned to)
 {
     for (unsigned i = from; i < to; i++)
-        assert_int_equal(fault_resolve(space, page_at(i), read_access), OK);
+        assert_int_equal(fault_resolve(space, matrix_page_at(i), matrix_read), OK);
 }
 
 static void begin(const struct cell *cell)
 {
-    static const struct rights read_write = {.write = true, .user = true};
-    unsigned evicted;
-
     open_disk(cell);
     model_begin(1, 4);
-    model_overcommit(OVERCOMMIT_ALWAYS);
-    assert_int_equal(space_create(&space), OK);
-    assert_int_equal(space_map(space, &SPACE_AT(START, PAGES * PAGE_SIZE, read_write), NULL), OK);
-    write_pages(0, PAGES);
+    space = matrix_pages_map();
     if (cell->use == USE_HEADER)
         return;
-    for (unsigned gone = 0; gone < PAGES; gone += evicted)
-        assert_int_equal(reclaim_pages(16, &evicted), OK);
+    matrix_evict_pages();
     if (cell->use == USE_AHEAD)
         read_pages(0, 3);
     else
-        read_pages(PAGES / 2, PAGES);
+        read_pages(MATRIX_PAGES / 2, MATRIX_PAGES);
     if (cell->use == USE_WRITE)
-        write_pages(PAGES * 3 / 4, PAGES); /* the others are clean */
+        matrix_write_pages(space, MATRIX_PAGES * 3 / 4, MATRIX_PAGES); /* the others are clean */
 }
 
 static void arm(const struct cell *cell)
@@ -160,11 +125,6 @@ static void arm(const struct cell *cell)
 
 /* ---- what a cell does and what must hold ---- */
 
-static bool is_told(enum status status)
-{
-    return status == STATUS_IO || status == STATUS_TIMEOUT || status == STATUS_CORRUPT;
-}
-
 /* Uses the disk while it fails. Of a batch during which the disk dies no page goes. */
 static void use_disk(const struct cell *cell)
 {
@@ -172,10 +132,10 @@ static void use_disk(const struct cell *cell)
     unsigned evicted;
 
     switch (cell->use) {
-    case USE_FAULT: status = fault_resolve(space, page_at(1), read_access); break;
+    case USE_FAULT: status = fault_resolve(space, matrix_page_at(1), matrix_read); break;
     case USE_AHEAD:
-        for (unsigned i = 3; i < PAGES && status == OK; i++)
-            status = fault_resolve(space, page_at(i), read_access);
+        for (unsigned i = 3; i < MATRIX_PAGES && status == OK; i++)
+            status = fault_resolve(space, matrix_page_at(i), matrix_read);
         break;
     case USE_WRITE:
     case USE_HEADER:
@@ -184,7 +144,7 @@ static void use_disk(const struct cell *cell)
         break;
     default: break;
     }
-    assert_true(status == OK || is_told(status));
+    assert_true(status == OK || matrix_is_told(status));
 }
 
 /* Returns whether the disk claims to have done what it has not: no driver notices that before it
@@ -200,17 +160,8 @@ static unsigned check_pages(const bool *in_memory)
 {
     unsigned told = 0;
 
-    for (unsigned i = 0; i < PAGES; i++) {
-        enum status status = fault_resolve(space, page_at(i), read_access);
-
-        if (status == OK) {
-            assert_int_equal(*(uint64_t *)frame_pointer(pte_frame(entry_of(i))), page_at(i));
-            continue;
-        }
-        assert_true(is_told(status));
-        assert_false(in_memory[i]);
-        told++;
-    }
+    for (unsigned i = 0; i < MATRIX_PAGES; i++)
+        told += !matrix_page_is_right(space, i, in_memory[i]);
     return told;
 }
 
@@ -237,7 +188,7 @@ static void end(const struct cell *cell)
     space_destroy(space);
     model_end();
     status = swap_close();
-    assert_true(status == OK || is_told(status));
+    assert_true(status == OK || matrix_is_told(status));
     disks_stop();
     assert_int_equal(hba.complaints, 0);
     fake_pci_clear();
@@ -246,7 +197,7 @@ static void end(const struct cell *cell)
 
 static void run_cell(const struct cell *cell)
 {
-    bool in_memory[PAGES];
+    bool in_memory[MATRIX_PAGES];
 
     begin(cell);
     if (cell->use != USE_CLOSE) {
@@ -255,8 +206,8 @@ static void run_cell(const struct cell *cell)
         disk.fail_count = 0;
         disk.identify_failures = 0;
     }
-    for (unsigned i = 0; i < PAGES; i++)
-        in_memory[i] = pte_present(entry_of(i));
+    for (unsigned i = 0; i < MATRIX_PAGES; i++)
+        in_memory[i] = pte_present(matrix_entry(space, i));
     check_told(cell, check_pages(in_memory));
     end(cell);
     counts.cells++;

@@ -4,16 +4,7 @@
 #include "vmm/page/page.h"
 #include "vmm/space/region.h"
 
-struct lend_request {
-    struct space *from;
-    uint64_t start;
-    uint64_t end;
-    struct space *to;
-    uint64_t at;
-    struct rights rights;
-};
-
-/* A lend in progress. */
+/* A lend: what is asked for, then how far it is. */
 struct lend {
     struct space *from;
     uint64_t start;
@@ -181,19 +172,13 @@ static enum status map_target(struct lend *lend)
     return status;
 }
 
-/* Lends; the lock of lends is held and the ranges are checked. Sets *first to the new mappings, by
- * `next`. */
-static enum status lend_range(struct lend_request request, struct mapping **first)
+/* Lends; the lock of lends is held and the ranges are checked. `lend` is a copy, since a call may
+ * begin again. Sets *first to the new mappings, by `next`. */
+static enum status lend_range(struct lend lend, struct mapping **first)
 {
-    struct lend lend = {.from = request.from,
-                        .start = request.start,
-                        .end = request.end,
-                        .to = request.to,
-                        .at = request.at,
-                        .rights = request.rights};
     enum status status;
 
-    CHECK(lends_locked());
+    CHECK(lends_locked() && lend.first == NULL);
     lend.last = &lend.first;
     status = prepare_source(&lend);
     if (status == OK)
@@ -204,28 +189,28 @@ static enum status lend_range(struct lend_request request, struct mapping **firs
     return status;
 }
 
-static enum status check_lend(const struct lend_request *request)
+static enum status check_lend(const struct lend *lend)
 {
-    uint64_t size = request->end - request->start;
-    enum status status = space_check_range(request->from, request->start, size);
+    uint64_t size = lend->end - lend->start;
+    enum status status = space_check_range(lend->from, lend->start, size);
 
     if (status == OK)
-        status = space_check_range(request->to, request->at, size);
-    return status == OK && request->rights.none ? STATUS_DENIED : status;
+        status = space_check_range(lend->to, lend->at, size);
+    return status == OK && lend->rights.none ? STATUS_DENIED : status;
 }
 
 enum status flex_lend(struct space *from, uint64_t start, uint64_t size, struct space *to,
                       uint64_t at, struct rights rights)
 {
-    struct lend_request request = {from, start, start + size, to, at, rights};
-    enum status status = check_lend(&request);
+    struct lend lend = {from, start, start + size, to, at, rights, NULL, NULL, 0};
+    enum status status = check_lend(&lend);
     struct mapping *first;
 
     if (status != OK)
         return status;
     do {
         lends_lock();
-        status = lend_range(request, &first);
+        status = lend_range(lend, &first);
         lends_unlock();
     } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;
@@ -301,18 +286,18 @@ static void take_back(struct mapping *first)
     taking_end(&taking);
 }
 
-static enum status give_range(const struct lend_request *request)
+static enum status give_range(const struct lend *lend)
 {
     struct mapping *first;
-    enum status status = flex_cut(request->from, request->start, request->end);
+    enum status status = flex_cut(lend->from, lend->start, lend->end);
 
     if (status == OK)
-        status = flex_cut_own(request->from, request->start, request->end);
+        status = flex_cut_own(lend->from, lend->start, lend->end);
     if (status == OK)
-        status = lend_range(*request, &first);
+        status = lend_range(*lend, &first);
     if (status != OK)
         return status;
-    status = give_lent(first, request->to, request->rights);
+    status = give_lent(first, lend->to, lend->rights);
     if (status != OK)
         take_back(first);
     return status;
@@ -321,14 +306,14 @@ static enum status give_range(const struct lend_request *request)
 enum status flex_give(struct space *from, uint64_t start, uint64_t size, struct space *to,
                       uint64_t at, struct rights rights)
 {
-    struct lend_request request = {from, start, start + size, to, at, rights};
-    enum status status = check_lend(&request);
+    struct lend lend = {from, start, start + size, to, at, rights, NULL, NULL, 0};
+    enum status status = check_lend(&lend);
 
     if (status != OK)
         return status;
     do {
         lends_lock();
-        status = give_range(&request);
+        status = give_range(&lend);
         lends_unlock();
     } while (status == STATUS_NO_MEMORY && page_reclaim_some());
     return status;

@@ -155,7 +155,8 @@ static void start_machine(void)
     run_init(SCENARIO_MEMORY);
     fake_processors = (UINT64_C(1) << scenario.processors) - 1;
     fake_machine_start(SCENARIO_MEMORY);
-    /* The first MiB is nobody's, and on a machine not zero: a wrong address often leads there. */
+    /* Nothing owns the first MiB, and on a real machine it is not zero. A wrong address often
+     * points there, so it is filled. */
     memset(phys_pointer((struct phys){0}), 0x5a, MIB);
     fake_kernel_map_start();
     status = vmm_init();

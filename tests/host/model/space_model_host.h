@@ -11,6 +11,7 @@
 #define TESTS_HOST_MODEL_SPACE_MODEL_HOST_H
 
 #include "tests/model/space.h"
+#include "vmm/fault/fault.h"
 
 /* Starts a simulated machine with vmm/, once in a process. The test opens the swap area. */
 void model_start(uint64_t memory);
@@ -30,6 +31,10 @@ void model_compare(void);
 /* Performs an access by one instruction of a program, with all faults that it needs. Returns the
  * number of faults, and the physical address; -1: refused. */
 int model_touch(uint64_t address, bool write, struct phys *physical);
+
+/* Lets a page come as an access does, sets A, and D for a write, and returns the place of the byte.
+ * The access must be allowed, and the page be mapped by a leaf table. */
+uint8_t *model_byte(struct space *space, uint64_t address, struct fault_access access);
 
 /* Allocates or frees frames until this many are free. */
 void model_leave_frames(uint64_t frames);

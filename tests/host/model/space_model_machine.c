@@ -30,6 +30,20 @@ struct model *model(void)
     return &only;
 }
 
+uint8_t *model_byte(struct space *space, uint64_t address, struct fault_access access)
+{
+    enum status status = fault_resolve(space, address, access);
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk(&space->tree, address);
+    struct pte *entry = (struct pte *)frame_pointer(place.table) + place.index;
+
+    machine_interrupts_restore(were_on);
+    CHECK_MSG(status == OK && place.level == 1, "%lx: %s, level %u", address, status_name(status),
+              place.level);
+    entry->word |= PTE_A | (access.write ? PTE_D : 0);
+    return (uint8_t *)frame_pointer(pte_frame(*entry)) + address % PAGE_SIZE;
+}
+
 uint64_t model_ops(uint64_t otherwise)
 {
     const char *text = getenv("FAULTLINE_TEST_OPS");
