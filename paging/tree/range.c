@@ -90,6 +90,13 @@ enum status tree_prepare_range(struct tree *tree, uint64_t start, uint64_t end,
     return make_paths(tree, paths, 2, TREE_BUILD, batch);
 }
 
+void tree_own_ends(struct tree *parent, uint64_t start, uint64_t end, struct tlb_batch *batch)
+{
+    check_range(parent, start, end);
+    (void)tree_own_path(parent, start, boundary_level(start), batch);
+    (void)tree_own_path(parent, end - 1, boundary_level(end), batch);
+}
+
 enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
                                  struct tlb_batch *batch)
 {

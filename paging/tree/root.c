@@ -171,13 +171,14 @@ static struct pfn own_entry(struct pte *at, struct tlb_batch *batch)
     return table;
 }
 
-uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch)
+uint64_t tree_own_path(struct tree *parent, uint64_t address, unsigned lowest,
+                       struct tlb_batch *batch)
 {
     struct pfn table = parent->root;
     unsigned level = parent->levels;
     uint64_t span;
 
-    while (level > 1) {
+    while (level > lowest) {
         struct pte *at = table_access_direct(table, level, address);
         bool were_on = machine_interrupts_off();
         bool locked = tree_lock(table);

@@ -94,9 +94,13 @@ void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)
 void tree_fork_end(struct tree *parent);
 
 /* Called between the two, for ranges that the child no longer shares: makes the parent's path to an
- * address own again, all the way down. No other tree references its tables. Returns the end of the
- * span of the lowest table reached, or of the entry where it stopped. */
-uint64_t tree_own_path(struct tree *parent, uint64_t address, struct tlb_batch *batch);
+ * address own again, down to the table of level `lowest`. No other tree references its tables.
+ * Returns the end of the span of the lowest table reached, or of the entry where it stopped. */
+uint64_t tree_own_path(struct tree *parent, uint64_t address, unsigned lowest,
+                       struct tlb_batch *batch);
+
+/* Likewise for the paths that tree_prepare_range made own before the fork. */
+void tree_own_ends(struct tree *parent, uint64_t start, uint64_t end, struct tlb_batch *batch);
 
 /* ---- walking and paths ---- */
 

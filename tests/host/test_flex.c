@@ -663,8 +663,76 @@ static void short_memory_leaves_nothing_half_done(void **state)
         end();
     }
     printf("refused: %u lends, %u gifts, %u revokes\n", refused[0], refused[1], refused[2]);
-    for (unsigned i = 0; i < 3; i++)
-        assert_in_range(refused[i], 1, 39);
+    assert_in_range(refused[0], 1, 39);
+    assert_in_range(refused[1], 1, 39);
+    assert_int_equal(refused[2], 0); /* the tables of what is borrowed are own */
+}
+
+/* Whatever calls found no memory before, the end of a lender needs none. */
+static void a_lender_ends_without_memory(void **state)
+{
+    unsigned refused[2] = {0};
+
+    (void)state;
+    for (unsigned frames = 0; frames < 40; frames++) {
+        struct flex_taken taken;
+
+        begin();
+        assert_int_equal(lend(0, START, PAGES, 1, OTHER, read_write), OK);
+        assert_int_equal(lend(1, OTHER, 8, 2, 513 * GIB + 4 * PAGE_SIZE, read_write), OK);
+        assert_true(may(2, 513 * GIB + 5 * PAGE_SIZE, write_access));
+        space_destroy(spaces[3]);
+        space_destroy(spaces[4]);
+        spaces[4] = NULL;
+        assert_int_equal(space_fork(spaces[2], &spaces[3]), OK);
+        model_leave_frames(frames);
+        if (space_fork(spaces[2], &spaces[4]) != OK) {
+            spaces[4] = NULL;
+            refused[0]++;
+        }
+        refused[1] += revoke(0, START + 3 * PAGE_SIZE, 1, read_only, &taken) != OK;
+        model_leave_frames(0);
+        space_destroy(spaces[0]);
+        spaces[0] = NULL;
+        model_leave_frames(1000);
+        assert_false(may(1, OTHER, read_access));
+        for (unsigned i = 2; i <= (spaces[4] != NULL ? 4U : 3U); i++)
+            assert_false(may(i, 513 * GIB + 5 * PAGE_SIZE, read_access));
+        end();
+    }
+    printf("refused: %u forks, %u revokes\n", refused[0], refused[1]);
+    assert_in_range(refused[0], 1, 39);
+}
+
+/* A cut inside a table that a fork shares: if there is no memory to copy it, nothing is cut. */
+static void a_lender_ends_after_a_cut_without_memory(void **state)
+{
+    const uint64_t pages = 6 * MIB / PAGE_SIZE;
+    unsigned refused = 0;
+
+    (void)state;
+    for (unsigned frames = 0; frames < 40; frames++) {
+        begin();
+        assert_int_equal(
+            space_map(spaces[1], &SPACE_AT(GIB, 6 * MIB, read_write, .flags = SPACE_SHARED), NULL),
+            OK);
+        assert_int_equal(lend(1, GIB, pages, 2, GIB, read_write), OK);
+        for (unsigned i = 0; i < 3; i++)
+            assert_true(may(2, GIB + i * 2 * MIB + PAGE_SIZE, write_access));
+        space_destroy(spaces[3]);
+        assert_int_equal(space_fork(spaces[2], &spaces[3]), OK);
+        model_leave_frames(frames);
+        refused += revoke(1, GIB + 3 * MIB, 1, no_access, NULL) != OK;
+        model_leave_frames(0);
+        space_destroy(spaces[1]);
+        spaces[1] = NULL;
+        model_leave_frames(1000);
+        for (unsigned i = 2; i < 4; i++)
+            assert_false(may(i, GIB + PAGE_SIZE, read_access));
+        end();
+    }
+    printf("refused: %u revokes\n", refused);
+    assert_in_range(refused, 1, 39);
 }
 
 int main(void)
@@ -693,6 +761,8 @@ int main(void)
         cmocka_unit_test(one_flush_serves_a_chain_with_fans),
         cmocka_unit_test(many_pages_go_with_one_flush),
         cmocka_unit_test(short_memory_leaves_nothing_half_done),
+        cmocka_unit_test(a_lender_ends_without_memory),
+        cmocka_unit_test(a_lender_ends_after_a_cut_without_memory),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

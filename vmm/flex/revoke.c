@@ -28,7 +28,9 @@ static enum status cut_one(struct mapping *mapping, uint64_t place)
 
     CHECK(address > mapping->node.start && address < mapping->node.end);
     lends_lock_space(space);
-    status = section_cut(space, address, address);
+    status = flex_own_tables(space, mapping->node.start, address);
+    if (status == OK)
+        status = section_cut(space, address, address);
     lends_unlock_space(space);
     return status;
 }
@@ -82,12 +84,26 @@ enum status flex_cut(struct space *space, uint64_t start, uint64_t end)
     return status == OK ? cut_below(space, end) : status;
 }
 
+/* Makes the tables own where a borrowed mapping will be cut. The space is locked. */
+static enum status own_tables_at(struct space *space, uint64_t address)
+{
+    const struct mapping *mapping = section_find(space, address);
+
+    return mapping != NULL && mapping->lender != NULL && mapping->node.start < address
+               ? flex_own_tables(space, mapping->node.start, address)
+               : OK;
+}
+
 enum status flex_cut_own(struct space *space, uint64_t start, uint64_t end)
 {
     enum status status;
 
     lends_lock_space(space);
-    status = section_cut(space, start, end);
+    status = own_tables_at(space, start);
+    if (status == OK)
+        status = own_tables_at(space, end);
+    if (status == OK)
+        status = section_cut(space, start, end);
     lends_unlock_space(space);
     return status;
 }
@@ -210,14 +226,13 @@ static void leave_all(struct space *space)
     lends_unlock_space(space);
 }
 
-/* The tables of the borrowers may have to be copied before their entries change. */
 void flex_end(struct space *space)
 {
+    enum status status;
+
     lends_lock();
-    while (take_range(space, 0, UINT64_MAX, (struct rights){.none = true}, false, NULL) != OK) {
-        if (!page_reclaim_some())
-            machine_relax();
-    }
+    status = take_range(space, 0, UINT64_MAX, (struct rights){.none = true}, false, NULL);
+    CHECK_MSG(status == OK, "the tables of borrowed memory are not own: %s", status_name(status));
     leave_all(space);
     lends_unlock();
 }

@@ -6,6 +6,17 @@
 #include "vmm/range/spare_tables.h"
 #include "vmm/section/mapping.h"
 
+/* Unshares the tables of what is borrowed. `status`: of the fork so far. */
+static enum status fork_tables(struct space *child, struct space *parent, enum status status)
+{
+    if (status == OK)
+        status = flex_fork_child(child);
+    if (status != OK)
+        fork_unmap_child(child);
+    flex_fork_parent(parent);
+    return status;
+}
+
 /* Copies the parent's regions and shares its tree with the child, which is empty. The parent is
  * locked. */
 static enum status fork_into(struct space *child, struct space *parent)
@@ -30,6 +41,8 @@ static enum status fork_into(struct space *child, struct space *parent)
     tlb_commit(&batch);
     if (parent->wired > 0)
         status = wire_fork(child, parent);
+    if (space_is_tied(child))
+        status = fork_tables(child, parent, status);
     tree_fork_end(&parent->tree);
     if (status != OK) /* while the lock of lends is held, if any is borrowed */
         section_unmap_all(child);

@@ -70,4 +70,7 @@ void wire_mend(struct space *space, uint64_t start, uint64_t end);
  * out, leaves the child's tree empty. */
 MUST_USE enum status wire_fork(struct space *child, struct space *parent);
 
+/* Empties the tree of a fork that fails, so that the parent's tables are its own again. */
+void fork_unmap_child(struct space *child);
+
 #endif

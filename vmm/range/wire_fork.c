@@ -149,7 +149,7 @@ static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
         uint64_t at = region->what.wired ? region->node.start : region->node.end;
 
         while (at < region->node.end) {
-            uint64_t next = tree_own_path(&parent->tree, at, batch);
+            uint64_t next = tree_own_path(&parent->tree, at, 1, batch);
 
             CHECK_MSG(next > at, "the path to %lx ends at %lx", at, next);
             at = next;
@@ -157,7 +157,7 @@ static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
     }
 }
 
-static void wire_fork_unmap_child(struct space *child)
+void fork_unmap_child(struct space *child)
 {
     struct tlb_batch batch;
 
@@ -173,7 +173,7 @@ enum status wire_fork(struct space *child, struct space *parent)
 
     CHECK(parent->wired > 0 && child->tree.processors == 0);
     if (status != OK)
-        wire_fork_unmap_child(child);
+        fork_unmap_child(child);
     wire_mend(parent, 0, lower_half_end(parent->tree.levels));
     tlb_begin(&batch, &parent->tree);
     wire_fork_own_paths(parent, &batch);
