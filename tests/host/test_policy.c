@@ -433,6 +433,54 @@ static void any_page_may_go(void **state)
     }
 }
 
+/* Returns how many pages are marked as the policy's favourites. */
+static unsigned hot_pages(void)
+{
+    unsigned hot = 0;
+
+    for (unsigned page = 0; page < REFERENCE_PAGES; page++)
+        hot += run.nodes[page] != NULL && policy_is_marked(run.nodes[page], POLICY_HOT);
+    return hot;
+}
+
+static void use_for_a_while(struct random *dice, unsigned pages)
+{
+    for (unsigned i = 0; i < 3000; i++) {
+        access_page((unsigned)random_below(dice, 1 + random_below(dice, pages)), false);
+        if (run.policy->harvests && i % 50 == 0)
+            harvest();
+    }
+    policy_audit();
+}
+
+/* The kernel takes memory, and gives it back: favourites and ghosts become fewer with the pages. */
+static void memory_may_become_smaller(void **state)
+{
+    const struct policy *policy;
+    struct random dice = random_from(11);
+
+    (void)state;
+    for (unsigned place = 0; (policy = policy_at(place)) != NULL; place++) {
+        begin(policy, 60, by_bits, false);
+        use_for_a_while(&dice, 150);
+        for (unsigned size = 15; size <= 60; size += 45) {
+            run.capacity = size;
+            policy_set_capacity(size);
+            while (policy_resident() > size)
+                make_room();
+            for (uint64_t faults = run.faults; run.faults == faults;)
+                access_page((unsigned)random_below(&dice, 150), false);
+            assert_true(policy_ghosts() <= size);
+            use_for_a_while(&dice, 3 * size);
+            print_message("# %s: %lu ghosts and %u favourites of %u pages\n", policy->name,
+                          policy_ghosts(), hot_pages(), size);
+            assert_true(policy_ghosts() <= size);
+            assert_true(hot_pages() <= size - (strcmp(policy->name, "lirs") == 0 ? 2 : 1));
+        }
+        policy_stop();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +491,7 @@ int main(void)
         cmocka_unit_test_setup(loop_tells_lru_from_lirs, set_up),
         cmocka_unit_test_setup(ghosts_and_pages_may_end, set_up),
         cmocka_unit_test_setup(any_page_may_go, set_up),
+        cmocka_unit_test_setup(memory_may_become_smaller, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,25 +36,23 @@ static void arc_used(struct policy_node *node)
     policy_put(node, ARC_OFTEN);
 }
 
-/* For a new page, forgets the oldest ghost of a list that is too long. The paper does so before it
- * makes room for the page; it is the same ghost. */
+/* Forgets the oldest ghosts of a list that is too long: one for a new page, more if memory has
+ * become smaller. The paper does so before it makes room for the page; it is the same ghost. */
+static void arc_forget_ghosts(void)
+{
+    while (policy_size(ARC_ONCE) + policy_size(ARC_ONCE_GHOSTS) > policy_capacity() &&
+           policy_size(ARC_ONCE_GHOSTS) > 0)
+        policy_forget(policy_oldest(ARC_ONCE_GHOSTS));
+    while (policy_resident() + policy_ghosts() > 2 * policy_capacity() &&
+           policy_size(ARC_OFTEN_GHOSTS) > 0)
+        policy_forget(policy_oldest(ARC_OFTEN_GHOSTS));
+}
+
 static void arc_came(struct policy_node *node)
 {
-    uint64_t once;
-
     arc_often_comes = false;
-    if (node->list[0] != 0) {
-        policy_put(node, ARC_OFTEN);
-        return;
-    }
-    policy_put(node, ARC_ONCE);
-    once = policy_size(ARC_ONCE) + policy_size(ARC_ONCE_GHOSTS);
-    if (once > policy_capacity() && policy_size(ARC_ONCE_GHOSTS) > 0)
-        policy_forget(policy_oldest(ARC_ONCE_GHOSTS));
-    else if (once + policy_size(ARC_OFTEN) + policy_size(ARC_OFTEN_GHOSTS) >
-                 2 * policy_capacity() &&
-             policy_size(ARC_OFTEN_GHOSTS) > 0)
-        policy_forget(policy_oldest(ARC_OFTEN_GHOSTS));
+    policy_put(node, node->list[0] == 0 ? ARC_ONCE : ARC_OFTEN);
+    arc_forget_ghosts();
 }
 
 static struct policy_node *arc_next(void)

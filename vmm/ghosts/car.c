@@ -28,22 +28,25 @@ static void car_came_back(struct policy_node *node)
     policy_put(node, CAR_OFTEN);
 }
 
+/* Forgets the oldest ghosts of a list that is too long: one for a new page, more if memory has
+ * become smaller. */
+static void car_forget_ghosts(void)
+{
+    while (policy_size(CAR_ONCE) + policy_size(CAR_ONCE_GHOSTS) > policy_capacity() &&
+           policy_size(CAR_ONCE_GHOSTS) > 0)
+        policy_forget(policy_oldest(CAR_ONCE_GHOSTS));
+    while (policy_resident() + policy_ghosts() > 2 * policy_capacity() &&
+           policy_size(CAR_OFTEN_GHOSTS) > 0)
+        policy_forget(policy_oldest(CAR_OFTEN_GHOSTS));
+}
+
 static void car_came(struct policy_node *node)
 {
-    uint64_t once;
-
-    if (node->list[0] != 0) {
+    if (node->list[0] != 0)
         car_came_back(node);
-        return;
-    }
-    policy_put(node, CAR_ONCE);
-    once = policy_size(CAR_ONCE) + policy_size(CAR_ONCE_GHOSTS);
-    if (once > policy_capacity() && policy_size(CAR_ONCE_GHOSTS) > 0)
-        policy_forget(policy_oldest(CAR_ONCE_GHOSTS));
-    else if (once + policy_size(CAR_OFTEN) + policy_size(CAR_OFTEN_GHOSTS) >
-                 2 * policy_capacity() &&
-             policy_size(CAR_OFTEN_GHOSTS) > 0)
-        policy_forget(policy_oldest(CAR_OFTEN_GHOSTS));
+    else
+        policy_put(node, CAR_ONCE);
+    car_forget_ghosts();
 }
 
 static struct policy_node *car_next(void)

@@ -53,7 +53,7 @@ static void lirs_raise(struct policy_node *node)
     lirs_low++;
     policy_put(node, LIRS_STACK);
     policy_put_in(node, 1, 0);
-    if (lirs_low > lirs_low_most())
+    while (lirs_low > lirs_low_most())
         lirs_lower();
 }
 
@@ -88,7 +88,7 @@ static bool lirs_went(struct policy_node *node)
     if (node->list[0] == 0 || policy_is_marked(node, POLICY_HOT))
         return false;
     policy_put_in(node, 1, LIRS_GHOSTS);
-    if (policy_size_in(1, LIRS_GHOSTS) > policy_capacity())
+    while (policy_size_in(1, LIRS_GHOSTS) > policy_capacity())
         policy_forget(policy_oldest_in(1, LIRS_GHOSTS));
     return true;
 }

@@ -39,7 +39,7 @@ static bool s3fifo_went(struct policy_node *node)
     if (node->list[0] != S3FIFO_SMALL)
         return false;
     policy_put(node, S3FIFO_GHOSTS);
-    if (policy_size(S3FIFO_GHOSTS) > policy_capacity() * 9 / 10 + 1)
+    while (policy_size(S3FIFO_GHOSTS) > policy_capacity() * 9 / 10 + 1)
         policy_forget(policy_oldest(S3FIFO_GHOSTS));
     return true;
 }

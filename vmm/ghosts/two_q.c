@@ -35,7 +35,7 @@ static bool two_q_went(struct policy_node *node)
     if (node->list[0] != TWO_Q_IN)
         return false;
     policy_put(node, TWO_Q_OUT);
-    if (policy_size(TWO_Q_OUT) > policy_capacity() / 2 + 1)
+    while (policy_size(TWO_Q_OUT) > policy_capacity() / 2 + 1)
         policy_forget(policy_oldest(TWO_Q_OUT));
     return true;
 }
