@@ -110,6 +110,15 @@ static bool is_stuck(const struct space *space, const struct trap_frame *frame, 
     return stuck;
 }
 
+/* Loads fault_notice once: another processor may clear it at any time. */
+__attribute__((noinline, cold)) static void tell_notice_now(struct trap_frame *frame)
+{
+    void (*tell)(struct trap_frame * frame) = __atomic_load_n(&fault_notice, __ATOMIC_RELAXED);
+
+    if (tell != NULL)
+        tell(frame);
+}
+
 static bool resolve_slowly(struct space *space, uint64_t address, struct fault_access access,
                            struct trap_frame *frame)
 {
@@ -127,7 +136,7 @@ static bool resolve_slowly(struct space *space, uint64_t address, struct fault_a
         reason = STATUS_DENIED;
     last_faults[machine_cpu()].reason = reason;
     if (__builtin_expect(fault_notice != NULL, 0) && reason == OK && access.from_user)
-        fault_notice(frame);
+        tell_notice_now(frame);
     return reason == OK;
 }
 

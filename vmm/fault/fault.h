@@ -39,7 +39,8 @@ struct trap_frame;
 extern bool (*fault_upcall)(uint64_t address, uint64_t error, struct trap_frame *frame);
 
 /* Called after the slow path has resolved a fault of ring 3, before the program goes on; it may
- * change the frame. NULL while no program has asked for the low-memory notice. */
+ * change the frame. NULL while no program has asked for the low-memory notice; any processor may
+ * set or clear it at any time, so each call loads it once. */
 extern void (*fault_notice)(struct trap_frame *frame);
 
 /* Returns the reason of this processor's last unresolved fault. */

@@ -10,8 +10,8 @@
  *                                             \--it changes back--> told == level
  *
  * Units: none. Owns: the number of members; the caller owns each member. Fails with: nothing.
- * Context: thread; the function of notice_on_change runs where the level changed: it may neither
- * allocate nor wait.
+ * Context: thread; the function of notice_on_change runs where the level changed, that of
+ * notice_on_members with a spin lock held: neither may allocate or wait.
  */
 #ifndef VMM_PROGRAM_NOTICE_H
 #define VMM_PROGRAM_NOTICE_H
@@ -39,6 +39,11 @@ void notice_told(struct notice_member *member, enum pmm_pressure level);
 
 /* Sets the function that is called after each change of the level while there are members. */
 void notice_on_change(void (*changed)(void));
+
+/* Sets the function that is called when the first member joins (true) and when the last one leaves
+ * (false), before the join or the leave returns. Members that come and go on other processors
+ * cannot reorder the calls. */
+void notice_on_members(void (*changed)(bool any));
 
 /* Returns the number of members that have joined and not left. */
 uint32_t notice_members(void);

@@ -113,24 +113,28 @@ static void interrupt_programs(void)
     machine_interrupts_restore(were_on);
 }
 
+/* Lets slow page faults end with a look for notices, while there are members. */
+static void tell_after_faults(bool any)
+{
+    __atomic_store_n(&fault_notice, any ? tell_after_fault : NULL, __ATOMIC_RELAXED);
+}
+
 static void hear_notices(struct program *program)
 {
     if (program->notice_handler != 0 && !program->notice.joined) {
         trap_set_handler(VECTOR_NOTICE, on_notice_interrupt);
         notice_on_change(interrupt_programs);
+        notice_on_members(tell_after_faults);
         notice_join(&program->notice);
     } else if (program->notice_handler == 0 && program->notice.joined) {
         notice_leave(&program->notice);
     }
-    fault_notice = notice_members() != 0 ? tell_after_fault : NULL;
 }
 
 static void stop_hearing(struct program *program)
 {
     if (program->notice.joined)
         notice_leave(&program->notice);
-    if (notice_members() == 0)
-        fault_notice = NULL;
 }
 
 /* Resumes the program from its frame: anywhere in its half, in ring 3, with user flags. Corrects
