@@ -291,8 +291,7 @@ void rmap_reference(struct pfn page, struct pfn table, unsigned index)
     record->page.back_index = (uint16_t)index;
 }
 
-/* A walk around the ring of a page, in steps. A change of the ring between two steps makes it start
- * over. */
+/* A walk around a page's ring, in steps. It starts over if the ring changes between two of them. */
 struct rmap_walk {
     struct pfn page;
     enum pte_state state;

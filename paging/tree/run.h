@@ -97,8 +97,7 @@ MUST_USE static inline bool tree_run_is_last(const struct tree_run *run)
     return frame_record(run->table)->live == 0 && run->bottom < run->tree->levels;
 }
 
-/* Frees the empty tables of the path, from the lowest up, at the batch's commit. Returns how
- * many. */
+/* Frees the path's empty tables, from the lowest up, at the batch's commit. Returns how many. */
 unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch);
 
 /* The fast path of faults: splits the ticket where the walk of an address ends above level 1, on an

@@ -20,8 +20,7 @@ struct sharers {
     unsigned count;
 };
 
-/* Tries a table's lock, hidden from the lock checker: one pass around a locked ring only tries
- * locks. */
+/* Tries a table's lock, unseen by the lock checker: a pass around a locked ring only tries. */
 static bool try_table(struct pfn table)
 {
     struct frame *record = frame_record(table);
@@ -98,8 +97,7 @@ static void fill_with_parts(struct pfn table, unsigned level, struct pfn page, s
     frame_record(table)->live = frame_record(table)->table.held = PTE_ENTRIES;
 }
 
-/* Links the table in place of all entries of the page, and unlocks. Returns true if the page is
- * dirty. */
+/* Links the table in place of all entries of the page, and unlocks. Returns whether it is dirty. */
 static bool link_parts(const struct sharers *sharers, struct pfn table)
 {
     struct pte link = pte_table(table, sharers->count == 1 ? PTE_OWN : PTE_COW);

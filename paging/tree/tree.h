@@ -107,8 +107,7 @@ void tree_own_ends(struct tree *parent, uint64_t start, uint64_t end, struct tlb
 /* Walks down to the lowest table. Interrupts are off, and stay off while the result is used. */
 struct tree_place tree_walk(const struct tree *tree, uint64_t address);
 
-/* As tree_walk, by a method of paging/tree/table_access.h; TABLES_RECURSIVE only for the loaded
- * tree. */
+/* As tree_walk, by a method of paging/tree/table_access.h; TABLES_RECURSIVE: the loaded tree's. */
 struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, uint64_t address);
 
 MUST_USE enum status tree_reserve_fill(struct tree_reserve *reserve, unsigned tables);
@@ -127,8 +126,7 @@ MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigne
 
 /* ---- entries of one table ---- */
 
-/* Tries to lock a table (rule P4). Returns false if it is held or dead; the walk then starts
- * over. */
+/* Tries to lock a table (rule P4). False: it is held or dead, and the walk starts over. */
 bool tree_lock(struct pfn table);
 void tree_unlock(struct pfn table);
 
@@ -181,14 +179,12 @@ void tree_replace_range(struct tree *tree, uint64_t start, uint64_t end, struct 
 void tree_zero_range(struct tree *tree, uint64_t start, uint64_t end, struct rights rights,
                      struct tlb_batch *batch);
 
-/* First half of a change of rights: as tree_prepare_range, and makes every table in the range
- * own. */
+/* First half of a change of rights: tree_prepare_range, and all tables of the range made own. */
 MUST_USE enum status tree_prepare_protect(struct tree *tree, uint64_t start, uint64_t end,
                                           struct tlb_batch *batch);
 
-/* Second half: gives the entries of the range these rights. Tickets become `ticket`. Without any
- * access pages become withheld, and zero mappings become the ticket. Empty entries and guards stay.
- * Cannot fail. */
+/* Second half: gives the entries of the range these rights. Tickets become `ticket`; without any
+ * access zero mappings do too, and pages become withheld. Empty and guard stay. Cannot fail. */
 void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct pte ticket,
                         struct rights rights, struct tlb_batch *batch);
 
@@ -198,8 +194,7 @@ void tree_protect_range(struct tree *tree, uint64_t start, uint64_t end, struct 
 uint64_t tree_move_alignment(const struct tree *tree, uint64_t size);
 
 /* First half of a move to an empty, disjoint range: makes the source's tables own, and the boundary
- * paths of both. A caller that gives up afterwards replaces the target by empty, which frees its
- * tables. */
+ * paths of both. To give up afterwards, replace the target by empty, which frees its tables. */
 MUST_USE enum status tree_prepare_move(struct tree *tree, uint64_t from, uint64_t to, uint64_t size,
                                        struct tlb_batch *batch);
 
@@ -216,8 +211,7 @@ struct tree_merge {
     struct rights rights; /* of all of them; not none */
     struct pte ticket;    /* the entries without a page */
     struct pfn block;     /* the caller's block to copy to; PFN_NONE: none */
-    uint64_t *progress;   /* counted up while the table is out of use, as a sign of progress for
-                             faults meanwhile (rule P9) */
+    uint64_t *progress;   /* for faults: counts up while the table is out of use (rule P9) */
     uint64_t missing;     /* the answer TREE_MERGE_MISSING: the address of a page that is out */
 };
 
@@ -284,8 +278,7 @@ void tree_repoint(struct pfn page, struct pfn table, unsigned index);
 MUST_USE enum status tree_split_held(struct pfn page, struct tree_reserve *reserve,
                                      struct tlb_batch *batch);
 
-/* Clears a flag of a page whose count is 1, so that it can no longer be found by the flag. Returns
- * false if the count is not 1. */
+/* Clears a flag by which a page is found; false: its count is not 1, and the flag stays. */
 bool tree_claim(struct pfn page, uint8_t flag);
 
 /* Sets the page's back pointer to the entry, for a page that was just mapped there. */
@@ -327,8 +320,7 @@ void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
 
 /* ---- the fast path ---- */
 
-/* Guards the links of those rings that have this lock, and the back pointers of their pages
- * (paging/tree/rmap.c). */
+/* Guards the links of the rings that have this lock, and their pages' back pointers (rmap.c). */
 #define TREE_RING_LOCKS 256U
 extern struct tree_ring_lock {
     uint8_t lock;

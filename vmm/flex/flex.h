@@ -65,9 +65,10 @@ MUST_USE enum status flex_free_range(struct space *space, uint64_t start, uint64
  * is held. */
 MUST_USE enum status flex_cut(struct space *space, uint64_t start, uint64_t end);
 
-/* Between tree_fork and tree_fork_end: make the tables at the ends of what is borrowed own again, first
- * in the child, then in the parent (rule H2). If the child's fails, with STATUS_NO_MEMORY, nothing may
- * be mapped in it when the parent's turn comes. The lock of lends is held, and the parent is locked. */
+/* Between tree_fork and tree_fork_end: make the tables at the ends of what is borrowed own again,
+ * first in the child, then in the parent (rule H2). If the child's fails, with STATUS_NO_MEMORY,
+ * nothing may be mapped in it when the parent's turn comes. The lock of lends is held, and the
+ * parent is locked. */
 MUST_USE enum status flex_fork_child(struct space *child);
 void flex_fork_parent(struct space *parent);
 
