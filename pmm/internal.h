@@ -1,6 +1,6 @@
 /*
- * Between the files of physical memory: pmm.c (allocation), pmm_init.c (the start), pmm_short.c
- * (running out), pmm_zero.c (zeroed frames), pmm_audit.c.
+ * Between the files of physical memory: pmm.c (allocation), free_many.c, init.c (the start),
+ * pressure.c (running out), zero_pool.c (cleared frames), audit.c.
  *
  * Owns: the one struct pmm. Units: frames. Context: any.
  */

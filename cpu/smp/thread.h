@@ -11,7 +11,7 @@
  * join; the layer above lends their memory (struct thread_memory).
  * State: free -> thread_create -> ready <-> running <-> waiting -> ended -> thread_join -> free.
  * Fails with: STATUS_LIMIT (no stack of that processor is free), STATUS_NO_MEMORY.
- * Context: thread, without any spin lock. thread_wake and semaphore_up: any.
+ * Context: thread, without any spin lock. semaphore_up: any.
  */
 #ifndef CPU_SMP_THREAD_H
 #define CPU_SMP_THREAD_H

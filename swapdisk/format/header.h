@@ -72,7 +72,7 @@ struct swap_header {
 };
 
 /* Encodes the header and its checksum; the rest of the page is zero. Version 2 has its list of bad
- * slots there (bad_slots.h), with a checksum of its own. */
+ * slots there (bad_slots.c), with a checksum of its own. */
 void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header *header);
 
 /* Decodes a header. Returns NULL if every byte up to the list of bad slots is as swap_header_encode

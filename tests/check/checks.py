@@ -67,6 +67,10 @@ NO_RULES = {f"R{number}" for number in range(8, 16)} | {"D0"}  # registers, a po
 # A path of the tree in a document; X and NAME in it stand for any name.
 DOCUMENT_PATH = re.compile(r"(?<![\w./-])(?:" + "|".join(FOLDERS) + r"|docs|\.ci)/[\w./*-]*")
 CODE_FILES = {".c", ".h", ".S", ".py", ".mk", ".lds", ""}
+COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*', re.DOTALL)
+# A file, and a name with a lower-case letter and a line below, that a comment names.
+COMMENT_FILE = re.compile(r"(?<![\w/.<*-])(?:[a-z_0-9-]+/)*[a-z_0-9-]+\.[chS]\b")
+COMMENT_NAME = re.compile(r"(?<![\w/-])[a-z][a-z0-9]*_\w+(?![\w/.])")
 CODE_NAME = re.compile(r"(?<![\w/-])[A-Za-z]\w*_\w+")
 FOREIGN_NAMES = {"glossary.md"}  # names of other systems
 PROPOSED = re.compile(r"^```\w+ \S+$", re.MULTILINE)
@@ -446,6 +450,38 @@ def paths(root: Path) -> Outcome:
     return (f"{count} paths and names in {len(documents(root))} pages",
             [f"{page}:{(root / page).read_text()[:start].count(chr(10)) + 1}: there is no {name}"
              for page, start, name in problems])
+
+
+def code_words(root: Path) -> Set[str]:
+    """Returns all words of the code without its comments, and of the names of files."""
+    found = set()
+    for path in (path for folder in FOLDERS for path in (root / folder).rglob("*")):
+        found.update(re.split("(?:test|fuzz)_", path.stem) + [path.stem])
+        if path.suffix in CODE_FILES and path.is_file():
+            text = path.read_text(errors="replace")
+            found.update(re.findall(r"\w+", COMMENT.sub(" ", text)
+                                    if path.suffix in (".c", ".h", ".S") else text))
+    return found
+
+
+def named(root: Path) -> Outcome:
+    """The files, and the functions and variables, that comments name are in the tree."""
+    problems, count = [], 0
+    words = code_words(root)
+    files = {path.name for folder in FOLDERS for path in (root / folder).rglob("*.[chS]")}
+    for path in sources(root, (".c", ".h", ".S")):
+        text = (root / path).read_text()
+        for start, comment in comments(text):
+            named_files = [(match.start(), match[0]) for match in COMMENT_FILE.finditer(comment)]
+            lost = [(at, name) for at, name in named_files
+                    if not ((root / name).exists() or any(root.glob(f"*/{name}"))
+                            if "/" in name else name in files)]
+            names = [(match.start(), match[0]) for match in COMMENT_NAME.finditer(comment)]
+            lost += [(at, name) for at, name in names if name not in words]
+            problems += [f"{path}:{text[:start + at].count(chr(10)) + 1}: there is no {name}"
+                         for at, name in lost]
+            count += len(named_files) + len(names)
+    return f"{count} files and names in comments", problems
 
 
 def places(root: Path) -> Outcome:

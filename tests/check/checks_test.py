@@ -52,7 +52,8 @@ class Rules(unittest.TestCase):
     def test_good_tree(self):
         for rule in (checks.includes, checks.assembly, checks.shape, checks.words, checks.wings,
                      checks.sizes, checks.columns, checks.once, checks.cited, checks.guards,
-                     checks.mutants, checks.paths, checks.places, lambda root: checks.shrink(root, False)):
+                     checks.mutants, checks.paths, checks.named, checks.places,
+                     lambda root: checks.shrink(root, False)):
             self.assertEqual(self.problems(rule), [])
 
     def test_include_of_a_higher_layer(self):
@@ -222,6 +223,12 @@ class Rules(unittest.TestCase):
                                ("`machine_tocks`", 1)):
             self.assertEqual(len(self.problems(checks.paths, README_DOT_md=text + "\n")), problems, text)
         self.assertEqual(len(self.problems(checks.paths, docs__a_DOT_md="[a](b.md)\n")), 1)
+
+    def test_names_in_comments(self):
+        for text, problems in (("pmm.c and pmm/pmm.c", 0), ("pmn.c", 1), ("pmm/pmn.c", 1), ("<pmn.c>", 0),
+                               ("machine_ticks(), machine_*", 0), ("machine_tocks", 1), ("IA32_TOCKS", 0)):
+            found = self.problems(checks.named, cpu__b_DOT_c=f"/* {text} */\n")
+            self.assertEqual(len(found), problems, text)
 
     def test_places_in_pages(self):
         for text, problems in (("`twice` in `cpu/machine.h`", 0), ("`twice`\nin `cpu/machine.c`", 1),

@@ -1,11 +1,10 @@
 /*
- * Between the files of the model: space_model_choose.c (which operations), space_model.c
- * (performing them), space_model_ranges.c and space_model_moves.c (those on ranges that are
- * mapped), space_model_shared.c (what is shared), and the two machines that it runs on:
- * tests/host/model/space_model_machine.c, with comparison in space_model_check.c, and the booted
- * image, tests/experiments/model.c.
+ * Between the files of the model: space_choose.c (which operations), space.c (performing them),
+ * space_ranges.c and space_moves.c (those on ranges that are mapped), space_shared.c (memory that
+ * spaces share), and the two machines that it runs on: tests/host/model/space_model_machine.c,
+ * with the comparison in space_model_check.c, and the booted image, tests/experiments/model.c.
  *
- * Context: as space_model.h says.
+ * Context: as space.h says.
  */
 #ifndef TESTS_MODEL_SPACE_INTERNAL_H
 #define TESTS_MODEL_SPACE_INTERNAL_H

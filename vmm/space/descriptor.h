@@ -8,7 +8,7 @@
  * page size shares one, and so does all shared memory with the same rights.
  *
  * Units: indexes of 16 bits; 0 is none. Owns: the frames of the table.
- * State: descriptor_blank or descriptor_shared (count 1) -> hold/put -> count 0: not in use, no
+ * State: descriptor_blank or descriptor_section (count 1) -> hold/put -> count 0: not in use, no
  * ticket is valid -> descriptor_blank ... It keeps its index for good, since there are few sets of
  * attributes; so indexes never run out (rule E6).
  * Fails with: STATUS_NO_MEMORY.

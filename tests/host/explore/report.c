@@ -94,7 +94,7 @@ void report_init(void)
     described = run_own_memory(sizeof(*described));
 }
 
-/* Adds " in function (folder/file.c:12)", without the path of the tree. */
+/* Adds " in function (file:12)", without the path of the tree. */
 static void add_source(char *words, const char *function, const char *line)
 {
     char folder[PATH_MAX] = "";

@@ -1,8 +1,8 @@
 /*
  * Scenarios: a set-up, programs that run at once, and the checks afterwards.
  *
- * Owns: the world of one process, which has one scenario. State: scenario_start -> (scenario_run |
- * scenario_check)*, with memory restored between.
+ * Owns: the world of one process, which has one scenario. State: scenario_start ->
+ * (scenario_program | scenario_check)*, with memory restored between.
  * Fails with: panics; a text that is no program ends the process with words.
  * Context: host tests.
  */

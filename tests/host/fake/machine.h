@@ -22,7 +22,7 @@ void fake_machine_memory(uint64_t bytes);
 /* Makes the calling thread this processor; every thread begins as processor 0. */
 void fake_machine_be_cpu(unsigned number);
 
-/* Every panic ends here: expect one with expect_panic(), otherwise the process aborts. */
+/* Every panic ends here: expect one with PANICS, otherwise the process aborts. */
 #include <setjmp.h>
 extern jmp_buf fake_panic_landing;
 extern int fake_panic_expected;
