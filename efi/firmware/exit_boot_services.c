@@ -63,7 +63,7 @@ enum status firmware_read_map(const struct firmware *firmware, struct bootinfo *
 {
     enum status status = get_map(firmware);
 
-    return status == OK ? memmap_convert(map.buffer, map.size, map.stride, info) : status;
+    return status == OK ? memory_map_convert(map.buffer, map.size, map.stride, info) : status;
 }
 
 /* Leaves boot services. The key identifies a version of the map, and the firmware's timer may
@@ -79,7 +79,7 @@ enum status firmware_leave(const struct firmware *firmware, struct bootinfo *inf
             return status;
         left = firmware->services->ExitBootServices(firmware->handle, map.key);
         if (left == EFI_SUCCESS)
-            return memmap_convert(map.buffer, map.size, map.stride, info);
+            return memory_map_convert(map.buffer, map.size, map.stride, info);
         if (left != EFI_INVALID_PARAMETER)
             return STATUS_IO;
     }

@@ -62,7 +62,7 @@ static const char *save(const struct firmware *firmware, const char *text, size_
     if (whole)
         file->Close(file);
     else
-        file->Delete(file); /* a part of a log is none; it closes the file as well */
+        file->Delete(file); /* a partial log is of no use; this closes the file, too */
     root->Close(root);
     return whole ? NULL : "the volume is full, or cannot be written";
 }

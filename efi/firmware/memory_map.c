@@ -58,8 +58,8 @@ static enum memory_kind kind_of(const struct descriptor *descriptor)
     }
 }
 
-enum status memmap_convert(const void *descriptors, size_t size, size_t stride,
-                           struct bootinfo *info)
+enum status memory_map_convert(const void *descriptors, size_t size, size_t stride,
+                               struct bootinfo *info)
 {
     const unsigned char *at = descriptors;
 

@@ -17,7 +17,7 @@
 
 /* Fills the regions of info from size bytes of descriptors, one each `stride` bytes. Counts those
  * that do not fit in regions_dropped. */
-MUST_USE enum status memmap_convert(const void *descriptors, size_t size, size_t stride,
-                                    struct bootinfo *info);
+MUST_USE enum status memory_map_convert(const void *descriptors, size_t size, size_t stride,
+                                        struct bootinfo *info);
 
 #endif

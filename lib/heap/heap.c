@@ -16,7 +16,7 @@
 #define BACKGROUND_PAGES 16U
 #define STEP_LOOK        256U
 
-const struct heap_policy heap_policies[HEAP_WAYS] = {
+const struct heap_policy heap_policies[HEAP_POLICIES] = {
     [HEAP_NEVER] = {.name = "never"},
     [HEAP_AT_ONCE] = {.name = "at-once", .at_once = true},
     [HEAP_BACKGROUND] = {.name = "background", .step_pages = BACKGROUND_PAGES},
@@ -217,7 +217,7 @@ struct heap *heap_create(void *range, size_t size, const struct heap_policy *pol
     heap->base = (uint8_t *)range + first * HEAP_PAGE;
     heap->policy = policy;
     heap->source = *source;
-    heap->page[0].length = heap->pages; /* all free and clean: zeroes say so */
+    heap->page[0].length = heap->pages; /* one run; its zeroed records say free and clean */
     heap->page[heap->pages - 1].length = heap->pages;
     heap->spans[heap->pages < HEAP_SPAN_LISTS ? heap->pages - 1 : HEAP_SPAN_LISTS - 1] = 1;
     heap->span_lists = UINT64_C(1)

@@ -35,7 +35,7 @@
 #define HEAP_SPAN_LISTS  64U
 #define HEAP_RUN_OBJECTS 256U /* 16 bytes in a page: the most objects of a run */
 
-enum heap_way { HEAP_NEVER, HEAP_AT_ONCE, HEAP_BACKGROUND, HEAP_ON_NOTICE, HEAP_WAYS };
+enum heap_policy_kind { HEAP_NEVER, HEAP_AT_ONCE, HEAP_BACKGROUND, HEAP_ON_NOTICE, HEAP_POLICIES };
 
 /* When free pages are given back. Plain values, since the table must work at any address. */
 struct heap_policy {
@@ -45,8 +45,8 @@ struct heap_policy {
     uint16_t step_pages; /* most pages given back in each heap_step; 0: none */
 };
 
-/* The four policies, by enum heap_way. */
-extern const struct heap_policy heap_policies[HEAP_WAYS];
+/* The four policies, by enum heap_policy_kind. */
+extern const struct heap_policy heap_policies[HEAP_POLICIES];
 
 /* The functions that the heap calls, with `context`. */
 struct heap_source {

@@ -40,7 +40,7 @@ _Static_assert(SECTOR_SIZE % FAT_ENTRY_SIZE == 0, "no entry lies across sectors"
 /* The parts of a long name that have been seen. */
 struct long_name {
     uint16_t units[PARTS_MAX * PART_UNITS];
-    unsigned next; /* the part that has to follow; 0: the entry itself */
+    unsigned next; /* number of the part that comes next; 0: the entry itself */
     unsigned parts;
     uint8_t checksum;
     bool begun;

@@ -245,7 +245,7 @@ static void play(void *argument)
 /* Changes a third space meanwhile, which this thread does not run. */
 static bool disturb(struct space *space, unsigned round)
 {
-    unsigned page = 24 + round * 7 % (PAGES - 32); /* it has not all below */
+    unsigned page = 24 + round * 7 % (PAGES - 32); /* the third space maps only some pages below */
     struct space *fork;
     bool ok =
         SUCCEEDS(space_protect(space, shared_map_page_at(page), 8 * PAGE_SIZE,

@@ -1,5 +1,5 @@
 /*
- * spurious: do faults and interrupts without a cause do no harm, and is one that repeats an error?
+ * spurious: are faults and interrupts without a cause harmless, and is a repeated one an error?
  *
  * A page fault is spurious when the entries allow the access already. The processor makes one from
  * a translation that was raised to writable meanwhile; the others here are made by hand, as calls

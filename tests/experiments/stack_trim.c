@@ -21,7 +21,7 @@
 #define DIP_PAGES   1024U
 #define CHILD_PAGES 32U
 
-/* The child begins so far below its parent. */
+/* Distance of the child's stack pointer below its parent's. */
 #define CHILD_BELOW (64 * KIB)
 
 static const char *stack_entry(void (*entry)(void))

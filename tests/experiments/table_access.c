@@ -40,7 +40,7 @@ static struct {
     struct space *spaces[SPACES + 1]; /* the last is a fork of the first */
     uint64_t pages[SPACES][PAGES];    /* addresses that were written */
     uint64_t dropped_pages;           /* translations invalidated one by one */
-    uint64_t dropped_wholes;          /* times that all of a space were */
+    uint64_t dropped_wholes;          /* times that all of a space were invalidated */
 } test;
 
 static uint64_t table_access_region_start(unsigned number)

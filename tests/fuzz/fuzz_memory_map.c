@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 8)
         return 0;
     memset(&info.regions, 0xee, sizeof(info.regions));
-    if (memmap_convert(data + 4, size - 4, (size_t)32 + data[0], &info) != OK)
+    if (memory_map_convert(data + 4, size - 4, (size_t)32 + data[0], &info) != OK)
         return 0;
     status = memory_map_build(info.regions, info.region_count, LIMIT);
     demand(status == OK || status == STATUS_LIMIT || status == STATUS_NOT_FOUND);

@@ -417,7 +417,7 @@ static void pages_in_use_stay(void **state)
     assert_int_equal(space_advise(space, START, LARGE, SPACE_COLLAPSE), STATUS_AGAIN);
     assert_int_equal(page_clock_size(), 50);
     page_release(page);
-    /* As if another had withdrawn it just now, to evict it. */
+    /* As if another processor had just taken it out of its clock, to evict it. */
     assert_true(page_withdraw(page));
     assert_int_equal(space_advise(space, START, LARGE, SPACE_COLLAPSE), STATUS_AGAIN);
     assert_int_equal(page_clock_size(), 49);
@@ -443,7 +443,7 @@ static void without_access_nothing_is_merged(void **state)
     end();
 }
 
-/* No whole block: all is as before, be pages out or not; nothing is evicted for it. */
+/* Without a free block a collapse changes nothing and evicts nothing, also if pages are out. */
 static void without_a_block_nothing_changes(void **state)
 {
     uint64_t words[PTE_ENTRIES];

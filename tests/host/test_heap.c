@@ -59,7 +59,7 @@ static bool wait_for_lock(void *context, uint64_t waits)
     return waits + 1 < waits_before_the_end;
 }
 
-static void start(enum heap_way way, size_t size)
+static void start(enum heap_policy_kind kind, size_t size)
 {
     const struct heap_source source = {
         .context = &give_back_calls, .give_back = blank, .wait = wait_for_lock};
@@ -70,7 +70,7 @@ static void start(enum heap_way way, size_t size)
     memset(blocks, 0, sizeof(blocks));
     give_back_calls = 0;
     refuse = false;
-    heap = heap_create(range, size, &heap_policies[way], &source);
+    heap = heap_create(range, size, &heap_policies[kind], &source);
     assert_non_null(heap);
     assert_null(heap_audit(heap));
 }
@@ -126,10 +126,10 @@ static void model_alloc(struct random *dice, struct model_block *block)
 static void random_blocks_keep_their_bytes(void **state)
 {
     (void)state;
-    for (enum heap_way way = 0; way < HEAP_WAYS; way++) {
-        struct random dice = {.state = 40 + way};
+    for (enum heap_policy_kind kind = 0; kind < HEAP_POLICIES; kind++) {
+        struct random dice = {.state = 40 + kind};
 
-        start(way, HEAP_BYTES);
+        start(kind, HEAP_BYTES);
         for (unsigned step = 0; step < STEPS; step++) {
             struct model_block *block = &blocks[random_below(&dice, BLOCKS)];
 
@@ -144,7 +144,7 @@ static void random_blocks_keep_their_bytes(void **state)
                 assert_null(heap_audit(heap));
             }
         }
-        assert_int_equal(heap->given_back > 0, way != HEAP_NEVER);
+        assert_int_equal(heap->given_back > 0, kind != HEAP_NEVER);
         for (unsigned i = 0; i < BLOCKS; i++) {
             if (blocks[i].at != NULL)
                 model_free(&blocks[i]);
@@ -205,12 +205,12 @@ static void wrong_frees_are_refused(void **state)
 }
 
 /* Fills the heap with blocks of a page, and frees every second one. */
-static unsigned checkered(enum heap_way way)
+static unsigned checkered(enum heap_policy_kind kind)
 {
     static uint8_t *pages[HEAP_BYTES / HEAP_PAGE];
     unsigned count = 0;
 
-    start(way, HEAP_BYTES);
+    start(kind, HEAP_BYTES);
     while ((pages[count] = heap_alloc(heap, HEAP_PAGE, 1)) != NULL)
         memset(pages[count++], 0x11, HEAP_PAGE);
     assert_int_equal(count, heap->pages);

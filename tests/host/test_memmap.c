@@ -36,7 +36,7 @@ static enum status convert(const void *bytes, size_t size, size_t stride)
     if (size > 0)
         memcpy(copy, bytes, size);
     memset(&info, 0x55, sizeof(info));
-    status = memmap_convert(copy, size, stride, &info);
+    status = memory_map_convert(copy, size, stride, &info);
     free(copy);
     return status;
 }

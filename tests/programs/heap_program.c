@@ -181,7 +181,7 @@ _Noreturn void heap_program_churn(void)
         .context = job, .give_back = program_give_back, .wait = program_wait};
 
     job->heap = heap_create((void *)(uintptr_t)HEAP_PROGRAM_ARENA, job->arena_size,
-                            &heap_policies[job->way], &source);
+                            &heap_policies[job->kind], &source);
     if (job->heap == NULL ||
         program_call(PROGRAM_SET_NOTICE, (uint64_t)(uintptr_t)program_on_notice, 0, 0) != OK)
         program_exit(HEAP_PROGRAM_BROKEN);

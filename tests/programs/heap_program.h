@@ -39,7 +39,7 @@ struct heap_slot {
 struct heap_job {
     /* Set by the experiment. */
     uint64_t arena_size;
-    uint64_t way; /* enum heap_way */
+    uint64_t kind; /* enum heap_policy_kind */
     uint64_t seed;
     uint64_t phases;
     uint64_t requests;  /* of a phase: each takes a block or frees one */

@@ -53,7 +53,7 @@ struct entry_world {
     struct pte tickets[ENTRY_DESCRIPTORS];
     unsigned area_count;
     unsigned record_count;
-    unsigned looks; /* at a table beside the entries, while decoding */
+    unsigned looks; /* into a table beside the entries, while decoding */
 };
 
 extern struct entry_world entry_world;

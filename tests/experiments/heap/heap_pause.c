@@ -2,13 +2,13 @@
  * heap-pause: a burst of collection when memory is short, or a background task?
  *
  * The program of heap-return has a request at fixed intervals, and rests in between. Memory
- * becomes short twice. One way gives all free pages back in the handler of the notice, the other a
- * few at a time in a thread of low priority, which runs while the program rests. The latency of a
- * request counts from the time when it was due, so that all which delays it is in it. Its pause is
- * the latency beyond that of the same request with a heap that gives nothing back.
+ * becomes short twice. One policy gives all free pages back in the handler of the notice, another
+ * one a few at a time in a thread of low priority, which runs while the program rests. The latency
+ * of a request counts from the time when it was due, and so has all delays. Its pause is the
+ * latency beyond that of the same request with a heap that gives nothing back.
  *
- * Figures, for each way: the pause that 99.9 % of the requests do not exceed, the share of the busy
- * time that giving back takes, and the most pages that go back in one stretch.
+ * Figures, for each policy: the pause that 99.9 % of the requests do not exceed, the share of the
+ * busy time that giving back takes, and the most pages that go back in one stretch.
  */
 #include "lib/bytes.h"
 #include "tests/experiments/heap/heap_run.h"
@@ -23,8 +23,8 @@
 
 _Static_assert(PHASES *REQUESTS <= HEAP_PROGRAM_TIMES, "each request has a latency");
 
-static const enum heap_way pause_ways[] = {HEAP_NEVER, HEAP_AT_ONCE, HEAP_ON_NOTICE,
-                                           HEAP_BACKGROUND};
+static const enum heap_policy_kind pause_kinds[] = {HEAP_NEVER, HEAP_AT_ONCE, HEAP_ON_NOTICE,
+                                                    HEAP_BACKGROUND};
 
 /* The latencies with HEAP_NEVER, which comes first. */
 static uint32_t base_times[HEAP_PROGRAM_TIMES];
@@ -65,19 +65,19 @@ static unsigned pause_phases(struct heap_run *run)
 
 static bool pause_as_promised(const struct heap_run *run)
 {
-    const struct heap_policy *policy = &heap_policies[run->way];
+    const struct heap_policy *policy = &heap_policies[run->kind];
     uint64_t longest = heap_run_job.longest_stretch;
 
     if (policy->step_pages != 0)
         return longest > 0 && longest <= policy->step_pages;
     if (policy->on_notice)
         return longest > heap_policies[HEAP_BACKGROUND].step_pages;
-    return run->way == HEAP_NEVER ? longest == 0 : longest > 0;
+    return run->kind == HEAP_NEVER ? longest == 0 : longest > 0;
 }
 
-static void pause_way(enum heap_way way, uint64_t seed)
+static void pause_kind(enum heap_policy_kind kind, uint64_t seed)
 {
-    const char *name = heap_policies[way].name;
+    const char *name = heap_policies[kind].name;
     struct heap_run run;
     unsigned phases = 0;
     uint64_t count;
@@ -91,7 +91,7 @@ static void pause_way(enum heap_way way, uint64_t seed)
     heap_run_job.high = HIGH;
     heap_run_job.low = LOW;
     heap_run_job.period_us = PERIOD_US;
-    if (heap_run_start(&run, way))
+    if (heap_run_start(&run, kind))
         phases = pause_phases(&run);
     heap_run_end(&run);
     count = heap_run_job.time_count;
@@ -102,7 +102,7 @@ static void pause_way(enum heap_way way, uint64_t seed)
                heap_run_job.longest_stretch);
     if (count == 0)
         return;
-    if (way == HEAP_NEVER)
+    if (kind == HEAP_NEVER)
         memcpy(base_times, heap_run_job.times, sizeof(base_times));
     else
         subtract_base(heap_run_job.times, count);
@@ -121,15 +121,15 @@ static void pause_way(enum heap_way way, uint64_t seed)
 
 static void heap_pause_run(const struct options *options)
 {
-    for (unsigned i = 0; i < ARRAY_COUNT(pause_ways); i++)
-        pause_way(pause_ways[i], options->seed);
+    for (unsigned i = 0; i < ARRAY_COUNT(pause_kinds); i++)
+        pause_kind(pause_kinds[i], options->seed);
 }
 
 EXPERIMENT(heap_pause, 214) = {
     .theme = THEME_FRAMES,
     .name = "heap-pause",
     .question = "A burst of collection, or a background task?",
-    .checks = 2 * ARRAY_COUNT(pause_ways),
+    .checks = 2 * ARRAY_COUNT(pause_kinds),
     .run = heap_pause_run,
     .answer =
         {

@@ -22,7 +22,7 @@
 /* Memory is short in the third phase of the second and third cycle. */
 #define SHORT_FROM(cycle) ((cycle)*CYCLE + 2)
 
-static struct heap_sample samples[HEAP_WAYS][PHASES + 1];
+static struct heap_sample samples[HEAP_POLICIES][PHASES + 1];
 
 static bool return_is_short(unsigned phase)
 {
@@ -36,7 +36,7 @@ static unsigned return_phases(struct heap_run *run)
 
     for (bool more = true; more && phase <= PHASES; phase += more) {
         heap_run_squeeze(run, return_is_short(phase));
-        more = heap_run_phase(run, &samples[run->way][phase]);
+        more = heap_run_phase(run, &samples[run->kind][phase]);
     }
     return phase;
 }
@@ -75,9 +75,9 @@ static bool notice_keeps_until_told(const struct heap_sample *of)
            of[SHORT_FROM(2)].given_back > of[SHORT_FROM(1)].given_back;
 }
 
-static bool return_as_promised(enum heap_way way, const struct heap_sample *of)
+static bool return_as_promised(enum heap_policy_kind kind, const struct heap_sample *of)
 {
-    switch (way) {
+    switch (kind) {
     case HEAP_NEVER: return never_keeps_all(of);
     case HEAP_AT_ONCE: return at_once_keeps_nothing(of);
     case HEAP_BACKGROUND: return background_keeps_nothing_for_long(of);
@@ -86,25 +86,25 @@ static bool return_as_promised(enum heap_way way, const struct heap_sample *of)
 }
 
 /* Whether a policy has the same live bytes at each sample as the first one. */
-static bool same_live(enum heap_way way)
+static bool same_live(enum heap_policy_kind kind)
 {
     bool same = true;
 
     for (unsigned i = 0; i < PHASES; i++)
-        same = same && samples[way][i].live == samples[HEAP_NEVER][i].live;
+        same = same && samples[kind][i].live == samples[HEAP_NEVER][i].live;
     return same;
 }
 
 static void return_print(const struct heap_run *run)
 {
-    const struct heap_sample *of = samples[run->way];
+    const struct heap_sample *of = samples[run->kind];
     uint64_t resident = 0;
     uint64_t live = 0;
 
     for (unsigned i = 0; i < PHASES; i++) {
         resident += of[i].resident;
         live += of[i].live;
-        ktap_note("%s: phase %u: %lu resident pages, %lu live bytes", heap_policies[run->way].name,
+        ktap_note("%s: phase %u: %lu resident pages, %lu live bytes", heap_policies[run->kind].name,
                   i, of[i].resident, of[i].live);
     }
     heap_run_metric(run, "resident", resident / PHASES, "pages");
@@ -117,10 +117,10 @@ static void return_print(const struct heap_run *run)
     heap_run_metric(run, "notices", heap_run_job.notices, "notices");
 }
 
-static void return_way(enum heap_way way, uint64_t seed)
+static void return_kind(enum heap_policy_kind kind, uint64_t seed)
 {
-    const char *name = heap_policies[way].name;
-    const struct heap_sample *of = samples[way];
+    const char *name = heap_policies[kind].name;
+    const struct heap_sample *of = samples[kind];
     struct heap_run run;
     unsigned phases = 0;
 
@@ -131,7 +131,7 @@ static void return_way(enum heap_way way, uint64_t seed)
     heap_run_job.requests = REQUESTS;
     heap_run_job.high = HIGH;
     heap_run_job.low = LOW;
-    if (heap_run_start(&run, way)) {
+    if (heap_run_start(&run, kind)) {
         run.rests = true;
         phases = return_phases(&run);
     }
@@ -139,8 +139,8 @@ static void return_way(enum heap_way way, uint64_t seed)
     ktap_check(run.ended && phases == PHASES && heap_run_job.wrong_words == 0 &&
                    heap_run_job.refused == 0,
                "%s: %u phases, %lu words lost", name, phases, heap_run_job.wrong_words);
-    ktap_check(return_as_promised(way, of), "%s: pages go back when they should", name);
-    ktap_check(same_live(way) && heap_run_job.notices >= 4,
+    ktap_check(return_as_promised(kind, of), "%s: pages go back when they should", name);
+    ktap_check(same_live(kind) && heap_run_job.notices >= 4,
                "%s: the same blocks are live, and each of %lu changes is told", name,
                heap_run_job.notices);
     ktap_check(of[PHASES - 1].faults - samples[HEAP_NEVER][PHASES - 1].faults <=
@@ -151,15 +151,15 @@ static void return_way(enum heap_way way, uint64_t seed)
 
 static void heap_return_run(const struct options *options)
 {
-    for (enum heap_way way = 0; way < HEAP_WAYS; way++)
-        return_way(way, options->seed);
+    for (enum heap_policy_kind kind = 0; kind < HEAP_POLICIES; kind++)
+        return_kind(kind, options->seed);
 }
 
 EXPERIMENT(heap_return, 212) = {
     .theme = THEME_FRAMES,
     .name = "heap-return",
     .question = "How do pages come back after free()?",
-    .checks = 4 * HEAP_WAYS,
+    .checks = 4 * HEAP_POLICIES,
     .run = heap_return_run,
     .answer =
         {

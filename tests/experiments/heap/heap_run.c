@@ -52,10 +52,10 @@ static enum status heap_run_map(struct space *space)
     return status;
 }
 
-bool heap_run_start(struct heap_run *run, enum heap_way way)
+bool heap_run_start(struct heap_run *run, enum heap_policy_kind kind)
 {
-    *run = (struct heap_run){.way = way};
-    heap_run_job.way = way;
+    *run = (struct heap_run){.kind = kind};
+    heap_run_job.kind = kind;
     heap_run_job.tick_khz = max_u64(time_source()->hz / 1000, 1);
     if (!start_space(&run->space))
         return false;
@@ -64,7 +64,7 @@ bool heap_run_start(struct heap_run *run, enum heap_way way)
     run->program = user_code_program(run->space, heap_entry(heap_program_churn), 0);
     run->background = program_new(
         run->space, user_code_address(heap_entry(heap_program_background)), BACKGROUND_STACK, 0);
-    return heap_policies[way].step_pages == 0 ||
+    return heap_policies[kind].step_pages == 0 ||
            SUCCEEDS(thread_create(machine_cpu(), heap_run_background, run, &run->thread));
 }
 
@@ -76,7 +76,7 @@ static void take_sample(const struct heap_run *run, struct heap_sample *sample)
 
     if (space_query(run->space, HEAP_PROGRAM_ARENA, &view) != OK ||
         !user_copy_in(&heap, HEAP_PROGRAM_ARENA, sizeof(heap), NULL))
-        ktap_note("%s: no heap to look at", heap_policies[run->way].name);
+        ktap_note("%s: no heap to look at", heap_policies[run->kind].name);
     *sample = (struct heap_sample){.resident = view.resident,
                                    .live = heap.live_bytes,
                                    .dirty_free = heap.dirty_free,
@@ -91,7 +91,7 @@ bool heap_run_phase(struct heap_run *run, struct heap_sample *sample)
 
     if (end != PROGRAM_EXITED || run->program.exit_code == HEAP_PROGRAM_BROKEN) {
         (void)program_end_words(&run->program, end, words, sizeof(words));
-        ktap_note("%s: %s", heap_policies[run->way].name, words);
+        ktap_note("%s: %s", heap_policies[run->kind].name, words);
         return false;
     }
     run->ended = run->program.exit_code == HEAP_PROGRAM_DONE;
@@ -138,6 +138,6 @@ void heap_run_metric(const struct heap_run *run, const char *name, uint64_t valu
 {
     char whole[48];
 
-    (void)print_to(whole, sizeof(whole), "%s.%s", heap_policies[run->way].name, name);
+    (void)print_to(whole, sizeof(whole), "%s.%s", heap_policies[run->kind].name, name);
     ktap_metric(whole, value, unit);
 }

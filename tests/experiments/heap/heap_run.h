@@ -22,7 +22,7 @@ struct heap_sample {
 };
 
 struct heap_run {
-    enum heap_way way;
+    enum heap_policy_kind kind;
     struct space *space;
     struct program program;
     struct program background;
@@ -35,7 +35,7 @@ struct heap_run {
 /* The job of the run: the experiment sets it before the start, and reads it after the end. */
 extern struct heap_job heap_run_job;
 
-bool heap_run_start(struct heap_run *run, enum heap_way way);
+bool heap_run_start(struct heap_run *run, enum heap_policy_kind kind);
 
 /* Runs the program to the end of its next phase, and rests if the run does. Returns true while
  * there are more phases. */
@@ -47,7 +47,7 @@ void heap_run_squeeze(struct heap_run *run, bool low);
 /* Reads the job back, and frees all. */
 void heap_run_end(struct heap_run *run);
 
-/* Prints a figure of this run, `way.name`. */
+/* Prints a figure of this run, `kind.name`. */
 void heap_run_metric(const struct heap_run *run, const char *name, uint64_t value,
                      const char *unit);
 

@@ -26,7 +26,7 @@ struct keeper {
     const char *name;
     bool (*start)(uint32_t pages); /* the most pages that are kept */
     void (*stop)(void);
-    /* The number of a range is its node's; a range that is removed may come back under it. */
+    /* A range has the number of its node, which another range may get after it is removed. */
     bool (*insert)(uint32_t number, uint32_t start, uint32_t end);
     void (*remove)(uint32_t number, uint32_t start, uint32_t end);
     /* The start of the range at a page; KEEPER_NONE: none is there. */
