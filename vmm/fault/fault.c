@@ -288,7 +288,8 @@ static enum status write_cow_page(struct fault_op *op)
         fault_unlock(op);
         return status;
     }
-    if (pfn_is_none(op->reserve.page)) { /* shared again meanwhile */
+    /* Shared again meanwhile, or it became COW again, and the flush after that is still to come. */
+    if (pfn_is_none(op->reserve.page) || (frame_record(shared)->flags & FRAME_IO) != 0) {
         fault_unlock(op);
         return STATUS_AGAIN;
     }

@@ -5,8 +5,9 @@
  * is known; make the entries COW, so that a store is a fault (rule E1), and clear D; flush
  * everything (rules D11, W1 alike); write; tie each page to its slot (C9). We hold the page from
  * the choice to the end: so a store meanwhile finds another owner and copies the page, and none
- * becomes own again. What was copied or unmapped by all has no entry left at the end; its slot is
- * freed (rule D12).
+ * becomes own again. FRAME_IO makes copies wait for the flush: until then another processor may
+ * write to the page by an old translation, and a copy would lack that store (rule P2). What was
+ * copied or unmapped by all has no entry left at the end; its slot is freed (rule D12).
  */
 #include "lib/check.h"
 #include "swapdisk/area.h"
@@ -52,14 +53,24 @@ static bool protect_entry(struct tree_pointer at, struct pfn page)
     return maps;
 }
 
-/* Protects all entries of a page that is in no clock and that we hold. */
+/* Lets the page be copied. */
+static void end_protection(struct pfn page)
+{
+    __atomic_and_fetch(&frame_record(page)->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
+}
+
+/* Protects all entries of a page that is in no clock and that we hold. No one copies it until
+ * end_protection. */
 static bool protect_page(const struct victim *victim)
 {
     bool all = true;
 
     CHECK(frame_record(victim->page)->clock == 0);
+    __atomic_or_fetch(&frame_record(victim->page)->flags, FRAME_IO, __ATOMIC_ACQ_REL);
     for (unsigned i = 0; i < victim->pointer_count; i++)
         all = protect_entry(victim->pointers[i], victim->page) && all;
+    if (!all)
+        end_protection(victim->page);
     return all;
 }
 
@@ -166,6 +177,8 @@ unsigned write_behind(unsigned wanted)
         /* Shared tables are reachable from any space, so everything is flushed (rule P3). */
         tlb_add_everything(&batch);
         tlb_commit(&batch);
+        for (unsigned i = 0; i < behind.count; i++)
+            end_protection(behind.victims[i].page);
         victims_sort(behind.victims, behind.count, order);
         take_slots(&behind, order, places);
     }

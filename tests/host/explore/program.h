@@ -8,6 +8,7 @@
  * its TLB.
  *
  *   read write clear         an access of a page; clear writes zero
+ *   beside                   a write to another word of a page, which does not show in the outcome
  *   fill                     a write to each page of the range
  *   map map-large map-zeroes map-shared unmap move remap    ranges
  *   map-object               a section that is an object, made by the first one

@@ -108,6 +108,15 @@ static struct result perform_write(const struct call *call)
     return said(program_touch(call->operation->at, true, &value) ? OK : STATUS_DENIED);
 }
 
+/* Writes a word of the page that no outcome has: the words that others write must not be lost. */
+static struct result perform_beside(const struct call *call)
+{
+    uint64_t value = call->value;
+
+    return said(program_touch(call->operation->at + PAGE_SIZE / 2, true, &value) ? OK
+                                                                                 : STATUS_DENIED);
+}
+
 /* Merges pages of zeroes, as the scan does. */
 static struct result perform_clear(const struct call *call)
 {
@@ -411,6 +420,7 @@ static struct result perform_spare(const struct call *call)
 static const struct operation_kind kinds[] = {
     {"read", perform_read, 0, 1},
     {"write", perform_write, 0, 1},
+    {"beside", perform_beside, 0, 1},
     {"clear", perform_clear, 0, 1},
     {"fill", perform_fill, 0, 512},
     {"map", perform_map, 2, 1},
