@@ -128,8 +128,9 @@ void swap_read_in(struct slot first, const struct pfn *frames, unsigned count, u
 MUST_USE enum status swap_write_out(struct slot *slots, const struct pfn *frames, unsigned count,
                                     bool *done);
 
-/* Returns false once the disks of a slot's area are given up: then content that only its slots have
- * is lost, and no page may be dropped because such a slot has its content (rule D2). */
+/* Returns false once the disks that have a slot's page are given up: then content that only the
+ * slot has is lost, and no page may be dropped because the slot has its content (rule D2). The half
+ * of a mirror that was given up before, or failed this write, does not have the page. */
 bool swap_serves(struct slot slot);
 
 /* Returns whether any area serves. */

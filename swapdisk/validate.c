@@ -5,6 +5,7 @@
 #include "lib/check.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/format/checksum.h"
 
@@ -147,6 +148,7 @@ static const char *judge_headers(struct look *look)
     if (problem == NULL)
         problem = swap_header_misplaced(first, &table, partition, look->view->identity);
     look->finding->lagging = problem == NULL && second.generation != first->generation;
+    look->finding->list_torn = problem == NULL && lists[0].problem != NULL;
     return problem != NULL ? problem : judge_use(first, look->kind);
 }
 
@@ -210,8 +212,9 @@ static enum status judge_disk(const struct disk_view *view, enum set_kind kind,
         return STATUS_NO_MEMORY;
     }
     set_finding(&look, validate_judge(&look));
-    pmm_free(look.second);
-    pmm_free(look.frame);
+    /* A disk that hangs may keep them (rule D1). */
+    ahci_free_frame(look.second);
+    ahci_free_frame(look.frame);
     CHECK(!finding->prepared || finding->last_lba < view->source.sectors);
     return OK;
 }

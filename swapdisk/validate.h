@@ -29,6 +29,7 @@ struct disk_finding {
     bool prepared;             /* one partition of ours, and everything agrees */
     struct swap_header header; /* prepared: the first copy, which is the newer */
     bool lagging;              /* prepared: the second copy is one generation behind */
+    bool list_torn;            /* prepared: only the second list of bad slots is sound */
     bool unread;               /* not prepared: a read failed */
     uint32_t tables_checksum;  /* prepared: over all of both partition tables */
     uint64_t first_lba;        /* prepared: the partition */

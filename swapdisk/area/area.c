@@ -87,7 +87,16 @@ static bool area_serves(const struct swap_area *area)
 
 bool swap_serves(struct slot slot)
 {
-    return area_serves(swap_area_of(slot));
+    const struct swap_area *area = swap_area_of(slot);
+    unsigned copies = slots_copies(slot);
+
+    if (copies == 0)
+        return area_serves(area);
+    for (unsigned i = 0; i < area->disk_count; i++) {
+        if ((copies >> i & 1) != 0 && area_disk_serves(&area->disks[i]))
+            return true;
+    }
+    return false;
 }
 
 bool swap_serves_any(void)
@@ -322,22 +331,24 @@ static enum status open_slots(void)
     return status;
 }
 
-/* Retires the bad slots that a disk's list has. */
+/* Retires the bad slots that a disk's list has. The list stays if it has others, which this run
+ * does not use. */
 static void retire_bad_slots(const struct swap_area *area, struct area_disk *disk)
 {
     const struct bad_slots *bad;
+    uint32_t i = 0;
 
     if (pfn_is_none(disk->bad_list))
         return;
     bad = frame_pointer(disk->bad_list);
-    for (uint32_t i = 0; i < bad->count && bad->slots[i] < area->range.count; i++) {
+    for (; i < bad->count && bad->slots[i] < area->range.count; i++) {
         struct slot slot = {area->range.first + bad->slots[i]};
 
         if (!slots_is_retired(slot))
             slots_retire(slot);
     }
-    pmm_free(disk->bad_list);
-    disk->bad_list = PFN_NONE;
+    if (i == bad->count)
+        area_forget_bad_list(disk);
 }
 
 static void area_begin(struct swap_area *area)
@@ -359,9 +370,8 @@ static void undo_opening(void)
 
         if (disk->mark.disk != NULL)
             mark_close(&disk->mark);
-        if (swap.backing == SWAP_BACKING_DISK && area_disk_there(disk) &&
-            !pfn_is_none(disk->bad_list))
-            pmm_free(disk->bad_list);
+        if (swap.backing == SWAP_BACKING_DISK && area_disk_there(disk))
+            area_forget_bad_list(disk);
     }
     if (swap.backing == SWAP_BACKING_RAM && area_disk_there(&swap.areas[0].disks[0]))
         block_ram_close(&swap.areas[0].disks[0].block);

@@ -46,14 +46,47 @@ static uint32_t slots_to_wipe(const struct swap_area *area, const struct area_di
     return end;
 }
 
+/* Returns the place in a list of the first slot that is not below `slot`; its length if there is
+ * none. */
+static uint32_t place_in_list(const struct bad_slots *list, uint32_t slot)
+{
+    uint32_t low = 0;
+    uint32_t high = list->count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (list->slots[middle] < slot)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Returns whether a slot of a disk is bad; it may lie behind those that the area uses. */
+static bool slot_is_bad(const struct swap_area *area, const struct area_disk *disk, uint32_t at)
+{
+    struct slot slot = {area->range.first + at};
+    const struct bad_slots *list;
+    uint32_t place;
+
+    if (at < area->range.count)
+        return slots_is_retired(slot) || (slots_record(slot)->generation & SLOT_BAD) != 0;
+    if (pfn_is_none(disk->bad_list))
+        return false;
+    list = frame_pointer(disk->bad_list);
+    place = place_in_list(list, at);
+    return place < list->count && list->slots[place] == at;
+}
+
 /* Returns how many slots from `at` on one command wipes, 0 if that slot is bad. */
-static unsigned wipe_length(const struct swap_area *area, uint32_t at, uint32_t end)
+static unsigned wipe_length(const struct swap_area *area, const struct area_disk *disk, uint32_t at,
+                            uint32_t end)
 {
     unsigned pages = 0;
 
-    while (pages < WIPE_PAGES && at + pages < end &&
-           (at + pages >= area->range.count ||
-            !slots_is_retired((struct slot){area->range.first + at + pages})))
+    while (pages < WIPE_PAGES && at + pages < end && !slot_is_bad(area, disk, at + pages))
         pages++;
     return pages;
 }
@@ -94,7 +127,7 @@ static enum status wipe_disk(struct swap_area *area, struct area_disk *disk)
     for (unsigned i = 0; i < WIPE_PAGES; i++)
         frames[i] = zeroes;
     for (uint32_t at = 0; status == OK && at < end;) {
-        unsigned pages = wipe_length(area, at, end);
+        unsigned pages = wipe_length(area, disk, at, end);
 
         if (pages > 0)
             status = wipe_slots(disk, at, frames, pages);
@@ -142,6 +175,24 @@ static bool has_new_bad_slots(const struct swap_area *area)
     return retired > 0;
 }
 
+/* Makes the list of all bad slots of a disk, with those behind the slots that this run uses. */
+static void fill_bad_list(const struct swap_area *area, const struct area_disk *disk,
+                          struct bad_slots *list)
+{
+    const struct bad_slots *found;
+
+    for (uint32_t i = 0; i < area->range.count && list->count < BAD_SLOTS_MAX; i++) {
+        if (slot_is_bad(area, disk, i))
+            list->slots[list->count++] = i;
+    }
+    if (pfn_is_none(disk->bad_list))
+        return;
+    found = frame_pointer(disk->bad_list);
+    for (uint32_t i = place_in_list(found, area->range.count);
+         i < found->count && list->count < BAD_SLOTS_MAX; i++)
+        list->slots[list->count++] = found->slots[i];
+}
+
 /* Keeps the slots that this run has retired in the list of the headers, for later runs. Those that
  * the list has no room for are found again by failing again. */
 static enum status keep_bad_slots(struct swap_area *area, struct area_disk *disk)
@@ -157,12 +208,7 @@ static enum status keep_bad_slots(struct swap_area *area, struct area_disk *disk
         return STATUS_NO_MEMORY;
     list = frame_pointer(frame);
     list->generation = disk->bad_generation;
-    for (uint32_t i = 0; i < area->range.count && list->count < BAD_SLOTS_MAX; i++) {
-        struct slot slot = {area->range.first + i};
-
-        if (slots_is_retired(slot) || (slots_record(slot)->generation & SLOT_BAD) != 0)
-            list->slots[list->count++] = i;
-    }
+    fill_bad_list(area, disk, list);
     status = mark_write_bad_slots(&disk->mark, list);
     if (status == OK)
         ktap_note("swap: %u bad slots are in the list of disk %s", list->count, disk->block.name);
@@ -311,6 +357,7 @@ enum status swap_close(void)
         if (!area_disk_there(disk))
             continue;
         mark_close(&disk->mark);
+        area_forget_bad_list(disk);
         disk->intact = false;
     }
     swap_grant_revoke();

@@ -10,6 +10,7 @@
 #define SWAPDISK_AREA_INTERNAL_H
 
 #include "cpu/smp/thread.h"
+#include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "swapdisk/area/mark.h"
 #include "swapdisk/area/slots.h"
@@ -28,7 +29,7 @@ struct area_disk {
     uint64_t first_lba;        /* of the area's first slot */
     struct swap_mark mark;
     uint64_t bad_generation;        /* of the list of bad slots that was found */
-    struct pfn bad_list;            /* that list, while the area is opened; PFN_NONE: empty */
+    struct pfn bad_list;            /* that list; PFN_NONE: all of its slots are retired */
     bool lost;                      /* (a) nothing is written to it any more */
     uint32_t failures;              /* (a) writes that failed since the last one that did not */
     bool intact;                    /* settled without an error */
@@ -83,6 +84,14 @@ static inline uint64_t area_lba(const struct swap_area *area, const struct area_
 static inline bool area_disk_there(const struct area_disk *disk)
 {
     return disk->block.operations != NULL;
+}
+
+/* Frees the list of bad slots that a disk was found with. */
+static inline void area_forget_bad_list(struct area_disk *disk)
+{
+    if (!pfn_is_none(disk->bad_list))
+        pmm_free(disk->bad_list);
+    disk->bad_list = PFN_NONE;
 }
 
 /* Returns whether a disk can still be read. */

@@ -212,12 +212,14 @@ enum status mark_write_bad_slots(struct swap_mark *mark, struct bad_slots *list)
 {
     const struct disk_finding *finding = &mark->disk->finding;
     uint64_t second_lba = swap_second_header_lba(finding->first_lba, finding->last_lba);
-    enum status status;
+    enum status status = OK;
 
     CHECK(mark->state == MARK_SET && mark->header.version == SWAP_HEADER_VERSION);
     if (list->generation == UINT64_MAX)
         return OK;
-    status = copy_list(mark, finding->first_lba, second_lba);
+    /* A torn first copy must not replace the only sound one. */
+    if (!finding->list_torn)
+        status = copy_list(mark, finding->first_lba, second_lba);
     list->generation++;
     if (status == OK)
         status = write_list(mark, list);

@@ -60,7 +60,8 @@ bool mark_has_failed(const struct swap_mark *mark);
 bool mark_matches(const struct swap_mark *mark, const struct swap_header *header);
 
 /* Writes the next generation of the list of bad slots to both headers of a marked disk. `list` has
- * the generation that was found. The second copy may be one behind, so it is brought up first. */
+ * the generation that was found. The second copy may be one behind, so it is brought up first,
+ * unless the first is torn. */
 MUST_USE enum status mark_write_bad_slots(struct swap_mark *mark, struct bad_slots *list);
 
 /* Marks the disk as clean. */

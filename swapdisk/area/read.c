@@ -11,14 +11,16 @@
 #include "swapdisk/area/internal.h"
 
 /* Returns the disk of an area from which a slot is read first. The halves of a mirror take turns by
- * clusters; one that has died is asked only if the other one has, too. */
+ * clusters; one that has died is asked only if the other one has, too, and one that is not there
+ * never. */
 static struct area_disk *first_disk(struct swap_area *area, struct slot slot)
 {
     unsigned number = area_slot(area, slot) / SLOT_CLUSTER % area->disk_count;
 
     if (area->disk_count > 1 && !area_disk_writable(&area->disks[number]) &&
-        area_disk_serves(&area->disks[1 - number]))
+        (area_disk_serves(&area->disks[1 - number]) || !area_disk_there(&area->disks[number])))
         number = 1 - number;
+    CHECK(area_disk_there(&area->disks[number]));
     return &area->disks[number];
 }
 
@@ -48,10 +50,12 @@ static bool page_intact(struct area_disk *disk, struct slot slot, struct pfn fra
 static void heal_page(struct swap_area *area, struct area_disk *disk, struct slot slot,
                       struct pfn frame)
 {
+    bool written =
+        area_disk_writable(disk) && area_transfer(area, disk, DISK_WRITE, slot, &frame, 1) == OK;
+
     area_add(&swap.counted.healed, 1);
-    if (!area_disk_writable(disk))
-        return;
-    if (area_transfer(area, disk, DISK_WRITE, slot, &frame, 1) == OK) {
+    slots_set_copy(slot, (unsigned)(disk - area->disks), written);
+    if (written) {
         area_add(&disk->counted.healed, 1);
         area_note_slot("slot %u of disk %s: written again from the other half of the mirror",
                        area_slot(area, slot), disk->block.name);

@@ -186,7 +186,7 @@ bool slots_release(struct slot slot)
     CHECK_MSG(record->count > 0, "releasing the free slot %x", slot.index);
     last = --record->count == 0;
     if (last)
-        record->generation &= ~SLOT_FULL;
+        record->generation &= ~(SLOT_FULL | SLOT_COPIES);
     slots_unlock(were_on);
     return last;
 }
@@ -242,7 +242,25 @@ void slots_condemn(struct slot slot)
     struct slot_record *record = slots_record(slot);
 
     CHECK(record->count > 0);
-    record->generation |= SLOT_BAD;
+    __atomic_or_fetch(&record->generation, SLOT_BAD, __ATOMIC_RELAXED);
+}
+
+void slots_set_copy(struct slot slot, unsigned disk, bool has)
+{
+    struct slot_record *record = slots_record(slot);
+
+    CHECK(record->count > 0 && disk < 2);
+    if (has)
+        __atomic_or_fetch(&record->generation, SLOT_COPY(disk), __ATOMIC_RELAXED);
+    else
+        __atomic_and_fetch(&record->generation, ~SLOT_COPY(disk), __ATOMIC_RELAXED);
+}
+
+unsigned slots_copies(struct slot slot)
+{
+    uint32_t generation = __atomic_load_n(&slots_record(slot)->generation, __ATOMIC_RELAXED);
+
+    return (generation & SLOT_COPIES) / SLOT_COPY(0);
 }
 
 void slots_close_range(unsigned range)

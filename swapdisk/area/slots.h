@@ -33,12 +33,14 @@
 struct slot_record {
     uint32_t count;      /* (l) references from entries and holders; 0 = free */
     uint32_t check;      /* (h) check value of page, slot and generation */
-    uint32_t generation; /* (h) bit 31: full; 30: bad; below: number of writes, never reset */
+    uint32_t generation; /* (h) flags, and below them the number of writes, which is never reset */
 };
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
-#define SLOT_BAD             (UINT32_C(1) << 30) /* not used again once it is free */
-#define SLOT_GENERATION_MASK (SLOT_BAD - 1)
+#define SLOT_BAD             (UINT32_C(1) << 30)            /* not used again once it is free */
+#define SLOT_COPY(disk_)     (UINT32_C(1) << 27 << (disk_)) /* this disk of its area has the page */
+#define SLOT_COPIES          (SLOT_COPY(0) | SLOT_COPY(1))
+#define SLOT_GENERATION_MASK (SLOT_COPY(0) - 1)
 #define SLOT_RETIRED         SLOT_GENERATION_MASK /* generation of a slot that is never used */
 
 _Static_assert(sizeof(struct slot_record) == 12, "341 records a frame");
@@ -79,6 +81,12 @@ uint32_t slots_usable(unsigned range);
 
 /* Marks a slot that the caller holds as bad: it is retired when it is freed. */
 void slots_condemn(struct slot slot);
+
+/* Records whether a disk of the area, 0 or 1, has the page of a full slot that the caller holds. */
+void slots_set_copy(struct slot slot, unsigned disk, bool has);
+
+/* Returns the disks that have the page of a slot, a bit for each. */
+unsigned slots_copies(struct slot slot);
 
 /* Allocates up to `wanted` consecutive free slots, each empty and with count 1. Sets *count to
  * their number, at least 1. STATUS_IO: all ranges are closed. */

@@ -42,10 +42,13 @@ static void slot_begin_generation(struct slot slot, struct pfn frame)
     record->generation = generation | (record->generation & SLOT_BAD);
 }
 
-static void finish_slots(struct slot first, unsigned pages)
+/* Ends the write of slots that these disks have, a bit for each. */
+static void finish_slots(struct slot first, unsigned pages, unsigned disks)
 {
+    CHECK(disks > 0 && disks < 1U << AREA_DISKS_MAX);
     for (unsigned i = 0; i < pages; i++)
-        slots_record((struct slot){first.index + i})->generation |= SLOT_FULL;
+        slots_record((struct slot){first.index + i})->generation |=
+            SLOT_FULL | disks * SLOT_COPY(0);
     area_add(&swap.counted.pages_written, pages);
 }
 
@@ -90,7 +93,7 @@ static enum copies run_await(const struct run *run, enum status *status)
         area_note_write(area, disk, one != OK);
         if (one == OK) {
             area_add(&disk->counted.pages_written, run->pages);
-            good++;
+            good |= 1U << i;
             continue;
         }
         *status = one;
@@ -101,7 +104,7 @@ static enum copies run_await(const struct run *run, enum status *status)
         area_add(&swap.counted.errors, 1);
         return COPIES_NONE;
     }
-    finish_slots(run->first, run->pages);
+    finish_slots(run->first, run->pages, good);
     return bad == 0 ? COPIES_ALL : COPIES_SOME;
 }
 

@@ -62,7 +62,8 @@ enum status crash_log_write(const char *text, size_t size)
     struct block_device block;
     enum status status;
 
-    if (disk == NULL || crash_log.count == 0 || size == 0)
+    /* The disk with a log area may have been given up since crash_log_ready. */
+    if (disk == NULL || disk->finding.header.log_sectors == 0 || crash_log.count == 0 || size == 0)
         return STATUS_NOT_FOUND;
     if (mark_has_failed(swap_disk_mark()))
         return STATUS_IO;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -11,6 +12,7 @@
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/area/slots.h"
 #include "swapdisk/disks.h"
+#include "swapdisk/log/crash_log.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/fake/swap_rig.h"
 
@@ -507,6 +509,211 @@ static void wipe_covers_all_areas(void **state)
     end();
 }
 
+/* ---- lists of bad slots ---- */
+
+/* The first slot that a machine with little memory does not use, and some more. */
+#define SLOTS_OF_LITTLE 65536U
+#define LARGE_SECTORS   ((SLOTS_OF_LITTLE + 200) * SECTORS_PER_PAGE + RIG_FIRST)
+
+/* Gives the first disk these bad slots. */
+static void put_bad_slots(const struct bad_slots *list, uint32_t used_slots)
+{
+    struct swap_header header = fake_disk_swap_header_2(&rig.disks[0], 0x11);
+
+    header.used_slots = used_slots;
+    fake_disk_put_headers_2(&rig.disks[0], &header, list);
+}
+
+/* Returns the list that a run has left in the first header of the first disk. */
+static struct bad_slots list_of_disk(void)
+{
+    const uint8_t *page = rig.disks[0].bytes + RIG_FIRST * SECTOR_SIZE;
+    struct swap_header header;
+    struct bad_slots list;
+
+    assert_null(swap_header_decode(page, &header));
+    assert_null(bad_slots_decode(page, &header, &list));
+    return list;
+}
+
+/* Writes a page to a slot that turns out bad. Returns the slot. */
+static struct slot find_bad_slot(void)
+{
+    struct slot slot;
+    struct slot bad;
+    bool done = false;
+
+    assert_int_equal(swap_alloc(&slot), OK);
+    bad = slot;
+    rig.disks[0].bad_write = swap_disk_offset(slot) / SECTOR_SIZE + 2;
+    assert_int_equal(swap_write_out(&slot, frames, 1, &done), OK);
+    assert_true(done && slot.index != bad.index);
+    return bad;
+}
+
+static void forget_writes(void)
+{
+    while (rig.disks[0].log_count > 0)
+        free(rig.disks[0].log[--rig.disks[0].log_count].data);
+}
+
+/* An earlier run, on a machine with more memory, has used slots behind those that this run uses,
+ * and has found some of them bad: they stay in the list, and a wipe leaves them alone. */
+static void bad_slots_behind_those_in_use(void **state)
+{
+    static const struct bad_slots list = {
+        .generation = 4, .count = 4, .slots = {3, 9, SLOTS_OF_LITTLE, SLOTS_OF_LITTLE + 70}};
+    struct bad_slots kept;
+    uint8_t *behind;
+
+    (void)state;
+    begin(1);
+    fake_disk_free(&rig.disks[0]);
+    fake_disk_make(&rig.disks[0], LARGE_SECTORS, "Fake", "S1");
+    fake_disk_prepare_2(&rig.disks[0], 0x11);
+    put_bad_slots(&list, SLOTS_OF_LITTLE + 100);
+    rig.options.wipe = true;
+    rig_open();
+    assert_int_equal(swap_usage().slots, SLOTS_OF_LITTLE - 2);
+    assert_int_equal(find_bad_slot().index, 0);
+    behind = rig.disks[0].bytes + swap_disk_offset((struct slot){0}) +
+             (uint64_t)(SLOTS_OF_LITTLE + 69) * PAGE_SIZE;
+    memset(behind, 0x77, 3 * PAGE_SIZE);
+    rig.disks[0].bad_write = (uint64_t)(behind - rig.disks[0].bytes) / SECTOR_SIZE + 8;
+    rig.disks[0].on_command = forget_writes;
+    assert_int_equal(swap_close(), OK);
+    rig.disks[0].on_command = NULL;
+    assert_int_equal(behind[0] | behind[2 * PAGE_SIZE], 0);
+    kept = list_of_disk();
+    assert_int_equal(kept.generation, 5);
+    assert_int_equal(kept.count, 5);
+    assert_int_equal(kept.slots[0], 0);
+    assert_memory_equal(kept.slots + 1, list.slots, 4 * sizeof(list.slots[0]));
+    end();
+}
+
+/* Both headers of the first disk after each command. */
+static uint8_t cuts[32][2][SWAP_HEADER_SIZE];
+static unsigned cut_count;
+
+static uint8_t *header_of_disk(unsigned copy)
+{
+    struct gpt_partition partition = fake_disk_partition(&rig.disks[0]);
+
+    return fake_disk_sector(
+        &rig.disks[0], copy == 0 ? partition.first_lba
+                                 : swap_second_header_lba(partition.first_lba, partition.last_lba));
+}
+
+static void note_cut(void)
+{
+    assert_true(cut_count < ARRAY_COUNT(cuts));
+    for (unsigned copy = 0; copy < 2; copy++)
+        memcpy(cuts[cut_count][copy], header_of_disk(copy), SWAP_HEADER_SIZE);
+    if (cut_count == 0 || memcmp(cuts[cut_count], cuts[cut_count - 1], sizeof(cuts[0])) != 0)
+        cut_count++;
+}
+
+/* A power cut has torn one of the lists. The next update of them may be cut as well, after each
+ * command: one list is always sound. */
+static void a_torn_list_is_cut_again(void **state)
+{
+    static const struct bad_slots list = {.generation = 4, .count = 1, .slots = {3}};
+
+    (void)state;
+    for (unsigned torn = 0; torn < 2; torn++) {
+        struct disk_identity identity;
+        struct disk_finding found = {0};
+
+        begin(1);
+        put_bad_slots(&list, 0);
+        header_of_disk(torn)[SECTOR_SIZE + 100] ^= 1;
+        rig_open();
+        assert_true(slots_is_retired((struct slot){3}));
+        assert_int_equal(find_bad_slot().index, 0);
+        cut_count = 0;
+        rig.disks[0].on_command = note_cut;
+        assert_int_equal(swap_close(), OK);
+        rig.disks[0].on_command = NULL;
+        assert_int_equal(list_of_disk().count, 2);
+        assert_true(cut_count > 3);
+        identity = fake_disk_identity(&rig.disks[0]);
+        for (unsigned i = 0; i < cut_count; i++) {
+            struct disk_view view = {.device = &rig.disks[0],
+                                     .identity = &identity,
+                                     .source = fake_disk_source(&rig.disks[0])};
+
+            for (unsigned copy = 0; copy < 2; copy++)
+                memcpy(header_of_disk(copy), cuts[i][copy], SWAP_HEADER_SIZE);
+            assert_int_equal(validate_disk(&view, &found), OK);
+            if (!found.prepared)
+                fail_msg("cut %u of %u: %s", i, cut_count, found.reason);
+        }
+        end();
+    }
+}
+
+/* ---- what a disk may still write to, and what it has no place for ---- */
+
+static void stick(void)
+{
+    rig.hbas[0].ports[0].cr_sticks = true;
+}
+
+/* A disk hangs while its tables are read, and its engine does not stop: the frame that it may still
+ * write to is held for ever (rule D1). */
+static void a_disk_that_hangs_keeps_a_frame(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        struct pmm_usage before;
+
+        begin(1);
+        before = pmm_usage();
+        if (round > 0)
+            rig_open();
+        fake_clock_step_ns = 10000000;
+        rig_fail(0, FAKE_HANG, UINT64_MAX / 2);
+        rig.disks[0].fail_from++;
+        rig.disks[0].on_command = stick;
+        if (round == 0)
+            rig_open();
+        assert_int_equal(swap_close(), round == 0 ? OK : STATUS_IO);
+        fake_hba_look(&rig.hbas[0]);
+        rig.hbas[0].ports[0].cr_sticks = false;
+        rig_end();
+        assert_int_equal(pmm_usage().by_kind[FRAME_DEVICE], before.by_kind[FRAME_DEVICE] + 1);
+        assert_int_equal(pmm_usage().by_kind[FRAME_KERNEL], before.by_kind[FRAME_KERNEL]);
+    }
+}
+
+/* The disk with the log area has died, and the one that is left has none: a crash has no place for
+ * its log. */
+static void a_crash_without_a_log_area(void **state)
+{
+    struct swap_header header;
+    bool done[FRAMES];
+
+    (void)state;
+    begin(2);
+    header = fake_disk_swap_header_2(&rig.disks[0], 0x11);
+    header.log_first_lba = header.log_sectors = 0;
+    fake_disk_put_headers_2(&rig.disks[0], &header, NULL);
+    rig_name(3, NULL);
+    rig_open();
+    crash_log_ready();
+    fake_hba_attach(&rig.hbas[1], 0, FAKE_NOTHING, NULL);
+    for (unsigned i = 0; i < SLOT_CLUSTER + 1; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        assert_int_equal(swap_write_out(&slots[i], frames, 1, done), OK);
+    }
+    assert_false(swap_area_usage(1).disk[0].writable);
+    assert_int_equal(crash_log_write("the log", 7), STATUS_NOT_FOUND);
+    crash_log_over();
+    assert_int_equal(swap_close(), STATUS_IO);
+    end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -524,6 +731,10 @@ int main(void)
         cmocka_unit_test(a_failed_mark_moves_the_pages),
         cmocka_unit_test(no_memory_at_the_opening),
         cmocka_unit_test(wipe_covers_all_areas),
+        cmocka_unit_test(bad_slots_behind_those_in_use),
+        cmocka_unit_test(a_torn_list_is_cut_again),
+        cmocka_unit_test(a_disk_that_hangs_keeps_a_frame),
+        cmocka_unit_test(a_crash_without_a_log_area),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

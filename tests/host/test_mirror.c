@@ -240,6 +240,26 @@ static void an_unreadable_sector_is_healed_or_retired(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* A slot whose healing failed, and that is still held at the end, is left alone by a wipe. */
+static void a_bad_slot_is_not_wiped(void **state)
+{
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    rig.options.wipe = true;
+    rig_open_again();
+    write_all();
+    rig.disks[0].bad_sector = rig.disks[0].bad_write = sector_of(7);
+    assert_right(7);
+    assert_int_equal(swap_close(), OK);
+    assert_int_equal(rig_said("is bad, and retired once it is free"), 1);
+    for (unsigned half = 0; half < 2; half++) {
+        struct swap_header header;
+
+        assert_null(swap_header_decode(rig.disks[half].bytes + RIG_FIRST * SECTOR_SIZE, &header));
+        assert_int_equal(header.state, SWAP_STATE_CLEAN);
+    }
+}
+
 /* One half fails a write: the page gets a slot that both take. */
 static void a_failed_write_moves_to_a_sound_slot(void **state)
 {
@@ -379,6 +399,99 @@ static void two_dead_halves(void **state)
     assert_int_equal(swap_close(), STATUS_IO);
 }
 
+/* A half that does not have a page does not serve it, although it answers: it was given up before
+ * the page was written, or has failed that one write, and then the half that has the page dies. */
+static void only_a_half_with_the_page_serves(void **state)
+{
+    struct slot other;
+    bool done = false;
+
+    (void)state;
+    write_all();
+    while (swap_alloc(&other) == OK) {
+    }
+    for (unsigned i = 0; i < SLOT_CLUSTER + 1; i++) {
+        /* Without a free slot the pages stay where they are, and from some write on half 1 is
+         * given up. */
+        rig.disks[1].bad_write_from = swap_disk_offset(slots[0]) / SECTOR_SIZE;
+        rig_fill(frames[0], PAGES + i);
+        assert_int_equal(swap_write_out(&slots[i], frames, 1, &done), OK);
+        assert_true(done && swap_serves(slots[i]));
+    }
+    assert_int_equal(rig_said("since it takes no pages any more: the mirror goes on"), 1);
+    rig.disks[1].bad_write_from = UINT64_MAX;
+    fake_hba_attach(&rig.hbas[0], 0, FAKE_NOTHING, NULL);
+    for (unsigned i = 0; i < PAGES; i++) {
+        enum status status = swap_read(slots[i], frames[1]);
+
+        assert_int_equal(status == OK, i > SLOT_CLUSTER);
+        assert_int_equal(swap_serves(slots[i]), i > SLOT_CLUSTER);
+        assert_true(status != OK || rig_filled(frames[1], i));
+    }
+    assert_int_equal(swap_close(), STATUS_IO);
+}
+
+/* The same after one bad place; and a copy that was made good serves. */
+static void a_healed_copy_serves(void **state)
+{
+    struct slot other;
+
+    (void)state;
+    write_all();
+    while (swap_alloc(&other) == OK) {
+    }
+    for (unsigned number = SLOT_CLUSTER + 4; number < SLOT_CLUSTER + 7; number++) {
+        bool done = false;
+
+        rig.disks[1].bad_write = sector_of(number);
+        rig_fill(frames[0], PAGES + number);
+        assert_int_equal(swap_write_out(&slots[number], frames, 1, &done), OK);
+        if (number < SLOT_CLUSTER + 6)
+            rig.disks[1].bad_write = UINT64_MAX;
+        if (number == SLOT_CLUSTER + 4)
+            continue;
+        /* The copy of number 5 is written again, that of number 6 cannot be. */
+        assert_int_equal(swap_read(slots[number], frames[1]), OK);
+        assert_true(rig_filled(frames[1], PAGES + number));
+    }
+    fake_hba_attach(&rig.hbas[0], 0, FAKE_NOTHING, NULL);
+    assert_right(3);
+    assert_int_equal(swap_read(slots[SLOT_CLUSTER + 4], frames[1]), STATUS_CORRUPT);
+    assert_false(swap_serves(slots[SLOT_CLUSTER + 4]));
+    assert_true(swap_serves(slots[SLOT_CLUSTER + 5]));
+    assert_int_equal(swap_read(slots[SLOT_CLUSTER + 5], frames[1]), OK);
+    assert_true(rig_filled(frames[1], PAGES + SLOT_CLUSTER + 5));
+    assert_false(swap_serves(slots[SLOT_CLUSTER + 6]));
+    assert_int_equal(swap_close(), OK);
+}
+
+/* A half that is the only one from the start dies: reads of all pages fail, also of those that the
+ * other half would have been asked for first. */
+static void a_lone_half_dies(void **state)
+{
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    for (unsigned half = 0; half < 2; half++) {
+        disks_stop();
+        rig_group(SET_MIRROR, 0, 2);
+        fake_hba_attach(&rig.hbas[half], 0, FAKE_NOTHING, NULL);
+        rig_open();
+        write_all();
+        fake_hba_attach(&rig.hbas[1 - half], 0, FAKE_NOTHING, NULL);
+        for (unsigned i = 0; i < PAGES; i += 7) {
+            enum status read[2];
+
+            assert_int_equal(swap_read(slots[i], frames[1]), STATUS_IO);
+            swap_read_in(slots[i], frames + 4, 2, 1, read);
+            assert_int_equal(read[1], STATUS_IO);
+            assert_false(swap_serves(slots[i]));
+        }
+        assert_int_equal(swap_close(), STATUS_IO);
+        for (unsigned i = 0; i < 2; i++)
+            fake_hba_attach(&rig.hbas[i], 0, FAKE_DISK, &rig.disks[i]);
+    }
+}
+
 /* One half is not there at the start, or is not marked as in use: the other serves alone. When both
  * are there again they are refused, since one was used without the other. */
 static void one_half_at_the_start(void **state)
@@ -509,11 +622,15 @@ int main(void)
         CASE(a_wrong_copy_is_healed),
         CASE(two_wrong_copies_are_told),
         CASE(an_unreadable_sector_is_healed_or_retired),
+        CASE(a_bad_slot_is_not_wiped),
         CASE(a_failed_write_moves_to_a_sound_slot),
         CASE(one_copy_is_better_than_none),
         CASE(a_dead_half_loses_nothing),
         CASE(a_half_that_takes_nothing_is_given_up),
         CASE(two_dead_halves),
+        CASE(only_a_half_with_the_page_serves),
+        CASE(a_healed_copy_serves),
+        CASE(a_lone_half_dies),
         CASE(one_half_at_the_start),
         CASE(power_cuts_leave_a_mirror),
     };
