@@ -735,6 +735,84 @@ static void a_lender_ends_after_a_cut_without_memory(void **state)
     assert_in_range(refused, 1, 39);
 }
 
+/* Unwiring a range leaves the mappings in it apart that borrow: each is revoked alone. */
+static void what_is_unwired_stays_apart(void **state)
+{
+    (void)state;
+    begin();
+    assert_int_equal(space_map(spaces[1], &SPACE_AT(OTHER, PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(lend(0, START, 4, 1, OTHER + PAGE_SIZE, read_write), OK);
+    assert_int_equal(lend(0, START + 4 * PAGE_SIZE, 4, 1, OTHER + 5 * PAGE_SIZE, read_write), OK);
+    assert_int_equal(space_wire(spaces[1], OTHER, PAGE_SIZE), OK);
+    assert_int_equal(space_unwire(spaces[1], OTHER, 9 * PAGE_SIZE), OK);
+    space_audit();
+    assert_int_equal(revoke(0, START, 4, no_access, NULL), OK);
+    assert_false(may(1, OTHER + PAGE_SIZE, read_access));
+    assert_int_equal(read(1, OTHER + 5 * PAGE_SIZE), 14);
+    end();
+}
+
+/* A revoke of a space's own memory that comes to the limit of its regions leaves them as they
+ * were. */
+static void a_refused_revoke_leaves_regions_whole(void **state)
+{
+    const uint64_t behind = START + SIZE;
+    uint32_t regions;
+
+    (void)state;
+    begin();
+    assert_int_equal(
+        space_map(spaces[0], &SPACE_AT(behind, SIZE, read_write, .flags = SPACE_SHARED), NULL), OK);
+    regions = spaces[0]->region_count;
+    for (uint32_t more = 0; more < 3; more++) {
+        space_set_region_limit(regions + more);
+        assert_int_equal(flex_revoke(spaces[0], START + 4 * PAGE_SIZE, SIZE, no_access, true, NULL),
+                         STATUS_LIMIT);
+        space_audit();
+        assert_int_equal(spaces[0]->region_count, regions);
+        assert_int_equal(read(0, START + 4 * PAGE_SIZE), 14);
+    }
+    space_set_region_limit(0);
+    assert_int_equal(flex_revoke(spaces[0], START + 4 * PAGE_SIZE, SIZE, no_access, true, NULL),
+                     OK);
+    assert_int_equal(read(0, START + 3 * PAGE_SIZE), 13);
+    end();
+}
+
+/* An unmap by a lender that finds no memory for its own tables has revoked nothing. */
+static void an_unmap_without_memory_revokes_nothing(void **state)
+{
+    unsigned refused[2] = {0};
+
+    (void)state;
+    for (unsigned frames = 0; frames < 40; frames++) {
+        enum status unmapped;
+        enum status shrunk;
+
+        begin();
+        assert_int_equal(lend(0, START, PAGES, 1, OTHER, read_write), OK);
+        space_destroy(spaces[4]);
+        assert_int_equal(space_fork(spaces[0], &spaces[4]), OK);
+        model_leave_frames(frames);
+        unmapped = space_unmap(spaces[0], START + PAGE_SIZE, 2 * PAGE_SIZE);
+        shrunk = space_remap(spaces[0], START + 4 * PAGE_SIZE, 8 * PAGE_SIZE, 4 * PAGE_SIZE);
+        assert_true((unmapped == OK || unmapped == STATUS_NO_MEMORY) &&
+                    (shrunk == OK || shrunk == STATUS_NO_MEMORY));
+        refused[0] += unmapped != OK;
+        refused[1] += shrunk != OK;
+        space_audit();
+        model_leave_frames(1000);
+        assert_int_equal(may(1, OTHER + 2 * PAGE_SIZE, read_access), unmapped != OK);
+        assert_int_equal(may(0, START + 2 * PAGE_SIZE, read_access), unmapped != OK);
+        assert_int_equal(may(1, OTHER + 9 * PAGE_SIZE, read_access), shrunk != OK);
+        assert_true(may(1, OTHER + 3 * PAGE_SIZE, write_access));
+        end();
+    }
+    printf("refused: %u unmaps, %u times less\n", refused[0], refused[1]);
+    assert_in_range(refused[0], 1, 39);
+    assert_in_range(refused[1], 1, 39);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -761,6 +839,9 @@ int main(void)
         cmocka_unit_test(one_flush_serves_a_chain_with_fans),
         cmocka_unit_test(many_pages_go_with_one_flush),
         cmocka_unit_test(short_memory_leaves_nothing_half_done),
+        cmocka_unit_test(what_is_unwired_stays_apart),
+        cmocka_unit_test(a_refused_revoke_leaves_regions_whole),
+        cmocka_unit_test(an_unmap_without_memory_revokes_nothing),
         cmocka_unit_test(a_lender_ends_without_memory),
         cmocka_unit_test(a_lender_ends_after_a_cut_without_memory),
     };

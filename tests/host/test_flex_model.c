@@ -46,7 +46,8 @@ static unsigned content_count;
 static struct space *spaces[SPACES];
 static struct random randomness;
 static bool short_of_memory;
-static unsigned counts[2]; /* calls that succeeded, and that found no memory */
+static bool limited;       /* lends and regions */
+static unsigned counts[2]; /* calls that succeeded, and that found no memory or came to a limit */
 
 static unsigned draw(unsigned limit)
 {
@@ -162,7 +163,7 @@ static struct rights draw_rights(void)
 /* Returns true if the call did what the model does next. */
 static bool done(enum status status, enum status expected)
 {
-    if (short_of_memory && status == STATUS_NO_MEMORY) {
+    if ((short_of_memory && status == STATUS_NO_MEMORY) || (limited && status == STATUS_LIMIT)) {
         counts[1]++;
         return false;
     }
@@ -307,7 +308,8 @@ static void move(void)
                                     range.count * PAGE_SIZE, address_of(to.from));
 
     assert_true(status == OK || status == STATUS_NOT_FOUND || status == STATUS_EXISTS ||
-                status == STATUS_RANGE || (short_of_memory && status == STATUS_NO_MEMORY));
+                status == STATUS_RANGE || (short_of_memory && status == STATUS_NO_MEMORY) ||
+                (limited && status == STATUS_LIMIT));
     if (status != OK)
         return;
     for (unsigned i = 0; i < range.count; i++) {
@@ -315,6 +317,39 @@ static void move(void)
         *page_of(to, i) = *page_of(range, i);
         *page_of(range, i) = (struct page){.mapped = false};
     }
+}
+
+/* Makes a range smaller; where a call says OK, the model does. */
+static void shrink(void)
+{
+    struct range range = draw_range();
+    unsigned left = 1 + draw(range.count);
+    enum status status = space_remap(spaces[range.space], address_of(range.from),
+                                     range.count * PAGE_SIZE, left * PAGE_SIZE);
+
+    assert_true(status == OK || status == STATUS_NOT_FOUND ||
+                (short_of_memory && status == STATUS_NO_MEMORY) ||
+                (limited && status == STATUS_LIMIT));
+    for (unsigned i = left; status == OK && i < range.count; i++) {
+        narrow_descendants(range.space, range.from + i, (struct rights){.none = true});
+        *page_of(range, i) = (struct page){.mapped = false};
+    }
+}
+
+/* Unwires a range behind a page that is wired, which lies before the others. */
+static void unwire(void)
+{
+    struct range range = {.space = draw(SPACES), .count = 1 + draw(PAGES)};
+    struct space *space = spaces[range.space];
+    uint64_t size = (range.count + 1) * PAGE_SIZE;
+    struct rights rights = {.write = true, .user = true};
+    enum status status = space_map(space, &SPACE_AT(BASE - PAGE_SIZE, PAGE_SIZE, rights), NULL);
+
+    if (status == OK || status == STATUS_EXISTS)
+        status = space_wire(space, BASE - PAGE_SIZE, PAGE_SIZE);
+    if (status == OK && draw(4) != 0)
+        (void)done(space_unwire(space, BASE - PAGE_SIZE, size),
+                   mapped_in(range) < range.count ? STATUS_NOT_FOUND : OK);
 }
 
 static void end_space(unsigned space)
@@ -396,7 +431,7 @@ static void dont_need(void)
 
 static void operate(void)
 {
-    switch (draw(32)) {
+    switch (draw(36)) {
     case 0: replace_space(); break;
     case 1:
     case 2: map(); break;
@@ -407,6 +442,9 @@ static void operate(void)
     case 7: move(); break;
     case 8: evict_some(); break;
     case 9: dont_need(); break;
+    case 17: shrink(); break;
+    case 18:
+    case 19: unwire(); break;
     case 10:
     case 11: protect(); break;
     case 12:
@@ -458,17 +496,24 @@ static void run(uint64_t seed, bool shorten)
         if (shorten && i % 4 == 0) {
             short_of_memory = draw(2) == 0;
             model_leave_frames(short_of_memory ? draw(24) : 500);
+            limited = draw(3) == 0;
+            flex_set_limit(limited ? 1 + draw(12) : 0);
+            space_set_region_limit(limited ? 2 + draw(12) : 0);
         }
         operate();
         if (i % 100 == 0 || content_count > CONTENTS - 2 * RANGE_MOST) {
-            short_of_memory = false;
+            short_of_memory = limited = false;
+            flex_set_limit(0);
+            space_set_region_limit(0);
             model_leave_frames(500);
             compare();
         }
         if (content_count > CONTENTS - 2 * RANGE_MOST)
             break;
     }
-    short_of_memory = false;
+    short_of_memory = limited = false;
+    flex_set_limit(0);
+    space_set_region_limit(0);
     model_leave_frames(500);
     for (unsigned i = 0; i < SPACES; i++)
         space_destroy(spaces[i]);

@@ -57,8 +57,8 @@ void flex_set_limit(uint32_t lends);
 
 /* ---- for calls on ranges and for the end of spaces ---- */
 
-/* Revokes all that was lent from the range, which the caller unmaps next. The lock of lends is
- * held, and stays held until the range is unmapped. */
+/* Revokes all that was lent from the range, which the caller unmaps next; the range is cut before,
+ * so that this needs no memory. The lock of lends is held, and stays held until it is unmapped. */
 MUST_USE enum status flex_free_range(struct space *space, uint64_t start, uint64_t end);
 
 /* Cuts all mappings that descend from those of the range at its ends (rule H2). The lock of lends

@@ -169,6 +169,8 @@ static enum status tie_own(struct space *space, uint64_t start, uint64_t end)
         if (status == OK)
             mapping_tie(at);
     }
+    if (status != OK)
+        region_merge_range(space, start, end);
     lends_unlock_space(space);
     return status;
 }
@@ -200,12 +202,41 @@ enum status flex_revoke(struct space *space, uint64_t start, uint64_t size, stru
     return status;
 }
 
+/* Cuts the tables, mappings and regions of a range at its ends, so that unmapping it needs no
+ * memory. */
+static enum status prepare_unmap(struct space *space, uint64_t start, uint64_t end)
+{
+    enum status status;
+
+    lends_lock_space(space);
+    status = flex_own_tables(space, start, end);
+    if (status == OK)
+        status = section_cut(space, start, end);
+    if (status == OK)
+        status = region_cut(space, start, end);
+    lends_unlock_space(space);
+    return status;
+}
+
+static void undo_cut(struct space *space, uint64_t start, uint64_t end)
+{
+    lends_lock_space(space);
+    region_merge_range(space, start, end);
+    lends_unlock_space(space);
+}
+
 enum status flex_free_range(struct space *space, uint64_t start, uint64_t end)
 {
     enum status status = flex_cut(space, start, end);
 
-    return status == OK ? take_range(space, start, end, (struct rights){.none = true}, false, NULL)
-                        : status;
+    if (status == OK)
+        status = prepare_unmap(space, start, end);
+    if (status != OK)
+        return status;
+    status = take_range(space, start, end, (struct rights){.none = true}, false, NULL);
+    if (status != OK)
+        undo_cut(space, start, end);
+    return status;
 }
 
 void flex_set_limit(uint32_t lends)

@@ -275,13 +275,23 @@ static enum status remap_grow(struct space *space, struct remapping *remap, stru
     return status;
 }
 
-static enum status try_remap(struct space *space, struct remapping *remap)
+/* Returns the region that has all of the old range, or NULL. */
+static struct region *remap_region(const struct space *space, const struct remapping *remap)
 {
     struct region *region = region_find(space, remap->start);
+
+    return region != NULL && region->node.start <= remap->start && remap->end <= region->node.end
+               ? region
+               : NULL;
+}
+
+static enum status try_remap(struct space *space, struct remapping *remap)
+{
+    struct region *region = remap_region(space, remap);
     enum status status = OK;
 
     CHECK(remap->start < remap->end && remap->start < remap->new_end);
-    if (region == NULL || region->node.start > remap->start || region->node.end < remap->end)
+    if (region == NULL)
         return STATUS_NOT_FOUND;
     if (remap->new_end > remap->end)
         status = remap_grow(space, remap, region);
@@ -290,18 +300,35 @@ static enum status try_remap(struct space *space, struct remapping *remap)
     return status;
 }
 
-/* Makes a range smaller whose mappings are lent or borrowed. */
-static enum status remap_tied(struct space *space, struct remapping *remap)
+/* Unmaps the end of a range, from which nothing is lent any more. */
+static enum status remap_shrink(struct space *space, const struct remapping *remap)
+{
+    enum status status = STATUS_NOT_FOUND;
+    struct region *first;
+
+    lends_lock_space(space);
+    first = region_find_covered(space, remap->new_end, remap->end);
+    if (first != NULL)
+        status = space_empty_range(space, first, remap->new_end, remap->end);
+    lends_unlock_space(space);
+    return status;
+}
+
+/* Makes a range smaller whose mapping is lent or borrowed. The lock of lends keeps that mapping; if
+ * another one has come there before, its regions may change between the steps. */
+static enum status remap_tied(struct space *space, const struct remapping *remap)
 {
     enum status status;
+    bool found;
 
+    CHECK(remap->new_end < remap->end);
     lends_lock();
-    status = flex_free_range(space, remap->new_end, remap->end);
-    if (status == OK) {
-        lends_lock_space(space);
-        status = try_remap(space, remap);
-        lends_unlock_space(space);
-    }
+    lends_lock_space(space);
+    found = remap_region(space, remap) != NULL;
+    lends_unlock_space(space);
+    status = found ? flex_free_range(space, remap->new_end, remap->end) : STATUS_NOT_FOUND;
+    if (status == OK)
+        status = remap_shrink(space, remap);
     lends_unlock();
     return status;
 }

@@ -321,7 +321,8 @@ void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired
             space->wired -= region_pages(region);
         what->committed = what->committed || wired;
         what->wired = wired;
-        what->apart = REGION_MERGES;
+        if (what->apart == REGION_POPULATES)
+            what->apart = REGION_MERGES;
     }
     region_merge_range(space, start, end);
 }
