@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
+#include "paging/tree/table_access.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/model/space_model_host.h"
@@ -626,6 +627,36 @@ static void many_pages_go_with_one_flush(void **state)
     end();
 }
 
+static bool flushed_behind_the_lock;
+
+static void look_at_flush(void)
+{
+    flushed_behind_the_lock =
+        flushed_behind_the_lock || (machine_cpu() == 1 && spaces[1]->lock.state != MUTEX_FREE);
+}
+
+/* With the recursive slot a processor has translations of the tables of the space that it runs. If
+ * a revoke takes a table out, they end before the space is unlocked: the next call may use them. */
+static void tables_are_flushed_behind_the_lock(void **state)
+{
+    (void)state;
+    begin();
+    assert_int_equal(lend(0, START, PAGES, 1, OTHER, read_write), OK);
+    assert_int_equal(read(1, OTHER), 10);
+    table_access_choose(TABLES_RECURSIVE);
+    fake_processors = 3;
+    spaces[1]->tree.processors = 2;
+    flushed_behind_the_lock = false;
+    fake_on_flush_space = look_at_flush;
+    assert_int_equal(revoke(0, START, PAGES, no_access, NULL), OK);
+    fake_on_flush_space = NULL;
+    spaces[1]->tree.processors = 0;
+    fake_processors = 1;
+    table_access_choose(TABLES_DIRECT);
+    assert_true(flushed_behind_the_lock);
+    end();
+}
+
 /* With so many frames free, each call succeeds, or changes nothing. */
 static void short_memory_leaves_nothing_half_done(void **state)
 {
@@ -838,6 +869,7 @@ int main(void)
         cmocka_unit_test(a_gift_is_refused_as_a_whole),
         cmocka_unit_test(one_flush_serves_a_chain_with_fans),
         cmocka_unit_test(many_pages_go_with_one_flush),
+        cmocka_unit_test(tables_are_flushed_behind_the_lock),
         cmocka_unit_test(short_memory_leaves_nothing_half_done),
         cmocka_unit_test(what_is_unwired_stays_apart),
         cmocka_unit_test(a_refused_revoke_leaves_regions_whole),

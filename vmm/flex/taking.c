@@ -1,5 +1,6 @@
 /* Taking rights from mappings that were lent, wherever they are, with one flush (rule H3). */
 #include "cpu/machine.h"
+#include "paging/tree/table_access.h"
 #include "vmm/flex/internal.h"
 #include "vmm/space/region.h"
 
@@ -129,6 +130,19 @@ enum status taking_prepare(struct taking *taking)
 
 /* ---- performing ---- */
 
+/* Closes the batch of a space that may have lost tables. Processors that run the space reach those
+ * through the recursive slot, if that is in use: such translations end before the space is unlocked
+ * (rule A3). */
+static void defer(struct tlb_batch *batch, const struct tree *tree)
+{
+    tlb_defer(batch);
+    if (table_access() != TABLES_RECURSIVE)
+        return;
+    tlb_begin(batch, tree);
+    tlb_add_space(batch);
+    tlb_commit(batch);
+}
+
 /* Step 1 of unmapping: no entry is left, and the regions are guards, so that nothing is mapped
  * there before the flush. They keep their descriptors, which walks may still find. */
 static void guard(struct taking *taking, const struct mapping *mapping)
@@ -142,7 +156,7 @@ static void guard(struct taking *taking, const struct mapping *mapping)
         region->what.kind = REGION_GUARD;
     tlb_begin_deferred(&batch, &space->tree, &taking->later);
     tree_replace_range(&space->tree, mapping->node.start, mapping->node.end, pte_empty(), &batch);
-    tlb_defer(&batch);
+    defer(&batch, &space->tree);
 }
 
 static struct descriptor *held_with(const struct taking *taking, struct rights rights)
