@@ -59,7 +59,8 @@ void taking_perform(struct taking *taking, struct flex_taken *taken);
  * The space is locked, or runs nowhere. Fails with STATUS_NO_MEMORY. */
 MUST_USE enum status flex_own_tables(struct space *space, uint64_t start, uint64_t end);
 
-/* Cuts the space's own mappings at the ends of a range, where their descendants are cut. */
+/* Cuts the space's own mappings at the ends of a range, where their descendants are cut. The space
+ * is locked, and stays locked until they are tied: only then no other call changes them. */
 MUST_USE enum status flex_cut_own(struct space *space, uint64_t start, uint64_t end);
 
 #endif

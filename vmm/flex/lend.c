@@ -12,6 +12,7 @@ struct lend {
     struct space *to;
     uint64_t at;
     struct rights rights;
+    bool gives;            /* the lender's mappings are cut at the ends */
     struct mapping *first; /* the new mappings, one for each of the lender's, by address */
     struct mapping **last;
     uint32_t count;
@@ -86,6 +87,8 @@ static enum status prepare_source(struct lend *lend)
 
     lends_lock_space(lend->from);
     status = check_source(lend);
+    if (status == OK && lend->gives)
+        status = flex_cut_own(lend->from, lend->start, lend->end);
     if (status == OK)
         status = make_borrowers(lend);
     lends_unlock_space(lend->from);
@@ -202,7 +205,7 @@ static enum status check_lend(const struct lend *lend)
 enum status flex_lend(struct space *from, uint64_t start, uint64_t size, struct space *to,
                       uint64_t at, struct rights rights)
 {
-    struct lend lend = {from, start, start + size, to, at, rights, NULL, NULL, 0};
+    struct lend lend = {from, start, start + size, to, at, rights, false, NULL, NULL, 0};
     enum status status = check_lend(&lend);
     struct mapping *first;
 
@@ -292,8 +295,6 @@ static enum status give_range(const struct lend *lend)
     enum status status = flex_cut(lend->from, lend->start, lend->end);
 
     if (status == OK)
-        status = flex_cut_own(lend->from, lend->start, lend->end);
-    if (status == OK)
         status = lend_range(*lend, &first);
     if (status != OK)
         return status;
@@ -306,7 +307,7 @@ static enum status give_range(const struct lend *lend)
 enum status flex_give(struct space *from, uint64_t start, uint64_t size, struct space *to,
                       uint64_t at, struct rights rights)
 {
-    struct lend lend = {from, start, start + size, to, at, rights, NULL, NULL, 0};
+    struct lend lend = {from, start, start + size, to, at, rights, true, NULL, NULL, 0};
     enum status status = check_lend(&lend);
 
     if (status != OK)

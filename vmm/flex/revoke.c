@@ -96,16 +96,12 @@ static enum status own_tables_at(struct space *space, uint64_t address)
 
 enum status flex_cut_own(struct space *space, uint64_t start, uint64_t end)
 {
-    enum status status;
+    enum status status = own_tables_at(space, start);
 
-    lends_lock_space(space);
-    status = own_tables_at(space, start);
+    CHECK(space->lent.held);
     if (status == OK)
         status = own_tables_at(space, end);
-    if (status == OK)
-        status = section_cut(space, start, end);
-    lends_unlock_space(space);
-    return status;
+    return status == OK ? section_cut(space, start, end) : status;
 }
 
 /* ---- revoking ---- */
@@ -145,8 +141,8 @@ static enum status take_range(struct space *space, uint64_t start, uint64_t end,
     return status;
 }
 
-/* Ties the mappings of a range that are to lose rights themselves. STATUS_NOT_FOUND,
- * STATUS_DENIED: it is not shared memory as a whole. */
+/* Cuts the mappings of a range that are to lose rights themselves, and ties them before another
+ * call can change them. STATUS_NOT_FOUND, STATUS_DENIED: it is not shared memory as a whole. */
 static enum status tie_own(struct space *space, uint64_t start, uint64_t end)
 {
     const struct region *region;
@@ -161,6 +157,8 @@ static enum status tie_own(struct space *space, uint64_t start, uint64_t end)
         if (region->what.kind != REGION_SHARED)
             status = STATUS_DENIED;
     }
+    if (status == OK)
+        status = flex_cut_own(space, start, end);
     if (status == OK)
         status = region_cut(space, start, end);
     for (struct mapping *at = section_find(space, start);
@@ -180,8 +178,6 @@ static enum status revoke_range(struct space *space, uint64_t start, uint64_t en
 {
     enum status status = flex_cut(space, start, end);
 
-    if (status == OK && own)
-        status = flex_cut_own(space, start, end);
     if (status == OK && own)
         status = tie_own(space, start, end);
     return status == OK ? take_range(space, start, end, keep, own, taken) : status;
