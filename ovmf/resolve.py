@@ -8,6 +8,7 @@ addr2line (binutils) reads the debug information of the linked image, build/faul
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,7 @@ def main() -> int:
                         help="a log's file, or an address of 8 to 16 hexadecimal digits")
     parser.add_argument("--image", default="build/faultline.so", help="the linked image")
     options = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
     sys.stdout.reconfigure(errors="backslashreplace")
     if not os.path.isfile(options.image):
         parser.error(f"{options.image}: no such file")

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -533,6 +534,7 @@ def main() -> int:
     shape.add_argument("--json", action="store_true", help="print all of it as JSON")
     shape.add_argument("--junit", action="store_true", help="print its checks as JUnit's XML")
     options = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
     sys.stderr.reconfigure(errors="backslashreplace")
     try:
         with open(options.file, "rb") if options.file else sys.stdin.buffer as file:

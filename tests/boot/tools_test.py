@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -324,6 +325,16 @@ class Programs(ToolCase):
            "    not ok 1 a page is lost\nnot ok 2 second\n# failed: second: check 1: a page is lost\n"
            "# totals: experiments pass:1 fail:1 skip:0\n# totals: checks pass:1 fail:1 skip:1\n"
            "# verdict: fail\n")
+
+    def test_output_that_is_closed(self):
+        """A reader such as `head` ends a tool that prints, without a word of the tool's."""
+        for command in (("tests/boot/log.py",), ("tests/boot/log.py", "--json"), ("tests/boot/log.py", "--junit"),
+                        ("ovmf/resolve.py", "--image", "/bin/true"), ("tests/report/compare", self.file("old", self.LOG))):
+            reader, writer = os.pipe()
+            os.close(reader)
+            with os.fdopen(writer, "w") as closed:
+                done = self.run_tool(*command, self.file("log", self.LOG), stdout=closed)
+            self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, ""), command)
 
     def test_json(self):
         done = self.run_tool("tests/boot/log.py", "--json", self.file("log", self.LOG))

@@ -4,6 +4,7 @@
 """
 
 import random
+import signal
 import sys
 
 SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
@@ -63,4 +64,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
     main()
