@@ -24,6 +24,8 @@ SECONDS = 900
 VALUES = {
     "overcommit": ("never", "heuristic", "always"),
     "spaces": ("1", "2", "3", "10", "65536"),
+    "regions": ("1", "16", "1000"),
+    "tags": ("1", "32"),
     "pmm": ("bitmap", "buddy", "stack"),
     "policy": ("arc", "lirs", "clockpro"),
     "tables": ("recursive", "window"),
@@ -85,8 +87,8 @@ FIXED: Tuple[Entry, ...] = (
     Entry(256, 1, True, "pmm=bitmap la57=1"),
     Entry(512, 3, True, "pmm=buddy mem=96M"),
     Entry(64, 2, True, "overcommit=never"),
-    Entry(256, 2, False, "swap=none spaces=10"),
-    Entry(512, 3, True, "cpus=1 wipe=1"),
+    Entry(256, 2, False, "swap=none spaces=10 regions=20"),
+    Entry(512, 3, True, "cpus=1 wipe=1 tags=1"),
 )
 
 

@@ -267,6 +267,7 @@ EXPERIMENT(fault_dumb, 370) = {
     .theme = THEME_PAGES,
     .name = "fault-dumb",
     .question = "Should the handler validate?",
+    .regions = 128,
     .checks = 2 * QUESTIONS,
     .run = fault_dumb_run,
     .answer =

@@ -402,6 +402,7 @@ EXPERIMENT(flexpage, 053) = {
     .name = "flexpage",
     .question = "What do map, grant and revoke cost?",
     .spaces = SPACES,
+    .regions = 128,
     .checks = 11,
     .reserves = true,
     .run = flexpage_run,

@@ -366,6 +366,7 @@ EXPERIMENT(overcommit, 210) = {
     .name = "overcommit",
     .question = "What is overcommitted, and what happens at the end?",
     .spaces = 2,
+    .regions = 32,
     .checks = 4 * OVERCOMMIT_POLICIES + 10,
     .run = overcommit_run,
     .answer =

@@ -220,6 +220,7 @@ EXPERIMENT(ticket_share, 270) = {
     .name = "ticket-share",
     .question = "Can blank pages share one ticket?",
     .spaces = 16,
+    .regions = 128,
     .checks = 7,
     .reserves = true,
     .run = ticket_share_run,

@@ -41,11 +41,16 @@ struct experiment {
     bool reserves;     /* maps more than fits into memory: runs with overcommit=always */
     unsigned spaces;   /* address spaces that it has at once, and gets; 0: one. Skipped if spaces=
                         * allows fewer. */
+    uint32_t regions;  /* most regions of one space, which it gets; 0: EXPERIMENT_REGIONS. Skipped
+                        * if regions= allows fewer. */
     unsigned checks;   /* without the check of the ledger, which the runner adds */
     unsigned (*more_checks)(void); /* checks that depend on the image or machine; NULL: none */
     void (*run)(const struct options *options);
     struct answer answer;
 };
+
+#define EXPERIMENT_REGIONS     16U
+#define EXPERIMENT_REGIONS_ANY UINT32_MAX /* as many as the seed, or the machine, brings about */
 
 /* Defines the experiment `identifier`_experiment. Experiments run by ascending order, which has
  * three digits; those of one order run as their files are linked, by name. */

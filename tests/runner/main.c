@@ -115,17 +115,31 @@ static unsigned count_wanted(const struct options *options)
     return wanted;
 }
 
-/* Skips an experiment for which the options allow too few address spaces. */
+static uint32_t regions_of(const struct experiment *experiment)
+{
+    return experiment->regions != 0 ? experiment->regions : EXPERIMENT_REGIONS;
+}
+
+/* Skips an experiment for which the options allow too few address spaces, or regions of one. */
 static bool runner_skips(const struct experiment *experiment, const struct options *options)
 {
+    bool few_spaces = experiment->spaces > options->spaces;
+    bool few_regions = options->regions != 0 && regions_of(experiment) > options->regions;
     char reason[80];
 
-    if (experiment->spaces <= options->spaces)
-        return false;
-    print_to(reason, sizeof(reason), "it has %u address spaces at once, spaces=%u allows fewer",
-             experiment->spaces, options->spaces);
-    ktap_suite_skip(experiment->name, reason);
-    return true;
+    if (few_spaces)
+        print_to(reason, sizeof(reason), "it has %u address spaces at once, spaces=%u allows fewer",
+                 experiment->spaces, options->spaces);
+    else if (few_regions && regions_of(experiment) == EXPERIMENT_REGIONS_ANY)
+        print_to(reason, sizeof(reason), "it may have any number of regions, regions=%u is a limit",
+                 options->regions);
+    else if (few_regions)
+        print_to(reason, sizeof(reason),
+                 "it may have %u regions of a space, regions=%u allows fewer",
+                 regions_of(experiment), options->regions);
+    if (few_spaces || few_regions)
+        ktap_suite_skip(experiment->name, reason);
+    return few_spaces || few_regions;
 }
 
 /* Names the experiment that begins, for the screen, and the wanted ones after it. */
@@ -162,6 +176,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     ktap_note("%s", experiment->question);
     commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
     space_set_limit((uint32_t)max_u64(experiment->spaces, 1));
+    space_set_region_limit(regions_of(experiment));
     experiment->run(options);
     ktap_check(ledger_even(&before), "the ledger is even");
     missing = answer_print(&experiment->answer);

@@ -307,6 +307,7 @@ EXPERIMENT(bench, 430) = {
     .name = "bench",
     .question = "What does each path of the pager cost?",
     .spaces = 3,
+    .regions = EXPERIMENT_REGIONS_ANY,
     .checks = 61,
     .only_by_name = true,
     .reserves = true,

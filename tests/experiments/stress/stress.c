@@ -220,6 +220,7 @@ EXPERIMENT(stress, 410) = {
     .name = "stress",
     .question = "Do all processors together, in one address space, ever see a wrong byte?",
     .spaces = 1 + STRESS_WORKERS_MAX,
+    .regions = EXPERIMENT_REGIONS_ANY,
     .checks = STRESS_WORKERS_MAX + 4,
     .only_by_name = true,
     .run = stress_run,

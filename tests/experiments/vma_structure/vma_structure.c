@@ -365,6 +365,7 @@ EXPERIMENT(vma_structure, 380) = {
     .name = "vma-structure",
     .question = "Which structure tracks virtual memory?",
     .reserves = true,
+    .regions = 16384,
     .checks = 1 + ARRAY_COUNT(sizes) * (KEEPERS + 1),
     .run = vma_structure_run,
     .answer =
