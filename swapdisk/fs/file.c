@@ -4,6 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/format/header.h"
 #include "swapdisk/format/identify.h"
@@ -96,7 +97,7 @@ void disk_file_close(struct disk_file *file)
     if (file->grant != NULL)
         withdraw_runs(file, file->grant, file->fat.runs);
     fat_file_close(&file->fat);
-    pmm_free(file->bounce->frame);
+    ahci_free_frame(file->bounce->frame);
     pmm_free(file->self);
 }
 

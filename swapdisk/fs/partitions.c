@@ -3,6 +3,7 @@
 
 #include "lib/check.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/format/identify.h"
 #include "swapdisk/format/little.h"
 
@@ -61,9 +62,9 @@ enum status partitions_begin(struct partition_list *list, const struct sector_so
 void partitions_end(struct partition_list *list)
 {
     if (!pfn_is_none(list->frame))
-        pmm_free(list->frame);
+        ahci_free_frame(list->frame);
     if (!pfn_is_none(list->second))
-        pmm_free(list->second);
+        ahci_free_frame(list->second);
     list->frame = PFN_NONE;
     list->second = PFN_NONE;
 }

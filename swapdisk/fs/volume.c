@@ -2,6 +2,7 @@
 #include "lib/check.h"
 #include "lib/units.h"
 #include "pmm/pmm.h"
+#include "swapdisk/ahci/ahci.h"
 #include "swapdisk/format/identify.h"
 #include "swapdisk/format/little.h"
 #include "swapdisk/fs/internal.h"
@@ -134,7 +135,7 @@ void fat_close(struct fat_volume *volume)
 
     for (unsigned i = 0; i < ARRAY_COUNT(frames); i++) {
         if (!pfn_is_none(frames[i]))
-            pmm_free(frames[i]);
+            ahci_free_frame(frames[i]);
     }
     *volume = (struct fat_volume){.fat = PFN_NONE, .data = PFN_NONE, .second = PFN_NONE};
 }

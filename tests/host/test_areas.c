@@ -12,6 +12,7 @@
 #include "swapdisk/ahci/grant.h"
 #include "swapdisk/area/slots.h"
 #include "swapdisk/disks.h"
+#include "swapdisk/fs/file.h"
 #include "swapdisk/log/crash_log.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/fake/swap_rig.h"
@@ -687,6 +688,34 @@ static void a_disk_that_hangs_keeps_a_frame(void **state)
     }
 }
 
+/* The same while a file is looked for. */
+static void a_disk_that_hangs_has_no_file(void **state)
+{
+    (void)state;
+    for (unsigned commands = 0; commands < 8; commands++) {
+        struct disk_file *file;
+        struct pmm_usage before;
+        enum status status;
+
+        begin(1);
+        disks_scan(&rig.options, true);
+        before = pmm_usage();
+        fake_clock_step_ns = 10000000;
+        rig_fail(0, FAKE_HANG, UINT64_MAX / 2);
+        rig.disks[0].fail_from += commands;
+        rig.disks[0].on_command = stick;
+        if (commands == 0)
+            stick();
+        status = disk_file_open(disks_block(0), "a/file", &file);
+        assert_true(status == STATUS_IO || (commands > 4 && status == STATUS_NOT_FOUND));
+        fake_hba_look(&rig.hbas[0]);
+        assert_int_equal(pmm_usage().by_kind[FRAME_KERNEL],
+                         before.by_kind[FRAME_KERNEL] + (status == STATUS_IO));
+        rig.hbas[0].ports[0].cr_sticks = false;
+        rig_end();
+    }
+}
+
 /* The disk with the log area has died, and the one that is left has none: a crash has no place for
  * its log. */
 static void a_crash_without_a_log_area(void **state)
@@ -734,6 +763,7 @@ int main(void)
         cmocka_unit_test(bad_slots_behind_those_in_use),
         cmocka_unit_test(a_torn_list_is_cut_again),
         cmocka_unit_test(a_disk_that_hangs_keeps_a_frame),
+        cmocka_unit_test(a_disk_that_hangs_has_no_file),
         cmocka_unit_test(a_crash_without_a_log_area),
     };
 
