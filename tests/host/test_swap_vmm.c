@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -15,9 +16,12 @@
 #include "tests/host/fake/mmu.h"
 #include "tests/host/model/space_model_host.h"
 #include "vmm/fault/fault.h"
+#include "vmm/page/managed.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/reclaimer/reclaimer.h"
+#include "vmm/section/pager.h"
+#include "vmm/section/section.h"
 
 #define MEMORY (16 * MIB)
 
@@ -424,6 +428,77 @@ static void clean_pages_behind_dirty_ones_go(void **state)
     page_set_limit(2 * FRONT);
     touch_pages(space, FRESH, NEW_PAGES, write_access);
     end_space(space);
+}
+
+/* Begins with an area whose slots are all used by pages that are out, and dirty pages in front. */
+static struct space *begin_full(void)
+{
+    struct space *space;
+
+    open_in_ram(FRONT);
+    space = begin_space(START, 3 * FRONT, 0);
+    touch_pages(space, START, FRONT, write_access);
+    evict_all(FRONT);
+    touch_pages(space, START + FRONT * PAGE_SIZE, FRONT, write_access);
+    return space;
+}
+
+/* Pages that a pager makes again need no slot. */
+static void pages_of_a_pager_behind_dirty_ones_go(void **state)
+{
+    static const uint8_t bytes[NEW_PAGES * PAGE_SIZE] = {1};
+    static const struct archive archive = {.bytes = bytes, .size = sizeof(bytes)};
+    static const struct rights read_only = {.user = true};
+    uint64_t at = START + 4 * FRONT * PAGE_SIZE;
+    struct section *section;
+    struct space *space;
+
+    (void)state;
+    space = begin_full();
+    assert_int_equal(section_create(&pager_archive, &archive, sizeof(bytes), read_only, &section),
+                     OK);
+    assert_int_equal(space_map(space,
+                               &SPACE_AT(at, sizeof(bytes), read_only, .flags = SPACE_SHARED,
+                                         .section = section),
+                               NULL),
+                     OK);
+    touch_pages(space, at, NEW_PAGES, read_access);
+    page_set_limit(FRONT + NEW_PAGES);
+    touch_pages(space, FRESH, NEW_PAGES, write_access);
+    assert_int_equal(pte_state(entry_of(space, at), 1), PTE_TICKET);
+    section_close(section);
+    end_space(space);
+}
+
+static const struct policy *policy_of_arrivals(void)
+{
+    unsigned place = 0;
+
+    while (strcmp(policy_at(place)->name, "fifo") != 0)
+        place++;
+    return policy_at(place);
+}
+
+/* Pages of zeros need none either, with the clocks and with a policy that names every page. */
+static void zeros_behind_dirty_ones_go(void **state)
+{
+    uint64_t at = START + 2 * FRONT * PAGE_SIZE;
+
+    (void)state;
+    for (unsigned managed = 0; managed < 2; managed++) {
+        struct space *space = begin_full();
+
+        if (managed > 0)
+            assert_int_equal(managed_choose(policy_of_arrivals(), 3 * FRONT), OK);
+        touch_pages(space, at, NEW_PAGES, write_access);
+        for (unsigned i = 0; i < NEW_PAGES; i++)
+            *words_of(space, at + i * PAGE_SIZE) = 0;
+        page_set_limit(FRONT + NEW_PAGES);
+        touch_pages(space, FRESH, NEW_PAGES, write_access);
+        assert_true(pfn_equal(pte_frame(entry_of(space, at)), tree_zero_page()));
+        assert_int_equal(managed_choose(NULL, 0), OK);
+        end_space(space);
+    }
 }
 
 /* Pages of a section with more mappings than are walked stay; plain pages behind them go. */
@@ -850,6 +925,8 @@ int main(void)
         cmocka_unit_test(failing_allocations_lose_no_page),
         cmocka_unit_test(disk_errors_lose_nothing),
         cmocka_unit_test(clean_pages_behind_dirty_ones_go),
+        cmocka_unit_test(pages_of_a_pager_behind_dirty_ones_go),
+        cmocka_unit_test(zeros_behind_dirty_ones_go),
         cmocka_unit_test(plain_pages_behind_shared_ones_go),
         cmocka_unit_test(pages_that_stay_give_their_slots),
         cmocka_unit_test(slots_that_entries_name_are_kept),

@@ -87,6 +87,15 @@ static bool goes_as_zeroes(const struct victim *victim)
            page_reads_as_zeros(victim->page);
 }
 
+bool victim_needs_no_write(struct pfn page)
+{
+    uint8_t flags = __atomic_load_n(&frame_record(page)->flags, __ATOMIC_RELAXED);
+
+    return (flags & FRAME_SHARED) != 0
+               ? (flags & FRAME_DIRTY) == 0
+               : (flags & FRAME_SWAP_CACHED) != 0 || page_reads_as_zeros(page);
+}
+
 /* Takes a free slot. If there is none, frees those that resident pages have besides (rule D20). */
 static enum status take_slot(struct slot *slot)
 {

@@ -327,7 +327,7 @@ unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *vic
         if (pfn_is_none(victim->page))
             continue;
         spares = spares && victim->page.index != last.index;
-        if ((round->clean_only && (frame_record(victim->page)->flags & FRAME_SWAP_CACHED) == 0) ||
+        if ((round->clean_only && !victim_needs_no_write(victim->page)) ||
             !managed_look(victim, spares, &used)) {
             managed_pass(victim->page);
         } else if (used) {

@@ -98,6 +98,9 @@ bool victim_find_pointers(struct victim *victim, const struct frame *record);
 /* Clears the A bits of the entries that were found. Returns true if one was set. */
 bool victim_take_accessed(const struct victim *victim);
 
+/* Returns true if the page may go although the swap area takes none. */
+bool victim_needs_no_write(struct pfn page);
+
 /* Locks the table of a pointer with interrupts off, waiting for others that hold it. Returns false
  * if the entry does not name the page any more. */
 bool victim_lock_pointer(struct tree_pointer pointer, struct pfn page, bool *were_on);

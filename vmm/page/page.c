@@ -94,18 +94,13 @@ static bool turn_begin(void)
     return true;
 }
 
-static void turn_end(bool began)
-{
-    if (began)
-        mutex_unlock(&turns);
-}
-
 bool page_reclaim_some(void)
 {
     bool turn = turn_begin();
     enum status status = page_make_room();
 
-    turn_end(turn);
+    if (turn)
+        mutex_unlock(&turns);
     return status == OK;
 }
 
@@ -125,7 +120,8 @@ enum status page_alloc(enum frame_clear clear, struct pfn *page)
         turn = turn_begin();
         while (status == OK && !page_try_alloc(clear, page))
             status = page_make_room();
-        turn_end(turn);
+        if (turn)
+            mutex_unlock(&turns);
     }
     page_tell_if_low();
     return status;
@@ -151,8 +147,6 @@ void page_reserve_drain(struct page_reserve *reserve)
         pmm_free(page_reserve_take(reserve));
 }
 
-/* Calls the shrinkers in turn until they have freed this many pages. Returns how many they
- * freed. */
 uint64_t shrinkers_free(uint64_t pages)
 {
     uint64_t freed = 0;
@@ -399,8 +393,7 @@ static void report_page(struct pfn page)
               record->page.back_table, entry.word);
 }
 
-/* Called before the panic: counts the anonymous frames by their records, and logs those in no
- * clock. */
+/* Counts the anonymous frames by their records, and logs those in no clock. */
 static void report_pages(void)
 {
     const struct memory_map *map = memory_map();

@@ -150,7 +150,7 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
     CHECK_MSG(record->kind == FRAME_ANONYMOUS && (record->flags & FRAME_BLOCK) == 0,
               "victim %x of kind %u, flags %x", victim->page.index, record->kind, record->flags);
     count_event(&reclaim_counted.looked_at);
-    if (clean_only && (record->flags & FRAME_SWAP_CACHED) == 0)
+    if (clean_only && !victim_needs_no_write(victim->page))
         return false;
     if (!victim_find_pointers(victim, record)) {
         count_event(&reclaim_counted.busy);
