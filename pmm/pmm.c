@@ -506,7 +506,7 @@ void frame_count_saturate(struct pfn frame)
     struct frame *record = counted(frame);
 
     if (__atomic_exchange_n(&record->count, COUNT_SATURATED, __ATOMIC_ACQ_REL) != COUNT_SATURATED)
-        ktap_note("frame %x has too many pointers to count: it is never freed", frame.index);
+        ktap_note("frame %x has a count that stands still: it is never freed", frame.index);
 }
 
 uint32_t frame_count_keep(struct pfn frame)

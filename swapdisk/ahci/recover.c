@@ -96,13 +96,13 @@ static void bring_back(struct ahci_port *port, struct recovery *recovery)
         recovery->culprit = (unsigned)__builtin_ctz(recovery->tags);
 }
 
-/* Holds the frames of a command that may not have ended, for ever (rule D1). */
+/* Holds frames of a command that may not have ended, for ever; counts of pages stand still (D1). */
 static void hold_frames(struct ahci_port *port, const struct disk_request *request)
 {
-    for (unsigned i = 0; i * SECTORS_PER_PAGE < request->sectors; i++) {
-        frame_count_up(request->frames[i]);
-        port->counters.held++;
-    }
+    for (unsigned i = 0; i < ahci_pages_of(request); i++, port->counters.held++)
+        (frame_record(request->frames[i])->kind == FRAME_ANONYMOUS
+             ? frame_count_saturate
+             : frame_count_up)(request->frames[i]);
 }
 
 /* Runs a suspect alone, with the attempts that it has left, and ends its request. */

@@ -468,7 +468,7 @@ static void hear(struct print_sink *sink, const char *text, size_t size)
 /* A count that overflows is saturated, reports it once, and keeps its frame. */
 static void counts_saturate(void **state)
 {
-    static const char *const words = "has too many pointers to count";
+    static const char *const words = "has a count that stands still";
     struct pfn frame = taken_frame(FRAME_ANONYMOUS);
     struct frame *record = frame_record(frame);
     struct print_sink ear = {.write = hear};

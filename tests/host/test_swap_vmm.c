@@ -916,6 +916,49 @@ static void a_bad_sector_ahead_costs_one_page(void **state)
     close_disk();
 }
 
+static void stick(void)
+{
+    hba.ports[0].cr_sticks = true;
+}
+
+/* A disk hangs in a read or a write, and its engine does not stop: the page is held for ever (rule
+ * D1). No other page is lost, and the audits find nothing amiss. */
+static void pages_that_a_disk_holds(void **state)
+{
+    (void)state;
+    for (unsigned write = 0; write < 2; write++) {
+        uint64_t resident = page_resident();
+        struct space *space;
+        unsigned evicted;
+
+        open_on_disk();
+        space = begin_space(START, CLEAN + 1, 0);
+        touch_pages(space, START, CLEAN, write_access);
+        evict_all(CLEAN);
+        if (write != 0)
+            touch_pages(space, START + CLEAN * PAGE_SIZE, 1, write_access);
+        fake_clock_step_ns = 10000000;
+        disk.fail_from = disk.commands;
+        disk.fail_count = UINT64_MAX / 2;
+        disk.failure = FAKE_HANG;
+        disk.on_command = stick;
+        if (write != 0)
+            assert_int_equal(reclaim_pages(1, &evicted), STATUS_IO);
+        else
+            assert_int_equal(fault_resolve(space, START, read_access), STATUS_IO);
+        fake_hba_look(&hba);
+        space_audit();
+        (void)reclaim_pages(1, &evicted);
+        space_audit();
+        space_destroy(space);
+        assert_int_equal(page_resident(), resident + 1);
+        hba.ports[0].cr_sticks = false;
+        assert_int_equal(swap_close(), STATUS_IO);
+        disks_stop();
+        fake_disk_free(&disk);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -940,6 +983,7 @@ int main(void)
         cmocka_unit_test(random_reads_read_little_in_vain),
         cmocka_unit_test(a_damaged_neighbour_hurts_no_one_else),
         cmocka_unit_test(a_bad_sector_ahead_costs_one_page),
+        cmocka_unit_test(pages_that_a_disk_holds), /* for ever: so it is the last */
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

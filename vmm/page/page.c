@@ -37,9 +37,7 @@ bool page_try_alloc(enum frame_clear clear, struct pfn *page)
 /* Returns the pages evicted since start, by any processor. */
 static uint64_t pages_evicted(void)
 {
-    struct reclaim_counts counts = reclaim_counts();
-
-    return counts.written + counts.clean;
+    return reclaim_counted.written + reclaim_counted.clean;
 }
 
 /* Faults that find no frame wait here in order: the first one evicts, and what it frees goes to the

@@ -283,7 +283,6 @@ bool reclaim_round_await_others(const struct reclaim_round *round)
 
 /* ---- the room that is left ---- */
 
-/* What is told when little room is left. */
 static struct {
     void (*wake)(void);
     uint64_t low;

@@ -147,6 +147,9 @@ void transfer_end(struct pfn page, const struct transfer_end *end)
     transfer_end_entries(page, end);
     if (!stays && (record->flags & FRAME_SWAP_CACHED) != 0)
         swap_cache_remove(page);
+    /* A disk may hold it for ever (rule D1): it stays resident, without an entry. */
+    if (!stays && __atomic_load_n(&record->count, __ATOMIC_RELAXED) >= COUNT_STILL)
+        page_publish(page);
     __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_IO, __ATOMIC_RELEASE);
     __atomic_add_fetch(&finished, 1, __ATOMIC_SEQ_CST);
 }
