@@ -11,7 +11,7 @@
 #include "lib/units.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/policy/reference.h"
-#include "tests/model/page_string.h"
+#include "tests/model/policy_string.h"
 #include "vmm/policy/node.h"
 #include "vmm/policy/policy.h"
 
@@ -373,6 +373,28 @@ static void loop_tells_lru_from_lirs(void **state)
     assert_true(faults_of("lirs", 100, at_once) * 10 <= 14 * page_string_opt(&string, 100));
 }
 
+/* The driver of the experiments faults as often as this one. NRU asks which pages are dirty,
+ * which only this one knows. */
+static void strings_fault_alike(void **state)
+{
+    const struct policy *policy;
+    uint64_t faults;
+
+    (void)state;
+    make_skewed(5, 4000, 200);
+    for (unsigned place = 0; (policy = policy_at(place)) != NULL; place++) {
+        uint64_t here = run_string(policy, 60, by_bits, false);
+
+        assert_int_equal(policy_string_faults(policy, &string, 60, by_bits.harvest, &faults), OK);
+        if (strcmp(policy->name, "nru") != 0)
+            assert_int_equal(faults, here);
+        assert_int_equal(policy_string_faults(policy, &string, 60, 0, &faults), OK);
+        if (strcmp(policy->name, "lru") == 0)
+            assert_int_equal(faults, page_string_lru(&string, 60));
+        assert_true(faults >= page_string_opt(&string, 60));
+    }
+}
+
 /* A ghost that ends with its slot is none any more, in any policy. */
 static void ghosts_and_pages_may_end(void **state)
 {
@@ -489,6 +511,7 @@ int main(void)
         cmocka_unit_test(opt_is_the_best_of_all),
         cmocka_unit_test_setup(no_policy_beats_opt, set_up),
         cmocka_unit_test_setup(loop_tells_lru_from_lirs, set_up),
+        cmocka_unit_test_setup(strings_fault_alike, set_up),
         cmocka_unit_test_setup(ghosts_and_pages_may_end, set_up),
         cmocka_unit_test_setup(any_page_may_go, set_up),
         cmocka_unit_test_setup(memory_may_become_smaller, set_up),

@@ -10,108 +10,38 @@
  * The checks: each workload's result is right under every policy, and none has fewer faults than
  * OPT; policies differ from each other.
  */
-#include "cpu/machine.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
-#include "swapdisk/area.h"
-#include "tests/experiments/policy/workloads.h"
+#include "tests/experiments/policy/run.h"
 #include "tests/runner/experiment.h"
-#include "tests/runner/user_pages.h"
-#include "vmm/fault/fault.h"
-#include "vmm/page/managed.h"
-#include "vmm/page/page.h"
-#include "vmm/page/reclaim.h"
 
-#define POLICIES_MAX  32U
 #define WORKLOADS_MAX 16U
-#define NAME_SIZE     64U
+#define NAME_SIZE     16U
 
 static const unsigned memories[] = {16, 32, 48, 64, 96};
 
-struct policy_figures {
-    uint64_t faults;
-    uint64_t read;
-    uint64_t written;
-    uint64_t looks;
-    uint64_t ticks;
-};
-
 static struct page_string policy_string;
+static uint64_t policy_opt; /* faults of the workload under OPT */
 
 /* Of each policy; place 0 has the clocks. */
-static struct policy_figures totals[POLICIES_MAX];
-static struct policy_figures single[WORKLOADS_MAX][POLICIES_MAX];
-
-static const char *policy_name(unsigned place)
-{
-    return place == 0 ? "clocks" : policy_at(place - 1)->name;
-}
-
-static void policy_put_figure(const char *first, const char *second, const char *what,
-                              uint64_t value, const char *unit)
-{
-    char name[NAME_SIZE];
-
-    print_to(name, sizeof(name), "%s.%s.%s", first, second, what);
-    ktap_metric(name, value, unit);
-}
-
-/* Returns the counters so far. Two differ by the figures of the run between them. */
-static struct policy_figures figures_now(const struct space *space)
-{
-    struct swap_usage usage = swap_usage();
-    struct fault_counts faults = space_faults(space);
-
-    return (struct policy_figures){.faults = faults.first_write + faults.swap_in,
-                                   .read = usage.pages_read,
-                                   .written = usage.pages_written,
-                                   .looks = reclaim_counts().looked_at,
-                                   .ticks = machine_ticks()};
-}
-
-/* Runs a workload in a new space under the policy that was chosen. */
-static bool run_workload(const struct workload *workload, struct policy_figures *figures)
-{
-    struct policy_figures before;
-    struct space *space;
-    bool right;
-
-    if (!start_space(&space))
-        return false;
-    right = SUCCEEDS(
-        space_map(space, &SPACE_AT(WORK_START, WORK_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
-    work_begin(&policy_string);
-    before = figures_now(space);
-    right = right && workload->run() && work_ended_well();
-    *figures = figures_now(space);
-    figures->faults -= before.faults;
-    figures->read -= before.read;
-    figures->written -= before.written;
-    figures->looks -= before.looks;
-    figures->ticks -= before.ticks;
-    end_space(space);
-    return right;
-}
+static struct work_figures totals[POLICIES_MAX];
+static struct work_figures single[WORKLOADS_MAX][POLICIES_MAX];
 
 static bool run_under_policy(unsigned number, unsigned place)
 {
-    const struct workload *workload = &workloads[number];
-    struct policy_figures figures = {0};
-    bool right;
+    struct work_figures figures = {0};
+    bool right = work_run(&workloads[number], place, &policy_string, &figures);
 
-    if (place > 0 && !SUCCEEDS(managed_choose(policy_at(place - 1), WORK_PAGES)))
-        return false;
-    right = run_workload(workload, &figures);
-    if (place > 0)
-        right &= SUCCEEDS(managed_choose(NULL, 0));
     single[number][place] = figures;
     totals[place].faults += figures.faults;
     totals[place].read += figures.read;
     totals[place].written += figures.written;
     totals[place].looks += figures.looks;
     totals[place].ticks += figures.ticks;
-    return right && figures.faults >= page_string_opt(&policy_string, WORK_MEMORY);
+    if (place == 0) /* the string is the same under every policy */
+        policy_opt = page_string_opt(&policy_string, WORK_MEMORY);
+    return right && figures.faults >= policy_opt;
 }
 
 /* Prints the miss-ratio curve. The string of references is the same under every policy; the last
@@ -122,35 +52,35 @@ static void put_curve(const struct workload *workload, uint64_t *opt, uint64_t *
 
     for (unsigned i = 0; i < ARRAY_COUNT(memories); i++) {
         print_to(what, sizeof(what), "%u", memories[i]);
-        policy_put_figure(workload->name, "curve_opt", what,
-                          page_string_opt(&policy_string, memories[i]), "faults");
-        policy_put_figure(workload->name, "curve_lru", what,
-                          page_string_lru(&policy_string, memories[i]), "faults");
+        work_put_figure(workload->name, "curve_opt", what,
+                        page_string_opt(&policy_string, memories[i]), "faults");
+        work_put_figure(workload->name, "curve_lru", what,
+                        page_string_lru(&policy_string, memories[i]), "faults");
     }
     *opt += page_string_opt(&policy_string, WORK_MEMORY);
     *lru += page_string_lru(&policy_string, WORK_MEMORY);
-    policy_put_figure(workload->name, "string", "references", policy_string.length, "references");
+    work_put_figure(workload->name, "string", "references", policy_string.length, "references");
 }
 
-static void put_single(const char *workload, unsigned place, const struct policy_figures *figures)
+static void put_single(const char *workload, unsigned place, const struct work_figures *figures)
 {
-    policy_put_figure(workload, policy_name(place), "faults", figures->faults, "faults");
-    policy_put_figure(workload, policy_name(place), "reads", figures->read, "pages");
-    policy_put_figure(workload, policy_name(place), "writes", figures->written, "pages");
-    policy_put_figure(workload, policy_name(place), "looks", figures->looks, "pages");
+    work_put_figure(workload, work_policy_name(place), "faults", figures->faults, "faults");
+    work_put_figure(workload, work_policy_name(place), "reads", figures->read, "pages");
+    work_put_figure(workload, work_policy_name(place), "writes", figures->written, "pages");
+    work_put_figure(workload, work_policy_name(place), "looks", figures->looks, "pages");
 }
 
 /* Prints the totals before other figures: an answer can use only the first figures of an
  * experiment. */
 static void put_all(unsigned count, uint64_t opt, uint64_t lru)
 {
-    policy_put_figure("total", "opt", "faults", opt, "faults");
-    policy_put_figure("total", "lru_informed", "faults", lru, "faults");
+    work_put_figure("total", "opt", "faults", opt, "faults");
+    work_put_figure("total", "lru_informed", "faults", lru, "faults");
     for (unsigned place = 0; place < count; place++) {
-        policy_put_figure("total", policy_name(place), "faults", totals[place].faults, "faults");
-        policy_put_figure("total", policy_name(place), "writes", totals[place].written, "pages");
-        policy_put_figure("total", policy_name(place), "looks", totals[place].looks, "pages");
-        policy_put_figure("total", policy_name(place), "ticks", totals[place].ticks, "ticks");
+        work_put_figure("total", work_policy_name(place), "faults", totals[place].faults, "faults");
+        work_put_figure("total", work_policy_name(place), "writes", totals[place].written, "pages");
+        work_put_figure("total", work_policy_name(place), "looks", totals[place].looks, "pages");
+        work_put_figure("total", work_policy_name(place), "ticks", totals[place].ticks, "ticks");
     }
     for (unsigned i = 0; i < workload_count; i++) {
         for (unsigned place = 0; place < count; place++)
@@ -171,24 +101,15 @@ static bool policies_differ(unsigned count)
 
 static void policy_run(const struct options *options)
 {
-    const struct policy *before = managed_policy;
-    uint64_t limit = resident_limit;
     uint64_t opt = 0;
     uint64_t lru = 0;
-    unsigned count = 1;
+    unsigned count = work_policies();
 
     (void)options;
-    CHECK(workload_count <= WORKLOADS_MAX);
+    CHECK(workload_count <= WORKLOADS_MAX && count <= POLICIES_MAX);
     memset(totals, 0, sizeof(totals));
-    if (before != NULL || swap_usage().slots < 2 * WORK_PAGES) {
-        experiment_skip_rest("policy= is given, or the swap area is too small");
+    if (!work_memory_begin())
         return;
-    }
-    while (count < POLICIES_MAX && policy_at(count - 1) != NULL)
-        count++;
-    page_set_limit(page_resident() + WORK_MEMORY);
-    read_ahead_allow(false);     /* each fault brings one page, as OPT's, */
-    reclaim_allow_zeroes(false); /* and each page that is out needs one */
     for (unsigned i = 0; i < workload_count; i++) {
         bool right = true;
 
@@ -198,9 +119,7 @@ static void policy_run(const struct options *options)
                    workloads[i].name, count);
         put_curve(&workloads[i], &opt, &lru);
     }
-    read_ahead_allow(true);
-    reclaim_allow_zeroes(true);
-    page_set_limit(limit);
+    work_memory_end();
     put_all(count, opt, lru);
     ktap_check(policies_differ(count), "no two policies have the same faults");
 }
