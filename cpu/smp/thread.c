@@ -18,8 +18,7 @@
 #define FIRST_WORDS  8U
 #define FIRST_RETURN 6U
 
-/* Stacks stay mapped, with their guards, and serve one thread after the other. Protector: the
- * stacks' lock. */
+/* Stacks stay mapped and serve one thread after the other. Protector: the stacks' lock. */
 struct stack {
     uint64_t top; /* 0: none yet */
     bool taken;   /* by thread_create, until joined */
@@ -31,6 +30,7 @@ struct scheduler {
     struct thread *left;       /* (p) on the stack that a switch has just left */
     struct thread *sleepers;   /* (p) */
     uint64_t second_ns;        /* (p) when it runs every_second next */
+    bool armed;                /* (p) the timer interrupts when one of those is due */
     struct thread_queue ready; /* (r) */
     struct thread_queue low;   /* (r) ready threads of low priority */
     uint8_t ready_lock;
@@ -90,6 +90,7 @@ static void arm_timer(struct scheduler *own)
     for (const struct thread *thread = own->sleepers; thread != NULL; thread = thread->next)
         at = min_u64(at, thread->wake_ns);
     local_apic_timer_arm(at == UINT64_MAX ? UINT64_MAX : at > now ? at - now : 1);
+    own->armed = local_apic_timer_hz() != 0;
 }
 
 /* Wakes each sleeper whose time has come. Interrupts are off. */
@@ -281,8 +282,7 @@ static bool thread_idle_step(void)
     return more;
 }
 
-/* Runs the idle loop. Interrupts are off from the look at the queue to HLT: STI takes effect one
- * instruction later. */
+/* Runs the idle loop. Interrupts are off from the look at the queue to HLT, which follows STI. */
 _Noreturn void thread_idle(void)
 {
     struct scheduler *own = scheduler_self();
@@ -294,7 +294,7 @@ _Noreturn void thread_idle(void)
         spin_lock(&own->ready_lock);
         own->halted = own->ready.first == NULL && own->low.first == NULL;
         spin_unlock(&own->ready_lock);
-        if (own->halted)
+        if (own->halted && !own->armed)
             scheduler_tick(own);
         /* The tick may have made a sleeper ready: then there is nothing to halt for. */
         if (__atomic_load_n(&own->halted, __ATOMIC_RELAXED))

@@ -9,6 +9,7 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area/internal.h"
+#include "swapdisk/area/slots_internal.h"
 
 /* Returns the disk of an area from which a slot is read first. The halves of a mirror take turns by
  * clusters; one that has died is asked only if the other one has, too, and one that is not there
@@ -35,7 +36,7 @@ static struct area_disk *other_disk(struct swap_area *area, const struct area_di
 /* Returns whether a page that was read from a disk has the check value of its write. */
 static bool page_intact(struct area_disk *disk, struct slot slot, struct pfn frame)
 {
-    const struct slot_record *record = slots_record(slot);
+    const struct slot_record *record = slot_record_of(slot);
     uint32_t found = slots_check_value(slot, record->generation, frame_pointer(frame));
 
     if (found == record->check)
@@ -101,7 +102,7 @@ static void check_full(struct slot first, const struct pfn *frames, unsigned pag
 {
     area_check_run(first, frames, pages);
     for (unsigned i = 0; i < pages; i++)
-        CHECK_MSG((slots_record((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
+        CHECK_MSG((slot_record_of((struct slot){first.index + i})->generation & SLOT_FULL) != 0,
                   "reading slot %x, which holds no page", first.index + i);
 }
 

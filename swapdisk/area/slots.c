@@ -23,20 +23,9 @@ static void slots_unlock(bool were_on)
     machine_interrupts_restore(were_on);
 }
 
-struct pfn *slots_frame_entry(uint32_t number)
-{
-    struct pfn *directory = frame_pointer(slots.directories[number / PFNS_PER_FRAME]);
-
-    return &directory[number % PFNS_PER_FRAME];
-}
-
 struct slot_record *slots_record(struct slot slot)
 {
-    struct slot_record *records;
-
-    CHECK_MSG(slot.index < slots.total, "slot %x of %x", slot.index, slots.total);
-    records = frame_pointer(*slots_frame_entry(slot.index / RECORDS_PER_FRAME));
-    return &records[slot.index % RECORDS_PER_FRAME];
+    return slot_record_of(slot);
 }
 
 uint64_t *slots_bitmap_word(uint32_t index)
@@ -92,11 +81,11 @@ static uint32_t find_free_slot(uint32_t from, uint32_t end)
 
 static void slot_allocate(struct range *range, uint32_t index)
 {
-    struct slot_record *record = slots_record((struct slot){index});
+    struct slot_record *record = slot_record_of((struct slot){index});
 
     CHECK_MSG(record->count == 0, "free slot %x has count %x", index, record->count);
     mark_used(range, index);
-    record->count = 1;
+    __atomic_store_n(&record->count, 1, __ATOMIC_RELAXED);
     record->generation &= SLOT_GENERATION_MASK;
     slots.used++;
 }
@@ -165,30 +154,25 @@ enum status slots_take(unsigned wanted, struct slot *first, unsigned *count)
     return status;
 }
 
+/* A holder's count keeps the slot from being freed meanwhile, so no lock is needed. */
 void slots_hold(struct slot slot)
 {
-    bool were_on = slots_lock();
-    struct slot_record *record = slots_record(slot);
+    uint32_t before = __atomic_fetch_add(&slot_record_of(slot)->count, 1, __ATOMIC_RELAXED);
 
-    CHECK_MSG(record->count > 0, "holding the free slot %x", slot.index);
+    CHECK_MSG(before > 0, "holding the free slot %x", slot.index);
     /* A count that wrapped would free a page that is still referenced. */
-    CHECK_MSG(record->count < UINT32_MAX, "slot %x has too many holders", slot.index);
-    record->count++;
-    slots_unlock(were_on);
+    CHECK_MSG(before < UINT32_MAX, "slot %x has too many holders", slot.index);
 }
 
 bool slots_release(struct slot slot)
 {
-    bool were_on = slots_lock();
-    struct slot_record *record = slots_record(slot);
-    bool last;
+    struct slot_record *record = slot_record_of(slot);
+    uint32_t before = __atomic_fetch_sub(&record->count, 1, __ATOMIC_ACQ_REL);
 
-    CHECK_MSG(record->count > 0, "releasing the free slot %x", slot.index);
-    last = --record->count == 0;
-    if (last)
-        record->generation &= ~(SLOT_FULL | SLOT_COPIES);
-    slots_unlock(were_on);
-    return last;
+    CHECK_MSG(before > 0, "releasing the free slot %x", slot.index);
+    if (before == 1) /* the record is the caller's, until slots_free */
+        __atomic_and_fetch(&record->generation, ~(SLOT_FULL | SLOT_COPIES), __ATOMIC_RELAXED);
+    return before == 1;
 }
 
 /* Takes a slot that is neither free nor held out of use. */
@@ -202,7 +186,7 @@ static void slot_leave(struct slot_record *record, uint32_t index)
 void slots_free(struct slot slot)
 {
     bool were_on = slots_lock();
-    struct slot_record *record = slots_record(slot);
+    struct slot_record *record = slot_record_of(slot);
 
     CHECK_MSG(record->count == 0, "freeing slot %x, which is held", slot.index);
     CHECK(slots.used > 0);
@@ -216,7 +200,7 @@ void slots_free(struct slot slot)
 
 void slots_retire(struct slot slot)
 {
-    struct slot_record *record = slots_record(slot);
+    struct slot_record *record = slot_record_of(slot);
     bool were_on = slots_lock();
 
     mark_used(range_of(slot.index), slot.index);
@@ -226,7 +210,7 @@ void slots_retire(struct slot slot)
 
 void slots_give_up(struct slot slot)
 {
-    struct slot_record *record = slots_record(slot);
+    struct slot_record *record = slot_record_of(slot);
     bool were_on = slots_lock();
 
     CHECK_MSG(record->count == 1, "giving up slot %x with count %x", slot.index, record->count);
@@ -239,7 +223,7 @@ void slots_give_up(struct slot slot)
 
 void slots_condemn(struct slot slot)
 {
-    struct slot_record *record = slots_record(slot);
+    struct slot_record *record = slot_record_of(slot);
 
     CHECK(record->count > 0);
     __atomic_or_fetch(&record->generation, SLOT_BAD, __ATOMIC_RELAXED);
@@ -247,7 +231,7 @@ void slots_condemn(struct slot slot)
 
 void slots_set_copy(struct slot slot, unsigned disk, bool has)
 {
-    struct slot_record *record = slots_record(slot);
+    struct slot_record *record = slot_record_of(slot);
 
     CHECK(record->count > 0 && disk < 2);
     if (has)
@@ -258,7 +242,7 @@ void slots_set_copy(struct slot slot, unsigned disk, bool has)
 
 unsigned slots_copies(struct slot slot)
 {
-    uint32_t generation = __atomic_load_n(&slots_record(slot)->generation, __ATOMIC_RELAXED);
+    uint32_t generation = __atomic_load_n(&slot_record_of(slot)->generation, __ATOMIC_RELAXED);
 
     return (generation & SLOT_COPIES) / SLOT_COPY(0);
 }
@@ -279,7 +263,7 @@ unsigned slots_range_of(struct slot slot)
 
 bool slots_is_retired(struct slot slot)
 {
-    return slots_record(slot)->generation == SLOT_RETIRED;
+    return slot_record_of(slot)->generation == SLOT_RETIRED;
 }
 
 uint32_t slots_usable(unsigned range)
@@ -297,11 +281,7 @@ uint32_t slots_used_of(unsigned range)
 
 uint32_t slots_count(struct slot slot)
 {
-    bool were_on = slots_lock();
-    uint32_t count = slots_record(slot)->count;
-
-    slots_unlock(were_on);
-    return count;
+    return __atomic_load_n(&slot_record_of(slot)->count, __ATOMIC_ACQUIRE);
 }
 
 uint32_t slots_total(void)
@@ -320,7 +300,7 @@ uint64_t slots_references(void)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < slots.total; i++)
-        sum += slots_record((struct slot){i})->count;
+        sum += slot_record_of((struct slot){i})->count;
     slots_unlock(were_on);
     return sum;
 }

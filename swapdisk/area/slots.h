@@ -10,8 +10,9 @@
  * to slots_close.
  * State of a slot: as in area.h. Fails with: STATUS_NO_MEMORY (slots_open), STATUS_NO_SPACE,
  * STATUS_IO (no range is open any more).
- * Context: any; never waits. Counts and bitmap have one lock; the other fields of a record belong
- * to the holder of the slot.
+ * Context: any; never waits. The bitmap has a lock. Counts are atomic: one of 0 rises only with a
+ * slot that is taken, under the lock. The other fields of a record belong to the holder of the
+ * slot.
  */
 #ifndef SWAPDISK_SLOTS_H
 #define SWAPDISK_SLOTS_H
@@ -29,9 +30,9 @@
 #define SLOT_RANGES_MAX 16U
 #define SLOT_CLUSTER    64U
 
-/* Protectors: (l) the slots' lock; (h) the holder that writes or reads the slot. */
+/* Protectors: (a) atomic; (h) the holder that writes or reads the slot. */
 struct slot_record {
-    uint32_t count;      /* (l) references from entries and holders; 0 = free */
+    uint32_t count;      /* (a) references from entries and holders; 0 = free */
     uint32_t check;      /* (h) check value of page, slot and generation */
     uint32_t generation; /* (h) flags, and below them the number of writes, which is never reset */
 };

@@ -52,7 +52,22 @@ struct swap_slots {
 extern struct swap_slots slots;
 
 /* Returns the directory entry of a frame of records. */
-struct pfn *slots_frame_entry(uint32_t number);
+static inline struct pfn *slots_frame_entry(uint32_t number)
+{
+    struct pfn *directory = frame_pointer(slots.directories[number / PFNS_PER_FRAME]);
+
+    return &directory[number % PFNS_PER_FRAME];
+}
+
+/* As slots_record, inline: each transfer asks several times. */
+static inline struct slot_record *slot_record_of(struct slot slot)
+{
+    struct slot_record *records;
+
+    CHECK_MSG(slot.index < slots.total, "slot %x of %x", slot.index, slots.total);
+    records = frame_pointer(*slots_frame_entry(slot.index / RECORDS_PER_FRAME));
+    return &records[slot.index % RECORDS_PER_FRAME];
+}
 
 /* Returns the word of the bitmap that has a slot's bit. */
 uint64_t *slots_bitmap_word(uint32_t index);

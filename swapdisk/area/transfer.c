@@ -2,6 +2,7 @@
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "swapdisk/area/internal.h"
+#include "swapdisk/area/slots_internal.h"
 
 /* Writes that fail in a row before a disk is given up; a page tries a few slots. */
 #define FAILURES_MOST 24U
@@ -125,7 +126,7 @@ void area_check_run(struct slot first, const struct pfn *frames, unsigned pages)
     CHECK_MSG(first.index < slots_total() && pages <= slots_total() - first.index,
               "slots %x + %x of %x", first.index, pages, slots_total());
     for (unsigned i = 0; i < pages; i++)
-        CHECK_MSG(slots_record((struct slot){first.index + i})->count > 0, "slot %x is not held",
+        CHECK_MSG(slot_record_of((struct slot){first.index + i})->count > 0, "slot %x is not held",
                   first.index + i);
 }
 

@@ -12,7 +12,7 @@
  * made when the memory was mapped; pages linked one by one as they are read; and one zero page   of
  * 2 MiB in the way of Linux's huge zero page. The last is built here by hand, since the tree has
  * none: a directory full of it, in a directory-pointer table full of that. - merge: pages that were
- * written and are zero again are given back by a scan (vmm/page/zero_merge.h). - terabytes: 127 TiB
+ * written and are zero again are given back by a scan (`zero_merge`). - terabytes: 127 TiB
  * readable in one space, by a byte of each of a million random pages, mapped   eagerly and lazily.
  *
  * The checks: every byte that is read is zero, and the ladder's frames are never written: their
@@ -31,7 +31,7 @@
 #include "tests/runner/null_fault.h"
 #include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 
 #define TIB (1024 * GIB)
 

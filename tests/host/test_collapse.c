@@ -18,8 +18,8 @@
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
-#include "vmm/page/zero_merge.h"
 #include "vmm/range/collapse.h"
+#include "vmm/reclaimer/zero_merge.h"
 
 /* A GiB that is aligned, and some. */
 #define MEMORY (2 * GIB + 64 * MIB)

@@ -16,7 +16,7 @@
 #include "vmm/page/managed.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 
 #define MEMORY    (16 * MIB)
 #define SLOTS     2048U

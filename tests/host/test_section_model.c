@@ -17,7 +17,7 @@
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 

@@ -15,7 +15,7 @@
 #include "vmm/page/large.h"
 #include "vmm/page/page.h"
 #include "vmm/page/shrinker.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 #include "vmm/space/commit.h"
 
 #define MEMORY (24 * MIB)

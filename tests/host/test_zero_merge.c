@@ -12,7 +12,7 @@
 #include "tests/host/model/space_model_host.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 
 #define MEMORY (16 * MIB)
 #define SLOTS  64U

@@ -6,7 +6,7 @@
 #include "lib/print.h"
 #include "tests/model/space_internal.h"
 #include "vmm/fault/fault.h"
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 #include "vmm/space/commit.h"
 
 /* Pages of one scan for zeroes: few, so that other tests still find pages to evict. */

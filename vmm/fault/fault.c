@@ -256,9 +256,9 @@ static enum status map_cleared_page(struct fault_op *op)
     return OK;
 }
 
-/* Makes the page own again for its last owner, without a copy (rules C6, C9). A page in the swap
- * cache leaves it first, which succeeds only if no other entry has found it there. */
-static enum status reuse_page(struct fault_op *op)
+/* A page in the swap cache leaves it first, which succeeds only if no other entry has found it
+ * there. */
+enum status fault_reuse_page(struct fault_op *op)
 {
     struct pte *entries = frame_pointer(op->place.table);
     struct pfn page = pte_frame(op->place.entry);
@@ -284,7 +284,7 @@ static enum status write_cow_page(struct fault_op *op)
     if (!fault_lock_unchanged(op))
         return STATUS_AGAIN;
     if (fault_is_last_owner(shared)) {
-        status = reuse_page(op);
+        status = fault_reuse_page(op);
         fault_unlock(op);
         return status;
     }

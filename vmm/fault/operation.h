@@ -65,6 +65,10 @@ bool fault_runs_elsewhere(const struct space *space);
  * after a flush, and unlocks the table at once. Always STATUS_AGAIN. */
 MUST_USE enum status fault_replace_in_transit(struct fault_op *op);
 
+/* Makes the locked COW leaf's page own again for its last owner, without a copy (rules C6, C9).
+ * STATUS_AGAIN: another entry is finding it. */
+MUST_USE enum status fault_reuse_page(struct fault_op *op);
+
 /* Resolves a write to a ticket with a fault-around hint (around.c). Returns false if it changed
  * nothing. */
 MUST_USE bool fault_give_around(struct fault_op *op);

@@ -54,6 +54,21 @@ static enum status end_batch(const struct read_batch *batch, const enum status *
     return read[batch->faulted];
 }
 
+/* Continues a write whose page has been read: if the leaf is the page's only user and its path is
+ * still own, makes it own, out of the swap cache. Otherwise the fault starts over. */
+static enum status write_read_page(struct fault_op *op, struct pfn page)
+{
+    enum status status = STATUS_AGAIN;
+
+    op->place.entry = pte_leaf(page, 1, PTE_COW, pte_rights(op->place.entry));
+    if (!op->place.own || !fault_lock_unchanged(op))
+        return STATUS_AGAIN;
+    if (fault_is_last_owner(page))
+        status = fault_reuse_page(op);
+    fault_unlock(op);
+    return status;
+}
+
 /* Reads the slot into the reserved page, which the entry references in transit meanwhile; the swap
  * cache has the entry's count of the slot. Neighbours come along. holds: the leaf table, which is
  * unlocked */
@@ -76,9 +91,7 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
     if (status != OK)
         return status;
     count_event(&op->space->faults.swap_in);
-    /* A write continues as one to a COW page: it copies, or the last owner cuts the tie and reuses
-     * the page. */
-    return op->access.write ? STATUS_AGAIN : OK;
+    return op->access.write ? write_read_page(op, page) : OK;
 }
 
 /* Swaps a page in. Slot and ring are stable only while the table is locked. */

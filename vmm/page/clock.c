@@ -135,6 +135,22 @@ bool page_withdraw(struct pfn page)
     return withdrawn;
 }
 
+/* Moves the first page of a locked clock to the end. */
+static void turn_list(struct page_clock *clock)
+{
+    struct frame *first = frame_record((struct pfn){clock->first});
+    uint32_t second = first->page.list_next;
+
+    if (second == UINT32_MAX)
+        return;
+    frame_record((struct pfn){clock->last})->page.list_next = clock->first;
+    first->page.list_prev = clock->last;
+    first->page.list_next = UINT32_MAX;
+    frame_record((struct pfn){second})->page.list_prev = UINT32_MAX;
+    clock->last = clock->first;
+    clock->first = second;
+}
+
 /* Moves the first page of a clock to the end and returns it, held. Returns PFN_NONE if the clock is
  * empty, or if the page's last reference was just dropped: then it is leaving the clock. */
 static struct pfn turn_clock(struct page_clock *clock)
@@ -144,8 +160,7 @@ static struct pfn turn_clock(struct page_clock *clock)
     spin_lock(&clock->lock);
     page.index = clock->first;
     if (!pfn_is_none(page)) {
-        unlink_page(clock, page);
-        link_last(clock, page);
+        turn_list(clock);
         if (!tree_try_hold(page))
             page = PFN_NONE;
     }
@@ -180,27 +195,35 @@ void page_deactivate(struct pfn page)
     machine_interrupts_restore(were_on);
 }
 
+/* Moves the hand, which is locked, to the next page. Returns it, held; PFN_NONE if a clock is empty
+ * or the page is leaving. */
+static struct pfn hand_step(unsigned begun)
+{
+    /* Pages may have left the clock since its round began. */
+    hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
+    CHECK(hand.clock < begun);
+    if (hand.left == 0) {
+        hand.clock = hand.clock + 1 < begun ? hand.clock + 1 : 0;
+        hand.left = page_clock_of(hand.clock)->size;
+    }
+    if (hand.left == 0)
+        return PFN_NONE;
+    hand.left--;
+    return turn_clock(page_clock_of(hand.clock));
+}
+
 struct pfn page_clock_next(void)
 {
     bool were_on = machine_interrupts_off();
     unsigned begun = clocks_begun();
-    struct pfn page = PFN_NONE;
-    uint64_t looks;
+    struct pfn page;
 
     spin_lock(&hand.lock);
-    /* Each page once, and each clock may be empty. */
-    for (looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--) {
-        /* Pages may have left the clock since its round began. */
-        hand.left = min_u64(hand.left, page_clock_of(hand.clock)->size);
-        CHECK(hand.clock < begun);
-        if (hand.left == 0) {
-            hand.clock = (hand.clock + 1) % begun;
-            hand.left = page_clock_of(hand.clock)->size;
-        }
-        if (hand.left > 0) {
-            hand.left--;
-            page = turn_clock(page_clock_of(hand.clock));
-        }
+    page = hand_step(begun);
+    if (pfn_is_none(page)) {
+        /* Each page once, and each clock may be empty. */
+        for (uint64_t looks = page_clock_size() + begun; looks > 0 && pfn_is_none(page); looks--)
+            page = hand_step(begun);
     }
     spin_unlock(&hand.lock);
     machine_interrupts_restore(were_on);

@@ -1,5 +1,6 @@
 /* Reclaim: takes the chosen pages out, writes those that are dirty, and ends their transfers. */
 #include "cpu/machine.h"
+#include "paging/sole/sole.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
@@ -33,6 +34,26 @@ static bool entry_keeps_frame(struct tree_pointer at)
     return !pte_present(pte_read(&entries[at.index])) || tree_has_copies(at.table);
 }
 
+/* As begin_transit_out, for a page with one entry, in one pass under its table's lock, in which no
+ * copy of the entry is made. Returns false if it did nothing. */
+static bool begin_sole_out(struct victim *victim)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_pointer at;
+    enum pte_state state = sole_lock(victim->page, &at);
+    bool found = state == PTE_LEAF || state == PTE_WITHHELD;
+
+    if (found) {
+        victim->pointers[0] = at;
+        victim->keeps_frame |= entry_keeps_frame(at);
+        transfer_take_sole(victim->page, at);
+    }
+    if (state != PTE_EMPTY)
+        tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    return found;
+}
+
 /* Puts the entries in transit and folds their D into the record. Returns false if the page has
  * other references or holds by now: then it is not evicted. FRAME_IO is set before the counts are
  * compared, so that a fault that finds the page in the swap cache either shows in the count or sees
@@ -41,6 +62,8 @@ static bool begin_transit_out(struct victim *victim)
 {
     CHECK(victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX);
     transfer_begin_out(victim->page);
+    if (victim->pointer_count == 1 && !victim->shared && begin_sole_out(victim))
+        return true;
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
         struct section_family *family;
@@ -79,6 +102,17 @@ void reclaim_allow_zeroes(bool allowed)
     __atomic_store_n(&zeroes_forbidden, !allowed, __ATOMIC_RELAXED);
 }
 
+bool page_reads_as_zeros(struct pfn page)
+{
+    const uint64_t *words = frame_pointer(page);
+
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++) {
+        if (__atomic_load_n(&words[i], __ATOMIC_RELAXED) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* Returns true if the page becomes the zero page: it needs no slot then (rule S2). */
 static bool goes_as_zeroes(const struct victim *victim)
 {
@@ -96,16 +130,6 @@ bool victim_needs_no_write(struct pfn page)
                : (flags & FRAME_SWAP_CACHED) != 0 || page_reads_as_zeros(page);
 }
 
-/* Takes a free slot. If there is none, frees those that resident pages have besides (rule D20). */
-static enum status take_slot(struct slot *slot)
-{
-    enum status status = swap_alloc(slot);
-
-    while (status == STATUS_NO_SPACE && reclaim_cut_ties(TIES_TOGETHER) > 0)
-        status = swap_alloc(slot);
-    return status;
-}
-
 /* Cuts the tie of a page to a slot whose area has died, so that the page counts as dirty (rule D2).
  * Returns false if other entries have the slot: they would not find the page any more. */
 static bool leave_dead_slot(struct victim *victim)
@@ -119,10 +143,10 @@ static bool leave_dead_slot(struct victim *victim)
     return true;
 }
 
-/* Finds a slot for a victim. A page in the swap cache needs no write: it was never writable since
+/* Decides how a victim goes. A page in the swap cache needs no write: it was never writable since
  * it was read, so its slot has its content. A page of zeros needs no slot: no processor can write
- * to it any more. */
-static enum status find_slot(struct victim *victim)
+ * to it any more. Others are to be written. */
+static enum status choose_end(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
 
@@ -144,12 +168,53 @@ static enum status find_slot(struct victim *victim)
             victim->done = true;
             return OK;
         }
-        if (!leave_dead_slot(victim))
+        if (!leave_dead_slot(victim)) {
+            victim->slot = SLOT_NONE;
             return STATUS_IO;
+        }
     }
     victim->zero = goes_as_zeroes(victim);
     victim->done = victim->zero;
-    return victim->zero ? OK : take_slot(&victim->slot);
+    victim->writes = !victim->zero;
+    return OK;
+}
+
+/* Takes up to `wanted` consecutive free slots. If none is free, frees those that resident pages
+ * have besides (rule D20). */
+static enum status take_run(unsigned wanted, struct slot *first, unsigned *got)
+{
+    enum status status = swap_alloc_run(wanted, first, got);
+
+    while (status == STATUS_NO_SPACE && reclaim_cut_ties(TIES_TOGETHER) > 0)
+        status = swap_alloc_run(wanted, first, got);
+    return status;
+}
+
+/* Gives a slot to each victim that is to be written, in this order. Victims that get none stay. */
+static enum status give_slots(struct victim *victims, const uint8_t *order, unsigned count)
+{
+    enum status status = OK;
+    struct slot next = SLOT_NONE;
+    unsigned left = 0;
+    unsigned wanted = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        wanted += victims[i].writes;
+    for (unsigned i = 0; i < count && wanted > 0; i++) {
+        struct victim *victim = &victims[order[i]];
+
+        if (!victim->writes)
+            continue;
+        if (left == 0)
+            status = take_run(wanted, &next, &left);
+        if (status != OK)
+            return status;
+        victim->slot.index = next.index++;
+        left--;
+        wanted--;
+    }
+    CHECK(left == 0);
+    return status;
 }
 
 /* ---- slots of resident pages (rule D20) ---- */
@@ -299,19 +364,18 @@ static enum status write_out_victims(struct victim *victims, unsigned count)
 {
     uint8_t order[VICTIMS_MAX];
     enum status status = OK;
+    enum status given;
     enum status written;
     enum status kept;
 
     victims_sort(victims, count, order);
     for (unsigned i = 0; i < count; i++) {
-        struct victim *victim = &victims[order[i]];
-        enum status found = victim->busy ? OK : find_slot(victim);
+        enum status chosen = victims[i].busy ? OK : choose_end(&victims[i]);
 
-        if (found != OK) {
-            victim->slot = SLOT_NONE;
-            status = found;
-        }
+        status = chosen != OK ? chosen : status;
     }
+    given = give_slots(victims, order, count);
+    status = given != OK ? given : status;
     written = write_victims(victims, order, count);
     kept = keep_from_dead_area(victims, count);
     status = kept != OK ? kept : status;

@@ -247,18 +247,14 @@ static bool managed_harvest_begin(void)
  * not all entries were found. */
 static bool managed_look(struct victim *victim, bool takes_uses, bool *used)
 {
-    const struct frame *record = frame_record(victim->page);
-
     count_event(&reclaim_counted.looked_at);
     *used = false;
-    if (!victim_find_pointers(victim, record)) {
+    if (!victim_look(victim, takes_uses ? used : NULL)) {
         count_event(&reclaim_counted.busy);
         return false;
     }
-    if (takes_uses && victim_take_accessed(victim)) {
-        *used = true;
+    if (*used)
         managed_used(victim->page, (frame_record(victim->page)->flags & FRAME_SWAP_CACHED) == 0);
-    }
     return true;
 }
 
@@ -269,8 +265,10 @@ static void adopt_arrivals(void)
     struct victim arrival = {.slot = SLOT_NONE};
 
     while (!pfn_is_none(arrival.page = managed_adopt())) {
-        if (!managed_policy->blind && victim_find_pointers(&arrival, frame_record(arrival.page)))
-            (void)victim_take_accessed(&arrival);
+        bool used;
+
+        if (!managed_policy->blind)
+            (void)victim_look(&arrival, &used);
         page_release(arrival.page);
     }
 }

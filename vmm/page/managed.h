@@ -83,6 +83,7 @@ struct victim {
     bool zero;         /* it contains only zeros: its entries become the zero page */
     bool keeps_frame;  /* it cannot become the zero page: withheld, or a copy of a section's page */
     bool shared;       /* of a section; the one pointer is the section's own entry */
+    bool writes;       /* it is to be written, to a slot of its own */
     bool dropped;      /* its content is not kept: the pager makes it again */
     bool comes_again;  /* shared: if clean, the pager can make it again */
     unsigned recalled; /* shared leaves that became tickets; we own their counts */
@@ -92,11 +93,10 @@ struct victim {
 
 extern struct reclaim_counts reclaim_counted;
 
-/* Finds the entries of a page. Returns false if some are missing, or the page is in transit. */
-bool victim_find_pointers(struct victim *victim, const struct frame *record);
-
-/* Clears the A bits of the entries that were found. Returns true if one was set. */
-bool victim_take_accessed(const struct victim *victim);
+/* Finds the entries of a page, which the caller holds. Unless `used` is NULL, clears their A bits
+ * and sets it to whether one was set. Returns false if some entries are missing, or the page is in
+ * transit. */
+bool victim_look(struct victim *victim, bool *used);
 
 /* Returns true if the page may go although the swap area takes none. */
 bool victim_needs_no_write(struct pfn page);

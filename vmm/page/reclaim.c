@@ -2,6 +2,7 @@
 #include "vmm/page/reclaim.h"
 
 #include "cpu/machine.h"
+#include "paging/sole/sole.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 #include "vmm/page/transfer.h"
@@ -81,7 +82,9 @@ void victim_unlock_pointer(struct tree_pointer pointer, bool were_on)
 /* Clears A of a locked entry and returns its value. A withheld entry has no A: returns false. */
 static bool reclaim_take_accessed(struct pte *at)
 {
-    return pte_present(pte_read(at)) &&
+    struct pte entry = pte_read(at);
+
+    return pte_present(entry) && (entry.word & PTE_A) != 0 &&
            (__atomic_fetch_and(&at->word, ~PTE_A, __ATOMIC_ACQ_REL) & PTE_A) != 0;
 }
 
@@ -100,7 +103,7 @@ static bool leaves_were_accessed(struct section_family *family, struct tree_poin
     return used;
 }
 
-bool victim_take_accessed(const struct victim *victim)
+static bool victim_take_accessed(const struct victim *victim)
 {
     bool used = false;
 
@@ -119,7 +122,7 @@ bool victim_take_accessed(const struct victim *victim)
     return used;
 }
 
-bool victim_find_pointers(struct victim *victim, const struct frame *record)
+static bool victim_find_pointers(struct victim *victim, const struct frame *record)
 {
     victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
@@ -128,6 +131,38 @@ bool victim_find_pointers(struct victim *victim, const struct frame *record)
            (record->flags & FRAME_IO) == 0 &&
            (victim->shared ||
             victim->pointer_count == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1);
+}
+
+/* As victim_look, for a page with one entry, in one pass under its table's lock. Returns false if
+ * it found out nothing. */
+static bool look_at_sole(struct victim *victim, bool *used)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_pointer *at = &victim->pointers[0];
+    enum pte_state state = sole_lock(victim->page, at);
+    bool found = state == PTE_LEAF || state == PTE_WITHHELD;
+
+    if (found && used != NULL)
+        *used = reclaim_take_accessed(reclaim_entry_at(*at));
+    if (state != PTE_EMPTY)
+        tree_unlock(at->table);
+    machine_interrupts_restore(were_on);
+    victim->pointer_count = 1;
+    victim->shared = false;
+    return found;
+}
+
+bool victim_look(struct victim *victim, bool *used)
+{
+    const struct frame *record = frame_record(victim->page);
+
+    if ((record->flags & (FRAME_SHARED | FRAME_IO)) == 0 && look_at_sole(victim, used))
+        return true;
+    if (!victim_find_pointers(victim, record))
+        return false;
+    if (used != NULL)
+        *used = victim_take_accessed(victim);
+    return true;
 }
 
 /* Clears a page's read-ahead mark, since the page was used. */
@@ -152,14 +187,12 @@ static bool is_evictable(struct victim *victim, bool spare_used, bool clean_only
     count_event(&reclaim_counted.looked_at);
     if (clean_only && !victim_needs_no_write(victim->page))
         return false;
-    if (!victim_find_pointers(victim, record)) {
+    if (!victim_look(victim, &used)) {
         count_event(&reclaim_counted.busy);
         return false;
     }
-    if (victim_take_accessed(victim)) {
+    if (used)
         victim_was_used(victim->page);
-        used = true;
-    }
     if (used && spare_used) {
         count_event(&reclaim_counted.second_chances);
         return false;

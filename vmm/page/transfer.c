@@ -2,6 +2,7 @@
 #include "vmm/page/transfer.h"
 
 #include "cpu/machine.h"
+#include "paging/sole/sole.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 
@@ -41,18 +42,32 @@ void transfer_begin_out(struct pfn page)
     __atomic_or_fetch(&frame_record(page)->flags, FRAME_IO, __ATOMIC_RELAXED);
 }
 
-void transfer_take_entry(struct pfn page, struct tree_pointer at)
+/* Returns the entry in transit for a locked entry of a page whose transfer has begun. */
+static struct pte transit_entry(struct pfn page, struct tree_pointer at)
 {
     struct pte entry = transfer_read_entry(at);
     enum pte_state state = pte_state(entry, 1);
-    struct rights rights = pte_rights(entry);
-    struct pte old;
 
     CHECK((frame_record(page)->flags & FRAME_IO) != 0);
     CHECK_MSG(state == PTE_LEAF || state == PTE_WITHHELD, "entry %lx goes in transit", entry.word);
-    old = tree_replace_entry(at.table, at.index, pte_transit(page, rights));
+    return pte_transit(page, pte_rights(entry));
+}
+
+/* Keeps the D bit of an entry that was replaced in the page's record. */
+static void keep_dirty(struct pfn page, struct pte old)
+{
     if (pte_present(old) && (old.word & PTE_D) != 0)
         __atomic_or_fetch(&frame_record(page)->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
+}
+
+void transfer_take_entry(struct pfn page, struct tree_pointer at)
+{
+    keep_dirty(page, tree_replace_entry(at.table, at.index, transit_entry(page, at)));
+}
+
+void transfer_take_sole(struct pfn page, struct tree_pointer at)
+{
+    keep_dirty(page, sole_exchange(page, at, transit_entry(page, at)));
 }
 
 /* Returns the class of the leaf that an entry in transit becomes, in a locked table. COW is right
@@ -114,11 +129,41 @@ static void transfer_end_entry(struct pfn page, const struct transfer_end *end,
         tree_drop(&(struct tlb_release){.entry = old, .level = 1});
 }
 
+/* Replaces the page's entry in transit if hold and entry are its only references, as for most
+ * pages; then no other entry is in transit. Returns false if it did nothing. */
+static bool transfer_end_sole(struct pfn page, const struct transfer_end *end)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_pointer at;
+    enum pte_state state = sole_lock(page, &at);
+    bool keeps = true;
+
+    if (state == PTE_TRANSIT) {
+        struct pte with = transfer_entry(page, end, pte_rights(transfer_read_entry(at)), &keeps);
+
+        if (keeps || end->result == TRANSFER_SLOT)
+            sole_exchange(page, at, with);
+        else
+            tree_replace_entry(at.table, at.index, with);
+    }
+    if (state != PTE_EMPTY)
+        tree_unlock(at.table);
+    machine_interrupts_restore(were_on);
+    if (!keeps) {
+        uint32_t left = tree_release(page);
+
+        CHECK_MSG(left > 0, "page %x ends its transfer without a hold", page.index);
+    }
+    return state == PTE_TRANSIT;
+}
+
 static void transfer_end_entries(struct pfn page, const struct transfer_end *end)
 {
     struct tree_pointer pointers[POINTERS_TOGETHER];
     unsigned found;
 
+    if (transfer_end_sole(page, end))
+        return;
     while ((found = tree_find_pointers(page, PTE_TRANSIT, pointers, POINTERS_TOGETHER)) > 0) {
         for (unsigned i = 0; i < found && i < POINTERS_TOGETHER; i++)
             transfer_end_entry(page, end, pointers[i]);

@@ -44,6 +44,9 @@ void transfer_begin_out(struct pfn page);
 /* Puts one of its entries, in a locked table, in transit. The record keeps its D bit (rule E8). */
 void transfer_take_entry(struct pfn page, struct tree_pointer at);
 
+/* As transfer_take_entry, for the entry that sole_lock found. */
+void transfer_take_sole(struct pfn page, struct tree_pointer at);
+
 /* Ends a transfer: all entries in transit become the result. A page that stays resident is in a
  * clock before an entry maps it. A page that went to its slot leaves the swap cache, where others
  * may have found it. The caller keeps its hold. */

@@ -78,9 +78,10 @@ static bool protect_page(const struct victim *victim)
 static bool behind_take_page(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);
+    bool used;
 
     count_event(&reclaim_counted.looked_at);
-    if (is_plain(record) && victim_find_pointers(victim, record) && !victim_take_accessed(victim) &&
+    if (is_plain(record) && victim_look(victim, &used) && !used &&
         !page_reads_as_zeros(victim->page) && victim_withdraw(victim->page)) {
         if (is_plain(record) && protect_page(victim))
             return true;

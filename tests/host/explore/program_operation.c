@@ -13,8 +13,8 @@
 #include "vmm/page/large.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/page/shrinker.h"
-#include "vmm/page/zero_merge.h"
 #include "vmm/reclaimer/reclaimer.h"
+#include "vmm/reclaimer/zero_merge.h"
 #include "vmm/section/section.h"
 #include "vmm/space/space.h"
 

@@ -1,5 +1,5 @@
 /* Zero merge: replaces pages that contain only zeros by the zero page. */
-#include "vmm/page/zero_merge.h"
+#include "vmm/reclaimer/zero_merge.h"
 
 #include "cpu/machine.h"
 #include "vmm/page/managed.h"
@@ -9,17 +9,6 @@
 #define TOGETHER 16U
 
 static struct zero_merge_counts counts;
-
-bool page_reads_as_zeros(struct pfn page)
-{
-    const uint64_t *words = frame_pointer(page);
-
-    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++) {
-        if (__atomic_load_n(&words[i], __ATOMIC_RELAXED) != 0)
-            return false;
-    }
-    return true;
-}
 
 /* ---- choosing ---- */
 

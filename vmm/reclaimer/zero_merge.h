@@ -13,8 +13,8 @@
  * Units: pages. Owns: nothing between calls. Fails with: nothing; a page that is in use stays.
  * Context: thread, without any lock or TLB batch; it waits for other processors. Rules: R3, E5, P2.
  */
-#ifndef VMM_PAGE_ZERO_MERGE_H
-#define VMM_PAGE_ZERO_MERGE_H
+#ifndef VMM_RECLAIMER_ZERO_MERGE_H
+#define VMM_RECLAIMER_ZERO_MERGE_H
 
 #include <stdint.h>
 
