@@ -28,7 +28,7 @@
 #define EVERY  4U  /* one page in so many is damaged */
 
 /* Calls of reclaim that take out the program's pages: a page used meanwhile has a second chance. */
-#define ROUNDS_MOST 64U
+#define ROUNDS_MOST 1024U
 
 #define WORDS (PAGE_SIZE / sizeof(uint64_t))
 
