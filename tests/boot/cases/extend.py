@@ -35,7 +35,7 @@ def run_in(folder: Path, *command) -> subprocess.CompletedProcess:
 def extend(t: Case):
     """Each example of docs/extend.md is one new file, and works as the page says."""
     files = dict(FILE.findall((ROOT / "docs/extend.md").read_text()))
-    t.check(len(files) == 3, "the page has three files", *files)
+    t.check(len(files) == 4, "the page has four files", *files)
     folder = t.path("tree")
     copy_tree(folder)
     for name, text in files.items():
@@ -50,9 +50,13 @@ def extend(t: Case):
         return
     # First fit looks at each frame again and again: minutes on a machine that has other work.
     run = t.boot(efi=str(folder / "build/faultline.efi"), disks=[t.swap_disk()], seconds=500,
-                 append="run=second-touch,cow,frame-allocator,frame-stress pmm=firstfit")
-    t.passed(run, ("second-touch", "cow", "frame-allocator", "frame-stress"))
+                 append="run=second-touch,cow,swap,frame-allocator,frame-stress pmm=firstfit "
+                        "policy=lfu")
+    t.passed(run, ("second-touch", "cow", "swap", "frame-allocator", "frame-stress"))
     t.said(run, "^the run's own allocator: firstfit")
+    t.said(run, "^policy: lfu")
+    figure = run.log.metrics.get("swap.pages_written") if run.log else None
+    t.check(figure and figure.value > 0, "pages that lfu chose went out")
     if run.log:
         t.check("second-touch.second" in run.log.metrics, "second-touch prints its figure")
         checks = [check.text for check in run.log.suites["frame-allocator"].checks]
