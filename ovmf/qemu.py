@@ -55,6 +55,7 @@ class Disk:
     write_log: Optional[str] = None  # blklogwrites: where every write is recorded
     read_error: Optional[int] = None  # blkdebug: the sector whose reads fail
     commands_per_second: Optional[int] = None  # a throttle filter's limit
+    discard: bool = False  # TRIM frees blocks of the file; otherwise it does nothing
 
 
 @dataclasses.dataclass
@@ -232,6 +233,10 @@ def _disk_arguments(disk: Disk, name: str, bus: str, counted: bool = False) -> L
         # The log's super block is brought up to date with each write; QEMU's default is 4,096.
         node = {"driver": "blklogwrites", "file": node, "log-super-update-interval": 1,
                 "log": {"driver": "file", "filename": disk.write_log}, "node-name": name}
+    layer = node
+    while disk.discard and isinstance(layer, dict):
+        layer["discard"] = "unmap"
+        layer = layer.get("file", layer.get("image"))
     device = f"drive={node['node-name']}"
     serial = disk.serial.replace(",", ",,")
     if disk.usb:

@@ -61,6 +61,7 @@ struct swap_disk_usage {
     uint64_t wrong;   /* pages with a wrong check value */
     uint64_t healed;  /* pages of it that the other half made good and that were written again */
     uint64_t retired; /* slots that went out of use because of it */
+    uint64_t trimmed; /* slots that it was told are free */
 };
 
 #define SWAP_AREAS_MAX 16U
@@ -90,6 +91,12 @@ MUST_USE enum status swap_close(void);
  * clean, and logs what each area did. Afterwards only swap_log_write and swap_close may be
  * called. The half of a mirror that was given up is no error, if the other one is clean. */
 MUST_USE enum status swap_settle(void);
+
+/* Tells the disks of some whole clusters of free slots that were written since they were last told
+ * (TRIM), by one command to each disk: to be called while nothing else uses the disks, until it
+ * returns false. The slots are held meanwhile, and an allocation that finds no other waits. A disk
+ * that fails it is not told again. Nothing is done with wipe=1, whose zeroes are to stay. */
+bool swap_trim(void);
 
 /* Allocates a free slot with count 1. STATUS_NO_SPACE: all are in use; STATUS_IO: every area has
  * died. */

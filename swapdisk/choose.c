@@ -4,7 +4,7 @@
 #include "lib/bytes.h"
 #include "lib/check.h"
 #include "lib/print.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/validate.h"
 
 _Static_assert(SWAP_SETS_MAX <= SWAP_GRANTS_MAX, "each set has a grant");

@@ -6,8 +6,8 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/ahci/hardware.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/controllers.h"
 #include "swapdisk/disks_internal.h"
 

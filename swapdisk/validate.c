@@ -6,7 +6,7 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/format/checksum.h"
 
 /* Updates of a header of version 2 that one run makes at most, and some more. */
@@ -260,7 +260,9 @@ enum status validate_grant(const struct disk_view *view, const uint8_t set_uuid[
         print_to(finding->reason, REASON_SIZE, "it is another set than at the first look");
         return STATUS_REFUSED;
     }
-    *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba);
+    *grant = swap_grant_make(view->device, finding->first_lba, finding->last_lba,
+                             finding->first_lba + SWAP_HEADER_SECTORS,
+                             swap_header_slots(&finding->header) * SECTORS_PER_PAGE);
     return OK;
 }
 

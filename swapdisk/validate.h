@@ -6,7 +6,7 @@
  * write. docs/disk-safety.md lists the rules.
  *
  * Units: sectors of 512 bytes; LBA ranges are inclusive. Owns: nothing; grants end by
- * swap_grant_revoke (swapdisk/ahci/grant.h).
+ * swap_grant_revoke (swapdisk/block/grant.h).
  * Fails with: STATUS_REFUSED, with the reason as a sentence.
  * Context: thread; waits for the disk with the source's bound.
  */

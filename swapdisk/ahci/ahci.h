@@ -27,7 +27,7 @@
 
 #include "lib/status.h"
 #include "lib/units.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/block/request.h"
 #include "swapdisk/format/identify.h"
 
@@ -182,6 +182,11 @@ MUST_USE enum status ahci_write(struct ahci_port *port, const struct swap_grant 
 
 /* Makes completed writes durable. */
 MUST_USE enum status ahci_flush(struct ahci_port *port);
+
+/* Discards ranges of slots of the grant (TRIM), by one command, which is tried once.
+ * STATUS_UNSUPPORTED: the disk does not say that it takes it. */
+MUST_USE enum status ahci_trim(struct ahci_port *port, const struct swap_grant *grant,
+                               const struct disk_ranges *ranges);
 
 /* Takes the interrupt of any controller; the handler of the vector that they were given. Context:
  * interrupts off. */

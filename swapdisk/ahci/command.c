@@ -6,8 +6,7 @@
 #include "swapdisk/ahci/internal.h"
 #include "swapdisk/block/block.h"
 
-/* Most attempts of a command, and most of them that may time out. */
-#define TRIES    3U
+/* Most attempts of a command that may time out. */
 #define TIMEOUTS 2U
 
 /* The slot of commands that run alone. */
@@ -80,7 +79,7 @@ void ahci_note_attempt(struct ahci_port *port, struct ahci_error *error, unsigne
 enum status ahci_retry(struct ahci_port *port, const struct command *command,
                        struct ahci_error *error)
 {
-    while (port->state == AHCI_PORT_READY && error->tries < TRIES) {
+    while (port->state == AHCI_PORT_READY && error->tries < ahci_tries(command->opcode)) {
         enum status status = run_once(port, command);
 
         if (status == STATUS_REFUSED)

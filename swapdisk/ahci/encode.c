@@ -21,8 +21,24 @@ static void put_prd(const struct ahci_port *port, struct prd *prd, uint64_t addr
 /* Offset in the lists of the buffer for a command without frames. */
 static uint64_t own_buffer(uint8_t opcode)
 {
-    return opcode == ATA_READ_LOG_EXT ? offsetof(struct port_lists, log)
-                                      : offsetof(struct port_lists, identify);
+    switch (opcode) {
+    case ATA_READ_LOG_EXT: return offsetof(struct port_lists, log);
+    case ATA_DATA_SET_MANAGEMENT: return offsetof(struct port_lists, trim);
+    default: return offsetof(struct port_lists, identify);
+    }
+}
+
+/* Fills the port's block with the ranges of a TRIM. */
+static void put_ranges(const struct ahci_port *port, const struct disk_ranges *ranges)
+{
+    uint64_t *block = port_lists(port)->trim;
+
+    CHECK(ranges->count > 0 && ranges->count <= DISK_RANGES_MAX);
+    memset(block, 0, TRIM_BLOCK_SIZE);
+    for (unsigned i = 0; i < ranges->count; i++) {
+        CHECK(ranges->range[i].sectors <= DISK_RANGE_SECTORS_MAX);
+        block[i] = ranges->range[i].lba | (uint64_t)ranges->range[i].sectors << TRIM_COUNT_SHIFT;
+    }
 }
 
 /* Fills in the region table and returns the number of regions. */
@@ -71,6 +87,9 @@ static void put_fis(struct fis_h2d *fis, const struct command *command, unsigned
         fis->features = low;
         fis->features_high = high;
         fis->count[0] = (uint8_t)(slot << FPDMA_TAG_SHIFT);
+    } else if (command->opcode == ATA_DATA_SET_MANAGEMENT) {
+        fis->features = DATA_SET_TRIM;
+        fis->count[0] = TRIM_BLOCKS;
     } else {
         fis->count[0] = low;
         fis->count[1] = high;
@@ -83,6 +102,9 @@ void ahci_build(struct ahci_port *port, unsigned slot, const struct command *com
     struct command_header *header = &port_lists(port)->headers[slot];
 
     CHECK(command->sectors <= AHCI_PAGES_MAX * SECTORS_PER_PAGE);
+    CHECK((command->ranges != NULL) == (command->opcode == ATA_DATA_SET_MANAGEMENT));
+    if (command->ranges != NULL)
+        put_ranges(port, command->ranges);
     memset(&table->command, 0, sizeof(table->command));
     put_fis(&table->command.fis, command, slot);
     header->flags = (uint16_t)(FIS_H2D_DWORDS | (opcode_writes(command->opcode) ? COMMAND_W : 0U));
@@ -148,8 +170,40 @@ static bool queued_allowed(const struct ahci_port *port, unsigned slot,
            swap_grant_covers(grant, port, fis_lba(fis), sectors);
 }
 
+/* Returns whether a range as the disk will read it may be discarded. */
+static bool range_allowed(const struct ahci_port *port, const struct swap_grant *grant,
+                          uint64_t range)
+{
+    uint64_t lba = range & ((UINT64_C(1) << TRIM_COUNT_SHIFT) - 1);
+    uint64_t sectors = range >> TRIM_COUNT_SHIFT;
+
+    return sectors == 0 ? range == 0 : swap_grant_covers_slots(grant, port, lba, sectors);
+}
+
+/* A DATA SET MANAGEMENT command is TRIM, for a disk that has it, and its data are the port's own
+ * block: no caller has a pointer to it. Each range in it must be slots of the grant. */
+static bool trim_allowed(const struct ahci_port *port, unsigned slot,
+                         const struct swap_grant *grant)
+{
+    const struct fis_h2d *fis = &command_table(port, slot)->command.fis;
+    const struct prd *prd = &command_table(port, slot)->prds[0];
+    uint64_t block = phys_of(port->lists).address + offsetof(struct port_lists, trim);
+
+    if (!port->identity.trim || fis->features != DATA_SET_TRIM || fis->features_high != 0 ||
+        fis_lba(fis) != 0 || count_of(fis->count[0], fis->count[1]) != TRIM_BLOCKS)
+        return false;
+    if (port_lists(port)->headers[slot].prdtl != 1 || region_bytes(port, slot) != TRIM_BLOCK_SIZE ||
+        (prd->dba | (uint64_t)prd->dbau << 32) != block)
+        return false;
+    for (unsigned i = 0; i < TRIM_BLOCK_RANGES; i++) {
+        if (!range_allowed(port, grant, port_lists(port)->trim[i]))
+            return false;
+    }
+    return port_lists(port)->trim[0] != 0;
+}
+
 /* Returns whether the encoded command, as the controller will read it, is on the allow-list. A
- * write also needs a grant that covers it. */
+ * write or TRIM also needs a grant that covers it. */
 static bool command_allowed(const struct ahci_port *port, unsigned slot,
                             const struct swap_grant *grant)
 {
@@ -165,6 +219,8 @@ static bool command_allowed(const struct ahci_port *port, unsigned slot,
     bytes = region_bytes(port, slot);
     if (opcode_queued(fis->command))
         return queued_allowed(port, slot, grant);
+    if (fis->command == ATA_DATA_SET_MANAGEMENT)
+        return trim_allowed(port, slot, grant);
     if (fis->features != 0 || fis->features_high != 0)
         return false;
     switch (fis->command) {
@@ -237,6 +293,7 @@ const char *ahci_command_name(uint8_t opcode)
     case ATA_WRITE_DMA_EXT: return "WRITE DMA EXT";
     case ATA_WRITE_FPDMA_QUEUED: return "WRITE FPDMA QUEUED";
     case ATA_FLUSH_CACHE_EXT: return "FLUSH CACHE EXT";
+    case ATA_DATA_SET_MANAGEMENT: return "DATA SET MANAGEMENT (TRIM)";
     default: return "IDENTIFY DEVICE";
     }
 }
@@ -249,4 +306,9 @@ uint64_t ahci_longest_ms(uint8_t opcode)
     case ATA_FLUSH_CACHE_EXT: return AHCI_FLUSH_MS;
     default: return AHCI_COMMAND_MS;
     }
+}
+
+unsigned ahci_tries(uint8_t opcode)
+{
+    return opcode == ATA_DATA_SET_MANAGEMENT ? 1 : 3;
 }

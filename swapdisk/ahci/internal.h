@@ -98,13 +98,14 @@
 #define ALL_ONES UINT32_MAX
 
 /* The only ATA commands that are ever issued (ACS-3). */
-#define ATA_READ_DMA_EXT       0x25U
-#define ATA_READ_LOG_EXT       0x2fU
-#define ATA_WRITE_DMA_EXT      0x35U
-#define ATA_READ_FPDMA_QUEUED  0x60U
-#define ATA_WRITE_FPDMA_QUEUED 0x61U
-#define ATA_FLUSH_CACHE_EXT    0xeaU
-#define ATA_IDENTIFY_DEVICE    0xecU
+#define ATA_DATA_SET_MANAGEMENT 0x06U
+#define ATA_READ_DMA_EXT        0x25U
+#define ATA_READ_LOG_EXT        0x2fU
+#define ATA_WRITE_DMA_EXT       0x35U
+#define ATA_READ_FPDMA_QUEUED   0x60U
+#define ATA_WRITE_FPDMA_QUEUED  0x61U
+#define ATA_FLUSH_CACHE_EXT     0xeaU
+#define ATA_IDENTIFY_DEVICE     0xecU
 
 /* The NCQ command error log (ACS-3, A.14): its address, and its bytes. */
 #define LOG_QUEUED_ERROR 0x10U
@@ -114,6 +115,15 @@
 #define LOG_STATUS       2
 #define LOG_ERROR        3
 #define LOG_SIZE         512U
+
+/* DATA SET MANAGEMENT (ACS-3, 7.5): FEATURES has the one function that there is, and COUNT the
+ * blocks of ranges. A range has its first sector in bits 0 to 47, above it the number of sectors;
+ * one without sectors is not used. */
+#define DATA_SET_TRIM     1U
+#define TRIM_BLOCKS       1U
+#define TRIM_BLOCK_SIZE   512U
+#define TRIM_COUNT_SHIFT  48U
+#define TRIM_BLOCK_RANGES (TRIM_BLOCK_SIZE / sizeof(uint64_t))
 
 /* Fields of the FPDMA commands (ACS-3, 7.59): the count is in FEATURES, and COUNT has the tag. */
 #define FPDMA_TAG_SHIFT 3U
@@ -178,8 +188,9 @@ struct port_lists {
     struct command_header headers[32]; /* PxCLB: 1 KiB aligned */
     volatile uint8_t received[256];    /* PxFB: 256 bytes aligned */
     uint8_t unused[768];
-    uint16_t identify[256]; /* receives the data of IDENTIFY DEVICE */
-    uint8_t log[LOG_SIZE];  /* receives the data of READ LOG EXT */
+    uint16_t identify[256];           /* receives the data of IDENTIFY DEVICE */
+    uint8_t log[LOG_SIZE];            /* receives the data of READ LOG EXT */
+    uint64_t trim[TRIM_BLOCK_RANGES]; /* the ranges of DATA SET MANAGEMENT */
 };
 
 #define RECEIVED_D2H 0x40U /* the D2H register FIS in the received area (4.2.1) */
@@ -193,6 +204,7 @@ _Static_assert(offsetof(struct command_table, prds) == 0x80, "AHCI 4.2.3");
 _Static_assert(sizeof(struct command_table) <= PAGE_SIZE, "a table fits its frame");
 _Static_assert(offsetof(struct port_lists, received) == 0x400, "FB is aligned");
 _Static_assert(offsetof(struct port_lists, identify) == 0x800, "clear of the lists");
+_Static_assert(DISK_RANGES_MAX <= TRIM_BLOCK_RANGES, "a block has all ranges of a request");
 _Static_assert(sizeof(struct port_lists) <= PAGE_SIZE, "the lists fit their frame");
 _Static_assert(sizeof(struct ahci_port) <= PAGE_SIZE, "a port object fits its frame");
 
@@ -235,9 +247,10 @@ struct command {
     uint8_t opcode;
     uint64_t lba;
     unsigned sectors;
-    const struct pfn *frames;       /* NULL: data for a buffer of the lists, or none */
-    uint32_t bytes;                 /* of data */
-    const struct swap_grant *grant; /* permits a write */
+    const struct pfn *frames;         /* NULL: data for a buffer of the lists, or none */
+    uint32_t bytes;                   /* of data */
+    const struct disk_ranges *ranges; /* of a TRIM */
+    const struct swap_grant *grant;   /* permits a write or TRIM */
 };
 
 /* ---- encode.c ---- */
@@ -249,14 +262,15 @@ static inline bool opcode_queued(uint8_t opcode)
 
 static inline bool opcode_writes(uint8_t opcode)
 {
-    return opcode == ATA_WRITE_DMA_EXT || opcode == ATA_WRITE_FPDMA_QUEUED;
+    return opcode == ATA_WRITE_DMA_EXT || opcode == ATA_WRITE_FPDMA_QUEUED ||
+           opcode == ATA_DATA_SET_MANAGEMENT;
 }
 
 /* Encodes a command into a slot that is not in flight. */
 void ahci_build(struct ahci_port *port, unsigned slot, const struct command *command);
 
 /* Starts a command: the choke point, since no other function does. Refuses a command that is not on
- * the allow-list, and a write that the grant does not cover. */
+ * the allow-list, a write that the grant does not cover, and a TRIM of anything but its slots. */
 MUST_USE enum status ahci_issue(struct ahci_port *port, unsigned slot,
                                 const struct swap_grant *grant);
 
@@ -266,6 +280,9 @@ bool ahci_ended_well(const struct ahci_port *port, unsigned slot, const struct c
 
 const char *ahci_command_name(uint8_t opcode);
 uint64_t ahci_longest_ms(uint8_t opcode);
+
+/* Returns how often a command is tried. A TRIM is a hint and not worth a second reset. */
+unsigned ahci_tries(uint8_t opcode);
 
 /* ---- command.c: the port is the caller's, and nothing is in flight ---- */
 

@@ -258,9 +258,11 @@ static enum status judge_request(const struct ahci_port *port, const struct disk
 
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
-    if (request->operation == DISK_FLUSH)
+    if (request->sectors == 0) {
+        CHECK(request->operation == DISK_FLUSH || request->operation == DISK_TRIM);
         return OK;
-    CHECK(request->sectors > 0 && request->frames != NULL);
+    }
+    CHECK(request->frames != NULL);
     CHECK(ahci_pages_of(request) <= ahci_request_pages(port));
     if (request->lba >= there || request->sectors > there - request->lba)
         return STATUS_RANGE;
@@ -274,7 +276,7 @@ void ahci_submit(struct ahci_port *port, struct disk_request *request)
 
     CHECK(request->progress == REQUEST_NEW || request->progress == REQUEST_ENDED);
     if (status == OK) {
-        request->single = request->alone || request->operation == DISK_FLUSH || port->depth == 1 ||
+        request->single = request->alone || request->sectors == 0 || port->depth == 1 ||
                           ahci_out_of_reach(port, request);
         request->progress = REQUEST_WAITING;
         request->sleeps = port->interrupts && thread_may_wait();

@@ -32,8 +32,14 @@ struct command ahci_command_of(const struct ahci_port *port, const struct disk_r
     static const uint8_t single[] = {[DISK_READ] = ATA_READ_DMA_EXT,
                                      [DISK_WRITE] = ATA_WRITE_DMA_EXT,
                                      [DISK_FLUSH] = ATA_FLUSH_CACHE_EXT};
-    bool bounced = ahci_out_of_reach(port, request);
+    bool bounced;
 
+    if (request->operation == DISK_TRIM)
+        return (struct command){.opcode = ATA_DATA_SET_MANAGEMENT,
+                                .bytes = TRIM_BLOCK_SIZE,
+                                .ranges = request->ranges,
+                                .grant = request->grant};
+    bounced = ahci_out_of_reach(port, request);
     return (struct command){.opcode = single[request->operation],
                             .lba = request->lba,
                             .sectors = request->sectors,
@@ -156,6 +162,18 @@ enum status ahci_flush(struct ahci_port *port)
     return ahci_wait(port, &request);
 }
 
+enum status ahci_trim(struct ahci_port *port, const struct swap_grant *grant,
+                      const struct disk_ranges *ranges)
+{
+    struct disk_request request = {
+        .operation = DISK_TRIM, .alone = true, .ranges = ranges, .grant = grant};
+
+    if (!port->identity.trim)
+        return STATUS_UNSUPPORTED;
+    ahci_submit(port, &request);
+    return ahci_wait(port, &request);
+}
+
 void ahci_free_frame(struct pfn frame)
 {
     CHECK(!pfn_is_none(frame));
@@ -184,6 +202,12 @@ static enum status block_ahci_flush(void *device)
     return ahci_flush(device);
 }
 
+static enum status block_ahci_trim(void *device, const struct swap_grant *grant,
+                                   const struct disk_ranges *ranges)
+{
+    return ahci_trim(device, grant, ranges);
+}
+
 static bool block_ahci_serves(const void *device)
 {
     return ((const struct ahci_port *)device)->state == AHCI_PORT_READY;
@@ -202,6 +226,7 @@ static enum status block_ahci_wait(void *device, struct disk_request *request)
 static const struct block_operations ahci_operations = {.read = block_ahci_read,
                                                         .write = block_ahci_write,
                                                         .flush = block_ahci_flush,
+                                                        .trim = block_ahci_trim,
                                                         .serves = block_ahci_serves,
                                                         .submit = block_ahci_submit,
                                                         .wait = block_ahci_wait};

@@ -6,8 +6,8 @@
 #include "lib/ktap.h"
 #include "lib/print.h"
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/area/internal.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/validate.h"
 
 /* A slot costs 12 bytes of memory. All disks together are used up to four times the machine's
@@ -24,8 +24,17 @@ struct swap_areas swap;
 
 enum status swap_alloc_run(unsigned wanted, struct slot *first, unsigned *got)
 {
+    enum status status;
+
     CHECK(swap.open);
-    return slots_take(wanted, first, got);
+    status = slots_take(wanted, first, got);
+    if (status != STATUS_NO_SPACE || swap.backing == SWAP_BACKING_RAM)
+        return status;
+    /* A TRIM may have had the last free slots: nobody is refused because of that (rule D20). */
+    mutex_lock(&swap.trim_lock);
+    status = slots_take(wanted, first, got);
+    mutex_unlock(&swap.trim_lock);
+    return status;
 }
 
 enum status swap_alloc(struct slot *slot)
@@ -326,8 +335,10 @@ static enum status open_slots(void)
     for (unsigned i = 0; i < swap.count; i++)
         ranges[i] = swap.areas[i].range;
     status = slots_open(ranges, swap.count);
-    for (unsigned i = 0; status == OK && i < swap.count; i++)
+    for (unsigned i = 0; status == OK && i < swap.count; i++) {
         swap.areas[i].range = ranges[i];
+        swap.areas[i].trim_at = ranges[i].first;
+    }
     return status;
 }
 

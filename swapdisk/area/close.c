@@ -5,8 +5,8 @@
 #include "lib/print.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/area/internal.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/block/log_area.h"
 #include "swapdisk/validate.h"
 
@@ -223,30 +223,41 @@ static enum status clear_mark(struct swap_area *area, struct area_disk *disk)
     return mark_is_set(&disk->mark) ? mark_clear(&disk->mark) : OK;
 }
 
+/* Takes one step of the closing on each disk of an area that is intact; one that fails is lost. The
+ * status is as that of settle_area. */
+static enum status step_disks(struct swap_area *area,
+                              enum status (*step)(struct swap_area *, struct area_disk *),
+                              enum status result)
+{
+    for (unsigned i = 0; i < area->disk_count; i++) {
+        struct area_disk *disk = &area->disks[i];
+        enum status status = disk->intact ? step(area, disk) : OK;
+
+        if (status == OK)
+            continue;
+        disk->intact = false;
+        __atomic_store_n(&disk->lost, true, __ATOMIC_RELAXED);
+        result = result == OK || result == STATUS_IO ? status : result;
+    }
+    return result;
+}
+
 /* Closes the disks of an area, step by step: the headers of the halves of a mirror stay within one
  * generation. Nothing is written to a disk after a step that failed. A half of a mirror may be
- * given up before, if the other one closes well; all else that fails is returned. */
+ * given up before, if the other one closes well; all else that fails is returned. That a disk takes
+ * no TRIM is no failure. */
 static enum status settle_area(struct swap_area *area)
 {
-    static enum status (*const steps[])(struct swap_area *, struct area_disk *) = {
-        revalidate_disk, wipe_disk, keep_bad_slots, clear_mark};
     enum status result = OK;
     unsigned closed = 0;
 
     for (unsigned i = 0; i < area->disk_count; i++)
         area->disks[i].intact = area_disk_writable(&area->disks[i]);
-    for (unsigned step = 0; step < ARRAY_COUNT(steps); step++) {
-        for (unsigned i = 0; i < area->disk_count; i++) {
-            struct area_disk *disk = &area->disks[i];
-            enum status status = disk->intact ? steps[step](area, disk) : OK;
-
-            if (status == OK)
-                continue;
-            disk->intact = false;
-            __atomic_store_n(&disk->lost, true, __ATOMIC_RELAXED);
-            result = result == OK || result == STATUS_IO ? status : result;
-        }
-    }
+    result = step_disks(area, revalidate_disk, result);
+    result = step_disks(area, wipe_disk, result);
+    area_trim_all(area);
+    result = step_disks(area, keep_bad_slots, result);
+    result = step_disks(area, clear_mark, result);
     for (unsigned i = 0; i < area->disk_count; i++)
         closed += area->disks[i].intact;
     return result == OK && closed == 0 ? STATUS_IO : result;
@@ -265,6 +276,9 @@ static void note_disk(const struct swap_area_usage *usage, unsigned number)
               usage->disk[number].serial, usage->disk[number].writable ? "" : " (given up)",
               counted->pages_written, counted->pages_read, counted->failed, counted->wrong,
               counted->healed, counted->retired);
+    if (counted->trimmed > 0)
+        ktap_note("swap: disk %s was told that %lu slots are free (TRIM)",
+                  usage->disk[number].serial, counted->trimmed);
 }
 
 static void note_totals(void)

@@ -1,6 +1,6 @@
 /*
  * Shared by the files of the swap areas: area.c opens them, write.c and read.c transfer pages,
- * close.c ends them.
+ * trim.c tells disks which slots are free, close.c ends them.
  *
  * An area is the slots of one set, or of the two halves of a mirror, of which each has every slot.
  *
@@ -32,6 +32,7 @@ struct area_disk {
     struct pfn bad_list;            /* that list; PFN_NONE: all of its slots are retired */
     bool lost;                      /* (a) nothing is written to it any more */
     uint32_t failures;              /* (a) writes that failed since the last one that did not */
+    bool no_trim;                   /* (a) it takes no TRIM, or one has failed */
     bool intact;                    /* settled without an error */
     struct swap_disk_usage counted; /* (a) */
 };
@@ -41,6 +42,7 @@ struct swap_area {
     unsigned disk_count; /* places in disks: 2 for a mirror, also if a half is not there */
     struct area_disk disks[AREA_DISKS_MAX];
     struct mutex mark_lock; /* one update of the headers at a time */
+    uint32_t trim_at;       /* under the trim lock: the slot from which free ones are looked for */
 };
 
 struct swap_areas {
@@ -53,6 +55,7 @@ struct swap_areas {
     struct swap_usage counted;         /* (a) counts of no single disk */
     void (*on_free)(struct slot slot); /* called when a slot is freed; or NULL */
     unsigned notes;                    /* (a) lines about single slots so far */
+    struct mutex trim_lock; /* one TRIM at a time; its holder may hold clusters of free slots */
 };
 
 extern struct swap_areas swap;
@@ -120,6 +123,10 @@ void area_note_slot(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Marks the disks of an area as in use up to a slot before a write. Returns the disks that can be
  * written, a bit for each. */
 unsigned area_mark(struct swap_area *area, uint32_t end_slot);
+
+/* Trims all clusters of an area that are to be trimmed, on the disks that can be written. Nothing
+ * is allocated meanwhile. */
+void area_trim_all(struct swap_area *area);
 
 /* Checks that all slots of a transfer exist and are held. */
 void area_check_run(struct slot first, const struct pfn *frames, unsigned pages);

@@ -7,6 +7,9 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 
+/* Clusters that one search for a stale one looks at, with the lock held. */
+#define CLUSTER_LOOKS 16U
+
 struct swap_slots slots;
 
 static bool slots_lock(void)
@@ -86,7 +89,7 @@ static void slot_allocate(struct range *range, uint32_t index)
     CHECK_MSG(record->count == 0, "free slot %x has count %x", index, record->count);
     mark_used(range, index);
     __atomic_store_n(&record->count, 1, __ATOMIC_RELAXED);
-    record->generation &= SLOT_GENERATION_MASK;
+    record->generation &= SLOT_GENERATION_MASK | SLOT_STALE;
     slots.used++;
 }
 
@@ -245,6 +248,59 @@ unsigned slots_copies(struct slot slot)
     uint32_t generation = __atomic_load_n(&slot_record_of(slot)->generation, __ATOMIC_RELAXED);
 
     return (generation & SLOT_COPIES) / SLOT_COPY(0);
+}
+
+/* Returns whether the slots of a cluster are free, and one or more stale. */
+static bool cluster_is_stale(uint32_t first, uint32_t count)
+{
+    uint64_t all = UINT64_MAX >> (SLOT_CLUSTER - count);
+
+    CHECK(first % SLOT_CLUSTER == 0 && count > 0 && count <= SLOT_CLUSTER);
+    if ((*slots_bitmap_word(first) & all) != all)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if ((slot_record_of((struct slot){first + i})->generation & SLOT_STALE) != 0)
+            return true;
+    }
+    return false;
+}
+
+unsigned slots_take_cluster(unsigned number, uint32_t *at, uint32_t spare, struct slot *first)
+{
+    struct range *range = &slots.ranges[number];
+    bool were_on = slots_lock();
+    uint32_t count = 0;
+
+    CHECK(number < slots.range_count && *at >= range->first);
+    for (unsigned look = 0; look < CLUSTER_LOOKS && count == 0 && *at < range->end; look++) {
+        first->index = *at;
+        *at = (uint32_t)min_u64(*at + SLOT_CLUSTER, range->end);
+        if (cluster_is_stale(first->index, *at - first->index))
+            count = *at - first->index;
+    }
+    if (range->closed || range->free < (uint64_t)count + spare)
+        count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        slot_allocate(range, first->index + i);
+    slots_unlock(were_on);
+    return count;
+}
+
+void slots_give_cluster(struct slot first, unsigned count, bool trimmed)
+{
+    bool were_on = slots_lock();
+
+    CHECK(count > 0 && count <= SLOT_CLUSTER && slots.used >= count);
+    for (uint32_t i = first.index; i < first.index + count; i++) {
+        struct slot_record *record = slot_record_of((struct slot){i});
+
+        CHECK_MSG(record->count == 1, "slot %x has %x holders in a TRIM", i, record->count);
+        __atomic_store_n(&record->count, 0, __ATOMIC_RELAXED);
+        record->generation &= trimmed ? ~SLOT_STALE : UINT32_MAX;
+        slots_mark_free(i);
+    }
+    slots.used -= count;
+    slots_unlock(were_on);
 }
 
 void slots_close_range(unsigned range)

@@ -39,6 +39,7 @@ struct slot_record {
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
 #define SLOT_BAD             (UINT32_C(1) << 30)            /* not used again once it is free */
+#define SLOT_STALE           (UINT32_C(1) << 29)            /* written since it was last trimmed */
 #define SLOT_COPY(disk_)     (UINT32_C(1) << 27 << (disk_)) /* this disk of its area has the page */
 #define SLOT_COPIES          (SLOT_COPY(0) | SLOT_COPY(1))
 #define SLOT_GENERATION_MASK (SLOT_COPY(0) - 1)
@@ -99,6 +100,15 @@ void slots_hold(struct slot slot);
  * and the caller ends its use with slots_free once nothing on the device needs it. */
 bool slots_release(struct slot slot);
 void slots_free(struct slot slot);
+
+/* Takes a whole cluster of free slots, of which one or more are stale, for a TRIM: each then has
+ * count 1. Looks at a few clusters from *at on, the first slot of one, and sets *at behind
+ * them. Returns the number of its slots, 0 if there is none among them, or if fewer than `spare`
+ * slots of the range would stay free. The caller ends it with slots_give_cluster. */
+unsigned slots_take_cluster(unsigned number, uint32_t *at, uint32_t spare, struct slot *first);
+
+/* Frees the slots of such a cluster; trimmed: none of them is stale any more. */
+void slots_give_cluster(struct slot first, unsigned count, bool trimmed);
 
 uint32_t slots_count(struct slot slot);
 

@@ -16,6 +16,8 @@
 #define SLOTS_PER_BITMAP  (BITS_PER_WORD * WORDS_PER_FRAME)
 #define PFNS_PER_FRAME    ((uint32_t)(PAGE_SIZE / sizeof(struct pfn)))
 
+_Static_assert(BITS_PER_WORD == SLOT_CLUSTER, "a word of the bitmap has a cluster");
+
 #define BITMAPS_MAX     (SLOTS_MAX / SLOTS_PER_BITMAP)
 #define DIRECTORIES_MAX (SLOTS_MAX / RECORDS_PER_FRAME / PFNS_PER_FRAME + 1)
 

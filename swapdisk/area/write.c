@@ -39,16 +39,17 @@ static void slot_begin_generation(struct slot slot, struct pfn frame)
     /* Generation 0 means never written, and the largest that the slot is bad. */
     generation = generation == 0 || generation == SLOT_RETIRED ? 1 : generation;
     record->check = slots_check_value(slot, generation, frame_pointer(frame));
-    record->generation = generation | (record->generation & SLOT_BAD);
+    record->generation = generation | (record->generation & (SLOT_BAD | SLOT_STALE));
 }
 
-/* Ends the write of slots that these disks have, a bit for each. */
+/* Ends the write of slots that these disks have, a bit for each. They are stale once they are
+ * free. */
 static void finish_slots(struct slot first, unsigned pages, unsigned disks)
 {
     CHECK(disks > 0 && disks < 1U << AREA_DISKS_MAX);
     for (unsigned i = 0; i < pages; i++)
         slots_record((struct slot){first.index + i})->generation |=
-            SLOT_FULL | disks * SLOT_COPY(0);
+            SLOT_FULL | SLOT_STALE | disks * SLOT_COPY(0);
     area_add(&swap.counted.pages_written, pages);
 }
 
@@ -203,8 +204,7 @@ static bool wants_exchange(struct slot slot, enum copies copies, enum status sta
 static bool exchange_slot(struct slot *slot, enum copies copies, enum status *status)
 {
     struct slot next;
-    unsigned got;
-    enum status taken = slots_take(1, &next, &got);
+    enum status taken = swap_alloc(&next);
 
     if (taken == OK) {
         leave_slot(*slot);

@@ -49,6 +49,7 @@ static enum status run_request(const struct block_device *block, const struct di
     case DISK_WRITE:
         return block_write(block, request->grant, request->lba, request->sectors, request->frames);
     case DISK_FLUSH: return block_flush(block);
+    case DISK_TRIM: return block_trim(block, request->grant, request->ranges);
     default: PANIC("operation %u of a request", request->operation);
     }
 }
@@ -76,6 +77,20 @@ void block_discard(const struct block_device *block, uint64_t lba, unsigned sect
     CHECK(block_range_valid(block, lba, sectors));
     if (block->operations->discard != NULL)
         block->operations->discard(block->device, lba, sectors);
+}
+
+enum status block_trim(const struct block_device *block, const struct swap_grant *grant,
+                       const struct disk_ranges *ranges)
+{
+    CHECK(ranges->count > 0 && ranges->count <= DISK_RANGES_MAX);
+    for (unsigned i = 0; i < ranges->count; i++) {
+        CHECK(ranges->range[i].sectors > 0 && ranges->range[i].sectors <= DISK_RANGE_SECTORS_MAX);
+        if (!block_range_valid(block, ranges->range[i].lba, ranges->range[i].sectors))
+            return STATUS_RANGE;
+    }
+    if (block->operations->trim == NULL)
+        return STATUS_UNSUPPORTED;
+    return block->operations->trim(block->device, grant, ranges);
 }
 
 static enum status block_source_read(void *context, uint64_t lba, unsigned sectors,

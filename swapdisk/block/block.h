@@ -37,6 +37,8 @@ struct block_operations {
     enum status (*flush)(void *device);
     void (*discard)(void *device, uint64_t lba,
                     unsigned sectors); /* NULL: sectors keep their data */
+    enum status (*trim)(void *device, const struct swap_grant *grant,
+                        const struct disk_ranges *ranges); /* NULL: it takes none */
     /* NULL: requests are carried out at once, by the functions above. */
     bool (*serves)(const void *device); /* NULL: always */
     void (*submit)(void *device, struct disk_request *request);
@@ -72,8 +74,14 @@ void block_submit(const struct block_device *block, struct disk_request *request
 MUST_USE enum status block_wait(const struct block_device *block, struct disk_request *request);
 
 /* Declares the data of sectors as unneeded. Memory frees the pages that lie in the range as a
- * whole, and reads them as zeroes afterwards; a disk does nothing, since no TRIM is ever sent. */
+ * whole, and reads them as zeroes afterwards; a disk does nothing: it is told by block_trim. */
 void block_discard(const struct block_device *block, uint64_t lba, unsigned sectors);
+
+/* Tells a disk which sectors hold nothing that is needed (TRIM). They read as anything afterwards,
+ * until they are written. Fails with STATUS_UNSUPPORTED if the device takes no TRIM; after any
+ * failure each range may have been discarded or not. It is tried once. */
+MUST_USE enum status block_trim(const struct block_device *block, const struct swap_grant *grant,
+                                const struct disk_ranges *ranges);
 
 /* Returns the device as a source for verified reads; `block` must outlive it. */
 struct sector_source block_source(struct block_device *block);

@@ -1,5 +1,5 @@
 /*
- * A disk request: one transfer or flush, submitted now and completed later.
+ * A disk request: one transfer, flush or TRIM, submitted now and completed later.
  *
  * The caller fills in the first part and keeps the object, its list of frames and the frames until
  * the request has ended. Many requests may be under way on one device, and they complete in any
@@ -22,7 +22,21 @@
 
 struct swap_grant;
 
-enum disk_operation { DISK_READ, DISK_WRITE, DISK_FLUSH };
+enum disk_operation { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_TRIM };
+
+/* Sectors whose data nothing needs any more. */
+#define DISK_RANGES_MAX        64U
+#define DISK_RANGE_SECTORS_MAX 65535U
+
+struct disk_range {
+    uint64_t lba;
+    uint32_t sectors; /* 1 to DISK_RANGE_SECTORS_MAX */
+};
+
+struct disk_ranges {
+    unsigned count; /* at least 1 */
+    struct disk_range range[DISK_RANGES_MAX];
+};
 
 enum disk_progress { REQUEST_NEW, REQUEST_WAITING, REQUEST_ISSUED, REQUEST_ENDED };
 
@@ -33,9 +47,12 @@ struct disk_request {
     enum disk_operation operation; /* (c) */
     bool alone;       /* (c) never queued beside others: data that no check value proves (D5) */
     uint64_t lba;     /* (c) */
-    unsigned sectors; /* (c) 0: a flush */
-    const struct pfn *frames;       /* (c) */
-    const struct swap_grant *grant; /* (c) permits a write */
+    unsigned sectors; /* (c) 0: a flush or TRIM */
+    union {
+        const struct pfn *frames;         /* (c) of a transfer */
+        const struct disk_ranges *ranges; /* (c) of a TRIM */
+    };
+    const struct swap_grant *grant; /* (c) permits a write or TRIM */
 
     struct disk_request *next; /* (d) */
     uint64_t limit_ns;         /* (d) when the device counts as hanging */

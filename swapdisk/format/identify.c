@@ -19,6 +19,7 @@
 #define WORD_SECTOR_SIZE    106
 #define WORD_SECTOR_WORDS   117 /* 2 words */
 #define WORD_SECURITY       128
+#define WORD_DATA_SETS      169
 #define WORD_INTEGRITY      255
 
 #define GENERAL_NOT_ATA        (1U << 15)
@@ -38,6 +39,7 @@
 #define SECTOR_SIZE_LONG       (1U << 12)
 #define SECURITY_ENABLED       (1U << 1)
 #define SECURITY_LOCKED        (1U << 2)
+#define DATA_SETS_TRIM         (1U << 0)
 #define INTEGRITY_SIGNATURE    0xa5U
 
 /* LBA48 commands carry 48 bits. */
@@ -129,6 +131,7 @@ static void decode_fields(const uint16_t words[256], struct disk_identity *ident
     identity->write_cache = (words[WORD_ENABLED_1] & ENABLED_WRITE_CACHE) != 0;
     identity->security_enabled = (words[WORD_SECURITY] & SECURITY_ENABLED) != 0;
     identity->security_locked = (words[WORD_SECURITY] & SECURITY_LOCKED) != 0;
+    identity->trim = (words[WORD_DATA_SETS] & DATA_SETS_TRIM) != 0;
     identity->removable = (words[WORD_GENERAL] & GENERAL_REMOVABLE) != 0;
     for (unsigned i = 0; i < 4; i++)
         identity->sectors |= (uint64_t)words[WORD_SECTORS_EXT + i] << (16 * i);

@@ -38,6 +38,7 @@ struct disk_identity {
     bool removable;
     unsigned queue_depth; /* queued commands that it takes at once; 1 without NCQ */
     bool error_log;       /* it has the log of queued errors (page 10h) */
+    bool trim;            /* it takes DATA SET MANAGEMENT with TRIM */
 };
 
 /* Decodes the words. Sets *why to a sentence unless the status is OK. Fills in identity as far as

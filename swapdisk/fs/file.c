@@ -5,7 +5,7 @@
 #include "lib/check.h"
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/format/header.h"
 #include "swapdisk/format/identify.h"
 #include "swapdisk/fs/fat.h"

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/area/slots.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/fs/file.h"
 #include "swapdisk/log/crash_log.h"

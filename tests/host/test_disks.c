@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/disks.h"
 #include "tests/host/fake/hba.h"
 #include "tests/host/fake/machine.h"

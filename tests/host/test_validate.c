@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/choose.h"
 #include "swapdisk/validate.h"
 #include "tests/host/fake/disk.h"

@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "pmm/pmm.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/area.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/format/little.h"
 #include "swapdisk/validate.h"
 #include "tests/host/fake/disk.h"

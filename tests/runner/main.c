@@ -182,6 +182,8 @@ static void run_one(const struct experiment *experiment, const struct options *o
     missing = answer_print(&experiment->answer);
     ktap_note("took %lu ms", (machine_now_ns() - began) / 1000000);
     ktap_suite_end();
+    while (swap_trim())
+        progress_note();
     if (missing != NULL)
         ktap_fail("%s: its answer needs a figure that it has not measured: %s", experiment->name,
                   missing);

@@ -7,7 +7,7 @@
 #include "lib/check.h"
 #include "lib/ktap.h"
 #include "swapdisk/ahci/ahci.h"
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 #include "swapdisk/disks.h"
 #include "swapdisk/validate.h"
 

@@ -11,6 +11,8 @@ from harness import FEW, HEX, Case, case
 SET_UUID = "6b1f2b6e-50d5-4c6e-9d2a-3b8c7e1f0a42"
 OTHER_SET_UUID = "0d9c3b57-7f0e-4b61-8f3c-52a1e6d4c938"
 OTHER_SERIAL = "FAULTLINE-OTHER"
+CLUSTER = 64 * 8  # sectors
+LOG_AREA_FIELD = 296  # in the header: its first sector
 
 
 def swaps_to_memory(t: Case, run):
@@ -236,13 +238,31 @@ def areas_of(t: Case, run):
     return figures
 
 
+def discards_are_slots(t: Case, disk: qemu.Disk, told):
+    """Checks that as many slots as the log says were discarded, in whole clusters, and that the
+    headers and the log area never were."""
+    first, _ = disks.partition(disk.path)
+    with open(disk.path, "rb") as file:
+        file.seek(first * disks.SECTOR + LOG_AREA_FIELD)
+        end, = struct.unpack("<Q", file.read(8))
+    writes = disks.read_write_log(disk.write_log)
+    trims = [entry for entry in writes if entry[2] & disks.WRITE_FLAG_DISCARD]
+    wrong = [entry for entry in trims if (entry[0] - first - 8) % CLUSTER or entry[1] % CLUSTER
+             or entry[0] < first + 8 or entry[0] + entry[1] > end]
+    slots = sum(entry[1] for entry in trims) // 8
+    t.check(trims and not wrong, f"{len(trims)} discards, of whole clusters of slots", str(wrong[:8]))
+    t.check(told and slots == int(told[1]), f"{slots} slots in all, as the log says")
+    t.check(not writes[-1][2] & disks.WRITE_FLAG_DISCARD, "the mark was taken off after them")
+
+
 @case
 def striped_areas(t: Case):
-    """Two named sets of one priority share the pages; each disk is written in its partition only."""
+    """Two named sets of one priority share the pages; each disk is written in its partition only. One
+    of them is told at the end which slots are free."""
     serials = (qemu.SWAP_SERIAL, OTHER_SERIAL)
     names = (SET_UUID, OTHER_SET_UUID)
-    striped = [t.recorded(disks.prepare(t.path(f"set{i}.img"), serials[i], names[i]), serials[i])
-               for i in range(2)]
+    striped = [t.recorded(disks.prepare(t.path(f"set{i}.img"), serials[i], names[i]), serials[i],
+                          discard=i == 0) for i in range(2)]
     run = t.boot(disks=striped, append=f"swap={','.join(names)} run=swap")
     t.passed(run, ("swap",))
     written = [figures["written"] for figures in areas_of(t, run).values()]
@@ -250,6 +270,8 @@ def striped_areas(t: Case):
             str(written))
     for disk in striped:
         inside_partition(t, disk)
+    told = t.said(run, rf"^swap: disk {serials[0]} was told that (\d+) slots are free")
+    discards_are_slots(t, striped[0], told)
 
 
 @case

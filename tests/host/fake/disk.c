@@ -53,6 +53,7 @@ void fake_disk_identify(struct fake_disk *disk)
         disk->words[100 + i] = (uint16_t)(disk->sectors >> (16 * i));
     disk->words[106] = 0x4000;
     disk->words[128] = 0x0001;
+    disk->words[169] = 0x0001;
     fake_disk_seal(disk);
 }
 
@@ -239,6 +240,14 @@ void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors)
         CHECK(event->data != NULL);
         memcpy(event->data, fake_disk_sector(disk, lba), size);
     }
+}
+
+void fake_disk_trim(struct fake_disk *disk, uint64_t lba, unsigned sectors)
+{
+    for (unsigned i = 0; i < sectors; i++)
+        memset(fake_disk_sector(disk, lba + i), FAKE_TRIMMED, SECTOR_SIZE);
+    fake_disk_log(disk, lba, sectors);
+    disk->log[disk->log_count - 1].trim = true;
 }
 
 static enum status source_read_disk(void *context, uint64_t lba, unsigned sectors, struct pfn frame)

@@ -30,8 +30,11 @@ enum fake_failure {
 /* Faults of the log of queued errors. */
 enum fake_bad_log { FAKE_LOG_SOUND, FAKE_LOG_CHECKSUM, FAKE_LOG_OTHER_TAG };
 
-/* One entry of the log; sectors 0 is a flush. */
+/* One entry of the log; sectors 0 is a flush. A TRIM writes FAKE_TRIMMED to its sectors. */
+#define FAKE_TRIMMED 0xd5
+
 struct fake_event {
+    bool trim;
     uint64_t lba;
     unsigned sectors;
     uint8_t *data;
@@ -107,6 +110,9 @@ bool fake_disk_fails(struct fake_disk *disk);
 
 /* Notes a write (the sectors are in the disk already) or, with 0 sectors, a flush. */
 void fake_disk_log(struct fake_disk *disk, uint64_t lba, unsigned sectors);
+
+/* Discards sectors, and notes it. */
+void fake_disk_trim(struct fake_disk *disk, uint64_t lba, unsigned sectors);
 
 /* Returns the disk as a source of sectors, without a controller. */
 struct sector_source fake_disk_source(struct fake_disk *disk);

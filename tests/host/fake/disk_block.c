@@ -4,8 +4,8 @@
 
 #include "lib/check.h"
 #include "pmm/frame.h"
-#include "swapdisk/ahci/grant.h"
 #include "swapdisk/block/block.h"
+#include "swapdisk/block/grant.h"
 #include "tests/host/fake/disk.h"
 
 static enum status fake_block_read(void *device, uint64_t lba, unsigned sectors,

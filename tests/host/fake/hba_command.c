@@ -215,6 +215,39 @@ static void read_log(struct fake_hba *hba, struct fake_port *port, const struct 
     end_well(port, what);
 }
 
+/* Discards the ranges of a TRIM: their sectors have other data afterwards. */
+static void trim(struct fake_hba *hba, struct fake_port *port, const struct decoded *what,
+                 bool fails)
+{
+    struct fake_disk *disk = port->disk;
+    struct command_header *header = header_of(port, what->slot);
+    const struct fis_h2d *fis = &table_of(header)->command.fis;
+    uint64_t ranges[TRIM_BLOCK_RANGES];
+    uint32_t moved = move(hba, header, (uint8_t *)ranges, sizeof(ranges), false);
+    unsigned count = fails && disk->failure == FAKE_TORN ? 1 : TRIM_BLOCK_RANGES;
+
+    if ((disk->words[169] & 1) == 0)
+        fake_complain(hba, "a TRIM for a disk without it");
+    if (fis->features != 1 || fis->features_high != 0 || what->sectors != 1 || what->lba != 0 ||
+        moved != sizeof(ranges))
+        fake_complain(hba, "a TRIM of function %x, %u blocks, %u bytes, at %lx", fis->features,
+                      what->sectors, moved, what->lba);
+    for (unsigned i = 0; i < count && !(fails && disk->failure == FAKE_SILENT); i++) {
+        uint64_t lba = ranges[i] & ((UINT64_C(1) << 48) - 1);
+        unsigned sectors = (unsigned)(ranges[i] >> 48);
+
+        if (lba + sectors > disk->sectors || (sectors == 0 && ranges[i] != 0))
+            fake_complain(hba, "a TRIM of %u sectors at %lx", sectors, lba);
+        else if (sectors > 0)
+            fake_disk_trim(disk, lba, sectors);
+    }
+    header->prdbc = moved;
+    if (fails && disk->failure == FAKE_TORN)
+        end_badly(hba, port, what, PxIS_TFES);
+    else
+        end_well(port, what);
+}
+
 static bool touches_bad_sector(const struct fake_disk *disk, const struct decoded *what)
 {
     uint64_t bad = what->write ? disk->bad_write : disk->bad_sector;
@@ -335,6 +368,7 @@ static void execute(struct fake_hba *hba, struct fake_port *port, unsigned slot)
     case ATA_WRITE_DMA_EXT:
     case ATA_READ_FPDMA_QUEUED:
     case ATA_WRITE_FPDMA_QUEUED: transfer(hba, port, what, fails); break;
+    case ATA_DATA_SET_MANAGEMENT: trim(hba, port, what, fails); break;
     case ATA_FLUSH_CACHE_EXT:
         fake_disk_log(port->disk, 0, 0);
         end_well(port, what);

@@ -1,5 +1,5 @@
 /* Grants: each permits writing a range of sectors of one device. */
-#include "swapdisk/ahci/grant.h"
+#include "swapdisk/block/grant.h"
 
 #include <stddef.h>
 
@@ -12,9 +12,13 @@ struct swap_grant {
     const void *device;
     uint64_t first_lba;
     uint64_t last_lba;
+    uint64_t first_slot_lba; /* of swap: the sectors that may be discarded */
+    uint64_t last_slot_lba;
     uintptr_t not_device;
     uint64_t not_first_lba;
     uint64_t not_last_lba;
+    uint64_t not_first_slot_lba;
+    uint64_t not_last_slot_lba;
 };
 
 /* A run of the grant for files, likewise with complements. */
@@ -43,6 +47,12 @@ static bool grant_intact(const struct swap_grant *grant)
            grant->first_lba == ~grant->not_first_lba && grant->last_lba == ~grant->not_last_lba;
 }
 
+static bool grant_slots_intact(const struct swap_grant *grant)
+{
+    return grant->first_slot_lba == ~grant->not_first_slot_lba &&
+           grant->last_slot_lba == ~grant->not_last_slot_lba;
+}
+
 static struct swap_grant grant_of(const void *device, uint64_t first_lba, uint64_t last_lba)
 {
     CHECK(device != NULL && first_lba <= last_lba);
@@ -54,10 +64,13 @@ static struct swap_grant grant_of(const void *device, uint64_t first_lba, uint64
                                .not_last_lba = ~last_lba};
 }
 
-const struct swap_grant *swap_grant_make(const void *device, uint64_t first_lba, uint64_t last_lba)
+const struct swap_grant *swap_grant_make(const void *device, uint64_t first_lba, uint64_t last_lba,
+                                         uint64_t first_slot_lba, uint64_t slot_sectors)
 {
     struct swap_grant *made = NULL;
 
+    CHECK(slot_sectors > 0 && first_slot_lba > first_lba && first_slot_lba <= last_lba &&
+          slot_sectors <= last_lba - first_slot_lba);
     for (struct swap_grant *at = grants; at < grants + SWAP_GRANTS_MAX; at++) {
         CHECK_MSG(at->device != device || last_lba < at->first_lba || first_lba > at->last_lba,
                   "sectors %lx to %lx are granted already", at->first_lba, at->last_lba);
@@ -66,6 +79,10 @@ const struct swap_grant *swap_grant_make(const void *device, uint64_t first_lba,
     }
     CHECK(made != NULL);
     *made = grant_of(device, first_lba, last_lba);
+    made->first_slot_lba = first_slot_lba;
+    made->last_slot_lba = first_slot_lba + slot_sectors - 1;
+    made->not_first_slot_lba = ~made->first_slot_lba;
+    made->not_last_slot_lba = ~made->last_slot_lba;
     return made;
 }
 
@@ -151,6 +168,19 @@ bool swap_grant_covers(const struct swap_grant *grant, const void *device, uint6
     if (grant == &files.grant)
         return files_grant_covers(device, lba, sectors);
     return grant_in_force(grant) && grant_range_has(grant, device, lba, sectors);
+}
+
+bool swap_grant_covers_slots(const struct swap_grant *grant, const void *device, uint64_t lba,
+                             uint64_t sectors)
+{
+    if (grant == NULL || device == NULL || !grant_in_force(grant) ||
+        !grant_range_has(grant, device, lba, sectors))
+        return false;
+    if (!grant_slots_intact(grant))
+        PANIC("the slots of a grant were overwritten: sectors %lx to %lx", grant->first_slot_lba,
+              grant->last_slot_lba);
+    return lba >= grant->first_slot_lba && lba <= grant->last_slot_lba &&
+           sectors - 1 <= grant->last_slot_lba - lba;
 }
 
 void swap_grant_revoke(void)
