@@ -383,7 +383,7 @@ static void release_and_touch(void)
     struct section_place place = {.section = section, .at = 0};
     struct pfn page;
 
-    if (!section->marked)
+    if (!section_is_marked(section))
         return;
     if (waited == 0)
         page_release(held);

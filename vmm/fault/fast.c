@@ -1,11 +1,11 @@
 /*
  * The fast path of faults: resolves the common faults in one walk under one lock.
  *
- * It handles the rows of the table in fault.c that need no new table, no disk and no reclaim: a
- * ticket read or written, the zero page written, a COW page written by one of several owners or by
- * the last. In every other case it changes nothing and calls the slow path, which also finds the
- * reason of a violation. Interrupts are off throughout, as in any walk (rule P4); locks are only
- * tried.
+ * It handles the rows of the table in fault.c that need no disk and no reclaim: a ticket read or
+ * written, also of a section whose page is resident, the zero page written, a COW page written by
+ * one of several owners or by the last. In every other case it changes nothing and calls the slow
+ * path, which also finds the reason of a violation. Interrupts are off throughout, as in any walk
+ * (rule P4); locks are only tried.
  *
  * It repeats steps of fault.c with constants instead of loops, since every fault pays for each
  * instruction (`make bench`). Three measures keep them few: one compare replaces each group of
@@ -103,22 +103,6 @@ INLINE bool walk_to_leaf(struct fast *fast, unsigned levels, uint64_t *word)
     return true;
 }
 
-/* Lock and flags are adjacent, and a usable table has no flag: one exchange takes the lock and
- * checks that the table is not dead (rule P6). */
-INLINE bool fast_lock_table(struct frame *record)
-{
-    uint16_t free_and_alive = 0;
-
-    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1 &&
-                       offsetof(struct frame, lock) % sizeof(uint16_t) == 0,
-                   "one word");
-    if (!__atomic_compare_exchange_n((uint16_t *)(void *)&record->lock, &free_and_alive, 1, false,
-                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return false;
-    LOCK_CHECK(taken, &record->lock);
-    return true;
-}
-
 /* ---- rare cases, out of line ---- */
 
 /* Refills the processor's frame cache and retries. */
@@ -188,6 +172,28 @@ static GOES_ON bool fast_write_around(uint64_t address, uint64_t error, struct t
     return fault_write_around(leaf, descriptor) || go_slowly(address, error, frame);
 }
 
+/* Returns true if the access is one that a section's page resolves. */
+INLINE bool links_section(const struct descriptor *descriptor, uint64_t error)
+{
+    return error < 32 && (descriptor->links >> error & 1) != 0;
+}
+
+/* Ends the path at a ticket above the leaf table that neither a page nor zeros resolve. */
+static GOES_ON bool fast_make_tables_of_section(uint64_t address, uint64_t error,
+                                                struct trap_frame *frame,
+                                                const struct descriptor *descriptor)
+{
+    struct space *space = space_current();
+    struct pte *leaf;
+
+    if (!links_section(descriptor, error) ||
+        !tree_split_ticket(&space->tree, address, descriptor->ticket, &leaf))
+        return go_slowly(address, error, frame);
+    count_event(&space->faults.path);
+    return fault_link_section(address, error, frame, descriptor,
+                              frame_record(frame_of_pointer(leaf)), leaf);
+}
+
 /* Ends the path at a ticket above the leaf table: makes the tables down to it, and resolves the
  * fault there. A read needs a table only where the space maps no larger zeros. */
 static GOES_ON bool fast_make_tables(uint64_t address, uint64_t error, struct trap_frame *frame,
@@ -199,8 +205,9 @@ static GOES_ON bool fast_make_tables(uint64_t address, uint64_t error, struct tr
 
     bool around = writes_around(descriptor, error);
 
-    if (error >= 32 || ((descriptor->allows >> error & 1) == 0 && !around) ||
-        descriptor->page_level > 1 || ((error & PF_WR) == 0 && space->zero_levels > 1) ||
+    if (error >= 32 || ((descriptor->allows >> error & 1) == 0 && !around))
+        return fast_make_tables_of_section(address, error, frame, descriptor);
+    if (descriptor->page_level > 1 || ((error & PF_WR) == 0 && space->zero_levels > 1) ||
         !tree_split_ticket(&space->tree, address, descriptor->ticket, &leaf))
         return go_slowly(address, error, frame);
     count_event(&space->faults.path);
@@ -255,17 +262,29 @@ static GOES_ON bool end_at_other(uint64_t address, uint64_t error, struct trap_f
                                                  : go_slowly(address, error, frame);
 }
 
-/* Ends the path at a ticket that a single page or zeros do not resolve. */
+/* Ends the path at a ticket that a single page or zeros do not resolve; error is below 32. */
 static GOES_ON bool end_at_ticket(uint64_t address, uint64_t error, struct trap_frame *frame,
-                                  const struct descriptor *descriptor, struct frame *table)
+                                  const struct descriptor *descriptor, struct frame *table,
+                                  struct pte *leaf)
 {
-    bool denied = error < 32 && (descriptor->denies >> error & 1) != 0;
-
-    if (!denied && writes_around(descriptor, error) && frame != NULL)
+    if ((descriptor->denies >> error & 1) != 0) {
+        spin_unlock_fast(&table->lock);
+        return violate(address, error, frame, STATUS_DENIED);
+    }
+    if (writes_around(descriptor, error) && frame != NULL)
         return fast_write_around(address, error, frame, descriptor, table);
+    if ((descriptor->links >> error & 1) != 0)
+        return fault_link_section(address, error, frame, descriptor, table, leaf);
     spin_unlock_fast(&table->lock);
-    return denied ? violate(address, error, frame, STATUS_DENIED)
-                  : go_slowly(address, error, frame);
+    return go_slowly(address, error, frame);
+}
+
+/* Ends the path at a ticket for a reason that no entry explains. */
+OUT_OF_LINE bool end_unusual(uint64_t address, uint64_t error, struct trap_frame *frame,
+                             struct frame *table)
+{
+    spin_unlock_fast(&table->lock);
+    return go_slowly(address, error, frame);
 }
 
 /* Ends the path at a page. Only a program's write to a page that is read-only, and no corrupt
@@ -297,8 +316,11 @@ INLINE bool resolve_ticket(const struct fast *fast, struct pte entry)
 
     if (UNLIKELY(index >= descriptor_bound()) || UNLIKELY(descriptor->ticket.word != entry.word))
         return end_at_other(fast->address, fast->error, fast->frame, entry.word, fast->record);
-    if (UNLIKELY(fast->error >= 32) || UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
-        return end_at_ticket(fast->address, fast->error, fast->frame, descriptor, fast->record);
+    if (UNLIKELY(fast->error >= 32))
+        return end_unusual(fast->address, fast->error, fast->frame, fast->record);
+    if (UNLIKELY((descriptor->allows >> fast->error & 1) == 0))
+        return end_at_ticket(fast->address, fast->error, fast->frame, descriptor, fast->record,
+                             fast->leaf);
     if ((fast->error & PF_WR) != 0)
         return fault_first_write(fast->frame, fast->leaf, fast->record, descriptor->own_bits);
     /* Neither the ticket nor the zero page is counted: live and held do not change. */

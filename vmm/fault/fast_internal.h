@@ -1,6 +1,6 @@
 /*
- * Shared by the files of the fast path: fast.c (the walk and the entry's state) and fast_page.c
- * (the faults that take a page).
+ * Shared by the files of the fast path: fast.c (the walk and the entry's state), fast_page.c (the
+ * faults that take a page) and fast_section.c (those that link a section's page).
  *
  * Units: addresses in bytes. Owns: nothing. Context: a fault, interrupts off.
  * State: fast.c has locked the leaf table; each function below continues from there and unlocks it.
@@ -48,9 +48,36 @@ INLINE struct frame *record_at(uint32_t index)
     return (struct frame *)(uintptr_t)fault_constants.records + index;
 }
 
+/* Returns the offset of an entry in its table, in bytes. */
+INLINE unsigned leaf_place(const struct pte *leaf)
+{
+    return (unsigned)(uintptr_t)leaf & (PAGE_SIZE - sizeof(*leaf));
+}
+
+INLINE unsigned leaf_index(const struct pte *leaf)
+{
+    return leaf_place(leaf) / sizeof(*leaf);
+}
+
 INLINE bool fast_unlock_table(struct frame *table)
 {
     spin_unlock_fast(&table->lock);
+    return true;
+}
+
+/* Lock and flags are adjacent, and a usable table has no flag: one exchange takes the lock and
+ * checks that the table is not dead (rule P6). */
+INLINE bool fast_lock_table(struct frame *record)
+{
+    uint16_t free_and_alive = 0;
+
+    _Static_assert(offsetof(struct frame, flags) == offsetof(struct frame, lock) + 1 &&
+                       offsetof(struct frame, lock) % sizeof(uint16_t) == 0,
+                   "one word");
+    if (!__atomic_compare_exchange_n((uint16_t *)(void *)&record->lock, &free_and_alive, 1, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return false;
+    LOCK_CHECK(taken, &record->lock);
     return true;
 }
 
@@ -73,5 +100,10 @@ bool fault_copy_page(struct trap_frame *frame, struct pte *leaf, struct frame *t
 /* Resolves a program's write to a ticket of a region with the hint: with pages for the group, which
  * are at hand. Unlocks the table. Returns false, and has changed nothing, if there is none. */
 bool fault_write_around(struct pte *leaf, const struct descriptor *descriptor);
+
+/* Resolves a fault at a ticket of a section, if the page is resident in the section and needs no
+ * copy (fast_section.c). */
+bool fault_link_section(uint64_t address, uint64_t error, struct trap_frame *frame,
+                        const struct descriptor *descriptor, struct frame *table, struct pte *leaf);
 
 #endif

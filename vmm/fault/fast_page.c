@@ -23,17 +23,6 @@ INLINE uint64_t own_word(uint64_t cow)
     return (cow & (PTE_US | PTE_NX | PTE_MAY_WRITE)) | PTE_P | PTE_A | PTE_RW | CLASS(PTE_OWN);
 }
 
-/* Returns the offset of an entry in its table, in bytes. */
-INLINE unsigned leaf_place(const struct pte *leaf)
-{
-    return (unsigned)(uintptr_t)leaf & (PAGE_SIZE - sizeof(*leaf));
-}
-
-INLINE unsigned leaf_index(const struct pte *leaf)
-{
-    return leaf_place(leaf) / sizeof(*leaf);
-}
-
 /* As frame_pfn, with the constant in memory. */
 INLINE struct pfn pfn_of_table(const struct frame *table)
 {

@@ -4,6 +4,7 @@
 #include "vmm/page/page.h"
 #include "vmm/range/collapse.h"
 #include "vmm/range/internal.h"
+#include "vmm/section/section.h"
 #include "vmm/space/stack.h"
 
 /* The part of a range that lies in one region. */
@@ -184,6 +185,8 @@ static enum status hint_around(struct space *space, uint64_t start, uint64_t end
 
         CHECK(part.start == at && part.end > at);
         at = part.end;
+        if (now->shared)
+            section_set_around(space, part.start, part.end, around);
         if (now->around == around || now->shared)
             continue;
         status = descriptor_with_hint(now->rights, hint, &descriptor);

@@ -95,7 +95,7 @@ unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
         CHECK_MSG(section->mapped + section->opens == section->count && section->count > 0,
                   "a section has %u mappings, %u opens, count %u", section->mapped, section->opens,
                   section->count);
-        CHECK(section->family->count > 0 && !section->marked);
+        CHECK(section->family->count > 0 && !section_is_marked(section));
         CHECK(count < max);
         trees[count++] = section->tree;
         *committed += section->charged;

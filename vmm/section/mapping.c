@@ -105,6 +105,7 @@ void mapping_remove(struct mapping *mapping)
     if (mapping->tied)
         mapping_untie(mapping);
     were_on = lock_mappings(mapping->space, section);
+    mapping->space->recent.section = NULL; /* it may be this one, and end */
     region_tree_remove(&mapping->space->mappings, &mapping->node);
     mapping_index_remove(&section->family->mappings, &mapping->place);
     section->mapped--;
@@ -306,6 +307,17 @@ bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t 
     return true;
 }
 
+void section_set_around(struct space *space, uint64_t start, uint64_t end, uint8_t around)
+{
+    bool were_on = lock_space_mappings(space);
+    struct mapping *at = section_find(space, start);
+
+    CHECK_MSG(around <= AROUND_MOST && start < end, "groups of 2^%u from %lx on", around, start);
+    for (; at != NULL && at->node.start < end; at = section_next_of(at))
+        at->around = around;
+    unlock_space_mappings(space, were_on);
+}
+
 static enum status section_cut_at(struct space *space, uint64_t address)
 {
     struct mapping *mapping = section_find(space, address);
@@ -326,12 +338,14 @@ static enum status section_cut_at(struct space *space, uint64_t address)
         return status;
     behind->copies = mapping->copies;
     behind->most = mapping->most;
+    behind->around = mapping->around;
     /* In one step, so that each page is in a mapping at all times. */
     were_on = lock_mappings(space, behind->section);
     region_tree_resize(&mapping->node, mapping->node.start, address);
     mapping_index_set_end(&mapping->place, address - mapping->origin);
     insert_mapping(behind);
     unlock_mappings(space, behind->section, were_on);
+    CHECK(mapping->node.end == address && behind->node.start == address);
     if (mapping->tied)
         split_lends(mapping, behind);
     return OK;
@@ -395,6 +409,7 @@ static enum status copy_mapping(struct space *child, const struct mapping *from)
         return status;
     copy->copies = from->copies;
     copy->most = from->most;
+    copy->around = from->around;
     mapping_insert(copy);
     if (from->tied)
         copy_lends(copy, from);

@@ -33,6 +33,7 @@ struct mapping {
     struct space *space;             /* constant */
     uint64_t origin;                 /* (m) the address of the section's first page, modulo 2^64 */
     bool copies;                     /* constant: private, a write copies the page */
+    uint8_t around;                  /* (m) a touch maps up to 2^around resident neighbours */
     bool tied;                       /* (f) has lent or borrowed */
     struct rights most;              /* (f) and the space's lock: most rights of its pages */
     struct mapping *lender;          /* (f) its parent; NULL: it does not borrow */

@@ -173,7 +173,7 @@ static uint64_t recall_page(struct section *section, uint64_t at, const struct t
     if (pte_state(place->entry, 1) != PTE_LEAF || pte_class(place->entry) != PTE_OWN)
         return 0;
     page = pte_frame(place->entry);
-    CHECK_MSG(section->marked || at >= section_reach(section),
+    CHECK_MSG(section_is_marked(section) || at >= section_reach(section),
               "the page at %lx is recalled, the section ends at %lx", at, section_reach(section));
     recalled = section_recall(section->family, at, page);
     if (recalled > 0)

@@ -24,11 +24,6 @@ static const struct rights entry_rights = {.write = true, .user = true};
 
 /* ---- paths ---- */
 
-static bool is_marked(const struct section *section)
-{
-    return __atomic_load_n(&section->marked, __ATOMIC_SEQ_CST);
-}
-
 /* Records the family in the leaf table of a place, which has no page yet or was copied with the
  * record. Interrupts are off. */
 static void name_leaf_table(struct section *section, uint64_t at)
@@ -50,10 +45,10 @@ static enum status make_named_path(struct section *section, uint64_t at,
                                    struct page_reserve *reserve, struct tlb_batch *batch)
 {
     bool were_on = machine_interrupts_off();
-    enum status status = is_marked(section) ? STATUS_AGAIN
-                                            : tree_make_path(&section->tree, at, 1, TREE_BUILD,
-                                                             &reserve->tables, batch);
+    enum status status = STATUS_AGAIN;
 
+    if (!section_is_marked(section))
+        status = tree_make_path(&section->tree, at, 1, TREE_BUILD, &reserve->tables, batch);
     if (status == OK)
         name_leaf_table(section, at);
     machine_interrupts_restore(were_on);
@@ -128,12 +123,12 @@ static enum status lock_inside(const struct section_place *where, const struct t
     if (lock_unchanged(where->section, where->at, place)) {
         if (where->at >= section_reach(where->section))
             status = STATUS_RANGE;
-        else if (!is_marked(where->section))
+        else if (!section_is_marked(where->section))
             return OK;
         tree_unlock(place->table);
     }
     machine_interrupts_restore(*were_on);
-    if (is_marked(where->section))
+    if (section_is_marked(where->section))
         machine_relax();
     machine_pause();
     return status;

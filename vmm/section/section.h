@@ -62,7 +62,8 @@ struct section {
     LIST_ENTRY(section) link; /* (l) among all sections, for AUDIT */
     uint32_t count;           /* (a) mappings, opens and holds */
     uint32_t opens;           /* (a) by section_create, until section_close */
-    bool marked;    /* (a) changed with (z): a snapshot recalls all leaves, new ones wait (L4) */
+    uint32_t turn;  /* (a) changed with (z): odd while a snapshot recalls all leaves, and new ones
+                     * wait (L4); with each one tables stop being this section's alone */
     bool is_object; /* constant: by section_create; programs may resize it */
     bool frozen;    /* constant: a read-only snapshot; its content never changes */
 };
@@ -95,6 +96,10 @@ static inline bool section_allows(const struct section *section, struct rights r
 /* Returns false if a section that is mapped in the range denies the rights. */
 bool section_rights_allowed(const struct space *space, uint64_t start, uint64_t end,
                             struct rights rights);
+
+/* Sets the hint of all mappings that overlap the range: a touch of a page that is resident also
+ * maps resident pages of its aligned group of 2^around. */
+void section_set_around(struct space *space, uint64_t start, uint64_t end, uint8_t around);
 
 static inline bool space_has_mappings(const struct space *space)
 {
@@ -151,6 +156,11 @@ void section_close(struct section *section);
 static inline uint64_t section_size(const struct section *section)
 {
     return __atomic_load_n(&section->size, __ATOMIC_SEQ_CST);
+}
+
+static inline bool section_is_marked(const struct section *section)
+{
+    return (__atomic_load_n(&section->turn, __ATOMIC_SEQ_CST) & 1) != 0;
 }
 
 /* Changes the size of a section. A cut loses the pages after the new end: they leave every space at

@@ -77,12 +77,12 @@ static enum status fill_snapshot(struct section *section, struct section *snapsh
 {
     enum status status;
 
-    CHECK(!section->marked && snapshot->mapped == 0);
-    __atomic_store_n(&section->marked, true, __ATOMIC_SEQ_CST);
+    CHECK(!section_is_marked(section) && snapshot->mapped == 0);
+    __atomic_add_fetch(&section->turn, 1, __ATOMIC_SEQ_CST);
     status = recall_everything(section);
     if (status == OK)
         share_tree(snapshot, section);
-    __atomic_store_n(&section->marked, false, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&section->turn, 1, __ATOMIC_SEQ_CST);
     return status;
 }
 

@@ -48,6 +48,21 @@ struct space;
 /* Returns the counts of a space so far. */
 struct fault_counts space_faults(const struct space *space);
 
+struct section;
+struct frame;
+struct pte;
+
+/* The leaf table of a section that a touch in the space met last, under the lock of the space's
+ * mappings. A mapping keeps the section. Only a snapshot takes the table from it, and changes the
+ * section's turn first. */
+struct section_recent {
+    const struct section *section; /* NULL: none */
+    uint64_t window;               /* place in the section / 2 MiB */
+    struct frame *table;
+    const struct pte *entries;
+    uint32_t turn; /* of the section, as it was then */
+};
+
 /* What a space has lent and borrowed (vmm/section/mapping.h); under the lock of lends. */
 struct lend_counts {
     uint32_t ties;  /* its mappings that are lent or borrowed */

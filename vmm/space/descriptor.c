@@ -119,8 +119,26 @@ static uint32_t denied_codes(struct rights rights)
     return denied;
 }
 
-/* Fills in a descriptor. For memory of sections no error code is allowed and there are no prepared
- * bits, so the fast path never serves it. */
+/* Returns the error codes that a section's page resolves. A write through a private mapping copies
+ * the page, which the fast path does not. */
+static uint32_t linking_codes(struct rights rights, struct page_hint hint)
+{
+    CHECK(hint.shared || !hint.copies);
+    rights.write = rights.write && !hint.copies;
+    return hint.shared ? allowed_codes(rights, hint) : 0;
+}
+
+static uint64_t link_bits_of(struct rights rights, struct page_hint hint)
+{
+    struct pfn none = {0};
+
+    if (rights.none || !hint.shared)
+        return 0;
+    return pte_leaf(none, 1, hint.copies ? PTE_COW : PTE_SHARED, rights).word;
+}
+
+/* Fills in a descriptor. Memory of sections has no pages of its own, and never zeros: no error code
+ * is allowed, and only the bits of links are prepared. */
 static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struct rights rights,
                             struct page_hint hint)
 {
@@ -135,7 +153,9 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
     descriptor->copies = hint.copies;
     descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
     descriptor->denies = denied_codes(rights);
-    CHECK((descriptor->allows & descriptor->denies) == 0);
+    descriptor->links = linking_codes(rights, hint);
+    descriptor->link_bits = link_bits_of(rights, hint);
+    CHECK(((descriptor->allows | descriptor->links) & descriptor->denies) == 0);
     descriptor->zero_leaf = fast ? zero_ladder_entry(1, rights) : pte_empty();
     descriptor->own_bits = fast ? pte_leaf(none, 1, PTE_OWN, rights).word : 0;
 }

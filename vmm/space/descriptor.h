@@ -29,14 +29,15 @@ struct descriptor {
     struct rights rights; /* (c) */
     uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
     uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
-    bool shared; /* (c) pages are a section's (vmm/section/section.h): the fast path has no bits */
-    bool copies; /* (c) shared, too: a write copies the page, for a private mapping */
+    bool shared;     /* (c) pages are a section's (vmm/section/section.h): no bits for own pages */
+    bool copies;     /* (c) shared, too: a write copies the page, for a private mapping */
     uint32_t count;  /* (d) regions that refer to it */
     uint16_t index;  /* (c) */
     uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
                            * for the fast path to resolve */
     uint32_t denies; /* (c) likewise for ring 3: denied in every state of the page */
-    uint32_t spare[4];
+    uint32_t links;  /* (c) likewise, for the fast path to resolve by a section's page */
+    uint64_t link_bits; /* (c) entry of a section's page, without its frame */
 };
 
 /* At most 16 pages are mapped by one fault, which bounds how long the table is locked. */

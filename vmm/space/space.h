@@ -61,6 +61,7 @@ struct space {
     uint64_t serial; /* from 1; never reused, unlike the address of a space */
     struct region_tree regions;
     struct region_tree mappings; /* of sections, in the shared regions (vmm/section/section.h) */
+    struct section_recent recent;
     uint32_t region_count;
     uint64_t committed, wired; /* pages: the sums over its private regions */
     uint8_t zero_levels;       /* highest level of tickets that a read turns into zeros, 1 to 5 */
@@ -157,7 +158,7 @@ enum space_advice {
     SPACE_COLLAPSE,  /* merges small pages into large ones that lie in the range */
     /* Fault-around: a first write, to a page not read before, also maps pages for adjacent tickets
      * of its aligned group, if frames are in the processor's caches and the limit of resident pages
-     * allows it. SPACE_RANDOM: one page a fault, as at the start. */
+     * allows it; of sections any first touch maps the resident ones. SPACE_RANDOM: only one. */
     SPACE_SEQUENTIAL,
     SPACE_RANDOM
 };
@@ -204,8 +205,7 @@ struct space_view {
     uint64_t resident; /* mapped pages without the zero page; counts pages shared with forks */
 };
 
-/* Describes the region that covers the address, or the next one. STATUS_NOT_FOUND: there is
- * none. */
+/* Describes the region that covers the address, or the next one. STATUS_NOT_FOUND: none. */
 MUST_USE enum status space_query(struct space *space, uint64_t address, struct space_view *view);
 
 /* Resizes the part of a region that begins at start. A smaller size unmaps the end; a larger one
