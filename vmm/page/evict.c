@@ -106,10 +106,9 @@ bool page_reads_as_zeros(struct pfn page)
 {
     const uint64_t *words = frame_pointer(page);
 
-    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++) {
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++)
         if (__atomic_load_n(&words[i], __ATOMIC_RELAXED) != 0)
             return false;
-    }
     return true;
 }
 
@@ -143,9 +142,8 @@ static bool leave_dead_slot(struct victim *victim)
     return true;
 }
 
-/* Decides how a victim goes. A page in the swap cache needs no write: it was never writable since
- * it was read, so its slot has its content. A page of zeros needs no slot: no processor can write
- * to it any more. Others are to be written. */
+/* Decides how a victim goes. A page in the swap cache was never writable since it was read, so its
+ * slot has its content. One of zeros needs no slot: no processor can write to it any more. */
 static enum status choose_end(struct victim *victim)
 {
     const struct frame *record = frame_record(victim->page);

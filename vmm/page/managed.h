@@ -94,8 +94,7 @@ struct victim {
 extern struct reclaim_counts reclaim_counted;
 
 /* Finds the entries of a page, which the caller holds. Unless `used` is NULL, clears their A bits
- * and sets it to whether one was set. Returns false if some entries are missing, or the page is in
- * transit. */
+ * and sets it to whether one was set. Returns false if one is missing, or the page in transit. */
 bool victim_look(struct victim *victim, bool *used);
 
 /* Returns true if the page may go although the swap area takes none. */

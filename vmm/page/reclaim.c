@@ -133,8 +133,7 @@ static bool victim_find_pointers(struct victim *victim, const struct frame *reco
             victim->pointer_count == __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) - 1);
 }
 
-/* As victim_look, for a page with one entry, in one pass under its table's lock. Returns false if
- * it found out nothing. */
+/* As victim_look, in one pass, for a page with one entry. Returns false if it found nothing out. */
 static bool look_at_sole(struct victim *victim, bool *used)
 {
     bool were_on = machine_interrupts_off();
