@@ -147,7 +147,7 @@ def crash_lock_order(t: Case):
 
 @case
 def too_little_memory(t: Case):
-    run = t.boot(memory=56, append="run=cow")
+    run = t.boot(memory=60, append="run=cow")
     t.ended(run, "fail")
     t.check(run.log and "too little memory: " in (run.log.bail_out or ""), "'Bail out!' says why",
             str(run.log and run.log.bail_out))
