@@ -35,8 +35,8 @@
 
 EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table);
 
-/* Memory that the firmware leaves for use, below which a run is refused: the kernel's own tables may
- * not fit. A machine with 60 MiB has 53 MiB of it; with 57, OVMF cannot load the image any more. */
+/* Memory that the firmware leaves for use, below which a run is refused: the kernel's own tables
+ * may not fit. A machine with 60 MiB has 53 MiB of it; with 57, OVMF cannot load the image. */
 #define MEMORY_LEAST (54 * MIB)
 
 /* Registers of an HPET with its first timers, which the clock reads. */

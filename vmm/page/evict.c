@@ -34,8 +34,7 @@ static bool entry_keeps_frame(struct tree_pointer at)
     return !pte_present(pte_read(&entries[at.index])) || tree_has_copies(at.table);
 }
 
-/* As begin_transit_out, for a page with one entry, in one pass under its table's lock, in which no
- * copy of the entry is made. Returns false if it did nothing. */
+/* As begin_transit_out, in one pass, for a page with one entry. Returns false if it did nothing. */
 static bool begin_sole_out(struct victim *victim)
 {
     bool were_on = machine_interrupts_off();
@@ -320,8 +319,7 @@ static bool reclaim_finish(struct victim *victim)
     return out;
 }
 
-/* Keeps victims in memory whose area has died: nothing that it holds can be read again (rule
- * D2). */
+/* Keeps victims in memory whose area has died: nothing in it can be read again (rule D2). */
 static enum status keep_from_dead_area(struct victim *victims, unsigned count)
 {
     enum status status = OK;

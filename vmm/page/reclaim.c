@@ -137,7 +137,7 @@ static bool victim_find_pointers(struct victim *victim, const struct frame *reco
 static bool look_at_sole(struct victim *victim, bool *used)
 {
     bool were_on = machine_interrupts_off();
-    struct tree_pointer *at = &victim->pointers[0];
+    struct tree_pointer *at = victim->pointers;
     enum pte_state state = sole_lock(victim->page, at);
     bool found = state == PTE_LEAF || state == PTE_WITHHELD;
 
@@ -146,6 +146,8 @@ static bool look_at_sole(struct victim *victim, bool *used)
     if (state != PTE_EMPTY)
         tree_unlock(at->table);
     machine_interrupts_restore(were_on);
+    if (!found)
+        machine_relax(); /* the table may be locked, and that of the next pages */
     victim->pointer_count = 1;
     victim->shared = false;
     return found;
