@@ -58,7 +58,8 @@ enum pte_state sole_lock(struct pfn page, struct tree_pointer *at)
         return PTE_EMPTY;
     table = frame_record(at->table);
     at->index = record->page.back_index;
-    if (spin_try(&table->lock)) {
+    /* A table that is locked is not tried: those of the next pages may be the same. */
+    if (__atomic_load_n(&table->lock, __ATOMIC_RELAXED) == 0 && spin_try(&table->lock)) {
         if ((table->flags & FRAME_DEAD) == 0 &&
             __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) == 2)
             state = state_for(pte_read(sole_entry(*at)), page);

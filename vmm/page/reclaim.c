@@ -146,8 +146,6 @@ static bool look_at_sole(struct victim *victim, bool *used)
     if (state != PTE_EMPTY)
         tree_unlock(at->table);
     machine_interrupts_restore(were_on);
-    if (!found)
-        machine_relax(); /* the table may be locked, and that of the next pages */
     victim->pointer_count = 1;
     victim->shared = false;
     return found;
