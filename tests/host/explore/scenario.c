@@ -44,6 +44,7 @@ const struct set_up scenario_set_ups[] = {
     {"three", PAGES ",child,child,write@1,write/1@1,write/2@1"},
     {"swapped", PAGES ",out"},
     {"swapshared", FORKED ",out"},
+    {"swapsharedown", FORKED ",write@523776,out"},
     {"tied", PAGES ",out,read"},
     {"tiedshared", FORKED ",out,read/1"},
     {"large", "map-large,write,write@1"},
