@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
+# A linker that is killed leaves a part of its file, which looks newer than the sources. So programs
+# are made under the name FILE.part, and renamed when they are whole.
 .SUFFIXES:
 .SECONDARY:
 
@@ -98,28 +100,33 @@ READ_LOG := ovmf/read-log.c ovmf/prepare-disk.c ovmf/prepare-probe.c ovmf/prepar
 
 $(B)/prepare-swap: $(PREPARE:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $^ -lblkid -lfdisk
+	$(CC) -o $@.part $^ -lblkid -lfdisk
+	mv $@.part $@
 
 PREPARE_FILES := ovmf/prepare-files.c $(filter-out ovmf/read-log.c,$(READ_LOG))
 $(B)/prepare-files: $(PREPARE_FILES:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $^ -lblkid -lfdisk
+	$(CC) -o $@.part $^ -lblkid -lfdisk
+	mv $@.part $@
 
 $(B)/read-log: $(READ_LOG:%=$(B)/host-gcc/%.o) $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $^ -lblkid -lfdisk
+	$(CC) -o $@.part $^ -lblkid -lfdisk
+	mv $@.part $@
 
 # Fonts by size for pictures of sizes that no virtual machine has.
 $(B)/draw-screen: $(B)/host-gcc/ovmf/draw-screen.c.o $(B)/host-gcc/libfaultline.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $^
+	$(CC) -o $@.part $^
+	mv $@.part $@
 
 # Bound to the serial number that ovmf/qemu.py gives to swap disks; made anew with the format only.
 $(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gpt.[ch] bad_slots.c \
 	checksum.[ch])) | $(B)/prepare-swap
 	$(call say,DISK,$@)
-	rm -f $@
-	$(B)/prepare-swap --yes --serial FAULTLINE-SWAP $@ > $@.log
+	rm -f $@.part
+	$(B)/prepare-swap --yes --serial FAULTLINE-SWAP $@.part > $@.log
+	mv $@.part $@
 
 # ---- host tests and fuzzers ----------------------------------------------------------------------
 
@@ -167,27 +174,33 @@ $(B)/$(1)/%.c.o: %.c Makefile
 # One object of all allocators, and one of all policies: an archive's member that only a section
 # refers to is not linked.
 $(B)/$(1)/pmm/alloc.o: $$(ALLOCATOR_SOURCES:%=$(B)/$(1)/%.o)
-	ld -r -o $$@ $$^
+	ld -r -o $$@.part $$^
+	mv $$@.part $$@
 
 $(B)/$(1)/vmm/policies.o: $$(POLICY_SOURCES:%=$(B)/$(1)/%.o)
-	ld -r -o $$@ $$^
+	ld -r -o $$@.part $$^
+	mv $$@.part $$@
 
 $(B)/$(1)/libfaultline.a: $$(patsubst %,$(B)/$(1)/%.o,$$(filter-out $$(ALLOCATOR_SOURCES) \
 	$$(POLICY_SOURCES),$$(PORTABLE_SOURCES))) $(B)/$(1)/pmm/alloc.o $(B)/$(1)/vmm/policies.o
-	rm -f $$@
-	ar qcsD $$@ $$^
+	rm -f $$@.part
+	ar qcsD $$@.part $$^
+	mv $$@.part $$@
 
 $(B)/$(1)/libfake.a: $$(HOST_SUPPORT:%=$(B)/$(1)/%.o)
-	rm -f $$@
-	ar qcsD $$@ $$^
+	rm -f $$@.part
+	ar qcsD $$@.part $$^
+	mv $$@.part $$@
 
 $(B)/$(1)/test_%: $(B)/$(1)/tests/host/test_%.c.o $(B)/$(1)/libfaultline.a $(B)/$(1)/libfake.a
-	$$(FLAVOUR_$(1)) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
+	$$(FLAVOUR_$(1)) -o $$@.part $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka
+	mv $$@.part $$@
 endef
 $(foreach name,host host-gcc fuzz tsan explore,$(eval $(call flavour,$(name))))
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.c.o $(B)/fuzz/libfaultline.a $(B)/fuzz/libfake.a
-	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+	$(CLANG) -fsanitize=fuzzer,$(SANITIZE) -o $@.part $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+	mv $@.part $@
 
 # Of the host's files those that write simulated memory are explored with the sources.
 EXPLORED := tests/host/explore/program_operation.c tests/host/fake/mmu.c tests/host/fake/cpu.c \
@@ -196,13 +209,15 @@ $(B)/explore/explore: $(patsubst %,$(B)/host-gcc/%.o,$(filter-out $(EXPLORED), \
 		$(wildcard tests/host/explore/*.c))) \
 		$(EXPLORED:%=$(B)/explore/%.o) $(B)/explore/libfaultline.a $(B)/host-gcc/libfake.a
 	$(call say,LINK,$@)
-	$(CC) -no-pie -Wl,--wrap=memset -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) \
+	$(CC) -no-pie -Wl,--wrap=memset -o $@.part $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) \
 		-Wl,--end-group
+	mv $@.part $@
 
 # Two threads over the same objects as the host tests', for make bench.
 $(B)/scaling: $(B)/host-gcc/tests/host/scaling.c.o $(B)/host-gcc/libfaultline.a $(B)/host-gcc/libfake.a
 	$(call say,LINK,$@)
-	$(CC) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lpthread
+	$(CC) -o $@.part $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lpthread
+	mv $@.part $@
 
 HOST_PROGRAMS := $(HOST_TESTS:%=$(B)/host/%) $(HOST_TESTS:%=$(B)/host-gcc/%) \
 	$(THREAD_TESTS:%=$(B)/tsan/%) $(B)/explore/explore $(B)/scaling

@@ -13,4 +13,5 @@ $(B)/bochs-loader.efi: ovmf/bochs-loader.c ovmf/bochs.mk
 		-o $(B)/bochs-loader.so /usr/lib/crt0-efi-x86_64.o $(B)/bochs-loader.o -L/usr/lib -lgnuefi
 	$(OBJCOPY) -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela \
 		-j '.rel.*' -j '.rela.*' -j .reloc --target efi-app-x86_64 --subsystem 10 \
-		$(B)/bochs-loader.so $@
+		$(B)/bochs-loader.so $@.part
+	mv $@.part $@

@@ -6,16 +6,19 @@ LIBEFI := -L/usr/lib -lgnuefi
 
 $(B)/faultline.pass1.so: $(KERNEL_OBJECTS) efi/image/faultline.lds cpu/crash/symbols.mk
 	$(call say,LINK,$@)
-	$(LINK) -o $@ $(CRT0) $(KERNEL_OBJECTS) $(LIBEFI)
+	$(LINK) -o $@.part $(CRT0) $(KERNEL_OBJECTS) $(LIBEFI)
+	mv $@.part $@
 
 $(B)/symbols.S: $(B)/faultline.pass1.so cpu/crash/make-symbols
 	$(call say,SYMBOLS,$@)
-	cpu/crash/make-symbols table $< > $@
+	cpu/crash/make-symbols table $< > $@.part
+	mv $@.part $@
 
 $(B)/symbols.o: $(B)/symbols.S
 	$(CC) -c -o $@ $<
 
 $(B)/faultline.so: $(B)/symbols.o
 	$(call say,LINK,$@)
-	$(LINK) -o $@ $(CRT0) $(KERNEL_OBJECTS) $(B)/symbols.o $(LIBEFI)
-	cpu/crash/make-symbols compare $(B)/faultline.pass1.so $@
+	$(LINK) -o $@.part $(CRT0) $(KERNEL_OBJECTS) $(B)/symbols.o $(LIBEFI)
+	cpu/crash/make-symbols compare $(B)/faultline.pass1.so $@.part
+	mv $@.part $@

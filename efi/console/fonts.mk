@@ -7,7 +7,8 @@ FONT_FILES := $(FONT_SIZES:%=$(B)/fonts/spleen-%.psf)
 
 $(B)/fonts/spleen-%.psf: $(FONT_SOURCE)/spleen-%.psfu.gz
 	mkdir -p $(@D)
-	gzip -dc $< > $@
+	gzip -dc $< > $@.part
+	mv $@.part $@
 
 $(B)/kernel/efi/console/fonts.S.o: efi/console/fonts.S $(FONT_FILES) Makefile efi/console/fonts.mk
 	mkdir -p $(@D)

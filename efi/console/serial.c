@@ -236,17 +236,21 @@ int serial_read(void)
     return uart_read(UART_THR);
 }
 
+/* The room is read once: another processor that prints at the same time, in a crash, may take the
+ * last of it in between, and less than none would be room for ever. */
 static void serial_put(char letter)
 {
+    unsigned room = uart.room;
+
     if (uart.dead)
         return;
-    if (uart.room == 0) {
+    if (room == 0) {
         if (!serial_wait_for(LSR_THRE))
             return;
-        uart.room = uart.fifo;
+        room = uart.fifo;
     }
     uart_write(UART_THR, (uint8_t)letter);
-    uart.room--;
+    uart.room = room - 1;
 }
 
 void serial_write(const char *text, size_t size)

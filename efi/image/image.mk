@@ -6,5 +6,6 @@ IMAGE_SECTIONS := .text .reloc .rodata .relro .data .dynamic .rela .dynsym .dyns
 
 $(B)/faultline.efi: $(B)/faultline.so efi/image/fix-pe efi/image/image.mk
 	$(call say,PE,$@)
-	$(OBJCOPY) $(IMAGE_SECTIONS:%=-j %) --target efi-app-x86_64 --subsystem 10 $< $@
-	efi/image/fix-pe $@
+	$(OBJCOPY) $(IMAGE_SECTIONS:%=-j %) --target efi-app-x86_64 --subsystem 10 $< $@.part
+	efi/image/fix-pe $@.part
+	mv $@.part $@

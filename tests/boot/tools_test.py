@@ -515,6 +515,22 @@ class Resolver(ToolCase):
         self.assertEqual(shown, log)
 
 
+class MakeRecipes(ToolCase):
+    def test_programs_have_their_name_when_they_are_whole(self):
+        """A tool that writes a target in place would leave half of it when it is killed."""
+        folder = self.folder / "build"
+        folder.mkdir()
+        done = self.run_tool("make", "--dry-run", f"B={folder}", "all", "everything")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        commands = done.stdout.replace("\\\n", " ").splitlines()
+        made = [re.search(r" -o (\S+)", line)[1] for line in commands
+                if " -o " in line and not re.search(r" -c |bochs-loader\.so|symbols\.o", line)]
+        self.assertGreater(len(made), 100)
+        self.assertEqual([name for name in made if not name.endswith(".part")], [])
+        renamed = {line.split()[1] for line in commands if line.startswith("mv ")}
+        self.assertEqual([name for name in made if name not in renamed], [])
+
+
 class MakeImage(ToolCase):
     def refused_image(self, done, words):
         self.refused(done, "make-image", 1, words)

@@ -140,6 +140,7 @@ def option_matrix(t: Case):
     """A dozen combinations of options with every experiment: a pass, or skips that say why."""
     for entry in matrix.FIXED:
         result, problems = matrix.boot(entry)
-        t.check(not problems, f"{entry.name}: {result.seconds:.0f} s", *problems)
+        t.check(not problems, f"{entry.name}: {matrix.words(matrix.tally(result))}, "
+                f"{result.seconds:.0f} s", *problems)
         if problems:
             t.runs.append(Run(result, None))
