@@ -23,6 +23,7 @@ VERSION = re.compile(r"# Faultline (\S+)$")
 PLACE = re.compile(r"# .*?(\bat|\btrap:|\d+:) ([0-9a-f]{16}) \S+\+0x[0-9a-f]+")
 # Ends an answer of addr2line; it belongs to no image.
 SENTINEL = "0xffffffffffffffff"
+SIZE_MOST = 64 << 20  # bytes; nothing that long is the log of a run
 
 
 def image_base() -> int:
@@ -144,9 +145,12 @@ def main() -> int:
             print(f"{item} {here or 'no line'}; if it is a return address: {before or 'no line'}")
         else:
             try:
-                text = Path(item).read_text("latin-1")
+                with open(item, "rb") as file:
+                    text = file.read(SIZE_MOST + 1).decode("latin-1")
             except OSError as error:
                 parser.error(f"{item}: {error.strerror}")
+            if len(text) > SIZE_MOST:
+                parser.error(f"{item}: more than {SIZE_MOST >> 20} MiB: no log of a run")
             for line in text.splitlines():
                 print(resolver.line(line))
         resolver.close()

@@ -6,13 +6,14 @@ does not allow is an error, and so is a log without its last line.
 """
 
 import argparse
+import codecs
 import dataclasses
 import json
 import re
 import signal
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import BinaryIO, Dict, List, Optional, Tuple
 from xml.etree import ElementTree
 
 VERSION = "KTAP version 1"
@@ -50,15 +51,16 @@ VARYING = re.compile(
     r"fault-around\..*|heap-pause\..*\.p999|table-ledger\.ask_.*|overcommit\.full\..*|"
     r"swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
     r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
-    r"shared-map\.hand_over.*|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
+    r"shared-map\.hand_over.*|zeroing\.clear_stosb|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
 
 # Costs that differ by up to 20 % between two such runs: what a page takes depends on whether its frame
 # was cleared before, and that on when the host's disk has ended a command.
 NOISY = re.compile(
     r"fork-ways(-all)?\.(\w+\.write[0-9]+|eager\.\w+|leaf_table\.(fork|drop))\..*|"
+    r"fork-ways(-all)?\.page\.(fork|drop)\.sparse_1t|"
     r"snapshot\.(restore\.([4-9]|[0-9]{2,})|a_dirtied_page)|heap-pause\..*\.(median|giving_back)|"
     r"large-page\.touch_mib\..*|fault-device\.page|fault-dumb\.\w+\.first_touch|"
-    r"vma-structure\.list\.\w+\.100000")
+    r"vma-structure\.list\.\w+\.100000|ticket-range\.split\.\w+|space-limit\.create")
 
 
 class LogError(Exception):
@@ -182,6 +184,8 @@ class _Reader:
         self.at += 1
         if line is None:
             self.fail(f"the log is cut off; {wanted} is missing")
+        if line.endswith("\x1a") and self.at == len(self.lines):
+            self.fail("the log is cut off inside this line")
         if not all(" " <= letter <= "~" for letter in line) or not line.strip() or (
                 line.endswith(" ") and not line.strip().startswith("#")):
             self.fail(f"not a line of text: {line!r}")
@@ -223,6 +227,23 @@ def _note(reader: _Reader, log: Log, suite: Optional[Suite]):
     value = float(metric[3]) if "." in metric[3] else int(metric[3])
     log.metrics[name] = Metric(value, metric[4], reader.at)
     suite.notes.append(text)
+
+
+def read_text(file: BinaryIO, most: int = SIZE_MOST) -> str:
+    """Returns the text of an open file. A log that Windows has saved begins with a byte-order mark.
+    Raises LogError for more bytes than the longest log has."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise LogError(f"more than {most >> 20} MiB: no log of a run")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+
+
+def varies(name: str, metric: Metric) -> bool:
+    """Returns whether a figure may differ between two runs of one image."""
+    return (metric.unit in TIMES or VARYING.fullmatch(name) is not None
+            or metric.unit == "instructions" and NOISY.fullmatch(name) is not None)
 
 
 def _decimals(text: str) -> int:
@@ -267,8 +288,7 @@ def _check_answer(reader: _Reader, log: Log, suite: Suite):
         full = f"{suite.name}.{name}"
         if full not in log.metrics:
             reader.fail(f"the answer rests on {full}, which is no figure of this run")
-        if log.metrics[full].unit in TIMES or VARYING.fullmatch(full) or (
-                log.metrics[full].unit == "instructions" and NOISY.fullmatch(full)):
+        if varies(full, log.metrics[full]):
             reader.fail(f"the answer rests on {full}, which differs from run to run")
         figures.append(log.metrics[full])
     names = {int(number) for name in answer.sources for number in re.findall(r"[0-9]{1,20}", name)}
@@ -538,10 +558,7 @@ def main() -> int:
     sys.stderr.reconfigure(errors="backslashreplace")
     try:
         with open(options.file, "rb") if options.file else sys.stdin.buffer as file:
-            data = file.read(SIZE_MOST + 1)
-        if len(data) > SIZE_MOST:
-            raise LogError(f"more than {SIZE_MOST >> 20} MiB: no log of a run")
-        log = parse(data.decode("latin-1"))
+            log = parse(read_text(file))
     except (LogError, OSError) as error:
         words = f"{options.file}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"log.py: {words}", file=sys.stderr)

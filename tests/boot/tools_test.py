@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("tests/boot", "tests/report", 
 sys.dont_write_bytecode = True
 
 import bochs  # noqa: E402
+import log  # noqa: E402
 import page as pages  # noqa: E402
 import progress  # noqa: E402
 import qemu  # noqa: E402
@@ -385,8 +386,34 @@ class Programs(ToolCase):
 
     def test_report_of_a_file_that_is_too_long(self):
         done = self.run_tool("tests/report/run", "--log", self.file("long", "x\n" * (5 << 20)))
-        self.assertEqual(done.returncode, 2)
-        self.assertRegex(done.stderr, "^report: .* has 10 MiB, a log has at most 8$")
+        self.refused(done, "report", 2, "more than 8 MiB: no log of a run")
+        self.refused(self.run_tool("tests/report/run", "--log", "/dev/zero"), "report", 2, "/dev/zero: more than")
+        self.refused(self.run_tool("tests/report/run", "--log", "/no/such"), "report", 2, "/no/such: No such")
+
+    def test_saved_by_windows(self):
+        """A byte-order mark, UTF-16 and carriage returns, which editors and shells there write."""
+        text = self.LOG.replace("\n", "\r\n")
+        for data in (text.encode("utf-8-sig"), text.encode("utf-16"), b"\xfe\xff" + text.encode("utf-16-be")):
+            path = self.folder / "saved"
+            path.write_bytes(data)
+            done = self.run_tool("tests/boot/log.py", path)
+            self.assertEqual((done.returncode, done.stderr), (1, ""))
+            done = self.run_tool("tests/report/compare", path, self.file("log", self.LOG))
+            self.assertIn("0 of 2 figures changed", done.stdout)
+
+    def test_two_runs_of_one_image(self):
+        """What differs must be on a list of the log reader, which refuses it in answers."""
+        loader = importlib.machinery.SourceFileLoader("report_run", str(ROOT / "tests/report/run"))
+        run = importlib.util.module_from_spec(importlib.util.spec_from_loader("report_run", loader))
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        loader.exec_module(run)
+        old = log.parse(self.LOG)
+        self.assertEqual(run.unlisted(old, log.parse(self.LOG.replace("time=5", "time=6"))), [])
+        self.assertEqual(run.unlisted(old, log.parse(self.LOG.replace("cost=1000", "cost=1001"))),
+                         ["first.cost: 1,000 and 1,001"])
+        self.assertEqual(run.unlisted(old, log.parse(self.LOG.replace("first.cost", "first.price"))),
+                         ["first.cost: 1,000 and none"])
 
     def test_sweep(self):
         """A matrix on this machine, named in a login file; what has its log is not run again."""
@@ -479,6 +506,15 @@ class Hostile(ToolCase):
 
     def test_endless(self):
         self.refused(self.run_tool("tests/boot/log.py", "/dev/zero"), "log.py", 2, "more than 64 MiB")
+        done = self.run_tool("tests/report/compare", "/dev/zero", "/dev/zero")
+        self.refused(done, "compare", 2, "more than 64 MiB")
+        done = self.run_tool("ovmf/resolve.py", "--image", "/bin/true", "/dev/zero")
+        self.assertEqual((done.returncode, done.stderr.count("Traceback")), (2, 0))
+        self.assertIn("more than 64 MiB", done.stderr)
+
+    def test_cut_inside_a_line(self):
+        done = self.run_tool("tests/boot/log.py", self.file("cut", Programs.LOG[:200]))
+        self.refused(done, "log.py", 2, "the log is cut off inside this line")
 
 
 class Resolver(ToolCase):
@@ -608,12 +644,24 @@ class Runners(ToolCase):
                       ["tests/run", "--fuzz", "gpt", "soon"], ["tests/run", "--fuzz", "none", "3"],
                       ["tests/soak", "--rounds", "x"], ["tests/mutants/run", "no-such-mutant"],
                       ["ovmf/resolve.py"], ["ovmf/resolve.py", "/no/such"],
-                      ["ovmf/setup"], ["ovmf/setup", "no-such"]):
+                      ["ovmf/setup"], ["ovmf/setup", "no-such"], ["ovmf/screenshot", "--size", "0x0"],
+                      ["ovmf/screenshot", "--size", "wide"], ["ovmf/screenshot", "--at", "soon"],
+                      ["tests/report/picture", "a.jpg"], ["tests/report/picture", "--no-such"]):
             with self.subTest(given=given):
                 done = self.run_tool(*given)
                 self.assertNotEqual(done.returncode, 0)
                 self.assertNotIn("Traceback", done.stderr)
                 self.assertNotEqual(done.stderr.strip(), "")
+
+    def test_help(self):
+        """--help goes to standard output, does nothing else, and ends well."""
+        for tool in ("tests/run", "tests/report/run", "tests/report/compare", "tests/report/sweep", "tests/report/picture",
+                     "tests/report/policies", "tests/check/run", "tests/check/figures", "tests/bench/run",
+                     "tests/mutants/run", "tests/soak", "ovmf/screenshot", "ovmf/debug", "ovmf/make-image", "ovmf/resolve.py"):
+            with self.subTest(tool=tool):
+                done = self.run_tool(tool, "--help")
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertIn(tool.rpartition("/")[2], done.stdout)
 
 
 if __name__ == "__main__":
