@@ -53,8 +53,11 @@ def again(name: str, seed: str, append: str, arguments: str) -> str:
 class Progress:
     """The state of a run, as far as its log has come."""
 
-    def __init__(self, out, append: str, log: str, resolve: Callable[[str], str] = str):
+    def __init__(self, out, append: str, log: str, resolve: Callable[[str], str] = str,
+                 makes_page: bool = False):
+        """`makes_page` says that the caller makes the page of this log."""
         self.out = out
+        self.makes_page = makes_page
         self.append = append
         self.log = log
         self.resolve = resolve
@@ -233,6 +236,8 @@ class Progress:
                   f"{self.passed} of {self.planned} experiments passed; {self.sums['pass']} checks hold, "
                   f"{self.sums['fail']} failed, {self.sums['skip']} not made here")
         self.show(f"  log      {self.log}")
+        if self.makes_page:
+            return
         self.show(f"  report   make report LOG={self.log}: a page for any browser")
         self.show('  next     make run OPTIONS="run=ticket-*": some of them; run=list: all names')
 

@@ -17,6 +17,9 @@ such a run. Each answer is the one in the log, which refuses a number that is no
 
 Made with {made}.
 """
+README = "README.md"
+INDEX_BEGIN = "<!-- the questions, by make answers -->\n"
+INDEX_END = "<!-- end of the questions -->\n"
 TOLERANCE = 0.03  # of a number in an answer
 ANY = math.inf
 NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?")
@@ -61,6 +64,33 @@ def write(page: pages.Page, made: str) -> str:
         if asked:
             lines += ["Open:", "", *asked, ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def place(heading: str) -> str:
+    """The name under which GitHub links to a heading."""
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+
+
+def index(page: pages.Page) -> List[str]:
+    """Returns the list of README: each forum thread with its questions, which lead to their answers."""
+    lines = []
+    for theme in page.themes:
+        asked = [page.log.suites[name].question for name, _ in theme.entries if name in page.log.suites]
+        if theme.seed != "-" and asked:
+            lines += [f"- {theme.title}:"] + [
+                f"  - [{question}]({FILE}#{place(question)})" for question in asked]
+    return lines
+
+
+def index_of(text: str) -> List[str]:
+    """Returns the list that README has."""
+    return text.partition(INDEX_BEGIN)[2].partition(INDEX_END)[0].splitlines()
+
+
+def write_index(text: str, page: pages.Page) -> str:
+    """Returns README with the list of this run."""
+    before, begin, rest = text.partition(INDEX_BEGIN)
+    return before + begin + "\n".join(index(page)) + "\n" + INDEX_END + rest.partition(INDEX_END)[2]
 
 
 def _same(mine: str, theirs: str, tolerance: float) -> bool:

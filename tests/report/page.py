@@ -93,6 +93,11 @@ class Page:
         return [(name, question) for name, question in theme.entries
                 if question and name not in self.log.suites and name not in self.built]
 
+    def _asked(self, name: str) -> bool:
+        """Returns whether a forum thread asks the question of this experiment."""
+        return any(theme.seed != "-" and name in (entry for entry, _ in theme.entries)
+                   for theme in self.themes)
+
     # ---- an experiment ----
 
     def _chip(self, suite: reader.Suite) -> str:
@@ -157,7 +162,8 @@ class Page:
         return f'<ol class="checks">{"".join(items)}</ol>' if items else ""
 
     def article(self, suite: reader.Suite) -> str:
-        picture = pictures.draw(suite.name, self.log.metrics, self.bench,
+        sources = suite.answer.sources if suite.answer and self._asked(suite.name) else []
+        picture = pictures.draw(suite.name, sources, self.log.metrics, self.bench,
                                 self.linux) if suite.ok else ""
         count = sum(name.startswith(suite.name + ".") and not name.endswith(".of_floor")
                     for name in self.log.metrics)

@@ -3,6 +3,7 @@
 A picture whose figures are missing is left out; one of costs needs a run that counts instructions.
 """
 
+import re
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 import svg
@@ -44,6 +45,16 @@ class Source:
         if metric.unit != "instructions":
             raise KeyError(figure)
         return metric.value
+
+    def names(self, end: str) -> List[str]:
+        """Returns the middle of each figure with this end, in the order of the log; KeyError if there is
+        none."""
+        begin = self.name + "."
+        found = [full[len(begin):-len(end)] for full in self.metrics
+                 if full.startswith(begin) and full.endswith(end)]
+        if not found:
+            raise KeyError(end)
+        return found
 
     def may(self, figure: str) -> float:
         metric = self.metrics.get(f"{self.name}.{figure}")
@@ -270,18 +281,130 @@ def fault_around(of: Source) -> str:
         "instructions a page, written in order")
 
 
+def ticket_deny(of: Source) -> str:
+    return svg.bars("Pages read for 64 accesses to pages that are out", [
+        Row("refused write", of("write_loaded"), 0, f"{of('write_refused')} refused"),
+        Row("refused read", of("read_loaded"), 0, f"{of('read_refused')} refused"),
+        Row("allowed access", of("allowed_loaded"), 4),
+    ], f"pages read from the disk, of {of('out')} that are out")
+
+
+# When a heap gives free pages back, and the class of each way: none is the shipped one.
+HEAPS = (("never", "never", 1), ("at-once", "at once", 2), ("background", "in the background", 3),
+         ("on-notice", "on notice", 4))
+
+
+def heap_return(of: Source) -> str:
+    return svg.bars("Pages that a heap keeps, by when it gives them back", [
+        Row(name, of(f"{key}.resident_end"), way) for key, name, way in HEAPS],
+        "pages resident at the end") + svg.bars(
+        "Faults on pages that were given back", [
+            Row(name, of(f"{key}.refaults"), way) for key, name, way in HEAPS],
+        "faults on pages that were given back")
+
+
+def heap_pause(of: Source) -> str:
+    return svg.bars("Pages given back in one pause, by when the heap does it", [
+        Row(name, of(f"{key}.stretch"), way) for key, name, way in HEAPS],
+        "pages given back in the longest pause")
+
+
+def stack_trim(of: Source) -> str:
+    return svg.bars("Pages below the stack pointer", [
+        Row("once used", of("dipped"), 4), Row("given back", of("returned"), 0),
+        Row("faults to use again", of("faults"), 1)], "pages, and faults of the next dip")
+
+
+def table_ledger(of: Source) -> str:
+    levels = svg.bars("Tables of each level", [
+        Row(f"level {level}", of(f"tables.level{level}"), 0) for level in (1, 2, 3, 4)],
+        f"tables for {of('pages')} pages")
+    try:
+        return levels + svg.bars("Instructions to count the tables", [
+            Row("walk the tree", of.cost("walk_a_table"), 1, "for each table"),
+            Row("ask the ledger", of.cost("ask_the_ledger"), 0, "for all tables")],
+            "instructions")
+    except KeyError:
+        return levels
+
+
+def spurious(of: Source) -> str:
+    return svg.bars("Faults without a cause", [
+        Row("all", of("faults"), 4), Row("without a cause", of("spurious"), 1)],
+        "faults where rights are raised")
+
+
+def no_heap(of: Source) -> str:
+    return svg.bars("Calls of the kernel heap", [
+        Row("to map and fork", of("heap_calls_to_map_and_fork"), 1),
+        Row("in faults", of("heap_calls_in_faults"), 0, f"{of('faults'):,} faults"),
+        Row("in the allocator", of("heap_calls_in_allocator"), 0)], "calls of the heap")
+
+
+def space_limit(of: Source) -> str:
+    return svg.dots("Frames of many address spaces", [
+        Row(f"{of('thousand'):,} spaces", of("frames_of_thousand"), 0),
+        Row(f"{of('real.spaces'):,} spaces", of("real.frames"), 0, "the limit"),
+        Row("a fork bomb", of("bomb.frames"), 1, f"{of('bomb.spaces')} spaces")], "frames")
+
+
+def overcommit(of: Source) -> str:
+    return svg.bars("Parts of memory that are granted", [
+        Row("always", of("always.parts"), 1), Row("heuristic", of("heuristic.parts"), 0),
+        Row("never", of("never.parts"), 2)],
+        f"promises granted, of {of('always.committed') // of('always.parts'):,} pages each")
+
+
+def section_kinds(of: Source) -> str:
+    kinds = of.names(".first_touch")
+    return svg.bars("Instructions of a section's faults", [
+        Row(kind, of.cost(f"{kind}.first_touch"), 4,
+            f"page present: {of.cost(f'{kind}.touch_of_present')}") for kind in kinds],
+        "instructions of a first touch, by kind of section")
+
+
+def flexpage(of: Source) -> str:
+    ways = of.names(".lend")
+    return svg.dots("Instructions to lend and to revoke", [
+        row for way in ways for row in (Row(f"lend, {way}", of.cost(f"{way}.lend"), 2),
+                                        Row("revoke", of.cost(f"{way}.revoke"), 1))],
+        "instructions")
+
+
+def fault_device(of: Source) -> str:
+    return svg.bars("Bytes that a device writes into memory of a program", [
+        Row("arrived", of("arrived"), 0), Row("copied on the way", of("copied"), 1)], "bytes")
+
+
+def of_answer(name: str, sources: List[str], metrics) -> str:
+    """A picture for an experiment that has none of its own: the figures of its answer, those of the most
+    frequent unit. An empty text with fewer than two."""
+    found = [(source, metrics[f"{name}.{source}"]) for source in sources if f"{name}.{source}" in metrics]
+    units = [metric.unit for _, metric in found]
+    if not units:
+        return ""
+    unit = max(units, key=units.count)
+    rows = [Row(re.sub("[._-]", " ", source), metric.value, 4) for source, metric in found
+            if metric.unit == unit]
+    if len(rows) < 2 or not any(row.value for row in rows):
+        return ""
+    return svg.bars(f"Figures of {name}", rows, unit)
+
+
 PICTURES: Dict[str, Callable[[Source], str]] = {
     picture.__name__.replace("_", "-"): picture for picture in (
         ticket_range, ticket_exit, ticket_forge, ticket_share, entry_states, fault_dumb,
         vma_structure, frame_allocator, table_access, zero_ladder, fault_anatomy, fork_ways,
-        mmu_truth, snapshot, zeroing, fault_around)}
+        mmu_truth, snapshot, zeroing, fault_around, ticket_deny, heap_return, heap_pause, stack_trim,
+        table_ledger, spurious, no_heap, space_limit, overcommit, section_kinds, flexpage,
+        fault_device)}
 
 
-def draw(name: str, metrics, bench: Dict[str, int], linux: Dict[str, LinuxRow]) -> str:
-    """Returns the picture of an experiment; an empty text if it has none in this run."""
-    if name not in PICTURES:
-        return ""
+def draw(name: str, sources: List[str], metrics, bench: Dict[str, int],
+         linux: Dict[str, LinuxRow]) -> str:
+    """Returns the picture of an experiment, whose answer rests on `sources`; an empty text if it has none in
+    this run."""
     try:
         return PICTURES[name](Source(name, metrics, bench, linux))
     except KeyError:
-        return ""
+        return of_answer(name, sources, metrics)

@@ -126,6 +126,9 @@ def in_browser(tap: Tap, made, folder: Path):
 def check_page(tap: Tap, made):
     """Checks the pages' text, without a browser."""
     tap.check(made["passed"].count('<p class="answer">') >= 36, "every experiment is on the page")
+    for theme in pages.read_themes():
+        for name in [name for name, _ in theme.entries if theme.seed != "-"]:
+            tap.check(f'id="{name}" class="plain"' not in made["passed"], f"{name} has a picture")
     tap.check("No answer: a check failed." in made["failed"]
               and "<b>ticket-range</b></a>: check" in made["failed"], "the failed one is named first")
     tap.check(made["failed"].count("make run OPTIONS=&quot;run=ticket-range seed=1&quot;") == 2,
@@ -145,6 +148,13 @@ def check_answers(tap: Tap, text: str, run):
     expected = answers.write(page, run.made_with())
     differ = answers.differences(answers.read(ROOT), expected)
     tap.check(not differ, f"{answers.FILE} is that of a run; if not, make answers", *differ[:8])
+    readme = (ROOT / answers.README).read_text("utf-8")
+    listed = answers.index_of(readme)
+    tap.check(listed and listed == answers.index(page), "README lists its questions; if not, make answers",
+              *set(answers.index(page)) ^ set(listed))
+    headings = {answers.place(line[4:]) for line in answers.read(ROOT).splitlines() if line.startswith("### ")}
+    links = set(re.findall(re.escape(f"({answers.FILE}#") + r"([^)]*)", readme))
+    tap.check(links and links <= headings, "each leads to its answer", *(links - headings))
     broken = re.sub(r"^4 tickets do", "5 tickets do", answers.read(ROOT), flags=re.MULTILINE)
     broken = broken.replace(re.findall(r"^Made with .*", broken, re.MULTILINE)[0],
                             f"Made with {run.made_with()}.")

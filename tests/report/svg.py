@@ -221,7 +221,7 @@ def bars(title: str, rows: Sequence[Row], unit: str) -> str:
     room = WIDTH - 140 - LETTER * len(whole(most)) - 12
 
     def draw(row: Row, y: float) -> str:
-        length = max(room * row.value / most, 1)
+        length = max(room * row.value / most, 1) if row.value else 0
         return f'<rect class="fill" x="140" y="{y - 5:.1f}" width="{length:.1f}" height="11"/>'
 
     parts, y = _labelled_rows(rows, draw)
