@@ -294,6 +294,7 @@ static void bench_run(const struct options *options)
         end_space(space);
         bench_fork_rows();
         bench_many_rows();
+        bench_sharer_rows();
         bench_swap_rows();
         bench_frame_rows();
         bench_kernel_rows();
@@ -306,9 +307,9 @@ EXPERIMENT(bench, 430) = {
     .theme = THEME_COST,
     .name = "bench",
     .question = "What does each path of the pager cost?",
-    .spaces = 3,
+    .spaces = 10000,
     .regions = EXPERIMENT_REGIONS_ANY,
-    .checks = 61,
+    .checks = 102,
     .only_by_name = true,
     .reserves = true,
     .run = bench_run,

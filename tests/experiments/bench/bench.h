@@ -86,8 +86,9 @@ struct space *bench_start_space(void);
 void bench_fault_rows(void);  /* faults.c: 13 rows */
 void bench_range_rows(void);  /* ranges.c: 13 rows, and a check */
 void bench_cow_rows(void);    /* cow.c: 7 rows */
-void bench_fork_rows(void);   /* forks.c: 6 rows, and a check that each size costs the same */
-void bench_many_rows(void);   /* regions.c: 5 rows */
+void bench_fork_rows(void);   /* forks.c: 10 rows, and a check that each size costs the same */
+void bench_many_rows(void);   /* regions.c: 20 rows, and 2 checks of growth */
+void bench_sharer_rows(void); /* sharers.c: 17 rows, and 3 checks */
 void bench_swap_rows(void);   /* swap_rows.c: 4 rows */
 void bench_frame_rows(void);  /* frames.c: 2 rows */
 void bench_kernel_rows(void); /* calls.c: 6 rows */

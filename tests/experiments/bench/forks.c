@@ -1,5 +1,5 @@
 /*
- * Rows of bench about forks: the cost of a fork by the size of the parent.
+ * Rows of bench about forks, and ends: their cost by the size of the parent.
  *
  * Each parent has 20 regions. With 256 MiB resident it is the fork of Linux's figures; the others
  * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number
@@ -25,13 +25,15 @@
 
 struct parent {
     const char *row;
-    uint64_t bytes;  /* all regions together */
-    uint64_t stride; /* from one resident page to the next */
+    const char *exit_row; /* its end, after the forks */
+    uint64_t bytes;       /* all regions together */
+    uint64_t stride;      /* from one resident page to the next */
 };
 
-static const struct parent like_linux = {"fork_256m", 256 * MIB, PAGE_SIZE};
-static const struct parent sizes[] = {
-    {"fork_4m", 4 * MIB, PAGE_SIZE}, {"fork_1g", GIB, PAGE_SIZE}, {"fork_1t", 1024 * GIB, GIB}};
+static const struct parent like_linux = {"fork_256m", "exit_256m", 256 * MIB, PAGE_SIZE};
+static const struct parent sizes[] = {{"fork_4m", "exit_4m", 4 * MIB, PAGE_SIZE},
+                                      {"fork_1g", "exit_1g", GIB, PAGE_SIZE},
+                                      {"fork_1t", "exit_1t", 1024 * GIB, GIB}};
 
 static uint64_t region_size(const struct parent *parent)
 {
@@ -83,7 +85,20 @@ static void fork_often(struct space *space, uint64_t whole[FORKS])
     }
 }
 
-/* Returns the row's median; 0 if it has none. */
+/* Times the end of a space, until the caller goes on. */
+static void exit_row(const struct parent *parent, struct space *space)
+{
+    uint64_t began;
+
+    space_switch(NULL);
+    bench_time_readings();
+    began = machine_ticks();
+    space_destroy(space);
+    bench_add(machine_ticks() - began);
+    bench_end_row(parent->exit_row);
+}
+
+/* Returns the median of the forks; 0 if there is none. */
 static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
 {
     struct space *space;
@@ -93,6 +108,7 @@ static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
 
     if (!bench_forks_fits(parent)) {
         ktap_skip("there is not so much memory", "%s", parent->row);
+        ktap_skip("there is not so much memory", "%s", parent->exit_row);
         return 0;
     }
     if (!start_space(&space))
@@ -103,7 +119,7 @@ static uint64_t fork_row(const struct parent *parent, uint64_t whole[FORKS])
     if (resident > 0 && space->region_count == REGIONS)
         fork_often(space, whole);
     median = bench_end_row(parent->row);
-    end_space(space);
+    exit_row(parent, space);
     return median;
 }
 

@@ -1,33 +1,61 @@
 /*
- * Rows of bench about size: 100,000 regions, and 1 GiB of resident pages at a space's end.
+ * Rows of bench about size: 10 to 100,000 regions, and 1 GiB of resident pages at a space's end.
+ *
+ * Each number of regions has the same rows. The checks: a fault costs the same with each number,
+ * since a ticket leads to its descriptor without a search; finding a region grows by the logarithm.
  */
 #include "cpu/machine.h"
+#include "lib/print.h"
 #include "pmm/pmm.h"
 #include "tests/experiments/bench/bench.h"
 #include "tests/runner/experiment.h"
+#include "tests/runner/tick.h"
 #include "tests/runner/user_pages.h"
 
-#define REGIONS 100000U
-#define STRIDE  (4 * PAGE_SIZE) /* of one page each */
-#define CALLS   256U
-#define FORKS   4U
+#define STRIDE (4 * PAGE_SIZE) /* of regions of one page each */
+#define CALLS  256U
+#define FORKS  4U
 
 #define GIB_PAGES (GIB / PAGE_SIZE)
 #define ENDS      1U
 
-static bool bench_map_regions(void)
+/* A number of regions; rows have the name of the operation and this one. */
+struct many {
+    const char *name;
+    uint64_t regions;
+    uint64_t fault, find; /* medians */
+};
+
+static void end_many(const struct many *many, const char *operation, uint64_t *median)
+{
+    char row[32];
+    uint64_t found;
+
+    print_to(row, sizeof(row), "%s_%s", operation, many->name);
+    found = bench_end_row(row);
+    if (median != NULL)
+        *median = found;
+}
+
+static bool bench_map_regions(const struct many *many)
 {
     bool ok = true;
 
-    for (uint64_t i = 0; i < REGIONS && ok; i++)
+    for (uint64_t i = 0; i < many->regions && ok; i++)
         ok = bench_map(BENCH_FAR + i * STRIDE, 1);
     return ok;
 }
 
-/* Samples forks, and the parent's first map after each: it pays for work that the fork put off. */
-static void fork_rows(struct space *space)
+/* Returns a gap between two regions in the middle. */
+static uint64_t bench_gap(const struct many *many)
 {
-    const uint64_t gap = BENCH_FAR + REGIONS / 2 * STRIDE + 2 * PAGE_SIZE;
+    return BENCH_FAR + many->regions / 2 * STRIDE + 2 * PAGE_SIZE;
+}
+
+/* Samples forks, and the parent's first map after each: it pays for work that the fork put off. */
+static void fork_rows(const struct many *many, struct space *space)
+{
+    const uint64_t gap = bench_gap(many);
     uint64_t maps[FORKS] = {0};
 
     for (unsigned i = 0; i < FORKS; i++) {
@@ -45,26 +73,81 @@ static void fork_rows(struct space *space)
         maps[i] = bench_above_overhead(maps[i]);
         space_destroy(child);
     }
-    bench_end_row("fork_100k");
+    end_many(many, "fork", NULL);
     for (unsigned i = 0; i < FORKS && maps[i] > 0; i++)
         bench_add_net(maps[i]);
-    bench_end_row("map_after_fork_100k");
+    end_many(many, "map_after_fork", NULL);
 }
 
-static void region_rows(void)
+/* Measures first writes, all in one leaf table, and questions about regions far from each other. */
+static void touch_and_find_rows(struct many *many, struct space *space)
+{
+    struct space_view view;
+
+    bench_set_overhead(user_code_measure_write);
+    if (bench_map(BENCH_START, CALLS + 1) && bench_touch(BENCH_START, 1))
+        bench_measure(user_code_measure_write, BENCH_START + PAGE_SIZE, PAGE_SIZE, CALLS);
+    end_many(many, "fault", &many->fault);
+    bench_time_readings();
+    for (unsigned i = 0; i < CALLS; i++) {
+        uint64_t address = BENCH_FAR + i * many->regions / CALLS * STRIDE;
+        uint64_t began = machine_ticks();
+        enum status status = space_query(space, address, &view);
+
+        bench_add(machine_ticks() - began);
+        CHECK(status == OK && view.start == address && view.end == address + PAGE_SIZE);
+    }
+    end_many(many, "find", &many->find);
+}
+
+static void region_rows(struct many *many)
 {
     struct space *space = bench_start_space();
+    uint64_t began;
 
     if (space == NULL)
         return;
-    if (bench_map_regions()) {
+    if (bench_map_regions(many)) {
         bench_set_overhead(user_code_measure_nothing);
-        bench_measure(user_code_measure_map, BENCH_FAR + REGIONS / 2 * STRIDE + 2 * PAGE_SIZE, 0,
-                      CALLS);
-        bench_end_row("map_unmap_100k");
-        fork_rows(space);
+        bench_measure(user_code_measure_map, bench_gap(many), 0, CALLS);
+        end_many(many, "map_unmap", NULL);
+        fork_rows(many, space);
+        touch_and_find_rows(many, space);
     }
-    end_space(space);
+    space_switch(NULL);
+    bench_time_readings();
+    began = machine_ticks();
+    space_destroy(space);
+    bench_add(machine_ticks() - began);
+    end_many(many, "exit", NULL);
+}
+
+/* A tree of n regions that is balanced is at most 2 log n deep. */
+static void check_growth(const struct many *few, const struct many *most)
+{
+    if (ticks_per_instruction() == 0) {
+        for (unsigned i = 0; i < 2; i++)
+            ktap_skip("a tick is no number of instructions", "growth with the number of regions");
+        return;
+    }
+    ktap_check(few->fault > 0 && most->fault * 10 <= few->fault * 11,
+               "a fault costs the same with %lu regions, %lu ticks, and %lu, %lu ticks",
+               few->regions, few->fault, most->regions, most->fault);
+    ktap_check(few->find > 0 && most->find <= few->find * 2,
+               "finding a region takes at most twice as long among %lu, %lu ticks, as among %lu, "
+               "%lu ticks",
+               most->regions, most->find, few->regions, few->find);
+}
+
+static void growth_rows(void)
+{
+    struct many sizes[] = {{.name = "10", .regions = 10},
+                           {.name = "1k", .regions = 1000},
+                           {.name = "100k", .regions = 100000}};
+
+    for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++)
+        region_rows(&sizes[i]);
+    check_growth(&sizes[0], &sizes[ARRAY_COUNT(sizes) - 1]);
 }
 
 /* Times the end of a space: the caller's time, and the time of all work for each page. */
@@ -101,6 +184,6 @@ static void end_rows(void)
 
 void bench_many_rows(void)
 {
-    region_rows();
+    growth_rows();
     end_rows();
 }
