@@ -1,0 +1,270 @@
+/* A crowd: hundreds of forked spaces beside a plain model of two pages in each of many tables. The
+ * sizes are what small models never have: rings of hundreds of tables, sections and slots with more
+ * than 256 references, calls that unshare more tables than a batch holds, and a swap area that is
+ * full, with clean pages behind dirty ones. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "paging/tlb/tlb.h"
+#include "swapdisk/area.h"
+#include "tests/host/fake/machine.h"
+#include "tests/host/model/space_model_host.h"
+#include "vmm/page/reclaim.h"
+#include "vmm/space/commit.h"
+
+#define MEMORY (512 * MIB)
+#define SLOTS  96U
+#define START  UINT64_C(0x40000000)
+#define BLOCK  (2 * MIB)
+
+/* Blocks that lie together. They move to another such row, GIB away: entries keep their indexes. */
+#define ROW    96U
+#define ROWS   2U
+#define BLOCKS (ROW * ROWS)
+
+#define SHARED_START (START + ROWS * GIB)
+#define SHARED_PAGES 4U
+
+#define MEMBERS 320U
+#define ROUND   20000U
+#define AUDITS  3U
+
+_Static_assert(ROW > TLB_RELEASES_MAX, "a call unshares more tables than a batch holds");
+
+static const struct rights read_write = {.write = true, .user = true};
+static const struct rights read_only = {.user = true};
+
+/* What a member's memory means. */
+struct member {
+    struct space *space;
+    bool mapped[BLOCKS];
+    bool writable[BLOCKS];
+    uint64_t values[BLOCKS][2]; /* of each block's first and last page */
+};
+
+static struct member members[MEMBERS];
+static uint64_t shared[SHARED_PAGES];
+static unsigned count;
+static unsigned most;     /* members at once */
+static unsigned refusals; /* reclaim that found no slot for a page */
+static struct random chosen;
+
+static unsigned any_below(unsigned limit)
+{
+    return (unsigned)random_below(&chosen, limit);
+}
+
+static uint64_t block_at(unsigned block)
+{
+    return START + block / ROW * GIB + block % ROW * BLOCK;
+}
+
+/* ---- accesses ---- */
+
+/* Writes a new value if `write`, and compares what is read. */
+static void access_word(const struct member *member, uint64_t address, bool write, bool allowed,
+                        uint64_t *value)
+{
+    struct phys physical;
+
+    if (space_current() != member->space)
+        space_switch(member->space);
+    assert_int_equal(model_touch(address, write, &physical) >= 0, allowed);
+    if (!allowed)
+        return;
+    if (write)
+        *(uint64_t *)phys_pointer(physical) = *value = random_next(&chosen);
+    assert_int_equal(*(const uint64_t *)phys_pointer(physical), *value);
+}
+
+static void access_page(struct member *member, unsigned block, unsigned last, bool write)
+{
+    access_word(member, block_at(block) + last * (BLOCK - PAGE_SIZE), write,
+                member->mapped[block] && (!write || member->writable[block]),
+                &member->values[block][last]);
+}
+
+static void access_shared(const struct member *member, unsigned page, bool write)
+{
+    access_word(member, SHARED_START + page * PAGE_SIZE, write, true, &shared[page]);
+}
+
+static void compare(struct member *member)
+{
+    for (unsigned block = 0; block < BLOCKS; block++) {
+        access_page(member, block, 0, false);
+        access_page(member, block, 1, false);
+    }
+    for (unsigned page = 0; page < SHARED_PAGES; page++)
+        access_shared(member, page, false);
+}
+
+/* ---- calls ---- */
+
+static void fork_member(const struct member *member)
+{
+    struct member *child = &members[count];
+
+    if (count == MEMBERS)
+        return;
+    *child = *member;
+    assert_int_equal(space_fork(member->space, &child->space), OK);
+    count++;
+    most = count > most ? count : most;
+}
+
+/* Compares a member and ends it; the last one takes its place. */
+static void end_member(struct member *member)
+{
+    compare(member);
+    space_switch(NULL);
+    space_destroy(member->space);
+    *member = members[--count];
+}
+
+/* Changes the rights of all blocks from one on, if all are mapped. */
+static void protect_blocks(struct member *member, unsigned from, unsigned to)
+{
+    bool writable = any_below(2) == 0;
+    enum status status = space_protect(member->space, block_at(from), (to - from) * BLOCK,
+                                       writable ? read_write : read_only);
+    bool hole = memchr(&member->mapped[from], false, to - from) != NULL;
+
+    assert_int_equal(status, hole ? STATUS_NOT_FOUND : OK);
+    for (unsigned block = from; block < to && !hole; block++)
+        member->writable[block] = writable;
+}
+
+static void unmap_blocks(struct member *member, unsigned from, unsigned to)
+{
+    bool some = memchr(&member->mapped[from], true, to - from) != NULL;
+
+    assert_int_equal(space_unmap(member->space, block_at(from), (to - from) * BLOCK),
+                     some ? OK : STATUS_NOT_FOUND);
+    memset(&member->mapped[from], 0, to - from);
+    memset(member->values[from], 0, (to - from) * sizeof(member->values[0]));
+}
+
+static void map_block(struct member *member, unsigned block)
+{
+    if (member->mapped[block])
+        return;
+    assert_int_equal(space_map(member->space, &SPACE_AT(block_at(block), BLOCK, read_write), NULL),
+                     OK);
+    member->mapped[block] = true;
+    member->writable[block] = true;
+}
+
+/* Moves a block to where none is: its table, which may be one of many, goes with it. */
+static void move_block(struct member *member, unsigned from, unsigned to)
+{
+    if (!member->mapped[from] || member->mapped[to])
+        return;
+    assert_int_equal(space_move(member->space, block_at(from), BLOCK, block_at(to)), OK);
+    member->mapped[from] = false;
+    member->mapped[to] = true;
+    member->writable[to] = member->writable[from];
+    memcpy(member->values[to], member->values[from], sizeof(member->values[to]));
+    memset(member->values[from], 0, sizeof(member->values[from]));
+}
+
+static void evict_some(void)
+{
+    unsigned evicted;
+
+    refusals += reclaim_pages(16, &evicted) != OK || evicted < 16;
+}
+
+/* ---- the crowd ---- */
+
+static void step(void)
+{
+    struct member *member = &members[any_below(count)];
+    unsigned block = any_below(BLOCKS);
+    unsigned first = block - block % ROW;
+    bool wide = any_below(8) == 0;
+    unsigned number = any_below(100);
+
+    if (number < 55)
+        access_page(member, block, number % 2, number % 3 == 0);
+    else if (number < 65)
+        access_shared(member, number % SHARED_PAGES, number < 57);
+    else if (number < 72)
+        fork_member(member);
+    else if (number < 76 && count > 1)
+        end_member(member);
+    else if (number < 80)
+        protect_blocks(member, wide ? first : block, wide ? first + ROW : block + 1);
+    else if (number < 82)
+        unmap_blocks(member, block, wide ? first + ROW : block + 1);
+    else if (number < 88)
+        map_block(member, block);
+    else if (number < 92)
+        move_block(member, block, (block + ROW) % BLOCKS);
+    else
+        evict_some();
+}
+
+static void begin(void)
+{
+    struct member *first = &members[0];
+
+    model_begin(model_seed(), 4);
+    model_overcommit(OVERCOMMIT_ALWAYS);
+    chosen = random_from(model_seed() + 1);
+    memset(members, 0, sizeof(members));
+    memset(shared, 0, sizeof(shared));
+    assert_int_equal(space_create(&first->space), OK);
+    assert_int_equal(space_map(first->space,
+                               &SPACE_AT(SHARED_START, SHARED_PAGES * PAGE_SIZE, read_write,
+                                         .flags = SPACE_SHARED),
+                               NULL),
+                     OK);
+    count = 1;
+    for (unsigned block = 0; block < ROW; block++) {
+        map_block(first, block);
+        access_page(first, block, block % 2, true);
+    }
+}
+
+static void a_crowd_keeps_its_values(void **state)
+{
+    uint64_t steps = model_ops(ROUND);
+
+    (void)state;
+    begin();
+    while (count < MEMBERS)
+        fork_member(&members[any_below(count)]);
+    for (uint64_t i = 0; i < steps; i++) {
+        step();
+        if ((i + 1) % (steps / AUDITS + 1) == 0)
+            (void)space_audit();
+    }
+    (void)space_audit();
+    while (count > 0)
+        end_member(&members[any_below(count)]);
+    assert_int_equal(swap_usage().used, 0);
+    assert_true(most == MEMBERS && refusals > 0);
+    model_end();
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return model_start_with_swap(MEMORY, SLOTS);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_crowd_keeps_its_values),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
