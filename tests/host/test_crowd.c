@@ -12,6 +12,7 @@
 
 #include "lib/random.h"
 #include "paging/tlb/tlb.h"
+#include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/model/space_model_host.h"
@@ -34,8 +35,10 @@
 #define SHARED_PAGES 4U
 
 #define MEMBERS 320U
+#define MANY    256U
 #define ROUND   20000U
 #define AUDITS  3U
+#define STRIDE  8U /* of the blocks that are compared when a member ends */
 
 _Static_assert(ROW / 2 > TLB_RELEASES_MAX, "a call unshares more tables than a batch holds");
 
@@ -53,8 +56,10 @@ struct member {
 static struct member members[MEMBERS];
 static uint64_t shared[SHARED_PAGES];
 static unsigned count;
-static unsigned most;     /* members at once */
-static unsigned refusals; /* reclaim that found no slot for a page */
+static unsigned most;       /* members at once */
+static unsigned longest;    /* ring, in tables */
+static uint32_t references; /* to one page, at most */
+static unsigned refusals;   /* reclaim that found no slot for a page */
 static struct random chosen;
 
 static unsigned any_below(unsigned limit)
@@ -99,7 +104,7 @@ static void access_shared(const struct member *member, unsigned page, bool write
 
 static void compare(struct member *member)
 {
-    for (unsigned block = 0; block < BLOCKS; block++) {
+    for (unsigned block = any_below(STRIDE); block < BLOCKS; block += STRIDE) {
         access_page(member, block, 0, false);
         access_page(member, block, 1, false);
     }
@@ -175,6 +180,32 @@ static void move_block(struct member *member, unsigned from, unsigned to)
     member->writable[to] = member->writable[from];
     memcpy(member->values[to], member->values[from], sizeof(member->values[to]));
     memset(member->values[from], 0, sizeof(member->values[from]));
+}
+
+/* Returns the number of tables in a table's ring. */
+static unsigned ring_length(const struct frame *first)
+{
+    const struct frame *record = first;
+    unsigned length = 1;
+
+    if (record->kind != FRAME_TABLE || record->table.ring_next == UINT32_MAX)
+        return 1;
+    while ((record = frame_record((struct pfn){record->table.ring_next})) != first)
+        length++;
+    return length;
+}
+
+/* Measures the longest ring, and the most references to one page. */
+static void measure(void)
+{
+    for (uint32_t i = 0; i < pmm_frame_limit(); i++) {
+        const struct frame *record = frame_record((struct pfn){i});
+        unsigned length = ring_length(record);
+
+        longest = length > longest ? length : longest;
+        if (record->kind == FRAME_ANONYMOUS && record->count > references)
+            references = record->count;
+    }
 }
 
 static void audit(void)
@@ -260,6 +291,9 @@ static void a_crowd_keeps_its_values(void **state)
     begin();
     while (count < MEMBERS)
         fork_member(&members[any_below(count)]);
+    for (unsigned i = 0; i < count; i++)
+        access_page(&members[i], 0, 1, true);
+    measure();
     for (uint64_t i = 0; i < steps; i++) {
         step();
         if ((i + 1) % (steps / AUDITS + 1) == 0)
@@ -269,7 +303,9 @@ static void a_crowd_keeps_its_values(void **state)
     while (count > 0)
         end_member(&members[any_below(count)]);
     assert_int_equal(swap_usage().used, 0);
-    assert_true(most == MEMBERS && refusals > 0);
+    print_message("# %u spaces, %u tables in a ring, %u references, %u times no slot\n", most,
+                  longest, references, refusals);
+    assert_true(most == MEMBERS && longest > MANY && references > MANY && refusals > 0);
     model_end();
 }
 
