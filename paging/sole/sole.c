@@ -84,3 +84,30 @@ struct pte sole_exchange(struct pfn page, struct tree_pointer at, struct pte wit
         __atomic_store_n(&frame_record(page)->page.back_table, UINT32_MAX, __ATOMIC_RELAXED);
     return old;
 }
+
+/* Tables that are looked at with the ring locked; as many as the reverse map looks at in a step. */
+#define SOLE_LOOKS 64U
+
+bool sole_has_second(struct pfn page)
+{
+    const struct frame *record = frame_record(page);
+    struct tree_pointer at = {.table = PFN_NONE};
+    struct tree_ring_lock *ring;
+    struct pfn first;
+    unsigned found = 0;
+
+    CHECK(!machine_interrupts_on() && record->kind == FRAME_ANONYMOUS);
+    ring = lock_ring(record, &at.table);
+    if (ring == NULL)
+        return false;
+    first = at.table;
+    at.index = record->page.back_index;
+    for (unsigned i = 0; i < SOLE_LOOKS && found < 2; i++) {
+        found += state_for(pte_read(sole_entry(at)), page) != PTE_EMPTY;
+        at.table.index = frame_record(at.table)->table.ring_next;
+        if (pfn_is_none(at.table) || pfn_equal(at.table, first))
+            break;
+    }
+    spin_unlock_fast(&ring->lock);
+    return found > 1;
+}

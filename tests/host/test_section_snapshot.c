@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
+#include "paging/sole/sole.h"
+#include "paging/tree/table_access.h"
 #include "swapdisk/area.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/model/space_model_host.h"
@@ -324,6 +326,59 @@ static void the_last_owner_does_not_copy(void **state)
     end();
 }
 
+/* More snapshots than a walk around the ring looks at in one step. */
+#define DEEP 70U
+
+/* Returns whether a short look finds that others have a section's page, too. */
+static bool has_second(struct section *which, uint64_t at)
+{
+    bool were_on = machine_interrupts_off();
+    struct tree_place place = tree_walk_by(TABLES_DIRECT, &which->tree, at);
+    bool found = sole_has_second(pte_frame(place.entry));
+
+    machine_interrupts_restore(were_on);
+    return found;
+}
+
+/* Each section of a chain writes one page in turn; the uppermost copies the others when they are
+ * written, and owns them when all others are gone. */
+static void a_deep_chain(void **state)
+{
+    struct section *chain[DEEP + 1];
+    uint64_t pages;
+
+    (void)state;
+    begin(&pager_zero);
+    for (unsigned i = 0; i < PAGES; i++)
+        write(START + i * PAGE_SIZE, 1);
+    chain[0] = section;
+    for (unsigned i = 1; i <= DEEP; i++) {
+        assert_int_equal(section_snapshot(chain[i - 1], read_write, &chain[i]), OK);
+        write_to(chain[i], i % PAGES * PAGE_SIZE, (uint8_t)(100 + i));
+    }
+    pages = page_clock_size();
+    assert_int_equal(pages, PAGES + DEEP);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_int_equal(has_second(chain[DEEP], i * PAGE_SIZE), i != DEEP % PAGES);
+    map(chain[DEEP], OTHER, read_write);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_int_equal(read(OTHER + i * PAGE_SIZE), 100 + DEEP - (DEEP - i) % PAGES);
+    /* All but the page that the uppermost one wrote are copied by the touch. */
+    assert_int_equal(page_clock_size(), pages + PAGES - 1);
+    space_audit();
+    space_destroy(space);
+    for (unsigned i = 1; i < DEEP; i++)
+        section_close(chain[i]);
+    section_close(chain[DEEP]);
+    assert_int_equal(page_clock_size(), PAGES);
+    assert_int_equal(space_create(&space), OK);
+    map(section, START, read_write);
+    for (unsigned i = 0; i < PAGES; i++)
+        write(START + i * PAGE_SIZE, 2);
+    assert_int_equal(page_clock_size(), PAGES);
+    end();
+}
+
 /* ---- leaves and holds when it is taken ---- */
 
 static void a_childs_leaves_are_recalled(void **state)
@@ -421,6 +476,7 @@ int main(void)
         cmocka_unit_test(what_is_cut_off_stays_in_the_snapshot),
         cmocka_unit_test(snapshots_of_snapshots),
         cmocka_unit_test(the_last_owner_does_not_copy),
+        cmocka_unit_test(a_deep_chain),
         cmocka_unit_test(a_childs_leaves_are_recalled),
         cmocka_unit_test(a_page_held_for_ever_refuses_it),
         cmocka_unit_test(a_fault_waits_at_the_mark),

@@ -13,6 +13,7 @@
  */
 #include "cpu/machine.h"
 #include "lib/bytes.h"
+#include "paging/sole/sole.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
 #include "vmm/page/page.h"
@@ -193,11 +194,15 @@ static enum status hold_page(const struct section_place *where, const struct tre
 }
 
 /* Returns true if one entry alone references the page, in the section's locked table. Entries of
- * other sections come only from copies of tables, which the ring has before they are linked. A
+ * other sections come only from copies of tables, which raise the count first, and which the ring
+ * has before they are linked. A second entry is most often in the table next to the first, from
+ * which that was copied, or by which: only what has none there is looked for in the whole ring. A
  * transfer cannot begin and end meanwhile: eviction awaits an answer of this processor. */
 static bool is_sole_entry(struct pfn page)
 {
-    return tree_find_pointers(page, PTE_TRANSIT, NULL, 0) == 0 &&
+    if (__atomic_load_n(&frame_record(page)->count, __ATOMIC_ACQUIRE) == 1)
+        return true;
+    return !sole_has_second(page) && tree_find_pointers(page, PTE_TRANSIT, NULL, 0) == 0 &&
            tree_find_pointers(page, PTE_LEAF, NULL, 0) == 1;
 }
 
@@ -206,11 +211,12 @@ static bool is_in_transfer(struct pfn page)
     return (__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) != 0;
 }
 
-/* Gives the section a copy of its own, in a locked table. No leaf maps the old page for it. */
+/* Gives the section a copy of its own, in a locked table. No leaf maps the old page for it. The
+ * other entries may be gone by now: then the old page ends with the count of this one. */
 static void section_copy_page(struct page_reserve *reserve, const struct section_place *where,
                               const struct tree_place *place, struct pfn shared, struct pfn *page)
 {
-    CHECK(!pfn_equal(reserve->page, shared) && frame_record(shared)->count > 1);
+    CHECK(!pfn_equal(reserve->page, shared) && frame_record(shared)->count > 0);
     *page = section_take_page(reserve);
     machine_copy_frame(frame_pointer(*page), frame_pointer(shared));
     __atomic_or_fetch(&frame_record(*page)->flags, frame_record(shared)->flags & FRAME_DIRTY,
@@ -225,18 +231,20 @@ static enum status hold_own_page(struct page_reserve *reserve, const struct sect
 {
     struct pfn shared = pte_frame(place->entry);
     bool were_on;
+    bool sole;
     enum status status = lock_inside(where, place, &were_on);
 
     if (status != OK)
         return status;
     CHECK(place->own && pte_class(place->entry) == PTE_COW);
-    if (is_in_transfer(shared) || (!is_sole_entry(shared) && pfn_is_none(reserve->page))) {
+    sole = is_sole_entry(shared);
+    if (is_in_transfer(shared) || (!sole && pfn_is_none(reserve->page))) {
         section_unlock_place(place, were_on);
         machine_relax();
         status = page_reserve_fill(reserve, FRAME_UNCLEARED);
         return status == OK ? STATUS_AGAIN : status;
     }
-    if (is_sole_entry(shared) && !is_in_transfer(shared)) {
+    if (sole) {
         pte_make_own((struct pte *)frame_pointer(place->table) + place->index);
         tree_hold(shared);
         *page = shared;
