@@ -16,6 +16,8 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
+#include "vmm/page/page.h"
+#include "vmm/page/reclaim.h"
 #include "vmm/section/section.h"
 
 #define PAGE_TRANSFERS (2 * PAGE_SIZE / EDU_CHUNK)
@@ -24,7 +26,7 @@
 #define START   UINT64_C(0x700000000)
 
 static struct edu edu;
-static struct pfn edu_request; /* the frame of page 0 */
+static struct pfn edu_request; /* the frame of page 0; the pager holds it */
 
 static uint64_t register_read(void *context, unsigned reg)
 {
@@ -42,7 +44,9 @@ static void register_write(void *context, unsigned reg, uint64_t value)
     *(volatile uint64_t *)(registers + reg) = value;
 }
 
-/* The pager: page 0 is blank at first; the fault of any other page is a request. */
+/* The pager: page 0 is blank at first; the fault of any other page is a request. The device reads
+ * page 0 at any later fault, so that it must not be evicted and its frame used for something else:
+ * it is held until the section ends (rule D1). */
 static enum status edu_get(const void *source, uint64_t page, struct pfn frame)
 {
     enum status status = OK;
@@ -50,6 +54,8 @@ static enum status edu_get(const void *source, uint64_t page, struct pfn frame)
     (void)source;
     if (page == 0) {
         machine_clear_frame(frame_pointer(frame));
+        CHECK(pfn_is_none(edu_request));
+        tree_hold(frame);
         edu_request = frame;
         return OK;
     }
@@ -61,7 +67,15 @@ static enum status edu_get(const void *source, uint64_t page, struct pfn frame)
     return status;
 }
 
-static const struct pager edu_pager = {.name = "edu", .get = edu_get};
+static void edu_end(const void *source)
+{
+    (void)source;
+    if (!pfn_is_none(edu_request))
+        page_release(edu_request);
+    edu_request = PFN_NONE;
+}
+
+static const struct pager edu_pager = {.name = "edu", .get = edu_get, .end = edu_end};
 
 /* ---- finding it ---- */
 
@@ -98,6 +112,16 @@ static const char *edu_open(void)
 
 /* ---- the experiment ---- */
 
+/* Evicts all pages that can be evicted: the request stays in its frame. Answers would be asked for
+ * again, so that this is done before the first. */
+static void evict_others(void)
+{
+    unsigned evicted = 1;
+
+    while (evicted > 0 && reclaim_pages(16, &evicted) == OK)
+        continue;
+}
+
 /* Writes a request, touches an answer; returns the ticks of the touch, 0 if it is wrong. */
 static uint64_t ask(unsigned answer)
 {
@@ -106,6 +130,8 @@ static uint64_t ask(unsigned answer)
     uint64_t word = 0;
     bool ok = page_fill(START, 0xed00 + answer);
 
+    if (answer == 1)
+        evict_others();
     ticks = machine_ticks();
     ok = ok && word_read(at, &word);
     ticks = machine_ticks() - ticks;

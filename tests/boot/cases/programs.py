@@ -20,7 +20,7 @@ def ring3(t: Case):
     """Programs, their stacks, and a device that a fault drives; QEMU's device edu is the device."""
     experiments = ("ring3", "stack-trim", "fault-device")
     for cpu in ("max", "qemu64"):
-        run = t.boot(cpu=cpu, smp=2, append="run=" + ",".join(experiments),
+        run = t.boot(disks=[t.swap_disk()], cpu=cpu, smp=2, append="run=" + ",".join(experiments),
                      extra=["-device", "edu,dma_mask=0xffffffff"])
         t.passed(run, experiments)
 
