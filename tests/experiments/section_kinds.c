@@ -4,7 +4,8 @@
  * Each kind of section goes through the same body: two spaces map it at different places and see
  * each other's writes, a fork sees them too, pages go out and come back, the section becomes
  * smaller and larger. A clean page of an archive goes without a write to the swap area and comes
- * from the archive again; blank memory has nowhere to come from, so that each page takes a slot.
+ * from the archive again, and one of an image is made again, words and all; blank memory has
+ * nowhere to come from, so that each page takes a slot.
  *
  * Figures, for each kind: the cost of a first touch, of a touch of a page that is there already,
  * the pages that eviction wrote, and what a cut of the section costs for each page and mapping.
@@ -16,6 +17,7 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
+#include "vmm/files/image.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/section/section.h"
@@ -30,6 +32,16 @@
 static uint8_t archive_bytes[PAGES * PAGE_SIZE];
 static const struct archive kinds_archive = {.bytes = archive_bytes, .size = sizeof(archive_bytes)};
 
+/* The image has the same content, once its words are set: one on each border of two pages. */
+#define WORDS (PAGES - 1)
+#define BASE  UINT64_C(0x7fee00000000)
+static struct image_word kinds_words[WORDS];
+static const struct image kinds_image = {.below = &pager_archive,
+                                         .source = &kinds_archive,
+                                         .base = BASE,
+                                         .words = kinds_words,
+                                         .count = WORDS};
+
 struct kind {
     const char *name;
     const struct pager *pager;
@@ -38,7 +50,8 @@ struct kind {
 };
 
 static const struct kind kinds[] = {{"zero", &pager_zero, NULL, false},
-                                    {"archive", &pager_archive, &kinds_archive, true}};
+                                    {"archive", &pager_archive, &kinds_archive, true},
+                                    {"image", &pager_image, &kinds_image, true}};
 
 struct kinds_run {
     const struct kind *kind;
@@ -197,15 +210,30 @@ static void run_kind(const struct kind *kind)
     section_close(run.section);
 }
 
+/* Fills the archive; for an image it lacks the words. */
+static void kinds_fill(bool image)
+{
+    for (unsigned i = 0; i < PAGES; i++)
+        memcpy(archive_bytes + i * PAGE_SIZE, page_of_tag(kinds_tag(i)), PAGE_SIZE);
+    for (unsigned i = 0; i < WORDS && image; i++) {
+        uint64_t at = (i + 1) * PAGE_SIZE - 3;
+        uint64_t word;
+
+        memcpy(&word, archive_bytes + at, sizeof(word));
+        kinds_words[i] = (struct image_word){.at = at, .addend = word - BASE};
+        memset(archive_bytes + at, 0xee, sizeof(word));
+    }
+}
+
 static void section_kinds_run(const struct options *options)
 {
     uint64_t committed = commit_pages();
 
     (void)options;
-    for (unsigned i = 0; i < PAGES; i++)
-        memcpy(archive_bytes + i * PAGE_SIZE, page_of_tag(kinds_tag(i)), PAGE_SIZE);
-    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        kinds_fill(kinds[i].pager == &pager_image);
         run_kind(&kinds[i]);
+    }
     ktap_metric("kinds", sizeof(kinds) / sizeof(kinds[0]), "kinds");
     ktap_check(section_count() == 0 && commit_pages() == committed,
                "no section is left, and nothing is promised for one");
@@ -216,13 +244,13 @@ EXPERIMENT(section_kinds, 051) = {
     .name = "section-kinds",
     .question = "Do sharing, swap, COW and files all fit?",
     .spaces = 3,
-    .checks = 13,
+    .checks = 19,
     .run = section_kinds_run,
     .answer =
         {
-            .text = "{kinds} kinds of section pass one body so far; an archive drops "
-                    "{archive.dropped} clean pages and writes {archive.written}, blank memory "
-                    "writes {zero.written}",
+            .text = "{kinds} kinds of section pass one body so far; an archive and an image drop "
+                    "{image.dropped} clean pages and write {image.written}, blank memory writes "
+                    "{zero.written}",
             .limit = "files, physical memory, stacks and spaces as sections are to come",
         },
 };

@@ -10,9 +10,11 @@
 
 #include "cpu/machine.h"
 #include "swapdisk/area.h"
+#include "swapdisk/format/little.h"
 #include "tests/host/fake/machine.h"
 #include "tests/host/model/space_model_host.h"
 #include "vmm/fault/fault.h"
+#include "vmm/files/image.h"
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/section/section.h"
@@ -34,6 +36,25 @@ static const struct fault_access write_access = {.write = true, .from_user = tru
 
 static uint8_t content[SIZE];
 static const struct archive archive = {.bytes = content, .size = SIZE};
+
+/* The same content as an image: words are set to a base and what set_up finds to be missing. They
+ * begin and end the section, and lie on two pages, next to one another. */
+#define BASE UINT64_C(0xfedcba9876543210)
+static uint8_t unset[SIZE];
+static const struct archive unset_archive = {.bytes = unset, .size = SIZE};
+static struct image_word words[] = {{.at = 0},
+                                    {.at = PAGE_SIZE - 7},
+                                    {.at = PAGE_SIZE + 1},
+                                    {.at = 4996},
+                                    {.at = 4 * PAGE_SIZE - 1},
+                                    {.at = 4 * PAGE_SIZE + 96},
+                                    {.at = 9 * PAGE_SIZE},
+                                    {.at = SIZE - 8}};
+static const struct image image = {.below = &pager_archive,
+                                   .source = &unset_archive,
+                                   .base = BASE,
+                                   .words = words,
+                                   .count = ARRAY_COUNT(words)};
 
 static unsigned asked;
 static enum status answer;
@@ -66,8 +87,10 @@ static const struct member {
     const struct pager *pager;
     const void *source;
     bool filled;
-} members[] = {
-    {&pager_zero, NULL, false}, {&pager_archive, &archive, true}, {&slow_pager, &archive, true}};
+} members[] = {{&pager_zero, NULL, false},
+               {&pager_archive, &archive, true},
+               {&slow_pager, &archive, true},
+               {&pager_image, &image, true}};
 
 static const struct member *member;
 static struct section *section;
@@ -79,6 +102,11 @@ static int set_up(void **state)
     (void)state;
     for (unsigned i = 0; i < SIZE; i++)
         content[i] = (uint8_t)(i * 31 + i / PAGE_SIZE + 1);
+    memcpy(unset, content, SIZE);
+    for (unsigned i = 0; i < ARRAY_COUNT(words); i++) {
+        words[i].addend = get_le64(content + words[i].at) - BASE;
+        memset(unset + words[i].at, 0xee, 8);
+    }
     return model_start_with_swap(MEMORY, SLOTS);
 }
 
@@ -512,10 +540,107 @@ static void a_tail_may_need_memory(void **state)
     end();
 }
 
+/* ---- images ---- */
+
+static void assert_content(void)
+{
+    static uint8_t bytes[SIZE];
+    uint64_t done;
+
+    assert_int_equal(section_read(section, 0, bytes, SIZE, &done), OK);
+    assert_memory_equal(bytes, content, SIZE);
+}
+
+/* Every byte is right, in any order of the pages; nothing is written when they go. */
+static void an_image_is_made_again(void **state)
+{
+    uint64_t written;
+
+    (void)state;
+    begin(&members[3]);
+    for (unsigned page = PAGES; page-- > 0;)
+        read(page * PAGE_SIZE);
+    assert_content();
+    written = reclaim_counts().written;
+    assert_int_equal(evict_all(), PAGES);
+    assert_int_equal(reclaim_counts().written, written);
+    assert_int_equal(swap_references(), 0);
+    assert_content();
+    write(PAGE_SIZE - 1, 1); /* on a word: the slot is newer */
+    evict_all();
+    assert_int_equal(read(PAGE_SIZE - 1), 1);
+    assert_int_equal(read(PAGE_SIZE), content[PAGE_SIZE]);
+    end();
+}
+
+/* The status of the source is the image's; its end is called once. */
+static void an_image_is_as_its_source(void **state)
+{
+    struct image above = image;
+    uint8_t byte;
+    uint64_t done;
+
+    (void)state;
+    above.below = &slow_pager;
+    above.source = &archive;
+    begin(&members[0]);
+    ended = 0;
+    section_close(section);
+    space_destroy(other);
+    space_destroy(space);
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(space_create(&other), OK);
+    assert_int_equal(image_open(&above, SIZE, read_only, &section), OK);
+    answer = STATUS_CORRUPT;
+    assert_int_equal(section_read(section, 0, &byte, 1, &done), STATUS_CORRUPT);
+    answer = OK;
+    assert_int_equal(section_read(section, 0, &byte, 1, &done), OK);
+    assert_int_equal(byte, content[0]);
+    assert_int_equal(commit_pages(), 0);
+    end();
+    assert_int_equal(ended, 1);
+}
+
+static void wrong_images_are_refused(void **state)
+{
+    static const struct image_word overlap[] = {{.at = 8}, {.at = 15}};
+    static const struct image_word falls[] = {{.at = 4096}, {.at = 64}};
+    static const struct image_word behind[] = {{.at = SIZE - 7}};
+    static const struct image_word wraps[] = {{.at = UINT64_MAX - 3}};
+    const struct image_word *const lists[] = {overlap, falls, behind, wraps};
+    static const struct pager writes = {.name = "writes", .get = slow_get, .put = slow_get};
+    struct image wrong = image;
+
+    (void)state;
+    begin(&members[0]);
+    for (unsigned i = 0; i < ARRAY_COUNT(lists); i++) {
+        struct section *opened;
+
+        wrong.words = lists[i];
+        wrong.count = i < 2 ? 2 : 1;
+        assert_int_equal(image_open(&wrong, SIZE, read_only, &opened), STATUS_CORRUPT);
+        assert_int_equal(image_open(&wrong, 7, read_only, &opened), STATUS_CORRUPT);
+        assert_int_equal(image_open(&wrong, SECTION_SIZE_MAX + 1, read_only, &opened),
+                         STATUS_RANGE);
+        wrong.count = 0;
+        assert_int_equal(image_open(&wrong, 7, read_only, &opened), OK);
+        section_close(opened);
+        wrong.below = &pager_zero;
+        assert_int_equal(image_open(&wrong, SIZE, read_only, &opened), STATUS_DENIED);
+        wrong.below = &writes;
+        assert_int_equal(image_open(&wrong, SIZE, read_only, &opened), STATUS_DENIED);
+        wrong.below = &pager_archive;
+    }
+    end();
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_passes_one_body),
+        cmocka_unit_test(an_image_is_made_again),
+        cmocka_unit_test(an_image_is_as_its_source),
+        cmocka_unit_test(wrong_images_are_refused),
         cmocka_unit_test(a_clean_page_is_asked_for_again),
         cmocka_unit_test(an_error_is_told_and_tried_anew),
         cmocka_unit_test(a_mapping_stays_within_the_most_rights),
