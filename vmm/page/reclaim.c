@@ -124,9 +124,11 @@ static bool victim_take_accessed(const struct victim *victim)
 
 static bool victim_find_pointers(struct victim *victim, const struct frame *record)
 {
-    victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     victim->shared = (record->flags & FRAME_SHARED) != 0;
-    /* The recall counts the leaves of a section's page. */
+    /* Only the recall visits all leaves of a section's page. Another page's count is enough. */
+    if (!victim->shared && __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > POINTERS_MAX + 1)
+        return false;
+    victim->pointer_count = reclaim_find_pointers(victim->page, victim->pointers);
     return victim->pointer_count > 0 && victim->pointer_count <= POINTERS_MAX &&
            (record->flags & FRAME_IO) == 0 &&
            (victim->shared ||
