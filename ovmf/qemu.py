@@ -27,6 +27,7 @@ from typing import Callable, List, Optional
 
 import progress
 import resolve
+import tool
 
 FIRMWARE_DIRS = ("/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64")
 FIRMWARE = {"4M": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), "2M": ("OVMF_CODE.fd", "OVMF_VARS.fd")}
@@ -609,9 +610,7 @@ def run_program(name: str, launch: Callable[[], int]) -> int:
         trouble = str(error)
     except OSError as error:
         trouble = f"{error.filename or 'output'}: {error.strerror or error}"
-    # Output that cannot be written must not be tried again at the interpreter's end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.write(2, f"{name}: {trouble}\n".encode(errors="backslashreplace"))
+    tool.last_words(name, trouble)
     return STATUS_BROKEN
 
 

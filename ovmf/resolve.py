@@ -8,11 +8,12 @@ addr2line (binutils) reads the debug information of the linked image, build/faul
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Optional
+
+import tool
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADING = re.compile(r"# crash (on cpu \d+|within the report of a crash): ")
@@ -134,7 +135,6 @@ def main() -> int:
                         help="a log's file, or an address of 8 to 16 hexadecimal digits")
     parser.add_argument("--image", default="build/faultline.so", help="the linked image")
     options = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
     sys.stdout.reconfigure(errors="backslashreplace")
     if not os.path.isfile(options.image):
         parser.error(f"{options.image}: no such file")
@@ -158,4 +158,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tool.run("resolve.py", main, 2))

@@ -10,7 +10,6 @@ import codecs
 import dataclasses
 import json
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import BinaryIO, Dict, List, Optional, Tuple
@@ -547,14 +546,13 @@ def main() -> int:
         prog="log.py", description="Check that a log is whole and allowed by docs/log.md, and "
         "print its verdict with the numbers of checks and figures.",
         epilog="Exit status: 0 the verdict is pass, 1 it is another one, 2 the log is refused or "
-        "cannot be read.")
+        "cannot be read, or the output cannot be written.")
     parser.add_argument("file", nargs="?", metavar="FILE",
                         help="the log; standard input without it")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print all of it as JSON")
     shape.add_argument("--junit", action="store_true", help="print its checks as JUnit's XML")
     options = parser.parse_args()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
     sys.stderr.reconfigure(errors="backslashreplace")
     try:
         with open(options.file, "rb") if options.file else sys.stdin.buffer as file:
@@ -573,4 +571,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ovmf"))
+    sys.dont_write_bytecode = True
+    import tool
+    sys.exit(tool.run("log.py", main, 2))

@@ -220,6 +220,13 @@ class Launcher(ToolCase):
         done = self.run_tool("sh", "-c", f"ovmf/qemu.py --efi {self.efi} >&-", QEMU=self.fake)
         self.refused(done, "qemu.py", 5, "closed")
 
+    def test_words_that_cannot_be_written(self):
+        """A trouble has its own status also when nobody can be told."""
+        for closing in ("2>/dev/full", "2>&-", "2</dev/null"):
+            done = self.run_tool("sh", "-c", f"ovmf/qemu.py --efi {self.efi} --log /dev/full {closing}",
+                                 QEMU=self.fake)
+            self.assertEqual((done.returncode, done.stderr), (5, ""), closing)
+
     def test_letters_that_the_terminal_lacks(self):
         done = self.launch(words="# caf\\0351\\n", PYTHONIOENCODING="ascii")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -328,7 +335,8 @@ class Programs(ToolCase):
            "# verdict: fail\n")
 
     def test_output_that_is_closed(self):
-        """A reader such as `head` ends a tool that prints, without a word of the tool's."""
+        """A reader such as `head` ends a tool that prints, without a word of the tool's. A full disk
+        ends it with a line and a status that no run has."""
         for command in (("tests/boot/log.py",), ("tests/boot/log.py", "--json"), ("tests/boot/log.py", "--junit"),
                         ("ovmf/resolve.py", "--image", "/bin/true"), ("tests/report/compare", self.file("old", self.LOG))):
             reader, writer = os.pipe()
@@ -336,6 +344,13 @@ class Programs(ToolCase):
             with os.fdopen(writer, "w") as closed:
                 done = self.run_tool(*command, self.file("log", self.LOG), stdout=closed)
             self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, ""), command)
+            with open("/dev/full", "w") as full:
+                done = self.run_tool(*command, self.file("log", self.LOG), stdout=full)
+            self.refused(done, Path(command[0]).name, 2, "output: No space left on device")
+        for command in (("tests/run", "--list"), (sys.executable, "tests/host/explore/pairs.py")):
+            with open("/dev/full", "w") as full:
+                self.refused(self.run_tool(*command, stdout=full),
+                             "pairs.py" if command[-1].endswith("pairs.py") else "run", 2, "No space left")
 
     def test_json(self):
         done = self.run_tool("tests/boot/log.py", "--json", self.file("log", self.LOG))

@@ -4,8 +4,13 @@
 """
 
 import random
-import signal
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "ovmf"))
+sys.dont_write_bytecode = True
+
+import tool  # noqa: E402
 
 SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
     tied tiedshared large largeshared section sectionpresent sectionfork sectionswap
@@ -64,5 +69,4 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has enough ends it
-    main()
+    sys.exit(tool.run("pairs.py", main, 2))
