@@ -372,6 +372,43 @@ static void long_names_are_whole(void **state)
     }
 }
 
+/* No result touches that of the next column: checks end before its mark, whose left letter is blank. */
+static void columns_of_results(void **state)
+{
+    static const char result[] = "    KTAP version 1\n    1..3\n    # Why?\n    ok 1 a\n"
+                                 "    ok 2 b # SKIP c\n    ok 3 d\nok 1 %s\n";
+    static const char *const names[] = {"name-of-15-char", "a-name-of-20-letters"};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(*sizes); i++) {
+        unsigned marks = 0;
+
+        memset(&story, 0, sizeof(story));
+        tell(NULL, log_start);
+        for (unsigned one = 0; one < 20; one++) {
+            char text[256];
+
+            snprintf(text, sizeof(text), result, names[i % 2]);
+            tell(names[i % 2], text);
+        }
+        fill_facts(1);
+        assert_true(open_screen(&screen, sizes[i / 2].width, sizes[i / 2].height));
+        screen_draw_end(&screen, &story, &facts);
+        for (unsigned row = 0; row < screen.rows; row++) {
+            for (unsigned column = 0; column + 25 < screen.columns; column++) {
+                if (screen.shown[row][column].letter != 'o' ||
+                    screen.shown[row][column + 1].letter != 'k')
+                    continue;
+                assert_true(screen.shown[row][column - 1].letter <= ' ');
+                marks++;
+            }
+        }
+        assert_int_equal(marks, 20);
+        assert_true(says(&screen, i % 2 == 0 ? "-char  " : "letters  2+1"));
+        close_screen(&screen);
+    }
+}
+
 /* A screen with more columns of the font than a picture can have. */
 static void a_very_wide_screen(void **state)
 {
@@ -405,7 +442,7 @@ int main(void)
         cmocka_unit_test(changes_are_complete),  cmocka_unit_test(pages_follow_each_other),
         cmocka_unit_test(pages_show_every_word), cmocka_unit_test(many_failures),
         cmocka_unit_test(long_names_are_whole),  cmocka_unit_test(a_very_wide_screen),
-        cmocka_unit_test(small_screens),
+        cmocka_unit_test(small_screens),         cmocka_unit_test(columns_of_results),
     };
 
     return cmocka_run_group_tests(tests, make_font, NULL);

@@ -18,8 +18,13 @@
 /* Rows that the text below the results needs. */
 #define ROWS_BELOW_RESULTS 8U
 
-#define NAME_COLUMNS   4U
-#define NAME_WIDTH_MIN 24U
+#define NAME_COLUMNS 4U
+
+/* Of a result: letters of its mark with the gap behind it, where its checks are if there is room, and
+ * bytes of their text. */
+#define RESULT_MARK   3U
+#define CHECKS_PLACE  20U
+#define CHECKS_LENGTH 24U
 
 static void put_end_bar(struct screen *screen, const struct story *story,
                         const struct screen_facts *facts)
@@ -108,13 +113,37 @@ static unsigned put_sums(struct screen *screen, const struct story *story, unsig
     return row + screen_put_wrapped(screen, row, 1, screen->columns - 2, 3, COLOUR_DIM, text) + 1;
 }
 
-static void put_result(struct screen *screen, unsigned row, unsigned column, unsigned width,
+/* Letters of the columns of results: of a name, and of its checks as `made+skipped`. */
+struct result_widths {
+    unsigned name;
+    unsigned checks;
+};
+
+static unsigned print_checks(char text[CHECKS_LENGTH], const struct story_result *result)
+{
+    if (result->skipped > 0)
+        return (unsigned)print_to(text, CHECKS_LENGTH, "%2u+%u", result->checks, result->skipped);
+    return (unsigned)print_to(text, CHECKS_LENGTH, "%2u", result->checks);
+}
+
+static struct result_widths longest_result(const struct story *story)
+{
+    struct result_widths widths = {0, 0};
+    char checks[CHECKS_LENGTH];
+
+    for (unsigned i = 0; i < story->results; i++) {
+        widths.name = (unsigned)max_u64(widths.name, strlen(story->result[i].name));
+        widths.checks = (unsigned)max_u64(widths.checks, print_checks(checks, &story->result[i]));
+    }
+    return widths;
+}
+
+static void put_result(struct screen *screen, unsigned row, unsigned column, unsigned place,
                        const struct story_result *result)
 {
-    unsigned used;
     bool failed = result->outcome == STORY_FAILED;
     bool skipped = result->outcome == STORY_SKIPPED;
-    char checks[24];
+    char checks[CHECKS_LENGTH];
 
     screen_put(screen, row, column, 2,
                failed    ? COLOUR_BAD
@@ -123,33 +152,33 @@ static void put_result(struct screen *screen, unsigned row, unsigned column, uns
                failed    ? "NO"
                : skipped ? "--"
                          : "ok");
-    used = screen_put(screen, row, column + 3, width - 4, failed ? COLOUR_BAD : COLOUR_TEXT,
-                      result->name);
-    if (result->skipped > 0)
-        print_to(checks, sizeof(checks), "%2u+%u", result->checks, result->skipped);
-    else
-        print_to(checks, sizeof(checks), "%2u", result->checks);
-    screen_put(screen, row, column + (unsigned)max_u64(20, used + 4), 5, COLOUR_DIM, checks);
+    screen_put(screen, row, column + RESULT_MARK, place - RESULT_MARK,
+               failed ? COLOUR_BAD : COLOUR_TEXT, result->name);
+    screen_put(screen, row, column + place, print_checks(checks, result), COLOUR_DIM, checks);
 }
 
 /* Writes all names, the failed ones first, in columns from top to bottom. Returns the next row. */
 static unsigned put_results(struct screen *screen, const struct story *story, unsigned row,
                             unsigned rows_left)
 {
-    unsigned columns = (unsigned)min_u64((screen->columns - 1) / NAME_WIDTH_MIN, NAME_COLUMNS);
+    struct result_widths longest = longest_result(story);
+    unsigned least = RESULT_MARK + longest.name + 1 + longest.checks + 1;
+    unsigned columns = (unsigned)max_u64(min_u64((screen->columns - 1) / least, NAME_COLUMNS), 1);
     unsigned width = (screen->columns - 1) / columns;
+    unsigned place = (unsigned)max_u64(min_u64(CHECKS_PLACE, width - longest.checks - 1),
+                                       RESULT_MARK + longest.name + 1);
     unsigned rows = (story->results + columns - 1) / columns;
-    unsigned place = 0;
+    unsigned put = 0;
 
     rows = (unsigned)min_u64(rows, rows_left);
     for (unsigned pass = 0; pass < 2; pass++) {
-        for (unsigned i = 0; i < story->results && place < rows * columns; i++) {
+        for (unsigned i = 0; i < story->results && put < rows * columns; i++) {
             const struct story_result *result = &story->result[i];
 
             if ((result->outcome == STORY_FAILED) != (pass == 0))
                 continue;
-            put_result(screen, row + place % rows, 1 + place / rows * width, width, result);
-            place++;
+            put_result(screen, row + put % rows, 1 + put / rows * width, place, result);
+            put++;
         }
     }
     return row + rows + 1;
