@@ -150,6 +150,8 @@ class Log:
                    for i in items)
 
 
+# The last line of a log that was longer than the memory for it: what followed may be a failure.
+KEPT_END = "# the kept log ends here: it has no room for more"
 # A command of the prompt, a line that it prints, and what happened to the run after its verdict.
 AFTER_VERDICT = re.compile(r"# ([>|!])( |$)")
 
@@ -162,6 +164,9 @@ class _Reader:
             text += "\x1a"  # cut inside a line: no printable line, so it is refused below
         lines = text.replace("\r\n", "\n").split("\n")
         self.lines = lines[:-1] if lines[-1] == "" else lines
+        self.at = len(self.lines)
+        if self.lines[-1:] == [KEPT_END]:
+            self.fail("a log that was kept in memory ends here; it had no room for more")
         self.at = 0
         # Skips the firmware's own output, whose last line may be unfinished.
         while self.at < len(self.lines):

@@ -3,6 +3,7 @@
 
 import sys
 import unittest
+from pathlib import Path
 
 import log
 import tap
@@ -234,6 +235,14 @@ class Refuses(unittest.TestCase):
         log.parse(GOOD + "# > counters\n# | faults: 1\n# |\n")
         self.refused(GOOD + "# > counters\nok 9 cow\n", "follows")
         self.refused(CRASHED + "# more\n", "follows")
+
+    def test_cut_when_it_was_kept(self):
+        """Also behind the verdict: what is missing may be a failure."""
+        source = (Path(__file__).resolve().parents[2] / "efi/log/kept_log.c").read_text()
+        self.assertIn(f'"\\n{log.KEPT_END}\\n"', source)
+        for text in (GOOD, GOOD[:GOOD.index("\n1..") + 1], GOOD + "# > help\n# | he\n"):
+            with self.assertRaisesRegex(log.LogError, "ends here; it had no room for more"):
+                log.parse(text + log.KEPT_END + "\n")
 
     def test_failures_after_the_verdict(self):
         """What happens to a run behind its verdict line counts."""

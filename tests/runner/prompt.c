@@ -30,6 +30,9 @@
 #define EXAMPLE_START UINT64_C(0x7f0000000)
 #define EXAMPLE_PAGES 16U
 
+/* The last address of a program, with five levels of tables. */
+#define LOWER_HALF_END (UINT64_MAX >> 1)
+
 #define LETTER_BACKSPACE 0x08
 #define LETTER_DELETE    0x7f
 #define LETTER_ESC       0x1b
@@ -210,7 +213,12 @@ static void prompt_write(const char *argument)
 {
     uint64_t address;
 
-    if (read_argument(argument, &address))
+    if (!read_argument(argument, &address))
+        return;
+    /* word_write() runs in ring 0, where the kernel's half can be written. */
+    if (address > LOWER_HALF_END)
+        print("refused: no program may write there\n");
+    else
         print("%s\n", word_write(address, 1) ? "written" : "refused");
 }
 

@@ -5,7 +5,7 @@ from harness import Case, case
 
 COMMANDS = ("help", "counters", "walk 0x7f0000000", "region 0x7f0000000", "frame 0x1000", "slot 0",
             "descriptor 0", "run wild", " slot  0x1F ", "slot 18446744073709551616",
-            "walk 0x8000000000000000", "\x1bslot 16384", "nonsense", "history", "\x1b[A\x1b[A",
+            "walk 0x8000000000000000", "write 0xffff800000000000", "\x1bslot 16384", "nonsense", "history", "\x1b[A\x1b[A",
             "quit")
 PAUSE = 5  # seconds
 
@@ -26,7 +26,7 @@ def prompt(t: Case):
                   "# | frame 1000 at 1000000: ", "# | slot 0: count 0, empty",
                   "# | descriptor 0: ", "# | ok 1 wild", "# | # verdict: pass",
                   "# | slot 31: count 0", "# | more than 64 bits: 18446744073709551616",
-                  "# | not canonical", "# | there are 16384 slots", "# | no such command",
+                  "# | not canonical", "# | refused: no program may write there", "# | there are 16384 slots", "# | no such command",
                   "# | 13 nonsense", "# > quit"):
         t.check(words in after, f"the prompt says: {words}", after[-3000:])
     t.check(after.count("# | no such command") == 2, "the key up brings a line back", after[-600:])
