@@ -372,7 +372,7 @@ static void long_names_are_whole(void **state)
     }
 }
 
-/* No result touches that of the next column: checks end before its mark, whose left letter is blank. */
+/* No result touches that of the next column: the letter left of each mark is blank. */
 static void columns_of_results(void **state)
 {
     static const char result[] = "    KTAP version 1\n    1..3\n    # Why?\n    ok 1 a\n"

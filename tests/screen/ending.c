@@ -20,8 +20,8 @@
 
 #define NAME_COLUMNS 4U
 
-/* Of a result: letters of its mark with the gap behind it, where its checks are if there is room, and
- * bytes of their text. */
+/* Of a result: letters of its mark with the gap behind it, where its checks are if there is room,
+ * and bytes of their text. */
 #define RESULT_MARK   3U
 #define CHECKS_PLACE  20U
 #define CHECKS_LENGTH 24U

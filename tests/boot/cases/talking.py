@@ -27,7 +27,7 @@ def prompt(t: Case):
                   "# | descriptor 0: ", "# | ok 1 wild", "# | # verdict: pass",
                   "# | slot 31: count 0", "# | more than 64 bits: 18446744073709551616",
                   "# | not canonical", "# | refused: no program may write there", "# | there are 16384 slots", "# | no such command",
-                  "# | 13 nonsense", "# > quit"):
+                  "# | 14 nonsense", "# > quit"):
         t.check(words in after, f"the prompt says: {words}", after[-3000:])
     t.check(after.count("# | no such command") == 2, "the key up brings a line back", after[-600:])
 
