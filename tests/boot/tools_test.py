@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree
@@ -466,11 +467,29 @@ class Programs(ToolCase):
             self.assertEqual((self.folder / "runs").read_text().count("run"), runs, more)
         self.assertEqual(done.returncode, 1)
         self.assertIn("sweep: no run has the figure x.y", done.stderr)
+        # A plot's points are in the order of their numbers.
+        subprocess.run([*command[:5], "memory=128/64/1024"], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       timeout=120, check=True, env={**os.environ, "QEMU": fake})
+        self.assertEqual((work / "build/sweep/plot.data").read_text().split("\n")[:3],
+                         ['64 9 "64"', '128 9 "128"', '1024 9 "1024"'])
+        # An interruption ends it in one line; a run that was under way has no log.
+        slow = self.file("slow-qemu", "#!/bin/sh\nexec sleep 60\n")
+        os.chmod(slow, 0o755)
+        with subprocess.Popen([*command[:1], *command[3:5], "seed=4"], cwd=work, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, start_new_session=True, env={**os.environ, "QEMU": slow}) as sweep:
+            self.assertIn("1 of 1 runs are left", sweep.stdout.readline())
+            time.sleep(1)
+            os.killpg(sweep.pid, signal.SIGINT)
+            _, words = sweep.communicate(timeout=60)
+        self.assertEqual(sweep.returncode, 130, words)
+        self.assertNotIn("Traceback", words)
+        self.assertIn("sweep: interrupted; the same command goes on", words)
+        self.assertEqual([path for path in (work / "build/sweep").rglob("seed-4.log")], [])
         # Another image begins anew.
         (work / "build/faultline.efi").write_text("another")
         subprocess.run(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
                        check=True, env={**os.environ, "QEMU": fake})
-        self.assertEqual((self.folder / "runs").read_text().count("run"), 15)
+        self.assertEqual((self.folder / "runs").read_text().count("run"), 18)
 
 
 class Hostile(ToolCase):
