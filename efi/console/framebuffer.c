@@ -183,19 +183,43 @@ static unsigned line_limit(void)
     return rows * console.columns;
 }
 
+/* Returns how many letters of an unfinished word end the row before the cursor; 0 for a word that
+ * fills the row, which must be cut. */
+static unsigned word_at_end(void)
+{
+    unsigned size = 0;
+
+    while (size < console.columns && console.line[console.cursor - size - 1] != ' ')
+        size++;
+    return size == console.columns ? 0 : size;
+}
+
+/* Begins the next part of a long line, with the word that the next letter goes on with. */
+static void next_part(char letter)
+{
+    unsigned size = letter != ' ' && console.cursor == console.length ? word_at_end() : 0;
+    char *word = console.line + console.cursor - size;
+    char moved[COLUMNS_MAX];
+
+    memcpy(moved, word, size);
+    memset(word, ' ', size);
+    next_line(true);
+    memcpy(console.line, moved, size);
+    console.cursor = console.length = size;
+}
+
 /* At the end of a row, moves the word that has begun there to the next row. */
 static void move_word_down(void)
 {
     unsigned end = console.cursor;
-    unsigned start = end;
+    unsigned start;
     unsigned size;
 
     if (end == 0 || end % console.columns != 0 || end != console.length)
         return;
-    while (start > end - console.columns && console.line[start - 1] != ' ')
-        start--;
-    size = end - start;
-    if (size == 0 || size == console.columns || end + size >= line_limit())
+    size = word_at_end();
+    start = end - size;
+    if (size == 0 || end + size >= line_limit())
         return;
     memcpy(console.line + end, console.line + start, size);
     memset(console.line + start, ' ', size);
@@ -205,7 +229,7 @@ static void move_word_down(void)
 static void framebuffer_put(char letter)
 {
     if (console.cursor == line_limit())
-        next_line(true);
+        next_part(letter);
     if (letter != ' ')
         move_word_down();
     console.line[console.cursor++] = letter;

@@ -1,4 +1,5 @@
-/* Host tests of the console's start: a framebuffer at a false address is never written. */
+/* Host tests of the console's start: a framebuffer at a false address is never written; the
+ * order of its colours, and whole words. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,10 +33,11 @@
 #define ROOT  UINT64_C(0x1000)
 #define LOWER UINT64_C(0x2000)
 
-/* PSF 2, 128 glyphs of 8x16 pixels, all of them blank. */
+/* PSF 2, 128 glyphs of 8x16 pixels, all of them blank but x, whose upper row is set. */
 __attribute__((used, section("test_fonts"))) static const uint8_t test_font[32 + 128 * 16] = {
-    0x72, 0xb5, 0x4a, 0x86, 0,  0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0,
-    128,  0,    0,    0,    16, 0, 0, 0, 16, 0, 0, 0, 8, 0, 0, 0,
+    0x72, 0xb5, 0x4a, 0x86, 0, 0,   0, 0, 32, 0,  0,
+    0,    0,    0,    0,    0, 128, 0, 0, 0,  16, 0,
+    0,    0,    16,   0,    0, 0,   8, 0, 0,  0,  [32 + 'x' * 16] = 0xff,
 };
 
 static uint32_t *pixels; /* page-aligned */
@@ -157,6 +159,78 @@ static void false_sizes(void **state)
     stays_off();
 }
 
+static void start_with(bool red_first)
+{
+    screen_start(NULL);
+    info.screen.red_first = red_first;
+    map_lists(0, MEMORY_DEVICE);
+    map_lists(PAGES, MEMORY_USABLE);
+    console_start(&reachable);
+    assert_true(console_on());
+}
+
+static void write_text(const char *text)
+{
+    console_write(text, strlen(text));
+}
+
+/* Red is the byte that the format names, and nothing right of the screen is written. */
+static void orders_of_colours(void **state)
+{
+    static const uint32_t bad[] = {0xff7060, 0x6070ff};
+
+    (void)state;
+    for (unsigned red_first = 0; red_first < 2; red_first++) {
+        char line[WIDTH / 8 + 2];
+
+        start_with(red_first != 0);
+        write_text("not ok x\n");
+        assert_int_equal(pixels[7 * 8], bad[red_first]);
+        assert_int_equal(pixels[8 * 8 - 1], bad[red_first]);
+        assert_int_equal(pixels[8 * 8], 0);
+        assert_int_equal(pixels[7 * 8 + PITCH], 0);
+        memset(line, 'x', WIDTH / 8);
+        strcpy(line + WIDTH / 8, "\n");
+        write_text(line);
+        assert_int_not_equal(pixels[16 * PITCH + WIDTH - 1], 0);
+        for (size_t y = 0; y < HEIGHT; y++) {
+            for (size_t x = WIDTH; x < PITCH; x++)
+                assert_int_equal(pixels[y * PITCH + x], OLD);
+        }
+    }
+}
+
+/* Returns whether a word goes on in the next row. Words here have at most 12 letters. */
+static bool cuts_a_word(unsigned row)
+{
+    const struct cell *end = &console.cells[row][console.columns - 1];
+    const struct cell *next = &console.cells[row + 1][0];
+
+    return end->letter != 0 && end->letter != ' ' && next->letter != 0 && next->letter != ' ' &&
+           next->letter != '>';
+}
+
+/* Lines of every length: no word of theirs is in two rows, also behind a scroll. */
+static void words_of_the_log(void **state)
+{
+    (void)state;
+    start_with(false);
+    for (unsigned words = 1; words < 60; words++) {
+        write_text(">");
+        for (unsigned i = 0; i < words; i++) {
+            char text[16];
+
+            memset(text, 'a', 12);
+            text[(i * 7 + words) % 12 + 1] = '\0';
+            write_text(text);
+            write_text(" ");
+        }
+        write_text("\n");
+        for (unsigned row = 0; row + 1 < console.rows; row++)
+            assert_false(cuts_a_word(row));
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -165,6 +239,8 @@ int main(void)
         cmocka_unit_test_setup(not_mapped, screen_start),
         cmocka_unit_test_setup(not_canonical, screen_start),
         cmocka_unit_test_setup(false_sizes, screen_start),
+        cmocka_unit_test_setup(orders_of_colours, screen_start),
+        cmocka_unit_test_setup(words_of_the_log, screen_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
