@@ -11,6 +11,9 @@
 
 #define LETTER_BACKSPACE 8U
 
+/* UEFI 2.10, table 12-1: Delete, which is the key Backspace of most terminals on a serial line. */
+#define SCAN_CODE_DELETE 0x08
+
 static bool read_key(const struct firmware *firmware, EFI_INPUT_KEY *key)
 {
     SIMPLE_INPUT_INTERFACE *keyboard = firmware->table->ConIn;
@@ -46,8 +49,8 @@ bool firmware_read_line(const struct firmware *firmware, char line[MENU_LINE])
         looks = 0;
         if (key.UnicodeChar == '\r' || key.UnicodeChar == '\n')
             break;
-        if (key.UnicodeChar == LETTER_BACKSPACE && length > 0) {
-            length--;
+        if (key.UnicodeChar == LETTER_BACKSPACE || key.ScanCode == SCAN_CODE_DELETE) {
+            length -= length > 0;
             print("\r# menu: > %.*s \r# menu: > %.*s", (int)length, line, (int)length, line);
         } else if (key.UnicodeChar >= ' ' && key.UnicodeChar <= '~' && length + 1 < MENU_LINE) {
             line[length++] = (char)key.UnicodeChar;

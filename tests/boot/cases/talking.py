@@ -37,7 +37,7 @@ def menu(t: Case):
     """menu=1 lists experiments and disks, takes names and settings, refuses wrong ones, and Enter
     begins the run."""
     keys = (list("nonsense") + ["ret"] + list("report") + ["equal"] + list("boot") + ["ret"] +
-            list("wild") + ["spc"] + list("seed") + ["equal", "9", "ret", "ret"])
+            list("wildx") + ["delete", "spc"] + list("seed") + ["equal", "9", "ret", "ret"])
 
     def on_line(line, monitor):
         if "Enter alone begins the run" in line:
