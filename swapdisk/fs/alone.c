@@ -5,6 +5,9 @@
  * table is read: if it names a cluster of the file once more, another chain crosses. All
  * directories are read: if another entry begins at a cluster of the file, that one crosses. Tables
  * that are kept equal must be.
+ *
+ * The file was opened earlier, and the disk may have changed since: so its chain is followed once
+ * more, and must lead to the same sectors.
  */
 #include "lib/bytes.h"
 #include "lib/check.h"
@@ -38,16 +41,24 @@ struct search {
     bool own_seen; /* the file's entry was read, and is as it was */
 };
 
+static const char changed[] = "its chain has changed since it was opened";
 static const char crossed[] = "its chain crosses another file's";
+
+/* Returns the clusters of a run of the file. */
+static struct cluster_run clusters_of_run(const struct fat_file *file, uint32_t index)
+{
+    struct fat_run run = fat_file_run(file, index);
+    uint32_t end = index + 1 < file->runs ? fat_file_run(file, index + 1).at : file->found;
+
+    return (struct cluster_run){run.cluster, run.cluster + (end - run.at)};
+}
 
 static void sort_runs(struct search *search)
 {
     const struct fat_file *file = search->file;
 
     for (uint32_t i = 0; i < file->runs; i++) {
-        struct fat_run run = fat_file_run(file, i);
-        uint32_t end = i + 1 < file->runs ? fat_file_run(file, i + 1).at : file->found;
-        struct cluster_run sorted = {run.cluster, run.cluster + (end - run.at)};
+        struct cluster_run sorted = clusters_of_run(file, i);
         uint32_t at = i;
 
         CHECK(sorted.first < sorted.end);
@@ -71,6 +82,36 @@ static bool is_of_file(const struct search *search, uint32_t cluster)
             high = middle;
     }
     return low < search->file->runs && search->runs[low].first <= cluster;
+}
+
+/* Follows the chain through one run, from the cluster that came next. */
+static enum status follow_run(struct fat_volume *volume, struct cluster_run run, uint32_t *next)
+{
+    enum status status = OK;
+
+    for (uint32_t cluster = run.first; cluster < run.end && status == OK; cluster++) {
+        if (*next != cluster || !fat_is_cluster(volume, cluster))
+            return fat_fail(volume, STATUS_REFUSED, changed);
+        status = fat_read_entry(volume, cluster, next);
+    }
+    return status;
+}
+
+/* Follows the chain once more. */
+static enum status follow_again(const struct search *search)
+{
+    const struct fat_file *file = search->file;
+    struct fat_volume *volume = search->volume;
+    uint32_t next = fat_file_run(file, 0).cluster;
+    enum status status = OK;
+
+    if (volume->data_lba != file->data_lba || volume->cluster_sectors != file->cluster_sectors)
+        return fat_fail(volume, STATUS_REFUSED, changed);
+    for (uint32_t i = 0; i < file->runs && status == OK; i++)
+        status = follow_run(volume, clusters_of_run(file, i), &next);
+    if (status == OK && next < FAT_ENTRY_LAST)
+        return fat_fail(volume, STATUS_REFUSED, changed);
+    return status;
 }
 
 /* Compares the page of the table that was read last with the other copy's. */
@@ -196,7 +237,9 @@ enum status fat_file_alone(struct fat_volume *volume, const struct fat_file *fil
     search.runs = frame_pointer(search.block);
     search.waiting = frame_pointer(search.list);
     sort_runs(&search);
-    status = count_names(&search);
+    status = follow_again(&search);
+    if (status == OK)
+        status = count_names(&search);
     if (status == OK)
         status = search_directories(&search);
     pmm_free(search.list);

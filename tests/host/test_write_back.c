@@ -429,6 +429,31 @@ static void files_that_cross_are_not_written(void **state)
     refused_to_write("");
 }
 
+/* Opens the file to read, gives its first clusters another order in both tables, and asks to write:
+ * every cluster of the file still has one name in the table, but the runs in memory are old. */
+static void a_chain_that_changed_is_not_written(void **state)
+{
+    const struct rights most = {.write = true, .user = true};
+    struct section *section;
+
+    (void)state;
+    make_disk();
+    take_grant();
+    before = NULL;
+    model_begin(1, 4);
+    assert_int_equal(file_section_open_on(&block, "dir/file.bin", most, &section), OK);
+    fake_fat_set(&fat, first_cluster, first_cluster + 2 * STEP);
+    fake_fat_set(&fat, first_cluster + 2 * STEP, first_cluster + STEP);
+    fake_fat_set(&fat, first_cluster + STEP, first_cluster + 3 * STEP);
+    assert_int_equal(file_section_open_to_write(&block, "dir/file.bin", grant, &writer, &reason),
+                     STATUS_REFUSED);
+    assert_non_null(strstr(reason, "has changed"));
+    file_section_close(section);
+    assert_int_equal(file_sections_reap(), 0);
+    model_end();
+    leave_disk();
+}
+
 static void files_that_must_not_change_are_not_written(void **state)
 {
     uint8_t *boot;
@@ -588,6 +613,7 @@ int main(void)
         cmocka_unit_test(every_writer_is_told_once),
         cmocka_unit_test(a_power_cut_leaves_each_sector_old_or_new),
         cmocka_unit_test(files_that_cross_are_not_written),
+        cmocka_unit_test(a_chain_that_changed_is_not_written),
         cmocka_unit_test(files_that_must_not_change_are_not_written),
         cmocka_unit_test(a_loop_of_large_directories_ends_soon),
         cmocka_unit_test(another_volume_is_not_written),
