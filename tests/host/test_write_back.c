@@ -286,6 +286,23 @@ static void section_write_reaches_the_file(void **state)
     end();
 }
 
+/* The file on the disk keeps its size, so its section does: the zeros behind a smaller end would be
+ * written over the file's bytes, and pages behind its end would be taken for written. */
+static void the_section_keeps_the_size_of_the_file(void **state)
+{
+    (void)state;
+    begin();
+    store(3000, 0xcc);
+    assert_int_equal(section_resize(writer.section, 100), STATUS_DENIED);
+    assert_int_equal(section_resize(writer.section, SIZE + 4 * PAGE_SIZE), STATUS_DENIED);
+    assert_int_equal(section_size(writer.section), SIZE);
+    assert_int_equal(sync_all(), OK);
+    assert_int_equal(*on_disk(3000), 0xcc);
+    assert_int_equal(*on_disk(200), byte_of(200));
+    check_others();
+    end();
+}
+
 static void a_page_in_a_slot_is_written(void **state)
 {
     unsigned evicted;
@@ -608,6 +625,7 @@ int main(void)
         cmocka_unit_test(stores_reach_the_file),
         cmocka_unit_test(a_store_after_the_write_back_is_seen),
         cmocka_unit_test(section_write_reaches_the_file),
+        cmocka_unit_test(the_section_keeps_the_size_of_the_file),
         cmocka_unit_test(a_page_in_a_slot_is_written),
         cmocka_unit_test(pages_that_are_unmapped_are_written),
         cmocka_unit_test(every_writer_is_told_once),

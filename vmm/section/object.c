@@ -431,7 +431,7 @@ enum status section_resize(struct section *section, uint64_t size)
     CHECK_MSG(section->is_object, "a section without a name is resized to %lx", size);
     if (size > SECTION_SIZE_MAX)
         return STATUS_RANGE;
-    if (section->frozen)
+    if (section->frozen || section->pager->put != NULL)
         return STATUS_DENIED;
     mutex_lock(&section->resizing);
     if (size < section_size(section))

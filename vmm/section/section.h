@@ -164,12 +164,12 @@ static inline bool section_is_marked(const struct section *section)
 }
 
 /* Changes the size of a section. A cut loses the pages after the new end: they leave every space at
- * once, with one flush if no fault is in progress, and a touch there is STATUS_RANGE until the
- * section grows; then they are zero (rules N4, W2). Fails with: STATUS_RANGE, STATUS_COMMIT;
+ * once, and a touch there is STATUS_RANGE until the section grows; then they are zero (N4, W2).
+ * Fails with: STATUS_RANGE, STATUS_COMMIT; STATUS_DENIED (frozen, or written back to its source);
  * STATUS_IO and the like if the new last page, whose tail becomes zero, cannot be read: the size
- * has changed then. STATUS_TIMEOUT: a page that is cut off is still in use after 90 s. The smaller
- * size applies nevertheless, and no touch reaches the page; a larger one is refused until a later
- * call succeeds. The same size again completes what such a call could not. */
+ * has changed then. STATUS_TIMEOUT: a page that is cut off is in use after 90 s. The smaller size
+ * applies nevertheless, and no touch reaches the page; a larger one is refused until a later call
+ * succeeds. The same size again completes what such a call could not. */
 MUST_USE enum status section_resize(struct section *section, uint64_t size);
 
 /* Creates a section with the current content of this one; neither sees later writes to the other.
