@@ -300,6 +300,50 @@ static void it_works_from_low_to_high(void **state)
     end(false);
 }
 
+/* A full area takes no page: clean ones behind a batch of dirty ones go nevertheless. */
+static void clean_pages_go_though_the_area_is_full(void **state)
+{
+    struct slot slots[8 * PAGES];
+    struct slot slot;
+    unsigned taken_slots = 0;
+    struct reclaim_counts before;
+
+    (void)state;
+    begin(false);
+    for (unsigned i = 0; i < CLEAN; i++)
+        entry_of(space, at_page(i))->word &= ~PTE_A;
+    for (unsigned cleaned = 0, looks = 0; cleaned < CLEAN && looks < 100; looks++)
+        cleaned += write_behind(CLEAN);
+    assert_int_equal(read_only_pages(), CLEAN);
+    pass_all();
+    for (unsigned i = 0; i < CLEAN; i++) /* used: the first pass chooses the others */
+        (void)use(space, at_page(i), NULL);
+    while (swap_alloc(&slot) == OK)
+        slots[taken_slots++] = slot;
+    assert_int_equal(taken_slots, 8 * PAGES - CLEAN);
+    /* The slots of the clean pages have a further owner: cutting ties frees none. */
+    for (slot.index = 0; taken_slots < 8 * PAGES; slot.index++) {
+        bool ours = false;
+
+        for (unsigned i = 0; i < 8 * PAGES - CLEAN; i++)
+            ours = ours || slots[i].index == slot.index;
+        if (ours || swap_count(slot) == 0)
+            continue;
+        swap_hold(slot);
+        slots[taken_slots++] = slot;
+    }
+    page_set_limit(PAGES + 4);
+    reclaimer_set_marks((struct reclaimer_marks){.low = 8, .high = 8});
+    before = reclaim_counts();
+    assert_true(reclaimer_step());
+    assert_true(reclaim_counts().clean > before.clean);
+    for (unsigned i = 0; i < taken_slots; i++)
+        swap_release(slots[i]);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_int_equal(use(space, at_page(i), NULL), at_page(i));
+    end(false);
+}
+
 /* ---- no free frame ---- */
 
 #define WRITERS 4U
@@ -383,6 +427,7 @@ int main(void)
         cmocka_unit_test(stores_beside_the_write_are_kept),
         cmocka_unit_test(failed_writes_leave_pages_dirty),
         cmocka_unit_test(it_works_from_low_to_high),
+        cmocka_unit_test(clean_pages_go_though_the_area_is_full),
         cmocka_unit_test(writers_go_on_without_a_free_frame),
     };
 

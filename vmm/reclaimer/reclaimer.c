@@ -29,10 +29,9 @@ static bool evict_batch(void)
     unsigned evicted = 0;
 
     reclaim_round_begin(&round);
-    while (round.looks > 0 && evicted == 0) {
-        if (reclaim_some(&round, TOGETHER, &evicted) != OK)
-            break;
-    }
+    /* After an error (a full area) only clean pages are looked for: each call looks at some. */
+    while (round.looks > 0 && evicted == 0)
+        (void)reclaim_some(&round, TOGETHER, &evicted);
     reclaimer_counted.evicted += evicted;
     return evicted > 0;
 }

@@ -37,7 +37,7 @@ static uint64_t regret_lru;
 static struct regret regrets[POLICIES_MAX]; /* over the workloads */
 static struct regret single_regrets[WORKLOADS][POLICIES_MAX];
 
-/* Returns true if what is known of some policies' faults holds. */
+/* Returns true if the faults are no fewer than OPT's, and LRU's are those of its own string. */
 static bool faults_as_known(const struct policy *policy, const struct regret *regret)
 {
     if (regret->real < regret_opt || regret->informed < regret_opt)
