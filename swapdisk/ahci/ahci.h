@@ -2,9 +2,9 @@
  * SATA disks behind an AHCI controller: bring-up, identification, transfers by DMA, many at a time.
  *
  * The controller is reached through a contract of two functions, so that host tests put a fake one
- * behind it with its failures as settings. A port is polled unless ahci_interrupts_on returned true
- * for it. Every wait is bounded; a controller or disk that stops answering makes later calls fail at
- * once and never hang.
+ * behind it with its failures as settings. A port is polled until ahci_interrupts_on returns true.
+ * Every wait is bounded; a controller or disk that stops answering makes later calls fail at once
+ * and never hang.
  *
  * Requests wait in the port's lists, reads before writes. With native command queuing up to 32 are
  * issued at once; otherwise one. Data that no check value proves goes by non-queued commands, which
