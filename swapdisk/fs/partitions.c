@@ -22,41 +22,38 @@
 
 _Static_assert(GPT_ENTRY_LAST + 8 <= 128, "an entry has at least 128 bytes");
 
-/* Reads the page of the disk that begins with this sector, unless it was read last. */
-static enum status read_sectors(struct partition_list *list, uint64_t lba)
+/* Reads up to `wanted` sectors, unless these were read last, well or not. */
+static enum status read_sectors(struct partition_list *list, uint64_t lba, unsigned wanted)
 {
     uint64_t left = list->source.sectors - lba;
-    enum status status;
 
     CHECK(lba < list->source.sectors);
-    if (list->read_lba == lba)
-        return OK;
-    list->read_lba = UINT64_MAX;
-    status = source_read(&list->source, lba, (unsigned)min_u64(left, SECTORS_PER_PAGE), list->frame,
-                         list->second);
-    if (status == OK)
-        list->read_lba = lba;
-    return status;
+    if (list->read_lba != lba)
+        list->read_status = source_read(&list->source, lba, (unsigned)min_u64(left, wanted),
+                                        list->frame, list->second);
+    list->read_lba = lba;
+    if (list->read_status != OK && list->trouble == OK)
+        list->trouble = list->read_status;
+    return list->read_status;
 }
 
 enum status partitions_begin(struct partition_list *list, const struct sector_source *source)
 {
-    enum status status = STATUS_NO_MEMORY;
-
     CHECK(source->sectors > GPT_LBA);
     *list = (struct partition_list){.source = *source, .second = PFN_NONE, .read_lba = UINT64_MAX};
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &list->frame) != OK)
         list->frame = PFN_NONE;
     else if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &list->second) != OK)
         list->second = PFN_NONE;
-    else
-        status = read_sectors(list, GPT_LBA);
-    if (status != OK)
+    if (pfn_is_none(list->frame) || pfn_is_none(list->second)) {
         partitions_end(list);
-    else if (gpt_header_decode(frame_pointer(list->frame), GPT_LBA, source->sectors,
-                               &list->table) != NULL)
+        return STATUS_NO_MEMORY;
+    }
+    if (read_sectors(list, GPT_LBA, 1) != OK ||
+        gpt_header_decode(frame_pointer(list->frame), GPT_LBA, source->sectors, &list->table) !=
+            NULL)
         list->table.entry_count = 0;
-    return status;
+    return OK;
 }
 
 void partitions_end(struct partition_list *list)
@@ -73,7 +70,7 @@ void partitions_end(struct partition_list *list)
 static enum status read_record(struct partition_list *list, unsigned number, uint64_t *first,
                                uint64_t *sectors)
 {
-    enum status status = read_sectors(list, 0);
+    enum status status = read_sectors(list, 0, 1);
     const uint8_t *sector = frame_pointer(list->frame);
     const uint8_t *record = sector + MBR_RECORDS + number * MBR_RECORD;
 
@@ -91,8 +88,8 @@ static enum status read_gpt_entry(struct partition_list *list, unsigned number, 
                                   uint64_t *sectors)
 {
     uint64_t offset = (uint64_t)number * list->table.entry_size;
-    enum status status =
-        read_sectors(list, list->table.entries_lba + offset / PAGE_SIZE * SECTORS_PER_PAGE);
+    enum status status = read_sectors(
+        list, list->table.entries_lba + offset / PAGE_SIZE * SECTORS_PER_PAGE, SECTORS_PER_PAGE);
     const uint8_t *entry = (const uint8_t *)frame_pointer(list->frame) + offset % PAGE_SIZE;
     uint64_t last;
 
@@ -128,14 +125,12 @@ enum status partitions_next(struct partition_list *list, uint64_t *first_lba, ui
         uint64_t sectors;
         enum status status = read_range(list, at, &first, &sectors);
 
-        if (status != OK)
-            return status;
-        if (sectors == 0 || first >= list->source.sectors ||
+        if (status != OK || sectors == 0 || first >= list->source.sectors ||
             sectors > list->source.sectors - first || (at > 0 && first == 0))
             continue;
         *first_lba = first;
         *last_lba = first + sectors - 1;
         return OK;
     }
-    return STATUS_NOT_FOUND;
+    return list->trouble != OK ? list->trouble : STATUS_NOT_FOUND;
 }

@@ -1,8 +1,9 @@
 /*
  * Where a disk may have a volume that is only read: the whole disk, and each partition.
  *
- * Nothing here permits a write, so that one sound partition table is enough, and damage of an entry
- * hides that entry only. What may be written is judged in swapdisk/validate.c.
+ * Nothing here permits a write, so that one sound partition table is enough. Damage of an entry
+ * hides that entry only; a sector that cannot be read, the entries that were read with it. What may
+ * be written is judged in swapdisk/validate.c.
  *
  * Units: sectors of 512 bytes; ranges are inclusive. Owns: two frames from partitions_begin to
  * partitions_end. Fails with: STATUS_NO_MEMORY, the status of a read; STATUS_NOT_FOUND: no further
@@ -22,7 +23,9 @@ struct partition_list {
     struct sector_source source;
     struct pfn frame;
     struct pfn second;
-    uint64_t read_lba;       /* what the frame has; UINT64_MAX: nothing */
+    uint64_t read_lba;       /* what was read last; UINT64_MAX: nothing */
+    enum status read_status; /* how that ended */
+    enum status trouble;     /* of the first read that failed; OK: none */
     unsigned next;           /* 0: the whole disk; 1 to 4: the MBR; then the GPT's entries */
     struct gpt_header table; /* entry_count is 0 without a sound one */
 };
@@ -31,7 +34,8 @@ MUST_USE enum status partitions_begin(struct partition_list *list,
                                       const struct sector_source *source);
 void partitions_end(struct partition_list *list);
 
-/* Returns the next range that lies on the disk. */
+/* Returns the next range that lies on the disk. After the last one, returns the status of the first
+ * read of a table that failed, if one did. */
 MUST_USE enum status partitions_next(struct partition_list *list, uint64_t *first_lba,
                                      uint64_t *last_lba);
 

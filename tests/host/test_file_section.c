@@ -303,6 +303,50 @@ static void an_unreadable_partition_hides_nothing(void **state)
     end();
 }
 
+/* Sectors of the tables that cannot be read hide only the entries that they hold; each is tried
+ * once. The error is told where no range has the file. */
+static void an_unreadable_table_hides_its_entries_only(void **state)
+{
+    static struct gpt_partition partitions[33];
+    struct gpt_header header;
+    uint8_t *record;
+    uint64_t commands;
+
+    (void)state;
+    begin(8, 1);
+    disk.bad_sector = 0; /* the MBR */
+    assert_int_equal(find(), OK);
+    disk.bad_sector = 2; /* the only used entries */
+    commands = disk.commands;
+    assert_int_equal(find(), STATUS_IO);
+    assert_in_range(disk.commands - commands, 1, 20); /* 46 if each entry reads it again */
+    record = disk.bytes + 446;
+    record[4] = 0x0c;
+    put_le32(record + 8, FIRST);
+    put_le32(record + 12, SECTORS - 64 - FIRST);
+    put_le16(disk.bytes + 510, 0xaa55);
+    assert_int_equal(find(), OK);
+    disk.bad_sector = 1; /* the header of the GPT */
+    assert_int_equal(find(), OK);
+    record[4] = 0;
+    assert_int_equal(find(), STATUS_IO);
+
+    /* An entry of the second page, behind a bad first page. */
+    header = fake_disk_gpt_header(&disk);
+    for (unsigned i = 0; i < 33; i++) {
+        partitions[i] = fake_disk_partition(&disk);
+        partitions[i].first_lba = partitions[i].last_lba = FIRST - 64 + i;
+        partitions[i].unique[0] ^= (uint8_t)(i + 1);
+    }
+    partitions[32].first_lba = FIRST;
+    partitions[32].last_lba = SECTORS - 64;
+    fake_disk_put_table(&disk, &header, partitions, 33);
+    disk.bad_sector = 2;
+    assert_int_equal(find(), OK);
+    disk.bad_sector = UINT64_MAX;
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +357,7 @@ int main(void)
         cmocka_unit_test(a_chain_that_ends_early_is_read_so_far),
         cmocka_unit_test(volumes_are_found_by_every_table),
         cmocka_unit_test(an_unreadable_partition_hides_nothing),
+        cmocka_unit_test(an_unreadable_table_hides_its_entries_only),
     };
 
     return cmocka_run_group_tests_name("sections of files", tests, set_up, NULL);
