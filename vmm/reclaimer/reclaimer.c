@@ -30,8 +30,11 @@ static bool evict_batch(void)
 
     reclaim_round_begin(&round);
     /* After an error (a full area) only clean pages are looked for: each call looks at some. */
-    while (round.looks > 0 && evicted == 0)
-        (void)reclaim_some(&round, TOGETHER, &evicted);
+    while (round.looks > 0 && evicted == 0) {
+        enum status status = reclaim_some(&round, TOGETHER, &evicted);
+
+        (void)status;
+    }
     reclaimer_counted.evicted += evicted;
     return evicted > 0;
 }
