@@ -25,7 +25,7 @@ MUST_USE enum pte_state sole_lock(struct pfn page, struct tree_pointer *at);
 struct pte sole_exchange(struct pfn page, struct tree_pointer at, struct pte with);
 
 /* Returns true if a second entry of a page is in one of the first 64 tables of its ring, from that
- * of the back pointer on: so what is shared is known without a walk around a long ring. False:
+ * of the back pointer on: most shared pages show so, without a walk around a long ring. False:
  * there may be others. The caller has locked the table of one of the page's entries. */
 bool sole_has_second(struct pfn page);
 

@@ -23,7 +23,7 @@ struct partition_list {
     struct sector_source source;
     struct pfn frame;
     struct pfn second;
-    uint64_t read_lba;       /* what was read last; UINT64_MAX: nothing */
+    uint64_t read_lba;       /* the sector read last; UINT64_MAX: none */
     enum status read_status; /* how that ended */
     enum status trouble;     /* of the first read that failed; OK: none */
     unsigned next;           /* 0: the whole disk; 1 to 4: the MBR; then the GPT's entries */

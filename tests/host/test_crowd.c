@@ -74,7 +74,7 @@ static uint64_t block_at(unsigned block)
 
 /* ---- accesses ---- */
 
-/* Writes a new value if `write`, and compares what is read. */
+/* Checks whether the access is allowed; if so, writes a new value if asked, and reads it again. */
 static void access_word(const struct member *member, uint64_t address, bool write, bool allowed,
                         uint64_t *value)
 {

@@ -2,7 +2,7 @@
  * Images: a source with words that depend on where it is mapped, as a loader relocates a program.
  *
  * The pages come from the source below, and the words of the list are then set, in the frame,
- * before anybody sees it. So a relocated page that nobody wrote is clean: it is dropped when memory
+ * before anybody sees it. A relocated page that nobody wrote is clean: it is dropped when memory
  * is short and made again, and takes no slot. A word may lie on two pages; each takes its part.
  *
  * Units: bytes from the section's start. Owns: nothing; the image, its list and its source exist as

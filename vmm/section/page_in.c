@@ -195,8 +195,8 @@ static enum status hold_page(const struct section_place *where, const struct tre
 
 /* Returns true if one entry alone references the page, in the section's locked table. Entries of
  * other sections come only from copies of tables, which raise the count first, and which the ring
- * has before they are linked. A second entry is most often in the table next to the first, from
- * which that was copied, or by which: only what has none there is looked for in the whole ring. A
+ * has before they are linked. A copied table stands beside its source in the ring, so a second
+ * entry is most often near the first; the whole ring is searched only if none is there. A
  * transfer cannot begin and end meanwhile: eviction awaits an answer of this processor. */
 static bool is_sole_entry(struct pfn page)
 {
