@@ -93,14 +93,19 @@ def boot(root: Path, folder: str, run: str, *arguments: str) -> str:
     return log.read_text().replace("\r", "")
 
 
-def measure(root: Path) -> Tuple[str, Dict[str, Record], Dict[str, str]]:
-    """Returns the tools, the figures of each command, and the logs of examples."""
+def bench_rows(root: Path, folder: str) -> List[dict]:
+    """Returns the rows of `make bench`, without its metadata."""
+    # Its status is that of the rows, which boot/bench judges; without figures there is no file.
+    subprocess.run(["tests/bench/run", folder], cwd=root, check=False, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in (Path(folder) / "bench.jsonl").read_text().splitlines()]
+
+
+def measure(root: Path, rows: List[dict]) -> Tuple[str, Dict[str, Record], Dict[str, str]]:
+    """Returns the tools, the figures of each command, and the logs of examples; the figures of
+    `make bench` are those of `rows`, and are measured if there are none."""
     with tempfile.TemporaryDirectory() as folder:
-        # Its status is that of the rows, which boot/bench judges; without figures there is no file.
-        subprocess.run(["tests/bench/run", folder], cwd=root, check=False, stdout=subprocess.DEVNULL)
-        rows = [json.loads(line) for line in (Path(folder) / "bench.jsonl").read_text().splitlines()]
-        bench = {row["op"]: row.get("median", row.get("mean")) for row in rows
-                 if row.get("unit") == "instructions"}
+        bench = {row["op"]: row.get("median", row.get("mean"))
+                 for row in rows or bench_rows(root, folder) if row.get("unit") == "instructions"}
         icount = "".join(boot(root, folder, run, "--icount", "--cpu", "max,-erms") for run in ICOUNT)
         example = boot(root, folder, EXAMPLE)
     versions = [subprocess.run([program, "--version"], check=True, text=True,
@@ -108,6 +113,14 @@ def measure(root: Path) -> Tuple[str, Dict[str, Record], Dict[str, str]]:
                 for program in ("gcc", "qemu-system-x86_64")]
     made = "; ".join(versions)
     return made, {"bench": bench, "icount": dict(metrics(icount))}, {"example": example}
+
+
+def judged(root: Path, made: str, measured: Dict[str, Record],
+           logs: Dict[str, str]) -> List[Tuple[str, List[str]]]:
+    """Returns what must hold of the pages, each with its problems."""
+    return [("the record is as measured", compared(root, made, measured)),
+            ("pages quote the record", quoted(root)[1]),
+            ("examples are lines of the log", examples(root, logs))]
 
 
 def examples(root: Path, logs: Dict[str, str]) -> List[str]:

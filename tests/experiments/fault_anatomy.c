@@ -21,7 +21,7 @@
 #define START UINT64_C(0x600000000)
 
 /* Faults of each kind; all within one leaf table, whose first page makes the table. */
-#define FAULTS 64U
+#define FAULTS 16U
 #define PAGES  (FAULTS + 1)
 
 /* A class of the histogram covers this many instructions. */

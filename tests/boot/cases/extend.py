@@ -48,19 +48,18 @@ def extend(t: Case):
     made = run_in(folder, "make", "-s", "build/faultline.efi")
     if not t.check(made.returncode == 0, "the copy builds with nothing else changed", made.stdout):
         return
-    # First fit looks at each frame again and again: minutes on a machine that has other work.
     run = t.boot(efi=str(folder / "build/faultline.efi"), disks=[t.swap_disk()], seconds=500,
-                 append="run=second-touch,cow,swap,frame-allocator,frame-stress pmm=firstfit "
+                 append="run=second-touch,cow,swap,frame-allocator,frame-stress pmm=nextfit "
                         "policy=lfu")
     t.passed(run, ("second-touch", "cow", "swap", "frame-allocator", "frame-stress"))
-    t.said(run, "^the run's own allocator: firstfit")
+    t.said(run, "^the run's own allocator: nextfit")
     t.said(run, "^policy: lfu")
     figure = run.log.metrics.get("swap.pages_written") if run.log else None
     t.check(figure and figure.value > 0, "pages that lfu chose went out")
     if run.log:
         t.check("second-touch.second" in run.log.metrics, "second-touch prints its figure")
         checks = [check.text for check in run.log.suites["frame-allocator"].checks]
-        t.check(any(text.startswith("firstfit ") for text in checks),
-                "frame-allocator compares firstfit with the others", *checks)
+        t.check(any(text.startswith("nextfit ") for text in checks),
+                "frame-allocator compares nextfit with the others", *checks)
     case_run = run_in(folder, "tests/run", "boot/small-machine")
     t.check(case_run.returncode == 0, "boot/small-machine passes", case_run.stdout)

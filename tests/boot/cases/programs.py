@@ -11,7 +11,8 @@ import disks
 import latency
 from harness import ROOT, Case, Skip, case
 
-sys.path.insert(0, str(ROOT / "tests/bench"))
+sys.path[:0] = [str(ROOT / "tests/bench"), str(ROOT / "tests/check")]
+import figures as pages  # noqa: E402
 import rows as bench_rows  # noqa: E402
 
 
@@ -95,7 +96,8 @@ def fault_anatomy(t: Case):
 
 @case
 def bench(t: Case):
-    """`make bench` has a figure for each row, none worse than recorded, and counts the same twice."""
+    """`make bench` has a figure for each row, none worse than recorded, counts the same twice, and
+    the pages quote what is measured."""
     figures, statuses = [], []
     for _ in range(2):
         done = subprocess.run(["tests/bench/run", t.path("bench")], text=True,
@@ -130,6 +132,8 @@ def bench(t: Case):
                for each in figures]
     t.check(counted[0] == counted[1], "a second run counts the same, but for the disk's rows",
             *[f"{a} {b}" for a, b in zip(*counted) if a != b])
+    for name, problems in pages.judged(ROOT, *pages.measure(ROOT, first)):
+        t.check(not problems, f"figures of the pages: {name}", *problems)
 
 
 # ---- the debugger ----
