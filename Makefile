@@ -134,7 +134,7 @@ $(B)/swap.img: $(PREPARE) $(wildcard $(addprefix swapdisk/format/,header.[ch] gp
 MACHINE_FACING := lib/bytes.c swapdisk/ahci/hardware.c %_machine.c \
 	$(wildcard paging/kernel/*.c)
 PORTABLE_SOURCES := $(filter-out $(MACHINE_FACING),$(filter lib/%.c pmm/%.c paging/%.c vmm/%.c \
-	swapdisk/%.c efi/options/%.c efi/acpi/%.c efi/console/font.c efi/log/memory_log.c efi/firmware/memory_map.c \
+	swapdisk/%.c efi/options/%.c efi/trace/%.c efi/acpi/%.c efi/console/font.c efi/log/memory_log.c efi/firmware/memory_map.c \
 	efi/firmware/reachable.c \
 	cpu/trap/describe.c cpu/crash/symbols.c cpu/clock/scale.c cpu/crc32c.c cpu/smp/lock_check.c \
 	tests/screen/%.c tests/model/%.c tests/experiments/edu.c,$(KERNEL_SOURCES)))

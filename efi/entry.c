@@ -26,6 +26,7 @@
 #include "efi/menu.h"
 #include "efi/options/options.h"
 #include "efi/processors.h"
+#include "efi/trace/trace.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
 #include "lib/print.h"
@@ -200,6 +201,26 @@ static void check_memory(void)
     finish_run(VERDICT_FAIL);
 }
 
+/* Reads the trace of trace=; ends the run if it is no trace. */
+static void read_trace(const struct firmware *firmware)
+{
+    const char *name = bootinfo.options.trace;
+    const char *problem;
+
+    if (name[0] == '\0')
+        return;
+    problem = firmware_read_trace(firmware, name);
+    if (problem != NULL) {
+        ktap_note("option error: trace=%s: %s", name, problem);
+        ktap_bail_out(VERDICT_FAIL, "1 option error; nothing was touched");
+        finish_run(VERDICT_FAIL);
+    }
+    ktap_note(
+        "trace: %s: %u requests for %u objects; %u of size 0 left out, %u for more than a page",
+        name, trace_given()->requests, trace_given()->pages, trace_given()->left_out,
+        trace_given()->large);
+}
+
 /* Starts the consoles and logs which were found. A run needs no screen, so a missing one is only a
  * note. */
 static void start_log(const struct acpi *acpi, enum status acpi_status, const char *screen)
@@ -312,6 +333,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *table)
               &(struct option_sources){.file = option_input.file.text,
                                        .file_size = option_input.file.size},
               &bootinfo.options, refuse_options);
+    read_trace(&firmware);
     finish_start(&bootinfo);
     firmware_confirm_swap(&firmware, &bootinfo.options);
     status = firmware_leave(&firmware, &bootinfo);

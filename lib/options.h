@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OPTION_RUN_SIZE  256
-#define OPTION_UUID_SIZE 16
+#define OPTION_RUN_SIZE   256
+#define OPTION_UUID_SIZE  16
+#define OPTION_TRACE_SIZE 64
 
 /* Sets and groups that swap= may name, and the largest priority. */
 #define OPTION_SETS_MAX     16U
@@ -77,9 +78,11 @@ struct options {
     uint32_t tags;    /* commands in flight on the swap disk; 0 = as many as it takes */
     uint32_t seconds; /* that `stress`, `model-long` and `frame-stress-minute` take */
     enum report_place report;
-    bool menu;   /* open the menu at the start */
-    bool prompt; /* take commands on the serial line after the run */
-    bool wipe;   /* zero the used slots of the swap disk at the end */
+    char trace
+        [OPTION_TRACE_SIZE]; /* file on the boot volume, without the first backslash; "": none */
+    bool menu;               /* open the menu at the start */
+    bool prompt;             /* take commands on the serial line after the run */
+    bool wipe;               /* zero the used slots of the swap disk at the end */
 };
 
 #endif

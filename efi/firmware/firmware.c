@@ -73,6 +73,19 @@ void firmware_collect(const struct firmware *firmware, struct bootinfo *info)
     firmware_boot_source(firmware, info->boot_source, sizeof(info->boot_source));
 }
 
+enum status firmware_open_volume(const struct firmware *firmware, EFI_FILE_HANDLE *root)
+{
+    EFI_GUID guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
+    EFI_FILE_IO_INTERFACE *volume;
+    void *found;
+
+    if (firmware->image->DeviceHandle == NULL ||
+        EFI_ERROR(firmware->services->HandleProtocol(firmware->image->DeviceHandle, &guid, &found)))
+        return STATUS_NOT_FOUND;
+    volume = found;
+    return EFI_ERROR(volume->OpenVolume(volume, root)) ? STATUS_IO : OK;
+}
+
 /* Reads to the end of the file; a read may return less than was asked for. */
 static void firmware_read_all(EFI_FILE_HANDLE handle, struct config_file *file)
 {
@@ -100,20 +113,15 @@ static void firmware_read_all(EFI_FILE_HANDLE handle, struct config_file *file)
 
 void firmware_read_config(const struct firmware *firmware, struct config_file *file)
 {
-    EFI_GUID guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
     EFI_FILE_HANDLE root;
     EFI_FILE_HANDLE handle;
-    EFI_FILE_IO_INTERFACE *volume;
-    void *found;
+    enum status opened = firmware_open_volume(firmware, &root);
     EFI_STATUS status;
 
     *file = (struct config_file){0};
-    if (firmware->image->DeviceHandle == NULL ||
-        EFI_ERROR(firmware->services->HandleProtocol(firmware->image->DeviceHandle, &guid, &found)))
-        return;
-    volume = found;
-    if (EFI_ERROR(volume->OpenVolume(volume, &root))) {
-        file->error = "cannot be looked for: the boot volume does not open";
+    if (opened != OK) {
+        if (opened != STATUS_NOT_FOUND)
+            file->error = "cannot be looked for: the boot volume does not open";
         return;
     }
     status = root->Open(root, &handle, config_name, EFI_FILE_MODE_READ, 0);

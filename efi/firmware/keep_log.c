@@ -39,20 +39,15 @@ static EFI_STATUS open_empty(EFI_FILE_HANDLE root, EFI_FILE_HANDLE *file)
 /* Writes the file on the image's volume; returns NULL, or the step that failed. */
 static const char *save(const struct firmware *firmware, const char *text, size_t size)
 {
-    EFI_GUID guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
-    EFI_FILE_IO_INTERFACE *volume;
     EFI_FILE_HANDLE root;
     EFI_FILE_HANDLE file;
     UINTN written = size;
+    enum status opened = firmware_open_volume(firmware, &root);
     bool whole;
-    void *found;
 
-    if (firmware->image->DeviceHandle == NULL ||
-        EFI_ERROR(firmware->services->HandleProtocol(firmware->image->DeviceHandle, &guid, &found)))
-        return "there is no boot volume";
-    volume = found;
-    if (EFI_ERROR(volume->OpenVolume(volume, &root)))
-        return "the boot volume does not open";
+    if (opened != OK)
+        return opened == STATUS_NOT_FOUND ? "there is no boot volume"
+                                          : "the boot volume does not open";
     if (EFI_ERROR(open_empty(root, &file))) {
         root->Close(root);
         return "the file cannot be made";

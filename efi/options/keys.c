@@ -1,6 +1,7 @@
 /* The keys of the options, and the parsers of their values. */
 #include "efi/options/keys.h"
 
+#include "efi/trace/trace.h"
 #include "lib/bytes.h"
 #include "lib/units.h"
 #include "pmm/alloc/allocator.h"
@@ -356,6 +357,31 @@ static bool parse_report(struct piece value, struct options *options)
     return true;
 }
 
+/* Takes the path of a trace; a slash stands for a backslash, and the first one is left out. */
+static bool parse_trace(struct piece value, struct options *options)
+{
+    char path[OPTION_TRACE_SIZE] = "";
+    enum trace_format format;
+
+    if (piece_is(value, "none")) {
+        options->trace[0] = '\0';
+        return true;
+    }
+    if (value.size > 0 && (value.at[0] == '\\' || value.at[0] == '/'))
+        value = (struct piece){value.at + 1, value.size - 1};
+    if (value.size >= OPTION_TRACE_SIZE)
+        return false;
+    for (size_t i = 0; i < value.size; i++) {
+        if (value.at[i] < ' ' || value.at[i] > '~')
+            return false;
+        path[i] = value.at[i] == '/' ? '\\' : value.at[i];
+    }
+    if (!trace_format_of(path, &format))
+        return false;
+    memcpy(options->trace, path, sizeof(path));
+    return true;
+}
+
 /* Parses seconds, up to a day. */
 static bool parse_seconds(struct piece value, uint64_t least, uint32_t *seconds)
 {
@@ -408,4 +434,7 @@ const struct option_key option_keys[OPTION_KEYS] = {
     {"report", parse_report, report_word, NULL},
     {"menu", parse_menu, menu_word, NULL},
     {"prompt", parse_prompt, prompt_word, NULL},
+    {"trace", parse_trace, NULL,
+     "none, or the path of a file on the boot volume, up to 63 characters, that ends in .csv or "
+     ".oracleGeneral"},
 };

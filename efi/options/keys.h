@@ -26,7 +26,7 @@ struct option_key {
     const char *accepted; /* description of other values for an error; NULL: none */
 };
 
-#define OPTION_KEYS 23U
+#define OPTION_KEYS 24U
 
 extern const struct option_key option_keys[OPTION_KEYS];
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
+import struct
 import sys
 import tempfile
 import time
@@ -496,7 +497,7 @@ class Hostile(ToolCase):
     """Files that are no logs, or damaged ones, end every reader with a status and a line."""
 
     READERS = (["tests/boot/log.py", "--junit"], ["tests/report/compare"],
-               ["ovmf/resolve.py", "--image", "build/faultline.so"])
+               ["ovmf/resolve.py", "--image", "build/faultline.so"], ["tests/report/trace"])
 
     def files(self):
         log = Programs.LOG.encode()
@@ -549,6 +550,43 @@ class Hostile(ToolCase):
     def test_cut_inside_a_line(self):
         done = self.run_tool("tests/boot/log.py", self.file("cut", Programs.LOG[:200]))
         self.refused(done, "log.py", 2, "the log is cut off inside this line")
+
+
+class Traces(ToolCase):
+    """tests/report/trace takes what the experiment record-workloads prints, and refuses damage."""
+
+    # Pages 0, 3, 1, 100: differences 0, 3, -2, 99 as zigzag 0, 6, 3, 198.
+    DATA = bytes((0, 6, 3, 198, 1))
+    LOG = "# references of loop: AAYDxgE=\n# references of loop end: 4, CRC-32C f4694af8\n"
+
+    def make(self, text, ending=".csv", name="loop"):
+        target = Path(self.file("trace")).with_suffix(ending)
+        return target, self.run_tool("tests/report/trace", self.file("log", text), name, target)
+
+    def test_formats(self):
+        target, done = self.make(self.LOG)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(target.read_text(), "time,object,size\n0,0,4096\n1,3,4096\n2,1,4096\n3,100,4096\n")
+        target, done = self.make(self.LOG.replace("AAYDxgE=", "AAYF").replace("f4694af8", "3c5ae654")
+                                 .replace("4,", "3,"), ".oracleGeneral")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(list(struct.iter_unpack("<IQIq", target.read_bytes())),
+                         [(0, 0, 4096, 3), (1, 3, 4096, -1), (2, 0, 4096, -1)])
+
+    def test_list(self):
+        done = self.run_tool("tests/report/trace", self.file("log", self.LOG))
+        self.assertEqual((done.returncode, done.stdout), (0, "loop: 4 references\n"))
+
+    def test_refusals(self):
+        for text, words in ((self.LOG.replace("AAYD", "AAYC"), "loop: the check value is wrong"),
+                            (self.LOG.replace("AAYD", "AA?D"), "loop: "),
+                            (self.LOG.replace("4,", "5,"), "loop: 4 references in place of 5"),
+                            (self.LOG.split("\n")[0], "loop: the last line is missing"),
+                            ("", "no references of loop")):
+            self.refused(self.make(text)[1], "trace", 2, words)
+        done = self.run_tool("tests/report/trace", self.file("log", self.LOG), "loop", self.file("x.txt"))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("FILE ends in", done.stderr)
 
 
 class Resolver(ToolCase):

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PAGE_STRING_MAX   16384U
-#define PAGE_STRING_PAGES 1024U
+#define PAGE_STRING_MAX   32768U
+#define PAGE_STRING_PAGES 2048U
 
 struct page_string {
     unsigned length;

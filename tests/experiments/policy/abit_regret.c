@@ -128,7 +128,7 @@ static void abit_regret_run(const struct options *options)
     (void)options;
     CHECK(workload_count >= WORKLOADS);
     memset(regrets, 0, sizeof(regrets));
-    if (!work_memory_begin())
+    if (!work_memory_begin(WORK_PAGES, WORK_MEMORY))
         return;
     for (unsigned i = 0; i < WORKLOADS; i++) {
         bool right = true;

@@ -108,7 +108,7 @@ static void policy_run(const struct options *options)
     (void)options;
     CHECK(workload_count <= WORKLOADS_MAX && count <= POLICIES_MAX);
     memset(totals, 0, sizeof(totals));
-    if (!work_memory_begin())
+    if (!work_memory_begin(WORK_PAGES, WORK_MEMORY))
         return;
     for (unsigned i = 0; i < workload_count; i++) {
         bool right = true;

@@ -15,6 +15,7 @@
 #define NAME_SIZE 64U
 
 static uint64_t limit_before;
+static unsigned work_pages; /* mapped for each run */
 
 unsigned work_policies(void)
 {
@@ -40,14 +41,15 @@ void work_put_figure(const char *first, const char *second, const char *what, ui
     ktap_metric(name, value, unit);
 }
 
-bool work_memory_begin(void)
+bool work_memory_begin(unsigned pages, unsigned memory)
 {
-    if (managed_policy != NULL || swap_usage().slots < 2 * WORK_PAGES) {
+    if (managed_policy != NULL || swap_usage().slots < 2 * pages) {
         experiment_skip_rest("policy= is given, or the swap area is too small");
         return false;
     }
+    work_pages = pages;
     limit_before = resident_limit;
-    page_set_limit(page_resident() + WORK_MEMORY);
+    page_set_limit(page_resident() + memory);
     read_ahead_allow(false);     /* each fault brings one page, as OPT's, */
     reclaim_allow_zeroes(false); /* and each page that is out needs one */
     return true;
@@ -84,7 +86,7 @@ static bool run_workload(const struct workload *workload, struct page_string *st
     if (!start_space(&space))
         return false;
     right = SUCCEEDS(
-        space_map(space, &SPACE_AT(WORK_START, WORK_PAGES * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
+        space_map(space, &SPACE_AT(WORK_START, work_pages * PAGE_SIZE, RIGHTS_READ_WRITE), NULL));
     work_begin(string);
     before = figures_now(space);
     right = right && workload->run() && work_ended_well();
@@ -103,7 +105,7 @@ bool work_run(const struct workload *workload, unsigned place, struct page_strin
 {
     bool right;
 
-    if (place > 0 && !SUCCEEDS(managed_choose(policy_at(place - 1), WORK_PAGES)))
+    if (place > 0 && !SUCCEEDS(managed_choose(policy_at(place - 1), work_pages)))
         return false;
     right = run_workload(workload, string, figures);
     if (place > 0)

@@ -1,6 +1,6 @@
 /*
  * Runs of the workloads under each policy, for the experiments `policy` and `abit-regret`: each in
- * a new space, through real faults, A bits and the swap area, with WORK_MEMORY resident pages.
+ * a new space, through real faults, A bits and the swap area, with few resident pages.
  *
  * Units: as workloads.h; places of policies: 0 has the clocks that this code ships, the others
  * those of policy_at. Owns: the limit of resident pages from work_memory_begin to work_memory_end.
@@ -25,9 +25,9 @@ struct work_figures {
 unsigned work_policies(void);
 const char *work_policy_name(unsigned place);
 
-/* Limits memory for the runs: each fault brings one page. Otherwise skips the experiment's rest and
- * returns false. */
-bool work_memory_begin(void);
+/* Limits memory for runs over `pages` pages from WORK_START, of which `memory` are resident at once:
+ * each fault brings one page. Otherwise skips the experiment's rest and returns false. */
+bool work_memory_begin(unsigned pages, unsigned memory);
 void work_memory_end(void);
 
 /* Runs a workload and records its references. Returns true if its result was right. */
