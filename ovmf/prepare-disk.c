@@ -18,6 +18,9 @@
 #include "pmm/frame.h"
 #include "swapdisk/format/checksum.h"
 
+/* Pages of a device that are read between its edges. */
+#define SAMPLES 16384U
+
 static void random_bytes(uint8_t *bytes, size_t size)
 {
     if (getrandom(bytes, size, 0) != (ssize_t)size)
@@ -137,18 +140,59 @@ static bool range_is_zero(int fd, uint64_t start, uint64_t size)
     return true;
 }
 
+/* Returns whether all data of a file in a range is zero; its holes are not read. */
+static bool file_is_zero(int fd, uint64_t start, uint64_t size)
+{
+    uint64_t end = start + size;
+
+    for (uint64_t at = start; at < end;) {
+        off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+        off_t hole;
+
+        if (data < 0 && errno == ENXIO)
+            return true; /* no data behind here */
+        hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+        if (hole < 0)
+            return range_is_zero(fd, at, end - at); /* a file system that does not tell */
+        if ((uint64_t)data >= end)
+            return true;
+        at = min_u64((uint64_t)hole, end);
+        if (!range_is_zero(fd, (uint64_t)data, at - (uint64_t)data))
+            return false;
+    }
+    return true;
+}
+
+/* Returns whether both edges of a range of a device are zero, and a page in each of SAMPLES equal
+ * parts. To read all of a large disk takes hours. */
+static bool device_is_zero(int fd, uint64_t start, uint64_t size)
+{
+    uint64_t edge = min_u64(EDGE, size);
+    uint64_t step = round_up(size / SAMPLES + 1, PAGE_SIZE);
+
+    if (!range_is_zero(fd, start, edge) || !range_is_zero(fd, start + size - edge, edge))
+        return false;
+    for (uint64_t at = 0; at < size; at += step) {
+        if (!range_is_zero(fd, start + at, min_u64(size - at, PAGE_SIZE)))
+            return false;
+    }
+    return true;
+}
+
 const char *find_content(int fd, uint64_t start, uint64_t size)
 {
     const char *name = find_signature(fd, start, size);
-    uint64_t edge = min_u64(EDGE, size);
+    struct stat about;
 
     if (name == NULL)
         name = probe_content(fd, start, size);
     if (name != NULL)
         return name;
-    if (!range_is_zero(fd, start, edge) || !range_is_zero(fd, start + size - edge, edge))
-        return "data of an unknown kind";
-    return NULL;
+    if (fstat(fd, &about) != 0)
+        quit(EXIT_SYSTEM, "cannot look at the disk: %s", strerror(errno));
+    if (S_ISREG(about.st_mode) ? file_is_zero(fd, start, size) : device_is_zero(fd, start, size))
+        return NULL;
+    return "data of an unknown kind";
 }
 
 const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba)

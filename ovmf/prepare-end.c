@@ -3,9 +3,12 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +25,20 @@ void remove_at_quit(const char *path)
 void keep_created(void)
 {
     created[0] = created[1] = NULL;
+}
+
+void check_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0)
+            quit(EXIT_SYSTEM, "standard input, output or error is closed");
+    }
+}
+
+void flush_words(const char *state)
+{
+    if (fflush(stdout) != 0 || ferror(stdout) != 0)
+        quit(EXIT_SYSTEM, "%s, cannot write to standard output: %s", state, strerror(errno));
 }
 
 _Noreturn void quit(int status, const char *format, ...)

@@ -68,7 +68,10 @@ static struct request files_arguments(int argc, char **argv)
             if (!swap_uuid_parse(optarg, request.uuid) || memcmp(request.uuid, nil, 16) == 0)
                 quit(EXIT_USAGE, "not a UUID of a set: %s", optarg);
             break;
-        case 'h': fputs(usage, stdout); exit(EXIT_DONE);
+        case 'h':
+            fputs(usage, stdout);
+            flush_words(UNCHANGED);
+            exit(EXIT_DONE);
         default: fputs(usage, stderr); exit(EXIT_USAGE);
         }
     }
@@ -226,12 +229,14 @@ static void write_header(const struct job *job, uint64_t lba)
 
 int main(int argc, char **argv)
 {
-    struct request request = files_arguments(argc, argv);
+    struct request request;
     static struct job job;
     uint64_t first;
     uint64_t second;
     char text[37];
 
+    check_streams();
+    request = files_arguments(argc, argv);
     make_frames();
     open_target(&job, &request);
     find_files_partition(&job);
@@ -248,10 +253,13 @@ int main(int argc, char **argv)
            job.partition.last_lba, text, first, second);
     if (!request.yes) {
         printf("This was a dry run: nothing was changed. --yes does it.\n");
+        flush_words(UNCHANGED);
         return EXIT_DONE;
     }
+    flush_words(UNCHANGED);
     write_header(&job, second);
     write_header(&job, first);
     printf("done: files=%s\n", text);
+    flush_words("done");
     return EXIT_DONE;
 }

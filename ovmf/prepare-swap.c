@@ -85,7 +85,7 @@ static void say_plan(const struct job *job, const struct request *request)
            swap_header_slots(&job->header));
     printf("will zero the log area, %" PRIu64 " KiB before the second header\n",
            job->header.log_sectors * SECTOR_SIZE / KIB);
-    fflush(stdout);
+    flush_words(UNCHANGED);
 }
 
 /* Asks for the disk's serial number before other content is overwritten: it is on the label. */
@@ -228,7 +228,10 @@ static struct request parse_arguments(int argc, char **argv)
             request.has_uuid = true;
             parse_uuid(optarg, request.uuid);
             break;
-        case 'h': fputs(usage, stdout); exit(EXIT_DONE);
+        case 'h':
+            fputs(usage, stdout);
+            flush_words(UNCHANGED);
+            exit(EXIT_DONE);
         default:
             if (!parse_set_option(letter, &request)) {
                 fputs(usage, stderr);
@@ -307,10 +310,13 @@ static void check_halves(const struct job jobs[2])
 
 int main(int argc, char **argv)
 {
-    struct request requests[2] = {parse_arguments(argc, argv)};
-    unsigned count = requests[0].other != NULL ? 2 : 1;
+    struct request requests[2];
     static struct job jobs[2];
+    unsigned count;
 
+    check_streams();
+    requests[0] = parse_arguments(argc, argv);
+    count = requests[0].other != NULL ? 2 : 1;
     make_frames();
     if (count == 2)
         split_request(requests);
@@ -322,11 +328,13 @@ int main(int argc, char **argv)
         ask_for_serial(&jobs[i], &requests[i]);
     if (!requests[0].yes) {
         printf("This was a dry run: nothing was changed. --yes does it.\n");
+        flush_words(UNCHANGED);
         return EXIT_DONE;
     }
     for (unsigned i = 0; i < count; i++)
         perform(&jobs[i]);
     keep_created();
     printf("done\n");
+    flush_words("done");
     return EXIT_DONE;
 }

@@ -21,7 +21,7 @@ enum { EXIT_DONE, EXIT_NOT_ALLOWED, EXIT_USAGE, EXIT_SYSTEM };
 #define FIRST_PARTITION  2048U
 #define IMAGE_LEAST      (4 * MIB)
 
-/* Bytes that are zeroed at the start, and examined at both ends. */
+/* Bytes that are zeroed at the start, and read at both ends. */
 #define EDGE MIB
 
 struct request {
@@ -73,6 +73,16 @@ _Noreturn void quit(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 void remove_at_quit(const char *path);
 void keep_created(void);
 
+/* Ends the program if a standard stream is closed: its number would be that of the disk, which then
+ * took the program's words. Call it before anything is opened. */
+void check_streams(void);
+
+#define UNCHANGED "nothing was changed"
+
+/* Writes out the words on standard output. If that fails, ends the program with a message that
+ * begins with the state of the work. */
+void flush_words(const char *state);
+
 /* ---- other opinions (prepare-probe.c) ---- */
 
 /* Returns the name of the content that libblkid finds in a range, NULL for none. */
@@ -102,7 +112,8 @@ MUST_USE enum status read_table(struct job *job, struct gpt *table);
 /* Returns the partition that begins at first_lba, or for 0 the one of our type; NULL for none. */
 const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba);
 
-/* Returns the kind of content of a range of the disk; NULL if both of its ends are blank. */
+/* Returns the kind of content of a range of the disk; NULL if it is blank. All of a file is read, of
+ * a device the edges and a page in each of 16,384 equal parts between them. */
 const char *find_content(int fd, uint64_t start, uint64_t size);
 
 /* Performs the job, reads the result back, and judges it as the application will. */

@@ -150,8 +150,10 @@ int main(int argc, char **argv)
     uint64_t start;
     int fd;
 
+    check_streams();
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
+        flush_words("no log was read");
         return EXIT_DONE;
     }
     if (argc != 2 && !has_run) {
@@ -167,7 +169,6 @@ int main(int argc, char **argv)
     missing = print_run(has_run ? parse_run(argv[2]) : 0);
     if (area.damaged > 0)
         fprintf(stderr, "%s: %u pages are damaged\n", program_name, area.damaged);
-    if (fflush(stdout) != 0)
-        quit(EXIT_SYSTEM, "cannot write: %s", strerror(errno));
+    flush_words("the log was read");
     return missing > 0 || area.damaged > 0 ? EXIT_NOT_ALLOWED : EXIT_DONE;
 }

@@ -437,6 +437,24 @@ static void usage_is_told(void **state)
     assert_memory_equal(now, before, image_size);
 }
 
+/* If the plan cannot be told, nothing is done. A closed stream is refused: the disk would be opened
+ * in its place and take the words. */
+static void words_that_cannot_be_written(void **state)
+{
+    static const char *const redirections[] = {">/dev/full", ">&-", "<&- >/dev/null"};
+
+    (void)state;
+    make_disk();
+    put_volume(VOLUME);
+    get_image(before);
+    for (size_t i = 0; i < ARRAY_COUNT(redirections); i++) {
+        run_shell("%s --yes %s %s 2>/dev/null; test $? = %d", TOOL, image, redirections[i],
+                  EXIT_SYSTEM);
+        get_image(now);
+        assert_memory_equal(now, before, image_size);
+    }
+}
+
 /* QEMU locks the images of its disks in this way. */
 static void an_image_in_use_is_refused(void **state)
 {
@@ -464,6 +482,7 @@ int main(void)
         cmocka_unit_test(tables_are_judged),
         cmocka_unit_test(partitions_are_judged),
         cmocka_unit_test(usage_is_told),
+        cmocka_unit_test(words_that_cannot_be_written),
         cmocka_unit_test(an_image_in_use_is_refused),
     };
 

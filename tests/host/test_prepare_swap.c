@@ -277,7 +277,8 @@ static void every_known_content_is_refused(void **state)
 
 static void unknown_content_is_refused(void **state)
 {
-    static const uint64_t places[] = {0, 5000, MIB - 1, IMAGE_SIZE - MIB, IMAGE_SIZE - 1};
+    static const uint64_t places[] = {
+        0, 5000, MIB - 1, MIB, 3 * MIB + 17, IMAGE_SIZE - MIB - 1, IMAGE_SIZE - MIB, IMAGE_SIZE - 1};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
@@ -287,6 +288,86 @@ static void unknown_content_is_refused(void **state)
         assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
         assert_true(words_have("unknown kind"));
         assert_unchanged();
+    }
+}
+
+/* Also inside a partition of our type, and behind data that are zeroes. */
+static void content_in_the_middle_of_a_partition(void **state)
+{
+    static const uint8_t zeroes[SECTOR_SIZE];
+    struct swap_header header;
+    uint64_t second;
+
+    (void)state;
+    assert_int_equal(RUN("--yes", "--size", "8M"), EXIT_DONE);
+    remember();
+    assert_null(swap_header_decode(before + MIB, &header));
+    second = swap_second_header_lba(header.first_lba, header.last_lba) * SECTOR_SIZE;
+    put(MIB, zeroes, sizeof(zeroes));
+    put(second, zeroes, sizeof(zeroes));
+    put(MIB + SECTOR_SIZE, zeroes, sizeof(zeroes)); /* the lists of bad slots */
+    put(second + SECTOR_SIZE, zeroes, sizeof(zeroes));
+    assert_int_equal(RUN(), EXIT_DONE);
+    put(4 * MIB, zeroes, sizeof(zeroes));
+    put(5 * MIB + 3, "x", 1);
+    remember();
+    assert_int_equal(RUN("--yes"), EXIT_NOT_ALLOWED);
+    assert_true(words_have("unknown kind"));
+    assert_unchanged();
+}
+
+/* A device of up to 64 MiB is read as a whole. */
+static void content_in_the_middle_of_a_device(void **state)
+{
+    char command[512];
+    int status;
+
+    (void)state;
+    blank_image();
+    for (unsigned pass = 0; pass < 2; pass++) {
+        remember();
+        snprintf(command, sizeof(command),
+                 "device=$(losetup -f --show %s 2>/dev/null) || exit 99; "
+                 "%s --model M --serial S $device >%s 2>&1; status=$?; losetup -d $device; "
+                 "exit $status",
+                 image, TOOL, said);
+        status = WEXITSTATUS(system(command));
+        if (status == 99)
+            skip(); /* no devices that are files here */
+        assert_int_equal(status, pass == 0 ? EXIT_DONE : EXIT_NOT_ALLOWED);
+        assert_int_equal(words_have("unknown kind"), pass != 0);
+        assert_unchanged();
+        put(3 * MIB + 4095, "x", 1);
+    }
+}
+
+/* Runs the tool on the image by a shell, with its streams redirected. */
+static int run_redirected(const char *options, const char *redirection)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command), "%s %s %s %s", TOOL, options, image, redirection);
+    return WEXITSTATUS(system(command));
+}
+
+/* If the plan cannot be told, nothing is done. A closed stream is refused: the image would be opened
+ * in its place and take the words. */
+static void words_that_cannot_be_written(void **state)
+{
+    static const char *const redirections[] = {">/dev/full 2>/dev/null", ">&- 2>/dev/null", "2>&-",
+                                               "<&- >/dev/null 2>/dev/null"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(redirections); i++) {
+        blank_image();
+        remember();
+        assert_int_equal(run_redirected("--yes", redirections[i]), EXIT_SYSTEM);
+        assert_unchanged();
+        unlink(image);
+        assert_int_equal(run_redirected("--yes --size 8M", redirections[i]), EXIT_SYSTEM);
+        assert_int_equal(access(image, F_OK), -1);
+        assert_int_equal(run_redirected("--help", redirections[i]), EXIT_SYSTEM);
+        assert_int_equal(run_redirected("", redirections[i]), EXIT_SYSTEM);
     }
 }
 
@@ -689,6 +770,9 @@ int main(void)
         cmocka_unit_test_setup(prepared_image_can_be_prepared_again, set_up),
         cmocka_unit_test_setup(every_known_content_is_refused, set_up),
         cmocka_unit_test_setup(unknown_content_is_refused, set_up),
+        cmocka_unit_test_setup(content_in_the_middle_of_a_partition, set_up),
+        cmocka_unit_test_setup(content_in_the_middle_of_a_device, set_up),
+        cmocka_unit_test_setup(words_that_cannot_be_written, set_up),
         cmocka_unit_test_setup(force_asks_for_the_serial_number, set_up),
         cmocka_unit_test_setup(content_inside_our_partition, set_up),
         cmocka_unit_test_setup(sizes, set_up),
