@@ -35,6 +35,9 @@ include $(B)/setup-build.mk
 ifneq ($(filter test check fuzz mutants tidy everything sweep bench $(B)/scaling $(B)/host% $(B)/fuzz% explore $(B)/explore%,$(GOALS)),)
 include $(B)/setup-test.mk
 endif
+ifneq ($(filter soak,$(GOALS)),)
+include $(B)/setup-soak.mk
+endif
 ifneq ($(filter debug,$(GOALS)),)
 include $(B)/setup-debug.mk
 endif

@@ -62,13 +62,21 @@ def digest(path: Path) -> str:
     """Returns a digest of the whole disk: SHA-256 over its size and each block that is not zero."""
     total = hashlib.sha256()
     zeroes = bytes(1 << 16)
+    size = path.stat().st_size
     offset = 0
     with open(path, "rb") as file:
-        while block := file.read(len(zeroes)):
-            if block != zeroes:
+        while offset < size:
+            try:
+                data = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+            except OSError:
+                break  # no data behind here
+            offset = data // len(zeroes) * len(zeroes)
+            file.seek(offset)
+            block = file.read(len(zeroes))
+            if block.strip(b"\0"):
                 total.update(struct.pack("<Q", offset) + block)
-            offset += len(block)
-    total.update(struct.pack("<Q", offset))
+            offset += len(zeroes)
+    total.update(struct.pack("<Q", size))
     return total.hexdigest()
 
 
