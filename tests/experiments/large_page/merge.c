@@ -27,12 +27,12 @@
 #define WORKERS_MAX 8U
 #define ROUNDS      24U
 
-/* No round begins after this time, since processors share the host's; a round begins later only if
- * no merge has succeeded yet. */
+/* No round begins after SECONDS, because processors share the host's, or after SECONDS_MOST if no
+ * merge has succeeded yet. */
 #define SECONDS      4U
 #define SECONDS_MOST 30U
 
-/* Pages that go out in a round, where they lie in clocks. */
+/* Pages evicted in a round. */
 #define EVICTED 8U
 
 static uint64_t large_page_merge_page_at(unsigned number)
@@ -167,7 +167,7 @@ static void large_page_merge_work(void *argument)
     struct worker *worker = argument;
 
     space_switch(worker->space);
-    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && worker->wrong_address == 0) {
+    do { /* at least one write, however late the processor begins */
         unsigned page = (unsigned)random_below(&worker->random, PTE_ENTRIES);
 
         check_word(worker, page);
@@ -177,7 +177,7 @@ static void large_page_merge_work(void *argument)
             worker->wrong_address = word_in(worker, page);
         if (++worker->writes % 16 == 0)
             thread_yield();
-    }
+    } while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && worker->wrong_address == 0);
     space_switch(NULL);
 }
 
@@ -214,7 +214,8 @@ static void let_them_work(unsigned count)
     }
 }
 
-/* As long as pages come back from the disk it is refused. */
+/* Merges the first 2 MiB. The call is refused while pages are being read from the disk, so it is
+ * retried. */
 static bool merge_at_last(struct space *space)
 {
     enum status status = STATUS_AGAIN;

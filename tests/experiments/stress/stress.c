@@ -40,12 +40,12 @@ static void stress_work(void *argument)
     struct stress_worker *worker = argument;
 
     space_switch(worker->space);
-    while (worker->wrong == NULL && machine_now_ns() < worker->end_ns) {
+    do { /* at least one step, however late the processor begins */
         stress_step(worker);
         worker->steps++;
         if (worker->steps % 16 == 0)
             thread_yield();
-    }
+    } while (worker->wrong == NULL && machine_now_ns() < worker->end_ns);
     stress_check_all(worker);
     space_switch(NULL);
 }
