@@ -112,8 +112,8 @@ MUST_USE enum status read_table(struct job *job, struct gpt *table);
 /* Returns the partition that begins at first_lba, or for 0 the one of our type; NULL for none. */
 const struct gpt_partition *find_partition(const struct gpt *table, uint64_t first_lba);
 
-/* Returns the kind of content of a range of the disk; NULL if it is blank. All of a file is read, of
- * a device the edges and a page in each of 16,384 equal parts between them. */
+/* Returns the kind of content of a range of the disk; NULL if it is blank. Reads all of a file; of
+ * a device the edges and a page in each of 16,384 equal parts. */
 const char *find_content(int fd, uint64_t start, uint64_t size);
 
 /* Performs the job, reads the result back, and judges it as the application will. */

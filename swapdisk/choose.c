@@ -104,7 +104,7 @@ static void judge_beside(struct disk_finding *disk, const struct disk_finding *f
     }
 }
 
-/* Refuses a set of whose group another one is refused for itself. */
+/* Refuses a set if another set of its group is refused on its own account. */
 static void judge_group(struct disk_finding *disk, const struct disk_finding *first)
 {
     for (const struct disk_finding *at = first; at != NULL && !disk->refused; at = at->next) {

@@ -35,7 +35,7 @@ struct disk_finding {
     uint64_t first_lba;        /* prepared: the partition */
     uint64_t last_lba;
     bool chosen;               /* prepared: it may be written, by the options and other disks */
-    bool refused;              /* while disks are chosen: another one speaks against it */
+    bool refused;              /* while disks are chosen: it conflicts with another one */
     uint16_t priority;         /* chosen: areas of a higher one are filled first */
     struct disk_finding *next; /* the caller's list; NULL at its end */
     char reason[REASON_SIZE];  /* prepared: which set; else why not */

@@ -218,7 +218,7 @@ static bool hz_from_cpuid(struct time_source *source)
     return true;
 }
 
-/* Sets the HPET going; false when there is none, or one whose rate is impossible. */
+/* Starts the HPET. Returns false if there is none, or if its rate is impossible. */
 static bool start_hpet(volatile void *registers, struct counter *counter)
 {
     uint32_t period;

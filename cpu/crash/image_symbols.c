@@ -1,4 +1,4 @@
-/* Addresses of this image in words, from its own table. */
+/* Names the functions of this image by address, from its own table. */
 #include "cpu/crash/symbols.h"
 
 #include "lib/print.h"

@@ -47,7 +47,7 @@ uint32_t local_apic_id(void);
 /* Sends an interrupt. Returns false if the previous one was not accepted within a bound. */
 bool local_apic_send(uint32_t id, uint32_t command);
 
-/* Measures the timer against the clock, once; false when there is none that moves. */
+/* Measures the timer against the clock, once. Returns false if no timer counts. */
 bool local_apic_timer_start(void);
 uint64_t local_apic_timer_hz(void);
 

@@ -33,7 +33,7 @@ void framebuffer_relocated(void);
  * ignored. */
 void console_write(const char *text, size_t size);
 
-/* The screen while it is lent. */
+/* The screen, for a caller that draws pictures instead of the log. */
 struct console_loan {
     volatile uint32_t *pixels; /* written and never read */
     const struct framebuffer *screen;

@@ -93,8 +93,8 @@ static void list_disk(EFI_BLOCK_IO *block, const char *kind, const struct option
     ktap_note("menu:   %s, %lu MiB, set %s: %s", kind, mib, uuid, judge_set(&header, options));
 }
 
-/* Lets the firmware's drivers take all devices: it has done so only with those that it needed to
- * start this application. */
+/* Connects the firmware's drivers to all devices. So far the firmware has connected only those that
+ * it needed to start this application. */
 static void connect_all(const struct firmware *firmware)
 {
     EFI_HANDLE *handles;

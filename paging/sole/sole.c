@@ -25,9 +25,9 @@ static struct pte *sole_entry(struct tree_pointer at)
     return (struct pte *)frame_pointer(at.table) + at.index;
 }
 
-/* Locks the ring of the page's back pointer, and returns it; NULL if the page has none. The ring's
- * lock keeps the back pointer's table a table: who removes the entry there changes the back pointer
- * under this lock, before the table is freed. */
+/* Locks the ring of the page's back pointer, and returns it; NULL if the page has none. While it is
+ * locked, the back pointer's table is not freed: before that, the removal of the page's entry there
+ * changes the back pointer, under this lock. */
 static struct tree_ring_lock *lock_ring(const struct frame *record, struct pfn *table)
 {
     struct tree_ring_lock *ring;

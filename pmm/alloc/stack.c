@@ -16,7 +16,7 @@ struct stack {
     uint64_t free;
     uint64_t cursor;   /* a frame: where the last search for a block ended */
     uint32_t *place;   /* of each frame on the stack, or TAKEN */
-    uint32_t *entries; /* free of them are in use, the top last */
+    uint32_t *entries; /* the first `free` are in use; the last of these is the top */
     uint8_t lock;
 };
 

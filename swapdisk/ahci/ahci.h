@@ -110,7 +110,7 @@ struct ahci_port {
     bool broken;                /* (l) an error, a time-out or a new link: nothing more is issued */
     bool late;                  /* (l) broken by a time-out */
     bool interrupts;            /* (l) completions come by interrupts */
-    bool recovering;            /* (l) a thread has taken the recovery on */
+    bool recovering;            /* (l) a thread performs the recovery */
     bool untamed;               /* (r) dead, and its transfers may not have ended */
     unsigned depth;             /* (l) commands in flight at most */
     unsigned turn;              /* (l) where the search for a free tag begins */

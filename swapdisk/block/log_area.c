@@ -97,8 +97,8 @@ static void log_put_page(const struct log_writer *writer, const struct log_text 
     log_page_encode(frame_pointer(frame), &log);
 }
 
-/* Writes the pages of a log behind the newest one; the beginning of one that is longer than the
- * area is left out. */
+/* Writes the pages of a log behind the newest page. If the log is longer than the area, leaves out
+ * its beginning. */
 static enum status log_write_pages(struct log_writer *writer, const struct log_text *log)
 {
     uint64_t total = (log->size + log->end_size + LOG_PAGE_TEXT - 1) / LOG_PAGE_TEXT;

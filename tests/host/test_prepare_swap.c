@@ -277,8 +277,14 @@ static void every_known_content_is_refused(void **state)
 
 static void unknown_content_is_refused(void **state)
 {
-    static const uint64_t places[] = {
-        0, 5000, MIB - 1, MIB, 3 * MIB + 17, IMAGE_SIZE - MIB - 1, IMAGE_SIZE - MIB, IMAGE_SIZE - 1};
+    static const uint64_t places[] = {0,
+                                      5000,
+                                      MIB - 1,
+                                      MIB,
+                                      3 * MIB + 17,
+                                      IMAGE_SIZE - MIB - 1,
+                                      IMAGE_SIZE - MIB,
+                                      IMAGE_SIZE - 1};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
@@ -350,8 +356,8 @@ static int run_redirected(const char *options, const char *redirection)
     return WEXITSTATUS(system(command));
 }
 
-/* If the plan cannot be told, nothing is done. A closed stream is refused: the image would be opened
- * in its place and take the words. */
+/* If the plan cannot be told, nothing is done. A closed stream is refused: the image would be
+ * opened in its place and take the words. */
 static void words_that_cannot_be_written(void **state)
 {
     static const char *const redirections[] = {">/dev/full 2>/dev/null", ">&- 2>/dev/null", "2>&-",

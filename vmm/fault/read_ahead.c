@@ -14,7 +14,7 @@
 #include "vmm/fault/operation.h"
 #include "vmm/page/managed.h"
 
-/* Leaf tables whose last fault is remembered; those that share a place forget each other's. */
+/* Leaf tables whose last fault is recorded. Of tables that share a place the latest has it. */
 #define STREAMS 64U
 
 /* A fault this close behind the last batch still continues it: some pages may be resident. */

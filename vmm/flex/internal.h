@@ -32,9 +32,9 @@ void taking_add_use(struct tlb_later *later, const struct tlb_release *release);
 void taking_begin(struct taking *taking);
 void taking_end(struct taking *taking);
 
-/* Adds a mapping that keeps these rights, or goes if there are none. If it is in the list, as
- * one that a space lent to itself may be, it goes if either says so. Nothing happens if it has no
- * more rights than these. */
+/* Adds a mapping that keeps these rights, or is removed if there are none. A mapping that a space
+ * has lent to itself may be in the list already: then either call can remove it. Does nothing if
+ * the mapping has no other rights than these. */
 void taking_add(struct taking *taking, struct mapping *mapping, struct rights keep);
 
 /* Bytes in a section. */
@@ -43,7 +43,7 @@ struct section_range {
     uint64_t to;
 };
 
-/* Adds all that descend from a mapping inside a range at whose ends they are cut, but `except`. */
+/* Adds all descendants of a mapping inside a range, but `except`. They are cut at its ends. */
 void taking_add_descendants(struct taking *taking, const struct mapping *root,
                             struct section_range range, struct rights keep,
                             const struct mapping *except);

@@ -266,7 +266,7 @@ enum status space_query(struct space *space, uint64_t address, struct space_view
 
 /* ---- stacks ---- */
 
-/* No pointer in a region. */
+/* No stack pointer lies in the region. */
 #define NO_POINTER UINT64_MAX
 
 /* Returns the lowest pointer in a region, or NO_POINTER. */

@@ -121,8 +121,8 @@ static struct page_hint common_hint(struct space *space, uint64_t start, uint64_
     return hint;
 }
 
-/* Holds both descriptors of memory that sections back, or none: a caller that retries takes the one
- * as a sign of the other. */
+/* Holds both descriptors of memory that sections back, or neither. A retry sees one and assumes
+ * that the other is held, too. */
 static enum status hold_section_descriptors(struct rights rights,
                                             struct region_descriptors *descriptors)
 {

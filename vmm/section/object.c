@@ -164,7 +164,7 @@ static uint64_t visit_entries(struct section *section, uint64_t from, uint64_t t
     return sum;
 }
 
-/* Recalls the leaves of a page that the section alone has; their counts stay with it. */
+/* Removes the leaves that map a page which only the section owns, and keeps their counts. */
 static uint64_t recall_page(struct section *section, uint64_t at, const struct tree_place *place)
 {
     struct pfn page;

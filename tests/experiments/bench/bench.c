@@ -273,7 +273,7 @@ struct space *bench_start_space(void)
 
 static void bench_run(const struct options *options)
 {
-    bool were_on = machine_interrupts_off(); /* the watchdog's look is no fault's work */
+    bool were_on = machine_interrupts_off(); /* keeps the watchdog's timer out of figures */
     struct space *space;
 
     if (pmm_usage().by_kind[FRAME_FREE] < BENCH_MEMORY / PAGE_SIZE) {

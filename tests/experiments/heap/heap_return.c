@@ -85,7 +85,7 @@ static bool return_as_promised(enum heap_policy_kind kind, const struct heap_sam
     }
 }
 
-/* Whether a policy has the same live bytes at each sample as the first one. */
+/* Returns whether a policy has the same live bytes at each sample as the first one. */
 static bool same_live(enum heap_policy_kind kind)
 {
     bool same = true;

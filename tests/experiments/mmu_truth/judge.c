@@ -20,7 +20,7 @@
 
 /* A way in which QEMU deviates from the manual. */
 struct deviation {
-    enum mmu_rule rule; /* of the manual, that decides the accesses which deviate */
+    enum mmu_rule rule; /* the manual's rule that decides these accesses */
     const char *name;
     bool (*is)(const struct trial *trial);
     uint64_t count;
@@ -37,7 +37,7 @@ enum open_place {
 
 struct tally {
     uint64_t agreed;
-    uint64_t known; /* as a listed deviation */
+    uint64_t known; /* deviated as QEMU is known to */
     uint64_t wrong;
 };
 

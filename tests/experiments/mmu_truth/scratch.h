@@ -28,10 +28,10 @@ enum scratch_target { SCRATCH_DATA, SCRATCH_CODE, SCRATCH_TARGETS };
 /* The result of an access. */
 struct scratch_outcome {
     bool allowed;
-    uint8_t vector;   /* where not */
-    uint64_t error;   /* of a page fault, */
-    uint64_t address; /* and its CR2 */
-    uint64_t value;   /* where a read was allowed */
+    uint8_t vector;   /* of the trap, if not allowed */
+    uint64_t error;   /* error code of a page fault */
+    uint64_t address; /* CR2 of a page fault */
+    uint64_t value;   /* read, if allowed */
 };
 
 MUST_USE enum status scratch_start(void);
