@@ -18,7 +18,7 @@
 #include "tests/host/fake/swap_rig.h"
 
 #define FRAMES     16U
-#define SLOTS_MOST 1024U
+#define SLOTS_MOST 4096U
 
 static struct pfn frames[FRAMES];
 static struct pmm_usage at_start;
@@ -510,6 +510,63 @@ static void wipe_covers_all_areas(void **state)
     end();
 }
 
+/* Fills some clusters of each of `areas` disks, and closes with wipe=1: each was written in its
+ * partition only, and has no slot that is not zero. No other disk was written. */
+static void fill_and_wipe(unsigned areas)
+{
+    unsigned filled[RIG_DISKS] = {0};
+    unsigned used = 0;
+
+    for (unsigned i = 0; i < 2 * areas * SLOT_CLUSTER; i++) {
+        assert_int_equal(swap_alloc(&slots[i]), OK);
+        rig_fill(frames[0], i);
+        assert_int_equal(swap_write(slots[i], frames[0]), OK);
+        filled[rig_disk_of(slots[i])]++;
+    }
+    for (unsigned i = 0; i < 2 * areas * SLOT_CLUSTER; i += 7) {
+        assert_int_equal(swap_read(slots[i], frames[1]), OK);
+        assert_true(rig_filled(frames[1], i));
+    }
+    swap_audit();
+    assert_int_equal(swap_close(), OK);
+    for (unsigned i = 0; i < rig.disk_count; i++) {
+        struct swap_header header = fake_disk_swap_header_2(&rig.disks[i], 0);
+
+        assert_int_equal(filled[i] == 0, rig.disks[i].log_count == 0);
+        if (filled[i] == 0)
+            continue;
+        used++;
+        assert_int_equal(filled[i], 2 * SLOT_CLUSTER);
+        assert_true(writes_lie_in_partition(&rig.disks[i]));
+        for (uint64_t at = (RIG_FIRST + 8) * SECTOR_SIZE; at < header.log_first_lba * SECTOR_SIZE;
+             at++)
+            assert_int_equal(rig.disks[i].bytes[at], 0);
+    }
+    assert_int_equal(used, areas);
+}
+
+/* Five disks, and as many as there can be, share the pages. One more than that is refused, and
+ * nothing is written to it. */
+static void as_many_disks_as_there_can_be(void **state)
+{
+    (void)state;
+    begin(5);
+    rig_group(SET_STRIPE, 0, 5);
+    rig.options.wipe = true;
+    rig_open();
+    assert_int_equal(swap_area_count(), 5);
+    fill_and_wipe(5);
+    end();
+    begin(RIG_DISKS);
+    rig_group(SET_STRIPE, 0, RIG_DISKS);
+    rig.options.wipe = true;
+    rig_open();
+    assert_int_equal(swap_area_count(), OPTION_SETS_MAX);
+    assert_non_null(strstr(disks_report(RIG_DISKS - 1)->reason, "there are more than 16 sets"));
+    fill_and_wipe(OPTION_SETS_MAX);
+    end();
+}
+
 /* ---- lists of bad slots ---- */
 
 /* The first slot that a machine with little memory does not use, and some more. */
@@ -760,6 +817,7 @@ int main(void)
         cmocka_unit_test(a_failed_mark_moves_the_pages),
         cmocka_unit_test(no_memory_at_the_opening),
         cmocka_unit_test(wipe_covers_all_areas),
+        cmocka_unit_test(as_many_disks_as_there_can_be),
         cmocka_unit_test(bad_slots_behind_those_in_use),
         cmocka_unit_test(a_torn_list_is_cut_again),
         cmocka_unit_test(a_disk_that_hangs_keeps_a_frame),

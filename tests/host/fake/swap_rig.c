@@ -1,6 +1,7 @@
 /* Several prepared disks on two controllers, for tests of swap areas. */
 #include "tests/host/fake/swap_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/check.h"
@@ -20,7 +21,7 @@ static void note_text(struct print_sink *sink, const char *text, size_t size)
 
 void rig_start(unsigned disks)
 {
-    static const char *const serials[] = {"S1", "S2", "S3", "S4"};
+    char serial[IDENTITY_SERIAL_SIZE];
 
     CHECK(disks > 0 && disks <= RIG_DISKS);
     memset(&rig, 0, sizeof(rig));
@@ -29,11 +30,12 @@ void rig_start(unsigned disks)
     fake_clock_step_ns = 100000;
     fake_pci_clear();
     for (unsigned i = 0; i < 2; i++) {
-        fake_hba_make(&rig.hbas[i], 2);
+        fake_hba_make(&rig.hbas[i], disks <= 4 ? 2 : (disks + 1) / 2);
         fake_pci_add_hba((struct pci_place){0, (uint8_t)(20 + i), 0}, &rig.hbas[i]);
     }
     for (unsigned i = 0; i < disks; i++) {
-        fake_disk_make(&rig.disks[i], RIG_SECTORS, "Fake", serials[i]);
+        print_to(serial, sizeof(serial), "S%u", i + 1);
+        fake_disk_make(&rig.disks[i], RIG_SECTORS, "Fake", serial);
         fake_disk_prepare_2(&rig.disks[i], (uint8_t)(0x11 * (i + 1)));
         fake_hba_attach(&rig.hbas[i % 2], i / 2, FAKE_DISK, &rig.disks[i]);
     }
@@ -108,7 +110,7 @@ unsigned rig_said(const char *words)
 
 unsigned rig_disk_of(struct slot slot)
 {
-    return (unsigned)(swap_disk_serial(slot)[1] - '1');
+    return (unsigned)strtoul(swap_disk_serial(slot) + 1, NULL, 10) - 1;
 }
 
 uint8_t *rig_slot_bytes(unsigned disk, struct slot slot)

@@ -15,7 +15,7 @@
 #include "swapdisk/area.h"
 #include "tests/host/fake/hba.h"
 
-#define RIG_DISKS   4U
+#define RIG_DISKS   (OPTION_SETS_MAX + 1)
 #define RIG_SECTORS 4096U
 #define RIG_FIRST   2048U
 
@@ -26,7 +26,7 @@ struct rig {
     struct options options;
     struct {
         struct print_sink sink; /* first, so that a sink is the log */
-        char text[32768];
+        char text[65536];
         size_t length;
     } noted;
 };
