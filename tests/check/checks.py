@@ -525,16 +525,21 @@ def shrink(root: Path, write: bool) -> Outcome:
             [f"{line}: run tests/check/run --shrink" for line in sorted(stale)])
 
 
+def complaints(status: int, text: str) -> List[str]:
+    """Returns a tool's lines if it has failed; at least one then, even of a tool without a word."""
+    return (text.splitlines() or [f"it ended with {status}"]) if status else []
+
+
 def formatting(root: Path) -> Outcome:
     """clang-format would change nothing."""
     files = [str(path) for path in sources(root)]
     done = subprocess.run(["clang-format", "--dry-run", "-Werror"] + files, cwd=root, text=True,
                           stderr=subprocess.PIPE)
-    return f"{len(files)} files are formatted", done.stderr.splitlines() if done.returncode else []
+    return f"{len(files)} files are formatted", complaints(done.returncode, done.stderr)
 
 
 def tidy(root: Path) -> Outcome:
     """Runs clang-tidy on changed files; it must find nothing."""
     done = subprocess.run(["make", "--no-print-directory", "-k", "tidy"], cwd=root, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return "clang-tidy has no complaint", done.stdout.splitlines() if done.returncode else []
+    return "clang-tidy has no complaint", complaints(done.returncode, done.stdout)

@@ -271,6 +271,18 @@ class Rules(unittest.TestCase):
             self.assertTrue((root / "README.md").read_text().startswith("1,234 each"))
             self.assertEqual(figures.compared(root, "b", {"bench": {"cost": 1234}}), [])
 
+    def test_formatting(self):
+        style = {"_DOT_clang-format": (ROOT / ".clang-format").read_text()}
+        for text, problems in (("/* A. */\nint a;\n", False), ("/* A. */\nint   a;\n", True)):
+            found = self.problems(checks.formatting, **style, vmm__x_DOT_c=text)
+            self.assertEqual(any("vmm/x.c" in line for line in found), problems, found)
+
+    def test_tidy(self):
+        for recipe, problems in (("true", False), ("echo a.c:1: wrong; false", True), ("exit 1", True)):
+            found = self.problems(checks.tidy, Makefile=f"tidy: ## all\n\t@{recipe}\n")
+            self.assertEqual(bool(found), problems, recipe)
+        self.assertEqual(checks.complaints(1, ""), ["it ended with 1"])
+
     def test_declared_functions(self):
         text = ("/* f(int); */\n#define M(a) g(a);\nint a(void);\nMUST_USE enum status b(\n    int x"
                 ",\n    void (*y)(int));\nvoid c(const char *f, ...) PRINTF_LIKE(1, 2);\n"
