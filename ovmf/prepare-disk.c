@@ -85,7 +85,7 @@ static enum status read_sectors(void *context, uint64_t lba, unsigned sectors, s
 
 enum status read_table(struct job *job, struct gpt *table)
 {
-    struct sector_source source = {read_sectors, job, job->identity.sectors};
+    struct sector_source source = {read_sectors, job, job->identity.sectors, 0};
 
     return gpt_read(&source, table, (struct pfn){0}, (struct pfn){1});
 }
@@ -254,7 +254,7 @@ static void write_table(const struct job *job)
     uint64_t sectors = job->identity.sectors;
 
     zero_edge(job, 0, FIRST_PARTITION * SECTOR_SIZE);
-    gpt_entry_encode(entries, &job->partition, "Faultline swap");
+    gpt_entry_encode(entries, &job->partition, 0, "Faultline swap");
     header.entries_crc = checksum_crc32(0, entries, sizeof(entries));
     write_at(job, 2 * SECTOR_SIZE, entries, sizeof(entries));
     write_at(job, (sectors - 1 - TABLE_SECTORS) * SECTOR_SIZE, entries, sizeof(entries));
@@ -265,7 +265,7 @@ static void write_table(const struct job *job)
     header.entries_lba = sectors - 1 - TABLE_SECTORS;
     gpt_header_encode(sector, &header);
     write_at(job, header.my_lba * SECTOR_SIZE, sector, sizeof(sector));
-    gpt_mbr_encode(sector, sectors);
+    gpt_mbr_encode(sector, sectors, 0);
     write_at(job, 0, sector, sizeof(sector));
 }
 

@@ -79,7 +79,7 @@ static void judge(struct ahci_port *port, struct found_disk *disk)
 
     memcpy(disk->report.model, port->identity.model, IDENTITY_MODEL_SIZE);
     memcpy(disk->report.serial, port->identity.serial, IDENTITY_SERIAL_SIZE);
-    disk->report.bytes = port->identity.sectors * port->identity.sector_size;
+    disk->report.bytes = port->identity.sectors * SECTOR_SIZE;
     disk->block = block_of_ahci(port);
     disk->identity = &port->identity;
     view = disks_view_of(disk);

@@ -31,7 +31,9 @@ void disks_log_error(const struct ahci_port *port, const struct ahci_error *erro
     char swap[32] = "";
 
     if (error->sectors > 0)
-        print_to(place, sizeof(place), " of %u sectors at LBA %lu", error->sectors, error->lba);
+        print_to(place, sizeof(place), " of %u sectors at LBA %lu",
+                 error->sectors >> port->identity.sector_shift,
+                 error->lba >> port->identity.sector_shift);
     if (error->sectors > 0 && slot.index != SLOT_NONE.index)
         print_to(swap, sizeof(swap), " (swap slot %u)", slot.index);
     if (error->tries == 0)

@@ -82,12 +82,15 @@ static const char *judge_device(const struct look *look)
 {
     const struct disk_identity *identity = look->view->identity;
 
-    if (identity->sectors != look->view->source.sectors)
+    if (identity->sectors != look->view->source.sectors ||
+        identity->sector_shift != look->view->source.shift)
         return "its capacity is unclear";
     if (identity->serial[0] == '\0')
         return "it has no serial number that a header could be bound to";
-    if (identity->sector_size != SECTOR_SIZE || !identity->lba48)
+    if (identity->sector_size != SECTOR_SIZE << identity->sector_shift || !identity->lba48)
         return "it has other sectors or addresses than the driver uses";
+    if (look->kind == SET_FILES && identity->sector_shift != 0)
+        return "files are written only on disks with sectors of 512 bytes";
     if (identity->security_enabled || identity->security_locked)
         return "it is protected by an ATA password";
     if (!identity->flush_ext)

@@ -11,12 +11,15 @@
  * run alone (rules D5, D6). A thread that waits for a request polls the port for everyone, and one
  * of them recovers it after an error.
  *
- * Units: sectors of 512 bytes; frames of 8 sectors. Owns: the frames of the command lists, tables
- * and bounce buffers, and of the port objects, until ahci_stop. It holds a further count on frames
- * that a controller which does not stop may still access, for ever (rule D1).
+ * Units: sectors of 512 bytes; frames of 8 sectors. Of a disk whose logical sectors have 4096 bytes
+ * (IDENTIFY words 106, 117 and 118) whole ones only are transferred.
+ * Owns: the frames of the command lists, tables and bounce buffers, and of the port objects, until
+ * ahci_stop. It holds a further count on frames that a controller which does not stop may still
+ * access, for ever (rule D1).
  * State of a port: absent -> (probe) -> empty | skipped | ready; ready -> (lost) -> dead, for ever.
  * Fails with: STATUS_IO (error or lost device), STATUS_TIMEOUT (controller), STATUS_REFUSED (not in
- * the list of allowed commands, or no grant), STATUS_RANGE (past the disk), STATUS_NO_MEMORY.
+ * the list of allowed commands, or no grant), STATUS_RANGE (past the disk, or parts of logical sectors),
+ * STATUS_NO_MEMORY.
  * Context: thread or fault without any spin lock held.
  * Spec: Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set (ACS-3).
  */

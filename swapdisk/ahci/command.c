@@ -209,6 +209,7 @@ enum status ahci_crash_take(struct ahci_port *port, struct block_device *block)
     *block = (struct block_device){.operations = &operations,
                                    .device = port,
                                    .sectors = port->identity.sectors,
+                                   .shift = port->identity.sector_shift,
                                    .request_pages = ahci_request_pages(port),
                                    .name = port->identity.serial};
     return OK;

@@ -31,13 +31,18 @@ static uint64_t own_buffer(uint8_t opcode)
 /* Fills the port's block with the ranges of a TRIM. */
 static void put_ranges(const struct ahci_port *port, const struct disk_ranges *ranges)
 {
+    unsigned shift = port->identity.sector_shift;
+    uint64_t part = (UINT64_C(1) << shift) - 1;
     uint64_t *block = port_lists(port)->trim;
 
     CHECK(ranges->count > 0 && ranges->count <= DISK_RANGES_MAX);
     memset(block, 0, TRIM_BLOCK_SIZE);
     for (unsigned i = 0; i < ranges->count; i++) {
-        CHECK(ranges->range[i].sectors <= DISK_RANGE_SECTORS_MAX);
-        block[i] = ranges->range[i].lba | (uint64_t)ranges->range[i].sectors << TRIM_COUNT_SHIFT;
+        const struct disk_range *range = &ranges->range[i];
+
+        CHECK(range->sectors <= DISK_RANGE_SECTORS_MAX &&
+              ((range->lba | range->sectors) & part) == 0);
+        block[i] = range->lba >> shift | (uint64_t)(range->sectors >> shift) << TRIM_COUNT_SHIFT;
     }
 }
 
@@ -70,18 +75,27 @@ static uint8_t device_of(uint8_t opcode)
     return opcode == ATA_IDENTIFY_DEVICE ? 0 : DEVICE_LBA;
 }
 
-static void put_fis(struct fis_h2d *fis, const struct command *command, unsigned slot)
+/* Returns the shift of a command's address and count: a log's are not of the disk's sectors. */
+static unsigned shift_of(const struct ahci_port *port, uint8_t opcode)
 {
-    uint8_t low = (uint8_t)command->sectors;
-    uint8_t high = (uint8_t)(command->sectors >> 8);
+    return opcode == ATA_READ_LOG_EXT ? 0 : port->identity.sector_shift;
+}
+
+static void put_fis(const struct ahci_port *port, struct fis_h2d *fis,
+                    const struct command *command, unsigned slot)
+{
+    unsigned shift = shift_of(port, command->opcode);
+    uint64_t lba = command->lba >> shift;
+    uint8_t low = (uint8_t)(command->sectors >> shift);
+    uint8_t high = (uint8_t)(command->sectors >> shift >> 8);
 
     *fis = (struct fis_h2d){.type = FIS_TYPE_H2D,
                             .flags = FIS_FLAG_COMMAND,
                             .command = command->opcode,
                             .device = device_of(command->opcode)};
     for (unsigned i = 0; i < 3; i++) {
-        fis->lba[i] = (uint8_t)(command->lba >> (8 * i));
-        fis->lba_high[i] = (uint8_t)(command->lba >> (24 + 8 * i));
+        fis->lba[i] = (uint8_t)(lba >> (8 * i));
+        fis->lba_high[i] = (uint8_t)(lba >> (24 + 8 * i));
     }
     if (opcode_queued(command->opcode)) {
         fis->features = low;
@@ -102,11 +116,13 @@ void ahci_build(struct ahci_port *port, unsigned slot, const struct command *com
     struct command_header *header = &port_lists(port)->headers[slot];
 
     CHECK(command->sectors <= AHCI_PAGES_MAX * SECTORS_PER_PAGE);
+    CHECK(((command->lba | command->sectors) &
+           ((UINT64_C(1) << shift_of(port, command->opcode)) - 1)) == 0);
     CHECK((command->ranges != NULL) == (command->opcode == ATA_DATA_SET_MANAGEMENT));
     if (command->ranges != NULL)
         put_ranges(port, command->ranges);
     memset(&table->command, 0, sizeof(table->command));
-    put_fis(&table->command.fis, command, slot);
+    put_fis(port, &table->command.fis, command, slot);
     header->flags = (uint16_t)(FIS_H2D_DWORDS | (opcode_writes(command->opcode) ? COMMAND_W : 0U));
     header->prdtl = put_regions(port, table, command);
     header->prdbc = 0;
@@ -145,6 +161,21 @@ static uint64_t region_bytes(const struct ahci_port *port, unsigned slot)
     return bytes;
 }
 
+/* Returns whether the slot's regions have the bytes of so many of the disk's sectors. */
+static bool regions_hold(const struct ahci_port *port, unsigned slot, uint64_t count)
+{
+    return region_bytes(port, slot) == count * SECTOR_SIZE << port->identity.sector_shift;
+}
+
+/* Returns whether a grant covers sectors as the disk counts them. */
+static bool granted(const struct ahci_port *port, const struct swap_grant *grant, uint64_t lba,
+                    uint64_t count)
+{
+    unsigned shift = port->identity.sector_shift;
+
+    return swap_grant_covers(grant, port, lba << shift, count << shift);
+}
+
 /* Returns whether the controller will take the command from the slot's own table, as one that is
  * nothing but a read or a write. */
 static bool header_allowed(const struct ahci_port *port, unsigned slot)
@@ -164,18 +195,18 @@ static bool queued_allowed(const struct ahci_port *port, unsigned slot,
     uint64_t sectors = count_of(fis->features, fis->features_high);
 
     if (fis->count[0] != slot << FPDMA_TAG_SHIFT || fis->count[1] != 0 ||
-        region_bytes(port, slot) != sectors * SECTOR_SIZE)
+        !regions_hold(port, slot, sectors))
         return false;
-    return fis->command == ATA_READ_FPDMA_QUEUED ||
-           swap_grant_covers(grant, port, fis_lba(fis), sectors);
+    return fis->command == ATA_READ_FPDMA_QUEUED || granted(port, grant, fis_lba(fis), sectors);
 }
 
 /* Returns whether a range as the disk will read it may be discarded. */
 static bool range_allowed(const struct ahci_port *port, const struct swap_grant *grant,
                           uint64_t range)
 {
-    uint64_t lba = range & ((UINT64_C(1) << TRIM_COUNT_SHIFT) - 1);
-    uint64_t sectors = range >> TRIM_COUNT_SHIFT;
+    unsigned shift = port->identity.sector_shift;
+    uint64_t lba = (range & ((UINT64_C(1) << TRIM_COUNT_SHIFT) - 1)) << shift;
+    uint64_t sectors = range >> TRIM_COUNT_SHIFT << shift;
 
     return sectors == 0 ? range == 0 : swap_grant_covers_slots(grant, port, lba, sectors);
 }
@@ -228,10 +259,9 @@ static bool command_allowed(const struct ahci_port *port, unsigned slot,
     case ATA_FLUSH_CACHE_EXT: return bytes == 0;
     case ATA_READ_LOG_EXT:
         return bytes == LOG_SIZE && sectors == 1 && fis_lba(fis) == LOG_QUEUED_ERROR;
-    case ATA_READ_DMA_EXT: return bytes == sectors * SECTOR_SIZE;
+    case ATA_READ_DMA_EXT: return regions_hold(port, slot, sectors);
     case ATA_WRITE_DMA_EXT:
-        return bytes == sectors * SECTOR_SIZE &&
-               swap_grant_covers(grant, port, fis_lba(fis), sectors);
+        return regions_hold(port, slot, sectors) && granted(port, grant, fis_lba(fis), sectors);
     default: return false;
     }
 }

@@ -304,6 +304,9 @@ MUST_USE enum status ahci_report(struct ahci_port *port, struct ahci_error *erro
 
 /* ---- transfer.c ---- */
 
+/* Returns whether a range is on the port's disk, and of whole logical sectors. */
+bool ahci_on_disk(const struct ahci_port *port, uint64_t lba, unsigned sectors);
+
 /* Returns the frames of a request, and whether the controller cannot address one of them. */
 unsigned ahci_pages_of(const struct disk_request *request);
 bool ahci_out_of_reach(const struct ahci_port *port, const struct disk_request *request);

@@ -254,8 +254,6 @@ static void look_at_limits(struct ahci_port *port)
 /* Returns why a request cannot be issued, OK if it can. */
 static enum status judge_request(const struct ahci_port *port, const struct disk_request *request)
 {
-    uint64_t there = port->identity.sectors;
-
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
     if (request->sectors == 0) {
@@ -264,9 +262,7 @@ static enum status judge_request(const struct ahci_port *port, const struct disk
     }
     CHECK(request->frames != NULL);
     CHECK(ahci_pages_of(request) <= ahci_request_pages(port));
-    if (request->lba >= there || request->sectors > there - request->lba)
-        return STATUS_RANGE;
-    return OK;
+    return ahci_on_disk(port, request->lba, request->sectors) ? OK : STATUS_RANGE;
 }
 
 void ahci_submit(struct ahci_port *port, struct disk_request *request)

@@ -96,9 +96,12 @@ unsigned ahci_request_pages(const struct ahci_port *port)
                              pfn_is_none(port->bounce[0]) ? AHCI_PAGES_MAX : AHCI_BOUNCE_PAGES);
 }
 
-static bool on_disk(const struct ahci_port *port, uint64_t lba, unsigned sectors)
+bool ahci_on_disk(const struct ahci_port *port, uint64_t lba, unsigned sectors)
 {
-    return lba < port->identity.sectors && sectors <= port->identity.sectors - lba;
+    uint64_t part = (UINT64_C(1) << port->identity.sector_shift) - 1;
+
+    return lba < port->identity.sectors && sectors <= port->identity.sectors - lba &&
+           ((lba | sectors) & part) == 0;
 }
 
 /* Runs the request in pieces, one after the other. */
@@ -126,7 +129,7 @@ enum status ahci_read(struct ahci_port *port, uint64_t lba, unsigned sectors,
     CHECK(sectors > 0 && frames != NULL);
     if (port->state != AHCI_PORT_READY)
         return STATUS_IO;
-    if (!on_disk(port, lba, sectors))
+    if (!ahci_on_disk(port, lba, sectors))
         return STATUS_RANGE;
     return transfer(port, (struct disk_request){.operation = DISK_READ,
                                                 .alone = true,
@@ -144,7 +147,7 @@ enum status ahci_write(struct ahci_port *port, const struct swap_grant *grant, u
     /* The grant must cover the whole transfer, also if it takes several commands. */
     if (!swap_grant_covers(grant, port, lba, sectors))
         return STATUS_REFUSED;
-    if (!on_disk(port, lba, sectors))
+    if (!ahci_on_disk(port, lba, sectors))
         return STATUS_RANGE;
     return transfer(port, (struct disk_request){.operation = DISK_WRITE,
                                                 .alone = true,
@@ -237,6 +240,7 @@ struct block_device block_of_ahci(struct ahci_port *port)
     return (struct block_device){.operations = &ahci_operations,
                                  .device = port,
                                  .sectors = port->identity.sectors,
+                                 .shift = port->identity.sector_shift,
                                  .request_pages = ahci_request_pages(port),
                                  .name = port->identity.serial};
 }

@@ -12,6 +12,19 @@
 /* Sectors of a header behind its first one: the list of bad slots. */
 #define LIST_SECTORS (SWAP_HEADER_SECTORS - 1)
 
+static enum status allocate_frames(struct swap_mark *mark)
+{
+    struct pfn *frames[] = {&mark->page, &mark->whole[0], &mark->whole[1]};
+    unsigned wanted = mark->disk->block.shift == 0 ? 1 : ARRAY_COUNT(frames);
+    enum status status = OK;
+
+    for (unsigned i = 0; i < ARRAY_COUNT(frames); i++)
+        *frames[i] = PFN_NONE;
+    for (unsigned i = 0; i < wanted && status == OK; i++)
+        status = pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, frames[i]);
+    return status;
+}
+
 enum status mark_open(struct swap_mark *mark, const struct disk_chosen *disk)
 {
     CHECK(mark->disk == NULL && disk->grant != NULL && disk->finding.prepared);
@@ -19,9 +32,9 @@ enum status mark_open(struct swap_mark *mark, const struct disk_chosen *disk)
     mark->disk = disk;
     mark->header = disk->finding.header;
     mark->lagging = disk->finding.lagging;
-    if (pmm_alloc(FRAME_DEVICE, FRAME_CLEARED, &mark->page) == OK)
+    if (allocate_frames(mark) == OK)
         return OK;
-    mark->disk = NULL;
+    mark_close(mark);
     return STATUS_NO_MEMORY;
 }
 
@@ -38,9 +51,59 @@ void mark_align(struct swap_mark *mark, struct swap_mark *other)
 
 void mark_close(struct swap_mark *mark)
 {
+    struct pfn frames[] = {mark->page, mark->whole[0], mark->whole[1]};
+
     CHECK(mark->disk != NULL);
-    ahci_free_frame(mark->page);
+    for (unsigned i = 0; i < ARRAY_COUNT(frames); i++) {
+        if (!pfn_is_none(frames[i]))
+            ahci_free_frame(frames[i]);
+    }
     mark->disk = NULL;
+}
+
+/* Reads the header at lba whole, and verified: a part of it is written back as it was. */
+static enum status read_whole(const struct swap_mark *mark, uint64_t lba)
+{
+    struct block_device block = mark->disk->block;
+    struct sector_source source = block_source(&block);
+
+    CHECK(!pfn_is_none(mark->whole[0]));
+    return source_read(&source, lba, SWAP_HEADER_SECTORS, mark->whole[0], mark->whole[1]);
+}
+
+/* Writes sectors of a header from the page. Where the header is in one logical sector, the rest of
+ * it is read first, and written again. */
+static enum status write_part(const struct swap_mark *mark, uint64_t lba, unsigned first,
+                              unsigned sectors)
+{
+    const struct block_device *block = &mark->disk->block;
+    enum status status;
+
+    if (block->shift == 0)
+        return block_write(block, mark->disk->grant, lba + first, sectors, &mark->page);
+    status = read_whole(mark, lba);
+    if (status != OK)
+        return status;
+    memcpy((uint8_t *)frame_pointer(mark->whole[0]) + (size_t)first * SECTOR_SIZE,
+           frame_pointer(mark->page), (size_t)sectors * SECTOR_SIZE);
+    return block_write(block, mark->disk->grant, lba, SWAP_HEADER_SECTORS, &mark->whole[0]);
+}
+
+/* Reads sectors of a header into the page. */
+static enum status read_part(const struct swap_mark *mark, uint64_t lba, unsigned first,
+                             unsigned sectors)
+{
+    const struct block_device *block = &mark->disk->block;
+    enum status status;
+
+    if (block->shift == 0)
+        return block_read(block, lba + first, sectors, &mark->page);
+    status = read_whole(mark, lba);
+    if (status == OK)
+        memcpy(frame_pointer(mark->page),
+               (const uint8_t *)frame_pointer(mark->whole[0]) + (size_t)first * SECTOR_SIZE,
+               (size_t)sectors * SECTOR_SIZE);
+    return status;
 }
 
 /* Writes the first sector of a header, which holds everything that changes, and flushes. */
@@ -50,7 +113,7 @@ static enum status write_header_at(const struct swap_mark *mark, uint64_t lba)
     enum status status;
 
     swap_header_encode(frame_pointer(mark->page), &mark->header);
-    status = block_write(block, mark->disk->grant, lba, 1, &mark->page);
+    status = write_part(mark, lba, 0, 1);
     return status == OK ? block_flush(block) : status;
 }
 
@@ -187,10 +250,10 @@ bool mark_matches(const struct swap_mark *mark, const struct swap_header *header
 static enum status copy_list(const struct swap_mark *mark, uint64_t from, uint64_t to)
 {
     const struct block_device *block = &mark->disk->block;
-    enum status status = block_read(block, from + 1, LIST_SECTORS, &mark->page);
+    enum status status = read_part(mark, from, 1, LIST_SECTORS);
 
     if (status == OK)
-        status = block_write(block, mark->disk->grant, to + 1, LIST_SECTORS, &mark->page);
+        status = write_part(mark, to, 1, LIST_SECTORS);
     return status == OK ? block_flush(block) : status;
 }
 
@@ -204,7 +267,7 @@ static enum status write_list(const struct swap_mark *mark, const struct bad_slo
 
     bad_slots_encode(page, &mark->header, list);
     memmove(page, page + SECTOR_SIZE, LIST_SECTORS * SECTOR_SIZE);
-    status = block_write(block, mark->disk->grant, lba + 1, LIST_SECTORS, &mark->page);
+    status = write_part(mark, lba, 1, LIST_SECTORS);
     return status == OK ? block_flush(block) : status;
 }
 

@@ -3,7 +3,8 @@
  *
  * State: none -> (mark_ensure) -> set -> (mark_clear) -> none; a failed write -> failed, for the
  * rest of the run. Each step is one generation of the headers.
- * Units: none. Owns: one frame, from mark_open to mark_close.
+ * Units: none. Owns: one frame, from mark_open to mark_close; three on a disk whose logical sectors
+ * are larger than 512 bytes.
  * Fails with: the device's status, and STATUS_IO once a mark has failed.
  * Context: thread or fault with the disk's mutex held, which makes the calls exclusive.
  * Spec: docs/disk-safety.md, rule 13.
@@ -23,6 +24,7 @@ struct swap_mark {
     uint64_t least_generation; /* brought up to this one first: another half of a mirror has it */
     uint32_t least_used;       /* likewise: the slots that it says are used */
     struct pfn page;           /* the header's page on its way to the disk */
+    struct pfn whole[2];       /* its logical sector, and scratch; PFN_NONE: sectors of 512 bytes */
     enum { MARK_NONE, MARK_SET, MARK_FAILED } state;
     uint32_t covered; /* atomic: slots that need no update of the headers */
 };

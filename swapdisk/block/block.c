@@ -8,7 +8,9 @@
 
 static bool block_range_valid(const struct block_device *block, uint64_t lba, unsigned sectors)
 {
-    return lba < block->sectors && sectors <= block->sectors - lba;
+    uint64_t part = (UINT64_C(1) << block->shift) - 1;
+
+    return lba < block->sectors && sectors <= block->sectors - lba && ((lba | sectors) & part) == 0;
 }
 
 enum status block_read(const struct block_device *block, uint64_t lba, unsigned sectors,
@@ -102,5 +104,5 @@ static enum status block_source_read(void *context, uint64_t lba, unsigned secto
 struct sector_source block_source(struct block_device *block)
 {
     CHECK(block->operations != NULL && block->sectors > 0);
-    return (struct sector_source){block_source_read, block, block->sectors};
+    return (struct sector_source){block_source_read, block, block->sectors, block->shift};
 }

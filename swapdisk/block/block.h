@@ -9,9 +9,10 @@
  * disk queues requests, and then only their pages' check values prove them (rule D5); the calls
  * that wait use commands whose byte count is checked.
  *
- * Units: sectors of 512 bytes, 8 to a frame; the last frame of a transfer may be used in part.
+ * Units: sectors of 512 bytes, 8 to a frame; the last frame of a transfer may be used in part. A
+ * device with larger logical sectors transfers whole ones only.
  * Owns: nothing; the member owns what `device` points to.
- * Fails with: STATUS_RANGE (past the end), STATUS_REFUSED (no grant covers the write), STATUS_IO
+ * Fails with: STATUS_RANGE (past the end, or parts of logical sectors), STATUS_REFUSED (no grant covers the write), STATUS_IO
  * and STATUS_TIMEOUT (the device), STATUS_NO_MEMORY (no frame for a page of memory).
  * Context: thread or fault with no spin lock held; an AHCI disk waits, with a bound.
  */
@@ -49,6 +50,7 @@ struct block_device {
     const struct block_operations *operations;
     void *device; /* the member's object, which a grant names */
     uint64_t sectors;
+    unsigned shift;         /* logical sectors have 512 << shift bytes */
     unsigned request_pages; /* most pages of one request */
     const char *name;       /* for the log */
 };

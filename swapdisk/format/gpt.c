@@ -48,7 +48,8 @@
 #define ENTRY_NAME_LETTERS 36
 #define ENTRY_LEAST_SIZE   128
 
-#define PRIMARY_LBA 1
+/* Of the logical sectors. */
+#define PRIMARY_LOGICAL 1U
 
 static const uint8_t signature[8] = "EFI PART";
 
@@ -69,11 +70,17 @@ struct table_read {
     enum status status; /* of the source */
 };
 
+/* Returns the sectors of the array of entries, which begins and ends with a logical sector. */
 static uint64_t entry_sectors(const struct gpt_header *header)
 {
     uint64_t size = (uint64_t)header->entry_count * header->entry_size;
 
-    return (size + SECTOR_SIZE - 1) / SECTOR_SIZE;
+    return round_up(size, (uint64_t)SECTOR_SIZE << header->shift) / SECTOR_SIZE;
+}
+
+static bool is_primary(const struct gpt_header *header)
+{
+    return header->my_lba == gpt_primary_lba(header->shift);
 }
 
 /* Returns whether the array of entries is in its place: between the MBR and the usable sectors, or
@@ -82,8 +89,8 @@ static bool entries_placed(const struct gpt_header *header)
 {
     uint64_t count = entry_sectors(header);
 
-    if (header->my_lba == PRIMARY_LBA)
-        return header->entries_lba > PRIMARY_LBA && header->entries_lba < header->first_usable &&
+    if (is_primary(header))
+        return header->entries_lba > header->my_lba && header->entries_lba < header->first_usable &&
                count <= header->first_usable - header->entries_lba;
     return header->entries_lba > header->last_usable && header->entries_lba < header->my_lba &&
            count <= header->my_lba - header->entries_lba;
@@ -108,9 +115,10 @@ static const char *header_ranges(const struct gpt_header *header, uint64_t secto
         return "the partition table's entries have an impossible size";
     if (header->entry_count == 0)
         return "the partition table has room for no entry";
-    if (header->my_lba == PRIMARY_LBA
+    if (is_primary(header)
             ? header->alternate_lba <= header->last_usable || header->alternate_lba >= sectors
-            : header->alternate_lba != PRIMARY_LBA || header->my_lba <= header->last_usable)
+            : header->alternate_lba != gpt_primary_lba(header->shift) ||
+                  header->my_lba <= header->last_usable)
         return "the partition table gives its other copy an address that is not possible";
     if (!entries_placed(header))
         return "the partition table's entries are outside of their place";
@@ -118,13 +126,29 @@ static const char *header_ranges(const struct gpt_header *header, uint64_t secto
                                                                                     : NULL;
 }
 
+/* Takes the fields; addresses become sectors of 512 bytes. */
+static void decode_header(const uint8_t *sector, struct gpt_header *header)
+{
+    unsigned shift = header->shift;
+
+    header->my_lba = sector_first(get_le64(sector + HEADER_MY_LBA), shift);
+    header->alternate_lba = sector_first(get_le64(sector + HEADER_ALTERNATE), shift);
+    header->first_usable = sector_first(get_le64(sector + HEADER_FIRST_USABLE), shift);
+    header->last_usable = sector_last(get_le64(sector + HEADER_LAST_USABLE), shift);
+    memcpy(header->disk_guid, sector + HEADER_DISK_GUID, GPT_GUID_SIZE);
+    header->entries_lba = sector_first(get_le64(sector + HEADER_ENTRIES_LBA), shift);
+    header->entry_count = get_le32(sector + HEADER_ENTRY_COUNT);
+    header->entry_size = get_le32(sector + HEADER_ENTRY_SIZE);
+    header->entries_crc = get_le32(sector + HEADER_ENTRIES_CRC);
+}
+
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
-                              struct gpt_header *header)
+                              unsigned shift, struct gpt_header *header)
 {
     uint32_t size = get_le32(sector + HEADER_SIZE);
 
     CHECK(lba < sectors && header != NULL);
-    *header = (struct gpt_header){0};
+    *header = (struct gpt_header){.shift = shift};
     if (memcmp(sector + HEADER_SIGNATURE, signature, sizeof(signature)) != 0)
         return no_table;
     if (get_le32(sector + HEADER_REVISION) != GPT_REVISION || size < HEADER_LEAST_SIZE ||
@@ -132,15 +156,7 @@ const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t 
         return "the partition table's header has an unknown revision or size";
     if (!header_crc_holds(sector, size))
         return "the partition table's header has a wrong checksum";
-    header->my_lba = get_le64(sector + HEADER_MY_LBA);
-    header->alternate_lba = get_le64(sector + HEADER_ALTERNATE);
-    header->first_usable = get_le64(sector + HEADER_FIRST_USABLE);
-    header->last_usable = get_le64(sector + HEADER_LAST_USABLE);
-    memcpy(header->disk_guid, sector + HEADER_DISK_GUID, GPT_GUID_SIZE);
-    header->entries_lba = get_le64(sector + HEADER_ENTRIES_LBA);
-    header->entry_count = get_le32(sector + HEADER_ENTRY_COUNT);
-    header->entry_size = get_le32(sector + HEADER_ENTRY_SIZE);
-    header->entries_crc = get_le32(sector + HEADER_ENTRIES_CRC);
+    decode_header(sector, header);
     if (!all_zero(sector + HEADER_RESERVED, 4))
         return "the partition table's header has data in reserved bytes";
     if (header->my_lba != lba)
@@ -148,12 +164,12 @@ const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t 
     return header_ranges(header, sectors);
 }
 
-static void decode_entry(const uint8_t *entry, struct gpt_partition *partition)
+static void decode_entry(const uint8_t *entry, unsigned shift, struct gpt_partition *partition)
 {
     memcpy(partition->type, entry + ENTRY_TYPE, GPT_GUID_SIZE);
     memcpy(partition->unique, entry + ENTRY_UNIQUE, GPT_GUID_SIZE);
-    partition->first_lba = get_le64(entry + ENTRY_FIRST_LBA);
-    partition->last_lba = get_le64(entry + ENTRY_LAST_LBA);
+    partition->first_lba = sector_first(get_le64(entry + ENTRY_FIRST_LBA), shift);
+    partition->last_lba = sector_last(get_le64(entry + ENTRY_LAST_LBA), shift);
     partition->attributes = get_le64(entry + ENTRY_ATTRIBUTES);
 }
 
@@ -166,7 +182,7 @@ static const char *add_partition(struct table_read *read, const uint8_t *entry)
     if (gpt->count == GPT_PARTITIONS_MAX)
         return too_many;
     *added = (struct gpt_partition){0};
-    decode_entry(entry, added);
+    decode_entry(entry, read->header.shift, added);
     if (added->first_lba > added->last_lba || added->first_lba < read->header.first_usable ||
         added->last_lba > read->header.last_usable)
         return "a partition lies outside the usable range";
@@ -238,8 +254,8 @@ static const char *read_table(struct table_read *read, uint64_t lba)
     read->status = source_read(read->source, lba, 1, read->frame, read->second);
     if (read->status != OK)
         return unreadable;
-    problem =
-        gpt_header_decode(frame_pointer(read->frame), lba, read->source->sectors, &read->header);
+    problem = gpt_header_decode(frame_pointer(read->frame), lba, read->source->sectors,
+                                read->source->shift, &read->header);
     if (problem == NULL)
         problem = gpt_read_entries(read);
     if (read->collect) {
@@ -264,7 +280,7 @@ static const char *mbr_decode(const uint8_t *sector)
             continue;
         if (record[MBR_RECORD_TYPE] != MBR_TYPE_GPT)
             return "its MBR holds partitions";
-        if (get_le32(record + MBR_RECORD_START) != PRIMARY_LBA)
+        if (get_le32(record + MBR_RECORD_START) != PRIMARY_LOGICAL)
             return "its protective MBR record starts elsewhere";
         protective++;
     }
@@ -308,14 +324,14 @@ enum status gpt_read(const struct sector_source *source, struct gpt *gpt, struct
 
     /* Not the partitions: those up to count are set as they are read. */
     memset(gpt, 0, offsetof(struct gpt, partitions));
-    if (source->sectors <= PRIMARY_LBA + 1)
+    if (source->sectors >> source->shift <= PRIMARY_LOGICAL + 1)
         return STATUS_NOT_FOUND;
     gpt->mbr_problem = source_read(source, 0, 1, frame, second) == OK
                            ? mbr_decode(frame_pointer(frame))
                            : "its first sector cannot be read";
-    gpt->primary_problem = read_table(&primary, PRIMARY_LBA);
+    gpt->primary_problem = read_table(&primary, gpt_primary_lba(source->shift));
     backup.collect = gpt->from_backup = gpt->primary_problem != NULL;
-    gpt->backup_problem = read_table(&backup, source->sectors - 1);
+    gpt->backup_problem = read_table(&backup, source->sectors - gpt_primary_lba(source->shift));
     if (gpt->from_backup && gpt->backup_problem != NULL)
         return no_sound_table(gpt, primary.status, backup.status);
     if (!gpt->from_backup && gpt->backup_problem == NULL)
@@ -334,7 +350,7 @@ const char *gpt_disagreement(const struct gpt *gpt)
     return gpt->mbr_problem;
 }
 
-void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors)
+void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors, unsigned shift)
 {
     uint8_t *record = sector + MBR_RECORDS;
 
@@ -342,8 +358,8 @@ void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors)
     record[2] = 2; /* CHS of LBA 1, and the largest CHS: required by the format, used by no one */
     record[MBR_RECORD_TYPE] = MBR_TYPE_GPT;
     memset(record + 5, 0xff, 3);
-    put_le32(record + MBR_RECORD_START, PRIMARY_LBA);
-    put_le32(record + MBR_RECORD_COUNT, (uint32_t)min_u64(sectors - 1, UINT32_MAX));
+    put_le32(record + MBR_RECORD_START, PRIMARY_LOGICAL);
+    put_le32(record + MBR_RECORD_COUNT, (uint32_t)min_u64((sectors >> shift) - 1, UINT32_MAX));
     put_le16(sector + MBR_SIGNATURE, MBR_SIGNATURE_LE);
 }
 
@@ -353,26 +369,27 @@ void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header)
     memcpy(sector + HEADER_SIGNATURE, signature, sizeof(signature));
     put_le32(sector + HEADER_REVISION, GPT_REVISION);
     put_le32(sector + HEADER_SIZE, HEADER_LEAST_SIZE);
-    put_le64(sector + HEADER_MY_LBA, header->my_lba);
-    put_le64(sector + HEADER_ALTERNATE, header->alternate_lba);
-    put_le64(sector + HEADER_FIRST_USABLE, header->first_usable);
-    put_le64(sector + HEADER_LAST_USABLE, header->last_usable);
+    put_le64(sector + HEADER_MY_LBA, header->my_lba >> header->shift);
+    put_le64(sector + HEADER_ALTERNATE, header->alternate_lba >> header->shift);
+    put_le64(sector + HEADER_FIRST_USABLE, header->first_usable >> header->shift);
+    put_le64(sector + HEADER_LAST_USABLE, header->last_usable >> header->shift);
     memcpy(sector + HEADER_DISK_GUID, header->disk_guid, GPT_GUID_SIZE);
-    put_le64(sector + HEADER_ENTRIES_LBA, header->entries_lba);
+    put_le64(sector + HEADER_ENTRIES_LBA, header->entries_lba >> header->shift);
     put_le32(sector + HEADER_ENTRY_COUNT, header->entry_count);
     put_le32(sector + HEADER_ENTRY_SIZE, header->entry_size);
     put_le32(sector + HEADER_ENTRIES_CRC, header->entries_crc);
     put_le32(sector + HEADER_CRC, checksum_crc32(0, sector, HEADER_LEAST_SIZE));
 }
 
-void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, const char *name)
+void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, unsigned shift,
+                      const char *name)
 {
     CHECK(strlen(name) <= ENTRY_NAME_LETTERS);
     memset(entry, 0, ENTRY_LEAST_SIZE);
     memcpy(entry + ENTRY_TYPE, partition->type, GPT_GUID_SIZE);
     memcpy(entry + ENTRY_UNIQUE, partition->unique, GPT_GUID_SIZE);
-    put_le64(entry + ENTRY_FIRST_LBA, partition->first_lba);
-    put_le64(entry + ENTRY_LAST_LBA, partition->last_lba);
+    put_le64(entry + ENTRY_FIRST_LBA, partition->first_lba >> shift);
+    put_le64(entry + ENTRY_LAST_LBA, partition->last_lba >> shift);
     put_le64(entry + ENTRY_ATTRIBUTES, partition->attributes);
     for (unsigned i = 0; name[i] != '\0'; i++)
         put_le16(entry + ENTRY_NAME + 2 * i, (uint8_t)name[i]);

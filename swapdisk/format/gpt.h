@@ -4,7 +4,8 @@
  * The primary table describes the disk if it is sound, otherwise the backup does.
  * gpt_disagreement() returns whether both are sound and equal, which writing requires.
  *
- * Units: sectors of 512 bytes; ranges of partitions are inclusive, as on the disk.
+ * Units: sectors of 512 bytes; ranges of partitions are inclusive. The disk's own addresses are
+ * those of its logical sectors, and converted here.
  * Owns: nothing; the caller's struct gpt. GUIDs are kept in the byte order of the disk.
  * Fails with: STATUS_NOT_FOUND (no table in either place), STATUS_CORRUPT (tables, but neither
  * sound), STATUS_LIMIT (too large for the work limits), and the status of the source's read.
@@ -53,6 +54,7 @@ struct gpt_header {
     uint32_t entry_count;
     uint32_t entry_size;
     uint32_t entries_crc;
+    unsigned shift; /* of the disk's logical sectors */
 };
 
 struct gpt {
@@ -72,16 +74,23 @@ MUST_USE enum status gpt_read(const struct sector_source *source, struct gpt *gp
 /* Returns NULL if MBR, primary and backup are sound and agree, else why not. */
 const char *gpt_disagreement(const struct gpt *gpt);
 
+/* Sector of the first header. */
+static inline uint64_t gpt_primary_lba(unsigned shift)
+{
+    return UINT64_C(1) << shift;
+}
+
 /* Decodes and checks one header that was read from lba, of a disk with this many sectors. Returns
  * NULL if it is sound, else what is wrong. */
 const char *gpt_header_decode(const uint8_t sector[512], uint64_t lba, uint64_t sectors,
-                              struct gpt_header *header);
+                              unsigned shift, struct gpt_header *header);
 
 /* Encode the protective MBR, one header with its checksum, and one entry of 128 bytes with an ASCII
- * name of at most 36 characters. */
-void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors);
+ * name of at most 36 characters; the bytes of the logical sector behind are zero. */
+void gpt_mbr_encode(uint8_t sector[512], uint64_t sectors, unsigned shift);
 void gpt_header_encode(uint8_t sector[512], const struct gpt_header *header);
-void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, const char *name);
+void gpt_entry_encode(uint8_t entry[128], const struct gpt_partition *partition, unsigned shift,
+                      const char *name);
 
 /* Writes a GUID as text: 36 characters and a zero. */
 #define GPT_GUID_TEXT_SIZE 37

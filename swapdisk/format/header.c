@@ -97,13 +97,15 @@ static void encode_version_2(uint8_t *page, const struct swap_header *header)
     put_le32(page + AT_MEMBERS, header->members);
     memcpy(page + AT_GROUP_UUID, header->group_uuid, 16);
     put_le32(page + AT_MEMBER, header->member);
-    put_le64(page + AT_LOG_FIRST, header->log_first_lba);
-    put_le64(page + AT_LOG_SECTORS, header->log_sectors);
+    put_le64(page + AT_LOG_FIRST, header->log_first_lba >> sector_shift_of(header->sector_size));
+    put_le64(page + AT_LOG_SECTORS, header->log_sectors >> sector_shift_of(header->sector_size));
     put_le32(page + AT_USED_SLOTS, header->used_slots);
 }
 
 void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header *header)
 {
+    unsigned shift = sector_shift_of(header->sector_size);
+
     CHECK(header->version == 1 || header->version == SWAP_HEADER_VERSION);
     CHECK(header->state == SWAP_STATE_CLEAN || header->state == SWAP_STATE_IN_USE);
     memset(page, 0, SWAP_HEADER_SIZE);
@@ -114,9 +116,9 @@ void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header
     memcpy(page + AT_SET_UUID, header->set_uuid, 16);
     memcpy(page + AT_PARTITION_GUID, header->partition_guid, 16);
     memcpy(page + AT_DISK_GUID, header->disk_guid, 16);
-    put_le64(page + AT_FIRST_LBA, header->first_lba);
-    put_le64(page + AT_LAST_LBA, header->last_lba);
-    put_le64(page + AT_DISK_SECTORS, header->disk_sectors);
+    put_le64(page + AT_FIRST_LBA, header->first_lba >> shift);
+    put_le64(page + AT_LAST_LBA, header->last_lba >> shift);
+    put_le64(page + AT_DISK_SECTORS, header->disk_sectors >> shift);
     put_le64(page + AT_GENERATION, header->generation);
     put_le32(page + AT_STATE, header->state);
     put_le64(page + AT_PREPARED_AT, header->prepared_at);
@@ -130,12 +132,14 @@ void swap_header_encode(uint8_t page[SWAP_HEADER_SIZE], const struct swap_header
 
 static void decode_numbers(const uint8_t *page, struct swap_header *header)
 {
+    unsigned shift = sector_shift_of(get_le32(page + AT_SECTOR_SIZE));
+
     memcpy(header->set_uuid, page + AT_SET_UUID, 16);
     memcpy(header->partition_guid, page + AT_PARTITION_GUID, 16);
     memcpy(header->disk_guid, page + AT_DISK_GUID, 16);
-    header->first_lba = get_le64(page + AT_FIRST_LBA);
-    header->last_lba = get_le64(page + AT_LAST_LBA);
-    header->disk_sectors = get_le64(page + AT_DISK_SECTORS);
+    header->first_lba = sector_first(get_le64(page + AT_FIRST_LBA), shift);
+    header->last_lba = sector_last(get_le64(page + AT_LAST_LBA), shift);
+    header->disk_sectors = sector_first(get_le64(page + AT_DISK_SECTORS), shift);
     header->sector_size = get_le32(page + AT_SECTOR_SIZE);
     header->generation = get_le64(page + AT_GENERATION);
     header->state = (enum swap_state)get_le32(page + AT_STATE);
@@ -189,6 +193,7 @@ static const char *layout_problem(const struct swap_header *header)
 
 static const char *decode_version_2(const uint8_t *page, struct swap_header *header)
 {
+    unsigned shift = sector_shift_of(header->sector_size);
     const char *problem;
 
     header->kind = (enum set_kind)get_le32(page + AT_KIND);
@@ -196,8 +201,8 @@ static const char *decode_version_2(const uint8_t *page, struct swap_header *hea
     header->members = get_le32(page + AT_MEMBERS);
     memcpy(header->group_uuid, page + AT_GROUP_UUID, 16);
     header->member = get_le32(page + AT_MEMBER);
-    header->log_first_lba = get_le64(page + AT_LOG_FIRST);
-    header->log_sectors = get_le64(page + AT_LOG_SECTORS);
+    header->log_first_lba = sector_first(get_le64(page + AT_LOG_FIRST), shift);
+    header->log_sectors = sector_first(get_le64(page + AT_LOG_SECTORS), shift);
     header->used_slots = get_le32(page + AT_USED_SLOTS);
     if (!all_zero(page + AT_RESERVED, 4) || !all_zero(page + AT_END_2, SECTOR_SIZE - AT_END_2))
         return "its header has data in reserved bytes";

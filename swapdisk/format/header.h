@@ -4,10 +4,11 @@
  * The partition has two copies, in its first 4 KiB and in its last whole 4 KiB. Each copy repeats
  * facts about the disk, its partition table and its position: a copy of the partition on
  * another place or disk does not match and is refused. All fields that change in
- * operation are in the first sector, so an update writes one sector and cannot be torn.
+ * operation are in the first 512 bytes, so an update writes one sector and cannot be torn.
  * docs/disk-safety.md has the layout.
  *
- * Units: sectors of 512 bytes, slots of 4 KiB; LBA ranges are inclusive. Owns: nothing; pure.
+ * Units: sectors of 512 bytes, slots of 4 KiB; LBA ranges are inclusive. On the disk the addresses
+ * are of logical sectors, of which the header says the size. Owns: nothing; pure.
  * State on the disk: clean -> (first slot write) -> in use -> (orderly end) -> clean; each step
  * adds 1 to the generation, in the first copy before the second.
  * Fails with: a sentence that says what is wrong. Context: any.

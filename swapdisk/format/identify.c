@@ -43,7 +43,7 @@
 #define INTEGRITY_SIGNATURE    0xa5U
 
 /* LBA48 commands carry 48 bits. */
-#define SECTORS_LIMIT (UINT64_C(1) << 48)
+#define LOGICAL_SECTORS_LIMIT (UINT64_C(1) << 48)
 
 /* A smaller disk cannot hold a partition table. */
 #define SECTORS_LEAST 128U
@@ -135,6 +135,10 @@ static void decode_fields(const uint16_t words[256], struct disk_identity *ident
     identity->removable = (words[WORD_GENERAL] & GENERAL_REMOVABLE) != 0;
     for (unsigned i = 0; i < 4; i++)
         identity->sectors |= (uint64_t)words[WORD_SECTORS_EXT + i] << (16 * i);
+    /* A capacity above the limit stays as it is: it is refused, not used. */
+    identity->sector_shift = sector_shift_of(identity->sector_size);
+    if (identity->sectors <= LOGICAL_SECTORS_LIMIT)
+        identity->sectors <<= identity->sector_shift;
 }
 
 enum status identity_decode(const uint16_t words[256], struct disk_identity *identity,
@@ -158,9 +162,10 @@ enum status identity_decode(const uint16_t words[256], struct disk_identity *ide
         *why = "its identification is incomplete";
     else if (!identity->lba48 || !identity->dma)
         *why = "it lacks 48-bit addresses or DMA";
-    else if (identity->sector_size != SECTOR_SIZE)
-        *why = "its logical sectors are not of 512 bytes";
-    else if (identity->sectors < SECTORS_LEAST || identity->sectors > SECTORS_LIMIT)
+    else if (identity->sector_size != SECTOR_SIZE << identity->sector_shift)
+        *why = "its logical sectors have neither 512 nor 4096 bytes";
+    else if (identity->sectors < SECTORS_LEAST ||
+             identity->sectors >> identity->sector_shift > LOGICAL_SECTORS_LIMIT)
         *why = "its capacity is out of range";
     return *why == NULL ? OK : STATUS_UNSUPPORTED;
 }
@@ -168,6 +173,6 @@ enum status identity_decode(const uint16_t words[256], struct disk_identity *ide
 bool identity_same(const struct disk_identity *a, const struct disk_identity *b)
 {
     CHECK(a != NULL && b != NULL);
-    return a->sectors == b->sectors && strcmp(a->model, b->model) == 0 &&
-           strcmp(a->serial, b->serial) == 0;
+    return a->sectors == b->sectors && a->sector_size == b->sector_size &&
+           strcmp(a->model, b->model) == 0 && strcmp(a->serial, b->serial) == 0;
 }

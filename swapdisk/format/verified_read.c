@@ -51,18 +51,20 @@ enum status source_read(const struct sector_source *source, uint64_t lba, unsign
     uint8_t pattern = next_pattern();
     uint8_t inverse = (uint8_t)~pattern;
     size_t size = (size_t)sectors * SECTOR_SIZE;
+    unsigned whole = (unsigned)round_up(sectors, UINT64_C(1) << source->shift);
     enum status status;
 
     CHECK(sectors >= 1 && sectors <= SECTORS_PER_PAGE && !pfn_equal(frame, second));
-    if (lba >= source->sectors || sectors > source->sectors - lba)
+    if (lba >= source->sectors || whole > source->sectors - lba ||
+        lba % (UINT64_C(1) << source->shift) != 0)
         return STATUS_RANGE;
-    status = read_over(source, lba, sectors, frame, pattern);
+    status = read_over(source, lba, whole, frame, pattern);
     if (status == OK)
-        status = read_over(source, lba, sectors, second, inverse);
+        status = read_over(source, lba, whole, second, inverse);
     if (status != OK)
         return status;
-    if (memcmp(frame_pointer(frame), frame_pointer(second), size) != 0 ||
-        !is_rest_unchanged(frame, sectors, pattern) || !is_rest_unchanged(second, sectors, inverse))
+    if (memcmp(frame_pointer(frame), frame_pointer(second), (size_t)whole * SECTOR_SIZE) != 0 ||
+        !is_rest_unchanged(frame, whole, pattern) || !is_rest_unchanged(second, whole, inverse))
         return STATUS_IO;
     memset((uint8_t *)frame_pointer(frame) + size, 0, PAGE_SIZE - size);
     return OK;

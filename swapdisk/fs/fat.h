@@ -41,12 +41,12 @@
 
 struct fat_volume {
     struct sector_source source;
-    uint64_t first_lba; /* of the volume */
-    uint64_t fat_lba;   /* of the table that is in use */
-    uint64_t data_lba;  /* of cluster 2 */
-    uint32_t total_sectors;
+    uint64_t first_lba;     /* of the volume */
+    uint64_t fat_lba;       /* of the table that is in use */
+    uint64_t data_lba;      /* of cluster 2 */
+    uint64_t total_sectors; /* sectors of 512 bytes, as all below */
     uint32_t reserved_sectors;
-    uint32_t fat_sectors; /* of one table */
+    uint64_t fat_sectors; /* of one table */
     uint32_t cluster_sectors;
     uint32_t clusters; /* numbered 2 to clusters + 1 */
     uint32_t root;

@@ -224,7 +224,8 @@ bool disk_file_permitted(const struct disk_file *file)
 
 /* ---- reading ---- */
 
-/* Reads sectors that follow one another on the disk into a page, from this sector of the page. */
+/* Reads sectors that follow one another on the disk into a page, from this sector of the page. The
+ * rest of the last logical sector is read with them: its cluster and the page have room for it. */
 static enum status read_piece(const struct disk_file *file, uint64_t lba, uint32_t sectors,
                               uint32_t at, struct pfn frame)
 {
@@ -232,6 +233,7 @@ static enum status read_piece(const struct disk_file *file, uint64_t lba, uint32
     enum status status;
 
     CHECK(sectors > 0 && at + sectors <= SECTORS_PER_PAGE);
+    sectors = (uint32_t)round_up(sectors, UINT64_C(1) << file->block.shift);
     if (at == 0)
         return block_read(&file->block, lba, sectors, &frame);
     mutex_lock(&bounce->lock);

@@ -16,7 +16,6 @@
 #define MBR_SIGNATURE  510U
 #define MBR_PARTITIONS 4U
 
-#define GPT_LBA         1U
 #define GPT_ENTRY_FIRST 32U
 #define GPT_ENTRY_LAST  40U
 
@@ -39,7 +38,9 @@ static enum status read_sectors(struct partition_list *list, uint64_t lba, unsig
 
 enum status partitions_begin(struct partition_list *list, const struct sector_source *source)
 {
-    CHECK(source->sectors > GPT_LBA);
+    uint64_t table_lba = gpt_primary_lba(source->shift);
+
+    CHECK(source->sectors > table_lba);
     *list = (struct partition_list){.source = *source, .second = PFN_NONE, .read_lba = UINT64_MAX};
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &list->frame) != OK)
         list->frame = PFN_NONE;
@@ -49,9 +50,9 @@ enum status partitions_begin(struct partition_list *list, const struct sector_so
         partitions_end(list);
         return STATUS_NO_MEMORY;
     }
-    if (read_sectors(list, GPT_LBA, 1) != OK ||
-        gpt_header_decode(frame_pointer(list->frame), GPT_LBA, source->sectors, &list->table) !=
-            NULL)
+    if (read_sectors(list, table_lba, 1) != OK ||
+        gpt_header_decode(frame_pointer(list->frame), table_lba, source->sectors, source->shift,
+                          &list->table) != NULL)
         list->table.entry_count = 0;
     return OK;
 }
@@ -78,8 +79,8 @@ static enum status read_record(struct partition_list *list, unsigned number, uin
     *sectors = 0;
     if (status != OK || get_le16(sector + MBR_SIGNATURE) != 0xaa55 || record[MBR_TYPE] == 0)
         return status;
-    *first = get_le32(record + MBR_FIRST);
-    *sectors = get_le32(record + MBR_SECTORS);
+    *first = (uint64_t)get_le32(record + MBR_FIRST) << list->source.shift;
+    *sectors = (uint64_t)get_le32(record + MBR_SECTORS) << list->source.shift;
     return OK;
 }
 
@@ -97,8 +98,8 @@ static enum status read_gpt_entry(struct partition_list *list, unsigned number, 
     *sectors = 0;
     if (status != OK || all_zero(entry, GPT_GUID_SIZE))
         return status;
-    *first = get_le64(entry + GPT_ENTRY_FIRST);
-    last = get_le64(entry + GPT_ENTRY_LAST);
+    *first = sector_first(get_le64(entry + GPT_ENTRY_FIRST), list->source.shift);
+    last = sector_last(get_le64(entry + GPT_ENTRY_LAST), list->source.shift);
     if (*first <= last && last < list->source.sectors)
         *sectors = last - *first + 1;
     return OK;

@@ -34,14 +34,14 @@ _Static_assert(PAGE_SIZE % SECTOR_SIZE == 0 && ENTRIES_PER_SECTOR == 128,
 static const char not_fat32[] = "it has no FAT32 boot sector";
 
 /* Says why a sector is not the boot sector of a FAT32 volume; NULL: it is one. */
-static const char *boot_sector_foreign(const uint8_t *boot)
+static const char *boot_sector_foreign(const uint8_t *boot, unsigned shift)
 {
     if (get_le16(boot + BOOT_SIGNATURE) != 0xaa55 || get_le16(boot + BPB_ROOT_ENTRIES) != 0 ||
         get_le16(boot + BPB_TOTAL_16) != 0 || get_le16(boot + BPB_TABLE_SECTORS_16) != 0 ||
         get_le32(boot + BPB_TABLE_SECTORS_32) == 0 || get_le32(boot + BPB_TOTAL_32) == 0)
         return not_fat32;
-    if (get_le16(boot + BPB_BYTES_PER_SECTOR) != SECTOR_SIZE)
-        return "its sectors do not have 512 bytes";
+    if (get_le16(boot + BPB_BYTES_PER_SECTOR) != SECTOR_SIZE << shift)
+        return "its sectors are not of the size of the disk's";
     return get_le16(boot + BPB_VERSION) != 0 ? "it has a later version of FAT32" : NULL;
 }
 
@@ -49,13 +49,14 @@ static const char *boot_sector_foreign(const uint8_t *boot)
 static const char *take_layout(struct fat_volume *volume, const uint8_t *boot, uint64_t sectors)
 {
     uint16_t flags = get_le16(boot + BPB_FLAGS);
+    unsigned shift = volume->source.shift;
     unsigned active = (flags & FLAG_NOT_MIRRORED) != 0 ? flags & FLAG_ACTIVE_TABLE : 0;
     uint64_t before_data;
 
-    volume->total_sectors = get_le32(boot + BPB_TOTAL_32);
-    volume->reserved_sectors = get_le16(boot + BPB_RESERVED_SECTORS);
-    volume->fat_sectors = get_le32(boot + BPB_TABLE_SECTORS_32);
-    volume->cluster_sectors = boot[BPB_SECTORS_PER_CLUSTER];
+    volume->total_sectors = (uint64_t)get_le32(boot + BPB_TOTAL_32) << shift;
+    volume->reserved_sectors = (uint32_t)get_le16(boot + BPB_RESERVED_SECTORS) << shift;
+    volume->fat_sectors = (uint64_t)get_le32(boot + BPB_TABLE_SECTORS_32) << shift;
+    volume->cluster_sectors = (uint32_t)boot[BPB_SECTORS_PER_CLUSTER] << shift;
     volume->tables = boot[BPB_TABLES];
     volume->mirrored = (flags & FLAG_NOT_MIRRORED) == 0;
     volume->root = get_le32(boot + BPB_ROOT);
@@ -67,12 +68,11 @@ static const char *take_layout(struct fat_volume *volume, const uint8_t *boot, u
     if (volume->reserved_sectors == 0 || volume->tables < 1 || volume->tables > 2 ||
         active >= volume->tables)
         return "its boot sector names no allocation table";
-    before_data = volume->reserved_sectors + (uint64_t)volume->tables * volume->fat_sectors;
+    before_data = volume->reserved_sectors + volume->tables * volume->fat_sectors;
     if (before_data >= volume->total_sectors)
         return "its allocation tables leave no room for data";
     volume->clusters = (uint32_t)((volume->total_sectors - before_data) / volume->cluster_sectors);
-    volume->fat_lba =
-        volume->first_lba + volume->reserved_sectors + (uint64_t)active * volume->fat_sectors;
+    volume->fat_lba = volume->first_lba + volume->reserved_sectors + active * volume->fat_sectors;
     volume->data_lba = volume->first_lba + before_data;
     if (volume->clusters == 0 || volume->clusters > CLUSTERS_MAX ||
         (volume->clusters + 2 + ENTRIES_PER_SECTOR - 1) / ENTRIES_PER_SECTOR > volume->fat_sectors)
@@ -104,7 +104,7 @@ static enum status open_volume(struct fat_volume *volume, uint64_t sectors)
     if (status != OK)
         return status;
     boot = frame_pointer(volume->data);
-    problem = boot_sector_foreign(boot);
+    problem = boot_sector_foreign(boot, volume->source.shift);
     if (problem != NULL)
         return fat_fail(volume, STATUS_UNSUPPORTED, problem);
     problem = take_layout(volume, boot, sectors);

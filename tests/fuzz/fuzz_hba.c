@@ -103,7 +103,7 @@ static void use(struct ahci_port *port)
 {
     struct disk_view view = {.device = port,
                              .identity = &port->identity,
-                             .source = {read_port, port, port->identity.sectors}};
+                             .source = {read_port, port, port->identity.sectors, 0}};
     const struct swap_grant *grant = NULL;
     struct disk_finding finding;
     struct pfn frames[3];

@@ -119,9 +119,10 @@ static enum status read_source(void *context, uint64_t lba, unsigned sectors, st
 /* Obtains a grant for the disk of port 0 from the validator. */
 static const struct swap_grant *grant_for(struct ahci_port *port)
 {
-    struct disk_view view = {.device = port,
-                             .identity = &port->identity,
-                             .source = {read_source, port, port->identity.sectors}};
+    struct disk_view view = {
+        .device = port,
+        .identity = &port->identity,
+        .source = {read_source, port, port->identity.sectors, port->identity.sector_shift}};
     const struct swap_grant *grant;
     struct disk_finding finding;
     uint8_t uuid[16];

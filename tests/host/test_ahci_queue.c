@@ -59,9 +59,10 @@ static void start_driver(unsigned tags)
     port = hba.ports[0];
     assert_int_equal(port->state, AHCI_PORT_READY);
     hba.on_error = tell;
-    view = (struct disk_view){.device = port,
-                              .identity = &port->identity,
-                              .source = {read_source, port, port->identity.sectors}};
+    view = (struct disk_view){
+        .device = port,
+        .identity = &port->identity,
+        .source = {read_source, port, port->identity.sectors, port->identity.sector_shift}};
     memset(uuid, 0x11, sizeof(uuid));
     assert_int_equal(validate_grant(&view, uuid, &grant, &finding), OK);
     ahci_deepen(port, tags);

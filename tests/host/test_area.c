@@ -70,6 +70,13 @@ static int set_up_disk(void **state)
     return set_up_disk_with(false);
 }
 
+/* The disk's logical sectors have 4096 bytes. */
+static int set_up_large(void **state)
+{
+    fake_disk_shift = SECTOR_SHIFT_4K;
+    return set_up_disk(state);
+}
+
 /* Without queuing: each failure is one command's, and a short transfer is seen. */
 static int set_up_single(void **state)
 {
@@ -86,6 +93,12 @@ static int set_up_wipe(void **state)
 {
     (void)state;
     return set_up_disk_with(true);
+}
+
+static int set_up_large_wipe(void **state)
+{
+    fake_disk_shift = SECTOR_SHIFT_4K;
+    return set_up_wipe(state);
 }
 
 /* After swap_close, every slot and frame is free again. */
@@ -105,6 +118,7 @@ static int tear_down(void **state)
         fail_msg("%u complaints, the first: %s", fake.complaints, fake.complaint);
     memset(&fake, 0, sizeof(fake));
     fake_clock_step_ns = 1000;
+    fake_disk_shift = 0;
     return 0;
 }
 
@@ -915,9 +929,10 @@ static void lost_disks_are_in_the_log(void **state)
 /* Another system writes to the disk during the run: closing says so and writes nothing more. */
 static void rewritten_disk_is_noticed(void **state)
 {
-    uint64_t backup = SECTORS - 1;
+    uint64_t one = gpt_primary_lba(disk.shift);
+    uint64_t backup = SECTORS - one;
     uint64_t second = swap_second_header_lba(FIRST, fake_disk_partition(&disk).last_lba);
-    uint64_t places[] = {0, 1, 2, backup, backup - 32, FIRST, second};
+    uint64_t places[] = {0, one, 2 * one, backup, backup - 32, FIRST, second};
     static uint8_t before[SECTORS * SECTOR_SIZE];
 
     (void)state;
@@ -953,7 +968,8 @@ static void replaced_table_is_noticed(void **state)
     (void)state;
     for (unsigned i = 0; i < 2; i++)
         two[i] = fake_disk_partition(&disk);
-    two[1].first_lba = two[1].last_lba = 100;
+    two[1].first_lba = 104;
+    two[1].last_lba = 103 + gpt_primary_lba(disk.shift);
     memset(two[1].type, 0x77, 16);
     memset(two[1].unique, 0x78, 16);
     fake_disk_put_table(&disk, &header, two, 2);
@@ -969,6 +985,11 @@ static void replaced_table_is_noticed(void **state)
 
 #define RAM(name_)  cmocka_unit_test_setup_teardown(name_, set_up_ram, tear_down)
 #define DISK(name_) cmocka_unit_test_setup_teardown(name_, set_up_disk, tear_down)
+#define LARGE(name_)                                                                               \
+    {                                                                                              \
+        .name = #name_ " (sectors of 4096 bytes)", .test_func = name_, .setup_func = set_up_large, \
+        .teardown_func = tear_down                                                                 \
+    }
 /* These tests fill memory or end early, so that leaks are not counted afterwards. */
 #define LOOSE(name_) cmocka_unit_test_setup(name_, set_up_ram)
 
@@ -1011,6 +1032,25 @@ int main(void)
         DISK(lost_disks_are_in_the_log),
         DISK(rewritten_disk_is_noticed),
         DISK(replaced_table_is_noticed),
+        LARGE(pages_come_back),
+        LARGE(runs_come_back),
+        LARGE(damage_is_noticed),
+        LARGE(check_values_are_bound),
+        LARGE(a_write_that_was_lost),
+        LARGE(pages_stand_where_the_log_says),
+        LARGE(in_use_mark_comes_first),
+        LARGE(unused_disk_is_untouched),
+        LARGE(power_cuts_leave_a_prepared_disk),
+        LARGE(dead_disk_ends_in_errors),
+        LARGE(failed_mark_stops_writing),
+        LARGE(wipe_covers_earlier_runs),
+        LARGE(second_wipe_writes_nothing),
+        LARGE(bad_slots_are_not_used),
+        LARGE(failing_slots_are_exchanged),
+        LARGE(second_look_differs),
+        LARGE(rewritten_disk_is_noticed),
+        LARGE(replaced_table_is_noticed),
+        cmocka_unit_test_setup_teardown(wipe_zeroes_what_was_written, set_up_large_wipe, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

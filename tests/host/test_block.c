@@ -41,7 +41,7 @@ static struct fake_hba fake;
 static struct fake_disk disk;
 static struct ahci_hba hba;
 
-static void open_ahci(void)
+static void open_ahci_of(unsigned shift)
 {
     static const struct ahci_quirks none;
     struct hba_access access;
@@ -49,7 +49,9 @@ static void open_ahci(void)
     struct disk_view view;
     uint8_t uuid[16];
 
+    fake_disk_shift = shift;
     fake_disk_make(&disk, DISK_SECTORS, "Fake", "S1");
+    fake_disk_shift = 0;
     fake_disk_prepare(&disk, 0x11);
     fake_hba_make(&fake, 2);
     fake_hba_attach(&fake, 0, FAKE_DISK, &disk);
@@ -62,6 +64,16 @@ static void open_ahci(void)
     memset(uuid, 0x11, 16);
     assert_int_equal(validate_grant(&view, uuid, &under_test.grant, &finding), OK);
     under_test.base = FIRST;
+}
+
+static void open_ahci(void)
+{
+    open_ahci_of(0);
+}
+
+static void open_ahci_4k(void)
+{
+    open_ahci_of(SECTOR_SHIFT_4K);
 }
 
 static void close_ahci(void)
@@ -87,6 +99,7 @@ static void close_ram(void)
 }
 
 static struct member ahci_member = {"AHCI", open_ahci, close_ahci};
+static struct member large_member = {"AHCI, sectors of 4096 bytes", open_ahci_4k, close_ahci};
 static struct member ram_member = {"RAM", open_ram, close_ram};
 
 static int set_up(void **state)
@@ -113,6 +126,18 @@ static int tear_down(void **state)
     assert_memory_equal(&now, &under_test.at_start, sizeof(now));
     fake_clock_step_ns = 1000;
     return 0;
+}
+
+/* Sectors that the device transfers as a whole. */
+static unsigned unit(void)
+{
+    return 1U << under_test.block.shift;
+}
+
+/* Rounds a number of sectors up to whole ones of the device. */
+static unsigned whole(unsigned sectors)
+{
+    return (sectors + unit() - 1) / unit() * unit();
 }
 
 static uint8_t *frame_bytes(unsigned index)
@@ -161,8 +186,9 @@ static void sectors_come_back(void **state)
         memcpy(model + lba * SECTOR_SIZE, frame_bytes(0), PAGE_SIZE);
     }
     for (unsigned step = 0; step < 2000; step++) {
-        unsigned sectors = 1 + next_random() % (step % 3 == 0 ? FRAMES * SECTORS_PER_PAGE : 16);
-        uint64_t lba = next_random() % (all - sectors);
+        unsigned sectors =
+            whole(1 + next_random() % (step % 3 == 0 ? FRAMES * SECTORS_PER_PAGE : 16));
+        uint64_t lba = next_random() % (all - sectors) / unit() * unit();
         unsigned last = (sectors - 1) / SECTORS_PER_PAGE;
         unsigned used = ((sectors - 1) % SECTORS_PER_PAGE + 1) * SECTOR_SIZE;
 
@@ -242,7 +268,8 @@ static void refuses_what_is_not_there(void **state)
                 STATUS_RANGE);
             assert_true(discard_panics(places[j], counts[i]));
         }
-        assert_int_equal(block_read(block, end - counts[i], counts[i], under_test.frames), OK);
+        assert_int_equal(block_read(block, end - counts[i], counts[i], under_test.frames),
+                         counts[i] % unit() == 0 ? OK : STATUS_RANGE);
     }
     assert_true(PANICS((void)block_read(block, 0, 0, under_test.frames)));
     assert_true(PANICS((void)block_write(block, under_test.grant, 0, 1, NULL)));
@@ -256,7 +283,7 @@ static void discards_whole_pages_only(void **state)
     for (unsigned i = 0; i < 6; i++)
         memset(frame_bytes(i), 0xa0 + (int)i, PAGE_SIZE);
     assert_int_equal(put(0, 6 * SECTORS_PER_PAGE), OK);
-    block_discard(&under_test.block, under_test.base + 4, 3 * SECTORS_PER_PAGE);
+    block_discard(&under_test.block, under_test.base + whole(4), 3 * SECTORS_PER_PAGE);
     assert_int_equal(get(0, 6 * SECTORS_PER_PAGE), OK);
     for (unsigned i = 0; i < 6; i++) {
         for (unsigned at = 0; at < PAGE_SIZE; at++) {
@@ -266,8 +293,8 @@ static void discards_whole_pages_only(void **state)
         }
     }
     memset(frame_bytes(0), 0x55, PAGE_SIZE);
-    assert_int_equal(put(SECTORS_PER_PAGE, 3), OK);
-    assert_int_equal(get(SECTORS_PER_PAGE, 3), OK);
+    assert_int_equal(put(SECTORS_PER_PAGE, whole(3)), OK);
+    assert_int_equal(get(SECTORS_PER_PAGE, whole(3)), OK);
     assert_int_equal(frame_bytes(0)[3 * SECTOR_SIZE - 1], 0x55);
 }
 
@@ -277,11 +304,11 @@ static void a_source_reads_it(void **state)
 
     (void)state;
     memset(frame_bytes(0), 0x77, PAGE_SIZE);
-    assert_int_equal(put(5, 3), OK);
+    assert_int_equal(put(whole(5), whole(3)), OK);
     assert_int_equal(source.sectors, under_test.block.sectors);
-    assert_int_equal(
-        source_read(&source, under_test.base + 5, 3, under_test.frames[1], under_test.frames[2]),
-        OK);
+    assert_int_equal(source_read(&source, under_test.base + whole(5), 3, under_test.frames[1],
+                                 under_test.frames[2]),
+                     OK);
     for (unsigned at = 0; at < PAGE_SIZE; at++)
         assert_int_equal(frame_bytes(1)[at], at < 3 * SECTOR_SIZE ? 0x77 : 0);
 }
@@ -293,21 +320,56 @@ static void ahci_asks_for_a_grant(void **state)
     const struct block_device *block = &under_test.block;
 
     (void)state;
-    assert_int_equal(block_write(block, NULL, FIRST, 1, under_test.frames), STATUS_REFUSED);
-    assert_int_equal(block_write(block, under_test.grant, FIRST - 1, 2, under_test.frames),
-                     STATUS_REFUSED);
+    assert_int_equal(block_write(block, NULL, FIRST, unit(), under_test.frames), STATUS_REFUSED);
+    assert_int_equal(
+        block_write(block, under_test.grant, FIRST - unit(), 2 * unit(), under_test.frames),
+        STATUS_REFUSED);
     assert_int_equal(disk.log_count, 0);
     swap_grant_revoke();
-    assert_int_equal(put(0, 1), STATUS_REFUSED);
+    assert_int_equal(put(0, unit()), STATUS_REFUSED);
     assert_int_equal(disk.log_count, 0);
+}
+
+/* Parts of a logical sector are neither read nor written, by no call. */
+static void large_sectors_are_whole(void **state)
+{
+    static const struct {
+        unsigned lba, sectors;
+    } parts[] = {{0, 1}, {0, 7}, {1, 8}, {4, 4}, {8, 9}, {7, 1}};
+    struct ahci_port *port = under_test.block.device;
+    struct sector_source source = block_source(&under_test.block);
+
+    (void)state;
+    assert_int_equal(port->identity.sector_size, 4096);
+    assert_int_equal(under_test.block.sectors, DISK_SECTORS);
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        uint64_t lba = FIRST + parts[i].lba;
+        struct disk_request request = {.operation = DISK_WRITE,
+                                       .lba = lba,
+                                       .sectors = parts[i].sectors,
+                                       .frames = under_test.frames,
+                                       .grant = under_test.grant};
+
+        assert_int_equal(put(parts[i].lba, parts[i].sectors), STATUS_RANGE);
+        assert_int_equal(get(parts[i].lba, parts[i].sectors), STATUS_RANGE);
+        assert_int_equal(ahci_read(port, lba, parts[i].sectors, under_test.frames), STATUS_RANGE);
+        assert_int_equal(
+            ahci_write(port, under_test.grant, lba, parts[i].sectors, under_test.frames),
+            STATUS_RANGE);
+        block_submit(&under_test.block, &request);
+        assert_int_equal(block_wait(&under_test.block, &request), STATUS_RANGE);
+    }
+    assert_int_equal(disk.log_count, 0);
+    assert_int_equal(source_read(&source, FIRST + 1, 1, under_test.frames[1], under_test.frames[2]),
+                     STATUS_RANGE);
 }
 
 static void ahci_reports_a_lost_disk(void **state)
 {
     (void)state;
     fake_hba_attach(&fake, 0, FAKE_NOTHING, NULL);
-    assert_int_equal(get(0, 1), STATUS_IO);
-    assert_int_equal(put(0, 1), STATUS_IO);
+    assert_int_equal(get(0, unit()), STATUS_IO);
+    assert_int_equal(put(0, unit()), STATUS_IO);
     assert_int_equal(block_flush(&under_test.block), STATUS_IO);
 }
 
@@ -359,7 +421,7 @@ static void ram_opens_or_takes_nothing(void **state)
         .name = #name_ " of " #member_, .test_func = name_, .setup_func = set_up,                  \
         .teardown_func = tear_down, .initial_state = &member_                                      \
     }
-#define EACH(name_) OF(ahci_member, name_), OF(ram_member, name_)
+#define EACH(name_) OF(ahci_member, name_), OF(large_member, name_), OF(ram_member, name_)
 /* Fills memory, so that leaks are not counted afterwards. */
 #define LOOSE(member_, name_)                                                                      \
     {                                                                                              \
@@ -377,7 +439,10 @@ int main(void)
         EACH(discards_whole_pages_only),
         EACH(a_source_reads_it),
         OF(ahci_member, ahci_asks_for_a_grant),
+        OF(large_member, ahci_asks_for_a_grant),
         OF(ahci_member, ahci_reports_a_lost_disk),
+        OF(large_member, ahci_reports_a_lost_disk),
+        OF(large_member, large_sectors_are_whole),
         OF(ram_member, ram_pays_for_what_is_written),
         LOOSE(ram_member, ram_runs_out),
         OF(ram_member, ram_opens_or_takes_nothing),

@@ -27,6 +27,7 @@ static struct fat_file file;
 static int image; /* of mkfs.fat: sparse, since mtools takes 65,525 clusters for FAT32 or more */
 static uint32_t last_runs; /* of the file that was checked last */
 static uint64_t used_before;
+static unsigned image_unit; /* sectors that the image's reader takes as a whole */
 
 static uint64_t kernel_frames(void)
 {
@@ -116,7 +117,7 @@ static void make_file(const char *name, unsigned number, uint32_t size)
 
 /* Fills a volume: many small files in a directory with a long name, a nested path, and one file
  * in the holes that deleted ones have left. */
-static void fill_image(void)
+static void fill_image(unsigned shift)
 {
     char name[32];
 
@@ -133,7 +134,8 @@ static void fill_image(void)
     shell("mcopy -i %s/image %s/many* '::A directory with a long name'", folder, folder);
     shell("mdel -i %s/image '::A directory with a long name/many file ??[13579].bin'", folder);
     /* The search for a free cluster begins at the volume's start again. */
-    shell("printf '\\2\\0\\0\\0' | dd of=%s/image bs=1 seek=1004 conv=notrunc status=none", folder);
+    shell("printf '\\2\\0\\0\\0' | dd of=%s/image bs=1 seek=%u conv=notrunc status=none", folder,
+          (SECTOR_SIZE << shift) + 492);
     shell("mcopy -i %s/image %s/large.bin '::A directory with a long name/fragmented file.bin'",
           folder, folder);
     shell("mcopy -i %s/image %s/empty.txt ::", folder, folder);
@@ -146,13 +148,14 @@ static enum status read_image(void *context, uint64_t lba, unsigned sectors, str
     size_t size = (size_t)sectors * SECTOR_SIZE;
 
     (void)context;
+    assert_int_equal((lba | sectors) & (image_unit - 1), 0);
     assert_int_equal(pread(image, frame_pointer(frame), size, (off_t)(lba * SECTOR_SIZE)), size);
     return OK;
 }
 
-static void open_image(uint64_t sectors)
+static void open_image(uint64_t sectors, unsigned shift)
 {
-    struct sector_source source = {read_image, NULL, sectors};
+    struct sector_source source = {read_image, NULL, sectors, shift};
     char path[64];
 
     snprintf(path, sizeof(path), "%s/image", folder);
@@ -185,15 +188,16 @@ static void close_disk(void)
     fake_disk_free(&disk);
 }
 
-static void volumes_of_mkfs(unsigned cluster_sectors, unsigned mib)
+static void volumes_of_mkfs(unsigned cluster_sectors, unsigned mib, unsigned shift)
 {
     char path[128];
 
     assert_non_null(mkdtemp(folder));
-    shell("PATH=$PATH:/sbin:/usr/sbin mkfs.fat -F 32 -s %u -C %s/image %u >/dev/null 2>&1",
-          cluster_sectors, folder, mib * 1024);
-    fill_image();
-    open_image((uint64_t)mib * 2048);
+    shell("PATH=$PATH:/sbin:/usr/sbin mkfs.fat -F 32 -S %u -s %u -C %s/image %u >/dev/null 2>&1",
+          SECTOR_SIZE << shift, cluster_sectors >> shift, folder, mib * 1024);
+    image_unit = 1U << shift;
+    fill_image(shift);
+    open_image((uint64_t)mib * 2048, shift);
     assert_int_equal(volume.cluster_sectors, cluster_sectors);
     for (unsigned i = 0; i < MANY; i += 2) {
         snprintf(path, sizeof(path), "/a directory with a LONG name/Many File %03u.bin", i);
@@ -215,19 +219,25 @@ static void volumes_of_mkfs(unsigned cluster_sectors, unsigned mib)
 static void clusters_of_one_sector(void **state)
 {
     (void)state;
-    volumes_of_mkfs(1, 36);
+    volumes_of_mkfs(1, 36, 0);
 }
 
 static void clusters_of_a_page(void **state)
 {
     (void)state;
-    volumes_of_mkfs(8, 260);
+    volumes_of_mkfs(8, 260, 0);
 }
 
 static void clusters_of_32_kib(void **state)
 {
     (void)state;
-    volumes_of_mkfs(64, 2052);
+    volumes_of_mkfs(64, 2052, 0);
+}
+
+static void sectors_of_4096_bytes(void **state)
+{
+    (void)state;
+    volumes_of_mkfs(8, 260, SECTOR_SHIFT_4K);
 }
 
 /* ---- volumes made by hand ---- */
@@ -401,7 +411,7 @@ static void boot_sectors_that_lie(void **state)
     refused(510, 2, 0, "no FAT32 boot sector");
     refused(17, 2, 512, "no FAT32 boot sector");
     refused(22, 2, 9, "no FAT32 boot sector");
-    refused(11, 2, 4096, "512 bytes");
+    refused(11, 2, 4096, "size of the disk");
     refused(42, 2, 1, "later version");
     refused(13, 1, 3, "impossible size");
     refused(13, 1, 0, "impossible size");
@@ -451,6 +461,7 @@ int main(void)
         cmocka_unit_test_setup(clusters_of_one_sector, set_up),
         cmocka_unit_test_setup(clusters_of_a_page, set_up),
         cmocka_unit_test_setup(clusters_of_32_kib, set_up),
+        cmocka_unit_test_setup(sectors_of_4096_bytes, set_up),
         cmocka_unit_test_setup(sound_chain, set_up),
         cmocka_unit_test_setup(chain_that_ends_early, set_up),
         cmocka_unit_test_setup(chain_with_a_loop, set_up),

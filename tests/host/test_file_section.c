@@ -157,11 +157,15 @@ static unsigned evict_all(void)
 
 static void pages_come_by_faults_and_go_clean(void **state)
 {
-    static const uint32_t shapes[][2] = {{1, 1}, {1, 2}, {1, 3}, {2, 2}, {4, 3}, {8, 2}, {16, 1}};
+    /* Sectors of a cluster, distance of clusters, and the shift of logical sectors. */
+    static const uint32_t shapes[][3] = {{1, 1, 0}, {1, 2, 0},  {1, 3, 0}, {2, 2, 0}, {4, 3, 0},
+                                         {8, 2, 0}, {16, 1, 0}, {8, 1, 3}, {8, 2, 3}, {16, 3, 3}};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_COUNT(shapes); i++) {
+        fake_disk_shift = shapes[i][2];
         begin(shapes[i][0], shapes[i][1]);
+        fake_disk_shift = 0;
         check_all();
         assert_int_equal(evict_all(), PAGES);
         assert_int_equal(swap_references(), 0);

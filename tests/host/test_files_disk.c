@@ -157,6 +157,18 @@ static void the_last_look_ends_the_grant(void **state)
     assert_null(opened());
 }
 
+/* A set for files is used on no disk with larger sectors, and the log says why. */
+static void larger_sectors_are_refused(void **state)
+{
+    (void)state;
+    fake_disk_free(&disks[0]);
+    fake_disk_shift = SECTOR_SHIFT_4K;
+    fake_disk_make(&disks[0], SECTORS, "Fake", "S1");
+    fake_disk_shift = 0;
+    prepare_files(&disks[0], 0x31);
+    assert_null(opened());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +178,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_disks_with_the_set, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_set_beside_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_last_look_ends_the_grant, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(larger_sectors_are_refused, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("files disk", tests, NULL, NULL);

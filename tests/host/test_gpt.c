@@ -277,7 +277,7 @@ static void headers_that_lie_are_refused(void **state)
         else
             put_le64(at(1) + lies[i].offset, lies[i].value);
         seal_header(at(1));
-        if (gpt_header_decode(at(1), 1, SECTORS, &header) == NULL)
+        if (gpt_header_decode(at(1), 1, SECTORS, 0, &header) == NULL)
             fail_msg("lie %zu passed", i);
         assert_int_equal(read_table(), OK);
         assert_true(table.from_backup);

@@ -166,11 +166,11 @@ static void put_tables(unsigned count)
 
     memset(entries, 0, sizeof(entries));
     for (unsigned i = 0; i < count; i++) {
-        gpt_entry_encode(entries + i * sizeof(entries) / 128, &partitions[i], "files");
+        gpt_entry_encode(entries + i * sizeof(entries) / 128, &partitions[i], 0, "files");
         put_le64(entries + i * sizeof(entries) / 128 + 48, partitions[i].attributes);
     }
     header.entries_crc = checksum_crc32(0, entries, sizeof(entries));
-    gpt_mbr_encode(sector, SECTORS);
+    gpt_mbr_encode(sector, SECTORS, 0);
     put(0, sector, sizeof(sector));
     gpt_header_encode(sector, &header);
     put(SECTOR_SIZE, sector, sizeof(sector));

@@ -193,7 +193,7 @@ static void makes_what_the_application_accepts(void **state)
     assert_int_equal(
         RUN("--yes", "--size", "8M", "--uuid", UUID, "--serial", "S 1", "--model", "M"), EXIT_DONE);
     remember();
-    assert_null(gpt_header_decode(before + SECTOR_SIZE, 1, IMAGE_SIZE / SECTOR_SIZE, &table));
+    assert_null(gpt_header_decode(before + SECTOR_SIZE, 1, IMAGE_SIZE / SECTOR_SIZE, 0, &table));
     assert_null(swap_header_decode(before + MIB, &headers[0]));
     second = swap_second_header_lba(headers[0].first_lba, headers[0].last_lba) * SECTOR_SIZE;
     assert_null(swap_header_decode(before + second, &headers[1]));
@@ -458,7 +458,7 @@ static void attributes_are_respected(void **state)
         entries[48 + bits[i] / 8] |= (uint8_t)(1U << bits[i] % 8);
         for (unsigned copy = 0; copy < 2; copy++) {
             assert_null(gpt_header_decode(before + places[copy] * SECTOR_SIZE, places[copy],
-                                          IMAGE_SIZE / SECTOR_SIZE, &table));
+                                          IMAGE_SIZE / SECTOR_SIZE, 0, &table));
             table.entries_crc = checksum_crc32(0, entries, sizeof(entries));
             gpt_header_encode(sector, &table);
             put(table.entries_lba * SECTOR_SIZE, (const char *)entries, sizeof(entries));

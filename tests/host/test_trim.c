@@ -69,8 +69,9 @@ static void begin_port(bool trims)
     access = fake_hba_access(&fake);
     assert_int_equal(ahci_start(&hba, &access, &none), OK);
     port = hba.ports[0];
-    view = (struct disk_view){
-        .device = port, .identity = &port->identity, .source = {read_source, port, SECTORS}};
+    view = (struct disk_view){.device = port,
+                              .identity = &port->identity,
+                              .source = {read_source, port, SECTORS, port->identity.sector_shift}};
     memset(uuid, 0x11, 16);
     assert_int_equal(validate_grant(&view, uuid, &grant, &finding), OK);
 }

@@ -12,6 +12,8 @@
 #define ENTRY_SIZE    128U
 #define TABLE_SECTORS (ENTRIES * ENTRY_SIZE / SECTOR_SIZE)
 
+unsigned fake_disk_shift;
+
 /* Stores an ATA text: the first character of each pair in the high byte, padded with blanks. */
 static void put_text(uint16_t *words, unsigned count, const char *text)
 {
@@ -50,8 +52,12 @@ void fake_disk_identify(struct fake_disk *disk)
     disk->words[84] = 0x4020;
     disk->words[85] = 0x0020;
     for (unsigned i = 0; i < 4; i++)
-        disk->words[100 + i] = (uint16_t)(disk->sectors >> (16 * i));
+        disk->words[100 + i] = (uint16_t)(disk->sectors >> disk->shift >> (16 * i));
     disk->words[106] = 0x4000;
+    if (disk->shift > 0) {
+        disk->words[106] |= 1U << 12;
+        disk->words[117] = (uint16_t)(SECTOR_SIZE << disk->shift >> 1);
+    }
     disk->words[128] = 0x0001;
     disk->words[169] = 0x0001;
     fake_disk_seal(disk);
@@ -60,6 +66,7 @@ void fake_disk_identify(struct fake_disk *disk)
 void fake_disk_make(struct fake_disk *disk, uint64_t sectors, const char *model, const char *serial)
 {
     *disk = (struct fake_disk){.sectors = sectors,
+                               .shift = fake_disk_shift,
                                .stored = sectors,
                                .bad_sector = UINT64_MAX,
                                .bad_write = UINT64_MAX,
@@ -83,11 +90,13 @@ void fake_disk_free(struct fake_disk *disk)
 
 struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk)
 {
-    struct gpt_header header = {.my_lba = 1,
-                                .alternate_lba = disk->sectors - 1,
-                                .first_usable = 2 + TABLE_SECTORS,
-                                .last_usable = disk->sectors - 2 - TABLE_SECTORS,
-                                .entries_lba = 2,
+    uint64_t one = gpt_primary_lba(disk->shift); /* a logical sector */
+    struct gpt_header header = {.my_lba = one,
+                                .alternate_lba = disk->sectors - one,
+                                .first_usable = 2 * one + TABLE_SECTORS,
+                                .last_usable = disk->sectors - one - TABLE_SECTORS - 1,
+                                .entries_lba = 2 * one,
+                                .shift = disk->shift,
                                 .entry_count = ENTRIES,
                                 .entry_size = ENTRY_SIZE};
 
@@ -98,6 +107,10 @@ struct gpt_header fake_disk_gpt_header(const struct fake_disk *disk)
 struct gpt_partition fake_disk_partition(const struct fake_disk *disk)
 {
     struct gpt_partition partition = {.first_lba = 2048, .last_lba = disk->sectors - 64};
+
+    /* The last logical sector ends with it. */
+    if (disk->shift > 0)
+        partition.last_lba--;
 
     memcpy(partition.type, swap_partition_type, GPT_GUID_SIZE);
     memset(partition.unique, 0x9a, GPT_GUID_SIZE);
@@ -113,7 +126,7 @@ struct swap_header fake_disk_swap_header(const struct fake_disk *disk, uint8_t u
                                  .first_lba = partition.first_lba,
                                  .last_lba = partition.last_lba,
                                  .disk_sectors = disk->sectors,
-                                 .sector_size = SECTOR_SIZE,
+                                 .sector_size = SECTOR_SIZE << disk->shift,
                                  .generation = 7,
                                  .state = SWAP_STATE_CLEAN,
                                  .prepared_at = 1700000000,
@@ -138,23 +151,24 @@ void fake_disk_put_table(struct fake_disk *disk, const struct gpt_header *header
 {
     struct gpt_header copy = *header;
     size_t size = (size_t)header->entry_count * header->entry_size;
-    uint64_t sectors = (size + SECTOR_SIZE - 1) / SECTOR_SIZE;
-    uint64_t backup_entries = disk->sectors - 1 - sectors;
+    uint64_t one = gpt_primary_lba(disk->shift);
+    uint64_t sectors = round_up(size, one * SECTOR_SIZE) / SECTOR_SIZE;
+    uint64_t backup_entries = disk->sectors - one - sectors;
     uint8_t *entries = fake_disk_sector(disk, header->entries_lba);
 
     CHECK(count <= header->entry_count && header->entries_lba + sectors < backup_entries);
     memset(entries, 0, sectors * SECTOR_SIZE);
     for (unsigned i = 0; i < count; i++)
-        gpt_entry_encode(entries + (size_t)i * header->entry_size, &partitions[i],
+        gpt_entry_encode(entries + (size_t)i * header->entry_size, &partitions[i], disk->shift,
                          "Faultline swap");
     memcpy(fake_disk_sector(disk, backup_entries), entries, sectors * SECTOR_SIZE);
     copy.entries_crc = checksum_crc32(0, entries, size);
-    gpt_header_encode(fake_disk_sector(disk, 1), &copy);
-    copy.my_lba = disk->sectors - 1;
-    copy.alternate_lba = 1;
+    gpt_header_encode(fake_disk_sector(disk, one), &copy);
+    copy.my_lba = disk->sectors - one;
+    copy.alternate_lba = one;
     copy.entries_lba = backup_entries;
-    gpt_header_encode(fake_disk_sector(disk, disk->sectors - 1), &copy);
-    gpt_mbr_encode(fake_disk_sector(disk, 0), disk->sectors);
+    gpt_header_encode(fake_disk_sector(disk, disk->sectors - one), &copy);
+    gpt_mbr_encode(fake_disk_sector(disk, 0), disk->sectors, disk->shift);
 }
 
 void fake_disk_split_partition(struct fake_disk *disk, uint8_t differ)
@@ -274,7 +288,7 @@ static enum status source_read_disk(void *context, uint64_t lba, unsigned sector
 
 struct sector_source fake_disk_source(struct fake_disk *disk)
 {
-    return (struct sector_source){source_read_disk, disk, disk->sectors};
+    return (struct sector_source){source_read_disk, disk, disk->sectors, disk->shift};
 }
 
 struct disk_identity fake_disk_identity(const struct fake_disk *disk)

@@ -2,8 +2,8 @@
  * A disk as host tests have it: sectors in memory, an identity, failures as settings, and a log of
  * everything that was written.
  *
- * Units: sectors of 512 bytes. Owns: the sectors and the log, from fake_disk_make to
- * fake_disk_free. Context: host tests.
+ * Units: sectors of 512 bytes, also of a disk that says that its logical sectors are larger. Owns:
+ * the sectors and the log, from fake_disk_make to fake_disk_free. Context: host tests.
  */
 #ifndef TESTS_HOST_FAKE_DISK_H
 #define TESTS_HOST_FAKE_DISK_H
@@ -40,8 +40,12 @@ struct fake_event {
     uint8_t *data;
 };
 
+/* Shift of the logical sectors of the disks that are made from now on (identify.h). */
+extern unsigned fake_disk_shift;
+
 struct fake_disk {
     uint64_t sectors;
+    unsigned shift;
     uint64_t stored; /* of them that there are; the others repeat them */
     uint8_t *bytes;
     char model[IDENTITY_MODEL_SIZE];

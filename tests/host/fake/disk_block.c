@@ -63,6 +63,7 @@ struct block_device fake_disk_block(struct fake_disk *disk)
     return (struct block_device){.operations = &operations,
                                  .device = disk,
                                  .sectors = disk->sectors,
+                                 .shift = disk->shift,
                                  .request_pages = 16,
                                  .name = disk->serial};
 }

@@ -27,7 +27,9 @@ void fake_fat_format(struct fake_fat *fat, struct fake_disk *disk, uint64_t firs
                      uint32_t sectors, uint32_t cluster_sectors)
 {
     uint8_t *boot = fake_disk_sector(disk, first_lba);
-    uint32_t fat_sectors = (sectors / cluster_sectors + 2 + 127) / 128;
+    unsigned shift = disk->shift;
+    uint32_t fat_sectors =
+        (uint32_t)round_up((sectors / cluster_sectors + 2 + 127) / 128, UINT64_C(1) << shift);
 
     memset(boot, 0, (size_t)sectors * SECTOR_SIZE);
     *fat = (struct fake_fat){.disk = disk,
@@ -41,13 +43,13 @@ void fake_fat_format(struct fake_fat *fat, struct fake_disk *disk, uint64_t firs
            "\xeb\x58\x90"
            "FAKE FAT",
            11);
-    put_le16(boot + 11, SECTOR_SIZE);
-    boot[13] = (uint8_t)cluster_sectors;
-    put_le16(boot + 14, FAKE_FAT_RESERVED);
+    put_le16(boot + 11, (uint16_t)(SECTOR_SIZE << shift));
+    boot[13] = (uint8_t)(cluster_sectors >> shift);
+    put_le16(boot + 14, (uint16_t)(FAKE_FAT_RESERVED >> shift));
     boot[16] = 2;
     boot[21] = 0xf8;
-    put_le32(boot + 32, sectors);
-    put_le32(boot + 36, fat_sectors);
+    put_le32(boot + 32, sectors >> shift);
+    put_le32(boot + 36, fat_sectors >> shift);
     put_le32(boot + 44, FAKE_FAT_ROOT);
     put_le16(boot + 510, 0xaa55);
     fake_fat_set(fat, 0, 0x0ffffff8);

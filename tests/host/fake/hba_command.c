@@ -50,8 +50,8 @@ static uint32_t move(struct fake_hba *hba, const struct command_header *header, 
 struct decoded {
     uint8_t opcode;
     unsigned slot;
-    uint64_t lba;
-    uint32_t sectors;
+    uint64_t lba;     /* in units of 512 bytes, as all of the fake disk */
+    uint32_t sectors; /* but of a log, and of a TRIM's block */
     bool write;
     bool queued;
 };
@@ -70,6 +70,11 @@ static struct decoded decode(const struct fake_port *port, unsigned slot)
     what.sectors = what.queued ? fis->features | (uint32_t)fis->features_high << 8
                                : fis->count[0] | (uint32_t)fis->count[1] << 8;
     what.sectors = what.sectors == 0 ? 65536 : what.sectors;
+    if (port->disk != NULL && what.opcode != ATA_READ_LOG_EXT &&
+        what.opcode != ATA_DATA_SET_MANAGEMENT) {
+        what.lba <<= port->disk->shift;
+        what.sectors <<= port->disk->shift;
+    }
     return what;
 }
 
@@ -233,8 +238,8 @@ static void trim(struct fake_hba *hba, struct fake_port *port, const struct deco
         fake_complain(hba, "a TRIM of function %x, %u blocks, %u bytes, at %lx", fis->features,
                       what->sectors, moved, what->lba);
     for (unsigned i = 0; i < count && !(fails && disk->failure == FAKE_SILENT); i++) {
-        uint64_t lba = ranges[i] & ((UINT64_C(1) << 48) - 1);
-        unsigned sectors = (unsigned)(ranges[i] >> 48);
+        uint64_t lba = (ranges[i] & ((UINT64_C(1) << 48) - 1)) << disk->shift;
+        unsigned sectors = (unsigned)(ranges[i] >> 48) << disk->shift;
 
         if (lba + sectors > disk->sectors || (sectors == 0 && ranges[i] != 0))
             fake_complain(hba, "a TRIM of %u sectors at %lx", sectors, lba);
