@@ -337,6 +337,7 @@ static void large_sectors_are_whole(void **state)
         unsigned lba, sectors;
     } parts[] = {{0, 1}, {0, 7}, {1, 8}, {4, 4}, {8, 9}, {7, 1}};
     struct ahci_port *port = under_test.block.device;
+    struct disk_request past_grant;
     struct sector_source source = block_source(&under_test.block);
 
     (void)state;
@@ -359,6 +360,14 @@ static void large_sectors_are_whole(void **state)
         block_submit(&under_test.block, &request);
         assert_int_equal(block_wait(&under_test.block, &request), STATUS_RANGE);
     }
+    /* Two logical sectors, of which the grant has one: the choke point counts as the disk does. */
+    past_grant = (struct disk_request){.operation = DISK_WRITE,
+                                       .lba = fake_disk_partition(&disk).last_lba + 1 - unit(),
+                                       .sectors = 2 * unit(),
+                                       .frames = under_test.frames,
+                                       .grant = under_test.grant};
+    block_submit(&under_test.block, &past_grant);
+    assert_int_equal(block_wait(&under_test.block, &past_grant), STATUS_REFUSED);
     assert_int_equal(disk.log_count, 0);
     assert_int_equal(source_read(&source, FIRST + 1, 1, under_test.frames[1], under_test.frames[2]),
                      STATUS_RANGE);
