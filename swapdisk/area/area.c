@@ -355,8 +355,7 @@ static void retire_bad_slots(const struct swap_area *area, struct area_disk *dis
     for (; i < bad->count && bad->slots[i] < area->range.count; i++) {
         struct slot slot = {area->range.first + bad->slots[i]};
 
-        if (!slots_is_retired(slot))
-            slots_retire(slot);
+        slots_retire(slot, 1U << (disk - area->disks));
     }
     if (i == bad->count)
         area_forget_bad_list(disk);

@@ -64,7 +64,8 @@ static uint32_t place_in_list(const struct bad_slots *list, uint32_t slot)
     return low;
 }
 
-/* Returns whether a slot of a disk is bad; it may lie behind those that the area uses. */
+/* Returns whether a slot is bad on this disk, which says nothing of another half of a mirror; it may
+ * lie behind those that the area uses. */
 static bool slot_is_bad(const struct swap_area *area, const struct area_disk *disk, uint32_t at)
 {
     struct slot slot = {area->range.first + at};
@@ -72,7 +73,7 @@ static bool slot_is_bad(const struct swap_area *area, const struct area_disk *di
     uint32_t place;
 
     if (at < area->range.count)
-        return slots_is_retired(slot) || (slots_record(slot)->generation & SLOT_BAD) != 0;
+        return (slots_bad_disks(slot) >> (disk - area->disks) & 1) != 0;
     if (pfn_is_none(disk->bad_list))
         return false;
     list = frame_pointer(disk->bad_list);
@@ -165,16 +166,6 @@ static enum status revalidate_disk(struct swap_area *area, struct area_disk *dis
     return status;
 }
 
-/* Returns whether this run has retired slots of an area. */
-static bool has_new_bad_slots(const struct swap_area *area)
-{
-    uint64_t retired = 0;
-
-    for (unsigned i = 0; i < area->disk_count; i++)
-        retired += area->disks[i].counted.retired;
-    return retired > 0;
-}
-
 /* Makes the list of all bad slots of a disk, with those behind the slots that this run uses. */
 static void fill_bad_list(const struct swap_area *area, const struct area_disk *disk,
                           struct bad_slots *list)
@@ -201,7 +192,7 @@ static enum status keep_bad_slots(struct swap_area *area, struct area_disk *disk
     enum status status;
     struct pfn frame;
 
-    if (!has_new_bad_slots(area) || !mark_is_set(&disk->mark) ||
+    if (disk->counted.retired == 0 || !mark_is_set(&disk->mark) ||
         disk->disk.finding.header.version < 2)
         return OK;
     if (pmm_alloc(FRAME_KERNEL, FRAME_CLEARED, &frame) != OK)

@@ -3,7 +3,9 @@
  *
  * Each page must have the check value of its write. A page of a mirror that one half has wrong, or
  * cannot read, comes from the other half, if it has the right check value there; then it is written
- * to the first half again. If that fails, the slot is retired once it is free.
+ * to the first half again. If that fails, the slot is retired once it is free. A page that is wrong
+ * on each disk is read once more, since it may be the transfer that was wrong (rule D11). It is lost
+ * only if no disk that failed to read it may have it still.
  */
 #include "cpu/machine.h"
 #include "lib/check.h"
@@ -61,11 +63,48 @@ static void heal_page(struct swap_area *area, struct area_disk *disk, struct slo
         area_note_slot("slot %u of disk %s: written again from the other half of the mirror",
                        area_slot(area, slot), disk->block.name);
     } else if (area_disk_writable(disk)) {
-        slots_condemn(slot);
+        slots_condemn(slot, (unsigned)(disk - area->disks));
         area_add(&disk->counted.retired, 1);
         area_note_slot("slot %u of disk %s is bad, and retired once it is free",
                        area_slot(area, slot), disk->block.name);
     }
+}
+
+/* Reads a page from one disk. STATUS_CORRUPT: it is wrong there. */
+static enum status read_copy(struct swap_area *area, struct area_disk *disk, struct slot slot,
+                             struct pfn frame)
+{
+    enum status status = area_transfer(area, disk, DISK_READ, slot, &frame, 1);
+
+    if (status != OK)
+        return status;
+    area_add(&disk->counted.pages_read, 1);
+    return page_intact(disk, slot, frame) ? OK : STATUS_CORRUPT;
+}
+
+/* Reads a page that was wrong once more. Returns whether it is right now. */
+static bool is_right_again(struct swap_area *area, struct area_disk *disk, struct slot slot,
+                           struct pfn frame)
+{
+    const struct slot_record *record = slot_record_of(slot);
+
+    if (!area_disk_serves(disk) || area_transfer(area, disk, DISK_READ, slot, &frame, 1) != OK ||
+        slots_check_value(slot, record->generation, frame_pointer(frame)) != record->check)
+        return false;
+    area_note_slot("slot %u of disk %s: right when it was read once more", area_slot(area, slot),
+                   disk->block.name);
+    return true;
+}
+
+/* Returns how the read of a page ends whose copies ended so, neither of them well. A disk that could
+ * not read its copy, and that serves, may have it at another try. */
+static enum status outcome_of(const struct area_disk *disk, enum status first,
+                              const struct area_disk *other, enum status second)
+{
+    CHECK(first != OK && second != OK);
+    if (first != STATUS_CORRUPT && (second != STATUS_CORRUPT || area_disk_serves(disk)))
+        return first;
+    return second != STATUS_CORRUPT && area_disk_serves(other) ? second : STATUS_CORRUPT;
 }
 
 /* Ends the read of one page after its request has ended with `status`: takes it from the other half
@@ -73,21 +112,20 @@ static void heal_page(struct swap_area *area, struct area_disk *disk, struct slo
 static enum status settle_page(struct swap_area *area, struct area_disk *disk, struct slot slot,
                                struct pfn frame, enum status status)
 {
-    struct area_disk *other;
+    enum status first = status != OK                     ? status
+                        : page_intact(disk, slot, frame) ? OK
+                                                         : STATUS_CORRUPT;
+    struct area_disk *other = first != OK ? other_disk(area, disk) : NULL;
+    enum status second = other != NULL ? read_copy(area, other, slot, frame) : first;
 
-    if (status == OK && page_intact(disk, slot, frame))
-        return OK;
-    status = status == OK ? STATUS_CORRUPT : status;
-    other = other_disk(area, disk);
-    if (other != NULL && area_transfer(area, other, DISK_READ, slot, &frame, 1) == OK) {
-        area_add(&other->counted.pages_read, 1);
-        if (page_intact(other, slot, frame)) {
-            area_add(&swap.counted.pages_read, status != STATUS_CORRUPT);
-            heal_page(area, disk, slot, frame);
-            return OK;
-        }
-        status = STATUS_CORRUPT;
+    if (other != NULL && second == OK) {
+        area_add(&swap.counted.pages_read, first != STATUS_CORRUPT);
+        heal_page(area, disk, slot, frame);
     }
+    if (first == OK || second == OK ||
+        (first == STATUS_CORRUPT && is_right_again(area, disk, slot, frame)))
+        return OK;
+    status = other != NULL ? outcome_of(disk, first, other, second) : first;
     if (status != STATUS_CORRUPT) {
         area_add(&swap.counted.errors, 1);
         return status;

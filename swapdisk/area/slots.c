@@ -179,10 +179,11 @@ bool slots_release(struct slot slot)
 }
 
 /* Takes a slot that is neither free nor held out of use. */
-static void slot_leave(struct slot_record *record, uint32_t index)
+static void slot_leave(struct slot_record *record, uint32_t index, unsigned disks)
 {
-    CHECK(record->count == 0 && !slot_is_free(index));
+    CHECK(record->count == 0 && !slot_is_free(index) && disks != 0);
     record->generation = SLOT_RETIRED;
+    record->check = disks;
     range_of(index)->retired++;
 }
 
@@ -194,24 +195,28 @@ void slots_free(struct slot slot)
     CHECK_MSG(record->count == 0, "freeing slot %x, which is held", slot.index);
     CHECK(slots.used > 0);
     slots.used--;
-    if ((record->generation & SLOT_BAD) != 0)
-        slot_leave(record, slot.index);
+    if ((record->generation & SLOT_BADS) != 0)
+        slot_leave(record, slot.index, (record->generation & SLOT_BADS) / SLOT_BAD(0));
     else
         slots_mark_free(slot.index);
     slots_unlock(were_on);
 }
 
-void slots_retire(struct slot slot)
+void slots_retire(struct slot slot, unsigned disks)
 {
     struct slot_record *record = slot_record_of(slot);
     bool were_on = slots_lock();
 
-    mark_used(range_of(slot.index), slot.index);
-    slot_leave(record, slot.index);
+    if (slots_is_retired(slot)) {
+        record->check |= disks;
+    } else {
+        mark_used(range_of(slot.index), slot.index);
+        slot_leave(record, slot.index, disks);
+    }
     slots_unlock(were_on);
 }
 
-void slots_give_up(struct slot slot)
+void slots_give_up(struct slot slot, unsigned disks)
 {
     struct slot_record *record = slot_record_of(slot);
     bool were_on = slots_lock();
@@ -220,16 +225,24 @@ void slots_give_up(struct slot slot)
     CHECK(slots.used > 0);
     record->count = 0;
     slots.used--;
-    slot_leave(record, slot.index);
+    slot_leave(record, slot.index, disks | (record->generation & SLOT_BADS) / SLOT_BAD(0));
     slots_unlock(were_on);
 }
 
-void slots_condemn(struct slot slot)
+void slots_condemn(struct slot slot, unsigned disk)
 {
     struct slot_record *record = slot_record_of(slot);
 
-    CHECK(record->count > 0);
-    __atomic_or_fetch(&record->generation, SLOT_BAD, __ATOMIC_RELAXED);
+    CHECK(record->count > 0 && disk < 2);
+    __atomic_or_fetch(&record->generation, SLOT_BAD(disk), __ATOMIC_RELAXED);
+}
+
+unsigned slots_bad_disks(struct slot slot)
+{
+    const struct slot_record *record = slot_record_of(slot);
+    uint32_t generation = __atomic_load_n(&record->generation, __ATOMIC_RELAXED);
+
+    return generation == SLOT_RETIRED ? record->check : (generation & SLOT_BADS) / SLOT_BAD(0);
 }
 
 void slots_set_copy(struct slot slot, unsigned disk, bool has)

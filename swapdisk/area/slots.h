@@ -33,14 +33,15 @@
 /* Protectors: (a) atomic; (h) the holder that writes or reads the slot. */
 struct slot_record {
     uint32_t count;      /* (a) references from entries and holders; 0 = free */
-    uint32_t check;      /* (h) check value of page, slot and generation */
+    uint32_t check;      /* (h) check value of page, slot and generation; retired: on which disks */
     uint32_t generation; /* (h) flags, and below them the number of writes, which is never reset */
 };
 
 #define SLOT_FULL            (UINT32_C(1) << 31)
-#define SLOT_BAD             (UINT32_C(1) << 30)            /* not used again once it is free */
-#define SLOT_STALE           (UINT32_C(1) << 29)            /* written since it was last trimmed */
-#define SLOT_COPY(disk_)     (UINT32_C(1) << 27 << (disk_)) /* this disk of its area has the page */
+#define SLOT_STALE           (UINT32_C(1) << 30)            /* written since it was last trimmed */
+#define SLOT_BAD(disk_)      (UINT32_C(1) << 28 << (disk_)) /* bad there: retired once it is free */
+#define SLOT_BADS            (SLOT_BAD(0) | SLOT_BAD(1))
+#define SLOT_COPY(disk_)     (UINT32_C(1) << 26 << (disk_)) /* this disk of its area has the page */
 #define SLOT_COPIES          (SLOT_COPY(0) | SLOT_COPY(1))
 #define SLOT_GENERATION_MASK (SLOT_COPY(0) - 1)
 #define SLOT_RETIRED         SLOT_GENERATION_MASK /* generation of a slot that is never used */
@@ -71,18 +72,22 @@ uint32_t slots_total(void);
 uint32_t slots_used(void);
 uint32_t slots_used_of(unsigned range);
 
-/* Takes a free slot out of use, for a bad place of the disk. It stays so until slots_close. */
-void slots_retire(struct slot slot);
+/* Takes a slot out of use that is free, or retired because of the area's other disk: its place on
+ * these disks is bad, a bit for each. It stays so until slots_close. */
+void slots_retire(struct slot slot, unsigned disks);
 
 /* The same for a slot that the caller alone holds: its count ends. */
-void slots_give_up(struct slot slot);
+void slots_give_up(struct slot slot, unsigned disks);
 bool slots_is_retired(struct slot slot);
+
+/* Returns the disks whose place of a slot is known to be bad, a bit for each. */
+unsigned slots_bad_disks(struct slot slot);
 
 /* Returns the slots of a range that can be used, free or not. */
 uint32_t slots_usable(unsigned range);
 
-/* Marks a slot that the caller holds as bad: it is retired when it is freed. */
-void slots_condemn(struct slot slot);
+/* Marks a slot that the caller holds as bad on one disk: it is retired when it is freed. */
+void slots_condemn(struct slot slot, unsigned disk);
 
 /* Records whether a disk of the area, 0 or 1, has the page of a full slot that the caller holds. */
 void slots_set_copy(struct slot slot, unsigned disk, bool has);

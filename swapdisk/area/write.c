@@ -39,7 +39,7 @@ static void slot_begin_generation(struct slot slot, struct pfn frame)
     /* Generation 0 means never written, and the largest that the slot is bad. */
     generation = generation == 0 || generation == SLOT_RETIRED ? 1 : generation;
     record->check = slots_check_value(slot, generation, frame_pointer(frame));
-    record->generation = generation | (record->generation & (SLOT_BAD | SLOT_STALE));
+    record->generation = generation | (record->generation & (SLOT_BADS | SLOT_STALE));
 }
 
 /* Ends the write of slots that these disks have, a bit for each. They are stale once they are
@@ -162,24 +162,25 @@ enum status swap_write(struct slot slot, struct pfn frame)
 
 /* ---- other slots for pages that fail ---- */
 
-/* Ends the use of a slot whose write has failed: it is retired if its disk serves, otherwise free
- * in an area that gives out no more. */
+/* Ends the use of a slot whose write has failed: it is retired if a disk that failed it serves,
+ * otherwise free, of an area that gives out no more. */
 static void leave_slot(struct slot bad)
 {
     struct swap_area *area = swap_area_of(bad);
-    bool serves = false;
+    unsigned copies = slots_copies(bad);
+    unsigned failed = 0;
 
-    for (unsigned i = 0; i < area->disk_count; i++)
-        serves = serves || area_disk_writable(&area->disks[i]);
-    if (!serves) {
+    for (unsigned i = 0; i < area->disk_count; i++) {
+        if (area_disk_writable(&area->disks[i]) && (copies >> i & 1) == 0)
+            failed |= 1U << i;
+    }
+    if (failed == 0) {
         swap_release(bad);
         return;
     }
-    slots_give_up(bad);
-    for (unsigned i = 0; i < area->disk_count; i++) {
-        if (area_disk_writable(&area->disks[i]))
-            area_add(&area->disks[i].counted.retired, 1);
-    }
+    slots_give_up(bad, failed);
+    for (unsigned i = 0; i < area->disk_count; i++)
+        area_add(&area->disks[i].counted.retired, failed >> i & 1);
     area_note_slot("slot %u of disk %s is bad and not used any more", area_slot(area, bad),
                    swap_disk_serial(bad));
     CHECK(slots_is_retired(bad));

@@ -273,14 +273,14 @@ const char *swap_header_misplaced(const struct swap_header *header, const struct
 {
     if (memcmp(header->disk_guid, gpt->header.disk_guid, 16) != 0)
         return "its header was made for a disk with another GUID";
+    if (header->sector_size != identity->sector_size)
+        return "its header was made for a disk with other sectors";
     if (memcmp(header->partition_guid, partition->unique, 16) != 0)
         return "its header was made for another partition";
     if (header->first_lba != partition->first_lba || header->last_lba != partition->last_lba)
         return "its header was made for a partition at another place";
     if (header->disk_sectors != identity->sectors)
         return "its header was made for a disk of another size";
-    if (header->sector_size != identity->sector_size)
-        return "its header was made for a disk with other sectors";
     if (strcmp(header->model, identity->model) != 0)
         return "its header was made for a disk of another model";
     if (strcmp(header->serial, identity->serial) != 0)

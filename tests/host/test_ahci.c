@@ -707,7 +707,7 @@ static void unusable_disks_are_named(void **state)
 {
     (void)state;
     disks[0].words[106] = 0x5000;
-    disks[0].words[117] = 2048;
+    disks[0].words[117] = 1024;
     fake_disk_seal(&disks[0]);
     assert_int_equal(start(), OK);
     assert_int_equal(hba.ports[0]->state, AHCI_PORT_SKIPPED);

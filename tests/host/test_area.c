@@ -411,6 +411,31 @@ static void damage_is_noticed(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* A page that arrives wrong is read once more, and then lost (D11). */
+static void a_wrong_page_is_read_once_more(void **state)
+{
+    struct slot slot;
+
+    (void)state;
+    assert_int_equal(swap_alloc(&slot), OK);
+    fill(frames[0], 5);
+    assert_int_equal(swap_write(slot, frames[0]), OK);
+    disk.failure = FAKE_FLIP;
+    for (unsigned times = 1; times <= 2; times++) {
+        uint64_t before = disk.commands;
+
+        disk.fail_from = before;
+        disk.fail_count = times;
+        assert_int_equal(swap_read(slot, frames[1]), times == 1 ? OK : STATUS_CORRUPT);
+        assert_int_equal(disk.commands - before, 2);
+        if (times == 1)
+            assert_filled(frames[1], 5);
+    }
+    assert_int_equal(swap_usage().corrupt, 1);
+    assert_int_equal(swap_read(slot, frames[1]), OK);
+    assert_int_equal(swap_close(), OK);
+}
+
 /* The right page of the wrong slot, and an old page of the right slot. */
 static void check_values_are_bound(void **state)
 {
@@ -1011,6 +1036,7 @@ int main(void)
         DISK(runs_come_back),
         DISK(counts),
         DISK(damage_is_noticed),
+        DISK(a_wrong_page_is_read_once_more),
         DISK(check_values_are_bound),
         DISK(a_write_that_was_lost),
         DISK(pages_stand_where_the_log_says),

@@ -336,16 +336,31 @@ static void identities_that_are_refused(void **state)
     }
 }
 
-static void native_4k_is_refused_by_its_size(void **state)
+/* Logical sectors of 4096 bytes are taken, of any other size but 512 refused. */
+static void native_4k_and_other_sizes(void **state)
 {
+    static const uint32_t words[] = {2048, 1024, 512, 2049, 4096, 2048U << 16, 264, 256};
     struct disk_identity identity;
+    uint64_t sectors;
 
     (void)state;
+    assert_int_equal(decode(&identity), OK);
+    sectors = identity.sectors;
     disk.words[106] = 0x5000;
+    for (size_t i = 0; i < ARRAY_COUNT(words); i++) {
+        disk.words[117] = (uint16_t)words[i];
+        disk.words[118] = (uint16_t)(words[i] >> 16);
+        fake_disk_seal(&disk);
+        assert_int_equal(decode(&identity),
+                         words[i] == 2048 || words[i] == 256 ? OK : STATUS_UNSUPPORTED);
+        assert_int_equal(identity.sector_size, 2 * (uint64_t)words[i]);
+        assert_int_equal(identity.sectors, words[i] == 2048 ? 8 * sectors : sectors);
+    }
     disk.words[117] = 2048;
+    disk.words[118] = 0;
+    disk.words[103] = 0xffff;
     fake_disk_seal(&disk);
     assert_int_equal(decode(&identity), STATUS_UNSUPPORTED);
-    assert_int_equal(identity.sector_size, 4096);
 }
 
 static void identity_checksum(void **state)
@@ -399,7 +414,7 @@ int main(void)
         cmocka_unit_test(uuids),
         cmocka_unit_test_setup_teardown(identity_of_a_disk, set_up, tear_down),
         cmocka_unit_test_setup_teardown(identities_that_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(native_4k_is_refused_by_its_size, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(native_4k_and_other_sizes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(identity_checksum, set_up, tear_down),
         cmocka_unit_test_setup_teardown(texts_of_an_identity, set_up, tear_down),
     };
