@@ -18,8 +18,8 @@
  * access, for ever (rule D1).
  * State of a port: absent -> (probe) -> empty | skipped | ready; ready -> (lost) -> dead, for ever.
  * Fails with: STATUS_IO (error or lost device), STATUS_TIMEOUT (controller), STATUS_REFUSED (not in
- * the list of allowed commands, or no grant), STATUS_RANGE (past the disk, or parts of logical sectors),
- * STATUS_NO_MEMORY.
+ * the list of allowed commands, or no grant), STATUS_RANGE (past the disk, or parts of logical
+ * sectors), STATUS_NO_MEMORY.
  * Context: thread or fault without any spin lock held.
  * Spec: Serial ATA AHCI 1.3.1; ATA/ATAPI Command Set (ACS-3).
  */

@@ -76,7 +76,7 @@ static uint8_t device_of(uint8_t opcode)
 }
 
 /* Returns the shift of a command's address and count: a log's are not of the disk's sectors. */
-static unsigned shift_of(const struct ahci_port *port, uint8_t opcode)
+static unsigned command_shift(const struct ahci_port *port, uint8_t opcode)
 {
     return opcode == ATA_READ_LOG_EXT ? 0 : port->identity.sector_shift;
 }
@@ -84,7 +84,7 @@ static unsigned shift_of(const struct ahci_port *port, uint8_t opcode)
 static void put_fis(const struct ahci_port *port, struct fis_h2d *fis,
                     const struct command *command, unsigned slot)
 {
-    unsigned shift = shift_of(port, command->opcode);
+    unsigned shift = command_shift(port, command->opcode);
     uint64_t lba = command->lba >> shift;
     uint8_t low = (uint8_t)(command->sectors >> shift);
     uint8_t high = (uint8_t)(command->sectors >> shift >> 8);
@@ -117,7 +117,7 @@ void ahci_build(struct ahci_port *port, unsigned slot, const struct command *com
 
     CHECK(command->sectors <= AHCI_PAGES_MAX * SECTORS_PER_PAGE);
     CHECK(((command->lba | command->sectors) &
-           ((UINT64_C(1) << shift_of(port, command->opcode)) - 1)) == 0);
+           ((UINT64_C(1) << command_shift(port, command->opcode)) - 1)) == 0);
     CHECK((command->ranges != NULL) == (command->opcode == ATA_DATA_SET_MANAGEMENT));
     if (command->ranges != NULL)
         put_ranges(port, command->ranges);

@@ -64,7 +64,7 @@ static uint32_t place_in_list(const struct bad_slots *list, uint32_t slot)
     return low;
 }
 
-/* Returns whether a slot is bad on this disk, which says nothing of another half of a mirror; it may
+/* Returns whether a slot is bad on this disk, which says nothing of a mirror's other half; it may
  * lie behind those that the area uses. */
 static bool slot_is_bad(const struct swap_area *area, const struct area_disk *disk, uint32_t at)
 {

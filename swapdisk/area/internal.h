@@ -12,9 +12,9 @@
 #include "cpu/smp/thread.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
-#include "swapdisk/area/mark.h"
 #include "swapdisk/area/slots.h"
 #include "swapdisk/disks.h"
+#include "swapdisk/mark/mark.h"
 
 #define AREA_DISKS_MAX 2U
 

@@ -4,7 +4,7 @@
  * Each page must have the check value of its write. A page of a mirror that one half has wrong, or
  * cannot read, comes from the other half, if it has the right check value there; then it is written
  * to the first half again. If that fails, the slot is retired once it is free. A page that is wrong
- * on each disk is read once more, since it may be the transfer that was wrong (rule D11). It is lost
+ * on each disk is read once more, since the transfer may have been wrong (rule D11). It is lost
  * only if no disk that failed to read it may have it still.
  */
 #include "cpu/machine.h"
@@ -96,8 +96,8 @@ static bool is_right_again(struct swap_area *area, struct area_disk *disk, struc
     return true;
 }
 
-/* Returns how the read of a page ends whose copies ended so, neither of them well. A disk that could
- * not read its copy, and that serves, may have it at another try. */
+/* Returns how the read of a page ends whose copies ended so, neither of them well. A disk that
+ * serves and could not read its copy may have it at another try. */
 static enum status outcome_of(const struct area_disk *disk, enum status first,
                               const struct area_disk *other, enum status second)
 {

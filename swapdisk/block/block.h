@@ -12,8 +12,9 @@
  * Units: sectors of 512 bytes, 8 to a frame; the last frame of a transfer may be used in part. A
  * device with larger logical sectors transfers whole ones only.
  * Owns: nothing; the member owns what `device` points to.
- * Fails with: STATUS_RANGE (past the end, or parts of logical sectors), STATUS_REFUSED (no grant covers the write), STATUS_IO
- * and STATUS_TIMEOUT (the device), STATUS_NO_MEMORY (no frame for a page of memory).
+ * Fails with: STATUS_RANGE (past the end, or parts of logical sectors), STATUS_REFUSED (no grant
+ * covers the write), STATUS_IO and STATUS_TIMEOUT (the device), STATUS_NO_MEMORY (no frame for a
+ * page of memory).
  * Context: thread or fault with no spin lock held; an AHCI disk waits, with a bound.
  */
 #ifndef SWAPDISK_BLOCK_BLOCK_H

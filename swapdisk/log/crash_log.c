@@ -6,7 +6,7 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
-#include "swapdisk/area/mark.h"
+#include "swapdisk/mark/mark.h"
 #include "swapdisk/block/log_area.h"
 
 /* Pages of one command. */

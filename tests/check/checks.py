@@ -39,7 +39,7 @@ WINGS = {
     "pmm": ("pmm/alloc", "pmm"),
     "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree", "paging/sole"),
     "swapdisk": ("swapdisk/pci", "swapdisk/format", "swapdisk/block", "swapdisk/ahci",
-                 "swapdisk/fs", "swapdisk", "swapdisk/area", "swapdisk/log"),
+                 "swapdisk/fs", "swapdisk", "swapdisk/mark", "swapdisk/area", "swapdisk/log"),
     "vmm": ("vmm/policy", "vmm/ghosts", "vmm/page", "vmm/reclaimer", "vmm/space", "vmm/section", "vmm/flex", "vmm/files",
             "vmm/fault", "vmm/range", "vmm/program"),
     "efi": ("efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),

@@ -1,5 +1,5 @@
 /* The in-use mark of a prepared disk: an update of both headers. */
-#include "swapdisk/area/mark.h"
+#include "swapdisk/mark/mark.h"
 
 #include "lib/bytes.h"
 #include "lib/check.h"
@@ -12,7 +12,7 @@
 /* Sectors of a header behind its first one: the list of bad slots. */
 #define LIST_SECTORS (SWAP_HEADER_SECTORS - 1)
 
-static enum status allocate_frames(struct swap_mark *mark)
+static enum status mark_frames(struct swap_mark *mark)
 {
     struct pfn *frames[] = {&mark->page, &mark->whole[0], &mark->whole[1]};
     unsigned wanted = mark->disk->block.shift == 0 ? 1 : ARRAY_COUNT(frames);
@@ -32,7 +32,7 @@ enum status mark_open(struct swap_mark *mark, const struct disk_chosen *disk)
     mark->disk = disk;
     mark->header = disk->finding.header;
     mark->lagging = disk->finding.lagging;
-    if (allocate_frames(mark) == OK)
+    if (mark_frames(mark) == OK)
         return OK;
     mark_close(mark);
     return STATUS_NO_MEMORY;

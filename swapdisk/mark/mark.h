@@ -9,8 +9,8 @@
  * Context: thread or fault with the disk's mutex held, which makes the calls exclusive.
  * Spec: docs/disk-safety.md, rule 13.
  */
-#ifndef SWAPDISK_AREA_MARK_H
-#define SWAPDISK_AREA_MARK_H
+#ifndef SWAPDISK_MARK_H
+#define SWAPDISK_MARK_H
 
 #include <stdbool.h>
 
