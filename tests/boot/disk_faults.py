@@ -2,8 +2,9 @@
 
 `make soak` boots all of them and prints the counts; by hand: `tests/soak --disk-faults`, or
 `python3 tests/boot/disk_faults.py NAME...`. Whatever the disk does, the run ends by itself, the log
-is whole, the experiments beside it pass, and each page is right or told: no more pages are missing
-than the log has failed requests and wrong check values.
+is whole, the experiments beside it pass, and each page is right or told: no wrong page is handed
+out, and unless the disk is given up, no more pages are missing than the log has failed requests and
+wrong check values.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ SLOTS = 512  # at the start of the area, which the experiment uses
 WRITTEN = r"(\d+) pages written, \d+ of them resident"
 CAME_BACK = r"(\d+) pages came back intact"
 WORKING_SET = r"metric swap\.working_set=(\d+)"
+WRONG_PAGE = r"^ *# [0-9a-f]+ holds [0-9a-f]{16} instead of "
+GIVEN_UP = r"swap: disk \S+ \(given up\): "
 TOTALS = (r"swap: disk \S+(?: \(given up\))?: \d+ pages written, \d+ read, (\d+) requests failed, "
           r"(\d+) wrong check values")
 
@@ -68,6 +71,7 @@ class Fault:
     speed: int = 100000  # commands per second
     killed: bool = False  # the machine is killed; the disk must serve the next run
     by_drive: bool = False  # attached by -drive, which drive_del needs
+    told: bool = False  # the log must tell of pages
 
 
 def at(pattern: str, act):
@@ -121,9 +125,10 @@ FAULTS = (
     Fault("all-ever", at(WRITTEN, lambda m, s: m.fail_writes("disk0", reads=True)), "fail"),
     Fault("throttle", at("1..10", lambda m, s: None), "pass", speed=1000),
     Fault("drive-del", at(WRITTEN, lambda m, s: m.human("drive_del gone")), "fail", by_drive=True),
-    Fault("exchanged", at(WRITTEN, lambda m, s: s.rewrite(m, exchanged)), "fail"),
-    Fault("rolled-back", rolled_back, "fail"),
-    Fault("zeroed", at(WRITTEN, lambda m, s: s.rewrite(m, lambda slots: bytes(len(slots)))), "fail"),
+    Fault("exchanged", at(WRITTEN, lambda m, s: s.rewrite(m, exchanged)), "fail", told=True),
+    Fault("rolled-back", rolled_back, "fail", told=True),
+    Fault("zeroed", at(WRITTEN, lambda m, s: s.rewrite(m, lambda slots: bytes(len(slots)))), "fail",
+          told=True),
     Fault("killed", kill, "", killed=True),
 )
 
@@ -163,8 +168,12 @@ def judge(fault: Fault, result: qemu.Result) -> List[str]:
     if fault.verdict and read.verdict != fault.verdict:
         problems.append(f"it ended with {read.verdict}, not {fault.verdict}")
     lost, told = lost_and_told(result.log)
-    if lost > told or (lost > 0) != (lost > 0 and read.verdict == "fail"):
+    if lost > told and not re.search(GIVEN_UP, result.log):
         problems.append(f"{lost} pages did not come back, the log tells of {told}")
+    if fault.told and told == 0:
+        problems.append("the log tells of no page")
+    if re.search(WRONG_PAGE, result.log, re.MULTILINE):
+        problems.append("a wrong page was handed out")
     return problems
 
 
