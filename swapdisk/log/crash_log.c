@@ -6,8 +6,8 @@
 #include "pmm/pmm.h"
 #include "swapdisk/ahci/ahci.h"
 #include "swapdisk/area.h"
-#include "swapdisk/mark/mark.h"
 #include "swapdisk/block/log_area.h"
+#include "swapdisk/mark/mark.h"
 
 /* Pages of one command. */
 #define CRASH_FRAMES 4U

@@ -282,6 +282,9 @@ static void hba_register_write(void *context, uint32_t offset, uint32_t value)
     fake_hba_look(hba);
     if (hba->gone)
         return;
+    /* A completion may come between any two accesses, so also just before a write. */
+    fake_hba_shuffle(hba);
+    fake_hba_signal(hba);
     write_register(hba, offset, value);
     fake_hba_signal(hba);
 }

@@ -486,6 +486,11 @@ void fake_hba_tick(struct fake_hba *hba)
 
     if (hba->pending > 0 && --hba->pending == 0 && port->ci != 0)
         execute(hba, port, (unsigned)__builtin_ctz(port->ci));
+    fake_hba_shuffle(hba);
+}
+
+void fake_hba_shuffle(struct fake_hba *hba)
+{
     for (unsigned i = 0; i < AHCI_PORTS_MAX && hba->shuffle != 0; i++) {
         if (hba->ports[i].flying != 0)
             shuffle_port(hba, &hba->ports[i]);

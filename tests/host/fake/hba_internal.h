@@ -22,6 +22,9 @@ void fake_hba_issue(struct fake_hba *hba, unsigned port, uint32_t slots);
 /* Lets time pass by one register read. */
 void fake_hba_tick(struct fake_hba *hba);
 
+/* Ends queued commands, if they are to end in any order. */
+void fake_hba_shuffle(struct fake_hba *hba);
+
 /* Updates IS from the ports' interrupts; a new bit in it is an edge, for which a message is
  * sent. */
 void fake_hba_signal(struct fake_hba *hba);
