@@ -24,7 +24,7 @@ import qemu  # noqa: E402
 SET_UUID = "6b1f2b6e-50d5-4c6e-9d2a-3b8c7e1f0a42"
 BESIDE = ("cow", "zero-page")  # experiments that use no slot of the swap disk
 SECONDS = 600
-SLOTS = 512  # at the start of the area, which the experiment uses
+SLOTS = 6144  # at the start of the area: more than the experiment uses
 WRITTEN = r"(\d+) pages written, \d+ of them resident"
 CAME_BACK = r"(\d+) pages came back intact"
 WORKING_SET = r"metric swap\.working_set=(\d+)"

@@ -284,6 +284,9 @@ static void hba_register_write(void *context, uint32_t offset, uint32_t value)
         return;
     /* A completion may come between any two accesses, so also just before a write. */
     fake_hba_shuffle(hba);
+    if (hba->at_clearing &&
+        (offset == HBA_IS || (offset >= HBA_PORTS && offset % PORT_SIZE == PxIS)))
+        fake_hba_end_one(hba);
     fake_hba_signal(hba);
     write_register(hba, offset, value);
     fake_hba_signal(hba);

@@ -55,6 +55,7 @@ struct fake_hba {
     bool owed;     /* one is on its way */
     unsigned sent;
     uint64_t shuffle; /* not 0: queued commands end in any order, some at each register access */
+    bool at_clearing; /* one of them ends just before each write that clears an interrupt */
     /* Failures. */
     bool gone;              /* every register reads as all ones */
     bool reset_sticks;      /* GHC.HR never clears */

@@ -489,6 +489,16 @@ void fake_hba_tick(struct fake_hba *hba)
     fake_hba_shuffle(hba);
 }
 
+void fake_hba_end_one(struct fake_hba *hba)
+{
+    for (unsigned i = 0; i < AHCI_PORTS_MAX; i++) {
+        if (hba->ports[i].flying != 0) {
+            execute(hba, &hba->ports[i], (unsigned)__builtin_ctz(hba->ports[i].flying));
+            return;
+        }
+    }
+}
+
 void fake_hba_shuffle(struct fake_hba *hba)
 {
     for (unsigned i = 0; i < AHCI_PORTS_MAX && hba->shuffle != 0; i++) {

@@ -22,8 +22,9 @@ void fake_hba_issue(struct fake_hba *hba, unsigned port, uint32_t slots);
 /* Lets time pass by one register read. */
 void fake_hba_tick(struct fake_hba *hba);
 
-/* Ends queued commands, if they are to end in any order. */
+/* Ends queued commands, if they are to end in any order; one of them at once, if there is one. */
 void fake_hba_shuffle(struct fake_hba *hba);
+void fake_hba_end_one(struct fake_hba *hba);
 
 /* Updates IS from the ports' interrupts; a new bit in it is an edge, for which a message is
  * sent. */
