@@ -162,18 +162,43 @@ enum status swap_write(struct slot slot, struct pfn frame)
 
 /* ---- other slots for pages that fail ---- */
 
-/* Ends the use of a slot whose write has failed: it is retired if a disk that failed it serves,
- * otherwise free, of an area that gives out no more. */
-static void leave_slot(struct slot bad)
+/* Returns the disks that serve and have failed the write of a slot, a bit for each. */
+static unsigned failed_disks(const struct swap_area *area, struct slot slot)
 {
-    struct swap_area *area = swap_area_of(bad);
-    unsigned copies = slots_copies(bad);
+    unsigned copies = slots_copies(slot);
     unsigned failed = 0;
 
     for (unsigned i = 0; i < area->disk_count; i++) {
         if (area_disk_writable(&area->disks[i]) && (copies >> i & 1) == 0)
             failed |= 1U << i;
     }
+    return failed;
+}
+
+/* Keeps a page in a slot that one half of a mirror fails, since there is no other one. The slot is
+ * retired once it is free, and nothing more is written to that place. */
+static void keep_one_copy(struct slot slot)
+{
+    struct swap_area *area = swap_area_of(slot);
+    unsigned failed = failed_disks(area, slot) & ~slots_bad_disks(slot);
+
+    for (unsigned i = 0; i < area->disk_count; i++) {
+        if ((failed >> i & 1) == 0)
+            continue;
+        slots_condemn(slot, i);
+        area_add(&area->disks[i].counted.retired, 1);
+        area_note_slot("slot %u of disk %s is bad, and retired once it is free",
+                       area_slot(area, slot), area->disks[i].block.name);
+    }
+}
+
+/* Ends the use of a slot whose write has failed: it is retired if a disk that failed it serves,
+ * otherwise free, of an area that gives out no more. */
+static void leave_slot(struct slot bad)
+{
+    struct swap_area *area = swap_area_of(bad);
+    unsigned failed = failed_disks(area, bad);
+
     if (failed == 0) {
         swap_release(bad);
         return;
@@ -231,6 +256,8 @@ static enum status write_page(struct slot *slot, struct pfn frame)
             break;
         copies = area_write_once(*slot, &frame, 1, &status);
     }
+    if (copies == COPIES_SOME)
+        keep_one_copy(*slot);
     return copies == COPIES_NONE ? status : OK;
 }
 

@@ -394,6 +394,45 @@ static void one_copy_is_better_than_none(void **state)
     assert_int_equal(swap_close(), OK);
 }
 
+/* The same with a wipe, while the place is bad still: the half that is bad there is left alone, and
+ * the run ends well; the other half's copy is zeroed. Once free, the slot is not used again. */
+static void a_lone_copy_is_wiped(void **state)
+{
+    static const uint8_t zeroes[PAGE_SIZE];
+
+    (void)state;
+    assert_int_equal(swap_close(), OK);
+    rig.options.wipe = true;
+    for (unsigned half = 0; half < 2; half++) {
+        struct slot other;
+        bool done = false;
+        uint32_t usable;
+        size_t place;
+
+        rig_open_again();
+        write_all();
+        while (swap_alloc(&other) == OK) {
+        }
+        usable = swap_usage().slots;
+        rig.disks[half].bad_write = sector_of(20 + half);
+        rig_fill(frames[0], 20 + half);
+        for (unsigned i = 0; i < 2; i++)
+            assert_int_equal(swap_write_out(&slots[20 + half], frames, 1, &done), OK);
+        assert_right(20 + half);
+        assert_int_equal(slots_bad_disks(slots[20 + half]), 1U << half);
+        assert_int_equal(swap_area_usage(0).disk[half].usage.retired, 1);
+        place = (size_t)(rig_slot_bytes(1 - half, slots[20 + half]) - rig.disks[1 - half].bytes);
+        if (half == 1) {
+            swap_release(slots[20 + half]);
+            assert_int_equal(swap_usage().slots, usable - 1);
+            assert_int_equal(swap_alloc(&other), STATUS_NO_SPACE);
+        }
+        assert_int_equal(swap_close(), OK);
+        assert_memory_equal(rig.disks[1 - half].bytes + place, zeroes, PAGE_SIZE);
+        rig.disks[half].bad_write = UINT64_MAX;
+    }
+}
+
 /* ---- a half that dies ---- */
 
 /* Either half dies, before reads or before writes: nothing is lost, and the run ends well. */
@@ -708,6 +747,7 @@ int main(void)
         CASE(a_bad_slot_is_not_wiped),
         CASE(a_failed_write_moves_to_a_sound_slot),
         CASE(one_copy_is_better_than_none),
+        CASE(a_lone_copy_is_wiped),
         CASE(a_dead_half_loses_nothing),
         CASE(a_half_that_takes_nothing_is_given_up),
         CASE(two_dead_halves),
