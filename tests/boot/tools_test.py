@@ -14,10 +14,12 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import struct
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -325,6 +327,73 @@ class ContinuousIntegration(ToolCase):
             self.assertRegex(line, r"^ *(- )?([\w-]+: ?.*|build/\S+)$")
 
 
+class SshServer:
+    """Debian's sshd on a port of 127.0.0.1, with keys of its own. A login begins in the folder `home`."""
+
+    LOGIN = """#!/bin/sh
+cd {folder}/home && HOME=$PWD && export HOME && exec sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+    CONFIG = """HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+StrictModes no
+UsePAM no
+LogLevel ERROR
+AuthenticationMethods publickey
+ForceCommand {folder}/login
+SetEnv QEMU={qemu}
+"""
+    CLIENT = """IdentityFile {folder}/user
+IdentitiesOnly yes
+StrictHostKeyChecking yes
+UserKnownHostsFile {folder}/known
+"""
+    NEEDED = ("sshd", "ssh", "ssh-keygen", "rsync")
+    PATH = os.environ["PATH"] + ":/usr/sbin"
+
+    @classmethod
+    def missing(cls) -> list:
+        return [name for name in cls.NEEDED if not shutil.which(name, path=cls.PATH)]
+
+    def __init__(self, folder: Path, qemu: str):
+        self.folder = folder
+        (folder / "home").mkdir(parents=True)
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name], check=True)
+        self.servers = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        (folder / "known").write_text(f"[127.0.0.1]:{self.port} " + (folder / "host.pub").read_text())
+        for name, text in (("login", self.LOGIN), ("sshd_config", self.CONFIG), ("ssh_config", self.CLIENT)):
+            (folder / name).write_text(text.format(folder=folder, qemu=qemu))
+        (folder / "login").chmod(0o755)
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        """Gives each connection to an sshd of its own, which ends with it."""
+        program = shutil.which("sshd", path=self.PATH)
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, open(self.folder / "sshd.log", "ab") as words:
+                self.servers.append(subprocess.Popen(
+                    [program, "-i", "-e", "-f", self.folder / "sshd_config"], stdin=connection, stdout=connection,
+                    stderr=words))
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for server in self.servers:
+            server.wait(timeout=20)
+
+    def login(self) -> str:
+        """A line of a login file of GNU parallel."""
+        return f"1/ssh -F {self.folder}/ssh_config -p {self.port} 127.0.0.1\n"
+
+
 class Programs(ToolCase):
     """Output for programs: the log as JSON and JUnit, comparisons, and a sweep."""
 
@@ -432,22 +501,48 @@ class Programs(ToolCase):
         self.assertEqual(run.unlisted(old, log.parse(self.LOG.replace("first.cost", "first.price"))),
                          ["first.cost: 1,000 and none"])
 
-    def test_sweep(self):
-        """A matrix on this machine, named in a login file; what has its log is not run again."""
-        if not shutil.which("parallel") or not shutil.which("gnuplot"):
-            self.skipTest("there is no GNU parallel or gnuplot")
+    def sweep_place(self, tree: str):
+        """Returns a QEMU that passes, and writes a line to `runs` each time, and a tree with a sweep's files."""
         log = self.LOG.split("    KTAP version 1\n    1..1")[0] + (
             "# totals: experiments pass:1 fail:0 skip:0\n# totals: checks pass:1 fail:0 skip:1\n"
             "# verdict: pass\n")
         text = log.replace("1..2\n", "1..1\n", 1)
-        fake = self.file("fake-qemu", "#!/bin/sh\necho run >>" + str(self.folder / "runs") + "\ncat <<'E'\n"
+        fake = self.file("fake-qemu", "#!/bin/sh\necho run in $PWD >>" + str(self.folder / "runs") + "\ncat <<'E'\n"
                          + text + "E\nexit 33\n")
         os.chmod(fake, 0o755)
-        work = self.folder / "tree"
+        work = self.folder / tree
         for path in ("ovmf", "tests/boot", "tests/report", "paging/kernel"):
             shutil.copytree(ROOT / path, work / path)
         (work / "build").mkdir()
         (work / "build/faultline.efi").write_text("")
+        return fake, work
+
+    def test_sweep_over_ssh(self):
+        """A matrix on another host: this machine, by ssh, with another home. The host gets what a run needs,
+        and the logs come back."""
+        missing = SshServer.missing() + [name for name in ("parallel", "gnuplot") if not shutil.which(name)]
+        if missing:
+            self.skipTest(f"there is no {', no '.join(missing)}")
+        fake, work = self.sweep_place("near/tree")
+        server = SshServer(self.folder / "ssh", fake)
+        self.addCleanup(server.close)
+        command = ["tests/report/sweep", "--hosts", self.file("hosts", server.login()), "--figure", "first.pages",
+                   "seed=1/2"]
+        for runs in (2, 2):
+            done = subprocess.run(command, cwd=work, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=120, env={**os.environ, "HOME": str(work.parent), "QEMU": "/no/such"})
+            self.assertEqual(done.returncode, 0, done.stdout + (server.folder / "sshd.log").read_text())
+            ran = (self.folder / "runs").read_text().splitlines()
+            self.assertEqual(ran, [f"run in {server.folder}/home/tree"] * runs)
+        self.assertEqual((work / "build/sweep/table.tsv").read_text(),
+                         "seed\tverdict\tfirst.pages\n1\tpass\t9\n2\tpass\t9\n")
+        self.assertIn("<svg", (work / "build/sweep/plot.svg").read_text())
+
+    def test_sweep(self):
+        """A matrix on this machine, named in a login file; what has its log is not run again."""
+        if not shutil.which("parallel") or not shutil.which("gnuplot"):
+            self.skipTest("there is no GNU parallel or gnuplot")
+        fake, work = self.sweep_place("tree")
         hosts = self.file("hosts", "1/:\n")
         command = ["tests/report/sweep", "--hosts", hosts, "--figure", "first.pages", "seed=1/2/3",
                    "memory=64/128"]
