@@ -55,6 +55,7 @@ class Disk:
     usb: bool = False
     write_log: Optional[str] = None  # blklogwrites: where every write is recorded
     read_error: Optional[int] = None  # blkdebug: the sector whose reads fail
+    write_error: Optional[int] = None  # the sector whose writes fail
     commands_per_second: Optional[int] = None  # a throttle filter's limit
     discard: bool = False  # TRIM frees blocks of the file; otherwise it does nothing
 
@@ -219,9 +220,11 @@ def _disk_arguments(disk: Disk, name: str, bus: str, counted: bool = False) -> L
     # a moment for would be a hung command. So the host is not asked to flush.
     node = {"driver": "file", "filename": disk.path, "node-name": name + "-file",
             "cache": {"no-flush": counted}}
-    if disk.read_error is not None:
-        fault = {"event": "none", "iotype": "read", "sector": disk.read_error, "errno": 5}
-        node = {"driver": "blkdebug", "image": node, "inject-error": [fault],
+    faults = [{"event": "none", "iotype": kind, "sector": sector, "errno": 5}
+              for kind, sector in (("read", disk.read_error), ("write", disk.write_error))
+              if sector is not None]
+    if faults:
+        node = {"driver": "blkdebug", "image": node, "inject-error": faults,
                 "node-name": name + "-fault"}
     if disk.commands_per_second is not None:
         group = name + "-speed"

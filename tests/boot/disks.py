@@ -16,6 +16,7 @@ WRITE_FLAG_DISCARD = 4
 LINUX_SWAP_TYPE = "8200"
 LINUX_FILESYSTEM_TYPE = "8300"
 HIBERNATED = b"S1SUSPEND\0"
+LOG_AREA_AT = 296  # bytes, in the header (swapdisk/format/header.c): first sector of the log area, its sectors
 ENVIRONMENT = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/sbin:/usr/sbin")
 
 
@@ -212,6 +213,14 @@ def with_mbr_only(path: Path) -> Path:
     patch(path, 446, entry)
     patch(path, 510, b"\x55\xaa")
     return path
+
+
+def log_area(path: Path, number: int = 0) -> Tuple[int, int]:
+    """Returns the first sector of the log area of a prepared partition and its sectors, by its header."""
+    first, _ = partition(path, number)
+    with open(path, "rb") as file:
+        file.seek(first * SECTOR + LOG_AREA_AT)
+        return struct.unpack("<QQ", file.read(16))
 
 
 def copy_image(source: Path, target: Path, options: str) -> Path:

@@ -47,7 +47,7 @@ TIMES = ("ticks", "ns", "per-second")
 # host's disk, the order in which processors get their turn, which frames a cache happens to have, or
 # the size of the image, which leaves more or less memory.
 VARYING = re.compile(
-    r"fault-around\..*|heap-pause\..*\.p999|table-ledger\.ask_.*|overcommit\.full\..*|"
+    r"fault-around\..*|heap-pause\..*\.(p999|longest)|table-ledger\.ask_.*|overcommit\.full\..*|"
     r"swap\.(read|write)|wire\.(fork|writes_that_waited)|shootdown\..*\.(pages.*|whole)|"
     r"frame-stress(-minute)?\.(steps|processors)|zero-ladder\.sweep\..*|snapshot\.restores\..*|"
     r"shared-map\.hand_over.*|zeroing\.clear_stosb|ticket-exit\.(live_counts|full_scan|lean_scan|owner_list|lazy\.sweep)\.\w+")
@@ -58,8 +58,9 @@ NOISY = re.compile(
     r"fork-ways(-all)?\.(\w+\.write[0-9]+|eager\.\w+|leaf_table\.(fork|drop))\..*|"
     r"fork-ways(-all)?\.page\.(fork|drop)\.sparse_1t|"
     r"snapshot\.(restore\.([4-9]|[0-9]{2,})|a_dirtied_page)|heap-pause\..*\.(median|giving_back)|"
-    r"large-page\.touch_mib\..*|fault-device\.page|fault-dumb\.\w+\.first_touch|"
-    r"vma-structure\.list\.\w+\.100000|ticket-range\.split\.\w+|space-limit\.create")
+    r"large-page\.(touch_mib\..*|fork_and_split)|demand-zero\.touch_and_verify|fault-device\.page|"
+    r"fault-dumb\.\w+\.first_touch|"
+    r"vma-structure\.(list|space)\.\w+\.[0-9]+|ticket-range\.split\.\w+|space-limit\.create")
 
 
 class LogError(Exception):

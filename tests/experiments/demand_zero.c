@@ -98,6 +98,6 @@ EXPERIMENT(demand_zero, 010) = {
     .answer =
         {
             .text = "{map_tables} table and no page for 1 GiB untouched; then {pages} pages for "
-                    "{pages} touched",
+                    "{pages} touched, all of them zero",
         },
 };

@@ -109,6 +109,6 @@ EXPERIMENT(no_memory, 190) = {
     .run = no_memory_run,
     .answer =
         {
-            .text = "Yes: each of {allocations} allocations failed, evenly",
+            .text = "Yes: each of {allocations} allocations failed; each count is as before",
         },
 };

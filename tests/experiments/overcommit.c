@@ -372,8 +372,8 @@ EXPERIMENT(overcommit, 210) = {
     .answer =
         {
             .text =
-                "never grants {never.parts} of {always.parts} parts, the others all; at the end "
-                "the writer is told, and no page that was written is lost",
+                "With overcommit=never {never.parts} of {always.parts} parts are granted; by the "
+                "others all; at the end the writer is told, and no written page is lost",
             .shipped = "heuristic",
             .limit = "programs that answer the refusal by giving memory back",
         },

@@ -251,6 +251,7 @@ EXPERIMENT(section_kinds, 051) = {
             .text = "{kinds} kinds of section pass one body so far; an archive and an image drop "
                     "{image.dropped} clean pages and write {image.written}, blank memory writes "
                     "{zero.written}",
-            .limit = "files, physical memory, stacks and spaces as sections are to come",
+            .limit = "files, which file-section tries; physical memory, stacks and spaces are to "
+                     "come",
         },
 };

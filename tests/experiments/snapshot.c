@@ -81,27 +81,46 @@ static bool parent_is_whole(unsigned pages)
     return true;
 }
 
-/* Returns the ticks of one restore, 0 when it failed. */
+/* Returns the median of some times, which are put in order. */
+static uint64_t snapshot_median(uint64_t *ticks, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        uint64_t moving = ticks[i];
+        unsigned to = i;
+
+        for (; to > 0 && ticks[to - 1] > moving; to--)
+            ticks[to] = ticks[to - 1];
+        ticks[to] = moving;
+    }
+    return ticks[count / 2];
+}
+
+/* Returns the ticks of one restore, 0 when it failed: the median, since an interrupt of the disk or
+ * of the clock falls into some. */
 static uint64_t snapshot_measure(struct space *parent, unsigned count)
 {
     unsigned rounds = (unsigned)max_u64(ROUNDS_MIN, min_u64(ROUNDS_MAX, WORK / count));
+    uint64_t samples[ROUNDS_MAX] = {0};
     uint64_t ns = machine_now_ns();
-    uint64_t ticks = machine_ticks();
     uint64_t copied = 0;
+    uint64_t ticks;
     char name[32];
     bool ok = true;
 
-    for (unsigned round = 0; round < rounds && ok; round++)
+    for (unsigned round = 0; round < rounds && ok; round++) {
+        samples[round] = machine_ticks();
         ok = restore(parent, count, round, &copied);
-    ticks = machine_ticks() - ticks;
+        samples[round] = machine_ticks() - samples[round];
+    }
     ns = max_u64(machine_now_ns() - ns, 1);
+    ticks = snapshot_median(samples, rounds);
     print_to(name, sizeof(name), "restores.%u", count);
     ktap_metric(name, rounds * UINT64_C(1000000000) / ns, "per-second");
     print_to(name, sizeof(name), "restore.%u", count);
-    null_fault_metric(name, ticks / rounds);
+    null_fault_metric(name, ticks);
     print_to(name, sizeof(name), "copied.%u", count);
     ktap_metric(name, copied, "pages");
-    return ok ? ticks / rounds : 0;
+    return ok ? ticks : 0;
 }
 
 static bool snapshot_make_parent(struct space **parent)

@@ -175,8 +175,9 @@ EXPERIMENT(spurious, 220) = {
     .run = spurious_run,
     .answer =
         {
-            .text = "{spurious} of {faults} faults where rights are raised; by hand each kind is "
-                    "counted, and none does harm",
+            .text =
+                "None does harm, and each kind is counted; {spurious} of {faults} faults have no "
+                "cause where rights are raised",
             .limit = "how often hardware makes them: TCG looks at the tables again by itself",
         },
 };

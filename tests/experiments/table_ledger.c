@@ -242,6 +242,6 @@ EXPERIMENT(table_ledger, 300) = {
         {
             .text = "By each frame's kind: {tables.all} tables for {pages} pages",
             .counted = "By each frame's kind: {tables.all} tables for {pages} pages; a walk "
-                       "takes {walk_a_table} instructions for each table, asking needs none",
+                       "takes {walk_a_table} instructions for each table, asking looks at none",
         },
 };

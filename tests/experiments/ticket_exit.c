@@ -434,10 +434,11 @@ EXPERIMENT(ticket_exit, 290) = {
         {
             .text = "Live counts read {live_counts.looked_at.2m} entries, a scan "
                     "{full_scan.looked_at.2m}; an owner's list {owner_list.looked_at.2m}, in "
-                    "{owner_list.bytes.2m} bytes",
+                    "{owner_list.bytes.2m} bytes; for {pages} pages, one in each 2 MiB",
             .counted = "Live counts read {live_counts.looked_at.2m} entries, a scan "
                        "{full_scan.looked_at.2m}; an owner's list {owner_list.looked_at.2m}, and "
-                       "keeping it takes {owner_list.upkeep.2m} instructions a page",
+                       "keeping it takes {owner_list.upkeep.2m} instructions a page; for {pages} "
+                       "pages, one in each 2 MiB",
             .shipped =
                 "live counts; an owner's list takes fewer instructions when a space is sparse",
             .limit = "unmapping before the end, where a list is searched or linked both ways",

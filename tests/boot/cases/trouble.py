@@ -96,6 +96,32 @@ def disk_error_healed(t: Case):
 
 
 @case
+def log_write_fails(t: Case):
+    """The log area cannot be written, at the very end: the run fails for that, its serial log is whole and
+    says so, and the disk is closed as ever."""
+    disk = t.swap_disk()
+    first, _ = disks.partition(disk.path)
+    disk.write_error = disks.log_area(disk.path)[0]
+    run = t.boot(disks=[disk], append="run=wild")
+    t.ended(run, "fail")
+    reason = "writing the log to the swap disk: device error"
+    t.check(run.log and run.log.failed == [("the run", reason)], "the run says what failed, and nothing else",
+            str(run.log and run.log.failed))
+    t.check(run.log and run.log.suites["wild"].ok, "the experiment passed")
+    errors = run.notes(DISK_ERROR)
+    t.check(len(errors) == 1 and errors[0][2] == "WRITE" and errors[0][7] == "lost",
+            "the command has its line", *run.notes("disk error"))
+    totals = run.notes(r"^disk errors: (\d+) in all, of \d+ commands$")
+    t.check(totals and totals[-1][1] == "1", "the last total has it", *(line[0] for line in totals))
+    disk.write_error = None
+    run = t.boot(disks=[disk], append="run=wild")
+    t.passed(run, ("wild",))
+    kept = disks.tool("build/read-log", disk.path)
+    t.check(kept == run.result.log[run.result.log.index("KTAP version 1"):],
+            "the next run takes the same disk, and its log is there")
+
+
+@case
 def disk_error_lost(t: Case):
     """A sector of the swap area cannot be read: its page is lost, and the run fails."""
     disk = t.swap_disk()

@@ -133,8 +133,8 @@ EXPERIMENT(heap_pause, 214) = {
     .run = heap_pause_run,
     .answer =
         {
-            .text = "In the background: {background.stretch} pages at a time; a burst takes all of "
-                    "them in one pause of the program",
+            .text = "In the background: {background.stretch} pages at a time; a burst takes "
+                    "{on-notice.stretch} in one pause of the program",
             .shipped = "each heap chooses; threads of low priority and the notice are there",
             .limit = "programs that never rest: the background task then waits",
         },

@@ -254,6 +254,9 @@ EXPERIMENT(large_page, 330) = {
         {
             .text = "{faults.large} faults, not {faults.small}, and {tables.large} tables, not "
                     "{tables.small}",
+            .counted = "{faults.large} faults, not {faults.small}, and {tables.large} tables, not "
+                       "{tables.small}; putting one together takes {merge.copied} instructions, "
+                       "in place {merge.in_place}",
             .limit = "a shorter walk of the TLB, which counting instructions does not show",
         },
 };
