@@ -284,7 +284,7 @@ static void fork_beside_a_writer(void)
     __atomic_store_n(&wire.over, true, __ATOMIC_RELEASE);
     join_others(writers);
     if (writers == 0) {
-        ktap_skip("there is one processor only", "forks beside a writer");
+        ktap_skip("there is one processor", "forks beside a writer");
         return;
     }
     ktap_check(wire.failed == 0 && right == FORKS && same_frames() == WIRED,

@@ -434,15 +434,37 @@ static void small_screens(void **state)
     close_screen(&screen);
 }
 
+/* The line between the columns begins at the progress and ends at the lower edge, without a gap. */
+static void the_columns_are_parted(void **state)
+{
+    uint32_t x = 0;
+    uint32_t line;
+
+    (void)state;
+    tell_all();
+    fill_facts(0);
+    assert_true(open_screen(&screen, 1280, 800));
+    screen_draw_run(&screen, &story, &facts);
+    line = screen.pixels.at[799 * 1280U];
+    for (x = 1; x < 1280 && screen.pixels.at[799 * 1280U + x] == line; x++)
+        continue;
+    assert_in_range(x, 1280 / 2, 1280 * 3 / 4);
+    line = screen.pixels.at[799 * 1280U + x];
+    for (uint32_t y = GLYPH_HEIGHT + GLYPH_HEIGHT / 6; y < 800; y++)
+        assert_int_equal(screen.pixels.at[y * 1280U + x], line);
+    close_screen(&screen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(story_is_told),         cmocka_unit_test(a_failure_is_named),
-        cmocka_unit_test(a_run_under_way),       cmocka_unit_test(words_stay_whole),
-        cmocka_unit_test(changes_are_complete),  cmocka_unit_test(pages_follow_each_other),
-        cmocka_unit_test(pages_show_every_word), cmocka_unit_test(many_failures),
-        cmocka_unit_test(long_names_are_whole),  cmocka_unit_test(a_very_wide_screen),
-        cmocka_unit_test(small_screens),         cmocka_unit_test(columns_of_results),
+        cmocka_unit_test(the_columns_are_parted),  cmocka_unit_test(story_is_told),
+        cmocka_unit_test(a_failure_is_named),      cmocka_unit_test(a_run_under_way),
+        cmocka_unit_test(words_stay_whole),        cmocka_unit_test(changes_are_complete),
+        cmocka_unit_test(pages_follow_each_other), cmocka_unit_test(pages_show_every_word),
+        cmocka_unit_test(many_failures),           cmocka_unit_test(long_names_are_whole),
+        cmocka_unit_test(a_very_wide_screen),      cmocka_unit_test(small_screens),
+        cmocka_unit_test(columns_of_results),
     };
 
     return cmocka_run_group_tests(tests, make_font, NULL);

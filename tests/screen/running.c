@@ -167,7 +167,7 @@ static void put_all_figures(struct screen *screen, const struct run_layout *at,
                             const struct screen_facts *facts)
 {
     static const char *const frames[] = {"anonymous", "tables", "free"};
-    static const char *const faults[] = {"first write", "first read", "COW", "refused"};
+    static const char *const faults[] = {"first write", "read", "COW", "refused"};
     static const char *const disk[] = {"read", "written", "in flight", "errors"};
 
     put_figures(screen, at, at->figures_row, "frames", frames,
@@ -246,6 +246,12 @@ static void draw_strip(struct screen *screen, const struct run_layout *at,
     screen->strip = check;
 }
 
+/* Returns the height of the progress below the bar, in pixels. */
+static uint32_t progress_height(const struct screen *screen)
+{
+    return screen->font->height / 6;
+}
+
 static void put_bar(struct screen *screen, const struct story *story,
                     const struct screen_facts *facts)
 {
@@ -275,8 +281,10 @@ static void put_bar(struct screen *screen, const struct story *story,
         progress = (uint32_t)((uint64_t)screen->pixels.width * story->done / story->planned);
     if (progress == screen->progress)
         return;
-    screen_fill(screen, 0, y, progress, y / 6, story->failed > 0 ? COLOUR_BAD : COLOUR_GOOD);
-    screen_fill(screen, progress, y, screen->pixels.width - progress, y / 6, COLOUR_LINE);
+    screen_fill(screen, 0, y, progress, progress_height(screen),
+                story->failed > 0 ? COLOUR_BAD : COLOUR_GOOD);
+    screen_fill(screen, progress, y, screen->pixels.width - progress, progress_height(screen),
+                COLOUR_LINE);
     screen_fill_bar(screen);
     screen->progress = progress;
 }
@@ -362,6 +370,8 @@ void screen_draw_run(struct screen *screen, const struct story *story,
     draw_strip(screen, &at, facts);
     if (at.right != 0)
         put_story(screen, story, facts, BAR_ROWS, last - 1, at.right, STORY_HEADS);
+    else if (at.figures_row + FIGURE_ROWS + 2 < last)
+        put_story(screen, story, facts, at.figures_row + FIGURE_ROWS + 1, last, 1, 0);
     else if (at.figures_row + FIGURE_ROWS < last)
         put_story(screen, story, facts, at.figures_row + FIGURE_ROWS, last, 1, 0);
     if (facts->keys != NULL)
@@ -370,7 +380,8 @@ void screen_draw_run(struct screen *screen, const struct story *story,
                                  : facts->keys);
     if (at.right != 0 && screen->progress == UINT32_MAX)
         screen_fill(screen, at.right * screen->font->width - screen->font->width,
-                    2 * screen->font->height, 1, screen->pixels.height, COLOUR_LINE);
+                    screen->font->height + progress_height(screen), 1, screen->pixels.height,
+                    COLOUR_LINE);
     put_bar(screen, story, facts);
     screen_show(screen);
     draw_cells(screen, &at, at.memory_row + 1, facts->memory, screen->memory, facts->memory_cells);

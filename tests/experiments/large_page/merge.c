@@ -272,7 +272,7 @@ static void beside_others(struct space *space)
     ktap_metric("merge.writes_meanwhile", writes, "writes");
     ktap_check(ok, "%u processors lose no write while pages are merged, split and evicted", count);
     if (count == 0)
-        ktap_skip("there is no other processor", "pages are merged under the hands of others");
+        ktap_skip("there is one processor", "pages are merged under the hands of others");
     else
         ktap_check(merged > 0 && writes > 0, "pages are merged under the hands of others");
     space_audit();
