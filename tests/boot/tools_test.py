@@ -307,7 +307,38 @@ class LogReader(ToolCase):
 
 
 class ContinuousIntegration(ToolCase):
-    """docs/ci.md: its files name paths and targets that exist."""
+    """docs/ci.md: its files name paths and targets that exist, and its commands work on a log."""
+
+    def workflow(self):
+        text = (ROOT / "docs/ci.md").read_text()
+        return text, re.search(r"^```yaml \S+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+
+    def test_steps(self):
+        """A bare system has the programs of each step, and every file of the artifact is made by a step."""
+        text, workflow = self.workflow()
+        steps = re.findall(r"^ +- run: (.*)$", workflow, re.MULTILINE)
+        installed = re.search(r"apt-get install -y (.*)$", steps[0])[1].split()
+        for step in steps[1:]:
+            program = step.split()[0]
+            self.assertTrue(program in installed or program == "python3" and "make run" in steps[:steps.index(step)],
+                            f"{step}: {program} is not installed")
+        (self.folder / "build").mkdir()
+        for path in ("tests", "ovmf"):
+            (self.folder / path).symlink_to(ROOT / path)
+        for name in ("build/run.log", "build/report.log", "good.log"):
+            self.file(name, Programs.PASSED)
+        shown = [step for step in steps if step.startswith("python3 ")]
+        shown += [command for command in re.findall(r"^\| .*?`([^`]+)`", text, re.MULTILINE) if "run.log" in command]
+        self.assertEqual(len(shown), 4)
+        for command in shown:
+            done = subprocess.run(["sh", "-c", command], cwd=self.folder, text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, timeout=60)
+            self.assertEqual(done.returncode, 0, command + done.stdout)
+        makers = "".join(steps) + "".join(
+            (ROOT / path).read_text() for path in ("Makefile", "tests/report/run", "tests/bench/run"))
+        for path in re.findall(r"^ +(build/\S+)$", workflow, re.MULTILINE):
+            self.assertIn(Path(path).name, makers)
+        self.assertTrue(ElementTree.parse(self.folder / "build/run.xml").getroot().get("tests"))
 
     def test_files_of_the_page(self):
         text = (ROOT / "docs/ci.md").read_text()
@@ -404,6 +435,10 @@ class Programs(ToolCase):
            "    not ok 1 a page is lost\nnot ok 2 second\n# failed: second: check 1: a page is lost\n"
            "# totals: experiments pass:1 fail:1 skip:0\n# totals: checks pass:1 fail:1 skip:1\n"
            "# verdict: fail\n")
+
+    # The same without its second experiment.
+    PASSED = LOG.split("    KTAP version 1\n    1..1")[0].replace("1..2\n", "1..1\n", 1) + (
+        "# totals: experiments pass:1 fail:0 skip:0\n# totals: checks pass:1 fail:0 skip:1\n# verdict: pass\n")
 
     def test_output_that_is_closed(self):
         """A reader such as `head` ends a tool that prints, without a word of the tool's. A full disk
@@ -503,12 +538,8 @@ class Programs(ToolCase):
 
     def sweep_place(self, tree: str):
         """Returns a QEMU that passes, and writes a line to `runs` each time, and a tree with a sweep's files."""
-        log = self.LOG.split("    KTAP version 1\n    1..1")[0] + (
-            "# totals: experiments pass:1 fail:0 skip:0\n# totals: checks pass:1 fail:0 skip:1\n"
-            "# verdict: pass\n")
-        text = log.replace("1..2\n", "1..1\n", 1)
         fake = self.file("fake-qemu", "#!/bin/sh\necho run in $PWD >>" + str(self.folder / "runs") + "\ncat <<'E'\n"
-                         + text + "E\nexit 33\n")
+                         + self.PASSED + "E\nexit 33\n")
         os.chmod(fake, 0o755)
         work = self.folder / tree
         for path in ("ovmf", "tests/boot", "tests/report", "paging/kernel"):

@@ -3,6 +3,7 @@
 A picture whose figures are missing is left out; one of costs needs a run that counts instructions.
 """
 
+import math
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional
 
@@ -15,6 +16,8 @@ FAULT_WORDS = {"zero_read": "first read", "anon_first_write": "first write",
                "zero_to_private": "write after read", "cow_copy": "write, shared page",
                "cow_reuse": "write, last owner", "violation": "bad access"}
 
+# Linux's forks of other sizes, in MiB, stock and lean: measured with those of tests/bench/targets.tsv.
+LINUX_FORKS = {1: (145336, 74435), 64: (2327312, 2144212)}
 
 # Fill levels of `frame-allocator` after mixed use.
 LEVELS = (10, 20, 30, 40, 50, 60, 70)
@@ -241,10 +244,15 @@ def fork_ways(of: Source) -> str:
     linux = of.linux.get("fork_256m")
     if not linux or "fork_256m" not in of.bench:
         return out
-    return out + svg.dots("Instructions of a fork beside Linux's", [
-        Row("Linux stock", linux.stock, 1), Row("Linux lean", linux.lean, 2),
-        Row("Faultline", of.bench["fork_256m"], 0, "shipped"),
-    ], "instructions of a fork alone, 256 MiB resident")
+    sizes = (1, 4, 64, 256, 1024)
+    mine = {4: of.bench.get("fork_4m"), 256: of.bench["fork_256m"], 1024: of.bench.get("fork_1g")}
+    theirs = {**LINUX_FORKS, 256: (linux.stock, linux.lean)}
+    return out + svg.lines("Instructions of a fork beside Linux's, by resident size", [
+        *(Line(f"Linux {kind}", [theirs[size][i] if size in theirs else None for size in sizes], way)
+          for i, (kind, way) in enumerate((("stock", 1), ("lean", 2)))),
+        Line("Faultline", [mine.get(size) for size in sizes], 0),
+    ], ("1 MiB", "4 MiB", "64 MiB", "256 MiB", "1 GiB"), "instructions of a fork alone",
+        "resident memory of the parent", [math.log2(size) for size in sizes])
 
 
 def mmu_truth(of: Source) -> str:

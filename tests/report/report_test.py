@@ -14,6 +14,7 @@ import tempfile
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Dict
 
 ROOT = Path(__file__).resolve().parents[2]
 os.chdir(ROOT)
@@ -27,7 +28,8 @@ import page as pages  # noqa: E402
 from tap import Tap  # noqa: E402
 
 PLAIN_RUN = "run=ticket-range,ticket-exit,fork-ways,zeroing,spurious,tlb-truth"
-# A page broken on purpose, and the finding that it must give.
+# A page broken on purpose, and the finding that it must give. The views take turns, so that each of
+# them is seen red; what is faint in light colours is the first one's.
 BREAKS = (
     ("wide", "<main>", '<main><p style="width:3000px">wide</p>'),
     ("overlap", 'y="12.0" text-anchor="start">bytes of tickets',
@@ -71,6 +73,12 @@ def failed_log(text: str) -> str:
     return text.replace("# verdict: pass", "# verdict: fail")
 
 
+def recorded_bench() -> Dict[str, int]:
+    """The medians of tests/bench/ratchet.tsv, for the pictures that need benchmarks."""
+    rows = (line.split("\t") for line in Path("tests/bench/ratchet.tsv").read_text("utf-8").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 3}
+
+
 def look_at(tap: Tap, shown: browser.Browser, name: str, page: Path):
     for width, scheme in browser.VIEWS:
         findings = shown.look(page, width, scheme)
@@ -81,11 +89,12 @@ def look_at(tap: Tap, shown: browser.Browser, name: str, page: Path):
 
 def check_breaks(tap: Tap, shown: browser.Browser, html: str, folder: Path):
     """Each check of the browser is seen red."""
-    for kind, before, after in BREAKS:
+    for number, (kind, before, after) in enumerate(BREAKS):
         page = folder / f"broken-{kind}.html"
         page.write_text(html.replace(before, after), "utf-8")
-        found = before in html and shown.look(page, 390, "light")[kind]
-        tap.check(found, f"a page broken on purpose is refused: {browser.WORDS[kind]}")
+        width, scheme = browser.VIEWS[number % len(browser.VIEWS)]
+        found = before in html and shown.look(page, width, scheme)[kind]
+        tap.check(found, f"a page broken on purpose is refused, {width} {scheme}: {browser.WORDS[kind]}")
     kind, before, after = DARK_BREAK
     page = folder / "broken-dark.html"
     page.write_text(html.replace(before, after), "utf-8")
@@ -129,6 +138,9 @@ def check_page(tap: Tap, made):
     for theme in pages.read_themes():
         for name in [name for name, _ in theme.entries if theme.seed != "-"]:
             tap.check(f'id="{name}" class="plain"' not in made["passed"], f"{name} has a picture")
+    for title in ("Instructions of a fault beside Linux&#x27;s", "Instructions of a fork beside Linux&#x27;s"):
+        tap.check(title in made["passed"] and title not in made["failed"],
+                  f"with benchmarks there is the picture: {title}")
     tap.check("No answer: a check failed." in made["failed"]
               and "<b>ticket-range</b></a>: check" in made["failed"], "the failed one is named first")
     tap.check(made["failed"].count("make run OPTIONS=&quot;run=ticket-range seed=1&quot;") == 2,
@@ -190,7 +202,7 @@ def main() -> int:
                        stdout=subprocess.DEVNULL)
         text = log.read_bytes().decode("latin-1")
         linux = pages.read_linux(run.TARGETS)
-        made = {"passed": pages.Page(text, {}, linux).html(),
+        made = {"passed": pages.Page(text, recorded_bench(), linux).html(),
                 "failed": pages.Page(failed_log(text), {}, linux).html(),
                 "plain": pages.Page(plain.read_bytes().decode("latin-1"), {}, linux).html()}
         made.update({name: pages.Page(bad, {}, linux).html() for name, bad in bad_logs(text).items()})
