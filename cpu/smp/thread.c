@@ -432,20 +432,19 @@ unsigned thread_count(void)
     return __atomic_load_n(&taken_count, __ATOMIC_RELAXED);
 }
 
-/* Sets the function, and interrupts all other processors: each then sets its timer. */
+/* A new function interrupts all other processors: each then sets its timer. */
 void thread_set_every_second(void (*look)(void))
 {
     bool were_on = machine_interrupts_off();
+    uint64_t others =
+        every_second == look ? 0 : machine_processors() & ~(UINT64_C(1) << machine_cpu());
+    struct scheduler *own = scheduler_self();
 
     every_second = look;
-    for (uint64_t at = machine_processors(); at != 0; at &= at - 1) {
-        unsigned cpu = (unsigned)__builtin_ctzll(at);
-
-        if (cpu == machine_cpu())
-            arm_timer(scheduler_self());
-        else
-            thread_interrupt(cpu, VECTOR_TIMER);
-    }
+    own->second_ns = machine_now_ns() + SECOND_NS;
+    arm_timer(own);
+    for (; others != 0; others &= others - 1)
+        thread_interrupt((unsigned)__builtin_ctzll(others), VECTOR_TIMER);
     machine_interrupts_restore(were_on);
 }
 

@@ -162,7 +162,8 @@ void thread_wake_idle(void);
 
 /* ---- time ---- */
 
-/* Sets the function that each processor calls once a second, with interrupts off. */
+/* Sets the function that each processor calls once a second, with interrupts off; this processor's
+ * second begins now. */
 void thread_set_every_second(void (*look)(void));
 
 #endif

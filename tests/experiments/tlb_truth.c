@@ -1,11 +1,11 @@
 /*
  * tlb-truth: is each flush needed, and is each enough?
  *
- * At every site the entry is changed by hand, and the access is repeated before the flush and after
- * it, some times. After the flush the processor must obey the entry. Before the flush it may use the
- * cached translation: if it does once, the site proves that a missing flush would be noticed. That is
- * a passed check on any machine. QEMU's TCG caches every translation of a user page, so there it must
- * be seen.
+ * At every site the entry is changed by hand, and the access is repeated before the flush and
+ * after it, some times. After the flush the processor must obey the entry. Before the flush it may
+ * use the cached translation: if it does once, the site proves that a missing flush would be
+ * noticed. That is a passed check on any machine. QEMU's TCG caches every translation of a user
+ * page, so there it must be seen.
  */
 #include "cpu/features.h"
 #include "cpu/machine.h"

@@ -363,6 +363,16 @@ def overcommit(of: Source) -> str:
         f"promises granted, of {of('always.committed') // of('always.parts'):,} pages each")
 
 
+def section_cost(of: Source) -> str:
+    depths = (1, 4, 16, 64)
+    return svg.lines("Instructions of a section's faults, by snapshots below it", [
+        Line("first touch", [of.cost(f"depth{depth}.first") for depth in depths], 0),
+        Line("read", [of.cost(f"depth{depth}.read") for depth in depths], 2),
+        Line("page there", [of.cost(f"depth{depth}.resident") for depth in depths], 4),
+    ], [str(depth) for depth in depths], "instructions of a fault", "snapshots of the section",
+        logarithmic=False)
+
+
 def section_kinds(of: Source) -> str:
     kinds = of.names(".first_touch")
     return svg.bars("Instructions of a section's faults", [
@@ -404,7 +414,7 @@ PICTURES: Dict[str, Callable[[Source], str]] = {
         ticket_range, ticket_exit, ticket_forge, ticket_share, entry_states, fault_dumb,
         vma_structure, frame_allocator, table_access, zero_ladder, fault_anatomy, fork_ways,
         mmu_truth, snapshot, zeroing, fault_around, ticket_deny, heap_return, heap_pause, stack_trim,
-        table_ledger, spurious, no_heap, space_limit, overcommit, section_kinds, flexpage,
+        table_ledger, spurious, no_heap, space_limit, overcommit, section_cost, section_kinds, flexpage,
         fault_device)}
 
 

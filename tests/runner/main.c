@@ -170,6 +170,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     if (experiment->more_checks != NULL)
         checks += experiment->more_checks();
     thread_sleep_us(IDLE_US);
+    limits_next();
     began = machine_now_ns();
     announce(experiment, options);
     ktap_suite_begin(experiment->name, checks + 1);

@@ -70,6 +70,15 @@ void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void))
     thread_set_every_second(limits_look);
 }
 
+void limits_next(void)
+{
+    bool were_on = machine_interrupts_off();
+
+    limits_look();
+    thread_set_every_second(limits_look);
+    machine_interrupts_restore(were_on);
+}
+
 void limits_end(void)
 {
     __atomic_store_n(&limits.set, false, __ATOMIC_RELAXED);

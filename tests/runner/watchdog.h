@@ -21,6 +21,11 @@
  * any state of the run, and must not return. */
 void limits_start(uint32_t watchdog, uint32_t deadline, void (*end_run)(void));
 
+/* Looks now, and begins this processor's second anew. Called before each experiment, so that where
+ * ticks count instructions the interrupt of the second falls on the same instruction of the
+ * experiment in each run, or on none if the experiment is short. */
+void limits_next(void);
+
 /* Ends both: a run that has its verdict may wait for a person. */
 void limits_end(void);
 
