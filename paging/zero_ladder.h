@@ -31,6 +31,11 @@ void zero_ladder_build(void *frames, struct pfn first);
 /* Sets the ladder and initialises its frame records. Called once, before any tree exists. */
 void zero_ladder_init(struct pfn first);
 
+static inline struct pfn tree_zero_page(void)
+{
+    return zero_ladder_first;
+}
+
 static inline bool zero_ladder_has(struct pfn frame)
 {
     return frame.index - zero_ladder_first.index < ZERO_LADDER_FRAMES;

@@ -16,8 +16,10 @@
 struct tree {
     struct pfn root;
     uint16_t number;     /* of the space, for the window of top tables */
-    uint8_t levels;      /* 4 or 5 */
+    uint8_t levels;      /* 4 or 5; plain: 1 to 5 */
     bool forking;        /* the root's lock: no path is made own until the fork is flushed */
+    bool plain;          /* no processor walks it (paging/plain/plain.h) */
+    uint64_t end;        /* of its addresses */
     uint64_t processors; /* those that run the tree, a bit each; atomic */
     struct pcid_context context; /* for processors that ran the tree before */
 };

@@ -168,9 +168,10 @@ static void audit_trees(struct audit *audit, const struct tree *trees, unsigned 
 {
     audit->census = (struct tree_census){0};
     for (unsigned i = 0; i < count; i++)
-        audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / 2);
+        audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / (trees[i].plain ? 1 : 2));
     for (unsigned i = 0; i < count && audit->taking; i++)
-        kernel_map_check_half(trees[i].root);
+        if (!trees[i].plain)
+            kernel_map_check_half(trees[i].root);
 }
 
 /* Checks after the first pass: roots have one reference left, all else none. */

@@ -148,9 +148,6 @@ void tree_drop_empty(struct pfn table);
 /* Marks a table dead, under its own lock (rule P6): later attempts to lock it fail. */
 void tree_kill_table(struct pfn table);
 
-/* Copies the locked table `from` to the new table `to` (rule C4). */
-void tree_copy_table(struct pfn to, struct pfn from);
-
 /* Returns true if the page's back pointer is an entry that references the page: for AUDIT. */
 bool rmap_has_pointer(struct pfn page);
 

@@ -7,6 +7,7 @@
  */
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
+#include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
 #include "paging/tree/internal.h"
 #include "paging/tree/table_access.h"
@@ -82,7 +83,9 @@ enum status tree_create(struct tree *tree)
     else
         status = tree_root_make_root(&tree->root);
     tree->levels = (uint8_t)kernel_map_levels();
+    tree->end = lower_half_end(tree->levels);
     tree->forking = false;
+    tree->plain = false;
     tree->processors = 0;
     pcid_start(&tree->context);
     return status;

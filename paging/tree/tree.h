@@ -72,11 +72,6 @@ enum tree_purpose { TREE_FILL, TREE_CHANGE, TREE_BUILD };
 /* Sets the zero ladder's first frame and the hooks. Called once, before any tree exists. */
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks);
 
-static inline struct pfn tree_zero_page(void)
-{
-    return zero_ladder_first;
-}
-
 /* Prepares a stock of roots, so that tree_create rarely has to build one. STATUS_NO_MEMORY is
  * harmless. */
 MUST_USE enum status tree_ready_roots(void);
@@ -123,6 +118,9 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
 MUST_USE enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
                                     enum tree_purpose purpose, struct tree_reserve *reserve,
                                     struct tlb_batch *batch);
+
+/* Copies the locked table `from` to the new table `to` (rule C4). */
+void tree_copy_table(struct pfn to, struct pfn from);
 
 /* ---- entries of one table ---- */
 

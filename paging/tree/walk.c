@@ -3,7 +3,6 @@
 
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
-#include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
 #include "paging/tree/internal.h"
 #include "paging/tree/table_access.h"
@@ -337,7 +336,7 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
     enum status status = OK;
     bool were_on;
 
-    CHECK(address < lower_half_end(tree->levels) && level >= 1);
+    CHECK(address < tree->end && level >= 1);
     /* Each table that is unshared is released under the lock of the one above (P4). */
     if (!tlb_has_room_for(batch, tree->levels))
         tlb_make_room(batch);

@@ -272,9 +272,9 @@ static void the_mark_and_the_end_are_seen(void **state)
     assert_false(links(at(1), READ));
     section->turn++;
     assert_true(links(at(1), READ));
-    section->size = 2 * PAGE_SIZE;
+    section->reach = 2 * PAGE_SIZE;
     assert_false(links(at(2), READ));
-    section->size = SIZE;
+    section->reach = SIZE;
     assert_true(links(at(2), READ));
     end();
 }
@@ -393,11 +393,11 @@ static void a_group_keeps_to_the_section(void **state)
     for (unsigned i = FAR - 2; i < FAR + 14; i++)
         fill(i);
     set_around(16, at(0), 16 * PAGE_SIZE);
-    section->size = (FAR + 3) * PAGE_SIZE;
+    section->reach = (FAR + 3) * PAGE_SIZE;
     assert_true(links(at(3), READ));
     assert_int_equal(linked_between(2, 5), 3);
     assert_int_equal(linked_between(0, 16), 3);
-    section->size = SIZE;
+    section->reach = SIZE;
     assert_true(links(at(0), READ));
     assert_int_equal(linked_between(0, 2), 2);
     assert_int_equal(linked_between(0, 16), 5);

@@ -451,6 +451,15 @@ static void evict_some(void)
     (void)succeeded(reclaim_pages(1 + draw(16), &evicted), OK);
 }
 
+/* A tree may have more levels than its size needs; the next cut takes them. */
+static void raise_tree(void)
+{
+    struct section *section = draw_object()->section;
+    enum status status = plain_grow(&section->tree, 1 + draw(TREE_LEVELS_MAX));
+
+    assert_true(status == OK || (failing && status == STATUS_NO_MEMORY));
+}
+
 static void operate(void)
 {
     unsigned which = draw(SPACES);
@@ -473,6 +482,7 @@ static void operate(void)
     case 10: move_window(which, window); break;
     case 11: snapshot(); break;
     case 12: (void)zero_merge(1 + draw(32)); break;
+    case 13: raise_tree(); break;
     default: access_window(which, window, draw(2) == 0);
     }
 }

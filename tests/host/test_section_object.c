@@ -93,6 +93,7 @@ static const struct member {
                {&pager_image, &image, true}};
 
 static const struct member *member;
+static unsigned levels = 1; /* of the section's tree, at least */
 static struct section *section;
 static struct space *space;
 static struct space *other;
@@ -136,6 +137,7 @@ static void begin(const struct member *which)
     model_begin(1, 4);
     model_overcommit(OVERCOMMIT_ALWAYS);
     assert_int_equal(section_create(which->pager, which->source, SIZE, read_write, &section), OK);
+    assert_int_equal(plain_grow(&section->tree, levels), OK);
     assert_int_equal(space_create(&space), OK);
     assert_int_equal(space_create(&other), OK);
     map(space, START, PAGES + 4, 0);
@@ -285,16 +287,22 @@ static void check_sizes(void)
 
 static void every_kind_passes_one_body(void **state)
 {
+    const unsigned levels_max = TREE_LEVELS_MAX;
+
     (void)state;
-    for (unsigned i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        begin(&members[i]);
+    for (unsigned i = 0; i < levels_max * ARRAY_COUNT(members); i++) {
+        levels = 1 + i % levels_max;
+        begin(&members[i / levels_max]);
         check_sharing();
         check_calls();
         check_fork();
         check_eviction();
+        assert_int_equal(section->tree.levels, levels);
         check_sizes();
+        assert_int_equal(section->tree.levels, 1);
         end();
     }
+    levels = 1;
 }
 
 /* ---- what a pager's pages are ---- */

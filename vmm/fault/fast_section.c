@@ -8,9 +8,10 @@
  * a cut or a snapshot, which pass that lock first, find either no leaf or the whole of it, with its
  * count (rules S3, L4). Locks are only tried.
  *
- * A section's leaf table on an own path stays where it is while the section lives, and so is never
+ * A section's leaf table on an own path stays where it is, unless a cut frees it, and so is never
  * dead; but a snapshot has it, too, from then on. So each space remembers the table that it met
- * last, and the section's turn then: the walk of four levels is for the others.
+ * last, and the section's turn then: the walk is for the others. A cut makes the spaces forget
+ * (section_lower_tree).
  *
  * In every other case nothing has changed, and the slow path decides (shared.c): the page is not
  * resident or a snapshot has it too, or the section ends before the page.
@@ -42,7 +43,7 @@ INLINE bool lock_source(const struct section *section, uint64_t at,
 {
     if (UNLIKELY(!spin_try(&recent->table->lock)))
         return false;
-    if (LIKELY(at < section_size(section)) &&
+    if (LIKELY(at < section_reach(section)) &&
         LIKELY(__atomic_load_n(&section->turn, __ATOMIC_SEQ_CST) == recent->turn))
         return true;
     spin_unlock_fast(&recent->table->lock);
@@ -130,8 +131,7 @@ static unsigned pages_above(const struct link *link)
     const struct mapping *mapping = link->mapping;
     unsigned group = (1U << mapping->around) - 1;
     unsigned index = leaf_index(link->leaf);
-    uint64_t end = min_u64(mapping->node.end - mapping->origin,
-                           round_up(section_size(mapping->section), PAGE_SIZE));
+    uint64_t end = min_u64(mapping->node.end - mapping->origin, section_reach(mapping->section));
     uint64_t most;
 
     if (end <= link->at) /* cut meanwhile; the cut recalls this page, too */
@@ -205,7 +205,7 @@ static bool link_group(const struct link *link)
  * of the path is freed (rule P5). */
 static bool find_table(const struct section *section, uint64_t at, struct pfn *table)
 {
-    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    struct tree_place place = plain_walk(&section->tree, at);
 
     CHECK(frame_record(place.table)->kind == FRAME_TABLE);
     *table = place.table;
@@ -220,7 +220,7 @@ static bool remember_table(struct section_recent *recent, const struct section *
     uint32_t turn = __atomic_load_n(&section->turn, __ATOMIC_SEQ_CST);
     struct pfn table;
 
-    if ((turn & 1) != 0 || at >= section_size(section) || !find_table(section, at, &table))
+    if ((turn & 1) != 0 || at >= section_reach(section) || !find_table(section, at, &table))
         return false;
     *recent = (struct section_recent){.section = section,
                                       .window = at >> WINDOW_SHIFT,

@@ -35,7 +35,7 @@ struct batch {
 static enum pte_state state_at(const struct section *section, uint64_t at, uint64_t *span)
 {
     bool were_on = machine_interrupts_off();
-    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    struct tree_place place = plain_walk(&section->tree, at);
 
     machine_interrupts_restore(were_on);
     *span = pte_span(place.level);

@@ -48,6 +48,20 @@ static uint32_t audit_lends(const struct mapping *mapping)
     return children;
 }
 
+/* Panics unless the section's leaf table that a space remembers is the section's. */
+static void audit_recent(const struct section_recent *recent)
+{
+    struct tree_place place;
+
+    if (recent->section == NULL || recent->window == SECTION_NO_WINDOW ||
+        recent->turn != recent->section->turn)
+        return;
+    place = plain_walk(&recent->section->tree, recent->window * pte_span(2));
+    CHECK_MSG(place.level == 1 && place.own && frame_record(place.table) == recent->table,
+              "a space remembers another table than %x of window %lx", place.table.index,
+              recent->window);
+}
+
 /* Panics unless each mapping is in shared regions, and these have no more pages than the
  * mappings. */
 void section_audit_space(const struct space *space)
@@ -58,6 +72,7 @@ void section_audit_space(const struct space *space)
     uint32_t ties = 0;
 
     (void)region_tree_audit(&space->mappings);
+    audit_recent(&space->recent);
     for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
         struct region *region = region_find(space, at->node.start);
 
@@ -92,10 +107,14 @@ static void audit_end(const struct section *section)
 {
     uint64_t at = section_reach(section);
 
+    CHECK_MSG(section->tree.levels == frame_record(section->tree.root)->level &&
+                  max_u64(at, section->uncut) <= section->tree.end &&
+                  at == round_up(section_size(section), PAGE_SIZE),
+              "%lx bytes in a tree of %u levels", section_size(section), section->tree.levels);
     if (section->frozen || section->uncut > at)
         return;
-    while (at < SECTION_SIZE_MAX) {
-        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    while (at < section->tree.end) {
+        struct tree_place place = plain_walk(&section->tree, at);
         uint64_t span = pte_span(place.level);
 
         CHECK_MSG(place.level > 1 || !place.own || pte_state(place.entry, 1) == PTE_EMPTY,

@@ -28,9 +28,9 @@ const struct section_list *sections_all(void);
 MUST_USE enum status section_make(const struct pager *pager, const void *source, uint64_t size,
                                   struct rights most, struct section **made);
 
-/* Makes a section of a family with this size, and takes over the caller's charge of `charged`
- * pages. */
-MUST_USE enum status section_make_in(struct section_family *family, uint64_t size,
+/* Makes a section of a family with this size and a tree of so many levels, and takes over the
+ * caller's charge of `charged` pages. */
+MUST_USE enum status section_make_in(struct section_family *family, uint64_t size, unsigned levels,
                                      struct rights most, uint64_t charged, struct section **made);
 
 /* Returns the pages that a section of this size charges: all, if they may be written or the pager
@@ -40,13 +40,27 @@ static inline uint64_t section_promise(const struct pager *pager, struct rights 
     return most.write || pager->get == NULL ? round_up(size, PAGE_SIZE) / PAGE_SIZE : 0;
 }
 
-/* Returns the section's size, rounded up to pages. */
-static inline uint64_t section_reach(const struct section *section)
-{
-    return round_up(section_size(section), PAGE_SIZE);
-}
+/* Stores the section's size; with (z), or when nothing else has the section. */
+void section_set_size(struct section *section, uint64_t size);
 
-/* Records in a table's frame which family it belongs to: the family's offset in the direct map, in
+/* ---- the levels of the tree (section.c); with (z) ---- */
+
+/* Gives the tree room for a size. STATUS_NO_MEMORY: nothing has changed. */
+MUST_USE enum status section_raise_tree(struct section *section, uint64_t size);
+
+/* Frees the tables that the section's size does not need: roots of higher levels, and what is
+ * behind the span of the new root, where no page is. Without memory for the path to the new root
+ * they stay. */
+void section_lower_tree(struct section *section);
+
+/* Flushes everything, and waits until all walks have ended that had begun. */
+void section_flush(void);
+
+/* Makes the spaces forget the tables of the family that they met last (vmm/space/counts.h). Walks
+ * that had begun may still use them. */
+void section_forget_tables(struct section_family *family);
+
+/* Records in a leaf table's frame which family it belongs to: the family's offset in the direct map, in
  * units of 16 bytes, fits into 48 bits. The table is locked. */
 void section_name_table(struct pfn table, const struct section_family *family);
 
@@ -70,9 +84,9 @@ MUST_USE enum status section_finish_cut(struct section *section);
  * for something else, or being moved. */
 uint64_t section_settle_range(struct section *section, uint64_t from, uint64_t to);
 
-/* Makes the path down to a place own, with the missing tables. STATUS_AGAIN: walk again; the path
- * may be ready. */
-MUST_USE enum status section_own_path(struct section *section, uint64_t at,
+/* Makes the path down to the table of this level at a place own, with the missing tables.
+ * STATUS_AGAIN: walk again; the path may be ready. */
+MUST_USE enum status section_own_path(struct section *section, uint64_t at, unsigned level,
                                       struct page_reserve *reserve);
 
 /* Locks the table of a section's entry if the entry is unchanged, and turns interrupts off. */

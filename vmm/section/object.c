@@ -152,7 +152,7 @@ static uint64_t visit_entries(struct section *section, uint64_t from, uint64_t t
 
     while (from < to) {
         bool were_on = machine_interrupts_off();
-        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        struct tree_place place = plain_walk(&section->tree, from);
         bool is_here = place.level == 1 && place.own;
         uint64_t span = pte_span(is_here || place.level > 1 ? place.level : 2);
 
@@ -183,13 +183,8 @@ static uint64_t recall_page(struct section *section, uint64_t at, const struct t
 
 void section_recall_range(struct section *section, uint64_t from, uint64_t to)
 {
-    struct tlb_batch batch;
-
-    if (visit_entries(section, from, to, recall_page) == 0)
-        return;
-    tlb_begin(&batch, NULL);
-    tlb_add_everything(&batch);
-    tlb_commit(&batch);
+    if (visit_entries(section, from, to, recall_page) > 0)
+        section_flush();
 }
 
 /* Drops the counts of the leaves recalled from a page, which the section's entry still has. */
@@ -267,7 +262,7 @@ static uint64_t settle_entry(struct section *section, uint64_t at, const struct 
             return 0;
         machine_relax();
         were_on = machine_interrupts_off();
-        now = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+        now = plain_walk(&section->tree, at);
         machine_interrupts_restore(were_on);
     }
     drop_recalled_of(now.entry);
@@ -302,7 +297,7 @@ void section_pass_locks(struct section *section, uint64_t from, uint64_t to)
 {
     while (from < to) {
         bool were_on = machine_interrupts_off();
-        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        struct tree_place place = plain_walk(&section->tree, from);
         uint64_t span = pte_span(place.level > 1 ? place.level : 2);
 
         machine_interrupts_restore(were_on);
@@ -360,12 +355,12 @@ static enum status own_tables(struct section *section, uint64_t from, uint64_t t
 
     while (from < to && status == OK) {
         bool were_on = machine_interrupts_off();
-        struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, from);
+        struct tree_place place = plain_walk(&section->tree, from);
         uint64_t span = pte_span(place.level > 1 ? place.level : 2);
 
         machine_interrupts_restore(were_on);
         if (place.level == 1 && !place.own)
-            status = section_own_path(section, from, &reserve);
+            status = section_own_path(section, from, 1, &reserve);
         else
             from = round_down(from, span) + span;
         status = status == STATUS_AGAIN ? OK : status;
@@ -380,6 +375,8 @@ static enum status finish_size(struct section *section)
     enum status status = section_finish_cut(section);
     enum status zeroed = zero_tail(section);
 
+    if (status == OK)
+        section_lower_tree(section);
     CHECK(status != OK || section->uncut <= section_reach(section));
     return status != OK ? status : zeroed;
 }
@@ -394,7 +391,7 @@ static enum status make_smaller(struct section *section, uint64_t size)
               "a section of %lx bytes, %lx of them from its pager, is cut at %lx",
               section_size(section), section->backed, size);
     section->uncut = max_u64(section->uncut, section_reach(section));
-    __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
+    section_set_size(section, size);
     if (size < section->backed)
         __atomic_store_n(&section->backed, size, __ATOMIC_RELAXED);
     return finish_size(section);
@@ -411,6 +408,8 @@ static enum status make_larger(struct section *section, uint64_t size)
     CHECK_MSG(size > section_size(section), "a section of %lx bytes grows to %lx",
               section_size(section), size);
     if (status == OK)
+        status = section_raise_tree(section, size);
+    if (status == OK)
         status = commit_charge(charges ? pages : 0);
     if (status != OK)
         return status;
@@ -420,7 +419,7 @@ static enum status make_larger(struct section *section, uint64_t size)
         return status;
     }
     section->charged += charges ? pages : 0;
-    __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
+    section_set_size(section, size);
     return OK;
 }
 

@@ -29,11 +29,11 @@ static const struct rights entry_rights = {.write = true, .user = true};
  * record. Interrupts are off. */
 static void name_leaf_table(struct section *section, uint64_t at)
 {
-    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    struct tree_place place = plain_walk(&section->tree, at);
 
     while (place.level == 1 && !tree_lock(place.table)) {
         machine_pause();
-        place = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+        place = plain_walk(&section->tree, at);
     }
     if (place.level > 1)
         return;
@@ -42,24 +42,37 @@ static void name_leaf_table(struct section *section, uint64_t at)
 }
 
 /* As tree_make_path, unless a snapshot is being made: it names the tables that it finds. */
-static enum status make_named_path(struct section *section, uint64_t at,
+static enum status make_named_path(struct section *section, uint64_t at, unsigned level,
                                    struct page_reserve *reserve, struct tlb_batch *batch)
 {
     bool were_on = machine_interrupts_off();
+    struct tree view = plain_view(&section->tree);
     enum status status = STATUS_AGAIN;
 
-    if (!section_is_marked(section))
-        status = tree_make_path(&section->tree, at, 1, TREE_BUILD, &reserve->tables, batch);
+    if (!section_is_marked(section) && at < view.end)
+        status = tree_make_path(&view, at, level, TREE_BUILD, &reserve->tables, batch);
     if (status == OK)
         name_leaf_table(section, at);
     machine_interrupts_restore(were_on);
     return status;
 }
 
-enum status section_own_path(struct section *section, uint64_t at, struct page_reserve *reserve)
+/* Returns the tables that the path needs at most; none for a place that the tree has no room for.
+ */
+static unsigned tables_needed(const struct section *section, uint64_t at, unsigned level)
 {
-    enum status status =
-        tree_reserve_fill(&reserve->tables, tree_path_needs(&section->tree, at, 1, TREE_BUILD));
+    bool were_on = machine_interrupts_off();
+    struct tree view = plain_view(&section->tree);
+    unsigned needs = at < view.end ? tree_path_needs(&view, at, level, TREE_BUILD) : 0;
+
+    machine_interrupts_restore(were_on);
+    return needs;
+}
+
+enum status section_own_path(struct section *section, uint64_t at, unsigned level,
+                             struct page_reserve *reserve)
+{
+    enum status status = tree_reserve_fill(&reserve->tables, tables_needed(section, at, level));
     struct tlb_batch batch;
 
     if (status == STATUS_NO_MEMORY)
@@ -67,7 +80,7 @@ enum status section_own_path(struct section *section, uint64_t at, struct page_r
     if (status != OK)
         return status;
     tlb_begin(&batch, &section->tree);
-    status = make_named_path(section, at, reserve, &batch);
+    status = make_named_path(section, at, level, reserve, &batch);
     tlb_commit(&batch);
     if (status == STATUS_AGAIN)
         machine_relax();
@@ -100,7 +113,7 @@ void section_unlock_place(const struct tree_place *place, bool were_on)
 /* Walks again and locks the table if the entry is unchanged, and so is whether the path is own. */
 static bool lock_unchanged(struct section *section, uint64_t at, const struct tree_place *place)
 {
-    struct tree_place now = tree_walk_by(TABLES_DIRECT, &section->tree, at);
+    struct tree_place now = plain_walk(&section->tree, at);
     const struct pte *entries = frame_pointer(now.table);
 
     if (!pfn_equal(now.table, place->table) || now.level != place->level || now.own != place->own ||
@@ -351,14 +364,14 @@ enum status section_bring(struct space *space, const struct section_place *where
     struct section *section = where->section;
     bool alone = purpose == SECTION_USE && !section->frozen;
     bool were_on = machine_interrupts_off();
-    struct tree_place place = tree_walk_by(TABLES_DIRECT, &section->tree, where->at);
+    struct tree_place place = plain_walk(&section->tree, where->at);
     enum pte_state state = pte_state(place.entry, place.level);
 
     machine_interrupts_restore(were_on);
     if (where->at >= section_reach(section))
         return STATUS_RANGE;
     if (needs_path(&place, state, alone))
-        return section_own_path(section, where->at, reserve);
+        return section_own_path(section, where->at, 1, reserve);
     switch (state) {
     case PTE_EMPTY:
         return section->pager->get == NULL ? make_page(reserve, where, &place, page)

@@ -35,6 +35,15 @@ static struct section_family *family_of(struct pfn table)
 
 /* ---- letting go ---- */
 
+void section_flush(void)
+{
+    struct tlb_batch batch;
+
+    tlb_begin(&batch, NULL);
+    tlb_add_everything(&batch);
+    tlb_commit(&batch);
+}
+
 /* Visits a leaf of the page, in a locked table; `copies`: of a private mapping. */
 typedef bool visit_leaf(struct pfn page, struct pfn table, unsigned index, bool copies);
 
@@ -97,6 +106,27 @@ static unsigned visit_leaves(struct section_family *family, uint64_t place, stru
         section_unlock_family(family, were_on);
     }
     return visited;
+}
+
+void section_forget_tables(struct section_family *family)
+{
+    struct mapping_cursor cursor = {0};
+    bool more = true;
+
+    while (more) {
+        bool were_on = section_lock_family(family);
+
+        for (unsigned i = 0; i < SECTION_VISITS_TOGETHER && more; i++) {
+            struct mapping_index_node *node =
+                mapping_index_next(&family->mappings, &cursor, 0, UINT64_MAX);
+
+            more = node != NULL;
+            if (more)
+                __atomic_store_n(&mapping_at_place(node)->space->recent.window, SECTION_NO_WINDOW,
+                                 __ATOMIC_RELAXED);
+        }
+        section_unlock_family(family, were_on);
+    }
 }
 
 static struct pte *leaf_in(struct pfn table, unsigned index)

@@ -80,8 +80,14 @@ void section_put_family(struct section_family *family)
     pool_free(&family_pool, family);
 }
 
-enum status section_make_in(struct section_family *family, uint64_t size, struct rights most,
-                            uint64_t charged, struct section **made)
+void section_set_size(struct section *section, uint64_t size)
+{
+    __atomic_store_n(&section->size, size, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&section->reach, round_up(size, PAGE_SIZE), __ATOMIC_SEQ_CST);
+}
+
+enum status section_make_in(struct section_family *family, uint64_t size, unsigned levels,
+                            struct rights most, uint64_t charged, struct section **made)
 {
     struct section *section;
     void *object;
@@ -91,7 +97,7 @@ enum status section_make_in(struct section_family *family, uint64_t size, struct
     if (status != OK)
         return status;
     section = object;
-    section->size = size;
+    section_set_size(section, size);
     section->backed = size;
     section->count = 1;
     section->family = family;
@@ -99,11 +105,13 @@ enum status section_make_in(struct section_family *family, uint64_t size, struct
     section->source = family->source;
     section->most = most;
     section->charged = charged;
-    status = tree_create(&section->tree);
+    status = plain_create(&section->tree, levels);
     if (status != OK) {
         pool_free(&section_pool, object);
         return status;
     }
+    if (levels == 1)
+        section_name_table(section->tree.root, family);
     CHECK(section_try_hold_family(family));
     were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_INSERT_HEAD(&sections, section, link);
@@ -124,7 +132,7 @@ enum status section_make(const struct pager *pager, const void *source, uint64_t
         return status;
     status = make_family(pager, source, &family);
     if (status == OK) {
-        status = section_make_in(family, size, most, pages, made);
+        status = section_make_in(family, size, plain_levels_for(size), most, pages, made);
         if (status == OK)
             section_put_family(family);
         else
@@ -152,10 +160,61 @@ void section_put(struct section *section)
     were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_REMOVE(section, link);
     spin_unlock_interrupts_restore(&sections_lock, were_on);
-    tree_destroy(&section->tree);
+    plain_destroy(&section->tree);
     commit_uncharge(section->charged);
     section_put_family(section->family);
     pool_free(&section_pool, section);
+}
+
+/* ---- the levels of the tree ---- */
+
+enum status section_raise_tree(struct section *section, uint64_t size)
+{
+    enum status status;
+
+    do {
+        status = plain_grow(&section->tree, plain_levels_for(size));
+    } while (status == STATUS_NO_MEMORY && page_reclaim_some());
+    return status;
+}
+
+/* Makes the path to the table of a level at address 0 own: no snapshot has it. */
+static enum status own_first_table(struct section *section, unsigned level)
+{
+    struct page_reserve reserve = {.page = PFN_NONE};
+    enum status status = OK;
+    bool own = false;
+
+    while (!own && status == OK) {
+        bool were_on = machine_interrupts_off();
+        struct tree view = plain_view(&section->tree);
+
+        own = tree_path_needs(&view, 0, level, TREE_BUILD) == 0;
+        machine_interrupts_restore(were_on);
+        if (!own)
+            status = section_own_path(section, 0, level, &reserve);
+        status = status == STATUS_AGAIN ? OK : status;
+    }
+    page_reserve_drain(&reserve);
+    return status;
+}
+
+/* A walk that had begun with the old root may still find the tables that go, or make more of them,
+ * and a space may remember one; those that come later begin at the new root. So the spaces forget
+ * after the first answer of all processors, and the tables go after the second. */
+void section_lower_tree(struct section *section)
+{
+    unsigned levels = plain_levels_for(section_size(section));
+    struct pfn old;
+
+    CHECK(section->uncut <= section_reach(section));
+    if (levels >= section->tree.levels || own_first_table(section, levels) != OK)
+        return;
+    old = plain_lower(&section->tree, levels);
+    section_flush();
+    section_forget_tables(section->family);
+    section_flush();
+    plain_drop(old);
 }
 
 /* ---- places ---- */

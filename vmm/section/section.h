@@ -1,7 +1,8 @@
 /*
  * Sections: shared memory objects, each with a tree of its own.
  *
- * Page i of a section is at address i * 4 KiB of its tree, which no processor walks. A mapping
+ * Page i of a section is at address i * 4 KiB of its tree, which no processor walks and which has
+ * the levels that the size needs: one table for a section of up to 2 MiB. A mapping
  * records which part of a section is where in a space: address minus origin, modulo 2^64, is the
  * place in the section (rule T1). The section has an index of its mappings, by which the leaves of
  * its pages are found (rule S3).
@@ -30,6 +31,7 @@
 
 #include <bsd/sys/queue.h>
 
+#include "paging/plain/plain.h"
 #include "vmm/page/page.h"
 #include "vmm/section/mapping_index.h"
 #include "vmm/section/pager.h"
@@ -48,13 +50,14 @@ struct section_family {
 };
 
 struct section {
-    struct tree tree;
+    struct tree tree;              /* plain; its root changes with (z) */
     struct section_family *family; /* constant; counted */
     const struct pager *pager;     /* constant, as the next two */
     const void *source;            /* the pager's */
     struct rights most;            /* most rights that a mapping may have */
-    uint64_t size;                 /* (a) bytes; changed with (z) */
-    uint64_t backed;               /* (a) bytes that the pager is asked for; changed with (z) */
+    uint64_t size;                 /* (a) bytes; changed with (z), as the next two */
+    uint64_t reach;                /* (a) the size, rounded up to pages */
+    uint64_t backed;               /* (a) bytes that the pager is asked for */
     uint64_t uncut;        /* (z) bytes: end of the pages left after the section's end; 0: none */
     uint64_t charged;      /* (z) pages in the account */
     struct mutex resizing; /* (z) */
@@ -68,8 +71,8 @@ struct section {
     bool frozen;    /* constant: a read-only snapshot; its content never changes */
 };
 
-/* Largest size: the room of a tree of four levels. */
-#define SECTION_SIZE_MAX (UINT64_C(1) << 47)
+/* Largest size: half the room of a tree of five levels. */
+#define SECTION_SIZE_MAX (UINT64_C(1) << 56)
 
 /* ---- mappings of a space; the space's lock is held ---- */
 
@@ -156,6 +159,12 @@ void section_close(struct section *section);
 static inline uint64_t section_size(const struct section *section)
 {
     return __atomic_load_n(&section->size, __ATOMIC_SEQ_CST);
+}
+
+/* Returns the section's size, rounded up to pages. */
+static inline uint64_t section_reach(const struct section *section)
+{
+    return __atomic_load_n(&section->reach, __ATOMIC_SEQ_CST);
 }
 
 static inline bool section_is_marked(const struct section *section)

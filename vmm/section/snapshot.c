@@ -12,15 +12,6 @@
 #include "vmm/section/internal.h"
 #include "vmm/space/commit.h"
 
-static void snapshot_flush(void)
-{
-    struct tlb_batch batch;
-
-    tlb_begin(&batch, NULL);
-    tlb_add_everything(&batch);
-    tlb_commit(&batch);
-}
-
 /* Recalls all leaves. STATUS_TIMEOUT: a page is still in use. */
 static enum status recall_everything(struct section *section)
 {
@@ -29,7 +20,7 @@ static enum status recall_everything(struct section *section)
     uint64_t used;
 
     /* Once all processors have answered, tables made before the mark name the family. */
-    snapshot_flush();
+    section_flush();
     section_pass_locks(section, 0, reach);
     do {
         section_recall_range(section, 0, reach);
@@ -42,13 +33,8 @@ static enum status recall_everything(struct section *section)
 
 static void share_tree(struct section *snapshot, struct section *section)
 {
-    struct tlb_batch batch;
-
-    tlb_begin(&batch, &section->tree);
-    tree_fork(&snapshot->tree, &section->tree, &batch);
-    tlb_commit(&batch);
-    snapshot_flush();
-    tree_fork_end(&section->tree);
+    plain_fork(&snapshot->tree, &section->tree);
+    section_flush();
 }
 
 /* Makes an empty section of the same family and size; its promise is charged. */
@@ -61,7 +47,8 @@ static enum status make_empty(struct section *section, struct rights most,
 
     if (status != OK)
         return status;
-    status = section_make_in(section->family, section_size(section), most, pages, snapshot);
+    status = section_make_in(section->family, section_size(section), section->tree.levels, most,
+                             pages, snapshot);
     if (status != OK) {
         commit_uncharge(pages);
         return status;

@@ -52,12 +52,16 @@ struct section;
 struct frame;
 struct pte;
 
+/* Where no place in a section is. */
+#define SECTION_NO_WINDOW UINT64_MAX
+
 /* The leaf table of a section that a touch in the space met last, under the lock of the space's
- * mappings. A mapping keeps the section. Only a snapshot takes the table from it, and changes the
- * section's turn first. */
+ * mappings. A mapping keeps the section. A snapshot takes the table from it, and changes the
+ * section's turn first; a cut that frees tables sets the window without the lock, and frees them
+ * after all processors have answered. */
 struct section_recent {
     const struct section *section; /* NULL: none */
-    uint64_t window;               /* place in the section / 2 MiB */
+    uint64_t window;               /* place in the section / 2 MiB, or SECTION_NO_WINDOW */
     struct frame *table;
     const struct pte *entries;
     uint32_t turn; /* of the section, as it was then */

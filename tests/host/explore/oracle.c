@@ -22,11 +22,11 @@
 
 #define TREES_MAX 32U
 
-/* Other sections are mapped behind the object's window. */
-#define OBJECT_WINDOW (64 * PAGE_SIZE)
-
 /* Descriptors in a frame of their table. */
 #define DESCRIPTORS_IN_FRAME (PAGE_SIZE / sizeof(struct descriptor))
+
+/* The object's window has at least so many bytes; other sections are mapped behind it. */
+#define OBJECT_WINDOW (64 * PAGE_SIZE)
 
 /* Pages whose content is part of the outcome. */
 static const uint64_t probes[] = {PROGRAM_BASE,
@@ -120,7 +120,7 @@ static bool is_behind_end(uint64_t address)
 {
     uint64_t place = address - (address < PROGRAM_MOVE_TO ? PROGRAM_BASE : PROGRAM_MOVE_TO);
 
-    return place < OBJECT_WINDOW && place >= section_size(program_section);
+    return place < max_u64(program_window, OBJECT_WINDOW) && place >= section_size(program_section);
 }
 
 /* Prints the page's value and rights, or '-' where nothing is mapped. */
@@ -181,6 +181,7 @@ static void end_spaces(void)
     if (program_section != NULL)
         section_close(program_section);
     program_section = NULL;
+    program_window = 0;
 }
 
 /* Checks the ledger. Frames of the descriptors' table are never freed. */

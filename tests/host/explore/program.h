@@ -107,4 +107,7 @@ extern struct space *program_spaces[SPACES_OF_TEST];
 /* The section that is an object, open; NULL: there is none. */
 extern struct section *program_section;
 
+/* The bytes that the object's window at PROGRAM_BASE has; 0: none is there. */
+extern uint64_t program_window;
+
 #endif

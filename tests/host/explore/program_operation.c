@@ -31,6 +31,7 @@
 
 struct space *program_spaces[SPACES_OF_TEST];
 struct section *program_section;
+uint64_t program_window;
 
 static const struct rights rights_of[] = {
     {.none = true}, {.user = true}, {.write = true, .user = true}};
@@ -174,6 +175,7 @@ static struct result map_object(const struct call *call, uint32_t flags)
 
     if (program_section == NULL)
         CHECK(section_create(&pager_zero, NULL, size, rights_of[2], &program_section) == OK);
+    program_window = max_u64(program_window, call->operation->at == PROGRAM_BASE ? size : 0);
     return said(space_map(call->space,
                           &SPACE_AT(call->operation->at, size, rights_of[2], .flags = flags,
                                     .section = program_section),

@@ -232,7 +232,8 @@ struct oracle_census oracle_check(const struct tree *trees, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         /* Checks that a root has one count, its tree's. */
         oracle.frames[trees[i].root.index].pointers++;
-        visit(&oracle, trees[i].root.index, trees[i].levels, 0, PTE_ENTRIES / 2);
+        visit(&oracle, trees[i].root.index, trees[i].levels, 0,
+              PTE_ENTRIES / (trees[i].plain ? 1 : 2));
     }
     for (uint32_t i = 0; i < oracle.limit; i++) {
         if (frame_record((struct pfn){i})->kind != FRAME_FREE || oracle.frames[i].pointers != 0)
