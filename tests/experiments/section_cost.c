@@ -8,11 +8,14 @@
  * page and its table; the next one finds them. Whether it must copy is seen at the second entry of
  * the page, so that the depth does not matter for that either.
  *
+ * A section's tree has as many levels as the size needs: a small section is one table.
+ *
  * Figures, by depth: the cost of a first touch, of a touch of a page that is resident, of reading a
  * page without a mapping, and of a snapshot; and the first write to a page of a blank section,
  * beside that to private memory.
  */
 #include "cpu/machine.h"
+#include "lib/bytes.h"
 #include "lib/print.h"
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
@@ -211,6 +214,54 @@ static uint64_t stacked_of_blank(uint32_t flags)
     return ticks;
 }
 
+/* ---- the levels of a tree ---- */
+
+static enum status blank_get(const void *source, uint64_t page, struct pfn frame)
+{
+    (void)source;
+    (void)page;
+    memset(frame_pointer(frame), 0, PAGE_SIZE);
+    return OK;
+}
+
+static const struct pager blank_pager = {.name = "blank", .get = blank_get};
+
+/* Returns the tables that the last page of a section takes; SIZE_MAX: it is not read. */
+static uint64_t tables_of_size(uint64_t size)
+{
+    struct ledger before = ledger_take();
+    struct section *section;
+    uint64_t tables = UINT64_MAX;
+    uint64_t done;
+    uint8_t byte;
+
+    if (!SUCCEEDS(section_create(&blank_pager, NULL, size, RIGHTS_READ, &section)))
+        return tables;
+    if (SUCCEEDS(section_read(section, size - 1, &byte, 1, &done)))
+        tables = (uint64_t)ledger_growth(&before, FRAME_TABLE);
+    section_close(section);
+    return tables;
+}
+
+/* The largest section of each number of levels. */
+static void stacked_check_levels(void)
+{
+    unsigned right = 0;
+
+    for (unsigned levels = 1; levels <= TREE_LEVELS_MAX; levels++) {
+        uint64_t size = plain_room(levels);
+        uint64_t tables = tables_of_size(size < SECTION_SIZE_MAX ? size : SECTION_SIZE_MAX);
+        char name[32];
+
+        (void)print_to(name, sizeof(name), "level%u.tables", levels);
+        ktap_metric(name, tables, "frames");
+        right += tables == levels;
+    }
+    ktap_check(right == TREE_LEVELS_MAX,
+               "the last page of a section takes a table for each of its levels, for %u of %u",
+               right, TREE_LEVELS_MAX);
+}
+
 static void section_cost_run(const struct options *options)
 {
     struct section *chain[DEPTH_MAX + 1] = {NULL};
@@ -228,6 +279,7 @@ static void section_cost_run(const struct options *options)
     if (ok)
         level = stacked_run_chain(chain, costs);
     stacked_check_flat(&costs[0], &costs[DEPTHS - 1]);
+    stacked_check_levels();
     for (unsigned i = 0; i <= level && ok; i++)
         right += stacked_right(chain[i], i);
     ktap_check(right == (DEPTH_MAX + 1) * PAGES,
@@ -242,12 +294,13 @@ EXPERIMENT(section_cost, 051) = {
     .theme = THEME_PAGES,
     .name = "section-cost",
     .question = "Is the overhead of generalised sections too large?",
-    .checks = 2 * DEPTHS + 3,
+    .checks = 2 * DEPTHS + 4,
     .run = section_cost_run,
     .answer =
         {
-            .text = "No: as many tables below 64 snapshots as below 1; a touch of each of "
-                    "{depth64.pages} pages copies them, and makes {depth64.tables}",
+            .text = "No: a page of a small section takes {level1.tables} table, of the largest "
+                    "{level5.tables}; a touch of {depth64.pages} pages below 64 snapshots copies "
+                    "them, and makes {depth64.tables} tables",
             .counted = "No: as much below 64 snapshots as below 1; a first touch, which copies, "
                        "takes {depth64.first} instructions, {depth64.first / depth1.first : 2} "
                        "times as many; the next {depth64.resident}",

@@ -60,7 +60,7 @@ void section_flush(void);
  * that had begun may still use them. */
 void section_forget_tables(struct section_family *family);
 
-/* Records in a leaf table's frame which family it belongs to: the family's offset in the direct map, in
+/* Records in a table's frame which family it belongs to: the family's offset in the direct map, in
  * units of 16 bytes, fits into 48 bits. The table is locked. */
 void section_name_table(struct pfn table, const struct section_family *family);
 

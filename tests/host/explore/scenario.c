@@ -61,7 +61,7 @@ const struct set_up scenario_set_ups[] = {
     {"objectaround", "map-object,write,write@1,write@5,dont+8,sequential+8"},
     {"objectreadyfork", "map-object,write,write@1,write@5,dont+8,read,child"},
     {"objectdeep", "map-object+1024,write,write@5,write@600"},
-    {"objectdeepready", "map-object+1024,write,write@5,write@600,write@601,dont+1024,read@600"},
+    {"objectdeepready", "map-object+1024,write,write@5,write@600,write@601,dont+1024,read@5"},
     {"objectfork", "map-object,write,write@1,write@5,child,read/1@5"},
     {"objectcopy", "map-object@64,write@69,map-private,read@5,write@1"},
     {"objectcopyfork", "map-object@64,write@69,map-private,read@5,write@1,child"},
