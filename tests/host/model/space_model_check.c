@@ -120,7 +120,8 @@ static struct pte section_entry(const struct model_space *space, uint64_t addres
     struct fake_walk walk;
 
     CHECK_MSG(section_hold_at(space->space, address, &place), "%lx is not mapped", address);
-    walk = fake_mmu_walk(phys_of(place.section->tree.root), model()->levels, place.at, 1);
+    walk =
+        fake_mmu_walk(phys_of(place.section->tree.root), place.section->tree.levels, place.at, 1);
     section_put(place.section);
     return (struct pte){walk.level == 1 ? walk.entry : 0};
 }
