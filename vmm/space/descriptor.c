@@ -30,6 +30,8 @@ static struct {
     uint16_t blank[AROUND_MOST + 1][LEVELS][16];
     /* The same for memory of sections, by rights. */
     uint16_t sections[2][16];
+    /* The tickets of the descriptors that were made, by index: computed once (rule E6). */
+    struct pte tickets[DESCRIPTORS_MAX];
 } table;
 
 static struct descriptor *descriptor_at(uint32_t index)
@@ -147,10 +149,7 @@ static void descriptor_fill(struct descriptor *descriptor, uint16_t index, struc
 
     descriptor->index = index;
     descriptor->rights = rights;
-    descriptor->page_level = hint.level;
-    descriptor->around = hint.around;
-    descriptor->shared = hint.shared;
-    descriptor->copies = hint.copies;
+    descriptor->hint = hint;
     descriptor->allows = fast ? allowed_codes(rights, hint) : 0;
     descriptor->denies = denied_codes(rights);
     descriptor->links = linking_codes(rights, hint);
@@ -171,14 +170,24 @@ static enum status descriptor_make(uint16_t *place, struct rights rights, struct
     CHECK_MSG(descriptor_at(table.made)->count == 0, "descriptor %u has count %u", table.made,
               descriptor_at(table.made)->count);
     descriptor_fill(descriptor_at(table.made), table.made, rights, hint);
+    table.tickets[table.made] = pte_ticket(table.made, GENERATION);
     __atomic_store_n(place, table.made, __ATOMIC_RELEASE);
     return OK;
+}
+
+/* Returns true for single small pages of blank memory. One compare: a struct of four bytes. */
+static bool is_usual(struct page_hint hint)
+{
+    const struct page_hint usual = {.level = 1};
+
+    _Static_assert(sizeof(hint) == sizeof(uint32_t), "no byte between the fields");
+    return __builtin_memcmp(&hint, &usual, sizeof(hint)) == 0;
 }
 
 /* Returns the slot for the index of the one descriptor with these attributes. */
 static uint16_t *descriptor_place_of(struct rights rights, struct page_hint hint)
 {
-    if (__builtin_expect(hint.level == 1 && hint.around == 0 && !hint.shared, 1))
+    if (__builtin_expect(is_usual(hint), 1))
         return &table.blank[0][0][rights_number(rights)];
     CHECK(hint.level >= 1 && hint.level <= LEVELS && hint.around <= AROUND_MOST);
     CHECK(hint.shared || !hint.copies);
@@ -210,7 +219,7 @@ __attribute__((noinline)) static void put_last(struct descriptor *descriptor, ui
 static void hold_again(struct descriptor *descriptor)
 {
     if (__atomic_load_n(&descriptor->count, __ATOMIC_ACQUIRE) == 0) {
-        descriptor->ticket = pte_ticket(descriptor->index, GENERATION);
+        descriptor->ticket = table.tickets[descriptor->index];
         table.in_use++;
     }
     __atomic_add_fetch(&descriptor->count, 1, __ATOMIC_ACQ_REL);

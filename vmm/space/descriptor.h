@@ -22,21 +22,36 @@
 #include "paging/kernel/layout.h"
 #include "paging/pte.h"
 
+/* The kind of pages that a region wants. Blank memory: large pages of page_level where they fit
+ * (vmm/page/large.h; 1 is small ones), and 2^around pages at a first write. Or pages of a
+ * section. */
+struct page_hint {
+    uint8_t level;
+    uint8_t around;
+    bool shared; /* of a section; level is 1 and around 0 then */
+    bool copies; /* of a section, by a private mapping; shared is set too */
+};
+
 struct descriptor {
     struct pte ticket;    /* (c) the ticket's word in entries; 0 while unused */
     struct pte zero_leaf; /* (c) entry that maps the zero page; empty without access */
     uint64_t own_bits;    /* (c) entry of an own page, without its frame; 0 without access */
     struct rights rights; /* (c) */
-    uint8_t page_level;   /* (c) pages are leaves of this level where they fit, 1 to 3 */
-    uint8_t around;       /* (c) a first write brings up to 2^around pages, 0 to AROUND_MOST */
-    bool shared;     /* (c) pages are a section's (vmm/section/section.h): no bits for own pages */
-    bool copies;     /* (c) shared, too: a write copies the page, for a private mapping */
-    uint32_t count;  /* (d) regions that refer to it */
-    uint16_t index;  /* (c) */
-    uint32_t allows; /* (c) a bit for each page-fault error code below 32: access allowed, and
+    union {
+        struct page_hint hint; /* (c) */
+        struct {
+            uint8_t page_level; /* (c) pages are leaves of this level where they fit, 1 to 3 */
+            uint8_t around;     /* (c) a first write brings up to 2^around pages */
+            bool shared;        /* (c) pages are a section's: no bits for own pages */
+            bool copies;        /* (c) shared, too: a write copies the page */
+        };
+    };
+    uint32_t count;     /* (d) regions that refer to it */
+    uint16_t index;     /* (c) */
+    uint32_t allows;    /* (c) a bit for each page-fault error code below 32: access allowed, and
                            * for the fast path to resolve */
-    uint32_t denies; /* (c) likewise for ring 3: denied in every state of the page */
-    uint32_t links;  /* (c) likewise, for the fast path to resolve by a section's page */
+    uint32_t denies;    /* (c) likewise for ring 3: denied in every state of the page */
+    uint32_t links;     /* (c) likewise, for the fast path to resolve by a section's page */
     uint64_t link_bits; /* (c) entry of a section's page, without its frame */
 };
 
@@ -47,16 +62,6 @@ _Static_assert(sizeof(struct descriptor) == 64, "a descriptor is one cache line"
 
 /* Allocates the first frame of the table. Called once, before any other call. */
 MUST_USE enum status descriptor_init(void);
-
-/* The kind of pages that a region wants. Blank memory: large pages of page_level where they fit
- * (vmm/page/large.h; 1 is small ones), and 2^around pages at a first write. Or pages of a
- * section. */
-struct page_hint {
-    uint8_t level;
-    uint8_t around;
-    bool shared; /* of a section; level is 1 and around 0 then */
-    bool copies; /* of a section, by a private mapping; shared is set too */
-};
 
 /* Returns the descriptor of memory with these rights and hints, with one more count. */
 MUST_USE enum status descriptor_with_hint(struct rights rights, struct page_hint hint,
@@ -70,10 +75,7 @@ static inline enum status descriptor_blank(struct rights rights, unsigned level,
 
 static inline struct page_hint descriptor_hint(const struct descriptor *descriptor)
 {
-    return (struct page_hint){.level = descriptor->page_level,
-                              .around = descriptor->around,
-                              .shared = descriptor->shared,
-                              .copies = descriptor->copies};
+    return descriptor->hint;
 }
 
 static inline enum status descriptor_anonymous(struct rights rights, struct descriptor **descriptor)

@@ -284,6 +284,8 @@ void region_take_descriptor(struct space *space, struct region_gap place,
     struct region *region = place.next;
 
     set_descriptor(space, region, descriptor);
+    if (__atomic_load_n(&descriptor->count, __ATOMIC_RELAXED) == 1) /* no neighbour has it */
+        return;
     if (place.before != NULL && place.before->node.end == region->node.start &&
         region_merge_next(space, place.before))
         region = place.before;
