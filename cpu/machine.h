@@ -49,8 +49,10 @@ uint64_t machine_counted(void); /* the sum of the running processor's counts */
 /* Returns the running thread of cpu/smp/thread.h; NULL before there are threads. */
 const void *machine_thread(void);
 
-/* Fills a frame of 4 KiB with zeroes, or copies one, through addresses aligned to 4 KiB. */
+/* Fills a frame of 4 KiB with zeroes or with a word, or copies one, through addresses aligned to
+ * 4 KiB. */
 void machine_clear_frame(void *frame);
+void machine_fill_frame(void *frame, uint64_t word);
 void machine_copy_frame(void *restrict to, const void *restrict from);
 
 /* Invalidates this processor's translations: of one page with the paging-structure caches (INVLPG),

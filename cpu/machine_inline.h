@@ -129,6 +129,13 @@ static inline void machine_clear_frame(void *frame)
     CODE_POINT(POINT_ALLOCATE);
 }
 
+static inline void machine_fill_frame(void *frame, uint64_t word)
+{
+    long count = MACHINE_PAGE_WORDS;
+
+    __asm__ volatile("rep stosq" : "+D"(frame), "+c"(count) : "a"(word) : "memory");
+}
+
 static inline void machine_copy_frame(void *restrict to, const void *restrict from)
 {
     long count = MACHINE_PAGE_WORDS;

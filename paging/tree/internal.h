@@ -29,6 +29,21 @@ static inline bool entry_is_table(struct pte entry)
     return (entry.word & (PTE_P | PTE_PS)) == PTE_P && !zero_ladder_has(pte_frame(entry));
 }
 
+/* Returns true if an entry above level 1 is a sound link to an own table. */
+static inline bool entry_is_own_table(struct pte entry)
+{
+    const uint64_t own =
+        PTE_P | PTE_RW | PTE_US | PTE_MAY_WRITE | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT;
+
+    return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == own;
+}
+
+/* Returns the table of a link to an own table, through the direct map. */
+static inline struct pte *own_table_entries(struct pte link)
+{
+    return phys_pointer((struct phys){link.word & PTE_FRAME_MASK});
+}
+
 /* Returns true if the entry maps the zero page or a zero table. */
 static inline bool entry_is_zero(struct pte entry)
 {
@@ -222,26 +237,6 @@ enum tree_obstacle {
 /* Walks to an address, and stores where the walk has ended. */
 enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
                                       struct tree_place *place);
-
-/* Sets a new table's level and base address; alone, it is its own ring. */
-static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
-{
-    uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
-    struct frame *record = frame_record(table);
-
-    record->level = (uint8_t)level;
-    record->table.base_low = (uint32_t)base;
-    record->base_high = (uint8_t)(base >> 32);
-    record->table.ring_or_section = table.index;
-}
-
-/* Sets all entries of a table that no other processor can reach. */
-static inline void table_fill(struct pte *entries, struct pte with)
-{
-#pragma GCC unroll 32
-    for (unsigned i = 0; i < PTE_ENTRIES; i++)
-        entries[i] = with;
-}
 
 /* Removes the link to a dead, empty table from the locked table above it, and releases the table to
  * the batch. Only cached upper entries become stale; the caller adds them. */

@@ -100,11 +100,4 @@ MUST_USE static inline bool tree_run_is_last(const struct tree_run *run)
 /* Frees the path's empty tables, from the lowest up, at the batch's commit. Returns how many. */
 unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch);
 
-/* The fast path of faults: splits the ticket where the walk of an address ends above level 1, on an
- * own path, down to a leaf table. All entries of the new tables are the ticket. Takes frames of the
- * processor's cache only. Returns false, and has changed nothing, if that is not so; otherwise sets
- * *leaf to the entry of the address, and its table is locked. Interrupts are off. */
-MUST_USE bool tree_split_ticket(const struct tree *tree, uint64_t address, struct pte ticket,
-                                struct pte **leaf);
-
 #endif

@@ -1,5 +1,5 @@
 /*
- * Splitting: a large page wherever it is mapped, and a ticket on the fast path of faults.
+ * Splitting a large page wherever it is mapped.
  *
  * All entries that map a large page have the same rights. They link one table of its parts
  * afterwards.
@@ -7,7 +7,6 @@
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
 #include "paging/tree/internal.h"
-#include "paging/tree/run.h"
 #include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 
@@ -198,100 +197,4 @@ enum status tree_split_held(struct pfn page, struct tree_reserve *reserve, struc
     else
         reserve->tables[reserve->count++] = table;
     return status;
-}
-
-/* ---- tickets, on the fast path of faults ---- */
-
-/* Tables set aside for the levels from 1 up. */
-struct fresh_tables {
-    unsigned count;
-    struct pfn tables[TREE_LEVELS_MAX - 1];
-};
-
-/* Takes tables for so many levels, or none, from the processor's cache. */
-static inline bool take_fresh(struct fresh_tables *fresh, unsigned levels)
-{
-    struct pmm_cache *caches = pmm_caches_of(machine_cpu());
-
-    for (fresh->count = 0; fresh->count < levels; fresh->count++) {
-        struct pfn *table = &fresh->tables[fresh->count];
-
-        if (!pmm_take(caches, PMM_CACHE_ANY, FRAME_TABLE, FRAME_UNCLEARED, table))
-            break;
-        pmm_check_free(*table);
-        pmm_prepare(*table, FRAME_TABLE);
-    }
-    if (fresh->count == levels)
-        return true;
-    while (fresh->count > 0)
-        pmm_free(fresh->tables[--fresh->count]);
-    return false;
-}
-
-/* Fills the tables with a ticket and links each to the next higher one. The lowest is locked.
- * Returns the highest. */
-static inline struct pfn link_fresh(const struct fresh_tables *fresh, uint64_t address,
-                                    struct pte ticket)
-{
-    struct pfn below = fresh->tables[0];
-
-    for (unsigned level = 1; level <= fresh->count; level++) {
-        struct pfn table = fresh->tables[level - 1];
-        struct frame *record = frame_record(table);
-        struct pte *entries = frame_pointer(table);
-
-        tree_place_table(table, level, address);
-        record->live = PTE_ENTRIES;
-        table_fill(entries, ticket);
-        if (level > 1) {
-            entries[pte_index(address, level)] = pte_table(below, PTE_OWN);
-            record->table.held = 1;
-        }
-        below = table;
-    }
-    spin_lock(&frame_record(fresh->tables[0])->lock);
-    return below;
-}
-
-/* As tree_lock. */
-static inline bool split_lock_fast(struct pfn table)
-{
-    struct frame *record = frame_record(table);
-
-    if (!spin_try(&record->lock))
-        return false;
-    if ((record->flags & FRAME_DEAD) == 0)
-        return true;
-    spin_unlock_fast(&record->lock);
-    return false;
-}
-
-/* The root is left to the slow path, which waits while it forks. */
-bool tree_split_ticket(const struct tree *tree, uint64_t address, struct pte ticket,
-                       struct pte **leaf)
-{
-    const uint64_t own = pte_table((struct pfn){0}, PTE_OWN).word & ~PTE_A;
-    unsigned level = tree->levels;
-    struct pfn table = tree->root;
-    struct pte *at = table_access_direct(table, level, address);
-    struct fresh_tables fresh;
-    bool split;
-
-    while (level > 1 && (pte_read(at).word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == own) {
-        table = pte_frame(pte_read(at));
-        level--;
-        at = table_access_direct(table, level, address);
-    }
-    if (level == 1 || level == tree->levels || !split_lock_fast(table))
-        return false;
-    split = pte_read(at).word == ticket.word && take_fresh(&fresh, level - 1);
-    if (split) {
-        struct pte link = pte_table(link_fresh(&fresh, address, ticket), PTE_OWN);
-
-        __atomic_store_n(&at->word, link.word, __ATOMIC_RELEASE);
-        frame_record(table)->table.held++;
-        *leaf = table_access_direct(fresh.tables[0], 1, address);
-    }
-    tree_unlock_fast(table);
-    return split;
 }

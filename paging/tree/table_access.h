@@ -74,4 +74,16 @@ static inline struct pte *table_access_edit(enum table_access way, const struct 
  * processor at once, since it may use them next, and on the others by the batch. */
 void table_access_changed(struct tlb_batch *batch);
 
+/* Sets a new table's level and base address; alone, it is its own ring. */
+static inline void tree_place_table(struct pfn table, unsigned level, uint64_t address)
+{
+    uint64_t base = round_down(address, pte_span(level + 1)) >> 21;
+    struct frame *record = frame_record(table);
+
+    record->level = (uint8_t)level;
+    record->table.base_low = (uint32_t)base;
+    record->base_high = (uint8_t)(base >> 32);
+    record->table.ring_or_section = table.index;
+}
+
 #endif

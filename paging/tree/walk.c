@@ -213,7 +213,7 @@ static struct pfn split_entry(const struct step *step, unsigned index, struct pt
     struct pte part =
         entry_is_zero(entry) ? zero_ladder_entry(step->level - 1, pte_rights(entry)) : entry;
 
-    table_fill(entries, part);
+    machine_fill_frame(entries, part.word);
     if (entry.word != 0)
         frame_record(table)->live = PTE_ENTRIES;
     tree_replace_entry(step->table, index, pte_table(table, PTE_OWN));

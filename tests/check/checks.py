@@ -37,7 +37,8 @@ ASSEMBLY = re.compile(r"cpu/.*|paging/kernel/[a-z_]*\.[cS]|tests/(programs|runne
 WINGS = {
     "cpu": ("cpu", "cpu/clock", "cpu/interrupts", "cpu/trap", "cpu/smp", "cpu/crash"),
     "pmm": ("pmm/alloc", "pmm"),
-    "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree", "paging/plain", "paging/sole"),
+    "paging": ("paging", "paging/kernel", "paging/tlb", "paging/tree", "paging/plain", "paging/sole",
+               "paging/ticket"),
     "swapdisk": ("swapdisk/pci", "swapdisk/format", "swapdisk/block", "swapdisk/ahci",
                  "swapdisk/fs", "swapdisk", "swapdisk/mark", "swapdisk/area", "swapdisk/log"),
     "vmm": ("vmm/policy", "vmm/ghosts", "vmm/page", "vmm/reclaimer", "vmm/space", "vmm/section", "vmm/flex", "vmm/files",

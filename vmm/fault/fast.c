@@ -16,7 +16,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/points.h"
-#include "paging/tree/run.h"
+#include "paging/ticket/ticket.h"
 #include "vmm/fault/entry.h"
 #include "vmm/page/page.h"
 
@@ -172,46 +172,41 @@ static GOES_ON bool fast_write_around(uint64_t address, uint64_t error, struct t
     return fault_write_around(leaf, descriptor) || go_slowly(address, error, frame);
 }
 
-/* Returns true if the access is one that a section's page resolves. */
-INLINE bool links_section(const struct descriptor *descriptor, uint64_t error)
-{
-    return error < 32 && (descriptor->links >> error & 1) != 0;
-}
-
-/* Ends the path at a ticket above the leaf table that neither a page nor zeros resolve. */
+/* Ends the path at a ticket above the leaf table that neither a page nor zeros resolve; error is
+ * below 32. */
 static GOES_ON bool fast_make_tables_of_section(uint64_t address, uint64_t error,
                                                 struct trap_frame *frame,
                                                 const struct descriptor *descriptor)
 {
     struct space *space = space_current();
+    struct frame *record = NULL;
     struct pte *leaf;
 
-    if (!links_section(descriptor, error) ||
-        !tree_split_ticket(&space->tree, address, descriptor->ticket, &leaf))
+    if ((descriptor->links >> error & 1) != 0)
+        record = ticket_split(&space->tree, address, descriptor->ticket, &leaf);
+    if (record == NULL)
         return go_slowly(address, error, frame);
     count_event(&space->faults.path);
-    return fault_link_section(address, error, frame, descriptor,
-                              frame_record(frame_of_pointer(leaf)), leaf);
+    return fault_link_section(address, error, frame, descriptor, record, leaf);
 }
 
 /* Ends the path at a ticket above the leaf table: makes the tables down to it, and resolves the
- * fault there. A read needs a table only where the space maps no larger zeros. */
+ * fault there; error is below 32. A read needs a table only where no larger zeros are mapped. */
 static GOES_ON bool fast_make_tables(uint64_t address, uint64_t error, struct trap_frame *frame,
                                      const struct descriptor *descriptor)
 {
+    bool around = UNLIKELY(descriptor->around > 0) && writes_around(descriptor, error);
     struct space *space = space_current();
-    struct frame *record;
+    struct frame *record = NULL;
     struct pte *leaf;
 
-    bool around = writes_around(descriptor, error);
-
-    if (error >= 32 || ((descriptor->allows >> error & 1) == 0 && !around))
+    if ((descriptor->allows >> error & 1) == 0 && !around)
         return fast_make_tables_of_section(address, error, frame, descriptor);
-    if (descriptor->page_level > 1 || ((error & PF_WR) == 0 && space->zero_levels > 1) ||
-        !tree_split_ticket(&space->tree, address, descriptor->ticket, &leaf))
+    if (descriptor->page_level == 1 && ((error & PF_WR) != 0 || space->zero_levels == 1))
+        record = ticket_split(&space->tree, address, descriptor->ticket, &leaf);
+    if (record == NULL)
         return go_slowly(address, error, frame);
     count_event(&space->faults.path);
-    record = frame_record(frame_of_pointer(leaf));
     if (around)
         return fast_write_around(address, error, frame, descriptor, record);
     if ((error & PF_WR) != 0)
@@ -221,24 +216,34 @@ static GOES_ON bool fast_make_tables(uint64_t address, uint64_t error, struct tr
     return fast_unlock_table(record);
 }
 
+/* Ends the path at an entry that is neither present nor a ticket. */
+static GOES_ON bool end_at_no_ticket(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                     uint64_t word)
+{
+    if (word == pte_guard().word)
+        return violate(address, error, frame, STATUS_NOT_FOUND);
+    return (error & PF_US) != 0 && fast_is_withheld(word)
+               ? violate(address, error, frame, STATUS_DENIED)
+               : go_slowly(address, error, frame);
+}
+
 /* Ends the path at an entry that is not present: a violation if nothing is mapped or the rights
  * deny the access. A ticket's descriptor stays while interrupts are off since the walk. */
 INLINE bool end_at_absent(uint64_t address, uint64_t error, struct trap_frame *frame, uint64_t word)
 {
     const struct descriptor *descriptor;
-    bool denied;
 
+    _Static_assert(USUAL_ERROR < 32, "a number of a bit in a descriptor");
     if ((error & ~USUAL_ERROR) != 0)
         return go_slowly(address, error, frame);
-    if (word == 0 || word == pte_guard().word)
+    if (word == 0)
         return violate(address, error, frame, STATUS_NOT_FOUND);
     descriptor = descriptor_of((struct pte){word}, descriptor_bound());
-    denied = descriptor != NULL ? (descriptor->denies >> error & 1) != 0
-                                : (error & PF_US) != 0 && fast_is_withheld(word);
-    if (denied)
-        return violate(address, error, frame, STATUS_DENIED);
-    return descriptor != NULL ? fast_make_tables(address, error, frame, descriptor)
-                              : go_slowly(address, error, frame);
+    if (descriptor == NULL)
+        return end_at_no_ticket(address, error, frame, word);
+    return (descriptor->denies >> error & 1) != 0
+               ? violate(address, error, frame, STATUS_DENIED)
+               : fast_make_tables(address, error, frame, descriptor);
 }
 
 /* Ends the path at an entry above the leaf table. */

@@ -95,6 +95,15 @@ void machine_clear_frame(void *frame)
     memset(frame, 0, PAGE_SIZE);
 }
 
+void machine_fill_frame(void *frame, uint64_t word)
+{
+    uint64_t *words = frame;
+
+    explorer_access(frame, PAGE_SIZE, ACCESS_STORE, CALLER);
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(word); i++)
+        words[i] = word;
+}
+
 void machine_copy_frame(void *restrict to, const void *restrict from)
 {
     explorer_access(to, PAGE_SIZE, ACCESS_STORE, CALLER);

@@ -183,6 +183,14 @@ DECIDED void machine_clear_frame(void *frame)
     memset(frame, 0, PAGE_SIZE);
 }
 
+DECIDED void machine_fill_frame(void *frame, uint64_t word)
+{
+    uint64_t *words = frame;
+
+    for (unsigned i = 0; i < PAGE_SIZE / sizeof(word); i++)
+        words[i] = word;
+}
+
 DECIDED void machine_copy_frame(void *restrict to, const void *restrict from)
 {
     memcpy(to, from, PAGE_SIZE);
