@@ -14,6 +14,8 @@
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
 #include "paging/tree/internal.h"
+#include "paging/tree/run.h"
+#include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 
 void tree_forget_page(struct pfn page)
@@ -159,4 +161,54 @@ void tree_drop(const struct tlb_release *release)
     tree_drop_begin(&dropper, release);
     while (!tree_drop_some(&dropper, UINT32_MAX)) {
     }
+}
+
+/* ---- empty tables of a run ---- */
+
+/* Marks the locked table dead (rule P6), before the entry above changes, if it is empty. */
+static bool mark_dead_if_empty(const struct tree_run *run, struct pfn table)
+{
+    struct frame *record = frame_record(table);
+
+    if (record->live != 0 || pfn_equal(table, run->tree->root))
+        return false;
+    record->flags |= FRAME_DEAD;
+    return true;
+}
+
+/* Returns the table of a level on the run's path, above the run's own. */
+static struct pfn table_above(const struct tree_run *run, unsigned level)
+{
+    struct pfn table = run->tree->root;
+
+    for (unsigned at = run->tree->levels; at > level; at--) {
+        struct pte entry = pte_read(table_access_direct(table, at, run->start));
+
+        CHECK_MSG(entry_is_own_table(entry), "entry %lx of level %u is on the path of a run",
+                  entry.word, at);
+        table = pte_frame(entry);
+    }
+    return table;
+}
+
+unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
+{
+    bool were_on = machine_interrupts_off();
+    struct pfn table = run->table;
+    unsigned level = run->lowest;
+
+    tree_lock_patiently(table, were_on);
+    for (; mark_dead_if_empty(run, table); level++) {
+        struct pfn above = table_above(run, level + 1);
+
+        tree_unlock(table);
+        tree_lock_patiently(above, were_on);
+        tree_unlink_dead(above, table_access_direct(above, level + 1, run->start), table, batch);
+        table = above;
+    }
+    tree_unlock(table);
+    machine_interrupts_restore(were_on);
+    if (level > run->lowest)
+        tlb_add_page(batch, run->start);
+    return level - run->lowest;
 }

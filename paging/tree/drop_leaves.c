@@ -357,16 +357,42 @@ unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     return count;
 }
 
+void tree_drop_page(struct pfn table, unsigned index, struct pte entry)
+{
+    struct pfn page = pte_frame(entry);
+
+    if (entry.word == 0)
+        return;
+    if (__builtin_expect(!drop_if_last(page), 0)) {
+        fold_dirty(entry);
+        tree_repoint(page, table, index);
+        if (tree_release(page) != 0)
+            return;
+    }
+    tree_globals.hooks->page_free_last(page);
+}
+
 void tree_drop_pages(struct pfn table, unsigned index, const struct pte *entries, unsigned count)
 {
     struct page_run run; /* large, so it is not cleared */
 
+    struct pfn *gone = run.gone; /* a local pointer stays in a register */
+
     run.table = table;
-    run.gone_count = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (entries[i].word != 0)
-            drop_page_ref(&run, pte_frame(entries[i]), entries[i], index + i);
+        struct pfn page = pte_frame(entries[i]);
+
+        if (entries[i].word == 0)
+            continue;
+        if (__builtin_expect(!drop_if_last(page), 0)) {
+            run.gone_count = (unsigned)(gone - run.gone);
+            drop_page_ref(&run, page, entries[i], index + i);
+            gone = run.gone + run.gone_count;
+            continue;
+        }
+        *gone++ = page;
     }
+    run.gone_count = (unsigned)(gone - run.gone);
     if (run.gone_count > 0)
         tree_globals.hooks->pages_free_last(run.gone, run.gone_count);
 }

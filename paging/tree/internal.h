@@ -252,6 +252,9 @@ void tree_replace_in_table(const struct tree *tree, struct pfn table, unsigned l
 void tree_protect_in_table(const struct tree *tree, struct pfn table, uint64_t from, uint64_t to,
                            struct pte ticket, struct rights rights, struct tlb_batch *batch);
 
+/* Drops the page of one own leaf that was replaced and flushed; of an empty entry nothing. */
+void tree_drop_page(struct pfn table, unsigned index, struct pte entry);
+
 /* Drops the pages of own leaves that were replaced in a leaf table, from an index on, and flushed;
  * empty entries have none. At most TREE_PAGES_TOGETHER. */
 void tree_drop_pages(struct pfn table, unsigned index, const struct pte *entries, unsigned count);

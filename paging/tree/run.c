@@ -26,20 +26,6 @@ static inline unsigned tree_run_level_of(const struct tree *tree, uint64_t start
     return level;
 }
 
-/* The bits of a link to an own table, except its frame, A and D. */
-#define OWN_TABLE (PTE_P | PTE_RW | PTE_US | PTE_MAY_WRITE | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT)
-
-static inline bool is_own_table(struct pte entry)
-{
-    return (entry.word & ~(PTE_FRAME_MASK | PTE_A | PTE_D)) == OWN_TABLE;
-}
-
-/* Returns the table of a link to an own table, through the direct map. */
-static inline struct pte *entries_of(struct pte link)
-{
-    return phys_pointer((struct phys){link.word & PTE_FRAME_MASK});
-}
-
 /* Finds the table of a run. Only range calls, which hold the regions' lock, free own tables or
  * create them where nothing is mapped. So the walk needs no table locks, and interrupts may be on.
  * It does not enter shared tables, which a fault may replace. */
@@ -59,12 +45,12 @@ static inline __attribute__((always_inline)) bool find(struct tree_run *run,
     for (; shift > last; shift -= PTE_INDEX_BITS) {
         struct pte entry = pte_read(place);
 
-        if (__builtin_expect(!is_own_table(entry), 0)) {
+        if (__builtin_expect(!entry_is_own_table(entry), 0)) {
             if (entry.word != 0)
                 return false;
             break;
         }
-        place = entries_of(entry) + (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
+        place = own_table_entries(entry) + (start >> (shift - PTE_INDEX_BITS)) % PTE_ENTRIES;
     }
     run->tree = tree;
     run->start = start;
@@ -233,6 +219,27 @@ static inline bool entry_is_plain(struct pte entry)
     return !pte_present(entry) && !entry_is_held(entry);
 }
 
+/* Replaces own leaves of one shape, from an index on, and returns how many. */
+static inline unsigned replace_leaves(const struct tree_run *run, unsigned from, uint64_t shape,
+                                      struct pte with, struct pte *removed)
+{
+    uint64_t address = run->start + from * PAGE_SIZE;
+    struct pte *place = run->place;
+    unsigned count = run->count;
+    unsigned at = from;
+
+    for (; at < count; at++, address += PAGE_SIZE) {
+        struct pte entry = pte_read(&place[at]);
+
+        if ((entry.word & ~LEAF_VARIES) != shape)
+            break;
+        removed[at] = entry;
+        __atomic_store_n(&place[at].word, with.word, __ATOMIC_RELEASE);
+        machine_flush_page(address);
+    }
+    return at - from;
+}
+
 /* Replaces own leaves, zero pages and plain entries of a locked run that is alone. Stores the own
  * leaves, by their place, in removed[from] and behind; otherwise empty entries. */
 static unsigned replace_alone(const struct tree_run *run, unsigned from, struct pte with,
@@ -241,24 +248,27 @@ static unsigned replace_alone(const struct tree_run *run, unsigned from, struct 
     struct frame *record = frame_record(run->table);
     unsigned live = record->live;
     unsigned held = record->table.held;
-    uint64_t shape = UINT64_MAX; /* of own leaves, without what may differ; none yet */
     unsigned at = from;
 
-    for (; at < run->count; at++) {
+    while (at < run->count) {
         struct pte entry = pte_read(&run->place[at]);
+        unsigned leaves;
 
-        removed[at] = pte_empty();
-        if ((entry.word & ~LEAF_VARIES) == shape || is_own_leaf(entry)) {
-            shape = entry.word & ~LEAF_VARIES;
-            removed[at] = entry;
-            held--;
-        } else if (!entry_is_plain(entry) && !entry_is_zero(entry)) {
-            break;
+        if (is_own_leaf(entry)) {
+            leaves = replace_leaves(run, at, entry.word & ~LEAF_VARIES, with, removed);
+            CHECK(leaves > 0);
+            live -= with.word == 0 ? leaves : 0;
+            held -= leaves;
+            at += leaves;
+            continue;
         }
+        if (!entry_is_plain(entry) && !entry_is_zero(entry))
+            break;
         live = live - (entry.word != 0) + (with.word != 0);
         __atomic_store_n(&run->place[at].word, with.word, __ATOMIC_RELEASE);
         if (pte_present(entry))
             machine_flush_page(run->start + at * PAGE_SIZE);
+        removed[at++] = pte_empty();
     }
     CHECK_MSG(live <= PTE_ENTRIES && held <= live, "table %x: %u live, %u held", run->table.index,
               live, held);
@@ -267,16 +277,41 @@ static unsigned replace_alone(const struct tree_run *run, unsigned from, struct 
     return at;
 }
 
+/* As replace_alone, of a run of one entry. */
+static inline unsigned replace_one_alone(const struct tree_run *run, struct pte with,
+                                         struct pte *removed)
+{
+    struct frame *record = frame_record(run->table);
+    struct pte entry = pte_read(run->place);
+    bool own = is_own_leaf(entry);
+
+    if (!own && !entry_is_plain(entry) && !entry_is_zero(entry))
+        return 0;
+    __atomic_store_n(&run->place->word, with.word, __ATOMIC_RELEASE);
+    if (pte_present(entry))
+        machine_flush_page(run->start);
+    record->live = (uint16_t)(record->live - (entry.word != 0) + (with.word != 0));
+    record->table.held = (uint16_t)(record->table.held - own);
+    CHECK_MSG(record->table.held <= record->live, "table %x: %u live, %u held", run->table.index,
+              record->live, record->table.held);
+    *removed = own ? entry : pte_empty();
+    return 1;
+}
+
 /* Goes on with a locked run at an entry that has a target, and unlocks. */
 __attribute__((noinline)) static unsigned replace_pages(const struct tree_run *run, unsigned from,
                                                         struct pte with, bool were_on)
 {
     struct pte removed[TREE_RUN_ALONE]; /* set from `from` on */
-    bool alone = run_is_alone(run);
-    unsigned done = alone ? replace_alone(run, from, with, removed) : from;
+    unsigned done = from;
 
+    if (run_is_alone(run))
+        done = run->count == 1 ? replace_one_alone(run, with, removed)
+                               : replace_alone(run, from, with, removed);
     run_unlock(run, were_on);
-    if (done > from)
+    if (done == 1 && run->count == 1)
+        tree_drop_page(run->table, pte_index(run->start, 1), removed[0]);
+    else if (done > from)
         tree_drop_pages(run->table, pte_index(run->start, 1) + from, &removed[from], done - from);
     return done;
 }
@@ -348,7 +383,8 @@ static inline bool find_shape(struct protect_shape *shape, struct pte entry, str
 
 /* As tree_run_protect, of a locked run that is alone. No other processor sets A or D meanwhile, and
  * this one does not touch the pages. */
-static inline unsigned protect_alone(const struct tree_run *run, struct pte ticket, struct pte leaf)
+__attribute__((noinline)) static unsigned protect_alone(const struct tree_run *run,
+                                                        struct pte ticket, struct pte leaf)
 {
     struct protect_shape shape = {.old = UINT64_MAX};
     unsigned done;
@@ -370,10 +406,34 @@ static inline unsigned protect_alone(const struct tree_run *run, struct pte tick
     return done;
 }
 
+/* The same of a run of one entry. */
+static inline unsigned protect_one_alone(const struct tree_run *run, struct pte ticket,
+                                         struct pte leaf)
+{
+    struct pte *at = run->place;
+    struct pte entry = pte_read(at);
+    uint64_t with = leaf.word & RIGHTS_BITS;
+
+    if (leaf.word != 0 && is_own_leaf(entry)) {
+        __atomic_store_n(&at->word, (entry.word & ~RIGHTS_BITS) | with, __ATOMIC_RELEASE);
+        if (is_reduced(entry.word, with))
+            machine_flush_page(run->start);
+        return 1;
+    }
+    if (pte_state(entry, 1) != PTE_TICKET)
+        return 0;
+    __atomic_store_n(&at->word, ticket.word, __ATOMIC_RELEASE);
+    return 1;
+}
+
 unsigned tree_run_protect(const struct tree_run *run, struct pte ticket, struct pte leaf)
 {
     bool were_on = run_lock(run);
-    unsigned done = run_is_alone(run) ? protect_alone(run, ticket, leaf) : 0;
+    unsigned done = 0;
+
+    if (run_is_alone(run))
+        done = run->count == 1 ? protect_one_alone(run, ticket, leaf)
+                               : protect_alone(run, ticket, leaf);
 
     run_unlock(run, were_on);
     return done;
@@ -385,54 +445,4 @@ void tree_run_protect_rest(const struct tree_run *run, unsigned from, struct pte
     CHECK(tree_run_is_there(run) && run->bottom == 1);
     tree_protect_in_table(run->tree, run->table, run->start + from * PAGE_SIZE,
                           run->start + run->count * PAGE_SIZE, ticket, rights, batch);
-}
-
-/* ---- giving back ---- */
-
-/* Marks the locked table dead (rule P6), before the entry above changes, if it is empty. */
-static bool mark_dead_if_empty(const struct tree_run *run, struct pfn table)
-{
-    struct frame *record = frame_record(table);
-
-    if (record->live != 0 || pfn_equal(table, run->tree->root))
-        return false;
-    record->flags |= FRAME_DEAD;
-    return true;
-}
-
-/* Returns the table of a level on the run's path, above the run's own. */
-static struct pfn table_above(const struct tree_run *run, unsigned level)
-{
-    struct pfn table = run->tree->root;
-
-    for (unsigned at = run->tree->levels; at > level; at--) {
-        struct pte entry = pte_read(table_access_direct(table, at, run->start));
-
-        CHECK_MSG(is_own_table(entry), "entry %lx of level %u is on the path of a run", entry.word,
-                  at);
-        table = pte_frame(entry);
-    }
-    return table;
-}
-
-unsigned tree_run_give_back(const struct tree_run *run, struct tlb_batch *batch)
-{
-    bool were_on = machine_interrupts_off();
-    struct pfn table = run->table;
-    unsigned level = run->lowest;
-
-    tree_lock_patiently(table, were_on);
-    for (; mark_dead_if_empty(run, table); level++) {
-        struct pfn above = table_above(run, level + 1);
-
-        tree_unlock(table);
-        tree_lock_patiently(above, were_on);
-        tree_unlink_dead(above, table_access_direct(above, level + 1, run->start), table, batch);
-        table = above;
-    }
-    tree_unlock(table);
-    machine_interrupts_restore(were_on);
-    if (level > run->lowest)
-        tlb_add_page(batch, run->start);
-    return level - run->lowest;
 }
