@@ -84,8 +84,7 @@ static void delimiter_by_weight(void **state)
     (void)state;
     assert_null(read_csv("1,2,4096,|||\n", 64));
     expect_pages(1, (uint16_t[]){0});
-    assert_string_equal(read_csv("1:2:3,4:5:6\n", 64),
-                        "line 1: the size is no number of 64 bits");
+    assert_string_equal(read_csv("1:2:3,4:5:6\n", 64), "line 1: the size is no number of 64 bits");
 }
 
 static void requests_that_count_apart(void **state)
