@@ -62,6 +62,58 @@ static bool free_into_cache(const struct pfn *frames, unsigned count, enum frame
     return true;
 }
 
+/* ---- frames in any order ---- */
+
+/* Frames of the same 64 neighbours go back to the allocator together. Where they do not follow each
+ * other, groups are gathered here; another one in the same place sends its predecessor back. */
+#define GROUPS 64U
+
+/* A run of at least this many frames of a group goes back at once. */
+#define LONG_RUN 16U
+
+struct free_groups {
+    bool used;
+    struct free_group {
+        uint64_t mask; /* 0: none */
+        uint32_t group;
+        uint32_t count;
+    } of[GROUPS];
+};
+
+static void give_group(const struct free_group *group)
+{
+    zones_give_group((struct pfn){group->group * 64}, group->mask, group->count);
+}
+
+/* Adds a short run of frames. */
+static inline void gather(struct free_groups *groups, struct free_group run)
+{
+    struct free_group *place = &groups->of[run.group % GROUPS];
+
+    if (!groups->used) {
+        for (unsigned i = 0; i < GROUPS; i++)
+            groups->of[i].mask = 0;
+        groups->used = true;
+    }
+    if (place->mask != 0 && place->group == run.group) {
+        CHECK_MSG((place->mask & run.mask) == 0, "frames %x from group %x are freed twice",
+                  (uint32_t)(place->mask & run.mask), run.group);
+        place->mask |= run.mask;
+        place->count += run.count;
+        return;
+    }
+    if (place->mask != 0)
+        give_group(place);
+    *place = run;
+}
+
+static void give_gathered(const struct free_groups *groups)
+{
+    for (unsigned i = 0; i < GROUPS; i++)
+        if (groups->of[i].mask != 0)
+            give_group(&groups->of[i]);
+}
+
 void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kind, uint8_t flags,
                    void (*flagged)(struct pfn frame))
 {
@@ -70,25 +122,32 @@ void pmm_free_many(const struct pfn *frames, unsigned count, enum frame_kind kin
                                    .flagged = flagged};
     const struct pfn *at = frames;
     const struct pfn *end = frames + count;
+    struct free_groups groups; /* large, so it is not cleared */
 
     CHECK(frame_is_owned((uint8_t)kind));
     if (count <= FEW && free_into_cache(frames, count, kind, &form))
         return;
+    groups.used = false;
     while (at < end) {
         const struct pfn *first = at;
         struct pfn frame = *at;
-        uint32_t group = frame.index / 64;
-        uint64_t mask = 0;
+        struct free_group run = {.mask = 0, .group = frame.index / 64};
 
         do {
             free_one(frame, &form);
-            mask |= UINT64_C(1) << frame.index % 64;
+            run.mask |= UINT64_C(1) << frame.index % 64;
             if (++at == end)
                 break;
             frame = *at;
-        } while (frame.index / 64 == group);
-        zones_give_group((struct pfn){group * 64}, mask, (unsigned)(at - first));
+        } while (frame.index / 64 == run.group);
+        run.count = (uint32_t)(at - first);
+        if (run.count < LONG_RUN)
+            gather(&groups, run);
+        else
+            give_group(&run);
     }
+    if (groups.used)
+        give_gathered(&groups);
     count_shared(kind, (uint64_t)0 - count);
     pmm_note_pressure();
 }

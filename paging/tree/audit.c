@@ -1,11 +1,10 @@
 /*
- * AUDIT: checks that every count equals the reachable references; and prints one walk.
+ * AUDIT: checks that every count equals the reachable references.
  *
  * It needs no memory. The first pass visits each table once and subtracts every reference from its
  * target's count. The remainder must equal the holds: zero for all but roots. The second pass
  * restores the counts.
  */
-#include "lib/print.h"
 #include "paging/kernel/map.h"
 #include "paging/tree/internal.h"
 #include "pmm/memory_map.h"
@@ -89,8 +88,7 @@ static void audit_zero(struct audit *audit, struct pte entry, unsigned level)
     audit->census.zero_links[level]++;
 }
 
-/* Returns true if a link allows everything. Rights are in the lowest entry, except for links of the
- * zero ladder and shared links (rule E2). */
+/* Returns true if a link allows everything, as all do but zero ladder and shared (rule E2). */
 static bool link_allows_all(struct pte entry)
 {
     uint64_t rights = PTE_MAY_WRITE | PTE_US;
@@ -211,50 +209,4 @@ struct tree_census tree_audit(const struct tree *trees, unsigned count)
     audit.taking = false;
     audit_trees(&audit, trees, count);
     return audit.census;
-}
-
-/* ---- printing one walk ---- */
-
-static void print_entry(struct pte entry, unsigned level, bool of_kernel)
-{
-    static const char *const classes[] = {"kernel", "own", "COW", "shared"};
-
-    print("#   level %u: %016lx", level, entry.word);
-    if (pte_present(entry)) {
-        print(" %s, frame %lx, %s%s%s%s%s",
-              of_kernel || pte_class(entry) == PTE_CLASS_NONE ? classes[0]
-                                                              : classes[pte_class(entry)],
-              (entry.word & PTE_FRAME_MASK) >> PAGE_SHIFT,
-              (entry.word & PTE_RW) != 0 ? "writable" : "read-only",
-              (entry.word & PTE_US) != 0 ? ", user" : "",
-              (entry.word & PTE_NX) != 0 ? ", no-execute" : "",
-              (entry.word & PTE_A) != 0 ? ", accessed" : "",
-              (entry.word & PTE_D) != 0 ? ", dirty" : "");
-        if (!of_kernel && pte_state(entry, level) == PTE_CORRUPT)
-            print(", CORRUPT");
-    } else {
-        print(" %s", pte_state_name(pte_state(entry, level)));
-    }
-    print("\n");
-}
-
-void tree_print_walk(struct phys root, unsigned levels, uint64_t address)
-{
-    bool of_kernel = address >> 63 != 0;
-    uint64_t table = root.address;
-
-    for (unsigned level = levels; level >= 1; level--) {
-        struct pte entry;
-
-        if (!memory_map_touches_ram(table, table + PAGE_SIZE)) {
-            print("#   level %u: the table would be at %lx, which is no RAM\n", level, table);
-            return;
-        }
-        entry = pte_read((const struct pte *)phys_pointer((struct phys){table}) +
-                         pte_index(address, level));
-        print_entry(entry, level, of_kernel);
-        if (level == 1 || !entry_is_table(entry))
-            return;
-        table = entry.word & PTE_FRAME_MASK;
-    }
 }

@@ -67,19 +67,32 @@ void tree_drop_entry(struct tree_dropper *dropper, struct pte entry, unsigned le
 
 /* ---- steps ---- */
 
-/* Drops one entry of the dropper's lowest table, above level 1. */
+/* Returns the index of the next held entry of the dropper's lowest table, above level 1. */
+static unsigned next_held(const struct tree_dropper *dropper)
+{
+    struct pfn table = dropper->tables[dropper->depth - 1];
+    const struct pte *entries = frame_pointer(table);
+    unsigned index = dropper->next[dropper->depth - 1];
+
+    while (!entry_is_held(entries[index]))
+        if (++index == PTE_ENTRIES)
+            PANIC("table %x holds %u more than its entries", table.index,
+                  frame_record(table)->table.held);
+    return index;
+}
+
+/* Drops the next held entry of the dropper's lowest table, above level 1. */
 static void drop_link(struct tree_dropper *dropper)
 {
     unsigned top = dropper->depth - 1;
+    unsigned index = next_held(dropper);
     struct frame *record = frame_record(dropper->tables[top]);
-    struct pte *at = (struct pte *)frame_pointer(dropper->tables[top]) + dropper->next[top]++;
-    unsigned index = dropper->next[top] - 1U;
-    struct pte entry = *at;
+    struct pte *entries = frame_pointer(dropper->tables[top]);
+    struct pte entry = entries[index];
     struct pfn page = entry_page(entry, record->level);
 
-    if (!entry_is_held(entry))
-        return;
-    *at = pte_empty();
+    dropper->next[top] = (uint16_t)(index + 1);
+    entries[index] = pte_empty();
     record->live--;
     record->table.held--;
     if (!pfn_is_none(page)) /* a large one */
@@ -87,8 +100,7 @@ static void drop_link(struct tree_dropper *dropper)
     tree_drop_entry(dropper, entry, record->level);
 }
 
-/* Frees an empty table. If both its links are none, it is in no ring, and that is final: no table
- * joins behind a dead one. */
+/* Frees an empty table. No table joins a ring behind a dead one: links that are none stay so. */
 static void free_table(struct pfn table)
 {
     const struct frame *record = frame_record(table);
@@ -134,23 +146,42 @@ void tree_drop_begin(struct tree_dropper *dropper, const struct tlb_release *rel
     tree_drop_entry(dropper, release->entry, release->level);
 }
 
+unsigned drop_step(struct tree_dropper *dropper, unsigned entries)
+{
+    struct pfn table = dropper->tables[dropper->depth - 1];
+    const struct frame *record = frame_record(table);
+    unsigned count = 1;
+
+    CHECK_MSG(record->table.held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
+              "table %x holds %u more than its entries", table.index, record->table.held);
+    if (record->table.held == 0)
+        free_table(dropper->tables[--dropper->depth]);
+    else if (record->level == 1)
+        count = drop_leaves(dropper, entries);
+    else
+        drop_link(dropper);
+    return entries > count ? entries - count : 0;
+}
+
+/* If the table below loses its other references after the look, more die with it. */
+unsigned drop_step_least(const struct tree_dropper *dropper)
+{
+    struct pfn table = dropper->tables[dropper->depth - 1];
+    const struct frame *record = frame_record(table);
+    struct pte entry = pte_empty();
+
+    if (record->level == 2 && record->table.held > 0)
+        entry = ((const struct pte *)frame_pointer(table))[next_held(dropper)];
+    if (pte_state(entry, 2) != PTE_TABLE)
+        return record->level > 1;
+    record = frame_record(pte_frame(entry));
+    return __atomic_load_n(&record->count, __ATOMIC_RELAXED) == 1 ? record->table.held : 1;
+}
+
 bool tree_drop_some(struct tree_dropper *dropper, unsigned entries)
 {
-    while (dropper->depth > 0 && entries > 0) {
-        struct pfn table = dropper->tables[dropper->depth - 1];
-        const struct frame *record = frame_record(table);
-        unsigned count = 1;
-
-        CHECK_MSG(record->table.held == 0 || dropper->next[dropper->depth - 1] < PTE_ENTRIES,
-                  "table %x holds %u more than its entries", table.index, record->table.held);
-        if (record->table.held == 0)
-            free_table(dropper->tables[--dropper->depth]);
-        else if (record->level == 1)
-            count = drop_leaves(dropper, entries);
-        else
-            drop_link(dropper);
-        entries -= count;
-    }
+    while (dropper->depth > 0 && entries > 0)
+        entries = drop_step(dropper, entries);
     return dropper->depth == 0;
 }
 

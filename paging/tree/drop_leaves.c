@@ -35,8 +35,7 @@ static inline bool drop_if_last(struct pfn page)
                                        __ATOMIC_RELAXED);
 }
 
-/* Drops the reference of a zeroed entry to its page. The back pointer moves to another entry while
- * the count still includes this one. */
+/* Drops a zeroed entry's reference. The back pointer moves while the count still includes it. */
 static inline void drop_page_ref(struct page_run *run, struct pfn page, struct pte entry,
                                  unsigned index)
 {
@@ -52,8 +51,7 @@ static inline void drop_page_ref(struct page_run *run, struct pfn page, struct p
 /* Bits in which two leaves of equal kind and rights may differ; a frame number has 32 bits. */
 #define LEAF_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
 
-/* Drops own leaves in [at, end), as long as they differ from the base only in what may differ.
- * Returns the first entry that does not. */
+/* Drops own leaves in [at, end) that are like the base. Returns the first one that is not. */
 static __attribute__((noinline)) struct pte *drop_own_run(struct page_run *run, struct pte *at,
                                                           const struct pte *end, uint64_t base)
 {
@@ -120,8 +118,7 @@ static __attribute__((noinline, cold)) void drop_odd_count(struct page_run *run,
     }
 }
 
-/* Drops the reference of an emptied leaf that is not its page's back pointer. Returns false if
- * drop_odd_count must look at the count. */
+/* Drops the reference of an emptied leaf that is no back pointer. False: for drop_odd_count. */
 static inline __attribute__((always_inline)) bool drop_leaf_ref(struct pte entry,
                                                                 struct frame *record)
 {
@@ -147,21 +144,17 @@ static inline void drop_cow_leaf(struct page_run *run, struct pte *at)
 
 /* ---- groups of COW leaves ---- */
 
-/* Leaves that are emptied together, with one fence; and dropped under one hold of the ring's lock,
- * if their pages have their back pointers here. */
-#define DROP_GROUP 16U
+_Static_assert(PTE_ENTRIES % TREE_DROP_GROUP == 0, "a table is whole groups");
 
-_Static_assert(PTE_ENTRIES % DROP_GROUP == 0, "a table is whole groups");
-
-/* A group of emptied leaves with equal rights. */
+/* A group of leaves with equal rights. They are emptied together, with one fence; and dropped under
+ * one hold of the ring's lock, if their pages have their back pointers here. */
 struct leaf_group {
     struct pte *at;
-    uint64_t base;               /* their bits, but for those that may differ */
-    uint64_t varies[DROP_GROUP]; /* what may differ */
+    uint64_t base;                    /* their bits, but for those that may differ */
+    uint64_t varies[TREE_DROP_GROUP]; /* what may differ */
 };
 
-/* Drops an emptied leaf that was its page's back pointer, and that the ring's next table has not.
- * The ring is locked. */
+/* Drops an emptied leaf, its page's back pointer, that the locked ring's next table has not. */
 static __attribute__((noinline)) void drop_unlike_next(struct page_run *run, struct pte *at,
                                                        struct pte entry)
 {
@@ -190,7 +183,7 @@ drop_pointers_some(struct page_run *run, const struct leaf_group *group, unsigne
     const struct pte *others = (const struct pte *)frame_pointer(next) + drop_index(group->at);
     bool alike = true;
 
-    for (; alike && i < DROP_GROUP; i++) {
+    for (; alike && i < TREE_DROP_GROUP; i++) {
         uint64_t varies = group->varies[i];
         struct pte entry = {varies + base};
         struct frame *record = record_of_varying(varies);
@@ -208,7 +201,7 @@ drop_pointers_some(struct page_run *run, const struct leaf_group *group, unsigne
 
 static void drop_pointers(struct page_run *run, const struct leaf_group *group, unsigned i)
 {
-    while (i < DROP_GROUP)
+    while (i < TREE_DROP_GROUP)
         i = drop_pointers_some(run, group, i);
 }
 
@@ -229,7 +222,7 @@ static inline __attribute__((always_inline)) bool empty_group(struct leaf_group 
     uint64_t all = 0;
 
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < DROP_GROUP; i++) {
+    for (unsigned i = 0; i < TREE_DROP_GROUP; i++) {
         uint64_t varies = __atomic_load_n(&group->at[i].word, __ATOMIC_RELAXED) - group->base;
 
         group->varies[i] = varies;
@@ -239,7 +232,7 @@ static inline __attribute__((always_inline)) bool empty_group(struct leaf_group 
     if (__builtin_expect((all & ~LEAF_VARIES) != 0, 0))
         return false;
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < DROP_GROUP; i++)
+    for (unsigned i = 0; i < TREE_DROP_GROUP; i++)
         __atomic_store_n(&group->at[i].word, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return true;
@@ -252,7 +245,7 @@ drop_group(struct page_run *run, const struct leaf_group *group, bool dirty)
     const uint32_t table = run->table.index;
 
 #pragma GCC unroll 16
-    for (unsigned i = 0; i < DROP_GROUP; i++) {
+    for (unsigned i = 0; i < TREE_DROP_GROUP; i++) {
         struct frame *record = record_of_varying(group->varies[i]);
 
         if (__builtin_expect(__atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == table,
@@ -267,8 +260,7 @@ drop_group(struct page_run *run, const struct leaf_group *group, bool dirty)
     }
 }
 
-/* Drops COW leaves in [at, end), group by group, as long as they are like the first. Returns the
- * first entry that is not dropped. */
+/* Drops COW leaves in [at, end), in groups like the first. Returns the first that is left. */
 static __attribute__((noinline)) struct pte *drop_cow_leaves(struct page_run *run, struct pte *at,
                                                              const struct pte *end)
 {
@@ -276,7 +268,7 @@ static __attribute__((noinline)) struct pte *drop_cow_leaves(struct page_run *ru
     uint64_t any;
 
     group.base = at->word & ~LEAF_VARIES;
-    for (group.at = at; group.at + DROP_GROUP <= end; group.at += DROP_GROUP) {
+    for (group.at = at; group.at + TREE_DROP_GROUP <= end; group.at += TREE_DROP_GROUP) {
         if (!empty_group(&group, &any))
             break;
         if ((any & PTE_D) != 0)
@@ -326,7 +318,7 @@ static struct pte *drop_first(struct tree_dropper *dropper, struct page_run *run
         next = drop_cow_leaves(run, at, end);
     *held += (unsigned)(next - at);
     if (next == at) {
-        next = at + min_u64((uint64_t)(end - at), DROP_GROUP);
+        next = at + min_u64((uint64_t)(end - at), TREE_DROP_GROUP);
         *held += drop_each(dropper, run, at, next);
     }
     return next;
@@ -339,18 +331,20 @@ unsigned drop_leaves(struct tree_dropper *dropper, unsigned most)
     struct frame *record = frame_record(dropper->tables[top]);
     struct pte *at = (struct pte *)frame_pointer(dropper->tables[top]) + dropper->next[top];
     unsigned count =
-        (unsigned)min_u64(min_u64(most, TREE_PAGES_TOGETHER), PTE_ENTRIES - dropper->next[top]);
+        (unsigned)min_u64(round_up(most, TREE_DROP_GROUP), PTE_ENTRIES - dropper->next[top]);
+    const struct pte *first = at;
     const struct pte *end = at + count;
     unsigned held = 0;
 
     run.table = dropper->tables[top];
     run.gone_count = run.zeros = 0;
     run.shape = run.plain = 0;
-    while (at < end)
+    while (at < end && held - run.zeros < record->table.held)
         at = drop_first(dropper, &run, at, end, &held);
-    CHECK(run.zeros <= held);
+    CHECK(run.zeros <= held && held - run.zeros <= record->table.held);
     record->live = (uint16_t)(record->live - (held - run.zeros));
     record->table.held = (uint16_t)(record->table.held - (held - run.zeros));
+    count = (unsigned)(at - first);
     dropper->next[top] = (uint16_t)(dropper->next[top] + count);
     if (run.gone_count > 0)
         tree_globals.hooks->pages_free_last(run.gone, run.gone_count);

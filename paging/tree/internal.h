@@ -9,6 +9,10 @@
 #include "cpu/smp/spin.h"
 #include "paging/tree/tree.h"
 
+/* Entries of a dying leaf table that are read together: it stops behind the last one with a
+ * target. */
+#define TREE_DROP_GROUP 16U
+
 /* Prepared roots that are kept (root.c). */
 #define TREE_READY_ROOTS 16U
 
@@ -147,7 +151,15 @@ void tree_forget_page(struct pfn page);
 /* Drops an entry that was removed; a table without other references joins the dropper's. */
 void tree_drop_entry(struct tree_dropper *dropper, struct pte entry, unsigned level);
 
-/* Drops up to `most` entries of the dropper's leaf table. Returns how many. */
+/* Drops up to `entries` of the dropper's lowest table, in whole groups, or frees it if it holds
+ * nothing. Returns how many are left. */
+unsigned drop_step(struct tree_dropper *dropper, unsigned entries);
+
+/* Returns how many entries the next step has to drop at once, so that no leaf table is left dead
+ * with entries in it: 0 within such a table, otherwise at most PTE_ENTRIES. */
+unsigned drop_step_least(const struct tree_dropper *dropper);
+
+/* Drops up to `most` entries of the dropper's leaf table, in whole groups. Returns how many. */
 unsigned drop_leaves(struct tree_dropper *dropper, unsigned most);
 
 /* Folds the entry's D into the page's record (rule E8). */

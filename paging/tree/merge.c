@@ -267,8 +267,7 @@ static void link_page(const struct merging *merging, struct pfn page)
     machine_interrupts_restore(were_on);
     CHECK_MSG(pfn_equal(pte_frame(old), merging->table), "entry %lx at %lx names no table %x",
               old.word, merge->address, merging->table.index);
-    /* No entry of the table was present since the first flush, but paging-structure caches may
-     * still lead to it. */
+    /* No entry was present since the first flush, but paging-structure caches may lead to it. */
     tlb_add_page(&batch, merge->address);
     table_access_changed(&batch);
     tlb_release(&batch, (struct tlb_release){.entry = old, .level = (uint8_t)merge->level});

@@ -147,8 +147,7 @@ static void rebase(struct pfn table, uint64_t distance)
     }
 }
 
-/* Puts the entry into the target's locked table. Nothing is mapped there, but empty own tables may
- * exist; they are freed. */
+/* Puts the entry into the target's locked table. Frees empty own tables there. */
 static void move_put_entry(struct pte entry, unsigned level, uint64_t to, struct pfn table,
                            struct tlb_batch *batch)
 {

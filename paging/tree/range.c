@@ -217,8 +217,7 @@ static void replace_one(const struct range_call *call, struct pfn table, unsigne
     struct pte with = call->zeroes ? zero_ladder_entry(level, call->rights) : call->with;
     struct pte old = pte_read(place);
 
-    /* The last reference to a table is dropped: mark it dead (rule P6). Its count cannot rise
-     * (P7). */
+    /* A table's last reference is dropped: mark it dead (P6). Its count cannot rise (P7). */
     if (level > 1 && entry_is_table(old) && frame_record(pte_frame(old))->count == 1)
         tree_kill_table(pte_frame(old));
     old = tree_replace_at(table, place, with);
@@ -345,8 +344,7 @@ static bool rights_are_reduced(const struct range_call *call, uint64_t any, uint
            ((all & PTE_US) == 0 && call->rights.user);
 }
 
-/* Changes own leaves in place: one locked instruction for bits to clear and one for bits to set, as
- * needed (rule E8). */
+/* Changes own leaves in place: a locked instruction each for bits to clear and to set (rule E8). */
 static void protect_own_leaves(const struct range_call *call, struct pte *from,
                                const struct pte *to, struct pte_bits bits)
 {

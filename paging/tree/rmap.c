@@ -388,8 +388,7 @@ static bool is_pointer_of(struct pfn page, enum pte_state state, struct tree_poi
     return rmap_state_of(pointer.table, pointer.index, page) == state;
 }
 
-/* Only tries the table's lock, so taking it inside the ring's lock, against the lock order, cannot
- * deadlock. */
+/* Only tries the table's lock inside the ring's, against the lock order: no deadlock. */
 enum status tree_lock_pointer(struct pfn page, enum pte_state state, struct tree_pointer pointer)
 {
     struct frame *table = frame_record(pointer.table);

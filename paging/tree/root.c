@@ -91,32 +91,57 @@ enum status tree_create(struct tree *tree)
     return status;
 }
 
-void tree_destroy(struct tree *tree)
+/* Clears the entries of a root that hold nothing, and frees it. */
+static void free_root(struct pfn root)
 {
-    struct frame *record = frame_record(tree->root);
-    struct pte *entries = frame_pointer(tree->root);
-    struct tree_dropper dropper;
+    struct frame *record = frame_record(root);
+    struct pte *entries = frame_pointer(root);
 
-    CHECK_MSG(record->count == 1, "root %x still has count %u", tree->root.index, record->count);
-    CHECK_MSG(tree->processors == 0, "processors %lx still have root %x", tree->processors,
-              tree->root.index);
-    CHECK(machine_root().address != phys_of(tree->root).address);
     for (unsigned i = 0; record->live > 0; i++) {
-        struct tlb_release release = {.entry = entries[i], .level = tree->levels};
-
         CHECK(i < PTE_ENTRIES / 2);
-        if (release.entry.word == 0)
+        if (entries[i].word == 0)
             continue;
         entries[i] = pte_empty();
         record->live--;
-        tree_drop_begin(&dropper, &release);
-        while (!tree_drop_some(&dropper, DROP_ENTRIES))
-            machine_relax();
     }
-    record->table.held = 0;
-    if (!keep_ready_root(tree->root))
-        pmm_free(tree->root);
+    if (!keep_ready_root(root))
+        pmm_free(root);
+}
+
+/* An entry in a dead table cannot be locked: who ends the transfer of its page waits until it is
+ * dropped. So a leaf table dies and is emptied within one call. */
+bool tree_destroy_some(struct tree *tree, struct tree_dropper *dropper, unsigned entries)
+{
+    const struct frame *record = frame_record(tree->root);
+
+    if (dropper->depth == 0) {
+        CHECK_MSG(record->count == 1 && tree->processors == 0,
+                  "root %x has count %u, processors %lx", tree->root.index, record->count,
+                  tree->processors);
+        CHECK(machine_root().address != phys_of(tree->root).address);
+        dropper->tables[dropper->depth++] = tree->root;
+        dropper->next[0] = 0;
+    }
+    while (dropper->depth > 1 || record->table.held > 0) {
+        unsigned least = drop_step_least(dropper);
+        unsigned most = least == 0 ? PTE_ENTRIES : entries;
+
+        if (least > entries)
+            return false;
+        most -= drop_step(dropper, most);
+        entries = entries > most ? entries - most : 0;
+    }
+    free_root(tree->root);
     tree->root = PFN_NONE;
+    return true;
+}
+
+void tree_destroy(struct tree *tree)
+{
+    struct tree_dropper dropper = {0};
+
+    while (!tree_destroy_some(tree, &dropper, DROP_ENTRIES))
+        machine_relax();
 }
 
 void tree_fork(struct tree *child, struct tree *parent, struct tlb_batch *batch)

@@ -177,8 +177,7 @@ void tree_run_put(const struct tree_run *run, struct pte with)
 
 #define OWN_BITS (PTE_P | (uint64_t)PTE_OWN << PTE_CLASS_SHIFT)
 
-/* Returns true if this processor alone runs the tree, and the run is a short one of leaves. Its
- * table is locked. */
+/* Returns true if this processor alone runs the tree, and the locked run is short, of leaves. */
 static inline bool run_is_alone(const struct tree_run *run)
 {
     return run->bottom == 1 && run->count <= TREE_RUN_ALONE &&

@@ -212,8 +212,7 @@ static bool share_shape_of(struct pte entry, unsigned level, struct share_shape 
     return state == PTE_LEAF || state == PTE_TABLE;
 }
 
-/* Shares the entries from `i` on that are like that one, if it is a leaf or link. Returns how many.
- * `i` is the first of a block. */
+/* Shares the entries from `i`, a block's first, that are like it. Returns how many: 0 of others. */
 static unsigned share_like(const struct share_seen *seen, struct pte *to, struct pte *from,
                            unsigned i)
 {
@@ -235,8 +234,7 @@ static unsigned share_skip(const struct pte *from, unsigned i, unsigned end, uin
     return i;
 }
 
-/* Shares the entries of a table, `held` of which are counted. Those behind the last of them are
- * only copied. */
+/* Shares the entries of a table, `held` of which are counted; only copies those behind these. */
 static void share_entries(struct pte *to, struct pte *from, unsigned level, unsigned held)
 {
     struct share_seen seen = {.level = level};

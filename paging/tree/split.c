@@ -54,8 +54,7 @@ static void unlock_sharers(const struct sharers *sharers, unsigned count)
     }
 }
 
-/* Locks the tables of all entries that map the page, or none, if one is held or another entry of
- * the page is just being removed. */
+/* Locks the tables of all entries of the page; none if one is held, or an entry is leaving. */
 static bool lock_sharers(const struct sharers *sharers)
 {
     struct pfn at = sharers->first;
@@ -127,8 +126,7 @@ static void mark_dirty(struct pfn page, unsigned level)
     }
 }
 
-/* Returns false, and changes nothing, if others hold the page. holds: the ring's lock, and the
- * locks of the sharers, which it releases */
+/* Changes nothing if others hold the page. holds: the ring's lock; the sharers', which it frees */
 static bool split_locked(const struct sharers *sharers, unsigned level, struct pfn table,
                          unsigned holds)
 {

@@ -25,16 +25,15 @@
 #include "paging/zero_ladder.h"
 #include "pmm/frame.h"
 
-/* Pages that are freed together, under one lock of their clock. */
-#define TREE_PAGES_TOGETHER 128U
+/* Pages that are freed together: those of a leaf table. */
+#define TREE_PAGES_TOGETHER PTE_ENTRIES
 
 /* Calls to the layers above: counts of swap slots, and pages whose last reference was dropped. */
 struct tree_hooks {
     void (*slot_hold)(struct slot slot);
     void (*slot_release)(struct slot slot);
-    void (*page_free_last)(
-        struct pfn page); /* count 0: leaves its clock and the swap cache, and is freed */
-    /* As page_free_last, for at most TREE_PAGES_TOGETHER pages. */
+    /* Count 0: leaves its clock and the swap cache, and is freed; at most TREE_PAGES_TOGETHER. */
+    void (*page_free_last)(struct pfn page);
     void (*pages_free_last)(const struct pfn *pages, unsigned count);
     /* A large page becomes pages of order `to`, each with count 1, the first with `held` more.
      * False, with nothing changed: it has other counts than these. */
@@ -67,20 +66,31 @@ struct tree_place {
  * build (own, and also splits empty entries). */
 enum tree_purpose { TREE_FILL, TREE_CHANGE, TREE_BUILD };
 
+/* A drop in progress: the dying tables from the highest to the lowest, and the position in each. */
+#define TREE_LEVELS_MAX 5U
+
+struct tree_dropper {
+    unsigned depth;
+    struct pfn tables[TREE_LEVELS_MAX];
+    uint16_t next[TREE_LEVELS_MAX]; /* the entry that is dropped next */
+};
+
 /* ---- start ---- */
 
 /* Sets the zero ladder's first frame and the hooks. Called once, before any tree exists. */
 void tree_init(struct pfn zero_page, const struct tree_hooks *hooks);
 
-/* Prepares a stock of roots, so that tree_create rarely has to build one. STATUS_NO_MEMORY is
- * harmless. */
+/* Prepares a stock of roots, for tree_create. STATUS_NO_MEMORY is harmless. */
 MUST_USE enum status tree_ready_roots(void);
 
 /* Creates a tree with an empty lower half and the kernel's upper half. */
 MUST_USE enum status tree_create(struct tree *tree);
 
-/* Drops everything that the tree references, then its root. No processor may have it loaded. */
+/* Drops everything that the tree references, then its root, which no processor may have loaded; the
+ * other about so many entries, from an empty dropper on, until it returns true. It leaves no page's
+ * entry in a dead leaf table. PTE_ENTRIES or more make progress, fewer only in small tables. */
 void tree_destroy(struct tree *tree);
+bool tree_destroy_some(struct tree *tree, struct tree_dropper *dropper, unsigned entries);
 
 /* Shares every entry of the parent's lower half with the child, which is new. Adds the parent's
  * stale translations to the batch. Until they are flushed another processor may still write to the
@@ -146,15 +156,6 @@ bool tree_try_hold(struct pfn frame);
 
 /* Drops the target of an entry that was removed, after the TLB flush (rule C5). */
 void tree_drop(const struct tlb_release *release);
-
-/* A drop in progress: the dying tables from the highest to the lowest, and the position in each. */
-#define TREE_LEVELS_MAX 5U
-
-struct tree_dropper {
-    unsigned depth;
-    struct pfn tables[TREE_LEVELS_MAX];
-    uint16_t next[TREE_LEVELS_MAX]; /* the entry that is dropped next */
-};
 
 /* Drops in bounded steps: begin, then repeated steps of at most `entries` each, until one returns
  * true. The dropper owns its tables in between. */
@@ -312,9 +313,6 @@ struct tree_census {
  * counts match the entries, own entries are the only reference, and no entry is corrupt. No other
  * processor may be in a walk. */
 struct tree_census tree_audit(const struct tree *trees, unsigned count);
-
-/* Prints the entry states along an address's walk as "# " lines, for crash reports. */
-void tree_print_walk(struct phys root, unsigned levels, uint64_t address);
 
 /* ---- the fast path ---- */
 

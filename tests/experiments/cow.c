@@ -4,6 +4,7 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/ledger.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/space/end.h"
 
 #define START    UINT64_C(0x400000000)
 #define PAGES    64U
@@ -117,6 +118,7 @@ static void write_as_last_owner(struct space *parent, struct space *child)
     bool ok;
 
     space_destroy(child);
+    space_finish_ends(); /* until then the child's tables have references */
     ok = page_fill(cow_page_at(0), NEW_TAG(0)) && page_holds(cow_page_at(0), NEW_TAG(0));
     ktap_check(ok && pfn_equal(pte_frame(leaf_entry(parent, cow_page_at(0))), frame) &&
                    space_faults(parent).cow_copy == copies,
@@ -183,6 +185,7 @@ static void fork_of_a_fork(struct space *parent)
                "the grandchild outlives the child");
     space_switch(parent);
     space_destroy(grandchild);
+    space_finish_ends(); /* the next ones count references */
 }
 
 /* Forks children. Each writes to a page beside the shared one, and so owns its leaf table. */

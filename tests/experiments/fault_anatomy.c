@@ -17,6 +17,7 @@
 #include "tests/runner/experiment.h"
 #include "tests/runner/user_code.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/space/end.h"
 
 #define START UINT64_C(0x600000000)
 
@@ -259,11 +260,18 @@ static bool map_nothing(struct space *space)
  * reuse the page. The first write in a table makes the parent's table own. */
 static struct space *child;
 
-static bool fault_anatomy_share_pages(struct space *space)
+/* Ends the child wholly: until then a write of the parent finds other references, and copies. */
+static void end_child(void)
 {
     if (child != NULL)
         space_destroy(child);
     child = NULL;
+    space_finish_ends();
+}
+
+static bool fault_anatomy_share_pages(struct space *space)
+{
+    end_child();
     return map_own_pages(space) && SUCCEEDS(space_fork(space, &child)) && word_write(START, 2) &&
            word_write(USER_CODE_BUFFER, 0) && word_write(USER_CODE_STACK - sizeof(uint64_t), 0);
 }
@@ -272,9 +280,7 @@ static bool share_and_leave(struct space *space)
 {
     bool ok = fault_anatomy_share_pages(space);
 
-    if (child != NULL)
-        space_destroy(child);
-    child = NULL;
+    end_child();
     return ok;
 }
 
@@ -336,9 +342,7 @@ static void fault_anatomy_run(const struct options *options)
                        anatomy.least, anatomy.most);
         }
     }
-    if (child != NULL)
-        space_destroy(child);
-    child = NULL;
+    end_child();
     end_space(space);
     pmm_idle_resume();
 }

@@ -35,6 +35,9 @@
 #define PAGES 128U
 #define OUT   16U /* of them are sent to the swap area */
 
+/* Entries of a dying leaf table that the drop reads together (paging/tree/internal.h). */
+#define DROP_GROUP 16U
+
 /* Pages 1 GiB apart have two tables each, beside the root and the tables above. */
 #define TABLES_MAX (2 * PAGES + 8)
 
@@ -158,7 +161,7 @@ static void list_table(struct pfn table, unsigned level, uint32_t owner, bool ta
         }
     }
     if (level == 1)
-        reads = (unsigned)round_up(reads, TREE_PAGES_TOGETHER);
+        reads = (unsigned)round_up(reads, DROP_GROUP);
     book.drop_reads += owner == 0 ? reads : 0;
 }
 

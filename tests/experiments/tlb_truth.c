@@ -281,7 +281,7 @@ static void all_sites(void)
 static void name_unseen_sites(void)
 {
     static const char *const sites[] = {
-        "global pages: the kernel's half, when a table of the window goes (vmm/space/number.c)",
+        "global pages: the kernel's half, when a table of the window goes (vmm/space/space.c)",
         "global pages: the handover to the image's own place (paging/kernel/handover.c)",
         "process-context identifiers: the generation of a space (paging/tlb/pcid.c)",
         "process-context identifiers: the generation of everything (paging/tlb/pcid.c)",

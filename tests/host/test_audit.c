@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cpu/machine.h"
+#include "paging/print_walk.h"
 #include "pmm/pmm.h"
 #include "tests/host/fake/child.h"
 #include "tests/host/fake/machine.h"

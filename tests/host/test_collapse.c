@@ -20,6 +20,7 @@
 #include "vmm/page/reclaim.h"
 #include "vmm/range/collapse.h"
 #include "vmm/reclaimer/zero_merge.h"
+#include "vmm/space/end.h"
 
 /* A GiB that is aligned, and some. */
 #define MEMORY (2 * GIB + 64 * MIB)
@@ -311,6 +312,7 @@ static void what_was_merged_can_be_split_again(void **state)
     assert_int_equal(collapse(), STATUS_AGAIN);
     check_page(5, 42);
     space_destroy(child);
+    space_finish_ends();
     assert_int_equal(collapse(), OK);
     check_page(5, 42);
     check_page(6, 106);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "lib/random.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "tests/host/fake/child.h"
@@ -69,6 +70,34 @@ static void test_orders(void **state)
     after = pmm_usage();
     assert_memory_equal(&before, &after, sizeof(before));
     pmm_audit();
+}
+
+/* Single frames from all of memory go back together in any order: far more groups of neighbours
+ * than are gathered at once. */
+static void test_many_in_any_order(void **state)
+{
+    enum { ALL = 8192, TOGETHER = 512 };
+
+    static struct pfn frames[ALL];
+    struct random dice = random_from(3);
+
+    (void)state;
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(pmm_alloc(FRAME_ANONYMOUS, FRAME_UNCLEARED, &frames[i]), OK);
+        frame_record(frames[i])->count = 0;
+    }
+    for (unsigned i = ALL - 1; i > 0; i--) {
+        unsigned other = (unsigned)random_below(&dice, i + 1);
+        struct pfn swapped = frames[i];
+
+        frames[i] = frames[other];
+        frames[other] = swapped;
+    }
+    for (unsigned i = 0; i < ALL; i += TOGETHER) {
+        pmm_free_many(&frames[i], TOGETHER, FRAME_ANONYMOUS, 0, NULL);
+        assert_int_equal(count_of(FRAME_ANONYMOUS), ALL - i - TOGETHER);
+        pmm_audit();
+    }
 }
 
 /* RAM whose kind changes in the middle of a block: it is counted once, however the ranges lie. */
@@ -596,6 +625,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_orders, set_up),
+        cmocka_unit_test_setup(test_many_in_any_order, set_up),
         cmocka_unit_test_setup(test_block_across_ranges, set_up),
         cmocka_unit_test_setup(test_split, set_up),
         cmocka_unit_test_setup(test_join, set_up),

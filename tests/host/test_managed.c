@@ -17,6 +17,7 @@
 #include "vmm/page/page.h"
 #include "vmm/page/reclaim.h"
 #include "vmm/reclaimer/zero_merge.h"
+#include "vmm/space/end.h"
 
 #define MEMORY    (16 * MIB)
 #define SLOTS     2048U
@@ -62,6 +63,7 @@ static void end(void)
     space_audit();
     space_switch(NULL);
     space_destroy(space);
+    space_finish_ends();
     /* A page that ended before it was managed leaves its ghost to the frame's next page. */
     assert_true(policy_ghosts() <= 1);
     assert_int_equal(managed_choose(NULL, 0), OK);

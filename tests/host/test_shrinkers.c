@@ -12,6 +12,7 @@
 #include "vmm/page/page.h"
 #include "vmm/page/shrinker.h"
 #include "vmm/space/commit.h"
+#include "vmm/space/end.h"
 
 #define MEMORY (16 * MIB)
 #define SPACES 3U
@@ -37,6 +38,20 @@ static uint64_t frames_in_use(void)
     struct pmm_usage usage = pmm_usage();
 
     return usage.total - usage.by_kind[FRAME_FREE];
+}
+
+/* Ends a space that keeps all that it has. */
+static void leave_ended_space(void)
+{
+    struct space *space;
+
+    assert_int_equal(space_create(&space), OK);
+    assert_int_equal(
+        space_map(space, &SPACE_AT(PLACE, PAGE_SIZE, read_write, .flags = SPACE_POPULATED), NULL),
+        OK);
+    space_set_end_work(0);
+    space_destroy(space);
+    space_set_end_work(SPACE_END_WORK);
 }
 
 /* Leaves in each space the memory that an unmap keeps for the next call. Nothing is mapped
@@ -68,18 +83,21 @@ static void end(void)
 
 /* ---- each member ---- */
 
-/* Checks that the reported frames are free, and that a second call frees none. */
+/* Checks that the reported frames are free, and that a second call frees none. A member that is
+ * asked first reports entries, whose pages others may have too. */
 static void check_frees_all(const struct shrinker *shrinker)
 {
     uint64_t before;
     uint64_t freed;
 
     leave_something();
+    if (shrinker->first)
+        leave_ended_space();
     before = frames_in_use();
     freed = shrinker->free(UINT64_MAX);
     if (freed == 0)
         fail_msg("%s frees nothing", shrinker->name);
-    if (frames_in_use() != before - freed)
+    if (shrinker->first ? frames_in_use() >= before : frames_in_use() != before - freed)
         fail_msg("%s says %lu, and has freed %lu", shrinker->name, freed, before - frames_in_use());
     space_audit();
     assert_int_equal(shrinker->free(UINT64_MAX), 0);
@@ -131,11 +149,11 @@ static void the_table_stops_when_enough_is_free(void **state)
     (void)state;
     begin();
     leave_something();
-    all = shrinkers_free(UINT64_MAX);
+    all = shrinkers_free(UINT64_MAX, false);
     leave_something();
-    assert_in_range(shrinkers_free(1), 1, all - 1);
-    assert_true(shrinkers_free(UINT64_MAX) > 0);
-    assert_int_equal(shrinkers_free(UINT64_MAX), 0);
+    assert_in_range(shrinkers_free(1, false), 1, all - 1);
+    assert_true(shrinkers_free(UINT64_MAX, false) > 0);
+    assert_int_equal(shrinkers_free(UINT64_MAX, false), 0);
     end();
 }
 
@@ -149,7 +167,7 @@ static void reclaim_uses_the_table(void **state)
     while (page_reclaim_some()) {
         /* until nothing is kept */
     }
-    assert_int_equal(shrinkers_free(UINT64_MAX), 0);
+    assert_int_equal(shrinkers_free(UINT64_MAX, false), 0);
     end();
 }
 

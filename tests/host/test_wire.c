@@ -17,6 +17,7 @@
 #include "vmm/page/shrinker.h"
 #include "vmm/reclaimer/zero_merge.h"
 #include "vmm/space/commit.h"
+#include "vmm/space/end.h"
 
 #define MEMORY (24 * MIB)
 #define SLOTS  128U
@@ -49,6 +50,7 @@ static void end(void)
     space_switch(NULL);
     space_destroy(space);
     assert_int_equal(space_wired_pages(), 0);
+    space_finish_ends();
     assert_int_equal(page_wired(), 0);
     space_set_wired_limit(UINT64_MAX);
     page_set_limit(UINT64_MAX);
@@ -604,7 +606,7 @@ static void a_mapping_that_cannot_come_is_not_there(void **state)
     assert_true(failures > 0); /* its pages are zeros, which need no slot to go */
     assert_int_equal(space_unmap(space, START, SLOTS * 2 * PAGE_SIZE), OK);
     assert_int_equal(space_unmap(space, START - PAGE_SIZE, PAGE_SIZE), OK);
-    (void)shrinkers_free(UINT64_MAX);
+    (void)shrinkers_free(UINT64_MAX, false);
     after = pmm_usage();
     assert_int_equal(after.by_kind[FRAME_TABLE], before.by_kind[FRAME_TABLE]);
     end();

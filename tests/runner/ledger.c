@@ -6,16 +6,19 @@
 #include "pmm/pool.h"
 #include "swapdisk/area.h"
 #include "vmm/page/shrinker.h"
+#include "vmm/space/end.h"
 #include "vmm/space/space.h"
 
 struct ledger ledger_take(void)
 {
+    space_finish_ends();
     return (struct ledger){.frames = pmm_usage(),
                            .slots = swap_usage().used,
                            .descriptors = descriptor_count(),
                            .descriptor_frames =
                                descriptor_limit / (PAGE_SIZE / sizeof(struct descriptor)),
                            .spaces = space_count(),
+                           .ends = space_ends(),
                            .threads = thread_count(),
                            .objects = pool_objects()};
 }
@@ -38,7 +41,7 @@ bool ledger_even(const struct ledger *before)
     bool even = true;
 
     _Static_assert(ARRAY_COUNT(kinds) == FRAME_KINDS, "one name for each kind");
-    (void)shrinkers_free(UINT64_MAX); /* memory kept for reuse is no leak */
+    (void)shrinkers_free(UINT64_MAX, false); /* memory kept for reuse is no leak */
     after = ledger_take();
     /* A descriptor index with exhausted generations is never reused, so their table grows: no
      * leak. */
@@ -49,6 +52,7 @@ bool ledger_even(const struct ledger *before)
     even &= same("slots", before->slots, after.slots);
     even &= same("descriptors", before->descriptors, after.descriptors);
     even &= same("address spaces", before->spaces, after.spaces);
+    even &= same("ended spaces with memory", before->ends, after.ends);
     even &= same("objects of pools", before->objects, after.objects);
     even &= same("threads", before->threads, after.threads);
     return even;
@@ -56,5 +60,6 @@ bool ledger_even(const struct ledger *before)
 
 int64_t ledger_growth(const struct ledger *before, enum frame_kind kind)
 {
+    space_finish_ends();
     return (int64_t)(pmm_usage().by_kind[kind] - before->frames.by_kind[kind]);
 }

@@ -13,6 +13,7 @@
 #include "lib/print.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
+#include "paging/print_walk.h"
 #include "paging/tree/table_access.h"
 #include "swapdisk/area.h"
 #include "swapdisk/disks.h"
@@ -30,6 +31,7 @@
 #include "vmm/files/files_disk.h"
 #include "vmm/page/managed.h"
 #include "vmm/space/commit.h"
+#include "vmm/space/end.h"
 #include "vmm/space/space.h"
 
 /* Slots of the swap area in RAM, used without a disk: 64 MiB, allocated as it is used. */
@@ -192,7 +194,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
 
 static bool runner_idle_step(void)
 {
-    return pmm_idle_fill(IDLE_FRAMES) > 0;
+    return space_ends_step() || pmm_idle_fill(IDLE_FRAMES) > 0;
 }
 
 /* Prints the walk, the region and the frame of an address in a crash report. */
@@ -310,6 +312,7 @@ static enum status stop_services(void)
     enum status kept;
 
     CHECK(status == OK);
+    space_finish_ends();
     settle_files();
     status = swap_settle();
     if (status != OK)

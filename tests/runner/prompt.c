@@ -11,12 +11,14 @@
 #include "lib/print.h"
 #include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
+#include "paging/print_walk.h"
 #include "paging/tree/tree.h"
 #include "pmm/memory_map.h"
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "swapdisk/area/slots.h"
 #include "tests/runner/user_pages.h"
+#include "vmm/space/end.h"
 #include "vmm/space/space.h"
 
 #define LINE_SIZE    96U
@@ -200,7 +202,8 @@ static void prompt_counters(const char *argument)
           zero.misses);
     print("swap: %u of %u slots used, %lu pages written, %lu read, %lu corrupt, %lu errors\n",
           swap.used, swap.slots, swap.pages_written, swap.pages_read, swap.corrupt, swap.errors);
-    print("spaces %u, descriptors %u\n", space_count(), descriptor_count());
+    print("spaces %u, ended with memory %u, descriptors %u\n", space_count(), space_ends(),
+          descriptor_count());
     if (prompt.space != NULL) {
         struct fault_counts faults = space_faults(prompt.space);
 

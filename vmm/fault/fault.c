@@ -356,6 +356,7 @@ static enum status map_large_page(struct fault_op *op)
         pmm_free_order(page, frame_record(page)->level);
         return STATUS_AGAIN;
     }
+    __atomic_store_n(&op->space->has_large, true, __ATOMIC_SEQ_CST); /* before a fork can see it */
     rmap_reference(page, op->place.table, op->place.index);
     large_publish(page);
     tree_replace_entry(op->place.table, op->place.index,

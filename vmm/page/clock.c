@@ -109,8 +109,7 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
     record->page.list_next = record->page.list_prev = UINT32_MAX;
 }
 
-/* Reads the clock's number again under its lock, since another CPU may have withdrawn the page
- * meanwhile. */
+/* Reads the clock's number again under its lock: another CPU may have withdrawn the page. */
 bool page_withdraw(struct pfn page)
 {
     bool were_on = machine_interrupts_off();
@@ -195,8 +194,7 @@ void page_deactivate(struct pfn page)
     machine_interrupts_restore(were_on);
 }
 
-/* Moves the hand, which is locked, to the next page. Returns it, held; PFN_NONE if a clock is empty
- * or the page is leaving. */
+/* Moves the locked hand to the next page. Returns it, held; PFN_NONE: no page, or it is leaving. */
 static struct pfn hand_step(unsigned begun)
 {
     /* Pages may have left the clock since its round began. */

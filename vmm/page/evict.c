@@ -3,6 +3,7 @@
 #include "paging/sole/sole.h"
 #include "swapdisk/area.h"
 #include "vmm/page/managed.h"
+#include "vmm/page/shrinker.h"
 #include "vmm/page/transfer.h"
 
 /* Slots that one search frees when none is left: enough for a batch. */
@@ -176,13 +177,13 @@ static enum status choose_end(struct victim *victim)
     return OK;
 }
 
-/* Takes up to `wanted` consecutive free slots. If none is free, frees those that resident pages
- * have besides (rule D20). */
+/* Takes up to `wanted` free slots in a row; if there is none, frees some (rules D20, T5). */
 static enum status take_run(unsigned wanted, struct slot *first, unsigned *got)
 {
     enum status status = swap_alloc_run(wanted, first, got);
 
-    while (status == STATUS_NO_SPACE && reclaim_cut_ties(TIES_TOGETHER) > 0)
+    while (status == STATUS_NO_SPACE &&
+           (shrinkers_free(TIES_TOGETHER, true) > 0 || reclaim_cut_ties(TIES_TOGETHER) > 0))
         status = swap_alloc_run(wanted, first, got);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "cpu/smp/thread.h"
 #include "pmm/pmm.h"
 #include "vmm/page/page.h"
+#include "vmm/page/shrinker.h"
 
 /* Attempts to split the first page of the list, while others use its tables, before giving up. */
 #define SPLIT_TRIES 64U
@@ -45,11 +46,15 @@ static uint64_t large_frames_of(struct pfn page)
 enum status large_alloc(unsigned level, enum frame_clear clear, struct pfn *page)
 {
     unsigned order = 9 * (level - 1);
+    enum status status;
 
     CHECK(level == 2 || level == 3);
     if (resident_limit != UINT64_MAX)
         return STATUS_NO_MEMORY; /* a limit counts single pages */
-    return pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
+    status = pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
+    while (status != OK && shrinkers_free(PTE_ENTRIES, true) > 0) /* may be parts of a block */
+        status = pmm_alloc_order(order, FRAME_ANONYMOUS, clear, page);
+    return status;
 }
 
 void large_publish(struct pfn page)
@@ -89,8 +94,7 @@ void large_withdraw(struct pfn page)
     unlock_list(were_on);
 }
 
-/* Large pages are found, and held, only through the list; so after removal the count is stable. A
- * wired page is refused. */
+/* Large pages are held only through the list: then the count is stable. Refuses a wired page. */
 bool large_take(struct pfn page)
 {
     if (page_is_wired(page))
@@ -120,8 +124,7 @@ void large_gone(struct pfn page)
     pmm_free_order(page, frame_record(page)->level);
 }
 
-/* Takes the page out of the list first. Others find and hold it only through the list, so its count
- * then only falls. */
+/* Takes the page out of the list first: others find it only there, so its count falls then. */
 bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t entries,
                        uint32_t holds)
 {
@@ -155,8 +158,7 @@ bool large_split_parts(struct pfn page, unsigned order, unsigned to, uint32_t en
     return true;
 }
 
-/* Returns the first page of the list with a hold; PFN_NONE if the list is empty or the page is
- * being freed. */
+/* Returns the list's first page with a hold; PFN_NONE: there is none, or it is being freed. */
 static struct pfn hold_first(void)
 {
     bool were_on = lock_list();

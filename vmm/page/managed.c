@@ -299,8 +299,7 @@ static void flush_bits(void)
     tlb_commit(&batch);
 }
 
-/* Withdraws a page from the managed clock. A cold page leaves no ghost, since the policy did not
- * choose it. */
+/* Withdraws a page from the managed clock. A cold page, which no policy chose, leaves no ghost. */
 static bool managed_withdraw(struct pfn page)
 {
     return frame_record(page)->page.history == PAGE_COLD ? page_withdraw(page)

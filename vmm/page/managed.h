@@ -133,8 +133,7 @@ unsigned victim_choose_by_policy(struct reclaim_round *round, struct victim *vic
  * the clock is empty or `manage` refuses the page. */
 struct pfn page_clock_manage_first(unsigned cpu, bool (*manage)(struct pfn page));
 
-/* Moves the managed clock's first page into the running processor's clock. Returns false if there
- * is none. */
+/* Moves the managed clock's first page into the processor's clock. False: there is none. */
 bool page_clock_unmanage_first(void);
 
 /* As page_clock_next, of the managed clock. */

@@ -12,16 +12,15 @@
 #include "vmm/page/shrinker.h"
 
 /* Pages evicted for one allocation: they share one flush and few disk commands. */
-#define EVICT_TOGETHER 16U
+#define EVICT_TOGETHER     16U
+#define WITHDRAWN_TOGETHER 32U /* freed pages that leave a clock under one hold of its lock */
 
 /* Rounds without a victim before giving up, while other threads have pages out of the clocks and
  * interrupts are off: no thread of this processor can then run and end its own. */
 #define ROUNDS_WITHOUT_WAITING 64U
 
 uint64_t resident_limit = UINT64_MAX;
-
 static uint64_t swap_cached_pages;
-
 void page_set_limit(uint64_t frames)
 {
     CHECK(frames > EVICT_TOGETHER);
@@ -44,14 +43,15 @@ static uint64_t pages_evicted(void)
  * next ones, in their order. So searchers do not wait for each other for ever. */
 static struct mutex turns;
 
-/* Evicts pages, splits a large page, or finds that another processor has evicted some. Returns
- * false if a whole round of the clocks gave no victim. */
+/* Frees unused pages, evicts, splits, or finds that others did. False: a whole round was vain. */
 static bool page_try_round(struct reclaim_round *round, enum status *status)
 {
     uint64_t before = pages_evicted();
 
-    reclaim_round_begin(round);
     *status = OK;
+    if (shrinkers_free(EVICT_TOGETHER, true) > 0)
+        return true;
+    reclaim_round_begin(round);
     do {
         unsigned evicted;
         enum status now = reclaim_some(round, EVICT_TOGETHER, &evicted);
@@ -78,7 +78,7 @@ static enum status page_make_room(void)
         if (!machine_interrupts_on() && ++rounds == ROUNDS_WITHOUT_WAITING)
             break;
     }
-    if (found || shrinkers_free(EVICT_TOGETHER) > 0)
+    if (found || shrinkers_free(EVICT_TOGETHER, false) > 0)
         return OK;
     return status == OK ? STATUS_NO_MEMORY : status;
 }
@@ -145,14 +145,15 @@ void page_reserve_drain(struct page_reserve *reserve)
         pmm_free(page_reserve_take(reserve));
 }
 
-uint64_t shrinkers_free(uint64_t pages)
+uint64_t shrinkers_free(uint64_t pages, bool first_only)
 {
     uint64_t freed = 0;
 
     for (const struct shrinker *const *at = __start_shrinkers;
          at < __stop_shrinkers && freed < pages; at++) {
         CHECK((*at)->free != NULL);
-        freed += (*at)->free(pages - freed);
+        if ((*at)->first || !first_only)
+            freed += (*at)->free(pages - freed);
     }
     return freed;
 }
@@ -233,7 +234,8 @@ static void page_finish_free(struct pfn page)
 
 static void pages_free_last(const struct pfn *pages, unsigned count)
 {
-    page_withdraw_freed(pages, count);
+    for (unsigned at = 0; at < count; at += WITHDRAWN_TOGETHER)
+        page_withdraw_freed(&pages[at], (unsigned)min_u64(count - at, WITHDRAWN_TOGETHER));
     /* holds: the pages; only their slots still refer to them */
     pmm_free_many(pages, count, FRAME_ANONYMOUS, FRAME_SWAP_CACHED | FRAME_IO | FRAME_WIRED,
                   page_finish_free);

@@ -137,9 +137,8 @@ uint64_t swap_cache_size(void);
  * swap cache. Returns false otherwise. */
 MUST_USE bool swap_cache_remove_alone(struct pfn page);
 
-/* If a transfer holds a count of the page, waits a moment and returns true; the caller retries, and
- * spares a copy of the copy that another processor has just made. The second look, under the
- * table's lock, decides whether the page is copied (rule P2). */
+/* If a transfer holds a count of the page, waits a moment and returns true: the caller retries, and
+ * spares a copy. The look under the table's lock decides whether the page is copied (rule P2). */
 static inline bool page_await_transfer(struct pfn page)
 {
     if ((__atomic_load_n(&frame_record(page)->flags, __ATOMIC_ACQUIRE) & FRAME_IO) == 0)

@@ -132,6 +132,7 @@ static enum status collapse_page(struct space *space, const struct region *regio
     status = collapse_own_tables(space, address, level - 1);
     if (status != OK)
         return status;
+    __atomic_store_n(&space->has_large, true, __ATOMIC_SEQ_CST);
     do {
         enum tree_merged found = tree_merge(&space->tree, &merge);
 

@@ -5,6 +5,7 @@
 #include "vmm/range/internal.h"
 #include "vmm/range/spare_tables.h"
 #include "vmm/section/mapping.h"
+#include "vmm/space/end.h"
 
 /* Unshares the tables of what is borrowed. `status`: of the fork so far. */
 static enum status fork_tables(struct space *child, struct space *parent, enum status status)
@@ -39,6 +40,7 @@ static enum status fork_into(struct space *child, struct space *parent)
     tree_fork(&child->tree, &parent->tree, &batch);
     /* The child must not run before the parent's translations are invalidated. */
     tlb_commit(&batch);
+    child->has_large = __atomic_load_n(&parent->has_large, __ATOMIC_SEQ_CST);
     if (parent->wired > 0)
         status = wire_fork(child, parent);
     if (space_is_tied(child))
@@ -47,6 +49,20 @@ static enum status fork_into(struct space *child, struct space *parent)
     if (status != OK) /* while the lock of lends is held, if any is borrowed */
         section_unmap_all(child);
     return status;
+}
+
+/* Ends a space. `at_once`: also the memory that a larger one has. Who splits a large page waits for
+ * its entries in dead tables, so these do not wait for anybody (rule T5). */
+static void end_mapped_space(struct space *space, bool at_once)
+{
+    bool maps = space_has_mappings(space);
+
+    if (maps && space_is_tied(space))
+        flex_end(space);
+    space_retire(space);
+    if (maps)
+        section_unmap_all(space);
+    space_end(space, maps || at_once || space->has_large);
 }
 
 static inline __attribute__((always_inline)) enum status
@@ -67,8 +83,10 @@ fork_space(struct space *parent, struct space **child, bool holds_lends)
         lends_unlock_space(parent);
     else
         space_unlock(parent);
+    /* At once (rule T5): if what the failed fork took came back from the queue, the next try would
+     * take that for progress, without end. */
     if (status != OK)
-        space_destroy(*child);
+        end_mapped_space(*child, true);
     return status;
 }
 
@@ -99,13 +117,5 @@ enum status space_fork(struct space *parent, struct space **child)
 
 void space_destroy(struct space *space)
 {
-    if (space_has_mappings(space)) {
-        if (space_is_tied(space))
-            flex_end(space);
-        space_retire(space);
-        section_unmap_all(space);
-    } else {
-        space_retire(space);
-    }
-    space_free(space);
+    end_mapped_space(space, false);
 }

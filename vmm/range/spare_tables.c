@@ -55,4 +55,4 @@ static uint64_t spare_tables_shrink(uint64_t pages)
     return freed;
 }
 
-SHRINKER(spare_tables, spare_tables_shrink);
+SHRINKER(spare_tables, spare_tables_shrink, false);

@@ -1,6 +1,7 @@
 /* The background reclaimer: its marks, and what one step does. */
 #include "lib/check.h"
 #include "vmm/page/managed.h"
+#include "vmm/page/shrinker.h"
 #include "vmm/reclaimer/internal.h"
 
 /* Pages of one batch: they share a flush and few disk commands. */
@@ -22,12 +23,15 @@ void reclaimer_set_marks(struct reclaimer_marks wanted)
     cleaned_then = reclaimer_counted.cleaned;
 }
 
-/* Evicts one batch. Returns false if no page could go: faults find out why. */
+/* Frees pages that no program uses, or evicts one batch. Returns false if no page could go: faults
+ * find out why. */
 static bool evict_batch(void)
 {
     struct reclaim_round round;
     unsigned evicted = 0;
 
+    if (shrinkers_free(TOGETHER, true) > 0)
+        return true;
     reclaim_round_begin(&round);
     /* After an error (a full area) only clean pages are looked for: each call looks at some. */
     while (round.looks > 0 && evicted == 0) {

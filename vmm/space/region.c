@@ -9,18 +9,6 @@ static struct pool region_pool = POOL("region", struct region);
 
 static uint32_t region_limit = UINT32_MAX;
 
-/* What two regions must have in common beside the descriptor, as one word. */
-#define ATTRIBUTES_SIZE                                                                            \
-    (sizeof(struct region_attributes) - offsetof(struct region_attributes, kind))
-
-_Static_assert(ATTRIBUTES_SIZE == 8 && sizeof(enum region_kind) == 4, "no byte between the fields");
-
-static bool attributes_equal(const struct region_attributes *a, const struct region_attributes *b)
-{
-    return a->descriptor == b->descriptor &&
-           __builtin_memcmp(&a->kind, &b->kind, ATTRIBUTES_SIZE) == 0 && a->apart == REGION_MERGES;
-}
-
 const struct region *space_region_at(struct space *space, uint64_t address)
 {
     const struct region *region = region_find(space, address);
@@ -86,7 +74,7 @@ static uint64_t region_free_spares(uint64_t pages)
     return pool_free_chain(&region_pool, chain);
 }
 
-SHRINKER(spare_regions, region_free_spares);
+SHRINKER(spare_regions, region_free_spares, false);
 
 /* Inserts a region into a gap; takes over the caller's count of the descriptor. */
 static inline enum status region_create(struct space *space, struct region_gap gap, uint64_t start,
@@ -398,10 +386,16 @@ static void drop_region(struct region_node *node, void *context)
     run->chain = region;
 }
 
-void region_remove_all(struct space *space)
+bool region_remove_some(struct space *space, unsigned most)
 {
     struct descriptor_run run = {.change = descriptor_put};
 
+    if (space->region_count > most) {
+        space->region_count -= region_tree_drain_some(&space->regions, most, drop_region, &run);
+        end_run(&run);
+        pool_free_chain(&region_pool, run.chain);
+        return false;
+    }
     region_tree_drain(&space->regions, drop_region, &run);
     end_run(&run);
     if (space->spare != NULL) {
@@ -413,38 +407,5 @@ void region_remove_all(struct space *space)
     space->region_count = 0;
     space->committed = 0;
     space->wired = 0;
-}
-
-/* ---- proof ---- */
-
-void region_audit(const struct space *space)
-{
-    const struct region *before = NULL;
-    struct region *region;
-    uint32_t count = region_tree_audit(&space->regions);
-    uint64_t committed = 0;
-    uint64_t wired = 0;
-
-    CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
-    for (region = region_find(space, 0); region != NULL; region = region_next(region)) {
-        CHECK_MSG((region->node.start | region->node.end) % PAGE_SIZE == 0, "region %lx to %lx",
-                  region->node.start, region->node.end);
-        CHECK((region->what.kind == REGION_GUARD) == (region->what.descriptor == NULL));
-        CHECK_MSG(before == NULL || before->node.end < region->node.start ||
-                      !attributes_equal(&before->what, &region->what),
-                  "regions %lx and %lx say the same", before->node.start, region->node.start);
-        CHECK(region->what.kind == REGION_PRIVATE || region->what.kind == REGION_COPY
-                  ? region->what.committed || !region->what.descriptor->rights.write
-                  : !region->what.committed);
-        CHECK(region->what.kind == REGION_GUARD ||
-              region->what.descriptor->shared == region_has_section(region->what.kind));
-        CHECK(region->what.apart != REGION_POPULATES &&
-              (region->what.committed || !region->what.wired));
-        committed += region->what.committed ? region_pages(region) : 0;
-        wired += region->what.wired ? region_pages(region) : 0;
-        before = region;
-    }
-    CHECK_MSG(committed == space->committed && wired == space->wired,
-              "%lu pages committed, %lu counted; %lu wired, %lu counted", committed,
-              space->committed, wired, space->wired);
+    return true;
 }

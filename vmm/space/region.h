@@ -23,11 +23,6 @@ MUST_USE static inline enum status space_check_range(const struct space *space, 
     return OK;
 }
 
-/* End a space: space_retire locks it for good, so that no shrinker finds it, and removes it from
- * the list. The other frees it, once no section is mapped in it. */
-void space_retire(struct space *space);
-void space_free(struct space *space);
-
 /* Visits all spaces, for AUDIT. No call may create or end one meanwhile. */
 void space_visit_all(void (*visit)(const struct space *space, void *context), void *context);
 
@@ -151,6 +146,19 @@ static inline struct descriptor *region_descriptor(const struct region_descripto
                                  : descriptors->blank;
 }
 
+/* What two regions must have in common beside the descriptor, as one word. */
+#define ATTRIBUTES_SIZE                                                                            \
+    (sizeof(struct region_attributes) - offsetof(struct region_attributes, kind))
+
+_Static_assert(ATTRIBUTES_SIZE == 8 && sizeof(enum region_kind) == 4, "no byte between the fields");
+
+static inline bool attributes_equal(const struct region_attributes *a,
+                                    const struct region_attributes *b)
+{
+    return a->descriptor == b->descriptor &&
+           __builtin_memcmp(&a->kind, &b->kind, ATTRIBUTES_SIZE) == 0 && a->apart == REGION_MERGES;
+}
+
 /* Returns true if a section backs the regions of a kind. */
 static inline bool region_has_section(enum region_kind kind)
 {
@@ -166,12 +174,11 @@ void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
 void region_take_descriptor(struct space *space, struct region_gap place,
                             struct descriptor *descriptor);
 
-/* Copy all regions into an empty space that is not visible yet; remove all regions from a space
- * that is no longer in use. */
+/* Copies all regions into an empty space that is not visible yet. */
 MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
-void region_remove_all(struct space *space);
 
-/* Panics if the regions contradict each other or the space's figures. */
-void region_audit(const struct space *space);
+/* Removes at most so many regions from a space that is no longer in use. Returns true once none is
+ * left. */
+MUST_USE bool region_remove_some(struct space *space, unsigned most);
 
 #endif

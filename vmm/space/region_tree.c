@@ -256,6 +256,38 @@ void region_tree_drain(struct region_tree *tree,
     drain_subtree(root, gone, context);
 }
 
+/* Returns a child, the left one if there are two. */
+static struct region_node *node_below(const struct region_node *node)
+{
+    return RB_LEFT(node, link) != NULL ? RB_LEFT(node, link) : RB_RIGHT(node, link);
+}
+
+/* Removes leaves of the tree, from the left; the path from the root is the state between calls. */
+uint32_t region_tree_drain_some(struct region_tree *tree, uint32_t most,
+                                void (*gone)(struct region_node *node, void *context),
+                                void *context)
+{
+    struct region_node *node = RB_ROOT(tree);
+    uint32_t count;
+
+    for (count = 0; count < most && node != NULL; count++) {
+        struct region_node *above;
+
+        while (node_below(node) != NULL)
+            node = node_below(node);
+        above = RB_PARENT(node, link);
+        if (above == NULL)
+            RB_INIT(tree);
+        else if (RB_LEFT(above, link) == node)
+            RB_LEFT(above, link) = NULL;
+        else
+            RB_RIGHT(above, link) = NULL;
+        gone(node, context);
+        node = above;
+    }
+    return count;
+}
+
 /* ---- proof ---- */
 
 static bool is_red(const struct region_node *node)

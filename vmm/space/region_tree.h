@@ -94,6 +94,12 @@ void region_tree_clone(struct region_tree *tree, const struct region_tree *from,
 void region_tree_drain(struct region_tree *tree,
                        void (*gone)(struct region_node *node, void *context), void *context);
 
+/* Removes at most so many nodes, in any order, and calls `gone` likewise. Returns how many. What is
+ * left can only be drained. */
+uint32_t region_tree_drain_some(struct region_tree *tree, uint32_t most,
+                                void (*gone)(struct region_node *node, void *context),
+                                void *context);
+
 /* Checks order, colours, parents, and the sums of each node; panics with values on a difference.
  * Returns the number of nodes. */
 uint32_t region_tree_audit(const struct region_tree *tree);

@@ -1,24 +1,17 @@
-/* Address spaces: the list of all, creation, and the space that a processor runs. */
+/* Address spaces: the list of all, their numbers, creation, and the space that a processor runs. */
 #include "vmm/space/space.h"
-
-#include <bsd/sys/queue.h>
 
 #include "cpu/machine.h"
 #include "cpu/smp/spin.h"
+#include "paging/kernel/layout.h"
 #include "paging/kernel/map.h"
+#include "paging/tlb/tlb.h"
+#include "pmm/pmm.h"
 #include "pmm/pool.h"
 #include "vmm/page/page.h"
-#include "vmm/space/commit.h"
-#include "vmm/space/internal.h"
+#include "vmm/page/shrinker.h"
+#include "vmm/space/end.h"
 #include "vmm/space/region.h"
-
-/* A space and its link in the list of all spaces; the space comes first. */
-struct space_record {
-    struct space space;
-    LIST_ENTRY(space_record) link;
-};
-
-_Static_assert(offsetof(struct space_record, space) == 0, "a space is its record");
 
 static struct pool space_pool = POOL("space", struct space_record);
 
@@ -26,6 +19,7 @@ static struct pool space_pool = POOL("space", struct space_record);
 static LIST_HEAD(, space_record) spaces = LIST_HEAD_INITIALIZER(spaces);
 static uint8_t spaces_lock;
 static uint64_t last_serial;
+static unsigned space_total; /* on the list */
 
 _Static_assert((unsigned)FAULT_FAST_COUNTS == MACHINE_COUNTS, "one count of the processor each");
 
@@ -35,6 +29,81 @@ static uint64_t counts_taken[CPU_MAX][FAULT_FAST_COUNTS];
 
 /* Looks of space_faults at a space whose processors or counts change meanwhile. */
 #define FAULTS_TRIES 64U
+
+/* ---- numbers: the place of each in the window of top tables ---- */
+
+#define WORD_BITS 64U
+
+static struct {
+    uint8_t lock;
+    uint32_t limit; /* numbers from this one on are not given out */
+    uint32_t first; /* no word before this one has a free number */
+    uint64_t taken[SPACES_MAX / WORD_BITS];
+} numbers = {.limit = SPACES_MAX};
+
+_Static_assert(SPACES_MAX - 1 <= UINT16_MAX, "a number has 16 bits");
+
+/* Returns the lowest free number, which may be past the limit. The caller has the lock. */
+static uint32_t find_free(void)
+{
+    while (numbers.first < ARRAY_COUNT(numbers.taken) && numbers.taken[numbers.first] == UINT64_MAX)
+        numbers.first++;
+    if (numbers.first == ARRAY_COUNT(numbers.taken))
+        return SPACES_MAX;
+    return numbers.first * WORD_BITS + (uint32_t)__builtin_ctzll(~numbers.taken[numbers.first]);
+}
+
+void space_set_limit(uint32_t most)
+{
+    CHECK(most >= 1 && most <= SPACES_MAX);
+    numbers.limit = most;
+}
+
+enum status space_number_take(struct tree *tree)
+{
+    bool were_on = machine_interrupts_off();
+    enum status status = STATUS_LIMIT;
+    uint32_t number;
+
+    spin_lock(&numbers.lock);
+    number = find_free();
+    if (number < numbers.limit)
+        status = kernel_map_window_show(number, tree->root);
+    if (status == OK) {
+        numbers.taken[number / WORD_BITS] |= UINT64_C(1) << number % WORD_BITS;
+        tree->number = (uint16_t)number;
+    }
+    spin_unlock(&numbers.lock);
+    machine_interrupts_restore(were_on);
+    return status;
+}
+
+void space_number_give(const struct tree *tree)
+{
+    uint32_t number = tree->number;
+    uint64_t bit = UINT64_C(1) << number % WORD_BITS;
+    struct tlb_batch batch;
+    struct pfn unused;
+    bool were_on = machine_interrupts_off();
+
+    spin_lock(&numbers.lock);
+    CHECK_MSG((numbers.taken[number / WORD_BITS] & bit) != 0, "space %u is not taken", number);
+    unused = kernel_map_window_hide(number);
+    numbers.taken[number / WORD_BITS] &= ~bit;
+    if (number / WORD_BITS < numbers.first)
+        numbers.first = number / WORD_BITS;
+    spin_unlock(&numbers.lock);
+    machine_interrupts_restore(were_on);
+    if (pfn_is_none(unused))
+        return;
+    /* Any processor may have cached the table of the kernel's half that is freed (rule P5). */
+    tlb_begin(&batch, NULL);
+    tlb_add_kernel(&batch);
+    tlb_commit(&batch);
+    pmm_free(unused);
+}
+
+/* ---- the space that a processor runs ---- */
 
 /* Begin and end a change of a space's processors, or of the part of their counts that it has. */
 static void change_begin(struct space *space)
@@ -199,11 +268,12 @@ static void add_to_list(struct space_record *record)
     spin_lock(&spaces_lock);
     LIST_INSERT_HEAD(&spaces, record, link);
     record->space.serial = ++last_serial;
+    space_total++;
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
 }
 
-enum status space_create(struct space **space)
+static enum status create_once(struct space **space)
 {
     struct space_record *record;
     void *object;
@@ -230,6 +300,16 @@ enum status space_create(struct space **space)
     return OK;
 }
 
+/* While memory is out, frees some that ended spaces still have. */
+enum status space_create(struct space **space)
+{
+    enum status status = create_once(space);
+
+    while (__builtin_expect(status == STATUS_NO_MEMORY, 0) && shrinkers_free(1, true) > 0)
+        status = create_once(space);
+    return status;
+}
+
 void space_set_zero_levels(struct space *space, unsigned level)
 {
     CHECK(level >= 1 && level <= ZERO_LADDER_FRAMES);
@@ -238,7 +318,7 @@ void space_set_zero_levels(struct space *space, unsigned level)
 
 void space_retire(struct space *space)
 {
-    struct space_record *record = (struct space_record *)space;
+    struct space_record *record = space_record_of(space);
     bool were_on;
 
     space_lock(space);
@@ -247,19 +327,14 @@ void space_retire(struct space *space)
               space->tree.processors);
     spin_lock(&spaces_lock);
     LIST_REMOVE(record, link);
+    space_total--;
     spin_unlock(&spaces_lock);
     machine_interrupts_restore(were_on);
 }
 
-void space_free(struct space *space)
+void space_record_free(struct space_record *record)
 {
-    CHECK(RB_EMPTY(&space->mappings));
-    space_number_give(&space->tree);
-    tree_destroy(&space->tree);
-    commit_uncharge(space->committed);
-    wire_uncharge(space->wired);
-    region_remove_all(space);
-    pool_free(&space_pool, space);
+    pool_free(&space_pool, record);
 }
 
 void space_switch(struct space *space)
@@ -273,7 +348,7 @@ void space_switch(struct space *space)
 
 unsigned space_count(void)
 {
-    return space_pool.in_use;
+    return __atomic_load_n(&space_total, __ATOMIC_RELAXED);
 }
 
 void space_visit_all(void (*visit)(const struct space *space, void *context), void *context)

@@ -66,6 +66,7 @@ struct space {
     uint64_t committed, wired; /* pages: the sums over its private regions */
     uint8_t zero_levels;       /* highest level of tickets that a read turns into zeros, 1 to 5 */
     uint8_t mappings_lock;     /* (vmm/section/section.h) */
+    bool has_large;            /* it may map large pages: set before the first one, for good */
     struct mutex lock; /* guards the regions, and every call that changes meaning (rule P1) */
     uint64_t calls;    /* that took the lock: each may have raised rights (rule P9) */
     uint32_t changes_begun, changes_ended; /* of tree.processors (fault/entry_machine.c) */
@@ -79,22 +80,21 @@ struct space {
 MUST_USE enum status vmm_init(void);
 
 /* Limits the spaces that may exist at once, 1 to SPACES_MAX. Existing ones are kept. */
-void space_set_limit(uint32_t spaces);
+void space_set_limit(uint32_t most);
 void space_set_region_limit(uint32_t regions); /* of one space; 0: any number */
 
 MUST_USE enum status space_create(struct space **space);
 
-/* Creates a copy of the parent by sharing at most 256 entries, whatever the parent's size. */
+/* Creates a copy by sharing at most 256 entries, whatever the parent's size. */
 MUST_USE enum status space_fork(struct space *parent, struct space **child);
 
-/* Sets the highest level of tickets that a read turns into zeros; 1 is single pages. A new space
- * allows all levels; a fork inherits its parent's value. */
+/* Sets the highest level of tickets that reads turn into zeros: at first all; forks inherit it. */
 void space_set_zero_levels(struct space *space, unsigned level);
 
-/* Frees the space and all that it has. No processor may run in it. */
+/* Ends a space that no processor runs. Most memory of a large one is freed later (end.h). */
 void space_destroy(struct space *space);
 
-/* Switches this thread, which keeps it across waits, to a space; NULL: the kernel's own root. */
+/* Switches this thread, for good, to a space; NULL: the kernel's own root. */
 void space_switch(struct space *space);
 static inline struct space *space_current(void);
 

@@ -77,6 +77,9 @@ bool bench_call(enum program_call call, uint64_t start, uint64_t size, uint64_t 
 bool bench_map(uint64_t start, uint64_t pages);
 bool bench_unmap(uint64_t start, uint64_t pages);
 
+/* Ends a space whole: nothing of it is left for later. */
+void bench_end_whole(struct space *space);
+
 /* Creates a space with user code, which runs from now on: single zero pages only, as Linux has
  * them. NULL: there is none, which the log says. */
 struct space *bench_start_space(void);

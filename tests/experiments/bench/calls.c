@@ -11,6 +11,7 @@
 #include "tests/runner/user_pages.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/large.h"
+#include "vmm/space/end.h"
 
 #define START UINT64_C(0x6c0000000)
 
@@ -137,6 +138,7 @@ void bench_kernel_rows(void)
 {
     struct space *space;
 
+    space_finish_ends();
     if (!start_space(&space))
         return;
     touch_large(space);

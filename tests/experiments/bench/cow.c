@@ -52,7 +52,7 @@ static void copy_rows(struct space *parent)
     write_others();
     bench_end_row("cow_reuse");
     space_switch(parent);
-    space_destroy(child);
+    bench_end_whole(child);
 }
 
 /* Measures a child's first write, when it owns no table yet. */
@@ -66,7 +66,7 @@ static void first_row(struct space *parent)
         space_switch(child);
         bench_measure(user_code_measure_write, BENCH_FAR, 0, 1);
         space_switch(parent);
-        space_destroy(child);
+        bench_end_whole(child);
     }
     bench_end_row("cow_first");
 }
@@ -108,7 +108,7 @@ static void table_row(struct space *parent)
     }
     bench_end_row("cow_table");
     space_switch(parent);
-    space_destroy(child);
+    bench_end_whole(child);
 }
 
 /* Times a fork, one write in each 2 MiB by the child, and its end; then the end alone, for each
@@ -127,7 +127,7 @@ static void sparse_rows(struct space *parent)
         (void)bench_run_user_code(user_code_measure_write, BENCH_FAR, LARGE, SPARSE_TABLES);
         space_switch(parent);
         ends[round] = machine_ticks();
-        space_destroy(child);
+        bench_end_whole(child);
         bench_add(machine_ticks() - began);
         ends[round] = machine_ticks() - ends[round];
         if (!bench_touch(BENCH_FAR, SPARSE_PAGES))
@@ -154,7 +154,7 @@ static void snapshot_row(struct space *parent)
         if (!SUCCEEDS(space_fork(parent, &child)))
             break;
         (void)bench_run_user_code(user_code_measure_listed_write, 0, 0, SNAPSHOT);
-        space_destroy(child);
+        bench_end_whole(child);
         bench_add(machine_ticks() - began);
         if (!bench_touch(BENCH_FAR, SPARSE_PAGES))
             break;

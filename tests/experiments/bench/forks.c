@@ -80,7 +80,7 @@ static void fork_often(struct space *space, uint64_t whole[FORKS])
         if (space_fork(space, &child) != OK)
             break;
         bench_add(machine_ticks() - began);
-        space_destroy(child);
+        bench_end_whole(child);
         whole[i] = machine_ticks() - began;
     }
 }
@@ -157,7 +157,7 @@ static void touched_row(void)
         if (!ok || !SUCCEEDS(space_fork(space, &child)))
             break;
         bench_add(machine_ticks() - began);
-        space_destroy(child);
+        bench_end_whole(child);
     }
     bench_end_row("fork_touched_256m");
     if (space != NULL)

@@ -17,6 +17,7 @@
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
 #include "vmm/space/descriptor.h"
+#include "vmm/space/end.h"
 #include "vmm/space/region.h"
 #include "vmm/space/space.h"
 
@@ -178,6 +179,7 @@ static void end_spaces(void)
             space_destroy(program_spaces[i]);
         program_spaces[i] = NULL;
     }
+    space_finish_ends();
     if (program_section != NULL)
         section_close(program_section);
     program_section = NULL;

@@ -16,6 +16,7 @@
 #include "vmm/reclaimer/reclaimer.h"
 #include "vmm/reclaimer/zero_merge.h"
 #include "vmm/section/section.h"
+#include "vmm/space/end.h"
 #include "vmm/space/space.h"
 
 /* This many faults in a row at one access are an error. */
@@ -290,6 +291,36 @@ static struct result perform_end(const struct call *call)
     return (struct result){0, 0};
 }
 
+static struct result end_with_work(const struct call *call, unsigned entries)
+{
+    struct result result;
+
+    space_set_end_work(entries);
+    result = perform_end(call);
+    space_set_end_work(SPACE_END_WORK);
+    return result;
+}
+
+/* Ends a space, of which all is left for later. */
+static struct result perform_later(const struct call *call)
+{
+    return end_with_work(call, 0);
+}
+
+/* Ends a space as far as the first leaf table, which dies only if it has one page. */
+static struct result perform_part(const struct call *call)
+{
+    return end_with_work(call, 5);
+}
+
+/* Frees a part of what ended spaces have, as an idle processor does. */
+static struct result perform_step(const struct call *call)
+{
+    (void)call;
+    (void)space_ends_step();
+    return (struct result){0, 0};
+}
+
 static struct result perform_enter(const struct call *call)
 {
     space_switch(call->space);
@@ -415,7 +446,7 @@ static struct result perform_split(const struct call *call)
 static struct result perform_spare(const struct call *call)
 {
     (void)call;
-    (void)shrinkers_free(UINT64_MAX);
+    (void)shrinkers_free(UINT64_MAX, false);
     return (struct result){0, 0};
 }
 
@@ -449,6 +480,9 @@ static const struct operation_kind kinds[] = {
     {"fork", perform_fork, SPACE_OF_FORK, 0},
     {"child", perform_fork, 1, 0}, /* set-ups: the next number from 1 on */
     {"end", perform_end, 0, 0},
+    {"later", perform_later, 0, 0},
+    {"part", perform_part, 0, 0},
+    {"step", perform_step, 0, 0},
     {"new", perform_new, 0, 0},
     {"lend", perform_lend, 2, 8},
     {"lend-ro", perform_lend, 1, 8},

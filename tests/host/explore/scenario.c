@@ -41,6 +41,7 @@ const struct set_up scenario_set_ups[] = {
     {"cow", PAGES ",child"},
     {"cowleaf", "map+1024,map@523776+16,write,write@1,write@600,child,write@600,write/1@600"},
     {"cowown", FORKED},
+    {"coweach", "map+512,write,write@1,write@40,child,write@1,write/1@1"},
     {"three", PAGES ",child,child,write@1,write/1@1,write/2@1"},
     {"swapped", PAGES ",out"},
     {"swapshared", FORKED ",out"},

@@ -14,6 +14,7 @@
 #include "vmm/page/page.h"
 #include "vmm/section/section.h"
 #include "vmm/space/commit.h"
+#include "vmm/space/end.h"
 
 /* Descriptors in a frame of their table, which is never freed. */
 #define DESCRIPTORS_A_FRAME 64U
@@ -258,9 +259,11 @@ void model_check(void)
 
 static void check_ledger(void)
 {
-    struct pmm_usage now = pmm_usage();
+    struct pmm_usage now;
     uint64_t grown = (descriptor_limit - model()->descriptors_at_start) / DESCRIPTORS_A_FRAME;
 
+    space_finish_ends();
+    now = pmm_usage();
     model()->at_start.by_kind[FRAME_KERNEL] += grown;
     model()->at_start.by_kind[FRAME_FREE] -= grown;
     for (unsigned kind = 0; kind < FRAME_KINDS; kind++)

@@ -15,6 +15,7 @@
 #include "tests/model/space_internal.h"
 #include "vmm/fault/fault.h"
 #include "vmm/page/page.h"
+#include "vmm/space/end.h"
 
 /* Faults that one access may take: tables, the page, and one or two for a stale TLB. */
 #define FAULTS_MAX 8U
@@ -78,6 +79,7 @@ void model_machine_begin(void)
     fault_start();
     fake_cr4 = (chance(50) ? CR4_SMAP : 0) | (chance(50) ? CR4_SMEP : 0);
     fake_contexts = (model()->seed & 2) != 0;
+    space_set_end_work((model()->seed & 4) != 0 ? 0 : SPACE_END_WORK);
     fake_mmu_start(model()->levels);
 }
 
