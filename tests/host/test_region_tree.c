@@ -215,53 +215,6 @@ static void long_random_sequences(void **state)
     }
 }
 
-/* ---- whole trees ---- */
-
-static struct {
-    struct region_node nodes[SLOTS];
-    unsigned count;
-} copies;
-
-static struct region_node *copy_node(const struct region_node *node, void *context)
-{
-    struct region_node *copy = &copies.nodes[copies.count++];
-
-    assert_ptr_equal(context, &copies);
-    *copy = *node;
-    return copy;
-}
-
-static void count_gone(struct region_node *node, void *context)
-{
-    uint64_t *last = context;
-
-    assert_true(node->start > *last);
-    *last = node->start;
-    memset(node, 0x5a, sizeof(*node)); /* not used again */
-    copies.count--;
-}
-
-static void clones_are_whole(void **state)
-{
-    (void)state;
-    begin(SLOTS);
-    for (unsigned i = 0; i < 3000; i++) {
-        struct region_tree clone = RB_INITIALIZER(&clone);
-        uint64_t last = 0;
-
-        change_some((unsigned)random_below(&dice, i % 100 + 1));
-        region_tree_clone(&clone, &test.tree, copy_node, &copies);
-        assert_int_equal(region_tree_audit(&clone), copies.count);
-        assert_int_equal(copies.count, plain_count());
-        for (unsigned n = 1; n < copies.count; n++)
-            assert_true(copies.nodes[n - 1].end <= copies.nodes[n].start);
-        region_tree_drain(&clone, count_gone, &last);
-        assert_int_equal(copies.count, 0);
-        assert_null(region_tree_find(&clone, 0));
-        compare_all();
-    }
-}
-
 /* The depth is what makes a search cheap: at most twice the logarithm. */
 static unsigned depth_of(const struct region_node *node)
 {
@@ -290,7 +243,6 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_short_sequence),
         cmocka_unit_test(long_random_sequences),
-        cmocka_unit_test(clones_are_whole),
         cmocka_unit_test(ascending_ranges_stay_shallow),
     };
 

@@ -17,6 +17,7 @@
 
 #include "cpu/machine.h"
 #include "paging/tree/internal.h"
+#include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 #include "tests/host/fake/machine.h"
 

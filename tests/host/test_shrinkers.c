@@ -112,7 +112,7 @@ static void check_leaves_locked(const struct shrinker *shrinker)
         mutex_lock(&spaces[i]->lock);
     (void)shrinker->free(UINT64_MAX);
     for (unsigned i = 0; i < SPACES; i++) {
-        if (spaces[i]->kept == 0 || spaces[i]->spare == NULL)
+        if (spaces[i]->kept == 0 || spaces[i]->regions.root == NULL)
             fail_msg("%s takes from a locked space", shrinker->name);
         mutex_unlock(&spaces[i]->lock);
     }

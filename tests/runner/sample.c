@@ -9,7 +9,7 @@
 #include "pmm/pmm.h"
 #include "swapdisk/area.h"
 #include "swapdisk/area/slots.h"
-#include "vmm/space/space.h"
+#include "vmm/space/region.h"
 
 /* Records that are read for a cell, spread over it. */
 #define FRAMES_PER_CELL 16U
@@ -183,18 +183,20 @@ static enum screen_kind kind_of_region(const struct region *region)
 /* Reads the regions of a space whose lock is held. */
 static void sample_regions(const struct space *space, struct screen_facts *facts)
 {
-    struct region_node *node = region_tree_find(&space->regions, 0);
+    const struct region *region = region_find(space, 0);
 
     facts->space_bytes = 0;
     facts->regions = 0;
-    for (unsigned i = 0; node != NULL && i < REGIONS_SUMMED; i++, node = region_tree_next(node)) {
-        facts->space_bytes += node->end - node->start;
+    for (unsigned i = 0; region != NULL && i < REGIONS_SUMMED;
+         i++, region = region_next(space, region)) {
+        uint64_t bytes = region->node.end - region->node.start;
+
+        facts->space_bytes += bytes;
         if (facts->regions < SCREEN_REGIONS)
             facts->region[facts->regions++] =
-                (struct screen_region){.bytes = node->end - node->start,
-                                       .kind = kind_of_region((const struct region *)node)};
+                (struct screen_region){.bytes = bytes, .kind = kind_of_region(region)};
     }
-    if (node != NULL)
+    if (region != NULL)
         facts->space_bytes = 0;
     facts->regions_more = space->region_count - facts->regions;
 }

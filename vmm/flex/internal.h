@@ -55,8 +55,8 @@ MUST_USE enum status taking_prepare(struct taking *taking);
 /* Takes the rights, with one flush. Cannot fail. */
 void taking_perform(struct taking *taking, struct flex_taken *taken);
 
-/* Makes the tables at both ends of a range own, so that the range can be emptied without memory.
- * The space is locked, or runs nowhere. Fails with STATUS_NO_MEMORY. */
+/* Makes the tables at both ends of a range own, and its regions, so that the range can be emptied
+ * without memory. The space is locked, or runs nowhere. Fails with STATUS_NO_MEMORY. */
 MUST_USE enum status flex_own_tables(struct space *space, uint64_t start, uint64_t end);
 
 /* Cuts the space's own mappings at the ends of a range, where their descendants are cut. The space

@@ -28,7 +28,7 @@ static enum status check_source(const struct lend *lend)
     if (region == NULL)
         return STATUS_NOT_FOUND;
     for (; region != NULL && region->node.start < lend->end;
-         region = region_next((struct region *)region)) {
+         region = region_next(lend->from, region)) {
         if (region->what.kind != REGION_SHARED)
             return STATUS_DENIED;
     }

@@ -153,7 +153,7 @@ static enum status tie_own(struct space *space, uint64_t start, uint64_t end)
     if (region == NULL)
         status = STATUS_NOT_FOUND;
     for (; status == OK && region != NULL && region->node.start < end;
-         region = region_next((struct region *)region)) {
+         region = region_next(space, region)) {
         if (region->what.kind != REGION_SHARED)
             status = STATUS_DENIED;
     }

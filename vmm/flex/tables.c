@@ -1,9 +1,10 @@
 /*
  * The tables of borrowed memory. At both ends of a borrowed mapping they are own: a lend makes them
  * so, and so do a cut and a fork. So the end of a lender, which must not fail, needs no memory to
- * empty what was borrowed from it.
+ * empty what was borrowed from it. The same holds for the regions (rule C14).
  */
 #include "vmm/flex/internal.h"
+#include "vmm/space/region.h"
 
 enum status flex_own_tables(struct space *space, uint64_t start, uint64_t end)
 {
@@ -14,7 +15,7 @@ enum status flex_own_tables(struct space *space, uint64_t start, uint64_t end)
     tlb_begin(&batch, &space->tree);
     status = tree_prepare_range(&space->tree, start, end, &batch);
     tlb_commit(&batch);
-    return status;
+    return status == OK ? region_own_inside(space, start, end) : status;
 }
 
 enum status flex_fork_child(struct space *child)

@@ -95,8 +95,9 @@ static enum status hold_narrower(struct taking *taking, struct rights keep)
     return status;
 }
 
-/* Makes the tables of a mapping own where its entries will change. Nothing of that is undone until
- * the call is over: only a fork shares the tables, and only an unmap or a move frees them. */
+/* Makes the tables of a mapping own where its entries will change, and its regions. Nothing of that
+ * is undone until the call is over: only a fork shares them, and only an unmap or a move frees the
+ * tables. */
 static enum status prepare_tables(const struct mapping *mapping)
 {
     struct space *space = mapping->space;
@@ -110,6 +111,8 @@ static enum status prepare_tables(const struct mapping *mapping)
             ? tree_prepare_range(&space->tree, mapping->node.start, mapping->node.end, &batch)
             : tree_prepare_protect(&space->tree, mapping->node.start, mapping->node.end, &batch);
     tlb_commit(&batch);
+    if (status == OK)
+        status = region_own_inside(space, mapping->node.start, mapping->node.end);
     lends_unlock_space(space);
     return status;
 }
@@ -148,12 +151,11 @@ static void defer(struct tlb_batch *batch, const struct tree *tree)
 static void guard(struct taking *taking, const struct mapping *mapping)
 {
     struct space *space = mapping->space;
-    struct region *region = region_find(space, mapping->node.start);
+    const struct region *region = region_find(space, mapping->node.start);
     struct tlb_batch batch;
 
     CHECK(region != NULL && region->node.start == mapping->node.start);
-    for (; region != NULL && region->node.start < mapping->node.end; region = region_next(region))
-        region->what.kind = REGION_GUARD;
+    region_make_guards(space, mapping->node.start, mapping->node.end);
     tlb_begin_deferred(&batch, &space->tree, &taking->later);
     tree_replace_range(&space->tree, mapping->node.start, mapping->node.end, pte_empty(), &batch);
     defer(&batch, &space->tree);
@@ -192,12 +194,13 @@ static void narrow_region(struct taking *taking, struct space *space, const stru
 static void narrow(struct taking *taking, struct mapping *mapping)
 {
     struct space *space = mapping->space;
-    struct region *region = region_find(space, mapping->node.start);
+    const struct region *region = region_find(space, mapping->node.start);
     struct tlb_batch batch;
 
     mapping->most = rights_common(mapping->most, mapping->keep);
     tlb_begin_deferred(&batch, &space->tree, &taking->later);
-    for (; region != NULL && region->node.start < mapping->node.end; region = region_next(region))
+    for (; region != NULL && region->node.start < mapping->node.end;
+         region = region_next(space, region))
         narrow_region(taking, space, region, mapping->keep, &batch);
     tlb_defer(&batch);
 }

@@ -23,11 +23,11 @@ static struct part advise_part_of(const struct region *region, uint64_t start, u
 
 static enum status advise_populate(struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = region_find_covered(space, start, end);
+    const struct region *region = region_find_covered(space, start, end);
     enum status status = OK;
 
     for (; region != NULL && region->node.start < end && status == OK;
-         region = region_next(region)) {
+         region = region_next(space, region)) {
         struct part part = advise_part_of(region, start, end);
 
         if (!region->what.descriptor->rights.none)
@@ -39,10 +39,10 @@ static enum status advise_populate(struct space *space, uint64_t start, uint64_t
 /* ---- don't need ---- */
 
 /* The range ends at end, begins in this region, and is covered. */
-static bool any_is_wired(struct region *region, uint64_t end)
+static bool any_is_wired(const struct space *space, const struct region *region, uint64_t end)
 {
     while (!region->what.wired && region->node.end < end)
-        region = region_next(region);
+        region = region_next(space, region);
     return region->what.wired;
 }
 
@@ -79,21 +79,21 @@ static bool discard_run(struct space *space, const struct region *region, uint64
 /* Discards the content of a range. Prepares every boundary first, and cannot fail afterwards (rule
  * C7). */
 __attribute__((noinline)) static enum status
-discard_range(struct space *space, struct region *first, uint64_t start, uint64_t end)
+discard_range(struct space *space, const struct region *first, uint64_t start, uint64_t end)
 {
-    struct region *region = first;
+    const struct region *region = first;
     enum status status = OK;
     struct tlb_batch batch;
 
     tlb_begin(&batch, &space->tree);
     for (; region != NULL && region->node.start < end && status == OK;
-         region = region_next(region)) {
+         region = region_next(space, region)) {
         struct part part = advise_part_of(region, start, end);
 
         status = tree_prepare_range(&space->tree, part.start, part.end, &batch);
     }
     for (region = first; region != NULL && region->node.start < end && status == OK;
-         region = region_next(region)) {
+         region = region_next(space, region)) {
         struct part part = advise_part_of(region, start, end);
 
         tree_replace_range(&space->tree, part.start, part.end, region->what.descriptor->ticket,
@@ -103,10 +103,10 @@ discard_range(struct space *space, struct region *first, uint64_t start, uint64_
     return status;
 }
 
-static enum status advise_discard(struct space *space, struct region *first, uint64_t start,
+static enum status advise_discard(struct space *space, const struct region *first, uint64_t start,
                                   uint64_t end)
 {
-    if (any_is_wired(first, end))
+    if (any_is_wired(space, first, end))
         return STATUS_BUSY;
     return discard_run(space, first, start, end) ? OK : discard_range(space, first, start, end);
 }
@@ -201,7 +201,7 @@ static enum status hint_around(struct space *space, uint64_t start, uint64_t end
 static enum status advise(struct space *space, uint64_t start, uint64_t end,
                           enum space_advice advice)
 {
-    struct region *first = region_find_covered(space, start, end);
+    const struct region *first = region_find_covered(space, start, end);
 
     if (first == NULL)
         return STATUS_NOT_FOUND;
@@ -291,7 +291,7 @@ static uint64_t stack_free_end(const struct region *region, uint64_t pointer)
     return round_down(pointer - STACK_RED_ZONE, PAGE_SIZE);
 }
 
-static enum status trim_region(struct space *space, struct region *region, uint64_t pointer,
+static enum status trim_region(struct space *space, const struct region *region, uint64_t pointer,
                                uint64_t *pages)
 {
     uint64_t start = region->node.start;
@@ -312,10 +312,10 @@ static enum status trim_region(struct space *space, struct region *region, uint6
 static enum status trim_locked(struct space *space, const uint64_t *pointers, unsigned count,
                                uint64_t *pages)
 {
-    struct region *region = region_find(space, 0);
+    const struct region *region = region_find(space, 0);
     enum status status = OK;
 
-    for (; region != NULL && status == OK; region = region_next(region)) {
+    for (; region != NULL && status == OK; region = region_next(space, region)) {
         uint64_t pointer =
             region->what.stack ? lowest_pointer(region, pointers, count) : NO_POINTER;
 

@@ -18,13 +18,13 @@ struct audit {
 static void region_audit(const struct space *space)
 {
     const struct region *before = NULL;
-    struct region *region;
-    uint32_t count = region_tree_audit(&space->regions);
+    const struct region *region;
+    uint32_t count = range_tree_audit(&space->regions);
     uint64_t committed = 0;
     uint64_t wired = 0;
 
     CHECK_MSG(count == space->region_count, "%u regions, %u counted", count, space->region_count);
-    for (region = region_find(space, 0); region != NULL; region = region_next(region)) {
+    for (region = region_find(space, 0); region != NULL; region = region_next(space, region)) {
         CHECK_MSG((region->node.start | region->node.end) % PAGE_SIZE == 0, "region %lx to %lx",
                   region->node.start, region->node.end);
         CHECK((region->what.kind == REGION_GUARD) == (region->what.descriptor == NULL));
@@ -45,6 +45,7 @@ static void region_audit(const struct space *space)
     CHECK_MSG(committed == space->committed && wired == space->wired,
               "%lu pages committed, %lu counted; %lu wired, %lu counted", committed,
               space->committed, wired, space->wired);
+    range_tree_count_references(&space->regions);
 }
 
 static void audit_space(const struct space *space, void *context)
@@ -57,6 +58,13 @@ static void audit_space(const struct space *space, void *context)
     audit->committed += space->committed;
     audit->wired += space->wired;
     audit->trees[audit->count++] = space->tree;
+}
+
+/* After all trees were met. */
+static void audit_nodes(const struct space *space, void *context)
+{
+    (void)context;
+    range_tree_compare_references(&space->regions);
 }
 
 struct tree_census space_audit(void)
@@ -75,6 +83,7 @@ struct tree_census space_audit(void)
     CHECK_MSG(audit.wired == space_wired_pages() && audit.wired == page_wired(),
               "%lu pages wired by regions, %lu in the account, %lu frames", audit.wired,
               space_wired_pages(), page_wired());
+    space_visit_all(audit_nodes, NULL);
     census = tree_audit(trees, audit.count);
     page_audit(&census);
     return census;

@@ -195,14 +195,14 @@ static enum status collapse_level(struct space *space, const struct region *regi
 
 enum status collapse_range(struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
     enum status status = OK;
 
     if (resident_limit != UINT64_MAX) { /* as in large_alloc */
         count_event(&counts.no_block);
         return STATUS_NO_MEMORY;
     }
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+    for (; region != NULL && region->node.start < end; region = region_next(space, region)) {
         uint64_t from = max_u64(region->node.start, start);
         uint64_t to = min_u64(region->node.end, end);
 

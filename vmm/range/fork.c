@@ -23,9 +23,14 @@ static enum status fork_tables(struct space *child, struct space *parent, enum s
 static enum status fork_into(struct space *child, struct space *parent)
 {
     struct tlb_batch batch;
-    enum status status = commit_charge(parent->committed);
+    enum status status;
 
     CHECK(child->region_count == 0 && child->committed == 0);
+    /* Others may be about to change borrowed regions: they are shared only under the lock of lends
+     * (rule C14). */
+    if (space_is_tied(parent) && !parent->lent.held)
+        return STATUS_AGAIN;
+    status = commit_charge(parent->committed);
     if (status != OK)
         return status;
     status = region_copy_all(child, parent);

@@ -25,8 +25,8 @@ MUST_USE enum status space_fill_range(struct space *space, uint64_t start, uint6
 
 /* Unmaps a checked range and uncharges its pages; `first` is the region that covers start, or the
  * next one. Fails as space_fill_range. */
-MUST_USE enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
-                                       uint64_t end);
+MUST_USE enum status space_empty_range(struct space *space, const struct region *first,
+                                       uint64_t start, uint64_t end);
 
 /* Changes the descriptor of a covered range to one with the same rights. Fails as space_protect. */
 MUST_USE enum status space_change_descriptor(struct space *space, uint64_t start, uint64_t end,

@@ -32,9 +32,9 @@ INLINE enum status map_find_place(struct map_call *map, struct region_gap *gap)
 {
     const struct space *space = map->space;
 
-    if (map->alignment != 0 && !region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
-                                                     lower_half_end(space->tree.levels), map->size,
-                                                     map->alignment, &map->start))
+    if (map->alignment != 0 && !range_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
+                                                    lower_half_end(space->tree.levels), map->size,
+                                                    map->alignment, &map->start))
         return STATUS_NOT_FOUND;
     *gap = region_find_gap(space, map->start);
     return gap->next != NULL && gap->next->node.start < map->start + map->size ? STATUS_EXISTS : OK;
@@ -360,7 +360,7 @@ static inline void map_clear_run(struct space *space, const struct tree_run *run
 
 /* Clears the entries, then removes the regions: by then faults that read a ticket have ended, so
  * its descriptor may be freed. */
-INLINE enum status empty_range(struct space *space, struct region *first, uint64_t start,
+INLINE enum status empty_range(struct space *space, const struct region *first, uint64_t start,
                                uint64_t end)
 {
     uint64_t committed = space->committed;
@@ -373,15 +373,14 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
     if (!tree_run_find(&run, &space->tree, start, end) || !tree_run_is_there(&run)) {
         status = empty_entries(space, start, end);
     } else {
-        if (!is_one)
-            status = region_cut(space, start, end);
+        status = is_one ? region_own_inside(space, start, end) : region_cut(space, start, end);
         if (status == OK)
             map_clear_run(space, &run);
     }
     if (status != OK)
         return status;
     if (is_one)
-        region_remove(space, first);
+        region_remove(space, start);
     else
         region_remove_range(space, start, end);
     section_unmap_range(space, start, end);
@@ -389,7 +388,7 @@ INLINE enum status empty_range(struct space *space, struct region *first, uint64
     return OK;
 }
 
-enum status space_empty_range(struct space *space, struct region *first, uint64_t start,
+enum status space_empty_range(struct space *space, const struct region *first, uint64_t start,
                               uint64_t end)
 {
     return empty_range(space, first, start, end);
@@ -398,7 +397,7 @@ enum status space_empty_range(struct space *space, struct region *first, uint64_
 /* Unmaps; the space is locked. */
 INLINE enum status unmap_locked(struct space *space, uint64_t start, uint64_t size)
 {
-    struct region *first = region_find(space, start);
+    const struct region *first = region_find(space, start);
 
     if (first == NULL || first->node.start >= start + size)
         return STATUS_NOT_FOUND;

@@ -2,8 +2,7 @@
  * Moving a mapping with its content to another place, and resizing it in place.
  *
  * The new place is at a distance that lets the fewest entries move, however many pages there are
- * (paging/tree/move.c). The region's node is reused for the new range. So everything that can fail
- * happens before the first entry moves.
+ * (paging/tree/move.c). Everything that can fail happens before the first entry moves.
  */
 #include "cpu/machine.h"
 #include "paging/kernel/layout.h"
@@ -47,7 +46,7 @@ static enum status move_prepare(struct space *space, const struct moving *move,
     if (status == OK)
         status = section_cut(space, move->start, move->end);
     if (status == OK)
-        status = region_cut(space, move->start, move->end);
+        status = region_prepare_move(space, move->start, move->end, move->to, move->new_end);
     if (status != OK)
         tree_replace_range(&space->tree, move->to, made_end, pte_empty(), batch);
     return status;
@@ -131,8 +130,8 @@ static bool move_find_place(const struct space *space, struct moving *move, uint
     uint64_t into = move->start % alignment;
     uint64_t gap;
 
-    if (!region_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
-                              lower_half_end(space->tree.levels), into + new_size, alignment, &gap))
+    if (!range_tree_find_gap(&space->regions, SPACE_FIRST_ADDRESS,
+                             lower_half_end(space->tree.levels), into + new_size, alignment, &gap))
         return false;
     move->to = gap + into;
     move->new_end = move->to + new_size;
@@ -175,7 +174,7 @@ static enum status move_wired(struct space *space, struct moving *move,
 /* Chooses the place if `to` is 0, then moves the range. */
 static enum status try_move(struct space *space, struct moving *move, uint64_t new_size)
 {
-    struct region *region = region_find(space, move->start);
+    const struct region *region = region_find(space, move->start);
     struct region_attributes what;
     enum status status;
 
@@ -255,9 +254,10 @@ struct remapping {
     bool came;        /* populating has begun: a retry is useless */
 };
 
-static enum status remap_grow(struct space *space, struct remapping *remap, struct region *region)
+static enum status remap_grow(struct space *space, struct remapping *remap,
+                              const struct region *region)
 {
-    const struct region *next = region_next(region);
+    const struct region *next = region_next(space, region);
     struct region_attributes what = region->what;
     enum status status;
 
@@ -265,20 +265,20 @@ static enum status remap_grow(struct space *space, struct remapping *remap, stru
     if (region->node.end != remap->end || (next != NULL && next->node.start < remap->new_end))
         return STATUS_EXISTS;
     what.apart = REGION_MERGES; /* what is added is neither lent nor borrowed */
-    if (!region->what.wired)
+    if (!what.wired)
         return space_fill_range(space, remap->end, remap->new_end, &what, BLANK_TICKETS);
-    if (region->what.descriptor->rights.none)
+    if (what.descriptor->rights.none)
         return STATUS_DENIED; /* as in space_wire */
-    status = space_fill_now(space, remap->end, remap->new_end, &region->what, true, &remap->came);
+    status = space_fill_now(space, remap->end, remap->new_end, &what, true, &remap->came);
     if (status == OK)
         space_fill_keep(space, remap->end, remap->new_end, true);
     return status;
 }
 
 /* Returns the region that has all of the old range, or NULL. */
-static struct region *remap_region(const struct space *space, const struct remapping *remap)
+static const struct region *remap_region(const struct space *space, const struct remapping *remap)
 {
-    struct region *region = region_find(space, remap->start);
+    const struct region *region = region_find(space, remap->start);
 
     return region != NULL && region->node.start <= remap->start && remap->end <= region->node.end
                ? region
@@ -287,7 +287,7 @@ static struct region *remap_region(const struct space *space, const struct remap
 
 static enum status try_remap(struct space *space, struct remapping *remap)
 {
-    struct region *region = remap_region(space, remap);
+    const struct region *region = remap_region(space, remap);
     enum status status = OK;
 
     CHECK(remap->start < remap->end && remap->start < remap->new_end);
@@ -304,7 +304,7 @@ static enum status try_remap(struct space *space, struct remapping *remap)
 static enum status remap_shrink(struct space *space, const struct remapping *remap)
 {
     enum status status = STATUS_NOT_FOUND;
-    struct region *first;
+    const struct region *first;
 
     lends_lock_space(space);
     first = region_find_covered(space, remap->new_end, remap->end);

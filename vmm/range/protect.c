@@ -12,10 +12,10 @@
  * commit account. */
 static uint64_t protect_newly_writable(const struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
     uint64_t bytes = 0;
 
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+    for (; region != NULL && region->node.start < end; region = region_next(space, region)) {
         if (!region->what.committed && region->what.kind != REGION_SHARED)
             bytes += min_u64(region->node.end, end) - max_u64(region->node.start, start);
     }
@@ -27,7 +27,7 @@ static uint64_t protect_newly_writable(const struct space *space, uint64_t start
 static void protect_entries(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors, struct tlb_batch *batch)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
 
     while (start < end) {
         enum region_kind kind = region->what.kind;
@@ -35,7 +35,7 @@ static void protect_entries(struct space *space, uint64_t start, uint64_t end,
         uint64_t to = start;
 
         CHECK_MSG(descriptor != NULL, "no descriptor for the region at %lx", start);
-        for (; to < end && region->what.kind == kind; region = region_next(region))
+        for (; to < end && region->what.kind == kind; region = region_next(space, region))
             to = min_u64(end, region->node.end);
         tree_protect_range(&space->tree, start, to, descriptor->ticket, descriptor->rights, batch);
         start = to;
@@ -108,8 +108,8 @@ static struct page_hint common_hint(struct space *space, uint64_t start, uint64_
 
     space_lock(space);
     region = region_find_covered(space, start, end);
-    for (struct region *at = region_find(space, start);
-         region != NULL && at != NULL && at->node.start < end; at = region_next(at)) {
+    for (const struct region *at = region_find(space, start);
+         region != NULL && at != NULL && at->node.start < end; at = region_next(space, at)) {
         struct page_hint one = descriptor_hint(at->what.descriptor);
         bool first = hint.level == 0;
 
@@ -172,7 +172,7 @@ INLINE enum status protect_run_of(struct space *space, struct region_gap place, 
 {
     const struct region *region = place.next;
 
-    if (region->node.start != run->start || region->node.end != end) {
+    if (region->node.start != run->start || region->node.end != end || space->regions.shared) {
         enum status status = region_cut(space, run->start, end);
 
         if (status != OK)

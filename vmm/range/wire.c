@@ -84,9 +84,9 @@ static void make_wired_own(struct pte *at, unsigned level, void *context)
 
 void wire_mend(struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = space->wired > 0 ? region_find(space, start) : NULL;
+    const struct region *region = space->wired > 0 ? region_find(space, start) : NULL;
 
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+    for (; region != NULL && region->node.start < end; region = region_next(space, region)) {
         if (region->what.wired)
             space_visit_pages(space, max_u64(region->node.start, start),
                               min_u64(region->node.end, end), make_wired_own, NULL);
@@ -104,10 +104,10 @@ struct work {
 
 static struct work wire_work_in(const struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
     struct work work = {0};
 
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+    for (; region != NULL && region->node.start < end; region = region_next(space, region)) {
         uint64_t pages =
             (min_u64(region->node.end, end) - max_u64(region->node.start, start)) / PAGE_SIZE;
 
@@ -126,9 +126,9 @@ static struct work wire_work_in(const struct space *space, uint64_t start, uint6
  * are not wired yet. */
 static void unwire_pages(struct space *space, uint64_t start, uint64_t end, bool of_wired)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
 
-    for (; region != NULL && region->node.start < end; region = region_next(region)) {
+    for (; region != NULL && region->node.start < end; region = region_next(space, region)) {
         if (region->what.wired == of_wired)
             space_visit_pages(space, region->node.start, region->node.end, unwire_page, NULL);
     }
@@ -138,11 +138,11 @@ static void unwire_pages(struct space *space, uint64_t start, uint64_t end, bool
  * range's ends. */
 static enum status wire_regions(struct space *space, uint64_t start, uint64_t end)
 {
-    struct region *region = region_find(space, start);
+    const struct region *region = region_find(space, start);
     enum status status = OK;
 
     for (; region != NULL && region->node.start < end && status == OK;
-         region = region_next(region)) {
+         region = region_next(space, region)) {
         if (!region->what.wired)
             status = wire_region(space, region);
     }

@@ -124,10 +124,10 @@ static enum status copy_page(struct space *child, uint64_t address, uint64_t *by
 
 static enum status wire_fork_copy_pages(struct space *child, struct space *parent)
 {
-    struct region *region = region_find(parent, 0);
+    const struct region *region = region_find(parent, 0);
     enum status status = OK;
 
-    for (; region != NULL && status == OK; region = region_next(region)) {
+    for (; region != NULL && status == OK; region = region_next(parent, region)) {
         uint64_t at = region->what.wired ? region->node.start : region->node.end;
 
         while (at < region->node.end && status == OK) {
@@ -143,9 +143,9 @@ static enum status wire_fork_copy_pages(struct space *child, struct space *paren
 /* Makes the paths to wired pages own. No other space references their tables now. */
 static void wire_fork_own_paths(struct space *parent, struct tlb_batch *batch)
 {
-    struct region *region = region_find(parent, 0);
+    const struct region *region = region_find(parent, 0);
 
-    for (; region != NULL; region = region_next(region)) {
+    for (; region != NULL; region = region_next(parent, region)) {
         uint64_t at = region->what.wired ? region->node.start : region->node.end;
 
         while (at < region->node.end) {

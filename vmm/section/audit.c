@@ -41,7 +41,7 @@ static uint32_t audit_lends(const struct mapping *mapping)
         children++;
     }
     for (const struct region *at = region_find(mapping->space, mapping->node.start);
-         at != NULL && at->node.start < mapping->node.end; at = region_next((struct region *)at))
+         at != NULL && at->node.start < mapping->node.end; at = region_next(mapping->space, at))
         CHECK_MSG(at->what.apart == REGION_TIED &&
                       rights_within(at->what.descriptor->rights, mapping->most),
                   "the region at %lx has more rights than were lent", at->node.start);
@@ -74,7 +74,7 @@ void section_audit_space(const struct space *space)
     (void)region_tree_audit(&space->mappings);
     audit_recent(&space->recent);
     for (struct mapping *at = section_find(space, 0); at != NULL; at = section_next_of(at)) {
-        struct region *region = region_find(space, at->node.start);
+        const struct region *region = region_find(space, at->node.start);
 
         CHECK_MSG(at->space == space && (at->section->is_object ||
                                          at->node.end - at->origin <= section_reach(at->section)),
@@ -82,7 +82,7 @@ void section_audit_space(const struct space *space)
                   at->origin, section_size(at->section));
         CHECK(at->place.from == at->node.start - at->origin &&
               at->place.to == at->node.end - at->origin);
-        for (uint64_t to = at->node.start; to < at->node.end; region = region_next(region)) {
+        for (uint64_t to = at->node.start; to < at->node.end; region = region_next(space, region)) {
             CHECK_MSG(has_kind(region, to, at->copies ? REGION_COPY : REGION_SHARED),
                       "a section is mapped at %lx, where no region says so", to);
             to = region->node.end;
@@ -91,7 +91,7 @@ void section_audit_space(const struct space *space)
         lends += audit_lends(at);
         ties += at->tied;
     }
-    for (struct region *at = region_find(space, 0); at != NULL; at = region_next(at))
+    for (const struct region *at = region_find(space, 0); at != NULL; at = region_next(space, at))
         shared += region_has_section(at->what.kind) ? at->node.end - at->node.start : 0;
     CHECK_MSG(lends == space->lent.lends && ties == space->lent.ties,
               "%u mappings borrow, %u counted; %u are tied, %u counted", lends, space->lent.lends,

@@ -11,6 +11,10 @@
 #include "paging/kernel/layout.h"
 #include "vmm/space/space.h"
 
+_Static_assert(sizeof(struct region) == sizeof(struct tree_range) &&
+                   offsetof(struct region, what) == offsetof(struct tree_range, words),
+               "a range of the tree is its region");
+
 /* Returns STATUS_RANGE unless the range is whole pages of the lower half without page 0. */
 MUST_USE static inline enum status space_check_range(const struct space *space, uint64_t start,
                                                      uint64_t size)
@@ -41,26 +45,28 @@ static inline void space_unlock(struct space *space)
  * Returns NULL if there is none. */
 struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space));
 
-static inline struct region *region_of(struct region_node *node)
-{
-    return (struct region *)node;
-}
-
-static inline struct region_node *node_of(struct region *region)
-{
-    return (struct region_node *)region;
-}
-
 /* Return the first region that ends after the address, and the next region; NULL if there is
  * none. */
-static inline struct region *region_find(const struct space *space, uint64_t address)
+static inline const struct region *region_find(const struct space *space, uint64_t address)
 {
-    return region_of(region_tree_find(&space->regions, address));
+    return (const struct region *)range_tree_find(&space->regions, address);
 }
 
-static inline struct region *region_next(struct region *region)
+static inline const struct region *region_next(const struct space *space,
+                                               const struct region *region)
 {
-    return region_of(region_tree_next(&region->node));
+    return (const struct region *)range_tree_next(&space->regions,
+                                                  (const struct tree_range *)region);
+}
+
+/* Makes what the tree has about the regions of a range the space's own, so that a call below that
+ * cannot fail may change them: with those that touch its ends, or without. STATUS_NO_MEMORY:
+ * nothing has changed. Pointers to regions end (rule C14). */
+MUST_USE enum status region_own(struct space *space, uint64_t start, uint64_t end);
+MUST_USE static inline enum status region_own_inside(struct space *space, uint64_t start,
+                                                     uint64_t end)
+{
+    return space->regions.shared ? region_own(space, start + 1, end - 1) : OK;
 }
 
 /* Why a region is not merged with equal neighbours. */
@@ -70,16 +76,12 @@ enum region_apart {
     REGION_TIED       /* of a mapping that is lent or borrowed, whose ends are ends of regions */
 };
 
-/* Sets why the regions of a range are not merged; none of them crosses its ends. */
-static inline void region_set_apart(const struct space *space, uint64_t start, uint64_t end,
-                                    enum region_apart apart)
-{
-    for (struct region *at = region_find(space, start); at != NULL && at->node.start < end;
-         at = region_next(at)) {
-        CHECK(at->node.start >= start && at->node.end <= end);
-        at->what.apart = (uint8_t)apart;
-    }
-}
+/* Sets why the regions of a range are not merged; none of them crosses its ends. Those that change
+ * are own. */
+void region_set_apart(struct space *space, uint64_t start, uint64_t end, enum region_apart apart);
+
+/* Makes guards of the regions of a range, which are own; they keep their descriptors. */
+void region_make_guards(struct space *space, uint64_t start, uint64_t end);
 
 static inline uint64_t region_pages(const struct region *region)
 {
@@ -88,47 +90,54 @@ static inline uint64_t region_pages(const struct region *region)
 
 /* The neighbours of an address in a gap; NULL: none. */
 struct region_gap {
-    struct region *before;
-    struct region *next; /* as region_find: may begin at the address */
+    const struct region *before;
+    const struct region *next; /* as region_find: may begin at the address */
 };
 
 static inline struct region_gap region_find_gap(const struct space *space, uint64_t address)
 {
-    struct region_node *before;
-    struct region_node *next = region_tree_find_both(&space->regions, address, &before);
+    const struct tree_range *before;
+    const struct tree_range *next = range_tree_find_both(&space->regions, address, &before);
 
-    return (struct region_gap){region_of(before), region_of(next)};
+    return (struct region_gap){(const struct region *)before, (const struct region *)next};
 }
 
 /* Adds a range in a gap: to a neighbour with equal attributes, or as a new region. Takes over the
- * caller's count of the descriptor, unless it fails with STATUS_NO_MEMORY. */
+ * caller's count of the descriptor, unless it fails with STATUS_NO_MEMORY. Afterwards the region
+ * and its neighbours are own. */
 MUST_USE enum status region_add(struct space *space, struct region_gap gap, uint64_t start,
                                 uint64_t end, const struct region_attributes *what);
 
-/* Splits the regions that cross an end of the range. No entry changes (rule T1). STATUS_NO_MEMORY:
- * nothing has changed. */
+/* Splits the regions that cross an end of the range, and makes all of it own. No entry changes
+ * (rule T1). STATUS_NO_MEMORY: nothing has changed. */
 MUST_USE enum status region_cut(struct space *space, uint64_t start, uint64_t end);
 
-/* Remove the regions of a range, none of which crosses its ends; or one region. */
+/* Remove the regions of a range, none of which crosses its ends; or the region at start. They are
+ * own. */
 void region_remove_range(struct space *space, uint64_t start, uint64_t end);
-void region_remove(struct space *space, struct region *region);
+void region_remove(struct space *space, uint64_t start);
 
 /* Sets or clears the wired attribute of the regions of a range, and ends populating; wired
  * regions become committed. Merges neighbours with equal attributes. No region crosses the range's
- * ends. */
+ * ends, and all are own. */
 void region_settle(struct space *space, uint64_t start, uint64_t end, bool wired);
 
 /* Merges neighbours with equal attributes, from the region that touches start to the one that
- * touches end. */
+ * touches end. They are own. */
 void region_merge_range(struct space *space, uint64_t start, uint64_t end);
 
-/* Moves the region [start, end) to the free range [to, new_end), and merges it there with
- * neighbours that have equal attributes. */
+/* Cuts the range [start, end), and reserves what region_move needs. Fails as region_cut. Otherwise
+ * region_move follows, before any other change of regions. */
+MUST_USE enum status region_prepare_move(struct space *space, uint64_t start, uint64_t end,
+                                         uint64_t to, uint64_t new_end);
+
+/* Moves the region [start, end), which is own, to the free range [to, new_end), and merges it there
+ * with neighbours that have equal attributes. */
 void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end);
 
 /* Returns the region at start if regions other than guards cover the whole range; otherwise
  * NULL. */
-struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
+const struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
 
 /* Descriptors with the same rights for each kind of region; those of sections' pages are NULL if
  * there are no such regions. */
@@ -165,20 +174,22 @@ static inline bool region_has_section(enum region_kind kind)
     return kind == REGION_SHARED || kind == REGION_COPY;
 }
 
-/* Changes the descriptors of the regions of a range, none of which crosses its ends. */
+/* Changes the descriptors of the regions of a range, none of which crosses its ends. They are
+ * own. */
 void region_set_descriptors(struct space *space, uint64_t start, uint64_t end,
                             const struct region_descriptors *descriptors);
 
 /* The same for place.next alone, whose neighbour below is place.before. Takes over the caller's
- * count of the descriptor. */
+ * count of the descriptor. It and what touches it are own. */
 void region_take_descriptor(struct space *space, struct region_gap place,
                             struct descriptor *descriptor);
 
-/* Copies all regions into an empty space that is not visible yet. */
-MUST_USE enum status region_copy_all(struct space *child, const struct space *parent);
+/* Makes all regions those of an empty space, too, which is not visible yet: at a cost that does not
+ * depend on their number, but for the wired ones, which are not wired there. STATUS_NO_MEMORY. */
+MUST_USE enum status region_copy_all(struct space *child, struct space *parent);
 
-/* Removes at most so many regions from a space that is no longer in use. Returns true once none is
- * left. */
+/* Removes about so many regions from a space that is no longer in use; a node that another space
+ * shares costs as much as one. Returns true once none is left. */
 MUST_USE bool region_remove_some(struct space *space, unsigned most);
 
 #endif

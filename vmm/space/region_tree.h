@@ -83,23 +83,6 @@ struct region_node *region_tree_before(struct region_node *node);
 bool region_tree_find_gap(const struct region_tree *tree, uint64_t low, uint64_t high,
                           uint64_t size, uint64_t alignment, uint64_t *start);
 
-/* Copies a tree into an empty one in the same shape, without comparisons and rotations. Calls
- * `copy` for each node in the order of addresses; it returns the copy. */
-void region_tree_clone(struct region_tree *tree, const struct region_tree *from,
-                       struct region_node *(*copy)(const struct region_node *node, void *context),
-                       void *context);
-
-/* Empties a tree without rotations. Calls `gone` for each node in the order of addresses; the node
- * is not accessed after that. */
-void region_tree_drain(struct region_tree *tree,
-                       void (*gone)(struct region_node *node, void *context), void *context);
-
-/* Removes at most so many nodes, in any order, and calls `gone` likewise. Returns how many. What is
- * left can only be drained. */
-uint32_t region_tree_drain_some(struct region_tree *tree, uint32_t most,
-                                void (*gone)(struct region_node *node, void *context),
-                                void *context);
-
 /* Checks order, colours, parents, and the sums of each node; panics with values on a difference.
  * Returns the number of nodes. */
 uint32_t region_tree_audit(const struct region_tree *tree);

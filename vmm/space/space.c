@@ -261,6 +261,30 @@ struct space *space_lock_one_that_keeps(bool (*keeps)(const struct space *space)
     return found;
 }
 
+static bool keeps_empty_node(const struct space *space)
+{
+    return __atomic_load_n(&space->region_count, __ATOMIC_RELAXED) == 0 &&
+           __atomic_load_n(&space->regions.root, __ATOMIC_RELAXED) != NULL &&
+           !__atomic_load_n(&space->regions.shared, __ATOMIC_RELAXED);
+}
+
+/* Frees what is left of the trees of spaces without regions that are not locked. A frame is freed
+ * with its last node, so freeing one page may take all of them. */
+static uint64_t space_free_spares(uint64_t pages)
+{
+    uint64_t freed = 0;
+    struct space *space;
+
+    (void)pages;
+    while ((space = space_lock_one_that_keeps(keeps_empty_node)) != NULL) {
+        freed += range_tree_trim(&space->regions);
+        space_unlock(space);
+    }
+    return freed;
+}
+
+SHRINKER(spare_regions, space_free_spares, false);
+
 static void add_to_list(struct space_record *record)
 {
     bool were_on = machine_interrupts_off();
@@ -282,7 +306,6 @@ static enum status create_once(struct space **space)
     if (status != OK)
         return status;
     record = object;
-    RB_INIT(&record->space.regions);
     RB_INIT(&record->space.mappings);
     record->space.zero_levels = ZERO_LADDER_FRAMES;
     status = tree_create(&record->space.tree);

@@ -2,8 +2,8 @@
  * Address spaces: a tree that the processor can walk, and the regions that say what is mapped
  * where.
  *
- * A region [start, end) holds a counted descriptor; regions are in a range tree by address
- * (vmm/space/region_tree.h) and never overlap. Neighbours with equal attributes are merged. The
+ * A region [start, end) holds a counted descriptor; regions are in a tree that forks share
+ * (vmm/range_tree/range_tree.h) and never overlap. Neighbours with equal attributes are merged. The
  * entries of the tree follow them: in a private table, a ticket at an address refers to the
  * descriptor of the region that covers the address (rule T2).
  *
@@ -25,6 +25,7 @@
 #include "cpu/smp/thread.h"
 #include "lib/status.h"
 #include "paging/tree/tree.h"
+#include "vmm/range_tree/range_tree.h"
 #include "vmm/space/counts.h"
 #include "vmm/space/descriptor.h"
 #include "vmm/space/region_tree.h"
@@ -49,17 +50,17 @@ struct region_attributes {
     bool stack;     /* vmm/space/stack.h */
 };
 
-struct region {
-    struct region_node node; /* its range: node.start and node.end; first member */
+struct region { /* a range of the tree: valid until the space changes */
+    struct {
+        uint64_t start, end;
+    } node;
     struct region_attributes what;
 };
-
-_Static_assert(offsetof(struct region, node) == 0, "a node of the range tree is its region");
 
 struct space {
     struct tree tree;
     uint64_t serial; /* from 1; never reused, unlike the address of a space */
-    struct region_tree regions;
+    struct range_tree regions;
     struct region_tree mappings; /* of sections, in the shared regions (vmm/section/section.h) */
     struct section_recent recent;
     uint32_t region_count;
@@ -70,8 +71,7 @@ struct space {
     struct mutex lock; /* guards the regions, and every call that changes meaning (rule P1) */
     uint64_t calls;    /* that took the lock: each may have raised rights (rule P9) */
     uint32_t changes_begun, changes_ended; /* of tree.processors (fault/entry_machine.c) */
-    uint64_t kept;        /* under the lock: the spare tables (vmm/range/spare_tables.h) */
-    struct region *spare; /* under the lock: the region object freed last, or NULL */
+    uint64_t kept; /* under the lock: the spare tables (vmm/range/spare_tables.h) */
     struct fault_counts faults;
     struct lend_counts lent;
 };

@@ -11,6 +11,7 @@
  *   beside                   a write to another word of a page, which does not show in the outcome
  *   fill                     a write to each page of the range
  *   map map-large map-zeroes map-shared unmap move remap    ranges
+ *   map-apart                every second page of a range, each a region
  *   map-object               a section that is an object, made by the first one
  *   map-private              a private mapping of that section
  *   resize                   gives that section the size up to PAGE

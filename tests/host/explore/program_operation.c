@@ -146,6 +146,17 @@ static struct result perform_map(const struct call *call)
                           NULL));
 }
 
+/* Maps every second page of the range: regions that do not merge. */
+static struct result perform_map_apart(const struct call *call)
+{
+    struct result result = {0, 0};
+
+    for (uint64_t at = 0; at < call->operation->size && result.status == OK; at += 2 * PAGE_SIZE)
+        result = said(space_map(
+            call->space, &SPACE_AT(call->operation->at + at, PAGE_SIZE, rights_of[2]), NULL));
+    return result;
+}
+
 static struct result perform_map_large(const struct call *call)
 {
     return said(space_map(
@@ -457,6 +468,7 @@ static const struct operation_kind kinds[] = {
     {"clear", perform_clear, 0, 1},
     {"fill", perform_fill, 0, 512},
     {"map", perform_map, 2, 1},
+    {"map-apart", perform_map_apart, 0, 80},
     {"map-large", perform_map_large, 0, 512},
     {"map-zeroes", perform_map_zeroes, 0, 1},
     {"map-shared", perform_map_shared, 0, 1},

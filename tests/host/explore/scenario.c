@@ -32,6 +32,9 @@ const struct set_up scenario_set_ups[] = {
     {"blank", "map+512"},
     {"blank8", "map+2048"},
     {"zeroread", "map+512,read"},
+    {"many", "map-apart,write,write@2"}, /* regions of two leaves of their tree */
+    {"manyfork", "map-apart,write,write@2,child"},
+    {"manythree", "map-apart,write,write@2,child,child"},
     {"zeroes", "map-zeroes+2048"},
     {"around", "map+512,sequential+512,write@64"},
     {"own", PAGES},
