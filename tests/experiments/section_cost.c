@@ -298,9 +298,9 @@ EXPERIMENT(section_cost, 051) = {
     .run = section_cost_run,
     .answer =
         {
-            .text = "No: a page of a small section takes {level1.tables} table, of the largest "
-                    "{level5.tables}; a touch of {depth64.pages} pages below 64 snapshots copies "
-                    "them, and makes {depth64.tables} tables",
+            .text = "No: a page takes {level1.tables} table, in a large section {level5.tables}; "
+                    "a touch of {depth64.pages} pages below 64 snapshots copies them, and "
+                    "makes {depth64.tables} tables",
             .counted = "No: as much below 64 snapshots as below 1; a first touch, which copies, "
                        "takes {depth64.first} instructions, {depth64.first / depth1.first : 2} "
                        "times as many; the next {depth64.resident}",
