@@ -26,6 +26,7 @@
 #include "efi/menu.h"
 #include "efi/options/options.h"
 #include "efi/processors.h"
+#include "efi/read_trace.h"
 #include "efi/trace/trace.h"
 #include "lib/bytes.h"
 #include "lib/ktap.h"
@@ -209,7 +210,7 @@ static void read_trace(const struct firmware *firmware)
 
     if (name[0] == '\0')
         return;
-    problem = firmware_read_trace(firmware, name);
+    problem = read_trace_file(firmware, name);
     if (problem != NULL) {
         ktap_note("option error: trace=%s: %s", name, problem);
         ktap_bail_out(VERDICT_FAIL, "1 option error; nothing was touched");

@@ -46,10 +46,6 @@ MUST_USE enum status firmware_open_volume(const struct firmware *firmware, EFI_F
 /* Reads \faultline.cfg from the image's volume. A missing volume or file is no error. */
 void firmware_read_config(const struct firmware *firmware, struct config_file *file);
 
-/* efi/firmware/read_trace.c: reads the trace that trace= names from the image's volume. Returns
- * NULL, or what is wrong, borrowed until the next call. */
-MUST_USE const char *firmware_read_trace(const struct firmware *firmware, const char *name);
-
 /* efi/firmware/screen.c: finds a linear framebuffer. Returns the reason if there is none. */
 const char *firmware_find_screen(const struct firmware *firmware, struct framebuffer *screen);
 

@@ -250,7 +250,7 @@ void trace_begin(enum trace_format format)
 }
 
 /* Takes the line or record that is complete. */
-static bool take_part(void)
+static bool take_line_or_record(void)
 {
     bool right = reader.format == TRACE_CSV ? take_line() : take_record();
 
@@ -262,11 +262,11 @@ static bool take_part(void)
 static bool take_byte(uint8_t byte)
 {
     if (reader.format == TRACE_CSV && byte == '\n')
-        return take_part();
+        return take_line_or_record();
     if (reader.used == TRACE_LINE_SIZE)
         return trace_wrong("longer than 256 characters");
     reader.part[reader.used++] = byte;
-    return reader.format == TRACE_CSV || reader.used < RECORD_SIZE || take_part();
+    return reader.format == TRACE_CSV || reader.used < RECORD_SIZE || take_line_or_record();
 }
 
 bool trace_feed(const void *bytes, size_t size)
@@ -285,7 +285,7 @@ const char *trace_end(void)
     reader.reading = false;
     if (reader.problem[0] == '\0' && reader.used > 0) {
         if (reader.format == TRACE_CSV)
-            take_part();
+            take_line_or_record();
         else
             trace_wrong("it ends after a part of its 24 bytes");
     }

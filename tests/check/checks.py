@@ -43,7 +43,7 @@ WINGS = {
                  "swapdisk/fs", "swapdisk", "swapdisk/mark", "swapdisk/area", "swapdisk/log"),
     "vmm": ("vmm/policy", "vmm/ghosts", "vmm/range_tree", "vmm/page", "vmm/reclaimer", "vmm/space", "vmm/section", "vmm/flex", "vmm/files",
             "vmm/fault", "vmm/range", "vmm/program"),
-    "efi": ("efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
+    "efi": ("efi/trace", "efi/options", "efi/log", "efi/firmware", "efi/acpi", "efi/console", "efi/image", "efi"),
     "tests": ("tests/model", "tests/screen", "tests/programs", "tests/runner", "tests/experiments", "tests/host",
               "tests/fuzz"),
 }

@@ -427,7 +427,7 @@ static void program_name(void **state)
                         "load options, token 2: unknown key \"bogus\" with value \"2\"; accepted: "
                         "run, mem, cpus, seed, swap, files, serial, exit, la57, "
                         "tables, wipe, pmm, watchdog, deadline, seconds, overcommit, spaces, "
-                        "tags, policy, regions, report, menu, prompt");
+                        "tags, policy, regions, report, menu, prompt, trace");
     /* A setting that ends so is a setting. */
     assert_int_equal(parse_load("run=x.efi"), 0);
     assert_string_equal(options.run, "x.efi");

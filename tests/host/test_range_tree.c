@@ -231,9 +231,24 @@ static void drop(unsigned tree)
     memset(test.slots[tree], 0, sizeof(test.slots[tree]));
 }
 
+/* In steps; in between others that share nodes of the tree change theirs. */
+static void drop_in_steps(unsigned tree)
+{
+    unsigned most = 1 + (unsigned)random_below(&dice, 3 * RANGE_PLACES);
+
+    for (unsigned steps = 0; !range_tree_drop_some(&test.trees[tree], most, hook); steps++) {
+        assert_true(steps < SLOTS);
+        change((tree + 1) % TREES, (unsigned)random_below(&dice, SLOTS), steps % 2 == 0);
+    }
+    memset(test.slots[tree], 0, sizeof(test.slots[tree]));
+}
+
 static void share(unsigned tree, unsigned from)
 {
-    drop(tree);
+    if (random_below(&dice, 2) == 0)
+        drop(tree);
+    else
+        drop_in_steps(tree);
     range_tree_share(&test.trees[tree], &test.trees[from]);
     memcpy(test.slots[tree], test.slots[from], sizeof(test.slots[from]));
 }

@@ -82,8 +82,8 @@ void range_tree_share(struct range_tree *tree, struct range_tree *from);
 /* Empties a tree, and frees its spare nodes. */
 void range_tree_drop(struct range_tree *tree, range_hook *hook);
 
-/* Drops about so many ranges of a tree that does nothing else any more: whole leaves, and nodes that
- * others share, which cost as much as a range. Returns true once the tree is empty. */
+/* Drops about so many ranges of a tree that does nothing else any more: whole leaves, and nodes
+ * that others share, which cost as much as a range. Returns true once the tree is empty. */
 MUST_USE bool range_tree_drop_some(struct range_tree *tree, unsigned most, range_hook *hook);
 
 /* Frees the node that an empty tree keeps for its next range; returns the frames that are free. */

@@ -3,8 +3,8 @@
  *
  * Each parent has 20 regions. With 256 MiB resident it is the fork of Linux's figures; the others
  * have 4 MiB, 1 GiB, and one page in each GiB of a TiB. The check: those three take the same number
- * of instructions within 10 %, but for what each further entry of the top table takes: a fork shares
- * those and the root of the regions, and looks at nothing else.
+ * of instructions within 10 %, but for what each further entry of the top table takes: a fork
+ * shares those and the root of the regions, and looks at nothing else.
  */
 #include "cpu/clock/measure.h"
 #include "cpu/machine.h"

@@ -42,7 +42,7 @@ static unsigned pack(void)
 }
 
 /* Writes up to three bytes as four letters. */
-static void put_letters(const uint8_t *from, unsigned count, char *letters)
+static void base64_letters(const uint8_t *from, unsigned count, char *letters)
 {
     static const char alphabet[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -63,7 +63,7 @@ static void put_references(const char *name)
         unsigned letters = 0;
 
         for (unsigned i = 0; i < size; i += 3, letters += 4)
-            put_letters(bytes + begin + i, size - i < 3 ? size - i : 3, text + letters);
+            base64_letters(bytes + begin + i, size - i < 3 ? size - i : 3, text + letters);
         text[letters] = '\0';
         ktap_note("references of %s: %s", name, text);
     }

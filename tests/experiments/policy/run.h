@@ -25,8 +25,8 @@ struct work_figures {
 unsigned work_policies(void);
 const char *work_policy_name(unsigned place);
 
-/* Limits memory for runs over `pages` pages from WORK_START, of which `memory` are resident at once:
- * each fault brings one page. Otherwise skips the experiment's rest and returns false. */
+/* Limits memory for runs over `pages` pages from WORK_START, of which `memory` are resident at
+ * once: each fault brings one page. Otherwise skips the experiment's rest and returns false. */
 bool work_memory_begin(unsigned pages, unsigned memory);
 void work_memory_end(void);
 

@@ -27,7 +27,7 @@ _Static_assert(TRACE_REQUESTS_MAX <= PAGE_STRING_MAX && TRACE_PAGES_MAX <= PAGE_
                "a trace fits a string of pages");
 
 /* Returns the word that a page of the trace holds. */
-static uint64_t word_of(unsigned page)
+static uint64_t trace_word(unsigned page)
 {
     return page * UINT64_C(0x9e3779b97f4a7c15) | 1;
 }
@@ -39,9 +39,9 @@ static bool request(unsigned page)
 
     page_string_add(&trace_string, page);
     if (written[page])
-        return word_read(address, &word) && word == word_of(page);
+        return word_read(address, &word) && word == trace_word(page);
     written[page] = true;
-    return word_write(address, word_of(page));
+    return word_write(address, trace_word(page));
 }
 
 static bool run_trace(void)

@@ -3,7 +3,8 @@
  *
  * Spec: UEFI 2.10, 13.4 and 13.5 (files).
  */
-#include "efi/firmware/firmware.h"
+#include "efi/read_trace.h"
+
 #include "efi/trace/trace.h"
 #include "lib/bytes.h"
 #include "lib/check.h"
@@ -26,7 +27,7 @@ static const char *feed(EFI_FILE_HANDLE file)
     }
 }
 
-const char *firmware_read_trace(const struct firmware *firmware, const char *name)
+const char *read_trace_file(const struct firmware *firmware, const char *name)
 {
     CHAR16 path[OPTION_TRACE_SIZE + 1] = {L'\\'};
     EFI_FILE_HANDLE root;
