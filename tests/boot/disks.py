@@ -5,7 +5,7 @@ import os
 import struct
 import subprocess
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 SECTOR = 512
 PAGE = 4096
@@ -59,11 +59,11 @@ def blank(path: Path, mib: int = 64) -> Path:
     return path
 
 
-def digest(path: Path) -> str:
+def digest(path: Union[str, Path]) -> str:
     """Returns a digest of the whole disk: SHA-256 over its size and each block that is not zero."""
     total = hashlib.sha256()
     zeroes = bytes(1 << 16)
-    size = path.stat().st_size
+    size = os.stat(path).st_size
     offset = 0
     with open(path, "rb") as file:
         while offset < size:
