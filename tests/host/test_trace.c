@@ -84,6 +84,8 @@ static void delimiter_by_weight(void **state)
     (void)state;
     assert_null(read_csv("1,2,4096,|||\n", 64));
     expect_pages(1, (uint16_t[]){0});
+    assert_null(read_csv("1,7,4096,a:b:c:d:e\n", 64));
+    expect_pages(1, (uint16_t[]){0});
     assert_string_equal(read_csv("1:2:3,4:5:6\n", 64), "line 1: the size is no number of 64 bits");
 }
 
