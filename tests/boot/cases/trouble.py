@@ -100,8 +100,10 @@ def log_write_fails(t: Case):
     """The log area cannot be written, at the very end: the run fails for that, its serial log is whole and
     says so, and the disk is closed as ever."""
     disk = t.swap_disk()
-    first, _ = disks.partition(disk.path)
-    disk.write_error = disks.log_area(disk.path)[0]
+    disk.write_error, sectors = disks.log_area(disk.path)
+    with open(disk.path, "r+b") as file:  # as no run has used it: the log goes to its first sector
+        file.seek(disk.write_error * disks.SECTOR)
+        file.write(bytes(sectors * disks.SECTOR))
     run = t.boot(disks=[disk], append="run=wild")
     t.ended(run, "fail")
     reason = "writing the log to the swap disk: device error"
