@@ -12,16 +12,12 @@
 /* ---- taking out ---- */
 
 /* Turns the shared leaves of a section's page into tickets. */
-static void recall_leaves(struct victim *victim, struct section_family *family,
-                          struct tree_pointer at)
+static void recall_leaves(struct victim *victim, struct section_family *family, uint64_t place)
 {
-    const struct reclaim_shared *shared;
+    const struct reclaim_shared *shared = reclaim_shared_owner();
 
-    if (family == NULL)
-        return;
-    shared = reclaim_shared_owner();
     victim->comes_again = shared->comes_again(family);
-    victim->recalled += shared->recall(family, tree_pointer_address(at), victim->page);
+    victim->recalled += shared->recall(family, place, victim->page);
     shared->release(family);
 }
 
@@ -67,15 +63,18 @@ static bool begin_transit_out(struct victim *victim)
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
         struct section_family *family;
+        uint64_t place;
         bool were_on;
 
         if (!victim_lock_pointer(at, victim->page, &were_on))
             continue;
+        place = tree_pointer_address(at); /* the table may go with the lock */
         family = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
         victim->keeps_frame |= entry_keeps_frame(at);
         transfer_take_entry(victim->page, at);
         victim_unlock_pointer(at, were_on);
-        recall_leaves(victim, family, at);
+        if (family != NULL)
+            recall_leaves(victim, family, place);
     }
     return tree_all_in_state(victim->page, PTE_TRANSIT);
 }

@@ -89,16 +89,11 @@ static bool reclaim_take_accessed(struct pte *at)
 }
 
 /* Clears the A bits of the shared leaves of a section's page. Returns true if one was set. */
-static bool leaves_were_accessed(struct section_family *family, struct tree_pointer at,
-                                 struct pfn page)
+static bool leaves_were_accessed(struct section_family *family, uint64_t place, struct pfn page)
 {
-    const struct reclaim_shared *shared;
-    bool used;
+    const struct reclaim_shared *shared = reclaim_shared_owner();
+    bool used = shared->take_accessed(family, place, page);
 
-    if (family == NULL)
-        return false;
-    shared = reclaim_shared_owner();
-    used = shared->take_accessed(family, tree_pointer_address(at), page);
     shared->release(family);
     return used;
 }
@@ -110,14 +105,16 @@ static bool victim_take_accessed(const struct victim *victim)
     for (unsigned i = 0; i < victim->pointer_count; i++) {
         struct tree_pointer at = victim->pointers[i];
         struct section_family *family;
+        uint64_t place;
         bool were_on;
 
         if (!victim_lock_pointer(at, victim->page, &were_on))
             return true;
+        place = tree_pointer_address(at); /* the table may go with the lock */
         used |= reclaim_take_accessed(reclaim_entry_at(at));
         family = victim->shared ? reclaim_shared_owner()->hold(at) : NULL;
         victim_unlock_pointer(at, were_on);
-        used |= leaves_were_accessed(family, at, victim->page);
+        used |= family != NULL && leaves_were_accessed(family, place, victim->page);
     }
     return used;
 }
