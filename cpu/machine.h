@@ -57,7 +57,8 @@ void machine_copy_frame(void *restrict to, const void *restrict from);
 
 /* Invalidates this processor's translations: of one page with the paging-structure caches (INVLPG),
  * of all that is not global, or of everything with global pages. The first two concern the context
- * that is loaded, the last one all. */
+ * that is loaded, the last one all. They serialize: earlier stores are visible to all processors
+ * (SDM volume 3, 9.3), also under QEMU, which takes a lock for each. */
 void machine_flush_page(uint64_t address);
 void machine_flush_space(void);
 void machine_flush_all(void);

@@ -73,6 +73,19 @@ void semaphore_down(struct semaphore *semaphore)
     machine_interrupts_restore(were_on);
 }
 
+/* The state changes by locked instructions, the owner by plain stores behind and before them: while
+ * a new owner's is not visible yet, none is. An owner that is read here and has released the mutex
+ * since may be a thread no more; its processor is then as good as any. */
+uint64_t mutex_processors(const struct mutex *mutex)
+{
+    const struct thread *owner;
+
+    if (__atomic_load_n(&mutex->state, __ATOMIC_SEQ_CST) == MUTEX_FREE)
+        return 0;
+    owner = __atomic_load_n(&mutex->owner, __ATOMIC_SEQ_CST);
+    return owner == NULL ? UINT64_MAX : UINT64_C(1) << owner->cpu % CPU_MAX;
+}
+
 /* Marks the mutex as wanted, or acquires it if it is free now. Returns true if acquired. holds: its
  * queue */
 static bool mutex_try_or_mark(struct mutex *mutex)

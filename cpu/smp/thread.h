@@ -149,6 +149,11 @@ static inline void mutex_unlock(struct mutex *mutex)
         mutex_hand_over(mutex);
 }
 
+/* Returns the processor whose thread holds the mutex, as a bit; 0 if none does, and UINT64_MAX if
+ * one may that is not known, since it is just taking or releasing it. A thread that takes the mutex
+ * after the caller's last locked instruction sees what the caller stored before. */
+uint64_t mutex_processors(const struct mutex *mutex);
+
 /* ---- idle processors ---- */
 
 /* Sets the work of idle processors. Idle threads call it with interrupts on, again and again while

@@ -1,6 +1,6 @@
 /*
- * The part of a tree that the TLB code needs: its root, the processors that run it, and the
- * translations that others may have cached. The rest of the tree is in paging/tree/tree.h.
+ * The part of a tree that the TLB code needs: its root, the processors that run it or walk it, and
+ * the translations that others may have cached. The rest of the tree is in paging/tree/tree.h.
  *
  * Owns: nothing; the tree owns its root. Context: any.
  */
@@ -21,6 +21,7 @@ struct tree {
     bool plain;          /* no processor walks it (paging/plain/plain.h) */
     uint64_t end;        /* of its addresses */
     uint64_t processors; /* those that run the tree, a bit each; atomic */
+    uint64_t walkers;    /* those that walk it without running it (rule P5), likewise */
     struct pcid_context context; /* for processors that ran the tree before */
 };
 

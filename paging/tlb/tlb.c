@@ -9,6 +9,7 @@
 static struct tlb_counts counts;
 static unsigned limit = TLB_LIMIT_DEFAULT;
 static const struct tlb_owner *owner;
+static uint64_t (*callers_of)(const struct tree *tree);
 
 /* The open batch of each processor; a second one would mean that the first was left open. */
 static struct tlb_batch *open_batch[CPU_MAX];
@@ -25,10 +26,24 @@ static uint64_t processors_of(const struct tlb_batch *batch)
     return batch->tree != NULL ? __atomic_load_n(&batch->tree->processors, __ATOMIC_SEQ_CST) : 0;
 }
 
+/* Returns the processors that may be in a walk of the tree. The masks are read behind the locked
+ * instructions that took the tables out; a processor that is in neither begins its walk later. */
+static uint64_t walkers_of(const struct tree *tree)
+{
+    uint64_t walkers = __atomic_load_n(&tree->walkers, __ATOMIC_SEQ_CST);
+
+    if (walkers == TLB_WALKED_BY_ALL)
+        return walkers;
+    walkers |= __atomic_load_n(&tree->processors, __ATOMIC_SEQ_CST);
+    return callers_of != NULL ? walkers | callers_of(tree) : walkers;
+}
+
 /* Returns the processors that must answer even if they have nothing to flush. */
 static uint64_t processors_to_await(const struct tlb_batch *batch)
 {
-    return batch->tables ? UINT64_MAX : batch->grace ? processors_of(batch) : 0;
+    if (batch->tables)
+        return batch->tree != NULL ? walkers_of(batch->tree) : UINT64_MAX;
+    return batch->grace ? processors_of(batch) : 0;
 }
 
 static void flush_on(const struct tlb_batch *batch, uint64_t where, struct machine_flush how)
@@ -96,6 +111,40 @@ void tlb_set_owner(const struct tlb_owner *tables)
 {
     owner = tables;
 }
+
+void tlb_set_callers(uint64_t (*callers)(const struct tree *tree))
+{
+    callers_of = callers;
+}
+
+/* A call of this processor on the tree may have been announced already, and stays so. */
+bool tlb_walk_enter(struct tree *tree)
+{
+    uint64_t own = UINT64_C(1) << machine_cpu();
+
+    CHECK(!machine_interrupts_on());
+    return (__atomic_fetch_or(&tree->walkers, own, __ATOMIC_SEQ_CST) & own) == 0;
+}
+
+void tlb_walk_leave(struct tree *tree, bool entered)
+{
+    CHECK(!machine_interrupts_on());
+    if (entered)
+        __atomic_fetch_and(&tree->walkers, ~(UINT64_C(1) << machine_cpu()), __ATOMIC_RELEASE);
+}
+
+#if defined(LOCK_CHECKS) || defined(__SANITIZE_THREAD__)
+void tlb_check_walk(const struct tree *tree, struct pfn table)
+{
+    uint64_t walkers = callers_of != NULL ? walkers_of(tree) : 0;
+
+    CHECK_MSG(walkers == 0 || (walkers >> machine_cpu() & 1) != 0,
+              "cpu %u walks the tree of root %x, which processors %lx run or walk", machine_cpu(),
+              tree->root.index, walkers);
+    CHECK_MSG(frame_record(table)->kind == FRAME_TABLE, "a walk is in frame %x of kind %u",
+              table.index, frame_record(table)->kind);
+}
+#endif
 
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree)
 {

@@ -4,7 +4,8 @@
  * Begin, add the stale translations, release the removed entries, commit. Commit flushes on every
  * processor that runs the tree, waits for all of them, and only then drops the released targets. So
  * no processor can reach a frame through a stale translation after the frame is reused (rule P2). A
- * released table waits for every processor, whatever it runs (rule P5). A processor has one open
+ * released table also waits for those that walk the tree without running it, and no other is
+ * interrupted (rule P5). A processor has one open
  * batch at a time; a second is a CHECK, which catches a batch that was left open. Entries are
  * released under the lock of their table, where no flush may be awaited (rule P4). So the caller
  * makes room before it takes the lock; a full batch flushes and drops early there.
@@ -27,6 +28,7 @@
 
 #include <stdbool.h>
 
+#include "lib/status.h"
 #include "paging/pte.h"
 
 /* Pages that a batch can hold. */
@@ -76,6 +78,32 @@ struct tlb_owner {
 };
 
 void tlb_set_owner(const struct tlb_owner *tables);
+
+/* ---- walks of trees that the processor does not run (rule P5) ---- */
+
+/* A tree that any processor may walk at any time: a section's. */
+#define TLB_WALKED_BY_ALL UINT64_MAX
+
+/* Sets the function that returns the processors of calls on a tree: whoever makes one walks the
+ * tree, whether that processor runs it or not. Called once. */
+void tlb_set_callers(uint64_t (*callers)(const struct tree *tree));
+
+/* Enclose a walk that is no call's, with interrupts off: enter announces it before its first read,
+ * and returns what leave needs. */
+MUST_USE bool tlb_walk_enter(struct tree *tree);
+void tlb_walk_leave(struct tree *tree, bool entered);
+
+/* Where walks are checked, called for each table of one: panics if the running processor is not
+ * known to walk the tree while others may free its tables, or if the table is one no more. */
+#if defined(LOCK_CHECKS) || defined(__SANITIZE_THREAD__)
+void tlb_check_walk(const struct tree *tree, struct pfn table);
+#else
+static inline void tlb_check_walk(const struct tree *tree, struct pfn table)
+{
+    (void)tree;
+    (void)table;
+}
+#endif
 
 /* Opens a batch. tree: the tree whose pages are added; NULL if none are. */
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree);

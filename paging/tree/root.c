@@ -87,6 +87,7 @@ enum status tree_create(struct tree *tree)
     tree->forking = false;
     tree->plain = false;
     tree->processors = 0;
+    tree->walkers = 0;
     pcid_start(&tree->context);
     return status;
 }

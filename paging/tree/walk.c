@@ -53,6 +53,7 @@ unsigned tree_path_needs(const struct tree *tree, uint64_t address, unsigned lev
     for (; at > level; at--) {
         struct pte entry = pte_read(table_access_direct(table, at, address));
 
+        tlb_check_walk(tree, table);
         if (!entry_is_table(entry))
             break;
         /* Below a copied table nothing is own: the copy shares all its targets. */
@@ -151,6 +152,7 @@ struct tree_place tree_walk_by(enum table_access way, const struct tree *tree, u
     for (;;) {
         place.index = (uint16_t)pte_index(address, place.level);
         place.entry = table_access_read(way, tree, place.table, place.level, address);
+        tlb_check_walk(tree, place.table);
         if (place.level == 1 || !entry_is_table(place.entry))
             return place;
         place.own = place.own && pte_class(place.entry) == PTE_OWN;
@@ -194,7 +196,6 @@ enum tree_obstacle tree_find_obstacle(const struct tree *tree, uint64_t at,
 
 /* ---- paths ---- */
 
-/* One step of a path: a locked table and the address's entry in it. */
 struct step {
     uint64_t address;
     struct pfn table;
@@ -204,8 +205,7 @@ struct step {
     struct tlb_batch *batch;
 };
 
-/* Splits an entry: a ticket, guard or empty entry becomes a table full of it. A zero link becomes a
- * table of zero mappings one level lower, with the link's rights. */
+/* Splits a ticket, guard or empty entry into a table full of it, a zero link into one of zeros. */
 static struct pfn split_entry(const struct step *step, unsigned index, struct pte entry)
 {
     struct pfn table = take_table(step->reserve, step->level - 1, step->address);
@@ -233,17 +233,15 @@ static enum status split_zero_link(const struct step *step, unsigned index, stru
     return OK;
 }
 
-/* Makes the entry's table own: in place if this is its only pointer, otherwise by a copy (rules C4,
- * C6). Until all processors have answered, others may fill the source, and a processor whose
- * paging-structure caches lead there may cache a translation that the copy has no entry for: so all
- * of the table's span is stale (rule P2). */
+/* Makes the entry's table own: in place if this is its only pointer, else by a copy (rules C4, C6).
+ * Until all have answered, others may fill the source, and a processor whose paging-structure caches
+ * lead there cache what the copy has no entry for: all of the table's span is stale (rule P2). */
 static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
                                  struct pfn *own)
 {
     struct pfn source = pte_frame(entry);
     struct pte *entries = frame_pointer(step->table);
-    uint64_t span = pte_span(step->level);
-    uint64_t base = round_down(step->address, span);
+    uint64_t base = round_down(step->address, pte_span(step->level));
 
     if (!tree_lock(source))
         return STATUS_AGAIN;
@@ -258,7 +256,7 @@ static enum status unshare_entry(const struct step *step, unsigned index, struct
     tree_copy_table(*own, source);
     tree_unlock(source);
     tree_replace_entry(step->table, index, pte_table(*own, PTE_OWN));
-    tlb_add_range(step->batch, base, base + span);
+    tlb_add_range(step->batch, base, base + pte_span(step->level));
     table_access_changed(step->batch);
     tlb_release(step->batch, (struct tlb_release){.entry = entry, .level = (uint8_t)step->level});
     return OK;
@@ -344,6 +342,7 @@ enum status tree_make_path(struct tree *tree, uint64_t address, unsigned level,
     while (step.level > level && status == OK) {
         struct pfn next = PFN_NONE;
 
+        tlb_check_walk(tree, step.table);
         if (!tree_lock(step.table)) {
             status = STATUS_AGAIN;
             break;

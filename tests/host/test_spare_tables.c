@@ -225,6 +225,9 @@ static void running_out_leaves_nothing(void **state)
 /* A fault may have read the ticket on another processor, and be about to read its descriptor. */
 static void walks_elsewhere_are_awaited(void **state)
 {
+    bool were_on;
+    bool entered;
+
     (void)state;
     begin();
     map(HERE, PAGE_SIZE);
@@ -242,10 +245,26 @@ static void walks_elsewhere_are_awaited(void **state)
     map(HERE, PAGE_SIZE);
     unmap(HERE, PAGE_SIZE);
     assert_int_equal(fake_asked, 0);
-    /* Tables wait for all processors, whatever they run: rule P5. */
+    /* Tables wait for those that run or walk the tree, and for no other: rule P5. */
+    map(THERE, PAGE_SIZE);
+    unmap(THERE, PAGE_SIZE);
+    assert_int_equal(fake_asked, 0);
+    fake_machine_be_cpu(1);
+    were_on = machine_interrupts_off();
+    entered = tlb_walk_enter(&space->tree);
+    tlb_walk_leave(&space->tree, tlb_walk_enter(&space->tree)); /* a walk inside another */
+    fake_machine_be_cpu(0);
     map(THERE, PAGE_SIZE);
     unmap(THERE, PAGE_SIZE);
     assert_int_equal(fake_asked, 2);
+    fake_machine_be_cpu(1);
+    tlb_walk_leave(&space->tree, entered);
+    fake_machine_be_cpu(0);
+    fake_asked = 0;
+    map(THERE, PAGE_SIZE);
+    unmap(THERE, PAGE_SIZE);
+    assert_int_equal(fake_asked, 0);
+    machine_interrupts_restore(were_on);
     fake_processors = 1;
     end();
 }

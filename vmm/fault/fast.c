@@ -16,6 +16,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/points.h"
+#include "cpu/registers.h"
 #include "paging/ticket/ticket.h"
 #include "vmm/fault/entry.h"
 #include "vmm/page/page.h"
@@ -132,9 +133,28 @@ OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *
     return fault_slow(address, error, frame);
 }
 
-INLINE bool fast_leave(const struct fast *fast, enum fast_result result)
+/* Pauses before the first look at a held lock, which double with each; then the slow path. A
+ * processor resolves dozens of faults in this time: two that fill one table in turn drift apart,
+ * instead of passing its record to and fro at each fault. */
+#define LOCK_PAUSES 64U
+#define LOCK_LOOKS  3U
+
+/* Another processor holds the lock of the leaf table, or the table is dead: starts over at the root
+ * with interrupts as they were (rule P4). */
+OUT_OF_LINE bool fast_start_over(const struct frame *table, uint64_t address, uint64_t error,
+                                 struct trap_frame *frame)
 {
-    return otherwise(fast->address, fast->error, fast->frame, result);
+    bool held = frame != NULL;
+
+    for (unsigned look = 0; held && look < LOCK_LOOKS; look++) {
+        machine_interrupts_restore((frame->rflags & RFLAGS_IF) != 0);
+        for (unsigned i = 0; i < LOCK_PAUSES << look; i++)
+            machine_pause();
+        (void)machine_interrupts_off();
+        held = __atomic_load_n(&table->lock, __ATOMIC_RELAXED) != 0;
+    }
+    return (!held && frame != NULL && fault_fast_any(address, error)) ||
+           go_slowly(address, error, frame);
 }
 
 /* The frame in a withheld entry. */
@@ -371,7 +391,7 @@ INLINE bool handle(struct fast *fast, unsigned levels)
     if (UNLIKELY(!walk_to_leaf(fast, levels, &word)))
         return end_above(fast->address, fast->error, fast->frame, word);
     if (UNLIKELY(!fast_lock_table(fast->record)))
-        return fast_leave(fast, FAST_SLOW_PATH);
+        return fast_start_over(fast->record, fast->address, fast->error, fast->frame);
     entry = pte_read(fast->leaf);
     return pte_present(entry) ? write_leaf(fast, entry) : resolve_ticket(fast, entry);
 }

@@ -223,6 +223,13 @@ OUT_OF_LINE bool gone(struct pfn page)
     return true;
 }
 
+/* As rmap_points_into, but this processor has executed INVLPG since it stored the entry. That
+ * serializes, and so is the fence (SDM volume 3, 9.3: buffered writes are drained). */
+INLINE bool points_into_flushed(const struct frame *record, struct pfn table)
+{
+    return __atomic_load_n(&record->page.back_table, __ATOMIC_RELAXED) == table.index;
+}
+
 /* Drops the copied page's reference, after the flush. */
 INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t word)
 {
@@ -231,7 +238,7 @@ INLINE bool fast_let_go(struct frame *table, const struct pte *leaf, uint64_t wo
     /* The D of the removed entry is folded into the record (rule E8). */
     if (UNLIKELY((record->flags & FRAME_DIRTY) == 0) && (word & PTE_D) != 0)
         __atomic_or_fetch(&record->flags, FRAME_DIRTY, __ATOMIC_RELAXED);
-    if (rmap_points_into(record, pfn_of_table(table)) &&
+    if (points_into_flushed(record, pfn_of_table(table)) &&
         UNLIKELY(!name_next(record, table, leaf, word)))
         return let_go_slowly(table, leaf, pte_frame((struct pte){word}));
     spin_unlock_fast(&table->lock);

@@ -66,13 +66,18 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
     uint64_t address = at + mapping->origin;
     struct tree_place place;
     struct pte *leaf;
+    bool entered;
+    bool locked;
     bool done;
 
     CHECK_MSG(address >= mapping->node.start && address < mapping->node.end,
               "place %lx is not in a mapping of %lx to %lx", at, mapping->node.start,
               mapping->node.end);
+    entered = tlb_walk_enter(&mapping->space->tree);
     place = tree_walk_by(TABLES_DIRECT, &mapping->space->tree, address);
-    if (place.level > 1 || !maps_page(place.entry, page) || !tree_lock(place.table))
+    locked = place.level == 1 && maps_page(place.entry, page) && tree_lock(place.table);
+    tlb_walk_leave(&mapping->space->tree, entered);
+    if (!locked)
         return false;
     leaf = (struct pte *)frame_pointer(place.table) + place.index;
     done =
@@ -83,8 +88,8 @@ static bool visit_mapping(const struct mapping *mapping, uint64_t at, struct pfn
 
 /* Visits the leaves of the page at a place, in the mappings of all sections of a family: only those
  * of a section that has this page there map it. A mapping's tree exists as long as the
- * mapping is in the index, whose lock is held; interrupts are off in its walk, so that no table of
- * it is freed (rule P5). */
+ * mapping is in the index, whose lock is held; its walk is announced, with interrupts off, so that
+ * no table of it is freed (rule P5). */
 static unsigned visit_leaves(struct section_family *family, uint64_t place, struct pfn page,
                              visit_leaf *visit)
 {

@@ -231,12 +231,20 @@ static void space_enter(void *to)
         space_remove_processor(from, own);
 }
 
+/* Each call on a space holds its lock. */
+static uint64_t space_callers(const struct tree *tree)
+{
+    _Static_assert(offsetof(struct space, tree) == 0, "a space's tree is the space");
+    return mutex_processors(&((const struct space *)tree)->lock);
+}
+
 enum status vmm_init(void)
 {
     enum status status;
 
     page_init();
     tree_init(kernel_map_zero_frame(), page_hooks());
+    tlb_set_callers(space_callers);
     thread_on_switch(space_enter);
     status = descriptor_init();
     return status == OK ? tree_ready_roots() : status;

@@ -196,8 +196,10 @@ DECIDED void machine_copy_frame(void *restrict to, const void *restrict from)
     memcpy(to, from, PAGE_SIZE);
 }
 
+/* A serializing instruction, as on a machine. */
 void machine_flush_page(uint64_t address)
 {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (fake_on_flush_page != NULL)
         fake_on_flush_page(address);
 }
@@ -256,10 +258,22 @@ DECIDED void machine_relax(void)
         fake_on_relax();
 }
 
-/* Returns the only thread: a wait for a mutex that is held would never end. */
+/* A thread for each processor. None runs while another waits, so a wait for a mutex that is held would
+ * never end. */
+static const uint8_t threads[CPU_MAX];
+
 const void *machine_thread(void)
 {
-    return NULL;
+    return &threads[cpu];
+}
+
+uint64_t mutex_processors(const struct mutex *mutex)
+{
+    const uint8_t *owner = (const void *)mutex->owner;
+
+    if (mutex->state == MUTEX_FREE)
+        return 0;
+    return owner == NULL ? UINT64_MAX : UINT64_C(1) << (owner - threads);
 }
 
 DECIDED void mutex_wait(struct mutex *mutex)
