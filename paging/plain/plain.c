@@ -2,6 +2,7 @@
 #include "paging/plain/plain.h"
 
 #include "cpu/machine.h"
+#include "paging/tlb/tlb.h"
 #include "paging/tree/table_access.h"
 #include "pmm/pmm.h"
 
@@ -55,7 +56,7 @@ enum status plain_create(struct tree *tree, unsigned levels)
 
     if (status != OK)
         return status;
-    *tree = (struct tree){.plain = true};
+    *tree = (struct tree){.plain = true, .walkers = TLB_WALKED_BY_ALL};
     set_root(tree, root);
     return OK;
 }
@@ -85,7 +86,11 @@ struct tree plain_view(const struct tree *tree)
     uint8_t levels = frame_record(root)->level;
 
     CHECK(!machine_interrupts_on());
-    return (struct tree){.root = root, .levels = levels, .plain = true, .end = plain_room(levels)};
+    return (struct tree){.root = root,
+                         .levels = levels,
+                         .plain = true,
+                         .end = plain_room(levels),
+                         .walkers = TLB_WALKED_BY_ALL};
 }
 
 struct tree_place plain_walk(const struct tree *tree, uint64_t address)

@@ -112,7 +112,6 @@ enum status section_make_in(struct section_family *family, uint64_t size, unsign
     }
     if (levels == 1)
         section_name_table(section->tree.root, family);
-    section->tree.walkers = TLB_WALKED_BY_ALL;
     CHECK(section_try_hold_family(family));
     were_on = spin_lock_interrupts_off(&sections_lock);
     LIST_INSERT_HEAD(&sections, section, link);
