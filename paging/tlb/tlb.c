@@ -134,7 +134,7 @@ void tlb_walk_leave(struct tree *tree, bool entered)
 }
 
 #if defined(LOCK_CHECKS) || defined(__SANITIZE_THREAD__)
-void tlb_check_walk(const struct tree *tree, struct pfn table)
+void tlb_walk_is_known(const struct tree *tree, struct pfn table)
 {
     uint64_t walkers = callers_of != NULL ? walkers_of(tree) : 0;
 

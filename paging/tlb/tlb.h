@@ -95,15 +95,17 @@ void tlb_walk_leave(struct tree *tree, bool entered);
 
 /* Where walks are checked, called for each table of one: panics if the running processor is not
  * known to walk the tree while others may free its tables, or if the table is one no more. */
-#if defined(LOCK_CHECKS) || defined(__SANITIZE_THREAD__)
-void tlb_check_walk(const struct tree *tree, struct pfn table);
-#else
+void tlb_walk_is_known(const struct tree *tree, struct pfn table);
+
 static inline void tlb_check_walk(const struct tree *tree, struct pfn table)
 {
+#if defined(LOCK_CHECKS) || defined(__SANITIZE_THREAD__)
+    tlb_walk_is_known(tree, table);
+#else
     (void)tree;
     (void)table;
-}
 #endif
+}
 
 /* Opens a batch. tree: the tree whose pages are added; NULL if none are. */
 void tlb_begin(struct tlb_batch *batch, const struct tree *tree);

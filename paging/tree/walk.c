@@ -234,7 +234,7 @@ static enum status split_zero_link(const struct step *step, unsigned index, stru
 }
 
 /* Makes the entry's table own: in place if this is its only pointer, else by a copy (rules C4, C6).
- * Until all have answered, others may fill the source, and a processor whose paging-structure caches
+ * Until all have answered, others may fill the source, and processors whose paging-structure caches
  * lead there cache what the copy has no entry for: all of the table's span is stale (rule P2). */
 static enum status unshare_entry(const struct step *step, unsigned index, struct pte entry,
                                  struct pfn *own)

@@ -265,6 +265,7 @@ EXPERIMENT(shootdown, 240) = {
     .name = "shootdown",
     .question = "What does it cost to make other processors forget a translation?",
     .checks = 5,
+    .spaces = 3,
     .run = shootdown_run,
     .answer =
         {

@@ -141,8 +141,8 @@ OUT_OF_LINE bool otherwise(uint64_t address, uint64_t error, struct trap_frame *
 
 /* Another processor holds the lock of the leaf table, or the table is dead: starts over at the root
  * with interrupts as they were (rule P4). */
-OUT_OF_LINE bool fast_start_over(const struct frame *table, uint64_t address, uint64_t error,
-                                 struct trap_frame *frame)
+OUT_OF_LINE bool fast_start_over(uint64_t address, uint64_t error, struct trap_frame *frame,
+                                 const struct frame *table)
 {
     bool held = frame != NULL;
 
@@ -391,7 +391,7 @@ INLINE bool handle(struct fast *fast, unsigned levels)
     if (UNLIKELY(!walk_to_leaf(fast, levels, &word)))
         return end_above(fast->address, fast->error, fast->frame, word);
     if (UNLIKELY(!fast_lock_table(fast->record)))
-        return fast_start_over(fast->record, fast->address, fast->error, fast->frame);
+        return fast_start_over(fast->address, fast->error, fast->frame, fast->record);
     entry = pte_read(fast->leaf);
     return pte_present(entry) ? write_leaf(fast, entry) : resolve_ticket(fast, entry);
 }

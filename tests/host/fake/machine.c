@@ -258,8 +258,8 @@ DECIDED void machine_relax(void)
         fake_on_relax();
 }
 
-/* A thread for each processor. None runs while another waits, so a wait for a mutex that is held would
- * never end. */
+/* A thread for each processor. None runs while another waits, so a wait for a mutex that is held
+ * would never end. */
 static const uint8_t threads[CPU_MAX];
 
 const void *machine_thread(void)
