@@ -2,8 +2,7 @@
  * AUDIT: checks that every count equals the reachable references.
  *
  * It needs no memory. The first pass visits each table once and subtracts every reference from its
- * target's count. The remainder must equal the holds: zero for all but roots. The second pass
- * restores the counts.
+ * target's count. Zero must be left for all but roots. The second pass restores the counts.
  */
 #include "paging/kernel/map.h"
 #include "paging/tree/internal.h"
@@ -162,51 +161,52 @@ static void audit_table(struct audit *audit, struct pfn table, unsigned level, u
               live, held, record->live, record->table.held);
 }
 
-static void audit_trees(struct audit *audit, const struct tree *trees, unsigned count)
+static void audit_tree(const struct tree *tree, void *audit)
 {
-    audit->census = (struct tree_census){0};
-    for (unsigned i = 0; i < count; i++)
-        audit_table(audit, trees[i].root, trees[i].levels, PTE_ENTRIES / (trees[i].plain ? 1 : 2));
-    for (unsigned i = 0; i < count && audit->taking; i++)
-        if (!trees[i].plain)
-            kernel_map_check_half(trees[i].root);
+    audit_table(audit, tree->root, tree->levels, PTE_ENTRIES / (tree->plain ? 1 : 2));
 }
 
-/* Checks after the first pass: roots have one reference left, all else none. */
-static void check_remainders(const struct tree *trees, unsigned count)
+/* After the first pass a root has one reference left, all else none. */
+static void take_root(const struct tree *tree, void *context)
+{
+    struct frame *record = frame_record(tree->root);
+
+    (void)context;
+    if (!tree->plain)
+        kernel_map_check_half(tree->root);
+    CHECK_MSG(record->count == 1, "root %x has count %u", tree->root.index, record->count);
+    record->count = 0;
+}
+
+static void restore_root(const struct tree *tree, void *context)
+{
+    (void)context;
+    frame_record(tree->root)->count = 1;
+}
+
+static void check_remainders(const struct memory_range *in)
+{
+    for (uint64_t at = in->start; memory_is_ram(in->kind) && at < in->end; at += PAGE_SIZE) {
+        const struct frame *record = frame_record(pfn_of((struct phys){at}));
+
+        if (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS)
+            CHECK_MSG(record->count == 0 || record->count >= COUNT_STILL,
+                      "frame %lx of kind %u: %u counts without a pointer", at >> PAGE_SHIFT,
+                      record->kind, record->count);
+    }
+}
+
+struct tree_census tree_audit(void (*visit_all)(tree_visit *visit, void *context))
 {
     const struct memory_map *map = memory_map();
-
-    for (unsigned i = 0; i < count; i++) {
-        CHECK_MSG(frame_record(trees[i].root)->count == 1, "root %x has count %u",
-                  trees[i].root.index, frame_record(trees[i].root)->count);
-        frame_record(trees[i].root)->count = 0;
-    }
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct memory_range *range = &map->ranges[i];
-
-        if (!memory_is_ram(range->kind))
-            continue;
-        for (uint64_t at = range->start; at < range->end; at += PAGE_SIZE) {
-            const struct frame *record = frame_record(pfn_of((struct phys){at}));
-
-            if (record->kind == FRAME_TABLE || record->kind == FRAME_ANONYMOUS)
-                CHECK_MSG(record->count == 0 || record->count >= COUNT_STILL,
-                          "frame %lx of kind %u: %u counts without a pointer", at >> PAGE_SHIFT,
-                          record->kind, record->count);
-        }
-    }
-    for (unsigned i = 0; i < count; i++)
-        frame_record(trees[i].root)->count = 1;
-}
-
-struct tree_census tree_audit(const struct tree *trees, unsigned count)
-{
     struct audit audit = {.taking = true};
 
-    audit_trees(&audit, trees, count);
-    check_remainders(trees, count);
-    audit.taking = false;
-    audit_trees(&audit, trees, count);
+    visit_all(audit_tree, &audit);
+    visit_all(take_root, NULL);
+    for (uint32_t i = 0; i < map->count; i++)
+        check_remainders(&map->ranges[i]);
+    visit_all(restore_root, NULL);
+    audit = (struct audit){.taking = false};
+    visit_all(audit_tree, &audit);
     return audit.census;
 }

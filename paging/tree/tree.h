@@ -309,10 +309,10 @@ struct tree_census {
     uint64_t swapped;       /* entries */
 };
 
-/* Walks all trees and panics unless every count equals the reachable references, live and held
- * counts match the entries, own entries are the only reference, and no entry is corrupt. No other
- * processor may be in a walk. */
-struct tree_census tree_audit(const struct tree *trees, unsigned count);
+/* Walks all trees. Panics unless each count equals the reachable references, live and held fit the
+ * entries, an own entry is the only reference, and none is corrupt. No other walk may go on. */
+typedef void tree_visit(const struct tree *tree, void *context);
+struct tree_census tree_audit(void (*visit_all)(tree_visit *visit, void *context));
 
 /* ---- the fast path ---- */
 

@@ -45,11 +45,15 @@ static struct pte *entry_of(unsigned tree, unsigned cell, struct frame **table)
     return (struct pte *)frame_pointer(place.table) + place.index;
 }
 
+static void visit_both(tree_visit *visit, void *context)
+{
+    visit(&forest.trees[0].tree, context);
+    visit(&forest.trees[1].tree, context);
+}
+
 static void audit(void)
 {
-    struct tree trees[] = {forest.trees[0].tree, forest.trees[1].tree};
-
-    (void)tree_audit(trees, 2);
+    (void)tree_audit(visit_both);
 }
 
 /* ---- damage ---- */

@@ -434,6 +434,25 @@ static void the_limit_is_an_ordinary_error(void **state)
     end();
 }
 
+/* AUDIT has no limit of its own: 1,500 forks that share a page and the nodes of their regions. */
+static void many_spaces_are_audited(void **state)
+{
+    static struct space *forks[1500];
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map(space, &SPACE_AT(START, PAGE_SIZE, read_write), NULL), OK);
+    assert_int_equal(
+        fault_resolve(space, START, (struct fault_access){.write = true, .from_user = true}), OK);
+    for (unsigned i = 0; i < ARRAY_COUNT(forks); i++)
+        assert_int_equal(space_fork(space, &forks[i]), OK);
+    (void)space_audit();
+    for (unsigned i = 0; i < ARRAY_COUNT(forks); i++)
+        space_destroy(forks[i]);
+    (void)space_audit();
+    end();
+}
+
 /* A call that would need one region more changes nothing; one that needs none goes on. */
 static void regions_are_limited(void **state)
 {
@@ -489,6 +508,7 @@ int main(void)
         cmocka_unit_test(zeroes_stand_at_the_highest_levels),
         cmocka_unit_test(promises_are_refused_before_anything_is_done),
         cmocka_unit_test(the_limit_is_an_ordinary_error),
+        cmocka_unit_test(many_spaces_are_audited),
         cmocka_unit_test(regions_are_limited),
         cmocka_unit_test(one_call_unshares_many_tables),
     };

@@ -4,12 +4,7 @@
 #include "vmm/section/section.h"
 #include "vmm/space/end.h"
 
-/* Trees audited together; a larger array allows more. */
-#define AUDIT_TREES_MAX 1024U
-
 struct audit {
-    struct tree *trees;
-    unsigned count;
     uint64_t committed;
     uint64_t wired;
 };
@@ -52,12 +47,10 @@ static void audit_space(const struct space *space, void *context)
 {
     struct audit *audit = context;
 
-    CHECK(audit->count < AUDIT_TREES_MAX);
     region_audit(space);
     section_audit_space(space);
     audit->committed += space->committed;
     audit->wired += space->wired;
-    audit->trees[audit->count++] = space->tree;
 }
 
 /* After all trees were met. */
@@ -67,16 +60,35 @@ static void audit_nodes(const struct space *space, void *context)
     range_tree_compare_references(&space->regions);
 }
 
+/* What is called for each tree. */
+struct visiting {
+    tree_visit *visit;
+    void *context;
+};
+
+static void visit_tree_of(const struct space *space, void *context)
+{
+    const struct visiting *visiting = context;
+
+    visiting->visit(&space->tree, visiting->context);
+}
+
+static void visit_trees(tree_visit *visit, void *context)
+{
+    struct visiting visiting = {.visit = visit, .context = context};
+
+    space_visit_all(visit_tree_of, &visiting);
+    section_visit_trees(visit, context);
+}
+
 struct tree_census space_audit(void)
 {
-    static struct tree trees[AUDIT_TREES_MAX];
-    struct audit audit = {.trees = trees};
+    struct audit audit = {0};
     struct tree_census census;
 
     space_finish_ends(); /* a tree that is dropped in part has tables without a reference */
     space_visit_all(audit_space, &audit);
-    audit.count +=
-        section_audit(&trees[audit.count], AUDIT_TREES_MAX - audit.count, &audit.committed);
+    audit.committed += section_audit();
     CHECK_MSG(audit.committed == commit_pages(),
               "%lu pages committed by regions, %lu in the account", audit.committed,
               commit_pages());
@@ -84,7 +96,7 @@ struct tree_census space_audit(void)
               "%lu pages wired by regions, %lu in the account, %lu frames", audit.wired,
               space_wired_pages(), page_wired());
     space_visit_all(audit_nodes, NULL);
-    census = tree_audit(trees, audit.count);
+    census = tree_audit(visit_trees);
     page_audit(&census);
     return census;
 }

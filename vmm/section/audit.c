@@ -124,9 +124,10 @@ static void audit_end(const struct section *section)
     }
 }
 
-unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
+uint64_t section_audit(void)
 {
     const struct section *section;
+    uint64_t charged = 0;
     unsigned count = 0;
 
     LIST_FOREACH (section, sections_all(), link) {
@@ -136,10 +137,17 @@ unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed)
                   section->count);
         CHECK(section->family->count > 0 && !section_is_marked(section));
         audit_end(section);
-        CHECK(count < max);
-        trees[count++] = section->tree;
-        *committed += section->charged;
+        count++;
+        charged += section->charged;
     }
     CHECK(count == section_count());
-    return count;
+    return charged;
+}
+
+void section_visit_trees(tree_visit *visit, void *context)
+{
+    const struct section *section;
+
+    LIST_FOREACH (section, sections_all(), link)
+        visit(&section->tree, context);
 }

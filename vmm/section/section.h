@@ -242,8 +242,8 @@ unsigned section_count(void);
 /* Compares the mappings of a space with its regions; panics on a difference. */
 void section_audit_space(const struct space *space);
 
-/* Compares every section with its index, stores the trees, at most max of them, and adds the
- * charged pages; returns how many. */
-unsigned section_audit(struct tree *trees, unsigned max, uint64_t *committed);
+/* Compares every section with its index, and returns the charged pages; visits the trees of all. */
+uint64_t section_audit(void);
+void section_visit_trees(tree_visit *visit, void *context);
 
 #endif

@@ -60,23 +60,31 @@ static void check_records(void)
     }
 }
 
+static struct tree trees_met[TREES_MAX];
+static unsigned trees_count;
+
+static void add_tree(const struct tree *tree, void *context)
+{
+    (void)context;
+    CHECK(trees_count < TREES_MAX);
+    trees_met[trees_count++] = *tree;
+}
+
 static void check_trees(void)
 {
-    static struct tree trees[TREES_MAX];
     struct tree_census census = space_audit();
-    uint64_t promised = 0;
     uint64_t tables = 0;
-    unsigned count = 0;
 
+    trees_count = 0;
     for (unsigned i = 0; i < SPACES_OF_TEST; i++) {
         if (program_spaces[i] != NULL)
-            trees[count++] = program_spaces[i]->tree;
+            add_tree(&program_spaces[i]->tree, NULL);
     }
-    CHECK_MSG(count == space_count(), "%u spaces of %u", space_count(), count);
-    count += section_audit(&trees[count], TREES_MAX - count, &promised);
+    CHECK_MSG(trees_count == space_count(), "%u spaces of %u", space_count(), trees_count);
+    section_visit_trees(add_tree, NULL);
     for (unsigned level = 1; level <= TREE_LEVELS_MAX; level++)
         tables += census.tables[level];
-    CHECK(oracle_check(trees, count).tables == tables);
+    CHECK(oracle_check(trees_met, trees_count).tables == tables);
 }
 
 static void check_processors(void)

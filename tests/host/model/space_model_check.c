@@ -223,30 +223,42 @@ void model_compare(void)
     }
 }
 
+struct all_trees {
+    struct tree trees[MODEL_SPACES + MODEL_SHARES];
+    unsigned count;
+};
+
+static void add_tree(const struct tree *tree, void *context)
+{
+    struct all_trees *all = context;
+
+    CHECK(all->count < MODEL_SPACES + MODEL_SHARES);
+    all->trees[all->count++] = *tree;
+}
+
 void model_check(void)
 {
-    struct tree trees[MODEL_SPACES + MODEL_SHARES];
+    struct all_trees all = {.count = 0};
     struct tree_census census = space_audit();
     struct oracle_census second;
-    unsigned count = 0;
     uint64_t tables = 0;
     uint64_t committed = model_shared_pages();
-    uint64_t sections = 0;
+    uint64_t sections = section_audit();
 
     for (unsigned i = 0; i < MODEL_SPACES; i++) {
         if (model()->spaces[i].space != NULL)
-            trees[count++] = model()->spaces[i].space->tree;
+            add_tree(&model()->spaces[i].space->tree, &all);
         committed += model_committed(&model()->spaces[i]);
     }
-    CHECK(count == space_count());
-    count += section_audit(&trees[count], MODEL_SHARES, &sections);
+    CHECK(all.count == space_count());
+    section_visit_trees(add_tree, &all);
     CHECK_MSG(sections == model_shared_pages(), "%lu pages in sections, the model says %lu",
               sections, model_shared_pages());
     CHECK_MSG(commit_pages() == committed, "%lu pages committed, the model says %lu",
               commit_pages(), committed);
     CHECK_MSG(space_wired_pages() == model_wired(), "%lu pages wired, the model says %lu",
               space_wired_pages(), model_wired());
-    second = oracle_check(trees, count);
+    second = oracle_check(all.trees, all.count);
     for (unsigned level = 1; level <= 5; level++)
         tables += census.tables[level];
     CHECK_MSG(second.tables == tables, "%lu tables in one audit, %lu in the other", tables,

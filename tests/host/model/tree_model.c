@@ -446,6 +446,14 @@ static void check_all_cells(void)
     }
 }
 
+static void visit_forest(tree_visit *visit, void *context)
+{
+    for (unsigned i = 0; i < FOREST_TREES; i++) {
+        if (forest.trees[i].exists)
+            visit(&forest.trees[i].tree, context);
+    }
+}
+
 struct oracle_census forest_check(void)
 {
     struct tree trees[FOREST_TREES];
@@ -458,7 +466,7 @@ struct oracle_census forest_check(void)
             trees[count++] = forest.trees[i].tree;
     }
     check_all_cells();
-    census = tree_audit(trees, count);
+    census = tree_audit(visit_forest);
     for (unsigned slot = 0; slot < FOREST_SLOTS; slot++)
         slots += forest.slots[slot];
     CHECK_MSG(census.swapped == slots, "%lu swapped entries, %lu counts of slots", census.swapped,
