@@ -16,7 +16,7 @@
 #define PAGES    2560U
 
 /* Parent and child may have all their pages out, each in a slot of its own, and some more that are
- * still tied to pages in memory. */
+ * still those of pages in the swap cache. */
 #define SLOTS_NEEDED (2 * PAGES + RESIDENT)
 
 /* Pages named in the log, for the host to find on the disk. */

@@ -282,7 +282,7 @@ static void pages_on_the_disk_are_brought_in(void **state)
     evict_all();
     assert_int_equal(swap_usage().used, 30);
     read_ahead_allow(false); /* each page is brought in by itself */
-    check_page(7, 107);      /* tied to its slot now */
+    check_page(7, 107);      /* in the swap cache now */
     assert_int_equal(collapse(), OK);
     check_counts(0, 1, 0, 0);
     read_ahead_allow(true);

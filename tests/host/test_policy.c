@@ -122,16 +122,16 @@ static void fault(unsigned page)
     struct policy_node *ghost = run.ghosts[page];
 
     run.faults++;
-    if (ghost != NULL && run.policy->coming != NULL)
-        run.policy->coming(ghost);
-    if (run.reference != NULL && run.reference->coming != NULL)
-        run.reference->coming(page);
+    if (ghost != NULL && run.policy->ghost_hit != NULL)
+        run.policy->ghost_hit(ghost);
+    if (run.reference != NULL && run.reference->ghost_hit != NULL)
+        run.reference->ghost_hit(page);
     if (policy_resident() == run.capacity)
         make_room();
     run.accessed[page] = run.dirty[page] = false;
     ghost = run.ghosts[page];
     run.ghosts[page] = NULL;
-    run.nodes[page] = policy_came(ghost, page);
+    run.nodes[page] = policy_insert(ghost, page);
     assert_non_null(run.nodes[page]);
     if (run.reference != NULL)
         run.reference->insert(page);

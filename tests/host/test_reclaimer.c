@@ -321,7 +321,7 @@ static void clean_pages_go_though_the_area_is_full(void **state)
     while (swap_alloc(&slot) == OK)
         slots[taken_slots++] = slot;
     assert_int_equal(taken_slots, 8 * PAGES - CLEAN);
-    /* The slots of the clean pages have a further owner: cutting ties frees none. */
+    /* The slots of the clean pages have a further owner: emptying the swap cache frees none. */
     for (slot.index = 0; taken_slots < 8 * PAGES; slot.index++) {
         bool ours = false;
 

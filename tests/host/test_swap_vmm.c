@@ -69,9 +69,9 @@ static void note_cached(const struct model_op *op)
         cached += space_faults(space).swap_cached;
 }
 
-/* While a page is on its way, another processor may find it by its tie; it must not be taken then,
- * when it is in no clock. */
-static uint64_t tied_on_their_way;
+/* While a page is on its way, another processor may find it in the swap cache; it must not be taken
+ * then, when it is in no clock. */
+static uint64_t cached_on_their_way;
 
 static void look_at_swap_cache(void)
 {
@@ -82,8 +82,8 @@ static void look_at_swap_cache(void)
             record->clock != 0)
             continue;
         CHECK_MSG((record->flags & FRAME_IO) != 0,
-                  "page %x is in no clock, and can be taken by its tie", i);
-        tied_on_their_way++;
+                  "page %x is in no clock, and can be taken from the swap cache", i);
+        cached_on_their_way++;
     }
 }
 
@@ -128,12 +128,12 @@ static void contents_survive_eviction(void **state)
     assert_true(read > ops / 100);
     assert_true(cleaned > ops / 200);
     assert_true(cached > ops / 10000);
-    assert_true(tied_on_their_way > ops / 1000);
+    assert_true(cached_on_their_way > ops / 1000);
 }
 
 /* ---- areas that fail ---- */
 
-/* The slot of the access's page if it is out and no frame is tied to the slot. */
+/* The slot of the access's page if it is out and no page of the swap cache has the slot. */
 static bool slot_to_be_read(const struct model_op *op, struct slot *slot)
 {
     const struct space *space = model_space(op->space);
@@ -525,9 +525,9 @@ static void plain_pages_behind_shared_ones_go(void **state)
     end_space(space);
 }
 
-/* ---- ties, when the slots run out (rule D20) ---- */
+/* ---- the swap cache, when the slots run out (rule D20) ---- */
 
-#define TIED     24U
+#define CACHED   24U
 #define CHILDREN 9U
 
 /* Pages with more entries than reclaim handles keep their frames. They give their slots to others,
@@ -536,11 +536,11 @@ static void pages_that_stay_give_their_slots(void **state)
 {
     struct space *children[CHILDREN];
     struct space *space;
-    uint64_t untied = reclaim_counts().untied;
+    uint64_t uncached = reclaim_counts().uncached;
     uint32_t slots;
 
     (void)state;
-    open_in_ram(TIED);
+    open_in_ram(CACHED);
     slots = swap_usage().slots;
     space = begin_space(START, slots + 1, 0);
     touch_pages(space, START, slots, write_access);
@@ -554,7 +554,7 @@ static void pages_that_stay_give_their_slots(void **state)
     touch_pages(space, START + slots * PAGE_SIZE, 1, write_access);
     page_set_limit(slots + CHILDREN + NEW_PAGES / 2);
     touch_pages(space, FRESH, NEW_PAGES, write_access);
-    assert_true(reclaim_counts().untied > untied);
+    assert_true(reclaim_counts().uncached > uncached);
     for (unsigned i = 0; i < slots; i++)
         assert_int_equal(*words_of(children[i % CHILDREN], START + i * PAGE_SIZE),
                          START + i * PAGE_SIZE);
@@ -576,17 +576,17 @@ static void slots_that_entries_name_are_kept(void **state)
 
     (void)state;
     open_in_ram(FRONT);
-    space = begin_space(START, TIED + 1, 0);
-    touch_pages(space, START, TIED, write_access);
+    space = begin_space(START, CACHED + 1, 0);
+    touch_pages(space, START, CACHED, write_access);
     assert_int_equal(space_fork(space, &child), OK);
-    touch_pages(child, START + TIED * PAGE_SIZE, 1, write_access);
-    evict_all(TIED + 1);
-    touch_pages(space, START, TIED, read_access);
-    assert_int_equal(reclaim_cut_ties(1), 0);
-    touch_pages(child, START, TIED / 2, read_access);
-    assert_int_equal(space_faults(child).swap_cached, TIED / 2);
-    assert_int_equal(reclaim_cut_ties(TIED), TIED / 2);
-    assert_int_equal(swap_cache_size(), TIED / 2);
+    touch_pages(child, START + CACHED * PAGE_SIZE, 1, write_access);
+    evict_all(CACHED + 1);
+    touch_pages(space, START, CACHED, read_access);
+    assert_int_equal(reclaim_free_cached_slots(1), 0);
+    touch_pages(child, START, CACHED / 2, read_access);
+    assert_int_equal(space_faults(child).swap_cached, CACHED / 2);
+    assert_int_equal(reclaim_free_cached_slots(CACHED), CACHED / 2);
+    assert_int_equal(swap_cache_size(), CACHED / 2);
     space_audit();
     space_destroy(child);
     end_space(space);

@@ -55,13 +55,13 @@ static void string_faults(unsigned page)
 {
     struct policy_node *ghost = simulated.ghosts[page];
 
-    if (ghost != NULL && simulated.policy->coming != NULL)
-        simulated.policy->coming(ghost);
+    if (ghost != NULL && simulated.policy->ghost_hit != NULL)
+        simulated.policy->ghost_hit(ghost);
     if (policy_resident() == simulated.memory)
         string_makes_room();
     ghost = simulated.ghosts[page]; /* making room may have ended it */
     simulated.ghosts[page] = NULL;
-    simulated.nodes[page] = policy_came(ghost, page);
+    simulated.nodes[page] = policy_insert(ghost, page);
     CHECK(simulated.nodes[page] != NULL);
 }
 

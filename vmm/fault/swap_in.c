@@ -2,8 +2,8 @@
  * Swap-in: a swapped entry becomes a page again.
  *
  * The entry goes in transit before the read and comes out after it, so no lock is held while the
- * disk works, and other faults on the entry wait. The page is tied to its slot from the start: the
- * tie takes over the entry's count of the slot, and other entries with the slot find the page
+ * disk works, and other faults on the entry wait. The page is in the swap cache from the start: it
+ * takes over the entry's count of the slot, and other entries with the slot find the page
  * through the ring instead of reading it again (rule C9).
  */
 #include "vmm/fault/operation.h"
@@ -16,21 +16,21 @@
 /* Maps the page of the swap cache, on which the caller owns a hold. Retries while FRAME_IO is set
  * and if the transfer has removed the page from the swap cache. holds: the leaf table, which it
  * unlocks */
-static enum status use_cached_page(struct fault_op *op, struct pfn tied)
+static enum status use_cached_page(struct fault_op *op, struct pfn cached)
 {
-    struct pte leaf = pte_leaf(tied, 1, PTE_COW, pte_rights(op->place.entry));
-    uint8_t flags = __atomic_load_n(&frame_record(tied)->flags, __ATOMIC_ACQUIRE);
+    struct pte leaf = pte_leaf(cached, 1, PTE_COW, pte_rights(op->place.entry));
+    uint8_t flags = __atomic_load_n(&frame_record(cached)->flags, __ATOMIC_ACQUIRE);
 
-    CHECK(frame_record(tied)->kind == FRAME_ANONYMOUS);
+    CHECK(frame_record(cached)->kind == FRAME_ANONYMOUS);
     if ((flags & (FRAME_SWAP_CACHED | FRAME_IO)) != FRAME_SWAP_CACHED) {
         fault_unlock(op);
-        page_release(tied);
+        page_release(cached);
         machine_relax();
         return STATUS_AGAIN;
     }
     tree_replace_entry(op->place.table, op->place.index, leaf);
     /* The entry that the back pointer named may have been removed meanwhile without a successor. */
-    rmap_set_pointer(tied, op->place.table, op->place.index);
+    rmap_set_pointer(cached, op->place.table, op->place.index);
     fault_unlock(op);
     swap_release(pte_slot(op->place.entry));
     count_event(&op->space->faults.swap_cached);
@@ -98,10 +98,10 @@ static enum status read_slot(struct fault_op *op, struct slot slot)
 enum status swap_in(struct fault_op *op)
 {
     struct slot slot = pte_slot(op->place.entry);
-    struct pfn tied = PFN_NONE;
+    struct pfn cached = PFN_NONE;
     enum status status = OK;
 
-    managed_coming(slot);
+    managed_ghost_hit(slot);
     /* Only a hint: if other entries have the slot too, one of them may have read it already. */
     if (swap_count(slot) <= 1)
         status = page_reserve_fill(&op->reserve, FRAME_UNCLEARED);
@@ -112,9 +112,9 @@ enum status swap_in(struct fault_op *op)
     CHECK_MSG(swap_count(slot) > 0, "entry %lx names slot %x, which is free", op->place.entry.word,
               slot.index);
     if (swap_count(slot) > 1)
-        tied = rmap_hold_cached(op->place.table, op->place.index, slot);
-    if (!pfn_is_none(tied))
-        return use_cached_page(op, tied);
+        cached = rmap_hold_cached(op->place.table, op->place.index, slot);
+    if (!pfn_is_none(cached))
+        return use_cached_page(op, cached);
     if (!pfn_is_none(op->reserve.page))
         return read_slot(op, slot);
     fault_unlock(op);

@@ -21,7 +21,7 @@ static uint64_t arc_step(unsigned of, unsigned beside)
 }
 
 /* Adapts the target before room is made for the page, so that the new target chooses the victim. */
-static void arc_coming(struct policy_node *ghost)
+static void arc_ghost_hit(struct policy_node *ghost)
 {
     arc_often_comes = ghost->list[0] == ARC_OFTEN_GHOSTS;
     if (arc_often_comes)
@@ -48,7 +48,7 @@ static void arc_forget_ghosts(void)
         policy_forget(policy_oldest(ARC_OFTEN_GHOSTS));
 }
 
-static void arc_came(struct policy_node *node)
+static void arc_insert(struct policy_node *node)
 {
     arc_often_comes = false;
     policy_put(node, node->list[0] == 0 ? ARC_ONCE : ARC_OFTEN);
@@ -75,8 +75,8 @@ POLICY(arc) = {.name = "arc",
                .source = "Megiddo and Modha 2003",
                .harvests = true,
                .start = arc_start,
-               .coming = arc_coming,
-               .came = arc_came,
+               .ghost_hit = arc_ghost_hit,
+               .insert = arc_insert,
                .used = arc_used,
                .next = arc_next,
                .went = arc_went};

@@ -40,7 +40,7 @@ static void car_forget_ghosts(void)
         policy_forget(policy_oldest(CAR_OFTEN_GHOSTS));
 }
 
-static void car_came(struct policy_node *node)
+static void car_insert(struct policy_node *node)
 {
     if (node->list[0] != 0)
         car_came_back(node);
@@ -71,7 +71,7 @@ static bool car_went(struct policy_node *node)
 POLICY(car) = {.name = "car",
                .source = "Bansal and Modha 2004",
                .start = car_start,
-               .came = car_came,
+               .insert = car_insert,
                .used = policy_mark_used,
                .next = car_next,
                .went = car_went};

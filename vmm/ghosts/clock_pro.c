@@ -73,7 +73,7 @@ static void clock_pro_cool(uint64_t most)
 
 /* Puts a page that came or was used at the head: hot if its test period had not ended, otherwise
  * cold with a new test period. */
-static void clock_pro_came(struct policy_node *node)
+static void clock_pro_insert(struct policy_node *node)
 {
     bool test = policy_is_marked(node, POLICY_TEST);
 
@@ -100,7 +100,7 @@ static struct policy_node *clock_pro_next(void)
         if (policy_is_marked(node, POLICY_HOT) || !policy_is_marked(node, POLICY_RESIDENT))
             (void)clock_pro_step(HAND_COLD);
         else if (policy_is_marked(node, POLICY_USED))
-            clock_pro_came(node);
+            clock_pro_insert(node);
         else
             return node;
     }
@@ -124,7 +124,7 @@ static bool clock_pro_went(struct policy_node *node)
 POLICY(clock_pro) = {.name = "clockpro",
                      .source = "Jiang, Chen and Zhang 2005",
                      .start = clock_pro_start,
-                     .came = clock_pro_came,
+                     .insert = clock_pro_insert,
                      .used = policy_mark_used,
                      .next = clock_pro_next,
                      .went = clock_pro_went,

@@ -7,7 +7,7 @@
 
 enum { S3FIFO_SMALL = 1, S3FIFO_MAIN, S3FIFO_GHOSTS };
 
-static void s3fifo_came(struct policy_node *node)
+static void s3fifo_insert(struct policy_node *node)
 {
     node->count = 0;
     policy_put(node, node->list[0] == 0 ? S3FIFO_SMALL : S3FIFO_MAIN);
@@ -47,7 +47,7 @@ static bool s3fifo_went(struct policy_node *node)
 POLICY(s3fifo) = {.name = "s3fifo",
                   .source = "Yang 2023",
                   .harvests = true,
-                  .came = s3fifo_came,
+                  .insert = s3fifo_insert,
                   .used = s3fifo_used,
                   .next = s3fifo_next,
                   .went = s3fifo_went};

@@ -7,12 +7,12 @@ enum { TWO_Q_IN = 1, TWO_Q_OUT, TWO_Q_MAIN, TWO_Q_COMING };
 
 /* Takes the ghost out of A1out before room is made for its page: otherwise the victim's new ghost
  * could push it out. */
-static void two_q_coming(struct policy_node *ghost)
+static void two_q_ghost_hit(struct policy_node *ghost)
 {
     policy_put(ghost, TWO_Q_COMING);
 }
 
-static void two_q_came(struct policy_node *node)
+static void two_q_insert(struct policy_node *node)
 {
     policy_put(node, node->list[0] == 0 ? TWO_Q_IN : TWO_Q_MAIN);
 }
@@ -43,8 +43,8 @@ static bool two_q_went(struct policy_node *node)
 POLICY(two_q) = {.name = "2q",
                  .source = "Johnson and Shasha 1994",
                  .harvests = true,
-                 .coming = two_q_coming,
-                 .came = two_q_came,
+                 .ghost_hit = two_q_ghost_hit,
+                 .insert = two_q_insert,
                  .used = two_q_used,
                  .next = two_q_next,
                  .went = two_q_went};

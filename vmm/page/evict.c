@@ -7,7 +7,7 @@
 #include "vmm/page/transfer.h"
 
 /* Slots that one search frees when none is left: enough for a batch. */
-#define TIES_TOGETHER VICTIMS_MAX
+#define SLOTS_TOGETHER VICTIMS_MAX
 
 /* ---- taking out ---- */
 
@@ -128,7 +128,7 @@ bool victim_needs_no_write(struct pfn page)
                : (flags & FRAME_SWAP_CACHED) != 0 || page_reads_as_zeros(page);
 }
 
-/* Cuts the tie of a page to a slot whose area has died, so that the page counts as dirty (rule D2).
+/* Takes a page whose slot's area has died out of the swap cache: it counts as dirty then (rule D2).
  * Returns false if other entries have the slot: they would not find the page any more. */
 static bool leave_dead_slot(struct victim *victim)
 {
@@ -181,8 +181,8 @@ static enum status take_run(unsigned wanted, struct slot *first, unsigned *got)
 {
     enum status status = swap_alloc_run(wanted, first, got);
 
-    while (status == STATUS_NO_SPACE &&
-           (shrinkers_free(TIES_TOGETHER, true) > 0 || reclaim_cut_ties(TIES_TOGETHER) > 0))
+    while (status == STATUS_NO_SPACE && (shrinkers_free(SLOTS_TOGETHER, true) > 0 ||
+                                         reclaim_free_cached_slots(SLOTS_TOGETHER) > 0))
         status = swap_alloc_run(wanted, first, got);
     return status;
 }
@@ -216,10 +216,10 @@ static enum status give_slots(struct victim *victims, const uint8_t *order, unsi
 
 /* ---- slots of resident pages (rule D20) ---- */
 
-/* Cuts the page's tie if the page alone has the slot: then no entry can find it in the swap cache.
- * Only an eviction, which withdraws the page first, may rely on the tie. The caller holds the
- * page. */
-static bool cut_tie(struct pfn page)
+/* Takes the page out of the swap cache, and frees its slot, if it alone has that: then no entry can
+ * find the page there. Only an eviction, which withdraws the page first, may rely on the cache. The
+ * caller holds the page. */
+static bool free_cached_slot(struct pfn page)
 {
     const struct frame *record = frame_record(page);
     bool cut;
@@ -229,12 +229,12 @@ static bool cut_tie(struct pfn page)
         return false;
     cut = swap_cache_remove_unnamed(page);
     if (cut)
-        count_event(&reclaim_counted.untied);
+        count_event(&reclaim_counted.uncached);
     page_publish(page);
     return cut;
 }
 
-unsigned reclaim_cut_ties(unsigned wanted)
+unsigned reclaim_free_cached_slots(unsigned wanted)
 {
     uint64_t looks = swap_cache_size() > 0 ? page_clock_size() : 0;
     unsigned cut = 0;
@@ -246,7 +246,7 @@ unsigned reclaim_cut_ties(unsigned wanted)
             page = page_clock_next();
         if (pfn_is_none(page))
             continue;
-        cut += cut_tie(page);
+        cut += free_cached_slot(page);
         page_release(page);
     }
     return cut;

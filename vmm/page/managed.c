@@ -19,10 +19,10 @@
 const struct policy *managed_policy;
 
 static struct {
-    struct paged_array by_frame;      /* nodes */
-    struct paged_array by_slot;       /* ghosts */
-    const struct policy_node *coming; /* the ghost that `coming` was last called for */
-    uint64_t came;                    /* arrivals since the last harvest */
+    struct paged_array by_frame;         /* nodes */
+    struct paged_array by_slot;          /* ghosts */
+    const struct policy_node *ghost_hit; /* the ghost that `ghost_hit` was last called for */
+    uint64_t inserted;                   /* arrivals since the last harvest */
 } managed;
 
 static bool managed_lock(void)
@@ -66,17 +66,17 @@ static void end_ghost(struct policy_node **ghost)
     *ghost = NULL;
 }
 
-/* ---- coming and going ---- */
+/* ---- inserting and leaving ---- */
 
 void managed_slot_comes(struct slot slot)
 {
     bool were_on = managed_lock();
     struct policy_node *ghost = *node_of_slot(slot);
 
-    /* A retried fault calls `coming` only once. */
-    if (ghost != NULL && ghost != managed.coming && managed_policy->coming != NULL)
-        managed_policy->coming(ghost);
-    managed.coming = ghost;
+    /* A retried fault calls `ghost_hit` only once. */
+    if (ghost != NULL && ghost != managed.ghost_hit && managed_policy->ghost_hit != NULL)
+        managed_policy->ghost_hit(ghost);
+    managed.ghost_hit = ghost;
     managed_unlock(were_on);
 }
 
@@ -152,11 +152,11 @@ static bool managed_take(struct pfn page)
     if ((record->page.history & PAGE_RETURNED) == 0)
         end_ghost(node); /* of another page, which ended before it was managed */
     record->page.history &= PAGE_COLD;
-    *node = policy_came(*node, page.index);
+    *node = policy_insert(*node, page.index);
     CHECK_MSG(*node != NULL, "page %x finds no node, of %lu pages and %lu ghosts", page.index,
               policy_resident(), policy_ghosts());
-    managed.came++;
-    managed.coming = NULL;
+    managed.inserted++;
+    managed.ghost_hit = NULL;
     return true;
 }
 
@@ -219,7 +219,7 @@ static void managed_pass(struct pfn page)
     if (frame_record(page)->clock == PAGE_MANAGED) {
         end_ghost(node);
         frame_record(page)->page.history = 0;
-        *node = policy_came(NULL, page.index);
+        *node = policy_insert(NULL, page.index);
         CHECK(*node != NULL);
     }
     managed_unlock(were_on);
@@ -229,11 +229,11 @@ static void managed_pass(struct pfn page)
 static bool managed_harvest_begin(void)
 {
     bool were_on = managed_lock();
-    bool due = managed_policy->harvests && managed.came >= policy_resident() / HARVEST_SHARE;
+    bool due = managed_policy->harvests && managed.inserted >= policy_resident() / HARVEST_SHARE;
 
     policy_set_capacity(max_u64(policy_resident(), 1));
     if (due) {
-        managed.came = 0;
+        managed.inserted = 0;
         if (managed_policy->round != NULL)
             managed_policy->round();
     }
@@ -381,8 +381,8 @@ enum status managed_choose(const struct policy *policy, uint64_t pages)
     status = managed_open(policy, pages);
     if (status != OK)
         return status;
-    managed.coming = NULL;
-    managed.came = 0;
+    managed.ghost_hit = NULL;
+    managed.inserted = 0;
     policy_on_forget(managed_forgotten);
     swap_on_free(managed_slot_freed);
     managed_policy = policy;

@@ -45,7 +45,7 @@ void managed_page_returns(struct pfn page, struct slot slot);
 void managed_page_went(struct pfn page, struct slot slot);
 
 /* Tells the policy that a fault will read this slot, before room is made for the page. */
-static inline void managed_coming(struct slot slot)
+static inline void managed_ghost_hit(struct slot slot)
 {
     if (__builtin_expect(managed_policy != NULL, 0))
         managed_slot_comes(slot);

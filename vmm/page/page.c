@@ -158,7 +158,7 @@ uint64_t shrinkers_free(uint64_t pages, bool first_only)
     return freed;
 }
 
-/* ---- ties and ends ---- */
+/* ---- swap cache and ends ---- */
 
 uint64_t swap_cache_size(void)
 {
@@ -431,8 +431,8 @@ void page_audit(const struct tree_census *census)
               "%lu anonymous frames, %lu in the clocks, %lu wired, %lu in large pages",
               usage.by_kind[FRAME_ANONYMOUS], page_clock_size(), page_wired(), large_frames());
     CHECK_MSG(swap_references() == census->swapped + swap_cached_pages,
-              "slots have %lu counts, %lu entries and %lu ties name them", swap_references(),
-              census->swapped, swap_cached_pages);
+              "slots have %lu counts, %lu entries and %lu cached pages name them",
+              swap_references(), census->swapped, swap_cached_pages);
     pmm_audit();
     swap_audit();
 }

@@ -22,9 +22,9 @@
  * error means that the other pages are in use. */
 MUST_USE enum status reclaim_pages(unsigned wanted, unsigned *evicted);
 
-/* Frees up to `wanted` slots that only resident pages have, by cutting their ties: those pages must
+/* Frees up to `wanted` slots that only resident pages have, out of the swap cache: those pages must
  * be written when they go (rule D20). Returns how many. Looks at each page once. */
-unsigned reclaim_cut_ties(unsigned wanted);
+unsigned reclaim_free_cached_slots(unsigned wanted);
 
 /* A round of the clocks in several calls: only after the last one is it certain that no page can
  * go. */
@@ -84,11 +84,11 @@ struct reclaim_counts {
     uint64_t looked_at;
     uint64_t second_chances; /* pages used since the hand's last pass */
     uint64_t written;
-    uint64_t clean;  /* evicted without a write */
-    uint64_t zeroes; /* of these: became the zero page, without a slot */
-    uint64_t untied; /* slots taken from resident pages when none was free */
-    uint64_t wasted; /* went unused after they had been read ahead */
-    uint64_t busy;   /* had references that were not found */
+    uint64_t clean;    /* evicted without a write */
+    uint64_t zeroes;   /* of these: became the zero page, without a slot */
+    uint64_t uncached; /* slots taken from resident pages when none was free */
+    uint64_t wasted;   /* went unused after they had been read ahead */
+    uint64_t busy;     /* had references that were not found */
 };
 
 struct reclaim_counts reclaim_counts(void);

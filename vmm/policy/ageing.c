@@ -12,7 +12,7 @@ static void ageing_set(struct policy_node *node, unsigned age)
     policy_put(node, 1 + age);
 }
 
-static void ageing_came(struct policy_node *node)
+static void ageing_insert(struct policy_node *node)
 {
     ageing_set(node, AGEING_USED);
 }
@@ -45,7 +45,7 @@ static void ageing_round(void)
 POLICY(ageing) = {.name = "ageing",
                   .source = "Tanenbaum 1987",
                   .harvests = true,
-                  .came = ageing_came,
+                  .insert = ageing_insert,
                   .used = ageing_used,
                   .next = ageing_next,
                   .round = ageing_round};

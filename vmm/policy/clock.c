@@ -2,7 +2,7 @@
  * Multics system, MIT Project MAC, MAC-M-384, 1968. */
 #include "vmm/policy/node.h"
 
-static void clock_came(struct policy_node *node)
+static void clock_insert(struct policy_node *node)
 {
     policy_put(node, 1);
 }
@@ -20,6 +20,6 @@ static struct policy_node *clock_next(void)
 
 POLICY(clock) = {.name = "clock",
                  .source = "Corbato 1968",
-                 .came = clock_came,
+                 .insert = clock_insert,
                  .used = policy_mark_used,
                  .next = clock_next};

@@ -2,7 +2,7 @@
  * virtual-storage computer, IBM Systems Journal 5(2), 1966. */
 #include "vmm/policy/node.h"
 
-static void fifo_came(struct policy_node *node)
+static void fifo_insert(struct policy_node *node)
 {
     policy_put(node, 1);
 }
@@ -12,5 +12,8 @@ static struct policy_node *fifo_next(void)
     return policy_oldest(1);
 }
 
-POLICY(fifo) = {
-    .name = "fifo", .source = "Belady 1966", .blind = true, .came = fifo_came, .next = fifo_next};
+POLICY(fifo) = {.name = "fifo",
+                .source = "Belady 1966",
+                .blind = true,
+                .insert = fifo_insert,
+                .next = fifo_next};

@@ -18,7 +18,7 @@ static unsigned generation_list(uint32_t generation)
     return 1 + generation % GENERATIONS;
 }
 
-static void generations_came(struct policy_node *node)
+static void generations_insert(struct policy_node *node)
 {
     node->stamp = generation_youngest;
     policy_put(node, generation_list(node->stamp));
@@ -57,7 +57,7 @@ POLICY(generations) = {.name = "generations",
                        .source = "Zhao 2022",
                        .harvests = true,
                        .start = generations_start,
-                       .came = generations_came,
+                       .insert = generations_insert,
                        .used = generations_used,
                        .next = generations_next,
                        .round = generations_round};

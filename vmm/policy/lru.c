@@ -2,7 +2,7 @@
  * others, Evaluation techniques for storage hierarchies, IBM Systems Journal 9(2), 1970. */
 #include "vmm/policy/node.h"
 
-static void lru_came(struct policy_node *node)
+static void lru_insert(struct policy_node *node)
 {
     policy_put(node, 1);
 }
@@ -15,6 +15,6 @@ static struct policy_node *lru_next(void)
 POLICY(lru) = {.name = "lru",
                .source = "Mattson 1970",
                .harvests = true,
-               .came = lru_came,
-               .used = lru_came,
+               .insert = lru_insert,
+               .used = lru_insert,
                .next = lru_next};

@@ -176,7 +176,7 @@ uint64_t policy_arrivals(void)
     return nodes.arrivals;
 }
 
-struct policy_node *policy_came(struct policy_node *node, uint32_t page)
+struct policy_node *policy_insert(struct policy_node *node, uint32_t page)
 {
     CHECK(nodes.policy != NULL);
     if (node != NULL) {
@@ -191,7 +191,7 @@ struct policy_node *policy_came(struct policy_node *node, uint32_t page)
     nodes.resident++;
     nodes.arrivals++;
     policy_mark(node, POLICY_RESIDENT);
-    nodes.policy->came(node);
+    nodes.policy->insert(node);
     return node;
 }
 

@@ -37,7 +37,7 @@ static void nru_round(void)
 POLICY(nru) = {.name = "nru",
                .source = "Tanenbaum 1987",
                .harvests = true,
-               .came = nru_used,
+               .insert = nru_used,
                .used = nru_used,
                .next = nru_next,
                .round = nru_round};

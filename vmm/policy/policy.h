@@ -5,9 +5,9 @@
  * policy may keep it as a ghost, by which it recognizes the page when it returns. A policy learns
  * of uses only by the A bits of its candidates and of harvests, and of arrivals only by faults.
  *
- * The caller's cycle: `coming` when a fault finds a ghost's page in its slot; `next` names a
+ * The caller's cycle: `ghost_hit` when a fault finds a ghost's page in its slot; `next` names a
  * candidate; if its A bit was set, the caller calls `used` and asks again; otherwise it calls
- * policy_goes. The page that needed the room then comes: `came`. A harvest is `round`, followed by
+ * policy_goes. The page that needed the room then comes: `insert`. A harvest is `round`, followed by
  * `used` for each page whose A bit was set.
  *
  * Units: pages. Owns: its nodes, from policy_start to policy_stop. Fails with: STATUS_NO_MEMORY, by
@@ -27,14 +27,14 @@ struct policy_node;
 
 struct policy {
     const char *name;
-    const char *source;                        /* where it was published */
-    bool blind;                                /* never asks for A bits */
-    bool harvests;                             /* needs harvests of A bits */
-    void (*start)(void);                       /* NULL: nothing to prepare */
-    void (*coming)(struct policy_node *ghost); /* its page is about to return; NULL: ignored */
-    void (*came)(struct policy_node *node); /* new: in no list; returned: in its list of ghosts */
-    void (*used)(struct policy_node *node); /* NULL: ignored */
-    struct policy_node *(*next)(void);      /* names a victim; at least one page is resident */
+    const char *source;                           /* where it was published */
+    bool blind;                                   /* never asks for A bits */
+    bool harvests;                                /* needs harvests of A bits */
+    void (*start)(void);                          /* NULL: nothing to prepare */
+    void (*ghost_hit)(struct policy_node *ghost); /* its page is about to return; NULL: ignored */
+    void (*insert)(struct policy_node *node); /* new: in no list; returned: in its list of ghosts */
+    void (*used)(struct policy_node *node);   /* NULL: ignored */
+    struct policy_node *(*next)(void);        /* names a victim; at least one page is resident */
     /* A page was evicted. Returns true to keep it as a ghost; NULL: never. It may be any resident
      * page, even one used on another processor since `next` named it. */
     bool (*went)(struct policy_node *node);
@@ -67,7 +67,7 @@ void policy_set_capacity(uint64_t pages);
 
 /* Records that a page comes: `node` is its ghost, or NULL for a page without one. `page` is the
  * caller's name for it. Returns its node, or NULL if no node is free. */
-struct policy_node *policy_came(struct policy_node *node, uint32_t page);
+struct policy_node *policy_insert(struct policy_node *node, uint32_t page);
 
 /* Records that a node's page is evicted. Returns its ghost, or NULL if the policy keeps none. */
 struct policy_node *policy_goes(struct policy_node *node);

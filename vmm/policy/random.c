@@ -32,5 +32,5 @@ POLICY(random) = {.name = "random",
                   .source = "Belady 1966",
                   .blind = true,
                   .start = random_begin,
-                  .came = random_place,
+                  .insert = random_place,
                   .next = random_choose};

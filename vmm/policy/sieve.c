@@ -10,7 +10,7 @@ static void sieve_start(void)
     sieve_hand = NULL;
 }
 
-static void sieve_came(struct policy_node *node)
+static void sieve_insert(struct policy_node *node)
 {
     policy_put(node, 1);
 }
@@ -36,7 +36,7 @@ static void sieve_left(const struct policy_node *node)
 POLICY(sieve) = {.name = "sieve",
                  .source = "Zhang 2024",
                  .start = sieve_start,
-                 .came = sieve_came,
+                 .insert = sieve_insert,
                  .used = policy_mark_used,
                  .next = sieve_next,
                  .left = sieve_left};

@@ -11,7 +11,7 @@ static uint32_t wsclock_now(void)
     return (uint32_t)policy_arrivals();
 }
 
-static void wsclock_came(struct policy_node *node)
+static void wsclock_insert(struct policy_node *node)
 {
     node->stamp = wsclock_now();
     policy_put(node, 1);
@@ -49,6 +49,6 @@ static struct policy_node *wsclock_next(void)
 
 POLICY(wsclock) = {.name = "wsclock",
                    .source = "Carr and Hennessy 1981",
-                   .came = wsclock_came,
+                   .insert = wsclock_insert,
                    .used = policy_mark_used,
                    .next = wsclock_next};

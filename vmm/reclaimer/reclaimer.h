@@ -35,7 +35,7 @@ void reclaimer_set_marks(struct reclaimer_marks wanted);
 bool reclaimer_step(void);
 
 /* Writes up to `wanted` dirty pages near their turn, at most 16, and keeps them mapped: read-only
- * from before the write on, and tied to their slots after it. A page that was written meanwhile has
+ * from before the write on, in the swap cache after it. A page that was written meanwhile has
  * been copied, and its slot is free again. Returns how many pages became clean. */
 unsigned write_behind(unsigned wanted);
 

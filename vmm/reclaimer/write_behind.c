@@ -3,7 +3,7 @@
  *
  * The steps: choose pages that are dirty, unused since the hand's last pass, and whose every entry
  * is known; make the entries COW, so that a store is a fault (rule E1), and clear D; flush
- * everything (rules D11, W1 alike); write; tie each page to its slot (C9). We hold the page from
+ * everything (rules D11, W1 alike); write; put each into the swap cache (C9). We hold the page from
  * the choice to the end: so a store meanwhile finds another owner and copies the page, and none
  * becomes own again. FRAME_IO makes copies wait for the flush: until then another processor may
  * write to the page by an old translation, and a copy would lack that store (rule P2). What was
@@ -137,27 +137,27 @@ static void take_slots(struct behind *behind, const uint8_t *order, uint8_t *pla
     }
 }
 
-/* Ends the write of a page: ties it to its slot, if entries still map it. */
+/* Ends the write of a page: puts it into the swap cache, if entries still map it. */
 static bool end_page(struct victim *victim)
 {
     struct frame *record = frame_record(victim->page);
     bool used = __atomic_load_n(&record->count, __ATOMIC_ACQUIRE) > 1;
-    bool tied = victim->done && used && swap_serves(victim->slot);
+    bool cached = victim->done && used && swap_serves(victim->slot);
 
     CHECK((record->flags & FRAME_SWAP_CACHED) == 0 && record->clock == 0);
-    if (tied) {
+    if (cached) {
         __atomic_and_fetch(&record->flags, (uint8_t)~FRAME_DIRTY, __ATOMIC_RELAXED);
         swap_cache_add(victim->page, victim->slot);
     } else if (victim->slot.index != UINT32_MAX) {
         swap_release(victim->slot);
     }
     page_publish(victim->page);
-    if (tied)
+    if (cached)
         page_deactivate(victim->page);
     if (victim->done && !used)
         count_event(&reclaimer_counted.vain);
     page_release(victim->page);
-    return tied;
+    return cached;
 }
 
 unsigned write_behind(unsigned wanted)

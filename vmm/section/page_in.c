@@ -300,7 +300,7 @@ static enum status read_page(struct space *space, struct page_reserve *reserve,
     struct slot slot = pte_slot(place->entry);
     enum status status;
 
-    managed_coming(slot);
+    managed_ghost_hit(slot);
     status = begin_page(reserve, where, place, page);
     if (status != OK)
         return status;

@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 import tool  # noqa: E402
 
 SET_UPS = """blank blank8 zeroread zeroes around own cleared wired withheld cow cowleaf cowown three swapped swapshared
-    tied tiedshared large largeshared section sectionpresent sectionfork sectionswap
+    cached cachedshared large largeshared section sectionpresent sectionfork sectionswap
     object objectpresent objectfork objectswap objectcopy objectcopyfork full fullcow
     blankfork blank8fork zeroreadfork zeroesfork aroundfork withheldfork""".split()
 FORKED = {"cow", "cowleaf", "cowown", "three", "swapshared", "tiedshared", "largeshared", "sectionfork",

@@ -22,7 +22,7 @@
  *   new                      an empty space, in set-ups
  *   lend lend-ro give        a range to the same place of the space with the next number
  *   revoke narrow take       what descends from a range; all rights but to read; the range too
- *   evict out untie          reclaims some pages; all that it can; frees slots of resident pages
+ *   evict out uncache        reclaims some pages; all that it can; frees slots of resident pages
  *   behind                   writes pages near their turn, which stay mapped
  *   scan split spare         finds pages of zeroes; splits one large page; frees spare tables and
  *                            regions

@@ -433,10 +433,10 @@ static struct result perform_behind(const struct call *call)
     return (struct result){0, 0};
 }
 
-static struct result perform_untie(const struct call *call)
+static struct result perform_uncache(const struct call *call)
 {
     (void)call;
-    (void)reclaim_cut_ties(EVICT_PAGES);
+    (void)reclaim_free_cached_slots(EVICT_PAGES);
     return (struct result){0, 0};
 }
 
@@ -508,7 +508,7 @@ static const struct operation_kind kinds[] = {
     {"evict", perform_evict, 0, 0},
     {"out", perform_out, 0, 0},
     {"scan", perform_scan, 0, 0},
-    {"untie", perform_untie, 0, 0},
+    {"uncache", perform_uncache, 0, 0},
     {"behind", perform_behind, 0, 0},
     {"split", perform_split, 0, 0},
     {"spare", perform_spare, 0, 0},

@@ -49,8 +49,8 @@ const struct set_up scenario_set_ups[] = {
     {"swapped", PAGES ",out"},
     {"swapshared", FORKED ",out"},
     {"swapsharedown", FORKED ",write@523776,out"},
-    {"tied", PAGES ",out,read"},
-    {"tiedshared", FORKED ",out,read/1"},
+    {"cached", PAGES ",out,read"},
+    {"cachedshared", FORKED ",out,read/1"},
     {"large", "map-large,write,write@1"},
     {"largeshared", "map-large,write,write@1,child"},
     {"largethree", "map-large+1024,write,write@512,child,child,unmap@512+512,unmap/1@512+512,"

@@ -365,7 +365,7 @@ static void s3fifo_evict(unsigned page)
 
 static bool two_q_returns;
 
-static void two_q_coming(unsigned page)
+static void two_q_ghost_hit(unsigned page)
 {
     two_q_returns = row_remove(&rows[2], page);
 }
@@ -427,7 +427,7 @@ static void arc_discard(void)
     }
 }
 
-static void arc_coming(unsigned page)
+static void arc_ghost_hit(unsigned page)
 {
     unsigned b1 = rows[2].size;
     unsigned b2 = rows[3].size;
@@ -741,9 +741,10 @@ static const struct reference references[] = {
     {"generations", generations_begin, NULL, generations_victim, drop, generations_insert,
      generations_hit, generations_new},
     {"s3fifo", NULL, NULL, s3fifo_victim, s3fifo_evict, s3fifo_insert, s3fifo_hit, NULL},
-    {"2q", NULL, two_q_coming, two_q_victim, two_q_evict, two_q_insert, two_q_hit, NULL},
-    {"arc", arc_begin, arc_coming, arc_victim, arc_evict, arc_insert, arc_hit, NULL},
-    {"arc by bits", arc_begin_late, arc_coming, arc_victim, arc_evict, arc_insert, arc_hit, NULL},
+    {"2q", NULL, two_q_ghost_hit, two_q_victim, two_q_evict, two_q_insert, two_q_hit, NULL},
+    {"arc", arc_begin, arc_ghost_hit, arc_victim, arc_evict, arc_insert, arc_hit, NULL},
+    {"arc by bits", arc_begin_late, arc_ghost_hit, arc_victim, arc_evict, arc_insert, arc_hit,
+     NULL},
     {"car", NULL, NULL, car_victim, car_evict, car_insert, set_used, NULL},
     {"lirs", NULL, NULL, lirs_victim, lirs_evict, lirs_access, lirs_access, NULL},
     {"clockpro", pro_begin, NULL, pro_victim, pro_evict, pro_insert, set_used, NULL},

@@ -13,11 +13,11 @@
 
 #define REFERENCE_PAGES 1024U
 
-/* The calls come in the order of vmm/policy/policy.h: `coming` for every page that faults. */
+/* The calls come in the order of vmm/policy/policy.h: `ghost_hit` for every page that faults. */
 struct reference {
     const char *name;
     void (*start)(void);
-    void (*coming)(unsigned page); /* NULL, as for `hit` and `round`: ignored */
+    void (*ghost_hit)(unsigned page); /* NULL, as for `hit` and `round`: ignored */
     unsigned (*victim)(void);
     void (*evict)(unsigned page);
     void (*insert)(unsigned page);
