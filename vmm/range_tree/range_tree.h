@@ -174,11 +174,13 @@ static inline const struct tree_range *range_tree_find_both(const struct range_t
     return range->start != 0 ? range : NULL;
 }
 
-/* Returns the range after one that was found; NULL: none. */
+/* Returns the range after one that was found; NULL: none. A tree of one leaf ends where it ends. */
 static inline const struct tree_range *range_tree_next(const struct range_tree *tree,
                                                        const struct tree_range *range)
 {
-    return range[1].start != 0 ? &range[1] : range_tree_find(tree, range->end);
+    if (range[1].start != 0)
+        return &range[1];
+    return tree->root->level > 0 ? range_tree_find(tree, range->end) : NULL;
 }
 
 /* Finds the lowest multiple of alignment (a power of two) in [low, high) with a free range of size

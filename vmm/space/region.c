@@ -79,19 +79,26 @@ static inline void region_take(struct space *space, uint64_t start, struct regio
         descriptor_put(gone->what.descriptor, 1);
 }
 
+/* Adds the region at next to the one at start. */
+__attribute__((noinline)) static void region_join(struct space *space, uint64_t start,
+                                                  uint64_t next)
+{
+    struct region gone;
+
+    region_take(space, next, &gone);
+    range_tree_resize(&space->regions, start, start, gone.node.end);
+}
+
 /* Merges a region with its successor if they are adjacent and have equal attributes. Returns true
  * if it did: then pointers to regions have ended. */
-static bool region_merge_next(struct space *space, const struct region *region)
+static inline bool region_merge_next(struct space *space, const struct region *region)
 {
     const struct region *next = region_next(space, region);
-    uint64_t start = region->node.start;
-    struct region gone;
 
     if (next == NULL || next->node.start != region->node.end ||
         !attributes_equal(&region->what, &next->what))
         return false;
-    region_take(space, next->node.start, &gone);
-    range_tree_resize(&space->regions, start, start, gone.node.end);
+    region_join(space, region->node.start, next->node.start);
     return true;
 }
 
@@ -205,9 +212,9 @@ void region_merge_range(struct space *space, uint64_t start, uint64_t end)
     }
 }
 
-const struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end)
+const struct region *region_find_covered_from(const struct space *space, const struct region *first,
+                                              uint64_t start, uint64_t end)
 {
-    const struct region *first = region_find(space, start);
     const struct region *region = first;
 
     for (uint64_t at = start;; region = region_next(space, region)) {

@@ -136,8 +136,21 @@ MUST_USE enum status region_prepare_move(struct space *space, uint64_t start, ui
 void region_move(struct space *space, uint64_t start, uint64_t end, uint64_t to, uint64_t new_end);
 
 /* Returns the region at start if regions other than guards cover the whole range; otherwise
- * NULL. */
-const struct region *region_find_covered(const struct space *space, uint64_t start, uint64_t end);
+ * NULL. `first`: as region_find of start. */
+const struct region *region_find_covered_from(const struct space *space, const struct region *first,
+                                              uint64_t start, uint64_t end);
+
+/* The same; usually one region covers the range. */
+static inline const struct region *region_find_covered(const struct space *space, uint64_t start,
+                                                       uint64_t end)
+{
+    const struct region *first = region_find(space, start);
+
+    if (first != NULL && first->node.start <= start && end <= first->node.end &&
+        first->what.kind != REGION_GUARD)
+        return first;
+    return region_find_covered_from(space, first, start, end);
+}
 
 /* Descriptors with the same rights for each kind of region; those of sections' pages are NULL if
  * there are no such regions. */
