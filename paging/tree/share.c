@@ -49,10 +49,10 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
 /* ---- a table ---- */
 
 /* One short loop shares leaves or links of one class with equal rights. Where another entry
- * follows, a longer one shares what remains of a block; then the short one is tried again. */
+ * follows, a longer one shares what remains of a step or block; then the short one is tried
+ * again. */
 #define SHARE_BLOCK 64U
 
-_Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0, "a table is whole blocks");
 
 /* Bits in which two entries of equal kind and rights may differ; a frame number has 32 bits. */
 #define SHARE_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
@@ -75,6 +75,9 @@ struct share_shape {
 
 /* Entries that are shared in one step of the short loop. */
 #define SHARE_STEP 8U
+
+_Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0 && SHARE_BLOCK % SHARE_STEP == 0,
+               "a table is whole blocks, a block whole steps");
 
 /* Restores the counts that were saturated and were raised nevertheless. */
 static __attribute__((noinline, cold)) void share_mend_counts(const struct pte *from,
@@ -212,7 +215,7 @@ static bool share_shape_of(struct pte entry, unsigned level, struct share_shape 
     return state == PTE_LEAF || state == PTE_TABLE;
 }
 
-/* Shares the entries from `i`, a block's first, that are like it. Returns how many: 0 of others. */
+/* Shares the entries from `i`, a step's first, that are like it. Returns how many: 0 of others. */
 static unsigned share_like(const struct share_seen *seen, struct pte *to, struct pte *from,
                            unsigned i)
 {
@@ -234,6 +237,15 @@ static unsigned share_skip(const struct pte *from, unsigned i, unsigned end, uin
     return i;
 }
 
+/* Returns where the short loop goes on, after it has shared so many entries from `i` on. An entry
+ * that ends a run is often alone: a page that was written since the last copy. */
+static unsigned share_resume(unsigned i, unsigned alike)
+{
+    unsigned step = alike >= SHARE_STEP ? SHARE_STEP : SHARE_BLOCK;
+
+    return (i + alike) / step * step + step;
+}
+
 /* Shares the entries of a table, `held` of which are counted; only copies those behind these. */
 static void share_entries(struct pte *to, struct pte *from, unsigned level, unsigned held)
 {
@@ -250,11 +262,11 @@ static void share_entries(struct pte *to, struct pte *from, unsigned level, unsi
         CHECK_MSG(i < PTE_ENTRIES, "a table of level %u holds %u more than its entries", level,
                   held);
         alike = share_like(&seen, to, from, i);
-        end = (i + alike) / SHARE_BLOCK * SHARE_BLOCK + SHARE_BLOCK;
         CHECK(alike <= held);
         held -= alike;
         if (held == 0)
             break;
+        end = share_resume(i, alike);
         at = share_skip(from, i + alike, end, seen.plain);
         alike = share_each(&seen, to, from, at, end);
         CHECK(alike <= held);
