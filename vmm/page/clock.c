@@ -81,14 +81,13 @@ void page_publish(struct pfn page)
     machine_interrupts_restore(were_on);
 }
 
-/* Removes a run of neighbours, from first to last, from their clock, which is locked. */
-static void unlink_run(struct page_clock *clock, const struct frame *first,
-                       const struct frame *last, unsigned length)
+/* Links over neighbours, from first to last, in their clock, which is locked. */
+static inline void link_over(struct page_clock *clock, const struct frame *first,
+                             const struct frame *last)
 {
     struct pfn before = {first->page.list_prev};
     struct pfn behind = {last->page.list_next};
 
-    CHECK(clock->size >= length);
     if (pfn_is_none(before))
         clock->first = behind.index;
     else
@@ -97,7 +96,6 @@ static void unlink_run(struct page_clock *clock, const struct frame *first,
         clock->last = before.index;
     else
         frame_record(behind)->page.list_prev = before.index;
-    clock->size -= length;
 }
 
 /* Removes a page from its clock, which is locked. */
@@ -105,7 +103,9 @@ static void unlink_page(struct page_clock *clock, struct pfn page)
 {
     struct frame *record = frame_record(page);
 
-    unlink_run(clock, record, record, 1);
+    CHECK(clock->size > 0);
+    link_over(clock, record, record);
+    clock->size--;
     record->page.list_next = record->page.list_prev = UINT32_MAX;
 }
 
@@ -296,23 +296,35 @@ bool page_withdraw_managed(struct pfn page)
 
 /* ---- ends and proof ---- */
 
-/* Removes the first of the pages from its clock, which is locked, together with those that follow
- * it there. Returns how many. Their links stay as they were, since they are about to be freed. */
-static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, unsigned count)
+/* Removes pages from a locked clock, from the first on, as long as they are in it. Returns how many.
+ * Their links stay as they were, since they are about to be freed. Those that follow each other in
+ * the clock are removed together. */
+static unsigned unlink_freed(struct page_clock *clock, uint16_t number, const struct pfn *pages,
+                             unsigned count)
 {
-    const struct frame *first = frame_record(pages[0]);
-    struct frame *last = frame_record(pages[0]);
+    const struct pfn *end = pages + count;
     const struct pfn *at = pages;
+    struct frame *record = frame_record(*at);
 
-    for (;;) {
-        __atomic_store_n(&last->clock, 0, __ATOMIC_RELAXED);
-        at++;
-        if (at == &pages[count] || last->page.list_next != at->index)
+    do {
+        const struct frame *first = record;
+
+        for (;;) {
+            __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
+            at++;
+            if (at == end || record->page.list_next != at->index)
+                break;
+            record = frame_record(*at);
+        }
+        link_over(clock, first, record);
+        if (at == end)
             break;
-        last = frame_record(*at);
-    }
-    unlink_run(clock, first, last, (unsigned)(at - pages));
-    return (unsigned)(at - pages);
+        record = frame_record(*at);
+    } while (record->clock == number);
+    count = (unsigned)(at - pages);
+    CHECK(clock->size >= count);
+    clock->size -= count;
+    return count;
 }
 
 /* Withdraws freed pages. A page whose count is 0 is neither published nor withdrawn by others, so
@@ -320,10 +332,10 @@ static unsigned unlink_freed(struct page_clock *clock, const struct pfn *pages, 
 void page_withdraw_freed(const struct pfn *pages, unsigned count)
 {
     bool were_on = machine_interrupts_off();
-    struct page_clock *locked = NULL;
 
     for (unsigned done = 0; done < count;) {
         uint16_t number = frame_record(pages[done])->clock;
+        struct page_clock *clock;
 
         if (number - 1U >= CPU_MAX) { /* 0, or managed */
             if (number != 0)
@@ -331,16 +343,11 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
             done++;
             continue;
         }
-        if (locked != page_clock_of(number - 1U)) {
-            if (locked != NULL)
-                spin_unlock(&locked->lock);
-            locked = page_clock_of(number - 1U);
-            spin_lock(&locked->lock);
-        }
-        done += unlink_freed(locked, &pages[done], count - done);
+        clock = page_clock_of(number - 1U);
+        spin_lock(&clock->lock);
+        done += unlink_freed(clock, number, &pages[done], count - done);
+        spin_unlock(&clock->lock);
     }
-    if (locked != NULL)
-        spin_unlock(&locked->lock);
     machine_interrupts_restore(were_on);
 }
 
