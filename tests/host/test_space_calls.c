@@ -159,6 +159,7 @@ static void holes_and_guards_are_refused(void **state)
         assert_int_equal(calls[call](hole, PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](hole + PAGE_SIZE, 2 * PAGE_SIZE), STATUS_NOT_FOUND);
+        assert_int_equal(calls[call](hole + 2 * PAGE_SIZE, PAGE_SIZE), STATUS_NOT_FOUND);
         assert_int_equal(calls[call](GIB, PAGE_SIZE), STATUS_NOT_FOUND);
     }
     for (unsigned call = 0; call < 3; call++) /* existing mappings stay */
@@ -219,6 +220,26 @@ static void cold_pages_go_first(void **state)
     assert_int_equal(space_protect(space, START + lot, lot, read_only), OK);
     assert_int_equal(view_of(START).resident, 16);
     assert_int_equal(view_of(START + lot).resident, 0);
+    end();
+}
+
+/* Pages of two clocks that are freed together, with their table, leave their own clocks. */
+static void pages_leave_their_own_clock(void **state)
+{
+    const uint64_t pages = PTE_ENTRIES + 40;
+
+    (void)state;
+    begin(4);
+    assert_int_equal(space_map(space, &SPACE_AT(START, pages * PAGE_SIZE, read_write), NULL), OK);
+    for (uint64_t i = 0; i < pages; i++) {
+        fake_machine_be_cpu(i % 5 < 2);
+        assert_int_equal(space_advise(space, START + i * PAGE_SIZE, PAGE_SIZE, SPACE_WILL_NEED),
+                         OK);
+    }
+    fake_machine_be_cpu(0);
+    assert_int_equal(space_advise(space, START, PTE_ENTRIES * PAGE_SIZE, SPACE_DONT_NEED), OK);
+    assert_int_equal(page_clock_size(), 40);
+    page_clock_audit();
     end();
 }
 
@@ -501,6 +522,7 @@ int main(void)
         cmocka_unit_test(holes_and_guards_are_refused),
         cmocka_unit_test(advice_moves_pages),
         cmocka_unit_test(cold_pages_go_first),
+        cmocka_unit_test(pages_leave_their_own_clock),
         cmocka_unit_test(the_hand_leaves_an_empty_clock),
         cmocka_unit_test(withheld_pages_go_out),
         cmocka_unit_test(a_call_flushes_what_is_in_transit),
