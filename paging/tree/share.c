@@ -53,7 +53,6 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
  * again. */
 #define SHARE_BLOCK 64U
 
-
 /* Bits in which two entries of equal kind and rights may differ; a frame number has 32 bits. */
 #define SHARE_VARIES ((uint64_t)UINT32_MAX << PAGE_SHIFT | PTE_A | PTE_D)
 
