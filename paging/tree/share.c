@@ -49,8 +49,7 @@ struct pte tree_share_entry(struct pte *source, unsigned level)
 /* ---- a table ---- */
 
 /* One short loop shares leaves or links of one class with equal rights. Where another entry
- * follows, a longer one shares what remains of a step or block; then the short one is tried
- * again. */
+ * follows, a longer one shares what remains of a step or block; then the short one goes on. */
 #define SHARE_BLOCK 64U
 
 /* Bits in which two entries of equal kind and rights may differ; a frame number has 32 bits. */
@@ -74,9 +73,7 @@ struct share_shape {
 
 /* Entries that are shared in one step of the short loop. */
 #define SHARE_STEP 8U
-
-_Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0 && SHARE_BLOCK % SHARE_STEP == 0,
-               "a table is whole blocks, a block whole steps");
+_Static_assert(PTE_ENTRIES % SHARE_BLOCK == 0 && SHARE_BLOCK % SHARE_STEP == 0, "whole steps");
 
 /* Restores the counts that were saturated and were raised nevertheless. */
 static __attribute__((noinline, cold)) void share_mend_counts(const struct pte *from,
@@ -236,15 +233,6 @@ static unsigned share_skip(const struct pte *from, unsigned i, unsigned end, uin
     return i;
 }
 
-/* Returns where the short loop goes on, after it has shared so many entries from `i` on. An entry
- * that ends a run is often alone: a page that was written since the last copy. */
-static unsigned share_resume(unsigned i, unsigned alike)
-{
-    unsigned step = alike >= SHARE_STEP ? SHARE_STEP : SHARE_BLOCK;
-
-    return (i + alike) / step * step + step;
-}
-
 /* Shares the entries of a table, `held` of which are counted; only copies those behind these. */
 static void share_entries(struct pte *to, struct pte *from, unsigned level, unsigned held)
 {
@@ -255,8 +243,8 @@ static void share_entries(struct pte *to, struct pte *from, unsigned level, unsi
         machine_copy_frame(to, from);
     while (held > 0) {
         unsigned alike;
+        unsigned step;
         unsigned end;
-        unsigned at;
 
         CHECK_MSG(i < PTE_ENTRIES, "a table of level %u holds %u more than its entries", level,
                   held);
@@ -265,9 +253,10 @@ static void share_entries(struct pte *to, struct pte *from, unsigned level, unsi
         held -= alike;
         if (held == 0)
             break;
-        end = share_resume(i, alike);
-        at = share_skip(from, i + alike, end, seen.plain);
-        alike = share_each(&seen, to, from, at, end);
+        i += alike;
+        step = alike >= SHARE_STEP ? SHARE_STEP : SHARE_BLOCK; /* an end of a run is often alone */
+        end = i / step * step + step;
+        alike = share_each(&seen, to, from, share_skip(from, i, end, seen.plain), end);
         CHECK(alike <= held);
         held -= alike;
         i = end;

@@ -296,31 +296,25 @@ bool page_withdraw_managed(struct pfn page)
 
 /* ---- ends and proof ---- */
 
-/* Removes pages from a locked clock, from the first on, as long as they are in it. Returns how many.
- * Their links stay as they were, since they are about to be freed. Those that follow each other in
- * the clock are removed together. */
+/* Removes pages from a locked clock, from the first on, as long as they are in it; returns how
+ * many. Their links stay as they were, since they are about to be freed. */
 static unsigned unlink_freed(struct page_clock *clock, uint16_t number, const struct pfn *pages,
-                             unsigned count)
+                             const struct pfn *end)
 {
-    const struct pfn *end = pages + count;
     const struct pfn *at = pages;
-    struct frame *record = frame_record(*at);
+    unsigned count;
 
     do {
+        struct frame *record = frame_record(*at);
         const struct frame *first = record;
 
-        for (;;) {
-            __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
-            at++;
-            if (at == end || record->page.list_next != at->index)
-                break;
+        __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
+        while (++at < end && record->page.list_next == at->index) {
             record = frame_record(*at);
+            __atomic_store_n(&record->clock, 0, __ATOMIC_RELAXED);
         }
         link_over(clock, first, record);
-        if (at == end)
-            break;
-        record = frame_record(*at);
-    } while (record->clock == number);
+    } while (at < end && frame_record(*at)->clock == number);
     count = (unsigned)(at - pages);
     CHECK(clock->size >= count);
     clock->size -= count;
@@ -338,14 +332,12 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
         struct page_clock *clock;
 
         if (number - 1U >= CPU_MAX) { /* 0, or managed */
-            if (number != 0)
-                (void)page_withdraw(pages[done]);
-            done++;
+            (void)page_withdraw(pages[done++]);
             continue;
         }
         clock = page_clock_of(number - 1U);
         spin_lock(&clock->lock);
-        done += unlink_freed(clock, number, &pages[done], count - done);
+        done += unlink_freed(clock, number, &pages[done], &pages[count]);
         spin_unlock(&clock->lock);
     }
     machine_interrupts_restore(were_on);
