@@ -7,8 +7,8 @@
  *
  * The caller's cycle: `ghost_hit` when a fault finds a ghost's page in its slot; `next` names a
  * candidate; if its A bit was set, the caller calls `used` and asks again; otherwise it calls
- * policy_goes. The page that needed the room then comes: `insert`. A harvest is `round`, followed by
- * `used` for each page whose A bit was set.
+ * policy_goes. The page that needed the room then comes: `insert`. A harvest is `round`, followed
+ * by `used` for each page whose A bit was set.
  *
  * Units: pages. Owns: its nodes, from policy_start to policy_stop. Fails with: STATUS_NO_MEMORY, by
  * policy_start only. Context: any, under one lock of the caller: nothing here waits or locks.
