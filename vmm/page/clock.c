@@ -332,7 +332,9 @@ void page_withdraw_freed(const struct pfn *pages, unsigned count)
         struct page_clock *clock;
 
         if (number - 1U >= CPU_MAX) { /* 0, or managed */
-            done += number == 0 || page_withdraw(pages[done]);
+            if (number != 0)
+                (void)page_withdraw(pages[done]);
+            done++;
             continue;
         }
         clock = page_clock_of(number - 1U);
