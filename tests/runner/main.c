@@ -47,7 +47,7 @@
 /* The run, for the deadline. */
 static struct {
     const struct options *options;
-    unsigned next; /* place of the experiment after the current one */
+    unsigned next; /* place of the first experiment whose suite has not begun */
 } current;
 
 /* Removes the first item of a comma-separated list; returns false if the list is empty. */
@@ -152,7 +152,7 @@ static void announce(const struct experiment *experiment, const struct options *
     size_t length = 0;
 
     next[0] = '\0';
-    for (unsigned i = current.next; (later = experiment_at(i)) != NULL; i++) {
+    for (unsigned i = current.next + 1; (later = experiment_at(i)) != NULL; i++) {
         if (is_wanted(later, options) && length + strlen(later->name) + 3 < sizeof(next))
             length += print_to(next + length, sizeof(next) - length, "%s%s", length > 0 ? ", " : "",
                                later->name);
@@ -175,6 +175,7 @@ static void run_one(const struct experiment *experiment, const struct options *o
     limits_next();
     began = machine_now_ns();
     announce(experiment, options);
+    current.next++;
     ktap_suite_begin(experiment->name, checks + 1);
     ktap_note("%s", experiment->question);
     commit_choose(experiment->reserves ? OVERCOMMIT_ALWAYS : options->overcommit);
@@ -222,7 +223,7 @@ static void print_walk(uint64_t address)
     }
 }
 
-/* Names the wanted experiments that come after the current one. */
+/* Names the wanted experiments that have not begun. */
 static unsigned print_unreached(void)
 {
     const struct experiment *experiment;
@@ -354,9 +355,10 @@ enum verdict faultline_main(const struct bootinfo *info)
     ktap_plan(wanted);
     display_start();
     for (unsigned i = 0; (experiment = experiment_at(i)) != NULL; i++) {
-        current.next = i + 1;
+        current.next = i;
         if (is_wanted(experiment, options))
             run_one(experiment, options);
+        current.next = i + 1;
     }
     kept = stop_services();
     limits_end();
