@@ -8,7 +8,7 @@
  *
  * Units: pages. Owns: nothing; sole_lock hands a table's lock to its caller. Fails with: PTE_EMPTY:
  * the page may have other references, or a lock is held; the caller asks the reverse map.
- * Context: interrupts off from sole_lock to the unlock of the table (rule P4). Rules: C4, P5, R1.
+ * Context: interrupts off from sole_lock to the unlock of the table (rule P4). Rules: C4, R1.
  */
 #ifndef PAGING_SOLE_SOLE_H
 #define PAGING_SOLE_SOLE_H
