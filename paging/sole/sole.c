@@ -28,8 +28,8 @@ static struct pte *sole_entry(struct tree_pointer at)
 /* Locks the ring of the page's back pointer, and returns it; NULL if the page has none. While it is
  * locked, the back pointer's table is not freed: before that, the removal of the page's entry there
  * changes the back pointer, under this lock. Only sole_exchange ends it without the lock, for an
- * eviction: that has set FRAME_IO and seen no hold but its own, so nobody else is here for the page.
- * So no grace of rule P5 is needed. */
+ * eviction: that has set FRAME_IO and seen no hold but its own, so nobody else is here for the
+ * page. So no grace of rule P5 is needed. */
 static struct tree_ring_lock *lock_ring(const struct frame *record, struct pfn *table)
 {
     struct tree_ring_lock *ring;
