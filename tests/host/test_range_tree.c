@@ -196,12 +196,25 @@ static void discard(struct range_tree *tree, struct tree_range *old)
     *old = (struct tree_range){0};
 }
 
+/* What is found where a range ended before a change: what begins or ends after it now. */
+static void compare_behind(unsigned tree, unsigned slot, const struct tree_range *before)
+{
+    const struct tree_range *at = range_tree_find(&test.trees[tree], before->end - 1);
+
+    while (slot < SLOTS && test.slots[tree][slot].end < before->end)
+        slot++;
+    assert_true((slot < SLOTS) == (at != NULL));
+    if (at != NULL)
+        assert_memory_equal(at, &test.slots[tree][slot], sizeof(*at));
+}
+
 /* Changes one slot of a tree; without memory nothing changes. What is own needs none. */
 static void change(unsigned tree, unsigned slot, bool remove)
 {
     struct range_tree *at = &test.trees[tree];
     struct tree_range *old = &test.slots[tree][slot];
     struct tree_range new = some_range(slot);
+    struct tree_range before = *old;
 
     pool_shut(random_below(&dice, 8) == 0);
     if (old->end == 0)
@@ -215,6 +228,8 @@ static void change(unsigned tree, unsigned slot, bool remove)
     else
         resize(at, old, &new);
     pool_shut(false);
+    if (before.end != 0)
+        compare_behind(tree, slot, &before);
 }
 
 static void audit(void)

@@ -337,10 +337,7 @@ static void a_fork_that_fails_is_not_tried_for_ever(void **state)
     struct space *child;
 
     (void)state;
-    for (unsigned i = 0; i < 2 * SPACE_END_WORK; i++)
-        assert_int_equal(
-            space_map(space, &SPACE_AT(2 * START + 2 * i * PAGE_SIZE, PAGE_SIZE, read_write), NULL),
-            OK);
+    space_set_end_work(0); /* what may end later does */
     fill(space, 300);
     assert_int_equal(space_wire(space, START, 300 * PAGE_SIZE), OK);
     space_switch(space);
@@ -354,6 +351,7 @@ static void a_fork_that_fails_is_not_tried_for_ever(void **state)
     assert_true(flushes > 0);
     assert_int_equal(space_ends(), 0);
     assert_int_equal(space_count(), 1);
+    space_set_end_work(SPACE_END_WORK);
     space_switch(NULL);
     space_destroy(space);
     model_end();
