@@ -324,6 +324,12 @@ static struct result perform_part(const struct call *call)
     return end_with_work(call, 5);
 }
 
+/* Ends a space, of which nothing is left for later: its tables of entries may be full. */
+static struct result perform_whole(const struct call *call)
+{
+    return end_with_work(call, 8 * PTE_ENTRIES);
+}
+
 /* Frees a part of what ended spaces have, as an idle processor does. */
 static struct result perform_step(const struct call *call)
 {
@@ -494,6 +500,7 @@ static const struct operation_kind kinds[] = {
     {"end", perform_end, 0, 0},
     {"later", perform_later, 0, 0},
     {"part", perform_part, 0, 0},
+    {"whole", perform_whole, 0, 0},
     {"step", perform_step, 0, 0},
     {"new", perform_new, 0, 0},
     {"lend", perform_lend, 2, 8},
