@@ -602,8 +602,10 @@ class Programs(ToolCase):
         # An interruption ends it in one line; a run that was under way has no log.
         slow = self.file("slow-qemu", "#!/bin/sh\nexec sleep 60\n")
         os.chmod(slow, 0o755)
+        # A shell's background job, which these tests may be in, ignores SIGINT, and so would its children.
         with subprocess.Popen([*command[:1], *command[3:5], "seed=4"], cwd=work, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, start_new_session=True, env={**os.environ, "QEMU": slow}) as sweep:
+                              stderr=subprocess.PIPE, start_new_session=True, env={**os.environ, "QEMU": slow},
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as sweep:
             self.assertIn("1 of 1 runs are left", sweep.stdout.readline())
             time.sleep(1)
             os.killpg(sweep.pid, signal.SIGINT)
