@@ -62,10 +62,10 @@ class Entry:
 
     def append(self) -> str:
         """Returns the load options."""
-        # Without values of its own, the run has the benchmark, too. The dozen waits for no host; what
-        # runs only by name is in every third one.
-        run = (("*", QUICK, "*")[FIXED.index(self) % 3] if self in FIXED else
-               ALL if self.options else f"{ALL},bench")
+        if self in FIXED:  # waits for no host; what runs only by name is in every third one
+            run = QUICK if FIXED.index(self) % 3 == 1 else "*"
+        else:  # without options, the run has the benchmark, too
+            run = ALL if self.options else f"{ALL},bench"
         return f"run={run} seconds=1 {self.options}".rstrip()
 
 

@@ -196,7 +196,8 @@ static void discard(struct range_tree *tree, struct tree_range *old)
     *old = (struct tree_range){0};
 }
 
-/* What is found where a range ended before a change: what begins or ends after it now. */
+/* Looks up the last address that a range had before a change: the tree finds the first range that
+ * ends after it. */
 static void compare_behind(unsigned tree, unsigned slot, const struct tree_range *before)
 {
     const struct tree_range *at = range_tree_find(&test.trees[tree], before->end - 1);

@@ -337,7 +337,7 @@ static void a_fork_that_fails_is_not_tried_for_ever(void **state)
     struct space *child;
 
     (void)state;
-    space_set_end_work(0); /* what may end later does */
+    space_set_end_work(0); /* an end leaves all that it may for later */
     fill(space, 300);
     assert_int_equal(space_wire(space, START, 300 * PAGE_SIZE), OK);
     space_switch(space);

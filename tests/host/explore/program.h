@@ -18,7 +18,7 @@
  *   snapshot                 of that section, whose PAGE is looked at twice
  *   none ro rw need dont cold collapse sequential wire unwire
  *   fork end                 a child by fork; the end of a space
- *   later part whole step    an end of which all, most or nothing is left; frees a part of that
+ *   later part whole step    an end that leaves all, most or nothing; frees a part of what is left
  *   new                      an empty space, in set-ups
  *   lend lend-ro give        a range to the same place of the space with the next number
  *   revoke narrow take       what descends from a range; all rights but to read; the range too

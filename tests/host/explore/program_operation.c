@@ -324,7 +324,7 @@ static struct result perform_part(const struct call *call)
     return end_with_work(call, 5);
 }
 
-/* Ends a space, of which nothing is left for later: its tables of entries may be full. */
+/* Ends a space and leaves nothing for later, even if its leaf tables are full. */
 static struct result perform_whole(const struct call *call)
 {
     return end_with_work(call, 8 * PTE_ENTRIES);
